@@ -1,0 +1,68 @@
+"""Every error a user can meet says what is wrong, where, and how to mend it."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from collections.abc import Iterable
+from pathlib import Path
+
+
+class UnheardError(Exception):
+    """An error meant for a person: `what` went wrong, `where`, and how to `mend` it.
+
+    The command line prints it on one line and exits with code 2.
+    """
+
+    def __init__(self, what: str, *, where: str | Path | None = None, mend: str | None = None) -> None:
+        self.what = what
+        self.where = None if where is None else str(where)
+        self.mend = mend
+        place = f"{self.where}: " if self.where else ""
+        remedy = f" {mend}" if mend else ""
+        super().__init__(f"{place}{what.rstrip('.')}.{remedy}")
+
+
+class AudioError(UnheardError):
+    """A recording that cannot be read or used."""
+
+
+class CorpusError(UnheardError):
+    """A corpus tree that is not what its reader expects."""
+
+
+class ManifestError(UnheardError):
+    """A manifest that cannot be read or contradicts itself."""
+
+
+class SplitError(UnheardError):
+    """A split that leaks or cannot be made from this manifest."""
+
+
+class FeatureError(UnheardError):
+    """A feature store that is missing, incomplete or made with other settings."""
+
+
+class ConfigError(UnheardError):
+    """A setting that is unknown or out of range."""
+
+
+class TrainingError(UnheardError):
+    """A training that cannot start or cannot go on."""
+
+
+class MissingExtra(UnheardError):
+    """A verb that needs an optional dependency which is not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(
+            f"this needs {package}, which is not installed",
+            mend=f'Install it with: pip install "unheard[{extra}]"',
+        )
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The `mend` sentence for an unknown `word`: the closest known one, then all of them."""
+    known = sorted(known)
+    close = get_close_matches(word, known, n=1, cutoff=0.5)
+    guess = f"Did you mean '{close[0]}'? " if close else ""
+    return f"{guess}Known: {', '.join(known)}."
