@@ -30,6 +30,10 @@ class CorpusError(UnheardError):
     """A corpus tree that is not what its reader expects."""
 
 
+class FetchError(UnheardError):
+    """A download that cannot start, cannot go on, or brought something else than expected."""
+
+
 class ManifestError(UnheardError):
     """A manifest that cannot be read or contradicts itself."""
 
