@@ -1,0 +1,1 @@
+"""Programs that print the numbers the documentation states; run from the repository root."""

@@ -1,0 +1,1 @@
+"""Training speed: baselines a user would write, the data they share, and the peak of the machine."""
