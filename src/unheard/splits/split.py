@@ -1,0 +1,223 @@
+"""What a split is, and the check that keeps a leaking one from existing."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from unheard.errors import SplitError
+from unheard.manifest import Manifest, Note, Utterance
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One way to read a trained fold: the ids that choose (`dev`) and the ids that are scored (`test`)."""
+
+    name: str
+    dev: tuple[str, ...]
+    test: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """One training and its readings; `paired` with both directions has two readings, all else has one."""
+
+    index: int
+    train: tuple[str, ...]
+    readings: tuple[Reading, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """One thing on two sides of a fold: `column` says what it is (utterance, speaker, session, the group).
+
+    `ids` are the utterances that carry `value` on either side.
+    """
+
+    fold: int
+    reading: str
+    column: str
+    value: str
+    sides: tuple[str, str]
+    ids: tuple[str, ...]
+
+    def __str__(self) -> str:
+        first, second = self.sides
+        place = f"fold {self.fold}, reading '{self.reading}'"
+        return f"{place}: {self.column} {self.value} is in {first} and in {second}"
+
+
+def key_of(row: Utterance, column: str) -> str:
+    """The value that must stay on one side; sessions are counted within their corpus, '' means none."""
+    if column == "utterance":
+        return row.id
+    if column == "session":
+        return f"{row.corpus}/{row.session}" if row.session and row.corpus else row.session
+    return row.get(column)
+
+
+def find_leaks(manifest: Manifest, folds: Iterable[Fold], group: str = "speaker") -> list[Leak]:
+    """Every utterance, group, speaker and session on two sides of a fold; dev and test may share a session.
+
+    The ids must be in the manifest. An empty session is none.
+    """
+    rows = manifest.by_id()
+    columns = dict.fromkeys(["utterance", group, "speaker", "session"])
+    keys = {column: {row.id: key_of(row, column) for row in rows.values()} for column in columns}
+    leaks = []
+    for fold in folds:
+        for reading in fold.readings:
+            sides = {"training": fold.train, "dev": reading.dev, "test": reading.test}
+            for column in columns:
+                key = keys[column]
+                values = {side: {key[name] for name in ids} for side, ids in sides.items()}
+                for first, second in (("training", "dev"), ("training", "test"), ("dev", "test")):
+                    if column == "session" != group and first == "dev":
+                        continue
+                    shared = (values[first] & values[second]) - {""}
+                    if not shared:
+                        continue
+                    ids_of: dict[str, list[str]] = {value: [] for value in shared}
+                    for name in dict.fromkeys((*sides[first], *sides[second])):
+                        if key[name] in shared:
+                            ids_of[key[name]].append(name)
+                    leaks += [
+                        Leak(fold.index, reading.name, column, value, (first, second), tuple(ids_of[value]))
+                        for value in sorted(shared)
+                    ]
+    return leaks
+
+
+@dataclass(frozen=True)
+class Split:
+    """Folds of a manifest that share no speaker: constructing one that leaks raises `SplitError`.
+
+    Checked here, however the split came about: every id is in the manifest and in one part only; no part is
+    empty; no group, no speaker and no utterance is on two sides of a fold; no session of training is in dev
+    or test (dev and test may share one; sessions count within their corpus, an empty one is none); no
+    utterance is tested twice; and training knows every emotion that test holds, unless
+    `emotions_may_differ`. Ids are put into the order of the manifest.
+
+    `total_folds` is how many folds the protocol has when only the first are taken; `notes` say what was left
+    out.
+    """
+
+    manifest: Manifest = field(repr=False, compare=False)
+    protocol: str
+    folds: tuple[Fold, ...]
+    group: str = "speaker"
+    seed: int = 0
+    total_folds: int = 0
+    notes: tuple[Note, ...] = field(default=(), compare=False)
+    emotions_may_differ: bool = False
+
+    def __post_init__(self) -> None:
+        rows = self.manifest.by_id()
+        _refuse_malformed(self.folds, rows, self.group)
+        leaks = find_leaks(self.manifest, self.folds, self.group)
+        if leaks:
+            more = f", and {len(leaks) - 1} more leaks" if len(leaks) > 1 else ""
+            raise SplitError(f"the split leaks: {leaks[0]}{more}", mend=_mend(leaks[0], self.group))
+        _refuse_tested_twice(self.folds)
+        if not self.emotions_may_differ:
+            _refuse_unseen_emotion(self.folds, rows)
+        order = {name: place for place, name in enumerate(self.manifest.ids)}
+        object.__setattr__(self, "folds", tuple(_ordered(fold, order) for fold in self.folds))
+        object.__setattr__(self, "total_folds", self.total_folds or len(self.folds))
+
+    def assignment(self) -> Iterator[tuple[int, str, str, str]]:
+        """Rows (fold, reading, part, id); training rows have an empty reading."""
+        for fold in self.folds:
+            yield from ((fold.index, "", "train", name) for name in fold.train)
+            for reading in fold.readings:
+                yield from ((fold.index, reading.name, "dev", name) for name in reading.dev)
+                yield from ((fold.index, reading.name, "test", name) for name in reading.test)
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits of SHA-256 over the sorted assignment; row order does not matter."""
+        lines = sorted("\t".join(map(str, row)) for row in self.assignment())
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def _refuse_malformed(folds: Sequence[Fold], rows: dict[str, Utterance], group: str) -> None:
+    if not folds:
+        raise SplitError("the split has no fold", mend="Make it with at least one.")
+    if len({fold.index for fold in folds}) < len(folds):
+        raise SplitError("two folds have the same index", mend="Number them from 0.")
+    for fold in folds:
+        names = [reading.name for reading in fold.readings]
+        if not names or len(set(names)) < len(names):
+            raise SplitError(f"fold {fold.index} needs readings with names of their own, has {names}")
+        parts = {"training": fold.train}
+        for reading in fold.readings:
+            parts[f"dev of reading '{reading.name}'"] = reading.dev
+            parts[f"test of reading '{reading.name}'"] = reading.test
+        for part, ids in parts.items():
+            if not ids:
+                raise SplitError(
+                    f"fold {fold.index}: {part} is empty",
+                    mend="More speakers are needed, or sessions tie too many of them together: what shares a "
+                    "session with dev or test cannot train. Clear the column 'session' where it names no "
+                    "recording session.",
+                )
+            unknown = next((name for name in ids if name not in rows), None)
+            if unknown is not None:
+                raise SplitError(
+                    f"fold {fold.index}: {part} has '{unknown}', which the manifest does not",
+                    mend="Use the manifest that the split was made from.",
+                )
+            if len(set(ids)) < len(ids):
+                raise SplitError(f"fold {fold.index}: {part} names an utterance twice", mend="Name it once.")
+            bare = next((name for name in ids if not key_of(rows[name], group)), None)
+            if bare is not None:
+                raise SplitError(
+                    f"utterance '{bare}' has no value in the group column '{group}'",
+                    mend="Fill the column, or choose another with --group.",
+                )
+
+
+def _mend(leak: Leak, group: str) -> str:
+    if leak.column == "session":
+        return "Leave the speakers who share a session with dev or test out of training."
+    if leak.column == "speaker" != group:
+        return f"A speaker has several values of '{group}': keep each speaker's utterances on one side."
+    return f"Keep every {leak.column} on one side; where two corpora only share its name, rename it."
+
+
+def _refuse_tested_twice(folds: Sequence[Fold]) -> None:
+    where: dict[str, int] = {}
+    for fold in folds:
+        for reading in fold.readings:
+            for name in reading.test:
+                if name in where:
+                    raise SplitError(
+                        f"utterance '{name}' is tested in fold {where[name]} and again in fold {fold.index}",
+                        mend="Test every utterance once, so that pooled results count it once.",
+                    )
+                where[name] = fold.index
+
+
+def _refuse_unseen_emotion(folds: Sequence[Fold], rows: dict[str, Utterance]) -> None:
+    for fold in folds:
+        known = {rows[name].emotion for name in fold.train}
+        for reading in fold.readings:
+            unseen = sorted({rows[name].emotion for name in reading.test} - known)
+            if unseen:
+                who = sorted({rows[name].speaker for name in reading.test if rows[name].emotion == unseen[0]})
+                raise SplitError(
+                    f"fold {fold.index} tests the emotion '{unseen[0]}' (speakers {', '.join(who)}), "
+                    "which none of its training speakers shows",
+                    mend="Leave it out (--emotions), merge it (--map), or take another --split-seed.",
+                )
+
+
+def _ordered(fold: Fold, order: dict[str, int]) -> Fold:
+    def sort(ids: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(sorted(ids, key=order.__getitem__))
+
+    readings = tuple(
+        Reading(reading.name, sort(reading.dev), sort(reading.test)) for reading in fold.readings
+    )
+    return Fold(fold.index, sort(fold.train), readings)
