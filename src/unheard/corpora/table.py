@@ -138,6 +138,8 @@ def _delimited(lines: Iterable[str], path: Path, delimiter: str) -> Iterator[tup
         if first.strip("\ufeff \t\r\n,;"):
             break
         skipped += 1
+    else:
+        return
     if not delimiter:
         delimiter = max(",;\t", key=first.count)
 

@@ -1,0 +1,236 @@
+"""Manifest files: exact round trips, other people's tables, and errors that name the line."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from unheard.corpora.table import read_table, write_table
+from unheard.errors import ManifestError
+from unheard.manifest import LABELS, Manifest, Utterance
+
+
+def table(tmp_path: Path, text: str | bytes, name: str = "table.csv") -> Path:
+    path = tmp_path / name
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(ManifestError) as caught:
+        read_table(path)
+    return str(caught.value)
+
+
+def test_three_columns_are_enough(tmp_path: Path) -> None:
+    manifest = read_table(table(tmp_path, "file,speaker,emotion\na/1.wav,Anna,Anger\n/b/2.flac,Bob,hap\n"))
+    first, second = manifest
+    assert first == Utterance("a/1", f"{tmp_path}/a/1.wav", "Anna", "angry", original="Anger")
+    assert (second.id, second.audio, second.emotion, second.original) == ("b/2", "/b/2.flac", "happy", "hap")
+    assert "hap -> happy (1)" in str(manifest.notes[0])
+
+
+plain = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=8)
+names = plain.filter(lambda text: text and text == text.strip())
+times = st.floats(0, 1e6)
+
+
+@st.composite
+def manifests(draw: st.DrawFn) -> Manifest:
+    more = draw(st.lists(names.filter(lambda n: n not in Utterance.__slots__), unique=True, max_size=3))
+    rows = []
+    for name in draw(st.lists(names, unique=True, min_size=1, max_size=4)):
+        start = draw(times)
+        end = draw(st.none() | times.filter(lambda end, start=start: end > start))
+        rows.append(
+            Utterance(
+                name,
+                draw(st.sampled_from(["/elsewhere/a b.wav", "{root}/x, 'y'.wav", '{root}/deep/ä;".wav'])),
+                draw(names),
+                draw(st.sampled_from(LABELS)),
+                start,
+                end,
+                draw(st.sampled_from(["", "female", "male"])),
+                *(draw(plain) for _ in ("session", "text", "corpus", "language", "original")),
+                channel=draw(st.sampled_from(["mix", "left", "3"])),
+                extra={column: draw(plain) for column in more},
+            )
+        )
+    return Manifest(tuple(rows))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(manifest=manifests())
+def test_every_manifest_survives_every_format(tmp_path: Path, manifest: Manifest) -> None:
+    from dataclasses import replace
+
+    rows = tuple(replace(row, audio=row.audio.replace("{root}", str(tmp_path))) for row in manifest)
+    manifest = Manifest(rows)
+    for name in ("a.csv", "b.jsonl", "c.tsv", "d.csv"):  # a chain: each is written from the one before
+        write_table(manifest, tmp_path / name)
+        manifest = read_table(tmp_path / name)
+        assert manifest.rows == rows
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "d.csv").read_bytes()
+
+
+def test_audio_below_the_folder_is_written_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [
+        Utterance("a", str(tmp_path / "data/wav/a.wav"), "s", "sad"),
+        Utterance("b", "data/wav/b.wav", "s", "sad"),  # seen from the working directory
+        Utterance("c", str(tmp_path / "database/c.wav"), "s", "sad"),  # not below "data"
+    ]
+    write_table(Manifest(tuple(rows)), "data/m.jsonl")
+    written = [json.loads(line)["audio"] for line in Path("data/m.jsonl").read_text().splitlines()]
+    assert written == ["wav/a.wav", "wav/b.wav", str(tmp_path / "database/c.wav")]
+    Path("data").rename("moved")
+    assert read_table("moved/m.jsonl")[1].audio == str(tmp_path / "moved/wav/b.wav")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufefffile,speaker,emotion,text\r\n\r\na.wav,s,sad,\"x, y\"\r\n,,,\r\n",
+        "file;speaker;emotion;text\na.wav;s;sad;x, y\n\n",
+        "file\tspeaker\temotion\ttext\na.wav\ts\tsad\tx, y\n",
+        "\n\nWav, SPK , Label, transcript\na.wav, s , SADNESS ,\"x, y\"\n",
+        "file,speaker,emotion,text,\na.wav,s,sad,\"x, y\",\n",
+        ",file,speaker,emotion,text\n0,a.wav,s,sad,\"x, y\"\n",  # pandas' unnamed index
+    ],
+)  # fmt: skip
+def test_dialects(tmp_path: Path, text: str) -> None:
+    (row,) = read_table(table(tmp_path, text))
+    assert (row.id, row.speaker, row.emotion, row.text, dict(row.extra)) == ("a", "s", "sad", "x, y", {})
+
+
+def test_utf16_of_a_spreadsheet(tmp_path: Path) -> None:
+    (row,) = read_table(table(tmp_path, "file\tspeaker\temotion\nä.wav\ts\tsad\n".encode("utf-16"), "t.tsv"))
+    assert row.id == "ä"
+
+
+def test_columns_found_by_other_names_and_the_rest_kept(tmp_path: Path) -> None:
+    text = "utt_id,wav,path,spkr,emo,label,sex,part\nu,a.wav,b.wav,s,fear,sad,F,train\n"
+    (row,) = read_table(table(tmp_path, text))
+    assert (row.id, row.speaker, row.gender) == ("u", "s", "female")
+    assert row.audio == f"{tmp_path}/b.wav"  # the likelier name wins, the other stays a column
+    assert (row.emotion, row.extra) == ("sad", {"wav": "a.wav", "emo": "fear", "part": "train"})
+
+
+def test_audformat(tmp_path: Path) -> None:
+    text = (
+        "file,start,end,speaker,emotion\n"
+        "a.wav,0 days 00:00:00,0 days 00:00:01.250000,s,happiness\n"
+        "a.wav,0 days 00:00:01.250000,0 days 00:01:02,s,neutrality\n"
+        "b.wav,0 days,NaT,s,boredom\n"
+    )
+    rows = read_table(table(tmp_path, text))
+    assert [(row.start, row.end) for row in rows] == [(0.0, 1.25), (1.25, 62.0), (0.0, None)]
+    assert rows.ids == ("a@0-1.25", "a@1.25-62", "b")
+
+
+def test_offset_and_duration(tmp_path: Path) -> None:
+    lines = '{"audio_filepath": "a.wav", "offset": 1.5, "duration": 2, "label": "joy", "speaker": 7}\n'
+    (row,) = read_table(table(tmp_path, lines, "t.jsonl"))
+    assert (row.start, row.end, row.speaker, row.extra) == (1.5, 3.5, "7", {"duration": "2"})
+
+
+def test_speechbrain(tmp_path: Path) -> None:
+    record = {"wav": "{data_root}/S1/a.wav", "length": 3.25, "emo": "neu"}
+    message = refused(table(tmp_path, json.dumps({"u1": record}), "train.json"))
+    assert "train.json, utterance 1" in message
+    assert "no column 'speaker'" in message
+    (row,) = read_table(table(tmp_path, json.dumps({"u1": record | {"spk_id": "x"}}), "train.json"))
+    assert (row.id, row.audio, row.emotion) == ("u1", f"{tmp_path}/S1/a.wav", "neutral")
+    assert row.extra == {"length": "3.25"}
+
+
+def test_ids_from_paths_do_not_depend_on_other_rows(tmp_path: Path) -> None:
+    text = "file,speaker,emotion\nx/1.wav,x,sad\ny/1.wav,y,sad\nz/1.wav,z,sad\nz/1.flac,z,sad\n"
+    assert read_table(table(tmp_path, text)).ids == ("x/1", "y/1", "z/1.wav", "z/1.flac")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "no utterance"),
+        ("file,speaker,emotion\n", "no utterance"),
+        ("a.wav,Anna,sad\nb.wav,Anna,sad\n", "line 1: no header that names the columns, but 'a.wav'"),
+        ("file,emotion,lang\na.wav,sad,de\n", "no column 'speaker'; there are 'file', 'emotion', 'lang'"),
+        ("file,speaker,speaker,emotion\n", "the column 'speaker' occurs twice"),
+        ("file,speaker,emotion\n\na.wav,,sad\n", "line 3: the speaker is empty"),
+        (
+            "file,speaker,emotion\na.wav,s,angy\n",
+            "line 2: unknown emotion 'angy'. Did you mean 'angry'? Known:",
+        ),
+        ("file,speaker,emotion\na.wav,s,sad\na.wav,s,sad\n", "line 3: the id 'a' is that of line 2 already"),
+        ('file,speaker,emotion,text\na.wav,s,sad,"x\ny"\nb.wav,s\n', "line 4: 2 cells under 4 columns"),
+        ("file,speaker,emotion\na.wav,s,sad,more\n", "line 2: 4 cells under 3 columns"),
+        ("file,speaker,emotion,start,end\na.wav,s,sad,2,2\n", "line 2: it ends at 2.0 s but starts at 2.0 s"),
+        ("file,speaker,emotion,start\na.wav,s,sad,nan\n", "line 2: the start 'nan' is no time"),
+        ("file,speaker,emotion,end\na.wav,s,sad,inf\n", "line 2: the end 'inf' is no time"),
+        ("file,speaker,emotion,end\na.wav,s,sad,soon\n", "line 2: the end 'soon' is no time"),
+        ("file,speaker,emotion,start\na.wav,s,sad,-1\n", "line 2: it starts at -1.0 s"),
+        ("file,speaker,emotion,channel\na.wav,s,sad,middle\n", "line 2: unknown channel 'middle'"),
+        ('file,speaker,emotion\na.wav,s,sad\n"b.wav,s,sad\n', "line 3: not a table"),
+    ],
+)
+def test_bad_tables_are_refused_with_the_line(tmp_path: Path, text: str, said: str) -> None:
+    message = refused(table(tmp_path, text))
+    assert said in message
+    assert message.startswith(str(tmp_path / "table.csv"))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"file": "a.wav", "speaker": "s", "emotion": "sad"}\n{"file"\n', "line 2: not JSON"),
+        ('["a.wav"]\n', "line 1: not an object"),
+        ('{"file": "a.wav", "speaker": "s", "emotion": "sad", "start": NaN}\n', "the start 'NaN' is no time"),
+        ('{"file": "a.wav", "speaker": null, "emotion": "sad"}\n', "the speaker is empty"),
+    ],
+)
+def test_bad_json_lines(tmp_path: Path, text: str, said: str) -> None:
+    assert said in refused(table(tmp_path, text, "t.jsonl"))
+
+
+def test_what_is_no_table_at_all(tmp_path: Path) -> None:
+    assert "not UTF-8" in refused(table(tmp_path, "file,speaker,emotion\nä.wav,s,sad\n".encode("latin-1")))
+    assert "no kind of table" in refused(table(tmp_path, "", "table.xlsx"))
+    assert "Check the path" in refused(tmp_path / "nowhere.csv")
+    (tmp_path / "folder.csv").mkdir()
+    assert "folder" in refused(tmp_path / "folder.csv")
+
+
+ONE = Manifest((Utterance("a", "/a.wav", "s", "sad"),))
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = table(tmp_path, "precious")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ManifestError, match=r"No space left.*free some space"):
+        write_table(ONE, path)
+    assert path.read_text() == "precious"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["table.csv"]
+
+
+def test_what_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="a file: choose another folder"):
+        write_table(ONE, table(tmp_path, "x", "file") / "m.csv")
+    with pytest.raises(ManifestError, match="no kind of table to write"):
+        write_table(ONE, tmp_path / "m.json")
+    with pytest.raises(ManifestError, match="ends with a space"):
+        write_table(Manifest((Utterance("a", "/a.wav", "s ", "sad"),)), tmp_path / "m.csv")
+    with pytest.raises(ManifestError, match="cannot name a column"):
+        write_table(Manifest((Utterance("a", "/a", "s", "sad", extra={"id": "1"}),)), tmp_path / "m.csv")
+    with pytest.raises(ManifestError, match="not valid Unicode"):
+        write_table(Manifest((Utterance("a", "/\udcff.wav", "s", "sad"),)), tmp_path / "m.csv")
