@@ -1,0 +1,66 @@
+"""Accuracies, each as its formula. Arrays of labels are integer indices, (N,).
+
+WA, weighted (plain) accuracy: the share of utterances classified right.
+UAR, unweighted average recall (UA): the mean over the emotions of each one's recall.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Labels = NDArray[np.integer]
+
+
+def confusion(truth: Labels, predicted: Labels, classes: int) -> NDArray[np.int64]:
+    """Counts (classes, classes): row the true class, column the predicted one.
+
+    >>> confusion(np.array([0, 0, 1]), np.array([0, 1, 1]), 2).tolist()
+    [[1, 1], [0, 1]]
+    """
+    pairs = np.asarray(truth, np.int64) * classes + np.asarray(predicted, np.int64)
+    return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+
+
+def weighted_accuracy(truth: Labels, predicted: Labels) -> float:
+    """WA = correct / all; NaN for no utterance.
+
+    >>> weighted_accuracy(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1]))
+    0.75
+    """
+    return float(np.mean(np.asarray(truth) == np.asarray(predicted))) if len(truth) else float("nan")
+
+
+def recalls(truth: Labels, predicted: Labels, classes: int) -> NDArray[np.float64]:
+    """Recall of each class (classes,); NaN for a class that no utterance has.
+
+    >>> recalls(np.array([0, 0, 1]), np.array([0, 1, 1]), 3).tolist()
+    [0.5, 1.0, nan]
+    """
+    counts = confusion(truth, predicted, classes)
+    with np.errstate(invalid="ignore"):
+        result: NDArray[np.float64] = np.diag(counts) / counts.sum(axis=1)
+    return result
+
+
+def unweighted_average_recall(truth: Labels, predicted: Labels, classes: int) -> float:
+    """UAR = mean recall over the classes that occur (Schuller et al. 2009); NaN for no utterance.
+
+    >>> unweighted_average_recall(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1]), 2)
+    0.8333333333333333
+    """
+    each = recalls(truth, predicted, classes)
+    return float(np.nanmean(each)) if len(truth) else float("nan")
+
+
+def macro_f1(truth: Labels, predicted: Labels, classes: int) -> float:
+    """Mean over the classes that occur or are predicted of F1 = 2 TP / (2 TP + FP + FN); NaN for no utterance.
+
+    >>> round(macro_f1(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1]), 2), 4)
+    0.7333
+    """
+    if not len(truth):
+        return float("nan")
+    counts = confusion(truth, predicted, classes)
+    both = counts.sum(axis=0) + counts.sum(axis=1)
+    return float(np.mean(2 * np.diag(counts)[both > 0] / both[both > 0]))

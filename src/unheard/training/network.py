@@ -1,0 +1,112 @@
+"""The network of Tu et al. 2019, Table 1: an embedding network and heads.
+
+(B, T, F) -> TDNN -> TDNN -> BiLSTM -> FC -> mean ‖ std -> e (B, E) -> emotion head (B, C)
+                                                                  └-> speaker head (B, S)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from unheard.errors import ConfigError
+from unheard.training.layers import TDNN, BiLSTM, Dense, Dropout, valid_frames
+from unheard.training.pooling import mean_std_pooling
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """Sizes of the network; the defaults are Table 1's first column (IEMOCAP).
+
+    `tdnn` holds (outputs, kernel, dilation) a layer, `lstm` the cells per direction, `dense` the width before
+    pooling (the embedding is twice as wide), `hidden` the two hidden layers of every head.
+    """
+
+    tdnn: tuple[tuple[int, int, int], ...] = ((128, 5, 2), (64, 3, 4))
+    lstm: int = 64
+    dense: int = 256
+    hidden: tuple[int, ...] = (64, 64)
+    dropout: float = 0.5
+    rnn_bn: bool = True
+    rnn_dropout: bool = True
+    padding: str = "valid"
+
+    def __post_init__(self) -> None:
+        if self.padding not in ("valid", "same"):
+            raise ConfigError(f"padding '{self.padding}' is unknown", mend="Choose valid or same.")
+        if not 0.0 <= self.dropout < 1.0:
+            raise ConfigError(
+                f"dropout {self.dropout} is out of range", mend="Choose from 0 up to, not including, 1."
+            )
+
+    @property
+    def embedding(self) -> int:
+        """Width E of the utterance embedding."""
+        return 2 * self.dense
+
+
+NETWORKS = {
+    "iemocap": NetworkSettings(),
+    "mandarin": NetworkSettings(tdnn=((128, 5, 2), (128, 3, 4)), lstm=128, dense=512, hidden=(128, 128)),
+}
+"""Table 1's two columns."""
+
+
+class EmbeddingNetwork(nn.Module):
+    """TDNN, TDNN, BiLSTM, FC and statistics pooling: (B, T, F) -> (B, E)."""
+
+    def __init__(self, features: int, settings: NetworkSettings) -> None:
+        super().__init__()
+        widths = [features, *(outputs for outputs, _, _ in settings.tdnn)]
+        self.tdnn = nn.ModuleList(
+            TDNN(inputs, outputs, kernel, dilation, settings.dropout, settings.padding)
+            for inputs, (outputs, kernel, dilation) in zip(widths, settings.tdnn, strict=False)
+        )
+        self.rnn = BiLSTM(widths[-1], settings.lstm)
+        self.rnn_norm = nn.BatchNorm1d(2 * settings.lstm) if settings.rnn_bn else nn.Identity()
+        self.rnn_dropout = Dropout(settings.dropout if settings.rnn_dropout else 0.0)
+        self.dense = Dense(2 * settings.lstm, settings.dense, settings.dropout)
+        self.receptive_field = 1 + sum(layer.shortens for layer in self._layers())
+
+    def _layers(self) -> list[TDNN]:
+        return [layer for layer in self.tdnn if isinstance(layer, TDNN)]
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """`x` (B, T, F) with `lengths` (B,) valid frames each -> embeddings (B, E).
+
+        Frames beyond an utterance's length are never read. Utterances under the receptive field (17 frames) repeat
+        their edge frames up to it.
+        """
+        frames = valid_frames(x, lengths, at_least=self.receptive_field)  # (N, F)
+        for layer in self._layers():
+            frames = layer(frames)  # (N - 16B, 64)
+        states = self.rnn_dropout(self.rnn_norm(self.rnn(frames)))  # (N - 16B, 2 * cells)
+        return mean_std_pooling(type(frames)(self.dense(states), frames.lengths))  # (B, E)
+
+
+class Head(nn.Module):
+    """A classifier on embeddings, "FC D1-D2-D3-D4": (B, D1) -> logits (B, D4)."""
+
+    def __init__(self, inputs: int, hidden: tuple[int, ...], outputs: int, dropout: float) -> None:
+        super().__init__()
+        widths = (inputs, *hidden)
+        self.hidden = nn.Sequential(*(Dense(a, b, dropout) for a, b in zip(widths, hidden, strict=False)))
+        self.output = nn.Linear(widths[-1], outputs)
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        """(B, D1) -> logits (B, D4)."""
+        return self.output(self.hidden(embedding))  # type: ignore[no-any-return]
+
+
+def count_parameters(module: nn.Module) -> int:
+    """How many trainable numbers `module` holds."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+
+def initialised(make: type[nn.Module], seed: int, *arguments: object) -> nn.Module:
+    """`make(*arguments)` with PyTorch's own initialisation drawn from `seed` alone; no other stream moves."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return make(*arguments)

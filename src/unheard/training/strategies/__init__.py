@@ -1,0 +1,48 @@
+"""The strategies, one file each, and the table that names them.
+
+To add one: a file with a final subclass of `Strategy` (and a frozen dataclass of its options), and a line here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from unheard.errors import ConfigError, did_you_mean
+from unheard.training.strategies.base import Batch, Setting, Strategy
+from unheard.training.strategies.cgt import CGT, CGTOptions
+from unheard.training.strategies.dat import DAT, DATOptions
+from unheard.training.strategies.mtl import MTL, MTLOptions
+from unheard.training.strategies.ser import SER
+
+STRATEGIES: dict[str, tuple[str, type[Strategy], type | None]] = {
+    "ser": ("SER_only", SER, None),
+    "mtl": ("SER_SR_MTL", MTL, MTLOptions),
+    "dat": ("SER_SR_DAT", DAT, DATOptions),
+    "cgt": ("SER_SR_CGT", CGT, CGTOptions),
+}
+"""Key -> (name in the paper's tables, class, options)."""
+
+__all__ = ["STRATEGIES", "Batch", "Setting", "Strategy", "build", "resolve_options"]
+
+
+def resolve_options(key: str, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """All options of strategy `key`, defaults filled in; raises `ConfigError` for an unknown key or option."""
+    if key not in STRATEGIES:
+        raise ConfigError(f"unknown system '{key}'", mend=did_you_mean(key, STRATEGIES))
+    kind = STRATEGIES[key][2]
+    known = {f.name for f in dataclasses.fields(kind)} if kind else set()
+    for name in options or {}:
+        if name not in known:
+            raise ConfigError(
+                f"system '{key}' has no option '{name}'", mend=did_you_mean(name, known or {"none"})
+            )
+    return dataclasses.asdict(kind(**(options or {}))) if kind else {}
+
+
+def build(key: str, setting: Setting, options: Mapping[str, Any] | None = None) -> Strategy:
+    """The strategy named `key` for `setting`, its options as in `resolve_options`."""
+    resolved = resolve_options(key, options)
+    _, make, kind = STRATEGIES[key]
+    return make(setting, kind(**resolved)) if kind else make(setting)  # type: ignore[call-arg]

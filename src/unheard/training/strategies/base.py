@@ -1,0 +1,105 @@
+"""What every strategy is: the embedding network, the emotion head, and an objective."""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from unheard.training.layers import use_stream
+from unheard.training.network import EmbeddingNetwork, Head, NetworkSettings, initialised
+from unheard.training.seeds import derive
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A padded batch: `x` (B, T, F), `lengths` (B,), emotion index `y` (B,), speaker index `s` (B,)."""
+
+    x: Tensor
+    lengths: Tensor
+    y: Tensor
+    s: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on `device`."""
+        return Batch(*(t.to(device, non_blocking=True) for t in (self.x, self.lengths, self.y, self.s)))
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a strategy is built for: the task's sizes, the network, and the seed of its weights and masks."""
+
+    features: int
+    emotions: int
+    speakers: int
+    network: NetworkSettings
+    seed: int
+
+
+class Strategy(nn.Module, abc.ABC):
+    """The embedding network Θ_e and the emotion head Θ_y; a subclass adds what only its training needs.
+
+    Its one duty is `forward(batch) -> {term: loss}`; the trainer minimises the sum of the terms and never
+    learns which strategy it trains. The weights and dropout masks of the embedding network and of the emotion
+    head come from random streams of their own: two strategies with one seed start alike and are compared in
+    pairs.
+    """
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__()
+        self.embed = self._part("embedding", setting, EmbeddingNetwork, setting.features, setting.network)
+        self.emotion = self._head("emotion", setting, setting.emotions)
+        self.progress = 0.0
+        """How much of the training is done, 0 to 1; set by the trainer before each step."""
+        self._observed: dict[str, list[Tensor]] = {}
+
+    @abc.abstractmethod
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """The objective's terms on one batch, each a scalar; their sum is minimised."""
+
+    def logits(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Emotion logits (B, C) and embeddings (B, E) of a padded batch `x` (B, T, F)."""
+        e = self.embed(x, lengths)
+        return self.emotion(e), e
+
+    def observe(self, **values: Tensor | float) -> None:
+        """Note figures of this step for the history; they steer nothing."""
+        for name, value in values.items():
+            self._observed.setdefault(name, []).append(torch.as_tensor(value, dtype=torch.float32).detach())
+
+    def observations(self) -> dict[str, float]:
+        """The mean of every figure noted since the last call."""
+        means = {name: float(torch.stack(values).mean()) for name, values in self._observed.items()}
+        self._observed.clear()
+        return means
+
+    def streams(self) -> dict[str, torch.Generator]:
+        """The random streams of the dropout masks, by the part's name (a checkpoint keeps their states)."""
+        return dict(self._streams)
+
+    def _head(self, name: str, setting: Setting, outputs: int) -> nn.Module:
+        network = setting.network
+        return self._part(name, setting, Head, network.embedding, network.hidden, outputs, network.dropout)
+
+    def _part(self, name: str, setting: Setting, make: type[nn.Module], *arguments: object) -> nn.Module:
+        """A sub-network whose weights and masks depend on the seed and on its own name only."""
+        part = initialised(make, derive(setting.seed, name, "weights"), *arguments)
+        stream = torch.Generator().manual_seed(derive(setting.seed, name, "dropout"))
+        self.__dict__.setdefault("_streams", {})[name] = stream
+        use_stream(part, stream)
+        return part
+
+
+def emotion_loss(strategy: Strategy, logits: Tensor, batch: Batch) -> Tensor:
+    """L(y, ŷ): mean cross-entropy of the emotions; notes the training accuracy."""
+    strategy.observe(train_wa=(logits.argmax(1) == batch.y).float().mean())
+    return cross_entropy(logits, batch.y)
+
+
+def speaker_loss(strategy: Strategy, logits: Tensor, batch: Batch) -> Tensor:
+    """L(s, ŝ): mean cross-entropy of the training speakers; notes the speaker accuracy."""
+    strategy.observe(speaker_accuracy=(logits.argmax(1) == batch.s).float().mean())
+    return cross_entropy(logits, batch.s)
