@@ -56,7 +56,7 @@ def valid_frames(x: Tensor, lengths: Tensor, at_least: int = 1) -> Frames:
 class Dropout(nn.Module):
     """Inverted dropout whose masks come from a random stream of its own.
 
-    The stream is handed over by `use`; without one the default generator serves. On a CPU a mask costs one random
+    The stream is handed over by `use_stream`; without one the default generator serves. On a CPU a mask costs one random
     byte an element, so the drop probability is a multiple of 1/256 there (0.5 is exact) and the scale is
     that multiple's: the expectation is unbiased. Elsewhere the device's own kernel is used.
     """
@@ -138,9 +138,7 @@ class TDNN(nn.Module):
         x, lengths = frames.values, frames.lengths - span
         windows = len(x) - span  # windows across two utterances are computed too, and dropped below
         taps = self.affine.weight  # (outputs, inputs, K)
-        columns = torch.cat(
-            [x[k * self.dilation : k * self.dilation + windows] for k in range(self.kernel)], 1
-        )
+        columns = torch.cat([x[k * self.dilation : k * self.dilation + windows] for k in range(self.kernel)], 1)
         y = nn.functional.linear(columns, taps.transpose(1, 2).flatten(1), self.affine.bias)
         inside = frames.position()[:windows] < lengths[frames.owner[:windows]]
         y = y.index_select(0, inside.nonzero().squeeze(1))

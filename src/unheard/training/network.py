@@ -37,9 +37,7 @@ class NetworkSettings:
         if self.padding not in ("valid", "same"):
             raise ConfigError(f"padding '{self.padding}' is unknown", mend="Choose valid or same.")
         if not 0.0 <= self.dropout < 1.0:
-            raise ConfigError(
-                f"dropout {self.dropout} is out of range", mend="Choose from 0 up to, not including, 1."
-            )
+            raise ConfigError(f"dropout {self.dropout} is out of range", mend="Choose from 0 up to, not including, 1.")
 
     @property
     def embedding(self) -> int:

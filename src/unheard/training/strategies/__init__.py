@@ -35,9 +35,7 @@ def resolve_options(key: str, options: Mapping[str, Any] | None = None) -> dict[
     known = {f.name for f in dataclasses.fields(kind)} if kind else set()
     for name in options or {}:
         if name not in known:
-            raise ConfigError(
-                f"system '{key}' has no option '{name}'", mend=did_you_mean(name, known or {"none"})
-            )
+            raise ConfigError(f"system '{key}' has no option '{name}'", mend=did_you_mean(name, known or {"none"}))
     return dataclasses.asdict(kind(**(options or {}))) if kind else {}
 
 

@@ -50,7 +50,8 @@ class Strategy(nn.Module, abc.ABC):
 
     def __init__(self, setting: Setting) -> None:
         super().__init__()
-        self.embed = self._part("embedding", setting, EmbeddingNetwork, setting.features, setting.network)
+        self._streams: dict[str, torch.Generator] = {}
+        self.embed = self._part("embed", setting, EmbeddingNetwork, setting.features, setting.network)
         self.emotion = self._head("emotion", setting, setting.emotions)
         self.progress = 0.0
         """How much of the training is done, 0 to 1; set by the trainer before each step."""
@@ -76,6 +77,15 @@ class Strategy(nn.Module, abc.ABC):
         self._observed.clear()
         return means
 
+    def place(self, device: torch.device) -> Strategy:
+        """Move everything to `device`, the random streams too (a new stream there begins from the same seed)."""
+        self.to(device)
+        for name, stream in self._streams.items():
+            if stream.device.type != device.type:
+                self._streams[name] = torch.Generator(device).manual_seed(stream.initial_seed())
+                use_stream(self.get_submodule(name), self._streams[name])
+        return self
+
     def streams(self) -> dict[str, torch.Generator]:
         """The random streams of the dropout masks, by the part's name (a checkpoint keeps their states)."""
         return dict(self._streams)
@@ -85,10 +95,10 @@ class Strategy(nn.Module, abc.ABC):
         return self._part(name, setting, Head, network.embedding, network.hidden, outputs, network.dropout)
 
     def _part(self, name: str, setting: Setting, make: type[nn.Module], *arguments: object) -> nn.Module:
-        """A sub-network whose weights and masks depend on the seed and on its own name only."""
+        """A sub-network, to be kept under its `name`; its weights and masks depend on the seed and on that only."""
         part = initialised(make, derive(setting.seed, name, "weights"), *arguments)
         stream = torch.Generator().manual_seed(derive(setting.seed, name, "dropout"))
-        self.__dict__.setdefault("_streams", {})[name] = stream
+        self._streams[name] = stream
         use_stream(part, stream)
         return part
 

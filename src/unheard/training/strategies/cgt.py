@@ -19,10 +19,10 @@ from unheard.training.strategies.base import Batch, Setting, Strategy, emotion_l
 class CGTOptions:
     """`epsilon` ε of the perturbations, how it is measured, and `alpha` α, their share of the objective.
 
-    `eps_mode` "rms": each utterance moves by ε standard deviations of the input, root mean square over its valid frames;
-    "raw": by ε times the gradient, as Eq. 2 and 3 stand. (At ε = 1 the raw step is a fraction of a percent of a
-    standard deviation: a silent no-op.) `clean_statistics`: batch norm's running statistics follow the clean
-    passes only.
+    `eps_mode` "rms": each utterance moves by ε standard deviations of the input, root mean square over its
+    valid frames; "raw": by ε times the gradient, as Eq. 2 and 3 stand. (At ε = 1 the raw step is a fraction
+    of a percent of a standard deviation: a silent no-op.) `clean_statistics`: batch norm's running
+    statistics follow the clean passes only.
     """
 
     epsilon: float = 0.3

@@ -17,9 +17,9 @@ from unheard.training.strategies.base import Batch, Setting, Strategy, emotion_l
 class DATOptions:
     """`lam` λ of the gradient reversal, and how it grows.
 
-    `schedule` "constant" (the paper's), or "ganin": λ(p) = lam · (2/(1 + exp(-γp)) - 1) over the training's progress p
-    (Ganin et al. 2016); before `warmup` (a share of the training) λ is 0 and the rest of the schedule
-    follows; `cap` bounds λ.
+    `schedule` "constant" (the paper's), or "ganin": λ(p) = lam · (2/(1 + exp(-γp)) - 1) over the training's
+    progress p (Ganin et al. 2016); before `warmup` (a share of the training) λ is 0 and the schedule
+    follows on the rest; `cap` bounds λ.
     """
 
     lam: float = 0.1
@@ -58,15 +58,15 @@ class _Reverse(torch.autograd.Function):
 
 def reverse_gradient(e: Tensor, lam: float) -> Tensor:
     """The gradient reversal layer GRL_λ(e): identity forwards, gradient times -λ backwards; any shape."""
-    return _Reverse.apply(e, lam)  # type: ignore[no-any-return,no-untyped-call]
+    return _Reverse.apply(e, lam)  # type: ignore[no-any-return,no-untyped-call,unused-ignore]
 
 
 @final
 class DAT(Strategy):
     """Eq. 1 as a saddle point: L_y + L_s(GRL_λ(e)).
 
-    The speaker head learns at full rate to tell the speakers apart; the embedding network receives its gradient times -λ
-    and so learns to confuse it.
+    The speaker head learns at full rate to tell the speakers apart; the embedding network receives its
+    gradient times -λ and so learns to confuse it.
     """
 
     def __init__(self, setting: Setting, options: DATOptions = DATOptions()) -> None:

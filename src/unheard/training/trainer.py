@@ -1,0 +1,222 @@
+"""The loop: it trains whichever strategy it is given, and never learns which.
+
+    epoch -> validate -> remember the best -> (now and then) checkpoint -> ... -> score the test once
+
+A training is exact to the bit on a CPU: killed and started again it gives the numbers of one never killed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unheard.errors import TrainingError
+from unheard.training.batches import Task
+from unheard.training.device import autocast
+from unheard.training.evaluation import Scores, score
+from unheard.training.files import write_text, write_whole
+from unheard.training.recipe import Recipe
+from unheard.training.strategies import Strategy
+
+CHECKPOINT_SECONDS = 20.0
+"""A checkpoint is written when this much work would be lost without one, and at the end."""
+
+LATE = 5
+"""A best epoch among the last so many says that the training could have gone on."""
+
+
+@dataclass
+class Best:
+    """The best epoch so far of one reading: its validation accuracy and the weights it had."""
+
+    epoch: int = 0
+    wa: float = -1.0
+    weights: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Utterances that choose the epoch (`dev`) and those scored once, at that epoch (`test`)."""
+
+    name: str
+    dev: tuple[str, ...]
+    test: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Readout:
+    """What a training of `epochs` epochs came to for one reading."""
+
+    reading: str
+    epochs: int
+    best_epoch: int
+    dev: Scores
+    test: Scores
+
+    @property
+    def under_trained(self) -> bool:
+        """Whether validation was still getting better: the best epoch is among the last five."""
+        return self.best_epoch > self.epochs - LATE and self.epochs > LATE
+
+
+class Trainer:
+    """One training: its strategy, optimiser, history and best epochs, in a folder it can be resumed from.
+
+    `train` are the ids trained on; `key` seeds the order of the batches (say fold and seed, never the
+    strategy, so that systems are compared in pairs).
+    """
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        task: Task,
+        train: Sequence[str],
+        readings: Sequence[Reading],
+        recipe: Recipe,
+        folder: Path,
+        *,
+        key: tuple[object, ...] = (),
+        device: torch.device = torch.device("cpu"),
+        on_epoch: Callable[[Mapping[str, Any]], None] | None = None,
+    ) -> None:
+        if len(train) < 2:
+            raise TrainingError("there are fewer than two utterances to train on", mend="Check the split.")
+        self.strategy = strategy.place(device)
+        self.task, self.train_ids, self.readings, self.recipe = task, tuple(train), tuple(readings), recipe
+        self.folder, self.key, self.device, self.on_epoch = folder, key, device, on_epoch
+        self.optimizer = torch.optim.SGD(
+            strategy.parameters(),
+            lr=recipe.lr,
+            momentum=recipe.momentum,
+            nesterov=recipe.nesterov,
+            weight_decay=recipe.weight_decay,
+        )
+        self.epoch = 0
+        self.best = {reading.name: Best() for reading in readings}
+        self.history: list[dict[str, Any]] = []
+        self._saved_at = time.monotonic()
+
+    def run(self, until: int) -> list[Readout]:
+        """Train up to epoch `until` and score the test of every reading at its best epoch so far."""
+        while self.epoch < until:
+            self._one_epoch()
+            if time.monotonic() - self._saved_at > CHECKPOINT_SECONDS:
+                self.save()
+        self.save()
+        return [self._read_out(reading) for reading in self.readings]
+
+    def _one_epoch(self) -> None:
+        began = time.perf_counter()
+        self.strategy.train()
+        steps = math.ceil(len(self.train_ids) / self.recipe.batch_size)
+        sums: dict[str, float] = {}
+        frames = 0
+        batches = self.task.epoch(self.train_ids, self.recipe.batch_size, *self.key, self.epoch)
+        for step, batch in enumerate(batches):
+            self.strategy.progress = (self.epoch + step / steps) / self.recipe.epochs
+            frames += int(batch.lengths.sum())
+            batch = batch.to(self.device)
+            with autocast(self.device, self.recipe.precision):
+                terms = self.strategy(batch)
+            loss = torch.stack(list(terms.values())).sum()
+            if not torch.isfinite(loss):
+                raise TrainingError(
+                    f"the loss became {float(loss.detach())} in epoch {self.epoch + 1}, step {step + 1}",
+                    where=self.folder,
+                    mend="Lower the learning rate (--recipe.lr), λ or ε; check the features with `unheard doctor`.",
+                )
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step()
+            for name, term in terms.items():
+                sums[name] = sums.get(name, 0.0) + float(term.detach())
+        self.epoch += 1
+        trained = time.perf_counter() - began
+        record: dict[str, Any] = {"epoch": self.epoch, "steps": steps}
+        record |= {f"loss_{name}": total / steps for name, total in sums.items()}
+        record |= self.strategy.observations()
+        record |= self._validate()
+        record |= {"frames": frames, "train_seconds": trained, "seconds": time.perf_counter() - began}
+        self.history.append(record)
+        if self.on_epoch is not None:
+            self.on_epoch(record)
+
+    def _validate(self) -> dict[str, Any]:
+        """Score every reading's validation speakers; keep the weights where they are better than ever before."""
+        figures: dict[str, Any] = {}
+        for reading in self.readings:
+            scores = self._score(reading.dev)
+            best = self.best[reading.name]
+            if scores.wa > best.wa:  # strictly: the earliest epoch wins a tie
+                weights = {k: v.detach().cpu().clone() for k, v in self.strategy.state_dict().items()}
+                self.best[reading.name] = Best(self.epoch, scores.wa, weights)
+            suffix = "" if len(self.readings) == 1 else f"_{reading.name}"
+            figures |= {
+                f"val_wa{suffix}": scores.wa,
+                f"val_uar{suffix}": scores.uar,
+                f"val_loss{suffix}": scores.loss,
+            }
+        return figures
+
+    def _score(self, ids: Sequence[str]) -> Scores:
+        return score(self.strategy, self.task, ids, device=self.device, precision=self.recipe.precision)
+
+    def _read_out(self, reading: Reading) -> Readout:
+        """The one place where test utterances are scored: with the weights their validation speakers chose."""
+        now = {k: v.detach().clone() for k, v in self.strategy.state_dict().items()}
+        best = self.best[reading.name]
+        self.strategy.load_state_dict(best.weights)
+        try:
+            dev, test = self._score(reading.dev), self._score(reading.test)
+        finally:
+            self.strategy.load_state_dict(now)
+        return Readout(reading.name, self.epoch, best.epoch, dev, test)
+
+    def save(self) -> None:
+        """Write the checkpoint and the history, each in one step."""
+        state = {
+            "epoch": self.epoch,
+            "weights": self.strategy.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "streams": {name: s.get_state() for name, s in self.strategy.streams().items()},
+            "best": {n: {"epoch": b.epoch, "wa": b.wa, "weights": b.weights} for n, b in self.best.items()},
+            "history": json.dumps(self.history),
+        }
+        write_whole(self.folder / "checkpoint.pt", lambda path: torch.save(state, path))
+        lines = "".join(json.dumps(record) + "\n" for record in self.history)
+        write_text(self.folder / "history.jsonl", lines)
+        self._saved_at = time.monotonic()
+
+    def resume(self) -> bool:
+        """Go on from the folder's checkpoint; False where there is none.
+
+        Only tensors and plain values are read (`weights_only`): no code runs from a checkpoint. Raises `TrainingError`
+        for one that is damaged or of another training.
+        """
+        path = self.folder / "checkpoint.pt"
+        if not path.exists():
+            return False
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            self.strategy.load_state_dict(state["weights"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            for name, stream in self.strategy.streams().items():
+                stream.set_state(state["streams"][name])
+            self.best = {name: Best(**state["best"][name]) for name in self.best}
+            self.history = json.loads(state["history"])
+            self.epoch = int(state["epoch"])
+        except Exception as error:
+            raise TrainingError(
+                f"the checkpoint cannot be used ({type(error).__name__}: {error})",
+                where=path,
+                mend="Delete it to train this one anew.",
+            ) from error
+        return True
