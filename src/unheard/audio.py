@@ -1,0 +1,371 @@
+"""Recordings as samples: any format libsndfile knows, any rate and depth, one channel out.
+
+    a file -> decode (libsndfile) -> one channel -> finite? -> resample (soxr) -> float32 in [-1, 1]
+
+A recording is read in blocks, so memory is that of the samples asked for, whatever the file holds. One
+that ends before its header says, inside the stretch asked for, is an error: half an utterance under a whole
+utterance's label is worse than none. Integer formats become float32 by division by their full scale, and
+nothing is clipped: float files and resampling may pass ±1 slightly.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from unheard.errors import AudioError
+from unheard.manifest import Manifest, Utterance
+
+if TYPE_CHECKING:
+    import soundfile
+
+Samples: TypeAlias = npt.NDArray[np.float32]
+Source: TypeAlias = str | Path | BinaryIO
+
+SAMPLE_RATE = 16_000
+LONGEST = 3 * 3600.0
+"""Seconds read at once unless told otherwise: three hours, about 700 MB of samples at 16 kHz."""
+SLACK = 0.1
+"""Seconds by which a stretch may pass the end of its recording; annotations are rarely exact."""
+
+_BLOCK = 1 << 20  # frames decoded at a time: 65 s at 16 kHz
+_UNKNOWN_LENGTH = 1 << 40  # libsndfile gives a huge count for streams that do not say their length
+_ENCODED_ELSEWHERE = {".m4a", ".mp4", ".aac", ".webm", ".mkv", ".mka", ".wma", ".amr", ".3gp", ".mov"}
+
+
+@dataclass(frozen=True, slots=True)
+class AudioInfo:
+    """What a recording's header says; `seconds` is `inf` for a stream that does not say."""
+
+    seconds: float
+    sample_rate: int
+    channels: int
+    format: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """Samples at the rate asked for, and the digest of the samples as decoded, before resampling.
+
+    Two recordings with one digest are the same sound, whatever their names and lossless formats.
+    """
+
+    samples: Samples
+    digest: str
+
+
+def info(path: Source) -> AudioInfo:
+    """Duration, rate, channels and format of a recording, from its header alone.
+
+    Raises `AudioError` for what libsndfile cannot read.
+    """
+    with _open(path) as file:
+        known = file.frames < _UNKNOWN_LENGTH
+        seconds = file.frames / file.samplerate if known else math.inf
+        return AudioInfo(seconds, file.samplerate, file.channels, f"{file.format} {file.subtype}")
+
+
+def read_audio(
+    path: Source,
+    *,
+    start: float = 0.0,
+    end: float | None = None,
+    sample_rate: int = SAMPLE_RATE,
+    channel: str | int = "mix",
+    longest: float = LONGEST,
+) -> Samples:
+    """One channel of one stretch of a recording: float32 (N,) in [-1, 1] at `sample_rate`.
+
+    `start` and `end` are seconds (`end` None: to the end). `channel` is `mix` (the mean), `left`, `right`
+    or a number counted from 1. Raises `AudioError` for a file that is missing, empty, no audio, cut short
+    or not finite, for a stretch outside it, and for more than `longest` seconds.
+    """
+    return read_recording(
+        path, start=start, end=end, sample_rate=sample_rate, channel=channel, longest=longest
+    ).samples
+
+
+def read_recording(
+    path: Source,
+    *,
+    start: float = 0.0,
+    end: float | None = None,
+    sample_rate: int = SAMPLE_RATE,
+    channel: str | int = "mix",
+    longest: float = LONGEST,
+) -> Recording:
+    """As `read_audio`, with the digest of the decoded samples."""
+    digest = blake2b(digest_size=16)
+    with _open(path) as file:
+        blocks = _blocks(file, _name(path), start, end, channel, longest)
+        pieces = []
+        if file.samplerate == sample_rate:
+            for block in blocks:
+                digest.update(block)
+                pieces.append(block)
+        else:
+            pieces = list(_resampled(blocks, file.samplerate, sample_rate, digest.update))
+    samples = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+    return Recording(samples, digest.hexdigest())
+
+
+def resample(samples: Samples, rate: int, sample_rate: int = SAMPLE_RATE) -> Samples:
+    """Samples (N,) at `rate` Hz as samples at `sample_rate` Hz (soxr, high quality)."""
+    if rate == sample_rate:
+        return samples
+    import soxr
+
+    resampled: Samples = soxr.resample(samples, rate, sample_rate)
+    return resampled
+
+
+def to_float(samples: npt.NDArray[Any]) -> Samples:
+    """Samples of any number type as float32 in [-1, 1]; integers are divided by their full scale.
+
+    Raises `AudioError` for what holds no real numbers or is not (N,) or (N, channels).
+    """
+    if samples.ndim not in (1, 2) or samples.dtype.kind not in "fiu":
+        raise AudioError(
+            f"samples of shape {samples.shape} and type {samples.dtype} are no sound",
+            mend="Give floats in [-1, 1] or integers, of shape (samples,) or (samples, channels).",
+        )
+    if samples.dtype.kind == "f":
+        return samples.astype(np.float32, copy=False)
+    scale = 2.0 ** (8 * samples.dtype.itemsize - 1)
+    middle = scale if samples.dtype.kind == "u" else 0.0
+    return ((samples - middle) / scale).astype(np.float32)
+
+
+def select_channel(samples: Samples, channel: str | int, name: str = "the samples") -> Samples:
+    """One channel (N,) of samples (N,) or (N, channels); raises `AudioError` where it does not exist."""
+    table = samples[:, None] if samples.ndim == 1 else samples
+    return _one_channel(table, _pick(channel, table.shape[1], name))
+
+
+def expand_channels(manifest: Manifest) -> Manifest:
+    """A manifest whose rows with the channel `each` became one row a channel.
+
+    With more than one channel, id and speaker get the suffix `-left`, `-right` (two channels) or
+    `-channel<n>`: in a call each channel is a person of its own. A recording that cannot be read keeps one
+    row, so that it is counted where its features are made.
+    """
+    counts: dict[str, int] = {}
+    rows: list[Utterance] = []
+    for row in manifest:
+        if row.channel != "each":
+            rows.append(row)
+            continue
+        if row.audio not in counts:
+            try:
+                counts[row.audio] = info(row.audio).channels
+            except AudioError:
+                counts[row.audio] = 1
+        channels = counts[row.audio]
+        names = {1: ("mix",), 2: ("left", "right")}.get(channels) or tuple(map(str, range(1, channels + 1)))
+        for name in names:
+            suffix = "" if channels == 1 else f"-channel{name}" if name.isdigit() else f"-{name}"
+            rows.append(replace(row, id=row.id + suffix, speaker=row.speaker + suffix, channel=name))
+    return replace(manifest, rows=tuple(rows))
+
+
+def _name(path: Source) -> str:
+    return str(path) if isinstance(path, (str, Path)) else str(getattr(path, "name", "the audio"))
+
+
+def _open(path: Source) -> soundfile.SoundFile:
+    import soundfile
+
+    try:
+        return soundfile.SoundFile(str(path) if isinstance(path, Path) else path)
+    except (soundfile.LibsndfileError, TypeError, OSError) as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Source, error: Exception) -> AudioError:
+    """Why libsndfile refused `path`, in words that help."""
+    name = _name(path)
+    head = b""
+    if isinstance(path, (str, Path)):
+        file = Path(path)
+        try:
+            if not file.exists():
+                return AudioError("there is no such file", where=name, mend="Check the path.")
+            if file.is_dir():
+                return AudioError("this is a folder", where=name, mend="Name one recording in it.")
+            with file.open("rb") as opened:
+                head = opened.read(16)
+        except (OSError, ValueError) as refused:
+            reason = getattr(refused, "strerror", None) or str(refused)
+            return AudioError(
+                f"cannot be opened: {reason}", where=name, mend="Check the path and its permissions."
+            )
+    else:
+        path.seek(0)
+        head = path.read(16)
+    if not head:
+        return AudioError("the file is empty", where=name, mend="Copy or record it again.")
+    elsewhere = head[4:8] == b"ftyp" or head[:4] == b"\x1aE\xdf\xa3" or head[:6] == b"#!AMR\n"
+    if elsewhere or Path(name).suffix.lower() in _ENCODED_ELSEWHERE:
+        target = Path(name).with_suffix(".wav").name
+        return AudioError(
+            "this format needs a conversion first",
+            where=name,
+            mend=f'Convert it with: ffmpeg -i "{name}" -ac 1 -ar {SAMPLE_RATE} "{target}"',
+        )
+    reason = str(getattr(error, "error_string", "")) or "Format not recognised."
+    return AudioError(
+        f"this is no audio that can be read ({reason.rstrip('.')})",
+        where=name,
+        mend="WAV, FLAC, OGG and MP3 are read; check that the file is whole.",
+    )
+
+
+def _pick(channel: str | int, channels: int, name: str) -> int | None:
+    """The index of a channel; None: mix them all."""
+    words = {"mix": 0, "left": 1, "right": 2}
+    word = str(channel).strip().lower()
+    number = words[word] if word in words else int(word) if word.isdecimal() else -1
+    if number == 0 and word == "mix":
+        return None
+    if number < 1:
+        raise AudioError(
+            f"unknown channel '{channel}'",
+            where=name,
+            mend="Channels: mix, left, right, or a number counted from 1; `each` is for whole manifests.",
+        )
+    if number > channels:
+        raise AudioError(
+            f"has {channels} channel{'s' * (channels != 1)}, not a channel '{channel}'",
+            where=name,
+            mend="Choose mix.",
+        )
+    return number - 1
+
+
+def _missing_frames(file: soundfile.SoundFile) -> int:
+    """Frames that a WAV's header promises beyond the end of the file; libsndfile itself hides this."""
+    if file.format not in ("WAV", "WAVEX"):
+        return 0
+    found = re.search(r"^data : (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)
+    if found is None or not file.frames:
+        return 0
+    promised, present = int(found[1]), int(found[2])
+    if promised >= 0x7FFFF000 or present <= 0:  # written to a pipe: the length was not known
+        return 0
+    return max(0, round(file.frames * (promised / present - 1)))
+
+
+def _blocks(
+    file: soundfile.SoundFile, name: str, start: float, end: float | None, channel: str | int, longest: float
+) -> Iterator[Samples]:
+    """One channel of [start, end) seconds, block by block, at the file's own rate; at least one block."""
+    import soundfile
+
+    rate, total = file.samplerate, file.frames
+    known = total < _UNKNOWN_LENGTH
+    if not (0 <= start < math.inf) or (end is not None and not end > start):
+        raise AudioError(
+            f"the stretch {start} to {end} s is empty", where=name, mend="Correct start and end."
+        )
+    index = _pick(channel, file.channels, name)
+    first = round(start * rate)
+    last = total if end is None else round(end * rate)
+    if known and last > total:
+        if last > total + SLACK * rate:
+            raise AudioError(
+                f"ends at {total / rate:.2f} s, before the stretch {start:.2f} to {last / rate:.2f} s",
+                where=name,
+                mend="Correct start and end, or copy the recording again.",
+            )
+        last = total
+    if known and end is None and _missing_frames(file) > SLACK * rate:
+        raise _cut_short(name, total / rate, (total + _missing_frames(file)) / rate)
+    if known and first >= last:
+        raise AudioError(
+            "holds no samples" if not total else "ends before the stretch starts",
+            where=name,
+            mend="Copy or record it again." if not total else "Correct start and end.",
+        )
+    if known and (last - first) / rate > longest:
+        raise _too_long(name, (last - first) / rate, longest)
+    done = 0
+    try:
+        if first:
+            file.seek(first)
+        while first + done < last:
+            block = file.read(min(_BLOCK, last - first - done), dtype="float32", always_2d=True)
+            if not len(block):
+                break
+            done += len(block)
+            if done / rate > longest:
+                raise _too_long(name, done / rate, longest)
+            mono = _one_channel(block, index)
+            # One reduction instead of a mask: a sum is finite only when every sample is.
+            if not math.isfinite(float(mono.sum(dtype=np.float64))):
+                raise AudioError(
+                    "holds samples that are not numbers (NaN or infinite)",
+                    where=name,
+                    mend="Export it again.",
+                )
+            yield mono
+    except soundfile.LibsndfileError as error:
+        raise AudioError(
+            f"breaks off after {(first + done) / rate:.2f} s ({error.error_string.rstrip('.')})",
+            where=name,
+            mend="Copy it again.",
+        ) from None
+    # MP3 headers only estimate the length; everywhere else a shortfall means a cut file.
+    if known and first + done < last - SLACK * rate and file.format != "MP3":
+        raise _cut_short(name, (first + done) / rate, total / rate)
+    if not done:
+        raise AudioError("holds no samples", where=name, mend="Copy or record it again.")
+
+
+def _one_channel(block: Samples, index: int | None) -> Samples:
+    if block.shape[1] == 1:
+        return block[:, 0]
+    if index is None:
+        return block.mean(axis=1, dtype=np.float32)
+    return np.ascontiguousarray(block[:, index])
+
+
+def _resampled(blocks, rate, sample_rate, observe):  # type: ignore[no-untyped-def]
+    import soxr
+
+    first = next(blocks)
+    observe(first)
+    second = next(blocks, None)
+    if second is None:
+        yield resample(first, rate, sample_rate)
+        return
+    stream = soxr.ResampleStream(rate, sample_rate, 1, dtype="float32")
+    yield stream.resample_chunk(first)
+    while second is not None:
+        following = next(blocks, None)
+        observe(second)
+        yield stream.resample_chunk(second, last=following is None)
+        second = following
+
+
+def _cut_short(name: str, present: float, promised: float) -> AudioError:
+    return AudioError(
+        f"is cut short: {present:.2f} of {promised:.2f} s are there",
+        where=name,
+        mend="Copy it again, or name the part to use with start and end.",
+    )
+
+
+def _too_long(name: str, seconds: float, longest: float) -> AudioError:
+    return AudioError(
+        f"is longer ({seconds / 3600:.1f} h) than the {longest / 3600:.1f} h read at once",
+        where=name,
+        mend="Read it in stretches with start and end, or raise the limit `longest`.",
+    )

@@ -1,0 +1,24 @@
+"""Features of recordings: Kaldi's MFCC with deltas, unvoiced frames dropped.
+
+    audio -> MFCC (T, 13) -> deltas (T, 39) -> voiced frames only
+
+`extract` is for one recording, `build_store` for a corpus.
+"""
+
+from unheard.features.analysis import Analysis, analyse, extract
+from unheard.features.normalise import Normaliser
+from unheard.features.settings import FeatureSettings
+from unheard.features.store import FeatureStore, build_store
+from unheard.features.vad import VAD_PRESETS, EnergyVad
+
+__all__ = [
+    "VAD_PRESETS",
+    "Analysis",
+    "EnergyVad",
+    "FeatureSettings",
+    "FeatureStore",
+    "Normaliser",
+    "analyse",
+    "build_store",
+    "extract",
+]

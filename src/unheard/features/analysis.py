@@ -1,0 +1,104 @@
+"""From samples to features in the order of Kaldi's recipes: MFCC, deltas, then unvoiced frames dropped."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from unheard.audio import Samples, Source, read_audio, resample, select_channel, to_float
+from unheard.errors import AudioError
+from unheard.features.kaldi import Floats, add_deltas, frame_count, mfcc
+from unheard.features.settings import FeatureSettings
+from unheard.features.vad import VAD_PRESETS, voiced_frames
+
+Audio: TypeAlias = Source | npt.NDArray[Any]
+
+INT16_SCALE = np.float32(32_768.0)
+"""Kaldi's samples are 16-bit integers; at [-1, 1] its VAD would reject nearly every frame."""
+
+logger = logging.getLogger("unheard")
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """Features (T, F) of one utterance, and which of its frames they are.
+
+    `kept` is bool over all frames; `voiced` is the number of voiced ones. Where it is 0 every frame was
+    kept: an utterance without a voiced frame is a quiet utterance, not an absent one.
+    """
+
+    features: Floats
+    kept: npt.NDArray[np.bool_]
+    voiced: int
+
+
+def extract(
+    audio: Audio,
+    settings: FeatureSettings | None = None,
+    *,
+    sample_rate: int | None = None,
+    start: float = 0.0,
+    end: float | None = None,
+    channel: str | int = "mix",
+) -> Floats:
+    """The features of one recording after VAD, not normalised: float32 (T, F).
+
+    `audio` is a path, an open binary file, or samples (N,) or (N, channels): floats in [-1, 1] or integers,
+    at `sample_rate` (by default the settings' own). With no voiced frame all frames are kept, and a warning
+    is logged. Raises `AudioError` for audio that cannot be read or is shorter than one frame (25 ms).
+    """
+    settings = settings or FeatureSettings()
+    samples = _samples(audio, settings, sample_rate, start, end, channel)
+    analysis = analyse(samples, settings)
+    if settings.vad != "none" and not analysis.voiced:
+        logger.warning("no frame is voiced; all %d are kept", len(analysis.features))
+    return analysis.features
+
+
+def analyse(samples: Samples, settings: FeatureSettings) -> Analysis:
+    """The features of samples (N,) in [-1, 1] at the settings' rate, with what the VAD said.
+
+    Raises `AudioError` for less than one frame, and for samples so large that their power overflows.
+    """
+    if not frame_count(len(samples), settings):
+        raise AudioError(
+            f"too short: {1000 * len(samples) / settings.sample_rate:.1f} ms, less than one frame of "
+            f"{settings.frame_length_ms:g} ms",
+            mend="Use a longer recording.",
+        )
+    with np.errstate(over="ignore", invalid="ignore"):
+        cepstra = mfcc(samples * INT16_SCALE, settings)
+        finite = np.isfinite(cepstra.sum(dtype=np.float64))
+    if not finite:
+        raise AudioError("the samples are too large or not numbers", mend="Scale them to [-1, 1].")
+    features = add_deltas(cepstra, settings.deltas, settings.delta_window)
+    everything = np.ones(len(features), bool)
+    if settings.vad == "none":
+        return Analysis(features, everything, len(features))
+    kept = voiced_frames(cepstra[:, 0], VAD_PRESETS[settings.vad])
+    voiced = int(np.count_nonzero(kept))
+    if voiced in (0, len(features)):
+        return Analysis(features, everything, voiced)
+    return Analysis(features[kept], kept, voiced)
+
+
+def _samples(
+    audio: Audio,
+    settings: FeatureSettings,
+    sample_rate: int | None,
+    start: float,
+    end: float | None,
+    channel: str | int,
+) -> Samples:
+    if not isinstance(audio, np.ndarray):
+        return read_audio(audio, start=start, end=end, sample_rate=settings.sample_rate, channel=channel)
+    rate = sample_rate or settings.sample_rate
+    samples = select_channel(to_float(audio), channel, "the samples")
+    samples = samples[round(start * rate) : None if end is None else round(end * rate)]
+    if not np.isfinite(samples.sum(dtype=np.float64)):
+        raise AudioError("the samples are not all numbers (NaN or infinite)")
+    return resample(samples, rate, settings.sample_rate)

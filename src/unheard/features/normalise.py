@@ -1,0 +1,180 @@
+"""Normalisation of features before the network sees them.
+
+`none`, `train` (one mean and variance a dimension from the training utterances), `utterance`, `sliding`
+(Kaldi's `apply-cmvn-sliding`) and `speaker`. The last needs utterances of the test speakers, unlabelled but
+all of them: it is marked transductive, and a report that uses it must say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from unheard.errors import ConfigError, FeatureError, did_you_mean
+
+if TYPE_CHECKING:
+    from unheard.features.store import FeatureStore
+
+Floats = npt.NDArray[np.float32]
+
+KINDS = ("none", "train", "utterance", "sliding", "speaker")
+SLIDING_FRAMES = 300
+"""Three seconds at 10 ms a frame, as in Kaldi's x-vector recipes."""
+
+_LEAST_STD = 1e-5  # below this a dimension is constant: it is centred, not divided
+
+
+@dataclass(frozen=True, eq=False)
+class Normaliser:
+    """One way to normalise features; `fit` returns a fitted copy, `apply` needs it for `train` and `speaker`.
+
+    `mean` and `std` are (1, F) for `train`, and (speakers, F) for `speaker` in the order of `speakers`.
+    Raises `ConfigError` for an unknown kind.
+    """
+
+    kind: str = "train"
+    mean: Floats | None = None
+    std: Floats | None = None
+    speakers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ConfigError(f"unknown normalisation '{self.kind}'", mend=did_you_mean(self.kind, KINDS))
+
+    @property
+    def transductive(self) -> bool:
+        """Whether it uses (unlabelled) utterances of the speakers it is tested on."""
+        return self.kind == "speaker"
+
+    @property
+    def fitted(self) -> bool:
+        """Whether `apply` can be called."""
+        return self.kind not in ("train", "speaker") or self.mean is not None
+
+    def fit(
+        self, store: FeatureStore, ids: Iterable[str], speakers: Mapping[str, str] | None = None
+    ) -> Normaliser:
+        """A copy that knows the statistics of the utterances `ids`, read one after the other.
+
+        `ids` are those of the training speakers for `train`, those of everyone for `speaker`, which takes
+        the speaker of each from `speakers`. Ids that the store skipped are passed over.
+        Raises `FeatureError` where nothing is left, or a speaker is not known.
+        """
+        if self.kind not in ("train", "speaker"):
+            return self
+        sums: dict[str, _Moments] = {}
+        for name in ids:
+            if name not in store:
+                continue
+            if self.kind == "train":
+                speaker = ""
+            elif speakers is None or name not in speakers:
+                raise FeatureError(
+                    f"the speaker of '{name}' is not known",
+                    mend="Speaker normalisation needs one for every utterance.",
+                )
+            else:
+                speaker = speakers[name]
+            sums.setdefault(speaker, _Moments(store.dim)).add(store[name])
+        if not sums:
+            raise FeatureError("there is no utterance to take the mean and variance from")
+        order = sorted(sums)
+        return replace(
+            self,
+            mean=np.stack([sums[name].mean for name in order]).astype(np.float32),
+            std=np.stack([_guarded(np.sqrt(sums[name].variance)) for name in order]).astype(np.float32),
+            speakers=tuple(order) if self.kind == "speaker" else (),
+        )
+
+    def apply(self, x: Floats, speaker: str | None = None) -> Floats:
+        """Features (T, F) of one utterance normalised, (T, F); `speaker` matters for `speaker` alone.
+
+        Raises `FeatureError` before `fit`, and for a speaker whose utterances `fit` has not seen.
+        """
+        if self.kind == "none":
+            return x
+        if self.kind == "utterance":
+            mean, std = x.mean(axis=0, dtype=np.float64), x.std(axis=0, dtype=np.float64)
+            return (x - mean.astype(np.float32)) / _guarded(std).astype(np.float32)
+        if self.kind == "sliding":
+            return sliding_mean_removed(x)
+        if self.mean is None or self.std is None:
+            raise FeatureError(f"'{self.kind}' normalisation has not been fitted", mend="Call fit first.")
+        row = 0
+        if self.kind == "speaker":
+            if speaker not in self.speakers:
+                raise FeatureError(
+                    f"no utterance of speaker '{speaker}' was seen",
+                    mend="Fit the normaliser on all speakers, or choose another normalisation.",
+                )
+            row = self.speakers.index(speaker)
+        return (x - self.mean[row]) / self.std[row]
+
+    def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Everything as arrays, for a checkpoint."""
+        arrays: dict[str, npt.NDArray[Any]] = {"kind": np.array(self.kind)}
+        if self.mean is not None and self.std is not None:
+            arrays |= {"mean": self.mean, "std": self.std}
+        if self.speakers:
+            arrays["speakers"] = np.array(self.speakers)
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Normaliser:
+        """The normaliser that `to_arrays` described."""
+        return cls(
+            str(arrays["kind"]),
+            arrays.get("mean"),
+            arrays.get("std"),
+            tuple(str(name) for name in arrays.get("speakers", ())),
+        )
+
+
+def sliding_mean_removed(x: Floats, window: int = SLIDING_FRAMES) -> Floats:
+    """Features (T, F) minus their mean over the `window` frames around each, (T, F).
+
+    At the edges the window is shifted inwards, and shortened for utterances below it. Source: Kaldi,
+    `apply-cmvn-sliding --center=true --norm-vars=false`.
+    """
+    frames = len(x)
+    begin = np.arange(frames) - window // 2
+    end = begin + window
+    end -= np.minimum(begin, 0)
+    begin = np.maximum(begin, 0)
+    begin = np.maximum(begin - np.maximum(end - frames, 0), 0)
+    end = np.minimum(end, frames)
+    sums = np.zeros((frames + 1, x.shape[1]), np.float64)
+    np.cumsum(x, axis=0, dtype=np.float64, out=sums[1:])
+    mean = (sums[end] - sums[begin]) / (end - begin)[:, None]
+    return x - mean.astype(np.float32)
+
+
+class _Moments:
+    """Running mean and variance (F,), utterance after utterance, without cancellation (Chan et al. 1983)."""
+
+    def __init__(self, dim: int) -> None:
+        self.count = 0
+        self.mean = np.zeros(dim)
+        self._squares = np.zeros(dim)
+
+    def add(self, x: Floats) -> None:
+        if not len(x):
+            return
+        count = self.count + len(x)
+        mean = x.mean(axis=0, dtype=np.float64)
+        step = mean - self.mean
+        self._squares += np.square(x - mean).sum(axis=0) + step**2 * (self.count * len(x) / count)
+        self.mean += step * (len(x) / count)
+        self.count = count
+
+    @property
+    def variance(self) -> npt.NDArray[np.float64]:
+        return self._squares / max(self.count, 1)
+
+
+def _guarded(std: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return np.where(std < _LEAST_STD, 1.0, std)

@@ -1,0 +1,239 @@
+"""Building a feature store: parallel, resumable, atomic, bounded in memory, and deterministic.
+
+    manifest -> what is not known yet -> worker processes, a shard each -> one matrix in the manifest's order
+
+Features are reused from the store itself and from the shards of interrupted builds, wherever the stretch,
+the file's size and its time of change are the same; a manifest that has grown costs only its new rows.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from hashlib import blake2b
+from pathlib import Path
+from typing import BinaryIO
+
+from unheard.errors import FeatureError
+from unheard.features.lock import locked
+from unheard.features.matrix import DESCRIPTION, ENTRY_FIELDS, FORMAT, FeatureStore, entry_row
+from unheard.features.pool import analysed, unwritable
+from unheard.features.settings import FeatureSettings
+from unheard.features.worker import Place, Task, committed
+from unheard.manifest import Manifest, Utterance
+
+__all__ = ["FeatureStore", "build_store"]
+
+logger = logging.getLogger("unheard")
+
+_ROWS_A_WORKER = 64  # below this another process costs more than it saves
+
+
+def build_store(
+    manifest: Manifest,
+    folder: str | Path,
+    settings: FeatureSettings | None = None,
+    *,
+    workers: int | None = None,
+    progress: bool = True,
+) -> FeatureStore:
+    """The feature store of `manifest` in `folder`, built, completed or simply opened.
+
+    The same manifest, audio and settings give the same bytes for any number of `workers` (default: one a
+    core, fewer for small corpora) and however often it was interrupted. An utterance whose audio is bad or
+    shorter than one frame is skipped, counted and named in `skipped`, never fatal. Raises `FeatureError`
+    for a folder that holds other settings, is being built by another process or cannot be written.
+    """
+    settings = settings or FeatureSettings()
+    folder = Path(folder)
+    if not len(manifest):
+        raise FeatureError("the manifest has no utterances", mend="Check how it was made or selected.")
+    tasks = _tasks(manifest)
+    wanted = _digest([settings.digest, *(f"{name}\t{task.key}" for name, task in tasks.items())])
+    store = _existing(folder, settings)
+    if store is not None and store.manifest_digest == wanted:
+        return store
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder):
+            store = _existing(folder, settings)  # another process may have finished it meanwhile
+            if store is None or store.manifest_digest != wanted:
+                partial = folder / f"partial-{settings.digest}"
+                partial.mkdir(exist_ok=True)
+                known = _known(store, partial, settings, {task.key for task in tasks.values()})
+                missing = list({task.key: task for task in tasks.values() if task.key not in known}.values())
+                for place in _shown(_results(missing, partial, settings, workers), len(missing), progress):
+                    known[place.entry.key] = place
+                _write(folder, settings, wanted, {name: known[task.key] for name, task in tasks.items()})
+                _clean(folder)
+    except OSError as error:
+        raise unwritable(folder, error.strerror or str(error)) from None
+    store = FeatureStore(folder)
+    if store.skipped or store.unvoiced:
+        logger.warning("%s: %s", folder, store.summary())
+    return store
+
+
+def _tasks(manifest: Manifest) -> dict[str, Task]:
+    """What has to be read for every row, by id; each file is looked at once."""
+    state: dict[str, str] = {}
+
+    def task(row: Utterance) -> Task:
+        if row.audio not in state:
+            try:
+                stat = os.stat(row.audio)  # noqa: PTH116 - a Path for each of a million rows is slow
+                state[row.audio] = f"{stat.st_size}:{stat.st_mtime_ns}"
+            except (OSError, ValueError):
+                state[row.audio] = "absent"
+        end = None if row.end is None else float(row.end)
+        parts = [row.audio, state[row.audio], float(row.start), end, row.channel]
+        return Task(_digest(map(repr, parts)), row.audio, float(row.start), end, row.channel)
+
+    return {row.id: task(row) for row in manifest}
+
+
+def _digest(parts: Iterable[str]) -> str:
+    digest = blake2b(digest_size=16)
+    for part in parts:
+        digest.update(part.encode("utf-8", "surrogateescape") + b"\n")
+    return digest.hexdigest()
+
+
+def _existing(folder: Path, settings: FeatureSettings) -> FeatureStore | None:
+    if not (folder / DESCRIPTION).exists():
+        return None
+    store = FeatureStore(folder)
+    if store.settings != settings:
+        ours, theirs = settings.as_dict(), store.settings.as_dict()
+        differing = ", ".join(
+            f"{name} {theirs[name]} there, {ours[name]} here" for name in ours if ours[name] != theirs[name]
+        )
+        raise FeatureError(
+            f"this store was made with other settings ({differing})",
+            where=folder,
+            mend="Choose another folder, or delete this one.",
+        )
+    return store
+
+
+def _known(
+    store: FeatureStore | None, partial: Path, settings: FeatureSettings, wanted: set[str]
+) -> dict[str, Place]:
+    """The results that need not be made again, by key. Unexpected failures are tried again."""
+    width = settings.dim * 4
+    known = {place.entry.key: place for place in committed(partial, settings.dim)}
+    if store is not None:
+        for entry in store.entries.values():
+            known[entry.key] = Place(entry, store.matrix_path, entry.offset * width)
+    return {key: place for key, place in known.items() if key in wanted and place.entry.status != "failed"}
+
+
+def _results(
+    missing: list[Task], partial: Path, settings: FeatureSettings, workers: int | None
+) -> Iterator[Place]:
+    if workers is None:
+        try:
+            cores = len(os.sched_getaffinity(0))
+        except AttributeError:  # not on macOS and Windows
+            cores = os.cpu_count() or 1
+        workers = min(cores, -(-len(missing) // _ROWS_A_WORKER))
+    attempt = len(list(partial.glob("*.jsonl")))  # shards of earlier attempts are read, never appended to
+    return analysed(missing, partial, f"shard-{attempt}", settings, min(workers, len(missing)))
+
+
+def _shown(places: Iterator[Place], total: int, progress: bool) -> Iterator[Place]:
+    """The same results, with a progress bar on a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    hidden = not (progress and console.is_terminal and total)
+    columns = (
+        TextColumn("features"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=hidden) as bar:
+        task = bar.add_task("", total=total, rate="")
+        seconds = 0.0
+        for place in places:
+            yield place
+            seconds += place.entry.seconds
+            elapsed = bar.tasks[0].elapsed or 0.0
+            bar.update(task, advance=1, rate=f"{seconds / elapsed:,.0f}× real time" if elapsed > 0.5 else "")
+
+
+def _write(folder: Path, settings: FeatureSettings, wanted: str, places: dict[str, Place]) -> None:
+    """Matrix, index and description, in the manifest's order; the last makes the others valid."""
+    matrix, index = folder / "features.tmp", folder / "index.tmp"
+    frames, width = 0, settings.dim * 4
+    content, listing = blake2b(digest_size=16), blake2b(digest_size=16)
+    with ExitStack() as stack:
+        out = stack.enter_context(matrix.open("wb"))
+        rows = csv.writer(stack.enter_context(index.open("w", newline="", encoding="utf-8")))
+        rows.writerow(("id", *ENTRY_FIELDS))
+        sources: dict[Path, BinaryIO] = {}
+        for name, place in places.items():
+            entry = replace(place.entry, offset=frames)
+            if entry.status == "ok" and place.file is not None:
+                if place.file not in sources:
+                    sources[place.file] = stack.enter_context(place.file.open("rb"))
+                sources[place.file].seek(place.byte)
+                features = sources[place.file].read(entry.frames * width)
+                if len(features) != entry.frames * width:
+                    raise FeatureError(
+                        "features vanished while they were put together",
+                        where=place.file,
+                        mend="Run this again.",
+                    )
+                out.write(features)
+                content.update(features)
+                frames += entry.frames
+            row = entry_row(name, entry)
+            rows.writerow(row)
+            listing.update(repr(row).encode("utf-8", "surrogateescape"))
+        out.flush()
+        os.fsync(out.fileno())
+    digest = content.hexdigest()
+    names = {"matrix": f"features-{digest[:12]}.f32", "index": f"index-{listing.hexdigest()[:12]}.csv"}
+    matrix.replace(folder / names["matrix"])
+    index.replace(folder / names["index"])
+    description = {
+        "format": FORMAT,
+        "settings": settings.as_dict(),
+        "settings_digest": settings.digest,
+        "manifest": wanted,
+        "digest": digest,
+        "utterances": len(places),
+        "frames": frames,
+        "dim": settings.dim,
+        **names,
+    }
+    written = folder / "store.tmp"
+    with written.open("w", encoding="utf-8") as file:
+        json.dump(description, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    written.replace(folder / DESCRIPTION)
+
+
+def _clean(folder: Path) -> None:
+    """Removes shards and the files of the store before this one."""
+    described = json.loads((folder / DESCRIPTION).read_text("utf-8"))
+    current = {described["matrix"], described["index"]}
+    for path in folder.iterdir():
+        if path.name.startswith("partial-"):
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name.startswith(("features-", "index-")) and path.name not in current:
+            try:
+                path.unlink()
+            except OSError:  # still mapped by a reader on Windows: the next build removes it
+                logger.debug("%s is in use and stays", path)
