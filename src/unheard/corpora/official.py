@@ -67,9 +67,7 @@ class Official:
         uncited = cited - set(self.sources)
         unknown = set(self.counts) - set(LABELS)
         if uncited or unknown:
-            raise ValueError(
-                f"{self.name}: no source for {sorted(uncited)}, unknown labels {sorted(unknown)}"
-            )
+            raise ValueError(f"{self.name}: no source for {sorted(uncited)}, unknown labels {sorted(unknown)}")
 
 
 def walk_audio(root: Path) -> Iterator[Path]:
@@ -148,9 +146,7 @@ def read_tree(
         said = f"{len(odd)} audio files are not named as clips of {official.title} and were passed over"
         notes.append(Note("odd-name", f"{said}: {some(odd)}", tuple(odd)))
     if again:
-        said = (
-            f"{len(again)} files repeat a clip already read (second folder, or FLAC beside WAV); passed over"
-        )
+        said = f"{len(again)} files repeat a clip already read (second folder, or FLAC beside WAV); passed over"
         notes.append(Note("extra", f"{said}: {some(again)}", tuple(again)))
     ordered = [rows[name] for name in sorted(rows)]
     return finish(official, folder, ordered, labels=labels, partial=partial, names=names, notes=notes)
@@ -165,25 +161,24 @@ def finish(
     partial: bool = False,
     names: Mapping[str, str] | None = None,
     notes: Iterable[Note] = (),
+    detail: str = "",
 ) -> Manifest:
     """Check `rows` (one per clip found) against the release, drop known duplicates, and write the notes.
 
     `labels` decide completeness, by default those of the four usual emotions that the corpus has; other rows
     are kept unchecked. `names` maps every official id to its label where the whole list is known; otherwise
-    counts per class and, where known, per speaker decide. Raises `CorpusError` for a label that the corpus
-    does not have and, unless `partial`, for an incomplete tree.
+    counts per class and, where known, per speaker decide; `detail` is added to what is said of missing files.
+    Raises `CorpusError` for a label that the corpus does not have and, unless `partial`, for an incomplete tree.
     """
     wanted = wanted_labels(official, labels)
     notes = list(notes)
     missing = _missing(official, rows, wanted, names)
-    if missing and not partial:
-        raise CorpusError(
-            f"{official.title} is incomplete for {', '.join(wanted)}: {missing[0]}",
-            where=root,
-            mend=f"{official.obtain} Or read what is there with --partial.",
-        )
     if missing:
-        notes.append(Note("missing", missing[0], missing[1]))
+        said = f"{official.title} is incomplete for {', '.join(wanted)}: {missing[0]}{detail}"
+        if not partial:
+            mend = f"{official.obtain} Or read what is there with --partial."
+            raise CorpusError(said, where=root, mend=mend)
+        notes.append(Note("missing", said, missing[1]))
     notes.extend(_surplus(official, rows, wanted, names))
     rows, dropped = _without_duplicates(official, rows)
     notes.extend(dropped)
