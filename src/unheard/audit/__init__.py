@@ -1,0 +1,11 @@
+"""The doctor of corpora and splits, ours and other people's.
+
+`examine` listens to every recording of a manifest and reports what makes results on it hard to believe:
+broken, silent or repeated files, leaking splits, emotions tied to speakers, sentences or sessions.
+"""
+
+from unheard.audit.examine import examine
+from unheard.audit.findings import Finding, Findings, Summary
+from unheard.audit.render import to_json, to_markdown, to_text
+
+__all__ = ["Finding", "Findings", "Summary", "examine", "to_json", "to_markdown", "to_text"]

@@ -1,0 +1,127 @@
+"""Findings from listening: broken, silent, clipped, mixed and repeated recordings."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+
+from unheard.audit.findings import Finding, Severity, count, some
+from unheard.audit.listen import Heard
+from unheard.manifest import Manifest, Utterance
+
+FRAME = 0.025  # s: shorter, and there is no frame of features
+VERY_LONG = 60.0  # s: one emotion rarely lasts so long
+NEARLY_SILENT = -60.0  # dB full scale
+CLIPPED = 0.005  # share of samples in flat tops
+OFFSET = 0.02  # of full scale
+
+Pair = tuple[Utterance, Utterance]
+
+
+def check_sound(manifest: Manifest, heard: Sequence[Heard]) -> Iterator[Finding]:
+    """Unreadable, silent, too short, very long, clipped and offset recordings, and mixtures of rates."""
+    reasons: dict[str, list[str]] = defaultdict(list)
+    for row, sound in zip(manifest, heard, strict=True):
+        if sound.error:
+            reasons[sound.error].append(row.id)
+    for reason, ids in reasons.items():
+        yield Finding(
+            "error",
+            "unreadable",
+            f"{count(len(ids), 'recording')} cannot be used ({reason}): {some(ids)}",
+            tuple(ids),
+            "Restore the files, or leave their rows out.",
+        )
+    good = [(row, sound) for row, sound in zip(manifest, heard, strict=True) if not sound.error]
+    loud = [(row, sound) for row, sound in good if sound.peak > 0]
+    longest = f"{VERY_LONG:.0f} s"
+    yield from (
+        finding
+        for finding in (
+            _group("error", "silent", "hold digital silence only", "Leave them out: they teach nothing.",
+                   (row for row, sound in good if not sound.peak > 0)),
+            _group("error", "too_short", "are shorter than 25 ms, one frame", "Leave them out.",
+                   (row for row, sound in good if sound.seconds < FRAME)),
+            _group("warning", "nearly_silent", f"are below {NEARLY_SILENT:.0f} dB full scale",
+                   "Listen to them; a voice this quiet is lost in rounding.",
+                   (row for row, sound in loud if sound.level < NEARLY_SILENT)),
+            _group("warning", "clipped", f"have more than {CLIPPED:.1%} of their samples in flat tops",
+                   "Take an earlier, unclipped copy where there is one.",
+                   (row for row, sound in good if sound.clipped > CLIPPED)),
+            _group("warning", "offset", f"have a constant offset above {OFFSET:.0%} of full scale",
+                   "Remove the offset with a high-pass filter.",
+                   (row for row, sound in loud if abs(sound.offset) > OFFSET)),
+            _group("warning", "very_long", f"are longer than {longest}",
+                   "Cut them into utterances (columns start and end).",
+                   (row for row, sound in good if sound.seconds > VERY_LONG)),
+        )
+        if finding
+    )  # fmt: skip
+    for kind, what, values in (
+        ("sample_rates", "sample rates", [f"{sound.rate} Hz" for _, sound in good]),
+        ("formats", "formats", [sound.format for _, sound in good]),
+    ):
+        counts = Counter(values)
+        if len(counts) > 1:
+            listed = ", ".join(f"{value} ({number:,})" for value, number in counts.most_common())
+            yield Finding("note", kind, f"{len(counts)} {what}: {listed}")
+
+
+def _group(severity: Severity, kind: str, what: str, mend: str, rows: Iterable[Utterance]) -> Finding | None:
+    ids = tuple(row.id for row in rows)
+    if not ids:
+        return None
+    return Finding(severity, kind, f"{count(len(ids), 'recording')} {what}: {some(ids)}", ids, mend)
+
+
+def repeated(manifest: Manifest, heard: Sequence[Heard]) -> list[list[Utterance]]:
+    """Utterances whose decoded samples are the same, in groups of two or more; silence does not count."""
+    groups: dict[str, list[Utterance]] = defaultdict(list)
+    for row, sound in zip(manifest, heard, strict=True):
+        if sound.digest and sound.peak > 0:
+            groups[sound.digest].append(row)
+    return [rows for rows in groups.values() if len(rows) > 1]
+
+
+def nearly_repeated(manifest: Manifest, heard: Sequence[Heard]) -> list[Pair]:
+    """Pairs that sound the same without being the same samples."""
+    from unheard.audit.fingerprint import near_duplicates
+
+    # One print for each set of identical recordings, or each of its members would be reported with each.
+    first: dict[str, int] = {}
+    for place, sound in enumerate(heard):
+        first.setdefault(sound.digest, place)
+    prints = [sound.print if first[sound.digest] == place else None for place, sound in enumerate(heard)]
+    return [(manifest[i], manifest[j]) for i, j, _ in near_duplicates(prints)]
+
+
+def check_repeats(groups: Sequence[Sequence[Utterance]], pairs: Sequence[Pair]) -> Iterator[Finding]:
+    """Duplicates and near-duplicates, each told apart by what they cross: speakers, emotions or neither."""
+    for kind, sets, how in (("duplicate", groups, "identical"), ("near_duplicate", pairs, "nearly identical")):
+        crossing: dict[str, list[Sequence[Utterance]]] = {"speakers": [], "emotions": [], "": []}
+        for rows in sets:
+            if len({row.speaker for row in rows}) > 1:
+                crossing["speakers"].append(rows)
+            elif len({row.emotion for row in rows}) > 1:
+                crossing["emotions"].append(rows)
+            else:
+                crossing[""].append(rows)
+        for what, found in crossing.items():
+            if not found:
+                continue
+            ids = tuple(dict.fromkeys(row.id for rows in found for row in rows))
+            shown = some([" = ".join(row.id for row in rows) for rows in found], 3)
+            thing = "pair" if kind == "near_duplicate" else "set"
+            across = f" under different {what}" if what else " of one speaker and emotion"
+            severity: Severity = "error" if what and kind == "duplicate" else "warning"
+            yield Finding(
+                severity,
+                f"{kind}_across_{what}" if what else kind,
+                f"{count(len(found), thing)} of {how} recordings{across}: {shown}",
+                ids,
+                {
+                    "speakers": "Who speaks is unknown: leave all copies out, or a split may leak.",
+                    "emotions": "What they express is unknown: leave all copies out.",
+                    "": "Keep one of each.",
+                }[what],
+            )
