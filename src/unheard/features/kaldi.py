@@ -1,10 +1,14 @@
 """Kaldi's MFCC (`compute-mfcc-feats`) and deltas (`add-deltas`), over many frames at once in numpy.
 
+Written here instead of calling kaldi-native-fbank because it is faster (that library gives one frame a call)
+and nearer to Kaldi, whose own FFT it repeats: see `fft.py`. `benchmarks/features.py` compares both.
+
 N samples, T frames, L samples a frame, C cepstra. Samples are at 16-bit scale (±32768) throughout.
 """
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,20 +16,14 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from unheard.errors import ConfigError
+from unheard.features.fft import power_spectrum
 from unheard.features.settings import FeatureSettings
 
 Floats = npt.NDArray[np.float32]
 
-_AT_ONCE = 128  # frames at a time: their windows and spectra stay in the processor's cache
+_AT_ONCE = 160  # frames at a time: few enough for the processor's cache, many enough for numpy
 _FLOOR = np.finfo(np.float32).eps  # Kaldi's floor under every logarithm
-
-
-@dataclass(frozen=True)
-class _Tables:
-    window: Floats  # (L,)
-    fft_size: int
-    mel: Floats  # (fft_size / 2 + 1, mel bins)
-    dct: Floats  # (mel bins, C), liftered
 
 
 def frame_count(samples: int, settings: FeatureSettings) -> int:
@@ -40,35 +38,34 @@ def mfcc(samples: Floats, settings: FeatureSettings) -> Floats:
 
     Source: Kaldi, feat/feature-window.cc, mel-computations.cc, feature-mfcc.cc.
     """
-    tables = _tables(settings)
-    length, shift = settings.samples_per_frame, settings.samples_per_shift
     frames = frame_count(len(samples), settings)
     cepstra = np.empty((frames, settings.cepstra), np.float32)
     if not frames:
         return cepstra
+    tables = _tables(settings)
+    length = settings.samples_per_frame
     noise = None
     if settings.dither:
         noise = np.random.default_rng([settings.dither_seed, zlib.crc32(samples.tobytes())])
-    windows = np.lib.stride_tricks.sliding_window_view(samples, length)[::shift]
-    padded = np.zeros((min(frames, _AT_ONCE), tables.fft_size), np.float32)
+    windows = np.lib.stride_tricks.sliding_window_view(samples, length)[:: settings.samples_per_shift]
     preemphasis = np.float32(settings.preemphasis)
-    for begin in range(0, frames, _AT_ONCE):
-        out = cepstra[begin : begin + _AT_ONCE]
-        frame = windows[begin : begin + _AT_ONCE]
+    chunks = -(-frames // _AT_ONCE)
+    edges = [frames * chunk // chunks for chunk in range(chunks + 1)]
+    for begin, end in itertools.pairwise(edges):
+        out = cepstra[begin:end]
+        frame = np.array(windows[begin:end].T, order="C")  # (L, T): every step below runs along frames
         if noise is not None:
-            frame = frame + np.float32(settings.dither) * noise.standard_normal(frame.shape, np.float32)
-        frame = frame - frame.mean(axis=1, keepdims=True)
-        energy = np.einsum("tl,tl->t", frame, frame)
-        emphasised = padded[: len(frame), :length]
-        np.multiply(frame[:, :-1], preemphasis, out=emphasised[:, 1:])
-        np.subtract(frame[:, 1:], emphasised[:, 1:], out=emphasised[:, 1:])
-        emphasised[:, 0] = frame[:, 0] - preemphasis * frame[:, 0]
-        emphasised *= tables.window
-        spectrum = np.fft.rfft(padded[: len(frame)], axis=1)
-        power = np.square(spectrum.real) + np.square(spectrum.imag)
-        mel = np.maximum(power.astype(np.float32, copy=False) @ tables.mel, _FLOOR)
-        np.matmul(np.log(mel, out=mel), tables.dct, out=out)
-        out[:, 0] = np.log(np.maximum(energy, _FLOOR))
+            frame += np.float32(settings.dither) * noise.standard_normal(frame.T.shape, np.float32).T
+        frame -= frame.sum(axis=0) / np.float32(length)
+        out[:, 0] = np.log(np.maximum(np.square(frame).sum(axis=0), _FLOOR))
+        padded = np.zeros((tables.fft_size, end - begin), np.float32)
+        np.multiply(frame[:-1], preemphasis, out=padded[1:length])
+        np.subtract(frame[1:], padded[1:length], out=padded[1:length])
+        padded[0] = frame[0] - preemphasis * frame[0]
+        padded[:length] *= tables.window
+        power = power_spectrum(padded[0::2], padded[1::2])
+        mel = np.log(np.maximum(_mel_energies(power, tables), _FLOOR))
+        out[:, 1:] = np.einsum("mt,mc->tc", mel, tables.dct)
     return cepstra
 
 
@@ -97,7 +94,7 @@ def add_deltas(features: Floats, order: int, window: int) -> Floats:
 
 @lru_cache(maxsize=32)
 def delta_kernel(order: int, window: int) -> Floats:
-    """The kernel (2 · order · window + 1,) of one order: [-2 … 2] / 10 convolved `order` times with itself."""
+    """The kernel (2 · order · window + 1,) of one order: [-2 … 2] / 10 convolved with itself."""
     slope = np.arange(-window, window + 1, dtype=np.float64)
     slope /= np.sum(slope**2)
     kernel = np.ones(1)
@@ -106,32 +103,75 @@ def delta_kernel(order: int, window: int) -> Floats:
     return kernel.astype(np.float32)
 
 
+@dataclass(frozen=True, slots=True)
+class _Tables:
+    """Constants of one setting; the mel filters are kept as the slopes between their edges.
+
+    A bin lies between two neighbouring edges, on the falling side of one filter and on the rising side of
+    the next: two sums over each interval make all filters, with no matrix product.
+    """
+
+    window: Floats  # (L, 1)
+    fft_size: int
+    rising: Floats  # (bins, 1)
+    falling: Floats  # (bins, 1)
+    first: npt.NDArray[np.intp]  # (mel bins + 1,), the first bin of every interval
+    bins: slice  # those between the lowest and the highest edge
+    empty: npt.NDArray[np.bool_]  # (mel bins + 1, 1), intervals without a bin
+    dct: Floats  # (mel bins, C - 1), liftered
+
+
+def _mel_energies(power: Floats, tables: _Tables) -> Floats:
+    """Power (bins, T) -> mel energies (mel bins, T)."""
+    inside = power[tables.bins]
+    rising = np.add.reduceat(inside * tables.rising, tables.first, axis=0)
+    falling = np.add.reduceat(inside * tables.falling, tables.first, axis=0)
+    if tables.empty.any():
+        rising, falling = np.where(tables.empty, 0, rising), np.where(tables.empty, 0, falling)
+    energies: Floats = rising[:-1] + falling[1:]
+    return energies
+
+
 @lru_cache(maxsize=8)
 def _tables(settings: FeatureSettings) -> _Tables:
     length = settings.samples_per_frame
-    fft_size = 1 << (length - 1).bit_length()
+    fft_size = max(4, 1 << (length - 1).bit_length())
     at = np.arange(length)
-    window = (0.5 - 0.5 * np.cos(2 * np.pi * at / (length - 1))) ** 0.85  # Povey's
+    window = (0.5 - 0.5 * np.cos(2 * np.pi / (length - 1) * at)) ** 0.85  # Povey's
     mels, count = settings.mel_bins, settings.cepstra
     dct = np.cos(np.pi / mels * np.outer(np.arange(mels) + 0.5, np.arange(count))) * np.sqrt(2 / mels)
-    dct[:, 0] = np.sqrt(1 / mels)
     if settings.lifter:
         dct *= 1 + 0.5 * settings.lifter * np.sin(np.pi * np.arange(count) / settings.lifter)
-    banks = _mel_banks(settings, fft_size)
-    return _Tables(window.astype(np.float32), fft_size, banks, dct.astype(np.float32))
+
+    # Single precision step by step, as in Kaldi: a strong tone near an edge hears the rounding.
+    single = np.float32
+    low, high = _mel(single(settings.low_hz)), _mel(single(settings.high_hz or settings.sample_rate / 2))
+    step = (high - low) / single(mels + 1)
+    edges = low + np.arange(mels + 2, dtype=single) * step
+    bins = _mel(np.arange(fft_size // 2, dtype=single) * single(settings.sample_rate / fft_size))
+    first = np.searchsorted(bins, edges, side="right")
+    inside = slice(int(first[0]), int(first[-1]))
+    interval = np.searchsorted(first, np.arange(inside.start, inside.stop), side="right") - 1
+    mel, left, right = bins[inside], edges[interval], edges[interval + 1]
+    counts = np.diff(first)
+    if inside.start == inside.stop or np.any(counts[:-1] + counts[1:] == 0):
+        raise ConfigError(
+            f"{mels} mel bins are too many: some hold no bin of the {fft_size}-point spectrum",
+            mend="Use fewer mel bins or longer frames.",
+        )
+    return _Tables(
+        window=window.astype(single)[:, None],
+        fft_size=fft_size,
+        rising=((mel - left) / (right - left))[:, None],
+        falling=((right - mel) / (right - left))[:, None],
+        first=np.minimum(first[:-1] - inside.start, inside.stop - inside.start - 1),
+        bins=inside,
+        empty=(counts == 0)[:, None],
+        dct=dct[:, 1:].astype(single),
+    )
 
 
-def _mel_banks(settings: FeatureSettings, fft_size: int) -> Floats:
-    """Triangles that are even on the mel scale, (fft_size / 2 + 1, mel bins); the Nyquist bin is left out."""
-
-    def mel(hz: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        return 1127.0 * np.log1p(np.asarray(hz, np.float64) / 700.0)
-
-    high = settings.high_hz or settings.sample_rate / 2
-    edges = np.linspace(mel(settings.low_hz), mel(high), settings.mel_bins + 2)
-    bins = mel(np.arange(fft_size // 2) * settings.sample_rate / fft_size)[:, None]
-    left, centre, right = edges[:-2], edges[1:-1], edges[2:]
-    triangles = np.minimum((bins - left) / (centre - left), (right - bins) / (right - centre))
-    banks = np.zeros((fft_size // 2 + 1, settings.mel_bins), np.float32)
-    banks[:-1] = np.maximum(triangles, 0)
-    return banks
+def _mel(hz: npt.NDArray[np.float32] | np.float32) -> Floats:
+    """The mel scale of Kaldi, logarithm rounded to single precision."""
+    ratio = np.float32(1) + np.asarray(hz, np.float32) / np.float32(700)
+    return np.float32(1127) * np.log(ratio.astype(np.float64)).astype(np.float32)

@@ -124,9 +124,7 @@ class FeatureStore:
             parts.append(f"{len(self.unvoiced):,} without a voiced frame kept whole")
         if self.skipped:
             why = Counter(_short(reason) for reason in self.skipped.values()).most_common(4)
-            parts.append(
-                f"{len(self.skipped):,} skipped ({', '.join(f'{count} {word}' for word, count in why)})"
-            )
+            parts.append(f"{len(self.skipped):,} skipped ({', '.join(f'{count} {word}' for word, count in why)})")
         return ", ".join(parts)
 
     def _describe(self) -> dict[str, Any]:
@@ -136,9 +134,7 @@ class FeatureStore:
             described = json.loads(path.read_text("utf-8"))
             version = described["format"]
         except FileNotFoundError:
-            raise FeatureError(
-                "there is no complete feature store here", where=self.folder, mend=build
-            ) from None
+            raise FeatureError("there is no complete feature store here", where=self.folder, mend=build) from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise FeatureError(
                 f"the description of this store cannot be read ({error})",
@@ -162,8 +158,7 @@ class FeatureStore:
                 if tuple(next(rows)) != ("id", *ENTRY_FIELDS):
                     raise ValueError("unexpected columns")
                 return {
-                    row[0]: Entry(row[1], row[2], *map(int, row[3:7]), float(row[7]), row[8], row[9])
-                    for row in rows
+                    row[0]: Entry(row[1], row[2], *map(int, row[3:7]), float(row[7]), row[8], row[9]) for row in rows
                 }
         except (OSError, ValueError, IndexError, StopIteration) as error:
             raise FeatureError(

@@ -55,9 +55,7 @@ class Normaliser:
         """Whether `apply` can be called."""
         return self.kind not in ("train", "speaker") or self.mean is not None
 
-    def fit(
-        self, store: FeatureStore, ids: Iterable[str], speakers: Mapping[str, str] | None = None
-    ) -> Normaliser:
+    def fit(self, store: FeatureStore, ids: Iterable[str], speakers: Mapping[str, str] | None = None) -> Normaliser:
         """A copy that knows the statistics of the utterances `ids`, read one after the other.
 
         `ids` are those of the training speakers for `train`, those of everyone for `speaker`, which takes

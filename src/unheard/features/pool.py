@@ -46,9 +46,7 @@ def analysed(
     results: queue.Queue[Place | Exception] = queue.Queue()
     stop = threading.Event()
     threads = [
-        threading.Thread(
-            target=_feed, args=(waiting, results, stop, folder, f"{name}-{index}", settings), daemon=True
-        )
+        threading.Thread(target=_feed, args=(waiting, results, stop, folder, f"{name}-{index}", settings), daemon=True)
         for index in range(workers)
     ]
     for thread in threads:

@@ -66,9 +66,7 @@ class FeatureSettings:
             if not fine:
                 raise ConfigError(f"feature setting {name} = {getattr(self, name)} is out of range")
         if self.vad != "none" and self.vad not in VAD_PRESETS:
-            raise ConfigError(
-                f"unknown VAD '{self.vad}'", mend=did_you_mean(self.vad, [*VAD_PRESETS, "none"])
-            )
+            raise ConfigError(f"unknown VAD '{self.vad}'", mend=did_you_mean(self.vad, [*VAD_PRESETS, "none"]))
 
     @property
     def samples_per_frame(self) -> int:

@@ -122,9 +122,7 @@ def _existing(folder: Path, settings: FeatureSettings) -> FeatureStore | None:
     return store
 
 
-def _known(
-    store: FeatureStore | None, partial: Path, settings: FeatureSettings, wanted: set[str]
-) -> dict[str, Place]:
+def _known(store: FeatureStore | None, partial: Path, settings: FeatureSettings, wanted: set[str]) -> dict[str, Place]:
     """The results that need not be made again, by key. Unexpected failures are tried again."""
     width = settings.dim * 4
     known = {place.entry.key: place for place in committed(partial, settings.dim)}
@@ -134,9 +132,7 @@ def _known(
     return {key: place for key, place in known.items() if key in wanted and place.entry.status != "failed"}
 
 
-def _results(
-    missing: list[Task], partial: Path, settings: FeatureSettings, workers: int | None
-) -> Iterator[Place]:
+def _results(missing: list[Task], partial: Path, settings: FeatureSettings, workers: int | None) -> Iterator[Place]:
     if workers is None:
         try:
             cores = len(os.sched_getaffinity(0))

@@ -146,9 +146,7 @@ def main() -> None:
 
     setup = json.loads(sys.stdin.readline())
     try:
-        with Shard(
-            Path(setup["folder"]), setup["name"], FeatureSettings.from_dict(setup["settings"])
-        ) as shard:
+        with Shard(Path(setup["folder"]), setup["name"], FeatureSettings.from_dict(setup["settings"])) as shard:
             answer(ready=True)
             for line in sys.stdin:
                 place = shard.add(Task(**json.loads(line)))
