@@ -56,9 +56,9 @@ def valid_frames(x: Tensor, lengths: Tensor, at_least: int = 1) -> Frames:
 class Dropout(nn.Module):
     """Inverted dropout whose masks come from a random stream of its own.
 
-    The stream is handed over by `use_stream`; without one the default generator serves. On a CPU a mask costs one random
-    byte an element, so the drop probability is a multiple of 1/256 there (0.5 is exact) and the scale is
-    that multiple's: the expectation is unbiased. Elsewhere the device's own kernel is used.
+    The stream is handed over by `use_stream`; without one the default generator serves. On a CPU a mask costs
+    one random byte an element, so the drop probability is a multiple of 1/256 there (0.5 is exact) and the
+    scale is that multiple's: the expectation is unbiased. Elsewhere the device's own kernel is used.
     """
 
     def __init__(self, p: float) -> None:
@@ -80,6 +80,8 @@ class Dropout(nn.Module):
             keep = torch.empty_like(x).bernoulli_(1.0 - self.p, generator=self.generator)
             return x * keep.div_(1.0 - self.p)
         kept_of_256 = max(1, round(256 * (1.0 - self.p)))
+        if kept_of_256 == 256:  # which no byte can be compared with
+            return x
         words = torch.empty(math.ceil(x.numel() / 4), dtype=torch.int32)
         # [-2^31, 2^31): all 32 bits are random, read as four bytes each
         words.random_(-(2**31), 2**31 - 1, generator=self.generator)
