@@ -11,9 +11,9 @@ from unheard.audit.findings import SEVERITIES, Finding, Findings, Summary
 from unheard.audit.labels import check_labels, check_predictable
 from unheard.audit.listen import Heard, listen_to
 from unheard.audit.sides import check_split
-from unheard.audit.sound import check_repeats, check_sound, nearly_repeated, repeated
+from unheard.audit.sound import check_repeats, check_sound, nearly_repeated, recordings, repeated
 from unheard.errors import ManifestError
-from unheard.manifest import Manifest, Utterance
+from unheard.manifest import Manifest
 from unheard.splits import Fold, Split, read_folds
 
 DURATION_TELLS = 0.3  # above chance; slower speech is a true cue of sadness, so only the glaring is named
@@ -39,18 +39,17 @@ def examine(
     folds = _folds(splits, manifest)
     heard = listen_to(manifest, workers=workers, progress=progress) if listen else []
     findings = [Finding("note", note.kind, note.message, note.ids) for note in manifest.notes]
-    copies: list[Sequence[Utterance]] = []
+    groups, pairs = repeated(manifest, heard), nearly_repeated(manifest, heard)
     if heard:
-        groups, pairs = repeated(manifest, heard), nearly_repeated(manifest, heard)
-        copies = [*groups, *pairs]
         findings += [*check_sound(manifest, heard), *check_repeats(groups, pairs), *_telltales(manifest, heard)]
     findings += check_labels(manifest)
     if folds is not None:
-        findings += check_split(manifest, folds, copies, group)
+        findings += check_split(manifest, folds, [*groups, *pairs], group)
     return Findings(
         tuple(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))),
         _summary(manifest, heard),
         MappingProxyType({row.id: s.digest for row, s in zip(manifest, heard, strict=False) if s.digest}),
+        MappingProxyType(recordings(manifest, groups, pairs)),
     )
 
 

@@ -37,11 +37,17 @@ class Summary:
 
 @dataclass(frozen=True)
 class Findings:
-    """The findings, worst first, the summary, and a hash of the decoded samples by id where they were heard."""
+    """The findings, worst first, and the summary.
+
+    `digests` are hashes of the decoded samples by id, of all that was heard. `copies` names the recording of
+    every utterance that has an exact or near copy, alike for all its copies: `exclude_shared_recordings` takes
+    either.
+    """
 
     findings: tuple[Finding, ...]
     summary: Summary
     digests: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
+    copies: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
 
     @property
     def worst(self) -> Severity | None:

@@ -139,7 +139,11 @@ def _candidates(prints: Sequence[Print]) -> Iterator[tuple[int, int]]:
 
 def _slots(one: Print) -> npt.NDArray[np.float32]:
     """A print averaged into SLOTS equal stretches of time, flat: (SLOTS * BANDS,)."""
-    bounds = np.linspace(0, len(one), SLOTS + 1)
-    total = np.concatenate([np.zeros((1, BANDS)), np.cumsum(one, axis=0, dtype=np.float64)])
-    at = np.stack([np.interp(bounds, np.arange(len(total)), total[:, band]) for band in range(BANDS)], axis=1)
-    return (np.diff(at, axis=0) * SLOTS / len(one)).astype(np.float32).ravel()
+    total = np.zeros((len(one) + 1, BANDS), np.float32)
+    np.cumsum(one, axis=0, out=total[1:])
+    bounds = np.linspace(0, len(one), SLOTS + 1, dtype=np.float32)
+    below = np.minimum(bounds.astype(np.int64), len(one) - 1)
+    share = (bounds - below)[:, None]
+    at = (1 - share) * total[below] + share * total[below + 1]  # (SLOTS + 1, BANDS)
+    slots: npt.NDArray[np.float32] = (np.diff(at, axis=0) * np.float32(SLOTS / len(one))).ravel()
+    return slots

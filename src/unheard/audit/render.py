@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from unheard.audit.findings import SEVERITIES, Findings
+from unheard.audit.findings import SEVERITIES, Findings, count
 
 MARKS = {"error": "ERROR  ", "warning": "warning", "note": "note   "}
 
@@ -24,7 +24,7 @@ def to_text(findings: Findings) -> str:
         lines.append(f"{MARKS[finding.severity]}  {finding.message}")
         if finding.mend:
             lines.append(f"{'':9}{finding.mend}")
-    totals = [f"{len(findings.of(level))} {level}s" for level in SEVERITIES if findings.of(level)]
+    totals = [count(len(findings.of(level)), level) for level in SEVERITIES if findings.of(level)]
     lines += ["", ", ".join(totals) or "nothing found"]
     return "\n".join(lines)
 

@@ -11,7 +11,7 @@ from unheard.manifest import Manifest, Utterance
 
 FRAME = 0.025  # s: shorter, and there is no frame of features
 VERY_LONG = 60.0  # s: one emotion rarely lasts so long
-NEARLY_SILENT = -60.0  # dB full scale
+NEARLY_SILENT = 0.005  # of full scale, -46 dB; the quietest sad voices of RAVDESS just pass it
 CLIPPED = 0.005  # share of samples in flat tops
 OFFSET = 0.02  # of full scale
 
@@ -42,9 +42,9 @@ def check_sound(manifest: Manifest, heard: Sequence[Heard]) -> Iterator[Finding]
                    (row for row, sound in good if not sound.peak > 0)),
             _group("error", "too_short", "are shorter than 25 ms, one frame", "Leave them out.",
                    (row for row, sound in good if sound.seconds < FRAME)),
-            _group("warning", "nearly_silent", f"are below {NEARLY_SILENT:.0f} dB full scale",
+            _group("warning", "nearly_silent", f"never pass {NEARLY_SILENT:.1%} of full scale",
                    "Listen to them; a voice this quiet is lost in rounding.",
-                   (row for row, sound in loud if sound.level < NEARLY_SILENT)),
+                   (row for row, sound in loud if sound.peak < NEARLY_SILENT)),
             _group("warning", "clipped", f"have more than {CLIPPED:.1%} of their samples in flat tops",
                    "Take an earlier, unclipped copy where there is one.",
                    (row for row, sound in good if sound.clipped > CLIPPED)),
@@ -77,7 +77,7 @@ def _group(severity: Severity, kind: str, what: str, mend: str, rows: Iterable[U
 def repeated(manifest: Manifest, heard: Sequence[Heard]) -> list[list[Utterance]]:
     """Utterances whose decoded samples are the same, in groups of two or more; silence does not count."""
     groups: dict[str, list[Utterance]] = defaultdict(list)
-    for row, sound in zip(manifest, heard, strict=True):
+    for row, sound in zip(manifest, heard, strict=False):
         if sound.digest and sound.peak > 0:
             groups[sound.digest].append(row)
     return [rows for rows in groups.values() if len(rows) > 1]
@@ -93,6 +93,23 @@ def nearly_repeated(manifest: Manifest, heard: Sequence[Heard]) -> list[Pair]:
         first.setdefault(sound.digest, place)
     prints = [sound.print if first[sound.digest] == place else None for place, sound in enumerate(heard)]
     return [(manifest[i], manifest[j]) for i, j, _ in near_duplicates(prints)]
+
+
+def recordings(manifest: Manifest, groups: Sequence[Sequence[Utterance]], pairs: Sequence[Pair]) -> dict[str, str]:
+    """One name for all copies of a recording, exact or near: id -> the first copy's id, for the repeated ones."""
+    name = {row.id: row.id for rows in (*groups, *pairs) for row in rows}
+
+    def find(one: str) -> str:
+        while name[one] != one:
+            one = name[one]
+        return one
+
+    place = {one: number for number, one in enumerate(manifest.ids)}
+    for rows in (*groups, *pairs):
+        first, *others = sorted({find(row.id) for row in rows}, key=place.__getitem__)
+        for other in others:
+            name[other] = first
+    return {one: find(one) for one in name}
 
 
 def check_repeats(groups: Sequence[Sequence[Utterance]], pairs: Sequence[Pair]) -> Iterator[Finding]:
