@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from unheard.corpora import CORPORA, describe, official, read_corpus, read_manifest
+from unheard.corpora.downloads import DOWNLOADS
 from unheard.corpora.official import Official, read_tree
 from unheard.errors import CorpusError, ManifestError
 from unheard.manifest import LABELS, Manifest, Utterance
@@ -206,6 +207,7 @@ def test_every_corpus_describes_itself(name: str) -> None:
     for word in (facts.title, facts.language, facts.licence, facts.citation, facts.obtain, facts.layout):
         assert word
     assert all(facts.sources.values())
+    assert facts.fetchable == (name in DOWNLOADS)
     for speaker, counts in facts.speaker_counts.items():
         assert set(counts) <= set(facts.counts), speaker
     assert len(facts.speaker_counts) <= facts.speakers

@@ -56,7 +56,7 @@ OFFICIAL = Official(
     },
     sources={
         "speakers": "http://emodb.bilderbar.info/docu/",
-        "utterances": "https://audeering.github.io/audb (emodb, 535 rows)",
+        "utterances": "https://huggingface.co/datasets/renumics/emodb (a mirror: 535 examples)",
         "counts": f"{_COUNTED}; boredom, disgust and fear {UNVERIFIED}, together the rest of 535",
         "speaker_counts": _COUNTED,
         "licence": f"research: {UNVERIFIED}; CC0: https://github.com/audeering/emodb (README.md)",

@@ -233,8 +233,9 @@ def _missing(
     ]
     if not short and not gaps:
         return None
-    where = f"; by speaker: {some(gaps)}" if gaps else ""
-    return f"files found: {', '.join(short) or 'as many as released'}{where}", tuple(gaps or short)
+    said = [f"files found: {', '.join(short)}"] if short else []
+    said += [f"by speaker: {some(gaps)}"] if gaps else []
+    return "; ".join(said), tuple(gaps or short)
 
 
 def _surplus(

@@ -75,9 +75,7 @@ def read(root: str | Path, *, labels: Iterable[str] | None = None, partial: bool
 
     Song and the sound of the videos, where unpacked beside it, are passed over. Raises `CorpusError`.
     """
-    return read_tree(
-        OFFICIAL, root, _parse, labels=labels, partial=partial, names=_names(), ignore=_other_modality
-    )
+    return read_tree(OFFICIAL, root, _parse, labels=labels, partial=partial, names=_names(), ignore=_other_modality)
 
 
 def _names() -> dict[str, str]:
