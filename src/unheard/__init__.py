@@ -1,3 +1,53 @@
-"""Speech emotion recognition for voices the model has never heard."""
+"""Speech emotion recognition for voices the model has never heard.
+
+What is here is imported when it is first used, so that `import unheard` is quick and loads no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+_WHERE = {
+    "Manifest": "unheard.manifest",
+    "Utterance": "unheard.manifest",
+    "UnheardError": "unheard.errors",
+    "read_corpus": "unheard.corpora",
+    "read_manifest": "unheard.corpora",
+    "FeatureSettings": "unheard.features",
+    "FeatureStore": "unheard.features",
+    "build_store": "unheard.features",
+    "extract": "unheard.features",
+    "make_split": "unheard.splits",
+    "experiment": "unheard.experiments",
+}
+
+__all__ = ["__version__", *_WHERE]  # noqa: PLE0604 - names of strings
+
+if TYPE_CHECKING:
+    from unheard.corpora import read_corpus, read_manifest
+    from unheard.errors import UnheardError
+    from unheard.experiments import experiment
+    from unheard.features import FeatureSettings, FeatureStore, build_store, extract
+    from unheard.manifest import Manifest, Utterance
+    from unheard.splits import make_split
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'unheard' has no attribute '{name}'")
+    try:
+        module = import_module(_WHERE[name])
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "safetensors"):
+            raise
+        from unheard.errors import MissingExtra
+
+        raise MissingExtra(str(error.name), "train") from None
+    return getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

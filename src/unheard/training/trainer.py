@@ -84,14 +84,15 @@ class Trainer:
         folder: Path,
         *,
         key: tuple[object, ...] = (),
-        device: torch.device = torch.device("cpu"),
+        device: torch.device | None = None,
         on_epoch: Callable[[Mapping[str, Any]], None] | None = None,
     ) -> None:
         if len(train) < 2:
             raise TrainingError("there are fewer than two utterances to train on", mend="Check the split.")
-        self.strategy = strategy.place(device)
+        self.device = device or torch.device("cpu")
+        self.strategy = strategy.place(self.device)
         self.task, self.train_ids, self.readings, self.recipe = task, tuple(train), tuple(readings), recipe
-        self.folder, self.key, self.device, self.on_epoch = folder, key, device, on_epoch
+        self.folder, self.key, self.on_epoch = folder, key, on_epoch
         self.optimizer = torch.optim.SGD(
             strategy.parameters(),
             lr=recipe.lr,
@@ -131,7 +132,7 @@ class Trainer:
                 raise TrainingError(
                     f"the loss became {float(loss.detach())} in epoch {self.epoch + 1}, step {step + 1}",
                     where=self.folder,
-                    mend="Lower the learning rate (--recipe.lr), λ or ε; check the features with `unheard doctor`.",
+                    mend="Lower the learning rate (--training.lr), λ or ε; check the features with `unheard doctor`.",
                 )
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]

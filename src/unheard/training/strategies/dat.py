@@ -52,7 +52,7 @@ class _Reverse(torch.autograd.Function):
         return e.view_as(e)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return -ctx.lam * gradient, None
 
 

@@ -1,0 +1,201 @@
+"""From settings to cells: corpus -> manifest -> features -> split -> systems x folds x seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from pathlib import Path
+
+from unheard.audio import expand_channels
+from unheard.corpora import official, read_corpus, read_manifest
+from unheard.errors import ConfigError, FeatureError
+from unheard.experiments.cells import Cell
+from unheard.experiments.settings import Experiment
+from unheard.features import FeatureStore, build_store
+from unheard.manifest import Manifest, Note, Utterance
+from unheard.splits import Fold, Split, default_protocol, exclude_shared_recordings, make_split
+from unheard.training.network import NETWORKS, NetworkSettings
+from unheard.training.recipe import Recipe
+from unheard.training.strategies import resolve_options
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The cells of an experiment, in the order they are trained, and what they stand on."""
+
+    settings: Experiment
+    manifest: Manifest
+    split: Split
+    store: FeatureStore
+    cells: tuple[Cell, ...]
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What a person should know of the corpus and the split."""
+        return (*self.manifest.notes, *self.split.notes)
+
+
+def lay_out(settings: Experiment, say: Callable[[str], None] = lambda _: None) -> Grid:
+    """Read the corpus, make or open its features, split it, and list the cells; trains nothing.
+
+    `say` receives a line a step. Raises an `UnheardError` of whatever step fails.
+    """
+    network = choose_network(settings)  # settings are checked before minutes of features
+    options = {key: resolve_options(key, settings.options.get(key)) for key in settings.systems}
+    unknown = set(settings.options) - set(settings.systems)
+    if unknown:
+        for key in unknown:
+            resolve_options(key, settings.options[key])
+    recipe = Recipe(epochs=settings.epochs, **settings.as_dict()["training"])
+    recipe = replace(recipe, readouts=tuple(recipe.readouts))
+    manifest = read_rows(settings)
+    for note in manifest.notes:
+        say(str(note))
+    out = Path(settings.out)
+    folder = Path(settings.store) if settings.store else out / "features"
+    say(f"Features of {len(manifest):,} utterances of {len(manifest.speakers)} speakers")
+    store = build_store(manifest, folder, settings.features, progress=settings.progress)
+    manifest = usable(manifest, store, say)
+    split = choose_split(settings, manifest)
+    for split_note in split.notes:
+        say(str(split_note))
+    rows = manifest.by_id()
+    cells = [
+        Cell(
+            system=key,
+            options=options[key],
+            fold=fold,
+            seed=seed,
+            rows=_rows_of(fold, rows),
+            labels=settings.labels,
+            group=settings.group,
+            network=network,
+            recipe=recipe,
+            normalise=settings.normalise,
+            store=folder,
+            out=out,
+            split=split.digest,
+            data=_data_digest(fold, rows, store),
+            device=settings.device,
+            tensorboard=settings.tensorboard,
+        )
+        # seeds outermost: an interrupted run has whole comparisons first
+        for seed in range(settings.seeds)
+        for fold in split.folds
+        for key in settings.systems
+    ]
+    return Grid(settings, manifest, split, store, tuple(cells))
+
+
+def read_rows(settings: Experiment) -> Manifest:
+    """The manifest of an experiment with the labels and channels it chose."""
+    if settings.manifest:
+        manifest = read_manifest(settings.manifest)
+    else:
+        names = [name.strip() for name in settings.corpus.split(",")]
+        roots = [root.strip() for root in settings.root.split(",")]
+        if len(names) != len(roots):
+            raise ConfigError(
+                f"{len(names)} corpora but {len(roots)} folders",
+                mend="Give --root as many folders as --corpus has names, separated by commas.",
+            )
+        manifest = Manifest.concat(
+            [
+                read_corpus(
+                    name,
+                    root,
+                    labels=settings.emotions if not settings.map else None,
+                    partial=settings.partial,
+                    subset=settings.subset or None,
+                )
+                for name, root in zip(names, roots, strict=True)
+            ]
+        )
+    manifest = manifest.select(settings.emotions, settings.map)
+    if settings.channel == "each":
+        return expand_channels(manifest)
+    if settings.channel != "mix":
+        return replace(manifest, rows=tuple(replace(row, channel=settings.channel) for row in manifest))
+    return manifest
+
+
+def usable(manifest: Manifest, store: FeatureStore, say: Callable[[str], None] = lambda _: None) -> Manifest:
+    """The rows that have features and whose recording occurs once; what is left out is said and counted."""
+    skipped = [row.id for row in manifest if row.id not in store]
+    if skipped:
+        reasons = "; ".join(f"{name}: {store.skipped.get(name, 'no features')}" for name in skipped[:3])
+        more = f"; and {len(skipped) - 3} more" if len(skipped) > 3 else ""
+        say(f"{len(skipped)} of {len(manifest)} utterances have no features and take no part ({reasons}{more})")
+    if len(skipped) == len(manifest):
+        raise FeatureError(
+            "no utterance could be read", where=store.folder, mend="See what is wrong with: unheard doctor MANIFEST"
+        )
+    manifest = manifest.where(lambda row: row.id in store)
+    manifest, note = exclude_shared_recordings(manifest, store.audio_digest)
+    if note.ids:
+        say(str(note))
+    return manifest
+
+
+def choose_network(settings: Experiment) -> NetworkSettings:
+    """The network an experiment asks for; raises `ConfigError` for an unknown preset."""
+    choice = settings.network
+    if choice.preset not in NETWORKS:
+        raise ConfigError(f"unknown network '{choice.preset}'", mend=f"Choose {' or '.join(NETWORKS)}.")
+    return replace(
+        NETWORKS[choice.preset],
+        dropout=choice.dropout,
+        rnn_bn=choice.rnn_bn,
+        rnn_dropout=choice.rnn_dropout,
+        padding=choice.padding,
+    )
+
+
+def choose_split(settings: Experiment, manifest: Manifest) -> Split:
+    """The split an experiment asks for, or its corpus's usual one."""
+    single = official(settings.corpus).name if settings.corpus and "," not in settings.corpus else ""
+    usual, options = default_protocol(single, manifest)
+    protocol = settings.protocol or usual
+    chosen: dict[str, object] = dict(options) if protocol == usual else {}
+    if settings.k:
+        chosen["k"] = settings.k
+    if settings.column:
+        chosen["column"] = settings.column
+    if protocol == "paired":
+        chosen["test"] = settings.test
+    if settings.n:
+        if len(settings.n) != 3:
+            raise ConfigError(f"n = {settings.n} is not three numbers", mend="Give --n TRAIN,DEV,TEST speakers.")
+        chosen["n"] = tuple(int(number) for number in settings.n)
+    if settings.train_corpora:
+        chosen["train_corpora"] = settings.train_corpora
+    if settings.test_corpora:
+        chosen["test_corpora"] = settings.test_corpora
+    return make_split(
+        manifest,
+        protocol,
+        group=settings.group,
+        seed=settings.split_seed,
+        folds=settings.folds or None,
+        **chosen,  # type: ignore[arg-type]
+    )
+
+
+def _rows_of(fold: Fold, rows: dict[str, Utterance]) -> dict[str, Utterance]:
+    return {name: rows[name] for name in _ids(fold)}
+
+
+def _ids(fold: Fold) -> Iterable[str]:
+    """Every id of a fold once, in a stable order."""
+    held = (name for reading in fold.readings for part in (reading.dev, reading.test) for name in part)
+    return dict.fromkeys((*fold.train, *held))
+
+
+def _data_digest(fold: Fold, rows: dict[str, Utterance], store: FeatureStore) -> str:
+    """A hash of what a fold is made of: labels, speakers, audio, and how features were made of it."""
+    digest = blake2b(store.settings.digest.encode(), digest_size=8)
+    for name in _ids(fold):
+        row = rows[name]
+        digest.update("\t".join((name, row.emotion, row.speaker, store.audio_digest[name])).encode() + b"\n")
+    return digest.hexdigest()

@@ -1,0 +1,178 @@
+"""Training many cells at once on one machine: worker processes, one thread each.
+
+On a CPU several single-threaded trainings are much faster than one with many threads. A cell that fails is
+reported and the rest go on; a worker that dies is replaced; workers die with their parent.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from unheard.errors import UnheardError
+from unheard.experiments.cells import Cell, run_cell
+from unheard.training.files import write_text
+
+
+@dataclass(frozen=True)
+class Event:
+    """What happened to a cell: an `epoch` (with its record), `done`, or `failed` (with the reason)."""
+
+    kind: str
+    cell: Cell
+    record: dict[str, Any]
+
+
+def run_cells(cells: Sequence[Cell], workers: int = 0, device: str = "auto") -> Iterator[Event]:
+    """Train `cells` in their order with `workers` processes, yielding what happens.
+
+    `workers` 0 is one a core on a CPU and one on an accelerator. The results do not depend on how many there are.
+    """
+    waiting = list(cells)
+    workers = min(workers or _usual(device), len(waiting))
+    context = multiprocessing.get_context("spawn")  # a forked torch may hang
+    team = [_Worker(context) for _ in range(workers)]
+    try:
+        while waiting or any(worker.cell for worker in team):
+            for worker in team:
+                if worker.cell is None and waiting:
+                    worker.start(waiting.pop(0))
+            busy = [worker for worker in team if worker.cell]
+            for ready in wait([w.pipe for w in busy] + [w.process.sentinel for w in busy]):
+                for worker in busy:
+                    if ready in (worker.pipe, worker.process.sentinel):
+                        yield from worker.events()
+            for place, worker in enumerate(team):
+                if not worker.process.is_alive() and worker.cell is None:
+                    team[place] = _Worker(context) if waiting else worker
+    finally:
+        for worker in team:
+            worker.stop()
+
+
+def _usual(device: str) -> int:
+    if device != "cpu":
+        from unheard.training.device import choose_device
+
+        if choose_device(device).type != "cpu":
+            return 1
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS and Windows
+        return os.cpu_count() or 1
+
+
+class _Worker:
+    """A process that trains one cell after the other, and the parent's end of its pipe."""
+
+    def __init__(self, context: Any) -> None:
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_work, args=(theirs,), daemon=True)
+        with _SingleThreaded():
+            self.process.start()
+        theirs.close()
+        self.cell: Cell | None = None
+
+    def start(self, cell: Cell) -> None:
+        self.cell = cell
+        with suppress(OSError):  # a worker that is gone shows in `events`
+            self.pipe.send(cell)
+
+    def events(self) -> Iterator[Event]:
+        """Everything the worker has said so far; its death, if it died."""
+        while self.cell is not None:
+            try:
+                if not self.pipe.poll():
+                    if not self.process.is_alive() and not self.pipe.poll():
+                        raise EOFError
+                    return
+                kind, record = self.pipe.recv()
+            except (EOFError, OSError):
+                self.process.join()
+                cell, self.cell = self.cell, None
+                reason = f"its process ended unexpectedly (exit code {self.process.exitcode})"
+                yield Event("failed", cell, {"reason": reason})
+                return
+            cell = self.cell
+            if kind != "epoch":
+                self.cell = None
+            yield Event(kind, cell, record)
+
+    def stop(self) -> None:
+        self.pipe.close()
+        if self.cell is not None:
+            self.process.terminate()
+        self.process.join(timeout=10)
+
+
+class _SingleThreaded:
+    """The environment in which a process started here uses one thread, whatever library it calls."""
+
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+    def __enter__(self) -> None:
+        self.before = {name: os.environ.get(name) for name in self.names}
+        os.environ.update(dict.fromkeys(self.names, "1"))
+
+    def __exit__(self, *error: object) -> None:
+        for name, value in self.before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _work(pipe: Connection) -> None:
+    """A worker's whole life: cells in, events out; ends when the parent does."""
+    import signal
+
+    import torch
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    torch.set_num_threads(1)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    while True:
+        try:
+            cell: Cell = pipe.recv()
+        except (EOFError, OSError):
+            return
+        try:
+            result = run_cell(cell, _reporter(cell, pipe))
+        except Exception as error:
+            reason = str(error) if isinstance(error, UnheardError) else f"{type(error).__name__}: {error}"
+            with suppress(UnheardError):
+                write_text(cell.folder / "failure.txt", traceback.format_exc())
+            pipe.send(("failed", {"reason": reason}))
+        else:
+            (cell.folder / "failure.txt").unlink(missing_ok=True)
+            pipe.send(("done", result))
+
+
+def _reporter(cell: Cell, pipe: Connection) -> Any:
+    """What to do with an epoch's record: tell the parent, and TensorBoard if it was asked for."""
+    log = None
+    if cell.tensorboard:
+        from unheard.experiments.tensorboard import writer
+
+        log = writer(cell.folder / "tensorboard")
+
+    def report(record: dict[str, Any]) -> None:
+        if log is not None:
+            log(record)
+        pipe.send(("epoch", record))
+
+    return report
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)

@@ -1,0 +1,244 @@
+"""What an experiment is: every setting, from a YAML file, the command line or Python.
+
+Unknown keys are errors that suggest the right one; the resolved settings are written into the run's folder.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from unheard.errors import ConfigError, did_you_mean
+from unheard.features.settings import FeatureSettings
+from unheard.manifest import FOUR
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How a network is trained; the defaults are the paper's (the batch size is not given there)."""
+
+    batch_size: int = 32
+    """Utterances in a batch."""
+    lr: float = 1e-3
+    """Learning rate, constant."""
+    momentum: float = 0.9
+    """Momentum of the stochastic gradient descent."""
+    nesterov: bool = True
+    """Nesterov's form of the momentum."""
+    weight_decay: float = 0.0
+    """L2 penalty."""
+    precision: str = "fp32"
+    """fp32, or bf16 (automatic mixed precision)."""
+    readouts: tuple[int, ...] = ()
+    """Earlier numbers of epochs whose results are wanted too."""
+
+
+@dataclass(frozen=True)
+class NetworkChoice:
+    """Which network: a column of the paper's Table 1, and what to change in it."""
+
+    preset: str = "iemocap"
+    """iemocap or mandarin."""
+    dropout: float = 0.5
+    """Probability of dropping a unit."""
+    rnn_bn: bool = True
+    """Batch normalisation of the BiLSTM's output."""
+    rnn_dropout: bool = True
+    """Dropout of the BiLSTM's output."""
+    padding: str = "valid"
+    """valid (an utterance loses 16 frames in the TDNN layers) or same."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Systems x folds x seeds on one corpus, under one protocol and one recipe."""
+
+    corpus: str = ""
+    """Name of a corpus with a reader (see `unheard corpora`); it needs `root`."""
+    root: str = ""
+    """Folder of that corpus."""
+    manifest: str = ""
+    """A manifest of your own instead: CSV, JSONL, or a Kaldi data directory."""
+    out: str = ""
+    """Folder of the run; calling again does only what is missing there."""
+    subset: str = ""
+    """Subset of a corpus that has some (IEMOCAP: paper, four, all)."""
+    partial: bool = False
+    """Take a corpus tree that is incomplete."""
+    emotions: tuple[str, ...] = FOUR
+    """The emotions told apart."""
+    map: Mapping[str, str] = field(default_factory=dict)
+    """Labels renamed before, such as excited=happy."""
+    channel: str = "mix"
+    """mix, left, right or each (every channel a recording of its own)."""
+    systems: tuple[str, ...] = ("ser", "mtl", "dat", "cgt")
+    """Which systems: ser (SER_only), mtl, dat, cgt."""
+    protocol: str = ""
+    """paired, kfold, loso, random, given or cross; each corpus has a default."""
+    group: str = "speaker"
+    """The column that is kept apart and that the adversary works on."""
+    test: str = "both"
+    """paired: who is tested, male, female or both (one training, two readings)."""
+    k: int = 0
+    """kfold: how many folds (0: the corpus's default)."""
+    n: tuple[int, ...] = ()
+    """random: speakers for train, dev and test."""
+    column: str = ""
+    """given: the column that says train, dev or test, or names the fold."""
+    train_corpora: tuple[str, ...] = ()
+    """cross: corpora trained on (default: all that are not tested)."""
+    test_corpora: tuple[str, ...] = ()
+    """cross: corpora tested."""
+    split_seed: int = 0
+    """Seed of the split, apart from the training seeds."""
+    folds: int = 0
+    """Only the first so many folds (0: all)."""
+    seeds: int = 1
+    """Training seeds 0 to seeds - 1."""
+    epochs: int = 100
+    """Epochs of each training; a longer run continues a shorter one."""
+    normalise: str = "train"
+    """none, train, utterance, sliding, or speaker (uses the test speakers' recordings: transductive)."""
+    features: FeatureSettings = field(default_factory=FeatureSettings)
+    network: NetworkChoice = field(default_factory=NetworkChoice)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Options of single systems, such as dat: {lam: 0.3} or cgt: {epsilon: 0.1}."""
+    store: str = ""
+    """Folder of the feature store (default: inside the run's)."""
+    workers: int = 0
+    """Trainings at once, one thread each on a CPU (0: one a core)."""
+    device: str = "auto"
+    """auto, cpu, cuda or mps."""
+    tensorboard: bool = False
+    """Write TensorBoard logs beside the history (needs the extra 'tensorboard')."""
+    progress: bool = True
+    """Show progress on a terminal."""
+
+    def __post_init__(self) -> None:
+        for name in ("seeds", "epochs"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} = {getattr(self, name)} is out of range", mend="Give at least 1.")
+        for name in ("folds", "workers", "k"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} = {getattr(self, name)} is out of range", mend="Give 0 or more.")
+        for name in ("systems", "emotions"):
+            chosen = getattr(self, name)
+            if not chosen or len(set(chosen)) < len(chosen):
+                raise ConfigError(f"{name} = {', '.join(chosen)} is empty or names one twice")
+        if bool(self.manifest) == bool(self.corpus):
+            raise ConfigError(
+                "an experiment needs either a corpus or a manifest",
+                mend="Give --corpus NAME --root FOLDER, or --manifest FILE.",
+            )
+        if self.corpus and not self.root:
+            raise ConfigError(f"where is the corpus '{self.corpus}'?", mend="Give its folder with --root.")
+        if not self.out:
+            raise ConfigError("where should the results go?", mend="Name a folder with --out.")
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The emotions in a model's index order: alphabetical."""
+        return tuple(sorted(self.emotions))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for YAML and JSON."""
+        plain: dict[str, Any] = _plain(self)
+        return plain
+
+
+def load(path: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> Experiment:
+    """An experiment from a YAML file and `overrides` (nested like the file), which win.
+
+    Raises `ConfigError` for a file that cannot be read, an unknown key (naming the closest) or a value of the wrong
+    kind.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        import yaml
+
+        try:
+            read = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"cannot be read ({error})", where=path) from error
+        except yaml.YAMLError as error:
+            raise ConfigError(f"is not YAML ({error})", where=path, mend="Write `key: value` lines.") from error
+        if not isinstance(read or {}, dict):
+            raise ConfigError("holds no settings", where=path, mend="Write `key: value` lines.")
+        values = read or {}
+    return typing.cast(Experiment, _build(Experiment, _merged(values, overrides or {}), ""))
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        merged[key] = _merged(old, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def _build(kind: type, values: Mapping[str, Any], prefix: str) -> Any:
+    """A dataclass `kind` from plain values, checked key by key."""
+    hints = typing.get_type_hints(kind)
+    known = [f.name for f in dataclasses.fields(kind)]
+    arguments = {}
+    for key, value in values.items():
+        name = str(key).replace("-", "_")
+        if name not in known:
+            raise ConfigError(f"unknown setting '{prefix}{key}'", mend=did_you_mean(name, known))
+        arguments[name] = _value(hints[name], value, f"{prefix}{name}")
+    return kind(**arguments)
+
+
+def _value(hint: Any, value: Any, name: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        if isinstance(value, hint):  # type: ignore[arg-type]
+            return value
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"setting '{name}' holds settings of its own, not {value!r}")
+        return _build(hint, value, f"{name}.")  # type: ignore[arg-type]
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if origin is tuple:
+        if isinstance(value, str):
+            value = [word.strip() for word in value.split(",") if word.strip()]
+        if not isinstance(value, (list, tuple)):
+            value = [value]
+        return tuple(_value(parts[0], item, name) for item in value)
+    if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
+        if isinstance(value, str):  # excited=happy,calm=neutral
+            value = {pair.partition("=")[0]: pair.partition("=")[2] for pair in value.split(",") if pair}
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"setting '{name}' takes pairs, not {value!r}", mend="For instance excited=happy.")
+        return dict(value)
+    if isinstance(hint, types.UnionType):
+        return value
+    if hint is bool and isinstance(value, str) and value.lower() in ("true", "false", "yes", "no"):
+        return value.lower() in ("true", "yes")
+    if hint is float and isinstance(value, (int, str)) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    if hint is int and isinstance(value, str) and value.lstrip("-").isdigit():
+        return int(value)
+    if hint is str and isinstance(value, (int, float, Path)) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise ConfigError(f"setting '{name}' takes a {hint.__name__}, not {value!r}")
+    return value
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return value

@@ -1,0 +1,68 @@
+"""One process at a time in a folder, by a lock that the system drops when its holder dies."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from unheard.errors import UnheardError
+
+
+@contextmanager
+def locked(folder: Path, doing: str, error: type[UnheardError] = UnheardError) -> Iterator[None]:
+    """Holds the lock of `folder`; raises `error` while another living process holds it, `doing` something there.
+
+    The file stays behind, unlocked: deleting it would let two processes hold two files of one name.
+    """
+    path = folder / ".lock"
+    with path.open("a+") as file:
+        if not _try_lock(file.fileno()):
+            file.seek(0)
+            holder = file.read().strip()
+            raise error(
+                f"another process{f' ({holder})' if holder else ''} is {doing}",
+                where=folder,
+                mend="Wait until it is done, or choose another folder.",
+            )
+        file.seek(0)
+        file.truncate()
+        file.write(f"process {os.getpid()}")
+        file.flush()
+        try:
+            yield
+        finally:
+            _unlock(file.fileno())
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    _FAR = 1 << 30  # the byte locked: beyond the text, which others must be able to read
+
+    def _try_lock(descriptor: int) -> bool:
+        os.lseek(descriptor, _FAR, os.SEEK_SET)
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+
+    def _unlock(descriptor: int) -> None:
+        os.lseek(descriptor, _FAR, os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
+
+else:
+    import fcntl
+
+    def _try_lock(descriptor: int) -> bool:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _unlock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
