@@ -10,24 +10,20 @@ from __future__ import annotations
 import json
 import os
 import sys
-import wave
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterable
 from dataclasses import asdict
 from itertools import groupby
-from multiprocessing import get_context
 from pathlib import Path
 
-from unheard.corpora.files import cannot_write, replacing
-from unheard.corpora.synthetic.plan import Take, takes, voices
+from unheard.corpora.files import replacing
+from unheard.corpora.synthetic.make import audio_path, load, make_all, parsed
+from unheard.corpora.synthetic.plan import Take, counts, takes, voices
 from unheard.corpora.synthetic.settings import PARTS, VERSION, SyntheticSettings
 from unheard.corpora.table import write_table
 from unheard.errors import ConfigError, CorpusError, did_you_mean
 from unheard.manifest import FOUR, Manifest, Note, Utterance
 
 _ALONE = 2000  # utterances that one process makes sooner than others are started
-_HEADER = 44  # bytes of a WAV file before its samples
-_MAKE = "Make one with unheard.corpora.synthetic.write(folder, demo())."
 
 
 def write(
@@ -44,14 +40,13 @@ def write(
     if workers is not None and workers < 1:
         raise ConfigError(f"{workers} workers make nothing", mend="Use at least one.")
     _claim(root, settings)
-    speakers = [list(group) for _, group in groupby(takes(settings), key=lambda take: take.speaker)]
-    total = sum(map(len, speakers))
+    total = sum(sum(counts(settings, speaker)) for speaker in range(settings.speakers))
     if workers is None:
         workers = 1 if total < _ALONE else os.cpu_count() or 1
     with _bar(total, progress) as advance:
-        for done in _make_all(root, settings, speakers, min(workers, len(speakers))):
+        for done in make_all(root, settings, min(workers, settings.speakers)):
             advance(done)
-    manifest = Manifest(tuple(_row(root, settings, take) for group in speakers for take in group))
+    manifest = Manifest(tuple(_row(root, settings, take) for take in takes(settings)))
     write_table(manifest, root / "manifest.csv")
     return manifest
 
@@ -69,7 +64,7 @@ def read(
     and, unless `partial`, when audio of `labels` is missing.
     """
     root = Path(root).expanduser().absolute()
-    settings = _settings(root)
+    settings = load(root)
     if subset is not None and subset not in PARTS:
         raise CorpusError(f"no subset '{subset}' in a synthetic corpus", mend=did_you_mean(subset, PARTS))
     wanted = tuple(labels) if labels is not None else tuple(e for e in FOUR if e in settings.emotions)
@@ -104,42 +99,18 @@ def _claim(root: Path, settings: SyntheticSettings) -> None:
     ours = json.loads(json.dumps({"version": VERSION, **asdict(settings)}))
     file = root / "settings.json"
     if file.exists():
-        if _parsed(file) != ours:
+        if parsed(file) != ours:
             raise CorpusError("this folder holds another synthetic corpus", where=root, mend="Choose another folder.")
         return
     with replacing(file) as stream:
         stream.write(json.dumps(ours, indent=1) + "\n")
 
 
-def _settings(root: Path) -> SyntheticSettings:
-    file = root / "settings.json"
-    if not file.exists():
-        raise CorpusError("no synthetic corpus here: it has no 'settings.json'", where=root, mend=_MAKE)
-    values = _parsed(file)
-    version = values.pop("version", None)
-    if version != VERSION:
-        raise CorpusError(f"made by version {version} of the generator, this is {VERSION}", where=file, mend=_MAKE)
-    try:
-        return SyntheticSettings(**values)  # type: ignore[arg-type]
-    except (TypeError, ValueError, ConfigError) as problem:
-        raise CorpusError(f"not the settings of a corpus ({problem})", where=file, mend=_MAKE) from problem
-
-
-def _parsed(file: Path) -> dict[str, object]:
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as problem:
-        raise CorpusError(f"it cannot be read ({problem})", where=file, mend=_MAKE) from problem
-    if not isinstance(values, dict):
-        raise CorpusError("not the settings of a corpus", where=file, mend=_MAKE)
-    return values
-
-
 def _row(root: Path, settings: SyntheticSettings, take: Take) -> Utterance:
     voice = voices(settings)[take.speaker]
     return Utterance(
         id=take.id,
-        audio=str(root / "wav" / voice.name / f"{take.id}.{settings.format}"),
+        audio=str(audio_path(root, settings, take)),
         speaker=voice.name,
         emotion=take.emotion,
         gender=voice.gender,
@@ -149,63 +120,6 @@ def _row(root: Path, settings: SyntheticSettings, take: Take) -> Utterance:
         original=take.emotion,
         extra={"part": settings.part(take.speaker)},
     )
-
-
-def _make_all(root: Path, settings: SyntheticSettings, speakers: list[list[Take]], workers: int) -> Iterator[int]:
-    """Makes the files, a speaker after another; yields how many more are there."""
-    if workers == 1:
-        for group in speakers:
-            yield _make(root, settings, group)
-        return
-    # Not "fork": a process that has threads (PyTorch's, a server's) must not be copied.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        tasks = [pool.submit(_make, root, settings, group) for group in speakers]
-        try:
-            for task in tasks:
-                yield task.result()
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-
-
-def _make(root: Path, settings: SyntheticSettings, group: list[Take]) -> int:
-    """Makes what is missing of one speaker; NumPy is loaded only here."""
-    from unheard.corpora.synthetic.voice import render
-
-    folder = root / "wav" / voices(settings)[group[0].speaker].name
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        there = {entry.name: entry.stat().st_size for entry in os.scandir(folder)}
-        for take in group:
-            name = f"{take.id}.{settings.format}"
-            if not _whole(there.get(name, 0), settings, take):
-                temporary = folder / f".{name}.tmp"
-                _save(temporary, render(settings, take).tobytes(), settings)
-                temporary.replace(folder / name)
-    except OSError as problem:
-        raise cannot_write(folder, problem) from problem
-    return len(group)
-
-
-def _whole(size: int, settings: SyntheticSettings, take: Take) -> bool:
-    """Whether a file of `size` bytes is the whole utterance; a power cut can leave a renamed file empty."""
-    if settings.format == "wav":
-        return size == _HEADER + 2 * round(take.duration * settings.sample_rate)
-    return size > 0
-
-
-def _save(path: Path, samples: bytes, settings: SyntheticSettings) -> None:
-    if settings.format == "wav":
-        with path.open("wb") as stream, wave.open(stream, "wb") as file:
-            file.setnchannels(1)
-            file.setsampwidth(2)
-            file.setframerate(settings.sample_rate)
-            file.writeframes(samples)
-        return
-    import numpy as np
-    import soundfile
-
-    soundfile.write(path, np.frombuffer(samples, "<i2"), settings.sample_rate, "PCM_16", format="FLAC")
 
 
 class _bar:

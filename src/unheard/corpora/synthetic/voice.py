@@ -38,7 +38,7 @@ _NOISE = {"s": (5800, 1500, 0.30), "S": (3000, 1200, 0.30), "f": (4800, 3500, 0.
 _SOUNDS = ("_", *_VOICED, *_NOISE)
 _BANDWIDTHS = (70.0, 100.0, 140.0, 200.0, 280.0)
 _ONSETS = ("m", "n", "l", "s", "S", "f", "t", "k", "")
-_COLOUR_DB = 7.0
+_COLOUR_DB = 9.0
 _LEVEL_DB = -31.0
 _FLOOR_DB = -72.0
 
@@ -62,10 +62,10 @@ def render(settings: SyntheticSettings, take: Take) -> NDArray[np.int16]:
     before = after - 1
     share = np.clip((middles - times[before]) / (times[after] - times[before]), 0, 1)
     weight = share.astype(np.float32)[:, None]
-    voiced, noisy, tilts, colours = _tables(voice, rate, hop)
+    voiced, noisy, tilts, smiles, colours = _tables(voice, rate, hop)
     delivery = take.delivery
     envelope = voiced[sounds[before]] * (1 - weight) + voiced[sounds[after]] * weight  # (F, H), logarithm
-    envelope += np.float32(voice.tilt + delivery.tilt) * tilts
+    envelope += np.float32(voice.tilt + delivery.tilt) * tilts + np.float32(delivery.smile) * smiles
     loudness = np.interp(middles, times, loud) + draw.normal(0, 0.08, frames)
     envelope += loudness.astype(np.float32)[:, None]
     np.exp(envelope, out=envelope)
@@ -127,8 +127,8 @@ def _knots(settings: SyntheticSettings, voice: Voice, take: Take) -> tuple[Array
 
 
 @lru_cache(maxsize=32)
-def _tables(voice: Voice, rate: int, hop: int) -> tuple[Single, Single, Single, Single]:
-    """Of a voice: log spectra of its voiced sounds, spectra of its noises (sounds, H); tilt and colour (H,)."""
+def _tables(voice: Voice, rate: int, hop: int) -> tuple[Single, Single, Single, Single, Single]:
+    """Of a voice: log spectra of its voiced sounds, spectra of its noises (sounds, H); tilt, smile, colour (H,)."""
     hertz = np.fft.rfftfreq(3 * hop, 1 / rate)
     shape = (len(_SOUNDS), len(hertz))
     voiced, noisy = np.full(shape, _SILENT), np.zeros(shape)
@@ -145,6 +145,7 @@ def _tables(voice: Voice, rate: int, hop: int) -> tuple[Single, Single, Single, 
             centre, width, gain = _NOISE[sound]
             noisy[row] = gain * np.exp(-0.5 * ((hertz - centre * voice.tract) / width) ** 2)
     tilts = np.log2(np.maximum(hertz, 100) / 500) * (np.log(10) / 20)
+    smiles = np.exp(-0.5 * ((hertz - 2500) / 700) ** 2) * (np.log(10) / 20)
     voiced[1:] -= 1.0
     # A bass cut as of any microphone; without it most of the energy would lie in the first harmonic.
     voiced += np.log(hertz**2 / (hertz**2 + 90.0**2) + 1e-4)
@@ -155,6 +156,7 @@ def _tables(voice: Voice, rate: int, hop: int) -> tuple[Single, Single, Single, 
         voiced.astype(np.float32),
         noisy.astype(np.float32),
         tilts.astype(np.float32),
+        smiles.astype(np.float32),
         colours.astype(np.float32),
     )
 
