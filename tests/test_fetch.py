@@ -176,9 +176,7 @@ def test_a_server_without_ranges_starts_again(site: Site, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("etag", [None, 'W/"weak"'])
-def test_nothing_is_continued_that_the_server_cannot_confirm(
-    site: Site, tmp_path: Path, etag: str | None
-) -> None:
+def test_nothing_is_continued_that_the_server_cannot_confirm(site: Site, tmp_path: Path, etag: str | None) -> None:
     site.bodies["/a"], site.drop_after, site.etag = BODY, [500_000], etag
     download(f"{site.url}/a", tmp_path / "a")
     assert [wanted for _, wanted in site.heard] == [None, None]
@@ -294,9 +292,7 @@ def test_contents_have_one_digest_however_they_are_packed(tmp_path: Path) -> Non
             info = tarfile.TarInfo(name)
             info.size = len(data)
             archive.addfile(info, io.BytesIO(data))
-    digests = {
-        unpack(tmp_path / name, tmp_path / name[0]).contents for name in ("a.zip", "b.zip", "c.tar.gz")
-    }
+    digests = {unpack(tmp_path / name, tmp_path / name[0]).contents for name in ("a.zip", "b.zip", "c.tar.gz")}
     assert len(digests) == 1
     (tmp_path / "d.zip").write_bytes(zipped({"x/1": b"one", "x/2": b"TWO"}))
     assert unpack(tmp_path / "d.zip", tmp_path / "d").contents not in digests
@@ -352,6 +348,22 @@ def test_a_damaged_archive_is_refused(tmp_path: Path, damage: str) -> None:
     (tmp_path / "a.zip").write_bytes(spoilt[damage])
     with pytest.raises(FetchError, match="whole zip or tar"):
         unpack(tmp_path / "a.zip", tmp_path / "out")
+
+
+def test_a_damaged_tar_is_refused(tmp_path: Path) -> None:
+    for kind in ("gz", "xz", "bz2"):
+        path = tmp_path / f"a.tar.{kind}"
+        with tarfile.open(path, f"w:{kind}") as archive:  # type: ignore[call-overload]
+            info = tarfile.TarInfo("a")
+            info.size = 100_000
+            archive.addfile(info, io.BytesIO(os.urandom(100_000)))
+        data = path.read_bytes()
+        path.write_bytes(data[:50_000] + bytes(10) + data[50_010:])
+        with pytest.raises(FetchError, match="whole zip or tar"):
+            unpack(path, tmp_path / "out")
+        path.write_bytes(data[:50_000])
+        with pytest.raises(FetchError, match="whole zip or tar"):
+            unpack(path, tmp_path / "out")
 
 
 # A corpus ----------------------------------------------------------------------------------------
@@ -427,6 +439,20 @@ def test_an_evil_archive_leaves_nothing(site: Site, tmp_path: Path, monkeypatch:
     assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["fetched.json"]
 
 
+def test_a_useless_first_answer_does_not_count_as_seen(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch)
+    site.bodies["/a"] = b"<html>We are busy"
+    with pytest.raises(FetchError, match="whole zip or tar"):
+        fetch("emodb", tmp_path / "emodb", url=f"{site.url}/a")
+    site.bodies["/a"] = zipped({"notes/": b""})
+    with pytest.raises(FetchError, match="nothing of the corpus"):
+        fetch("emodb", tmp_path / "emodb", url=f"{site.url}/a")
+    site.bodies["/a"] = zipped(TREE)
+    assert (fetch("emodb", tmp_path / "emodb", url=f"{site.url}/a") / "db").is_dir()
+
+
 def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(FetchError, match="not empty"):
@@ -440,15 +466,11 @@ def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path) -> Non
         fetch("emodb", tmp_path)
 
 
-def test_files_kept_in_git_lfs_come_one_by_one(
-    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_kept_in_git_lfs_come_one_by_one(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sounds = {f"AudioWAV/{n} x.wav": os.urandom(50 + n) for n in range(6)}
     tree = {"repo/LICENSE": b"free"}
     for name, data in sounds.items():
-        pointer = (
-            f"version https://git-lfs.github.com/spec/v1\noid sha256:{hashlib.sha256(data).hexdigest()}\n"
-        )
+        pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{hashlib.sha256(data).hexdigest()}\n"
         tree[f"repo/{name}"] = f"{pointer}size {len(data)}\n".encode()
         site.bodies["/media/" + name.replace(" ", "%20")] = data
     site.bodies["/a"] = zipped(tree)

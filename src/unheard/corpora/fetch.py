@@ -78,7 +78,12 @@ def fetch(name: str, folder: str | Path, *, url: str | None = None, progress: bo
             record = record | {"archive": known}
             _save(root, record | {"complete": False})
         _clear(stage)
-        unpacked = _unpacked(archive, stage, source)
+        try:
+            unpacked = _unpacked(archive, stage, source)
+        except FetchError:
+            if "contents" not in record:  # what could not be used does not count as seen first
+                _save(root, {"corpus": facts.name, "complete": False})
+            raise
         first = record.get("contents")
         if first and first != unpacked.contents:
             _clear(stage)
@@ -116,9 +121,7 @@ def _unpacked(archive: Path, stage: Path, source: Download) -> Unpacked:
         raise
     if not unpacked.files:
         archive.unlink()
-        raise FetchError(
-            "the archive holds nothing of the corpus", where=archive, mend="Is it the right address?"
-        )
+        raise FetchError("the archive holds nothing of the corpus", where=archive, mend="Is it the right address?")
     return unpacked
 
 
@@ -154,9 +157,7 @@ def _open_folder(name: str, root: Path) -> dict[str, Any]:
             mend="Fetch into a new folder, or remove this one.",
         ) from error
     if found != name:
-        raise FetchError(
-            f"this folder holds '{found}', not '{name}'", where=root, mend="Name another folder."
-        )
+        raise FetchError(f"this folder holds '{found}', not '{name}'", where=root, mend="Name another folder.")
     return dict(record)
 
 

@@ -7,17 +7,18 @@ is written, because the size an archive declares is a promise.
 from __future__ import annotations
 
 import hashlib
+import lzma
 import re
 import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from pathlib import Path
+from typing import Any
 
 from unheard.corpora.part import unwritable
 from unheard.errors import FetchError
@@ -25,6 +26,9 @@ from unheard.errors import FetchError
 MOST_FILES = 200_000
 """Files in one archive; the largest corpus with a reader has 35,000."""
 
+_DAMAGE = (
+    tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, OSError, NotImplementedError
+)  # fmt: skip
 _LITTER = ("__MACOSX", ".DS_Store", "Thumbs.db")
 
 
@@ -64,24 +68,38 @@ def unpack(
             if len(chosen) > MOST_FILES:
                 raise _refuse(archive, f"holds more than {MOST_FILES:,} files")
         for target, open_member in chosen.items():
-            path = folder.joinpath(*PurePosixPath(target).parts)
             digest = hashlib.sha256()
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with open_member() as source, path.open("wb") as file:
-                    while block := _read(archive, source):
-                        size += len(block)
-                        if size > limit:
-                            raise _refuse(archive, f"unpacks to more than {limit:,} bytes")
-                        digest.update(block)
-                        file.write(block)
-            except OSError as error:
-                raise unwritable(path, error) from error
+            with open_member() as source, _created(folder.joinpath(*target.split("/"))) as write:
+                while block := source.read(1 << 20):
+                    size += len(block)
+                    if size > limit:
+                        raise _refuse(archive, f"unpacks to more than {limit:,} bytes")
+                    digest.update(block)
+                    write(block)
             digests[target] = digest.hexdigest()
     whole = hashlib.sha256()
     for target in sorted(digests):
         whole.update(f"{digests[target]}  {target}\n".encode())
     return Unpacked(len(digests), size, whole.hexdigest())
+
+
+@contextmanager
+def _created(path: Path) -> Iterator[Callable[[bytes], None]]:
+    """A new file as a function that writes to it; an `OSError` of the disk becomes a `FetchError`."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("wb")
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+    def write(block: bytes) -> None:
+        try:
+            file.write(block)
+        except OSError as error:
+            raise unwritable(path, error) from error
+
+    with file:
+        yield write
 
 
 @contextmanager
@@ -94,7 +112,10 @@ def _members(archive: Path) -> Iterator[Iterator[tuple[str, Any]]]:
         else:
             with tarfile.open(archive) as opened_tar:
                 yield _of_tar(archive, opened_tar)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error) as error:
+                # tarfile stops before the end, where gzip keeps its checksum: read on, so that it counts.
+                while opened_tar.fileobj is not None and opened_tar.fileobj.read(1 << 20):
+                    pass
+    except _DAMAGE as error:
         raise FetchError(
             f"this is not a whole zip or tar archive ({error})",
             where=archive,
@@ -132,13 +153,6 @@ def _target(archive: Path, name: str, strip: int) -> str | None:
     if not parts or any(part in _LITTER or part.startswith("._") for part in parts):
         return None
     return "/".join(parts[strip:]) or None
-
-
-def _read(archive: Path, source: IO[bytes]) -> bytes:
-    try:
-        return source.read(1 << 20)
-    except (OSError, NotImplementedError, RuntimeError) as error:
-        raise _refuse(archive, f"cannot be unpacked ({error})") from error
 
 
 def _refuse(archive: Path, what: str) -> FetchError:
