@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -88,9 +88,7 @@ def read_audio(
     or a number counted from 1. Raises `AudioError` for a file that is missing, empty, no audio, cut short
     or not finite, for a stretch outside it, and for more than `longest` seconds.
     """
-    return read_recording(
-        path, start=start, end=end, sample_rate=sample_rate, channel=channel, longest=longest
-    ).samples
+    return read_recording(path, start=start, end=end, sample_rate=sample_rate, channel=channel, longest=longest).samples
 
 
 def read_recording(
@@ -109,10 +107,10 @@ def read_recording(
         pieces = []
         if file.samplerate == sample_rate:
             for block in blocks:
-                digest.update(block)
+                digest.update(block.data)
                 pieces.append(block)
         else:
-            pieces = list(_resampled(blocks, file.samplerate, sample_rate, digest.update))
+            pieces = list(_resampled(blocks, file.samplerate, sample_rate, lambda block: digest.update(block.data)))
     samples = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
     return Recording(samples, digest.hexdigest())
 
@@ -204,9 +202,7 @@ def _unreadable(path: Source, error: Exception) -> AudioError:
                 head = opened.read(16)
         except (OSError, ValueError) as refused:
             reason = getattr(refused, "strerror", None) or str(refused)
-            return AudioError(
-                f"cannot be opened: {reason}", where=name, mend="Check the path and its permissions."
-            )
+            return AudioError(f"cannot be opened: {reason}", where=name, mend="Check the path and its permissions.")
     else:
         path.seek(0)
         head = path.read(16)
@@ -260,7 +256,8 @@ def _missing_frames(file: soundfile.SoundFile) -> int:
     promised, present = int(found[1]), int(found[2])
     if promised >= 0x7FFFF000 or present <= 0:  # written to a pipe: the length was not known
         return 0
-    return max(0, round(file.frames * (promised / present - 1)))
+    frames: int = file.frames
+    return max(0, round(frames * (promised / present - 1)))
 
 
 def _blocks(
@@ -272,9 +269,7 @@ def _blocks(
     rate, total = file.samplerate, file.frames
     known = total < _UNKNOWN_LENGTH
     if not (0 <= start < math.inf) or (end is not None and not end > start):
-        raise AudioError(
-            f"the stretch {start} to {end} s is empty", where=name, mend="Correct start and end."
-        )
+        raise AudioError(f"the stretch {start} to {end} s is empty", where=name, mend="Correct start and end.")
     index = _pick(channel, file.channels, name)
     first = round(start * rate)
     last = total if end is None else round(end * rate)
@@ -333,11 +328,15 @@ def _one_channel(block: Samples, index: int | None) -> Samples:
     if block.shape[1] == 1:
         return block[:, 0]
     if index is None:
-        return block.mean(axis=1, dtype=np.float32)
+        mixed: Samples = block.mean(axis=1, dtype=np.float32)
+        return mixed
     return np.ascontiguousarray(block[:, index])
 
 
-def _resampled(blocks, rate, sample_rate, observe):  # type: ignore[no-untyped-def]
+def _resampled(
+    blocks: Iterator[Samples], rate: int, sample_rate: int, observe: Callable[[Samples], None]
+) -> Iterator[Samples]:
+    """Blocks at `rate` Hz as blocks at `sample_rate` Hz; one block alone goes through in one call."""
     import soxr
 
     first = next(blocks)

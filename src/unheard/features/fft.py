@@ -51,57 +51,66 @@ def _complex_fft(real: Floats, imag: Floats) -> tuple[Floats, Floats]:
     """
     points, frames = real.shape
     counts, order = _plan(points)
-    blocks = {size: np.empty((2, count, size, frames), np.float32) for size, count in counts.items() if size < points}
+    blocks = {points: np.stack([real, imag])[:, None]}
     filled = dict.fromkeys(counts, 0)
-    blocks[points] = np.stack([real, imag])[:, None]
     size = points
     while size > 1:
-        block = blocks[size]
         half, quarter, count = size // 2, size // 4, counts[size]
+        for smaller in {half, max(quarter, 1)}:
+            if smaller not in blocks:
+                blocks[smaller] = np.empty((2, counts[smaller], smaller, frames), np.float32)
+        block = blocks.pop(size)
+        low, high = block[:, :, :half], block[:, :, half:]
         at = filled[half]
-        np.add(block[:, :, :half], block[:, :, half:], out=blocks[half][:, at : at + count])
+        np.add(low, high, out=blocks[half][:, at : at + count])
         filled[half] += count
-        difference = block[:, :, :half] - block[:, :, half:]
-        if size == 2:
-            # A pair's difference is a block of size 1 itself.
-            blocks[1][:, filled[1] : filled[1] + count] = difference
-            filled[1] += count
+        if size == 2:  # the difference of a pair is a block of size 1 itself
+            at = filled[1]
+            np.subtract(low, high, out=blocks[1][:, at : at + count])
         else:
             at = filled[quarter]
-            first = blocks[quarter][:, at : at + count]
-            third = blocks[quarter][:, at + count : at + 2 * count]
-            _turn(difference, first, third, quarter)
+            turned = blocks[quarter][:, at : at + 2 * count].reshape(2, 2, count, quarter, frames)
+            _turn(low - high, turned)
             filled[quarter] += 2 * count
         size = half
     leaves = blocks[1][:, :, 0]
     return leaves[0, order], leaves[1, order]
 
 
-def _turn(difference: Floats, first: Floats, third: Floats, quarter: int) -> None:
-    """The two quarter-size blocks of bins 1 and 3 modulo 4, (2, blocks, quarter, T), turned for their DFTs."""
+def _turn(difference: Floats, turned: Floats) -> None:
+    """Differences (2, blocks, 2·Q, T) -> the quarter blocks of bins 1 and 3 modulo 4, ready for their DFTs.
+
+    `turned` is (real and imaginary, 1 and 3, blocks, Q, T). Its first row is a plain sum; the others are
+    multiplied in place, for which the imaginary part is put where the real one will be.
+    """
+    quarter = turned.shape[3]
     real, imag = difference
-    np.add(real[:, :quarter], imag[:, quarter:], out=first[0])
-    np.subtract(imag[:, :quarter], real[:, quarter:], out=first[1])
-    np.subtract(real[:, :quarter], imag[:, quarter:], out=third[0])
-    np.add(imag[:, :quarter], real[:, quarter:], out=third[1])
+    real_low, real_high = real[:, :quarter], real[:, quarter:]
+    imag_low, imag_high = imag[:, :quarter], imag[:, quarter:]
+    for rows, at_real in ((slice(0, 1), 0), (slice(1, None), 1)):
+        if rows.start >= quarter:
+            return
+        to_real, to_imag = turned[at_real, :, :, rows], turned[1 - at_real, :, :, rows]
+        np.add(real_low[:, rows], imag_high[:, rows], out=to_real[0])
+        np.subtract(real_low[:, rows], imag_high[:, rows], out=to_real[1])
+        np.subtract(imag_low[:, rows], real_high[:, rows], out=to_imag[0])
+        np.add(imag_low[:, rows], real_high[:, rows], out=to_imag[1])
     eighth = quarter // 2
-    if not eighth:
-        return
-    real1, imag1, real3, imag3 = (part[:, eighth].copy() for part in (first[0], first[1], third[0], third[1]))
+    (imag1, imag3), (real1, real3) = turned[:, :, :, eighth].copy()
     if quarter > 2:
-        for block, (cosine, minus_sum, difference_) in zip((first, third), _twiddles(quarter), strict=True):
-            x, y = block[0, :, 1:], block[1, :, 1:]
-            both = x + y
-            both *= cosine
-            x_turned = difference_ * y
-            x_turned += both
-            both += minus_sum * x
-            block[0, :, 1:] = x_turned
-            block[1, :, 1:] = both
-    first[0][:, eighth] = _SQRT_HALF * (real1 + imag1)
-    first[1][:, eighth] = _SQRT_HALF * (imag1 - real1)
-    third[0][:, eighth] = _SQRT_HALF * (imag3 - real3)
-    third[1][:, eighth] = -_SQRT_HALF * (real3 + imag3)
+        cosine, minus_sum, difference_ = _twiddles(quarter)
+        imags, reals = turned[0, :, :, 1:], turned[1, :, :, 1:]
+        both = reals + imags
+        both *= cosine
+        reals *= minus_sum
+        reals += both  # the imaginary part by now
+        imags *= difference_
+        imags += both  # the real part by now
+    # At 45 degrees Kaldi multiplies once.
+    turned[0, 0, :, eighth] = _SQRT_HALF * (real1 + imag1)
+    turned[1, 0, :, eighth] = _SQRT_HALF * (imag1 - real1)
+    turned[0, 1, :, eighth] = _SQRT_HALF * (imag3 - real3)
+    turned[1, 1, :, eighth] = -_SQRT_HALF * (real3 + imag3)
 
 
 @lru_cache(maxsize=8)
@@ -127,14 +136,12 @@ def _plan(points: int) -> tuple[dict[int, int], npt.NDArray[np.intp]]:
 
 
 @lru_cache(maxsize=16)
-def _twiddles(quarter: int) -> tuple[tuple[Floats, Floats, Floats], ...]:
-    """For n = 1 … quarter - 1 and both blocks: cos, -(sin + cos) and sin - cos, each (quarter - 1, 1)."""
+def _twiddles(quarter: int) -> tuple[Floats, Floats, Floats]:
+    """cos, -(sin + cos) and sin - cos for n = 1 … Q - 1 and both blocks, each (2, 1, Q - 1, 1)."""
     n = np.arange(1, quarter, dtype=np.float64)
-    tables = []
-    for factor in (1, 3):
-        cosine, sine = _cos_sin((factor * n * (2 * np.pi) / (4 * quarter)).astype(np.float32))
-        tables.append((cosine[:, None], -(sine + cosine)[:, None], (sine - cosine)[:, None]))
-    return tuple(tables)
+    angles = np.stack([factor * n * (2 * np.pi) / (4 * quarter) for factor in (1, 3)])
+    cosine, sine = _cos_sin(angles.astype(np.float32)[:, None, :, None])
+    return cosine, -(sine + cosine), sine - cosine
 
 
 @lru_cache(maxsize=8)

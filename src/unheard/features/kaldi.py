@@ -22,7 +22,7 @@ from unheard.features.settings import FeatureSettings
 
 Floats = npt.NDArray[np.float32]
 
-_AT_ONCE = 160  # frames at a time: few enough for the processor's cache, many enough for numpy
+_AT_ONCE = 128  # frames at a time: few enough for the processor's cache, many enough for numpy
 _FLOOR = np.finfo(np.float32).eps  # Kaldi's floor under every logarithm
 
 
@@ -65,7 +65,7 @@ def mfcc(samples: Floats, settings: FeatureSettings) -> Floats:
         padded[:length] *= tables.window
         power = power_spectrum(padded[0::2], padded[1::2])
         mel = np.log(np.maximum(_mel_energies(power, tables), _FLOOR))
-        out[:, 1:] = np.einsum("mt,mc->tc", mel, tables.dct)
+        out[:, 1:] = np.einsum("mt,mc->ct", mel, tables.dct).T
     return cepstra
 
 
@@ -174,4 +174,5 @@ def _tables(settings: FeatureSettings) -> _Tables:
 def _mel(hz: npt.NDArray[np.float32] | np.float32) -> Floats:
     """The mel scale of Kaldi, logarithm rounded to single precision."""
     ratio = np.float32(1) + np.asarray(hz, np.float32) / np.float32(700)
-    return np.float32(1127) * np.log(ratio.astype(np.float64)).astype(np.float32)
+    mels: Floats = np.float32(1127) * np.log(ratio.astype(np.float64)).astype(np.float32)
+    return mels

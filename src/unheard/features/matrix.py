@@ -157,9 +157,7 @@ class FeatureStore:
                 rows = csv.reader(file)
                 if tuple(next(rows)) != ("id", *ENTRY_FIELDS):
                     raise ValueError("unexpected columns")
-                return {
-                    row[0]: Entry(row[1], row[2], *map(int, row[3:7]), float(row[7]), row[8], row[9]) for row in rows
-                }
+                return {row[0]: _entry(row) for row in rows}
         except (OSError, ValueError, IndexError, StopIteration) as error:
             raise FeatureError(
                 f"the index of this store is damaged ({error})",
@@ -182,6 +180,11 @@ class FeatureStore:
             return empty
         mapped = np.memmap(self.matrix_path, dtype="<f4", mode="r", shape=(frames, self.dim))
         return np.asarray(mapped)  # a plain view: slices of np.memmap itself cost several times more
+
+
+def _entry(row: list[str]) -> Entry:
+    offset, frames, total, voiced = map(int, row[3:7])
+    return Entry(row[1], row[2], offset, frames, total, voiced, float(row[7]), row[8], row[9])
 
 
 def _short(reason: str) -> str:

@@ -97,7 +97,8 @@ class Normaliser:
             return x
         if self.kind == "utterance":
             mean, std = x.mean(axis=0, dtype=np.float64), x.std(axis=0, dtype=np.float64)
-            return (x - mean.astype(np.float32)) / _guarded(std).astype(np.float32)
+            normalised: Floats = (x - mean.astype(np.float32)) / _guarded(std).astype(np.float32)
+            return normalised
         if self.kind == "sliding":
             return sliding_mean_removed(x)
         if self.mean is None or self.std is None:
@@ -110,7 +111,8 @@ class Normaliser:
                     mend="Fit the normaliser on all speakers, or choose another normalisation.",
                 )
             row = self.speakers.index(speaker)
-        return (x - self.mean[row]) / self.std[row]
+        fitted: Floats = (x - self.mean[row]) / self.std[row]
+        return fitted
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Everything as arrays, for a checkpoint."""
@@ -148,7 +150,8 @@ def sliding_mean_removed(x: Floats, window: int = SLIDING_FRAMES) -> Floats:
     sums = np.zeros((frames + 1, x.shape[1]), np.float64)
     np.cumsum(x, axis=0, dtype=np.float64, out=sums[1:])
     mean = (sums[end] - sums[begin]) / (end - begin)[:, None]
-    return x - mean.astype(np.float32)
+    centred: Floats = x - mean.astype(np.float32)
+    return centred
 
 
 class _Moments:

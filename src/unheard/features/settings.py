@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from hashlib import blake2b
 from typing import Any
@@ -12,6 +13,15 @@ from unheard.features.vad import VAD_PRESETS
 
 VERSION = 1
 """Part of every digest; raised when the same settings give other values than before."""
+
+
+def _whole(value: Any) -> int:
+    if int(value) != float(value):
+        raise ValueError
+    return int(value)
+
+
+_CONVERT: dict[Any, Callable[[Any], Any]] = {"int": _whole, "float": float, "str": str}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +53,9 @@ class FeatureSettings:
         for field in fields(self):
             value = getattr(self, field.name)
             try:
-                object.__setattr__(self, field.name, type(field.default)(value))
+                object.__setattr__(self, field.name, _CONVERT[field.type](value))
             except (TypeError, ValueError):
-                raise ConfigError(f"feature setting {field.name} = {value!r} is no number") from None
+                raise ConfigError(f"feature setting {field.name} = {value!r} has the wrong type") from None
         nyquist = self.sample_rate / 2
         checks = {
             "sample_rate": 1000 <= self.sample_rate <= 384_000,

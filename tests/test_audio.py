@@ -1,0 +1,204 @@
+"""Reading recordings: formats, rates, channels, stretches, and every kind of bad file."""
+
+from __future__ import annotations
+
+import io
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from unheard.audio import expand_channels, info, read_audio, read_recording, to_float
+from unheard.errors import AudioError
+from unheard.manifest import Manifest, Utterance
+
+
+def tone(seconds: float = 1.0, rate: int = 16_000, hz: float = 440.0) -> np.ndarray:
+    return (0.4 * np.sin(2 * np.pi * hz * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "subtype", "tolerance"),
+    [
+        ("wav", "PCM_16", 1e-4), ("wav", "PCM_U8", 1e-2), ("wav", "PCM_24", 1e-6), ("wav", "PCM_32", 1e-6),
+        ("wav", "FLOAT", 1e-7), ("wav", "DOUBLE", 1e-7), ("wav", "ULAW", 2e-2), ("flac", "PCM_16", 1e-4),
+        ("flac", "PCM_24", 1e-6), ("aiff", "PCM_16", 1e-4), ("ogg", "VORBIS", 5e-2), ("mp3", None, 5e-2),
+    ],
+)  # fmt: skip
+def test_every_format_gives_the_same_samples(
+    tmp_path: Path, suffix: str, subtype: str | None, tolerance: float
+) -> None:
+    path = tmp_path / f"a.{suffix}"
+    soundfile.write(path, tone(), 16_000, subtype=subtype)
+    samples = read_audio(path)
+    assert samples.dtype == np.float32
+    middle = slice(4000, 12_000)  # lossy codecs smear the edges
+    if suffix == "mp3":  # which also delay
+        assert abs(len(samples) - 16_000) < 3000
+        assert np.sqrt(np.mean(samples[middle] ** 2)) == pytest.approx(0.4 / np.sqrt(2), abs=0.02)
+    else:
+        assert samples.shape == (16_000,)
+        np.testing.assert_allclose(samples[middle], tone()[middle], atol=tolerance)
+
+
+@pytest.mark.parametrize("rate", [4000, 8000, 11_025, 22_050, 44_100, 48_000, 96_000])
+def test_every_rate_is_resampled(tmp_path: Path, rate: int) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, tone(rate=rate), rate, subtype="PCM_U8" if rate == 4000 else "PCM_16")
+    samples = read_audio(path)
+    assert abs(len(samples) - 16_000) <= 4
+    n = min(len(samples), 16_000)
+    np.testing.assert_allclose(samples[2000 : n - 2000], tone()[2000 : n - 2000], atol=2e-2)
+
+
+def test_long_recordings_are_resampled_in_blocks_to_the_same_samples(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, tone(3.0, 44_100), 44_100)
+    whole = read_recording(path)
+    monkeypatch.setattr("unheard.audio._BLOCK", 10_007)
+    blocks = read_recording(path)
+    assert abs(len(blocks.samples) - len(whole.samples)) <= 1
+    n = min(len(blocks.samples), len(whole.samples))
+    np.testing.assert_allclose(blocks.samples[:n], whole.samples[:n], atol=1e-5)
+    assert blocks.digest == whole.digest
+
+
+def test_channels(tmp_path: Path) -> None:
+    path = tmp_path / "call.wav"
+    left, right = tone(hz=300), tone(hz=700)
+    soundfile.write(path, np.stack([left, right], 1), 16_000, subtype="FLOAT")
+    np.testing.assert_allclose(read_audio(path, channel="left"), left)
+    np.testing.assert_allclose(read_audio(path, channel="right"), right)
+    np.testing.assert_allclose(read_audio(path, channel=2), right)
+    np.testing.assert_allclose(read_audio(path), (left + right) / 2, atol=1e-7)
+    for wrong in (3, "middle", "each", 0):
+        with pytest.raises(AudioError, match="channel"):
+            read_audio(path, channel=wrong)
+
+
+def test_eight_channels(tmp_path: Path) -> None:
+    path = tmp_path / "array.wav"
+    soundfile.write(path, np.stack([tone() * k / 8 for k in range(8)], 1), 16_000, subtype="FLOAT")
+    np.testing.assert_allclose(read_audio(path, channel="8"), tone() * 7 / 8, atol=1e-7)
+    assert info(path).channels == 8
+
+
+def test_a_stretch(tmp_path: Path) -> None:
+    path = tmp_path / "a.flac"
+    soundfile.write(path, tone(2.0), 16_000)
+    whole = read_audio(path)
+    np.testing.assert_array_equal(read_audio(path, start=0.5, end=1.25), whole[8000:20_000])
+    assert len(read_audio(path, start=1.5, end=2.05)) == 8000, "annotations may pass the end a little"
+    with pytest.raises(AudioError, match=r"ends at 2\.00 s"):
+        read_audio(path, end=2.5)
+    with pytest.raises(AudioError, match=r"ends at|before the stretch"):
+        read_audio(path, start=2.5, end=3.0)
+    with pytest.raises(AudioError, match="empty"):
+        read_audio(path, start=1.0, end=1.0)
+    with pytest.raises(AudioError, match="longer"):
+        read_audio(path, longest=1.0)
+
+
+def test_info_and_file_objects(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, tone(1.5, 8000), 8000)
+    assert (info(path).seconds, info(path).sample_rate) == (1.5, 8000)
+    np.testing.assert_array_equal(read_audio(io.BytesIO(path.read_bytes())), read_audio(path))
+    with pytest.raises(AudioError, match="no audio"):
+        read_audio(io.BytesIO(b"not audio at all"))
+
+
+def test_the_digest_is_of_the_sound_not_of_the_file(tmp_path: Path) -> None:
+    for name in ("a.wav", "b.flac"):
+        soundfile.write(tmp_path / name, (tone() * 32_767).astype(np.int16), 16_000)
+    soundfile.write(tmp_path / "c.wav", (tone() * -32_767).astype(np.int16), 16_000)
+    a, b, c = (read_recording(tmp_path / name).digest for name in ("a.wav", "b.flac", "c.wav"))
+    assert a == b != c
+
+
+def write_wav(path: Path, samples: np.ndarray) -> bytes:
+    soundfile.write(path, samples, 16_000, subtype="PCM_16")
+    return path.read_bytes()
+
+
+def test_bad_files_say_what_and_how_to_mend(tmp_path: Path) -> None:
+    whole = write_wav(tmp_path / "whole.wav", tone())
+    flac = tmp_path / "whole.flac"
+    soundfile.write(flac, np.random.default_rng(0).normal(0, 0.1, 160_000), 16_000)
+    cases = {
+        "empty.wav": (b"", "empty"),
+        "text.wav": (b"this is a text and no sound at all", "no audio"),
+        "header.wav": (whole[:44], "no samples"),
+        "cut.wav": (whole[:20_000], "cut short"),
+        "cut.flac": (flac.read_bytes()[:100_000], "cut short|breaks off"),
+        "short_header.wav": (whole[:20], "no audio"),
+        "phone.m4a": (b"\0\0\0\x20ftypM4A " + bytes(100), "ffmpeg -i"),
+        "browser.webm": (b"\x1aE\xdf\xa3" + bytes(100), "ffmpeg -i"),
+        "renamed.wav": (b"\0\0\0\x20ftypM4A " + bytes(100), "ffmpeg -i"),
+        "raw.raw": (bytes(1000), "no audio"),
+    }
+    for name, (content, message) in cases.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(AudioError, match=message) as caught:
+            read_audio(tmp_path / name)
+        assert caught.value.mend, name
+        assert name in str(caught.value)
+    with pytest.raises(AudioError, match="no such file"):
+        read_audio(tmp_path / "nowhere.wav")
+    with pytest.raises(AudioError, match="folder"):
+        read_audio(tmp_path)
+
+
+def test_part_of_a_cut_file_can_still_be_named(tmp_path: Path) -> None:
+    whole = write_wav(tmp_path / "a.wav", tone())
+    (tmp_path / "a.wav").write_bytes(whole[:20_044])
+    assert len(read_audio(tmp_path / "a.wav", end=0.5)) == 8000
+
+
+def test_a_wav_written_to_a_pipe_does_not_know_its_length(tmp_path: Path) -> None:
+    whole = bytearray(write_wav(tmp_path / "a.wav", tone()))
+    whole[40:44] = struct.pack("<I", 0xFFFFFFFF)
+    (tmp_path / "a.wav").write_bytes(whole)
+    assert len(read_audio(tmp_path / "a.wav")) == 16_000
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_samples_that_are_no_numbers(tmp_path: Path, bad: float) -> None:
+    samples = tone()
+    samples[777] = bad
+    soundfile.write(tmp_path / "a.wav", samples, 16_000, subtype="FLOAT")
+    with pytest.raises(AudioError, match="not numbers"):
+        read_audio(tmp_path / "a.wav")
+
+
+def test_integers_are_divided_by_their_full_scale() -> None:
+    np.testing.assert_array_equal(to_float(np.array([-32_768, 0, 16_384], np.int16)), [-1, 0, 0.5])
+    np.testing.assert_array_equal(to_float(np.array([0, 128, 192], np.uint8)), [-1, 0, 0.5])
+    with pytest.raises(AudioError, match="no sound"):
+        to_float(np.zeros((2, 2, 2)))
+    with pytest.raises(AudioError, match="no sound"):
+        to_float(np.zeros(5, complex))
+
+
+def test_a_call_becomes_one_row_a_channel(tmp_path: Path) -> None:
+    call, mono = tmp_path / "call.wav", tmp_path / "mono.wav"
+    soundfile.write(call, np.stack([tone(), tone()], 1), 16_000)
+    soundfile.write(mono, tone(), 16_000)
+    rows = [
+        Utterance("a", str(call), "x", "neutral", channel="each"),
+        Utterance("b", str(mono), "y", "neutral", channel="each"),
+        Utterance("c", str(call), "z", "neutral"),
+        Utterance("d", str(tmp_path / "gone.wav"), "w", "neutral", channel="each"),
+    ]
+    expanded = expand_channels(Manifest(tuple(rows)))
+    assert [(row.id, row.speaker, row.channel) for row in expanded] == [
+        ("a-left", "x-left", "left"),
+        ("a-right", "x-right", "right"),
+        ("b", "y", "mix"),
+        ("c", "z", "mix"),
+        ("d", "w", "mix"),
+    ]
