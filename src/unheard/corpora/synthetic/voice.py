@@ -39,7 +39,7 @@ _SOUNDS = ("_", *_VOICED, *_NOISE)
 _BANDWIDTHS = (70.0, 100.0, 140.0, 200.0, 280.0)
 _ONSETS = ("m", "n", "l", "s", "S", "f", "t", "k", "")
 _COLOUR_DB = 9.0
-_LEVEL_DB = -31.0
+_LEVEL_DB = -36.0
 _FLOOR_DB = -72.0
 
 
