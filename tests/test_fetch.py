@@ -85,7 +85,11 @@ def site() -> Iterator[Site]:
             stop = first + site.drop_after.pop(0) if site.drop_after else len(body)
             self.wfile.write(body[first:stop])
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, *_: object) -> None:
+            """A client that hangs up in the middle is what some of these tests are about."""
+
+    server = Server(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     site.url = f"http://127.0.0.1:{server.server_address[1]}"
