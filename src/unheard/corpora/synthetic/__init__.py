@@ -10,6 +10,9 @@ through a channel whose colour goes with it, while in the parts dev and test col
 independent: a model that took the colour for the emotion fails there. Use the protocol `given` with the column
 `part`, since other splits put training speakers to the test.
 
+What a linear discriminant of mean and deviation of the MFCC gets right (64 speakers, 32 of them in training,
+2 s an utterance): dial 0: 81 % known and 81 % unseen speakers; 0.5: 79 and 74 %; 1: 86 and 55 %.
+
 **Frozen.** The generator was finished before any system was trained on it, and no system's results may change
 it; another sound would be another `VERSION`. Figures from it support no claim about speech.
 """
