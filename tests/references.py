@@ -81,8 +81,8 @@ def embed(net: EmbeddingNetwork, us: Sequence[Tensor], training: bool = False) -
 
 def pool(u: Tensor) -> Tensor:
     """Mean and biased standard deviation of (T, C), the variance floored at 1e-5."""
-    mean = sum(u[t] for t in range(len(u))) / len(u)
-    variance = sum((u[t] - mean) ** 2 for t in range(len(u))) / len(u)
+    mean = u.sum(0) / len(u)
+    variance = ((u - mean) ** 2).sum(0) / len(u)
     return torch.cat([mean, variance.clamp(min=1e-5).sqrt()])
 
 
