@@ -216,9 +216,7 @@ class Rows:
         for row in self._rows:
             if not row.id:
                 whole = row.start == 0 and row.end is None
-                times = (
-                    "" if whole else f"@{row.start:g}-{'' if row.end is None else format(row.end, '.10g')}"
-                )
+                times = "" if whole else f"@{row.start:.10g}-{'' if row.end is None else format(row.end, '.10g')}"
                 row = replace(row, id=f"{names[row.audio]}{times}")
             rows.append(row)
         return rows

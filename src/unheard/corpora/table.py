@@ -37,9 +37,7 @@ def read_table(path: str | Path) -> Manifest:
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in TABLE_SUFFIXES:
-        raise ManifestError(
-            f"'{suffix}' is no kind of table", where=path, mend=did_you_mean(suffix, TABLE_SUFFIXES)
-        )
+        raise ManifestError(f"'{suffix}' is no kind of table", where=path, mend=did_you_mean(suffix, TABLE_SUFFIXES))
     unit = "utterance" if suffix == ".json" else "line"
     rows = Rows(path, path.parent, unit)
     columns: dict[tuple[str, ...], dict[str, str]] = {}
@@ -73,9 +71,7 @@ def write_table(manifest: Manifest, path: str | Path) -> None:
     suffix = path.suffix.lower()
     writable = (".csv", ".tsv", ".tab", *_JSON_LINES)
     if suffix not in writable:
-        raise ManifestError(
-            f"'{suffix}' is no kind of table to write", where=path, mend=did_you_mean(suffix, writable)
-        )
+        raise ManifestError(f"'{suffix}' is no kind of table to write", where=path, mend=did_you_mean(suffix, writable))
     here = os.getcwd()  # noqa: PTH109
     folder = os.path.abspath(path.parent)  # noqa: PTH100 - Path.resolve would follow links
     names = list(dict.fromkeys(name for row in manifest for name in row.extra))
@@ -198,7 +194,5 @@ def _parsed(text: str, where: str) -> Any:
 
 def _record(record: Any, where: str) -> dict[str, str]:
     if not isinstance(record, Mapping):
-        raise ManifestError(
-            "not an object", where=where, mend='Write {"file": ..., "speaker": ..., "emotion": ...}.'
-        )
+        raise ManifestError("not an object", where=where, mend='Write {"file": ..., "speaker": ..., "emotion": ...}.')
     return {str(name): _text(value) for name, value in record.items()}
