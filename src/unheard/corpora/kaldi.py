@@ -103,9 +103,7 @@ def write_kaldi(manifest: Manifest, folder: str | Path) -> None:
     files |= {name: values for name, values in _optional_files(rows, folder).items() if values}
     files |= _extra_files(rows, folder)
     if folder.is_dir():
-        strangers = [
-            p.name for p in folder.iterdir() if _KALDI_FILE.fullmatch(p.name) and p.name not in files
-        ]
+        strangers = [p.name for p in folder.iterdir() if _KALDI_FILE.fullmatch(p.name) and p.name not in files]
         if strangers:
             raise ManifestError(
                 f"this is another data directory already: {', '.join(sorted(strangers))}",
