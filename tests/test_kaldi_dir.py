@@ -136,9 +136,7 @@ def test_round_trip(tmp_path: Path) -> None:
 
 def test_what_kaldi_cannot_hold(tmp_path: Path) -> None:
     def row(**changes: str) -> Manifest:
-        return Manifest(
-            (Utterance(**{"id": "a", "audio": "/a", "speaker": "s", "emotion": "sad", **changes}),)
-        )
+        return Manifest((Utterance(**{"id": "a", "audio": "/a", "speaker": "s", "emotion": "sad", **changes}),))
 
     for changes, said in [
         ({"id": "a b"}, "it has a space"),
