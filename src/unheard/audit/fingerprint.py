@@ -1,7 +1,7 @@
 """Near-duplicate recordings: the same take under another gain, format, bit depth or trim.
 
     samples -> log band energies, 50 frames a second -> leading and trailing silence cut -> **print** (T, BANDS)
-    print -> 16 time slots, whitened over the corpus -> random hyperplanes -> candidates -> aligned correlation
+    print -> 16 time slots, unit length -> random hyperplanes -> candidates -> aligned correlation
 
 Takes of one sentence by one actor look alike but not the same: their timing and pitch differ by more than a
 frame. `ALIKE` stands between the two; the tests state what it finds and spares on real acted corpora.
@@ -27,7 +27,7 @@ SHORTEST = 15  # frames; shorter sounds carry too little to tell takes apart
 SLOTS = 16
 LAG = 8  # frames tried in either direction, 160 ms
 ALIKE = 0.96  # on three acted corpora two takes reach 0.94, copies of one take start at 0.99
-ROUGHLY = 0.6  # cosine of two whitened slot vectors below which the prints are not compared
+ROUGHLY = 0.6  # cosine of two slot vectors below which the prints are not compared
 TABLES = 16
 CROWD = 40  # neighbours compared within one bucket, so that a corpus of equals stays linear
 
@@ -70,19 +70,18 @@ def fingerprint(samples: npt.NDArray[np.float32]) -> Print | None:
 
 def likeness(one: Print, other: Print) -> float:
     """The correlation of two prints at their best alignment within `LAG` frames, in half frames, -1 to 1."""
-    best = -1.0
     if abs(len(one) - len(other)) > 2 * LAG:
-        return best
+        return -1.0
     a, b = one.astype(np.float32), other.astype(np.float32)
     between = (b[1:] + b[:-1]) / np.float32(2)  # the frames that lie half a hop later
-    for lag in range(-LAG, LAG + 1):
-        x = a[max(lag, 0) :]
-        for shifted in (b, between):
-            y = shifted[max(-lag, 0) :]
-            common = min(len(x), len(y))
-            if common >= SHORTEST:
-                best = max(best, _correlation(x[:common], y[:common]))
-    return best
+
+    def at(lag: int, shifted: npt.NDArray[np.float32]) -> float:
+        x, y = a[max(lag, 0) :], shifted[max(-lag, 0) :]
+        common = min(len(x), len(y))
+        return _correlation(x[:common], y[:common]) if common >= SHORTEST else -1.0
+
+    best, lag = max((at(lag, b), lag) for lag in range(-LAG, LAG + 1))
+    return max(best, at(lag, between), at(lag + 1, between))
 
 
 def _correlation(x: npt.NDArray[np.float32], y: npt.NDArray[np.float32]) -> float:
@@ -113,7 +112,6 @@ def _candidates(prints: Sequence[Print]) -> Iterator[tuple[int, int]]:
     if len(prints) < 2:
         return
     points = np.stack([_slots(one) for one in prints])  # (N, SLOTS * BANDS)
-    points -= points.mean(axis=0)
     points /= np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-6)
     lengths = np.array([len(one) for one in prints])
     bits = int(np.clip(np.ceil(np.log2(len(prints))), 4, 16))

@@ -82,9 +82,7 @@ def _collect(lines: Sequence[dict[str, str]], manifest: Manifest, path: Path) ->
         where = f"{path}, line {number}"
         part = PARTS.get(line["part"].lower())
         if part is None:
-            raise SplitError(
-                f"unknown part '{line['part']}'", where=where, mend=did_you_mean(line["part"], PARTS)
-            )
+            raise SplitError(f"unknown part '{line['part']}'", where=where, mend=did_you_mean(line["part"], PARTS))
         index = _whole_number(line.get("fold") or "0", where)
         train, readings = folds.setdefault(index, ([], {}))
         name, speaker = line.get("id", ""), line.get("speaker", "")
@@ -113,9 +111,7 @@ def _collect(lines: Sequence[dict[str, str]], manifest: Manifest, path: Path) ->
         Fold(
             index,
             tuple(train),
-            tuple(
-                Reading(name, tuple(parts["dev"]), tuple(parts["test"])) for name, parts in readings.items()
-            ),
+            tuple(Reading(name, tuple(parts["dev"]), tuple(parts["test"])) for name, parts in readings.items()),
         )
         for index, (train, readings) in sorted(folds.items())
     )

@@ -79,9 +79,7 @@ def paired(groups: Groups, test: str) -> Plans:
 def kfold(groups: Groups, k: int, salt: str) -> Plans:
     """`k` parts, dealt stratum after stratum."""
     if k < 3:
-        raise ConfigError(
-            f"kfold needs k of at least 3, not {k}", mend="One part tests, one validates, one trains."
-        )
+        raise ConfigError(f"kfold needs k of at least 3, not {k}", mend="One part tests, one validates, one trains.")
     _need(groups, k, f"kfold with k = {k}")
     blocks = groups.blocks if len(groups.blocks) >= k else [[name] for name in groups.names]
     parts: list[list[str]] = [[] for _ in range(k)]
@@ -118,9 +116,7 @@ def random(groups: Groups, n: tuple[int, int, int] | None, salt: str) -> Plans:
         tenth = max(1, round(total / 10))
         n = (max(1, total - 2 * tenth), tenth, tenth)
     if len(n) != 3 or min(n) < 1:
-        raise ConfigError(
-            f"n is (train, dev, test), each at least 1, not {n}", mend="For example n = (200, 25, 25)."
-        )
+        raise ConfigError(f"n is (train, dev, test), each at least 1, not {n}", mend="For example n = (200, 25, 25).")
     _need(groups, sum(n), f"random with n = {n[0]}/{n[1]}/{n[2]}")
     order = groups.in_seeded_order(salt)
     train, dev, held = order[: n[0]], order[n[0] : n[0] + n[1]], order[n[0] + n[1] : sum(n)]
@@ -129,9 +125,7 @@ def random(groups: Groups, n: tuple[int, int, int] | None, salt: str) -> Plans:
     return Plans([Plan(train, [("test", dev, held)])], notes)
 
 
-def cross(
-    groups: Groups, train_corpora: Iterable[str] | None, test_corpora: Iterable[str] | None, salt: str
-) -> Plans:
+def cross(groups: Groups, train_corpora: Iterable[str] | None, test_corpora: Iterable[str] | None, salt: str) -> Plans:
     """One fold: train on some corpora, test on others."""
     known = sorted({row.corpus for row in groups.manifest})
     tested = set(test_corpora or ())
@@ -141,8 +135,7 @@ def cross(
             raise ConfigError(f"the manifest has no corpus '{name}'", mend=did_you_mean(name, known))
     if not tested or not trained or tested & trained:
         raise ConfigError(
-            f"cross trains on {sorted(trained)} and tests on {sorted(tested)}: "
-            "both need a corpus, and none in common",
+            f"cross trains on {sorted(trained)} and tests on {sorted(tested)}: both need a corpus, and none in common",
             mend="Name them with train_corpora and test_corpora.",
         )
     corpora_of: dict[str, set[str]] = {name: set() for name in groups.names}
@@ -173,9 +166,5 @@ def cross(
     held = [name for name in groups.names if corpora_of[name] & tested]
     return Plans(
         [Plan(train, [("test", dev, held)])],
-        [
-            Note(
-                "cross_dev", f"{len(dev)} of {len(pool)} from the training corpora validate: {', '.join(dev)}"
-            )
-        ],
+        [Note("cross_dev", f"{len(dev)} of {len(pool)} from the training corpora validate: {', '.join(dev)}")],
     )

@@ -110,7 +110,7 @@ def default_protocol(corpus: str, manifest: Manifest | None = None) -> tuple[str
         return "kfold", {"k": 6}
     if corpus == "synthetic" and (manifest is None or all("part" in row.extra for row in manifest)):
         return "given", {"column": "part"}
-    if corpus not in ("ased", "cremad") and manifest is not None and len(manifest.speakers) < 10:
+    if corpus not in ("ased", "crema-d") and manifest is not None and len(manifest.speakers) < 10:
         return "loso", {}
     return "kfold", {"k": 5}
 
@@ -120,6 +120,7 @@ def _carry_out(groups: Groups, plans: plan.Plans) -> tuple[list[tuple[Fold, Note
     rows = groups.manifest.by_id()
     speaker = {name: row.speaker for name, row in rows.items()}
     session = {name: key_of(row, "session") for name, row in rows.items()}
+    tied = {name: ({speaker[i] for i in ids}, {session[i] for i in ids} - {""}) for name, ids in groups.ids.items()}
     made: list[tuple[Fold, Note | None]] = []
     for index, held in enumerate(plans.folds):
         gone: list[str] = []
@@ -139,6 +140,9 @@ def _carry_out(groups: Groups, plans: plan.Plans) -> tuple[list[tuple[Fold, Note
         sessions.discard("")
         train: list[str] = []
         for group in held.train:
+            if tied[group][0].isdisjoint(speakers) and tied[group][1].isdisjoint(sessions):
+                train += groups.ids[group]
+                continue
             for utterance in groups.ids[group]:
                 away = speaker[utterance] in speakers or session[utterance] in sessions
                 (gone if away else train).append(utterance)

@@ -71,7 +71,7 @@ def find_leaks(manifest: Manifest, folds: Iterable[Fold], group: str = "speaker"
             sides = {"training": fold.train, "dev": reading.dev, "test": reading.test}
             for column in columns:
                 key = keys[column]
-                values = {side: {key[name] for name in ids} for side, ids in sides.items()}
+                values = {side: set(map(key.__getitem__, ids)) for side, ids in sides.items()}
                 for first, second in (("training", "dev"), ("training", "test"), ("dev", "test")):
                     if column == "session" != group and first == "dev":
                         continue
@@ -146,6 +146,7 @@ def _refuse_malformed(folds: Sequence[Fold], rows: dict[str, Utterance], group: 
         raise SplitError("the split has no fold", mend="Make it with at least one.")
     if len({fold.index for fold in folds}) < len(folds):
         raise SplitError("two folds have the same index", mend="Number them from 0.")
+    bare = {name for name, row in rows.items() if not key_of(row, group)}
     for fold in folds:
         names = [reading.name for reading in fold.readings]
         if not names or len(set(names)) < len(names):
@@ -162,18 +163,18 @@ def _refuse_malformed(folds: Sequence[Fold], rows: dict[str, Utterance], group: 
                     "session with dev or test cannot train. Clear the column 'session' where it names no "
                     "recording session.",
                 )
-            unknown = next((name for name in ids if name not in rows), None)
-            if unknown is not None:
+            members = set(ids)
+            unknown = sorted(members - rows.keys())
+            if unknown:
                 raise SplitError(
-                    f"fold {fold.index}: {part} has '{unknown}', which the manifest does not",
+                    f"fold {fold.index}: {part} has '{unknown[0]}', which the manifest does not",
                     mend="Use the manifest that the split was made from.",
                 )
-            if len(set(ids)) < len(ids):
+            if len(members) < len(ids):
                 raise SplitError(f"fold {fold.index}: {part} names an utterance twice", mend="Name it once.")
-            bare = next((name for name in ids if not key_of(rows[name], group)), None)
-            if bare is not None:
+            if bare & members:
                 raise SplitError(
-                    f"utterance '{bare}' has no value in the group column '{group}'",
+                    f"utterance '{min(bare & members)}' has no value in the group column '{group}'",
                     mend="Fill the column, or choose another with --group.",
                 )
 
@@ -200,10 +201,11 @@ def _refuse_tested_twice(folds: Sequence[Fold]) -> None:
 
 
 def _refuse_unseen_emotion(folds: Sequence[Fold], rows: dict[str, Utterance]) -> None:
+    emotion = {name: row.emotion for name, row in rows.items()}
     for fold in folds:
-        known = {rows[name].emotion for name in fold.train}
+        known = set(map(emotion.__getitem__, fold.train))
         for reading in fold.readings:
-            unseen = sorted({rows[name].emotion for name in reading.test} - known)
+            unseen = sorted(set(map(emotion.__getitem__, reading.test)) - known)
             if unseen:
                 who = sorted({rows[name].speaker for name in reading.test if rows[name].emotion == unseen[0]})
                 raise SplitError(
@@ -217,7 +219,5 @@ def _ordered(fold: Fold, order: dict[str, int]) -> Fold:
     def sort(ids: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(sorted(ids, key=order.__getitem__))
 
-    readings = tuple(
-        Reading(reading.name, sort(reading.dev), sort(reading.test)) for reading in fold.readings
-    )
+    readings = tuple(Reading(reading.name, sort(reading.dev), sort(reading.test)) for reading in fold.readings)
     return Fold(fold.index, sort(fold.train), readings)
