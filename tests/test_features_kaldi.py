@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from unheard.audio import read_audio
 from unheard.errors import AudioError, ConfigError
 from unheard.features import VAD_PRESETS, FeatureSettings, analyse, extract
-from unheard.features.fft import power_spectrum
+from unheard.features.fft import PowerSpectrum
 from unheard.features.kaldi import add_deltas, delta_kernel, mfcc
 from unheard.features.vad import EnergyVad, voiced_frames
 
@@ -83,16 +84,27 @@ def test_samples_of_any_kind_give_the_same_features() -> None:
 def test_frames_do_not_depend_on_how_many_are_computed_together(monkeypatch: pytest.MonkeyPatch) -> None:
     samples = np.random.default_rng(3).normal(0, 1000, 32_000).astype(np.float32)
     together = mfcc(samples, FeatureSettings())
-    for at_once in (1, 7, 1000):
-        monkeypatch.setattr("unheard.features.kaldi._AT_ONCE", at_once)
+    for widths in ((1,), (7, 50), (1000,)):
+        monkeypatch.setattr("unheard.features.kaldi._WIDTHS", widths)
         np.testing.assert_allclose(mfcc(samples, FeatureSettings()), together, rtol=1e-5, atol=1e-4)
+
+
+def test_threads_do_not_share_buffers() -> None:
+    path = GOLDEN / "speech_german.wav"
+    with ThreadPoolExecutor(8) as pool:
+        for features in pool.map(lambda _: extract(path), range(32)):
+            np.testing.assert_array_equal(features, extract(path))
 
 
 @pytest.mark.parametrize("points", [4, 8, 32, 128, 256, 512])
 def test_the_power_spectrum_is_that_of_the_dft(points: int) -> None:
     x = np.random.default_rng(points).normal(size=(2 * points, 5)).astype(np.float32)
     expected = np.abs(np.fft.rfft(x.astype(np.float64), axis=0)) ** 2
-    np.testing.assert_allclose(power_spectrum(x[0::2], x[1::2]), expected, rtol=1e-3, atol=1e-4 * expected.max())
+    spectrum = PowerSpectrum(points, 5)
+    for _ in range(2):
+        spectrum.samples[:] = x[0::2], x[1::2]
+        spectrum.run()
+        np.testing.assert_allclose(spectrum.power, expected, rtol=1e-3, atol=1e-4 * expected.max())
 
 
 def test_deltas_are_direct_kernels_on_edge_repeated_frames() -> None:

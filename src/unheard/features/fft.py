@@ -11,106 +11,142 @@ Source: Kaldi, matrix/srfft.cc (after Malvar, Signal Processing with Lapped Tran
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
+Step = tuple[np.ufunc, Floats, Floats, Floats]
 
-_HALF = np.float32(0.5)
-_SQRT_HALF = np.float32(np.sqrt(0.5))
-
-
-def power_spectrum(even: Floats, odd: Floats) -> Floats:
-    """|DFT|² of T real frames of 2N samples: samples 0, 2, … and 1, 3, …, both (N, T) -> (N + 1, T)."""
-    points, frames = even.shape
-    real, imag = _complex_fft(even, odd)
-    turn_real, turn_imag = _last_twiddles(points)
-    half = points // 2
-    low_real, low_imag = real[1 : half + 1], imag[1 : half + 1]
-    high_real, high_imag = real[: half - 1 : -1], imag[: half - 1 : -1]
-    # The spectra of the even (c) and odd (d) samples, and the odd one turned: for bin k and bin N - k.
-    c_real, c_imag = _HALF * (low_real + high_real), _HALF * (low_imag - high_imag)
-    d_real, d_imag = _HALF * (low_imag + high_imag), -_HALF * (low_real - high_real)
-    turned_real = turn_real * d_real - turn_imag * d_imag
-    turned_imag = turn_real * d_imag + turn_imag * d_real
-    power = np.empty((points + 1, frames), np.float32)
-    power[1 : half + 1] = np.square(c_real + turned_real) + np.square(c_imag + turned_imag)
-    power[points - 1 : half : -1] = (np.square(c_real - turned_real) + np.square(turned_imag - c_imag))[:-1]
-    power[0] = np.square(real[0] + imag[0])
-    power[points] = np.square(real[0] - imag[0])
-    return power
+_HALF = np.array(0.5, np.float32)
+# At 45 degrees Kaldi multiplies once: (real and imaginary, bins 1 and 3 modulo 4, 1, 1).
+_SQRT_HALF = np.float32(np.sqrt(0.5)) * np.array([[1, 1], [1, -1]], np.float32)[:, :, None, None]
 
 
-def _complex_fft(real: Floats, imag: Floats) -> tuple[Floats, Floats]:
-    """The DFT over axis 0 of (N, T), in the order of frequency.
+class PowerSpectrum:
+    """|DFT|² of T real frames of 2N samples: fill `samples`, call `run`, read `power`; not for two threads.
 
-    All blocks of one size are transformed together: a block of size m leaves one block of size m/2 (the even
-    bins) and two of size m/4 (bins 1 and 3 modulo 4).
+    `samples` is (2, N, T): the samples 0, 2, … and then 1, 3, … of every frame. `power` is (N + 1, T). The
+    steps and their buffers are laid out once: with arrays of this size, making views costs as much as adding.
     """
-    points, frames = real.shape
-    counts, order = _plan(points)
-    blocks = {points: np.stack([real, imag])[:, None]}
-    filled = dict.fromkeys(counts, 0)
-    size = points
-    while size > 1:
-        half, quarter, count = size // 2, size // 4, counts[size]
-        for smaller in {half, max(quarter, 1)}:
-            if smaller not in blocks:
-                blocks[smaller] = np.empty((2, counts[smaller], smaller, frames), np.float32)
-        block = blocks.pop(size)
-        low, high = block[:, :, :half], block[:, :, half:]
-        at = filled[half]
-        np.add(low, high, out=blocks[half][:, at : at + count])
-        filled[half] += count
-        if size == 2:  # the difference of a pair is a block of size 1 itself
-            at = filled[1]
-            np.subtract(low, high, out=blocks[1][:, at : at + count])
-        else:
+
+    def __init__(self, points: int, frames: int) -> None:
+        self._steps: list[Step] = []
+        counts, order = _plan(points)
+        blocks = {size: np.empty((2, count, size, frames), np.float32) for size, count in counts.items()}
+        self.samples: Floats = blocks[points][:, 0]
+        self.power: Floats = np.zeros((points + 1, frames), np.float32)
+        self._transform(points, frames, counts, blocks)
+        self._leaves = blocks[1][:, :, 0]
+        half = points // 2
+        self._low, self._high = order[1 : half + 1], order[: half - 1 : -1]
+        self._first = int(order[0])
+        self._spectra = np.empty((2, 2, half, frames), np.float32)
+        self._last_steps = self._unravel(points, frames)
+
+    def run(self) -> None:
+        """Computes `power` from `samples`."""
+        for function, left, right, out in self._steps:
+            function(left, right, out)
+        np.take(self._leaves, self._low, axis=1, out=self._spectra[0], mode="clip")
+        np.take(self._leaves, self._high, axis=1, out=self._spectra[1], mode="clip")
+        for function, left, right, out in self._last_steps:
+            function(left, right, out)
+        real, imag = self._leaves[:, self._first]
+        np.square(real + imag, out=self.power[0])
+        np.square(real - imag, out=self.power[-1])
+
+    def _transform(self, points: int, frames: int, counts: dict[int, int], blocks: dict[int, Floats]) -> None:
+        """The steps of the complex DFT of N points.
+
+        All blocks of one size are transformed together: a block of size m leaves one block of size m/2 (the
+        even bins) and two of size m/4 (bins 1 and 3 modulo 4).
+        """
+        scratch = np.empty((3, 2 * points * frames), np.float32)
+
+        def buffer(index: int, *shape: int) -> Floats:
+            return scratch[index, : int(np.prod(shape))].reshape(shape)
+
+        filled = dict.fromkeys(counts, 0)
+        size = points
+        while size > 1:
+            half, quarter, count = size // 2, size // 4, counts[size]
+            low, high = blocks[size][:, :, :half], blocks[size][:, :, half:]
+            at = filled[half]
+            self._steps.append((np.add, low, high, blocks[half][:, at : at + count]))
+            filled[half] += count
+            if size == 2:  # the difference of a pair is a block of size 1 itself
+                self._steps.append((np.subtract, low, high, blocks[1][:, filled[1] :]))
+                break
+            difference = buffer(0, 2, count, half, frames)
+            self._steps.append((np.subtract, low, high, difference))
             at = filled[quarter]
             turned = blocks[quarter][:, at : at + 2 * count].reshape(2, 2, count, quarter, frames)
-            _turn(low - high, turned)
             filled[quarter] += 2 * count
-        size = half
-    leaves = blocks[1][:, :, 0]
-    return leaves[0, order], leaves[1, order]
+            self._turn(difference, turned, buffer(1, 2, 2, count, 1, frames)[:, :, :, 0], buffer)
+            size = half
 
-
-def _turn(difference: Floats, turned: Floats) -> None:
-    """Differences (2, blocks, 2·Q, T) -> the quarter blocks of bins 1 and 3 modulo 4, ready for their DFTs.
-
-    `turned` is (real and imaginary, 1 and 3, blocks, Q, T). Its first row is a plain sum; the others are
-    multiplied in place, for which the imaginary part is put where the real one will be.
-    """
-    quarter = turned.shape[3]
-    real, imag = difference
-    real_low, real_high = real[:, :quarter], real[:, quarter:]
-    imag_low, imag_high = imag[:, :quarter], imag[:, quarter:]
-    for rows, at_real in ((slice(0, 1), 0), (slice(1, None), 1)):
-        if rows.start >= quarter:
+    def _turn(self, difference: Floats, turned: Floats, middle: Floats, buffer: Callable[..., Floats]) -> None:
+        """Differences (2, blocks, 2·Q, T) -> `turned`, the quarter blocks (2, 2, blocks, Q, T)."""
+        kinds, count, quarter, frames = turned.shape[1:]
+        (real_low, imag_low), (real_high, imag_high) = difference[:, :, :quarter], difference[:, :, quarter:]
+        (real1, real3), (imag1, imag3) = turned
+        steps = self._steps
+        steps.append((np.add, real_low, imag_high, real1))
+        steps.append((np.subtract, real_low, imag_high, real3))
+        steps.append((np.subtract, imag_low, real_high, imag1))
+        steps.append((np.add, imag_low, real_high, imag3))
+        eighth = quarter // 2
+        if not eighth:
             return
-        to_real, to_imag = turned[at_real, :, :, rows], turned[1 - at_real, :, :, rows]
-        np.add(real_low[:, rows], imag_high[:, rows], out=to_real[0])
-        np.subtract(real_low[:, rows], imag_high[:, rows], out=to_real[1])
-        np.subtract(imag_low[:, rows], real_high[:, rows], out=to_imag[0])
-        np.add(imag_low[:, rows], real_high[:, rows], out=to_imag[1])
-    eighth = quarter // 2
-    (imag1, imag3), (real1, real3) = turned[:, :, :, eighth].copy()
-    if quarter > 2:
-        cosine, minus_sum, difference_ = _twiddles(quarter)
-        imags, reals = turned[0, :, :, 1:], turned[1, :, :, 1:]
-        both = reals + imags
-        both *= cosine
-        reals *= minus_sum
-        reals += both  # the imaginary part by now
-        imags *= difference_
-        imags += both  # the real part by now
-    # At 45 degrees Kaldi multiplies once.
-    turned[0, 0, :, eighth] = _SQRT_HALF * (real1 + imag1)
-    turned[1, 0, :, eighth] = _SQRT_HALF * (imag1 - real1)
-    turned[0, 1, :, eighth] = _SQRT_HALF * (imag3 - real3)
-    turned[1, 1, :, eighth] = -_SQRT_HALF * (real3 + imag3)
+        steps.append((np.add, real1[:, eighth], imag1[:, eighth], middle[0, 0]))
+        steps.append((np.subtract, imag1[:, eighth], real1[:, eighth], middle[1, 0]))
+        steps.append((np.subtract, imag3[:, eighth], real3[:, eighth], middle[0, 1]))
+        steps.append((np.add, real3[:, eighth], imag3[:, eighth], middle[1, 1]))
+        if quarter > 2:
+            cosine, minus_sum, sine_minus = _twiddles(quarter)
+            real, imag = turned[:, :, :, 1:]
+            both = buffer(2, kinds, count, quarter - 1, frames)
+            other = buffer(0, kinds, count, quarter - 1, frames)  # the differences are used up by now
+            steps.append((np.add, real, imag, both))
+            steps.append((np.multiply, both, cosine, both))
+            steps.append((np.multiply, real, minus_sum, other))
+            steps.append((np.multiply, imag, sine_minus, real))
+            steps.append((np.add, real, both, real))
+            steps.append((np.add, other, both, imag))
+        steps.append((np.multiply, middle, _SQRT_HALF, turned[:, :, :, eighth]))
+
+    def _unravel(self, points: int, frames: int) -> list[Step]:
+        """The steps from the complex DFT of N points to the power of the real DFT of 2N.
+
+        With B_k and B_{N-k} in `_spectra`, C = (B_k + conj B_{N-k}) / 2 is the DFT of the even samples, D that
+        of the odd ones, and the bins are |C + wD|² at k and |C - wD|² at N - k.
+        """
+        half = points // 2
+        low, high = self._spectra
+        sums, differences, even, odd, odd_imag, plus = np.empty((6, 2, half, frames), np.float32)
+        turns = _last_twiddles(points)
+        # C = (sums[0], differences[1]) / 2 and D = (sums[1], -differences[0]) / 2.
+        return [
+            (np.add, low, high, sums),
+            (np.subtract, low, high, differences),
+            (np.multiply, sums[0], _HALF, even[0]),
+            (np.multiply, differences[1], _HALF, even[1]),
+            (np.multiply, sums[1], _HALF, sums[1]),
+            (np.multiply, differences[0], _HALF, differences[0]),
+            (np.multiply, turns, sums[1], odd),
+            (np.multiply, turns[::-1], differences[0], odd_imag),
+            (np.add, odd[0], odd_imag[0], odd[0]),
+            (np.subtract, odd[1], odd_imag[1], odd[1]),
+            (np.add, even, odd, plus),
+            (np.subtract, even, odd, even),
+            (np.multiply, plus, plus, plus),
+            (np.multiply, even, even, even),
+            (np.add, plus[0], plus[1], self.power[1 : half + 1]),
+            (np.add, even[0, :-1], even[1, :-1], self.power[points - 1 : half : -1]),
+        ]
 
 
 @lru_cache(maxsize=8)
@@ -145,15 +181,15 @@ def _twiddles(quarter: int) -> tuple[Floats, Floats, Floats]:
 
 
 @lru_cache(maxsize=8)
-def _last_twiddles(points: int) -> tuple[Floats, Floats]:
-    """exp(-2πik / 2N) for k = 1 … N/2, each from the one before as Kaldi does, as (N/2, 1) pairs."""
+def _last_twiddles(points: int) -> Floats:
+    """exp(-2πik / 2N) for k = 1 … N/2, each from the one before as Kaldi does, (2, N/2, 1)."""
     (root_real,), (root_imag,) = _cos_sin(np.array([-2 * np.pi / (2 * points)], np.float32))
     real, imag = np.float32(1), np.float32(0)
     turns = np.empty((2, points // 2, 1), np.float32)
     for k in range(points // 2):
         real, imag = real * root_real - imag * root_imag, real * root_imag + imag * root_real
         turns[:, k, 0] = real, imag
-    return turns[0], turns[1]
+    return turns
 
 
 def _cos_sin(angles: Floats) -> tuple[Floats, Floats]:

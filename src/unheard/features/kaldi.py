@@ -8,7 +8,7 @@ N samples, T frames, L samples a frame, C cepstra. Samples are at 16-bit scale (
 
 from __future__ import annotations
 
-import itertools
+import threading
 import zlib
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,12 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from unheard.errors import ConfigError
-from unheard.features.fft import power_spectrum
+from unheard.features.fft import PowerSpectrum
 from unheard.features.settings import FeatureSettings
 
 Floats = npt.NDArray[np.float32]
 
-_AT_ONCE = 128  # frames at a time: few enough for the processor's cache, many enough for numpy
+_WIDTHS = (16, 32, 64, 128)  # frames at a time: few enough for the cache, many enough for numpy
 _FLOOR = np.finfo(np.float32).eps  # Kaldi's floor under every logarithm
 
 
@@ -49,24 +49,45 @@ def mfcc(samples: Floats, settings: FeatureSettings) -> Floats:
         noise = np.random.default_rng([settings.dither_seed, zlib.crc32(samples.tobytes())])
     windows = np.lib.stride_tricks.sliding_window_view(samples, length)[:: settings.samples_per_shift]
     preemphasis = np.float32(settings.preemphasis)
-    chunks = -(-frames // _AT_ONCE)
-    edges = [frames * chunk // chunks for chunk in range(chunks + 1)]
-    for begin, end in itertools.pairwise(edges):
-        out = cepstra[begin:end]
-        frame = np.array(windows[begin:end].T, order="C")  # (L, T): every step below runs along frames
+    begin = 0
+    while begin < frames:
+        width = next((width for width in _WIDTHS if width >= frames - begin), _WIDTHS[-1])
+        out = cepstra[begin : begin + width]
+        spectrum = _spectrum(tables.fft_size // 2, width)
+        even, odd = spectrum.samples
+        frame = np.zeros((length, width), np.float32)  # (L, T): every step below runs along frames
+        emphasised = np.empty_like(frame)
+        frame[:, : len(out)] = windows[begin : begin + width].T
         if noise is not None:
-            frame += np.float32(settings.dither) * noise.standard_normal(frame.T.shape, np.float32).T
+            drawn = noise.standard_normal((len(out), length), np.float32)
+            frame[:, : len(out)] += np.float32(settings.dither) * drawn.T
         frame -= frame.sum(axis=0) / np.float32(length)
-        out[:, 0] = np.log(np.maximum(np.square(frame).sum(axis=0), _FLOOR))
-        padded = np.zeros((tables.fft_size, end - begin), np.float32)
-        np.multiply(frame[:-1], preemphasis, out=padded[1:length])
-        np.subtract(frame[1:], padded[1:length], out=padded[1:length])
-        padded[0] = frame[0] - preemphasis * frame[0]
-        padded[:length] *= tables.window
-        power = power_spectrum(padded[0::2], padded[1::2])
-        mel = np.log(np.maximum(_mel_energies(power, tables), _FLOOR))
-        out[:, 1:] = np.einsum("mt,mc->ct", mel, tables.dct).T
+        energy = np.square(frame, out=emphasised).sum(axis=0)[: len(out)]
+        np.log(np.maximum(energy, _FLOOR), out=out[:, 0])
+        np.multiply(frame[:-1], preemphasis, out=emphasised[1:])
+        np.multiply(frame[0], preemphasis, out=emphasised[0])
+        np.subtract(frame[1:], emphasised[1:], out=emphasised[1:])
+        np.subtract(frame[0], emphasised[0], out=emphasised[0])
+        for part, at in ((even, 0), (odd, 1)):
+            used = len(range(at, length, 2))
+            np.multiply(emphasised[at::2], tables.window[at::2], out=part[:used])
+            part[used:] = 0
+        spectrum.run()
+        mel = np.log(np.maximum(_mel_energies(spectrum.power, tables), _FLOOR))
+        out[:, 1:] = np.einsum("mt,mc->ct", mel, tables.dct).T[: len(out)]
+        begin += width
     return cepstra
+
+
+_local = threading.local()
+
+
+def _spectrum(points: int, width: int) -> PowerSpectrum:
+    """The power spectrum of so many points and frames, with its buffers: one a thread."""
+    made: dict[tuple[int, int], PowerSpectrum] = _local.__dict__.setdefault("spectra", {})
+    if (points, width) not in made:
+        made[points, width] = PowerSpectrum(points, width)
+    return made[points, width]
 
 
 def add_deltas(features: Floats, order: int, window: int) -> Floats:
