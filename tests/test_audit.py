@@ -213,6 +213,12 @@ def test_the_search_stays_linear_and_finds_the_needle():
     assert near_duplicates(prints) == near_duplicates(prints)
 
 
+def test_many_copies_of_one_recording_are_connected_not_paired_with_each_other():
+    one = fingerprint(voice(1))
+    assert len(near_duplicates([one] * 300)) == 299
+    assert [(i, j) for i, j, _ in near_duplicates([one, one])] == [(0, 1)]
+
+
 def real(folder: Path, pattern: str) -> dict[str, np.ndarray]:
     files = sorted(folder.glob(pattern))
     assert files

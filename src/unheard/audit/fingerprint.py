@@ -94,16 +94,28 @@ def near_duplicates(prints: Sequence[Print | None]) -> list[tuple[int, int, floa
     """Pairs (i, j, likeness) with i < j that are almost surely one recording, best first.
 
     Candidates are prints of about one length that fall into one bucket of at least one of `TABLES` tables of
-    random hyperplanes, so the work grows with the number of recordings, not with its square.
+    random hyperplanes, so the work grows with the number of recordings, not with its square. Pairs that follow
+    from others (a is b, b is c) are not compared again: the pairs connect all copies, they are not all pairs.
     """
     known = [place for place, one in enumerate(prints) if one is not None]
     pairs = []
+    copy_of = list(range(len(known)))
+
+    def first(place: int) -> int:
+        while copy_of[place] != place:
+            copy_of[place] = copy_of[copy_of[place]]
+            place = copy_of[place]
+        return place
+
     for i, j in _candidates([prints[place] for place in known]):  # type: ignore[misc]
+        if first(i) == first(j):
+            continue
         one, other = prints[known[i]], prints[known[j]]
         assert one is not None
         assert other is not None
         score = likeness(one, other)
         if score >= ALIKE:
+            copy_of[first(j)] = first(i)
             pairs.append((known[i], known[j], score))
     return sorted(pairs, key=lambda pair: (-pair[2], pair[:2]))
 
