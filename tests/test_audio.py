@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from unheard.audio import expand_channels, info, read_audio, read_recording, to_float
+from unheard.audio import expand_channels, info, read_audio, read_recording
+from unheard.channels import to_float
 from unheard.errors import AudioError
 from unheard.manifest import Manifest, Utterance
 

@@ -12,22 +12,21 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
+from unheard.channels import Samples, channel_index, one_channel
 from unheard.errors import AudioError
 from unheard.manifest import Manifest, Utterance
 
 if TYPE_CHECKING:
     import soundfile
 
-Samples: TypeAlias = npt.NDArray[np.float32]
 Source: TypeAlias = str | Path | BinaryIO
 
 SAMPLE_RATE = 16_000
@@ -102,16 +101,15 @@ def read_recording(
 ) -> Recording:
     """As `read_audio`, with the digest of the decoded samples."""
     digest = blake2b(digest_size=16)
+
+    def observed(blocks: Iterator[Samples]) -> Iterator[Samples]:
+        for block in blocks:
+            digest.update(block.data)
+            yield block
+
     with _open(path) as file:
-        blocks = _blocks(file, _name(path), start, end, channel, longest)
-        pieces = []
-        if file.samplerate == sample_rate:
-            for block in blocks:
-                digest.update(block.data)
-                pieces.append(block)
-        else:
-            pieces = list(_resampled(blocks, file.samplerate, sample_rate, lambda block: digest.update(block.data)))
-    samples = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+        blocks = observed(_blocks(file, _name(path), start, end, channel, longest))
+        samples = _joined(_resampled(blocks, file.samplerate, sample_rate))
     return Recording(samples, digest.hexdigest())
 
 
@@ -123,29 +121,6 @@ def resample(samples: Samples, rate: int, sample_rate: int = SAMPLE_RATE) -> Sam
 
     resampled: Samples = soxr.resample(samples, rate, sample_rate)
     return resampled
-
-
-def to_float(samples: npt.NDArray[Any]) -> Samples:
-    """Samples of any number type as float32 in [-1, 1]; integers are divided by their full scale.
-
-    Raises `AudioError` for what holds no real numbers or is not (N,) or (N, channels).
-    """
-    if samples.ndim not in (1, 2) or samples.dtype.kind not in "fiu":
-        raise AudioError(
-            f"samples of shape {samples.shape} and type {samples.dtype} are no sound",
-            mend="Give floats in [-1, 1] or integers, of shape (samples,) or (samples, channels).",
-        )
-    if samples.dtype.kind == "f":
-        return samples.astype(np.float32, copy=False)
-    scale = 2.0 ** (8 * samples.dtype.itemsize - 1)
-    middle = scale if samples.dtype.kind == "u" else 0.0
-    return ((samples - middle) / scale).astype(np.float32)
-
-
-def select_channel(samples: Samples, channel: str | int, name: str = "the samples") -> Samples:
-    """One channel (N,) of samples (N,) or (N, channels); raises `AudioError` where it does not exist."""
-    table = samples[:, None] if samples.ndim == 1 else samples
-    return _one_channel(table, _pick(channel, table.shape[1], name))
 
 
 def expand_channels(manifest: Manifest) -> Manifest:
@@ -224,28 +199,6 @@ def _unreadable(path: Source, error: Exception) -> AudioError:
     )
 
 
-def _pick(channel: str | int, channels: int, name: str) -> int | None:
-    """The index of a channel; None: mix them all."""
-    words = {"mix": 0, "left": 1, "right": 2}
-    word = str(channel).strip().lower()
-    number = words[word] if word in words else int(word) if word.isdecimal() else -1
-    if number == 0 and word == "mix":
-        return None
-    if number < 1:
-        raise AudioError(
-            f"unknown channel '{channel}'",
-            where=name,
-            mend="Channels: mix, left, right, or a number counted from 1; `each` is for whole manifests.",
-        )
-    if number > channels:
-        raise AudioError(
-            f"has {channels} channel{'s' * (channels != 1)}, not a channel '{channel}'",
-            where=name,
-            mend="Choose mix.",
-        )
-    return number - 1
-
-
 def _missing_frames(file: soundfile.SoundFile) -> int:
     """Frames that a WAV's header promises beyond the end of the file; libsndfile itself hides this."""
     if file.format not in ("WAV", "WAVEX"):
@@ -270,7 +223,7 @@ def _blocks(
     known = total < _UNKNOWN_LENGTH
     if not (0 <= start < math.inf) or (end is not None and not end > start):
         raise AudioError(f"the stretch {start} to {end} s is empty", where=name, mend="Correct start and end.")
-    index = _pick(channel, file.channels, name)
+    index = channel_index(channel, file.channels, name)
     first = round(start * rate)
     last = total if end is None else round(end * rate)
     if known and last > total:
@@ -302,7 +255,7 @@ def _blocks(
             done += len(block)
             if done / rate > longest:
                 raise _too_long(name, done / rate, longest)
-            mono = _one_channel(block, index)
+            mono = one_channel(block, index)
             # One reduction instead of a mask: a sum is finite only when every sample is.
             if not math.isfinite(float(mono.sum(dtype=np.float64))):
                 raise AudioError(
@@ -324,34 +277,27 @@ def _blocks(
         raise AudioError("holds no samples", where=name, mend="Copy or record it again.")
 
 
-def _one_channel(block: Samples, index: int | None) -> Samples:
-    if block.shape[1] == 1:
-        return block[:, 0]
-    if index is None:
-        mixed: Samples = block.mean(axis=1, dtype=np.float32)
-        return mixed
-    return np.ascontiguousarray(block[:, index])
-
-
-def _resampled(
-    blocks: Iterator[Samples], rate: int, sample_rate: int, observe: Callable[[Samples], None]
-) -> Iterator[Samples]:
+def _resampled(blocks: Iterator[Samples], rate: int, sample_rate: int) -> Iterator[Samples]:
     """Blocks at `rate` Hz as blocks at `sample_rate` Hz; one block alone goes through in one call."""
+    if rate == sample_rate:
+        yield from blocks
+        return
+    block, following = next(blocks), next(blocks, None)
+    if following is None:
+        yield resample(block, rate, sample_rate)
+        return
     import soxr
 
-    first = next(blocks)
-    observe(first)
-    second = next(blocks, None)
-    if second is None:
-        yield resample(first, rate, sample_rate)
-        return
     stream = soxr.ResampleStream(rate, sample_rate, 1, dtype="float32")
-    yield stream.resample_chunk(first)
-    while second is not None:
-        following = next(blocks, None)
-        observe(second)
-        yield stream.resample_chunk(second, last=following is None)
-        second = following
+    while following is not None:
+        yield stream.resample_chunk(block)
+        block, following = following, next(blocks, None)
+    yield stream.resample_chunk(block, last=True)
+
+
+def _joined(blocks: Iterator[Samples]) -> Samples:
+    pieces = list(blocks)
+    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
 
 def _cut_short(name: str, present: float, promised: float) -> AudioError:

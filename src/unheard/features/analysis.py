@@ -9,7 +9,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from unheard.audio import Samples, Source, read_audio, resample, select_channel, to_float
+from unheard.audio import Source, read_audio, resample
+from unheard.channels import Samples, select_channel, to_float
 from unheard.errors import AudioError
 from unheard.features.kaldi import Floats, add_deltas, frame_count, mfcc
 from unheard.features.settings import FeatureSettings

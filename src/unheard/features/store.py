@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import shutil
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -75,7 +76,9 @@ def build_store(
     except OSError as error:
         raise unwritable(folder, error.strerror or str(error)) from None
     store = FeatureStore(folder)
-    if store.skipped or store.unvoiced:
+    if progress and sys.stderr.isatty():
+        print(store.summary(), file=sys.stderr)
+    elif store.skipped or store.unvoiced:
         logger.warning("%s: %s", folder, store.summary())
     return store
 

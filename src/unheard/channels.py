@@ -1,0 +1,67 @@
+"""Samples of any type and any number of channels as one channel of float32."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from unheard.errors import AudioError
+
+Samples: TypeAlias = npt.NDArray[np.float32]
+
+
+def to_float(samples: npt.NDArray[Any]) -> Samples:
+    """Samples of any number type as float32 in [-1, 1]; integers are divided by their full scale.
+
+    Raises `AudioError` for what holds no real numbers or is not (N,) or (N, channels).
+    """
+    if samples.ndim not in (1, 2) or samples.dtype.kind not in "fiu":
+        raise AudioError(
+            f"samples of shape {samples.shape} and type {samples.dtype} are no sound",
+            mend="Give floats in [-1, 1] or integers, of shape (samples,) or (samples, channels).",
+        )
+    if samples.dtype.kind == "f":
+        return samples.astype(np.float32, copy=False)
+    scale = 2.0 ** (8 * samples.dtype.itemsize - 1)
+    middle = scale if samples.dtype.kind == "u" else 0.0
+    return ((samples - middle) / scale).astype(np.float32)
+
+
+def select_channel(samples: Samples, channel: str | int, name: str = "the samples") -> Samples:
+    """One channel (N,) of samples (N,) or (N, channels); raises `AudioError` where it does not exist."""
+    table = samples[:, None] if samples.ndim == 1 else samples
+    return one_channel(table, channel_index(channel, table.shape[1], name))
+
+
+def channel_index(channel: str | int, channels: int, name: str) -> int | None:
+    """The index of a channel; None: mix them all."""
+    words = {"mix": 0, "left": 1, "right": 2}
+    word = str(channel).strip().lower()
+    number = words[word] if word in words else int(word) if word.isdecimal() else -1
+    if number == 0 and word == "mix":
+        return None
+    if number < 1:
+        raise AudioError(
+            f"unknown channel '{channel}'",
+            where=name,
+            mend="Channels: mix, left, right, or a number counted from 1; `each` is for whole manifests.",
+        )
+    if number > channels:
+        raise AudioError(
+            f"has {channels} channel{'s' * (channels != 1)}, not a channel '{channel}'",
+            where=name,
+            mend="Choose mix.",
+        )
+    return number - 1
+
+
+def one_channel(block: Samples, index: int | None) -> Samples:
+    """The channel `index` of a block (N, channels), or the mean of all (None): (N,)."""
+    if block.shape[1] == 1:
+        return block[:, 0]
+    if index is None:
+        mixed: Samples = block.mean(axis=1, dtype=np.float32)
+        return mixed
+    return np.ascontiguousarray(block[:, index])
