@@ -94,7 +94,7 @@ def kfold(groups: Groups, k: int, salt: str) -> Plans:
     unknown = sum(groups.gender(name) not in ("female", "male") for name in groups.names)
     if groups.column != "speaker" or not unknown:
         return Plans(plans)
-    note = Note("gender_unknown", f"{unknown} of {len(groups.names)} have no gender: not stratified by it")
+    note = Note("gender_unknown", f"{unknown} of {len(groups.names)} have no one gender: not stratified by it")
     return Plans(plans, [note])
 
 
