@@ -21,15 +21,28 @@ _WHERE = {
     "build_store": "unheard.features",
     "extract": "unheard.features",
     "make_split": "unheard.splits",
-    "experiment": "unheard.experiments",
+    "experiment": "unheard.experiments.run",
 }
 
-__all__ = ["__version__", *_WHERE]  # noqa: PLE0604 - names of strings
+__all__ = [
+    "FeatureSettings",
+    "FeatureStore",
+    "Manifest",
+    "UnheardError",
+    "Utterance",
+    "__version__",
+    "build_store",
+    "experiment",
+    "extract",
+    "make_split",
+    "read_corpus",
+    "read_manifest",
+]
 
 if TYPE_CHECKING:
     from unheard.corpora import read_corpus, read_manifest
     from unheard.errors import UnheardError
-    from unheard.experiments import experiment
+    from unheard.experiments.run import experiment
     from unheard.features import FeatureSettings, FeatureStore, build_store, extract
     from unheard.manifest import Manifest, Utterance
     from unheard.splits import make_split

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from types import MappingProxyType
 
 from unheard.errors import ManifestError, did_you_mean
 
@@ -57,7 +56,7 @@ class Utterance:
     language: str = ""
     original: str = ""
     channel: str = "mix"
-    extra: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    extra: Mapping[str, str] = field(default_factory=dict)
 
     def get(self, column: str) -> str:
         """The value of any column, own or `extra`, as text; raises `ManifestError` for an unknown one."""

@@ -1,9 +1,6 @@
 """Experiments: systems x folds x seeds, in cells whose state is files.
 
-settings -> grid (corpus, features, split, cells) -> launch -> results.csv, table.md
+    settings -> grid (corpus, features, split, cells) -> launch -> results.csv, table.md
+
+Nothing is imported here, so that the settings can be read without torch.
 """
-
-from unheard.experiments.run import Run, experiment
-from unheard.experiments.settings import Experiment
-
-__all__ = ["Experiment", "Run", "experiment"]

@@ -264,7 +264,13 @@ def _write_models(
     for place, readout in enumerate(readouts):
         weights = trainer.best[readout.reading].weights
         model = Model.of(trainer.strategy, weights, cell.network, cell.labels, normaliser, features)
-        about = {"cell": cell.name, "reading": readout.reading, "epoch": str(readout.best_epoch)}
+        heard = {f"{cell.rows[utterance].corpus}/{cell.rows[utterance].speaker}" for utterance in cell.fold.train}
+        about = {
+            "cell": cell.name,
+            "reading": readout.reading,
+            "epoch": str(readout.best_epoch),
+            "train_speakers": json.dumps(sorted(heard)),
+        }
         name = "model.safetensors" if place == 0 else f"model-{readout.reading}.safetensors"
         write_whole(folder / name, partial(model.save, about=about))
 

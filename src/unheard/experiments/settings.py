@@ -9,7 +9,7 @@ import dataclasses
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,107 +18,75 @@ from unheard.features.settings import FeatureSettings
 from unheard.manifest import FOUR
 
 
+def setting(text: str, default: Any = dataclasses.MISSING, *, factory: Any = dataclasses.MISSING) -> Any:
+    """A field with the sentence that explains it on the command line."""
+    return dataclasses.field(default=default, default_factory=factory, metadata={"help": text})
+
+
 @dataclass(frozen=True)
 class TrainingSettings:
     """How a network is trained; the defaults are the paper's (the batch size is not given there)."""
 
-    batch_size: int = 32
-    """Utterances in a batch."""
-    lr: float = 1e-3
-    """Learning rate, constant."""
-    momentum: float = 0.9
-    """Momentum of the stochastic gradient descent."""
-    nesterov: bool = True
-    """Nesterov's form of the momentum."""
-    weight_decay: float = 0.0
-    """L2 penalty."""
-    precision: str = "fp32"
-    """fp32, or bf16 (automatic mixed precision)."""
-    readouts: tuple[int, ...] = ()
-    """Earlier numbers of epochs whose results are wanted too."""
+    batch_size: int = setting("Utterances in a batch.", 32)
+    lr: float = setting("Learning rate, constant.", 1e-3)
+    momentum: float = setting("Momentum of the stochastic gradient descent.", 0.9)
+    nesterov: bool = setting("Nesterov's form of the momentum.", True)
+    weight_decay: float = setting("L2 penalty.", 0.0)
+    precision: str = setting("fp32, or bf16 (automatic mixed precision).", "fp32")
+    readouts: tuple[int, ...] = setting("Earlier numbers of epochs whose results are wanted too.", ())
 
 
 @dataclass(frozen=True)
 class NetworkChoice:
     """Which network: a column of the paper's Table 1, and what to change in it."""
 
-    preset: str = "iemocap"
-    """iemocap or mandarin."""
-    dropout: float = 0.5
-    """Probability of dropping a unit."""
-    rnn_bn: bool = True
-    """Batch normalisation of the BiLSTM's output."""
-    rnn_dropout: bool = True
-    """Dropout of the BiLSTM's output."""
-    padding: str = "valid"
-    """valid (an utterance loses 16 frames in the TDNN layers) or same."""
+    preset: str = setting("iemocap or mandarin.", "iemocap")
+    dropout: float = setting("Probability of dropping a unit.", 0.5)
+    rnn_bn: bool = setting("Batch normalisation of the BiLSTM's output.", True)
+    rnn_dropout: bool = setting("Dropout of the BiLSTM's output.", True)
+    padding: str = setting("valid (an utterance loses 16 frames in the TDNN layers) or same.", "valid")
 
 
 @dataclass(frozen=True)
 class Experiment:
     """Systems x folds x seeds on one corpus, under one protocol and one recipe."""
 
-    corpus: str = ""
-    """Name of a corpus with a reader (see `unheard corpora`); it needs `root`."""
-    root: str = ""
-    """Folder of that corpus."""
-    manifest: str = ""
-    """A manifest of your own instead: CSV, JSONL, or a Kaldi data directory."""
-    out: str = ""
-    """Folder of the run; calling again does only what is missing there."""
-    subset: str = ""
-    """Subset of a corpus that has some (IEMOCAP: paper, four, all)."""
-    partial: bool = False
-    """Take a corpus tree that is incomplete."""
-    emotions: tuple[str, ...] = FOUR
-    """The emotions told apart."""
-    map: Mapping[str, str] = field(default_factory=dict)
-    """Labels renamed before, such as excited=happy."""
-    channel: str = "mix"
-    """mix, left, right or each (every channel a recording of its own)."""
-    systems: tuple[str, ...] = ("ser", "mtl", "dat", "cgt")
-    """Which systems: ser (SER_only), mtl, dat, cgt."""
-    protocol: str = ""
-    """paired, kfold, loso, random, given or cross; each corpus has a default."""
-    group: str = "speaker"
-    """The column that is kept apart and that the adversary works on."""
-    test: str = "both"
-    """paired: who is tested, male, female or both (one training, two readings)."""
-    k: int = 0
-    """kfold: how many folds (0: the corpus's default)."""
-    n: tuple[int, ...] = ()
-    """random: speakers for train, dev and test."""
-    column: str = ""
-    """given: the column that says train, dev or test, or names the fold."""
-    train_corpora: tuple[str, ...] = ()
-    """cross: corpora trained on (default: all that are not tested)."""
-    test_corpora: tuple[str, ...] = ()
-    """cross: corpora tested."""
-    split_seed: int = 0
-    """Seed of the split, apart from the training seeds."""
-    folds: int = 0
-    """Only the first so many folds (0: all)."""
-    seeds: int = 1
-    """Training seeds 0 to seeds - 1."""
-    epochs: int = 100
-    """Epochs of each training; a longer run continues a shorter one."""
-    normalise: str = "train"
-    """none, train, utterance, sliding, or speaker (uses the test speakers' recordings: transductive)."""
-    features: FeatureSettings = field(default_factory=FeatureSettings)
-    network: NetworkChoice = field(default_factory=NetworkChoice)
-    training: TrainingSettings = field(default_factory=TrainingSettings)
-    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Options of single systems, such as dat: {lam: 0.3} or cgt: {epsilon: 0.1}."""
-    store: str = ""
-    """Folder of the feature store (default: inside the run's)."""
-    workers: int = 0
-    """Trainings at once, one thread each on a CPU (0: one a core)."""
-    device: str = "auto"
-    """auto, cpu, cuda or mps."""
-    tensorboard: bool = False
-    """Write TensorBoard logs beside the history (needs the extra 'tensorboard')."""
-    progress: bool = True
-    """Show progress on a terminal."""
+    corpus: str = setting("Name of a corpus with a reader (see `unheard corpora`); it needs `root`.", "")
+    root: str = setting("Folder of that corpus.", "")
+    manifest: str = setting("A manifest of your own instead: CSV, JSONL, or a Kaldi data directory.", "")
+    out: str = setting("Folder of the run; calling again does only what is missing there.", "")
+    subset: str = setting("Subset of a corpus that has some (IEMOCAP: paper, four, all).", "")
+    partial: bool = setting("Take a corpus tree that is incomplete.", False)
+    emotions: tuple[str, ...] = setting("The emotions told apart.", FOUR)
+    map: Mapping[str, str] = setting("Labels renamed before, such as excited=happy.", factory=dict)
+    channel: str = setting("mix, left, right or each (every channel a recording of its own).", "mix")
+    systems: tuple[str, ...] = setting("Which systems: ser (SER_only), mtl, dat, cgt.", ("ser", "mtl", "dat", "cgt"))
+    protocol: str = setting("paired, kfold, loso, random, given or cross; each corpus has a default.", "")
+    group: str = setting("The column that is kept apart and that the adversary works on.", "speaker")
+    test: str = setting("paired: who is tested, male, female or both (one training, two readings).", "both")
+    k: int = setting("kfold: how many folds (0: the corpus's default).", 0)
+    n: tuple[int, ...] = setting("random: speakers for train, dev and test.", ())
+    column: str = setting("given: the column that says train, dev or test, or names the fold.", "")
+    train_corpora: tuple[str, ...] = setting("cross: corpora trained on (default: all that are not tested).", ())
+    test_corpora: tuple[str, ...] = setting("cross: corpora tested.", ())
+    split_seed: int = setting("Seed of the split, apart from the training seeds.", 0)
+    folds: int = setting("Only the first so many folds (0: all).", 0)
+    seeds: int = setting("Training seeds 0 to seeds - 1.", 1)
+    epochs: int = setting("Epochs of each training; a longer run continues a shorter one.", 100)
+    normalise: str = setting(
+        "none, train, utterance, sliding, or speaker (uses the test speakers' recordings: transductive).", "train"
+    )
+    features: FeatureSettings = setting("Features and VAD.", factory=FeatureSettings)  # noqa: RUF009 - makes a field
+    network: NetworkChoice = setting("The network.", factory=NetworkChoice)  # noqa: RUF009
+    training: TrainingSettings = setting("The optimiser.", factory=TrainingSettings)  # noqa: RUF009
+    options: Mapping[str, Mapping[str, Any]] = setting(
+        "Options of single systems, such as dat: {lam: 0.3} or cgt: {epsilon: 0.1}.", factory=dict
+    )
+    store: str = setting("Folder of the feature store (default: inside the run's).", "")
+    workers: int = setting("Trainings at once, one thread each on a CPU (0: one a core).", 0)
+    device: str = setting("auto, cpu, cuda or mps.", "auto")
+    tensorboard: bool = setting("Write TensorBoard logs beside the history (needs the extra 'tensorboard').", False)
+    progress: bool = setting("Show progress on a terminal.", True)
 
     def __post_init__(self) -> None:
         for name in ("seeds", "epochs"):

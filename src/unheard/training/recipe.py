@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 
 from unheard.errors import ConfigError
@@ -28,10 +29,10 @@ class Recipe:
     def __post_init__(self) -> None:
         checks = {
             "epochs": self.epochs >= 1,
-            "batch_size": self.batch_size >= 2,
-            "lr": self.lr > 0,
+            "batch_size": self.batch_size >= 3,  # pairs would leave one of an odd number alone: no batch norm
+            "lr": 0 < self.lr < math.inf,
             "momentum": 0 <= self.momentum < 1,
-            "weight_decay": self.weight_decay >= 0,
+            "weight_decay": 0 <= self.weight_decay < math.inf,
             "precision": self.precision in ("fp32", "bf16"),
             "readouts": all(r >= 1 for r in self.readouts),
         }

@@ -7,6 +7,7 @@ A training is exact to the bit on a CPU: killed and started again it gives the n
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import time
@@ -191,7 +192,9 @@ class Trainer:
             "best": {n: {"epoch": b.epoch, "wa": b.wa, "weights": b.weights} for n, b in self.best.items()},
             "history": json.dumps(self.history),
         }
-        write_whole(self.folder / "checkpoint.pt", lambda path: torch.save(state, path))
+        whole = io.BytesIO()  # torch's own writer reports a full disk as a RuntimeError
+        torch.save(state, whole)
+        write_whole(self.folder / "checkpoint.pt", lambda path: path.write_bytes(whole.getbuffer()))
         lines = "".join(json.dumps(record) + "\n" for record in self.history)
         write_text(self.folder / "history.jsonl", lines)
         self._saved_at = time.monotonic()

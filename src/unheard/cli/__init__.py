@@ -1,0 +1,70 @@
+"""The command line: `unheard VERB ...`.
+
+Verbs are imported when they are called, so that `unheard --help` is quick.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+VERBS = {
+    "corpora": "List the corpora with readers: size, language, licence, traps.",
+    "fetch": "Download a corpus that anyone may download.",
+    "synthetic": "Make a corpus of invented voices.",
+    "prepare": "Read a corpus and write its manifest.",
+    "doctor": "Examine a manifest, its recordings and a split.",
+    "features": "Extract the features of a manifest into a store.",
+    "experiment": "Compare systems over folds and seeds on speakers never heard in training.",
+    "train": "Train one system on one fold; the model is left in the run's folder.",
+    "evaluate": "Score a trained model on a labelled manifest.",
+    "demo": "The main job on invented voices, in minutes.",
+}
+"""Verb -> what it does, in one line."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0, 1 (something failed or was found), 2 (cannot work), 130 (stopped)."""
+    from cyclopts import App, CycloptsError
+    from rich.console import Console
+
+    from unheard import __version__
+    from unheard.errors import UnheardError
+
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    given = [word for word in given if word != "--debug"]
+    errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    app = App(
+        name="unheard",
+        version=__version__,
+        help="Speech emotion recognition for voices the model has never heard.\n\n"
+        "`unheard VERB --help` explains a verb, with an example. `--debug` shows where an error came from.",
+        help_format="markdown",
+    )
+    for verb, text in VERBS.items():
+        where = "experiment" if verb in ("experiment", "train") else "verbs"
+        # the verb that is called explains itself; the others get their line without being imported
+        app.command(f"unheard.cli.{where}:{verb}", name=verb, help=None if verb in given[:1] else text)
+    try:
+        code = app(given, exit_on_error=False, print_error=False, result_action="return_value")
+        return code if isinstance(code, int) else 0
+    except (UnheardError, CycloptsError) as error:
+        if debug:
+            raise
+        errors.print(f"unheard: {' '.join(str(error).split())}")
+        return 2
+    except ImportError as error:
+        missing = getattr(error.__cause__ or error, "name", None) or getattr(error, "name", None)
+        if debug or missing not in ("torch", "safetensors"):
+            raise
+        errors.print(
+            f'unheard: this needs {missing}, which is not installed. Install it with: pip install "unheard[train]"'
+        )
+        return 2
+    except KeyboardInterrupt:
+        errors.print("unheard: stopped. Nothing finished is lost; the same command goes on where it stopped.")
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0

@@ -1,0 +1,337 @@
+"""One short function a verb; each calls the library and prints what a person wants to know."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.table import Table
+
+from unheard.errors import ConfigError
+from unheard.manifest import Manifest
+
+Output = Annotated[Path, Parameter(name=["--output", "-o"])]
+
+
+def say(line: str) -> None:
+    """A line for the person at the terminal, on standard error."""
+    Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(line)
+
+
+def words(text: str) -> tuple[str, ...]:
+    """`a,b` as ("a", "b")."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def pairs(text: str) -> dict[str, str]:
+    """`a=b,c=d` as a dictionary; raises `ConfigError` for anything else."""
+    found = {}
+    for word in words(text):
+        key, sign, value = word.partition("=")
+        if not (key and sign and value):
+            raise ConfigError(f"'{word}' is no pair", mend="Write it as --map excited=happy.")
+        found[key] = value
+    return found
+
+
+def corpora(*, name: str = "") -> None:
+    """List the corpora with readers, or tell all about one.
+
+    Example: unheard corpora --name ravdess
+
+    Parameters
+    ----------
+    name
+        Only this corpus, with its layout, licence, citation and known traps.
+    """
+    from unheard.corpora import describe, official
+
+    console = Console(soft_wrap=bool(name), highlight=False, markup=False)
+    if name:
+        facts = official(name)
+        console.print(f"{facts.title} ({facts.name}), {facts.language}")
+        console.print(f"{facts.utterances} utterances of {facts.speakers} speakers: {facts.counts}")
+        for label in ("layout", "licence", "citation", "homepage", "obtain"):
+            if getattr(facts, label):
+                console.print(f"{label}: {getattr(facts, label)}")
+        for trap in facts.traps:
+            console.print(f"beware: {trap}")
+        for fact, source in facts.sources.items():
+            console.print(f"source of {fact}: {source}")
+        return
+    table = Table("name", "corpus", "language", "speakers", "utterances", "fetch", "licence", box=None)
+    for facts in describe():
+        fetchable = "yes" if facts.fetchable else "ask"
+        table.add_row(
+            facts.name,
+            facts.title,
+            facts.language,
+            str(facts.speakers),
+            str(facts.utterances),
+            fetchable,
+            facts.licence,
+        )
+    console.print(table)
+
+
+def fetch(name: str, *, output: Output | None = None, url: str = "") -> None:
+    """Download a corpus whose licence lets anyone download it; resumes, checks, unpacks.
+
+    Example: unheard fetch ravdess -o data/ravdess
+
+    Parameters
+    ----------
+    name
+        Name of the corpus; for one that has to be asked for, this says where.
+    output
+        Folder to put it in (default: data/NAME).
+    url
+        Another address of the same archive, a mirror for instance.
+    """
+    from unheard.corpora.fetch import fetch as download
+
+    folder = download(name, output or Path("data") / name, url=url or None)
+    print(folder)
+
+
+def synthetic(
+    folder: Path,
+    /,
+    *,
+    preset: Literal["demo", "mandarin"] = "demo",
+    entanglement: float = 0.0,
+    seed: int = 0,
+) -> None:
+    """Make a corpus of invented voices; its figures never support a claim about speech.
+
+    Example: unheard synthetic data/synthetic --entanglement 1
+
+    Parameters
+    ----------
+    folder
+        Where to put it; an interrupted making goes on.
+    preset
+        demo: 16 speakers, 512 utterances. mandarin: 250 speakers, 53,803 utterances, 42 hours.
+    entanglement
+        From 0 (speaker and emotion are independent) to 1 (in training the speaker betrays the emotion).
+    seed
+        Another seed, other voices.
+    """
+    from unheard.corpora.synthetic import demo as demo_settings
+    from unheard.corpora.synthetic import mandarin_shaped, write
+
+    settings = (demo_settings if preset == "demo" else mandarin_shaped)(entanglement, seed)
+    manifest = write(folder, settings)
+    print(f"{len(manifest)} utterances of {len(manifest.speakers)} speakers in {folder}")
+
+
+def prepare(
+    name: str,
+    root: Path,
+    *,
+    output: Output,
+    subset: str = "",
+    emotions: str = "",
+    partial: bool = False,
+) -> None:
+    """Read a corpus in its official layout and write its manifest.
+
+    Example: unheard prepare iemocap data/IEMOCAP_full_release --subset paper -o manifest.csv
+
+    Parameters
+    ----------
+    name
+        Name of the corpus (see `unheard corpora`).
+    root
+        Its folder, WAV or FLAC.
+    output
+        The manifest: .csv or .jsonl, or a new folder for a Kaldi data directory.
+    subset
+        For a corpus that has subsets (IEMOCAP: paper, four, all).
+    emotions
+        Labels that have to be complete, separated by commas; every usable row is written whatever they are.
+    partial
+        Take a tree that is incomplete.
+    """
+    from unheard.corpora import read_corpus
+
+    manifest = read_corpus(name, root, labels=words(emotions) or None, partial=partial, subset=subset or None)
+    for note in manifest.notes:
+        say(str(note))
+    write_manifest(manifest, output)
+    counts = ", ".join(f"{label} {count}" for label, count in manifest.counts().items())
+    print(f"{len(manifest)} utterances of {len(manifest.speakers)} speakers ({counts}) in {output}")
+
+
+def write_manifest(manifest: Manifest, path: Path) -> None:
+    """CSV or JSONL by the ending of `path`; without an ending a Kaldi data directory."""
+    if path.suffix:
+        from unheard.corpora.table import write_table
+
+        write_table(manifest, path)
+    else:
+        from unheard.corpora.kaldi import write_kaldi
+
+        write_kaldi(manifest, path)
+
+
+def doctor(
+    manifest: Path,
+    /,
+    *,
+    splits: Path | None = None,
+    listen: bool = True,
+    format: Literal["text", "markdown", "json"] = "text",
+    output: Output | None = None,
+    workers: int = 0,
+) -> int:
+    """Examine a manifest: broken, silent and repeated recordings, leaks of a split, what the labels are tied to.
+
+    Example: unheard doctor manifest.csv --splits RUN/splits.csv
+
+    Exits with 1 where it finds an error.
+
+    Parameters
+    ----------
+    manifest
+        CSV, JSONL or a Kaldi data directory.
+    splits
+        A split to check: columns fold,reading,part,id,speaker, or just id,part or speaker,part.
+    listen
+        Also decode every recording.
+    format
+        How to write the findings.
+    output
+        File to write them to instead.
+    workers
+        Processes (0: one a core).
+    """
+    from unheard.audit import examine, to_json, to_markdown, to_text
+    from unheard.corpora import read_manifest
+
+    findings = examine(read_manifest(manifest), splits=splits, listen=listen, workers=workers or None)
+    text = {"text": to_text, "markdown": to_markdown, "json": to_json}[format](findings)
+    if output is None:
+        print(text)
+    else:
+        from unheard.training.files import write_text
+
+        write_text(output, text + "\n")
+    return int(findings.worst == "error")
+
+
+def features(
+    manifest: Path,
+    /,
+    *,
+    output: Output,
+    vad: str = "xvector",
+    dither: float = 0.0,
+    workers: int = 0,
+) -> None:
+    """Extract Kaldi MFCC, deltas and voiced frames into a memory-mapped store; resumes, skips and counts bad files.
+
+    Example: unheard features manifest.csv -o stores/emodb
+
+    Parameters
+    ----------
+    manifest
+        CSV, JSONL or a Kaldi data directory.
+    output
+        Folder of the store.
+    vad
+        xvector, ivector, kaldi_default or none.
+    dither
+        Kaldi's dither; 0 makes features repeatable.
+    workers
+        Processes (0: one a core).
+    """
+    from unheard.corpora import read_manifest
+    from unheard.features import FeatureSettings, build_store
+
+    settings = FeatureSettings(vad=vad, dither=dither)
+    store = build_store(read_manifest(manifest), output, settings, workers=workers or None)
+    for name, reason in list(store.skipped.items())[:20]:
+        say(f"skipped {name}: {reason}")
+    print(store.summary())
+
+
+def evaluate(
+    model: Path,
+    manifest: Path,
+    /,
+    *,
+    output: Output | None = None,
+    map: str = "",
+    store: Path | None = None,
+    device: str = "auto",
+) -> None:
+    """Score a trained model on any labelled manifest: WA, UAR, macro-F1, recall per emotion, confusion.
+
+    Example: unheard evaluate RUN/cells/dat-fold0-seed0-1051edb3 other.csv
+
+    Parameters
+    ----------
+    model
+        A model.safetensors, or the folder of a trained cell.
+    manifest
+        CSV, JSONL or a Kaldi data directory; rows with labels the model does not know are left out and counted.
+    output
+        Folder for predictions.csv and result.json.
+    map
+        Labels renamed before, such as excited=happy.
+    store
+        Folder to keep the features in (default: they are not kept).
+    device
+        auto, cpu, cuda or mps.
+    """
+    from unheard.experiments.evaluate import evaluate as run
+
+    print(run(model, manifest, mapping=pairs(map), folder=output, store=store, device=device, say=say).text)
+
+
+def demo(
+    *, out: Path = Path("demo"), entanglement: float = 1.0, epochs: int = 30, seeds: int = 1, workers: int = 0
+) -> int:
+    """Compare the four systems on invented voices in minutes: a corpus is made, features, trainings, the table.
+
+    Example: unheard demo --out demo
+
+    The learning rate is twenty times the paper's, because the corpus is small and the training short. Figures
+    from invented voices support no claim about speech.
+
+    Parameters
+    ----------
+    out
+        Folder for the corpus and the run; calling again does only what is missing.
+    entanglement
+        How much the speaker betrays the emotion in training, 0 to 1.
+    epochs
+        Epochs of each training.
+    seeds
+        Training seeds.
+    workers
+        Trainings at once (0: one a core).
+    """
+    from unheard.corpora.synthetic import demo as demo_settings
+    from unheard.corpora.synthetic import write
+    from unheard.experiments.run import experiment
+
+    corpus = out / f"corpus-{entanglement:g}"
+    say("Making invented voices")
+    write(corpus, demo_settings(entanglement))
+    run = experiment(
+        corpus="synthetic",
+        root=str(corpus),
+        out=str(out / f"run-{entanglement:g}"),
+        epochs=epochs,
+        seeds=seeds,
+        workers=workers,
+        training={"lr": 0.02},
+        say=say,
+    )
+    sys.stdout.write(run.table)
+    return int(bool(run.failed))

@@ -1,0 +1,128 @@
+"""Scoring a trained model on any labelled manifest."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unheard.corpora import read_manifest
+from unheard.experiments.cells import NormalisedFrames, versions
+from unheard.experiments.grid import usable
+from unheard.features import build_store
+from unheard.manifest import Manifest
+from unheard.training.batches import Task
+from unheard.training.device import choose_device
+from unheard.training.evaluation import Scores, score
+from unheard.training.files import write_json, write_text
+from unheard.training.metrics import confusion, recalls
+from unheard.training.model import Model
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The scores of a model on a manifest; `text` is what a person wants to read."""
+
+    scores: Scores
+    labels: tuple[str, ...]
+    figures: Mapping[str, Any]
+    text: str
+
+
+def evaluate(
+    model: str | Path,
+    manifest: str | Path | Manifest,
+    *,
+    mapping: Mapping[str, str] | None = None,
+    folder: str | Path | None = None,
+    store: str | Path | None = None,
+    device: str = "auto",
+    say: Callable[[str], None] = lambda _: None,
+) -> Evaluation:
+    """Score `model` (a file or a cell's folder) on the rows of `manifest` whose label it knows.
+
+    `folder` receives `predictions.csv` and `result.json`; `store` keeps the features. `say` is told what was
+    left out, and which speakers the model has been trained on. Raises `UnheardError` where the model or the
+    manifest cannot be used.
+    """
+    trained = Model.load(model)
+    table = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
+    known = {(mapping or {}).get(row.emotion, row.emotion) for row in table} & set(trained.labels)
+    rows = table.select(known or trained.labels, mapping)
+    if len(rows) < len(table):
+        say(f"{len(table) - len(rows)} of {len(table)} utterances have labels the model does not know")
+    _warn_of_known_speakers(trained, rows, say)
+    with ExitStack() as stack:
+        where = Path(store) if store else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="unheard-")))
+        features = build_store(rows, where, trained.features)
+        rows = usable(rows, features, say)
+        speakers = {row.id: row.speaker for row in rows}
+        normaliser = trained.normaliser
+        if normaliser.transductive:
+            normaliser = normaliser.fit(features, rows.ids, speakers)
+            say("transductive: the model is normalised with all recordings of the speakers it is scored on")
+        y = {row.id: trained.labels.index(row.emotion) for row in rows}
+        task = Task(NormalisedFrames(features, normaliser, rows.by_id()), y, {})
+        processor = choose_device(device)
+        strategy = trained.strategy.place(processor)
+        scores = score(strategy, task, rows.ids, device=processor)
+    figures = _figures(scores, trained.labels, rows)
+    if folder is not None:
+        _write(Path(folder), scores, trained, rows, figures)
+    return Evaluation(scores, trained.labels, figures, _text(scores, trained.labels, figures))
+
+
+def _warn_of_known_speakers(trained: Model, rows: Manifest, say: Callable[[str], None]) -> None:
+    heard = set(json.loads(trained.about.get("train_speakers", "[]")))
+    known = sorted({f"{row.corpus}/{row.speaker}" for row in rows} & heard)
+    if known:
+        say(
+            f"beware: the model was trained on {len(known)} of these speakers ({', '.join(known[:5])}): "
+            "this is no score on unseen speakers"
+        )
+
+
+def _figures(scores: Scores, labels: tuple[str, ...], rows: Manifest) -> dict[str, Any]:
+    each = recalls(scores.truth, scores.predicted, len(labels))
+    return {
+        "wa": scores.wa,
+        "uar": scores.uar,
+        "macro_f1": scores.macro_f1,
+        "n": len(rows),
+        "speakers": len(rows.speakers),
+        "recall": {label: float(value) for label, value in zip(labels, each, strict=True)},
+        "confusion": confusion(scores.truth, scores.predicted, len(labels)).tolist(),
+    }
+
+
+def _text(scores: Scores, labels: tuple[str, ...], figures: Mapping[str, Any]) -> str:
+    lines = [
+        f"WA {100 * scores.wa:.1f} %, UAR {100 * scores.uar:.1f} %, macro-F1 {100 * scores.macro_f1:.1f} % "
+        f"({figures['n']} utterances, {figures['speakers']} speakers)",
+        "",
+        "| said \\ heard as | " + " | ".join(labels) + " | recall |",
+        "|---|" + "---:|" * (len(labels) + 1),
+    ]
+    for label, counts in zip(labels, figures["confusion"], strict=True):
+        recall = figures["recall"][label]
+        shown = f"{100 * recall:.1f} %" if sum(counts) else "–"
+        lines.append(f"| {label} | " + " | ".join(map(str, counts)) + f" | {shown} |")
+    return "\n".join(lines)
+
+
+def _write(folder: Path, scores: Scores, trained: Model, rows: Manifest, figures: Mapping[str, Any]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["id", "speaker", "part", "emotion", "predicted", *(f"p_{label}" for label in trained.labels)])
+    for row, predicted, probabilities in zip(rows, scores.predicted, scores.probabilities, strict=True):
+        words = [row.id, row.speaker, "test", row.emotion, trained.labels[predicted]]
+        writer.writerow([*words, *(f"{p:.6g}" for p in probabilities)])
+    write_text(folder / "predictions.csv", text.getvalue())
+    shown = {k: (None if isinstance(v, float) and v != v else v) for k, v in figures.items()}
+    write_json(folder / "result.json", shown | {"model": dict(trained.about), "versions": versions()})
