@@ -186,7 +186,7 @@ def test_two_builders_at_once(manifest: Manifest, tmp_path: Path) -> None:
     assert len(build(manifest, folder)) == 12
 
 
-KILLED = """
+SLOW = """
     import sys
     from pathlib import Path
     from unheard.features import build_store, worker
@@ -205,19 +205,33 @@ KILLED = """
 """
 
 
+def start_slow_build(tmp_path: Path, folder: Path, wait_for: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", textwrap.dedent(SLOW), str(tmp_path / "audio"), str(folder), "1"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for _ in range(wait_for):
+        assert process.stdout.readline() == "done\n"
+    return process
+
+
+def test_a_second_process_is_told_to_wait(manifest: Manifest, tmp_path: Path) -> None:
+    folder = tmp_path / "store"
+    process = start_slow_build(tmp_path, folder, wait_for=2)
+    with pytest.raises(FeatureError, match=f"process {process.pid}.*is building this store"):
+        build(manifest, folder)
+    process.communicate()
+    assert process.returncode == 0
+    assert len(build(manifest, folder)) == 12
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs signals")
 def test_killed_and_resumed_equals_never_killed(
     manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "store"
-    command = [sys.executable, "-c", textwrap.dedent(KILLED), str(tmp_path / "audio"), str(folder), "1"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    for _ in range(5):
-        assert process.stdout.readline() == "done\n"
+    process = start_slow_build(tmp_path, folder, wait_for=5)
     process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
+    process.communicate()
     partial = next(folder.glob("partial-*"))
     # What a kill in the middle of a write leaves: features without a commit, and half a line.
     with next(partial.glob("*.f32")).open("ab") as data, next(partial.glob("*.jsonl")).open("ab") as log:
@@ -330,3 +344,9 @@ def test_nothing_is_printed_away_from_a_terminal(
 ) -> None:
     build_store(manifest, tmp_path / "store", workers=2)
     assert capfd.readouterr() == ("", "")
+
+
+def test_features_import_nothing_heavy() -> None:
+    code = "import sys, unheard.features; print(*sorted({m.split('.')[0] for m in sys.modules}))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch", "scipy", "sklearn", "pandas", "librosa", "rich", "soundfile", "soxr"} & set(loaded)

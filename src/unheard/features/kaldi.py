@@ -23,6 +23,7 @@ from unheard.features.settings import FeatureSettings
 Floats = npt.NDArray[np.float32]
 
 _WIDTHS = (16, 32, 64, 128)  # frames at a time: few enough for the cache, many enough for numpy
+_LARGEST = 1 << 18  # samples at a time, whatever the length of a frame: it bounds the buffers
 _FLOOR = np.finfo(np.float32).eps  # Kaldi's floor under every logarithm
 
 
@@ -49,9 +50,10 @@ def mfcc(samples: Floats, settings: FeatureSettings) -> Floats:
         noise = np.random.default_rng([settings.dither_seed, zlib.crc32(samples.tobytes())])
     windows = np.lib.stride_tricks.sliding_window_view(samples, length)[:: settings.samples_per_shift]
     preemphasis = np.float32(settings.preemphasis)
+    widths = [width for width in _WIDTHS if width * tables.fft_size <= _LARGEST] or _WIDTHS[:1]
     begin = 0
     while begin < frames:
-        width = next((width for width in _WIDTHS if width >= frames - begin), _WIDTHS[-1])
+        width = next((width for width in widths if width >= frames - begin), widths[-1])
         out = cepstra[begin : begin + width]
         spectrum = _spectrum(tables.fft_size // 2, width)
         even, odd = spectrum.samples
