@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from unheard.training import recurrence
+
 
 @dataclass(frozen=True)
 class Frames:
@@ -173,7 +175,8 @@ class BiLSTM(nn.Module):
     """Bidirectional LSTM over each utterance's valid frames: (N, inputs) -> (N, 2 * cells).
 
     Two one-directional LSTMs; the backward one reads each utterance from its own last valid frame, so neither ever
-    reads padding before a valid frame, and no packing is needed.
+    reads padding before a valid frame, and no packing is needed. On a CPU `unheard.training.recurrence` computes the
+    same numbers in less time where it can.
     """
 
     def __init__(self, inputs: int, cells: int) -> None:
@@ -183,6 +186,19 @@ class BiLSTM(nn.Module):
 
     def forward(self, frames: Frames) -> Tensor:
         """(N, inputs) -> (N, 2 * cells), forward states first."""
+        if recurrence.usable(frames.values, self.ahead.hidden_size):
+            return self._on_ragged_frames(frames)
+        return self._on_a_grid(frames)
+
+    def _on_ragged_frames(self, frames: Frames) -> Tensor:
+        projected, weights = [], []
+        for lstm in (self.ahead, self.back):
+            of_input, of_state, bias, more_bias = lstm.all_weights[0]
+            projected.append(nn.functional.linear(frames.values, of_input, bias + more_bias))
+            weights.append(of_state.t().contiguous())
+        return recurrence.recur(projected, weights, frames.lengths)
+
+    def _on_a_grid(self, frames: Frames) -> Tensor:
         x, lengths = frames.values, frames.lengths
         batch, longest = len(lengths), int(lengths.max())
         owner, place = frames.owner, frames.position()
