@@ -32,7 +32,7 @@ from unheard.training.network import (
 from unheard.training.pooling import VARIANCE_FLOOR, mean_std_pooling
 
 FEATURES = 39
-SMALL = NetworkSettings(tdnn=((10, 5, 2), (8, 3, 4)), lstm=6, dense=9, hidden=(7, 7), dropout=0.0)
+SMALL = NetworkSettings(tdnn=((10, 5, 2), (8, 3, 4)), lstm=8, dense=9, hidden=(7, 7), dropout=0.0)
 LENGTHS = (40, 17, 1, 23, 16, 2, 60)
 
 
@@ -127,8 +127,10 @@ class TestAgainstPlainReference:
     @pytest.mark.parametrize("training", [False, True])
     @pytest.mark.parametrize("rnn_bn", [False, True])
     @pytest.mark.parametrize("padding", ["valid", "same"])
-    def test_embeddings_gradients_and_statistics(self, training: bool, rnn_bn: bool, padding: str) -> None:
-        net = embedding(NetworkSettings(**{**vars(SMALL), "rnn_bn": rnn_bn, "padding": padding})).train(training)
+    @pytest.mark.parametrize("cells", [6, 8])
+    def test_embeddings_and_gradients(self, training: bool, rnn_bn: bool, padding: str, cells: int) -> None:
+        changes = {"rnn_bn": rnn_bn, "padding": padding, "lstm": cells}
+        net = embedding(NetworkSettings(**{**vars(SMALL), **changes})).train(training)
         x, lengths = draw(), torch.tensor(LENGTHS)
         expected = references.embed(net, references.utterances(x, lengths), training)
         towards = torch.randn_like(expected)
@@ -256,12 +258,24 @@ class TestLayers:
         torch.testing.assert_close(out.values, references.normalise(layer.norm, torch.cat(expected), True))
         assert layer.shortens == 20 - len(expected[0])
 
-    def test_bilstm_is_nn_lstm_on_packed_sequences(self) -> None:
-        rnn = BiLSTM(4, 3)
-        lengths = (5, 1, 9, 2)
-        us = references.utterances(draw(lengths, 4), torch.tensor(lengths))
-        out = rnn(Frames(torch.cat(us), torch.tensor(lengths)))
-        torch.testing.assert_close(out, torch.cat(references.bilstm(rnn, us)), rtol=1e-6, atol=1e-6)
+    @pytest.mark.parametrize("cells", [3, 8, 64, 128])  # whatever kernel serves that many
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_bilstm_is_nn_lstm_on_packed_sequences(self, cells: int, dtype: torch.dtype) -> None:
+        torch.manual_seed(0)
+        rnn = BiLSTM(4, cells).to(dtype)
+        lengths = (5, 1, 9, 2, 9)
+        us = references.utterances(draw(lengths, 4).to(dtype), torch.tensor(lengths))
+        both = []
+        for reference in (False, True):
+            values = torch.cat(us).requires_grad_()
+            if reference:
+                out = torch.cat(references.bilstm(rnn, list(values.split(list(lengths)))))
+            else:
+                out = rnn(Frames(values, torch.tensor(lengths)))
+            rnn.zero_grad()
+            (out * torch.linspace(-1, 1, out.numel(), dtype=dtype).view_as(out)).sum().backward()
+            both.append((out, values.grad, {name: p.grad for name, p in rnn.named_parameters()}))
+        torch.testing.assert_close(both[0], both[1], rtol=1e-5, atol=1e-5 if dtype is torch.float32 else 1e-12)
 
     def test_dense_is_affine_relu_norm(self) -> None:
         layer = Dense(4, 3, 0.0).train()

@@ -21,7 +21,7 @@ from unheard.training.strategies.cgt import CGT
 from unheard.training.strategies.dat import DATOptions, reverse_gradient
 
 F, C, S = 5, 4, 3
-NETWORK = NetworkSettings(tdnn=((8, 5, 2), (6, 3, 4)), lstm=5, dense=12, hidden=(16, 16), dropout=0.0)
+NETWORK = NetworkSettings(tdnn=((8, 5, 2), (6, 3, 4)), lstm=8, dense=12, hidden=(16, 16), dropout=0.0)
 LENGTHS = (20, 33, 9, 17, 25, 40, 18, 1)
 
 every_strategy = pytest.mark.parametrize("key", STRATEGIES)

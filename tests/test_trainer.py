@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -32,7 +32,7 @@ from unheard.training.strategies import STRATEGIES, Batch, Setting, Strategy, bu
 from unheard.training.trainer import Reading, Readout, Trainer
 
 F, C, S = 4, 3, 3
-NETWORK = NetworkSettings(tdnn=((6, 5, 2), (5, 3, 4)), lstm=4, dense=6, hidden=(5, 5))
+NETWORK = NetworkSettings(tdnn=((6, 5, 2), (5, 3, 4)), lstm=8, dense=6, hidden=(5, 5))
 OPTIONS = {"dat": {"lam": 0.5, "schedule": "ganin"}}  # one that needs to know how far the training is
 CPU = torch.device("cpu")
 
@@ -71,14 +71,22 @@ READINGS = (Reading("test", DEV, TEST),)
 BOTH = (Reading("female", DEV, TEST), Reading("male", TEST, DEV))
 
 
-def strategy(key: str, dropout: float = 0.5) -> Strategy:
-    setting = Setting(F, C, S, NetworkSettings(**{**vars(NETWORK), "dropout": dropout}), 0)
+def strategy(key: str, dropout: float = 0.5, cells: int = NETWORK.lstm) -> Strategy:
+    setting = Setting(F, C, S, NetworkSettings(**{**vars(NETWORK), "dropout": dropout, "lstm": cells}), 0)
     return build(key, setting, OPTIONS.get(key))
 
 
-def trainer(key: str, folder: Path, readings: Sequence[Reading] = READINGS, *, epochs: int = 4, **how: Any) -> Trainer:
-    recipe = Recipe(epochs=epochs, batch_size=5, lr=0.05)
-    return Trainer(strategy(key), tiny()[0], TRAIN, readings, recipe, folder, key=(0, 0), **how)
+def trainer(
+    key: str,
+    folder: Path,
+    readings: Sequence[Reading] = READINGS,
+    *,
+    on_epoch: Callable[[Mapping[str, Any]], None] | None = None,
+    cells: int = NETWORK.lstm,
+) -> Trainer:
+    recipe = Recipe(epochs=4, batch_size=5, lr=0.05)
+    model = strategy(key, cells=cells)
+    return Trainer(model, tiny()[0], TRAIN, readings, recipe, folder, key=(0, 0), on_epoch=on_epoch)
 
 
 def figures(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -263,46 +271,48 @@ import os, signal, sys
 from pathlib import Path
 from test_trainer import BOTH, trainer, trainer_module
 
-folder, how, epoch = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 trainer_module.CHECKPOINT_SECONDS = -1.0
+write, written = Path.write_bytes, []
 
-def die():
+def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 
-def on_epoch(record):
-    if how == "epoch" and record["epoch"] == epoch:
+def after_third_epoch(record):
+    if record["epoch"] == 3:
         die()
 
-write = Path.write_bytes
-
-def write_half(path, data):
-    if how == "save" and path.name.startswith(".checkpoint") and len(writes) == epoch - 1:
+def half_of_the_third(path, data):
+    if path.name.startswith(".checkpoint") and len(written) == 2:
         write(path, bytes(data)[: len(data) // 2])
         die()
-    writes.append(path)
+    written.append(path)
     return write(path, data)
 
-writes = []
-Path.write_bytes = write_half
-trainer("cgt", folder, BOTH, on_epoch=on_epoch).run(4)
+for how in sys.argv[2:]:
+    if not (child := os.fork()):
+        if how == "save":
+            Path.write_bytes = half_of_the_third
+        on_epoch = after_third_epoch if how == "epoch" else None
+        trainer("cgt", Path(sys.argv[1], how), BOTH, on_epoch=on_epoch, cells=4).run(4)
+        os._exit(0)
+    print(how, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
 class TestKilled:
-    @pytest.mark.parametrize("how", ["epoch", "save"])
-    def test_killed_and_resumed_as_never_killed(self, how: str, tmp_path: Path) -> None:
-        command = [sys.executable, "-c", KILLED, str(tmp_path / "killed"), how, "3"]
+    def test_killed_and_resumed_as_never_killed(self, tmp_path: Path) -> None:
+        command = [sys.executable, "-c", KILLED, str(tmp_path), "epoch", "save"]
         died = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=120)
-        assert died.returncode == -signal.SIGKILL, died.stderr
-        if how == "save":
-            assert list((tmp_path / "killed").glob(".checkpoint.pt.*.tmp"))
-        never = trainer("cgt", tmp_path / "never", BOTH)
+        assert died.stdout.split() == ["epoch", str(-signal.SIGKILL), "save", str(-signal.SIGKILL)], died.stderr
+        assert list((tmp_path / "save").glob(".checkpoint.pt.*.tmp"))
+        never = trainer("cgt", tmp_path / "never", BOTH, cells=4)
         expected = never.run(4)
-        again = trainer("cgt", tmp_path / "killed", BOTH)
-        assert again.resume()
-        assert again.epoch == 2  # the last one written whole
-        assert_same_readouts(again.run(4), expected)
-        assert_same(again, never)
+        for how in ("epoch", "save"):
+            again = trainer("cgt", tmp_path / how, BOTH, cells=4)
+            assert again.resume()
+            assert again.epoch == 2  # the last one written whole
+            assert_same_readouts(again.run(4), expected)
+            assert_same(again, never)
 
 
 class Malicious:
