@@ -20,7 +20,7 @@ import soundfile
 import unheard.features.worker as worker_module
 from unheard.errors import FeatureError
 from unheard.features import FeatureSettings, FeatureStore, build_store, extract
-from unheard.features.lock import locked
+from unheard.lock import locked
 from unheard.manifest import Manifest, Utterance
 
 
@@ -181,7 +181,8 @@ def test_other_settings_are_refused(manifest: Manifest, tmp_path: Path) -> None:
 def test_two_builders_at_once(manifest: Manifest, tmp_path: Path) -> None:
     folder = tmp_path / "store"
     folder.mkdir()
-    with locked(folder), pytest.raises(FeatureError, match=f"process {os.getpid()}.*is building this store"):
+    busy = f"process {os.getpid()}.*is building this store"
+    with locked(folder, "building this store", FeatureError), pytest.raises(FeatureError, match=busy):
         build(manifest, folder)
     assert len(build(manifest, folder)) == 12
 

@@ -190,9 +190,7 @@ def main(train: Callable[[Data, int, int, int], tuple[float, History]], descript
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument(
-        "--utterances", type=int, default=2400, help="of random features, where no real ones are given"
-    )
+    parser.add_argument("--utterances", type=int, default=2400, help="of random features, where no real ones are given")
     parser.add_argument("--features", type=Path, help="an .npz of id -> (T, 39), to train on real data")
     parser.add_argument("--table", type=Path, help="a CSV with id, emotion, part for --features")
     options = parser.parse_args()
@@ -204,9 +202,7 @@ def main(train: Callable[[Data, int, int, int], tuple[float, History]], descript
         print("  ".join(f"{name} {value:.4g}" for name, value in record.items()))
     if data.dev is not None:
         print("chosen on dev:", best_epoch(history))
-    print(
-        f"{rate:,.0f} valid frames per second, {options.threads} threads, {data.train.frames:,} frames a pass"
-    )
+    print(f"{rate:,.0f} valid frames per second, {options.threads} threads, {data.train.frames:,} frames a pass")
 
 
 if __name__ == "__main__":

@@ -15,9 +15,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from unheard.corpora.files import cannot_read, replacing
 from unheard.corpora.rows import Rows, seconds
 from unheard.errors import ManifestError
+from unheard.files import cannot_read, replacing
 from unheard.manifest import COLUMNS, Manifest, Note, Utterance
 
 _COLUMN_OF = {"lang": "language", "gender": "gender"}
@@ -205,7 +205,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str, str]]:
                 if parts:
                     yield place, parts[0], parts[1].strip() if len(parts) == 2 else ""
     except OSError as problem:
-        raise cannot_read(path, problem) from problem
+        raise cannot_read(path, problem, ManifestError) from problem
     except UnicodeDecodeError as problem:
         raise ManifestError("it is not UTF-8 text", where=path, mend="Save it as UTF-8.") from problem
 
@@ -261,7 +261,7 @@ def _extra_files(rows: Iterable[Utterance], folder: Path) -> dict[str, list[tupl
 
 
 def _write(path: Path, pairs: Iterable[tuple[str, str]]) -> None:
-    with replacing(path) as stream:
+    with replacing(path, ManifestError) as stream:
         for name, value in sorted(pairs, key=lambda pair: pair[0].encode("utf-8", "replace")):
             if name.split() != [name]:
                 raise ManifestError(

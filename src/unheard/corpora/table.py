@@ -17,9 +17,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from unheard.corpora.files import cannot_read, replacing
 from unheard.corpora.rows import Rows, name_columns, relative_below
 from unheard.errors import ManifestError, did_you_mean
+from unheard.files import cannot_read, replacing
 from unheard.manifest import COLUMNS, Manifest, Utterance
 
 _DELIMITED = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": ","}
@@ -55,7 +55,7 @@ def read_table(path: str | Path) -> Manifest:
                     columns[header] = name_columns(header, f"{path}, {unit} {place}")
                 rows.add(cells, columns[header], place)
     except OSError as problem:
-        raise cannot_read(path, problem) from problem
+        raise cannot_read(path, problem, ManifestError) from problem
     except UnicodeDecodeError as problem:
         raise ManifestError("it is not UTF-8 text", where=path, mend="Save it as UTF-8.") from problem
     return rows.manifest()
@@ -78,7 +78,7 @@ def write_table(manifest: Manifest, path: str | Path) -> None:
     for name in names:
         if name in COLUMNS or not name.strip():
             raise ManifestError(f"'{name}' cannot name a column of your own", where=path, mend="Rename it.")
-    with replacing(path) as stream:
+    with replacing(path, ManifestError) as stream:
         if suffix not in _JSON_LINES:
             delimiter = _DELIMITED[suffix]
             stream.write(delimiter.join(map(_quoted, [*COLUMNS, *names])) + "\n")

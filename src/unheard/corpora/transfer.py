@@ -171,9 +171,7 @@ def _open(url: str, headers: dict[str, str], timeout: float) -> HTTPResponse:
             raise ValueError
         request = urllib.request.Request(url, headers=headers)
     except ValueError:
-        raise FetchError(
-            f"'{url}' is not an address on the web", mend="Give one that begins with https://."
-        ) from None
+        raise FetchError(f"'{url}' is not an address on the web", mend="Give one that begins with https://.") from None
     opener = urllib.request.build_opener(_SaferRedirects)
     response: HTTPResponse = opener.open(request, timeout=timeout)
     return response

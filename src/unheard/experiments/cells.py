@@ -30,11 +30,11 @@ from numpy.typing import NDArray
 import unheard
 from unheard.errors import TrainingError
 from unheard.features import FeatureSettings, FeatureStore, Normaliser
+from unheard.files import write_json, write_text, write_whole
 from unheard.manifest import Utterance
 from unheard.splits import Fold
 from unheard.training.batches import Task
 from unheard.training.device import choose_device
-from unheard.training.files import write_json, write_text, write_whole
 from unheard.training.metrics import macro_f1, unweighted_average_recall, weighted_accuracy
 from unheard.training.model import Model
 from unheard.training.network import NetworkSettings

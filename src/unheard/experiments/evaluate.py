@@ -16,11 +16,11 @@ from unheard.corpora import read_manifest
 from unheard.experiments.cells import NormalisedFrames, versions
 from unheard.experiments.grid import usable
 from unheard.features import build_store
+from unheard.files import write_json, write_text
 from unheard.manifest import Manifest
 from unheard.training.batches import Task
 from unheard.training.device import choose_device
 from unheard.training.evaluation import Scores, score
-from unheard.training.files import write_json, write_text
 from unheard.training.metrics import confusion, recalls
 from unheard.training.model import Model
 

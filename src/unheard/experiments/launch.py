@@ -18,7 +18,7 @@ from typing import Any
 
 from unheard.errors import UnheardError
 from unheard.experiments.cells import Cell, run_cell
-from unheard.training.files import write_text
+from unheard.files import write_text
 
 
 @dataclass(frozen=True)

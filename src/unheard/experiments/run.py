@@ -16,9 +16,9 @@ from unheard.experiments.grid import Grid, lay_out
 from unheard.experiments.launch import run_cells
 from unheard.experiments.results import Row, pool, results_csv, table_latex, table_markdown
 from unheard.experiments.settings import Experiment, load
+from unheard.files import write_text, write_whole
 from unheard.lock import locked
 from unheard.splits import write_splits
-from unheard.training.files import write_text, write_whole
 
 
 @dataclass(frozen=True)

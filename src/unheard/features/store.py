@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from unheard.errors import FeatureError
-from unheard.features.lock import locked
 from unheard.features.matrix import DESCRIPTION, ENTRY_FIELDS, FORMAT, FeatureStore, entry_row
 from unheard.features.pool import analysed, unwritable
 from unheard.features.settings import FeatureSettings
 from unheard.features.worker import Place, Task, committed
+from unheard.lock import locked
 from unheard.manifest import Manifest, Utterance
 
 __all__ = ["FeatureStore", "build_store"]
@@ -62,7 +62,7 @@ def build_store(
         return store
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder):
+        with locked(folder, "building this store", FeatureError):
             store = _existing(folder, settings)  # another process may have finished it meanwhile
             if store is None or store.manifest_digest != wanted:
                 partial = folder / f"partial-{settings.digest}"

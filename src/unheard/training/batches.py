@@ -43,12 +43,12 @@ class Task:
         """The padded batch of `ids`, in their order."""
         arrays = [self.frames[name] for name in ids]
         lengths = torch.tensor([len(a) for a in arrays])
-        x = torch.zeros(len(ids), int(lengths.max()), arrays[0].shape[1])
+        x = np.zeros((len(ids), int(lengths.max()), arrays[0].shape[1]), np.float32)
         for row, array in zip(x, arrays, strict=True):
-            row[: len(array)] = torch.from_numpy(array)
+            row[: len(array)] = array
         y = torch.tensor([self.y[name] for name in ids])
         s = torch.tensor([self.s.get(name, -1) for name in ids])
-        return Batch(x, lengths, y, s)
+        return Batch(torch.from_numpy(x), lengths, y, s)
 
     def epoch(self, ids: Sequence[str], size: int, *seed: object) -> Iterator[Batch]:
         """Every utterance of `ids` once, in an order drawn from `seed` (say fold, seed and epoch)."""

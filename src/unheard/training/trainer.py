@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 
 from unheard.errors import TrainingError
+from unheard.files import write_text, write_whole
 from unheard.training.batches import Task
 from unheard.training.device import autocast
 from unheard.training.evaluation import Scores, score
-from unheard.training.files import write_text, write_whole
 from unheard.training.recipe import Recipe
 from unheard.training.strategies import Strategy
 

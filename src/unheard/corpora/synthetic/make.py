@@ -17,10 +17,10 @@ from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
-from unheard.corpora.files import cannot_write
 from unheard.corpora.synthetic.plan import Take, takes, voices
 from unheard.corpora.synthetic.settings import VERSION, SyntheticSettings
 from unheard.errors import ConfigError, CorpusError, ManifestError, UnheardError
+from unheard.files import cannot_write
 
 MAKE = "Make one with unheard.corpora.synthetic.write(folder, demo())."
 _HEADER = 44  # bytes of a WAV file before its samples
@@ -124,7 +124,7 @@ def _make(root: Path, settings: SyntheticSettings, group: list[Take]) -> int:
                 _save(temporary, render(settings, take).tobytes(), settings)
                 temporary.replace(path)
     except OSError as problem:
-        raise cannot_write(folder, problem) from problem
+        raise cannot_write(folder, problem, ManifestError) from problem
     return len(group)
 
 

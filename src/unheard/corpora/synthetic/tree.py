@@ -15,12 +15,12 @@ from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 
-from unheard.corpora.files import replacing
 from unheard.corpora.synthetic.make import audio_path, load, make_all, parsed
 from unheard.corpora.synthetic.plan import Take, counts, takes, voices
 from unheard.corpora.synthetic.settings import PARTS, VERSION, SyntheticSettings
 from unheard.corpora.table import write_table
-from unheard.errors import ConfigError, CorpusError, did_you_mean
+from unheard.errors import ConfigError, CorpusError, ManifestError, did_you_mean
+from unheard.files import replacing
 from unheard.manifest import FOUR, Manifest, Note, Utterance
 
 _ALONE = 2000  # utterances that one process makes sooner than others are started
@@ -102,7 +102,7 @@ def _claim(root: Path, settings: SyntheticSettings) -> None:
         if parsed(file) != ours:
             raise CorpusError("this folder holds another synthetic corpus", where=root, mend="Choose another folder.")
         return
-    with replacing(file) as stream:
+    with replacing(file, ManifestError) as stream:
         stream.write(json.dumps(ours, indent=1) + "\n")
 
 

@@ -1,0 +1,106 @@
+"""Files that appear whole or not at all, and errors that say why one cannot be read or written."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from unheard.errors import UnheardError
+
+_MENDS = {
+    errno.ENOSPC: "The disk is full: free some space or write elsewhere.",
+    errno.EFBIG: "No file may grow so large here: free some space or write elsewhere.",
+    errno.EDQUOT: "Your quota is used up: free some space or write elsewhere.",
+    errno.EACCES: "Choose a folder that you may write to.",
+    errno.EPERM: "Choose a folder that you may write to.",
+    errno.EROFS: "The disk is read-only: choose another folder.",
+    errno.EISDIR: "There is a folder of this name: choose a file name.",
+    errno.ENOTDIR: "A part of this path is a file: choose another folder.",
+    errno.EEXIST: "A part of this path is a file: choose another folder.",
+    errno.ENAMETOOLONG: "Choose a shorter name.",
+}
+
+
+def cannot_write(path: str | Path, problem: OSError, kind: type[UnheardError] = UnheardError) -> UnheardError:
+    """The error, of `kind`, that says why `path` cannot be written and how to mend it."""
+    return kind(
+        f"cannot be written ({problem.strerror or problem})",
+        where=path,
+        mend=_MENDS.get(problem.errno or 0, "Choose another place to write to."),
+    )
+
+
+def cannot_read(path: str | Path, problem: OSError, kind: type[UnheardError] = UnheardError) -> UnheardError:
+    """The error, of `kind`, that says why `path` cannot be read."""
+    mends = {
+        errno.ENOENT: "Check the path.",
+        errno.EISDIR: "This is a folder: name a file.",
+        errno.EACCES: "You may not read it: change its permissions.",
+    }
+    return kind(f"cannot be read ({problem.strerror or problem})", where=path, mend=mends.get(problem.errno or 0))
+
+
+@contextmanager
+def replacing(path: str | Path, kind: type[UnheardError] = UnheardError) -> Iterator[IO[str]]:
+    """A UTF-8 text file that takes the place of `path` when the block ends well, and vanishes otherwise.
+
+    Folders on the way are made. Raises an error of `kind` when the disk, the rights or the text refuse.
+    """
+    path = Path(path)
+    with _in_place_of(path, kind) as temporary:
+        try:
+            with temporary.open("w", encoding="utf-8", newline="") as stream:
+                yield stream
+        except UnicodeEncodeError as problem:
+            shown = problem.object[:80].encode("utf-8", "backslashreplace").decode().strip()
+            raise kind(
+                f"a text that is not valid Unicode cannot be written: {shown}",
+                where=path,
+                mend="Rename the file or the value concerned.",
+            ) from problem
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary file beside `path`, then put it in place in one step.
+
+    A reader sees the old file or the new one, also after a kill. Raises `UnheardError` where the disk is full or
+    the folder cannot be written.
+    """
+    with _in_place_of(path, UnheardError) as temporary:
+        write(temporary)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path` in one step."""
+    with replacing(path) as file:
+        file.write(text)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` to `path` as readable JSON in one step."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+@contextmanager
+def _in_place_of(path: Path, kind: type[UnheardError]) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place, on the disk for certain, when the block ends well."""
+    temporary = path.with_name(f".{path.name[:200]}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        yield temporary
+        with temporary.open("rb+") as handle:
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+    except OSError as problem:
+        raise cannot_write(path, problem, kind) from problem
+    finally:
+        # After a success there is nothing left to remove; a second failure must not hide the first.
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
