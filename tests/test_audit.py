@@ -15,7 +15,7 @@ import soundfile
 
 from unheard.audit import Finding, Findings, examine, to_json, to_markdown, to_text
 from unheard.audit.fingerprint import ALIKE, fingerprint, likeness, near_duplicates
-from unheard.audit.listen import Heard, hear
+from unheard.audit.hearing import Heard, hear
 from unheard.errors import ManifestError, SplitError
 from unheard.manifest import Manifest, Note, Utterance
 from unheard.splits import Fold, Reading, exclude_shared_recordings, make_split

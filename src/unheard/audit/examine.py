@@ -8,8 +8,9 @@ from pathlib import Path
 from types import MappingProxyType
 
 from unheard.audit.findings import SEVERITIES, Finding, Findings, Summary
+from unheard.audit.hearing import Heard
 from unheard.audit.labels import check_labels, check_predictable
-from unheard.audit.listen import Heard, listen_to
+from unheard.audit.listen import listen_to
 from unheard.audit.sides import check_split
 from unheard.audit.sound import check_repeats, check_sound, nearly_repeated, recordings, repeated
 from unheard.errors import ManifestError

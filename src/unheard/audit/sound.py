@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 from unheard.audit.findings import Finding, Severity, count, some
-from unheard.audit.listen import Heard
+from unheard.audit.hearing import Heard
 from unheard.manifest import Manifest, Utterance
 
 FRAME = 0.025  # s: shorter, and there is no frame of features

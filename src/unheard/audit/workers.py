@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
-from unheard.audit.listen import Heard, Place, hear
+from unheard.audit.hearing import Heard, Place, hear
 
 CHILD = "from unheard.audit.workers import serve; serve()"
 
