@@ -141,6 +141,6 @@ def train(
     if run.failed:
         return 1
     sys.stdout.write(run.table)
-    for model in sorted(run.folder.glob(f"cells/{system}-fold0-seed0-*/model*.safetensors")):
+    for model in run.models:
         print(model)
     return 0

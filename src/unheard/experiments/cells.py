@@ -15,6 +15,7 @@ import csv
 import io
 import json
 import platform
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -87,11 +88,11 @@ class Cell:
         """Eight hexadecimal digits over the resolved settings.
 
         The number of epochs is not among them, so that a longer run continues a shorter one; unless the strategy
-        follows a schedule over the whole training.
+        follows a schedule, or warms up, over the whole training.
         """
         recipe = asdict(self.recipe)
         recipe.pop("readouts")
-        if self.options.get("schedule", "constant") == "constant":
+        if self.options.get("schedule", "constant") == "constant" and not self.options.get("warmup"):
             recipe.pop("epochs")
         deciding = {
             "format": FORMAT,
@@ -108,13 +109,10 @@ class Cell:
         return blake2b(text.encode(), digest_size=4).hexdigest()
 
     def result(self) -> dict[str, Any] | None:
-        """The result for exactly this cell's number of epochs, or None while there is none."""
+        """The result for exactly this cell's number of epochs, or None while there is none that is whole."""
         folder = self.readout_folder()
-        try:
-            read = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-        return dict(read)
+        read = _result_in(folder)
+        return read if _epochs_of(read) == self.recipe.epochs and _has_all(folder) else None
 
     def readout_folder(self, epochs: int | None = None) -> Path:
         """Where the result for `epochs` (default: the recipe's own) is, once it exists.
@@ -122,17 +120,32 @@ class Cell:
         The longest training's result is in the cell's folder itself, earlier readouts in `readouts/<epochs>`.
         """
         epochs = self.recipe.epochs if epochs is None else epochs
-        apart = self.folder / "readouts" / f"{epochs:05d}"
-        if apart.exists() or _epochs_of(self.folder) != epochs:
-            return apart
-        return self.folder
+        if _epochs_of(_result_in(self.folder)) == epochs:
+            return self.folder
+        return _readout(self.folder, epochs)
 
 
-def _epochs_of(folder: Path) -> int:
+def _readout(folder: Path, epochs: int) -> Path:
+    return folder / "readouts" / f"{epochs:05d}"
+
+
+def _result_in(folder: Path) -> dict[str, Any]:
+    """The content of a `result.json`; nothing where it is missing or damaged."""
     try:
-        return int(json.loads((folder / "result.json").read_text(encoding="utf-8"))["epochs"])
-    except (OSError, ValueError, KeyError):
-        return -1
+        read = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return read if isinstance(read, dict) else {}
+
+
+def _epochs_of(result: Mapping[str, Any]) -> int:
+    epochs = result.get("epochs")
+    return epochs if isinstance(epochs, int) else -1
+
+
+def _has_all(folder: Path) -> bool:
+    """Whether what was written before a `result.json` is still beside it."""
+    return all((folder / name).is_file() for name in ("predictions.csv", "embeddings.npz", "model.safetensors"))
 
 
 @dataclass(frozen=True)
@@ -169,7 +182,7 @@ def run_cell(cell: Cell, on_epoch: Callable[[Mapping[str, Any]], None] | None = 
             where=cell.folder,
             mend="Name a fresh --out, or list the epochs you want in training.readouts before training further.",
         )
-    previous = _epochs_of(cell.folder)
+    previous = _epochs_of(_result_in(cell.folder))
     if 0 < previous < cell.recipe.epochs:
         _set_apart(cell.folder, previous)
     result: dict[str, Any] = {}
@@ -177,7 +190,7 @@ def run_cell(cell: Cell, on_epoch: Callable[[Mapping[str, Any]], None] | None = 
         if epochs < trainer.epoch:
             continue
         readouts = trainer.run(epochs)
-        target = cell.folder if epochs == cell.recipe.epochs else cell.folder / "readouts" / f"{epochs:05d}"
+        target = cell.folder if epochs == cell.recipe.epochs else _readout(cell.folder, epochs)
         seconds = time.perf_counter() - began
         _write_predictions(cell, readouts, target)
         _write_models(cell, trainer, normaliser, features, readouts, target)
@@ -223,13 +236,11 @@ def _prepare(
 
 def _set_apart(folder: Path, epochs: int) -> None:
     """Keep a shorter training's result before a longer one takes its place."""
-    apart = folder / "readouts" / f"{epochs:05d}"
-    apart.mkdir(parents=True, exist_ok=True)
-    # result.json first: it is what makes the folder's result count
-    for path in [folder / "result.json", *folder.glob("predictions.csv"), *folder.glob("embeddings.npz"),
-                 *folder.glob("model*.safetensors")]:  # fmt: skip
-        if path.exists():
-            path.replace(apart / path.name)
+    apart = _readout(folder, epochs)
+    for path in [*folder.glob("predictions.csv"), *folder.glob("embeddings.npz"), *folder.glob("model*.safetensors")]:
+        write_whole(apart / path.name, partial(shutil.copyfile, path))
+    # last and in one step: the result counts here until it counts there, and is whole in both places
+    (folder / "result.json").replace(apart / "result.json")
 
 
 def _write_predictions(cell: Cell, readouts: Sequence[Readout], folder: Path) -> None:
@@ -264,7 +275,7 @@ def _write_models(
     for place, readout in enumerate(readouts):
         weights = trainer.best[readout.reading].weights
         model = Model.of(trainer.strategy, weights, cell.network, cell.labels, normaliser, features)
-        heard = {f"{cell.rows[utterance].corpus}/{cell.rows[utterance].speaker}" for utterance in cell.fold.train}
+        heard = {full_name(cell.rows[utterance]) for utterance in cell.fold.train}
         about = {
             "cell": cell.name,
             "reading": readout.reading,
@@ -273,6 +284,11 @@ def _write_models(
         }
         name = "model.safetensors" if place == 0 else f"model-{readout.reading}.safetensors"
         write_whole(folder / name, partial(model.save, about=about))
+
+
+def full_name(row: Utterance) -> str:
+    """`<corpus>/<speaker>`, which several corpora read together have in the column `speaker` already."""
+    return row.speaker if row.speaker.startswith(f"{row.corpus}/") else f"{row.corpus}/{row.speaker}"
 
 
 def _save_npz(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from unheard.corpora import read_manifest
-from unheard.experiments.cells import NormalisedFrames, versions
+from unheard.experiments.cells import NormalisedFrames, full_name, versions
 from unheard.experiments.grid import usable
 from unheard.features import build_store
 from unheard.files import write_json, write_text
@@ -80,7 +80,7 @@ def evaluate(
 
 def _warn_of_known_speakers(trained: Model, rows: Manifest, say: Callable[[str], None]) -> None:
     heard = set(json.loads(trained.about.get("train_speakers", "[]")))
-    known = sorted({f"{row.corpus}/{row.speaker}" for row in rows} & heard)
+    known = sorted({full_name(row) for row in rows} & heard)
     if known:
         say(
             f"beware: the model was trained on {len(known)} of these speakers ({', '.join(known[:5])}): "

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from unheard.audio import expand_channels
 from unheard.corpora import official, read_corpus, read_manifest
-from unheard.errors import ConfigError, FeatureError
+from unheard.errors import ConfigError, FeatureError, did_you_mean
 from unheard.experiments.cells import Cell
 from unheard.experiments.settings import Experiment
 from unheard.features import FeatureStore, build_store
 from unheard.manifest import Manifest, Note, Utterance
-from unheard.splits import Fold, Split, default_protocol, exclude_shared_recordings, make_split
+from unheard.splits import PROTOCOLS, Fold, Split, default_protocol, exclude_shared_recordings, make_split
+from unheard.training.device import choose_device
 from unheard.training.network import NETWORKS, NetworkSettings
 from unheard.training.recipe import Recipe
 from unheard.training.strategies import resolve_options
@@ -41,7 +42,15 @@ def lay_out(settings: Experiment, say: Callable[[str], None] = lambda _: None) -
 
     `say` receives a line a step. Raises an `UnheardError` of whatever step fails.
     """
-    network = choose_network(settings)  # settings are checked before minutes of features
+    # settings are checked before minutes of features
+    network = choose_network(settings)
+    choose_device(settings.device)
+    if settings.tensorboard:
+        from unheard.experiments.tensorboard import available
+
+        available()
+    if settings.protocol and settings.protocol not in PROTOCOLS:
+        raise ConfigError(f"unknown protocol '{settings.protocol}'", mend=did_you_mean(settings.protocol, PROTOCOLS))
     options = {key: resolve_options(key, settings.options.get(key)) for key in settings.systems}
     unknown = set(settings.options) - set(settings.systems)
     if unknown:
@@ -50,6 +59,8 @@ def lay_out(settings: Experiment, say: Callable[[str], None] = lambda _: None) -
     recipe = Recipe(epochs=settings.epochs, **settings.as_dict()["training"])
     recipe = replace(recipe, readouts=tuple(recipe.readouts))
     manifest = read_rows(settings)
+    for column in filter(None, (settings.group, settings.column)):
+        manifest.column(column)  # raises where there is none
     for note in manifest.notes:
         say(str(note))
     out = Path(settings.out)
@@ -76,7 +87,7 @@ def lay_out(settings: Experiment, say: Callable[[str], None] = lambda _: None) -
             store=folder,
             out=out,
             split=split.digest,
-            data=_data_digest(fold, rows, store),
+            data=_data_digest(fold, rows, store, settings.group),
             device=settings.device,
             tensorboard=settings.tensorboard,
         )
@@ -113,11 +124,10 @@ def read_rows(settings: Experiment) -> Manifest:
             ]
         )
     manifest = manifest.select(settings.emotions, settings.map)
-    if settings.channel == "each":
-        return expand_channels(manifest)
-    if settings.channel != "mix":
-        return replace(manifest, rows=tuple(replace(row, channel=settings.channel) for row in manifest))
-    return manifest
+    if settings.channel == "mix":
+        return manifest
+    manifest = replace(manifest, rows=tuple(replace(row, channel=settings.channel) for row in manifest))
+    return expand_channels(manifest) if settings.channel == "each" else manifest
 
 
 def usable(manifest: Manifest, store: FeatureStore, say: Callable[[str], None] = lambda _: None) -> Manifest:
@@ -192,10 +202,13 @@ def _ids(fold: Fold) -> Iterable[str]:
     return dict.fromkeys((*fold.train, *held))
 
 
-def _data_digest(fold: Fold, rows: dict[str, Utterance], store: FeatureStore) -> str:
-    """A hash of what a fold is made of: labels, speakers, audio, and how features were made of it."""
+def _data_digest(fold: Fold, rows: dict[str, Utterance], store: FeatureStore, group: str) -> str:
+    """A hash of what a fold is made of: labels, speakers, groups, audio, and how features were made of it."""
     digest = blake2b(store.settings.digest.encode(), digest_size=8)
     for name in _ids(fold):
         row = rows[name]
-        digest.update("\t".join((name, row.emotion, row.speaker, store.audio_digest[name])).encode() + b"\n")
+        words = [name, row.emotion, row.speaker, store.audio_digest[name]]
+        if group != "speaker":
+            words.append(row.get(group))
+        digest.update("\t".join(words).encode() + b"\n")
     return digest.hexdigest()

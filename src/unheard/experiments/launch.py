@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import sys
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
@@ -75,7 +77,7 @@ class _Worker:
     def __init__(self, context: Any) -> None:
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(theirs,), daemon=True)
-        with _SingleThreaded():
+        with _Quietly():
             self.process.start()
         theirs.close()
         self.cell: Cell | None = None
@@ -97,7 +99,9 @@ class _Worker:
             except (EOFError, OSError):
                 self.process.join()
                 cell, self.cell = self.cell, None
-                reason = f"its process ended unexpectedly (exit code {self.process.exitcode})"
+                code = self.process.exitcode
+                why = "; killed, for want of memory perhaps: try fewer --workers" if code == -9 else ""
+                reason = f"its process ended unexpectedly (exit code {code}{why})"
                 yield Event("failed", cell, {"reason": reason})
                 return
             cell = self.cell
@@ -112,16 +116,34 @@ class _Worker:
         self.process.join(timeout=10)
 
 
-class _SingleThreaded:
-    """The environment in which a process started here uses one thread, whatever library it calls."""
+class _Quietly:
+    """In here a process is started that uses one thread, ignores Ctrl-C, and does not run the main script again.
+
+    Without the last a script that calls `unheard.experiment` outside of `if __name__ == "__main__"` would call it in
+    every worker as well.
+    """
 
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
     def __enter__(self) -> None:
         self.before = {name: os.environ.get(name) for name in self.names}
         os.environ.update(dict.fromkeys(self.names, "1"))
+        main = sys.modules["__main__"]
+        self.script = {name: vars(main).get(name) for name in ("__spec__", "__file__")}
+        for name in self.script:
+            setattr(main, name, None)
+        if sys.platform != "win32":  # inherited: Ctrl-C is the parent's to handle, also while a worker starts
+            self.mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
     def __exit__(self, *error: object) -> None:
+        main = sys.modules["__main__"]
+        for name, value in self.script.items():
+            if value is None and name == "__file__":
+                delattr(main, name)
+            else:
+                setattr(main, name, value)
+        if sys.platform != "win32":
+            signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)
         for name, value in self.before.items():
             if value is None:
                 del os.environ[name]
@@ -131,8 +153,6 @@ class _SingleThreaded:
 
 def _work(pipe: Connection) -> None:
     """A worker's whole life: cells in, events out; ends when the parent does."""
-    import signal
-
     import torch
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle

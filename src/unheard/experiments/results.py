@@ -149,8 +149,16 @@ def table_markdown(rows: Sequence[Row], caption: str) -> str:
 def table_latex(rows: Sequence[Row], caption: str) -> str:
     """The same in LaTeX (booktabs), in the layout of the paper's Tables 2 and 3."""
 
+    special = {c: rf"\{c}" for c in "_%&#${}"} | {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "±": r"$\pm$",
+        "–": "--",
+    }
+
     def escaped(text: str) -> str:
-        return text.replace("_", r"\_").replace("%", r"\%").replace("±", r"$\pm$").replace("–", "--")
+        return "".join(special.get(character, character) for character in text)
 
     lines = [
         r"\begin{table}",

@@ -23,12 +23,16 @@ from unheard.splits import write_splits
 
 @dataclass(frozen=True)
 class Run:
-    """What an experiment came to; `failed` gives the reason for every cell without a result."""
+    """What an experiment came to; `failed` gives the reason for every cell without a result.
+
+    `models` are the files of its trained models, in the order of the cells.
+    """
 
     folder: Path
     rows: tuple[Row, ...]
     table: str
     failed: Mapping[str, str]
+    models: tuple[Path, ...] = ()
 
 
 def experiment(config: str | Path | None = None, *, say: Callable[[str], None] | None = None, **settings: Any) -> Run:
@@ -69,7 +73,13 @@ def carry_out(settings: Experiment, say: Callable[[str], None]) -> Run:
             f"{len(late)} of {len(grid.cells)} trainings had their best epoch among the last five: "
             "they are under-trained; more --epochs would go on where they stopped"
         )
-    return Run(out, tuple(rows), table, failed)
+    models = [
+        path
+        for cell in grid.cells
+        if cell.result() is not None
+        for path in sorted(cell.readout_folder().glob("model*.safetensors"), reverse=True)  # the first reading's first
+    ]
+    return Run(out, tuple(rows), table, failed, tuple(models))
 
 
 def caption(grid: Grid) -> str:
@@ -124,12 +134,21 @@ def _same_run(out: Path, settings: Experiment) -> None:
     path = out / "config.yaml"
     if not path.exists():
         return
-    before = load(path)
-    fixed = ("corpus", "subset", "emotions", "map", "channel", "group", "split_seed", "features")
+    try:
+        before = load(path)
+    except ConfigError as error:
+        raise ConfigError(
+            f"the settings of this run cannot be read ({error.what})",
+            where=path,
+            mend="Delete this file: trainings that fit the settings of this call are found again.",
+        ) from error
+    fixed = ("corpus", "manifest", "subset", "labels", "map", "channel", "group", "split_seed", "features")
     for name in fixed:
-        if getattr(before, name) != getattr(settings, name):
+        theirs, ours = getattr(before, name), getattr(settings, name)
+        same = Path(theirs).resolve() == Path(ours).resolve() if name == "manifest" else theirs == ours
+        if not same:
             raise ConfigError(
-                f"this folder holds a run with {name} = {getattr(before, name)!r}, not {getattr(settings, name)!r}",
+                f"this folder holds a run with {name} = {theirs!r}, not {ours!r}",
                 where=out,
                 mend="Choose another --out.",
             )

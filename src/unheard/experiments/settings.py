@@ -6,7 +6,6 @@ Unknown keys are errors that suggest the right one; the resolved settings are wr
 from __future__ import annotations
 
 import dataclasses
-import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -99,6 +98,16 @@ class Experiment:
             chosen = getattr(self, name)
             if not chosen or len(set(chosen)) < len(chosen):
                 raise ConfigError(f"{name} = {', '.join(chosen)} is empty or names one twice")
+        choices = {
+            "channel": ("mix", "left", "right", "each"),
+            "normalise": ("none", "train", "utterance", "sliding", "speaker"),
+            "test": ("male", "female", "both"),
+        }
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise ConfigError(
+                    f"unknown {name} '{getattr(self, name)}'", mend=did_you_mean(getattr(self, name), known)
+                )
         if bool(self.manifest) == bool(self.corpus):
             raise ConfigError(
                 "an experiment needs either a corpus or a manifest",
@@ -139,7 +148,11 @@ def load(path: str | Path | None = None, overrides: Mapping[str, Any] | None = N
         if not isinstance(read or {}, dict):
             raise ConfigError("holds no settings", where=path, mend="Write `key: value` lines.")
         values = read or {}
-    return typing.cast(Experiment, _build(Experiment, _merged(values, overrides or {}), ""))
+        try:
+            _checked(Experiment, values, "")
+        except ConfigError as error:
+            raise ConfigError(error.what, where=path, mend=error.mend) from None
+    return typing.cast(Experiment, _build(Experiment, _merged(values, overrides or {})))
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -151,8 +164,13 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _build(kind: type, values: Mapping[str, Any], prefix: str) -> Any:
+def _build(kind: type, values: Mapping[str, Any], prefix: str = "") -> Any:
     """A dataclass `kind` from plain values, checked key by key."""
+    return kind(**_checked(kind, values, prefix))
+
+
+def _checked(kind: type, values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """The arguments of a dataclass `kind`; raises `ConfigError` for an unknown key or a value of the wrong kind."""
     hints = typing.get_type_hints(kind)
     known = [f.name for f in dataclasses.fields(kind)]
     arguments = {}
@@ -161,7 +179,7 @@ def _build(kind: type, values: Mapping[str, Any], prefix: str) -> Any:
         if name not in known:
             raise ConfigError(f"unknown setting '{prefix}{key}'", mend=did_you_mean(name, known))
         arguments[name] = _value(hints[name], value, f"{prefix}{name}")
-    return kind(**arguments)
+    return arguments
 
 
 def _value(hint: Any, value: Any, name: str) -> Any:
@@ -180,11 +198,14 @@ def _value(hint: Any, value: Any, name: str) -> Any:
         return tuple(_value(parts[0], item, name) for item in value)
     if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
         if isinstance(value, str):  # excited=happy,calm=neutral
-            value = {pair.partition("=")[0]: pair.partition("=")[2] for pair in value.split(",") if pair}
+            words = [word.strip() for word in value.split(",") if word.strip()]
+            if not all(word.partition("=")[2] for word in words):
+                raise ConfigError(f"setting '{name}' takes pairs, not {value!r}", mend="For instance excited=happy.")
+            value = {word.partition("=")[0].strip(): word.partition("=")[2].strip() for word in words}
         if not isinstance(value, Mapping):
             raise ConfigError(f"setting '{name}' takes pairs, not {value!r}", mend="For instance excited=happy.")
-        return dict(value)
-    if isinstance(hint, types.UnionType):
+        return {str(key): _value(parts[1], item, f"{name}.{key}") for key, item in value.items()}
+    if hint is Any:
         return value
     if hint is bool and isinstance(value, str) and value.lower() in ("true", "false", "yes", "no"):
         return value.lower() in ("true", "yes")

@@ -9,15 +9,22 @@ from typing import Any
 from unheard.errors import MissingExtra
 
 
+def available() -> None:
+    """Raises `MissingExtra` without TensorBoard."""
+    try:
+        import torch.utils.tensorboard  # noqa: F401
+    except ImportError:
+        raise MissingExtra("tensorboard", "tensorboard") from None
+
+
 def writer(folder: Path) -> Callable[[Mapping[str, Any]], None]:
     """A function that writes an epoch's figures as scalars under `folder`.
 
     Raises `MissingExtra` without TensorBoard.
     """
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise MissingExtra("tensorboard", "tensorboard") from None
+    available()
+    from torch.utils.tensorboard import SummaryWriter
+
     log = SummaryWriter(str(folder))
 
     def write(record: Mapping[str, Any]) -> None:

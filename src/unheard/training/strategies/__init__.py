@@ -32,11 +32,25 @@ def resolve_options(key: str, options: Mapping[str, Any] | None = None) -> dict[
     if key not in STRATEGIES:
         raise ConfigError(f"unknown system '{key}'", mend=did_you_mean(key, STRATEGIES))
     kind = STRATEGIES[key][2]
-    known = {f.name for f in dataclasses.fields(kind)} if kind else set()
-    for name in options or {}:
+    known = {f.name: type(f.default) for f in dataclasses.fields(kind)} if kind else {}
+    chosen = {}
+    for name, value in (options or {}).items():
         if name not in known:
             raise ConfigError(f"system '{key}' has no option '{name}'", mend=did_you_mean(name, known or {"none"}))
-    return dataclasses.asdict(kind(**(options or {}))) if kind else {}
+        chosen[name] = _option(f"{key}.{name}", value, known[name])
+    return dataclasses.asdict(kind(**chosen)) if kind else {}
+
+
+def _option(name: str, value: Any, kind: type) -> Any:
+    """`value` as the `kind` its default has, so that 1 and 1.0 are one setting."""
+    if kind is float and not isinstance(value, bool):
+        try:
+            value = float(value)
+        except (TypeError, ValueError):
+            pass
+    if not isinstance(value, kind) or value != value:  # a NaN is no number to train with
+        raise ConfigError(f"option '{name}' takes a {kind.__name__}, not {value!r}")
+    return value
 
 
 def build(key: str, setting: Setting, options: Mapping[str, Any] | None = None) -> Strategy:
