@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from benchmarks.training.plain import BATCH, History, Network, cut, fit, main
+from benchmarks.training.plain import BATCH, LEARNING_RATE, History, Network, cut, fit, main
 from benchmarks.training.shapes import Data, Part
 
 POOL = 25  # batches whose utterances are sorted together: 800 utterances
@@ -55,11 +55,13 @@ def bucketed_batches(part: Part, generator: torch.Generator) -> Iterator[list[in
         yield batches[i]
 
 
-def train_epochs(data: Data, epochs: int, seed: int = 0, threads: int = 2) -> tuple[float, History]:
+def train_epochs(
+    data: Data, epochs: int, seed: int = 0, threads: int = 2, lr: float = LEARNING_RATE
+) -> tuple[float, History]:
     """Train SER_only with buckets and a gathered reverse: (valid frames per second, history)."""
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
-    return fit(Network(GatheredBiLSTM), bucketed_batches, data, epochs, seed)
+    return fit(Network(GatheredBiLSTM), bucketed_batches, data, epochs, seed, lr)
 
 
 if __name__ == "__main__":

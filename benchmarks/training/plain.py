@@ -143,12 +143,14 @@ def accuracy(network: nn.Module, part: Part) -> float:
     return right / len(part)
 
 
-def fit(network: nn.Module, batches: Batches, data: Data, epochs: int, seed: int) -> tuple[float, History]:
+def fit(
+    network: nn.Module, batches: Batches, data: Data, epochs: int, seed: int, lr: float = LEARNING_RATE
+) -> tuple[float, History]:
     """Train, and return the valid frames per second and one record an epoch.
 
     Scoring dev and test is not counted in the time.
     """
-    optimiser = torch.optim.SGD(network.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM, nesterov=True)
+    optimiser = torch.optim.SGD(network.parameters(), lr=lr, momentum=MOMENTUM, nesterov=True)
     generator = torch.Generator().manual_seed(seed)
     history: History = []
     for epoch in range(1, epochs + 1):
@@ -172,11 +174,13 @@ def fit(network: nn.Module, batches: Batches, data: Data, epochs: int, seed: int
     return epochs * data.train.frames / seconds, history
 
 
-def train_epochs(data: Data, epochs: int, seed: int = 0, threads: int = 2) -> tuple[float, History]:
+def train_epochs(
+    data: Data, epochs: int, seed: int = 0, threads: int = 2, lr: float = LEARNING_RATE
+) -> tuple[float, History]:
     """Train SER_only with the plain loop: (valid frames per second, history)."""
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
-    return fit(Network(), random_batches, data, epochs, seed)
+    return fit(Network(), random_batches, data, epochs, seed, lr)
 
 
 def best_epoch(history: History) -> dict[str, float]:

@@ -1,0 +1,177 @@
+"""`unheard`'s own training in the benchmarks: processes of one thread that train a cell each, from a mapped store."""
+
+from __future__ import annotations
+
+import csv
+import json
+import multiprocessing
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.training.plain import BATCH
+from benchmarks.training.shapes import EMOTIONS, FEATURES, draw_lengths
+from unheard.features import FeatureSettings, FeatureStore, Normaliser
+from unheard.features.matrix import ENTRY_FIELDS, Entry, entry_row
+from unheard.training.batches import Task
+from unheard.training.network import NETWORKS
+from unheard.training.recipe import Recipe
+from unheard.training.strategies import Setting, build
+from unheard.training.trainer import Reading, Trainer
+
+SPEAKERS = 8  # that train in one fold of IEMOCAP
+ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+def write_random_store(folder: Path, utterances: int, seed: int = 0) -> None:
+    """A feature store of random frames at IEMOCAP's lengths, the longest first."""
+    rng = np.random.default_rng(seed)
+    lengths = sorted(draw_lengths(utterances, seed).tolist(), reverse=True)
+    settings = FeatureSettings()
+    assert settings.dim == FEATURES
+    folder.mkdir(parents=True)
+    with (folder / "features.f32").open("wb") as matrix, (folder / "index.csv").open("w", newline="") as index:
+        rows = csv.writer(index)
+        rows.writerow(["id", *ENTRY_FIELDS])
+        offset = 0
+        for i, frames in enumerate(lengths):
+            matrix.write(rng.standard_normal((frames, FEATURES), np.float32).tobytes())
+            rows.writerow(entry_row(str(i), Entry("", "ok", offset, frames, frames, frames, frames / 100, "")))
+            offset += frames
+    names = {"digest": "", "manifest": "", "index": "index.csv", "matrix": "features.f32", "frames": offset}
+    (folder / "store.json").write_text(json.dumps({"format": 1, "settings": settings.as_dict(), **names}))
+
+
+class MappedFrames:
+    """The frames of a store normalised as an experiment's are, as `Task` reads them."""
+
+    def __init__(self, store: FeatureStore) -> None:
+        self.store, self.normaliser = store, Normaliser("train").fit(store, store.ids)
+
+    def length(self, utterance: str) -> int:
+        return self.store.entries[utterance].frames
+
+    def __getitem__(self, utterance: str) -> NDArray[np.float32]:
+        return self.normaliser.apply(self.store[utterance])
+
+
+def make_trainer(system: str, store: FeatureStore, folder: Path, seed: int = 0) -> Trainer:
+    """A trainer of `system` at IEMOCAP's shape; it trains the utterances it is told to later."""
+    rng = np.random.default_rng(0)
+    emotions, speakers = rng.integers(EMOTIONS, size=len(store)), rng.integers(SPEAKERS, size=len(store))
+    y = {name: int(k) for name, k in zip(store.ids, emotions, strict=True)}
+    s = {name: int(k) for name, k in zip(store.ids, speakers, strict=True)}
+    setting = Setting(FEATURES, EMOTIONS, SPEAKERS, NETWORKS["iemocap"], seed)
+    reading = Reading("test", store.ids[-4:-2], store.ids[-2:])
+    folder.mkdir(parents=True, exist_ok=True)
+    task = Task(MappedFrames(store), y, s)
+    recipe = Recipe(batch_size=BATCH)
+    return Trainer(build(system, setting), task, store.ids, [reading], recipe, folder, key=(seed,))
+
+
+def train_once(trainer: Trainer, ids: Sequence[str]) -> tuple[int, float]:
+    """One epoch over `ids` by the trainer's own loop: (valid frames, seconds without scoring)."""
+    trainer.train_ids = tuple(ids)
+    trainer.run(trainer.epoch + 1)
+    record = trainer.history[-1]
+    return int(record["frames"]), float(record["train_seconds"])
+
+
+class Process:
+    """A process of one thread that trains what it is sent."""
+
+    def __init__(self, store: Path, seed: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, store, seed), daemon=True)
+        before = {name: os.environ.get(name) for name in ONE_THREAD}
+        os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
+        self.process.start()
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+    def send(self, *what: Any) -> None:
+        """Let it train: (system, ids)."""
+        self.pipe.send(what)
+
+    def receive(self) -> tuple[int, float]:
+        """What the training came to: (valid frames, seconds)."""
+        frames, seconds = self.pipe.recv()
+        return frames, seconds
+
+    def stop(self) -> None:
+        """Let it end."""
+        with suppress(OSError):  # it is gone
+            self.pipe.send(None)
+        self.process.join(timeout=10)
+
+
+def _serve(pipe: Connection, store: Path, seed: int) -> None:
+    torch.set_num_threads(1)
+    opened = FeatureStore.open(store)
+    trainers: dict[str, Trainer] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        while (order := pipe.recv()) is not None:
+            system, ids = order
+            if system not in trainers:
+                trainers[system] = make_trainer(system, opened, Path(scratch) / system, seed)
+            pipe.send(train_once(trainers[system], ids))
+
+
+@contextmanager
+def team(store: Path, size: int) -> Iterator[list[Process]]:
+    """So many processes, for as long as it lasts."""
+    processes = [Process(store, seed) for seed in range(size)]
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            process.stop()
+
+
+def together(processes: Sequence[Process], system: str, ids: Sequence[str]) -> float:
+    """All processes train `ids` at the same time: the sum of their valid frames per second."""
+    for process in processes:
+        process.send(system, list(ids))
+    return sum(frames / seconds for frames, seconds in (process.receive() for process in processes))
+
+
+def _memory_of(store: Path, pipe: Connection) -> None:
+    torch.set_num_threads(1)
+    opened = FeatureStore.open(store)
+    longest, rest = opened.ids[:BATCH], opened.ids[BATCH : 5 * BATCH]
+    with tempfile.TemporaryDirectory() as scratch:
+        trainer = make_trainer("ser", opened, Path(scratch))  # reads every page of the store, to normalise
+        peak = 0.0
+        for ids in (longest, rest, longest):  # the most that a batch can ask for
+            train_once(trainer, ids)
+            peak = max(peak, _anonymous_mb())
+    pipe.send(peak)
+
+
+def _anonymous_mb() -> float:
+    """Memory of this process that is no mapped file, in MB (Linux; elsewhere 0)."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
+
+
+def memory(store: Path) -> float:
+    """Anonymous memory (RssAnon, MB) of a fresh process that trains from `store`, all of which it has read."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_memory_of, args=(store, theirs))
+    process.start()
+    peak: float = ours.recv()
+    process.join()
+    return peak
