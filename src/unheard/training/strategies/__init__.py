@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from unheard.errors import ConfigError, did_you_mean
@@ -44,10 +45,8 @@ def resolve_options(key: str, options: Mapping[str, Any] | None = None) -> dict[
 def _option(name: str, value: Any, kind: type) -> Any:
     """`value` as the `kind` its default has, so that 1 and 1.0 are one setting."""
     if kind is float and not isinstance(value, bool):
-        try:
+        with suppress(TypeError, ValueError):
             value = float(value)
-        except (TypeError, ValueError):
-            pass
     if not isinstance(value, kind) or value != value:  # a NaN is no number to train with
         raise ConfigError(f"option '{name}' takes a {kind.__name__}, not {value!r}")
     return value

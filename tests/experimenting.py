@@ -1,0 +1,169 @@
+"""A corpus of a few short invented voices, and experiments on it that take moments."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import numpy as np
+import torch
+
+from unheard.cli import main
+from unheard.corpora.synthetic import SyntheticSettings, write
+from unheard.experiments.cells import Cell, run_cell
+from unheard.experiments.launch import Event
+
+TIMINGS = ("frames_per_second", "train_seconds", "seconds", "resumed")
+
+SITE = """
+import os
+import unheard.training.trainer as trainer
+trainer.CHECKPOINT_SECONDS = 0
+if os.environ.get("SLOW_EPOCHS"):
+    import time
+    step = trainer.Trainer._one_epoch
+    trainer.Trainer._one_epoch = lambda self: (time.sleep(float(os.environ["SLOW_EPOCHS"])), step(self))[1]
+if os.environ.get("SLOW_FILES"):
+    import time
+    from unheard.features.worker import Shard
+    add = Shard.add
+    Shard.add = lambda self, task: (time.sleep(float(os.environ["SLOW_FILES"])), add(self, task))[1]
+"""
+"""Runs first in a subprocess: a checkpoint after every epoch, and work slow enough to be killed in its midst."""
+
+
+@cache
+def corpus() -> Path:
+    """6 speakers x 2 emotions x 2 sentences, half a second each; two speakers a part."""
+    folder = Path(mkdtemp(prefix="unheard-tests-"))
+    settings = SyntheticSettings(
+        speakers=6,
+        sentences=2,
+        emotions=("angry", "sad"),
+        mean_duration=0.5,
+        std_duration=0.1,
+        shortest=0.3,
+        longest=0.8,
+        dev_speakers=2,
+        test_speakers=2,
+        sessions=True,
+    )
+    write(folder, settings, progress=False)
+    return folder
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def write_rows(path: Path, rows: Sequence[dict[str, str]]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def table(folder: Path, **changes: Any) -> Path:
+    """The corpus as a user's own CSV, with absolute paths; `changes` (column=function of a row) alter it."""
+    rows = rows_of(corpus() / "manifest.csv")
+    for row in rows:
+        row["audio"] = str(corpus() / row["audio"])
+        for column, change in changes.items():
+            row[column] = change(row)
+    return write_rows(folder / "manifest.csv", rows)
+
+
+def flags(out: Path, *more: str, source: Sequence[str] = ()) -> list[str]:
+    """Arguments of an experiment that learns something in three epochs; later flags are the caller's."""
+    source = source or ("--corpus", "synthetic", "--root", str(corpus()))
+    quick = {"emotions": "angry,sad", "training.batch-size": "4", "training.lr": "0.03", "network.dropout": "0"}
+    chosen = [word for name, value in quick.items() if f"--{name}" not in more for word in (f"--{name}", value)]
+    return [*source, "--out", str(out), *chosen, *more]
+
+
+def experiment(out: Path, *more: str, source: Sequence[str] = ()) -> int:
+    """`unheard experiment` in this process."""
+    return main(["experiment", *flags(out, *more, source=source)])
+
+
+def in_this_process(cells: Sequence[Cell], workers: int = 0, device: str = "auto") -> Iterator[Event]:
+    """What `run_cells` does, without processes: torch need not be imported again."""
+    for cell in cells:
+        try:
+            yield Event("done", cell, run_cell(cell))
+        except Exception as error:
+            yield Event("failed", cell, {"reason": str(error)})
+
+
+def environment(site: Path | None = None, **variables: str) -> dict[str, str]:
+    """For a subprocess; `site` is a folder for what runs first in it and in its workers."""
+    env = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
+    if site is not None:
+        site.mkdir(exist_ok=True)
+        (site / "sitecustomize.py").write_text(SITE)
+        env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(site), env.get("PYTHONPATH")]))
+    return env
+
+
+def start(arguments: Sequence[str], **how: Any) -> subprocess.Popen[str]:
+    """`unheard ...` as a process that leads a group of its own."""
+    command = [sys.executable, "-m", "unheard", *arguments]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, **how
+    )
+
+
+def cells(run: Path) -> dict[str, Path]:
+    return {folder.name: folder for folder in sorted((run / "cells").iterdir())}
+
+
+def result(folder: Path) -> dict[str, Any]:
+    """A `result.json` without what the clock said."""
+    read = json.loads((folder / "result.json").read_text())
+    return {name: value for name, value in read.items() if name not in TIMINGS}
+
+
+def history(folder: Path) -> list[dict[str, Any]]:
+    records = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in record.items() if "seconds" not in name} for record in records]
+
+
+def numbers(folder: Path, *, whole: bool = True) -> dict[str, Any]:
+    """Everything a cell's folder (or a readout's) says, comparable with ==; `whole`: the training's state too."""
+    with np.load(folder / "embeddings.npz") as arrays:
+        embeddings = {name: arrays[name].tobytes() for name in arrays.files}
+    said: dict[str, Any] = {
+        "result": result(folder),
+        "predictions": (folder / "predictions.csv").read_bytes(),
+        "embeddings": embeddings,
+        "models": {path.name: path.read_bytes() for path in folder.glob("model*.safetensors")},
+    }
+    if whole:
+        state = torch.load(folder / "checkpoint.pt", weights_only=True)
+        said["history"] = history(folder)
+        said["weights"] = {name: value.numpy().tobytes() for name, value in state["weights"].items()}
+        said["epoch"] = state["epoch"]
+    return said
+
+
+def all_numbers(run: Path) -> dict[str, Any]:
+    """Everything a run says but for timings."""
+    results = [{k: v for k, v in row.items() if k not in TIMINGS} for row in rows_of(run / "results.csv")]
+    texts = {name: (run / name).read_text() for name in ("table.md", "table.tex", "splits.csv")}
+    return {"results": results, **texts, **{name: numbers(folder) for name, folder in cells(run).items()}}
+
+
+def times_of_change(run: Path) -> dict[str, int]:
+    """When each file of the cells and the features was written last."""
+    files = [path for room in ("cells", "features") for path in (run / room).rglob("*") if path.is_file()]
+    return {str(path): path.stat().st_mtime_ns for path in files if path.name != ".lock"}
