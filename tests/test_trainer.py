@@ -83,8 +83,9 @@ def trainer(
     *,
     on_epoch: Callable[[Mapping[str, Any]], None] | None = None,
     cells: int = NETWORK.lstm,
+    lr: float = 0.05,
 ) -> Trainer:
-    recipe = Recipe(epochs=4, batch_size=5, lr=0.05)
+    recipe = Recipe(epochs=4, batch_size=5, lr=lr)
     model = strategy(key, cells=cells)
     return Trainer(model, tiny()[0], TRAIN, readings, recipe, folder, key=(0, 0), on_epoch=on_epoch)
 
@@ -344,6 +345,26 @@ class TestBadCheckpoints:
         trainer("ser", tmp_path).run(1)
         with pytest.raises(TrainingError, match="checkpoint"):
             trainer("dat", tmp_path).resume()
+
+    def test_of_another_strategy_with_the_same_parts(self, tmp_path: Path) -> None:
+        trainer("dat", tmp_path).run(1)
+        with pytest.raises(TrainingError, match="belongs to"):
+            trainer("mtl", tmp_path).resume()
+
+    def test_of_another_learning_rate(self, tmp_path: Path) -> None:
+        trainer("ser", tmp_path, lr=0.5).run(1)
+        with pytest.raises(TrainingError, match="belongs to"):
+            trainer("ser", tmp_path, lr=0.25).resume()
+
+    def test_what_a_killed_process_left_is_removed(self, tmp_path: Path) -> None:
+        leftover = tmp_path / ".checkpoint.pt.123.tmp"
+        leftover.write_bytes(b"half")
+        trainer("ser", tmp_path).resume()
+        assert not leftover.exists()
+
+    def test_a_reading_without_utterances(self, tmp_path: Path) -> None:
+        with pytest.raises(TrainingError, match="nobody to validate"):
+            trainer("ser", tmp_path, [Reading("test", (), READINGS[0].test)])
 
     def test_of_another_size(self, tmp_path: Path) -> None:
         trainer("mtl", tmp_path).run(1)

@@ -26,4 +26,6 @@ def mean_std_pooling(frames: Frames) -> Tensor:
 
 def sum_frames(values: Tensor, frames: Frames) -> Tensor:
     """Sum of `values` (N, C) over each utterance's frames: (B, C)."""
-    return values.new_zeros((len(frames.lengths), values.shape[1])).index_add(0, frames.owner, values)
+    wide = torch.promote_types(values.dtype, torch.float32)  # bf16 would stand still after a few hundred frames
+    sums = values.new_zeros((len(frames.lengths), values.shape[1]), dtype=wide)
+    return sums.index_add(0, frames.owner, values.to(wide))

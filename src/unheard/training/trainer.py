@@ -12,7 +12,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,11 @@ class Trainer:
     ) -> None:
         if len(train) < 2:
             raise TrainingError("there are fewer than two utterances to train on", mend="Check the split.")
+        for reading in readings:
+            if not reading.dev or not reading.test:
+                raise TrainingError(
+                    f"reading '{reading.name}' has nobody to validate on or to test", mend="Check the split."
+                )
         self.device = device or torch.device("cpu")
         self.strategy = strategy.place(self.device)
         self.task, self.train_ids, self.readings, self.recipe = task, tuple(train), tuple(readings), recipe
@@ -185,6 +190,7 @@ class Trainer:
     def save(self) -> None:
         """Write the checkpoint and the history, each in one step."""
         state = {
+            "whose": self._whose(),
             "epoch": self.epoch,
             "weights": self.strategy.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -199,6 +205,12 @@ class Trainer:
         write_text(self.folder / "history.jsonl", lines)
         self._saved_at = time.monotonic()
 
+    def _whose(self) -> str:
+        """What a checkpoint must agree on to be gone on with; the number of epochs may differ."""
+        deciding = asdict(replace(self.recipe, epochs=1, readouts=()))
+        parts = {"strategy": type(self.strategy).__name__, "key": list(map(str, self.key)), "recipe": deciding}
+        return json.dumps(parts, sort_keys=True)
+
     def resume(self) -> bool:
         """Go on from the folder's checkpoint; False where there is none.
 
@@ -206,10 +218,14 @@ class Trainer:
         for one that is damaged or of another training.
         """
         path = self.folder / "checkpoint.pt"
+        for leftover in self.folder.glob(".*.tmp"):  # of a process killed while it wrote
+            leftover.unlink(missing_ok=True)
         if not path.exists():
             return False
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
+            if state["whose"] != self._whose():
+                raise ValueError(f"it belongs to {state['whose']}, this is {self._whose()}")
             self.strategy.load_state_dict(state["weights"])
             self.optimizer.load_state_dict(state["optimizer"])
             for name, stream in self.strategy.streams().items():
