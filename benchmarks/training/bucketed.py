@@ -56,12 +56,12 @@ def bucketed_batches(part: Part, generator: torch.Generator) -> Iterator[list[in
 
 
 def train_epochs(
-    data: Data, epochs: int, seed: int = 0, threads: int = 2, lr: float = LEARNING_RATE
+    data: Data, epochs: int, seed: int = 0, threads: int = 2, lr: float = LEARNING_RATE, dropout: float = 0.5
 ) -> tuple[float, History]:
     """Train SER_only with buckets and a gathered reverse: (valid frames per second, history)."""
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
-    return fit(Network(GatheredBiLSTM), bucketed_batches, data, epochs, seed, lr)
+    return fit(Network(GatheredBiLSTM, dropout), bucketed_batches, data, epochs, seed, lr)
 
 
 if __name__ == "__main__":

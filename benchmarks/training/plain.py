@@ -66,20 +66,20 @@ class Network(nn.Module):
     Tu et al. 2019, Table 1, first column; each layer is affine, ReLU, batch norm, dropout.
     """
 
-    def __init__(self, bilstm: Callable[[int, int], nn.Module] = PackedBiLSTM) -> None:
+    def __init__(self, bilstm: Callable[[int, int], nn.Module] = PackedBiLSTM, dropout: float = 0.5) -> None:
         super().__init__()
         self.conv1 = nn.Conv1d(FEATURES, 128, kernel_size=5, dilation=2)
-        self.norm1 = OnValidFrames(nn.ReLU(), nn.BatchNorm1d(128), nn.Dropout(0.5))
+        self.norm1 = OnValidFrames(nn.ReLU(), nn.BatchNorm1d(128), nn.Dropout(dropout))
         self.conv2 = nn.Conv1d(128, 64, kernel_size=3, dilation=4)
-        self.norm2 = OnValidFrames(nn.ReLU(), nn.BatchNorm1d(64), nn.Dropout(0.5))
+        self.norm2 = OnValidFrames(nn.ReLU(), nn.BatchNorm1d(64), nn.Dropout(dropout))
         self.bilstm = bilstm(64, 64)
         self.frame = OnValidFrames(
-            *(nn.BatchNorm1d(128), nn.Dropout(0.5)),
-            *(nn.Linear(128, 256), nn.ReLU(), nn.BatchNorm1d(256), nn.Dropout(0.5)),
+            *(nn.BatchNorm1d(128), nn.Dropout(dropout)),
+            *(nn.Linear(128, 256), nn.ReLU(), nn.BatchNorm1d(256), nn.Dropout(dropout)),
         )
         self.head = nn.Sequential(
-            *(nn.Linear(512, 64), nn.ReLU(), nn.BatchNorm1d(64), nn.Dropout(0.5)),
-            *(nn.Linear(64, 64), nn.ReLU(), nn.BatchNorm1d(64), nn.Dropout(0.5)),
+            *(nn.Linear(512, 64), nn.ReLU(), nn.BatchNorm1d(64), nn.Dropout(dropout)),
+            *(nn.Linear(64, 64), nn.ReLU(), nn.BatchNorm1d(64), nn.Dropout(dropout)),
             nn.Linear(64, EMOTIONS),
         )
 
@@ -175,12 +175,12 @@ def fit(
 
 
 def train_epochs(
-    data: Data, epochs: int, seed: int = 0, threads: int = 2, lr: float = LEARNING_RATE
+    data: Data, epochs: int, seed: int = 0, threads: int = 2, lr: float = LEARNING_RATE, dropout: float = 0.5
 ) -> tuple[float, History]:
     """Train SER_only with the plain loop: (valid frames per second, history)."""
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
-    return fit(Network(), random_batches, data, epochs, seed, lr)
+    return fit(Network(dropout=dropout), random_batches, data, epochs, seed, lr)
 
 
 def best_epoch(history: History) -> dict[str, float]:
