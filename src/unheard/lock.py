@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from unheard.errors import UnheardError
+from unheard.files import cannot_write
 
 
 @contextmanager
@@ -18,7 +19,11 @@ def locked(folder: Path, doing: str, error: type[UnheardError] = UnheardError) -
     The file stays behind, unlocked: deleting it would let two processes hold two files of one name.
     """
     path = folder / ".lock"
-    with path.open("a+") as file:
+    try:
+        opened = path.open("a+")
+    except OSError as problem:
+        raise cannot_write(path, problem, error) from problem
+    with opened as file:
         if not _try_lock(file.fileno()):
             file.seek(0)
             holder = file.read().strip()

@@ -5,8 +5,10 @@ Verbs are imported when they are called, so that `unheard --help` is quick.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 VERBS = {
     "corpora": "List the corpora with readers: size, language, licence, traps.",
@@ -48,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         app.command(f"unheard.cli.{where}:{verb}", name=verb, help=None if verb in given[:1] else text)
     try:
         code = app(given, exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except (UnheardError, CycloptsError) as error:
         if debug:
@@ -65,6 +68,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         errors.print("unheard: stopped. Nothing finished is lost; the same command goes on where it stopped.")
         return 130
-    except BrokenPipeError:
-        sys.stderr.close()
+    except BrokenPipeError:  # `unheard corpora | head -1` has seen enough
+        _close_output()
         return 0
+    except OSError as error:
+        if debug:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        errors.print(f"unheard: {place}{error.strerror or error}. Check that place; --debug shows where it was needed.")
+        return 2
+
+
+def _close_output() -> None:
+    """So that what is left in the buffer does not fail again when the interpreter ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    with suppress(OSError, ValueError):  # no file of the system's own, as in a notebook
+        os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

@@ -79,7 +79,7 @@ def evaluate(
 
 
 def _warn_of_known_speakers(trained: Model, rows: Manifest, say: Callable[[str], None]) -> None:
-    heard = set(json.loads(trained.about.get("train_speakers", "[]")))
+    heard = set(map(str, json.loads(trained.about.get("train_speakers", "[]"))))
     known = sorted({full_name(row) for row in rows} & heard)
     if known:
         say(

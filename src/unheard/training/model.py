@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unheard.errors import TrainingError
+from unheard.errors import TrainingError, UnheardError
 from unheard.features.normalise import Normaliser
 from unheard.features.settings import FeatureSettings
 from unheard.training.network import NetworkSettings
@@ -106,17 +106,22 @@ class Model:
                 statistics["speakers"] = np.array(description["normalise_speakers"])
             strategy = build("ser", Setting(features.dim, len(labels), 0, network, 0))
             strategy.load_state_dict(tensors)
+            normaliser = Normaliser.from_arrays(statistics)
+            about = {str(name): str(value) for name, value in description["about"].items()}
+            if not isinstance(json.loads(about.get("train_speakers", "[]")), list):
+                raise ValueError("its training speakers are no list")
         except FileNotFoundError:
             raise TrainingError(
                 "there is no model here",
                 where=path,
                 mend="Name a model.safetensors, or the folder of a trained cell.",
             ) from None
-        except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError, OSError) as error:
+        except (
+            SafetensorError, UnheardError, AttributeError, KeyError, ValueError, TypeError, RuntimeError, OSError
+        ) as error:  # fmt: skip
             raise TrainingError(
                 f"this is no model that can be used ({type(error).__name__}: {error})",
                 where=path,
                 mend="Name a model.safetensors that `unheard experiment` or `unheard train` wrote.",
             ) from error
-        normaliser = Normaliser.from_arrays(statistics)
-        return cls(strategy.eval(), network, labels, normaliser, features, description["about"])
+        return cls(strategy.eval(), network, labels, normaliser, features, about)
