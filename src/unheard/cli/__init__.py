@@ -43,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="Speech emotion recognition for voices the model has never heard.\n\n"
         "`unheard VERB --help` explains a verb, with an example. `--debug` shows where an error came from.",
         help_format="markdown",
+        suppress_keyboard_interrupt=False,  # it is answered below
     )
     for verb, text in VERBS.items():
         where = "experiment" if verb in ("experiment", "train") else "verbs"
