@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from unheard.audio import expand_channels, info, read_audio, read_recording
+from unheard.audio import choose_channel, expand_channels, info, read_audio, read_recording
 from unheard.channels import to_float
 from unheard.errors import AudioError
 from unheard.manifest import Manifest, Utterance
@@ -203,3 +204,13 @@ def test_a_call_becomes_one_row_a_channel(tmp_path: Path) -> None:
         ("c", "z", "mix"),
         ("d", "w", "mix"),
     ]
+
+
+def test_a_channel_chosen_for_all_rows(tmp_path: Path) -> None:
+    path = tmp_path / "call.wav"
+    soundfile.write(path, np.zeros((8000, 2), np.float32), 8000)
+    manifest = Manifest((Utterance("call", str(path), "s", "sad"),))
+    assert [row.channel for row in choose_channel(manifest, "right")] == ["right"]
+    assert [row.id for row in choose_channel(manifest, "each")] == ["call-left", "call-right"]
+    own = Manifest((replace(manifest[0], channel="each"),))
+    assert [row.channel for row in choose_channel(own)] == ["left", "right"]

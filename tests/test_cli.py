@@ -278,9 +278,9 @@ def test_a_reader_that_has_seen_enough() -> None:
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdout.close()
-    complained = process.stderr.read()
-    assert process.wait(timeout=60) == 0
-    assert complained == ""
+    with process.stderr:
+        assert process.stderr.read() == ""
+    assert process.wait(timeout=60) in (0, 1)  # 1 is rich's answer
 
 
 def test_ctrl_c(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

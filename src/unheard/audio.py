@@ -123,6 +123,16 @@ def resample(samples: Samples, rate: int, sample_rate: int = SAMPLE_RATE) -> Sam
     return resampled
 
 
+def choose_channel(manifest: Manifest, channel: str = "mix") -> Manifest:
+    """The manifest with every row read from `channel`: mix, left, right, or each (a row a channel).
+
+    `mix` leaves the rows their own channel; what those say of `each` is carried out all the same.
+    """
+    if channel != "mix":
+        manifest = replace(manifest, rows=tuple(replace(row, channel=channel) for row in manifest))
+    return expand_channels(manifest)
+
+
 def expand_channels(manifest: Manifest) -> Manifest:
     """A manifest whose rows with the channel `each` became one row a channel.
 

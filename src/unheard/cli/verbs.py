@@ -230,6 +230,7 @@ def features(
     output: Output,
     vad: str = "xvector",
     dither: float = 0.0,
+    channel: Literal["mix", "left", "right", "each"] = "mix",
     workers: int = 0,
 ) -> None:
     """Extract Kaldi MFCC, deltas and voiced frames into a memory-mapped store; resumes, skips and counts bad files.
@@ -246,14 +247,18 @@ def features(
         xvector, ivector, kaldi_default or none.
     dither
         Kaldi's dither; 0 makes features repeatable.
+    channel
+        Of recordings with several: their mean, one of them, or each as a recording of its own.
     workers
         Processes (0: one a core).
     """
+    from unheard.audio import choose_channel
     from unheard.corpora import read_manifest
     from unheard.features import FeatureSettings, build_store
 
     settings = FeatureSettings(vad=vad, dither=dither)
-    store = build_store(read_manifest(manifest), output, settings, workers=workers or None)
+    rows = choose_channel(read_manifest(manifest), channel)
+    store = build_store(rows, output, settings, workers=workers or None)
     for name, reason in list(store.skipped.items())[:20]:
         say(f"skipped {name}: {reason}")
     print(store.summary())

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 
-from unheard.audio import expand_channels
+from unheard.audio import choose_channel
 from unheard.corpora import official, read_corpus, read_manifest
 from unheard.errors import ConfigError, FeatureError, did_you_mean
 from unheard.experiments.cells import Cell
@@ -123,11 +123,7 @@ def read_rows(settings: Experiment) -> Manifest:
                 for name, root in zip(names, roots, strict=True)
             ]
         )
-    manifest = manifest.select(settings.emotions, settings.map)
-    if settings.channel == "mix":
-        return manifest
-    manifest = replace(manifest, rows=tuple(replace(row, channel=settings.channel) for row in manifest))
-    return expand_channels(manifest) if settings.channel == "each" else manifest
+    return choose_channel(manifest.select(settings.emotions, settings.map), settings.channel)
 
 
 def usable(manifest: Manifest, store: FeatureStore, say: Callable[[str], None] = lambda _: None) -> Manifest:
