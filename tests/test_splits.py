@@ -49,9 +49,7 @@ def iemocap() -> Manifest:
         for gender in ("female", "male"):
             for emotion in EMOTIONS:
                 who = f"Ses0{session}{gender[0].upper()}"
-                rows.append(
-                    Utterance(f"{who}-{emotion}", "a.wav", who, emotion, gender=gender, session=str(session))
-                )
+                rows.append(Utterance(f"{who}-{emotion}", "a.wav", who, emotion, gender=gender, session=str(session)))
     return Manifest(tuple(rows))
 
 
@@ -100,9 +98,7 @@ def test_paired_on_iemocap_holds_out_a_session():
     assert len(split.folds) == 5
     assert not split.notes
     for number, fold in enumerate(split.folds, start=1):
-        assert who(manifest, fold.train) == {
-            s for s in manifest.speakers if not s.startswith(f"Ses0{number}")
-        }
+        assert who(manifest, fold.train) == {s for s in manifest.speakers if not s.startswith(f"Ses0{number}")}
 
 
 def test_paired_without_gender_says_how_to_mend():
@@ -179,9 +175,7 @@ def test_given_parts_make_one_fold(words):
 
 
 def test_given_folds_test_each_value_once_and_validate_on_the_next():
-    manifest = Manifest(
-        tuple(replace(row, extra={"fold": row.speaker[1:]}) for row in people("f1", "f2", "f10", "m2"))
-    )
+    manifest = Manifest(tuple(replace(row, extra={"fold": row.speaker[1:]}) for row in people("f1", "f2", "f10", "m2")))
     folds = make_split(manifest, "given", column="fold").folds
     tested = [who(manifest, fold.readings[0].test) for fold in folds]
     assert tested == [{"f1"}, {"f2", "m2"}, {"f10"}]
@@ -469,9 +463,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
 
 
 @settings(max_examples=150, deadline=None)
-@given(
-    manifests(), st.sampled_from(["paired", "kfold", "loso", "random"]), st.integers(0, 5), st.integers(3, 5)
-)
+@given(manifests(), st.sampled_from(["paired", "kfold", "loso", "random"]), st.integers(0, 5), st.integers(3, 5))
 def test_no_split_ever_shares_a_speaker_or_a_session_and_all_are_tested_once(manifest, protocol, seed, k):
     try:
         split = make_split(manifest, protocol, seed=seed, k=k, emotions_may_differ=True)
@@ -493,10 +485,7 @@ def test_no_split_ever_shares_a_speaker_or_a_session_and_all_are_tested_once(man
         assert set(tested) == set(manifest.speakers)
     if protocol == "paired":
         unpaired = {
-            name
-            for note in split.notes
-            if note.kind == "unpaired"
-            for name in note.message.split(": ")[1].split(", ")
+            name for note in split.notes if note.kind == "unpaired" for name in note.message.split(": ")[1].split(", ")
         }
         assert set(tested) == set(manifest.speakers) - unpaired
     again = make_split(manifest.where(lambda row: True), protocol, seed=seed, k=k, emotions_may_differ=True)
