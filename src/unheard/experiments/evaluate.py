@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from unheard.corpora import read_manifest
-from unheard.experiments.cells import NormalisedFrames, full_name, versions
 from unheard.experiments.grid import usable
+from unheard.experiments.readout import full_name, versions
+from unheard.experiments.work import NormalisedFrames
 from unheard.features import build_store
 from unheard.files import write_json, write_text
 from unheard.manifest import Manifest

@@ -19,7 +19,8 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from unheard.errors import UnheardError
-from unheard.experiments.cells import Cell, run_cell
+from unheard.experiments.cells import Cell
+from unheard.experiments.work import run_cell
 from unheard.files import write_text
 
 

@@ -1,0 +1,126 @@
+"""Training one cell: from its settings to its files, or from where a killed one stopped."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from unheard.errors import TrainingError
+from unheard.experiments.cells import Cell, epochs_of, readout_of, result_in
+from unheard.experiments.readout import result_of, write_models, write_predictions
+from unheard.features import FeatureSettings, FeatureStore, Normaliser
+from unheard.files import write_json, write_whole
+from unheard.manifest import Utterance
+from unheard.training.batches import Task
+from unheard.training.device import choose_device
+from unheard.training.seeds import derive
+from unheard.training.strategies import Setting, build
+from unheard.training.strategies.cgt import CGT
+from unheard.training.trainer import Reading, Trainer
+
+
+@dataclass(frozen=True)
+class NormalisedFrames:
+    """The store's features as the network sees them."""
+
+    store: FeatureStore
+    normaliser: Normaliser
+    rows: Mapping[str, Utterance]
+
+    def length(self, utterance: str) -> int:
+        """Frames of one utterance."""
+        return self.store.entries[utterance].frames
+
+    def __getitem__(self, utterance: str) -> NDArray[np.float32]:
+        """Normalised frames (T, F)."""
+        return self.normaliser.apply(self.store[utterance], self.rows[utterance].speaker)
+
+
+def run_cell(cell: Cell, on_epoch: Callable[[Mapping[str, Any]], None] | None = None) -> dict[str, Any]:
+    """Train, or finish training, one cell; returns the content of its `result.json`.
+
+    Raises what training raises; what is already on disk stays.
+    """
+    done = cell.result()
+    if done is not None:
+        return done
+    began = time.perf_counter()
+    trainer, normaliser, features = _prepare(cell, on_epoch)
+    resumed = trainer.resume()
+    if trainer.epoch > cell.recipe.epochs:
+        raise TrainingError(
+            f"this cell has been trained to {trainer.epoch} epochs and was not read out at {cell.recipe.epochs}",
+            where=cell.folder,
+            mend="Name a fresh --out, or list the epochs you want in training.readouts before training further.",
+        )
+    previous = epochs_of(result_in(cell.folder))
+    if 0 < previous < cell.recipe.epochs:
+        _set_apart(cell.folder, previous)
+    result: dict[str, Any] = {}
+    for epochs in cell.recipe.budgets:
+        if epochs < trainer.epoch:
+            continue
+        readouts = trainer.run(epochs)
+        target = cell.folder if epochs == cell.recipe.epochs else readout_of(cell.folder, epochs)
+        seconds = time.perf_counter() - began
+        write_predictions(cell, readouts, target)
+        write_models(cell, trainer, normaliser, features, readouts, target)
+        result = result_of(cell, trainer, readouts, features.digest) | {
+            "resumed": resumed,
+            "seconds": round(seconds, 3),
+        }
+        write_json(target / "result.json", result)  # last: it is what makes the others count
+    return result
+
+
+def _prepare(
+    cell: Cell, on_epoch: Callable[[Mapping[str, Any]], None] | None
+) -> tuple[Trainer, Normaliser, FeatureSettings]:
+    """The trainer of a cell, its normaliser, and the settings of its features."""
+    device = choose_device(cell.device)
+    store = FeatureStore.open(cell.store)
+    speakers = {name: row.speaker for name, row in cell.rows.items()}
+    seen = cell.rows if cell.normalise == "speaker" else cell.fold.train
+    normaliser = Normaliser(cell.normalise).fit(store, seen, speakers)
+    groups = sorted({cell.rows[name].get(cell.group) for name in cell.fold.train})
+    y = {name: cell.labels.index(row.emotion) for name, row in cell.rows.items()}
+    s = {name: groups.index(cell.rows[name].get(cell.group)) for name in cell.fold.train}
+    task = Task(NormalisedFrames(store, normaliser, cell.rows), y, s)
+    seed = derive("weights", cell.fold.index, cell.seed)
+    setting = Setting(store.dim, len(cell.labels), len(groups), cell.network, seed)
+    strategy = build(cell.system, setting, cell.options)
+    if isinstance(strategy, CGT) and cell.normalise in ("none", "sliding"):
+        spread = Normaliser("train").fit(store, cell.fold.train).std
+        if spread is not None:
+            strategy.input_std.copy_(torch.from_numpy(spread[0]))
+    readings = [Reading(r.name, r.dev, r.test) for r in cell.fold.readings]
+    trainer = Trainer(
+        strategy,
+        task,
+        cell.fold.train,
+        readings,
+        cell.recipe,
+        cell.folder,
+        key=("batches", cell.fold.index, cell.seed),
+        device=device,
+        on_epoch=on_epoch,
+    )
+    return trainer, normaliser, store.settings
+
+
+def _set_apart(folder: Path, epochs: int) -> None:
+    """Keep a shorter training's result before a longer one takes its place."""
+    apart = readout_of(folder, epochs)
+    for path in [*folder.glob("predictions.csv"), *folder.glob("embeddings.npz"), *folder.glob("model*.safetensors")]:
+        write_whole(apart / path.name, partial(shutil.copyfile, path))
+    # last and in one step: the result counts here until it counts there, and is whole in both places
+    (folder / "result.json").replace(apart / "result.json")
