@@ -26,8 +26,8 @@ from experimenting import (
 )
 
 from unheard.cli import main
-from unheard.experiments import cells as cells_module
 from unheard.experiments import run as run_module
+from unheard.experiments import work as work_module
 from unheard.experiments.grid import lay_out
 from unheard.experiments.settings import load
 from unheard.training import trainer as trainer_module
@@ -103,7 +103,7 @@ def test_training_learns_so_that_comparing_numbers_means_something(done: Path) -
 
 def test_the_same_call_again_does_nothing(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before, numbers_before = times_of_change(done), all_numbers(done)
-    monkeypatch.setattr(cells_module, "Trainer", None)
+    monkeypatch.setattr(work_module, "Trainer", None)
     assert experiment(done, "--epochs", "3") == 0
     assert times_of_change(done) == before
     assert all_numbers(done) == numbers_before
@@ -125,7 +125,7 @@ def test_a_shorter_result_is_kept_and_given_back(tmp_path: Path, monkeypatch: py
     first = all_numbers(out)
     assert experiment(out, *one, "3") == 0
     long = all_numbers(out)
-    monkeypatch.setattr(cells_module, "Trainer", None)
+    monkeypatch.setattr(work_module, "Trainer", None)
     assert experiment(out, *one, "1") == 0
     assert (out / "table.md").read_text() == first["table.md"]
     assert rows_of(out / "results.csv")[0]["epochs"] == "1"
@@ -195,11 +195,11 @@ def test_killed_while_a_shorter_result_is_put_aside(
         patch.setattr(Path, "replace", until)
         if steps < 4:
             with pytest.raises(KeyboardInterrupt):
-                cells_module._set_apart(only(out), 1)
+                work_module._set_apart(only(out), 1)
         else:
-            cells_module._set_apart(only(out), 1)
+            work_module._set_apart(only(out), 1)
     with monkeypatch.context() as patch:
-        patch.setattr(cells_module, "Trainer", None)
+        patch.setattr(work_module, "Trainer", None)
         assert experiment(out, *one, "1") == 0
     assert experiment(out, *one, "2") == 0
     assert numbers(only(out) / "readouts" / "00001", whole=False) == first
@@ -338,13 +338,13 @@ def test_the_test_is_scored_once_at_the_end(tmp_path: Path, monkeypatch: pytest.
 def test_the_adversary_works_on_the_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its classes are the values of that column in training, whatever the column is called."""
     counts: list[int] = []
-    build = cells_module.build
+    build = work_module.build
 
     def spy(key: str, setting: Any, options: Any) -> Any:
         counts.append(setting.speakers)
         return build(key, setting, options)
 
-    monkeypatch.setattr(cells_module, "build", spy)
+    monkeypatch.setattr(work_module, "build", spy)
     source = ("--manifest", str(table(tmp_path, session=lambda row: "")))
     rows = rows_of(tmp_path / "manifest.csv")
     place = {speaker: i for i, speaker in enumerate(sorted({row["speaker"] for row in rows}))}
