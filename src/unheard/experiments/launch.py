@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from typing import Any
+from typing import Any, ClassVar
 
 from unheard.errors import UnheardError
 from unheard.experiments.cells import Cell
@@ -124,11 +124,16 @@ class _Quietly:
     every worker as well.
     """
 
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    wanted: ClassVar[dict[str, str]] = {
+        **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"),
+        # glibc would hand a batch's memory back to the system and fetch it anew at every step; elsewhere ignored
+        "MALLOC_MMAP_THRESHOLD_": str(2**25),
+        "MALLOC_TRIM_THRESHOLD_": str(2**32),
+    }
 
     def __enter__(self) -> None:
-        self.before = {name: os.environ.get(name) for name in self.names}
-        os.environ.update(dict.fromkeys(self.names, "1"))
+        self.before = {name: os.environ.get(name) for name in self.wanted}
+        os.environ.update(self.wanted)
         main = sys.modules["__main__"]
         self.script = {name: vars(main).get(name) for name in ("__spec__", "__file__")}
         for name in self.script:
