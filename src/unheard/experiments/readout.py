@@ -9,6 +9,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -152,5 +153,14 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
+        "numba": _numba(),
         "platform": f"{platform.system()} {platform.machine()}",
     }
+
+
+def _numba() -> str:
+    """The version of numba, which computes the LSTM's recurrence where it is installed, or ""."""
+    try:
+        return version("numba")
+    except PackageNotFoundError:
+        return ""
