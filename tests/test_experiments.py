@@ -460,6 +460,17 @@ def test_a_lost_file_of_a_result_is_made_again(done: Path, tmp_path: Path, name:
     assert all_numbers(out) == all_numbers(done)
 
 
+def test_a_published_run_counts_with_results_and_predictions_alone(done: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(done, out)
+    for name in ("checkpoint.pt", "embeddings.npz", "model.safetensors", "history.jsonl"):
+        for path in out.glob(f"cells/*/{name}"):
+            path.unlink()
+    assert experiment(out, "--epochs", "3") == 0
+    assert not list(out.glob("cells/*/model.safetensors"))  # nothing was trained again
+    assert rows_of(out / "results.csv") == rows_of(done / "results.csv")
+
+
 def test_a_damaged_checkpoint_is_named(done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
     shutil.copytree(done, out)

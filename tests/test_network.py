@@ -112,6 +112,11 @@ class TestTable1:
         net = EmbeddingNetwork(FEATURES, settings)
         assert sorted(layer.p for layer in net.modules() if isinstance(layer, Dropout) and layer.p) == [0.5] * 3
 
+    def test_dropout_before_pooling_is_an_option(self) -> None:
+        net = EmbeddingNetwork(FEATURES, NetworkSettings(pooled_dropout=False))
+        assert net.dense.dropout.p == 0.0
+        assert sorted(layer.p for layer in net.modules() if isinstance(layer, Dropout) and layer.p) == [0.5] * 3
+
     def test_batch_norm_is_pytorchs_own(self) -> None:
         for layer in EmbeddingNetwork(FEATURES, NETWORKS["iemocap"]).modules():
             if isinstance(layer, nn.BatchNorm1d):

@@ -22,8 +22,9 @@ from unheard.manifest import Utterance
 from unheard.splits import Fold
 from unheard.training.network import NetworkSettings
 from unheard.training.recipe import Recipe
+from unheard.training.strategies import resolve_options
 
-FORMAT = 1
+FORMAT = 2
 """Part of every cell's hash; raised when the same settings give other numbers than before."""
 
 
@@ -65,20 +66,20 @@ class Cell:
     def digest(self) -> str:
         """Eight hexadecimal digits over the resolved settings.
 
-        The number of epochs is not among them, so that a longer run continues a shorter one; unless the strategy
-        follows a schedule, or warms up, over the whole training.
+        Of the network, the recipe and the options it is what differs from the defaults: a setting that is added later
+        leaves the cells of before their names. The number of epochs is not among them, so that a longer run continues
+        a shorter one; unless the strategy follows a schedule, or warms up, over the whole training.
         """
-        recipe = asdict(self.recipe)
-        recipe.pop("readouts")
-        if self.options.get("schedule", "constant") == "constant" and not self.options.get("warmup"):
-            recipe.pop("epochs")
+        follows = self.options.get("schedule", "constant") != "constant" or self.options.get("warmup")
+        recipe = _changed(asdict(self.recipe), asdict(Recipe())) | {"epochs": self.recipe.epochs if follows else 0}
+        recipe.pop("readouts", None)
         deciding = {
             "format": FORMAT,
-            "options": dict(self.options),
+            "options": _changed(self.options, resolve_options(self.system)),
             "fold": asdict(self.fold),
             "labels": self.labels,
             "group": self.group,
-            "network": asdict(self.network),
+            "network": _changed(asdict(self.network), asdict(NetworkSettings())),
             "recipe": recipe,
             "normalise": self.normalise,
             "data": self.data,
@@ -90,7 +91,8 @@ class Cell:
         """The result for exactly this cell's number of epochs, or None while there is none that is whole."""
         folder = self.readout_folder()
         read = result_in(folder)
-        return read if epochs_of(read) == self.recipe.epochs and _has_all(folder) else None
+        whole = epochs_of(read) == self.recipe.epochs and _has_all(folder, self.folder / "checkpoint.pt")
+        return read if whole else None
 
     def readout_folder(self, epochs: int | None = None) -> Path:
         """Where the result for `epochs` (default: the recipe's own) is, once it exists.
@@ -123,6 +125,17 @@ def epochs_of(result: Mapping[str, Any]) -> int:
     return epochs if isinstance(epochs, int) else -1
 
 
-def _has_all(folder: Path) -> bool:
-    """Whether what was written before a `result.json` is still beside it."""
-    return all((folder / name).is_file() for name in ("predictions.csv", "embeddings.npz", "model.safetensors"))
+def _changed(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """The `values` that are not their defaults."""
+    return {name: value for name, value in values.items() if value != defaults.get(name)}
+
+
+def _has_all(folder: Path, checkpoint: Path) -> bool:
+    """Whether what was written before a `result.json` is still beside it.
+
+    Without a checkpoint it is a published cell: its result and predictions are all there is, and they count.
+    """
+    names = ["predictions.csv"]
+    if checkpoint.exists():  # from which the rest could be made again
+        names += ["embeddings.npz", "model.safetensors"]
+    return all((folder / name).is_file() for name in names)

@@ -154,6 +154,7 @@ def choose_network(settings: Experiment) -> NetworkSettings:
         dropout=choice.dropout,
         rnn_bn=choice.rnn_bn,
         rnn_dropout=choice.rnn_dropout,
+        pooled_dropout=choice.pooled_dropout,
         padding=choice.padding,
     )
 

@@ -43,6 +43,7 @@ class NetworkChoice:
     dropout: float = setting("Probability of dropping a unit.", 0.5)
     rnn_bn: bool = setting("Batch normalisation of the BiLSTM's output.", True)
     rnn_dropout: bool = setting("Dropout of the BiLSTM's output.", True)
+    pooled_dropout: bool = setting("Dropout right before mean and deviation are pooled.", True)
     padding: str = setting("valid (an utterance loses 16 frames in the TDNN layers) or same.", "valid")
 
 

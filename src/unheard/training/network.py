@@ -31,6 +31,7 @@ class NetworkSettings:
     dropout: float = 0.5
     rnn_bn: bool = True
     rnn_dropout: bool = True
+    pooled_dropout: bool = True
     padding: str = "valid"
 
     def __post_init__(self) -> None:
@@ -65,7 +66,7 @@ class EmbeddingNetwork(nn.Module):
         self.rnn = BiLSTM(widths[-1], settings.lstm)
         self.rnn_norm = nn.BatchNorm1d(2 * settings.lstm) if settings.rnn_bn else nn.Identity()
         self.rnn_dropout = Dropout(settings.dropout if settings.rnn_dropout else 0.0)
-        self.dense = Dense(2 * settings.lstm, settings.dense, settings.dropout)
+        self.dense = Dense(2 * settings.lstm, settings.dense, settings.dropout if settings.pooled_dropout else 0.0)
         self.receptive_field = 1 + sum(layer.shortens for layer in self._layers())
 
     def _layers(self) -> list[TDNN]:
