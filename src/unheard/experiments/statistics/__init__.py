@@ -4,3 +4,40 @@
 
 numpy alone, but for the detectable difference (scipy, when it is asked for). docs/statistics.md has the formulas.
 """
+
+from unheard.experiments.statistics.bootstrap import Interval, interval
+from unheard.experiments.statistics.contrasts import Contrast, contrast, corrected
+from unheard.experiments.statistics.counts import METRICS, Counts, Metric, count, shares
+from unheard.experiments.statistics.effect import detectable_difference, relative_error_reduction
+from unheard.experiments.statistics.permutation import Permutation, holm, permutation_test
+from unheard.experiments.statistics.render import contrast_table, contrasts_markdown, interval_text, p_text, signed
+from unheard.experiments.statistics.summary import LineSummary, Spread, Summary, counts_of, summarize, summarize_line
+
+__all__ = [
+    "METRICS",
+    "Contrast",
+    "Counts",
+    "Interval",
+    "LineSummary",
+    "Metric",
+    "Permutation",
+    "Spread",
+    "Summary",
+    "contrast",
+    "contrast_table",
+    "contrasts_markdown",
+    "corrected",
+    "count",
+    "counts_of",
+    "detectable_difference",
+    "holm",
+    "interval",
+    "interval_text",
+    "p_text",
+    "permutation_test",
+    "relative_error_reduction",
+    "shares",
+    "signed",
+    "summarize",
+    "summarize_line",
+]

@@ -1,0 +1,175 @@
+"""A run in figures: each system over its seeds, and what separates it from SER_only."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unheard.errors import RunError
+from unheard.experiments.statistics.bootstrap import Interval, interval
+from unheard.experiments.statistics.contrasts import Contrast, contrast, corrected
+from unheard.experiments.statistics.counts import METRICS, Counts, count
+
+if TYPE_CHECKING:
+    from unheard.experiments.records import Line, RunRecords, SeedRecord
+
+BASELINE = "ser"
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A figure with each seed; `mean` is None without any, `std` (of the sample) with fewer than two."""
+
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float | None:
+        """Mean over the seeds."""
+        return statistics.fmean(self.values) if self.values else None
+
+    @property
+    def std(self) -> float | None:
+        """Sample standard deviation over the seeds."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else None
+
+    def __str__(self) -> str:
+        """In percent: `62.5 ± 17.7`, `62.5 ± –` for one seed, `–` for none."""
+        if self.mean is None:
+            return "–"
+        return f"{100 * self.mean:.1f} ± " + ("–" if self.std is None else f"{100 * self.std:.1f}")
+
+
+@dataclass(frozen=True, eq=False)
+class LineSummary:
+    """One line of the tables over its complete `seeds`; figures are portions, `confusion` (C, C) is summed over them.
+
+    `wa`, `uar`, `macro_f1` are pooled over the folds, `wa_of_folds` is the mean of the folds'; `val_…` are those of
+    the validation speakers, who chose the epoch; `gap` is val_wa - wa. `recalls` are by label (no values for one that
+    nobody says). Intervals are of the means over seeds; None for one test speaker or no complete seed.
+    `counts` has the test speakers' utterances and hits, None without a complete seed.
+    """
+
+    name: str
+    system: str
+    chosen: bool
+    value: float | None
+    seeds: tuple[int, ...]
+    done: int
+    wanted: int
+    wa: Spread
+    uar: Spread
+    macro_f1: Spread
+    wa_of_folds: Spread
+    val_wa: Spread
+    val_uar: Spread
+    val_macro_f1: Spread
+    gap: Spread
+    recalls: tuple[Spread, ...]
+    confusion: NDArray[np.int64]
+    wa_interval: Interval | None
+    uar_interval: Interval | None
+    counts: Counts | None
+
+
+@dataclass(frozen=True, eq=False)
+class Summary:
+    """The lines of a run in their order, the contrasts with SER_only, and in words what could not be compared."""
+
+    labels: tuple[str, ...]
+    lines: tuple[LineSummary, ...]
+    contrasts: tuple[Contrast, ...]
+    notes: tuple[str, ...] = ()
+
+    def line(self, name: str) -> LineSummary | None:
+        """The line called `name`, if there is one."""
+        return next((line for line in self.lines if line.name == name), None)
+
+
+def summarize(run: RunRecords) -> Summary:
+    """All figures of a run; contrasts are over the seeds that a system and SER_only both have complete.
+
+    The systems with fixed knobs are one family for Holm's correction, those whose knob was chosen a second one.
+    Raises `RunError` where two seeds of the run were scored on different utterances.
+    """
+    lines = tuple(summarize_line(line, run.labels) for line in run.lines)
+    baseline = next((line for line in lines if line.system == BASELINE), None)
+    contrasts, notes = [], []
+    for line in lines:
+        if line is baseline:
+            continue
+        if baseline is None or baseline.counts is None or line.counts is None:
+            missing = line if line.counts is None else baseline
+            reason = f"{missing.name} has no complete seed" if missing else "the run has no SER_only"
+            notes.append(f"{line.name} is not compared: {reason}.")
+        elif not set(line.seeds) & set(baseline.seeds):
+            notes.append(f"{line.name} is not compared: it has no complete seed in common with {baseline.name}.")
+        else:
+            _same_test(baseline.counts, line.counts, run)
+            family = "chosen" if line.chosen else "fixed"
+            contrasts += [
+                contrast(line.name, baseline.name, baseline.counts, line.counts, metric, family) for metric in METRICS
+            ]
+    return Summary(run.labels, lines, corrected(contrasts), tuple(notes))
+
+
+def summarize_line(line: Line, labels: tuple[str, ...]) -> LineSummary:
+    """The figures of one line over its complete seeds."""
+
+    def spread(figure: Callable[[SeedRecord], float]) -> Spread:
+        return Spread(tuple(float(figure(seed)) for seed in line.seeds))
+
+    counts = counts_of(line, len(labels)) if line.seeds else None
+    confusions = [seed.test.confusion(len(labels)) for seed in line.seeds]
+    empty = np.zeros((len(labels), len(labels)), np.int64)
+    return LineSummary(
+        name=line.name,
+        system=line.system,
+        chosen=line.chosen,
+        value=line.value,
+        seeds=tuple(seed.seed for seed in line.seeds),
+        done=line.done,
+        wanted=line.wanted,
+        wa=spread(lambda seed: seed.test.wa),
+        uar=spread(lambda seed: seed.test.uar),
+        macro_f1=spread(lambda seed: seed.test.macro_f1),
+        wa_of_folds=spread(lambda seed: seed.test.wa_of_folds),
+        val_wa=spread(lambda seed: seed.dev.wa),
+        val_uar=spread(lambda seed: seed.dev.uar),
+        val_macro_f1=spread(lambda seed: seed.dev.macro_f1),
+        gap=spread(lambda seed: seed.dev.wa - seed.test.wa),
+        recalls=tuple(_recall(confusions, place) for place in range(len(labels))),
+        confusion=sum(confusions, empty),
+        wa_interval=interval(counts, "wa") if counts else None,
+        uar_interval=interval(counts, "uar") if counts else None,
+        counts=counts,
+    )
+
+
+def counts_of(line: Line, classes: int) -> Counts:
+    """The test speakers' utterances and hits with each complete seed of a line that has one."""
+    first = line.seeds[0].test
+    for seed in line.seeds[1:]:
+        if seed.test.ids != first.ids or not np.array_equal(seed.test.truth, first.truth):
+            raise RunError(
+                f"{line.name}: seeds {line.seeds[0].seed} and {seed.seed} were scored on different utterances",
+                mend="Train the run anew in a new folder.",
+            )
+    return count(first.speakers, first.truth, {seed.seed: seed.test.predicted for seed in line.seeds}, classes)
+
+
+def _same_test(a: Counts, b: Counts, run: RunRecords) -> None:
+    if a.speakers != b.speakers or not np.array_equal(a.totals, b.totals):
+        raise RunError(
+            "two systems of this run were scored on different utterances",
+            where=run.folder,
+            mend="Train the run anew in a new folder.",
+        )
+
+
+def _recall(confusions: Iterable[NDArray[np.int64]], place: int) -> Spread:
+    return Spread(tuple(float(c[place, place] / c[place].sum()) for c in confusions if c[place].any()))
