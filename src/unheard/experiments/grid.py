@@ -44,7 +44,12 @@ def lay_out(settings: Experiment, say: Callable[[str], None] = lambda _: None) -
     """
     # settings are checked before minutes of features
     network = choose_network(settings)
-    choose_device(settings.device)
+    if settings.engine == "ray":
+        from unheard.experiments.ray_engine import check
+
+        check(settings.address, settings.gpus, settings.device)
+    else:  # a cluster may have devices that are not here
+        choose_device(settings.device)
     if settings.tensorboard:
         from unheard.experiments.tensorboard import available
 

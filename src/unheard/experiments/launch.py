@@ -12,11 +12,11 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from typing import Any, ClassVar
+from typing import Any
 
 from unheard.errors import UnheardError
 from unheard.experiments.cells import Cell
@@ -39,7 +39,7 @@ def run_cells(cells: Sequence[Cell], workers: int = 0, device: str = "auto") -> 
     `workers` 0 is one a core on a CPU and one on an accelerator. The results do not depend on how many there are.
     """
     waiting = list(cells)
-    workers = min(workers or _usual(device), len(waiting))
+    workers = min(workers or usual_workers(device), len(waiting))
     context = multiprocessing.get_context("spawn")  # a forked torch may hang
     team = [_Worker(context) for _ in range(workers)]
     try:
@@ -60,7 +60,8 @@ def run_cells(cells: Sequence[Cell], workers: int = 0, device: str = "auto") -> 
             worker.stop()
 
 
-def _usual(device: str) -> int:
+def usual_workers(device: str) -> int:
+    """Trainings at once where nobody says how many: one a core on a CPU, one on an accelerator."""
     if device != "cpu":
         from unheard.training.device import choose_device
 
@@ -117,6 +118,15 @@ class _Worker:
         self.process.join(timeout=10)
 
 
+ENVIRONMENT = {
+    **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"),
+    # glibc would hand a batch's memory back to the system and fetch it anew at every step; elsewhere ignored
+    "MALLOC_MMAP_THRESHOLD_": str(2**25),
+    "MALLOC_TRIM_THRESHOLD_": str(2**32),
+}
+"""Of a process that trains, before it starts."""
+
+
 class _Quietly:
     """In here a process is started that uses one thread, ignores Ctrl-C, and does not run the main script again.
 
@@ -124,16 +134,9 @@ class _Quietly:
     every worker as well.
     """
 
-    wanted: ClassVar[dict[str, str]] = {
-        **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"),
-        # glibc would hand a batch's memory back to the system and fetch it anew at every step; elsewhere ignored
-        "MALLOC_MMAP_THRESHOLD_": str(2**25),
-        "MALLOC_TRIM_THRESHOLD_": str(2**32),
-    }
-
     def __enter__(self) -> None:
-        self.before = {name: os.environ.get(name) for name in self.wanted}
-        os.environ.update(self.wanted)
+        self.before = {name: os.environ.get(name) for name in ENVIRONMENT}
+        os.environ.update(ENVIRONMENT)
         main = sys.modules["__main__"]
         self.script = {name: vars(main).get(name) for name in ("__spec__", "__file__")}
         for name in self.script:
@@ -169,30 +172,40 @@ def _work(pipe: Connection) -> None:
             cell: Cell = pipe.recv()
         except (EOFError, OSError):
             return
-        try:
-            result = run_cell(cell, _reporter(cell, pipe))
-        except Exception as error:
-            reason = str(error) if isinstance(error, UnheardError) else f"{type(error).__name__}: {error}"
-            with suppress(UnheardError):
-                write_text(cell.folder / "failure.txt", traceback.format_exc())
-            pipe.send(("failed", {"reason": reason}))
-        else:
-            (cell.folder / "failure.txt").unlink(missing_ok=True)
-            pipe.send(("done", result))
+        kind, record = attempt(cell, lambda record: pipe.send(("epoch", record)))
+        pipe.send((kind, record))
 
 
-def _reporter(cell: Cell, pipe: Connection) -> Any:
-    """What to do with an epoch's record: tell the parent, and TensorBoard if it was asked for."""
-    log = None
-    if cell.tensorboard:
-        from unheard.experiments.tensorboard import writer
+def attempt(cell: Cell, tell: Callable[[dict[str, Any]], None]) -> tuple[str, dict[str, Any]]:
+    """Train `cell`: `done` and its result, or `failed` and the reason, with a traceback in its `failure.txt`.
 
-        log = writer(cell.folder / "tensorboard")
+    `tell` receives every epoch's record, and so does TensorBoard if it was asked for.
+    """
+    try:
+        result = run_cell(cell, _reporter(cell, tell))
+    except Exception as error:
+        with suppress(UnheardError):
+            write_text(cell.folder / "failure.txt", traceback.format_exc())
+        return "failed", {"reason": reason_of(error)}
+    (cell.folder / "failure.txt").unlink(missing_ok=True)
+    return "done", result
 
-    def report(record: dict[str, Any]) -> None:
-        if log is not None:
-            log(record)
-        pipe.send(("epoch", record))
+
+def reason_of(error: BaseException) -> str:
+    """An error in a line for people."""
+    return str(error) if isinstance(error, UnheardError) else f"{type(error).__name__}: {error}"
+
+
+def _reporter(cell: Cell, tell: Callable[[dict[str, Any]], None]) -> Callable[[Mapping[str, Any]], None]:
+    if not cell.tensorboard:
+        return lambda record: tell(dict(record))
+    from unheard.experiments.tensorboard import writer
+
+    log = writer(cell.folder / "tensorboard")
+
+    def report(record: Mapping[str, Any]) -> None:
+        log(record)
+        tell(dict(record))
 
     return report
 

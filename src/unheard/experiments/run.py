@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from unheard.errors import ConfigError
 from unheard.experiments.grid import Grid, lay_out
-from unheard.experiments.launch import run_cells
+from unheard.experiments.launch import Event, run_cells
 from unheard.experiments.results import Row, pool, results_csv, table_latex, table_markdown
 from unheard.experiments.settings import Experiment, load
 from unheard.files import write_text, write_whole
@@ -118,7 +119,7 @@ def _train(grid: Grid, say: Callable[[str], None]) -> dict[str, str]:
     with Progress(*columns, console=console, disable=not (grid.settings.progress and console.is_terminal)) as bar:
         task = bar.add_task("", total=len(missing) * epochs, now="")
         seen: dict[str, int] = {}
-        for event in run_cells(missing, grid.settings.workers, grid.settings.device):
+        for event in _engine(grid.settings)(missing, grid.settings.workers, grid.settings.device):
             name = event.cell.name
             if event.kind == "failed":
                 failed[name] = str(event.record["reason"])
@@ -127,6 +128,15 @@ def _train(grid: Grid, say: Callable[[str], None]) -> dict[str, str]:
             seen[name] = event.record["epoch"] if event.kind == "epoch" else epochs
             bar.update(task, completed=sum(seen.values()), now=name)
     return failed
+
+
+def _engine(settings: Experiment) -> Callable[..., Iterator[Event]]:
+    """What trains the cells: processes of this machine, or Ray."""
+    if settings.engine == "local":
+        return run_cells
+    from unheard.experiments import ray_engine
+
+    return partial(ray_engine.run_cells, address=settings.address, gpus=settings.gpus)
 
 
 def _same_run(out: Path, settings: Experiment) -> None:

@@ -85,6 +85,9 @@ class Experiment:
     store: str = setting("Folder of the feature store (default: inside the run's).", "")
     workers: int = setting("Trainings at once, one thread each on a CPU (0: one a core).", 0)
     device: str = setting("auto, cpu, cuda or mps.", "auto")
+    engine: str = setting("local (processes of this machine) or ray (a cluster; needs the extra 'ray').", "local")
+    address: str = setting("ray: auto, or HOST:PORT of a running cluster (default: this machine alone).", "")
+    gpus: float = setting("ray: share of a GPU a training takes (0: a quarter where there are GPUs).", 0.0)
     tensorboard: bool = setting("Write TensorBoard logs beside the history (needs the extra 'tensorboard').", False)
     progress: bool = setting("Show progress on a terminal.", True)
 
@@ -101,6 +104,7 @@ class Experiment:
                 raise ConfigError(f"{name} = {', '.join(chosen)} is empty or names one twice")
         choices = {
             "channel": ("mix", "left", "right", "each"),
+            "engine": ("local", "ray"),
             "normalise": ("none", "train", "utterance", "sliding", "speaker"),
             "test": ("male", "female", "both"),
         }
