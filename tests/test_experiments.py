@@ -581,7 +581,7 @@ def test_python_speaks_as_the_command_line_does(done: Path, tmp_path: Path) -> N
     run = unheard.experiment(done / "config.yaml", out=str(tmp_path / "run"), systems=["ser"])
     assert run.failed == {}
     assert numbers(only(tmp_path / "run")) == numbers(only(done, "ser"))
-    assert [row.system for row in run.rows] == ["ser"]
+    assert [line.system for line in run.records.lines] == ["ser"]
 
 
 def test_normalising_by_speaker_is_marked(tmp_path: Path) -> None:

@@ -54,6 +54,10 @@ class TrainingError(UnheardError):
     """A training that cannot start or cannot go on."""
 
 
+class RunError(UnheardError):
+    """A folder that holds no run, or a run whose files contradict each other."""
+
+
 class MissingExtra(UnheardError):
     """A verb that needs an optional dependency which is not installed."""
 

@@ -18,6 +18,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from unheard.experiments.folder import epochs_of, place_of, result_in
 from unheard.manifest import Utterance
 from unheard.splits import Fold
 from unheard.training.network import NetworkSettings
@@ -99,30 +100,7 @@ class Cell:
 
         The longest training's result is in the cell's folder itself, earlier readouts in `readouts/<epochs>`.
         """
-        epochs = self.recipe.epochs if epochs is None else epochs
-        if epochs_of(result_in(self.folder)) == epochs:
-            return self.folder
-        return readout_of(self.folder, epochs)
-
-
-def readout_of(folder: Path, epochs: int) -> Path:
-    """Where a cell in `folder` keeps its result for `epochs` once it was trained further."""
-    return folder / "readouts" / f"{epochs:05d}"
-
-
-def result_in(folder: Path) -> dict[str, Any]:
-    """The content of a `result.json`; nothing where it is missing or damaged."""
-    try:
-        read = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return read if isinstance(read, dict) else {}
-
-
-def epochs_of(result: Mapping[str, Any]) -> int:
-    """The number of epochs a result is for; -1 where it does not say."""
-    epochs = result.get("epochs")
-    return epochs if isinstance(epochs, int) else -1
+        return place_of(self.folder, self.recipe.epochs if epochs is None else epochs)
 
 
 def _changed(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from unheard.features import FeatureStore, build_store
 from unheard.manifest import Manifest, Note, Utterance
 from unheard.splits import PROTOCOLS, Fold, Split, default_protocol, exclude_shared_recordings, make_split
 from unheard.training.device import choose_device
-from unheard.training.network import NETWORKS, NetworkSettings
 from unheard.training.recipe import Recipe
 from unheard.training.strategies import resolve_options
 
@@ -43,7 +42,7 @@ def lay_out(settings: Experiment, say: Callable[[str], None] = lambda _: None) -
     `say` receives a line a step. Raises an `UnheardError` of whatever step fails.
     """
     # settings are checked before minutes of features
-    network = choose_network(settings)
+    network = settings.network.resolved()
     if settings.engine == "ray":
         from unheard.experiments.ray_engine import check
 
@@ -147,21 +146,6 @@ def usable(manifest: Manifest, store: FeatureStore, say: Callable[[str], None] =
     if note.ids:
         say(str(note))
     return manifest
-
-
-def choose_network(settings: Experiment) -> NetworkSettings:
-    """The network an experiment asks for; raises `ConfigError` for an unknown preset."""
-    choice = settings.network
-    if choice.preset not in NETWORKS:
-        raise ConfigError(f"unknown network '{choice.preset}'", mend=f"Choose {' or '.join(NETWORKS)}.")
-    return replace(
-        NETWORKS[choice.preset],
-        dropout=choice.dropout,
-        rnn_bn=choice.rnn_bn,
-        rnn_dropout=choice.rnn_dropout,
-        pooled_dropout=choice.pooled_dropout,
-        padding=choice.padding,
-    )
 
 
 def choose_split(settings: Experiment, manifest: Manifest) -> Split:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,12 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from unheard.errors import ConfigError
+from unheard.errors import ConfigError, RunError
+from unheard.experiments.folder import read_assignment, utterances_csv
 from unheard.experiments.grid import Grid, lay_out
 from unheard.experiments.launch import Event, run_cells
-from unheard.experiments.results import Row, pool, results_csv, table_latex, table_markdown
+from unheard.experiments.records import RunRecords, read_run
+from unheard.experiments.results import caption, results_csv, table_latex, table_markdown
 from unheard.experiments.settings import Experiment, load
 from unheard.files import write_text, write_whole
 from unheard.lock import locked
@@ -26,11 +28,12 @@ from unheard.splits import write_splits
 class Run:
     """What an experiment came to; `failed` gives the reason for every cell without a result.
 
-    `models` are the files of its trained models, in the order of the cells.
+    `records` are all that the folder holds, of earlier calls too; `models` are the files of this call's trained
+    models, in the order of the cells.
     """
 
     folder: Path
-    rows: tuple[Row, ...]
+    records: RunRecords
     table: str
     failed: Mapping[str, str]
     models: tuple[Path, ...] = ()
@@ -60,14 +63,14 @@ def carry_out(settings: Experiment, say: Callable[[str], None]) -> Run:
     with locked(out, "running an experiment here"):
         _same_run(out, settings)
         grid = lay_out(settings, say)
-        write_whole(out / "splits.csv", lambda path: write_splits(grid.split, path))
-        write_text(out / "config.yaml", _yaml(settings))
+        _prepare(out, grid)
         failed = _train(grid, say)
-        rows = pool(grid.cells)
-        table = table_markdown(rows, caption(grid))
-        write_text(out / "results.csv", results_csv(grid.cells))
+        records = read_run(out)
+        title = caption(records, grid.split.total_folds)
+        table = table_markdown(records.lines, title)
+        write_text(out / "results.csv", results_csv(records))
         write_text(out / "table.md", table)
-        write_text(out / "table.tex", table_latex(rows, caption(grid)))
+        write_text(out / "table.tex", table_latex(records.lines, title))
     late = [cell.name for cell in grid.cells if (cell.result() or {}).get("under_trained")]
     if late:
         say(
@@ -80,22 +83,52 @@ def carry_out(settings: Experiment, say: Callable[[str], None]) -> Run:
         if cell.result() is not None
         for path in sorted(cell.readout_folder().glob("model*.safetensors"), reverse=True)  # the first reading's first
     ]
-    return Run(out, tuple(rows), table, failed, tuple(models))
+    return Run(out, records, table, failed, tuple(models))
 
 
-def caption(grid: Grid) -> str:
-    """One line that says what the table is about."""
-    settings, split = grid.settings, grid.split
-    source = settings.corpus or Path(settings.manifest).name
-    folds = len(split.folds)
-    of_all = f" of {split.total_folds}" if split.total_folds > folds else ""
-    seeds = f"{settings.seeds} seed{'s' * (settings.seeds > 1)}"
-    marks = ", transductive: normalised with the test speakers' recordings" if settings.normalise == "speaker" else ""
-    return (
-        f"{source}: {len(grid.manifest)} utterances, {len(grid.manifest.speakers)} speakers, "
-        f"{', '.join(settings.labels)}; protocol {split.protocol}, {folds}{of_all} fold{'s' * (folds > 1)}, {seeds}, "
-        f"{settings.epochs} epochs{marks}"
-    )
+def _prepare(out: Path, grid: Grid) -> None:
+    """Write what the cells stand on: settings, split and utterances. A split of earlier calls with more folds stays."""
+    before = _folds_before(out)
+    now: dict[int, set[tuple[object, ...]]] = {}
+    speakers = {row.id: row.speaker for row in grid.manifest}
+    for row in grid.split.assignment():
+        now.setdefault(row[0], set()).add((*row, speakers[row[3]]))
+    same = before is not None and all(before[fold] == now[fold] for fold in before.keys() & now.keys())
+    if before is not None and not same:
+        _refuse_other_split(out, grid.settings)
+    if before is None or not same or len(before) < len(now):
+        write_whole(out / "splits.csv", lambda path: write_splits(grid.split, path))
+    write_text(out / "utterances.csv", utterances_csv(grid.manifest))
+    write_text(out / "config.yaml", _yaml(_resolved(out, grid)))
+
+
+def _folds_before(out: Path) -> dict[int, set[tuple[object, ...]]] | None:
+    try:
+        rows = read_assignment(out)
+    except RunError:
+        return None
+    folds: dict[int, set[tuple[object, ...]]] = {}
+    for row in rows:
+        folds.setdefault(row.fold, set()).add(tuple(row))
+    return folds
+
+
+def _refuse_other_split(out: Path, settings: Experiment) -> None:
+    """Another protocol would overwrite splits.csv; the same one splits otherwise where the corpus has changed."""
+    before = load(out / "config.yaml") if (out / "config.yaml").exists() else settings
+    for name in ("protocol", "test", "k", "n", "column", "train_corpora", "test_corpora"):
+        theirs, ours = getattr(before, name), getattr(settings, name)
+        if theirs != ours and not (name == "protocol" and not ours):
+            raise _other(out, name, theirs, ours)
+
+
+def _resolved(out: Path, grid: Grid) -> Experiment:
+    """The settings with the protocol and all options spelt out, those of systems of earlier calls too."""
+    options: dict[str, Mapping[str, Any]] = {}
+    if (out / "config.yaml").exists():
+        options.update(load(out / "config.yaml").options)
+    options.update({cell.system: dict(cell.options) for cell in grid.cells})
+    return replace(grid.settings, protocol=grid.split.protocol, options=options)
 
 
 def _train(grid: Grid, say: Callable[[str], None]) -> dict[str, str]:
@@ -157,11 +190,12 @@ def _same_run(out: Path, settings: Experiment) -> None:
         theirs, ours = getattr(before, name), getattr(settings, name)
         same = Path(theirs).resolve() == Path(ours).resolve() if name == "manifest" else theirs == ours
         if not same:
-            raise ConfigError(
-                f"this folder holds a run with {name} = {theirs!r}, not {ours!r}",
-                where=out,
-                mend="Choose another --out.",
-            )
+            raise _other(out, name, theirs, ours)
+
+
+def _other(out: Path, name: str, theirs: object, ours: object) -> ConfigError:
+    what = f"this folder holds a run with {name} = {theirs!r}, not {ours!r}"
+    return ConfigError(what, where=out, mend="Choose another --out.")
 
 
 def _yaml(settings: Experiment) -> str:

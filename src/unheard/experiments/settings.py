@@ -15,6 +15,7 @@ from typing import Any
 from unheard.errors import ConfigError, did_you_mean
 from unheard.features.settings import FeatureSettings
 from unheard.manifest import FOUR
+from unheard.training.sizes import NETWORKS, NetworkSettings
 
 
 def setting(text: str, default: Any = dataclasses.MISSING, *, factory: Any = dataclasses.MISSING) -> Any:
@@ -45,6 +46,13 @@ class NetworkChoice:
     rnn_dropout: bool = setting("Dropout of the BiLSTM's output.", True)
     pooled_dropout: bool = setting("Dropout right before mean and deviation are pooled.", True)
     padding: str = setting("valid (an utterance loses 16 frames in the TDNN layers) or same.", "valid")
+
+    def resolved(self) -> NetworkSettings:
+        """The network's sizes; raises `ConfigError` for an unknown preset or a value out of range."""
+        if self.preset not in NETWORKS:
+            raise ConfigError(f"unknown network '{self.preset}'", mend=f"Choose {' or '.join(NETWORKS)}.")
+        chosen = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "preset"}
+        return dataclasses.replace(NETWORKS[self.preset], **chosen)
 
 
 @dataclass(frozen=True)
@@ -81,6 +89,9 @@ class Experiment:
     training: TrainingSettings = setting("The optimiser.", factory=TrainingSettings)  # noqa: RUF009
     options: Mapping[str, Mapping[str, Any]] = setting(
         "Options of single systems, such as dat: {lam: 0.3} or cgt: {epsilon: 0.1}.", factory=dict
+    )
+    tune: bool = setting(
+        "Choose λ (dat) and ε (cgt) on seed 0 by each fold's validation speakers, beside the fixed values.", False
     )
     store: str = setting("Folder of the feature store (default: inside the run's).", "")
     workers: int = setting("Trainings at once, one thread each on a CPU (0: one a core).", 0)

@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from unheard.errors import TrainingError
-from unheard.experiments.cells import Cell, epochs_of, readout_of, result_in
+from unheard.experiments.cells import Cell
+from unheard.experiments.folder import epochs_of, readout_of, result_in
 from unheard.experiments.readout import result_of, write_models, write_predictions
 from unheard.features import FeatureSettings, FeatureStore, Normaliser
 from unheard.files import write_json, write_whole

@@ -1,0 +1,89 @@
+"""Which λ and which ε: a choice by each fold's own validation speakers, as a pure function over records.
+
+Every system that has a knob gets the same budget: four values, tried on seed 0. Each reading of a fold takes the value
+with the best accuracy on its validation speakers, the smaller one on a tie; then it is frozen for all seeds.
+Test figures are no argument here.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Knob:
+    """The one option of a system that is chosen: its name, its letter, the value fixed beforehand, and the others."""
+
+    option: str
+    symbol: str
+    fixed: float
+    grid: tuple[float, ...]
+
+
+KNOBS = {
+    "dat": Knob("lam", "λ", 0.1, (0.03, 0.1, 0.3, 1.0)),
+    "cgt": Knob("epsilon", "ε", 0.3, (0.03, 0.1, 0.3, 1.0)),
+}
+"""System -> its knob; ε counts in input standard deviations (RMS)."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What a value came to on the validation speakers of one reading of a fold, seed 0."""
+
+    system: str
+    fold: int
+    reading: str
+    value: float
+    val_wa: float
+    val_uar: float
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A candidate, and whether it was chosen for its fold and reading."""
+
+    system: str
+    knob: str
+    fold: int
+    reading: str
+    value: float
+    val_wa: float
+    val_uar: float
+    chosen: bool
+
+
+def choose(figures: Iterable[Figure]) -> tuple[Choice, ...]:
+    """A row for every candidate, by system, fold, reading and value.
+
+    A reading for which a value of the grid is still missing has nothing chosen: it would have had a smaller budget.
+    """
+    groups: dict[tuple[str, int, str], dict[float, Figure]] = {}
+    for figure in figures:
+        if figure.value in KNOBS[figure.system].grid:
+            groups.setdefault((figure.system, figure.fold, figure.reading), {})[figure.value] = figure
+    rows = []
+    for (system, fold, reading), tried in groups.items():
+        knob = KNOBS[system]
+        whole = set(tried) == set(knob.grid)
+        best = max(tried, key=lambda value: (tried[value].val_wa, -value)) if whole else None
+        rows += [
+            Choice(system, knob.option, fold, reading, value, tried[value].val_wa, tried[value].val_uar, value == best)
+            for value in sorted(tried)
+        ]
+    order = list(KNOBS)
+    return tuple(sorted(rows, key=lambda c: (order.index(c.system), c.fold)))  # stable: readings in the split's order
+
+
+def choices_csv(choices: Iterable[Choice]) -> str:
+    """The text of `choices.csv`."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["system", "knob", "fold", "reading", "value", "val_wa", "val_uar", "chosen"])
+    for c in choices:
+        figures = (f"{c.val_wa:.6f}", f"{c.val_uar:.6f}")
+        writer.writerow([c.system, c.knob, c.fold, c.reading, f"{c.value:g}", *figures, str(c.chosen).lower()])
+    return text.getvalue()

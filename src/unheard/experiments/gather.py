@@ -1,0 +1,260 @@
+"""From the folders of cells to lines: which cells count, what was chosen, which seeds are complete."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unheard.experiments.choice import KNOBS, Choice, Figure, choose
+from unheard.experiments.folder import Assigned, epochs_of, place_of, read_predictions, result_in
+from unheard.experiments.lines import NAMES, CellRecord, Line, Predictions, SeedRecord
+from unheard.experiments.settings import Experiment
+from unheard.training.recipe import Recipe
+from unheard.training.sizes import NetworkSettings
+
+Key = tuple[str, float | None, int, int]
+"""(system, value of its knob, fold, seed): what a cell is for."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the cells of a run come to; `emotions` are the true labels of the held-out utterances."""
+
+    lines: tuple[Line, ...]
+    choices: tuple[Choice, ...]
+    cells: tuple[CellRecord, ...]
+    emotions: Mapping[str, str]
+    absent: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Said:
+    """A cell and what it said of its fold's held-out utterances, in the order of splits.csv."""
+
+    record: CellRecord
+    truth: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+
+
+def gather(folder: Path, settings: Experiment, splits: Sequence[Assigned]) -> Found:
+    """Every finished cell that is one of this run, and the lines they make."""
+    held: dict[int, list[Assigned]] = {row.fold: [] for row in splits}
+    for row in splits:
+        if row.part != "train":
+            held[row.fold].append(row)
+    said, absent = _of_one_data(_cells(folder, settings, held))
+    choices = choose(_figures(said.values()))
+    lines = _lines(said, choices, held, settings)
+    cells = tuple(one.record for one in said.values())
+    for name, what in (("history.jsonl", "learning curves"), ("embeddings.npz", "embeddings")):
+        without = sum(not ((c.home if name.startswith("history") else c.folder) / name).exists() for c in cells)
+        if without:
+            absent.append(f"{name}: the {what} of {without} of {len(cells)} trainings are not here")
+    emotions = {
+        row.id: settings.labels[truth]
+        for one in said.values()
+        for row, truth in zip(held[one.record.fold], one.truth, strict=True)
+    }
+    return Found(lines, choices, cells, emotions, tuple(absent))
+
+
+def _cells(folder: Path, settings: Experiment, held: Mapping[int, list[Assigned]]) -> list[_Said]:
+    """The finished cells whose settings are the run's and whose utterances are their fold's."""
+    wanted = _decisive(settings)
+    found = []
+    for home in sorted((folder / "cells").glob("*-fold*-seed*-*")):
+        place = place_of(home, settings.epochs)
+        result = result_in(place)
+        if epochs_of(result) != settings.epochs or result.get("fold") not in held:
+            continue
+        fits, value = _fits(result, settings, wanted)
+        said = _predictions(place / "predictions.csv", settings.labels, held[result["fold"]]) if fits else None
+        if said is None:
+            continue
+        record = CellRecord(
+            name=home.name,
+            folder=place,
+            system=result["system"],
+            fold=result["fold"],
+            seed=result["seed"],
+            result=result,
+            home=home,
+            value=value,
+        )
+        found.append(_Said(record, *said))
+    return sorted(found, key=lambda said: _place(said.record))
+
+
+def _place(record: CellRecord) -> tuple[int, str, int, int, float]:
+    """By system in the paper's order, fold, seed and value."""
+    order = list(NAMES)
+    system = order.index(record.system) if record.system in order else len(order)
+    return system, record.system, record.fold, record.seed, record.value or 0.0
+
+
+def _decisive(settings: Experiment) -> dict[str, Any]:
+    """The settings that a result has to share, as JSON would read them."""
+    recipe = asdict(Recipe(**settings.as_dict()["training"])) | {"epochs": 0, "readouts": []}
+    wanted = {
+        "labels": list(settings.labels),
+        "group": settings.group,
+        "network": asdict(settings.network.resolved()),
+        "recipe": recipe,
+        "normalise": settings.normalise,
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(wanted))
+    return plain
+
+
+def _fits(result: Mapping[str, Any], settings: Experiment, wanted: Mapping[str, Any]) -> tuple[bool, float | None]:
+    """Whether a result is of this run's settings, whatever its knob stands at; and what that is."""
+    said = result.get("settings")
+    system = result.get("system")
+    if not isinstance(said, dict) or not isinstance(system, str) or not isinstance(result.get("seed"), int):
+        return False, None
+    own = {name: said.get(name) for name in wanted}
+    # an older result does not say what was added since, and had it at its default
+    own["network"] = json.loads(json.dumps(asdict(NetworkSettings()))) | dict(own["network"] or {})
+    own["recipe"] = asdict(Recipe()) | dict(own["recipe"] or {}) | {"epochs": 0, "readouts": []}
+    if own != wanted:
+        return False, None
+    options = dict(said.get("options") or {})
+    follows = options.get("schedule", "constant") != "constant" or options.get("warmup")
+    if follows and said["recipe"]["epochs"] != settings.epochs:  # a readout, midway through a longer schedule
+        return False, None
+    knob = KNOBS.get(system)
+    value = options.pop(knob.option, None) if knob else None
+    for name, asked in settings.options.get(system, {}).items():
+        # JSON has no infinity: an option that is one was written as null
+        if name in options and options[name] != asked and not (options[name] is None and asked == float("inf")):
+            return False, None
+    return True, None if value is None else float(value)
+
+
+def _predictions(
+    path: Path, labels: Sequence[str], rows: Sequence[Assigned]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]] | None:
+    """Truth (n,), predicted (n,) and probabilities (n, C) of `rows`; None where they are others, or damaged."""
+    try:
+        said = read_predictions(path, labels)
+        if len(said) != len(rows):
+            return None
+        chosen = [said[row.part, row.id] for row in rows]
+    except (OSError, ValueError, KeyError):
+        return None
+    truth, predicted, probabilities = zip(*chosen, strict=True)
+    return np.array(truth, np.int64), np.array(predicted, np.int64), np.array(probabilities, np.float64)
+
+
+def _key(record: CellRecord) -> Key:
+    return record.system, record.value, record.fold, record.seed
+
+
+def _of_one_data(found: Sequence[_Said]) -> tuple[dict[Key, _Said], list[str]]:
+    """One cell for each key. Where labels or recordings changed between calls, a fold's latest data count."""
+    latest: dict[int, tuple[int, object]] = {}
+    for said in found:
+        when = (said.record.folder / "result.json").stat().st_mtime_ns
+        data = said.record.result.get("proof", {}).get("data")
+        latest[said.record.fold] = max(latest.get(said.record.fold, (0, None)), (when, data), key=lambda pair: pair[0])
+    keys = [_key(said.record) for said in found]
+    clash = {key[2] for key in keys if keys.count(key) > 1}
+    kept = [
+        said
+        for said in found
+        if said.record.fold not in clash
+        or said.record.result.get("proof", {}).get("data") == latest[said.record.fold][1]
+    ]
+    gone = len(found) - len(kept)
+    notes = [f"{gone} trainings on other data (labels or recordings have changed since) are left out"] if gone else []
+    return {_key(said.record): said for said in kept}, notes
+
+
+def _figures(said: Iterable[_Said]) -> list[Figure]:
+    """The validation figures of every value tried on seed 0; the test's are not looked at."""
+    return [
+        Figure(one.record.system, one.record.fold, reading, one.record.value, figures["val_wa"], figures["val_uar"])
+        for one in said
+        if one.record.seed == 0 and one.record.value is not None and one.record.system in KNOBS
+        for reading, figures in one.record.result["readings"].items()
+    ]
+
+
+def _lines(
+    said: Mapping[Key, _Said], choices: Sequence[Choice], held: Mapping[int, list[Assigned]], settings: Experiment
+) -> tuple[Line, ...]:
+    systems = [*settings.systems, *dict.fromkeys(key[0] for key in said)]
+    known = [name for name in NAMES if name in systems]
+    lines = []
+    for system in dict.fromkeys([*known, *systems]):
+        knob = KNOBS.get(system)
+        value = float(settings.options.get(system, {}).get(knob.option, knob.fixed)) if knob else None
+        asked = settings.seeds if system in settings.systems else 0
+        fixed = {(fold, reading): value for fold, rows in held.items() for reading in {r.reading for r in rows}}
+        if knob is None:
+            lines.append(_line(system, "", fixed, False, None, said, held, asked))
+            continue
+        lines.append(_line(system, knob.option, fixed, False, value, said, held, asked))
+        chosen = {(c.fold, c.reading): c.value for c in choices if c.system == system and c.chosen}
+        if settings.tune or chosen.keys() == fixed.keys():
+            lines.append(_line(system, knob.option, chosen, True, None, said, held, asked if settings.tune else 0))
+    return tuple(lines)
+
+
+def _line(
+    system: str,
+    knob: str,
+    values: Mapping[tuple[int, str], float | None],
+    chosen: bool,
+    value: float | None,
+    said: Mapping[Key, _Said],
+    held: Mapping[int, list[Assigned]],
+    asked: int,
+) -> Line:
+    """The line of the cells that have `values` (fold and reading -> value of the knob)."""
+    used = {(fold, v) for (fold, _), v in values.items()}
+    found = {key[3] for key in said if key[0] == system and (key[2], key[1]) in used}
+    seeds = range(max([asked, *(seed + 1 for seed in found)]))
+    records, done = [], 0
+    for seed in seeds:
+        parts: list[tuple[list[Assigned], _Said, NDArray[np.bool_]]] = []
+        for fold, rows in held.items():
+            readings = list(dict.fromkeys(row.reading for row in rows))
+            cells = {r: said.get((system, values.get((fold, r), -1.0), fold, seed)) for r in readings}
+            whole = [(r, cell) for r, cell in cells.items() if cell is not None]
+            if len(whole) < len(readings):
+                continue
+            done += 1
+            for reading, cell in whole:
+                parts.append((rows, cell, np.array([row.reading == reading for row in rows])))
+        if len({id(rows) for rows, _, _ in parts}) == len(held):
+            used_cells = tuple(dict.fromkeys(cell.record for _, cell, _ in parts))
+            records.append(SeedRecord(seed, _joined(parts, "dev"), _joined(parts, "test"), used_cells))
+    return Line(system, knob, chosen, value, tuple(records), done, len(seeds) * len(held))
+
+
+def _joined(parts: Sequence[tuple[list[Assigned], _Said, NDArray[np.bool_]]], part: str) -> Predictions:
+    rows: list[Assigned] = []
+    truth, predicted, probabilities = [], [], []
+    for all_rows, cell, of_reading in parts:
+        own = of_reading & np.array([row.part == part for row in all_rows])
+        rows += [row for row, mine in zip(all_rows, own, strict=True) if mine]
+        truth.append(cell.truth[own])
+        predicted.append(cell.predicted[own])
+        probabilities.append(cell.probabilities[own])
+    return Predictions(
+        ids=tuple(row.id for row in rows),
+        speakers=tuple(row.speaker for row in rows),
+        folds=np.array([row.fold for row in rows], np.int64),
+        readings=tuple(row.reading for row in rows),
+        truth=np.concatenate(truth),
+        predicted=np.concatenate(predicted),
+        probabilities=np.concatenate(probabilities),
+    )

@@ -1,0 +1,104 @@
+"""Run folders written by hand, whose figures can be seen."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from unheard.experiments.settings import Experiment, load
+from unheard.training.recipe import Recipe
+
+WORDS = {"a": "angry", "s": "sad"}
+LETTERS = {word: letter for letter, word in WORDS.items()}
+
+Said = Mapping[tuple[str, int, int], str | Mapping[str, str]]
+"""(system, fold, seed) -> (emotion, predicted) an utterance, as letters: "aa as ss"; dev has "aa sa" unless given."""
+
+
+def write_run(out: Path, said: Said, **changes: Any) -> Path:
+    """A run on two emotions with one reading, "test", a fold; `changes` are settings of its config.yaml."""
+    usual = {"manifest": "made.csv", "out": str(out), "emotions": "angry,sad", "protocol": "kfold"}
+    settings = load(None, {**usual, **changes})
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "config.yaml").write_text(yaml.safe_dump(settings.as_dict()))
+    split: dict[int, list[tuple[str, str, str]]] = {}
+    for (system, fold, seed), words in said.items():
+        parts = words if isinstance(words, Mapping) else {"test": words}
+        rows = rows_of_cell(fold, {"dev": "aa sa", **parts})
+        split.setdefault(fold, [(part, name, speaker) for name, speaker, part, _, _ in rows])
+        write_cell(out, settings, system, fold, seed, rows)
+    write_split(out, split)
+    return out
+
+
+def rows_of_cell(fold: int, parts: Mapping[str, str]) -> list[tuple[str, str, str, str, str]]:
+    """(id, speaker, part, emotion, predicted): one speaker a fold and part."""
+    return [
+        (f"{part}{fold}-{place}", f"{part}-speaker{fold}", part, WORDS[pair[0]], WORDS[pair[1]])
+        for part in ("dev", "test")
+        for place, pair in enumerate(parts[part].split())
+    ]
+
+
+def write_split(out: Path, folds: Mapping[int, Sequence[tuple[str, str, str]]]) -> None:
+    with (out / "splits.csv").open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["fold", "reading", "part", "id", "speaker"])
+        for fold, rows in sorted(folds.items()):
+            writer.writerow([fold, "", "train", f"train{fold}", "teacher"])
+            writer.writerows([fold, "test", part, name, speaker] for part, name, speaker in rows)
+
+
+def write_cell(
+    out: Path,
+    settings: Experiment,
+    system: str,
+    fold: int,
+    seed: int,
+    rows: Sequence[tuple[str, str, str, str, str]],
+    options: Mapping[str, Any] | None = None,
+    **result: Any,
+) -> Path:
+    """A finished cell; its name's hash is of its options."""
+    usual: dict[str, Any] = {"dat": {"lam": 0.1, "cap": None}, "cgt": {"epsilon": 0.3}}.get(system, {})
+    options = {**usual, **(options or {})}
+    mark = "-".join(f"{value:g}" for value in options.values() if value) or "0"
+    folder = out / "cells" / f"{system}-fold{fold}-seed{seed}-{mark}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "predictions.csv").open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["id", "speaker", "part", "emotion", "predicted", "p_angry", "p_sad"])
+        for row in rows:
+            p = 0.75 if row[4] == "angry" else 0.25
+            writer.writerow([*row, p, 1 - p])
+    figures = {}
+    for part, prefix in (("dev", "val"), ("test", "test")):
+        own = [row for row in rows if row[2] == part]
+        figures[f"{prefix}_wa"] = sum(row[3] == row[4] for row in own) / len(own)
+        figures[f"{prefix}_uar"] = 0.5
+    said = {
+        "system": system,
+        "fold": fold,
+        "seed": seed,
+        "epochs": settings.epochs,
+        **figures,
+        "readings": {"test": figures},
+        "settings": {
+            "labels": list(settings.labels),
+            "group": settings.group,
+            "options": options,
+            "network": asdict(settings.network.resolved()),
+            "recipe": asdict(Recipe(epochs=settings.epochs)),
+            "normalise": settings.normalise,
+        },
+        "proof": {"data": "same"},
+        **result,
+    }
+    (folder / "result.json").write_text(json.dumps(said))
+    return folder
