@@ -14,7 +14,7 @@ from unheard.audio import read_audio
 from unheard.errors import AudioError, ConfigError
 from unheard.features import VAD_PRESETS, FeatureSettings, analyse, extract
 from unheard.features.fft import PowerSpectrum
-from unheard.features.kaldi import add_deltas, delta_kernel, mfcc
+from unheard.features.kaldi import add_deltas, delta_kernel, spectral_frames
 from unheard.features.vad import EnergyVad, voiced_frames
 
 GOLDEN = Path(__file__).parent / "golden" / "kaldi"
@@ -83,10 +83,10 @@ def test_samples_of_any_kind_give_the_same_features() -> None:
 
 def test_frames_do_not_depend_on_how_many_are_computed_together(monkeypatch: pytest.MonkeyPatch) -> None:
     samples = np.random.default_rng(3).normal(0, 1000, 32_000).astype(np.float32)
-    together = mfcc(samples, FeatureSettings())
+    together = spectral_frames(samples, FeatureSettings())
     for widths in ((1,), (7, 50), (1000,)):
         monkeypatch.setattr("unheard.features.kaldi._WIDTHS", widths)
-        np.testing.assert_allclose(mfcc(samples, FeatureSettings()), together, rtol=1e-5, atol=1e-4)
+        np.testing.assert_allclose(spectral_frames(samples, FeatureSettings()), together, rtol=1e-5, atol=1e-4)
 
 
 def test_threads_do_not_share_buffers() -> None:
@@ -154,11 +154,16 @@ def test_every_setting_changes_the_digest() -> None:
     others = {
         "sample_rate": 8000, "frame_length_ms": 20.0, "frame_shift_ms": 5.0, "preemphasis": 0.95, "mel_bins": 30,
         "low_hz": 40.0, "high_hz": 7000.0, "cepstra": 20, "lifter": 0.0, "deltas": 1, "delta_window": 3,
-        "dither": 1.0, "dither_seed": 7, "vad": "none",
+        "dither": 1.0, "dither_seed": 7, "vad": "none", "kind": "fbank", "pitch": True, "log_pitch": "both",
+        "pitch_low_hz": 60.0, "pitch_high_hz": 500.0,
     }  # fmt: skip
-    assert set(others) == {field.name for field in fields(FeatureSettings)}, "a setting is not tested"
+    names = {field.name for field in fields(FeatureSettings)}
+    assert set(others) | {"energy"} == names, "a setting is not tested"
+    assert FeatureSettings(kind="fbank", energy=True).digest != FeatureSettings(kind="fbank").digest
     digests = {replace(default, **{name: value}).digest for name, value in others.items()}
     assert len(digests | {default.digest}) == len(others) + 1
+    assert default.digest == "b0b2ac87c4aa", "results published with the default settings must still match"
+    assert FeatureSettings(dither=1.0).digest == "eb6bb9500c0c"
     assert FeatureSettings(low_hz=20).digest == default.digest, "20 and 20.0 are one setting"
     assert FeatureSettings.from_dict(default.as_dict()) == default
     samples = read_audio(GOLDEN / "speech_german.wav")
@@ -170,11 +175,24 @@ def test_every_setting_changes_the_digest() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [{"sample_rate": 0}, {"mel_bins": 2}, {"cepstra": 40}, {"vad": "xvectors"}, {"deltas": -1}, {"low_hz": 9000.0},
-     {"mel_bins": "many"}, {"mel_bins": 23.5}, {"high_hz": 10.0}, {"frame_shift_ms": 0.0}],
+     {"mel_bins": "many"}, {"mel_bins": 23.5}, {"high_hz": 10.0}, {"frame_shift_ms": 0.0}, {"pitch": "yes"},
+     {"pitch_low_hz": 400.0}, {"pitch_high_hz": 2000.0}, {"log_pitch": "cooked"}],
 )  # fmt: skip
 def test_settings_out_of_range(wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong)) if "vad" not in wrong else "Did you mean 'xvector'"):
         FeatureSettings(**wrong)  # type: ignore[arg-type]
+
+
+def test_settings_that_contradict_each_other() -> None:
+    with pytest.raises(ConfigError, match="Did you mean 'fbank'"):
+        FeatureSettings(kind="fbanks")
+    with pytest.raises(ConfigError, match="as c0"):
+        FeatureSettings(energy=True)
+    with pytest.raises(ConfigError, match="at 22050 Hz"):
+        FeatureSettings(pitch=True, sample_rate=22_050)
+    with pytest.raises(ConfigError, match="4 kHz"):
+        FeatureSettings(pitch=True, sample_rate=2000)
+    assert FeatureSettings(pitch=True, sample_rate=44_100).dim == 42
 
 
 def test_unknown_settings_and_too_many_mel_bins() -> None:

@@ -1,6 +1,6 @@
-"""Features of recordings: Kaldi's MFCC with deltas, unvoiced frames dropped.
+"""Features of recordings: Kaldi's MFCC or log-mel bands with deltas, pitch if wanted, unvoiced frames dropped.
 
-    audio -> MFCC (T, 13) -> deltas (T, 39) -> voiced frames only
+    audio -> MFCC (T, 13) -> deltas (T, 39) -> pitch (T, 42) -> voiced frames only
 
 `extract` is for one recording, `build_store` for a corpus.
 """

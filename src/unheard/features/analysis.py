@@ -1,4 +1,4 @@
-"""From samples to features in the order of Kaldi's recipes: MFCC, deltas, then unvoiced frames dropped."""
+"""From samples to features in the order of Kaldi's recipes: spectrum, deltas, pitch, then unvoiced frames dropped."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import numpy.typing as npt
 from unheard.audio import Source, read_audio, resample
 from unheard.channels import Samples, select_channel, to_float
 from unheard.errors import AudioError
-from unheard.features.kaldi import Floats, add_deltas, frame_count, mfcc
+from unheard.features.kaldi import Floats, add_deltas, frame_count, spectral_frames
+from unheard.features.pitch import pitch_frames
 from unheard.features.settings import FeatureSettings
 from unheard.features.vad import VAD_PRESETS, voiced_frames
 
@@ -72,15 +73,19 @@ def analyse(samples: Samples, settings: FeatureSettings) -> Analysis:
             mend="Use a longer recording.",
         )
     with np.errstate(over="ignore", invalid="ignore"):
-        cepstra = mfcc(samples * INT16_SCALE, settings)
-        finite = np.isfinite(cepstra.sum(dtype=np.float64))
+        scaled = samples * INT16_SCALE
+        spectral = spectral_frames(scaled, settings)
+        finite = np.isfinite(spectral.sum(dtype=np.float64))
     if not finite:
         raise AudioError("the samples are too large or not numbers", mend="Scale them to [-1, 1].")
-    features = add_deltas(cepstra, settings.deltas, settings.delta_window)
+    static = spectral if settings.kind == "mfcc" or settings.energy else spectral[:, 1:]
+    features = add_deltas(static, settings.deltas, settings.delta_window)
+    if settings.pitch:
+        features = np.hstack([features, pitch_frames(scaled, settings)])
     everything = np.ones(len(features), bool)
     if settings.vad == "none":
         return Analysis(features, everything, len(features))
-    kept = voiced_frames(cepstra[:, 0], VAD_PRESETS[settings.vad])
+    kept = voiced_frames(spectral[:, 0], VAD_PRESETS[settings.vad])
     voiced = int(np.count_nonzero(kept))
     if voiced in (0, len(features)):
         return Analysis(features, everything, voiced)

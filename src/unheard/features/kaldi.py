@@ -1,9 +1,9 @@
-"""Kaldi's MFCC (`compute-mfcc-feats`) and deltas (`add-deltas`), over many frames at once in numpy.
+"""Kaldi's MFCC, log-mel bands and deltas (`compute-mfcc-feats`, `compute-fbank-feats`, `add-deltas`) in numpy.
 
 Written here instead of calling kaldi-native-fbank because it is faster (that library gives one frame a call)
 and nearer to Kaldi, whose own FFT it repeats: see `fft.py`. `benchmarks/features.py` compares both.
 
-N samples, T frames, L samples a frame, C cepstra. Samples are at 16-bit scale (±32768) throughout.
+N samples, T frames, L samples a frame, C cepstra, M mel bands. Samples are at 16-bit scale (±32768) throughout.
 """
 
 from __future__ import annotations
@@ -34,15 +34,16 @@ def frame_count(samples: int, settings: FeatureSettings) -> int:
     return 1 + (samples - settings.samples_per_frame) // settings.samples_per_shift
 
 
-def mfcc(samples: Floats, settings: FeatureSettings) -> Floats:
-    """Mel cepstra with c0 the raw log energy: samples (N,) at 16-bit scale -> float32 (T, C).
+def spectral_frames(samples: Floats, settings: FeatureSettings) -> Floats:
+    """Raw log energy, then mel cepstra 1 … C - 1 or log-mel bands: samples (N,) -> float32 (T, C or 1 + M).
 
-    Source: Kaldi, feat/feature-window.cc, mel-computations.cc, feature-mfcc.cc.
+    Source: Kaldi, feat/feature-window.cc, mel-computations.cc, feature-mfcc.cc, feature-fbank.cc.
     """
     frames = frame_count(len(samples), settings)
-    cepstra = np.empty((frames, settings.cepstra), np.float32)
+    cepstral = settings.kind == "mfcc"
+    found = np.empty((frames, settings.cepstra if cepstral else 1 + settings.mel_bins), np.float32)
     if not frames:
-        return cepstra
+        return found
     tables = _tables(settings)
     length = settings.samples_per_frame
     noise = None
@@ -54,7 +55,7 @@ def mfcc(samples: Floats, settings: FeatureSettings) -> Floats:
     begin = 0
     while begin < frames:
         width = next((width for width in widths if width >= frames - begin), widths[-1])
-        out = cepstra[begin : begin + width]
+        out = found[begin : begin + width]
         spectrum = _spectrum(tables.fft_size // 2, width)
         even, odd = spectrum.samples
         frame = np.zeros((length, width), np.float32)  # (L, T): every step below runs along frames
@@ -76,9 +77,10 @@ def mfcc(samples: Floats, settings: FeatureSettings) -> Floats:
             part[used:] = 0
         spectrum.run()
         mel = np.log(np.maximum(_mel_energies(spectrum.power, tables), _FLOOR))
-        out[:, 1:] = np.einsum("mt,mc->ct", mel, tables.dct).T[: len(out)]
+        columns = np.einsum("mt,mc->ct", mel, tables.dct) if cepstral else mel
+        out[:, 1:] = columns.T[: len(out)]
         begin += width
-    return cepstra
+    return found
 
 
 _local = threading.local()

@@ -14,6 +14,12 @@ from unheard.features.vad import VAD_PRESETS
 VERSION = 1
 """Part of every digest; raised when the same settings give other values than before."""
 
+KINDS = ("mfcc", "fbank")
+LOG_PITCH = ("normalised", "raw", "both")
+
+_LATER = frozenset({"kind", "energy", "pitch", "log_pitch", "pitch_low_hz", "pitch_high_hz"})
+"""Settings that came after results had been published: they enter a digest only where they are not the default."""
+
 
 def _whole(value: Any) -> int:
     if int(value) != float(value):
@@ -21,15 +27,24 @@ def _whole(value: Any) -> int:
     return int(value)
 
 
-_CONVERT: dict[Any, Callable[[Any], Any]] = {"int": _whole, "float": float, "str": str}
+def _truth(value: Any) -> bool:
+    if value not in (True, False):
+        raise ValueError
+    return bool(value)
+
+
+_CONVERT: dict[Any, Callable[[Any], Any]] = {"int": _whole, "float": float, "str": str, "bool": _truth}
 
 
 @dataclass(frozen=True, slots=True)
 class FeatureSettings:
     """MFCC, their deltas and the energy VAD; the defaults are Kaldi's, the VAD that of its x-vector recipes.
 
-    `high_hz` 0 means the Nyquist frequency; `deltas` is the highest order (0: none); `vad` is a name in
-    `VAD_PRESETS` or `none`. `dither` is in units of the 16-bit scale: Kaldi's own default is 1, ours 0 so
+    `kind` is `mfcc` (c0 is the raw log energy) or `fbank`: the logarithms of `mel_bins` mel bands, after the raw
+    log energy where `energy` is set. `pitch` appends Kaldi's pitch features after the deltas, which are not taken
+    of them (see `pitch.py`); `log_pitch` is `normalised`, `raw` or `both`; F0 is searched from `pitch_low_hz` to
+    `pitch_high_hz`. `high_hz` 0 means the Nyquist frequency; `deltas` is the highest order (0: none); `vad` is a
+    name in `VAD_PRESETS` or `none`. `dither` is in units of the 16-bit scale: Kaldi's own default is 1, ours 0 so
     that features can be repeated; with dither, the noise of a recording follows from `dither_seed` and its
     samples. Raises `ConfigError` for values out of range.
     """
@@ -48,6 +63,12 @@ class FeatureSettings:
     dither: float = 0.0
     dither_seed: int = 0
     vad: str = "xvector"
+    kind: str = "mfcc"
+    energy: bool = False
+    pitch: bool = False
+    log_pitch: str = "normalised"
+    pitch_low_hz: float = 50.0
+    pitch_high_hz: float = 400.0
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -65,18 +86,38 @@ class FeatureSettings:
             "mel_bins": 3 <= self.mel_bins <= 256,
             "low_hz": 0 <= self.low_hz < nyquist,
             "high_hz": self.high_hz == 0 or self.low_hz < self.high_hz <= nyquist,
-            "cepstra": 1 <= self.cepstra <= self.mel_bins,
+            "cepstra": 1 <= self.cepstra <= self.mel_bins or (self.kind == "fbank" and self.cepstra >= 1),
             "lifter": self.lifter >= 0,
             "deltas": 0 <= self.deltas <= 4,
             "delta_window": 1 <= self.delta_window <= 50,
             "dither": 0 <= self.dither < 32_768,
             "dither_seed": self.dither_seed >= 0,
+            "pitch_low_hz": 20 <= self.pitch_low_hz < self.pitch_high_hz,
+            "pitch_high_hz": self.pitch_high_hz <= 1000,
         }
         for name, fine in checks.items():
             if not fine:
                 raise ConfigError(f"feature setting {name} = {getattr(self, name)} is out of range")
-        if self.vad != "none" and self.vad not in VAD_PRESETS:
-            raise ConfigError(f"unknown VAD '{self.vad}'", mend=did_you_mean(self.vad, [*VAD_PRESETS, "none"]))
+        names = {"VAD": (self.vad, [*VAD_PRESETS, "none"]), "kind of features": (self.kind, KINDS)}
+        names["log_pitch"] = (self.log_pitch, LOG_PITCH)
+        for what, (name, known) in names.items():
+            if name not in known:
+                raise ConfigError(f"unknown {what} '{name}'", mend=did_you_mean(name, known))
+        if self.energy and self.kind == "mfcc":
+            raise ConfigError("MFCC hold the energy already, as c0", mend="Leave energy out, or choose kind fbank.")
+        if self.pitch:
+            self._check_pitch()
+
+    def _check_pitch(self) -> None:
+        """Pitch is found at 4 kHz: the frames of both kinds must be able to lie over each other."""
+        rate, shift = self.sample_rate, self.frame_shift_ms
+        if rate < 4000 or not 10 <= self.frame_length_ms <= 100:
+            raise ConfigError("pitch needs at least 4 kHz and frames of 10 to 100 ms")
+        if not ((shift * 4).is_integer() and (shift * rate / 1000).is_integer() and shift >= 1):
+            raise ConfigError(
+                f"pitch cannot follow frames {shift:g} ms apart at {rate} Hz",
+                mend="Use a shift that is a whole number of samples and of quarters of a millisecond.",
+            )
 
     @property
     def samples_per_frame(self) -> int:
@@ -91,12 +132,20 @@ class FeatureSettings:
     @property
     def dim(self) -> int:
         """F, the number of features in a frame."""
-        return self.cepstra * (1 + self.deltas)
+        spectral = self.cepstra if self.kind == "mfcc" else self.mel_bins + self.energy
+        return spectral * (1 + self.deltas) + self.pitch_dim
+
+    @property
+    def pitch_dim(self) -> int:
+        """The columns that pitch adds: voicing, its change, and one or two of log pitch."""
+        return (4 if self.log_pitch == "both" else 3) if self.pitch else 0
 
     @property
     def digest(self) -> str:
         """Twelve hex digits that differ whenever any value above differs."""
-        text = json.dumps({"version": VERSION, **asdict(self)}, sort_keys=True)
+        same = {field.name for field in fields(self) if getattr(self, field.name) == field.default}
+        values = {name: value for name, value in asdict(self).items() if name not in _LATER & same}
+        text = json.dumps({"version": VERSION, **values}, sort_keys=True)
         return blake2b(text.encode(), digest_size=6).hexdigest()
 
     def as_dict(self) -> dict[str, Any]:

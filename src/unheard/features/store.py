@@ -23,6 +23,7 @@ from typing import BinaryIO
 
 from unheard.errors import FeatureError
 from unheard.features.matrix import DESCRIPTION, ENTRY_FIELDS, FORMAT, FeatureStore, entry_row
+from unheard.features.pitch import library
 from unheard.features.pool import analysed, unwritable
 from unheard.features.settings import FeatureSettings
 from unheard.features.worker import Place, Task, committed
@@ -49,7 +50,8 @@ def build_store(
     The same manifest, audio and settings give the same bytes for any number of `workers` (default: one a
     core, fewer for small corpora) and however often it was interrupted. An utterance whose audio is bad or
     shorter than one frame is skipped, counted and named in `skipped`, never fatal. Raises `FeatureError`
-    for a folder that holds other settings, is being built by another process or cannot be written.
+    for a folder that holds other settings, is being built by another process or cannot be written, and for
+    pitch without kaldi-native-fbank.
     """
     settings = settings or FeatureSettings()
     folder = Path(folder)
@@ -60,6 +62,8 @@ def build_store(
     store = _existing(folder, settings)
     if store is not None and store.manifest_digest == wanted:
         return store
+    if settings.pitch:
+        library()  # without it every recording would fail
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder, "building this store", FeatureError):
