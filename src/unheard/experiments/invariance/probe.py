@@ -68,6 +68,11 @@ def predicted_speakers(
 
     `e` (n, E) is standardised with the probe's own training part. Raises `MissingExtra` without scikit-learn.
     """
+    try:
+        import sklearn  # noqa: F401 - for the message
+        from threadpoolctl import threadpool_limits  # comes with it
+    except ModuleNotFoundError as error:
+        raise MissingExtra("scikit-learn", "train") from error
     names = np.asarray(speakers, dtype=np.str_)
     x = np.asarray(e, np.float64)
     said = np.empty_like(names)
@@ -77,7 +82,7 @@ def predicted_speakers(
         # a dead unit is centred, not blown up to unit variance
         std = np.where(std <= 1e-6 * np.abs(x[~test]).max(axis=0), 1.0, std)
         classifier = _classifier(kind, seed)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), threadpool_limits(1):  # tiny products: threads would wait for each other
             warnings.simplefilter("ignore")  # of the fixed number of epochs: it is meant to end the training
             classifier.fit((x[~test] - mean) / std, names[~test])
         said[test] = classifier.predict((x[test] - mean) / std)
@@ -85,11 +90,9 @@ def predicted_speakers(
 
 
 def _classifier(kind: str, seed: int) -> Any:
-    try:
-        from sklearn.linear_model import LogisticRegression
-        from sklearn.neural_network import MLPClassifier
-    except ModuleNotFoundError as error:
-        raise MissingExtra("scikit-learn", "train") from error
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.neural_network import MLPClassifier
+
     if kind == "linear":
         return LogisticRegression(C=INVERSE_REGULARISATION, max_iter=2000)
     if kind == "mlp":
