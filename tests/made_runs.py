@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from unheard.experiments.folder import Assigned, digest_of
-from unheard.experiments.records import CellRecord, Line, Predictions, RunRecords, SeedRecord
+from unheard.experiments.lines import CellRecord, Line, Predictions, SeedRecord
+from unheard.experiments.records import RunRecords
 from unheard.experiments.settings import load
 
 LABELS = ("angry", "sad")

@@ -20,9 +20,17 @@ VERBS = {
     "experiment": "Compare systems over folds and seeds on speakers never heard in training.",
     "train": "Train one system on one fold; the model is left in the run's folder.",
     "evaluate": "Score a trained model on a labelled manifest.",
+    "compare": "Put two runs on the same split side by side.",
     "demo": "The main job on invented voices, in minutes.",
 }
 """Verb -> what it does, in one line."""
+
+FILES = {
+    "experiment": "experiment",
+    "train": "experiment",
+    "compare": "compare",
+}
+"""Verb -> its file in this folder, where that is not `verbs`."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         suppress_keyboard_interrupt=False,  # it is answered below
     )
     for verb, text in VERBS.items():
-        where = "experiment" if verb in ("experiment", "train") else "verbs"
+        where = FILES.get(verb, "verbs")
         # the verb that is called explains itself; the others get their line without being imported
         app.command(f"unheard.cli.{where}:{verb}", name=verb, help=None if verb in given[:1] else text)
     try:

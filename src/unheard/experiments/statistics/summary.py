@@ -16,7 +16,8 @@ from unheard.experiments.statistics.contrasts import Contrast, contrast, correct
 from unheard.experiments.statistics.counts import METRICS, Counts, count
 
 if TYPE_CHECKING:
-    from unheard.experiments.records import Line, RunRecords, SeedRecord
+    from unheard.experiments.lines import Line, SeedRecord
+    from unheard.experiments.records import RunRecords
 
 BASELINE = "ser"
 
