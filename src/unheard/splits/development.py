@@ -1,0 +1,61 @@
+"""Development speakers: on whom a recipe may be decided, so that the others are unseen when it is scored.
+
+In cross-validation every validation speaker is some other fold's test speaker: whoever chooses a recipe by the
+validation results of all folds has looked at all speakers. Therefore half of the speakers of the larger corpora
+are set apart before the first decision, and written down in `results/development-speakers.csv`.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+
+from unheard.errors import SplitError
+from unheard.manifest import Manifest
+from unheard.splits.order import Groups
+
+DEVELOPMENT, UNTOUCHED = "development", "untouched"
+_HEADER = ("corpus", "speaker", "gender", "part")
+
+
+def development_speakers(manifest: Manifest, seed: int = 0) -> tuple[str, ...]:
+    """Half of the speakers, half of each gender, drawn by `seed`; in natural order.
+
+    Where a gender has an odd number of speakers the halves are evened out over the genders, so that the two
+    parts of a corpus differ by one speaker at most. The order of the rows plays no role.
+    """
+    groups = Groups(manifest, "speaker")
+    chosen: list[str] = []
+    seen = 0
+    for stratum in groups.shuffled_strata([[name] for name in groups.names], f"development/{seed}"):
+        seen += len(stratum)
+        chosen += [block[0] for block in stratum[: seen // 2 - len(chosen)]]
+    return tuple(name for name in groups.names if name in set(chosen))
+
+
+def write_parts(
+    path: str | Path, manifests: Mapping[str, Manifest], *, seed: int = 0, untouched: Collection[str] = ()
+) -> None:
+    """Writes the table corpus, speaker, gender, part; in the corpora named in `untouched` everybody is."""
+    with Path(path).open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(_HEADER)
+        for corpus, manifest in manifests.items():
+            rows.writerows(_parts(corpus, manifest, seed, corpus in untouched))
+
+
+def _parts(corpus: str, manifest: Manifest, seed: int, untouched: bool) -> Iterator[tuple[str, ...]]:
+    groups = Groups(manifest, "speaker")
+    chosen = () if untouched else development_speakers(manifest, seed)
+    for name in groups.names:
+        yield corpus, name, groups.gender(name), DEVELOPMENT if name in chosen else UNTOUCHED
+
+
+def read_parts(path: str | Path, corpus: str) -> dict[str, str]:
+    """Speaker -> part (`development` or `untouched`) of one corpus; raises `SplitError` where none is listed."""
+    with Path(path).open(newline="", encoding="utf-8") as file:
+        found = {row["speaker"]: row["part"] for row in csv.DictReader(file) if row["corpus"] == corpus}
+    if not found:
+        raise SplitError(f"no speaker of '{corpus}' is listed", where=path, mend="Write the table with write_parts.")
+    return found
