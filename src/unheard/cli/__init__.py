@@ -20,6 +20,7 @@ VERBS = {
     "experiment": "Compare systems over folds and seeds on speakers never heard in training.",
     "train": "Train one system on one fold; the model is left in the run's folder.",
     "evaluate": "Score a trained model on a labelled manifest.",
+    "probe": "Measure how much of the speaker a model keeps, and whom it serves badly.",
     "compare": "Put two runs on the same split side by side.",
     "demo": "The main job on invented voices, in minutes.",
 }
@@ -29,6 +30,7 @@ FILES = {
     "experiment": "experiment",
     "train": "experiment",
     "compare": "compare",
+    "probe": "probe",
 }
 """Verb -> its file in this folder, where that is not `verbs`."""
 

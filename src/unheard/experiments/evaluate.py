@@ -6,8 +6,8 @@ import csv
 import io
 import json
 import tempfile
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,11 +54,49 @@ def evaluate(
     """
     trained = Model.load(model)
     table = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
+    rows = rows_it_knows(trained, table, mapping, say)
+    _warn_of_known_speakers(trained, rows, say)
+    with heard(trained, rows, store=store, device=device, say=say) as result:
+        rows, scores = result.rows, result.scores
+    figures = _figures(scores, trained.labels, rows)
+    if folder is not None:
+        _write(Path(folder), scores, trained, rows, figures)
+    return Evaluation(scores, trained.labels, figures, _text(scores, trained.labels, figures))
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What a model made of `rows`: scores in their order, and the normalised frames it saw."""
+
+    rows: Manifest
+    scores: Scores
+    frames: NormalisedFrames
+
+
+def rows_it_knows(
+    trained: Model, table: Manifest, mapping: Mapping[str, str] | None, say: Callable[[str], None]
+) -> Manifest:
+    """The rows whose label, renamed by `mapping`, the model knows; what is left out is said and counted."""
     known = {(mapping or {}).get(row.emotion, row.emotion) for row in table} & set(trained.labels)
     rows = table.select(known or trained.labels, mapping)
     if len(rows) < len(table):
         say(f"{len(table) - len(rows)} of {len(table)} utterances have labels the model does not know")
-    _warn_of_known_speakers(trained, rows, say)
+    return rows
+
+
+@contextmanager
+def heard(
+    trained: Model,
+    rows: Manifest,
+    *,
+    store: str | Path | None = None,
+    device: str = "auto",
+    say: Callable[[str], None] = lambda _: None,
+) -> Iterator[Heard]:
+    """Features, logits and embeddings of `rows`; without `store` the features are gone after the block.
+
+    Rows without features, or whose recording occurs twice, are left out, said and counted.
+    """
     with ExitStack() as stack:
         where = Path(store) if store else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="unheard-")))
         features = build_store(rows, where, trained.features)
@@ -69,19 +107,19 @@ def evaluate(
             normaliser = normaliser.fit(features, rows.ids, speakers)
             say("transductive: the model is normalised with all recordings of the speakers it is scored on")
         y = {row.id: trained.labels.index(row.emotion) for row in rows}
-        task = Task(NormalisedFrames(features, normaliser, rows.by_id()), y, {})
+        frames = NormalisedFrames(features, normaliser, rows.by_id())
         processor = choose_device(device)
         strategy = trained.strategy.place(processor)
-        scores = score(strategy, task, rows.ids, device=processor)
-    figures = _figures(scores, trained.labels, rows)
-    if folder is not None:
-        _write(Path(folder), scores, trained, rows, figures)
-    return Evaluation(scores, trained.labels, figures, _text(scores, trained.labels, figures))
+        yield Heard(rows, score(strategy, Task(frames, y, {}), rows.ids, device=processor), frames)
+
+
+def trained_on(trained: Model) -> set[str]:
+    """Full names (`full_name`) of the speakers a model was trained on; none where it does not say."""
+    return set(map(str, json.loads(trained.about.get("train_speakers", "[]"))))
 
 
 def _warn_of_known_speakers(trained: Model, rows: Manifest, say: Callable[[str], None]) -> None:
-    heard = set(map(str, json.loads(trained.about.get("train_speakers", "[]"))))
-    known = sorted({full_name(row) for row in rows} & heard)
+    known = sorted({full_name(row) for row in rows} & trained_on(trained))
     if known:
         say(
             f"beware: the model was trained on {len(known)} of these speakers ({', '.join(known[:5])}): "
