@@ -21,6 +21,7 @@ VERBS = {
     "train": "Train one system on one fold; the model is left in the run's folder.",
     "evaluate": "Score a trained model on a labelled manifest.",
     "probe": "Measure how much of the speaker a model keeps, and whom it serves badly.",
+    "report": "Write a run's report: a page to read, print and cite; tables and figures.",
     "compare": "Put two runs on the same split side by side.",
     "demo": "The main job on invented voices, in minutes.",
 }
@@ -29,6 +30,7 @@ VERBS = {
 FILES = {
     "experiment": "experiment",
     "train": "experiment",
+    "report": "report",
     "compare": "compare",
     "probe": "probe",
 }

@@ -1,0 +1,214 @@
+"""Sections on how it came about: learning curves, under-training, the choice of λ and ε."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from unheard.experiments.choice import KNOBS
+from unheard.experiments.lines import NAMES, CellRecord, Line
+from unheard.experiments.records import RunRecords
+from unheard.experiments.report.content import (
+    Block,
+    Column,
+    Figure,
+    Key,
+    Section,
+    Table,
+    Text,
+    counted,
+    listed,
+    percent,
+    plain,
+    share,
+)
+from unheard.experiments.report.curves import TRAIN, VALIDATION, Training, choices, learning, trainings
+from unheard.experiments.report.figures import Look
+from unheard.experiments.report.svg import INK, Canvas
+
+Looks = Mapping[str, Look]
+
+
+def curves(run: RunRecords) -> Section:
+    """Learning curves of every line, and which trainings ended too early."""
+    panels = []
+    for line in run.lines:
+        given = [t for seed in line.seeds for cell in seed.cells for t in _trainings(cell, _readings(run, line, cell))]
+        if given:
+            panels.append(learning(line.name, given))
+    blocks: list[Block] = []
+    if panels:
+        key = (_stroke("training", TRAIN), _stroke("validation", VALIDATION), _dot("best epoch of a training"))
+        caption = (
+            "Learning curves: every training thin, their mean thick. Training figures are those of the epoch itself, "
+            "with dropout; of extreme losses the highest 2 % are cut off."
+        )
+        blocks.append(Figure("curves", caption, tuple(panels), 4 if len(panels) == 4 else 3, key))
+    else:
+        blocks.append(Text("Learning curves need the trainings' history.jsonl, which this run does not carry."))
+    blocks.append(epochs(run))
+    late = [(line.name, *_late(line)) for line in run.lines]
+    blocks += [
+        Text(
+            f"Under-trained: {listed([f'{n} of {m} of {name}' for name, n, m in late if n])} had the best epoch among "
+            "the last five; validation was still getting better, and more epochs would continue them.",
+            warning=True,
+        )
+    ] * any(n for _, n, _ in late)
+    return Section("training", "Training", tuple(blocks))
+
+
+def epochs(run: RunRecords) -> Table:
+    """Updates and best epochs of every line."""
+    columns = (
+        Column("System", "system", False),
+        Column("Trainings", "trainings"),
+        Column("Epochs", "epochs"),
+        Column("Updates", "updates"),
+        Column("Best epoch, median", "best_epoch_median"),
+        Column("Best epochs", "best_epochs"),
+        Column("Under-trained", "under_trained"),
+    )
+    rows = []
+    for line in run.lines:
+        cells = [cell for seed in line.seeds for cell in seed.cells]
+        results = [cell.result for cell in {cell.name: cell for cell in cells}.values()]
+        best = sorted(e for cell in cells for e in _best(_readings(run, line, cell)).values())
+        updates = sorted(int(result["updates"]) for result in results if "updates" in result)
+        middle = (best[(len(best) - 1) // 2] + best[len(best) // 2]) / 2 if best else float("nan")
+        rows.append(
+            (
+                plain(line.name),
+                plain(len(results), len(results)),
+                plain(_span([int(result["epochs"]) for result in results])),
+                plain(_span(updates)),
+                plain(f"{middle:g}" if best else "–", middle),
+                plain(_span(best)),
+                plain(_late(line)[0], _late(line)[0]),
+            )
+        )
+    return Table("epochs", "How long was trained, and which epoch validation chose", columns, tuple(rows))
+
+
+def _span(values: list[int]) -> str:
+    if not values:
+        return "–"
+    low, high = min(values), max(values)
+    return f"{low:,}" if low == high else f"{low:,}–{high:,}"
+
+
+def _readings(run: RunRecords, line: Line, cell: CellRecord) -> dict[str, Mapping[str, Any]]:
+    """The readings of a training that a line takes from it; one that names none has a single one, nameless."""
+    readings = dict(cell.result.get("readings") or {"": cell.result})
+    if not line.chosen:
+        return readings
+    chosen = {c.reading: c.value for c in run.choices if c.chosen and (c.system, c.fold) == (line.system, cell.fold)}
+    return {name: said for name, said in readings.items() if chosen.get(name, cell.value) == cell.value}
+
+
+def _best(readings: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
+    return {name: int(said["best_epoch"]) for name, said in readings.items() if "best_epoch" in said}
+
+
+def _trainings(cell: CellRecord, readings: Mapping[str, Mapping[str, Any]]) -> list[Training]:
+    history = cell.history()
+    if not history:
+        return []
+    best = _best(readings)
+    several = len(cell.result.get("readings") or {}) > 1
+    return trainings(f"fold {cell.fold}, seed {cell.seed}", history, best, several)
+
+
+def _late(line: Line) -> tuple[int, int]:
+    """How many trainings of a line had their best epoch at the very end, and of how many."""
+    cells = {cell.name: cell for seed in line.seeds for cell in seed.cells}
+    return sum(bool(cell.result.get("under_trained")) for cell in cells.values()), len(cells)
+
+
+def _stroke(words: str, colour: str) -> Key:
+    canvas = Canvas(14, 14)
+    canvas.curve([[(0, 7), (14, 7)]], colour, width="2.5")
+    return Key(words, canvas.panel(words, ""))
+
+
+def _dot(words: str) -> Key:
+    canvas = Canvas(14, 14)
+    canvas.marks([(7, 7)], "circle", INK, 6)
+    return Key(words, canvas.panel(words, ""))
+
+
+def knobs(run: RunRecords, looks: Looks) -> Section:
+    """The choice of λ and ε by each fold's own validation speakers."""
+    if not any(len({c.value for c in run.choices if c.system == system}) > 1 for system in KNOBS):
+        words = "λ and ε stand at their fixed values; no other values were tried (--tune)."
+        return Section("choice", "Choice of λ and ε", (Text(words),))
+    panels, rows = [], []
+    for system, knob in KNOBS.items():
+        own = [choice for choice in run.choices if choice.system == system]
+        groups: dict[str, list[tuple[float, float, bool]]] = {}
+        for choice in own:
+            several = len({c.reading for c in own if c.fold == choice.fold}) > 1
+            name = f"fold {choice.fold}" + (f", {choice.reading}" if several else "")
+            groups.setdefault(name, []).append((choice.value, choice.val_wa, choice.chosen))
+            rows.append(
+                (
+                    plain(NAMES.get(system, system)),
+                    plain(knob.symbol, choice.knob),
+                    plain(choice.fold, choice.fold),
+                    plain(choice.reading),
+                    plain(f"{choice.value:g}", choice.value),
+                    share(choice.val_wa),
+                    share(choice.val_uar),
+                    plain("chosen" if choice.chosen else "", choice.chosen),
+                )
+            )
+        if own:
+            look = next((look for name, look in looks.items() if name.startswith(NAMES[system])), Look(INK, "circle"))
+            panels.append(choices(NAMES[system], knob.symbol, groups, look.colour))
+    columns = (
+        Column("System", "system", False),
+        Column("Knob", "knob", False),
+        Column("Fold", "fold"),
+        Column("Reading", "reading", False),
+        Column("Value", "value"),
+        Column("Val WA, %", "val_wa"),
+        Column("Val UAR, %", "val_uar"),
+        Column("", "chosen", False),
+    )
+    seen = [choice for choice in run.choices if choice.chosen]
+    picks = [
+        f"{knob.symbol}: "
+        + listed([f"{value:g} ({counted(n, 'time')})" for value, n in _tally([c.value for c in seen if c.system == s])])
+        for s, knob in KNOBS.items()
+        if any(c.system == s for c in seen)
+    ]
+    spans = [
+        percent(max(c.val_wa for c in own) - min(c.val_wa for c in own))
+        for own in ([c for c in run.choices if c.system == system] for system in KNOBS)
+        if own
+    ]
+    return Section(
+        "choice",
+        "Choice of λ and ε",
+        (
+            Text(
+                "On seed 0 each reading of a fold chose the value with the best accuracy on its own validation "
+                "speakers (the smaller one on a tie), and kept it for all seeds. Test speakers had no part in it. "
+                f"Chosen: {'; '.join(picks) or 'nothing yet'}. All validation figures of a system lie within "
+                f"{listed(spans, 'or')} points, folds included: few speakers are a noisy judge, so the rows with fixed "
+                "values stay beside."
+            ),
+            Figure(
+                "choice",
+                "Validation accuracy over the candidates, seed 0: each fold's reading thin, their mean thick; dots "
+                "mark what was chosen.",
+                tuple(panels),
+                2,
+            ),
+            Table("choice", "Every candidate, by fold and reading", columns, tuple(rows)),
+        ),
+    )
+
+
+def _tally(values: list[float]) -> list[tuple[float, int]]:
+    return [(value, values.count(value)) for value in sorted(set(values))]

@@ -1,0 +1,60 @@
+"""From a run's folder to its report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from unheard.experiments.records import RunRecords, read_run
+from unheard.experiments.report import performance, process, protocol, spaces
+from unheard.experiments.report.content import Report
+from unheard.experiments.report.figures import look_of
+from unheard.experiments.report.html import html_of
+from unheard.experiments.report.svg import together
+from unheard.experiments.report.text import csv_of, latex_like_paper, latex_of, markdown_of
+from unheard.experiments.statistics.summary import Summary, summarize
+from unheard.files import write_text
+
+
+def write_report(
+    run: str | Path, out: str | Path | None = None, *, say: Callable[[str], None] = lambda _: None
+) -> Path:
+    """Write the report of the run in the folder `run` into `out` (default: the run's own); returns `report.html`.
+
+    Beside it: `report.md`, `tables/*.csv`, `tables/*.tex`, `figures/*.svg`. The same run gives the same bytes. Raises
+    `RunError` for a folder that holds no run and `MissingExtra` where Jinja2, scikit-learn or scipy are missing.
+    """
+    records = read_run(run)
+    say("Figures, tests and intervals")
+    report = compose(records, summarize(records), say)
+    folder = Path(records.folder if out is None else out)
+    page = html_of(report)  # before anything is written: it may lack its template engine
+    for table in report.tables():
+        write_text(folder / "tables" / f"{table.name}.csv", csv_of(table))
+        paper = table.name == "accuracy"
+        write_text(folder / "tables" / f"{table.name}.tex", latex_like_paper(table) if paper else latex_of(table))
+    for figure in report.figures():
+        write_text(folder / "figures" / f"{figure.name}.svg", together(figure.panels, figure.columns, figure.caption))
+    write_text(folder / "report.md", markdown_of(report))
+    write_text(folder / "report.html", page)
+    return folder / "report.html"
+
+
+def compose(run: RunRecords, summary: Summary, say: Callable[[str], None] = lambda _: None) -> Report:
+    """The content of a run's report."""
+    systems = list(dict.fromkeys(line.system for line in run.lines))
+    looks = {line.name: look_of(line.system, systems.index(line.system), line.chosen) for line in run.lines}
+    genders = {row.get("speaker", ""): row.get("gender", "") for row in run.utterances.values()}
+    corpus = protocol.corpus_name(run)
+    sections = (
+        performance.accuracy(summary, corpus),
+        performance.contrasts(summary, looks),
+        spaces.embeddings(run, say),
+        performance.emotions(summary, looks),
+        performance.speakers(summary, looks, genders),
+        process.curves(run),
+        process.knobs(run, looks),
+        protocol.protocol(run),
+        protocol.proof(run),
+    )
+    return Report(f"Speech emotion recognition on {corpus}", protocol.describe(run), sections)
