@@ -197,7 +197,7 @@ def test_holm_on_the_worked_example() -> None:
 
 
 def holm_as_a_procedure(p: list[float], alpha: float) -> set[int]:
-    """Holm 1979, p. 67: reject the smallest p while it is at most alpha / (how many are left)."""
+    """Holm 1979: reject the smallest p while it is at most alpha / (how many are left)."""
     left, rejected = sorted(range(len(p)), key=p.__getitem__), set()
     while left and p[left[0]] <= alpha / len(left):
         rejected.add(left.pop(0))
