@@ -15,7 +15,6 @@ from unheard.experiments.settings import Experiment, load
 from unheard.training.recipe import Recipe
 
 WORDS = {"a": "angry", "s": "sad"}
-LETTERS = {word: letter for letter, word in WORDS.items()}
 
 Said = Mapping[tuple[str, int, int], str | Mapping[str, str]]
 """(system, fold, seed) -> (emotion, predicted) an utterance, as letters: "aa as ss"; dev has "aa sa" unless given."""

@@ -51,6 +51,9 @@ def gather(folder: Path, settings: Experiment, splits: Sequence[Assigned]) -> Fo
             held[row.fold].append(row)
     said, absent = _of_one_data(_cells(folder, settings, held))
     choices = choose(_figures(said.values()))
+    # fixed values alone are no choice; one made by an earlier call is
+    made = {choice.system for choice in choices if choice.chosen} | set(settings.systems if settings.tune else ())
+    choices = tuple(choice for choice in choices if choice.system in made)
     lines = _lines(said, choices, held, settings)
     cells = tuple(one.record for one in said.values())
     for name, what in (("history.jsonl", "learning curves"), ("embeddings.npz", "embeddings")):
