@@ -15,6 +15,7 @@ from hypothesis.extra.numpy import arrays
 from unheard.experiments.statistics.bootstrap import drawn, interval, resampled
 from unheard.experiments.statistics.counts import Counts, Metric, count, shares, worth
 from unheard.experiments.statistics.effect import detectable_difference, relative_error_reduction
+from unheard.experiments.statistics.gaps import gap_contrast
 from unheard.experiments.statistics.permutation import holm, permutation_test
 from unheard.training.metrics import unweighted_average_recall, weighted_accuracy
 
@@ -360,3 +361,55 @@ def test_properties_of_any_two_systems(drawn_values: np.ndarray) -> None:
         assert found is not None
         assert -1 <= found.low <= found.high <= 1
         assert permutation_test(each).p >= permutation_test(each).smallest
+
+
+def sides(validation: dict[str, str], test: dict[str, str], seed: int = 0) -> tuple[Counts, Counts]:
+    """Validation and test counts of one class: speaker -> a digit an utterance, 1 right, 0 wrong."""
+    found = []
+    for part in (validation, test):
+        names = [name for name, text in part.items() for _ in text]
+        wrong = np.array([int(digit == "0") for text in part.values() for digit in text])
+        found.append(count(names, np.zeros(len(names), int), {seed: wrong}, 2))
+    return found[0], found[1]
+
+
+def test_the_gap_by_hand() -> None:
+    """Validation 4 of 4, test 1 of 4: 75 points. After: 3 of 4 and 2 of 4: 25. In validation a loses 1/4, in test b
+    gains 1/4: each has a share of -1/4, and ++ and -- of 4 arrangements are as far from 0."""
+    before = sides({"a": "11", "b": "11"}, {"a": "00", "b": "01"})
+    after = sides({"a": "10", "b": "11"}, {"a": "00", "b": "11"})
+    for metric in METRICS:
+        found = gap_contrast("after", "before", before, after, metric)
+        assert (found.before, found.after, found.difference) == (0.75, 0.25, -0.5)
+        assert found.shares == (-0.25, -0.25)
+        assert found.p == 0.5
+        assert found.interval is not None
+        assert (found.interval.low, found.interval.high) == (-0.5, -0.5)  # a twice, b twice or both: always -1/2
+
+
+def test_the_gap_when_other_speakers_validate_than_are_tested() -> None:
+    """Validation speakers a, b are drawn among themselves, c, d too: test accuracy gains 1/2, 1/2 or 0, 1 of theirs."""
+    before = sides({"a": "1", "b": "1"}, {"c": "00", "d": "00"})
+    after = sides({"a": "1", "b": "1"}, {"c": "00", "d": "11"})
+    found = gap_contrast("after", "before", before, after, "wa")
+    assert found.speakers == ("a", "b", "c", "d")
+    assert found.shares == (0, 0, 0, -0.5)
+    assert found.p == 1
+    assert found.interval is not None
+    assert (found.interval.low, found.interval.high) == (-1, 0)
+    alone = sides({"a": "1"}, {"c": "00", "d": "00"})
+    assert gap_contrast("same", "alone", alone, alone, "wa").interval is None
+    with pytest.raises(ValueError, match="share no seed"):
+        gap_contrast("x", "y", before, sides({"a": "1", "b": "1"}, {"c": "00", "d": "00"}, seed=1), "wa")
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_swapping_a_speaker_in_both_parts_turns_its_share_of_the_gap(metric: Metric) -> None:
+    """All 2^6 swaps, recomputed from the utterances: six speakers who validate and are tested."""
+    dev, test = (Records(np.random.default_rng(seed)) for seed in (20, 21))
+    system = [(dev.counts(which), test.counts(which)) for which in (0, 1)]
+    each = np.array(gap_contrast("1", "0", system[0], system[1], metric).shares)
+    for swap in itertools.product((0, 1), repeat=6):
+        owner = np.array(swap)
+        gaps = [dev.mean(own, metric) - test.mean(own, metric) for own in (owner, 1 - owner)]
+        assert (1 - 2 * owner) @ each == pytest.approx(gaps[1] - gaps[0])

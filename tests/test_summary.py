@@ -136,3 +136,15 @@ def test_numbers_as_words() -> None:
     assert [signed(x) for x in (1.25, -0.04, 0.04, -3.0)] == ["+1.2", "0.0", "0.0", "-3.0"]
     assert [p_text(p) for p in (1 / 10_001, 0.00999, 0.05, 1.0)] == ["0.0001", "0.0100", "0.050", "1.000"]
     assert str(Spread((0.5,))) == "50.0 ± –"
+
+
+def test_the_gap_is_compared_as_well() -> None:
+    """Validation is 50 % for both; test 50 % and 87.5 %: the gap goes from 0 to -37.5 points."""
+    summary = summarize(run(line("ser", {0: WORSE}), line("dat", {0: BETTER}), line("dat", {0: BETTER}, chosen=True)))
+    wa, uar, chosen, _ = summary.gaps
+    assert (wa.before, wa.after, wa.difference) == (0, -0.375, -0.375)
+    assert (wa.metric, uar.metric, chosen.family) == ("wa", "uar", "chosen")
+    assert wa.speakers == ("s0", "s1", "s2")
+    assert wa.p == 0.25
+    text = contrasts_markdown(summary)
+    assert "| SER_SR_DAT | WA | 0.0 | -37.5 | -37.5 | – | 0.250 | 0.250 |" in text  # one validates: no interval

@@ -9,8 +9,16 @@ from unheard.experiments.statistics.bootstrap import Interval, interval
 from unheard.experiments.statistics.contrasts import Contrast, contrast, corrected
 from unheard.experiments.statistics.counts import METRICS, Counts, Metric, count, shares
 from unheard.experiments.statistics.effect import detectable_difference, relative_error_reduction
+from unheard.experiments.statistics.gaps import gap_contrast
 from unheard.experiments.statistics.permutation import Permutation, holm, permutation_test
-from unheard.experiments.statistics.render import contrast_table, contrasts_markdown, interval_text, p_text, signed
+from unheard.experiments.statistics.render import (
+    contrast_table,
+    contrasts_markdown,
+    gap_table,
+    interval_text,
+    p_text,
+    signed,
+)
 from unheard.experiments.statistics.summary import LineSummary, Spread, Summary, counts_of, summarize, summarize_line
 
 __all__ = [
@@ -30,6 +38,8 @@ __all__ = [
     "count",
     "counts_of",
     "detectable_difference",
+    "gap_contrast",
+    "gap_table",
     "holm",
     "interval",
     "interval_text",

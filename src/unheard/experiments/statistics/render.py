@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from unheard.experiments.statistics.bootstrap import Interval
 from unheard.experiments.statistics.contrasts import Contrast
@@ -22,6 +22,11 @@ def contrasts_markdown(summary: Summary) -> str:
         if any(one.family == family for one in summary.contrasts)
     ]
     parts += [explanation(summary.contrasts)] if parts else []
+    if summary.gaps:
+        parts += [
+            "The gap between validation and test speakers, compared with SER_only's (points; negative: smaller; the "
+            f"units are all speakers that validate or test):\n\n{gap_table(summary.gaps)}"
+        ]
     parts += ["\n".join(f"- {note}" for note in summary.notes)] if summary.notes else []
     return "\n\n".join(parts or ["Nothing to compare: the run has one system."]) + "\n"
 
@@ -31,6 +36,17 @@ def contrast_table(contrasts: Sequence[Contrast]) -> str:
     heads = ("Contrast", "Metric", "Difference", "95 % interval", "RERR", "p", "p (Holm)", "Detectable")
     lines = ["| " + " | ".join(heads) + " |", "|---|---|" + "---:|" * (len(heads) - 2)]
     lines += ["| " + " | ".join(cells(one)) + " |" for one in contrasts]
+    return "\n".join(lines)
+
+
+def gap_table(gaps: Sequence[Contrast]) -> str:
+    """A row a line and metric: both gaps, and their difference in points."""
+    heads = ("System", "Metric", "Gap of the baseline", "Gap", "Difference", "95 % interval", "p", "p (Holm)")
+    lines = ["| " + " | ".join(heads) + " |", "|---|---|" + "---:|" * (len(heads) - 2)]
+    for one in gaps:
+        _, metric, difference, interval, _, p, p_holm, _ = cells(one)
+        row = (one.name, metric, signed(100 * one.before), signed(100 * one.after), difference, interval, p, p_holm)
+        lines.append("| " + " | ".join(row) + " |")
     return "\n".join(lines)
 
 
@@ -89,8 +105,3 @@ def interval_text(found: Interval | None, *, signs: bool = False) -> str:
 def p_text(p: float) -> str:
     """Three decimals, four below 0.01."""
     return f"{p:.4f}" if p < 0.01 else f"{p:.3f}"
-
-
-def incomplete_text(lines: Iterable[tuple[str, int, int]]) -> str:
-    """`SER_only 3/5, SER_SR_MTL 0/5` of the lines (name, done, wanted) that are not whole; '' where all are."""
-    return ", ".join(f"{name} {done}/{wanted}" for name, done, wanted in lines if done < wanted)

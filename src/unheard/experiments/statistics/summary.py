@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,10 @@ from unheard.errors import RunError
 from unheard.experiments.statistics.bootstrap import Interval, interval
 from unheard.experiments.statistics.contrasts import Contrast, contrast, corrected
 from unheard.experiments.statistics.counts import METRICS, Counts, count
+from unheard.experiments.statistics.gaps import gap_contrast
 
 if TYPE_CHECKING:
-    from unheard.experiments.lines import Line, SeedRecord
+    from unheard.experiments.lines import Line, Predictions, SeedRecord
     from unheard.experiments.records import RunRecords
 
 BASELINE = "ser"
@@ -52,7 +53,8 @@ class LineSummary:
     `wa`, `uar`, `macro_f1` are pooled over the folds, `wa_of_folds` is the mean of the folds'; `val_…` are those of
     the validation speakers, who chose the epoch; `gap` is val_wa - wa. `recalls` are by label (no values for one that
     nobody says). Intervals are of the means over seeds; None for one test speaker or no complete seed.
-    `counts` has the test speakers' utterances and hits, None without a complete seed.
+    `counts` has the test speakers' utterances and hits, `val_counts` the validation speakers'; None without a complete
+    seed.
     """
 
     name: str
@@ -75,15 +77,20 @@ class LineSummary:
     wa_interval: Interval | None
     uar_interval: Interval | None
     counts: Counts | None
+    val_counts: Counts | None
 
 
 @dataclass(frozen=True, eq=False)
 class Summary:
-    """The lines of a run in their order, the contrasts with SER_only, and in words what could not be compared."""
+    """The lines of a run in their order, the contrasts with SER_only, and in words what could not be compared.
+
+    `contrasts` are of test accuracy; `gaps` are of the gap, validation minus test (negative: smaller than SER_only's).
+    """
 
     labels: tuple[str, ...]
     lines: tuple[LineSummary, ...]
     contrasts: tuple[Contrast, ...]
+    gaps: tuple[Contrast, ...]
     notes: tuple[str, ...] = ()
 
     def line(self, name: str) -> LineSummary | None:
@@ -99,23 +106,25 @@ def summarize(run: RunRecords) -> Summary:
     """
     lines = tuple(summarize_line(line, run.labels) for line in run.lines)
     baseline = next((line for line in lines if line.system == BASELINE), None)
-    contrasts, notes = [], []
+    contrasts, gaps, notes = [], [], []
     for line in lines:
         if line is baseline:
             continue
-        if baseline is None or baseline.counts is None or line.counts is None:
+        before, after = (_sides(one) for one in (baseline, line))
+        if baseline is None or before is None or after is None:
             missing = line if line.counts is None else baseline
             reason = f"{missing.name} has no complete seed" if missing else "the run has no SER_only"
             notes.append(f"{line.name} is not compared: {reason}.")
         elif not set(line.seeds) & set(baseline.seeds):
             notes.append(f"{line.name} is not compared: it has no complete seed in common with {baseline.name}.")
         else:
-            _same_test(baseline.counts, line.counts, run)
+            for own, other in zip(before, after, strict=True):
+                _same_utterances(own, other, run)
             family = "chosen" if line.chosen else "fixed"
-            contrasts += [
-                contrast(line.name, baseline.name, baseline.counts, line.counts, metric, family) for metric in METRICS
-            ]
-    return Summary(run.labels, lines, corrected(contrasts), tuple(notes))
+            for metric in METRICS:
+                contrasts.append(contrast(line.name, baseline.name, before[1], after[1], metric, family))
+                gaps.append(gap_contrast(line.name, baseline.name, before, after, metric, family))
+    return Summary(run.labels, lines, corrected(contrasts), corrected(gaps), tuple(notes))
 
 
 def summarize_line(line: Line, labels: tuple[str, ...]) -> LineSummary:
@@ -148,22 +157,32 @@ def summarize_line(line: Line, labels: tuple[str, ...]) -> LineSummary:
         wa_interval=interval(counts, "wa") if counts else None,
         uar_interval=interval(counts, "uar") if counts else None,
         counts=counts,
+        val_counts=counts_of(line, len(labels), "dev") if line.seeds else None,
     )
 
 
-def counts_of(line: Line, classes: int) -> Counts:
-    """The test speakers' utterances and hits with each complete seed of a line that has one."""
-    first = line.seeds[0].test
-    for seed in line.seeds[1:]:
-        if seed.test.ids != first.ids or not np.array_equal(seed.test.truth, first.truth):
+def counts_of(line: Line, classes: int, part: Literal["dev", "test"] = "test") -> Counts:
+    """The speakers' utterances and hits in one part with each complete seed of a line that has one.
+
+    Raises `RunError` where two seeds were scored on different utterances.
+    """
+    said = {seed.seed: getattr(seed, part) for seed in line.seeds}
+    first: Predictions = said[line.seeds[0].seed]
+    for seed, own in said.items():
+        if own.ids != first.ids or not np.array_equal(own.truth, first.truth):
             raise RunError(
-                f"{line.name}: seeds {line.seeds[0].seed} and {seed.seed} were scored on different utterances",
+                f"{line.name}: seeds {line.seeds[0].seed} and {seed} were scored on different utterances",
                 mend="Train the run anew in a new folder.",
             )
-    return count(first.speakers, first.truth, {seed.seed: seed.test.predicted for seed in line.seeds}, classes)
+    return count(first.speakers, first.truth, {seed: own.predicted for seed, own in said.items()}, classes)
 
 
-def _same_test(a: Counts, b: Counts, run: RunRecords) -> None:
+def _sides(line: LineSummary | None) -> tuple[Counts, Counts] | None:
+    """Validation and test counts of a line that has a complete seed."""
+    return (line.val_counts, line.counts) if line and line.val_counts and line.counts else None
+
+
+def _same_utterances(a: Counts, b: Counts, run: RunRecords) -> None:
     if a.speakers != b.speakers or not np.array_equal(a.totals, b.totals):
         raise RunError(
             "two systems of this run were scored on different utterances",
