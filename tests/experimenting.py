@@ -7,7 +7,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
@@ -39,6 +40,12 @@ if os.environ.get("SLOW_FILES"):
     Shard.add = lambda self, task: (time.sleep(float(os.environ["SLOW_FILES"])), add(self, task))[1]
 """
 """Runs first in a subprocess: a checkpoint after every epoch, and work slow enough to be killed in its midst."""
+
+RAY_SITE = f"""
+import sys
+if any("default_worker" in word for word in sys.orig_argv):  # Ray's other processes start quicker without torch
+    exec({SITE!r})
+"""
 
 
 @cache
@@ -106,12 +113,12 @@ def in_this_process(cells: Sequence[Cell], workers: int = 0, device: str = "auto
             yield Event("failed", cell, {"reason": str(error)})
 
 
-def environment(site: Path | None = None, **variables: str) -> dict[str, str]:
-    """For a subprocess; `site` is a folder for what runs first in it and in its workers."""
+def environment(site: Path | None = None, text: str = SITE, **variables: str) -> dict[str, str]:
+    """For a subprocess; `site` is a folder for `text`, which runs first in it and in its workers."""
     env = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
     if site is not None:
         site.mkdir(exist_ok=True)
-        (site / "sitecustomize.py").write_text(SITE)
+        (site / "sitecustomize.py").write_text(text)
         env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(site), env.get("PYTHONPATH")]))
     return env
 
@@ -122,6 +129,14 @@ def start(arguments: Sequence[str], **how: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, **how
     )
+
+
+def wait_until(true: Callable[[], object], process: subprocess.Popen[str] | None = None, seconds: float = 300) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "waited in vain"
+        assert process is None or process.poll() is None, process.communicate()
+        time.sleep(0.02)
 
 
 def cells(run: Path) -> dict[str, Path]:

@@ -7,8 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +22,7 @@ from experimenting import (
     numbers,
     rows_of,
     start,
+    wait_until,
 )
 
 from unheard.experiments import run as run_module
@@ -55,14 +55,6 @@ def alive(pid: int) -> bool:
 def workers(pid: int) -> list[int]:
     """The processes below `pid` that train."""
     return [child for child in children(pid) if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
-
-
-def wait_until(true: Callable[[], object], process: subprocess.Popen[str] | None = None, seconds: float = 300) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "waited in vain"
-        assert process is None or process.poll() is None, process.communicate()
-        time.sleep(0.02)
 
 
 def begun(out: Path) -> bool:

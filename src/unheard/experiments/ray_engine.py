@@ -36,6 +36,7 @@ STRIKES = 4
 SHARE = 0.25
 """Of a GPU, for each cell where nobody says how much."""
 
+_PAUSE = 2.0  # seconds for each strike, before a cell is tried again: what its worker died of may pass
 _STARTS = 3  # of Ray here: it gives its own processes 15 s, which a busy machine may not keep at once
 _PATIENCE = 120.0  # seconds until a dead attempt's lock, or a new file, is known to every client of a shared disk
 _TOGETHER = ("unheard", "torch", "numpy")  # whose versions must agree on all nodes for numbers to agree
@@ -194,7 +195,7 @@ class _Team:
                 why = f"its worker died {one.strikes} times without one more epoch ({_first_line(error)})"
                 yield Event("failed", one.cell, {"reason": why})
                 return
-            one.not_before = time.monotonic() + (2.0**one.strikes if one.strikes > 1 else 0.0)
+            one.not_before = time.monotonic() + _PAUSE * one.strikes
             self.waiting.insert(0, one)
             return
         if kind == "unfit":
