@@ -19,6 +19,7 @@ from unheard.errors import MissingExtra, TrainingError
 from unheard.experiments.invariance.resample import indices
 
 FOLDS = 5
+MOST_FOLDS = 20
 PROBES = ("linear", "mlp")
 INVERSE_REGULARISATION = 0.1
 """C of the logistic regression; like all below fixed beforehand, so that nothing is chosen on what is measured."""
@@ -36,7 +37,7 @@ class Folds:
 
 
 def make_folds(speakers: Sequence[str], texts: Sequence[str], seed: int = 0) -> Folds:
-    """Up to five folds in which every speaker tested is also trained on, in other recordings.
+    """Five folds (fewer of few texts, more where speakers say few) in which every speaker tested is also trained on, in other recordings.
 
     Folds of texts where every text is known and every speaker says at least two: what the probe knows of a speaker
     then comes from other sentences. Otherwise folds of recordings, each speaker's spread over them. Raises
@@ -101,11 +102,18 @@ def _classifier(kind: str, seed: int) -> Any:
 
 
 def _folds_of_texts(who: NDArray[np.int64], text: NDArray[np.int64], seed: int) -> NDArray[np.int64] | None:
-    """Folds of whole texts, of about equal size, with every speaker in at least two; None where there are none."""
+    """Folds of whole texts with every speaker in at least two: five, or as many more as that takes; or None."""
+    texts = int(text.max()) + 1
+    for count in range(min(FOLDS, texts), min(MOST_FOLDS, texts) + 1):
+        fold = _dealt(who, text, count, seed)
+        if not len(_in_one_fold(who, fold)):
+            return fold
+    return None
+
+
+def _dealt(who: NDArray[np.int64], text: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
+    """Texts dealt over `count` folds of about equal size, then moved while that spreads more speakers: (n,)."""
     sizes = np.bincount(text)
-    count = min(FOLDS, len(sizes))
-    if count < 2:
-        return None
     fold = np.zeros(len(sizes), np.int64)
     filled = np.zeros(count)
     random = np.random.default_rng(seed)
@@ -114,7 +122,7 @@ def _folds_of_texts(who: NDArray[np.int64], text: NDArray[np.int64], seed: int) 
         filled[fold[item]] += sizes[item]
     while len(alone := _in_one_fold(who, fold[text])):
         if not _spread(alone, who, text, fold, count, random):
-            return None
+            break
     return fold[text]
 
 
