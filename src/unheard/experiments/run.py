@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,8 @@ def carry_out(settings: Experiment, say: Callable[[str], None]) -> Run:
             write_text(out / "choices.csv", choices_csv(records.choices))
         write_text(out / "table.md", table)
         write_text(out / "table.tex", table_latex(records.lines, title))
+        if settings.invariance:
+            failed |= _invariance(grid, say)
     _tell(grid.cells, say)
     models = [
         path
@@ -101,6 +103,19 @@ def _choose(grid: Grid, say: Callable[[str], None]) -> dict[str, str]:
     if waiting:
         say(f"nothing is chosen for {len(waiting)} readings: trainings of other values have failed there")
     return failed | _train(tuning.frozen(grid.cells, choices), grid.settings, say)
+
+
+def _invariance(grid: Grid, say: Callable[[str], None]) -> dict[str, str]:
+    """Train the same systems where invariance can be measured, unless the run's own first fold serves."""
+    from unheard.experiments.invariance import sub_run_settings
+
+    settings = sub_run_settings(grid.settings, grid.manifest)
+    if settings is None:
+        say("Invariance can be measured on the run's own first fold: no further trainings")
+        return {}
+    say(f"Trainings for measuring invariance, in {settings.out}")
+    run = carry_out(replace(settings, tune=False), say)
+    return {f"invariance/{name}": reason for name, reason in run.failed.items()}
 
 
 def _tell(cells: Sequence[Cell], say: Callable[[str], None]) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from unheard.errors import ConfigError, did_you_mean
+from unheard.experiments.presets import about, names, read_preset
 from unheard.features.settings import FeatureSettings
 from unheard.manifest import FOUR
 from unheard.training.sizes import NETWORKS, NetworkSettings
@@ -59,6 +60,11 @@ class NetworkChoice:
 class Experiment:
     """Systems x folds x seeds on one corpus, under one protocol and one recipe."""
 
+    preset: str = setting(
+        "A ready-made experiment that the other settings change. "
+        + " ".join(f"{name}: {about(name)}" for name in names()),
+        "",
+    )
     corpus: str = setting("Name of a corpus with a reader (see `unheard corpora`); it needs `root`.", "")
     root: str = setting("Folder of that corpus.", "")
     manifest: str = setting("A manifest of your own instead: CSV, JSONL, or a Kaldi data directory.", "")
@@ -92,6 +98,11 @@ class Experiment:
     )
     tune: bool = setting(
         "Choose λ (dat) and ε (cgt) on seed 0 by each fold's validation speakers, beside the fixed values.", False
+    )
+    invariance: bool = setting(
+        "Also train on a random split with at least four unseen speakers, in RUN/invariance, where it is measured how "
+        "much of the speaker is left in the embeddings.",
+        False,
     )
     store: str = setting("Folder of the feature store (default: inside the run's).", "")
     workers: int = setting("Trainings at once, one thread each on a CPU (0: one a core).", 0)
@@ -146,7 +157,7 @@ class Experiment:
 
 
 def load(path: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> Experiment:
-    """An experiment from a YAML file and `overrides` (nested like the file), which win.
+    """An experiment from a preset, a YAML file and `overrides` (nested like the file), later ones winning.
 
     Raises `ConfigError` for a file that cannot be read, an unknown key (naming the closest) or a value of the wrong
     kind.
@@ -168,7 +179,13 @@ def load(path: str | Path | None = None, overrides: Mapping[str, Any] | None = N
             _checked(Experiment, values, "")
         except ConfigError as error:
             raise ConfigError(error.what, where=path, mend=error.mend) from None
-    return typing.cast(Experiment, _build(Experiment, _merged(values, overrides or {})))
+    given = _merged(values, overrides or {})
+    if given.get("preset"):
+        base = read_preset(str(given["preset"]))
+        if given.get("manifest"):  # a manifest of one's own takes the place of the preset's corpus
+            base = {key: value for key, value in base.items() if key not in ("corpus", "subset")}
+        given = _merged(base, given)
+    return typing.cast(Experiment, _build(Experiment, given))
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
