@@ -37,10 +37,11 @@ class Folds:
 
 
 def make_folds(speakers: Sequence[str], texts: Sequence[str], seed: int = 0) -> Folds:
-    """Five folds (fewer of few texts, more where speakers say few) in which every speaker tested is also trained on, in other recordings.
+    """Folds in which every speaker tested is also trained on, in other recordings; each recording is tested once.
 
     Folds of texts where every text is known and every speaker says at least two: what the probe knows of a speaker
-    then comes from other sentences. Otherwise folds of recordings, each speaker's spread over them. Raises
+    then comes from other sentences. There are five, fewer of few texts, more where speakers say few of them. Otherwise
+    five folds of recordings, each speaker's spread over them. Raises
     `TrainingError` for fewer than two speakers, or a speaker with a single recording.
     """
     who = indices(speakers)
