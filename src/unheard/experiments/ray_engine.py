@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import platform
+import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -99,6 +100,7 @@ def _connect(ray: Any, address: str, workers: int) -> None:
             else:
                 here = {"num_cpus": workers or usual_workers("cpu"), "object_store_memory": 2**28}
                 ray.init(address="local", include_dashboard=False, **here, **quiet)
+            _hush()
             return
         except Exception as error:  # Ray raises a bare Exception for a start that took too long
             ray.shutdown()
@@ -111,6 +113,13 @@ def _connect(ray: Any, address: str, workers: int) -> None:
                 if address
                 else "Try again, or look into /tmp/ray/session_latest/logs.",
             ) from error
+
+
+def _hush() -> None:
+    """Ray prints what befalls its nodes to standard output, where our table goes, and knows no option against it."""
+    worker = sys.modules.get("ray._private.worker")
+    if hasattr(worker, "_worker_logs_enabled"):
+        setattr(worker, "_worker_logs_enabled", False)  # noqa: B010 - no attribute a type checker knows
 
 
 @dataclass
