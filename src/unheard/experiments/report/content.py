@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from unheard.experiments.report.svg import Panel
 
 NOTHING = "–"
+LAYOUTS = {"two": 2, "three": 3, "square": 2, "pairs": 4}
+"""How panels are laid out on a wide page: two or three side by side, two by two and smaller, two small pairs."""
 
 
 @dataclass(frozen=True)
@@ -45,23 +47,23 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Figure:
-    """Panels under one caption, at most `columns` side by side; `name` names its file."""
-
-    name: str
-    caption: str
-    panels: tuple[Panel, ...]
-    columns: int = 2
-    key: tuple[Key, ...] = ()
-    kind: str = "figure"
-
-
-@dataclass(frozen=True)
 class Key:
     """An entry of a figure's key: what a mark means."""
 
     text: str
     mark: Panel
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Panels under one caption; `name` names its file, `layout` says how many are side by side (`LAYOUTS`)."""
+
+    name: str
+    caption: str
+    panels: tuple[Panel, ...]
+    layout: str = "two"
+    key: tuple[Key, ...] = ()
+    kind: str = "figure"
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,11 @@ def percent(value: float | None, *, sign: bool = False, digits: int = 1) -> str:
     text = f"{100 * value:+.{digits}f}" if sign else f"{100 * value:.{digits}f}"
     zero = not text.strip("+-0.")  # no difference has no sign
     return text.lstrip("+-") if zero else text.replace("-", "−")
+
+
+def tiled(n: int) -> str:
+    """The layout for n panels of one kind."""
+    return "square" if n in (2, 4) else "three"
 
 
 def share(value: float | None, *, sign: bool = False, digits: int = 1) -> Cell:

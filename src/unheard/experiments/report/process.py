@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from unheard.experiments.choice import KNOBS
+from unheard.experiments.choice import KNOBS, Choice
 from unheard.experiments.lines import NAMES, CellRecord, Line
 from unheard.experiments.records import RunRecords
 from unheard.experiments.report.content import (
@@ -21,6 +21,7 @@ from unheard.experiments.report.content import (
     percent,
     plain,
     share,
+    tiled,
 )
 from unheard.experiments.report.curves import TRAIN, VALIDATION, Training, choices, learning, trainings
 from unheard.experiments.report.figures import Look
@@ -43,11 +44,11 @@ def curves(run: RunRecords) -> Section:
             "Learning curves: every training thin, their mean thick. Training figures are those of the epoch itself, "
             "with dropout; of extreme losses the highest 2 % are cut off."
         )
-        blocks.append(Figure("curves", caption, tuple(panels), 4 if len(panels) == 4 else 3, key))
+        blocks.append(Figure("curves", caption, tuple(panels), tiled(len(panels)), key))
     else:
         blocks.append(Text("Learning curves need the trainings' history.jsonl, which this run does not carry."))
     blocks.append(epochs(run))
-    late = [(line.name, *_late(line)) for line in run.lines]
+    late = [(line.name, *_late(run, line)) for line in run.lines]
     blocks += [
         Text(
             f"Under-trained: {listed([f'{n} of {m} of {name}' for name, n, m in late if n])} had the best epoch among "
@@ -84,7 +85,7 @@ def epochs(run: RunRecords) -> Table:
                 plain(_span(updates)),
                 plain(f"{middle:g}" if best else "–", middle),
                 plain(_span(best)),
-                plain(_late(line)[0], _late(line)[0]),
+                plain(_late(run, line)[0], _late(run, line)[0]),
             )
         )
     return Table("epochs", "How long was trained, and which epoch validation chose", columns, tuple(rows))
@@ -119,10 +120,11 @@ def _trainings(cell: CellRecord, readings: Mapping[str, Mapping[str, Any]]) -> l
     return trainings(f"fold {cell.fold}, seed {cell.seed}", history, best, several)
 
 
-def _late(line: Line) -> tuple[int, int]:
-    """How many trainings of a line had their best epoch at the very end, and of how many."""
-    cells = {cell.name: cell for seed in line.seeds for cell in seed.cells}
-    return sum(bool(cell.result.get("under_trained")) for cell in cells.values()), len(cells)
+def _late(run: RunRecords, line: Line) -> tuple[int, int]:
+    """How many trainings of a line had a best epoch at the very end, and of how many."""
+    cells = [cell for seed in line.seeds for cell in seed.cells]
+    late = sum(any(said.get("under_trained") for said in _readings(run, line, cell).values()) for cell in cells)
+    return late, len(cells)
 
 
 def _stroke(words: str, colour: str) -> Key:
@@ -182,10 +184,10 @@ def knobs(run: RunRecords, looks: Looks) -> Section:
         for s, knob in KNOBS.items()
         if any(c.system == s for c in seen)
     ]
-    spans = [
-        percent(max(c.val_wa for c in own) - min(c.val_wa for c in own))
-        for own in ([c for c in run.choices if c.system == system] for system in KNOBS)
-        if own
+    moves = [
+        f"{percent(mean)} points for {knob.symbol} (single readings by up to {percent(most)})"
+        for s, knob in KNOBS.items()
+        for mean, most in _moves([choice for choice in run.choices if choice.system == s])
     ]
     return Section(
         "choice",
@@ -194,16 +196,14 @@ def knobs(run: RunRecords, looks: Looks) -> Section:
             Text(
                 "On seed 0 each reading of a fold chose the value with the best accuracy on its own validation "
                 "speakers (the smaller one on a tie), and kept it for all seeds. Test speakers had no part in it. "
-                f"Chosen: {'; '.join(picks) or 'nothing yet'}. All validation figures of a system lie within "
-                f"{listed(spans, 'or')} points, folds included: few speakers are a noisy judge, so the rows with fixed "
-                "values stay beside."
+                f"Chosen: {'; '.join(picks) or 'nothing yet'}. Over the candidates the mean curve moves by "
+                f"{listed(moves)}: few speakers are a noisy judge, so the rows with fixed values stay beside."
             ),
             Figure(
                 "choice",
                 "Validation accuracy over the candidates, seed 0: each fold's reading thin, their mean thick; dots "
                 "mark what was chosen.",
                 tuple(panels),
-                2,
             ),
             Table("choice", "Every candidate, by fold and reading", columns, tuple(rows)),
         ),
@@ -212,3 +212,16 @@ def knobs(run: RunRecords, looks: Looks) -> Section:
 
 def _tally(values: list[float]) -> list[tuple[float, int]]:
     return [(value, values.count(value)) for value in sorted(set(values))]
+
+
+def _moves(own: Sequence[Choice]) -> list[tuple[float, float]]:
+    """How far the mean curve of a system's candidates moves, and the most that a single reading's does."""
+    curves: dict[tuple[int, str], list[float]] = {}
+    columns: dict[float, list[float]] = {}
+    for choice in own:
+        curves.setdefault((choice.fold, choice.reading), []).append(choice.val_wa)
+        columns.setdefault(choice.value, []).append(choice.val_wa)
+    if not own:
+        return []
+    means = [sum(column) / len(column) for column in columns.values()]
+    return [(max(means) - min(means), max(max(curve) - min(curve) for curve in curves.values()))]

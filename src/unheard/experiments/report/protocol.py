@@ -190,7 +190,7 @@ def proof(run: RunRecords) -> Section:
         ),
         Facts(tuple(there), code),
     ]
-    given = {one.get("split") for one in proofs} - {None}
+    given = {one["split"] for one in proofs if one.get("split")}
     if given and given != {run.split_digest}:
         blocks.append(
             Text(

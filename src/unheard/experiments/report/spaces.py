@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from unheard.experiments.lines import CellRecord
+from unheard.experiments.invariance import INPUT, LineInvariance, of_run
+from unheard.experiments.invariance.lines import HEADS, explained
+from unheard.experiments.lines import Line
 from unheard.experiments.records import RunRecords
 from unheard.experiments.report import tsne
-from unheard.experiments.report.content import Figure, Key, Section, Text, counted
+from unheard.experiments.report.content import (
+    Cell,
+    Column,
+    Figure,
+    Key,
+    Section,
+    Table,
+    Text,
+    counted,
+    percent,
+    plain,
+    spread,
+)
+from unheard.experiments.report.figures import Look, dots
 from unheard.experiments.report.svg import INK, SHAPES, Canvas, Panel
 
-ANCHOR, TITLE = "embeddings", "Embeddings (Fig. 2)"
+_PROBES = {"linear": Look("#0072b2", "circle"), "mlp": Look("#d55e00", "diamond"), "eer": Look("#009e73", "square")}
 
 
 @dataclass(frozen=True)
@@ -19,47 +35,49 @@ class Space:
     """The embeddings of one trained network, and which unseen speakers they are of."""
 
     line: str
-    cell: CellRecord
+    fold: int
+    seed: int
     cloud: tsne.Cloud
     part: str
 
 
 def embeddings(run: RunRecords, say: Callable[[str], None]) -> Section:
     """t-SNE of unseen speakers' embeddings for every system, emotions beside four random speakers."""
-    of = run.invariance or run
-    spaces = [
-        space
-        for line in of.lines
-        for space in [_space(of, line.seeds[0].cells[0] if line.seeds else None, line.name)]
-        if space
-    ]
-    if not spaces:
-        words = "The map of the embeddings needs the trainings' embeddings.npz, which this run does not carry."
-        return Section(ANCHOR, TITLE, (Text(words),))
+    anchor, title = "embeddings", "Embeddings (Fig. 2)"
+    for of, where in ((run.invariance, "of the run on a random split"), (run, "of the run itself")):
+        spaces = [space for line in of.lines for space in _spaces(of, line)] if of else []
+        if of and spaces:
+            return Section(anchor, title, (_map(of, spaces, where, say),))
+    words = "The map of the embeddings needs the trainings' embeddings.npz, which this run does not carry."
+    return Section(anchor, title, (Text(words),))
+
+
+def _map(run: RunRecords, spaces: Sequence[Space], where: str, say: Callable[[str], None]) -> Figure:
     panels: list[Panel] = []
-    shown = tsne.four_speakers(spaces[0].cloud.speakers)
+    first = spaces[0]
+    shown = tsne.four_speakers(first.cloud.speakers)
     for space in spaces:
         cloud = tsne.picked(space.cloud)
         say(f"t-SNE of {counted(len(cloud.e), 'embedding')}: {space.line}")
-        panels += tsne.panels(space.line, tsne.flat(cloud.e), cloud, of.labels, shown)
-    first = spaces[0]
+        panels += tsne.panels(space.line, tsne.flat(cloud.e), cloud, run.labels, shown)
     total, drawn = len(first.cloud.e), min(len(first.cloud.e), tsne.POINTS)
     amount = counted(total, "utterance") if drawn == total else f"{drawn:,} of {total:,} utterances, picked with a seed"
-    where = "of the run on a random split" if run.invariance else "of the run itself"
     caption = (
         f"t-SNE of the embeddings of {first.part}: {amount} of "
-        f"{counted(len(set(first.cloud.speakers)), 'speaker')} never heard in training; fold {first.cell.fold} "
-        f"{where}, seed {first.cell.seed}. Left the emotions, right the same points with {len(shown)} random speakers, "
-        "the others in grey. Maps of different systems have axes of their own; distances between far groups mean nothing."
+        f"{counted(len(set(first.cloud.speakers)), 'speaker')} never heard in training; fold {first.fold} {where}, "
+        f"seed {first.seed}. Of each system left the emotions, right the same points with {len(shown)} random "
+        "speakers, any others in grey. Maps of different systems have axes of their own; distances between far groups "
+        "mean nothing."
     )
-    return Section(ANCHOR, TITLE, (Figure("tsne", caption, tuple(panels), 2, _key(of.labels, shown)),))
+    return Figure("tsne", caption, tuple(panels), "pairs", _key(run.labels, shown))
 
 
-def _space(run: RunRecords, cell: CellRecord | None, line: str) -> Space | None:
+def _spaces(run: RunRecords, line: Line) -> list[Space]:
     """Validation speakers, or all unseen ones where those are fewer than four; the first reading's network only."""
-    found = cell.embeddings() if cell is not None else None
+    cell = line.seeds[0].cells[0] if line.seeds else None
+    found = cell.embeddings() if cell else None
     if cell is None or found is None:
-        return None
+        return []
     e, ids, parts = found
     first = {name: place for place, name in reversed(list(enumerate(ids)))}  # a second reading is another network
     places = sorted(first.values())
@@ -73,12 +91,11 @@ def _space(run: RunRecords, cell: CellRecord | None, line: str) -> Space | None:
         tuple(speaker[ids[place]] for place in chosen),
     )
     part = "the validation speakers" if enough else "the validation and test speakers (fewer than four validate)"
-    return Space(line, cell, cloud, part)
+    return [Space(line.name, cell.fold, cell.seed, cloud, part)]
 
 
 def _key(labels: Sequence[str], speakers: Sequence[str]) -> tuple[Key, ...]:
-    entries = [(label, tsne.EMOTIONS.get(label, INK)) for label in labels]
-    keys = [_entry(name, colour, place) for place, (name, colour) in enumerate(entries)]
+    keys = [_entry(label, tsne.EMOTIONS.get(label, INK), place) for place, label in enumerate(labels)]
     return (*keys, *(_entry(f"speaker {name}", tsne.SPEAKERS[k % 4], k) for k, name in enumerate(speakers)))
 
 
@@ -86,3 +103,65 @@ def _entry(words: str, colour: str, place: int) -> Key:
     canvas = Canvas(14, 14)
     canvas.marks([(7, 7)], SHAPES[place % len(SHAPES)], colour, 7)
     return Key(words, canvas.panel(words, ""))
+
+
+def invariance(run: RunRecords, say: Callable[[str], None]) -> Section:
+    """Speaker probes, verification and groups, and the same of the input features."""
+    title = "What is left of the speaker"
+    found = of_run(run, say)
+    if not found:
+        words = (
+            "A speaker probe needs the embeddings of at least four unseen speakers in one fold, which this run does "
+            "not carry; `unheard experiment --invariance` trains where they can be had."
+        )
+        return Section("invariance", title, (Text(words),))
+    first = next(iter(found.values())).each[0]
+    notes = list(explained(first)[:-1])
+    notes.append(
+        "Percent, and points in the last two columns: mean ± std over seeds; with a single seed the 95 % interval from "
+        "resampling recordings. The lower the probes and the nearer the EER to 50 %, the less of the speaker is left. "
+        "A probe that finds little is no proof that nothing is there: it is one probe, on so few speakers."
+    )
+    if INPUT not in found:
+        notes.append("The row of the input features needs the feature store, which this run does not carry.")
+    columns = (Column("", "system", False), Column("Seeds", "seeds"))
+    columns += tuple(Column(head, figure) for figure, head in HEADS.items())  # type: ignore[assignment]
+    rows = tuple(
+        (plain(line.name), plain(len(line.seeds) or "–", len(line.seeds)), *(_figure(line, name) for name in HEADS))
+        for line in found.values()
+    )
+    table = Table("invariance", "Speaker identity in the embeddings of unseen speakers", columns, rows, tuple(notes))
+    return Section("invariance", title, (table, _probes(found, first.chance)))
+
+
+def _figure(line: LineInvariance, name: str) -> Cell:
+    mean, std = line.over_seeds(name)
+    cell = spread(mean, std, sign=name == "gender_gap")
+    if len(line.each) > 1 or not math.isfinite(mean):
+        return cell
+    inv = line.each[0]
+    ranges = {"linear": inv.linear, "mlp": inv.mlp, "eer": inv.eer}
+    if inv.groups is not None:
+        ranges |= {"worst_uar": inv.groups.worst.uar, "gender_gap": inv.groups.gender_gap}
+    value = percent(mean, sign=name == "gender_gap")
+    if name not in ranges or not math.isfinite(ranges[name].low):
+        return Cell(value, cell.data)
+    low, high = ranges[name].low, ranges[name].high
+    return Cell(f"{value} ({percent(low)} to {percent(high)})", {**cell.data, "low": low, "high": high})
+
+
+def _probes(found: Mapping[str, LineInvariance], chance: float) -> Figure:
+    words = {"linear": "linear probe", "mlp": "MLP probe", "eer": "equal error rate"}
+    values = {words[name]: [line.over_seeds(name)[0] for line in found.values()] for name in words}
+    looks = {words[name]: look for name, look in _PROBES.items()}
+    accuracy = {name: column for name, column in values.items() if name != words["eer"]}
+    rows = list(found)
+    panels = [
+        *dots("Speaker probe", rows, accuracy, looks, "speakers recognised, %", reference=chance, limits=(0.0, 1.0)),
+        *dots("Verification", rows, {words["eer"]: values[words["eer"]]}, looks, "equal error rate, %",
+              reference=0.5, limits=(0.0, 0.6)),
+    ]  # fmt: skip
+    key = tuple(looks[name].key(name) for name in values)
+    return Figure(
+        "invariance", "Speaker probes and verification, mean over seeds. Dashed: chance.", tuple(panels), "two", key
+    )

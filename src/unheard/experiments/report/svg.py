@@ -180,7 +180,6 @@ def shortened(words: str, longest: int) -> str:
 def together(panels: Sequence[Panel], columns: int, title: str) -> str:
     """Several drawings as one SVG file of its own, `columns` side by side, on white."""
     gap, head = 16.0, 20.0
-    columns = 2 if columns == 4 else columns
     rows = [panels[i : i + columns] for i in range(0, len(panels), columns)]
     parts, top, widest = [], gap, 0.0
     for row in rows:

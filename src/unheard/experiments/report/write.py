@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from unheard.experiments.records import RunRecords, read_run
-from unheard.experiments.report import performance, process, protocol, spaces
-from unheard.experiments.report.content import Report
+from unheard.experiments.report import differences, groups, performance, process, protocol, spaces
+from unheard.experiments.report.content import LAYOUTS, Report
 from unheard.experiments.report.figures import look_of
 from unheard.experiments.report.html import html_of
 from unheard.experiments.report.svg import together
@@ -34,7 +34,9 @@ def write_report(
         paper = table.name == "accuracy"
         write_text(folder / "tables" / f"{table.name}.tex", latex_like_paper(table) if paper else latex_of(table))
     for figure in report.figures():
-        write_text(folder / "figures" / f"{figure.name}.svg", together(figure.panels, figure.columns, figure.caption))
+        write_text(
+            folder / "figures" / f"{figure.name}.svg", together(figure.panels, LAYOUTS[figure.layout], figure.caption)
+        )
     write_text(folder / "report.md", markdown_of(report))
     write_text(folder / "report.html", page)
     return folder / "report.html"
@@ -48,10 +50,11 @@ def compose(run: RunRecords, summary: Summary, say: Callable[[str], None] = lamb
     corpus = protocol.corpus_name(run)
     sections = (
         performance.accuracy(summary, corpus),
-        performance.contrasts(summary, looks),
+        differences.contrasts(summary, looks),
         spaces.embeddings(run, say),
-        performance.emotions(summary, looks),
-        performance.speakers(summary, looks, genders),
+        spaces.invariance(run, say),
+        groups.emotions(summary, looks),
+        groups.speakers(summary, looks, genders),
         process.curves(run),
         process.knobs(run, looks),
         protocol.protocol(run),
