@@ -88,37 +88,9 @@ def test_presets_are_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_run_with_a_preset_goes_on_from_its_own_config(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    quick = [
-        "--epochs",
-        "1",
-        "--seeds",
-        "1",
-        "--emotions",
-        "angry,sad",
-        "--systems",
-        "ser",
-        "--training.batch-size",
-        "4",
-    ]
-    source = ["--manifest", str(corpus() / "manifest.csv")]
-    assert (
-        main(
-            [
-                "experiment",
-                "--preset",
-                "mandarin",
-                *source,
-                "--n",
-                "2,2,2",
-                *quick,
-                "--training.batch-size",
-                "4",
-                "--out",
-                str(out),
-            ]
-        )
-        == 0
-    )
+    source = ["--manifest", str(corpus() / "manifest.csv"), "--emotions", "angry,sad", "--n", "2,2,2"]
+    quick = ["--epochs", "1", "--seeds", "1", "--systems", "ser", "--training.batch-size", "4"]
+    assert main(["experiment", "--preset", "mandarin", *source, *quick, "--out", str(out)]) == 0
     written = yaml.safe_load((out / "config.yaml").read_text())
     assert (written["preset"], written["n"], written["network"]["preset"]) == ("mandarin", [2, 2, 2], "mandarin")
     assert main(["experiment", "--config", str(out / "config.yaml")]) == 0
@@ -142,7 +114,7 @@ def test_invariance_has_a_run_of_its_own(tmp_path: Path, capsys: pytest.CaptureF
     assert not (out / "invariance" / "features").exists()  # the features are the run's
     capsys.readouterr()
     assert main(arguments) == 0
-    assert capsys.readouterr().err.count("1 trainings, 1 of them done before") == 2
+    assert capsys.readouterr().err.count("1 trainings (1 done before)") == 2
     assert read_run(out / "invariance").invariance is None
     random = ["--corpus", "synthetic", "--root", str(corpus()), "--protocol", "random", "--n", "2,2,2"]
     assert main(["experiment", *random, *quick, "--invariance", "--out", str(tmp_path / "enough")]) == 0

@@ -73,6 +73,14 @@ def _options(words: tuple[str, ...]) -> dict[str, dict[str, Any]]:
 Flags = _flags(Experiment, "Flags", leave_out=("options",))
 TrainFlags = _flags(Experiment, "TrainFlags", leave_out=("options", "systems", "folds", "seeds"))
 Config = Annotated[Path | None, Parameter(help="YAML file with the same settings; flags win over it.")]
+DryRun = Annotated[
+    bool,
+    Parameter(
+        negative="",
+        show_default=False,
+        help="Say how many trainings it is and how long they take here, measured, and stop; only features are made.",
+    ),
+]
 Options = Annotated[
     tuple[str, ...],
     Parameter(
@@ -95,18 +103,23 @@ def experiment(
     *,
     config: Config = None,
     option: Options = (),
+    dry_run: DryRun = False,
     flags: Annotated[Flags, Parameter(name="*")] = Flags(),  # type: ignore[valid-type]  # noqa: B008 - frozen
 ) -> int:
     """Compare systems over folds and seeds on speakers never heard in training.
 
-    Example: unheard experiment --corpus emodb --root data/emodb --systems ser,mtl,dat,cgt --seeds 3 --out RUN
+    Example: unheard experiment --preset emodb --root data/emodb --systems ser,dat --out RUN
 
-    Writes RUN/table.md, results.csv, splits.csv, config.yaml and a folder for every training. The same call
-    again does only what is missing; a longer --epochs continues. Exits with 1 where a training failed.
+    Says first how many trainings it is and how long they take here. Writes RUN/table.md, results.csv, splits.csv,
+    config.yaml and a folder for every training. The same call again does only what is missing; a longer --epochs
+    continues. Exits with 1 where a training failed.
     """
     settings = _settings(config, flags, option)
-    from unheard.experiments.run import carry_out
+    from unheard.experiments.run import carry_out, foretell
 
+    if dry_run:
+        print(foretell(settings, say))
+        return 0
     run = carry_out(settings, say)
     sys.stdout.write(run.table)
     for name, reason in run.failed.items():

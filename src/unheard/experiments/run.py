@@ -16,6 +16,7 @@ from unheard.errors import ConfigError
 from unheard.experiments import tuning
 from unheard.experiments.cells import Cell
 from unheard.experiments.choice import choices_csv
+from unheard.experiments.estimate import Estimate, estimate
 from unheard.experiments.folder import epochs_of, result_in
 from unheard.experiments.grid import Grid, lay_out
 from unheard.experiments.launch import Event, run_cells
@@ -58,16 +59,11 @@ def experiment(config: str | Path | None = None, *, say: Callable[[str], None] |
 
 def carry_out(settings: Experiment, say: Callable[[str], None]) -> Run:
     """Run the experiment `settings` describe; `say` receives a line for people now and then."""
-    out = Path(settings.out)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"cannot be made ({error.strerror})", where=out, mend="Choose another --out.") from error
+    out = _folder(settings)
     with locked(out, "running an experiment here"):
-        check_same_run(out, settings)
-        tuning.check(settings)
-        grid = lay_out(settings, say)
+        grid = _begin(settings, say)
         prepare(grid)
+        say(str(_estimate(grid)))
         failed = _train(grid.cells, settings, say)
         if settings.tune:
             failed |= _choose(grid, say)
@@ -91,18 +87,60 @@ def carry_out(settings: Experiment, say: Callable[[str], None]) -> Run:
     return Run(out, records, table, failed, tuple(models))
 
 
+def foretell(settings: Experiment, say: Callable[[str], None]) -> Estimate:
+    """How much an experiment is, and how long it takes here; its features are made, and nothing is trained."""
+    with locked(_folder(settings), "running an experiment here"):
+        return _estimate(_begin(settings, say), always=True)
+
+
+def _folder(settings: Experiment) -> Path:
+    out = Path(settings.out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot be made ({error.strerror})", where=out, mend="Choose another --out.") from error
+    return out
+
+
+def _begin(settings: Experiment, say: Callable[[str], None]) -> Grid:
+    """The grid of an experiment that may be run in its folder."""
+    check_same_run(Path(settings.out), settings)
+    tuning.check(settings)
+    return lay_out(settings, say)
+
+
+def _estimate(grid: Grid, *, always: bool = False) -> Estimate:
+    cells, more = list(grid.cells), {}
+    out = Path(grid.settings.out)
+    if grid.settings.tune:
+        cells += tuning.candidates(grid.cells)
+        choices = read_run(out).choices if (out / "config.yaml").exists() else ()
+        if choices and not tuning.waiting(choices):
+            cells += tuning.frozen(grid.cells, choices)
+        else:
+            more["up to {} more with the chosen λ and ε"] = tuning.at_most(grid.cells)
+    if grid.settings.invariance:
+        from unheard.experiments.invariance import sub_run_settings
+
+        sub = sub_run_settings(grid.settings, grid.manifest)
+        there = out / "invariance"
+        done = len(read_run(there).cells) if (there / "config.yaml").exists() else 0
+        like = [cell for cell in grid.cells if cell.fold is grid.split.folds[0]] if sub else []
+        more["{} for invariance"] = like[done:]
+    return estimate(cells, grid.settings, more=more, always=always)
+
+
 def _choose(grid: Grid, say: Callable[[str], None]) -> dict[str, str]:
     """Try every λ and ε on seed 0, choose by validation speakers, and train the other seeds with what was chosen."""
     tried = tuning.candidates(grid.cells)
-    say("Choosing λ and ε on seed 0 by validation speakers")
     failed = _train(tried, grid.settings, say)
     choices = read_run(grid.settings.out).choices
-    waiting = {(c.system, c.fold, c.reading) for c in choices} - {
-        (c.system, c.fold, c.reading) for c in choices if c.chosen
-    }
+    waiting = tuning.waiting(choices)
     if waiting:
-        say(f"nothing is chosen for {len(waiting)} readings: trainings of other values have failed there")
-    return failed | _train(tuning.frozen(grid.cells, choices), grid.settings, say)
+        say(f"nothing is chosen for {waiting} readings: trainings of other values have failed there")
+    chosen = tuning.frozen(grid.cells, choices)
+    say(f"λ and ε are chosen; with the chosen values {len(chosen)} more trainings on the other seeds")
+    return failed | _train(chosen, grid.settings, say)
 
 
 def _invariance(grid: Grid, say: Callable[[str], None]) -> dict[str, str]:
@@ -139,7 +177,6 @@ def _tell(cells: Sequence[Cell], say: Callable[[str], None]) -> None:
 def _train(cells: Sequence[Cell], settings: Experiment, say: Callable[[str], None]) -> dict[str, str]:
     """Train the cells that have no result yet; the reasons of those that failed."""
     missing = [cell for cell in cells if cell.result() is None]
-    say(f"{len(cells)} trainings, {len(cells) - len(missing)} of them done before")
     failed: dict[str, str] = {}
     if not missing:
         return failed

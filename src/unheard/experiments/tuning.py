@@ -57,5 +57,19 @@ def frozen(cells: Sequence[Cell], choices: Iterable[Choice]) -> list[Cell]:
     return list(made.values())
 
 
+def waiting(choices: Iterable[Choice]) -> int:
+    """How many readings of folds have nothing chosen, for want of a result."""
+    by_reading: dict[tuple[str, int, str], bool] = {}
+    for choice in choices:
+        key = (choice.system, choice.fold, choice.reading)
+        by_reading[key] = by_reading.get(key, False) or choice.chosen
+    return sum(not chosen for chosen in by_reading.values())
+
+
+def at_most(cells: Iterable[Cell]) -> list[Cell]:
+    """Cells that take as long as those a choice may at most add: one a reading on the seeds after 0."""
+    return [cell for cell in cells if cell.seed > 0 and cell.system in KNOBS for _ in cell.fold.readings]
+
+
 def _at(cell: Cell, value: float) -> Cell:
     return replace(cell, options={**cell.options, KNOBS[cell.system].option: value})
