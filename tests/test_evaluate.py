@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 from experimenting import cells, experiment, in_this_process, result, rows_of, table, write_rows
 
 from unheard.cli import main
@@ -162,3 +163,25 @@ def test_no_model_at_all(cell: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 7
     assert all(line.startswith("unheard: ") for line in lines)
+
+
+def test_one_channel_of_stereo(cell: Path, tmp_path: Path) -> None:
+    """The words left, other words right: `left` is what the mono recording was; `each` has twice as many."""
+    path = part(tmp_path, "test")
+    rows = rows_of(path)
+    sounds = [soundfile.read(row["audio"]) for row in rows]
+    for place, (row, (samples, rate)) in enumerate(zip(rows, sounds, strict=True)):
+        other = np.resize(sounds[place - 1][0], len(samples))
+        row["audio"] = str(tmp_path / f"{place}.wav")
+        soundfile.write(row["audio"], np.stack([samples, other], axis=1), rate)
+    write_rows(path, rows)
+    own = {row["id"]: row for row in rows_of(cell / "predictions.csv") if row["part"] == "test"}
+    said = {}
+    for channel in ("left", "mix", "each"):
+        out = tmp_path / channel
+        assert main(["evaluate", str(cell), str(path), "--channel", channel, "--output", str(out)]) == 0
+        said[channel] = {row["id"]: float(row["p_sad"]) for row in rows_of(out / "predictions.csv")}
+    for name, probability in said["left"].items():
+        assert probability == pytest.approx(float(own[name]["p_sad"]), abs=1e-4)
+    assert said["mix"] != pytest.approx(said["left"], abs=1e-4)
+    assert len(said["each"]) == 2 * len(rows)

@@ -19,7 +19,7 @@ from unheard.errors import RunError
 from unheard.experiments import run as run_module
 from unheard.experiments.records import NAMES, read_run
 from unheard.splits import read_splits
-from unheard.training.strategies import STRATEGIES
+from unheard.training.strategies import STRATEGIES, resolve_options
 
 
 @pytest.fixture(autouse=True)
@@ -275,3 +275,19 @@ def test_another_system_and_more_seeds_come_beside(tmp_path: Path) -> None:
     assert "| SER_SR_DAT |" in (out / "table.md").read_text()
     # the other system's options are kept: with the usual λ it would be another line
     assert read_run(out).lines[1].value == 0.5
+
+
+def test_json_is_strict_and_its_options_can_be_given_back(tmp_path: Path) -> None:
+    """λ has no cap unless one is asked for: JSON says null, which stands for the default."""
+    out = tmp_path / "run"
+    assert experiment(out, "--systems", "dat", "--epochs", "1") == 0
+    (folder,) = cells(out).values()
+
+    def refuse(word: str) -> None:
+        raise AssertionError(word)
+
+    result = json.loads((folder / "result.json").read_text(), parse_constant=refuse)
+    for line in (folder / "history.jsonl").read_text().splitlines():
+        json.loads(line, parse_constant=refuse)
+    assert result["settings"]["options"]["cap"] is None
+    assert resolve_options("dat", result["settings"]["options"]) == resolve_options("dat")

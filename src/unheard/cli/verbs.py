@@ -284,6 +284,7 @@ def evaluate(
     *,
     output: Output | None = None,
     map: str = "",
+    channel: Literal["mix", "left", "right", "each"] = "mix",
     store: Path | None = None,
     device: str = "auto",
 ) -> None:
@@ -301,6 +302,8 @@ def evaluate(
         Folder for predictions.csv and result.json.
     map
         Labels renamed before, such as excited=happy.
+    channel
+        Of recordings with several: their mean, one of them, or each as a recording of its own.
     store
         Folder to keep the features in (default: they are not kept).
     device
@@ -308,7 +311,10 @@ def evaluate(
     """
     from unheard.experiments.evaluate import evaluate as run
 
-    print(run(model, manifest, mapping=pairs(map), folder=output, store=store, device=device, say=say).text)
+    evaluation = run(
+        model, manifest, mapping=pairs(map), channel=channel, folder=output, store=store, device=device, say=say
+    )
+    print(evaluation.text)
 
 
 def demo(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from unheard.audio import choose_channel
 from unheard.corpora import read_manifest
 from unheard.experiments.grid import usable
 from unheard.experiments.readout import full_name, versions
@@ -41,6 +42,7 @@ def evaluate(
     manifest: str | Path | Manifest,
     *,
     mapping: Mapping[str, str] | None = None,
+    channel: str = "mix",
     folder: str | Path | None = None,
     store: str | Path | None = None,
     device: str = "auto",
@@ -48,13 +50,13 @@ def evaluate(
 ) -> Evaluation:
     """Score `model` (a file or a cell's folder) on the rows of `manifest` whose label it knows.
 
-    `folder` receives `predictions.csv` and `result.json`; `store` keeps the features. `say` is told what was
-    left out, and which speakers the model has been trained on. Raises `UnheardError` where the model or the
-    manifest cannot be used.
+    `channel` is mix, left, right or each, which takes every channel for a recording of its own. `folder` receives
+    `predictions.csv` and `result.json`; `store` keeps the features. `say` is told what was left out, and which
+    speakers the model has been trained on. Raises `UnheardError` where the model or the manifest cannot be used.
     """
     trained = Model.load(model)
     table = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
-    rows = rows_it_knows(trained, table, mapping, say)
+    rows = choose_channel(rows_it_knows(trained, table, mapping, say), channel)
     _warn_of_known_speakers(trained, rows, say)
     with heard(trained, rows, store=store, device=device, say=say) as result:
         rows, scores = result.rows, result.scores

@@ -29,7 +29,10 @@ __all__ = ["STRATEGIES", "Batch", "Setting", "Strategy", "build", "resolve_optio
 
 
 def resolve_options(key: str, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """All options of strategy `key`, defaults filled in; raises `ConfigError` for an unknown key or option."""
+    """All options of strategy `key`, defaults filled in; raises `ConfigError` for an unknown key or option.
+
+    None stands for the default, as in a `result.json`: JSON knows no infinity.
+    """
     if key not in STRATEGIES:
         raise ConfigError(f"unknown system '{key}'", mend=did_you_mean(key, STRATEGIES))
     kind = STRATEGIES[key][2]
@@ -38,7 +41,8 @@ def resolve_options(key: str, options: Mapping[str, Any] | None = None) -> dict[
     for name, value in (options or {}).items():
         if name not in known:
             raise ConfigError(f"system '{key}' has no option '{name}'", mend=did_you_mean(name, known or {"none"}))
-        chosen[name] = _option(f"{key}.{name}", value, known[name])
+        if value is not None:
+            chosen[name] = _option(f"{key}.{name}", value, known[name])
     return dataclasses.asdict(kind(**chosen)) if kind else {}
 
 
