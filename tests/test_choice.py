@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
@@ -169,6 +170,35 @@ def test_tuning_for_real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert (all_numbers(out), times_of_change(out)) == (before, files)
     assert experiment(out, *common, "--seeds", "2") == 0  # without: what was chosen before still shows
     assert (out / "table.md").read_text() == table
+
+
+def test_the_readings_of_one_training_may_choose_differently(tmp_path: Path) -> None:
+    """Each takes its half of another training, on every seed."""
+    out = tmp_path / "run"
+    common = ("--epochs", "1", "--protocol", "paired", "--folds", "1", "--systems", "dat", "--tune")
+    assert experiment(out, *common) == 0
+    wanted = {"male": 0.03, "female": 1.0}
+    by_value = {cell.value: cell for cell in read_run(out).cells}
+    for value, cell in by_value.items():
+        path = cell.folder / "result.json"
+        result = json.loads(path.read_text())
+        for reading, best in wanted.items():
+            result["readings"][reading]["val_wa"] = float(value == best)
+        path.write_text(json.dumps(result))
+    assert experiment(out, *common, "--seeds", "2") == 0
+    run = read_run(out)
+    assert sorted((c.seed, c.value) for c in run.cells if c.seed) == [(1, 0.03), (1, 0.1), (1, 1.0)]
+    line = run.lines[1]
+    assert (line.name, line.done, line.wanted) == ("SER_SR_DAT, λ chosen", 2, 2)
+    for seed in line.seeds:
+        said = {}
+        for reading, value in wanted.items():
+            (cell,) = [c for c in run.cells if (c.seed, c.value) == (seed.seed, value)]
+            rows = rows_of(cell.folder / "predictions.csv")
+            first = rows[: len(rows) // 2] if reading == "male" else rows[len(rows) // 2 :]
+            said |= {row["id"]: row["predicted"] for row in first if row["part"] == "test"}
+        assert dict(zip(seed.test.ids, [run.labels[i] for i in seed.test.predicted], strict=True)) == said
+        assert [cell.value for cell in seed.cells] == [0.03, 1.0]
 
 
 def test_what_cannot_be_tuned_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ import torch
 from experimenting import all_numbers, corpus, experiment, flags, in_this_process
 
 from unheard.cli import main
+from unheard.errors import TrainingError
 from unheard.experiments import estimate as estimate_module
 from unheard.experiments import run as run_module
 from unheard.experiments.estimate import Speed, calibrate, duration, estimate
@@ -103,6 +104,14 @@ def test_a_calibration_changes_no_number(tmp_path: Path, monkeypatch: pytest.Mon
     assert experiment(tmp_path / "measured", *same) == 0
     assert measured == ["ser", "dat", "cgt"]
     assert all_numbers(tmp_path / "measured") == all_numbers(tmp_path / "plain")
+
+
+def test_what_cannot_train_is_estimated_without_time(grid: Grid, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(cells: Any) -> Any:
+        raise TrainingError("the loss became nan")
+
+    monkeypatch.setattr(estimate_module, "calibrate", fails)
+    assert str(estimate(grid.cells, grid.settings, always=True)) == "8 trainings (0 done before)"
 
 
 def test_a_dry_run_says_it_and_stops(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

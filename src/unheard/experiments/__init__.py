@@ -1,6 +1,7 @@
 """Experiments: systems x folds x seeds, in cells whose state is files.
 
-    settings -> grid (corpus, features, split, cells) -> launch -> results.csv, table.md
+    settings -> grid (corpus, features, split, cells) -> estimate -> launch -> cells/*
+    cells/* -> records -> results.csv, table.md, choices.csv, statistics, report
 
 Nothing is imported here, so that the settings can be read without torch.
 """

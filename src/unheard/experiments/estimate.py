@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from unheard.errors import UnheardError
 from unheard.experiments.cells import Cell
 from unheard.experiments.folder import read_history
 from unheard.experiments.launch import usual_workers
@@ -81,7 +82,10 @@ def estimate(
     frames = [(e * train, e * held) for e, (train, held) in zip(epochs, _frames(todo), strict=True)]
     if not always and sum(map(sum, frames)) < TINY:
         return Estimate(*said, None, workers)
-    speeds = calibrate(todo)
+    try:
+        speeds = calibrate(todo)
+    except (UnheardError, RuntimeError):  # settings that cannot train say so, cell by cell, when they are trained
+        return Estimate(*said, None, workers)
     each = [
         train * speeds[cell.system].train + held * speeds[cell.system].validate
         for cell, (train, held) in zip(todo, frames, strict=True)

@@ -130,7 +130,9 @@ def _fits(result: Mapping[str, Any], settings: Experiment, wanted: Mapping[str, 
         return False, None
     options = dict(said.get("options") or {})
     follows = options.get("schedule", "constant") != "constant" or options.get("warmup")
-    if follows and said["recipe"]["epochs"] != settings.epochs:  # a readout, midway through a longer schedule
+    if (
+        follows and (said["recipe"] or {}).get("epochs") != settings.epochs
+    ):  # a readout, midway through a longer schedule
         return False, None
     knob = KNOBS.get(system)
     value = options.pop(knob.option, None) if knob else None
@@ -186,7 +188,7 @@ def _figures(said: Iterable[_Said]) -> list[Figure]:
         Figure(one.record.system, one.record.fold, reading, one.record.value, figures["val_wa"], figures["val_uar"])
         for one in said
         if one.record.seed == 0 and one.record.value is not None and one.record.system in KNOBS
-        for reading, figures in one.record.result["readings"].items()
+        for reading, figures in one.record.result.get("readings", {}).items()
     ]
 
 
