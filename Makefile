@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test test-slow check lint types format bench clean
+.PHONY: install demo test test-slow full-scale check lint types format bench clean
 
 install: $(STAMP)  ## the project and everything needed to develop it, in .venv
 
@@ -21,8 +21,13 @@ demo: $(STAMP)  ## the main job on invented voices, in minutes
 test: $(STAMP)  ## the test suite
 	$(BIN)/python -m pytest -n auto -m 'not slow'
 
-test-slow: $(STAMP)  ## the heavy tests alone
+test-slow: $(STAMP)  ## the heavy tests alone; Ray, which only they and clusters need, is installed here
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray]'
 	$(BIN)/python -m pytest -n auto -m slow
+
+full-scale: $(STAMP)  ## the paper's two experiments at full size on invented voices; 6 GB of disk, an hour or two
+	$(BIN)/python -m benchmarks.full_scale iemocap full-scale/iemocap
+	$(BIN)/python -m benchmarks.full_scale mandarin full-scale/mandarin
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -43,4 +48,4 @@ bench: $(STAMP)  ## ratios to peers, measured side by side; needs a quiet machin
 	$(BIN)/python -m benchmarks.training.run
 
 clean:
-	rm -rf $(VENV) demo build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) demo full-scale build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache
