@@ -2,7 +2,7 @@
 
     audio -> MFCC (T, 13) -> deltas (T, 39) -> pitch (T, 42) -> voiced frames only
 
-`extract` is for one recording, `build_store` for a corpus.
+`extract` is for one recording, `build_store` for a corpus. `functionals.py` makes one vector of an utterance.
 """
 
 from unheard.features.analysis import Analysis, analyse, extract

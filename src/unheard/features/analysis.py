@@ -12,6 +12,7 @@ import numpy.typing as npt
 from unheard.audio import Source, read_audio, resample
 from unheard.channels import Samples, select_channel, to_float
 from unheard.errors import AudioError
+from unheard.features.functionals import frame_settings, summarise
 from unheard.features.kaldi import Floats, add_deltas, frame_count, spectral_frames
 from unheard.features.pitch import pitch_frames
 from unheard.features.settings import FeatureSettings
@@ -64,8 +65,13 @@ def extract(
 def analyse(samples: Samples, settings: FeatureSettings) -> Analysis:
     """The features of samples (N,) in [-1, 1] at the settings' rate, with what the VAD said.
 
-    Raises `AudioError` for less than one frame, and for samples so large that their power overflows.
+    Functionals are one frame, which is kept; `voiced` counts the frames behind them. Raises `AudioError` for
+    less than one frame, and for samples so large that their power overflows.
     """
+    if settings.kind == "functionals":
+        frames = analyse(samples, frame_settings(settings)).features
+        over, voiced = _kept(frames[:, 0], settings)
+        return Analysis(summarise(frames, over, settings)[None], np.ones(1, bool), voiced)
     if not frame_count(len(samples), settings):
         raise AudioError(
             f"too short: {1000 * len(samples) / settings.sample_rate:.1f} ms, less than one frame of "
@@ -82,14 +88,18 @@ def analyse(samples: Samples, settings: FeatureSettings) -> Analysis:
     features = add_deltas(static, settings.deltas, settings.delta_window)
     if settings.pitch:
         features = np.hstack([features, pitch_frames(scaled, settings)])
-    everything = np.ones(len(features), bool)
+    kept, voiced = _kept(spectral[:, 0], settings)
+    return Analysis(features if kept.all() else features[kept], kept, voiced)
+
+
+def _kept(log_energy: Floats, settings: FeatureSettings) -> tuple[npt.NDArray[np.bool_], int]:
+    """Which frames are kept, and how many are voiced; where none is, all are kept."""
+    everything = np.ones(len(log_energy), bool)
     if settings.vad == "none":
-        return Analysis(features, everything, len(features))
-    kept = voiced_frames(spectral[:, 0], VAD_PRESETS[settings.vad])
+        return everything, len(log_energy)
+    kept = voiced_frames(log_energy, VAD_PRESETS[settings.vad])
     voiced = int(np.count_nonzero(kept))
-    if voiced in (0, len(features)):
-        return Analysis(features, everything, voiced)
-    return Analysis(features[kept], kept, voiced)
+    return (kept if voiced else everything), voiced
 
 
 def _samples(

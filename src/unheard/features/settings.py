@@ -14,7 +14,7 @@ from unheard.features.vad import VAD_PRESETS
 VERSION = 1
 """Part of every digest; raised when the same settings give other values than before."""
 
-KINDS = ("mfcc", "fbank")
+KINDS = ("mfcc", "fbank", "functionals")
 LOG_PITCH = ("normalised", "raw", "both")
 
 _LATER = frozenset({"kind", "energy", "pitch", "log_pitch", "pitch_low_hz", "pitch_high_hz"})
@@ -40,7 +40,8 @@ _CONVERT: dict[Any, Callable[[Any], Any]] = {"int": _whole, "float": float, "str
 class FeatureSettings:
     """MFCC, their deltas and the energy VAD; the defaults are Kaldi's, the VAD that of its x-vector recipes.
 
-    `kind` is `mfcc` (c0 is the raw log energy) or `fbank`: the logarithms of `mel_bins` mel bands, after the raw
+    `kind` `functionals` is one vector an utterance (see `functionals.py`; energy and pitch are always in it). Else
+    it is `mfcc` (c0 is the raw log energy) or `fbank`: the logarithms of `mel_bins` mel bands, after the raw
     log energy where `energy` is set. `pitch` appends Kaldi's pitch features after the deltas, which are not taken
     of them (see `pitch.py`); `log_pitch` is `normalised`, `raw` or `both`; F0 is searched from `pitch_low_hz` to
     `pitch_high_hz`. `high_hz` 0 means the Nyquist frequency; `deltas` is the highest order (0: none); `vad` is a
@@ -105,7 +106,7 @@ class FeatureSettings:
                 raise ConfigError(f"unknown {what} '{name}'", mend=did_you_mean(name, known))
         if self.energy and self.kind == "mfcc":
             raise ConfigError("MFCC hold the energy already, as c0", mend="Leave energy out, or choose kind fbank.")
-        if self.pitch:
+        if self.needs_pitch:
             self._check_pitch()
 
     def _check_pitch(self) -> None:
@@ -131,9 +132,18 @@ class FeatureSettings:
 
     @property
     def dim(self) -> int:
-        """F, the number of features in a frame."""
+        """F, the number of features in a frame; of functionals, their number."""
+        if self.kind == "functionals":
+            from unheard.features.functionals import names  # it is made of frames with settings of their own
+
+            return len(names(self))
         spectral = self.cepstra if self.kind == "mfcc" else self.mel_bins + self.energy
         return spectral * (1 + self.deltas) + self.pitch_dim
+
+    @property
+    def needs_pitch(self) -> bool:
+        """Whether kaldi-native-fbank has to be there."""
+        return self.pitch or self.kind == "functionals"
 
     @property
     def pitch_dim(self) -> int:

@@ -62,7 +62,7 @@ def build_store(
     store = _existing(folder, settings)
     if store is not None and store.manifest_digest == wanted:
         return store
-    if settings.pitch:
+    if settings.needs_pitch:
         library()  # without it every recording would fail
     try:
         folder.mkdir(parents=True, exist_ok=True)

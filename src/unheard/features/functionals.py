@@ -1,0 +1,160 @@
+"""Functionals: one vector an utterance, for classifiers that take no sequences.
+
+    log-mel, energy, pitch (T, 1 + M + 3) -> contours and their differences -> statistics over time (D,)
+
+Mean and deviation describe every contour, percentiles, range and slope only energy, voicing and pitch: on
+speakers never trained on, percentiles of every band cost a linear classifier more than they tell it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from unheard.features.kaldi import Floats, add_deltas
+from unheard.features.settings import FeatureSettings
+
+Doubles = npt.NDArray[np.float64]
+Block = tuple[Sequence[str], Doubles]
+
+FUNCTIONALS = FeatureSettings(kind="functionals", mel_bins=40, cepstra=21)
+"""The settings of the classical baseline: 40 log-mel bands, 20 cepstra, energy, voicing, F0."""
+
+PERCENTILES = (1, 20, 50, 80, 99)
+
+
+def functionals(audio: object, settings: FeatureSettings = FUNCTIONALS, **options: object) -> Floats:
+    """The functionals of one recording, not normalised: float32 (D,), named by `names`.
+
+    `audio` and `options` are those of `unheard.extract`, and so are the errors; `settings` are of kind
+    `functionals`. Without three voiced frames log F0 is that of the middle of the range searched, constant.
+    """
+    from unheard.features.analysis import extract
+
+    vector: Floats = extract(audio, settings, **options)[0]  # type: ignore[arg-type]
+    return vector
+
+
+def frame_settings(settings: FeatureSettings) -> FeatureSettings:
+    """The frames that functionals are made of: log energy, log-mel bands, voicing, change and log F0; all frames."""
+    return replace(settings, kind="fbank", energy=True, deltas=0, pitch=True, log_pitch="raw", vad="none")
+
+
+@lru_cache(maxsize=8)
+def names(settings: FeatureSettings = FUNCTIONALS) -> tuple[str, ...]:
+    """What each of the D numbers is, such as `mel07.mean`, `logF0.p80` or `delta.energy.deviation`."""
+    silence = np.zeros((1, frame_settings(settings).dim), np.float32)
+    return tuple(name for block, _ in _blocks(silence, np.ones(1, bool), settings) for name in block)
+
+
+def summarise(frames: Floats, kept: npt.NDArray[np.bool_], settings: FeatureSettings) -> Floats:
+    """Frames (T, 1 + M + 3) as in `frame_settings`, and which of them count, to functionals float32 (D,)."""
+    return np.concatenate([values for _, values in _blocks(frames, kept, settings)]).astype(np.float32)
+
+
+def _blocks(frames: Floats, kept: npt.NDArray[np.bool_], settings: FeatureSettings) -> Iterator[Block]:
+    bands = settings.mel_bins
+    energy, mel, log_f0 = frames[:, :1], frames[:, 1 : 1 + bands], frames[:, -1].astype(np.float64)
+    correlation, probability = _voicing(frames[:, -3])
+    cepstra = np.einsum("tm,mc->tc", mel, _cosines(bands, settings.cepstra))  # no BLAS: the same on every machine
+    prosody = ["energy", "voicing"]
+    spectrum = [*(f"mel{k:02}" for k in range(bands)), *(f"cep{k:02}" for k in range(1, settings.cepstra))]
+    contours = np.hstack([mel, cepstra, energy, correlation[:, None]]).astype(np.float32)
+    differences = add_deltas(contours, 1, settings.delta_window)[kept, contours.shape[1] :].astype(np.float64)
+    speech = contours[kept].astype(np.float64)
+    contour_names = [*spectrum, *prosody]
+
+    yield [f"{name}.mean" for name in contour_names], speech.mean(axis=0)
+    yield [f"{name}.deviation" for name in contour_names], speech.std(axis=0)
+    yield [f"delta.{name}.deviation" for name in contour_names], differences.std(axis=0)
+    yield from _shape(prosody, speech[:, -2:])
+    yield from _percentiles([f"delta.{name}" for name in prosody], differences[:, -2:])
+
+    voiced = kept & (probability > 0.5)
+    f0 = log_f0[voiced, None]
+    slope = add_deltas(frames[:, -1:], 1, settings.delta_window)[voiced, 1:].astype(np.float64)
+    if len(f0) < 3:
+        f0 = np.full((1, 1), 0.5 * np.log(settings.pitch_low_hz * settings.pitch_high_hz))
+        slope = np.zeros((1, 1))
+        log_f0 = np.full(len(frames), f0[0, 0])
+    yield ["logF0.mean", "logF0.deviation", "delta.logF0.deviation"], np.array([f0.mean(), f0.std(), slope.std()])
+    yield from _shape(["logF0"], f0)
+    yield from _percentiles(["delta.logF0"], slope)
+    yield from _segments(voiced, kept, log_f0, settings.frame_shift_ms / 1000)
+
+    # Where the voice is loud it says most: means weighted by each frame's share of the energy.
+    weights = np.exp(speech[:, -2] - speech[:, -2].max())
+    weights /= weights.sum()
+    colour = speech[:, :bands] - speech[:, :bands].mean(axis=1, keepdims=True)
+    few = spectrum[bands : bands + 12]
+    loud = np.hstack([colour, speech[:, bands : bands + len(few)], speech[:, -1:], log_f0[kept, None]])
+    loud_names = [*spectrum[:bands], *few, "voicing", "logF0"]
+    yield [f"loud.{name}" for name in loud_names], (weights[:, None] * loud).sum(axis=0)
+
+
+def _shape(contours: Sequence[str], values: Doubles) -> Iterator[Block]:
+    """Percentiles, range (between the outer ones) and slope over the utterance of contours (T, K)."""
+    yield from _percentiles(contours, values)
+    low, high = np.percentile(values, (PERCENTILES[0], PERCENTILES[-1]), axis=0)
+    time = np.linspace(-1, 1, len(values)) if len(values) > 1 else np.zeros(1)
+    slope = (time[:, None] * values).sum(axis=0) / max(float(np.square(time).sum()), 1.0)
+    yield [f"{name}.range" for name in contours], high - low
+    yield [f"{name}.slope" for name in contours], slope
+
+
+def _percentiles(contours: Sequence[str], values: Doubles) -> Iterator[Block]:
+    found = np.percentile(values, PERCENTILES, axis=0)
+    yield [f"{name}.p{percent}" for percent in PERCENTILES for name in contours], found.ravel()
+
+
+def _segments(
+    voiced: npt.NDArray[np.bool_], kept: npt.NDArray[np.bool_], log_f0: Doubles, shift: float
+) -> Iterator[Block]:
+    """How the voice comes and goes, and how F0 moves within its voiced segments (in natural log a second)."""
+    edges = np.diff(np.concatenate([[0], voiced.astype(np.int8), [0]]))
+    begins, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
+    lengths = (ends - begins) * shift
+    seconds = kept.sum() * shift
+    found = [_slope(log_f0[a:b]) / shift for a, b in zip(begins, ends, strict=True) if b - a >= 5]
+    slopes = np.array(found or [0.0])
+    values = {
+        "voiced.share": voiced.sum() / kept.sum(),
+        "voiced.segments_a_second": len(lengths) / seconds,
+        "voiced.length.mean": lengths.mean() if len(lengths) else 0.0,
+        "voiced.length.deviation": lengths.std() if len(lengths) else 0.0,
+        "voiced.slope.mean": slopes.mean(),
+        "voiced.slope.deviation": slopes.std(),
+        "voiced.slope.size": np.abs(slopes).mean(),
+        "voiced.slope.rising": np.mean(slopes > 0),
+        "speech.log_seconds": np.log(seconds),
+    }
+    yield list(values), np.array(list(values.values()), np.float64)
+
+
+def _slope(values: Doubles) -> float:
+    """The least-squares slope a step."""
+    at = np.arange(len(values)) - (len(values) - 1) / 2
+    return float((at * values).sum() / np.square(at).sum())
+
+
+def _voicing(feature: Floats) -> tuple[Doubles, Doubles]:
+    """Kaldi's POV feature (T,) back to the normalised cross-correlation, and from it the probability of voicing.
+
+    Source: Kaldi, `NccfToPovFeature` and `NccfToPov` in feat/pitch-functions.cc.
+    """
+    warped = feature.astype(np.float64) / 2 + 1
+    correlation = np.clip(1.0001 - np.maximum(warped, 0) ** (1 / 0.15), -1, 1)
+    n = np.abs(correlation)
+    odds = -5.2 + 5.4 * np.exp(7.5 * (n - 1)) + 4.8 * n - 2 * np.exp(-10 * n) + 4.2 * np.exp(20 * (n - 1))
+    return correlation, 1 / (1 + np.exp(-odds))
+
+
+@lru_cache(maxsize=8)
+def _cosines(bands: int, cepstra: int) -> Floats:
+    at = np.outer(np.arange(bands) + 0.5, np.arange(1, cepstra))
+    cosines: Floats = (np.cos(np.pi / bands * at) * np.sqrt(2 / bands)).astype(np.float32)
+    return cosines
