@@ -142,7 +142,7 @@ def _people(who: Mapping[str, int], *, names: bool = True) -> Cell:
     total = sum(who.values())
     few = names and len(known) <= 8
     words = ", ".join(known) if few else counted(len(known), "speaker")
-    data = {"speakers": len(known), "utterances": total, "names": " ".join(known)}
+    data = {"speakers": len(known), "utterances": total, "names": "; ".join(known)}
     return Cell(f"{words} ({total:,})", data)
 
 
