@@ -215,7 +215,7 @@ def test_the_table(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "| embeddings | " in text
     assert "| input features | " in text
     assert "16 recordings of 4 unseen speakers; the probe is trained and tested on different recordings and" in text
-    assert "Worst speaker: s" in text
+    assert "Worst speaker: s" in text or "Every speaker's UAR is 50.0 %" in text
     assert "The gender of 1 speakers is not known." in text
     assert capsys.readouterr().out == ""
 

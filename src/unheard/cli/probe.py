@@ -21,6 +21,7 @@ def probe(
     format: Literal["md", "json"] = "md",
     output: Annotated[Path | None, Parameter(name=["--output", "-o", "--out"])] = None,
     map: str = "",
+    channel: Literal["mix", "left", "right", "each"] = "mix",
     store: Path | None = None,
     device: str = "auto",
 ) -> None:
@@ -45,6 +46,8 @@ def probe(
         File to write it to instead.
     map
         Labels renamed before, such as excited=happy.
+    channel
+        Of recordings with several: their mean, one of them, or each as a recording of its own.
     store
         Folder to keep the features in (default: they are not kept).
     device
@@ -53,7 +56,9 @@ def probe(
     from unheard.experiments.invariance.of_model import probe_model
     from unheard.files import write_text
 
-    probed = probe_model(model, manifest, mapping=pairs(map), seen=seen, store=store, device=device, say=say)
+    probed = probe_model(
+        model, manifest, mapping=pairs(map), channel=channel, seen=seen, store=store, device=device, say=say
+    )
     if format == "md":
         text = probed.as_markdown()
     else:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from unheard.audio import choose_channel
 from unheard.corpora import read_manifest
 from unheard.errors import TrainingError
 from unheard.experiments.evaluate import heard, rows_it_knows, trained_on
@@ -50,10 +51,13 @@ class Probed:
         groups = self.embeddings.groups
         if groups is not None:
             worst, best = groups.worst, groups.best
-            text += (
-                f"Worst speaker: {worst.speaker} ({worst.recordings} recordings, {worst.emotions} emotions), "
-                f"UAR {100 * worst.uar.value:.1f} %; best: {best.speaker}, {100 * best.uar.value:.1f} %.\n"
-            )
+            if groups.spread > 0:
+                text += (
+                    f"Worst speaker: {worst.speaker} ({worst.recordings} recordings, {worst.emotions} emotions), "
+                    f"UAR {100 * worst.uar.value:.1f} %; best: {best.speaker}, {100 * best.uar.value:.1f} %.\n"
+                )
+            else:
+                text += f"Every speaker's UAR is {100 * worst.uar.value:.1f} %.\n"
             if groups.gender_unknown:
                 text += f"The gender of {groups.gender_unknown} speakers is not known.\n"
         return text
@@ -64,6 +68,7 @@ def probe_model(
     manifest: str | Path | Manifest,
     *,
     mapping: Mapping[str, str] | None = None,
+    channel: str = "mix",
     seen: bool = False,
     store: str | Path | None = None,
     device: str = "auto",
@@ -72,13 +77,14 @@ def probe_model(
     """Examine the embeddings that `model` (a file or a cell's folder) makes of the rows of `manifest`.
 
     Speakers the model was trained on are left out and counted, unless `seen`; so are those with one recording.
-    `store` keeps the features. Raises `UnheardError` where fewer than two speakers remain, or the model or the manifest
-    cannot be used.
+    `channel` is mix, left, right or each; `store` keeps the features. Raises `UnheardError` where fewer than two
+    speakers remain, or the model or the manifest cannot be used.
     """
     trained = Model.load(model)
     table = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
     rows = rows_it_knows(trained, table, mapping, say)
     left_out = {"label unknown": len(table) - len(rows)}
+    rows = choose_channel(rows, channel)
     known = trained_on(trained)
     if not known:
         say("beware: the model does not say whom it was trained on")

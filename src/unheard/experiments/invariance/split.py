@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from unheard.errors import ConfigError, SplitError
 from unheard.splits.order import GENDERS
@@ -53,21 +53,20 @@ def sub_run_settings(settings: Experiment, manifest: Manifest) -> Experiment | N
             mend="Leave out --invariance, or take a corpus with more speakers.",
         )
     sizes = (len(groups) - 2 * held, held, held)
-    changes: dict[str, Any] = {
-        "out": str(Path(settings.out) / FOLDER),
-        "store": settings.store or str(Path(settings.out) / "features"),
-        "protocol": "random",
-        "n": sizes,
-        "split_seed": _balanced_seed(manifest, settings.group, sizes, settings.split_seed),
-        "folds": 0,
-        "k": 0,
-        "column": "",
-        "train_corpora": (),
-        "test_corpora": (),
-        "invariance": False,
-    }
-    known = {field.name for field in dataclasses.fields(settings)}
-    return dataclasses.replace(settings, **{k: v for k, v in changes.items() if k in known})
+    return dataclasses.replace(
+        settings,
+        out=str(Path(settings.out) / FOLDER),
+        store=settings.store or str(Path(settings.out) / "features"),
+        protocol="random",
+        n=sizes,
+        split_seed=_balanced_seed(manifest, settings.group, sizes, settings.split_seed),
+        folds=0,
+        k=0,
+        column="",
+        train_corpora=(),
+        test_corpora=(),
+        invariance=False,
+    )
 
 
 def _balanced_seed(manifest: Manifest, group: str, sizes: tuple[int, int, int], first: int) -> int:
