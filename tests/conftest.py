@@ -19,3 +19,17 @@ def corpora() -> Path:
     if not folder.is_dir():
         pytest.skip("needs the folder of real corpora beside the checkout")
     return folder
+
+
+@pytest.fixture(scope="session")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of all four systems after three epochs; who changes it works on a copy."""
+    from experimenting import experiment, in_this_process
+
+    from unheard.experiments import run as run_module
+
+    out = tmp_path_factory.mktemp("done") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_module, "run_cells", in_this_process)
+        assert experiment(out, "--epochs", "3") == 0
+    return out

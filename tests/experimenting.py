@@ -143,6 +143,12 @@ def cells(run: Path) -> dict[str, Path]:
     return {folder.name: folder for folder in sorted((run / "cells").iterdir())}
 
 
+def only(run: Path, start: str = "") -> Path:
+    """The one cell whose name begins with `start`."""
+    (folder,) = [folder for name, folder in cells(run).items() if name.startswith(start)]
+    return folder
+
+
 def result(folder: Path) -> dict[str, Any]:
     """A `result.json` without what the clock said."""
     read = json.loads((folder / "result.json").read_text())
