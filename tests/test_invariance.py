@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_curve
 
-from unheard.errors import TrainingError
+from unheard.errors import MissingExtra, TrainingError
 from unheard.experiments.invariance import Invariance, examine_embeddings
 from unheard.experiments.invariance import examine as examine_module
 from unheard.experiments.invariance.groups import compare_groups
@@ -137,6 +138,14 @@ def test_what_cannot_be_probed() -> None:
         predicted_speakers(np.eye(4)[WHO], SPEAKERS, make_folds(SPEAKERS, TEXTS), "forest")
     with pytest.raises(TrainingError, match="verification needs"):
         verify(noise(3, 2), ["a", "b", "c"], ["", "", ""])
+    with pytest.raises(TrainingError, match="no numbers"):
+        examine_embeddings(np.full((120, 2), np.nan), SPEAKERS, TEXTS)
+
+
+def test_without_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(MissingExtra, match=r"needs scikit-learn.*unheard\[train\]"):
+        examine_embeddings(np.eye(4)[WHO], SPEAKERS, TEXTS)
 
 
 def test_the_same_seed_gives_the_same_figures() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -76,8 +77,6 @@ def test_emotion_recall_is_of_the_cells_own_predictions(run: Path, model: Path) 
 
 
 def test_figures_are_kept_until_a_training_changes(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import shutil
-
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
     before = {name: line.each for name, line in of_run(read_run(copy)).items()}
@@ -104,6 +103,23 @@ def test_a_fold_with_two_unseen_speakers_is_not_enough(run: Path) -> None:
     fewer = dataclasses.replace(records, splits=tuple(r for r in records.splits if r.part in ("train", "dev")))
     assert unseen_of(fewer) is None
     assert of_run(fewer) == {}
+
+
+def test_a_diverged_training_and_a_speaker_heard_once(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    (copy / "invariance.json").unlink(missing_ok=True)
+    path = next(copy.glob("cells/dat-fold0-seed1-*/embeddings.npz"))
+    with np.load(path) as arrays:
+        changed = {name: arrays[name] for name in arrays.files}
+    np.savez(path, **(changed | {"e": np.full_like(changed["e"], np.nan)}))
+    said: list[str] = []
+    records = read_run(copy)
+    assert of_run(records, said.append)["SER_SR_DAT"].seeds == (0,)
+    assert any(f"{path.parent.name} has embeddings that are no numbers" in line for line in said)
+    once = next(row for row in records.splits if row.part == "test")
+    rest = tuple(r for r in records.splits if r.speaker != once.speaker or r is once)
+    assert unseen_of(dataclasses.replace(records, splits=rest)) is None  # three speakers are left
 
 
 # --- the run in RUN/invariance

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unheard.errors import TrainingError
 from unheard.experiments.invariance.groups import Groups, compare_groups
 from unheard.experiments.invariance.probe import make_folds, predicted_speakers
 from unheard.experiments.invariance.resample import Estimate, clusters, indices, mean_with_interval
@@ -95,9 +96,11 @@ def examine_embeddings(
 
     The rows belong to `speakers` and say `texts` ("" unknown); with `genders`, true `emotions` and those `predicted`
     the groups are compared too. Embeddings of different trainings live in different spaces: never put them together.
-    Raises `TrainingError` for fewer than two speakers or a speaker with one recording, `MissingExtra` without
-    scikit-learn.
+    Raises `TrainingError` for fewer than two speakers, a speaker with one recording or embeddings that are not finite,
+    `MissingExtra` without scikit-learn.
     """
+    if not np.isfinite(e).all():
+        raise TrainingError("there are embeddings that are no numbers", mend="The training has diverged: take another.")
     taken = _drawn(speakers, seed)
     x = np.asarray(e)[taken]
     who, said = [speakers[i] for i in taken], [texts[i] for i in taken]

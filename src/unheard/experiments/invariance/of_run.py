@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -54,7 +55,9 @@ def unseen_of(run: RunRecords) -> Unseen | None:
     for source in filter(None, (run.invariance, run)):
         fold = source.folds[0]
         held = [row for row in source.splits if row.fold == fold and row.part != "train"]
-        rows = tuple(row for row in held if row.reading == held[0].reading)
+        counts = Counter(row.speaker for row in held if row.reading == held[0].reading)
+        # a single recording cannot be both learnt and tested
+        rows = tuple(row for row in held if row.reading == held[0].reading and counts[row.speaker] > 1)
         if len({row.speaker for row in rows}) >= LEAST_UNSEEN:
             return Unseen(source, fold, held[0].reading, rows)
     return None
@@ -92,6 +95,9 @@ def _of_seed(unseen: Unseen, seed: SeedRecord, cache: _Cache, say: Callable[[str
     def examine() -> Invariance | None:
         e = _embeddings(cell, unseen.rows)
         if e is None:
+            return None
+        if not np.isfinite(e).all():
+            say(f"{cell.name} has embeddings that are no numbers: its training diverged, and it is left out")
             return None
         say(f"Speaker probe on {cell.name}")
         truth, predicted = _emotions(seed, unseen)
