@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 
-from unheard.training import recurrence
+from unheard.training import compiled, recurrence
 from unheard.training.layers import BiLSTM, Frames
 from unheard.training.recurrence import Recurrence, usable
 
@@ -173,7 +173,7 @@ class TestStepsAside:
         layer = rnn(64)
         x, count = draw(LENGTHS["all sorts"])
         ours = with_gradients(layer, layer(Frames(x, count)), x)
-        monkeypatch.setattr(recurrence, "_numba_is_here", lambda: False)
+        monkeypatch.setattr(compiled, "_numba_is_here", lambda: False)
         assert not usable(x, 64)
         close(ours, with_gradients(layer, layer(Frames(x, count)), x), 3e-6)
 

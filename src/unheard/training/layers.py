@@ -7,88 +7,17 @@ the plain one, a TDNN is a sum of matrix products over shifted windows, pooling 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from unheard.training import recurrence
-
-
-@dataclass(frozen=True)
-class Frames:
-    """The valid frames of a batch: `values` (N, C) and how many belong to each utterance, `lengths` (B,)."""
-
-    values: Tensor
-    lengths: Tensor
-
-    @property
-    def starts(self) -> Tensor:
-        """Index of each utterance's first frame, (B,) int64."""
-        return torch.cumsum(self.lengths, 0) - self.lengths
-
-    @property
-    def owner(self) -> Tensor:
-        """Which utterance each frame belongs to, (N,) int64."""
-        return torch.repeat_interleave(self.lengths)
-
-    def position(self) -> Tensor:
-        """Each frame's place in its utterance, from 0, (N,) int64."""
-        return torch.arange(len(self.values), device=self.values.device) - self.starts[self.owner]
-
-
-def valid_frames(x: Tensor, lengths: Tensor, at_least: int = 1) -> Frames:
-    """The valid frames of a padded batch `x` (B, T, F) with `lengths` (B,) as (N, F).
-
-    An utterance shorter than `at_least` frames repeats its edge frames up to that many, evenly on both sides
-    and once more on the right where the number is odd; those repeated frames count as valid.
-    """
-    target = lengths.clamp(min=at_least)
-    owner = torch.repeat_interleave(target)
-    starts = torch.cumsum(target, 0) - target
-    place = torch.arange(len(owner), device=x.device) - starts[owner]
-    missing = torch.div(target - lengths, 2, rounding_mode="floor")
-    source = torch.minimum((place - missing[owner]).clamp(min=0), lengths[owner] - 1)
-    return Frames(x.flatten(0, 1).index_select(0, owner * x.shape[1] + source), target)
-
-
-class Dropout(nn.Module):
-    """Inverted dropout whose masks come from a random stream of its own.
-
-    The stream is handed over by `use_stream`; without one the default generator serves. On a CPU a mask costs
-    one random byte an element, so the drop probability is a multiple of 1/256 there (0.5 is exact) and the
-    scale is that multiple's: the expectation is unbiased. Elsewhere the device's own kernel is used.
-    """
-
-    def __init__(self, p: float) -> None:
-        super().__init__()
-        if not 0.0 <= p < 1.0:
-            raise ValueError(f"a drop probability lies in [0, 1), not {p}")
-        self.p = p
-        self.generator: torch.Generator | None = None
-
-    def extra_repr(self) -> str:
-        """The drop probability, for printing."""
-        return f"p={self.p}"
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Any shape in, the same shape out."""
-        if not self.training or self.p == 0.0:
-            return x
-        if x.device.type != "cpu":
-            keep = torch.empty_like(x).bernoulli_(1.0 - self.p, generator=self.generator)
-            return x * keep.div_(1.0 - self.p)
-        kept_of_256 = max(1, round(256 * (1.0 - self.p)))
-        if kept_of_256 == 256:  # which no byte can be compared with
-            return x
-        words = torch.empty(math.ceil(x.numel() / 4), dtype=torch.int32)
-        # [-2^31, 2^31): all 32 bits are random, read as four bytes each
-        words.random_(-(2**31), 2**31 - 1, generator=self.generator)
-        keep = words.view(torch.uint8)[: x.numel()].view(x.shape) < kept_of_256
-        return x * keep.to(x.dtype).mul_(256.0 / kept_of_256)
+from unheard.training.activation import affine_relu_norm_dropout
+from unheard.training.dropout import Dropout, use_stream
+from unheard.training.frames import Frames, valid_frames
+from unheard.training.windows import windows
 
 
 @contextmanager
@@ -103,13 +32,6 @@ def frozen_statistics(module: nn.Module) -> Iterator[None]:
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
-
-
-def use_stream(module: nn.Module, generator: torch.Generator) -> None:
-    """Let every `Dropout` inside `module` draw its masks from `generator`."""
-    for layer in module.modules():
-        if isinstance(layer, Dropout):
-            layer.generator = generator
 
 
 class TDNN(nn.Module):
@@ -139,14 +61,11 @@ class TDNN(nn.Module):
         span = self.dilation * (self.kernel - 1)
         if self.padding == "same":
             frames = _with_zeros(frames, span // 2, span - span // 2)
-        x, lengths = frames.values, frames.lengths - span
-        windows = len(x) - span  # windows across two utterances are computed too, and dropped below
-        taps = self.affine.weight  # (outputs, inputs, K)
-        columns = torch.cat([x[k * self.dilation : k * self.dilation + windows] for k in range(self.kernel)], 1)
-        y = nn.functional.linear(columns, taps.transpose(1, 2).flatten(1), self.affine.bias)
-        inside = frames.position()[:windows] < lengths[frames.owner[:windows]]
-        y = y.index_select(0, inside.nonzero().squeeze(1))
-        return Frames(self.dropout(self.norm(y.relu())), lengths)
+        taps = self.affine.weight.transpose(1, 2).flatten(1)  # (outputs, K * inputs)
+        assert self.affine.bias is not None
+        columns = windows(frames, self.kernel, self.dilation)
+        y = affine_relu_norm_dropout(columns, taps, self.affine.bias, self.norm, self.dropout)
+        return Frames(y, frames.lengths - span)
 
 
 def _with_zeros(frames: Frames, left: int, right: int) -> Frames:
@@ -168,7 +87,7 @@ class Dense(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs) -> (N, outputs)."""
-        return self.dropout(self.norm(self.affine(x).relu()))  # type: ignore[no-any-return]
+        return affine_relu_norm_dropout(x, self.affine.weight, self.affine.bias, self.norm, self.dropout)
 
 
 class BiLSTM(nn.Module):

@@ -9,7 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from unheard.training.layers import TDNN, BiLSTM, Dense, Dropout, valid_frames
+from unheard.training.activation import norm_dropout
+from unheard.training.dropout import Dropout
+from unheard.training.frames import valid_frames
+from unheard.training.layers import TDNN, BiLSTM, Dense
 from unheard.training.pooling import mean_std_pooling
 from unheard.training.sizes import NETWORKS, NetworkSettings
 
@@ -51,7 +54,7 @@ class EmbeddingNetwork(nn.Module):
         frames = valid_frames(x, lengths, at_least=self.receptive_field)  # (N, F)
         for layer in self._layers():
             frames = layer(frames)  # (N - 16B, 64)
-        states = self.rnn_dropout(self.rnn_norm(self.rnn(frames)))  # (N - 16B, 2 * cells)
+        states = norm_dropout(self.rnn(frames), self.rnn_norm, self.rnn_dropout)  # (N - 16B, 2 * cells)
         return mean_std_pooling(type(frames)(self.dense(states), frames.lengths))  # (B, E)
 
 

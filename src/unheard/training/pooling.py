@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
+import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from unheard.training.layers import Frames
+from unheard.training.compiled import as_array, kernels_serve
+from unheard.training.frames import Frames
 
 VARIANCE_FLOOR = 1e-5
 """Below this a variance counts as this: the square root keeps a finite slope."""
@@ -17,6 +22,8 @@ def mean_std_pooling(frames: Frames) -> Tensor:
     The deviation is the biased one (divided by the number of frames), its variance floored at
     `VARIANCE_FLOOR`; the "Statistics Pooling" of Table 1.
     """
+    if kernels_serve(frames.values):
+        return cast(Tensor, Pooling.apply(frames.values, frames.lengths))  # type: ignore[no-untyped-call]
     count = frames.lengths.to(frames.values.dtype).unsqueeze(1)
     mean = sum_frames(frames.values, frames) / count
     centred = frames.values - mean.index_select(0, frames.owner)
@@ -29,3 +36,27 @@ def sum_frames(values: Tensor, frames: Frames) -> Tensor:
     wide = torch.promote_types(values.dtype, torch.float32)  # bf16 would stand still after a few hundred frames
     sums = values.new_zeros((len(frames.lengths), values.shape[1]), dtype=wide)
     return sums.index_add(0, frames.owner, values.to(wide))
+
+
+class Pooling(torch.autograd.Function):
+    """`mean_std_pooling` by kernels; it cannot be differentiated twice."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, lengths: Tensor) -> Tensor:
+        from unheard.training.frame_kernels import pool
+
+        pooled = x.new_empty((len(lengths), 2 * x.shape[1]))
+        pool(as_array(x), lengths.numpy(), np.float32(VARIANCE_FLOOR), as_array(pooled))
+        ctx.save_for_backward(x, lengths, pooled)
+        return pooled
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        from unheard.training.frame_kernels import pool_gradient
+
+        x, lengths, pooled = ctx.saved_tensors
+        of_x = torch.empty_like(x)
+        floor = np.float32(VARIANCE_FLOOR)
+        pool_gradient(as_array(x), lengths.numpy(), floor, as_array(pooled), as_array(gradient), as_array(of_x))
+        return of_x, None

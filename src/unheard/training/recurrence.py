@@ -20,36 +20,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-Array = NDArray[np.float32]
+from unheard.training.compiled import Array, kernels_serve
+
 Indices = NDArray[np.int64]
 
 
 def usable(x: Tensor, cells: int) -> bool:
     """Whether the kernels can serve `x` (N, C) and an LSTM of so many `cells`.
 
-    They need numba, float32 on a CPU, and whole vectors: the cells a multiple of 8, and of 64 above 64. A network
-    that is being traced or exported needs operations of PyTorch alone.
+    Beside what every kernel needs they need whole vectors: the cells a multiple of 8, and of 64 above 64.
     """
-    return (
-        x.device.type == "cpu"
-        and x.dtype == torch.float32
-        and cells % 8 == 0
-        and cells % min(cells, 64) == 0
-        and not torch.is_autocast_enabled("cpu")
-        and not torch._C._get_tracing_state()
-        and not torch.compiler.is_compiling()  # which exporting is a kind of
-        and not torch.onnx.is_in_onnx_export()
-        and _numba_is_here()
-    )
-
-
-@lru_cache(maxsize=1)
-def _numba_is_here() -> bool:
-    try:
-        from unheard.training import kernels  # noqa: F401
-    except ImportError:  # not there, or not made for this Python or numpy
-        return False
-    return True
+    return kernels_serve(x) and cells % 8 == 0 and cells % min(cells, 64) == 0
 
 
 @lru_cache
