@@ -19,11 +19,10 @@ from multiprocessing import get_context
 from statistics import mean, stdev
 
 from benchmarks.training import bucketed, plain
-from benchmarks.training.ours import ONE_THREAD
 from benchmarks.training.shapes import fold_data
 from unheard.experiments.cells import Cell
 from unheard.experiments.grid import lay_out
-from unheard.experiments.launch import run_cells
+from unheard.experiments.launch import run_cells, worker_environment
 from unheard.experiments.settings import Experiment, NetworkChoice, TrainingSettings
 from unheard.features import FeatureStore
 
@@ -47,8 +46,7 @@ def baseline(loop: str, cell: Cell) -> float:
 
 def baselines(cells: list[Cell], workers: int) -> Iterator[tuple[str, Training, float]]:
     """Every baseline on every fold and seed: loop, training, test accuracy."""
-    os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with worker_environment(), ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         waiting = [(loop, cell, pool.submit(baseline, loop, cell)) for cell in cells for loop in LOOPS]
         for loop, cell, future in waiting:
             yield loop, (cell.fold.index, cell.seed), future.result()

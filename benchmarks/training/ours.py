@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import multiprocessing
-import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from benchmarks.training.plain import BATCH
 from benchmarks.training.shapes import EMOTIONS, FEATURES, draw_lengths
+from unheard.experiments.launch import worker_environment
 from unheard.features import FeatureSettings, FeatureStore, Normaliser
 from unheard.features.matrix import ENTRY_FIELDS, Entry, entry_row
 from unheard.training.batches import Task
@@ -28,7 +28,6 @@ from unheard.training.strategies import Setting, build
 from unheard.training.trainer import Reading, Trainer
 
 SPEAKERS = 8  # that train in one fold of IEMOCAP
-ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 def write_random_store(folder: Path, utterances: int, seed: int = 0) -> None:
@@ -92,11 +91,8 @@ class Process:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, store, seed), daemon=True)
-        before = {name: os.environ.get(name) for name in ONE_THREAD}
-        os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
-        self.process.start()
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
+        with worker_environment():
+            self.process.start()
 
     def send(self, *what: Any) -> None:
         """Let it train: (system, ids)."""
@@ -171,7 +167,8 @@ def memory(store: Path) -> float:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_memory_of, args=(store, theirs))
-    process.start()
+    with worker_environment():
+        process.start()
     peak: float = ours.recv()
     process.join()
     return peak

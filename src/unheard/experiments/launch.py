@@ -13,7 +13,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -127,6 +127,21 @@ ENVIRONMENT = {
 """Of a process that trains, before it starts."""
 
 
+@contextmanager
+def worker_environment() -> Iterator[None]:
+    """A process started in here finds `ENVIRONMENT`."""
+    before = {name: os.environ.get(name) for name in ENVIRONMENT}
+    os.environ.update(ENVIRONMENT)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
 class _Quietly:
     """In here a process is started that uses one thread, ignores Ctrl-C, and does not run the main script again.
 
@@ -135,8 +150,8 @@ class _Quietly:
     """
 
     def __enter__(self) -> None:
-        self.before = {name: os.environ.get(name) for name in ENVIRONMENT}
-        os.environ.update(ENVIRONMENT)
+        self.environment = worker_environment()
+        self.environment.__enter__()
         main = sys.modules["__main__"]
         self.script = {name: vars(main).get(name) for name in ("__spec__", "__file__")}
         for name in self.script:
@@ -153,11 +168,7 @@ class _Quietly:
                 setattr(main, name, value)
         if sys.platform != "win32":
             signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)
-        for name, value in self.before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        self.environment.__exit__(None, None, None)
 
 
 def _work(pipe: Connection) -> None:

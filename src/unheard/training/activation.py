@@ -48,7 +48,7 @@ def _activate(y: Tensor, bias: Tensor, floor: float, norm: nn.BatchNorm1d, dropo
     random, kept = dropout.random_bytes(y) or (torch.empty((0, channels), dtype=torch.uint8), 256)
     return cast(
         Tensor,
-        Activation.apply(  # type: ignore[no-untyped-call]
+        _Activation.apply(  # type: ignore[no-untyped-call]
             y, bias, norm.weight, norm.bias, floor, mean.astype(np.float32), deviation.astype(np.float32), random, kept
         ),
     )
@@ -65,7 +65,7 @@ def _follow(norm: nn.BatchNorm1d, mean: Any, variance: Any) -> None:
         running.mul_(1.0 - norm.momentum).add_(torch.from_numpy(of_batch).to(running.dtype), alpha=norm.momentum)
 
 
-class Activation(torch.autograd.Function):
+class _Activation(torch.autograd.Function):
     """weight · (r - mean) / deviation + shift with r = max(y + bias, floor), dropped where the random byte says so.
 
     `y` (N, C); the others (C,) or, the `random` bytes, (N, C). Mean and deviation are the batch's own: the gradient

@@ -132,7 +132,7 @@ def activation_gradient(y, bias, floor, mean, random, kept, gradient, slope, lev
 
 @compiled
 def gather_windows(x, lengths, taps, dilation, windows):
-    """windows[w] = the `taps` frames of `x` (N, C), `dilation` apart, of each window within an utterance: (W, taps * C)."""
+    """The `taps` frames of `x` (N, C), `dilation` apart, of each window within an utterance: (W, at least taps * C)."""
     channels = x.shape[1]
     span = dilation * (taps - 1)
     start = row = 0
@@ -147,7 +147,7 @@ def gather_windows(x, lengths, taps, dilation, windows):
 
 @compiled
 def scatter_windows(gradient, lengths, taps, dilation, of_x):
-    """The gradient (W, taps * C) of the windows brought back to the frames they were taken from: (N, C)."""
+    """The gradient of the windows brought back to the frames they were taken from: (N, C)."""
     channels = of_x.shape[1]
     span = dilation * (taps - 1)
     start = row = 0

@@ -19,6 +19,8 @@ from unheard.training.dropout import Dropout, use_stream
 from unheard.training.frames import Frames, valid_frames
 from unheard.training.windows import windows
 
+__all__ = ["TDNN", "BiLSTM", "Dense", "Dropout", "Frames", "frozen_statistics", "use_stream", "valid_frames"]
+
 
 @contextmanager
 def frozen_statistics(module: nn.Module) -> Iterator[None]:
@@ -64,6 +66,7 @@ class TDNN(nn.Module):
         taps = self.affine.weight.transpose(1, 2).flatten(1)  # (outputs, K * inputs)
         assert self.affine.bias is not None
         columns = windows(frames, self.kernel, self.dilation)
+        taps = nn.functional.pad(taps, (0, columns.shape[1] - taps.shape[1]))
         y = affine_relu_norm_dropout(columns, taps, self.affine.bias, self.norm, self.dropout)
         return Frames(y, frames.lengths - span)
 

@@ -23,7 +23,7 @@ def mean_std_pooling(frames: Frames) -> Tensor:
     `VARIANCE_FLOOR`; the "Statistics Pooling" of Table 1.
     """
     if kernels_serve(frames.values):
-        return cast(Tensor, Pooling.apply(frames.values, frames.lengths))  # type: ignore[no-untyped-call]
+        return cast(Tensor, _Pooling.apply(frames.values, frames.lengths))  # type: ignore[no-untyped-call]
     count = frames.lengths.to(frames.values.dtype).unsqueeze(1)
     mean = sum_frames(frames.values, frames) / count
     centred = frames.values - mean.index_select(0, frames.owner)
@@ -38,7 +38,7 @@ def sum_frames(values: Tensor, frames: Frames) -> Tensor:
     return sums.index_add(0, frames.owner, values.to(wide))
 
 
-class Pooling(torch.autograd.Function):
+class _Pooling(torch.autograd.Function):
     """`mean_std_pooling` by kernels; it cannot be differentiated twice."""
 
     @staticmethod

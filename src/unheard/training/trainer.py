@@ -126,6 +126,7 @@ class Trainer:
         steps = math.ceil(len(self.train_ids) / self.recipe.batch_size)
         sums: dict[str, float] = {}
         frames = 0
+        parameters = list(self.strategy.parameters())
         batches = self.task.epoch(self.train_ids, self.recipe.batch_size, *self.key, self.epoch)
         for step, batch in enumerate(batches):
             self.strategy.progress = (self.epoch + step / steps) / self.recipe.epochs
@@ -141,7 +142,8 @@ class Trainer:
                     mend="Lower the learning rate (--training.lr), λ or ε; check the features with `unheard doctor`.",
                 )
             self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            # The parameters' gradients alone: a strategy may have needed those of the input, but only on its way.
+            loss.backward(inputs=parameters)  # type: ignore[no-untyped-call]
             self.optimizer.step()
             for name, term in terms.items():
                 sums[name] = sums.get(name, 0.0) + float(term.detach())

@@ -15,18 +15,19 @@ from unheard.training.frames import Frames
 def windows(frames: Frames, taps: int, dilation: int) -> Tensor:
     """Every window of `taps` frames, `dilation` apart, that lies in one utterance: (N, C) -> (W, taps * C).
 
-    An utterance of T frames has T - dilation (taps - 1).
+    An utterance of T frames has T - dilation (taps - 1). The kernels fill up with zeros to a multiple of 8 columns,
+    whose matrix products are up to half as fast again.
     """
     x, lengths = frames.values, frames.lengths
     if kernels_serve(x):
-        return cast(Tensor, Windows.apply(x, lengths, taps, dilation))  # type: ignore[no-untyped-call]
+        return cast(Tensor, _Windows.apply(x, lengths, taps, dilation))  # type: ignore[no-untyped-call]
     span = dilation * (taps - 1)
     first = (frames.position() < (lengths - span)[frames.owner]).nonzero()  # (W, 1)
     rows = first + torch.arange(0, span + 1, dilation, device=x.device)  # (W, taps)
     return x.index_select(0, rows.flatten()).view(len(rows), -1)
 
 
-class Windows(torch.autograd.Function):
+class _Windows(torch.autograd.Function):
     """`windows` by kernels; it cannot be differentiated twice."""
 
     @staticmethod
@@ -35,7 +36,9 @@ class Windows(torch.autograd.Function):
 
         ctx.frames, ctx.how = x.shape, (lengths.numpy(), taps, dilation)
         count = len(x) - len(lengths) * dilation * (taps - 1)
-        out = x.new_empty((count, taps * x.shape[1]))
+        columns = taps * x.shape[1]
+        out = x.new_empty((count, columns + -columns % 8))
+        out[:, columns:] = 0.0
         gather_windows(as_array(x), *ctx.how, as_array(out))
         return out
 

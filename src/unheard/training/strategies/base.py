@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from unheard.training.layers import use_stream
+from unheard.training.dropout import use_stream
 from unheard.training.network import EmbeddingNetwork, Head, NetworkSettings, initialised
 from unheard.training.seeds import derive
 
