@@ -32,7 +32,7 @@ def buzz(f0: np.ndarray) -> np.ndarray:
 
 
 def test_every_number_has_one_name() -> None:
-    assert len(set(names())) == len(names()) == FUNCTIONALS.dim == 288
+    assert len(set(names())) == len(names()) == FUNCTIONALS.dim == 287
     small = replace(FUNCTIONALS, mel_bins=20, cepstra=5)
     assert functionals(GOLDEN / "speech_male.wav", small).shape == (small.dim,) == (len(names(small)),)
     assert small.digest != FUNCTIONALS.digest
@@ -52,12 +52,13 @@ def test_statistics_are_those_of_the_frames_that_speak(name: str) -> None:
     np.testing.assert_allclose(moving, bands[kept, 40:].std(0), atol=1e-4)
     for percent in (1, 20, 50, 80, 99):
         assert found[f"energy.p{percent}"] == pytest.approx(np.percentile(frames[kept, 0], percent), abs=1e-4)
-    assert found["energy.range"] == pytest.approx(found["energy.p99"] - found["energy.p1"], abs=1e-4)
     cosine = np.sqrt(2 / 40) * np.cos(np.pi / 40 * 3 * (np.arange(40) + 0.5))
     assert found["cep03.mean"] == pytest.approx((frames[kept, 1:41] @ cosine).mean(), abs=1e-3)
     weights = np.exp(frames[kept, 0])
     colour = frames[kept, 1 + 7] - frames[kept, 1:41].mean(1)
     assert found["loud.mel07"] == pytest.approx((weights * colour).sum() / weights.sum(), abs=1e-3)
+    assert found["speech.share"] == pytest.approx(kept.mean(), abs=1e-6)
+    assert found["recording.log_seconds"] == pytest.approx(np.log(len(kept) / 100), abs=1e-5)
     assert found["speech.log_seconds"] == pytest.approx(np.log(kept.sum() / 100), abs=1e-5)
 
 
@@ -65,13 +66,28 @@ def test_pitch_is_that_of_the_voice() -> None:
     rising = named(buzz(np.geomspace(100, 200, RATE)))
     assert rising["logF0.mean"] == pytest.approx(np.log(np.sqrt(100 * 200)), abs=0.03)
     assert rising["voiced.slope.mean"] == pytest.approx(np.log(2), rel=0.05), "an octave a second"
-    assert rising["logF0.range"] == pytest.approx(np.log(2), rel=0.06)
+    assert rising["logF0.p99"] - rising["logF0.p1"] == pytest.approx(np.log(2), rel=0.06)
+    assert rising["delta.logF0.p50"] == pytest.approx(np.log(2) / 100, rel=0.3), "F0 moves in steps of 0.5 %"
     assert rising["logF0.slope"] == pytest.approx(np.log(2) / 2, rel=0.05)
     assert rising["voiced.slope.rising"] == 1
     falling = named(buzz(np.geomspace(200, 100, RATE)))
     assert falling["voiced.slope.mean"] == pytest.approx(-np.log(2), rel=0.05)
     assert falling["voiced.slope.rising"] == 0
     assert rising["voiced.share"] > 0.95
+
+
+def literal_probability(n: float) -> float:
+    odds = -5.2 + 5.4 * np.exp(7.5 * (n - 1)) + 4.8 * n - 2 * np.exp(-10 * n) + 4.2 * np.exp(20 * (n - 1))
+    return float(1 / (1 + np.exp(-odds)))
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.3, 0.6, 0.78, 0.82, 0.9, 1.0])
+def test_voiced_is_what_kaldi_finds_more_likely_voiced_than_not(correlation: float) -> None:
+    frames = np.zeros((5, 44), np.float32)
+    frames[:, -3] = 2 * ((1.0001 - correlation) ** 0.15 - 1)
+    found = dict(zip(names(), summarise(frames, np.ones(5, bool), FUNCTIONALS).tolist(), strict=True))
+    assert found["voicing.mean"] == pytest.approx(correlation, abs=1e-3)
+    assert found["voiced.share"] == (literal_probability(correlation) > 0.5)
 
 
 def test_voiced_segments_are_counted() -> None:
@@ -123,7 +139,7 @@ def test_a_store_holds_one_row_an_utterance(tmp_path: Path, caplog: pytest.LogCa
     rows = [Utterance(n, str(GOLDEN / f"{n}.wav"), "s", "sad") for n in ("speech_male", "digital_silence", "too_short")]
     with caplog.at_level(logging.WARNING, "unheard"):
         store = build_store(Manifest(tuple(rows)), tmp_path / "store", FUNCTIONALS, progress=False)
-    assert store.matrix.shape == (2, 288)
+    assert store.matrix.shape == (2, 287)
     np.testing.assert_array_equal(store["speech_male"][0], functionals(GOLDEN / "speech_male.wav"))
     assert store.unvoiced == ("digital_silence",)
     assert set(store.skipped) == {"too_short"}

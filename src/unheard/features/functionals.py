@@ -2,8 +2,8 @@
 
     log-mel, energy, pitch (T, 1 + M + 3) -> contours and their differences -> statistics over time (D,)
 
-Mean and deviation describe every contour, percentiles, range and slope only energy, voicing and pitch: on
-speakers never trained on, percentiles of every band cost a linear classifier more than they tell it.
+Mean and deviation describe every contour, percentiles and slope only energy, voicing and pitch: on speakers
+never trained on, percentiles of every band cost a linear classifier more than they tell it.
 """
 
 from __future__ import annotations
@@ -97,12 +97,10 @@ def _blocks(frames: Floats, kept: npt.NDArray[np.bool_], settings: FeatureSettin
 
 
 def _shape(contours: Sequence[str], values: Doubles) -> Iterator[Block]:
-    """Percentiles, range (between the outer ones) and slope over the utterance of contours (T, K)."""
+    """Percentiles, and the slope over the utterance, of contours (T, K)."""
     yield from _percentiles(contours, values)
-    low, high = np.percentile(values, (PERCENTILES[0], PERCENTILES[-1]), axis=0)
     time = np.linspace(-1, 1, len(values)) if len(values) > 1 else np.zeros(1)
     slope = (time[:, None] * values).sum(axis=0) / max(float(np.square(time).sum()), 1.0)
-    yield [f"{name}.range" for name in contours], high - low
     yield [f"{name}.slope" for name in contours], slope
 
 
@@ -130,7 +128,9 @@ def _segments(
         "voiced.slope.deviation": slopes.std(),
         "voiced.slope.size": np.abs(slopes).mean(),
         "voiced.slope.rising": np.mean(slopes > 0),
+        "speech.share": kept.mean(),
         "speech.log_seconds": np.log(seconds),
+        "recording.log_seconds": np.log(len(kept) * shift),
     }
     yield list(values), np.array(list(values.values()), np.float64)
 
