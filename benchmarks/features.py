@@ -3,6 +3,7 @@
     python benchmarks/features.py                    # on recordings made up on the spot
     python benchmarks/features.py FOLDER             # on the WAV, FLAC, OGG and MP3 files under FOLDER
     python benchmarks/features.py --seconds 60
+    python benchmarks/features.py --pitch            # our other front ends beside the default one
 
 Every row reads the same files from disk, one process, one thread. The rows take turns on every file, and each
 file counts at its best of all rounds: whatever else the machine does can only slow a round down.
@@ -25,7 +26,8 @@ import soundfile  # noqa: E402
 
 from unheard.audio import info  # noqa: E402
 from unheard.errors import AudioError  # noqa: E402
-from unheard.features import extract  # noqa: E402
+from unheard.features import FeatureSettings, extract  # noqa: E402
+from unheard.features.functionals import functionals  # noqa: E402
 
 SUFFIXES = {".wav", ".flac", ".ogg", ".mp3"}
 
@@ -33,6 +35,21 @@ SUFFIXES = {".wav", ".flac", ".ogg", ".mp3"}
 def ours(path: Path) -> None:
     """MFCC, deltas and VAD."""
     extract(path)
+
+
+def with_pitch(path: Path) -> None:
+    """MFCC, deltas, Kaldi's pitch and VAD."""
+    extract(path, FeatureSettings(pitch=True))
+
+
+def log_mel_with_pitch(path: Path) -> None:
+    """40 log-mel bands, Kaldi's pitch and VAD."""
+    extract(path, FeatureSettings(kind="fbank", mel_bins=40, deltas=0, pitch=True))
+
+
+def one_vector(path: Path) -> None:
+    """Functionals."""
+    functionals(path)
 
 
 def plain_kaldi_native_fbank(path: Path) -> None:
@@ -69,6 +86,13 @@ ROWS: dict[str, tuple[str, Callable[[Path], None]]] = {
     "librosa": ("MFCC + deltas", librosa_with_deltas),
 }
 
+PITCH_ROWS: dict[str, tuple[str, Callable[[Path], None]]] = {
+    "unheard": ROWS["unheard"],
+    "unheard --features.pitch": ("and pitch", with_pitch),
+    "unheard, 40 bands, pitch": ("fbank + pitch + VAD", log_mel_with_pitch),
+    "unheard, functionals": ("functionals", one_vector),
+}
+
 
 def recordings(folder: Path, seconds: float) -> tuple[list[Path], float]:
     """Readable files under `folder`, spread over it, until they last `seconds`."""
@@ -98,12 +122,12 @@ def synthesise(folder: Path, seconds: float) -> None:
         soundfile.write(folder / f"{index}.{'flac' if index % 2 else 'wav'}", noise, 16_000, subtype="PCM_16")
 
 
-def measure(files: list[Path], rounds: int) -> dict[str, float]:
+def measure(files: list[Path], rounds: int, rows: dict[str, tuple[str, Callable[[Path], None]]]) -> dict[str, float]:
     """Seconds that each row took over all files, each file at its best."""
-    best = {name: np.full(len(files), np.inf) for name in ROWS}
+    best = {name: np.full(len(files), np.inf) for name in rows}
     for _ in range(rounds + 1):  # the first round warms up: it is never the best
         for index, path in enumerate(files):
-            for name, (_, run) in ROWS.items():
+            for name, (_, run) in rows.items():
                 begin = time.perf_counter()
                 run(path)
                 best[name][index] = min(best[name][index], time.perf_counter() - begin)
@@ -115,15 +139,17 @@ def main() -> None:
     parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("--seconds", type=float, default=120.0, help="how much audio to read a round")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--pitch", action="store_true", help="our front ends with pitch instead of other libraries")
     options = parser.parse_args()
+    rows = PITCH_ROWS if options.pitch else ROWS
     with tempfile.TemporaryDirectory() as scratch:
         if options.folder is None:
             synthesise(Path(scratch), options.seconds)
         files, seconds = recordings(options.folder or Path(scratch), options.seconds)
-        best = measure(files, options.rounds)
+        best = measure(files, options.rounds, rows)
     print(f"{len(files)} recordings, {seconds:.0f} s; one core; best of {options.rounds} rounds")
     print(f"{'':32}{'computes':22}{'× real time':>12}{'unheard is':>14}")
-    for name, (what, _) in ROWS.items():
+    for name, (what, _) in rows.items():
         ratio = "" if name == "unheard" else f"{best[name] / best['unheard']:.1f}× faster"
         print(f"{name:32}{what:22}{seconds / best[name]:>12,.0f}{ratio:>14}")
 
