@@ -16,6 +16,7 @@ from reporting import invent
 
 from unheard.cli import main
 from unheard.errors import RunError
+from unheard.experiments.invariance import Estimate, Groups, Invariance, LineInvariance, Person
 from unheard.experiments.records import read_run
 from unheard.experiments.report import write_report
 from unheard.experiments.report.content import Cell, Column, Table, interval, percent, probability, spread
@@ -228,6 +229,14 @@ def test_a_run_with_nothing_finished(tmp_path: Path) -> None:
     run = invent(tmp_path, systems=("ser",), seeds=1, skip=[("ser", 0, 0), ("ser", 1, 0)])
     where = write_report(run)
     assert Page(where.read_text(encoding="utf-8")).tables["accuracy"][1] == ["SER_only", "–", "–", "–", "0", "0/2"]
+
+
+def test_a_gap_between_genders_that_nobody_knows() -> None:
+    groups = Groups((Person("a", "", 1, 1, Estimate(0.5)),), 0.5, math.nan, Estimate(math.nan), 1)
+    one = Invariance(1, 1, 1, 1, 1, 1.0, 1.0, "texts", *[Estimate(0.5)] * 3, (1, 1), "any", groups)
+    mean, std = LineInvariance("SER_only", (0, 1), (one, one)).over_seeds("gender_gap")
+    assert math.isnan(mean)
+    assert math.isnan(std)
 
 
 def test_sizes_stay_bounded(tmp_path: Path) -> None:

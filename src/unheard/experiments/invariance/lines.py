@@ -26,7 +26,8 @@ class LineInvariance:
         """Mean and sample standard deviation over the seeds of a figure of `FIGURES`; NaN where there are too few."""
         values = [inv.figure(figure) for inv in self.each]
         mean = statistics.fmean(values) if values else math.nan
-        return mean, statistics.stdev(values) if len(values) > 1 else math.nan
+        # `stdev` refuses what is not finite, such as the gap of genders that nobody knows
+        return mean, statistics.stdev(values) if len(values) > 1 and math.isfinite(mean) else math.nan
 
 
 HEADS = {
