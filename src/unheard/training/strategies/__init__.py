@@ -6,6 +6,7 @@ To add one: a file with a final subclass of `Strategy` (and a frozen dataclass o
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -31,18 +32,18 @@ __all__ = ["STRATEGIES", "Batch", "Setting", "Strategy", "build", "resolve_optio
 def resolve_options(key: str, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """All options of strategy `key`, defaults filled in; raises `ConfigError` for an unknown key or option.
 
-    None stands for the default, as in a `result.json`: JSON knows no infinity.
+    None stands for a default that is infinite, as in a `result.json`: JSON knows no infinity.
     """
     if key not in STRATEGIES:
         raise ConfigError(f"unknown system '{key}'", mend=did_you_mean(key, STRATEGIES))
     kind = STRATEGIES[key][2]
-    known = {f.name: type(f.default) for f in dataclasses.fields(kind)} if kind else {}
+    known = {f.name: f.default for f in dataclasses.fields(kind)} if kind else {}
     chosen = {}
     for name, value in (options or {}).items():
         if name not in known:
             raise ConfigError(f"system '{key}' has no option '{name}'", mend=did_you_mean(name, known or {"none"}))
-        if value is not None:
-            chosen[name] = _option(f"{key}.{name}", value, known[name])
+        if value is not None or known[name] != math.inf:
+            chosen[name] = _option(f"{key}.{name}", value, type(known[name]))
     return dataclasses.asdict(kind(**chosen)) if kind else {}
 
 
