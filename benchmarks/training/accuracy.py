@@ -1,112 +1,188 @@
-"""Whether speed costs accuracy: three loops on the same folds, utterances, features and seeds of a real corpus.
+"""Whether speed costs accuracy: three loops on the same folds, utterances, features and first weights of a real corpus.
 
-The plain loop, the bucketed one and `unheard experiment`'s train SER_only; each chooses its epoch on the validation
-speakers and scores the test speakers there. All run as processes of one thread, as many as there are cores.
+The plain loop, the bucketed one and `unheard`'s own train SER_only from the same weights. Their accuracy is that on the
+fold's two unseen speakers together, the mean over the last epochs: nothing is chosen, so nothing is lucky. Each loop on
+a fold with a seed is a process of one thread; what it came to is a line of the results file, and is not computed again.
 
-    python -m benchmarks.training.accuracy --root EMODB --epochs 15
+    python -m benchmarks.training.accuracy --root data/emodb --results accuracy.csv
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import os
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
+from pathlib import Path
 from statistics import mean, stdev
+
+import torch
+from torch import Tensor, nn
 
 from benchmarks.training import bucketed, plain
 from benchmarks.training.shapes import fold_data
 from unheard.experiments.cells import Cell
 from unheard.experiments.grid import lay_out
-from unheard.experiments.launch import run_cells, worker_environment
+from unheard.experiments.launch import worker_environment
 from unheard.experiments.settings import Experiment, NetworkChoice, TrainingSettings
+from unheard.experiments.work import prepare
 from unheard.features import FeatureStore
+from unheard.training.trainer import Trainer
 
-LOOPS = {"plain": plain.train_epochs, "bucketed": bucketed.train_epochs}
-NAMES = (*LOOPS, "ours")
+LOOPS = ("ours", "bucketed", "plain")
+LAST = 5
+"""Epochs whose accuracy is averaged."""
+
+SAME = {
+    "conv1": "embed.tdnn.0.affine",
+    "norm1.layers.1": "embed.tdnn.0.norm",
+    "conv2": "embed.tdnn.1.affine",
+    "norm2.layers.1": "embed.tdnn.1.norm",
+    "bilstm.forward_lstm": "embed.rnn.ahead",
+    "bilstm.reverse_lstm": "embed.rnn.back",
+    "frame.layers.0": "embed.rnn_norm",
+    "frame.layers.2": "embed.dense.affine",
+    "frame.layers.4": "embed.dense.norm",
+    "head.0": "emotion.hidden.0.affine",
+    "head.2": "emotion.hidden.0.norm",
+    "head.4": "emotion.hidden.1.affine",
+    "head.6": "emotion.hidden.1.norm",
+    "head.8": "emotion.output",
+}
+"""Each layer of the baselines and the one of `unheard`'s network that it equals."""
+
 Training = tuple[int, int]
 """Fold and seed."""
 
 
-def baseline(loop: str, cell: Cell) -> float:
-    """Test accuracy of a baseline on the fold and seed of `cell`, at the epoch chosen on its validation speakers."""
-    (reading,) = cell.fold.readings
-    parts = {"train": cell.fold.train, "dev": reading.dev, "test": reading.test}
-    rows = [
-        {"id": name, "emotion": cell.rows[name].emotion, "part": part} for part, ids in parts.items() for name in ids
-    ]
-    data = fold_data(FeatureStore.open(cell.store), rows)
-    _, history = LOOPS[loop](data, cell.recipe.epochs, cell.seed, 1, cell.recipe.lr, cell.network.dropout)
-    return plain.best_epoch(history)["test"]
+def theirs(name: str) -> str:
+    """The name in `unheard`'s network of a baseline's number `name`."""
+    if name.startswith("bilstm.lstm."):
+        direction = "reverse_lstm" if name.endswith("_reverse") else "forward_lstm"
+        name = f"bilstm.{direction}.{name.removeprefix('bilstm.lstm.').removesuffix('_reverse')}"
+    layer, number = name.rsplit(".", 1)
+    return f"{SAME[layer]}.{number}"
 
 
-def baselines(cells: list[Cell], workers: int) -> Iterator[tuple[str, Training, float]]:
-    """Every baseline on every fold and seed: loop, training, test accuracy."""
+def start_alike(network: nn.Module, trainer: Trainer, x: Tensor, lengths: Tensor) -> None:
+    """Give `network` the weights of `trainer`'s; raises ValueError where their answers to a batch differ then."""
+    weights = trainer.strategy.state_dict()
+    network.load_state_dict({name: weights[theirs(name)] for name in network.state_dict()})
+    with torch.no_grad():
+        apart = network.eval()(x, lengths) - trainer.strategy.eval().logits(x, lengths)[0]
+    if float(apart.abs().max()) > 1e-4:
+        raise ValueError(f"the networks differ by {float(apart.abs().max()):.2g}")
+
+
+def train(loop: str, cell: Cell) -> float:
+    """Accuracy of `loop` on the unseen speakers of `cell`, the mean over the last epochs."""
+    torch.set_num_threads(1)
+    cell.folder.mkdir(parents=True, exist_ok=True)
+    trainer, _, _ = prepare(cell)
+    one, other = cell.fold.readings  # each validates on one of the two unseen speakers
+    count = {"dev": len(one.dev), "test": len(other.dev)}
+    if loop == "ours":
+        trainer.run(cell.recipe.epochs)
+        records = [{"dev": r[f"val_wa_{one.name}"], "test": r[f"val_wa_{other.name}"]} for r in trainer.history]
+    else:
+        parts = {"train": cell.fold.train, "dev": one.dev, "test": other.dev}
+        rows = [{"id": i, "emotion": cell.rows[i].emotion, "part": part} for part, ids in parts.items() for i in ids]
+        data = fold_data(FeatureStore.open(cell.store), rows)
+        bilstm = plain.PackedBiLSTM if loop == "plain" else bucketed.GatheredBiLSTM
+        network = plain.Network(bilstm, cell.network.dropout)
+        assert data.test is not None
+        start_alike(network, trainer, *plain.collate(data.test, list(range(8)))[:2])
+        batches = plain.random_batches if loop == "plain" else bucketed.bucketed_batches
+        _, records = plain.fit(network, batches, data, cell.recipe.epochs, cell.seed, cell.recipe.lr)
+    right = mean(sum(record[part] * n for part, n in count.items()) for record in records[-LAST:])
+    return right / sum(count.values())
+
+
+def train_all(work: Sequence[tuple[str, Cell]], workers: int) -> Iterator[tuple[str, Training, float]]:
+    """Every loop and cell of `work`, as they finish: loop, training, accuracy."""
     with worker_environment(), ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        waiting = [(loop, cell, pool.submit(baseline, loop, cell)) for cell in cells for loop in LOOPS]
-        for loop, cell, future in waiting:
+        waiting = {pool.submit(train, loop, cell): (loop, cell) for loop, cell in work}
+        for future in as_completed(waiting):
+            loop, cell = waiting[future]
             yield loop, (cell.fold.index, cell.seed), future.result()
 
 
-def ours(cells: list[Cell], workers: int) -> Iterator[tuple[str, Training, float]]:
-    """The same from `unheard`'s own cells; raises RuntimeError where one fails."""
-    for event in run_cells(cells, workers, "cpu"):
-        if event.kind == "failed":
-            raise RuntimeError(f"{event.cell.name}: {event.record['reason']}")
-        if event.kind == "done":
-            yield "ours", (event.cell.fold.index, event.cell.seed), float(event.record["test_wa"])
+def read(results: Path, how: str) -> dict[str, dict[Training, float]]:
+    """What earlier calls of the same settings `how` found."""
+    scores: dict[str, dict[Training, float]] = defaultdict(dict)
+    if results.exists():
+        with results.open(newline="") as file:
+            for row in csv.DictReader(file):
+                if row["how"] == how:
+                    scores[row["loop"]][int(row["fold"]), int(row["seed"])] = float(row["wa"])
+    return scores
+
+
+def report(scores: dict[str, dict[Training, float]]) -> None:
+    """Print the mean accuracy of each loop and the paired differences."""
+    for name in LOOPS:
+        if scores[name]:
+            found = scores[name].values()
+            print(f"{name:<10} mean WA on unseen speakers {100 * mean(found):.2f} %, of {len(found)} trainings")
+    for name in LOOPS[1:]:
+        both = sorted(scores["ours"].keys() & scores[name].keys())
+        differences = [100 * (scores["ours"][key] - scores[name][key]) for key in both]
+        if len(differences) > 1:
+            error = stdev(differences) / len(differences) ** 0.5
+            print(f"ours - {name}: {mean(differences):+.2f} points, standard error {error:.2f}, {len(both)} pairs")
 
 
 def main() -> None:
-    """Train, and print the mean test accuracy of each and the paired differences."""
+    """Train what is not in the results file yet, and report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--corpus", default="emodb")
-    parser.add_argument("--root", required=True)
-    parser.add_argument("--protocol", default="paired")
-    parser.add_argument("--test", default="male", choices=("male", "female"))
-    parser.add_argument("--folds", type=int, default=2)
+    parser.add_argument("--root", required=True, help="EmoDB")
+    parser.add_argument("--results", type=Path, required=True, help="a CSV file, gone on with where it exists")
+    parser.add_argument("--loops", default=",".join(LOOPS))
+    parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--lr", type=float, default=1e-2, help="ten times the paper's, to learn in few epochs")
-    parser.add_argument("--dropout", type=float, default=0.0, help="of all three; the paper's 0.5 learns slowly")
+    parser.add_argument("--dropout", type=float, default=0.0, help="of all three: at 0 they see the same but the order")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
 
     began = time.perf_counter()
-    scores: dict[str, dict[Training, float]] = defaultdict(dict)
+    how = f"{options.epochs} epochs, learning rate {options.lr}, dropout {options.dropout}"
+    scores = read(options.results, how)
+    if not options.results.exists():
+        options.results.write_text("loop,fold,seed,wa,how\n")
     with tempfile.TemporaryDirectory() as scratch:
         settings = Experiment(
-            corpus=options.corpus,
+            corpus="emodb",
             root=options.root,
             out=scratch,
             systems=("ser",),
-            protocol=options.protocol,
-            test=options.test,
+            protocol="paired",
+            test="both",
             folds=options.folds,
             seeds=options.seeds,
             epochs=options.epochs,
             training=TrainingSettings(lr=options.lr),
             network=NetworkChoice(dropout=options.dropout),
+            device="cpu",
             progress=False,
         )
         cells = list(lay_out(settings, lambda line: print(line, flush=True)).cells)
-        for results in (ours(cells, options.workers), baselines(cells, options.workers)):
-            for name, (fold, seed), wa in results:
-                scores[name][fold, seed] = wa
-                seconds = time.perf_counter() - began
-                print(f"{seconds:6.0f} s  {name:<10} fold {fold} seed {seed}: test WA {100 * wa:.2f} %", flush=True)
-
-    print(f"\n{len(cells)} trainings each ({options.folds} folds x {options.seeds} seeds), {options.epochs} epochs")
-    for name in NAMES:
-        print(f"{name:<10} mean test WA {100 * mean(scores[name].values()):.2f} %")
-    for name in LOOPS:
-        differences = [100 * (scores["ours"][key] - scores[name][key]) for key in scores["ours"]]
-        spread = f", standard error {stdev(differences) / len(differences) ** 0.5:.2f}" if len(differences) > 1 else ""
-        print(f"ours - {name}: {mean(differences):+.2f} points{spread}")
+        loops = options.loops.split(",")
+        work = [(loop, c) for loop in loops for c in cells if (c.fold.index, c.seed) not in scores[loop]]
+        for loop, (fold, seed), wa in train_all(work, options.workers):
+            scores[loop][fold, seed] = wa
+            with options.results.open("a") as file:
+                file.write(f'{loop},{fold},{seed},{wa:.6f},"{how}"\n')
+            seconds = time.perf_counter() - began
+            print(f"{seconds:6.0f} s  {loop:<10} fold {fold} seed {seed}: WA {100 * wa:.2f} %", flush=True)
+    print(f"\n{how}")
+    report(scores)
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def run_cell(cell: Cell, on_epoch: Callable[[Mapping[str, Any]], None] | None = 
     if done is not None:
         return done
     began = time.perf_counter()
-    trainer, normaliser, features = _prepare(cell, on_epoch)
+    trainer, normaliser, features = prepare(cell, on_epoch)
     resumed = trainer.resume()
     if trainer.epoch > cell.recipe.epochs:
         raise TrainingError(
@@ -83,8 +83,8 @@ def run_cell(cell: Cell, on_epoch: Callable[[Mapping[str, Any]], None] | None = 
     return result
 
 
-def _prepare(
-    cell: Cell, on_epoch: Callable[[Mapping[str, Any]], None] | None
+def prepare(
+    cell: Cell, on_epoch: Callable[[Mapping[str, Any]], None] | None = None
 ) -> tuple[Trainer, Normaliser, FeatureSettings]:
     """The trainer of a cell, its normaliser, and the settings of its features."""
     device = choose_device(cell.device)
