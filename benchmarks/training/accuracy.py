@@ -99,7 +99,7 @@ def train(loop: str, cell: Cell) -> float:
         start_alike(network, trainer, *plain.collate(data.test, list(range(8)))[:2])
         batches = plain.random_batches if loop == "plain" else bucketed.bucketed_batches
         _, records = plain.fit(network, batches, data, cell.recipe.epochs, cell.seed, cell.recipe.lr)
-    right = mean(sum(record[part] * n for part, n in count.items()) for record in records[-LAST:])
+    right: float = mean(sum(record[part] * n for part, n in count.items()) for record in records[-LAST:])
     return right / sum(count.values())
 
 

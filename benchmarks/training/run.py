@@ -75,7 +75,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--plain-batches", type=int, default=8, help="of the plain loop, a round")
+    parser.add_argument("--plain-batches", type=int, default=5, help="of the plain loop, a round")
     parser.add_argument("--batches", type=int, default=25, help="of the others, a round")
     parser.add_argument("--utterances", type=int, default=UTTERANCES, help="fewer only to see that it runs")
     options = parser.parse_args()
