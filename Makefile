@@ -19,11 +19,11 @@ demo: $(STAMP)  ## the main job on invented voices, in minutes
 	$(BIN)/unheard demo --out demo
 
 test: $(STAMP)  ## the test suite
-	$(BIN)/python -m pytest -n auto -m 'not slow'
+	$(BIN)/python -m pytest -n auto --dist worksteal -m 'not slow'
 
 test-slow: $(STAMP)  ## the heavy tests alone; Ray, which only they and clusters need, is installed here
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray]'
-	$(BIN)/python -m pytest -n auto -m slow
+	$(BIN)/python -m pytest -n auto --dist worksteal -m slow
 
 full-scale: $(STAMP)  ## the paper's two experiments at full size on invented voices; 6 GB of disk, an hour or two
 	$(BIN)/python -m benchmarks.full_scale iemocap full-scale/iemocap

@@ -9,7 +9,13 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny networks: threads would only wait for each other
 
+LONGEST = ("test_readme.py", "test_launch.py", "test_ray.py", "test_trainer.py", "test_report.py")
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest tests first: two processes that share the work then end at about the same time."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 @pytest.fixture(scope="session")
