@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -146,6 +147,20 @@ def test_where_data_changed_between_calls_the_later_count(tmp_path: Path) -> Non
         ("SER_SR_MTL", []),
     ]
     assert any("2 trainings on other data" in word for word in run.absent)
+
+
+def test_systems_trained_on_other_data_are_not_compared(tmp_path: Path) -> None:
+    """Even where each system is there once: its utterances are called the same, and are not."""
+    out = write_run(tmp_path, {("ser", 0, 0): "as", ("ser", 1, 0): "aa"}, systems="ser,mtl")
+    settings = read_run(out).settings
+    rows = rows_of_cell(0, {"dev": "aa sa", "test": "aa"})
+    new = write_cell(out, settings, "mtl", 0, 0, rows, proof={"data": "changed"}) / "result.json"
+    later = new.stat().st_mtime + 10
+    os.utime(new, (later, later))
+    run = read_run(out)
+    assert [(cell.system, cell.fold) for cell in run.cells] == [("ser", 1), ("mtl", 0)]
+    assert [len(line.seeds) for line in run.lines] == [0, 0]
+    assert any("1 trainings on other data" in word for word in run.absent)
 
 
 def test_names_are_the_strategies() -> None:

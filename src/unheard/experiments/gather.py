@@ -163,19 +163,19 @@ def _key(record: CellRecord) -> Key:
 
 
 def _of_one_data(found: Sequence[_Said]) -> tuple[dict[Key, _Said], list[str]]:
-    """One cell for each key. Where labels or recordings changed between calls, a fold's latest data count."""
+    """One cell for each key. Where labels or recordings changed between calls, a fold's latest data count.
+
+    For every system: one trained on the old data beside one trained on the new would be no comparison.
+    """
     latest: dict[int, tuple[int, object]] = {}
     for said in found:
         when = (said.record.folder / "result.json").stat().st_mtime_ns
         data = said.record.result.get("proof", {}).get("data")
         latest[said.record.fold] = max(latest.get(said.record.fold, (0, None)), (when, data), key=lambda pair: pair[0])
-    keys = [_key(said.record) for said in found]
-    clash = {key[2] for key in keys if keys.count(key) > 1}
     kept = [
         said
         for said in found
-        if said.record.fold not in clash
-        or said.record.result.get("proof", {}).get("data") == latest[said.record.fold][1]
+        if said.record.result.get("proof", {}).get("data") == latest[said.record.fold][1]
     ]
     gone = len(found) - len(kept)
     notes = [f"{gone} trainings on other data (labels or recordings have changed since) are left out"] if gone else []
