@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 import re
 import xml.etree.ElementTree as ElementTree
@@ -16,13 +17,14 @@ from reporting import invent
 
 from unheard.cli import main
 from unheard.errors import RunError
+from unheard.experiments.folder import digest_of
 from unheard.experiments.invariance import Estimate, Groups, Invariance, LineInvariance, Person
 from unheard.experiments.records import read_run
 from unheard.experiments.report import write_report
 from unheard.experiments.report.content import Cell, Column, Table, interval, percent, probability, spread
 from unheard.experiments.report.figures import confusion, look_of
 from unheard.experiments.report.svg import Canvas, Scale, together
-from unheard.experiments.report.text import csv_of, latex_like_paper, latex_of, latex_words, markdown_words
+from unheard.experiments.report.text import csv_of, latex_like_paper, latex_of, latex_words, markdown_of, markdown_words
 from unheard.experiments.report.tsne import Cloud, flat, four_speakers, picked
 from unheard.experiments.report.write import compose
 from unheard.experiments.statistics.summary import summarize
@@ -229,6 +231,29 @@ def test_a_run_with_nothing_finished(tmp_path: Path) -> None:
     run = invent(tmp_path, systems=("ser",), seeds=1, skip=[("ser", 0, 0), ("ser", 1, 0)])
     where = write_report(run)
     assert Page(where.read_text(encoding="utf-8")).tables["accuracy"][1] == ["SER_only", "–", "–", "–", "0", "0/2"]
+
+
+def test_trainings_of_the_first_folds_only_were_given_the_same_split(tmp_path: Path) -> None:
+    run = invent(tmp_path, systems=("ser",), seeds=1, extras=False)
+    splits = read_run(run).splits
+    path = next(run.glob("cells/ser-fold0-*/result.json"))
+    result = json.loads(path.read_text())
+    for split, warned in ((digest_of(row for row in splits if row.fold == 0), False), ("0123456789abcdef", True)):
+        path.write_text(json.dumps(result | {"proof": result["proof"] | {"split": split}}))
+        report: Any = compose(read_run(run), summarize(read_run(run)))
+        assert ("digests of the split differ" in str(report)) is warned
+
+
+def test_an_invariance_of_other_settings_is_named_and_a_diverged_training_has_no_map(tmp_path: Path) -> None:
+    run = invent(tmp_path, systems=("ser",), seeds=1, epochs=7)
+    invent(run / "invariance", systems=("ser",), seeds=1, epochs=5)
+    text = markdown_of(compose(read_run(run), summarize(read_run(run))))
+    assert text.count("trained otherwise than the systems of the tables: epochs 5 instead of 7.") == 2
+    for path in run.rglob("embeddings.npz"):
+        with np.load(path) as arrays:
+            np.savez(path, **{**arrays, "e": np.full_like(arrays["e"], np.inf)})
+    (run / "invariance.json").unlink()
+    assert "The map of the embeddings needs" in markdown_of(compose(read_run(run), summarize(read_run(run))))
 
 
 def test_a_gap_between_genders_that_nobody_knows() -> None:

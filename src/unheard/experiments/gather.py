@@ -172,11 +172,7 @@ def _of_one_data(found: Sequence[_Said]) -> tuple[dict[Key, _Said], list[str]]:
         when = (said.record.folder / "result.json").stat().st_mtime_ns
         data = said.record.result.get("proof", {}).get("data")
         latest[said.record.fold] = max(latest.get(said.record.fold, (0, None)), (when, data), key=lambda pair: pair[0])
-    kept = [
-        said
-        for said in found
-        if said.record.result.get("proof", {}).get("data") == latest[said.record.fold][1]
-    ]
+    kept = [said for said in found if said.record.result.get("proof", {}).get("data") == latest[said.record.fold][1]]
     gone = len(found) - len(kept)
     notes = [f"{gone} trainings on other data (labels or recordings have changed since) are left out"] if gone else []
     return {_key(said.record): said for said in kept}, notes

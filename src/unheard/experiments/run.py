@@ -139,7 +139,8 @@ def _choose(grid: Grid, say: Callable[[str], None]) -> dict[str, str]:
     if waiting:
         say(f"nothing is chosen for {waiting} readings: trainings of other values have failed there")
     chosen = tuning.frozen(grid.cells, choices)
-    say(f"λ and ε are chosen; with the chosen values {len(chosen)} more trainings on the other seeds")
+    missing = sum(cell.result() is None for cell in chosen)
+    say(f"λ and ε are chosen; with the chosen values {missing} more trainings on the other seeds")
     return failed | _train(chosen, grid.settings, say)
 
 

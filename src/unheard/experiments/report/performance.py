@@ -74,7 +74,8 @@ def headline(summary: Summary, about: str) -> Table:
         (
             "WA: share of utterances classified right, pooled over the folds; then mean ± sample standard deviation "
             "over seeds (– where a single seed has none). Gap: validation less test; validation speakers chose the "
-            "epoch, so that their figure is a little optimistic. Bold: the best of a column.",
+            "epoch (and λ and ε where those are chosen), so that their figure is a little optimistic. "
+            "Bold: the best of a column.",
         ),
     )
 

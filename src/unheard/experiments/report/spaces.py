@@ -6,6 +6,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from unheard.experiments.comparable import settings_that_differ
 from unheard.experiments.invariance import INPUT, LineInvariance, of_run
 from unheard.experiments.invariance.lines import HEADS, explained
 from unheard.experiments.lines import Line
@@ -47,7 +50,7 @@ def embeddings(run: RunRecords, say: Callable[[str], None]) -> Section:
     for of, where in ((run.invariance, "of the run on a random split"), (run, "of the run itself")):
         spaces = [space for line in of.lines for space in _spaces(of, line)] if of else []
         if of and spaces:
-            return Section(anchor, title, (_map(of, spaces, where, say),))
+            return Section(anchor, title, (_map(of, spaces, where, say), *_otherwise(run)))
     words = "The map of the embeddings needs the trainings' embeddings.npz, which this run does not carry."
     return Section(anchor, title, (Text(words),))
 
@@ -79,6 +82,8 @@ def _spaces(run: RunRecords, line: Line) -> list[Space]:
     if cell is None or found is None:
         return []
     e, ids, parts = found
+    if not np.isfinite(e).all():  # a training that diverged has no map
+        return []
     first = {name: place for place, name in reversed(list(enumerate(ids)))}  # a second reading is another network
     places = sorted(first.values())
     speaker = {row.id: row.speaker for row in run.splits}
@@ -131,7 +136,28 @@ def invariance(run: RunRecords, say: Callable[[str], None]) -> Section:
         for line in found.values()
     )
     table = Table("invariance", "Speaker identity in the embeddings of unseen speakers", columns, rows, tuple(notes))
-    return Section("invariance", title, (table, _probes(found, first.chance)))
+    return Section("invariance", title, (table, _probes(found, first.chance), *_otherwise(run)))
+
+
+def _otherwise(run: RunRecords) -> list[Text]:
+    """Says so where the networks on the random split were trained otherwise than those of the tables."""
+    other = run.invariance
+    found = [
+        one
+        for one in (settings_that_differ(run, other) if other else ())
+        # options of a system that one of the two does not have are no difference
+        if one.setting not in ("preset", "tune") and not (one.setting.startswith("options.") and "–" in one[1:])
+    ]
+    if not found:
+        return []
+    said = "; ".join(f"{one.setting} {one.b} instead of {one.a}" for one in found)
+    return [
+        Text(
+            f"The run on a random split was trained otherwise than the systems of the tables: {said}. The same "
+            "`unheard experiment` with --invariance trains it again.",
+            warning=True,
+        )
+    ]
 
 
 def _figure(line: LineInvariance, name: str) -> Cell:
