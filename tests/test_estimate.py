@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from experimenting import all_numbers, corpus, experiment, flags, in_this_process
+from recording import write_run
 
 from unheard.cli import main
 from unheard.errors import TrainingError
@@ -128,3 +129,15 @@ def test_a_dry_run_says_it_and_stops(tmp_path: Path, capsys: pytest.CaptureFixtu
     # three other λ on seed 0; on seed 1 one for each reading; a random split for every system and seed
     wanted = "7 trainings (2 done before), up to 2 more with the chosen λ and ε, 4 for invariance: about "
     assert said.startswith(wanted)
+    # trainings of an earlier call for invariance, of other settings; then what cannot be read at all
+    write_run(out / "invariance", {("ser", 0, 0): "aa ss"}, epochs=7)
+    for _ in range(2):
+        assert main(["experiment", *flags(out, *same, "--dry-run", "--tune", "--invariance")]) == 0
+        assert capsys.readouterr().out.startswith(wanted)
+        (out / "invariance" / "splits.csv").write_text("?")
+
+
+def test_functionals_are_refused_before_they_are_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert experiment(tmp_path, "--features.kind", "functionals") == 2
+    assert "one vector an utterance" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "features").exists()

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from reporting import invent
 
 from unheard.cli import main
@@ -23,6 +24,7 @@ from unheard.experiments.records import read_run
 from unheard.experiments.report import write_report
 from unheard.experiments.report.content import Cell, Column, Table, interval, percent, probability, spread
 from unheard.experiments.report.figures import confusion, look_of
+from unheard.experiments.report.protocol import again
 from unheard.experiments.report.svg import Canvas, Scale, together
 from unheard.experiments.report.text import csv_of, latex_like_paper, latex_of, latex_words, markdown_of, markdown_words
 from unheard.experiments.report.tsne import Cloud, flat, four_speakers, picked
@@ -231,6 +233,15 @@ def test_a_run_with_nothing_finished(tmp_path: Path) -> None:
     run = invent(tmp_path, systems=("ser",), seeds=1, skip=[("ser", 0, 0), ("ser", 1, 0)])
     where = write_report(run)
     assert Page(where.read_text(encoding="utf-8")).tables["accuracy"][1] == ["SER_only", "–", "–", "–", "0", "0/2"]
+
+
+def test_the_command_is_of_the_whole_run_not_of_the_last_call(tmp_path: Path) -> None:
+    run = invent(tmp_path, systems=("ser", "dat"), seeds=2, tune=True, extras=False)
+    assert again(read_run(run)) == "unheard experiment --config config.yaml --out NEW"
+    text = (run / "config.yaml").read_text()
+    settings = yaml.safe_load(text) | {"systems": ["ser"], "seeds": 1, "tune": False}
+    (run / "config.yaml").write_text(yaml.safe_dump(settings))
+    assert again(read_run(run)).endswith(" --out NEW --systems ser,dat --seeds 2 --tune")
 
 
 def test_trainings_of_the_first_folds_only_were_given_the_same_split(tmp_path: Path) -> None:

@@ -43,6 +43,11 @@ def lay_out(settings: Experiment, say: Callable[[str], None] = lambda _: None) -
     """
     # settings are checked before minutes of features
     network = settings.network.resolved()
+    if settings.features.kind == "functionals":
+        raise ConfigError(
+            "the networks read frames, and functionals are one vector an utterance",
+            mend="Choose --features.kind mfcc or fbank.",
+        )
     if settings.engine == "ray":
         from unheard.experiments.ray_engine import check
 

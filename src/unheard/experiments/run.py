@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from unheard.errors import ConfigError
+from unheard.errors import ConfigError, UnheardError
 from unheard.experiments import tuning
 from unheard.experiments.cells import Cell
 from unheard.experiments.choice import choices_csv
@@ -114,7 +114,8 @@ def _estimate(grid: Grid, *, always: bool = False) -> Estimate:
     out = Path(grid.settings.out)
     if grid.settings.tune:
         cells += tuning.candidates(grid.cells)
-        choices = read_run(out).choices if (out / "config.yaml").exists() else ()
+        before = _told(out)
+        choices = before.choices if before else ()
         if choices and not tuning.waiting(choices):
             cells += tuning.frozen(grid.cells, choices)
         else:
@@ -123,11 +124,24 @@ def _estimate(grid: Grid, *, always: bool = False) -> Estimate:
         from unheard.experiments.invariance import sub_run_settings
 
         sub = sub_run_settings(grid.settings, grid.manifest)
-        there = out / "invariance"
-        done = len(read_run(there).cells) if (there / "config.yaml").exists() else 0
+        there = _told(out / "invariance")
+        same = there and sub and all(getattr(there.settings, name) == getattr(sub, name) for name in _DECIDING)
+        done = len(there.cells) if there and same else 0
         like = [cell for cell in grid.cells if cell.fold is grid.split.folds[0]] if sub else []
         more["{} for invariance"] = like[done:]
     return estimate(cells, grid.settings, more=more, always=always)
+
+
+_DECIDING = ("epochs", "labels", "network", "training", "normalise")
+"""Settings without which the trainings of an earlier call are none of this one's."""
+
+
+def _told(out: Path) -> RunRecords | None:
+    """The records of a folder as far as there are any that can be read: an estimate stops nothing."""
+    try:
+        return read_run(out)
+    except UnheardError:
+        return None
 
 
 def _choose(grid: Grid, say: Callable[[str], None]) -> dict[str, str]:

@@ -172,7 +172,7 @@ def proof(run: RunRecords) -> Section:
         for name, version in one.get("versions", {}).items():
             versions.setdefault(name, set()).add(str(version) or "not installed")
     items = [
-        ("Again", "unheard experiment --config config.yaml --out NEW"),
+        ("Again", again(run)),
         ("Digest of the split", run.split_digest),
         ("Split the trainings were given", _all(one.get("split") for one in proofs)),
         ("Features digest", _all(one.get("features") for one in proofs)),
@@ -203,6 +203,19 @@ def proof(run: RunRecords) -> Section:
         )
     blocks.append(trained(run))
     return Section("proof", "Proof", tuple(blocks))
+
+
+def again(run: RunRecords) -> str:
+    """The command for the whole run: config.yaml is of the last call, and earlier ones may have asked for more."""
+    settings = run.settings
+    systems = [line.system for line in run.lines if not line.chosen]
+    seeds = max((seed.seed + 1 for line in run.lines for seed in line.seeds), default=0)
+    words = ["unheard experiment --config config.yaml --out NEW"]
+    words += [f"--systems {','.join(systems)}"] * (set(systems) != set(settings.systems))
+    words += [f"--seeds {seeds}"] * (seeds > settings.seeds)
+    words += ["--tune"] * (any(line.chosen for line in run.lines) and not settings.tune)
+    words += ["--invariance"] * (run.invariance is not None and not settings.invariance)
+    return " ".join(words)
 
 
 def _all(values: Iterable[Any]) -> str:
