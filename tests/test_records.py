@@ -278,6 +278,28 @@ def test_another_split_is_refused_more_folds_are_not(
     assert len(rows_of(out / "results.csv")) == 3
 
 
+def test_where_data_are_as_they_were_before_the_trainings_of_then_count(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    same = ("--systems", "ser", "--epochs", "1", "--protocol", "paired", "--folds", "1")
+    assert experiment(out, *same) == 0
+    (own,) = cells(out).values()
+    other = own.with_name("ser-fold0-seed0-ffffffff")
+    shutil.copytree(own, other)
+    result = json.loads((own / "result.json").read_text())
+    (other / "result.json").write_text(json.dumps(result | {"proof": result["proof"] | {"data": "changed since"}}))
+    later = (own / "result.json").stat().st_mtime + 10
+    os.utime(other / "result.json", (later, later))
+    assert [cell.name for cell in read_run(out).cells] == [other.name]
+    for folder, age in ((other, 20), (own, 30)):
+        os.utime(folder / "result.json", (later - age, later - age))
+    capsys.readouterr()
+    assert experiment(out, *same) == 0
+    assert "1 trainings on other data" in capsys.readouterr().err
+    assert [cell.name for cell in read_run(out).cells] == [own.name]
+
+
 def test_another_system_and_more_seeds_come_beside(tmp_path: Path) -> None:
     out = tmp_path / "run"
     assert experiment(out, "--systems", "dat", "--epochs", "1", "--seeds", "2", "--option", "dat.lam=0.5") == 0

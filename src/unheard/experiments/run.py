@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -67,7 +68,9 @@ def carry_out(settings: Experiment, say: Callable[[str], None]) -> Run:
         failed = _train(grid.cells, settings, say)
         if settings.tune:
             failed |= _choose(grid, say)
-        records = read_run(out)
+        records = _records(grid)
+        for note in records.absent:
+            say(note)
         title = caption(records, grid.split.total_folds)
         table = table_markdown(records.lines, title)
         write_text(out / "results.csv", results_csv(records))
@@ -132,6 +135,19 @@ def _estimate(grid: Grid, *, always: bool = False) -> Estimate:
     return estimate(cells, grid.settings, more=more, always=always)
 
 
+def _records(grid: Grid) -> RunRecords:
+    """The records of the run. Where a fold was trained on several data, those of this call count as the latest."""
+    records = read_run(grid.settings.out)
+    known = {record.name for record in records.cells}
+    done = [cell for cell in grid.cells if cell.result() is not None]
+    if all(cell.name in known for cell in done):
+        return records
+    for cell in done:
+        with suppress(OSError):
+            (cell.readout_folder() / "result.json").touch()
+    return read_run(grid.settings.out)
+
+
 _DECIDING = ("epochs", "labels", "network", "training", "normalise")
 """Settings without which the trainings of an earlier call are none of this one's."""
 
@@ -148,7 +164,7 @@ def _choose(grid: Grid, say: Callable[[str], None]) -> dict[str, str]:
     """Try every λ and ε on seed 0, choose by validation speakers, and train the other seeds with what was chosen."""
     tried = tuning.candidates(grid.cells)
     failed = _train(tried, grid.settings, say)
-    choices = read_run(grid.settings.out).choices
+    choices = _records(grid).choices
     waiting = tuning.waiting(choices)
     if waiting:
         say(f"nothing is chosen for {waiting} readings: trainings of other values have failed there")
