@@ -458,3 +458,17 @@ class TestDropout:
     def test_no_probability(self, p: float) -> None:
         with pytest.raises(ValueError, match="probability"):
             Dropout(p)
+
+
+def test_a_voice_is_the_mean_frame_and_is_taken_away() -> None:
+    network = initialised(EmbeddingNetwork, 0, 39, NETWORKS["iemocap"]).eval()
+    generator = torch.Generator().manual_seed(1)
+    x, lengths = torch.randn(3, 60, 39, generator=generator), torch.tensor([60, 41, 23])
+    said = network.describe(x, lengths)
+    assert said.shape == (3, network.voice_width)
+    assert torch.allclose(said[1], x[1, :41].mean(0), atol=1e-6)
+    voice = torch.randn(1, 39, generator=generator)
+    with torch.no_grad():
+        assert torch.allclose(network(x, lengths, voice), network(x - voice, lengths), atol=1e-6)
+        assert torch.allclose(network(x, lengths, torch.zeros(1, 39)), network(x, lengths), atol=1e-6)
+        assert not torch.allclose(network(x, lengths, voice), network(x, lengths), atol=1e-3)

@@ -13,7 +13,7 @@ from unheard.training.activation import norm_dropout
 from unheard.training.dropout import Dropout
 from unheard.training.frames import valid_frames
 from unheard.training.layers import TDNN, BiLSTM, Dense
-from unheard.training.pooling import mean_std_pooling
+from unheard.training.pooling import mean_std_pooling, sum_frames
 from unheard.training.sizes import NETWORKS, NetworkSettings
 
 __all__ = [
@@ -41,16 +41,28 @@ class EmbeddingNetwork(nn.Module):
         self.rnn_dropout = Dropout(settings.dropout if settings.rnn_dropout else 0.0)
         self.dense = Dense(2 * settings.lstm, settings.dense, settings.dropout if settings.pooled_dropout else 0.0)
         self.receptive_field = 1 + sum(layer.shortens for layer in self._layers())
+        self.voice_width = features
 
     def _layers(self) -> list[TDNN]:
         return [layer for layer in self.tdnn if isinstance(layer, TDNN)]
 
-    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+    def describe(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """What can be learnt of a voice from `x` (B, T, F) without knowing its emotion: (B, V), here V = F.
+
+        The mean of an utterance's valid frames: averaged over utterances of one speaker it is the `voice` of `forward`.
+        """
+        frames = valid_frames(x, lengths)
+        return sum_frames(frames.values, frames) / lengths.unsqueeze(1)
+
+    def forward(self, x: Tensor, lengths: Tensor, voice: Tensor | None = None) -> Tensor:
         """`x` (B, T, F) with `lengths` (B,) valid frames each -> embeddings (B, E).
 
         Frames beyond an utterance's length are never read. Utterances under the receptive field (17 frames) repeat
-        their edge frames up to it.
+        their edge frames up to it. `voice` (B, V) or (1, V) is what is known of the speakers, already shrunk towards
+        the average voice, which is 0; it is taken away from the frames.
         """
+        if voice is not None:
+            x = x - voice.unsqueeze(1)
         frames = valid_frames(x, lengths, at_least=self.receptive_field)  # (N, F)
         for layer in self._layers():
             frames = layer(frames)  # (N - 16B, 64)

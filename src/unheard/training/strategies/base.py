@@ -61,9 +61,9 @@ class Strategy(nn.Module, abc.ABC):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The objective's terms on one batch, each a scalar; their sum is minimised."""
 
-    def logits(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Emotion logits (B, C) and embeddings (B, E) of a padded batch `x` (B, T, F)."""
-        e = self.embed(x, lengths)
+    def logits(self, x: Tensor, lengths: Tensor, voice: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Emotion logits (B, C) and embeddings (B, E) of a padded batch `x` (B, T, F); `voice` as the network's."""
+        e = self.embed(x, lengths, voice)
         return self.emotion(e), e
 
     def observe(self, **values: Tensor | float) -> None:
