@@ -54,6 +54,10 @@ class TrainingError(UnheardError):
     """A training that cannot start or cannot go on."""
 
 
+class ExportError(UnheardError):
+    """A model that cannot be exported, or whose exported file is not what it should be."""
+
+
 class RunError(UnheardError):
     """A folder that holds no run, or a run whose files contradict each other."""
 

@@ -1,0 +1,1 @@
+"""From a trained model to a file that needs no PyTorch: the ONNX graph, its calibration, its card."""

@@ -1,0 +1,170 @@
+"""The layers of the network as ONNX nodes, one function each; the same numbers as `unheard.training.layers`.
+
+PyTorch's layers see the valid frames of a batch laid end to end. ONNX has no such thing: here a batch stays a grid
+(B, T, C), every position beyond an utterance's end repeats its last frame, so that padding is never read, and
+whatever sums over time says which positions count.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+from torch import Tensor, nn
+
+from unheard.export.emitter import Emitter
+from unheard.training.layers import TDNN, BiLSTM, Dense
+from unheard.training.network import Head
+from unheard.training.pooling import VARIANCE_FLOOR
+
+_GATES = (0, 3, 1, 2)
+"""Where ONNX's gates (input, output, forget, cell) are in PyTorch's order (input, forget, cell, output)."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A batch of frames: the names of `values` (B, T, C) and of `lengths` (B,), the positions that count."""
+
+    values: str
+    lengths: str
+
+
+def edges_repeated(emit: Emitter, features: str, lengths: str, at_least: int) -> tuple[Grid, str]:
+    """`valid_frames(at_least=...)`: (B, T, F) without its padding; and which positions are no repetition (B, T, 1).
+
+    Positions beyond an utterance's end hold its last frame.
+    """
+    target = emit("Max", lengths, emit.whole(at_least))  # (B,)
+    place = _places(emit, target)  # (1, T')
+    own = emit("Unsqueeze", lengths, emit.whole(1))  # (B, 1)
+    missing = emit("Div", emit("Sub", emit("Unsqueeze", target, emit.whole(1)), own), emit.whole(2))
+    wanted = emit("Sub", place, missing)  # (B, T')
+    last = emit("Sub", own, emit.whole(1))
+    source = emit("Min", emit("Max", wanted, emit.whole(0)), last)
+    values = emit("GatherND", features, emit("Unsqueeze", source, emit.whole(2)), batch_dims=1)
+    genuine = emit("Unsqueeze", emit("Equal", wanted, source), emit.whole(2))
+    return Grid(values, target), genuine
+
+
+def mask(emit: Emitter, lengths: str) -> str:
+    """Which positions lie before an utterance's end, (B, T, 1)."""
+    inside = emit("Less", _places(emit, lengths), emit("Unsqueeze", lengths, emit.whole(1)))
+    return emit("Unsqueeze", inside, emit.whole(2))
+
+
+def mean_over(emit: Emitter, values: str, where: str, count: str) -> str:
+    """Mean of `values` (B, T, C) over the `count` (B, 1, 1) positions in `where` (B, T, 1): (B, 1, C)."""
+    zero = emit("CastLike", emit.scalar(0.0), values)
+    return emit("Div", emit("ReduceSum", emit("Where", where, values, zero), emit.whole(1), keepdims=1), count)
+
+
+def count_of(emit: Emitter, lengths: str, like: str) -> str:
+    """`lengths` (B,) as numbers of the type of `like`, (B, 1, 1)."""
+    return emit("CastLike", emit("Unsqueeze", lengths, emit.whole(1, 2)), like)
+
+
+def tdnn(emit: Emitter, name: str, layer: TDNN, frames: Grid) -> Grid:
+    """Affine over shifted frames, ReLU, batch norm: (B, T, inputs) -> (B, T', outputs)."""
+    span = layer.dilation * (layer.kernel - 1)
+    values, lengths, pads = frames.values, frames.lengths, (0, 0)
+    if layer.padding == "same":
+        values = emit("Where", mask(emit, lengths), values, emit.scalar(0.0))
+        pads = (span // 2, span - span // 2)
+    else:
+        lengths = emit("Sub", lengths, emit.whole(span))
+    convolved = emit(
+        "Conv",
+        emit("Transpose", values, perm=(0, 2, 1)),
+        emit.weight(f"{name}.weight", _array(layer.affine.weight)),
+        emit.weight(f"{name}.bias", _array(layer.affine.bias)),
+        kernel_shape=(layer.kernel,),
+        dilations=(layer.dilation,),
+        pads=pads,
+    )
+    active = emit("Relu", emit("Transpose", convolved, perm=(0, 2, 1)))
+    return Grid(norm(emit, f"{name}.norm", layer.norm, active), lengths)
+
+
+def bilstm(emit: Emitter, name: str, layer: BiLSTM, frames: Grid) -> Grid:
+    """Bidirectional LSTM, forward states first: (B, T, inputs) -> (B, T, 2 * cells); zero beyond an utterance's end."""
+    of_input, of_state, bias = [], [], []
+    for lstm in (layer.ahead, layer.back):
+        w, r, w_bias, r_bias = (_gates(parameter) for parameter in lstm.all_weights[0])
+        of_input.append(w)
+        of_state.append(r)
+        bias.append(np.concatenate([w_bias, r_bias]))
+    states = emit(
+        "LSTM",
+        emit("Transpose", frames.values, perm=(1, 0, 2)),
+        emit.weight(f"{name}.input", np.stack(of_input)),
+        emit.weight(f"{name}.state", np.stack(of_state)),
+        emit.weight(f"{name}.bias", np.stack(bias)),
+        emit("Cast", frames.lengths, to=6),  # int32
+        direction="bidirectional",
+        hidden_size=layer.ahead.hidden_size,
+    )  # (T, 2, B, cells)
+    values = emit("Reshape", emit("Transpose", states, perm=(2, 0, 1, 3)), emit.whole(0, 0, -1))
+    return Grid(values, frames.lengths)
+
+
+def dense(emit: Emitter, name: str, layer: Dense, x: str) -> str:
+    """Affine, ReLU, batch norm: (..., inputs) -> (..., outputs)."""
+    return norm(emit, f"{name}.norm", layer.norm, emit("Relu", linear(emit, name, layer.affine, x)))
+
+
+def linear(emit: Emitter, name: str, layer: nn.Linear, x: str) -> str:
+    """x Wᵀ + b: (..., inputs) -> (..., outputs)."""
+    weight = emit.weight(f"{name}.weight", _array(layer.weight).T)
+    return emit("Add", emit("MatMul", x, weight), emit.weight(f"{name}.bias", _array(layer.bias)))
+
+
+def norm(emit: Emitter, name: str, layer: nn.Module, x: str) -> str:
+    """Batch norm as it is in use, one multiplication and one addition a channel: (..., C) -> (..., C)."""
+    if not isinstance(layer, nn.BatchNorm1d):
+        return x  # nn.Identity: this network has none here
+    deviation = np.sqrt(_wide(layer.running_var) + layer.eps)
+    slope = _wide(layer.weight) / deviation
+    offset = _wide(layer.bias) - _wide(layer.running_mean) * slope
+    scaled = emit("Mul", x, emit.weight(f"{name}.slope", slope))
+    return emit("Add", scaled, emit.weight(f"{name}.offset", offset))
+
+
+def mean_std_pooling(emit: Emitter, frames: Grid) -> str:
+    """Mean and standard deviation over each utterance's frames: (B, T, C) -> (B, 2C)."""
+    where, count = mask(emit, frames.lengths), count_of(emit, frames.lengths, frames.values)
+    mean = mean_over(emit, frames.values, where, count)
+    centred = emit("Sub", frames.values, mean)
+    variance = mean_over(emit, emit("Mul", centred, centred), where, count)
+    deviation = emit("Sqrt", emit("Max", variance, emit.scalar(VARIANCE_FLOOR)))
+    return emit("Squeeze", emit("Concat", mean, deviation, axis=2), emit.whole(1))
+
+
+def head(emit: Emitter, name: str, layer: Head, embedding: str, output: str) -> str:
+    """A classifier: (B, E) -> logits (B, C), under the name `output`."""
+    x = embedding
+    for number, hidden in enumerate(layer.hidden):
+        x = dense(emit, f"{name}.hidden{number}", cast(Dense, hidden), x)
+    return emit("Identity", linear(emit, f"{name}.output", layer.output, x), name=output)
+
+
+def _places(emit: Emitter, lengths: str) -> str:
+    """0, 1, ... up to the longest of `lengths` (B,): (1, T)."""
+    longest = emit("ReduceMax", lengths, axes=(0,), keepdims=0)
+    zero, one = emit.whole(0, alone=True), emit.whole(1, alone=True)
+    return emit("Unsqueeze", emit("Range", zero, longest, one), emit.whole(0))
+
+
+def _array(tensor: Tensor | None) -> np.ndarray:
+    assert tensor is not None
+    return cast(np.ndarray, tensor.detach().cpu().numpy())
+
+
+def _wide(tensor: Tensor | None) -> np.ndarray:
+    return _array(tensor).astype(np.float64)
+
+
+def _gates(parameter: Tensor) -> np.ndarray:
+    """(4H, ...) in ONNX's order of the gates."""
+    blocks = np.split(_array(parameter), 4)
+    return np.concatenate([blocks[at] for at in _GATES])

@@ -1,0 +1,79 @@
+"""What a model file says of itself, as JSON under the key `unheard` of its metadata."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from unheard import __version__
+from unheard.errors import ConfigError
+from unheard.training.model import Model
+
+FORMAT = 1
+"""Raised when a reader of the file before would misunderstand it."""
+
+SHRINKAGE = 4.0
+"""A voice known from n utterances is the mean of their descriptions times n / (n + this)."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """A corpus that a model was trained on, and what its makers ask for."""
+
+    name: str
+    title: str
+    language: str
+    licence: str
+    citation: str = ""
+    homepage: str = ""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What an exported model says of itself beside what `Model` knows.
+
+    `licence` is that of the weights, `data` what they were trained on; logits are divided by `temperature`;
+    `shrinkage` is that of a voice; long audio is read in windows of `window_seconds` every `window_hop` seconds.
+    Raises `ConfigError` for figures that make no sense.
+    """
+
+    name: str = ""
+    licence: str = ""
+    data: tuple[Data, ...] = ()
+    temperature: float = 1.0
+    shrinkage: float = SHRINKAGE
+    window_seconds: float = 3.0
+    window_hop: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0.01 <= self.temperature <= 100:
+            raise ConfigError(f"temperature {self.temperature} is out of range", mend="It lies from 0.01 to 100.")
+        if not self.shrinkage >= 0:
+            raise ConfigError(f"shrinkage {self.shrinkage} is out of range", mend="It is 0 or more.")
+        if not 0 < self.window_hop <= self.window_seconds:
+            raise ConfigError("windows must be longer than nothing and touch each other")
+
+
+def metadata(model: Model, facts: Facts) -> dict[str, Any]:
+    """Everything that a recogniser has to know of a model file, as plain values."""
+    return {
+        "format": FORMAT,
+        "unheard": __version__,
+        "name": facts.name,
+        "licence": facts.licence,
+        "labels": list(model.labels),
+        "features": model.features.as_dict(),
+        "normalise": model.normaliser.kind,
+        "temperature": facts.temperature,
+        "adaptation": {"shrinkage": facts.shrinkage},
+        "window": {"seconds": facts.window_seconds, "hop": facts.window_hop},
+        "data": [asdict(one) for one in facts.data],
+        "about": dict(model.about),
+    }
+
+
+def encoded(values: Mapping[str, Any]) -> str:
+    """The text that goes into the file."""
+    return json.dumps(values, ensure_ascii=False, allow_nan=False)
