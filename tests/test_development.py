@@ -10,7 +10,7 @@ import pytest
 from unheard.corpora import read_corpus
 from unheard.errors import SplitError
 from unheard.manifest import Manifest, Utterance
-from unheard.splits.development import development_speakers, read_parts, write_parts
+from unheard.splits.development import development_speakers, of_part, read_parts, write_parts
 
 TABLE = Path(__file__).resolve().parents[1] / "results" / "development-speakers.csv"
 
@@ -52,6 +52,25 @@ def test_the_table_goes_there_and_back(tmp_path: Path) -> None:
     assert read_parts(path, "b") == {"0": "untouched", "1": "untouched"}
     with pytest.raises(SplitError, match="'c'"):
         read_parts(path, "c")
+
+
+def test_only_the_speakers_of_a_part(tmp_path: Path) -> None:
+    path = tmp_path / "parts.csv"
+    rows = [Utterance(f"{c}{k}", "x.wav", str(k), "sad", corpus=c) for c in "ab" for k in range(3)]
+    write_parts(path, {"a": Manifest(tuple(rows[:3])), "b": Manifest(tuple(rows[3:]))}, untouched=["b"])
+    both = Manifest.concat([Manifest(tuple(rows[:3])), Manifest(tuple(rows[3:]))])
+    for manifest in (Manifest(tuple(rows)), both):  # two corpora read together say whose speaker it is
+        here, there = (of_part(manifest, f"{path}:{part}").ids for part in ("development", "untouched"))
+        assert len(here) == 1
+        assert sorted(here + there) == sorted(manifest.ids)
+        assert "a" in here[0]
+    for chosen, message in (
+        (f"{path}:developmnt", "Did you mean 'development'"),
+        (str(path), "is not FILE:PART"),
+        (f"{tmp_path / 'none.csv'}:development", "cannot be read"),
+    ):
+        with pytest.raises(SplitError, match=message):
+            of_part(both, chosen)
 
 
 def test_the_table_in_the_repository() -> None:

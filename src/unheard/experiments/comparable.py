@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from unheard.experiments.records import RunRecords
 
 SPLITTING = (
-    "corpus", "manifest", "subset", "partial", "emotions", "map", "channel", "protocol", "group", "test", "k", "n",
-    "column", "train_corpora", "test_corpora", "split_seed", "folds",
+    "corpus", "manifest", "subset", "partial", "emotions", "map", "speakers", "channel", "protocol", "group", "test",
+    "k", "n", "column", "train_corpora", "test_corpora", "split_seed", "folds",
 )  # fmt: skip
 """Settings that decide who trains, validates and is tested; equal splits make their differences immaterial."""
 IMMATERIAL = ("root", "out", "systems", "seeds", "store", "workers", "engine", "address", "gpus", "tensorboard",

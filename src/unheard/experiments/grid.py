@@ -15,6 +15,7 @@ from unheard.experiments.settings import Experiment
 from unheard.features import FeatureStore, build_store
 from unheard.manifest import Manifest, Note, Utterance
 from unheard.splits import PROTOCOLS, Fold, Split, default_protocol, exclude_shared_recordings, make_split
+from unheard.splits.development import of_part
 from unheard.training.device import choose_device
 from unheard.training.recipe import Recipe
 from unheard.training.strategies import resolve_options
@@ -132,6 +133,8 @@ def read_rows(settings: Experiment) -> Manifest:
                 for name, root in zip(names, roots, strict=True)
             ]
         )
+    if settings.speakers:
+        manifest = of_part(manifest, settings.speakers)
     return choose_channel(manifest.select(settings.emotions, settings.map), settings.channel)
 
 

@@ -14,7 +14,9 @@ from unheard.experiments.settings import Experiment, load
 from unheard.files import write_text, write_whole
 from unheard.splits import Split, write_splits
 
-OF_THE_CORPUS = ("corpus", "manifest", "subset", "labels", "map", "channel", "group", "split_seed", "features")
+OF_THE_CORPUS = (
+    "corpus", "manifest", "subset", "labels", "map", "speakers", "channel", "group", "split_seed", "features",
+)  # fmt: skip
 OF_THE_SPLIT = ("protocol", "test", "k", "n", "column", "train_corpora", "test_corpora")
 
 

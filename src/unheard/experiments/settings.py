@@ -73,6 +73,11 @@ class Experiment:
     partial: bool = setting("Take a corpus tree that is incomplete.", False)
     emotions: tuple[str, ...] = setting("The emotions told apart.", FOUR)
     map: Mapping[str, str] = setting("Labels renamed before, such as excited=happy.", factory=dict)
+    speakers: str = setting(
+        "FILE:PART: only the speakers with that part in a table corpus,speaker,part, such as "
+        "results/development-speakers.csv:development.",
+        "",
+    )
     channel: str = setting("mix, left, right or each (every channel a recording of its own).", "mix")
     systems: tuple[str, ...] = setting("Which systems: ser (SER_only), mtl, dat, cgt.", ("ser", "mtl", "dat", "cgt"))
     protocol: str = setting("paired, kfold, loso, random, given or cross; each corpus has a default.", "")

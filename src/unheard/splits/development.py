@@ -11,7 +11,7 @@ import csv
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-from unheard.errors import SplitError
+from unheard.errors import SplitError, did_you_mean
 from unheard.manifest import Manifest
 from unheard.splits.order import Groups
 
@@ -54,8 +54,33 @@ def _parts(corpus: str, manifest: Manifest, seed: int, untouched: bool) -> Itera
 
 def read_parts(path: str | Path, corpus: str) -> dict[str, str]:
     """Speaker -> part (`development` or `untouched`) of one corpus; raises `SplitError` where none is listed."""
-    with Path(path).open(newline="", encoding="utf-8") as file:
-        found = {row["speaker"]: row["part"] for row in csv.DictReader(file) if row["corpus"] == corpus}
+    try:
+        with Path(path).open(newline="", encoding="utf-8") as file:
+            found = {row["speaker"]: row["part"] for row in csv.DictReader(file) if row["corpus"] == corpus}
+    except (OSError, UnicodeDecodeError, csv.Error, KeyError) as error:
+        raise SplitError(
+            f"the parts of the speakers cannot be read ({type(error).__name__}: {error})",
+            where=path,
+            mend=f"It is a CSV file with the columns {','.join(_HEADER)}.",
+        ) from error
     if not found:
         raise SplitError(f"no speaker of '{corpus}' is listed", where=path, mend="Write the table with write_parts.")
     return found
+
+
+def of_part(manifest: Manifest, chosen: str) -> Manifest:
+    """The rows of the speakers that `chosen`, `FILE:PART`, names: those with that part in the table FILE.
+
+    Of every corpus in the manifest by its own rows of the table. Raises `SplitError` where the table cannot be read,
+    does not list a corpus, or gives the part to nobody.
+    """
+    file, colon, part = chosen.rpartition(":")
+    if not (file and colon and part):
+        raise SplitError(f"'{chosen}' is not FILE:PART", mend=f"For instance speakers.csv:{DEVELOPMENT}.")
+    parts = {corpus: read_parts(file, corpus) for corpus in sorted({row.corpus for row in manifest})}
+    # several corpora read together have theirs in the speaker's name
+    kept = manifest.where(lambda row: parts[row.corpus].get(row.speaker.removeprefix(f"{row.corpus}/")) == part)
+    if not len(kept):
+        known = sorted({part for of_corpus in parts.values() for part in of_corpus.values()})
+        raise SplitError(f"no speaker is '{part}'", where=file, mend=did_you_mean(part, known))
+    return kept
