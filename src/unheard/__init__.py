@@ -22,6 +22,7 @@ _WHERE = {
     "extract": "unheard.features",
     "make_split": "unheard.splits",
     "experiment": "unheard.experiments.run",
+    "load": "unheard.inference",
 }
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "build_store",
     "experiment",
     "extract",
+    "load",
     "make_split",
     "read_corpus",
     "read_manifest",
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from unheard.errors import UnheardError
     from unheard.experiments.run import experiment
     from unheard.features import FeatureSettings, FeatureStore, build_store, extract
+    from unheard.inference import load
     from unheard.manifest import Manifest, Utterance
     from unheard.splits import make_split
 

@@ -113,6 +113,24 @@ def read_recording(
     return Recording(samples, digest.hexdigest())
 
 
+def read_blocks(
+    path: Source,
+    *,
+    start: float = 0.0,
+    end: float | None = None,
+    sample_rate: int = SAMPLE_RATE,
+    channel: str | int = "mix",
+    longest: float = math.inf,
+) -> Iterator[Samples]:
+    """As `read_audio`, block by block: joined, the blocks are its samples, bit for bit.
+
+    Memory is that of about a minute, whatever the file holds. What is wrong with a file may be found late, after
+    blocks that were fine.
+    """
+    with _open(path) as file:
+        yield from _resampled(_blocks(file, _name(path), start, end, channel, longest), file.samplerate, sample_rate)
+
+
 def resample(samples: Samples, rate: int, sample_rate: int = SAMPLE_RATE) -> Samples:
     """Samples (N,) at `rate` Hz as samples at `sample_rate` Hz (soxr, high quality)."""
     if rate == sample_rate:

@@ -58,6 +58,10 @@ class ExportError(UnheardError):
     """A model that cannot be exported, or whose exported file is not what it should be."""
 
 
+class ModelError(UnheardError):
+    """A model file that is missing, broken, or cannot do what is asked of it."""
+
+
 class RunError(UnheardError):
     """A folder that holds no run, or a run whose files contradict each other."""
 

@@ -31,12 +31,14 @@ class Analysis:
     """Features (T, F) of one utterance, and which of its frames they are.
 
     `kept` is bool over all frames; `voiced` is the number of voiced ones. Where it is 0 every frame was
-    kept: an utterance without a voiced frame is a quiet utterance, not an absent one.
+    kept: an utterance without a voiced frame is a quiet utterance, not an absent one. `log_energy` is that of all
+    frames at 16-bit scale, what a VAD decides on; of functionals, that of the frames behind them.
     """
 
     features: Floats
     kept: npt.NDArray[np.bool_]
     voiced: int
+    log_energy: Floats
 
 
 def extract(
@@ -71,7 +73,7 @@ def analyse(samples: Samples, settings: FeatureSettings) -> Analysis:
     if settings.kind == "functionals":
         frames = analyse(samples, frame_settings(settings)).features
         over, voiced = _kept(frames[:, 0], settings)
-        return Analysis(summarise(frames, over, settings)[None], np.ones(1, bool), voiced)
+        return Analysis(summarise(frames, over, settings)[None], np.ones(1, bool), voiced, frames[:, 0])
     if not frame_count(len(samples), settings):
         raise AudioError(
             f"too short: {1000 * len(samples) / settings.sample_rate:.1f} ms, less than one frame of "
@@ -89,7 +91,7 @@ def analyse(samples: Samples, settings: FeatureSettings) -> Analysis:
     if settings.pitch:
         features = np.hstack([features, pitch_frames(scaled, settings)])
     kept, voiced = _kept(spectral[:, 0], settings)
-    return Analysis(features if kept.all() else features[kept], kept, voiced)
+    return Analysis(features if kept.all() else features[kept], kept, voiced, spectral[:, 0])
 
 
 def _kept(log_energy: Floats, settings: FeatureSettings) -> tuple[npt.NDArray[np.bool_], int]:

@@ -1,0 +1,170 @@
+"""An ONNX model file: its graph, run by onnxruntime, and what it says of itself.
+
+    features (B, T, F), lengths (B,), voice (1, V) -> logits, probabilities (B, C), embedding (B, E), description (B, V)
+
+A graph is data: it computes numbers from numbers, and nothing in the file is run as a program.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from unheard.errors import ModelError
+from unheard.files import cannot_read
+from unheard.inference.metadata import Metadata, read_metadata
+
+Floats = npt.NDArray[np.float32]
+
+FILE = "model.onnx"
+"""The graph in a model's folder."""
+
+CARD = "README.md"
+"""The model card beside it, where a Hugging Face repository has it."""
+
+LARGEST = 1 << 30
+"""Bytes of a model file that are read at most."""
+
+_INPUTS = ("features", "lengths")
+_OUTPUTS = ("logits", "probabilities", "embedding", "description")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outputs:
+    """What the graph says of B utterances: (B, C), (B, C), (B, E), (B, V)."""
+
+    logits: Floats
+    probabilities: Floats
+    embedding: Floats
+    description: Floats
+
+
+class OnnxModel:
+    """A model that can be run; safe to use from several threads."""
+
+    def __init__(self, content: bytes, where: str, *, folder: Path | None = None, threads: int = 1) -> None:
+        self.where = where
+        self.folder = folder
+        self.digest = sha256(content).hexdigest()
+        """Of the file: what is learnt of a voice belongs to one model."""
+        self._session = _session(content, where, threads)
+        text = self._session.get_modelmeta().custom_metadata_map.get("unheard")
+        if text is None:
+            raise ModelError(
+                "this ONNX file was not made by unheard", where=where, mend="Make one with: unheard export"
+            )
+        self.metadata: Metadata = read_metadata(text, where)
+        self.voice_width: int = self._check()
+
+    @classmethod
+    def open(cls, path: str | Path, *, threads: int = 1) -> OnnxModel:
+        """The model in a file, or in a folder as `unheard export` leaves it.
+
+        Raises `ModelError` where there is none, and for a file that is broken or something else.
+        """
+        path = Path(path)
+        folder = path if path.is_dir() else path.parent
+        file = path / FILE if path.is_dir() else path
+        try:
+            if path.is_dir() and not file.exists():
+                trained = (path / "model.safetensors").exists()
+                raise ModelError(
+                    "this folder holds a trained model that has not been exported" if trained else f"no {FILE} in here",
+                    where=path,
+                    mend=f"Export it first: unheard export {path}" if trained else "Name a model's folder or file.",
+                )
+            if file.stat().st_size > LARGEST:
+                raise ModelError(f"is larger than a model may be ({LARGEST >> 20} MiB)", where=file)
+            content = file.read_bytes()
+        except (OSError, ValueError) as problem:
+            if isinstance(problem, OSError):
+                raise cannot_read(file, problem, ModelError) from None
+            raise ModelError("is no path", where=repr(str(file)), mend="Check the path.") from None
+        if file.suffix == ".safetensors":
+            raise ModelError(
+                "this is a trained model that has not been exported", where=file, mend=f"unheard export {file}"
+            )
+        return cls(content, str(path), folder=folder, threads=threads)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The emotions in index order."""
+        return self.metadata.labels
+
+    @property
+    def name(self) -> str:
+        """What its maker called it, else the name of its file or folder."""
+        return self.metadata.name or Path(self.where).stem
+
+    def run(self, features: Floats, lengths: npt.NDArray[np.int64], voice: Floats | None = None) -> Outputs:
+        """Run the graph on features (B, T, F) with `lengths` (B,) valid frames each, and a voice (1 or B, V).
+
+        Raises `ModelError` where the graph fails or says what are no numbers.
+        """
+        given: dict[str, Any] = {"features": features, "lengths": lengths}
+        if voice is not None:
+            given["voice"] = voice
+        try:
+            found = self._session.run(_OUTPUTS, given)
+        except Exception as problem:  # onnxruntime's own classes derive from nothing else
+            raise ModelError(f"the graph failed ({_first_line(problem)})", where=self.where) from None
+        batch, classes = len(features), len(self.labels)
+        fine = all(isinstance(one, np.ndarray) and one.ndim == 2 and len(one) == batch for one in found)
+        if not fine or found[1].shape[1] != classes or not all(np.isfinite(one).all() for one in found):
+            raise ModelError("the graph's outputs are not what its labels ask for, or no numbers", where=self.where)
+        return Outputs(*found)
+
+    def card(self) -> str:
+        """The model card's text, empty where none lies beside the model."""
+        if self.folder is None or not (self.folder / FILE).exists():
+            return ""
+        try:
+            with (self.folder / CARD).open("rb") as file:
+                return file.read(1 << 20).decode("utf-8", "replace")
+        except OSError:
+            return ""
+
+    def _check(self) -> int:
+        """The width of a voice, 0 for a model that knows none; raises `ModelError` for other inputs and outputs."""
+        session = self._session
+        inputs = {value.name: value for value in session.get_inputs()}
+        optional = {value.name: value for value in session.get_overridable_initializers()}
+        outputs = {value.name for value in session.get_outputs()}
+        width = self.metadata.features.dim
+        shape = inputs["features"].shape if "features" in inputs else []
+        if set(inputs) != set(_INPUTS) or not set(_OUTPUTS) <= outputs or len(shape) != 3 or shape[2] != width:
+            raise ModelError(
+                f"the graph does not take features (B, T, {width}) and lengths, or gives no {', '.join(_OUTPUTS)}",
+                where=self.where,
+                mend="Make it again with: unheard export",
+            )
+        voice = optional["voice"].shape if "voice" in optional else [0, 0]
+        return int(voice[1]) if len(voice) == 2 and isinstance(voice[1], int) else 0
+
+
+def _session(content: bytes, where: str, threads: int) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # what is wrong is raised; a second report on standard error helps nobody
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as problem:  # onnxruntime's own classes derive from nothing else
+        raise ModelError(
+            f"this is no ONNX model that can be run ({_first_line(problem)})",
+            where=where,
+            mend="Copy it again, or make it with: unheard export",
+        ) from None
+
+
+def _first_line(problem: Exception) -> str:
+    lines = str(problem).strip().splitlines()
+    return "".join(letter for letter in (lines[0] if lines else "") if letter.isprintable())[:200].rstrip(". ")

@@ -1,0 +1,259 @@
+"""`unheard.load("starter").predict("call.wav")`: the way in for programs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeAlias, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from unheard.audio import Source, info, read_blocks, resample
+from unheard.channels import Samples, select_channel, to_float
+from unheard.errors import AudioError, ModelError
+from unheard.inference.hear import Ear
+from unheard.inference.model import OnnxModel
+from unheard.inference.packaged import open_model
+from unheard.inference.prediction import Prediction
+from unheard.inference.speech import LEAST_SPEECH
+from unheard.inference.stream import Stream
+from unheard.inference.voices import Voice
+from unheard.inference.windows import Window, WindowCutter, WindowSettings
+
+Audio: TypeAlias = Source | npt.NDArray[Any]
+Several: TypeAlias = list[Audio] | tuple[Audio, ...]
+Progress: TypeAlias = Callable[[float], object]
+
+_BLOCK = 1 << 20  # samples of an array that go through at a time
+
+
+def load(
+    model: str | Path,
+    *,
+    windows: WindowSettings | None = None,
+    least_speech: float = LEAST_SPEECH,
+    threads: int = 1,
+) -> Recogniser:
+    """A recogniser from a model's folder, its .onnx file, or the name of a model that came with the package.
+
+    `windows` instead of the model's own, `least_speech` seconds below which it abstains, `threads` for the graph.
+    Raises `ModelError` where there is no such model, or one that is broken.
+    """
+    return Recogniser(open_model(model, threads=threads), windows=windows, least_speech=least_speech)
+
+
+class Recogniser:
+    """A model in use. It keeps nothing of what it hears, and may be used from several threads."""
+
+    def __init__(
+        self, model: OnnxModel, *, windows: WindowSettings | None = None, least_speech: float = LEAST_SPEECH
+    ) -> None:
+        self.model = model
+        self.windows = windows or model.metadata.windows
+        self.least_speech = least_speech
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The emotions it knows, in index order."""
+        return self.model.labels
+
+    @overload
+    def predict(
+        self,
+        audio: Audio,
+        *,
+        sample_rate: int | None = None,
+        channel: str | int = "mix",
+        voice: Voice | None = None,
+        adapt: bool = False,
+        longest: float = math.inf,
+        progress: Progress | None = None,
+    ) -> Prediction: ...
+
+    @overload
+    def predict(
+        self,
+        audio: Several,
+        *,
+        sample_rate: int | None = None,
+        channel: str | int = "mix",
+        voice: Voice | None = None,
+        adapt: bool = False,
+        longest: float = math.inf,
+        progress: Progress | None = None,
+    ) -> list[Prediction]: ...
+
+    def predict(
+        self,
+        audio: Audio | Several,
+        *,
+        sample_rate: int | None = None,
+        channel: str | int = "mix",
+        voice: Voice | None = None,
+        adapt: bool = False,
+        longest: float = math.inf,
+        progress: Progress | None = None,
+    ) -> Prediction | list[Prediction]:
+        """What is heard in one recording, or in each of several.
+
+        `audio` is a path, an open binary file, or samples (N,) or (N, channels), floats in [-1, 1] or integers, at
+        `sample_rate` (by default the model's own). `channel` is mix, left, right or a number from 1. `voice` is what
+        `enrol` knows of the speaker; `adapt` goes on learning it along each recording. More than `longest` seconds
+        are refused. `progress` is told the seconds heard so far; what it raises ends the work.
+        Raises `AudioError` for audio that cannot be read, `ModelError` for a voice of another model.
+        """
+        if isinstance(audio, (list, tuple)):
+            return [
+                self.predict(
+                    one,
+                    sample_rate=sample_rate,
+                    channel=channel,
+                    voice=voice,
+                    adapt=adapt,
+                    longest=longest,
+                    progress=progress,
+                )
+                for one in audio
+            ]
+        stream = self._stream(name_of(audio), str(channel), voice, adapt)
+        for block in self._blocks(audio, sample_rate, channel, longest):
+            stream.push(block)
+            if progress is not None:
+                progress(stream.seconds)
+        return stream.finish()
+
+    def predict_channels(
+        self,
+        audio: Audio,
+        *,
+        sample_rate: int | None = None,
+        adapt: bool = False,
+        longest: float = math.inf,
+        progress: Progress | None = None,
+    ) -> list[Prediction]:
+        """A prediction for every channel of one recording, in which each is a person of its own, as in a call."""
+        return [
+            self.predict(
+                audio, sample_rate=sample_rate, channel=channel, adapt=adapt, longest=longest, progress=progress
+            )
+            for channel in channels_of(audio)
+        ]
+
+    def embed(
+        self,
+        audio: Audio,
+        *,
+        sample_rate: int | None = None,
+        channel: str | int = "mix",
+        voice: Voice | None = None,
+    ) -> npt.NDArray[np.float32]:
+        """The embedding (E,) of one recording; raises `AudioError` where there is too little speech for one."""
+        found = self.predict(audio, sample_rate=sample_rate, channel=channel, voice=voice)
+        if found.embedding is None:
+            raise AudioError(f"no embedding: {found.abstained}", where=found.file or None, mend="Use more speech.")
+        return found.embedding
+
+    def enrol(
+        self,
+        clips: Audio | Several,
+        *,
+        sample_rate: int | None = None,
+        channel: str | int = "mix",
+        voice: Voice | None = None,
+        name: str = "",
+    ) -> Voice:
+        """What can be learnt of a voice from unlabelled speech of one person, on top of what `voice` knows.
+
+        Clips longer than a window are cut into windows that do not overlap, each an utterance.
+        Raises `AudioError` where no clip holds enough speech, `ModelError` for a model that cannot adapt.
+        """
+        self._check(voice, adapting=True)
+        learnt = voice or Voice.unknown(self.model.digest, self.model.voice_width, name)
+        before = learnt.utterances
+        ear = self._ear(self.windows)
+        for clip in clips if isinstance(clips, (list, tuple)) else [clips]:
+            for window in self._apart(clip, sample_rate, channel):
+                description = ear(window).description
+                if description is not None:
+                    learnt = learnt.learnt(description)
+        if learnt.utterances == before:
+            raise AudioError("no clip holds enough speech to learn a voice from", mend="Enrol longer recordings.")
+        return learnt
+
+    def stream(
+        self, *, sample_rate: int | None = None, voice: Voice | None = None, adapt: bool = False, name: str = ""
+    ) -> Stream:
+        """A stream to push samples of one voice into as they come, float32 (N,) at `sample_rate`."""
+        return self._stream(name, "mix", voice, adapt, sample_rate)
+
+    def _stream(
+        self, name: str, channel: str, voice: Voice | None, adapt: bool, sample_rate: int | None = None
+    ) -> Stream:
+        self._check(voice, adapting=adapt)
+        return Stream(
+            self.model,
+            self._ear(self.windows),
+            self.windows,
+            sample_rate=sample_rate,
+            voice=voice,
+            adapting=adapt,
+            name=name,
+            channel=channel,
+        )
+
+    def _ear(self, windows: WindowSettings) -> Ear:
+        return Ear(self.model, round(windows.hop * self.model.metadata.features.sample_rate), self.least_speech)
+
+    def _check(self, voice: Voice | None, *, adapting: bool) -> None:
+        if (adapting or voice is not None) and not self.model.voice_width:
+            raise ModelError("this model cannot adapt to a voice", where=self.model.where)
+        if voice is not None and voice.digest != self.model.digest:
+            raise ModelError(
+                f"the voice '{voice.name}' was learnt with another model",
+                where=self.model.where,
+                mend="Enrol it again with this one.",
+            )
+
+    def _apart(self, clip: Audio, sample_rate: int | None, channel: str | int) -> Iterator[Window]:
+        """Windows of one clip that do not overlap."""
+        apart = WindowSettings(self.windows.seconds, self.windows.seconds)
+        cutter = WindowCutter(apart, self.model.metadata.features.sample_rate)
+        for block in self._blocks(clip, sample_rate, channel, math.inf):
+            yield from cutter.push(block)
+        yield from cutter.finish()
+
+    def _blocks(self, audio: Audio, sample_rate: int | None, channel: str | int, longest: float) -> Iterable[Samples]:
+        """One channel of a recording at the model's rate."""
+        rate = self.model.metadata.features.sample_rate
+        if not isinstance(audio, np.ndarray):
+            if hasattr(audio, "seek"):
+                audio.seek(0)  # the channels of an open file are read one after the other
+            return read_blocks(audio, sample_rate=rate, channel=channel, longest=longest)
+        given = sample_rate or rate
+        samples = select_channel(to_float(audio), channel)
+        if len(samples) > longest * given:
+            raise AudioError(f"is longer than the {longest:g} s taken at once")
+        if not np.isfinite(samples.sum(dtype=np.float64)):
+            raise AudioError("the samples are not all numbers (NaN or infinite)", mend="Export them again.")
+        whole = resample(samples, given, rate)
+        return (whole[first : first + _BLOCK] for first in range(0, len(whole), _BLOCK))
+
+
+def channels_of(audio: Audio) -> tuple[str, ...]:
+    """The names of a recording's channels: mix for one, left and right for two, else numbers from 1."""
+    if isinstance(audio, np.ndarray):
+        count = 1 if audio.ndim == 1 else int(audio.shape[-1])
+    else:
+        if hasattr(audio, "seek"):
+            audio.seek(0)
+        count = info(audio).channels
+    return {1: ("mix",), 2: ("left", "right")}.get(count) or tuple(str(number) for number in range(1, count + 1))
+
+
+def name_of(audio: Audio) -> str:
+    """The path as it was given; empty for samples and for files without a name."""
+    if isinstance(audio, (str, Path)):
+        return str(audio)
+    return "" if isinstance(audio, np.ndarray) else str(getattr(audio, "name", ""))
