@@ -76,13 +76,12 @@ def normalised(emit: Emitter, normaliser: Normaliser, frames: Grid, genuine: str
         deviation = emit.weight("normaliser.std", normaliser.std[:1])
         return Grid(emit("Div", emit("Sub", frames.values, mean), deviation), frames.lengths)
     if normaliser.kind == "utterance":
-        exact = emit("Cast", frames.values, to=TensorProto.DOUBLE)  # else a constant feature varies a little
-        count = layers.count_of(emit, "lengths", exact)
-        centred = emit("Sub", exact, layers.mean_over(emit, exact, genuine, count))
-        deviation = emit("Sqrt", layers.mean_over(emit, emit("Mul", centred, centred), genuine, count))
-        constant = emit("Less", deviation, emit("CastLike", emit.scalar(LEAST_STD), deviation))
-        divisor = emit("Where", constant, emit("CastLike", emit.scalar(1.0), deviation), deviation)
-        return Grid(emit("Cast", emit("Div", centred, divisor), to=TensorProto.FLOAT), frames.lengths)
+        share = layers.shares(emit, genuine, "lengths")
+        _, variance, centred = layers.mean_and_variance(emit, layers.exact(emit, frames.values), share)
+        deviation = emit("Sqrt", variance)
+        constant = emit("Less", deviation, layers.exact(emit, emit.scalar(LEAST_STD)))
+        divisor = emit("Where", constant, layers.exact(emit, emit.scalar(1.0)), deviation)
+        return Grid(layers.single(emit, emit("Div", centred, divisor)), frames.lengths)
     raise ExportError(
         f"normalisation '{normaliser.kind}' needs more than the utterance itself and cannot be exported",
         mend=f"Train with one of: {', '.join(NORMALISATIONS)}.",
@@ -91,7 +90,8 @@ def normalised(emit: Emitter, normaliser: Normaliser, frames: Grid, genuine: str
 
 def description(emit: Emitter, frames: Grid, genuine: str) -> str:
     """`EmbeddingNetwork.describe`: the mean of the normalised, genuine frames, (B, V)."""
-    mean = layers.mean_over(emit, frames.values, genuine, layers.count_of(emit, "lengths", frames.values))
+    share = layers.shares(emit, genuine, "lengths")
+    mean = layers.single(emit, emit("MatMul", share, layers.exact(emit, frames.values)))
     return emit("Squeeze", mean, emit.whole(1), name="description")
 
 

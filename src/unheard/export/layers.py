@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
+from onnx import TensorProto
 from torch import Tensor, nn
 
 from unheard.export.emitter import Emitter
@@ -53,15 +54,27 @@ def mask(emit: Emitter, lengths: str) -> str:
     return emit("Unsqueeze", inside, emit.whole(2))
 
 
-def mean_over(emit: Emitter, values: str, where: str, count: str) -> str:
-    """Mean of `values` (B, T, C) over the `count` (B, 1, 1) positions in `where` (B, T, 1): (B, 1, C)."""
-    zero = emit("CastLike", emit.scalar(0.0), values)
-    return emit("Div", emit("ReduceSum", emit("Where", where, values, zero), emit.whole(1), keepdims=1), count)
+def shares(emit: Emitter, where: str, count: str) -> str:
+    """What each position adds to a mean: 1 / `count` (B,) in `where` (B, T, 1), else 0; (B, 1, T) of doubles."""
+    counting = exact(emit, emit("Transpose", where, perm=(0, 2, 1)))
+    return emit("Div", counting, exact(emit, emit("Unsqueeze", count, emit.whole(1, 2))))
 
 
-def count_of(emit: Emitter, lengths: str, like: str) -> str:
-    """`lengths` (B,) as numbers of the type of `like`, (B, 1, 1)."""
-    return emit("CastLike", emit("Unsqueeze", lengths, emit.whole(1, 2)), like)
+def mean_and_variance(emit: Emitter, values: str, share: str) -> tuple[str, str, str]:
+    """Of `values` (B, T, C), doubles, over time: mean and variance (B, 1, C), and the values less their mean."""
+    mean = emit("MatMul", share, values)
+    centred = emit("Sub", values, mean)
+    return mean, emit("MatMul", share, emit("Mul", centred, centred)), centred
+
+
+def exact(emit: Emitter, values: str) -> str:
+    """`values` as doubles: a sum over thousands of frames in single precision loses the fourth digit."""
+    return emit("Cast", values, to=TensorProto.DOUBLE)
+
+
+def single(emit: Emitter, values: str) -> str:
+    """`values` in single precision again."""
+    return emit("Cast", values, to=TensorProto.FLOAT)
 
 
 def tdnn(emit: Emitter, name: str, layer: TDNN, frames: Grid) -> Grid:
@@ -100,7 +113,7 @@ def bilstm(emit: Emitter, name: str, layer: BiLSTM, frames: Grid) -> Grid:
         emit.weight(f"{name}.input", np.stack(of_input)),
         emit.weight(f"{name}.state", np.stack(of_state)),
         emit.weight(f"{name}.bias", np.stack(bias)),
-        emit("Cast", frames.lengths, to=6),  # int32
+        emit("Cast", frames.lengths, to=TensorProto.INT32),
         direction="bidirectional",
         hidden_size=layer.ahead.hidden_size,
     )  # (T, 2, B, cells)
@@ -132,12 +145,10 @@ def norm(emit: Emitter, name: str, layer: nn.Module, x: str) -> str:
 
 def mean_std_pooling(emit: Emitter, frames: Grid) -> str:
     """Mean and standard deviation over each utterance's frames: (B, T, C) -> (B, 2C)."""
-    where, count = mask(emit, frames.lengths), count_of(emit, frames.lengths, frames.values)
-    mean = mean_over(emit, frames.values, where, count)
-    centred = emit("Sub", frames.values, mean)
-    variance = mean_over(emit, emit("Mul", centred, centred), where, count)
-    deviation = emit("Sqrt", emit("Max", variance, emit.scalar(VARIANCE_FLOOR)))
-    return emit("Squeeze", emit("Concat", mean, deviation, axis=2), emit.whole(1))
+    share = shares(emit, mask(emit, frames.lengths), frames.lengths)
+    mean, variance, _ = mean_and_variance(emit, exact(emit, frames.values), share)
+    deviation = emit("Sqrt", emit("Max", variance, exact(emit, emit.scalar(VARIANCE_FLOOR))))
+    return emit("Squeeze", single(emit, emit("Concat", mean, deviation, axis=2)), emit.whole(1))
 
 
 def head(emit: Emitter, name: str, layer: Head, embedding: str, output: str) -> str:

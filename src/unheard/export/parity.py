@@ -54,9 +54,11 @@ def by_torch(model: Model, utterances: list[Floats], voice: Floats | None = None
 
 def by_onnx(content: bytes, utterances: list[Floats], voice: Floats | None = None) -> list[Floats]:
     """`OUTPUTS` of the ONNX file for the same; its padding is not a number, so that one that is read shows."""
-    from onnxruntime import InferenceSession
+    from onnxruntime import InferenceSession, SessionOptions
 
-    session = InferenceSession(content, providers=["CPUExecutionProvider"])
+    options = SessionOptions()
+    options.log_severity_level = 3  # a default for `voice` is meant to be an input too
+    session = InferenceSession(content, options, providers=["CPUExecutionProvider"])
     x, lengths = padded(utterances, np.nan)
     given = {"features": x, "lengths": lengths} | ({} if voice is None else {"voice": voice})
     return list(session.run(list(OUTPUTS), given))
