@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 import numpy as np
 
 from unheard.channels import Samples, channel_index, one_channel
-from unheard.errors import AudioError
+from unheard.errors import AudioError, TooLongError
 from unheard.manifest import Manifest, Utterance
 
 if TYPE_CHECKING:
@@ -336,8 +336,8 @@ def _cut_short(name: str, present: float, promised: float) -> AudioError:
     )
 
 
-def _too_long(name: str, seconds: float, longest: float) -> AudioError:
-    return AudioError(
+def _too_long(name: str, seconds: float, longest: float) -> TooLongError:
+    return TooLongError(
         f"is longer ({seconds / 3600:.1f} h) than the {longest / 3600:.1f} h read at once",
         where=name,
         mend="Read it in stretches with start and end, or raise the limit `longest`.",

@@ -26,6 +26,10 @@ class AudioError(UnheardError):
     """A recording that cannot be read or used."""
 
 
+class TooLongError(AudioError):
+    """A recording longer than is read at once."""
+
+
 class CorpusError(UnheardError):
     """A corpus tree that is not what its reader expects."""
 
