@@ -13,7 +13,7 @@ from unheard.features.vad import VAD_PRESETS, voiced_frames
 LEAST_SPEECH = 0.3
 """Seconds of voiced frames below which the recogniser abstains."""
 
-STEADY = 0.3
+STEADY = 0.45
 """Deviation of the log energy of voiced frames (natural logarithm) below which a sound is a hum or noise."""
 
 _SILENT = -15.0  # log energy: below one unit of the 16-bit scale in every frame

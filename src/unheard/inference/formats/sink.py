@@ -1,0 +1,35 @@
+"""Where text goes: standard output line by line, or a file that appears whole."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from unheard.files import replacing
+
+
+class Sink:
+    """Text that goes out as soon as it is written; bytes of file names that are no Unicode are shown escaped."""
+
+    def __init__(self, stream: IO[str], *, at_once: bool = True) -> None:
+        self._stream, self._at_once = stream, at_once
+
+    def write(self, text: str) -> None:
+        """Write `text`."""
+        encoding = getattr(self._stream, "encoding", None) or "utf-8"
+        self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        if self._at_once:
+            self._stream.flush()
+
+
+@contextmanager
+def sink(output: Path | None) -> Iterator[Sink]:
+    """Standard output, or `output`, which takes its place only when the block ends well."""
+    if output is None:
+        yield Sink(sys.stdout)
+    else:
+        with replacing(output) as file:
+            yield Sink(file, at_once=False)

@@ -1,0 +1,83 @@
+"""Recordings named one by one, by folders, by patterns, or in a list on standard input."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from unheard.errors import AudioError
+
+SUFFIXES = frozenset(
+    {
+        *(".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc"),
+        *(".au", ".snd", ".caf", ".w64", ".rf64", ".sph", ".nist", ".voc"),
+    }
+)
+"""Endings of recordings in a folder; a file that is named is read whatever its ending."""
+
+LIST = "-"
+
+Found = str | AudioError
+"""A path, or why a word names none; its `where` is the word."""
+
+
+def recordings(words: Iterable[str], lines: Iterable[bytes] = ()) -> Iterator[Found]:
+    """The recordings that `words` name, as they are found; `lines` is what `-` stands for, a path a line."""
+    for word in words:
+        if word == LIST:
+            for line in lines:
+                path = os.fsdecode(line.rstrip(b"\r\n"))
+                if path.strip():
+                    yield from _named(path)
+        else:
+            yield from _named(word)
+
+
+def is_single(words: Iterable[str]) -> bool:
+    """Whether exactly one recording was named, by its own path."""
+    words = list(words)
+    return len(words) == 1 and words[0] != LIST and _exists(words[0]) and not Path(words[0]).is_dir()
+
+
+def _named(word: str) -> Iterator[Found]:
+    if _exists(word):
+        if Path(word).is_dir():
+            yield from _in_folder(word)
+        else:
+            yield word
+        return
+    if "\0" in word:
+        yield AudioError("this is no path", where=word.replace("\0", "\\0"), mend="Check the list.")
+        return
+    if not glob.has_magic(word):
+        yield word  # reading it says what is wrong
+        return
+    matches = sorted(glob.glob(word, recursive=True))  # noqa: PTH207 - a Path would not take an absolute pattern
+    if not matches:
+        yield AudioError("no file matches this pattern", where=word, mend="Check it, and put it in quotes.")
+    for match in matches:
+        yield from _in_folder(match) if Path(match).is_dir() else [match]
+
+
+def _in_folder(folder: str) -> Iterator[Found]:
+    """The recordings below `folder` in the order of their paths; hidden files and folders are passed over."""
+    empty = True
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
+                empty = False
+                yield str(Path(place) / name)
+    if empty:
+        yield AudioError(
+            "no recording in this folder", where=folder, mend=f"These endings are read: {' '.join(sorted(SUFFIXES))}."
+        )
+
+
+def _exists(word: str) -> bool:
+    try:
+        return Path(word).exists()
+    except (OSError, ValueError):
+        return False
