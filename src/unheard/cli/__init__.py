@@ -23,6 +23,7 @@ VERBS = {
     "probe": "Measure how much of the speaker a model keeps, and whom it serves badly.",
     "report": "Write a run's report: a page to read, print and cite; tables and figures.",
     "compare": "Put two runs on the same split side by side.",
+    "serve": "Serve a model over HTTP, with a page to try it.",
     "demo": "The main job on invented voices, in minutes.",
 }
 """Verb -> what it does, in one line."""
@@ -33,6 +34,7 @@ FILES = {
     "report": "report",
     "compare": "compare",
     "probe": "probe",
+    "serve": "serve",
 }
 """Verb -> its file in this folder, where that is not `verbs`."""
 

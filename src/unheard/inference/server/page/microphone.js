@@ -1,0 +1,71 @@
+// The microphone as samples at 16 kHz.
+import { Trouble } from "./server.js";
+import { resample } from "./sound.js";
+
+// Loudness is part of an emotion: what a browser does to make calls pleasant would take it away.
+const RAW = { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: false };
+
+const REASONS = {
+  NotAllowedError: ["the microphone is not allowed", "Allow it in the browser's address bar, then try again."],
+  NotFoundError: ["there is no microphone", "Plug one in, or choose a recording."],
+  NotReadableError: ["another program holds the microphone", "Close it there, then try again."],
+};
+
+export class Recording {
+  #context; #stream; #blocks = []; #length = 0;
+
+  // Starts recording; `onBlock(samples)` gets every block, for a level meter.
+  static async start(onBlock) {
+    if (!navigator.mediaDevices?.getUserMedia) {
+      throw new Trouble("browsers lend their microphone to secure pages only", "Use https, or open the page on the computer the server runs on.");
+    }
+    const recording = new Recording();
+    try {
+      recording.#stream = await navigator.mediaDevices.getUserMedia({ audio: RAW });
+    } catch (error) {
+      throw new Trouble(...(REASONS[error.name] ?? ["the microphone cannot be used", error.message]));
+    }
+    recording.#context = new AudioContext();
+    await recording.#context.resume();
+    const source = recording.#context.createMediaStreamSource(recording.#stream);
+    const tap = await recording.#tap((block) => {
+      recording.#blocks.push(block);
+      recording.#length += block.length;
+      onBlock(block);
+    });
+    source.connect(tap);
+    tap.connect(recording.#context.destination); // neither makes a sound; unconnected nodes may not run
+    return recording;
+  }
+
+  async #tap(onBlock) {
+    const context = this.#context;
+    if (context.audioWorklet) {
+      await context.audioWorklet.addModule("recorder-worklet.js");
+      const node = new AudioWorkletNode(context, "tap", { channelCount: 1, channelCountMode: "explicit" });
+      node.port.onmessage = (message) => onBlock(message.data);
+      return node;
+    }
+    const node = context.createScriptProcessor(4096, 1, 1); // browsers of before 2021
+    node.onaudioprocess = (event) => onBlock(event.inputBuffer.getChannelData(0).slice());
+    return node;
+  }
+
+  get seconds() {
+    return this.#length / this.#context.sampleRate;
+  }
+
+  // Ends it and lets the microphone go; resolves to the samples at 16 kHz.
+  async stop() {
+    for (const track of this.#stream.getTracks()) track.stop();
+    const rate = this.#context.sampleRate;
+    await this.#context.close();
+    const samples = new Float32Array(this.#length);
+    let at = 0;
+    for (const block of this.#blocks) {
+      samples.set(block, at);
+      at += block.length;
+    }
+    return resample(samples, rate);
+  }
+}
