@@ -21,9 +21,8 @@ from unheard.export import layers
 from unheard.export.emitter import Emitter
 from unheard.export.layers import Grid
 from unheard.export.metadata import Facts, encoded, metadata
-from unheard.export.parity import check
-from unheard.features.normalise import _LEAST_STD as LEAST_STD
-from unheard.features.normalise import Normaliser
+from unheard.export.parity import check, embedding_network
+from unheard.features.normalise import LEAST_STD, Normaliser
 from unheard.files import write_whole
 from unheard.training.model import Model
 from unheard.training.network import EmbeddingNetwork, Head
@@ -51,9 +50,9 @@ def export_model(model: Model, path: str | Path, facts: Facts = Facts()) -> Path
 
 def build_graph(model: Model, facts: Facts = Facts()) -> onnx.ModelProto:  # noqa: B008 - it is frozen
     """`model` as an ONNX graph with its metadata; raises `ExportError` for a normalisation that needs more."""
-    embed, emotion = model.strategy.embed, model.strategy.emotion
-    if not (isinstance(embed, EmbeddingNetwork) and isinstance(emotion, Head)):
-        raise ExportError("this network has parts that are not known here")
+    embed, emotion = embedding_network(model), model.strategy.emotion
+    if not isinstance(emotion, Head):
+        raise ExportError("this emotion head is not known here")
     emit = Emitter()
     frames, genuine = layers.edges_repeated(emit, "features", "lengths", embed.receptive_field)
     frames = normalised(emit, model.normaliser, frames, genuine)
@@ -102,7 +101,7 @@ def without_voice(emit: Emitter, frames: Grid) -> Grid:
 
 def embedded(emit: Emitter, network: EmbeddingNetwork, frames: Grid) -> str:
     """`EmbeddingNetwork.forward`: (B, T, F) -> (B, E)."""
-    for number, layer in enumerate(network._layers()):
+    for number, layer in enumerate(network.tdnn):
         frames = layers.tdnn(emit, f"tdnn{number}", layer, frames)
     states = layers.bilstm(emit, "rnn", network.rnn, frames)
     values = layers.norm(emit, "rnn.norm", network.rnn_norm, states.values)

@@ -8,9 +8,10 @@ whatever sums over time says which positions count.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 from onnx import TensorProto
 from torch import Tensor, nn
 
@@ -77,8 +78,9 @@ def single(emit: Emitter, values: str) -> str:
     return emit("Cast", values, to=TensorProto.FLOAT)
 
 
-def tdnn(emit: Emitter, name: str, layer: TDNN, frames: Grid) -> Grid:
+def tdnn(emit: Emitter, name: str, layer: nn.Module, frames: Grid) -> Grid:
     """Affine over shifted frames, ReLU, batch norm: (B, T, inputs) -> (B, T', outputs)."""
+    assert isinstance(layer, TDNN)
     span = layer.dilation * (layer.kernel - 1)
     values, lengths, pads = frames.values, frames.lengths, (0, 0)
     if layer.padding == "same":
@@ -166,16 +168,16 @@ def _places(emit: Emitter, lengths: str) -> str:
     return emit("Unsqueeze", emit("Range", zero, longest, one), emit.whole(0))
 
 
-def _array(tensor: Tensor | None) -> np.ndarray:
+def _array(tensor: Tensor | None) -> NDArray[Any]:
     assert tensor is not None
-    return cast(np.ndarray, tensor.detach().cpu().numpy())
+    return tensor.detach().cpu().numpy()
 
 
-def _wide(tensor: Tensor | None) -> np.ndarray:
+def _wide(tensor: Tensor | None) -> NDArray[Any]:
     return _array(tensor).astype(np.float64)
 
 
-def _gates(parameter: Tensor) -> np.ndarray:
+def _gates(parameter: Tensor) -> NDArray[Any]:
     """(4H, ...) in ONNX's order of the gates."""
     blocks = np.split(_array(parameter), 4)
     return np.concatenate([blocks[at] for at in _GATES])

@@ -66,6 +66,7 @@ def metadata(model: Model, facts: Facts) -> dict[str, Any]:
         "labels": list(model.labels),
         "features": model.features.as_dict(),
         "normalise": model.normaliser.kind,
+        "weights": "float32",
         "temperature": facts.temperature,
         "adaptation": {"shrinkage": facts.shrinkage},
         "window": {"seconds": facts.window_seconds, "hop": facts.window_hop},

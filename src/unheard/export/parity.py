@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from unheard.errors import ExportError
 from unheard.training.model import Model
+from unheard.training.network import EmbeddingNetwork
 
 TOLERANCE = 1e-4
 LENGTHS = (1, 2, 17, 60, 301)
@@ -24,11 +25,10 @@ def check(model: Model, content: bytes, tolerance: float = TOLERANCE) -> float:
     Raises `ExportError` where it is above `tolerance`, relative to the output where that is above 1.
     """
     random = np.random.default_rng(0)
-    centre, scale = 0.0, 1.0
-    utterances = [random.normal(centre, scale, (n, model.features.dim)).astype(np.float32) for n in LENGTHS]
+    utterances = [random.normal(0, 1, (n, model.features.dim)).astype(np.float32) for n in LENGTHS]
     if model.normaliser.kind == "train" and model.normaliser.mean is not None and model.normaliser.std is not None:
         utterances = [x * model.normaliser.std[0] + model.normaliser.mean[0] for x in utterances]
-    voice = random.normal(0, 1, (len(LENGTHS), model.strategy.embed.voice_width)).astype(np.float32)
+    voice = random.normal(0, 1, (len(LENGTHS), embedding_network(model).voice_width)).astype(np.float32)
     expected = by_torch(model, utterances, voice)
     worst = max(
         difference(by_onnx(content, utterances, voice), expected),
@@ -48,7 +48,7 @@ def by_torch(model: Model, utterances: list[Floats], voice: Floats | None = None
     known = None if voice is None else torch.from_numpy(voice)
     with torch.inference_mode():
         logits, embedding = model.strategy.logits(x, lengths, known)
-        description = model.strategy.embed.describe(x, lengths)
+        description = embedding_network(model).describe(x, lengths)
     return [value.numpy() for value in (logits, embedding, description)]
 
 
@@ -62,6 +62,14 @@ def by_onnx(content: bytes, utterances: list[Floats], voice: Floats | None = Non
     x, lengths = padded(utterances, np.nan)
     given = {"features": x, "lengths": lengths} | ({} if voice is None else {"voice": voice})
     return list(session.run(list(OUTPUTS), given))
+
+
+def embedding_network(model: Model) -> EmbeddingNetwork:
+    """The network of `model`; raises `ExportError` for one that is not known here."""
+    network = model.strategy.embed
+    if not isinstance(network, EmbeddingNetwork):
+        raise ExportError("this network is not known here")
+    return network
 
 
 def padded(utterances: list[Floats], blank: float = 0.0) -> tuple[Floats, NDArray[np.int64]]:

@@ -25,7 +25,8 @@ KINDS = ("none", "train", "utterance", "sliding", "speaker")
 SLIDING_FRAMES = 300
 """Three seconds at 10 ms a frame, as in Kaldi's x-vector recipes."""
 
-_LEAST_STD = 1e-5  # below this a dimension is constant: it is centred, not divided
+LEAST_STD = 1e-5
+"""Below this a dimension is constant: it is centred, not divided."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,4 +179,4 @@ class _Moments:
 
 
 def _guarded(std: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    return np.where(std < _LEAST_STD, 1.0, std)
+    return np.where(std < LEAST_STD, 1.0, std)
