@@ -18,6 +18,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from unheard.experiments.fitted import Fitted
 from unheard.experiments.folder import epochs_of, place_of, result_in
 from unheard.manifest import Utterance
 from unheard.splits import Fold
@@ -33,7 +34,9 @@ FORMAT = 2
 class Cell:
     """Everything that decides a cell's numbers, and where it lives.
 
-    `rows` are the utterances of the fold (train, dev, test); `folder` is the cell's own.
+    `rows` are the utterances of the fold (train, dev, test); `folder` is the cell's own. `features` is the digest of
+    the experiment's feature settings, which `data` covers. A classical system says in `fitted` what it is; `store`
+    is its own then.
     """
 
     system: str
@@ -52,6 +55,8 @@ class Cell:
     data: str
     device: str = "auto"
     tensorboard: bool = False
+    features: str = ""
+    fitted: Fitted | None = None
 
     @property
     def name(self) -> str:
@@ -76,7 +81,7 @@ class Cell:
         recipe.pop("readouts", None)
         deciding = {
             "format": FORMAT,
-            "options": _changed(self.options, resolve_options(self.system)),
+            "options": {} if self.fitted else _changed(self.options, resolve_options(self.system)),
             "fold": asdict(self.fold),
             "labels": self.labels,
             "group": self.group,
@@ -85,6 +90,8 @@ class Cell:
             "normalise": self.normalise,
             "data": self.data,
         }
+        if self.fitted:
+            deciding["fitted"] = self.fitted.digest
         text = json.dumps(deciding, sort_keys=True)
         return blake2b(text.encode(), digest_size=4).hexdigest()
 

@@ -72,9 +72,10 @@ def estimate(
     """
     more = {words: others for words, others in (more or {}).items() if others}
     missing = [cell for cell in cells if cell.result() is None]
-    todo = [*missing, *(cell for others in more.values() for cell in others)]
-    workers = max(1, min(settings.workers or usual_workers(settings.device), len(todo)))
     said = (len(cells), len(cells) - len(missing), tuple(words.format(len(others)) for words, others in more.items()))
+    missing = [cell for cell in missing if cell.fitted is None]  # a fit is over in seconds
+    todo = [*missing, *(cell for others in more.values() for cell in others if cell.fitted is None)]
+    workers = max(1, min(settings.workers or usual_workers(settings.device), len(todo)))
     if not todo or settings.engine != "local":
         return Estimate(*said, None, workers)
     epochs = [max(1, cell.recipe.epochs - len(read_history(cell.folder))) for cell in missing]

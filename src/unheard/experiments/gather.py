@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unheard.experiments.choice import KNOBS, Choice, Figure, choose
+from unheard.experiments.fitted import normalisation_of
 from unheard.experiments.folder import Assigned, epochs_of, place_of, read_predictions, result_in
 from unheard.experiments.lines import NAMES, CellRecord, Line, Predictions, SeedRecord
 from unheard.experiments.settings import Experiment
@@ -56,10 +57,13 @@ def gather(folder: Path, settings: Experiment, splits: Sequence[Assigned]) -> Fo
     choices = tuple(choice for choice in choices if choice.system in made)
     lines = _lines(said, choices, held, settings)
     cells = tuple(one.record for one in said.values())
-    for name, what in (("history.jsonl", "learning curves"), ("embeddings.npz", "embeddings")):
-        without = sum(not ((c.home if name.startswith("history") else c.folder) / name).exists() for c in cells)
-        if without:
-            absent.append(f"{name}: the {what} of {without} of {len(cells)} trainings are not here")
+    trained = [cell for cell in cells if not cell.fitted]
+    curves = [cell for cell in trained if not (cell.home / "history.jsonl").exists()]
+    if curves:
+        absent.append(f"history.jsonl: the learning curves of {len(curves)} of {len(trained)} trainings are not here")
+    spaces = [cell for cell in cells if not (cell.folder / "embeddings.npz").exists()]
+    if spaces:
+        absent.append(f"embeddings.npz: the embeddings of {len(spaces)} of {len(cells)} trainings are not here")
     emotions = {
         row.id: settings.labels[truth]
         for one in said.values()
@@ -73,9 +77,10 @@ def _cells(folder: Path, settings: Experiment, held: Mapping[int, list[Assigned]
     wanted = _decisive(settings)
     found = []
     for home in sorted((folder / "cells").glob("*-fold*-seed*-*")):
-        place = place_of(home, settings.epochs)
+        fitted = result_in(home).get("fitted")
+        place = home if fitted else place_of(home, settings.epochs)
         result = result_in(place)
-        if epochs_of(result) != settings.epochs or result.get("fold") not in held:
+        if not (fitted or epochs_of(result) == settings.epochs) or result.get("fold") not in held:
             continue
         fits, value = _fits(result, settings, wanted)
         said = _predictions(place / "predictions.csv", settings.labels, held[result["fold"]]) if fits else None
@@ -122,6 +127,10 @@ def _fits(result: Mapping[str, Any], settings: Experiment, wanted: Mapping[str, 
     system = result.get("system")
     if not isinstance(said, dict) or not isinstance(system, str) or not isinstance(result.get("seed"), int):
         return False, None
+    if result.get("fitted"):  # it has nothing of network and recipe
+        wanted = {name: wanted[name] for name in ("labels", "group")}
+        wanted["normalise"] = normalisation_of(settings.normalise)
+        return {name: said.get(name) for name in wanted} == wanted, None
     own = {name: said.get(name) for name in wanted}
     # an older result does not say what was added since, and had it at its default
     own["network"] = json.loads(json.dumps(asdict(NetworkSettings()))) | dict(own["network"] or {})

@@ -6,19 +6,22 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 from unheard.audio import choose_channel
 from unheard.corpora import official, read_corpus, read_manifest
 from unheard.errors import ConfigError, FeatureError, did_you_mean
 from unheard.experiments.cells import Cell
+from unheard.experiments.fitted import EPOCHS, FITTED, normalisation_of
 from unheard.experiments.settings import Experiment
-from unheard.features import FeatureStore, build_store
+from unheard.features import FeatureSettings, FeatureStore, build_store
 from unheard.manifest import Manifest, Note, Utterance
 from unheard.splits import PROTOCOLS, Fold, Split, default_protocol, exclude_shared_recordings, make_split
 from unheard.splits.development import of_part
 from unheard.training.device import choose_device
+from unheard.training.network import NetworkSettings
 from unheard.training.recipe import Recipe
-from unheard.training.strategies import resolve_options
+from unheard.training.strategies import STRATEGIES, resolve_options
 
 
 @dataclass(frozen=True)
@@ -61,11 +64,7 @@ def lay_out(settings: Experiment, say: Callable[[str], None] = lambda _: None) -
         available()
     if settings.protocol and settings.protocol not in PROTOCOLS:
         raise ConfigError(f"unknown protocol '{settings.protocol}'", mend=did_you_mean(settings.protocol, PROTOCOLS))
-    options = {key: resolve_options(key, settings.options.get(key)) for key in settings.systems}
-    unknown = set(settings.options) - set(settings.systems)
-    if unknown:
-        for key in unknown:
-            resolve_options(key, settings.options[key])
+    options = {key: _options(settings, key) for key in (*settings.systems, *settings.options)}
     recipe = Recipe(epochs=settings.epochs, **settings.as_dict()["training"])
     recipe = replace(recipe, readouts=tuple(recipe.readouts))
     manifest = read_rows(settings)
@@ -77,13 +76,17 @@ def lay_out(settings: Experiment, say: Callable[[str], None] = lambda _: None) -
     folder = Path(settings.store) if settings.store else out / "features"
     say(f"Features of {len(manifest):,} utterances of {len(manifest.speakers)} speakers")
     store = build_store(manifest, folder, settings.features, progress=settings.progress)
+    stores = dict.fromkeys(settings.systems, folder)
+    for key, features in _features_of_their_own(settings).items():
+        stores[key] = folder / key
+        build_store(manifest, stores[key], features, progress=settings.progress)
     manifest = usable(manifest, store, say)
     split = choose_split(settings, manifest)
     for split_note in split.notes:
         say(str(split_note))
     rows = manifest.by_id()
     cells = [
-        Cell(
+        _fitted_or_trained(
             system=key,
             options=options[key],
             fold=fold,
@@ -94,12 +97,13 @@ def lay_out(settings: Experiment, say: Callable[[str], None] = lambda _: None) -
             network=network,
             recipe=recipe,
             normalise=settings.normalise,
-            store=folder,
+            store=stores[key],
             out=out,
             split=split.digest,
             data=_data_digest(fold, rows, store, settings.group),
             device=settings.device,
             tensorboard=settings.tensorboard,
+            features=store.settings.digest,
         )
         # seeds outermost: an interrupted run has whole comparisons first
         for seed in range(settings.seeds)
@@ -107,6 +111,37 @@ def lay_out(settings: Experiment, say: Callable[[str], None] = lambda _: None) -
         for key in settings.systems
     ]
     return Grid(settings, manifest, split, store, tuple(cells))
+
+
+def _options(settings: Experiment, key: str) -> dict[str, Any]:
+    """All options of a system; raises `ConfigError` for an unknown system or option."""
+    if key in FITTED:
+        for name in settings.options.get(key, {}):
+            raise ConfigError(f"system '{key}' has no option '{name}'", mend="It has none.")
+        return {}
+    if key not in STRATEGIES:
+        raise ConfigError(f"unknown system '{key}'", mend=did_you_mean(key, [*STRATEGIES, *FITTED]))
+    return resolve_options(key, settings.options.get(key))
+
+
+def _features_of_their_own(settings: Experiment) -> dict[str, FeatureSettings]:
+    """System -> the settings of its vectors, for classical systems."""
+    chosen = {key: FITTED[key].features for key in settings.systems if key in FITTED}
+    return {key: features for key, features in chosen.items() if features is not None}
+
+
+def _fitted_or_trained(**values: Any) -> Cell:
+    """A cell; that of a classical system has nothing of network and recipe."""
+    cell = Cell(**values)
+    if cell.system not in FITTED:
+        return cell
+    return replace(
+        cell,
+        network=NetworkSettings(),
+        recipe=Recipe(epochs=EPOCHS),
+        normalise=normalisation_of(cell.normalise),
+        fitted=FITTED[cell.system],
+    )
 
 
 def read_rows(settings: Experiment) -> Manifest:

@@ -13,11 +13,14 @@ from numpy.typing import NDArray
 
 from unheard.errors import RunError
 from unheard.experiments.choice import KNOBS
+from unheard.experiments.fitted import FITTED
 from unheard.experiments.folder import read_history
 from unheard.training.metrics import confusion, macro_f1, unweighted_average_recall, weighted_accuracy
 
-NAMES = {"ser": "SER_only", "mtl": "SER_SR_MTL", "dat": "SER_SR_DAT", "cgt": "SER_SR_CGT"}
-"""The systems in the order of the paper's tables, with the names they have there."""
+NAMES = {"ser": "SER_only", "mtl": "SER_SR_MTL", "dat": "SER_SR_DAT", "cgt": "SER_SR_CGT"} | {
+    key: system.name for key, system in FITTED.items()
+}
+"""The systems in the order of the paper's tables, with the names they have there, then the classical ones."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +80,11 @@ class CellRecord:
     home: Path
     value: float | None = None
 
+    @property
+    def fitted(self) -> bool:
+        """Whether it was fitted in one go, and has neither epochs nor curves."""
+        return bool(self.result.get("fitted"))
+
     def history(self) -> list[dict[str, Any]]:
         """A record an epoch, up to the result's; [] where they are absent."""
         return [record for record in read_history(self.home) if record.get("epoch", 0) <= self.result["epochs"]]
@@ -122,8 +130,9 @@ class Line:
 
     @property
     def name(self) -> str:
-        """The paper's name, and what was chosen: `SER_SR_DAT, λ chosen`."""
-        name = NAMES.get(self.system, self.system.upper())
+        """The paper's name, and what was chosen: `SER_SR_DAT, λ chosen`; of systems not ours what their cells say."""
+        said = (cell.result.get("name") for seed in self.seeds for cell in seed.cells)
+        name = NAMES.get(self.system) or next(said, None) or self.system.upper()
         return f"{name}, {KNOBS[self.system].symbol} chosen" if self.chosen else name
 
     def over_seeds(self, figure: str, part: str = "test") -> tuple[float, float]:

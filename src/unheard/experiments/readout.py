@@ -81,8 +81,8 @@ def _save_npz(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
-def result_of(cell: Cell, trainer: Trainer, readouts: Sequence[Readout], features: str) -> dict[str, Any]:
-    """Figures first, then their proof, then timings. Figures of two readings are pooled over their utterances."""
+def figures_of(cell: Cell, readouts: Sequence[Readout]) -> dict[str, Any]:
+    """WA, UAR and macro-F1 of both parts; those of two readings are pooled over their utterances."""
     figures: dict[str, Any] = {}
     for part in ("dev", "test"):
         chosen = [getattr(r, part) for r in readouts]
@@ -93,20 +93,46 @@ def result_of(cell: Cell, trainer: Trainer, readouts: Sequence[Readout], feature
         figures[f"{prefix}_uar"] = unweighted_average_recall(truth, predicted, len(cell.labels))
         figures[f"{prefix}_macro_f1"] = macro_f1(truth, predicted, len(cell.labels))
         figures[f"n_{prefix}"] = len(truth)
-    readings = {
+    return figures
+
+
+def readings_of(readouts: Sequence[Readout]) -> dict[str, dict[str, Any]]:
+    """The figures of each reading, by its name."""
+    return {
         r.reading: {
-            "best_epoch": r.best_epoch,
             "val_wa": r.dev.wa,
             "val_uar": r.dev.uar,
             "test_wa": r.test.wa,
             "test_uar": r.test.uar,
             "n_val": len(r.dev.ids),
             "n_test": len(r.test.ids),
-            "under_trained": r.under_trained,
         }
         for r in readouts
     }
+
+
+def proof_of(cell: Cell, device: str) -> dict[str, Any]:
+    """What a cell's numbers stand on: digests, training data, versions."""
     train = [cell.rows[name] for name in cell.fold.train]
+    return {
+        "cell": cell.name,
+        "split": cell.split,
+        "data": cell.data,
+        "features": cell.features,
+        "train_utterances": len(train),
+        "train_speakers": sorted({row.speaker for row in train}),
+        "train_emotions": {label: sum(row.emotion == label for row in train) for label in cell.labels},
+        "versions": versions(),
+        "device": device,
+    }
+
+
+def result_of(cell: Cell, trainer: Trainer, readouts: Sequence[Readout]) -> dict[str, Any]:
+    """What a training came to: figures first, then their proof, then timings."""
+    readings = {
+        r.reading: {"best_epoch": r.best_epoch, **figures, "under_trained": r.under_trained}
+        for r, figures in zip(readouts, readings_of(readouts).values(), strict=True)
+    }
     frames = sum(record["frames"] for record in trainer.history)
     train_seconds = sum(record["train_seconds"] for record in trainer.history)
     return {
@@ -115,7 +141,7 @@ def result_of(cell: Cell, trainer: Trainer, readouts: Sequence[Readout], feature
         "fold": cell.fold.index,
         "seed": cell.seed,
         "epochs": trainer.epoch,
-        **figures,
+        **figures_of(cell, readouts),
         "best_epoch": max(r.best_epoch for r in readouts),
         "under_trained": any(r.under_trained for r in readouts),
         "readings": readings,
@@ -129,17 +155,7 @@ def result_of(cell: Cell, trainer: Trainer, readouts: Sequence[Readout], feature
             "normalise": cell.normalise,
             "transductive": cell.normalise == "speaker",
         },
-        "proof": {
-            "cell": cell.name,
-            "split": cell.split,
-            "data": cell.data,
-            "features": features,
-            "train_utterances": len(train),
-            "train_speakers": sorted({row.speaker for row in train}),
-            "train_emotions": {label: sum(row.emotion == label for row in train) for label in cell.labels},
-            "versions": versions(),
-            "device": str(trainer.device),
-        },
+        "proof": proof_of(cell, str(trainer.device)),
         "frames": frames,
         "train_seconds": round(train_seconds, 3),
         "frames_per_second": round(frames / train_seconds, 1) if train_seconds else 0.0,

@@ -32,7 +32,8 @@ def results_csv(run: RunRecords) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for cell in run.cells:
-        options = f"{KNOBS[cell.system].option}={cell.value:g}" if cell.value is not None else ""
+        knob = f"{KNOBS[cell.system].option}={cell.value:g}" if cell.value is not None else ""
+        options = knob or cell.result.get("chosen", "")
         values: dict[str, Any] = {**cell.result, "cell": cell.name, "options": options}
         writer.writerow([_written(values.get(name, "")) for name in COLUMNS])
     return text.getvalue()

@@ -196,7 +196,7 @@ def _tell(cells: Sequence[Cell], say: Callable[[str], None]) -> None:
             "they are under-trained; more --epochs would go on where they stopped"
         )
     for epochs in sorted({n for cell in cells for n in cell.recipe.budgets[:-1]}):
-        finished = [cell for cell in cells if cell.result() is not None]
+        finished = [cell for cell in cells if epochs in cell.recipe.budgets and cell.result() is not None]
         without = [cell for cell in finished if epochs_of(result_in(cell.readout_folder(epochs))) != epochs]
         if without:
             say(

@@ -79,7 +79,9 @@ class Experiment:
         "",
     )
     channel: str = setting("mix, left, right or each (every channel a recording of its own).", "mix")
-    systems: tuple[str, ...] = setting("Which systems: ser (SER_only), mtl, dat, cgt.", ("ser", "mtl", "dat", "cgt"))
+    systems: tuple[str, ...] = setting(
+        "Which systems: ser (SER_only), mtl, dat, cgt; svm, the classical baseline.", ("ser", "mtl", "dat", "cgt")
+    )
     protocol: str = setting("paired, kfold, loso, random, given or cross; each corpus has a default.", "")
     group: str = setting("The column that is kept apart and that the adversary works on.", "speaker")
     test: str = setting("paired: who is tested, male, female or both (one training, two readings).", "both")

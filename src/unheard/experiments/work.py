@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from unheard.errors import TrainingError
 from unheard.experiments.cells import Cell
+from unheard.experiments.fit import fit_cell
 from unheard.experiments.folder import epochs_of, readout_of, result_in
 from unheard.experiments.readout import result_of, write_models, write_predictions
 from unheard.features import FeatureSettings, FeatureStore, Normaliser
@@ -47,13 +48,15 @@ class NormalisedFrames:
 
 
 def run_cell(cell: Cell, on_epoch: Callable[[Mapping[str, Any]], None] | None = None) -> dict[str, Any]:
-    """Train, or finish training, one cell; returns the content of its `result.json`.
+    """Train, or finish training, or fit one cell; returns the content of its `result.json`.
 
     Raises what training raises; what is already on disk stays.
     """
     done = cell.result()
     if done is not None:
         return done
+    if cell.fitted is not None:
+        return fit_cell(cell, cell.fitted)
     began = time.perf_counter()
     trainer, normaliser, features = prepare(cell, on_epoch)
     resumed = trainer.resume()
@@ -75,7 +78,7 @@ def run_cell(cell: Cell, on_epoch: Callable[[Mapping[str, Any]], None] | None = 
         seconds = time.perf_counter() - began
         write_predictions(cell, readouts, target)
         write_models(cell, trainer, normaliser, features, readouts, target)
-        result = result_of(cell, trainer, readouts, features.digest) | {
+        result = result_of(cell, trainer, readouts) | {
             "resumed": resumed,
             "seconds": round(seconds, 3),
         }

@@ -81,7 +81,7 @@ def epochs(run: RunRecords) -> Table:
             (
                 plain(line.name),
                 plain(len(results), len(results)),
-                plain(_span([int(result["epochs"]) for result in results])),
+                plain(_span([int(result["epochs"]) for result in results if not result.get("fitted")])),
                 plain(_span(updates)),
                 plain(f"{middle:g}" if best else "–", middle),
                 plain(_span(best)),

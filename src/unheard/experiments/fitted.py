@@ -1,0 +1,88 @@
+"""Classical systems: fitted in one go to one vector an utterance, not trained epoch by epoch.
+
+    functionals (1, D) of their own store -> standardised on the training speakers -> one fit for each value of the grid
+    -> the value that the fold's own validation speakers like best, the smallest on a tie -> test, scored once
+
+To add one: a line in `FITTED`. Readable without torch and scikit-learn.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unheard.errors import MissingExtra, TrainingError
+from unheard.features.functionals import FUNCTIONALS
+from unheard.features.settings import FeatureSettings
+
+Doubles = NDArray[np.float64]
+Decide = Callable[[Doubles], Doubles]
+"""Vectors (n, D) to decision values (n, C), the largest one winning."""
+
+EPOCHS = 1
+"""What a fit counts as where a training has its epochs."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A classical system: its `name` in tables, and `fit(x (n, D), y (n,), C, value)` for the values of `grid`.
+
+    `features` are the settings of its vectors; where they come from elsewhere it has none, and `source` says what
+    they are.
+    """
+
+    name: str
+    features: FeatureSettings | None
+    knob: str
+    grid: tuple[float, ...]
+    fit: Callable[[Doubles, NDArray[np.int64], int, float], Decide]
+    source: str = ""
+
+    @property
+    def digest(self) -> str:
+        """Twelve hex digits over what the numbers of a fit depend on, beside its data."""
+        words = [self.fit.__name__, self.features.digest if self.features else self.source, self.knob, *self.grid]
+        return blake2b("\t".join(map(str, words)).encode(), digest_size=6).hexdigest()
+
+
+def linear_svm(x: Doubles, y: NDArray[np.int64], classes: int, c: float) -> Decide:
+    """A linear support vector machine: one emotion against the rest, squared hinge, balanced weights.
+
+    An emotion that nobody in `y` shows is never said. Raises `TrainingError` for a single emotion, `MissingExtra`
+    without scikit-learn.
+    """
+    try:
+        from sklearn.svm import LinearSVC
+    except ImportError:
+        raise MissingExtra("scikit-learn", "train") from None
+    present = np.unique(y)
+    if len(present) < 2:
+        raise TrainingError("all utterances to train on show the same emotion", mend="Check the split.")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a solver that stops early: validation judges what it came to
+        machine = LinearSVC(C=c, class_weight="balanced", dual="auto", random_state=0, max_iter=10_000).fit(x, y)
+
+    def decide(vectors: Doubles) -> Doubles:
+        values = machine.decision_function(vectors)
+        values = values if values.ndim == 2 else np.stack([-values, values], axis=1)
+        out = np.full((len(vectors), classes), -np.inf)
+        out[:, present] = values
+        return out
+
+    return decide
+
+
+FITTED = {
+    "svm": Fitted("SVM (functionals)", FUNCTIONALS, "C", (1e-4, 1e-3, 1e-2, 1e-1, 1.0), linear_svm),
+}
+"""Key -> system."""
+
+
+def normalisation_of(normalise: str) -> str:
+    """The kind of `Normaliser` of a fitted system in an experiment with `normalise`: one vector has no other."""
+    return "speaker" if normalise == "speaker" else "train"
