@@ -16,7 +16,7 @@ from unheard.errors import AudioError, ModelError
 from unheard.inference.hear import Ear
 from unheard.inference.model import OnnxModel
 from unheard.inference.packaged import open_model
-from unheard.inference.prediction import Prediction
+from unheard.inference.prediction import Prediction, Segment
 from unheard.inference.speech import LEAST_SPEECH
 from unheard.inference.stream import Stream
 from unheard.inference.voices import Voice
@@ -117,7 +117,7 @@ class Recogniser:
                 )
                 for one in audio
             ]
-        stream = self._stream(name_of(audio), str(channel), voice, adapt)
+        stream = self.stream(voice=voice, adapt=adapt, name=name_of(audio), channel=str(channel))
         for block in self._blocks(audio, sample_rate, channel, longest):
             stream.push(block)
             if progress is not None:
@@ -183,14 +183,20 @@ class Recogniser:
         return learnt
 
     def stream(
-        self, *, sample_rate: int | None = None, voice: Voice | None = None, adapt: bool = False, name: str = ""
+        self,
+        *,
+        sample_rate: int | None = None,
+        voice: Voice | None = None,
+        adapt: bool = False,
+        name: str = "",
+        channel: str = "mix",
+        watch: Callable[[Segment], object] | None = None,
     ) -> Stream:
-        """A stream to push samples of one voice into as they come, float32 (N,) at `sample_rate`."""
-        return self._stream(name, "mix", voice, adapt, sample_rate)
+        """A stream to push samples of one voice into as they come, float32 (N,) at `sample_rate`.
 
-    def _stream(
-        self, name: str, channel: str, voice: Voice | None, adapt: bool, sample_rate: int | None = None
-    ) -> Stream:
+        `name` and `channel` say in the prediction what they are of. `watch` is told every step of one hop as it
+        settles, a segment of its own.
+        """
         self._check(voice, adapting=adapt)
         return Stream(
             self.model,
@@ -201,6 +207,7 @@ class Recogniser:
             adapting=adapt,
             name=name,
             channel=channel,
+            watch=watch,
         )
 
     def _ear(self, windows: WindowSettings) -> Ear:

@@ -29,7 +29,8 @@ class Stream:
     """What is heard of one voice; `push` samples, then `finish`.
 
     `voice` is what is known of it. With `adapting` it grows along the way: a window is answered with what the windows
-    before it have taught, and teaches where it shares no sample with the last one that did.
+    before it have taught, and teaches where it shares no sample with the last one that did. `watch` is told every step
+    of one hop as it settles: segments are made of them.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Stream:
         adapting: bool = False,
         name: str = "",
         channel: str = "mix",
+        watch: Callable[[Segment], object] | None = None,
     ) -> None:
         rate = model.metadata.features.sample_rate
         self.voice = voice
@@ -50,7 +52,7 @@ class Stream:
         self._rate, self._name, self._channel = rate, name, channel
         self._resampler = _resampler(sample_rate or rate, rate)
         self._cutter = WindowCutter(windows, rate)
-        self._timeline = Timeline(model.labels, windows.hop, windows.reach)
+        self._timeline = Timeline(model.labels, windows.hop, windows.reach, watch)
         self._totals = _Totals(len(model.labels))
         self._segments: list[Segment] = []
         self._taught_until = 0

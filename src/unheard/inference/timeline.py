@@ -9,6 +9,7 @@ probabilities. A step is settled as soon as the window that starts with it has b
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,10 +43,16 @@ class Heard:
 
 
 class Timeline:
-    """Segments from windows in the order of their indices; keeps only the windows that still matter."""
+    """Segments from windows in the order of their indices; keeps only the windows that still matter.
 
-    def __init__(self, labels: tuple[str, ...], hop: float, reach: int) -> None:
+    `watch` is told every step as it settles, as a segment of one hop; the last may reach past the end of the audio.
+    """
+
+    def __init__(
+        self, labels: tuple[str, ...], hop: float, reach: int, watch: Callable[[Segment], object] | None = None
+    ) -> None:
         self.labels = labels
+        self._watch = watch
         self.hop = hop
         self._windows: deque[Heard] = deque(maxlen=reach)
         self._steps = 0
@@ -74,6 +81,10 @@ class Timeline:
         probabilities = self._smoothed(step)
         index = -1 if probabilities is None else int(probabilities.argmax())
         self._steps = step + 1
+        if self._watch is not None:
+            alone = _Run(step, index, np.zeros(len(self.labels)))
+            alone.add(probabilities)
+            self._watch(alone.segment(self.labels, self.hop, (step + 1) * self.hop))
         ended = []
         if self._open is not None and self._open.index != index:
             ended.append(self._open.segment(self.labels, self.hop, step * self.hop))
