@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from onnxruntime import InferenceSession, SessionOptions
 
-from tests.exporting import LABELS, NETWORKS, SMALL, random_model, utterances
+from exporting import LABELS, NETWORKS, SMALL, random_model, utterances
 from unheard.errors import ConfigError, ExportError
 from unheard.export import parity
 from unheard.export.graph import build_graph, export_model

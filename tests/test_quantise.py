@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
-from tests.exporting import NETWORKS, SMALL, random_model, utterances
+from exporting import NETWORKS, SMALL, random_model, utterances
 from unheard.errors import ExportError
 from unheard.export import parity
 from unheard.export.graph import build_graph, export_model
