@@ -24,6 +24,10 @@ VERBS = {
     "report": "Write a run's report: a page to read, print and cite; tables and figures.",
     "compare": "Put two runs on the same split side by side.",
     "serve": "Serve a model over HTTP, with a page to try it.",
+    "predict": "Say which emotion a recording expresses, with a timeline where it is long.",
+    "embed": "Write the embedding of each recording.",
+    "listen": "Hear a microphone, or raw samples from a pipe, and print emotions as they are known.",
+    "voices": "List the voices kept for adaptation, or forget one.",
     "demo": "The main job on invented voices, in minutes.",
 }
 """Verb -> what it does, in one line."""
@@ -34,6 +38,10 @@ FILES = {
     "report": "report",
     "compare": "compare",
     "probe": "probe",
+    "predict": "predict",
+    "embed": "embed",
+    "listen": "listen",
+    "voices": "predict",
     "serve": "serve",
 }
 """Verb -> its file in this folder, where that is not `verbs`."""

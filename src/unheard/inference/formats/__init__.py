@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,8 +32,8 @@ FOLDERS: dict[str, Callable[[Job, Path], Writer]] = {"audformat": AudformatWrite
 __all__ = ["FOLDERS", "FORMATS", "Job", "Sink", "Writer", "writer"]
 
 
-def writer(format: str, job: Job, sink: Sink, output: Path | None = None) -> Writer:
-    """The writer for `format`, into `sink`, or into the folder `output` where the format is one.
+def writer(format: str, job: Job, sink: Sink | None, output: Path | None = None) -> Writer:
+    """The writer for `format`, into `sink` (default: standard output), or into the folder `output`.
 
     Raises `ConfigError` for an unknown format, and for a folder that was not named.
     """
@@ -42,4 +43,4 @@ def writer(format: str, job: Job, sink: Sink, output: Path | None = None) -> Wri
         return FOLDERS[format](job, output)
     if format not in FORMATS:
         raise ConfigError(f"unknown format '{format}'", mend=did_you_mean(format, [*FORMATS, *FOLDERS]))
-    return FORMATS[format](job, sink)
+    return FORMATS[format](job, sink or Sink(sys.stdout))

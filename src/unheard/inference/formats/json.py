@@ -18,7 +18,7 @@ def as_json(value: Any, indent: int | None = None) -> str:
 
 def failure(file: str, error: UnheardError) -> dict[str, str]:
     """What is said of a recording without a prediction."""
-    return {"file": file, "error": f"{error.what} {error.mend or ''}".strip()}
+    return {"file": file, "error": f"{error.what.rstrip('.')}. {error.mend or ''}".strip()}
 
 
 class JsonlWriter:

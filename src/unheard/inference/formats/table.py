@@ -25,7 +25,7 @@ class TableWriter:
             known = f"{prediction.voice.name or 'a voice'}, {prediction.voice.utterances} utterances"
             voice = f"   [adapted to {known}{', learning' if prediction.adapting else ''}]"
         if prediction.label is None:
-            answer = f"{'–':<{self._width}}        {prediction.abstained}"
+            answer, place = f"{'–':<{self._width}}      ", f"{place}   ({prediction.abstained})"
         else:
             answer = f"{prediction.label:<{self._width}}  {prediction.probabilities[prediction.label]:>4.0%}"
         self._sink.write(f"{answer}  {clock(prediction.duration)}  {printable(place)}{voice}\n")

@@ -1,0 +1,152 @@
+"""What `predict`, `embed` and `listen` have in common: the model, the voice, the recordings named."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from unheard.cli.verbs import say
+from unheard.errors import AudioError, ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    from unheard.inference import OnnxModel, Recogniser, Voice
+    from unheard.inference.batch import Options
+    from unheard.inference.formats import Writer
+    from unheard.inference.recogniser import Progress
+    from unheard.inference.voicebook import VoiceBook
+
+Words = Annotated[str, Parameter(allow_leading_hyphen=True)]  # `-` alone is a list on standard input
+Switch = Annotated[bool, Parameter(negative="")]
+Clips = Annotated[tuple[Path, ...], Parameter(name="--enrol", negative="")]
+
+_LONG = 60.0  # seconds of a recording from which on a progress bar is worth its place
+
+
+def check_words(words: Sequence[str], options: Sequence[str]) -> None:
+    """Raise `ConfigError` for a misspelt option, which would pass for a recording, and where nothing was named."""
+    for word in words:
+        if word.startswith("-") and word != "-":
+            raise ConfigError(
+                f"unknown option '{word}'",
+                mend=did_you_mean(word, options) + f" A recording of that name is written ./{word}.",
+            )
+    if not words:
+        raise ConfigError("no recording was named", mend="Name files, folders or patterns, or - for a list.")
+
+
+def recogniser_of(model: str, window: float, hop: float, threads: int) -> Recogniser:
+    """The model, with other windows where they are asked for (0: its own)."""
+    from unheard.inference import Recogniser, WindowSettings
+    from unheard.inference.packaged import open_model
+
+    opened = open_model(model, threads=threads)
+    own = opened.metadata.windows
+    seconds = window or own.seconds
+    return Recogniser(opened, windows=WindowSettings(seconds, hop or min(own.hop, seconds)))
+
+
+@dataclass
+class Adaptation:
+    """What is known of a voice at the start, and where it is kept."""
+
+    voice: Voice | None = None
+    book: VoiceBook | None = None
+
+    def keep(self, voice: Voice | None, model: OnnxModel) -> None:
+        """Write what was learnt, where the voice has a name."""
+        if self.book is not None and voice is not None and voice.utterances:
+            self.book.keep(voice, model.name)
+
+
+def adaptation(
+    recogniser: Recogniser, enrol: Sequence[Path], speaker: str, voices: Path | None, *, adapt: bool, channel: str
+) -> Adaptation:
+    """The voice from `--enrol` clips and from what `--speaker` is known by; said on standard error.
+
+    Raises `ConfigError` for a speaker nobody knows, and for one voice with many channels.
+    """
+    from unheard.inference.voicebook import VoiceBook
+
+    if adapt:
+        say("adapting: the voice is learnt along the way")
+    if not (enrol or speaker):
+        return Adaptation()
+    if channel == "each":
+        raise ConfigError("every channel is a person of its own, and one voice was given", mend="Choose one --channel.")
+    model = recogniser.model
+    book = VoiceBook(voices) if speaker else None
+    voice = book.get(speaker, model.digest, model.voice_width) if book is not None else None
+    if enrol:
+        voice = recogniser.enrol(list(enrol), voice=voice, name=speaker)
+    elif book is not None and voice is not None and not voice.utterances and not adapt:
+        known = ", ".join(book.names())
+        raise ConfigError(
+            f"nothing is known of the voice '{speaker}' with this model",
+            where=book.folder,
+            mend="Give a clip with --enrol." + (f" Known voices: {known}." if known else ""),
+        )
+    found = Adaptation(voice, book)
+    if enrol:
+        found.keep(voice, model)
+    if voice is not None:
+        say(f"adapted to {voice.name or 'the enrolled voice'}: {voice.utterances} utterances heard")
+    return found
+
+
+def hear(
+    recogniser: Recogniser, words: Sequence[str], options: Options, writer: Writer, adapted: Adaptation | None = None
+) -> int:
+    """Write an answer for every recording as it comes; 1 where one had none, else 0."""
+    from unheard.inference.batch import Failure, predictions
+    from unheard.inference.inputs import recordings
+
+    failed = 0
+    with progress_bar() as progress:
+        for answer in predictions(recogniser, recordings(words, sys.stdin.buffer), options, progress):
+            if isinstance(answer, Failure):
+                failed += 1
+                say(f"unheard: {' '.join(str(answer.error).split())}")
+                writer.failed(answer.file, answer.error)
+                continue
+            writer.add(answer)
+            if options.carry and adapted is not None:
+                adapted.keep(answer.voice, recogniser.model)
+    writer.close()
+    if failed:
+        say(f"unheard: {failed} recording{'s' * (failed != 1)} could not be read")
+    return int(failed > 0)
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callable[[str], Progress | None]]:
+    """A bar for each long recording at a terminal; a function of a path that gives one, or None."""
+    if not sys.stderr.isatty():
+        yield lambda file: None
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import Progress as Bar
+
+    from unheard.audio import info
+
+    with Bar(console=Console(stderr=True), transient=True) as bar:
+
+        def of(file: str) -> Progress | None:
+            for task in bar.task_ids:
+                bar.remove_task(task)
+            try:
+                seconds = info(file).seconds
+            except AudioError:
+                return None  # reading it says what is wrong
+            if seconds < _LONG:
+                return None
+            task = bar.add_task(escape(Path(file).name), total=seconds)
+            return lambda done: bar.update(task, completed=done)
+
+        yield of
