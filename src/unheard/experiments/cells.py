@@ -74,9 +74,9 @@ class Cell:
 
         Of the network, the recipe and the options it is what differs from the defaults: a setting that is added later
         leaves the cells of before their names. The number of epochs is not among them, so that a longer run continues
-        a shorter one; unless the strategy follows a schedule, or warms up, over the whole training.
+        a shorter one; unless the learning rate or the strategy follows a schedule over the whole training.
         """
-        follows = self.options.get("schedule", "constant") != "constant" or self.options.get("warmup")
+        follows = follows_a_schedule(self.options, self.recipe.schedule)
         recipe = _changed(asdict(self.recipe), asdict(Recipe())) | {"epochs": self.recipe.epochs if follows else 0}
         recipe.pop("readouts", None)
         deciding = {
@@ -108,6 +108,14 @@ class Cell:
         The longest training's result is in the cell's folder itself, earlier readouts in `readouts/<epochs>`.
         """
         return place_of(self.folder, self.recipe.epochs if epochs is None else epochs)
+
+
+def follows_a_schedule(options: Mapping[str, Any], schedule: str) -> bool:
+    """Whether a training depends on how long it is going to be, so that a longer one does not continue it.
+
+    By the options of its strategy, or by the schedule of its learning rate.
+    """
+    return schedule != "constant" or options.get("schedule", "constant") != "constant" or bool(options.get("warmup"))
 
 
 def _changed(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:

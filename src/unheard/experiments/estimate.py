@@ -137,7 +137,9 @@ def _trainer(cell: Cell, store: FeatureStore, train: Sequence[str], dev: Sequenc
     y = {name: cell.labels.index(cell.rows[name].emotion) for name in (*train, *dev)}
     s = {name: groups.index(cell.rows[name].get(cell.group)) for name in train}
     task = Task(NormalisedFrames(store, normaliser, cell.rows), y, s)
-    setting = Setting(store.dim, len(cell.labels), len(groups), cell.network, derive("estimate"))
+    setting = Setting(
+        store.dim, len(cell.labels), len(groups), cell.network, derive("estimate"), cell.recipe.label_smoothing
+    )
     return Trainer(
         build(cell.system, setting, cell.options),
         task,

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unheard.experiments.cells import follows_a_schedule
 from unheard.experiments.choice import KNOBS, Choice, Figure, choose
 from unheard.experiments.fitted import normalisation_of
 from unheard.experiments.folder import Assigned, epochs_of, place_of, read_predictions, result_in
@@ -134,14 +135,13 @@ def _fits(result: Mapping[str, Any], settings: Experiment, wanted: Mapping[str, 
     own = {name: said.get(name) for name in wanted}
     # an older result does not say what was added since, and had it at its default
     own["network"] = json.loads(json.dumps(asdict(NetworkSettings()))) | dict(own["network"] or {})
-    own["recipe"] = asdict(Recipe()) | dict(own["recipe"] or {}) | {"epochs": 0, "readouts": []}
+    recipe = asdict(Recipe()) | dict(own["recipe"] or {}) | {"epochs": 0, "readouts": []}
+    own["recipe"] = recipe
     if own != wanted:
         return False, None
     options = dict(said.get("options") or {})
-    follows = options.get("schedule", "constant") != "constant" or options.get("warmup")
-    if (
-        follows and (said["recipe"] or {}).get("epochs") != settings.epochs
-    ):  # a readout, midway through a longer schedule
+    follows = follows_a_schedule(options, recipe["schedule"])
+    if follows and (said["recipe"] or {}).get("epochs") != settings.epochs:  # midway through a longer schedule
         return False, None
     knob = KNOBS.get(system)
     value = options.pop(knob.option, None) if knob else None

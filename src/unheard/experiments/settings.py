@@ -29,12 +29,17 @@ class TrainingSettings:
     """How a network is trained; the defaults are the paper's (the batch size is not given there)."""
 
     batch_size: int = setting("Utterances in a batch.", 32)
-    lr: float = setting("Learning rate, constant.", 1e-3)
+    lr: float = setting("Learning rate, the highest of a schedule.", 1e-3)
     momentum: float = setting("Momentum of the stochastic gradient descent.", 0.9)
     nesterov: bool = setting("Nesterov's form of the momentum.", True)
-    weight_decay: float = setting("L2 penalty.", 0.0)
+    weight_decay: float = setting("L2 penalty; of adamw the decoupled decay of weight matrices.", 0.0)
     precision: str = setting("fp32, or bf16 (automatic mixed precision).", "fp32")
     readouts: tuple[int, ...] = setting("Earlier numbers of epochs whose results are wanted too.", ())
+    optimizer: str = setting("sgd or adamw.", "sgd")
+    schedule: str = setting("Of the learning rate: constant, or onecycle (up, and down to nothing).", "constant")
+    warmup: float = setting("onecycle: the share of all steps that lead up.", 0.2)
+    label_smoothing: float = setting("Share of an emotion's probability that the loss moves to all.", 0.0)
+    select: str = setting("Whose weights are read out: the best epoch's on validation, or the last one's.", "best")
 
 
 @dataclass(frozen=True)

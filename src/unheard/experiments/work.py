@@ -100,7 +100,7 @@ def prepare(
     s = {name: groups.index(cell.rows[name].get(cell.group)) for name in cell.fold.train}
     task = Task(NormalisedFrames(store, normaliser, cell.rows), y, s)
     seed = derive("weights", cell.fold.index, cell.seed)
-    setting = Setting(store.dim, len(cell.labels), len(groups), cell.network, seed)
+    setting = Setting(store.dim, len(cell.labels), len(groups), cell.network, seed, cell.recipe.label_smoothing)
     strategy = build(cell.system, setting, cell.options)
     if isinstance(strategy, CGT) and cell.normalise in ("none", "sliding"):
         spread = Normaliser("train").fit(store, cell.fold.train).std

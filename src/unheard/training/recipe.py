@@ -7,6 +7,14 @@ from dataclasses import dataclass, fields
 
 from unheard.errors import ConfigError
 
+START = 1 / 25
+"""The share of the highest learning rate that a cycle begins with; Smith and Topin's."""
+
+
+def _half_cosine(share: float) -> float:
+    """From 0 to 1, level at both ends."""
+    return (1 - math.cos(math.pi * share)) / 2
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -15,6 +23,12 @@ class Recipe:
     The batch size is not in the paper; 32 is ours. `readouts` are earlier numbers of epochs whose
     results are wanted too, as if the training had stopped there (the learning rate is constant, so a long training
     contains the shorter one). `precision` is `fp32` or `bf16`.
+
+    `optimizer` `adamw` (Loshchilov and Hutter 2019) leaves momentum and Nesterov aside and decays weight matrices only.
+    `schedule` `onecycle` (Smith and Topin 2018) warms up over the share `warmup` of all steps, from a 25th of `lr` to
+    `lr`, and then falls to nothing, both along half a cosine. `label_smoothing` moves that share of each emotion's
+    probability to all of them. `select` says whose weights are read out: those of the `best` epoch on the validation
+    speakers, or of the `last`, which needs nobody to judge.
     """
 
     epochs: int = 100
@@ -25,6 +39,11 @@ class Recipe:
     weight_decay: float = 0.0
     precision: str = "fp32"
     readouts: tuple[int, ...] = ()
+    optimizer: str = "sgd"
+    schedule: str = "constant"
+    warmup: float = 0.2
+    label_smoothing: float = 0.0
+    select: str = "best"
 
     def __post_init__(self) -> None:
         checks = {
@@ -35,6 +54,11 @@ class Recipe:
             "weight_decay": 0 <= self.weight_decay < math.inf,
             "precision": self.precision in ("fp32", "bf16"),
             "readouts": all(r >= 1 for r in self.readouts),
+            "optimizer": self.optimizer in ("sgd", "adamw"),
+            "schedule": self.schedule in ("constant", "onecycle"),
+            "warmup": 0 <= self.warmup < 1,
+            "label_smoothing": 0 <= self.label_smoothing < 1,
+            "select": self.select in ("best", "last"),
         }
         for field in fields(self):
             if not checks.get(field.name, True):
@@ -42,8 +66,26 @@ class Recipe:
                     f"recipe setting {field.name} = {getattr(self, field.name)} is out of range",
                     mend="See `unheard experiment --help` for what it may be.",
                 )
-        if self.nesterov and self.momentum == 0:
+        if self.nesterov and self.momentum == 0 and self.optimizer == "sgd":
             raise ConfigError("Nesterov needs a momentum", mend="Set momentum above 0, or nesterov to false.")
+        if not self.extensible and any(r < self.epochs for r in self.readouts):
+            raise ConfigError(
+                "a training whose learning rate follows a schedule holds no shorter one",
+                mend="Leave out training.readouts, or choose the constant schedule.",
+            )
+
+    @property
+    def extensible(self) -> bool:
+        """Whether a longer training contains a shorter one: its steps do not depend on how long it will be."""
+        return self.schedule == "constant"
+
+    def lr_at(self, progress: float) -> float:
+        """The learning rate at `progress` (0 to 1) of the training."""
+        if self.schedule == "constant":
+            return self.lr
+        if progress < self.warmup:
+            return self.lr * (START + (1 - START) * _half_cosine(progress / self.warmup))
+        return self.lr * (1 - _half_cosine((progress - self.warmup) / (1 - self.warmup)))
 
     @property
     def budgets(self) -> tuple[int, ...]:

@@ -24,6 +24,7 @@ from unheard.files import write_text, write_whole
 from unheard.training.batches import Task
 from unheard.training.device import autocast
 from unheard.training.evaluation import Scores, score
+from unheard.training.optimizer import make_optimizer
 from unheard.training.recipe import Recipe
 from unheard.training.strategies import Strategy
 
@@ -61,11 +62,13 @@ class Readout:
     best_epoch: int
     dev: Scores
     test: Scores
+    chosen: bool = True
+    """Whether validation speakers chose the epoch; else it is the last."""
 
     @property
     def under_trained(self) -> bool:
         """Whether validation was still getting better: the best epoch is among the last five."""
-        return self.best_epoch > self.epochs - LATE and self.epochs > LATE
+        return self.chosen and self.best_epoch > self.epochs - LATE and self.epochs > LATE
 
 
 class Trainer:
@@ -99,13 +102,7 @@ class Trainer:
         self.strategy = strategy.place(self.device)
         self.task, self.train_ids, self.readings, self.recipe = task, tuple(train), tuple(readings), recipe
         self.folder, self.key, self.on_epoch = folder, key, on_epoch
-        self.optimizer = torch.optim.SGD(
-            strategy.parameters(),
-            lr=recipe.lr,
-            momentum=recipe.momentum,
-            nesterov=recipe.nesterov,
-            weight_decay=recipe.weight_decay,
-        )
+        self.optimizer = make_optimizer(strategy, recipe)
         self.epoch = 0
         self.best = {reading.name: Best() for reading in readings}
         self.history: list[dict[str, Any]] = []
@@ -129,7 +126,10 @@ class Trainer:
         parameters = list(self.strategy.parameters())
         batches = self.task.epoch(self.train_ids, self.recipe.batch_size, *self.key, self.epoch)
         for step, batch in enumerate(batches):
-            self.strategy.progress = (self.epoch + step / steps) / self.recipe.epochs
+            progress = (self.epoch + step / steps) / self.recipe.epochs
+            self.strategy.progress = progress
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.recipe.lr_at(progress)
             frames += int(batch.lengths.sum())
             batch = batch.to(self.device)
             with autocast(self.device, self.recipe.precision):
@@ -159,12 +159,12 @@ class Trainer:
             self.on_epoch(record)
 
     def _validate(self) -> dict[str, Any]:
-        """Score every reading's validation speakers; keep the weights where they are better than ever before."""
+        """Score every reading's validation speakers; keep the weights of the epoch that `select` asks for."""
         figures: dict[str, Any] = {}
         for reading in self.readings:
             scores = self._score(reading.dev)
             best = self.best[reading.name]
-            if scores.wa > best.wa:  # strictly: the earliest epoch wins a tie
+            if self.recipe.select == "last" or scores.wa > best.wa:  # strictly: the earliest epoch wins a tie
                 weights = {k: v.detach().cpu().clone() for k, v in self.strategy.state_dict().items()}
                 self.best[reading.name] = Best(self.epoch, scores.wa, weights)
             suffix = "" if len(self.readings) == 1 else f"_{reading.name}"
@@ -179,7 +179,7 @@ class Trainer:
         return score(self.strategy, self.task, ids, device=self.device, precision=self.recipe.precision)
 
     def _read_out(self, reading: Reading) -> Readout:
-        """The one place where test utterances are scored: with the weights their validation speakers chose."""
+        """The one place where test utterances are scored: with the weights of the best or the last epoch."""
         now = {k: v.detach().clone() for k, v in self.strategy.state_dict().items()}
         best = self.best[reading.name]
         self.strategy.load_state_dict(best.weights)
@@ -187,7 +187,7 @@ class Trainer:
             dev, test = self._score(reading.dev), self._score(reading.test)
         finally:
             self.strategy.load_state_dict(now)
-        return Readout(reading.name, self.epoch, best.epoch, dev, test)
+        return Readout(reading.name, self.epoch, best.epoch, dev, test, self.recipe.select == "best")
 
     def save(self) -> None:
         """Write the checkpoint and the history, each in one step."""
@@ -209,7 +209,7 @@ class Trainer:
 
     def _whose(self) -> str:
         """What a checkpoint must agree on to be gone on with; the number of epochs may differ."""
-        deciding = asdict(replace(self.recipe, epochs=1, readouts=()))
+        deciding = asdict(replace(self.recipe, epochs=1 if self.recipe.extensible else self.recipe.epochs, readouts=()))
         parts = {"strategy": type(self.strategy).__name__, "key": list(map(str, self.key)), "recipe": deciding}
         return json.dumps(parts, sort_keys=True)
 

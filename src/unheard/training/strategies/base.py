@@ -30,13 +30,17 @@ class Batch:
 
 @dataclass(frozen=True)
 class Setting:
-    """What a strategy is built for: the task's sizes, the network, and the seed of its weights and masks."""
+    """What a strategy is built for: the task's sizes, the network, and the seed of its weights and masks.
+
+    `smoothing` is the share of an emotion's probability that its loss moves to all emotions.
+    """
 
     features: int
     emotions: int
     speakers: int
     network: NetworkSettings
     seed: int
+    smoothing: float = 0.0
 
 
 class Strategy(nn.Module, abc.ABC):
@@ -53,6 +57,7 @@ class Strategy(nn.Module, abc.ABC):
         self._streams: dict[str, torch.Generator] = {}
         self.embed = self._part("embed", setting, EmbeddingNetwork, setting.features, setting.network)
         self.emotion = self._head("emotion", setting, setting.emotions)
+        self.smoothing = setting.smoothing
         self.progress = 0.0
         """How much of the training is done, 0 to 1; set by the trainer before each step."""
         self._observed: dict[str, list[Tensor]] = {}
@@ -104,9 +109,9 @@ class Strategy(nn.Module, abc.ABC):
 
 
 def emotion_loss(strategy: Strategy, logits: Tensor, batch: Batch) -> Tensor:
-    """L(y, ŷ): mean cross-entropy of the emotions; notes the training accuracy."""
+    """L(y, ŷ): mean cross-entropy of the emotions, smoothed where asked for; notes the training accuracy."""
     strategy.observe(train_wa=(logits.argmax(1) == batch.y).float().mean())
-    return cross_entropy(logits, batch.y)
+    return cross_entropy(logits, batch.y, label_smoothing=strategy.smoothing)
 
 
 def speaker_loss(strategy: Strategy, logits: Tensor, batch: Batch) -> Tensor:

@@ -76,7 +76,8 @@ class CGT(Strategy):
         x_y = self._perturbed(x, gradient_y, batch.lengths)  # Eq. 3
         with frozen_statistics(self) if self.options.clean_statistics else nullcontext():
             e_s = self.embed(x_s, batch.lengths)
-            terms["emotion_perturbed"] = alpha * cross_entropy(self.emotion(e_s), batch.y)
+            perturbed = cross_entropy(self.emotion(e_s), batch.y, label_smoothing=self.smoothing)
+            terms["emotion_perturbed"] = alpha * perturbed
             e_y = self.embed(x_y, batch.lengths)
             terms["speaker_perturbed"] = alpha * cross_entropy(self.speaker(e_y), batch.s)
         self._observe_gain(e_s, batch, sum_s / len(batch.s))
