@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
-from unheard.inference.prediction import Prediction, rounded
+from unheard.inference.prediction import rounded
+from unheard.inference.server.hearing import Heard
 
 
 class SegmentAnswer(BaseModel):
@@ -31,6 +32,7 @@ class Answer(BaseModel):
     probabilities: dict[str, float] = Field(description="Calibrated, over all of the model's emotions")
     abstained: str | None = Field(description="Why there is no label")
     segments: list[SegmentAnswer] = Field(description="The timeline: they cover the recording without gaps")
+    steps: list[SegmentAnswer] | None = Field(description="What segments are made of; only with `steps=true`")
     duration: float = Field(description="Seconds")
     speech: float = Field(description="Seconds of speech")
     voice: VoiceAnswer | None = Field(description="None without adaptation")
@@ -38,8 +40,9 @@ class Answer(BaseModel):
     model: str
 
     @classmethod
-    def of(cls, prediction: Prediction, *, embedding: bool = False) -> Answer:
-        """A prediction, less the name of its file, which the server does not know."""
+    def of(cls, heard: Heard, *, embedding: bool = False, steps: bool = False) -> Answer:
+        """What was heard, less the name of its file, which the server does not know."""
+        prediction = heard.prediction
         vector = prediction.embedding if embedding else None
         return cls(
             channel=prediction.channel,
@@ -47,6 +50,7 @@ class Answer(BaseModel):
             probabilities=rounded(prediction.probabilities),
             abstained=prediction.abstained,
             segments=[SegmentAnswer(**segment.as_dict()) for segment in prediction.segments],
+            steps=[SegmentAnswer(**step.as_dict()) for step in heard.steps] if steps else None,
             duration=round(prediction.duration, 3),
             speech=round(prediction.speech_seconds, 3),
             voice=None if prediction.voice is None else VoiceAnswer(utterances=prediction.voice.utterances),

@@ -56,6 +56,7 @@ _UPLOAD: dict[str, Any] = {
 Channel = Annotated[str, Query(pattern=r"^(mix|left|right|[1-9][0-9]?)$", description="mix, left, right or a number")]
 Token = Annotated[str | None, Header(alias="Voice", max_length=32_000, description="What `/voice` gave")]
 Embedding = Annotated[bool, Query(description="Whether to send the embedding too")]
+Steps = Annotated[bool, Query(description="Whether to send every step too, not only the segments made of them")]
 
 router = APIRouter()
 
@@ -90,17 +91,23 @@ def create_app(recogniser: Recogniser, settings: ServerSettings | None = None) -
 
 @router.post("/predict", **_UPLOAD)
 async def predict(
-    request: Request, channel: Channel = "mix", embedding: Embedding = False, voice: Token = None
+    request: Request,
+    channel: Channel = "mix",
+    embedding: Embedding = False,
+    steps: Steps = False,
+    voice: Token = None,
 ) -> Answer:
     """The emotion of a recording, and its timeline."""
     known = _known(request, voice)
-    return await _work(request, lambda hearing: Answer.of(hearing.one(channel, known), embedding=embedding))
+    heard = await _work(request, lambda hearing: hearing.one(channel, known))
+    return Answer.of(heard, embedding=embedding, steps=steps)
 
 
 @router.post("/channels", **_UPLOAD)
-async def channels(request: Request, embedding: Embedding = False) -> list[Answer]:
+async def channels(request: Request, embedding: Embedding = False, steps: Steps = False) -> list[Answer]:
     """The emotion and the timeline of every channel on its own, as for the two sides of a call."""
-    return await _work(request, lambda hearing: [Answer.of(one, embedding=embedding) for one in hearing.each()])
+    heard = await _work(request, lambda hearing: hearing.each())
+    return [Answer.of(one, embedding=embedding, steps=steps) for one in heard]
 
 
 @router.post("/voice", **_UPLOAD)

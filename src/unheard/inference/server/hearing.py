@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from io import BytesIO
 from threading import Event
 from typing import TypeVar
 
-from unheard.audio import info, read_audio
+from unheard.audio import info, read_audio, read_blocks
 from unheard.errors import AudioError, TooLongError
-from unheard.inference.prediction import Prediction
+from unheard.inference.prediction import Prediction, Segment
 from unheard.inference.recogniser import Recogniser, channels_of
 from unheard.inference.server.refusals import TOO_SLOW, refused, too_large
 from unheard.inference.voices import Voice
@@ -18,6 +19,17 @@ T = TypeVar("T")
 
 MOST_CHANNELS = 16
 """A compressed file can claim 255, and would take 255 times the memory while it is decoded."""
+
+PIECE = 10
+"""Seconds heard between two looks at whether anybody still waits."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Heard:
+    """A prediction, and the steps of one hop that its segments are made of."""
+
+    prediction: Prediction
+    steps: tuple[Segment, ...]
 
 
 class Hearing:
@@ -31,36 +43,48 @@ class Hearing:
         self._recogniser, self._longest, self._stop = recogniser, longest, stop
         self._file = BytesIO(body)
 
-    def one(self, channel: str, voice: Voice | None = None) -> Prediction:
-        """The prediction for one channel: mix, left, right or a number."""
-        return self._answered(lambda: self._predict(channel, voice))
+    def one(self, channel: str, voice: Voice | None = None) -> Heard:
+        """What is heard in one channel: mix, left, right or a number."""
+        return self._answered(lambda: self._hear(channel, voice))
 
-    def each(self) -> list[Prediction]:
-        """A prediction for every channel on its own."""
-        return self._answered(lambda: [self._predict(channel) for channel in channels_of(self._file)])
+    def each(self) -> list[Heard]:
+        """What is heard in every channel on its own."""
+        return self._answered(lambda: [self._hear(channel) for channel in channels_of(self._file)])
 
     def learn(self, known: Voice | None) -> Voice:
         """What the upload teaches of a voice, on top of what is `known`."""
 
         def enrol() -> Voice:
-            rate = self._recogniser.model.metadata.features.sample_rate
-            samples = read_audio(self._file, sample_rate=rate, longest=self._longest)
-            return self._recogniser.enrol(samples, sample_rate=rate, voice=known)
+            samples = read_audio(self._file, sample_rate=self._rate, longest=self._longest)
+            return self._recogniser.enrol(samples, sample_rate=self._rate, voice=known)
 
         return self._answered(enrol)
 
-    def _predict(self, channel: str, voice: Voice | None = None) -> Prediction:
-        return self._recogniser.predict(
-            self._file, channel=channel, voice=voice, longest=self._longest, progress=self._go_on
-        )
+    def _hear(self, channel: str, voice: Voice | None = None) -> Heard:
+        steps: list[Segment] = []
+        stream = self._recogniser.stream(voice=voice, channel=channel, watch=steps.append)
+        self._file.seek(0)
+        for block in read_blocks(self._file, sample_rate=self._rate, channel=channel, longest=self._longest):
+            for first in range(0, len(block), PIECE * self._rate):
+                self._go_on()
+                stream.push(block[first : first + PIECE * self._rate])
+        prediction = stream.finish()
+        if prediction.duration <= self._recogniser.windows.seconds:  # one utterance has one answer
+            return Heard(prediction, prediction.segments)
+        steps[-1] = replace(steps[-1], end=prediction.duration)
+        return Heard(prediction, tuple(steps))
 
-    def _go_on(self, _: float) -> None:
+    @property
+    def _rate(self) -> int:
+        return self._recogniser.model.metadata.features.sample_rate
+
+    def _go_on(self) -> None:
         if self._stop.is_set():
             raise TOO_SLOW
 
     def _answered(self, work: Callable[[], T]) -> T:
         """What `work` gives, its errors as refusals."""
-        self._go_on(0.0)
+        self._go_on()
         try:
             channels = info(self._file).channels
             if channels > MOST_CHANNELS:

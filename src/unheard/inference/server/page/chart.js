@@ -1,21 +1,23 @@
 // One channel on a canvas: a band of emotions, the waveform in their colours, and the probability of each over time.
-import { colour, inkOn, token } from "./emotions.js";
+import { colour, inkOn, percent, token } from "./emotions.js";
 import { peaks } from "./sound.js";
 
-const BAND = 26, WAVE = 96, ROW = 30, GAP = 8, AXIS = 20;
-const FONT = "13px system-ui, sans-serif";
+const BAND = 26, WAVE = 96, ROW = 34, GAP = 8, AXIS = 20;
+const FONT = "13px system-ui, sans-serif", SMALL = "12px system-ui, sans-serif";
 
 export class Chart {
   #still = document.createElement("canvas"); // everything but the playhead
-  #samples; #segments; #labels; #duration;
+  #samples; #segments; #steps; #labels; #duration; #overall;
 
   // `samples` may be null where the browser cannot decode what the server could.
-  constructor(canvas, samples, prediction) {
+  constructor(canvas, samples, prediction, labels) {
     this.canvas = canvas;
     this.#samples = samples;
     this.#segments = prediction.segments;
+    this.#steps = prediction.steps;
+    this.#overall = prediction.probabilities;
     this.#duration = prediction.duration;
-    this.#labels = prediction.labels;
+    this.#labels = labels;
   }
 
   // The second under a pointer.
@@ -37,6 +39,7 @@ export class Chart {
   draw() {
     const scale = devicePixelRatio || 1;
     const width = this.canvas.clientWidth;
+    if (!width) return; // not on the page
     this.canvas.style.height = `${this.#height}px`;
     for (const canvas of [this.canvas, this.#still]) {
       canvas.width = Math.round(width * scale);
@@ -52,11 +55,11 @@ export class Chart {
     if (this.#samples) top = this.#wave(context, x, top, width) + GAP;
     for (const label of this.#labels) top = this.#row(context, x, top, width, label) + 4;
     this.#axis(context, x, top, width);
-    this.show(0);
   }
 
   // Shows what is drawn, with the playhead at `second`.
   show(second) {
+    if (!this.#still.width) return;
     const context = this.canvas.getContext("2d");
     const scale = devicePixelRatio || 1;
     context.setTransform(1, 0, 0, 1, 0, 0);
@@ -69,13 +72,13 @@ export class Chart {
   }
 
   #band(context, x, top) {
-    for (const { start, end, label } of this.#segments) {
+    for (const { start, end, label, abstained } of this.#segments) {
       const left = x(start), width = Math.max(1, x(end) - left);
       const fill = label ? colour(label, this.#labels) : token("line");
       context.fillStyle = fill;
       context.fillRect(left, top, Math.max(1, width - 1), BAND);
       context.fillStyle = label ? inkOn(fill) : token("soft");
-      const text = [label ?? "no answer", label ? label.slice(0, 3) : "–"].find((word) => context.measureText(word).width < width - 8);
+      const text = [label ?? abstained, label ? label.slice(0, 3) : "–"].find((word) => context.measureText(word).width < width - 8);
       if (text) context.fillText(text, left + (width - context.measureText(text).width) / 2, top + BAND / 2 + 1);
     }
     return top + BAND;
@@ -101,13 +104,17 @@ export class Chart {
   #row(context, x, top, width, label) {
     const fill = colour(label, this.#labels);
     context.fillStyle = token("ink");
-    context.fillText(label, 0, top + ROW / 2, this.#gutter - 8);
+    context.fillText(label, 0, top + ROW / 4, this.#gutter - 8);
+    context.fillStyle = token("soft");
+    context.font = SMALL;
+    if (label in this.#overall) context.fillText(percent(this.#overall[label]), 0, top + (3 * ROW) / 4 + 1);
+    context.font = FONT;
     context.fillStyle = token("page");
     context.fillRect(x(0), top, width - x(0), ROW);
     context.fillStyle = fill;
-    for (const { start, end, probabilities } of this.#segments) {
+    for (const { start, end, probabilities } of this.#steps) {
       const share = probabilities[label] ?? 0;
-      context.fillRect(x(start), top + ROW * (1 - share), x(end) - x(start), ROW * share);
+      context.fillRect(x(start), top + ROW * (1 - share), x(end) - x(start) + 0.3, ROW * share); // no hairlines between
     }
     return top + ROW;
   }

@@ -17,7 +17,7 @@ export function inkOn(hex) {
   return 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.18 ? "#101418" : "#ffffff";
 }
 
-export const percent = (share) => `${Math.round(100 * share)} %`;
+export const percent = (share) => `${Math.round(100 * share)}\u00a0%`;
 
 // Seconds as m:ss.d
 export function clock(seconds) {

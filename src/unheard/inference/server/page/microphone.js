@@ -51,14 +51,18 @@ export class Recording {
     return node;
   }
 
+  get rate() {
+    return this.#context.sampleRate;
+  }
+
   get seconds() {
-    return this.#length / this.#context.sampleRate;
+    return this.#length / this.rate;
   }
 
   // Ends it and lets the microphone go; resolves to the samples at 16 kHz.
   async stop() {
     for (const track of this.#stream.getTracks()) track.stop();
-    const rate = this.#context.sampleRate;
+    const { rate } = this;
     await this.#context.close();
     const samples = new Float32Array(this.#length);
     let at = 0;

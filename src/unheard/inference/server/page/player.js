@@ -16,8 +16,8 @@ export class Player {
     this.#audio.addEventListener("play", () => { this.#state(); this.#follow(); });
   }
 
-  // Takes a new recording: its bytes (null: cannot be played), its charts and its segments.
-  load(blob, charts, duration, segments) {
+  // Takes a new recording: its bytes (null: it cannot be played), its charts and what was heard.
+  load(blob, charts, { duration, segments }) {
     this.#audio.pause();
     if (this.#audio.src) URL.revokeObjectURL(this.#audio.src);
     this.#audio.removeAttribute("src");
@@ -27,7 +27,8 @@ export class Player {
     this.#segments = segments;
     this.button.disabled = !blob;
     for (const chart of charts) this.#handle(chart);
-    this.seek(0);
+    this.#position = 0;
+    this.redraw();
   }
 
   toggle() {
@@ -72,15 +73,15 @@ export class Player {
     }
   }
 
-  #handle({ canvas, at }) {
-    const chart = this.#charts.find((one) => one.canvas === canvas);
+  #handle(chart) {
+    const { canvas } = chart;
     canvas.setAttribute("aria-valuemax", this.#duration.toFixed(1));
     canvas.addEventListener("pointerdown", (event) => {
-      this.seek(at.call(chart, event));
+      this.seek(chart.at(event));
       canvas.setPointerCapture(event.pointerId);
     });
     canvas.addEventListener("pointermove", (event) => {
-      if (event.buttons) this.seek(at.call(chart, event));
+      if (event.buttons) this.seek(chart.at(event));
     });
     canvas.addEventListener("keydown", (event) => {
       const to = {

@@ -31,8 +31,8 @@ export function notes(predictions, name) {
   return parts.filter(Boolean).join(" · ");
 }
 
-// A chart for every channel, in `box`; `sounds` holds the samples of each, or null.
-export function charts(box, predictions, sounds) {
+// A chart for every channel, in `box`; `sounds` holds the samples of each, null where there are none to show.
+export function charts(box, predictions, labels, sounds) {
   box.replaceChildren();
   return predictions.map((prediction, index) => {
     const figure = element("figure");
@@ -43,15 +43,12 @@ export function charts(box, predictions, sounds) {
     });
     figure.append(canvas);
     box.append(figure);
-    const chart = new Chart(canvas, sounds?.[index] ?? null, prediction);
-    chart.draw();
-    return chart;
+    return new Chart(canvas, sounds[index], prediction, labels);
   });
 }
 
 // Every segment as a row; its time is a button that goes there.
-export function table(box, predictions, seek) {
-  const { labels } = predictions[0];
+export function table(box, predictions, labels, seek) {
   const many = predictions.length > 1;
   const head = element("tr");
   for (const word of [...(many ? ["channel"] : []), "from", "to", "emotion", ...labels]) head.append(element("th", word, { scope: "col" }));
@@ -81,9 +78,14 @@ export function table(box, predictions, seek) {
   box.replaceChildren(made);
 }
 
+// The answer as JSON; a list where there are several channels.
+export function plain({ predictions, name }) {
+  const named = predictions.map((prediction) => ({ file: name, ...prediction }));
+  return `${JSON.stringify(named.length === 1 ? named[0] : named, null, 1)}\n`;
+}
+
 // The segments as CSV, a row each.
-export function csv(predictions, name) {
-  const { labels } = predictions[0];
+export function csv({ predictions, labels, name }) {
   const cell = (value) => (/[",\r\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value);
   const rows = [["file", "channel", "start", "end", "label", "abstained", ...labels.map((label) => `p_${label}`)]];
   for (const { channel, segments } of predictions) {

@@ -31,8 +31,8 @@ const known = (token) => (token ? { Voice: token } : {});
 
 // The prediction of every channel asked for: one, or with `each` all of them. `token` is what `learn` gave.
 export async function predict(audio, channel, token) {
-  if (channel === "each") return (await upload("channels", audio)).json();
-  return [await (await upload(`predict?channel=${channel}`, audio, known(token))).json()];
+  if (channel === "each") return (await upload("channels?steps=true", audio)).json();
+  return [await (await upload(`predict?steps=true&channel=${channel}`, audio, known(token))).json()];
 }
 
 // What a clip says of its speaker's voice, added to what `token` holds.
