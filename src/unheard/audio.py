@@ -36,6 +36,7 @@ SLACK = 0.1
 """Seconds by which a stretch may pass the end of its recording; annotations are rarely exact."""
 
 _BLOCK = 1 << 20  # frames decoded at a time: 65 s at 16 kHz
+_BLOCK_SECONDS = 120
 _UNKNOWN_LENGTH = 1 << 40  # libsndfile gives a huge count for streams that do not say their length
 _ENCODED_ELSEWHERE = {".m4a", ".mp4", ".aac", ".webm", ".mkv", ".mka", ".wma", ".amr", ".3gp", ".mov"}
 
@@ -252,6 +253,7 @@ def _blocks(
     if not (0 <= start < math.inf) or (end is not None and not end > start):
         raise AudioError(f"the stretch {start} to {end} s is empty", where=name, mend="Correct start and end.")
     index = channel_index(channel, file.channels, name)
+    size = min(_BLOCK, _BLOCK_SECONDS * rate)  # of a slow recording too, so that it cannot swell when resampled
     first = round(start * rate)
     last = total if end is None else round(end * rate)
     if known and last > total:
@@ -277,7 +279,7 @@ def _blocks(
         if first:
             file.seek(first)
         while first + done < last:
-            block = file.read(min(_BLOCK, last - first - done), dtype="float32", always_2d=True)
+            block = file.read(min(size, last - first - done), dtype="float32", always_2d=True)
             if not len(block):
                 break
             done += len(block)
@@ -336,9 +338,13 @@ def _cut_short(name: str, present: float, promised: float) -> AudioError:
     )
 
 
+def _time(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds:.1f} s"
+
+
 def _too_long(name: str, seconds: float, longest: float) -> TooLongError:
     return TooLongError(
-        f"is longer ({seconds / 3600:.1f} h) than the {longest / 3600:.1f} h read at once",
+        f"is longer ({_time(seconds)}) than the {_time(longest)} read at once",
         where=name,
         mend="Read it in stretches with start and end, or raise the limit `longest`.",
     )

@@ -12,19 +12,22 @@ import numpy.typing as npt
 
 from unheard.audio import Source, info, read_blocks, resample
 from unheard.channels import Samples, select_channel, to_float
-from unheard.errors import AudioError, ModelError
+from unheard.errors import AudioError, ModelError, TooLongError
 from unheard.inference.hear import Ear
 from unheard.inference.model import OnnxModel
 from unheard.inference.packaged import open_model
 from unheard.inference.prediction import Prediction, Segment
 from unheard.inference.speech import LEAST_SPEECH
-from unheard.inference.stream import Stream
+from unheard.inference.stream import Stream, checked_rate
 from unheard.inference.voices import Voice
 from unheard.inference.windows import Window, WindowCutter, WindowSettings
 
 Audio: TypeAlias = Source | npt.NDArray[Any]
 Several: TypeAlias = list[Audio] | tuple[Audio, ...]
 Progress: TypeAlias = Callable[[float], object]
+
+LONGEST = 24 * 3600.0
+"""Seconds of a recording that are heard at most, unless told otherwise."""
 
 _BLOCK = 1 << 20  # samples of an array that go through at a time
 
@@ -68,7 +71,7 @@ class Recogniser:
         channel: str | int = "mix",
         voice: Voice | None = None,
         adapt: bool = False,
-        longest: float = math.inf,
+        longest: float = LONGEST,
         progress: Progress | None = None,
     ) -> Prediction: ...
 
@@ -81,7 +84,7 @@ class Recogniser:
         channel: str | int = "mix",
         voice: Voice | None = None,
         adapt: bool = False,
-        longest: float = math.inf,
+        longest: float = LONGEST,
         progress: Progress | None = None,
     ) -> list[Prediction]: ...
 
@@ -93,7 +96,7 @@ class Recogniser:
         channel: str | int = "mix",
         voice: Voice | None = None,
         adapt: bool = False,
-        longest: float = math.inf,
+        longest: float = LONGEST,
         progress: Progress | None = None,
     ) -> Prediction | list[Prediction]:
         """What is heard in one recording, or in each of several.
@@ -130,7 +133,7 @@ class Recogniser:
         *,
         sample_rate: int | None = None,
         adapt: bool = False,
-        longest: float = math.inf,
+        longest: float = LONGEST,
         progress: Progress | None = None,
     ) -> list[Prediction]:
         """A prediction for every channel of one recording, in which each is a person of its own, as in a call."""
@@ -238,10 +241,10 @@ class Recogniser:
             if hasattr(audio, "seek"):
                 audio.seek(0)  # the channels of an open file are read one after the other
             return read_blocks(audio, sample_rate=rate, channel=channel, longest=longest)
-        given = sample_rate or rate
+        given = rate if sample_rate is None else checked_rate(sample_rate)
         samples = select_channel(to_float(audio), channel)
         if len(samples) > longest * given:
-            raise AudioError(f"is longer than the {longest:g} s taken at once")
+            raise TooLongError(f"the samples are longer than the {longest:g} s taken at once")
         if not np.isfinite(samples.sum(dtype=np.float64)):
             raise AudioError("the samples are not all numbers (NaN or infinite)", mend="Export them again.")
         whole = resample(samples, given, rate)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unheard.channels import Samples
-from unheard.errors import AudioError
+from unheard.errors import AudioError, ConfigError
 from unheard.inference.prediction import Prediction, Segment
 from unheard.inference.timeline import Heard, Timeline
 from unheard.inference.voices import Voice
@@ -50,7 +50,7 @@ class Stream:
         self.voice = voice
         self._model, self._listen, self._adapting = model, listen, adapting
         self._rate, self._name, self._channel = rate, name, channel
-        self._resampler = _resampler(sample_rate or rate, rate)
+        self._resampler = _resampler(rate if sample_rate is None else checked_rate(sample_rate), rate)
         self._cutter = WindowCutter(windows, rate)
         self._timeline = Timeline(model.labels, windows.hop, windows.reach, watch)
         self._totals = _Totals(len(model.labels))
@@ -168,6 +168,15 @@ class _Totals:
 
     def embedding(self) -> npt.NDArray[np.float32] | None:
         return None if self._embedding is None else (self._embedding / self._weight).astype(np.float32)
+
+
+def checked_rate(rate: int) -> int:
+    """`rate`; raises `ConfigError` where no sound has such a sample rate."""
+    if not 100 <= rate <= 10_000_000:
+        raise ConfigError(
+            f"a sample rate of {rate} Hz is out of range", mend="Say how many samples a second there are."
+        )
+    return rate
 
 
 def _resampler(rate: int, wanted: int) -> Callable[[Samples, bool], Samples]:

@@ -1,32 +1,29 @@
-"""Predictions as other programs want them: one file a format, each a class with `add`, `failed` and `close`."""
+"""Predictions as other programs want them: one file a format, each a class with `add`, `failed` and `close`.
+
+A format is imported when it is asked for, so that a first answer is quick.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 from unheard.errors import ConfigError, did_you_mean
-from unheard.inference.formats.audformat import AudformatWriter
 from unheard.inference.formats.base import Job, Writer
-from unheard.inference.formats.csv import CsvWriter
-from unheard.inference.formats.json import JsonlWriter, JsonWriter
-from unheard.inference.formats.labelstudio import LabelStudioWriter
-from unheard.inference.formats.rttm import RttmWriter
 from unheard.inference.formats.sink import Sink
-from unheard.inference.formats.table import TableWriter
 
-FORMATS: dict[str, Callable[[Job, Sink], Writer]] = {
-    "table": TableWriter,
-    "json": JsonWriter,
-    "jsonl": JsonlWriter,
-    "csv": CsvWriter,
-    "rttm": RttmWriter,
-    "labelstudio": LabelStudioWriter,
+FORMATS = {
+    "table": "table:TableWriter",
+    "json": "json:JsonWriter",
+    "jsonl": "json:JsonlWriter",
+    "csv": "csv:CsvWriter",
+    "rttm": "rttm:RttmWriter",
+    "labelstudio": "labelstudio:LabelStudioWriter",
 }
-"""Formats that are one text."""
+"""Formats that are one text -> file and class."""
 
-FOLDERS: dict[str, Callable[[Job, Path], Writer]] = {"audformat": AudformatWriter}
+FOLDERS = {"audformat": "audformat:AudformatWriter"}
 """Formats that are a folder."""
 
 __all__ = ["FOLDERS", "FORMATS", "Job", "Sink", "Writer", "writer"]
@@ -37,10 +34,12 @@ def writer(format: str, job: Job, sink: Sink | None, output: Path | None = None)
 
     Raises `ConfigError` for an unknown format, and for a folder that was not named.
     """
-    if format in FOLDERS:
-        if output is None:
-            raise ConfigError(f"{format} is a folder of tables", mend="Name one with --output FOLDER.")
-        return FOLDERS[format](job, output)
-    if format not in FORMATS:
-        raise ConfigError(f"unknown format '{format}'", mend=did_you_mean(format, [*FORMATS, *FOLDERS]))
-    return FORMATS[format](job, sink or Sink(sys.stdout))
+    if format in FOLDERS and output is None:
+        raise ConfigError(f"{format} is a folder of tables", mend="Name one with --output FOLDER.")
+    known = FORMATS | FOLDERS
+    if format not in known:
+        raise ConfigError(f"unknown format '{format}'", mend=did_you_mean(format, known))
+    module, _, name = known[format].partition(":")
+    kind = getattr(import_module(f"unheard.inference.formats.{module}"), name)
+    made: Writer = kind(job, output if format in FOLDERS else sink or Sink(sys.stdout))
+    return made

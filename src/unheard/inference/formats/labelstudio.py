@@ -5,8 +5,8 @@ They fit the labelling interface of `interface`. Source: the Label Studio docume
 
 from __future__ import annotations
 
+from html import escape
 from typing import Any
-from xml.sax.saxutils import quoteattr
 
 from unheard.errors import UnheardError
 from unheard.inference.formats.base import Job
@@ -70,6 +70,6 @@ def _regions(prediction: Prediction) -> list[dict[str, Any]]:
 
 def interface(labels: tuple[str, ...]) -> str:
     """The labelling interface that the regions belong to, as XML."""
-    choices = "".join(f"<Label value={quoteattr(label)}/>" for label in labels)
+    choices = "".join(f'<Label value="{escape(label)}"/>' for label in labels)
     regions = f'<Labels name="{REGIONS}" toName="{AUDIO}">{choices}</Labels>'
     return f'<View>{regions}<Audio name="{AUDIO}" value="$audio"/></View>'
