@@ -23,6 +23,7 @@ VERBS = {
     "probe": "Measure how much of the speaker a model keeps, and whom it serves badly.",
     "report": "Write a run's report: a page to read, print and cite; tables and figures.",
     "compare": "Put two runs on the same split side by side.",
+    "export": "Write a trained model as an ONNX file with its card; it needs no PyTorch.",
     "serve": "Serve a model over HTTP, with a page to try it.",
     "predict": "Say which emotion a recording expresses, with a timeline where it is long.",
     "embed": "Write the embedding of each recording.",
@@ -37,6 +38,7 @@ FILES = {
     "train": "experiment",
     "report": "report",
     "compare": "compare",
+    "export": "export",
     "probe": "probe",
     "predict": "predict",
     "embed": "embed",
@@ -82,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except ImportError as error:
         missing = getattr(error.__cause__ or error, "name", None) or getattr(error, "name", None)
-        if debug or missing not in ("torch", "safetensors"):
+        if debug or missing not in ("torch", "safetensors", "onnx"):
             raise
         errors.print(
             f'unheard: this needs {missing}, which is not installed. Install it with: pip install "unheard[train]"'

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from onnxruntime import InferenceSession, SessionOptions
 
 from unheard.errors import ExportError
 from unheard.training.model import Model
@@ -54,14 +55,16 @@ def by_torch(model: Model, utterances: list[Floats], voice: Floats | None = None
 
 def by_onnx(content: bytes, utterances: list[Floats], voice: Floats | None = None) -> list[Floats]:
     """`OUTPUTS` of the ONNX file for the same; its padding is not a number, so that one that is read shows."""
-    from onnxruntime import InferenceSession, SessionOptions
-
-    options = SessionOptions()
-    options.log_severity_level = 3  # a default for `voice` is meant to be an input too
-    session = InferenceSession(content, options, providers=["CPUExecutionProvider"])
     x, lengths = padded(utterances, np.nan)
     given = {"features": x, "lengths": lengths} | ({} if voice is None else {"voice": voice})
-    return list(session.run(list(OUTPUTS), given))
+    return list(session(content).run(list(OUTPUTS), given))
+
+
+def session(content: bytes) -> InferenceSession:
+    """The ONNX file `content`, ready to run on a CPU."""
+    options = SessionOptions()
+    options.log_severity_level = 3  # a default for `voice` is meant to be an input too
+    return InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
 def embedding_network(model: Model) -> EmbeddingNetwork:

@@ -1,0 +1,113 @@
+"""A model folder: what a Hugging Face repository expects, and `unheard.load` opens.
+
+FOLDER/model.onnx        the graph, with all that a recogniser has to know
+FOLDER/model.int8.onnx   the same with its weights as bytes, where asked for
+FOLDER/README.md         the card
+FOLDER/config.json       labels and settings, for people and for the Hub
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from unheard.export.card import Card
+from unheard.export.cost import Cost, measure_cost
+from unheard.export.data import data_of
+from unheard.export.evidence import Evidence, read_evidence
+from unheard.export.graph import export_model
+from unheard.export.metadata import Facts, metadata
+from unheard.export.quantise import quantise
+from unheard.files import write_json, write_text
+from unheard.training.model import Model
+
+FULL, SMALL, CARD, CONFIG = "model.onnx", "model.int8.onnx", "README.md", "config.json"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A finished folder, the model in it and what its card says was measured."""
+
+    folder: Path
+    facts: Facts
+    evidence: tuple[Evidence, ...]
+    cost: Cost | None
+
+
+def export(
+    model: str | Path,
+    folder: str | Path,
+    *,
+    name: str = "",
+    licence: str = "",
+    run: str | Path | None = None,
+    system: str = "",
+    int8: bool = False,
+    manifest: str | Path | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Exported:
+    """Export the trained `model` (a file or a cell's folder) to a model folder.
+
+    `run` is the run of its recipe: it gives the temperature and the card's figures, those of `system` (default: the
+    model's own). `int8` adds the small file; `manifest` names recordings to measure its cost on. Raises
+    `UnheardError` where something does not fit.
+    """
+    trained = Model.load(model)
+    evidence = (read_evidence(trained, run, system),) if run else ()
+    facts = Facts(
+        name=name or trained.about.get("cell", "") or Path(folder).resolve().name,
+        licence=licence,
+        data=data_of(trained),
+        temperature=evidence[0].calibration.temperature if evidence else 1.0,
+    )
+    for warning in licence_warnings(facts):
+        say(warning)
+    if not evidence:
+        say("without --run there is no calibration, and the card has no figures")
+    return write_folder(trained, folder, facts, evidence, int8=int8 or bool(manifest), manifest=manifest, say=say)
+
+
+def write_folder(
+    model: Model,
+    folder: str | Path,
+    facts: Facts,
+    evidence: Sequence[Evidence] = (),
+    *,
+    int8: bool = False,
+    manifest: str | Path | None = None,
+    sections: Sequence[tuple[str, str]] = (),
+    say: Callable[[str], None] = lambda _: None,
+) -> Exported:
+    """Write the files of a model folder; the card comes last, with `sections` (title, Markdown) of one's own."""
+    folder = Path(folder)
+    full = export_model(model, folder / FULL, facts)
+    cost = None
+    if int8:
+        small = quantise(full, folder / SMALL)
+        if manifest:
+            cost = measure_cost(model, full, small, manifest, say=say)
+        else:
+            say("what int8 costs in accuracy was not measured: name recordings with --manifest")
+    else:
+        (folder / SMALL).unlink(missing_ok=True)  # of an earlier export, and another model's
+    config = metadata(model, facts) | {
+        "library_name": "unheard",
+        "id2label": {str(place): label for place, label in enumerate(model.labels)},
+        "label2id": {label: place for place, label in enumerate(model.labels)},
+    }
+    write_json(folder / CONFIG, config)
+    card = Card(model, facts, tuple(evidence), cost, tuple(sections))
+    write_text(folder / CARD, card.text())
+    return Exported(folder, facts, tuple(evidence), cost)
+
+
+def licence_warnings(facts: Facts) -> list[str]:
+    """What the licences of the training data ask of the weights' own, where the two do not go together."""
+    found = []
+    for one in facts.data:
+        for mark, meaning in (("NC", "non-commercial"), ("SA", "share-alike")):
+            if f"-{mark}" in one.licence.upper() and f"-{mark}" not in facts.licence.upper().replace(" ", "-"):
+                ours = f"'{facts.licence}' is not" if facts.licence else "say so with --licence"
+                found.append(f"beware: {one.title} is {one.licence}, {meaning}; {ours}")
+    return found
