@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from threading import Event
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from unheard.inference.server.refusals import BUSY, TOO_SLOW
 
@@ -53,17 +53,18 @@ class Place:
     def __init__(self, threads: ThreadPoolExecutor) -> None:
         self._threads = threads
         self._stop = Event()
-        self._job: asyncio.Future[object] | None = None
+        self._job: Future[Any] | None = None
+        self._ended: asyncio.Future[Any] | None = None
 
     async def run(self, job: Callable[[Event], T], timeout: float) -> T:
         """The result of `job`, which is given an event that is set when nobody waits for it any more.
 
         Raises what the job raises, or the `Refusal` 504 after `timeout` seconds, those of waiting included.
         """
-        future: asyncio.Future[T] = asyncio.wrap_future(self._threads.submit(job, self._stop))
-        future.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # late ones are nobody's
-        self._job = future  # type: ignore[assignment]  # Future is invariant, though it only ever gives
-        done, _ = await asyncio.wait({future}, timeout=timeout)
+        future = self._threads.submit(job, self._stop)
+        self._job, self._ended = future, asyncio.wrap_future(future)
+        self._ended.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # a late one is nobody's
+        done, _ = await asyncio.wait({self._ended}, timeout=timeout)
         if not done:
             raise TOO_SLOW
         return future.result()
@@ -71,7 +72,8 @@ class Place:
     def leave(self, free: Callable[[], None]) -> None:
         """Frees the place: now, or when the job that nobody waits for any more has ended."""
         self._stop.set()
-        if self._job is None or self._job.done():
+        if self._job is None or self._ended is None or self._ended.done():
             free()
-        else:
-            self._job.add_done_callback(lambda _: free())
+            return
+        self._ended.add_done_callback(lambda _: free())
+        self._job.cancel()  # where it has not begun

@@ -1,0 +1,195 @@
+"""The server's answers: the recogniser's own, over HTTP."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("fastapi", reason="needs the extra `server`")
+
+from serving import WAV, encoded, model_folder, recogniser, serving, speech_like
+from starlette.testclient import TestClient
+from tiny_model import LABELS
+
+from unheard.cli import main
+from unheard.errors import ConfigError
+from unheard.inference.recogniser import Recogniser
+from unheard.inference.server.app import create_app
+from unheard.inference.server.settings import ServerSettings
+
+CLIP = encoded(speech_like(2.0, seed=1))
+LONG = encoded(np.concatenate([speech_like(5.0, seed=2), np.zeros(4 * 16_000, np.float32), speech_like(4.5, seed=3)]))
+CALL = encoded(np.stack([speech_like(4.0, seed=4), speech_like(4.0, seed=5)], axis=1), format="FLAC")
+
+
+@pytest.fixture(scope="module")
+def ear() -> Recogniser:
+    return recogniser()
+
+
+@pytest.fixture(scope="module")
+def client(ear: Recogniser) -> Iterator[TestClient]:
+    with TestClient(create_app(ear), base_url="http://localhost") as client:
+        yield client
+
+
+def heard(client: TestClient, body: bytes, path: str = "/predict", **headers: str) -> Any:
+    answer = client.post(path, content=body, headers={**WAV, **headers})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def library(ear: Recogniser, body: bytes, tmp_path: Path, **options: Any) -> dict[str, Any]:
+    """What the library says of the same bytes on disk, in the server's words."""
+    file = tmp_path / "same.wav"
+    file.write_bytes(body)
+    said = ear.predict(file, **options).as_dict()
+    voice = said.pop("voice")
+    return {**said, "file": None, "voice": voice and {"utterances": voice["utterances"]}}
+
+
+@pytest.mark.parametrize("body", [CLIP, LONG])
+def test_the_answer_is_the_librarys(client: TestClient, ear: Recogniser, body: bytes, tmp_path: Path) -> None:
+    answer = heard(client, body)
+    assert answer.pop("embedding") is None
+    assert answer.pop("steps") is None
+    assert {**answer, "file": None} == library(ear, body, tmp_path)
+
+
+def test_steps_are_what_segments_are_made_of(client: TestClient) -> None:
+    answer = heard(client, LONG, "/predict?steps=true")
+    steps, segments = answer["steps"], answer["segments"]
+    assert len(steps) == 14
+    assert [step["start"] for step in steps] == [float(second) for second in range(14)]
+    assert [step["end"] for step in steps] == [*map(float, range(1, 14)), 13.5]
+    runs = [list(run) for _, run in groupby(steps, key=lambda step: step["label"])]
+    assert [(run[0]["start"], run[-1]["end"], run[0]["label"]) for run in runs] == [
+        (segment["start"], segment["end"], segment["label"]) for segment in segments
+    ]
+    assert {segment["label"] for segment in segments} > {None}  # the pause
+
+
+def test_one_utterance_is_one_step(client: TestClient) -> None:
+    answer = heard(client, CLIP, "/predict?steps=true")
+    assert answer["steps"] == answer["segments"]
+    assert len(answer["steps"]) == 1
+
+
+def test_the_embedding_where_it_is_asked_for(client: TestClient, ear: Recogniser) -> None:
+    answer = heard(client, CLIP, "/predict?embedding=true")
+    np.testing.assert_allclose(answer["embedding"], ear.predict(speech_like(2.0, seed=1)).embedding, atol=2e-2)
+
+
+def test_channels(client: TestClient, ear: Recogniser, tmp_path: Path) -> None:
+    left, right = heard(client, CALL, "/channels")
+    assert (left["channel"], right["channel"]) == ("left", "right")
+    assert left["probabilities"] != right["probabilities"]
+    assert heard(client, CALL, "/predict?channel=right")["probabilities"] == right["probabilities"]
+    assert heard(client, CALL, "/predict?channel=2")["probabilities"] == right["probabilities"]
+    assert heard(client, CALL)["probabilities"] == library(ear, CALL, tmp_path)["probabilities"]
+    (alone,) = heard(client, CLIP, "/channels")
+    assert alone["channel"] == "mix"
+
+
+def test_abstention_is_an_answer(client: TestClient) -> None:
+    answer = heard(client, encoded(np.zeros(16_000, np.float32)))
+    assert answer["label"] is None
+    assert answer["abstained"]
+    assert answer["probabilities"] == {}
+
+
+def test_a_voice_is_learnt_kept_by_the_client_and_used(client: TestClient, ear: Recogniser, tmp_path: Path) -> None:
+    one, two = (encoded(speech_like(2.0, seed=seed), subtype="FLOAT") for seed in (6, 7))
+    first = heard(client, one, "/voice")
+    both = heard(client, two, "/voice", Voice=first["token"])
+    assert (first["utterances"], both["utterances"]) == (1, 2)
+    voice = ear.enrol([speech_like(2.0, seed=6), speech_like(2.0, seed=7)])
+    adapted = heard(client, CLIP, Voice=both["token"])
+    assert adapted["voice"] == {"utterances": 2}
+    assert adapted["probabilities"] == library(ear, CLIP, tmp_path, voice=voice)["probabilities"]
+    assert adapted["probabilities"] != heard(client, CLIP)["probabilities"]
+
+
+def test_voices_that_cannot_be_used(client: TestClient) -> None:
+    token = heard(client, CLIP, "/voice")["token"]
+    with TestClient(create_app(recogniser(name="another")), base_url="http://localhost") as other:
+        answer = other.post("/predict", content=CLIP, headers={**WAV, "Voice": token})
+        assert (answer.status_code, answer.json()["what"]) == (422, "the voice was learnt by another model")
+    for damaged in (token[:-4], token[:40], "x", "", "é".encode(), token[:-8] + "AAAAAPh_"):
+        answer = client.post("/predict", content=CLIP, headers={**WAV, "Voice": damaged})
+        assert (answer.status_code, answer.json()["what"]) == (422, "the voice is damaged"), damaged
+    with TestClient(create_app(recogniser(voice=False)), base_url="http://localhost") as deaf:
+        assert not deaf.get("/health").json()["adapts"]
+        answer = deaf.post("/voice", content=CLIP, headers=WAV)
+        assert (answer.status_code, answer.json()["what"]) == (422, "this model cannot adapt to a voice")
+
+
+def test_health(client: TestClient) -> None:
+    answer = client.get("/health").json()
+    assert answer["status"] == "ok"
+    assert (answer["model"], answer["labels"], answer["adapts"]) == ("tiny", list(LABELS), True)
+    assert answer["licence"] == "CC BY-NC-SA 4.0"
+    assert answer["limits"]["bytes"] == 32_000_000
+    assert answer["busy"] == 0
+
+
+def test_the_card(client: TestClient, tmp_path: Path) -> None:
+    assert client.get("/card").text == "This model came without a card.\n"
+    from unheard.inference.recogniser import load
+
+    with TestClient(create_app(load(model_folder(tmp_path / "tiny"))), base_url="http://localhost") as with_card:
+        answer = with_card.get("/card")
+        assert answer.text.startswith("# tiny\n")
+        assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+
+
+def test_the_interface_describes_itself(client: TestClient) -> None:
+    described = client.get("/openapi.json").json()
+    assert set(described["paths"]) == {"/predict", "/channels", "/voice", "/health", "/card"}
+    refusals = set(described["paths"]["/predict"]["post"]["responses"]) - {"200"}
+    assert refusals == {"400", "403", "408", "413", "415", "421", "422", "429", "500", "504"}
+    for loads_from_elsewhere in ("/docs", "/redoc"):
+        assert client.get(loads_from_elsewhere).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"port": 65536}, {"port": -1}, {"megabytes": 0}, {"seconds": float("inf")}, {"timeout": float("nan")},
+        {"concurrency": 0}, {"waiting": -1},
+    ],
+)  # fmt: skip
+def test_settings_no_server_can_work_with(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        ServerSettings(**wrong)
+
+
+def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = model_folder(tmp_path / "tiny")
+    with serving(folder) as (address, _):
+        assert address.startswith("http://127.0.0.1:")
+        request = urllib.request.Request(f"{address}predict", data=CLIP, headers=WAV)
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            assert json.load(answer)["label"] in LABELS
+        port = address.rsplit(":", 1)[1].rstrip("/")
+        assert main(["serve", str(folder), "--port", port]) == 2
+        assert f"cannot listen on 127.0.0.1 port {port}" in capsys.readouterr().err
+    assert main(["serve", str(tmp_path / "nothing")]) == 2
+    assert "there is no model" in capsys.readouterr().err
+
+
+def test_without_the_extra_it_says_which(tmp_path: Path) -> None:
+    code = "import sys; sys.modules['fastapi'] = None; from unheard.cli import main; sys.exit(main(['serve', 'x']))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert done.returncode == 2
+    assert 'pip install "unheard[server]"' in done.stderr
+    assert "Traceback" not in done.stderr
