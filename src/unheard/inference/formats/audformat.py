@@ -7,14 +7,13 @@ Source: the audformat specification, version 1, "Database" and "Tables".
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 from typing import Any
 
 from unheard.errors import ConfigError, UnheardError
 from unheard.files import write_text
 from unheard.inference.formats.base import Job
+from unheard.inference.formats.csv import csv_line
 from unheard.inference.prediction import Prediction
 
 HEADER = "db.yaml"
@@ -47,8 +46,8 @@ class AudformatWriter:
     def close(self) -> None:
         """Write the tables, then the header."""
         files = [[name, *values] for name, values in self._files.items()]
-        write_text(self._folder / "db.files.csv", _csv(["file", *self._columns], files))
-        write_text(self._folder / "db.segments.csv", _csv(["file", "start", "end", *self._columns], self._segments))
+        write_text(self._folder / "db.files.csv", _csv(["file", *self._columns], *files))
+        write_text(self._folder / "db.segments.csv", _csv(["file", "start", "end", *self._columns], *self._segments))
         write_text(self._folder / HEADER, self._header())
 
     def _name(self, file: str) -> str:
@@ -104,12 +103,8 @@ def timedelta(seconds: float) -> str:
     return f"{days} days {hour:02}:{minute:02}:{second:02}.{micro:06}"
 
 
-def _csv(columns: list[str], rows: list[list[str]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    return text.getvalue()
+def _csv(*rows: list[str]) -> str:
+    return "".join(csv_line(row) for row in rows)
 
 
 def _plain(yaml: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from unheard.errors import UnheardError
 from unheard.inference.formats.base import Job
@@ -40,6 +40,11 @@ class CsvWriter:
         return [f"{probabilities[label]:.6f}" if label in probabilities else "" for label in self._job.labels]
 
     def _row(self, values: list[str]) -> None:
-        row = io.StringIO()
-        csv.writer(row, lineterminator="\n").writerow(values)
-        self._sink.write(row.getvalue())
+        self._sink.write(csv_line(values))
+
+
+def csv_line(values: Iterable[object]) -> str:
+    """One row of a CSV file, its end included."""
+    row = io.StringIO(newline="")
+    csv.writer(row, lineterminator="\r\n").writerow(values)  # both are then quoted inside a value
+    return row.getvalue()[:-2] + "\n"

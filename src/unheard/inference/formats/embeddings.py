@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 
 import numpy as np
 
 from unheard.errors import ConfigError, UnheardError
 from unheard.files import write_whole
+from unheard.inference.formats.csv import csv_line
 from unheard.inference.formats.json import as_json, failure
 from unheard.inference.formats.sink import Sink, sink
 from unheard.inference.prediction import Prediction
@@ -63,12 +62,10 @@ class ArrayEmbeddings:
         """Write the file."""
         rows = np.stack(self._rows) if self._rows else np.zeros((0, 0), np.float32)
         if self._path.suffix == ".csv":
-            text = io.StringIO()
-            writer = csv.writer(text, lineterminator="\n")
-            writer.writerow(["file", "channel", *(f"e{number}" for number in range(rows.shape[1]))])
-            writer.writerows([*name, *row.tolist()] for name, row in zip(self._names, rows, strict=True))
             with sink(self._path) as out:
-                out.write(text.getvalue())
+                out.write(csv_line(["file", "channel", *(f"e{number}" for number in range(rows.shape[1]))]))
+                for name, row in zip(self._names, rows, strict=True):
+                    out.write(csv_line([*name, *row.tolist()]))
             return
         names = np.array(self._names, dtype=str).reshape(-1, 2)
         write_whole(self._path, lambda path: _save(path, names, rows))
