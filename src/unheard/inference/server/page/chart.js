@@ -2,7 +2,7 @@
 import { colour, inkOn, percent, token } from "./emotions.js";
 import { peaks } from "./sound.js";
 
-const BAND = 26, WAVE = 96, ROW = 34, GAP = 8, AXIS = 20;
+const BAND = 26, WAVE = 96, ROW = 34, GAP = 8, AXIS = 20; // pixels
 const FONT = "13px system-ui, sans-serif", SMALL = "12px system-ui, sans-serif";
 
 export class Chart {
@@ -32,7 +32,7 @@ export class Chart {
   }
 
   get #height() {
-    return BAND + (this.#samples ? WAVE + GAP : 0) + GAP + this.#labels.length * (ROW + 4) + AXIS;
+    return BAND + (this.#samples ? WAVE + GAP : 0) + GAP + this.#labels.length * (ROW + GAP) + AXIS;
   }
 
   // Draws all of it anew: after a change of size or colours.
@@ -53,7 +53,7 @@ export class Chart {
     const x = (second) => gutter + (second / this.#duration) * (width - gutter);
     let top = this.#band(context, x, 0) + GAP;
     if (this.#samples) top = this.#wave(context, x, top, width) + GAP;
-    for (const label of this.#labels) top = this.#row(context, x, top, width, label) + 4;
+    for (const label of this.#labels) top = this.#row(context, x, top, width, label) + GAP;
     this.#axis(context, x, top, width);
   }
 

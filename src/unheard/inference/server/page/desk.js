@@ -12,11 +12,11 @@ export function status(text) {
 
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
-// Says what went wrong. `repeat` is offered where trying again may help.
-export function trouble(error, repeat = null) {
+// Says what went wrong, with the recording called `name`. `repeat` is offered where trying again may help.
+export function trouble(error, { name = "", repeat = null } = {}) {
   const known = error instanceof Trouble;
   if (!known) console.error(error);
-  $("trouble-what").textContent = known ? `${capital(error.what)}.` : "Something went wrong in this page.";
+  $("trouble-what").textContent = known ? `${name ? `${name}: ${error.what}` : capital(error.what)}.` : "Something went wrong in this page.";
   $("trouble-mend").textContent = known ? error.mend : String(error?.message ?? error);
   again = known && RETRY.includes(error.status) ? repeat : null;
   $("again").hidden = !again;
@@ -26,7 +26,7 @@ export function trouble(error, repeat = null) {
 
 // Does `steps`, and says so meanwhile. A later question takes the page over: `steps` is given a function that says
 // whether its answer is still wanted. Resolves to whether it was answered.
-export async function question(text, steps, repeat = null) {
+export async function question(text, steps, offer = {}) {
   const mine = ++turn;
   const current = () => mine === turn;
   $("trouble").hidden = true;
@@ -41,7 +41,7 @@ export async function question(text, steps, repeat = null) {
   if (!current()) return false;
   $("ask").removeAttribute("aria-busy");
   status("");
-  if (error) trouble(error, repeat);
+  if (error) trouble(error, offer);
   return !error;
 }
 

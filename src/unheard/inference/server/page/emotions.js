@@ -19,6 +19,9 @@ export function inkOn(hex) {
 
 export const percent = (share) => `${Math.round(100 * share)}\u00a0%`;
 
+// Seconds in words: 15 minutes, 90 seconds.
+export const span = (seconds) => (seconds >= 120 ? `${Math.floor(seconds / 60)}\u00a0minutes` : `${seconds}\u00a0seconds`);
+
 // Seconds as m:ss.d
 export function clock(seconds) {
   const tenths = Math.round(seconds * 10);

@@ -1,6 +1,7 @@
 // The page: from a file or the microphone to an answer. What it keeps, it keeps until it is closed.
 import { question, trouble } from "./desk.js";
-import { clock } from "./emotions.js";
+import { span } from "./emotions.js";
+import { render } from "./markdown.js";
 import { Player } from "./player.js";
 import { Recorder } from "./recorder.js";
 import { charts, csv, download, headline, notes, plain, table } from "./result.js";
@@ -31,7 +32,7 @@ async function ask(sound, channel) {
   await question(`Listening to ${sound.name}…`, async (current) => {
     const predictions = await server.predict(sendable(sound, channel, facts.limits), channel, voice?.token);
     if (current()) show(predictions, sound);
-  }, () => ask(sound, channel));
+  }, { name: sound.name, repeat: () => ask(sound, channel) });
 }
 
 function show(predictions, { name, type, bytes, channels }) {
@@ -69,7 +70,7 @@ function forget() {
 
 async function introduce() {
   facts = await server.health();
-  $("limits").textContent = `; up to ${facts.limits.bytes / 1e6}\u00a0MB, ${clock(facts.limits.seconds)}\u00a0minutes`;
+  $("limits").textContent = `; up to ${facts.limits.bytes / 1e6}\u00a0MB, ${span(facts.limits.seconds)}`;
   $("voice-option").hidden = !facts.adapts;
   $("model").textContent = `${facts.model}: ${facts.labels.join(", ")}. Licence of the model: ${facts.licence || "not stated"}`;
   if (!["localhost", "127.0.0.1", "[::1]"].includes(location.hostname)) {
@@ -92,7 +93,7 @@ $("as-json").addEventListener("click", () => download(plain(shown), `${shown.nam
 $("as-csv").addEventListener("click", () => download(csv(shown), `${shown.name}.csv`, "text/csv"));
 $("show-card").addEventListener("click", async () => {
   try {
-    $("card").querySelector("pre").textContent = await server.card();
+    $("card-text").replaceChildren(...render(await server.card()));
     $("card").showModal();
   } catch (error) {
     trouble(error);
@@ -107,4 +108,4 @@ for (const kind of ["dragover", "dragleave", "drop"]) {
 }
 new ResizeObserver(() => player.redraw()).observe($("charts"));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => player.redraw());
-introduce().catch((error) => trouble(error, () => location.reload()));
+introduce().catch((error) => trouble(error, { repeat: () => location.reload() }));
