@@ -19,10 +19,16 @@ LABELS = ("angry", "happy", "neutral", "sad")
 SMALL = NetworkSettings(tdnn=((16, 5, 2), (8, 3, 4)), lstm=8, dense=16, hidden=(8, 8))
 
 
-def random_model(network: NetworkSettings = SMALL, normalise: str = "train", seed: int = 0) -> Model:
-    """A model of MFCC frames with four emotions; nothing in it is at its initial value."""
+def random_model(
+    network: NetworkSettings = SMALL,
+    normalise: str = "train",
+    seed: int = 0,
+    labels: tuple[str, ...] = LABELS,
+    **about: str,
+) -> Model:
+    """A model of MFCC frames; nothing in it is at its initial value."""
     features = FeatureSettings()
-    strategy = build("ser", Setting(features.dim, len(LABELS), 0, network, seed)).eval()
+    strategy = build("ser", Setting(features.dim, len(labels), 0, network, seed)).eval()
     random = torch.Generator().manual_seed(seed)
     for layer in strategy.modules():
         if isinstance(layer, nn.BatchNorm1d):
@@ -38,7 +44,7 @@ def random_model(network: NetworkSettings = SMALL, normalise: str = "train", see
         mean = numbers.normal(5, 3, (1, features.dim)).astype(np.float32)
         std = numbers.uniform(0.5, 4, (1, features.dim)).astype(np.float32)
         normaliser = Normaliser("train", mean, std)
-    return Model(strategy, network, LABELS, normaliser, features, {})
+    return Model(strategy, network, labels, normaliser, features, about)
 
 
 def utterances(lengths: Sequence[int], seed: int = 1) -> list[Floats]:

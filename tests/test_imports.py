@@ -21,15 +21,16 @@ BARE = ("", ".errors", ".manifest", ".corpora", ".splits")
 """Modules that a program may import for a table only: not even numpy, until a function needs it."""
 
 NEVER = {
-    "corpora": ("splits", "audit", "features", "training", "experiments", "inference", "cli"),
-    "audio": ("corpora", "splits", "audit", "features", "training", "experiments", "inference", "cli"),
-    "splits": ("features", "training", "experiments", "inference", "cli"),
-    "audit": ("training", "experiments", "inference", "cli"),
-    "features": ("corpora", "splits", "audit", "training", "experiments", "inference", "cli"),
-    "training": ("corpora", "splits", "audit", "experiments", "inference", "cli"),
+    "corpora": ("splits", "audit", "features", "training", "experiments", "inference", "export", "cli"),
+    "audio": ("corpora", "splits", "audit", "features", "training", "experiments", "inference", "export", "cli"),
+    "splits": ("features", "training", "experiments", "inference", "export", "cli"),
+    "audit": ("training", "experiments", "inference", "export", "cli"),
+    "features": ("corpora", "splits", "audit", "training", "experiments", "inference", "export", "cli"),
+    "training": ("corpora", "splits", "audit", "experiments", "inference", "export", "cli"),
     "training.strategies": ("training.trainer", "training.batches", "training.recipe", "training.evaluation"),
-    "experiments": ("inference", "cli"),
-    "inference": ("training", "experiments", "cli"),
+    "experiments": ("inference", "export", "cli"),
+    "inference": ("training", "experiments", "export", "cli"),
+    "export": ("inference", "cli"),
 }
 """Room -> rooms it must not know, also not inside a function."""
 

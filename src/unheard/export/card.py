@@ -160,7 +160,7 @@ def _of_run(one: Evidence) -> str:
             f"{one.corpora}, {one.system}. {one.protocol}.",
             "",
             f"{counted(one.folds * one.seeds, 'training')} of this recipe, one for each fold and seed, "
-            f"tested on speakers that it has not heard and that chose nothing. {which}",
+            f"each tested on speakers that it had not heard and that chose nothing of it. {which}",
             "",
             *_table(head, rows),
             "",

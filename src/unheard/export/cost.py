@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from unheard.corpora import read_manifest
 from unheard.errors import ExportError
 from unheard.experiments.evaluate import rows_it_knows, trained_on
 from unheard.experiments.grid import usable
@@ -47,7 +46,7 @@ def measure_cost(
     model: Model,
     full: str | Path,
     small: str | Path,
-    manifest: str | Path | Manifest,
+    manifest: Manifest,
     *,
     store: str | Path | None = None,
     say: Callable[[str], None] = lambda _: None,
@@ -57,8 +56,7 @@ def measure_cost(
     Only speakers that the model was not trained on count, where there are any. `store` keeps the features. Raises
     `ExportError` where no recording is left.
     """
-    table = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
-    rows = rows_it_knows(model, table, None, say)
+    rows = rows_it_knows(model, manifest, None, say)
     heard = trained_on(model)
     unseen = rows.where(lambda row: full_name(row) not in heard)
     seen = not len(unseen)

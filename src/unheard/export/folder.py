@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from unheard.corpora import read_manifest
 from unheard.export.card import Card
 from unheard.export.cost import Cost, measure_cost
 from unheard.export.data import data_of
@@ -20,6 +21,7 @@ from unheard.export.graph import export_model
 from unheard.export.metadata import Facts, metadata
 from unheard.export.quantise import quantise
 from unheard.files import write_json, write_text
+from unheard.manifest import Manifest
 from unheard.training.model import Model
 
 FULL, SMALL, CARD, CONFIG = "model.onnx", "model.int8.onnx", "README.md", "config.json"
@@ -54,6 +56,7 @@ def export(
     `UnheardError` where something does not fit.
     """
     trained = Model.load(model)
+    table = read_manifest(manifest) if manifest else None
     evidence = (read_evidence(trained, run, system),) if run else ()
     facts = Facts(
         name=name or trained.about.get("cell", "") or Path(folder).resolve().name,
@@ -65,7 +68,7 @@ def export(
         say(warning)
     if not evidence:
         say("without --run there is no calibration, and the card has no figures")
-    return write_folder(trained, folder, facts, evidence, int8=int8 or bool(manifest), manifest=manifest, say=say)
+    return write_folder(trained, folder, facts, evidence, int8=int8 or table is not None, manifest=table, say=say)
 
 
 def write_folder(
@@ -75,7 +78,7 @@ def write_folder(
     evidence: Sequence[Evidence] = (),
     *,
     int8: bool = False,
-    manifest: str | Path | None = None,
+    manifest: Manifest | None = None,
     sections: Sequence[tuple[str, str]] = (),
     say: Callable[[str], None] = lambda _: None,
 ) -> Exported:
@@ -85,7 +88,7 @@ def write_folder(
     cost = None
     if int8:
         small = quantise(full, folder / SMALL)
-        if manifest:
+        if manifest is not None:
             cost = measure_cost(model, full, small, manifest, say=say)
         else:
             say("what int8 costs in accuracy was not measured: name recordings with --manifest")
