@@ -12,7 +12,6 @@ import onnx
 import pytest
 import torch
 from numpy.typing import NDArray
-from onnxruntime import InferenceSession, SessionOptions
 
 from exporting import LABELS, NETWORKS, SMALL, random_model, utterances
 from unheard.errors import ConfigError, ExportError
@@ -33,12 +32,6 @@ KINDS = [
     (replace(SMALL, tdnn=((16, 4, 3),), lstm=5, dense=7, hidden=()), "train"),
     (replace(SMALL, tdnn=((16, 4, 3),), padding="same", lstm=5), "none"),
 ]
-
-
-def session(content: bytes) -> InferenceSession:
-    options = SessionOptions()
-    options.log_severity_level = 3
-    return InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
 def in_double(model: Model, frames: list[NDArray[np.float32]], voice: NDArray[np.float32]) -> list[NDArray[np.float64]]:
@@ -76,7 +69,7 @@ def test_equals_pytorch(network: NetworkSettings, normalise: str) -> None:
 
 def test_padding_is_never_read() -> None:
     """By_onnx pads with NaN; here with numbers of every size, and with a grid wider than any utterance."""
-    run = session(build_graph(random_model(replace(SMALL, padding="same"), "utterance")).SerializeToString())
+    run = parity.session(build_graph(random_model(replace(SMALL, padding="same"), "utterance")).SerializeToString())
     frames = utterances((1, 9, 40))
     x, lengths = parity.padded(frames)
     clean = run.run(None, {"features": x, "lengths": lengths})
@@ -89,7 +82,7 @@ def test_padding_is_never_read() -> None:
 
 
 def test_a_bad_utterance_does_not_spoil_its_neighbours() -> None:
-    run = session(build_graph(random_model()).SerializeToString())
+    run = parity.session(build_graph(random_model()).SerializeToString())
     x, lengths = parity.padded(utterances((30, 40)))
     clean = run.run(["logits"], {"features": x, "lengths": lengths})[0]
     x[0, 3] = np.nan
@@ -99,7 +92,7 @@ def test_a_bad_utterance_does_not_spoil_its_neighbours() -> None:
 
 def test_description_is_the_mean_of_the_normalised_frames_whatever_the_voice() -> None:
     model = random_model()
-    run = session(build_graph(model).SerializeToString())
+    run = parity.session(build_graph(model).SerializeToString())
     frames = utterances((1, 5, 200))
     x, lengths = parity.padded(frames)
     literal = np.stack([model.normaliser.apply(one).mean(0) for one in frames])
@@ -109,7 +102,7 @@ def test_description_is_the_mean_of_the_normalised_frames_whatever_the_voice() -
 
 
 def test_no_voice_is_the_average_voice_and_one_voice_serves_a_batch() -> None:
-    run = session(build_graph(random_model()).SerializeToString())
+    run = parity.session(build_graph(random_model()).SerializeToString())
     x, lengths = parity.padded(utterances((20, 60)))
     given = {"features": x, "lengths": lengths}
     voice = np.random.default_rng(0).normal(size=(1, 39)).astype(np.float32)
@@ -123,7 +116,7 @@ def test_no_voice_is_the_average_voice_and_one_voice_serves_a_batch() -> None:
 def test_probabilities_are_tempered() -> None:
     frames = {"features": utterances((50,))[0][None], "lengths": np.array([50])}
     for temperature in (0.5, 1.0, 3.0):
-        run = session(build_graph(random_model(), Facts(temperature=temperature)).SerializeToString())
+        run = parity.session(build_graph(random_model(), Facts(temperature=temperature)).SerializeToString())
         logits, probabilities = run.run(["logits", "probabilities"], frames)
         literal = np.exp(logits / temperature) / np.exp(logits / temperature).sum()
         np.testing.assert_allclose(probabilities, literal, rtol=1e-5)
