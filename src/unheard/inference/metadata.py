@@ -15,6 +15,9 @@ from unheard.inference.windows import WindowSettings
 FORMAT = 1
 """The highest format of metadata understood here."""
 
+KINDS = ("mfcc", "fbank", "functionals")
+"""Kinds of features that need nothing but this package."""
+
 LARGEST = 1 << 20  # characters of JSON
 _LONGEST_WORD = 64
 _MOST_LABELS = 1000
@@ -47,7 +50,7 @@ def read_metadata(text: str, where: str) -> Metadata:
     if len(text) > LARGEST:
         raise _broken(where, f"is {len(text):,} characters long")
     try:
-        values = json.loads(text)
+        values = json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         raise _broken(where, "is no JSON") from None
     if not isinstance(values, dict) or not isinstance(values.get("format"), int):
@@ -61,7 +64,7 @@ def read_metadata(text: str, where: str) -> Metadata:
     try:
         return Metadata(
             labels=_labels(values["labels"]),
-            features=FeatureSettings.from_dict(_mapping(values["features"])),
+            features=_features(_mapping(values["features"])),
             version=_text(values.get("unheard", "")),
             name=_text(values.get("name", "")),
             licence=_text(values.get("licence", "")),
@@ -74,12 +77,16 @@ def read_metadata(text: str, where: str) -> Metadata:
         )
     except KeyError as missing:
         raise _broken(where, f"has no {missing.args[0]}") from None
-    except (ConfigError, _Odd, OverflowError) as problem:
+    except (ConfigError, ValueError, TypeError, OverflowError) as problem:
         raise _broken(where, str(problem).rstrip(".")) from None
 
 
 class _Odd(ValueError):
     """A value of another kind than expected."""
+
+
+def _no_constant(word: str) -> None:
+    raise _Odd(f"holds {word}, which is no number")
 
 
 def _broken(where: str, why: str) -> ModelError:
@@ -114,6 +121,13 @@ def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
         raise _Odd("holds a number that is none, or is below 0")
     return float(value)
+
+
+def _features(values: dict[str, Any]) -> FeatureSettings:
+    kind = values.get("kind", KINDS[0])
+    if kind not in KINDS:  # said before the settings look for an encoder wherever a stranger's file says it is
+        raise _Odd(f"asks for features of kind {kind!r:.20}, which are not made here")
+    return FeatureSettings.from_dict(values)
 
 
 def _windows(values: dict[str, Any]) -> WindowSettings:

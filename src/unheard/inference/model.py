@@ -52,14 +52,15 @@ class OnnxModel:
         self.folder = folder
         self.digest = sha256(content).hexdigest()
         """Of the file: what is learnt of a voice belongs to one model."""
-        self._session = _session(content, where, threads)
-        text = self._session.get_modelmeta().custom_metadata_map.get("unheard")
-        if text is None:
+        graph = _opened(content, where, threads)
+        if graph.description is None:
             raise ModelError(
                 "this ONNX file was not made by unheard", where=where, mend="Make one with: unheard export"
             )
-        self.metadata: Metadata = read_metadata(text, where)
-        self.voice_width: int = self._check()
+        self._session = graph.session
+        self.metadata: Metadata = read_metadata(graph.description, where)
+        self.voice_width: int = _voice_width(graph, self.metadata, where)
+        """V; 0 for a model that knows no voices."""
 
     @classmethod
     def open(cls, path: str | Path, *, threads: int = 1) -> OnnxModel:
@@ -129,25 +130,20 @@ class OnnxModel:
         except OSError:
             return ""
 
-    def _check(self) -> int:
-        """The width of a voice, 0 for a model that knows none; raises `ModelError` for other inputs and outputs."""
-        session = self._session
-        inputs = {value.name: value for value in session.get_inputs()}
-        optional = {value.name: value for value in session.get_overridable_initializers()}
-        outputs = {value.name for value in session.get_outputs()}
-        width = self.metadata.features.dim
-        shape = inputs["features"].shape if "features" in inputs else []
-        if set(inputs) != set(_INPUTS) or not set(_OUTPUTS) <= outputs or len(shape) != 3 or shape[2] != width:
-            raise ModelError(
-                f"the graph does not take features (B, T, {width}) and lengths, or gives no {', '.join(_OUTPUTS)}",
-                where=self.where,
-                mend="Make it again with: unheard export",
-            )
-        voice = optional["voice"].shape if "voice" in optional else [0, 0]
-        return int(voice[1]) if len(voice) == 2 and isinstance(voice[1], int) else 0
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Graph:
+    """A session, and what it takes and gives: name -> shape."""
+
+    session: Any
+    description: str | None
+    inputs: dict[str, Any]
+    optional: dict[str, Any]
+    outputs: dict[str, Any]
 
 
-def _session(content: bytes, where: str, threads: int) -> Any:
+def _opened(content: bytes, where: str, threads: int) -> _Graph:
+    """The graph in a file's bytes; weights in other files are not looked for."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -156,13 +152,34 @@ def _session(content: bytes, where: str, threads: int) -> Any:
     options.log_severity_level = 4  # what is wrong is raised; a second report on standard error helps nobody
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"], enable_fallback=0)
+        return _Graph(
+            session,
+            session.get_modelmeta().custom_metadata_map.get("unheard"),
+            {value.name: value.shape for value in session.get_inputs()},
+            {value.name: value.shape for value in session.get_overridable_initializers()},
+            {value.name: value.shape for value in session.get_outputs()},
+        )
     except Exception as problem:  # onnxruntime's own classes derive from nothing else
         raise ModelError(
             f"this is no ONNX model that can be run ({_first_line(problem)})",
             where=where,
             mend="Copy it again, or make it with: unheard export",
         ) from None
+
+
+def _voice_width(graph: _Graph, metadata: Metadata, where: str) -> int:
+    """The width of a voice, 0 without one; raises `ModelError` for inputs and outputs other than a model's."""
+    width = metadata.features.dim
+    shape = graph.inputs.get("features", [])
+    if set(graph.inputs) != set(_INPUTS) or not set(_OUTPUTS) <= set(graph.outputs) or shape[2:] != [width]:
+        raise ModelError(
+            f"the graph does not take features (B, T, {width}) and lengths, or gives no {', '.join(_OUTPUTS)}",
+            where=where,
+            mend="Make it again with: unheard export",
+        )
+    voice = graph.optional.get("voice", [])
+    return voice[1] if len(voice) == 2 and isinstance(voice[1], int) else 0
 
 
 def _first_line(problem: Exception) -> str:
