@@ -11,9 +11,9 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from exporting import LABELS, NETWORKS, SMALL, random_model, utterances
 from numpy.typing import NDArray
 
-from exporting import LABELS, NETWORKS, SMALL, random_model, utterances
 from unheard.errors import ConfigError, ExportError
 from unheard.export import parity
 from unheard.export.graph import build_graph, export_model
@@ -88,6 +88,24 @@ def test_a_bad_utterance_does_not_spoil_its_neighbours() -> None:
     x[0, 3] = np.nan
     spoiled = run.run(["logits"], {"features": x, "lengths": lengths})[0]
     np.testing.assert_array_equal(spoiled[1], clean[1])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"lengths": np.array([31])},
+        {"lengths": np.array([30, 30])},
+        {"voice": np.zeros((1, 38), np.float32)},
+        {"voice": np.zeros((2, 39), np.float32)},
+        {"features": np.zeros((1, 30, 38), np.float32)},
+    ],
+)
+def test_inputs_that_do_not_fit_are_errors(wrong: dict[str, NDArray[np.float32]]) -> None:
+    run = parity.session(build_graph(random_model()).SerializeToString())
+    fine = {"features": utterances((30,))[0][None], "lengths": np.array([30])}
+    assert run.run(["logits"], fine)[0].shape == (1, 4)
+    with pytest.raises(Exception, match="ONNXRuntimeError"):
+        run.run(["logits"], fine | wrong)
 
 
 def test_description_is_the_mean_of_the_normalised_frames_whatever_the_voice() -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-
 from exporting import NETWORKS, SMALL, random_model, utterances
+
 from unheard.errors import ExportError
 from unheard.export import parity
 from unheard.export.graph import build_graph, export_model

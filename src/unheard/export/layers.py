@@ -37,6 +37,7 @@ def edges_repeated(emit: Emitter, features: str, lengths: str, at_least: int) ->
 
     Positions beyond an utterance's end hold its last frame.
     """
+    lengths = emit("Reshape", lengths, emit("Shape", features, start=0, end=1))  # one for each utterance, or an error
     target = emit("Max", lengths, emit.whole(at_least))  # (B,)
     place = _places(emit, target)  # (1, T')
     own = emit("Unsqueeze", lengths, emit.whole(1))  # (B, 1)
