@@ -11,6 +11,7 @@ nothing is clipped: float files and resampling may pass ±1 slightly.
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -185,8 +186,11 @@ def _name(path: Source) -> str:
 def _open(path: Source) -> soundfile.SoundFile:
     import soundfile
 
+    file: str | bytes | BinaryIO = str(path) if isinstance(path, Path) else path
+    if isinstance(file, str) and os.name == "posix":
+        file = os.fsencode(file)  # names that are no Unicode can be opened too
     try:
-        return soundfile.SoundFile(str(path) if isinstance(path, Path) else path)
+        return soundfile.SoundFile(file)
     except (soundfile.LibsndfileError, TypeError, OSError) as error:
         raise _unreadable(path, error) from None
 
