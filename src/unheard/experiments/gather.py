@@ -110,7 +110,7 @@ def _place(record: CellRecord) -> tuple[int, str, int, int, float]:
 
 def _decisive(settings: Experiment) -> dict[str, Any]:
     """The settings that a result has to share, as JSON would read them."""
-    recipe = asdict(Recipe(**settings.as_dict()["training"])) | {"epochs": 0, "readouts": []}
+    recipe = asdict(Recipe.from_dict(settings.as_dict()["training"])) | {"epochs": 0, "readouts": []}
     wanted = {
         "labels": list(settings.labels),
         "group": settings.group,

@@ -25,6 +25,18 @@ def setting(text: str, default: Any = dataclasses.MISSING, *, factory: Any = dat
 
 
 @dataclass(frozen=True)
+class Augment:
+    """How strongly speakers are invented in training; 0 is not at all."""
+
+    tract: float = setting("Vocal tract: mel bands are stretched by 1 ± this.", 0.0)
+    colour: float = setting("Voice and microphone: deviation of smooth curves added to the mel bands.", 0.0)
+    pitch: float = setting("Deviation that log F0 is moved by, in its own deviations.", 0.0)
+    pace: float = setting("The tempo changes by 1 ± this.", 0.0)
+    time_masks: int = setting("Spans of frames that are left out.", 0)
+    band_masks: int = setting("Runs of mel bands that are left out.", 0)
+
+
+@dataclass(frozen=True)
 class TrainingSettings:
     """How a network is trained; the defaults are the paper's (the batch size is not given there)."""
 
@@ -40,6 +52,8 @@ class TrainingSettings:
     warmup: float = setting("onecycle: the share of all steps that lead up.", 0.2)
     label_smoothing: float = setting("Share of an emotion's probability that the loss moves to all.", 0.0)
     select: str = setting("Whose weights are read out: the best epoch's on validation, or the last one's.", "best")
+    augment: Augment = setting("Invented speakers.", factory=Augment)  # noqa: RUF009 - makes a field
+    enrol: float = setting("Share of utterances heard as if others of their speaker had been heard before.", 0.0)
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,13 @@ from unheard.experiments.fit import fit_cell
 from unheard.experiments.folder import epochs_of, readout_of, result_in
 from unheard.experiments.readout import result_of, write_models, write_predictions
 from unheard.features import FeatureSettings, FeatureStore, Normaliser
+from unheard.features.columns import columns_of
 from unheard.files import write_json, write_whole
 from unheard.manifest import Utterance
-from unheard.training.batches import Task
+from unheard.training.augment import invent
+from unheard.training.batches import Change, Task
 from unheard.training.device import choose_device
+from unheard.training.enrol import Companions
 from unheard.training.seeds import derive
 from unheard.training.strategies import Setting, build
 from unheard.training.strategies.cgt import CGT
@@ -98,7 +101,8 @@ def prepare(
     groups = sorted({cell.rows[name].get(cell.group) for name in cell.fold.train})
     y = {name: cell.labels.index(row.emotion) for name, row in cell.rows.items()}
     s = {name: groups.index(cell.rows[name].get(cell.group)) for name in cell.fold.train}
-    task = Task(NormalisedFrames(store, normaliser, cell.rows), y, s)
+    frames = NormalisedFrames(store, normaliser, cell.rows)
+    task = Task(frames, y, s, _change(cell, frames, store.settings))
     seed = derive("weights", cell.fold.index, cell.seed)
     setting = Setting(store.dim, len(cell.labels), len(groups), cell.network, seed, cell.recipe.label_smoothing)
     strategy = build(cell.system, setting, cell.options)
@@ -119,6 +123,24 @@ def prepare(
         on_epoch=on_epoch,
     )
     return trainer, normaliser, store.settings
+
+
+def _change(cell: Cell, frames: NormalisedFrames, features: FeatureSettings) -> Change | None:
+    """What the recipe does to an utterance each time it is trained on: a voice taken away, a speaker invented."""
+    how, share = cell.recipe.augment, cell.recipe.enrol
+    columns = columns_of(features)
+    how.check(columns)
+    if not (how.on or share):
+        return None
+    speakers = {name: row.speaker for name, row in cell.rows.items()}
+    companions = Companions(frames, cell.fold.train, speakers) if share else None
+
+    def change(name: str, x: NDArray[np.float32], random: np.random.Generator) -> NDArray[np.float32]:
+        if companions is not None and random.random() < share:
+            x = x - companions.draw(name, random)
+        return invent(x, columns, how, random)
+
+    return change
 
 
 def _set_apart(folder: Path, epochs: int) -> None:

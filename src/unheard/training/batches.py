@@ -1,12 +1,12 @@
 """Batches: which utterances go together, and their frames from the feature store.
 
-ids -> order of an epoch (seeded) -> rows of the memory-mapped store -> normalised, padded (B, T, F)
+ids -> order of an epoch (seeded) -> rows of the memory-mapped store -> normalised, [changed], padded (B, T, F)
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -30,18 +30,25 @@ class Frames(Protocol):
         """Normalised frames (T, F) of one utterance."""
 
 
+Change = Callable[[str, NDArray[np.float32], np.random.Generator], NDArray[np.float32]]
+"""What happens to the frames (T, F) of an utterance each time it is trained on: (T', F)."""
+
+
 class Task:
     """Utterances with their emotion and speaker indices, read in batches.
 
     `frames` gives the features; `y` and `s` map an utterance to its index (a speaker outside training has none: -1).
+    `change` is applied to what is trained on, and to nothing that is scored.
     """
 
-    def __init__(self, frames: Frames, y: dict[str, int], s: dict[str, int]) -> None:
-        self.frames, self.y, self.s = frames, y, s
+    def __init__(self, frames: Frames, y: dict[str, int], s: dict[str, int], change: Change | None = None) -> None:
+        self.frames, self.y, self.s, self.change = frames, y, s, change
 
-    def batch(self, ids: Sequence[str]) -> Batch:
-        """The padded batch of `ids`, in their order."""
+    def batch(self, ids: Sequence[str], random: np.random.Generator | None = None) -> Batch:
+        """The padded batch of `ids`, in their order; with `random` their frames are changed first."""
         arrays = [self.frames[name] for name in ids]
+        if random is not None and self.change is not None:
+            arrays = [self.change(name, array, random) for name, array in zip(ids, arrays, strict=True)]
         lengths = torch.tensor([len(a) for a in arrays])
         x = np.zeros((len(ids), int(lengths.max()), arrays[0].shape[1]), np.float32)
         for row, array in zip(x, arrays, strict=True):
@@ -53,8 +60,9 @@ class Task:
     def epoch(self, ids: Sequence[str], size: int, *seed: object) -> Iterator[Batch]:
         """Every utterance of `ids` once, in an order drawn from `seed` (say fold, seed and epoch)."""
         lengths = [self.frames.length(name) for name in ids]
+        random = np.random.default_rng(derive(*seed, "change"))
         for chosen in draw_batches(lengths, size, derive(*seed)):
-            yield self.batch([ids[i] for i in chosen])
+            yield self.batch([ids[i] for i in chosen], random)
 
     def in_order(self, ids: Sequence[str], size: int) -> Iterator[tuple[list[int], Batch]]:
         """Batches for evaluation: positions in `ids`, and their batch; sorted by length, deterministic."""

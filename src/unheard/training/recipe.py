@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from unheard.errors import ConfigError
+from unheard.training.augment import Augmentation
 
 START = 1 / 25
 """The share of the highest learning rate that a cycle begins with; Smith and Topin's."""
@@ -28,7 +31,8 @@ class Recipe:
     `schedule` `onecycle` (Smith and Topin 2018) warms up over the share `warmup` of all steps, from a 25th of `lr` to
     `lr`, and then falls to nothing, both along half a cosine. `label_smoothing` moves that share of each emotion's
     probability to all of them. `select` says whose weights are read out: those of the `best` epoch on the validation
-    speakers, or of the `last`, which needs nobody to judge.
+    speakers, or of the `last`, which needs nobody to judge. `augment` invents speakers (see `augment.py`); `enrol` is
+    the share of utterances that are heard as if some others of their speaker had been heard before (see `enrol.py`).
     """
 
     epochs: int = 100
@@ -44,6 +48,8 @@ class Recipe:
     warmup: float = 0.2
     label_smoothing: float = 0.0
     select: str = "best"
+    augment: Augmentation = field(default_factory=Augmentation)
+    enrol: float = 0.0
 
     def __post_init__(self) -> None:
         checks = {
@@ -58,12 +64,13 @@ class Recipe:
             "schedule": self.schedule in ("constant", "onecycle"),
             "warmup": 0 <= self.warmup < 1,
             "label_smoothing": 0 <= self.label_smoothing < 1,
+            "enrol": 0 <= self.enrol <= 1,
             "select": self.select in ("best", "last"),
         }
-        for field in fields(self):
-            if not checks.get(field.name, True):
+        for knob in fields(self):
+            if not checks.get(knob.name, True):
                 raise ConfigError(
-                    f"recipe setting {field.name} = {getattr(self, field.name)} is out of range",
+                    f"recipe setting {knob.name} = {getattr(self, knob.name)} is out of range",
                     mend="See `unheard experiment --help` for what it may be.",
                 )
         if self.nesterov and self.momentum == 0 and self.optimizer == "sgd":
@@ -86,6 +93,14 @@ class Recipe:
         if progress < self.warmup:
             return self.lr * (START + (1 - START) * _half_cosine(progress / self.warmup))
         return self.lr * (1 - _half_cosine((progress - self.warmup) / (1 - self.warmup)))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
+        """The recipe from plain values, as JSON or YAML give them; what is not named is at its default."""
+        chosen = dict(values)
+        chosen["readouts"] = tuple(chosen.get("readouts", ()))
+        chosen["augment"] = Augmentation(**chosen.get("augment", {}))
+        return cls(**chosen)
 
     @property
     def budgets(self) -> tuple[int, ...]:
