@@ -84,6 +84,7 @@ def test_only_validation_speakers_choose() -> None:
     assert (found[0].utterances, found[0].speakers) == (4, 2)
     assert found[0].nll[1] == pytest.approx(-(3 * np.log(0.75) + np.log(0.25)) / 4, rel=1e-4)
     assert found[0].dev_error == pytest.approx((0.24, 0.0), abs=1e-3)
+    assert not found[0].doubtful
     assert found[0].test_error == pytest.approx((0.01, 0.25), abs=1e-3)
     assert found[1].test_error == pytest.approx((0.99, 0.75), abs=1e-3)
 
@@ -92,6 +93,12 @@ def test_a_certainty_written_as_zero_is_no_infinity() -> None:
     dev = told([[1.0, 0.0]] * 3, [0, 0, 1], "abc")
     found = calibrate(Line("ser", "", False, None, (SeedRecord(0, dev, dev, ()),), 1, 1))
     assert np.isfinite(found.nll).all()
+
+
+@pytest.mark.parametrize(("truth", "bound"), [([0, 0, 0], "lower"), ([1, 1, 1], "upper")])
+def test_a_search_that_ends_at_a_bound_says_so(truth: list[int], bound: str) -> None:
+    dev = told([[0.9, 0.1]] * 3, truth, "abc")
+    assert bound in calibrate(Line("ser", "", False, None, (SeedRecord(0, dev, dev, ()),), 1, 1)).doubtful
 
 
 def test_no_complete_seed() -> None:

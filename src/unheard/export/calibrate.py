@@ -43,6 +43,15 @@ class Calibration:
     dev_error: tuple[float, float]
     test_error: tuple[float, float]
 
+    @property
+    def doubtful(self) -> str:
+        """Why this temperature is no good one, empty where it may be."""
+        if self.temperature > 0.99 * WARMEST:
+            return "the search ended at its upper bound: on validation speakers the probabilities say next to nothing"
+        if self.temperature < 1.01 * COOLEST:
+            return "the search ended at its lower bound: the validation speakers are too few or too easy"
+        return ""
+
 
 def calibrate(line: Line) -> Calibration:
     """The temperature for the system of `line` from all its complete seeds; raises `ExportError` without any."""

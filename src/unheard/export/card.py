@@ -189,6 +189,7 @@ def _calibration(facts: Facts, evidence: Sequence[Evidence]) -> str:
             "",
             *_table(head, rows),
             "",
+            *(f"Beware, {one.corpora}: {one.calibration.doubtful}.\n" for one in evidence if one.calibration.doubtful),
             f"ECE: expected calibration error in {BINS} bins of confidence, before → after dividing by T.",
         ]
     )

@@ -66,6 +66,9 @@ def export(
     )
     for warning in licence_warnings(facts):
         say(warning)
+    for one in evidence:
+        if one.calibration.doubtful:
+            say(f"beware: {one.calibration.doubtful}")
     if not evidence:
         say("without --run there is no calibration, and the card has no figures")
     return write_folder(trained, folder, facts, evidence, int8=int8 or table is not None, manifest=table, say=say)
