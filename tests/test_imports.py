@@ -16,7 +16,7 @@ import unheard
 
 ROOT = Path(unheard.__file__).parent
 HEAVY = ("torch", "sklearn", "scipy", "pandas", "polars", "matplotlib", "librosa")
-LIGHT = ("", ".errors", ".manifest", ".corpora", ".audio", ".splits", ".audit", ".features")
+LIGHT = ("", ".errors", ".manifest", ".corpora", ".audio", ".splits", ".audit", ".features", ".inference")
 BARE = ("", ".errors", ".manifest", ".corpora", ".splits")
 """Modules that a program may import for a table only: not even numpy, until a function needs it."""
 

@@ -47,7 +47,9 @@ def listen(
 ) -> None:
     """Print emotions while somebody speaks, each stretch as soon as it is known; Ctrl-C ends it. No sound is kept.
 
-    Example: arecord -t raw -f S16_LE -r 16000 | unheard listen starter --pcm - --rate 16000 --format s16le
+    Example: unheard listen starter
+
+    From a pipe: arecord -t raw -f S16_LE -r 16000 | unheard listen starter --pcm - --rate 16000 --format s16le
 
     Parameters
     ----------
