@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -80,6 +80,8 @@ def analyse(samples: Samples, settings: FeatureSettings) -> Analysis:
             f"{settings.frame_length_ms:g} ms",
             mend="Use a longer recording.",
         )
+    if settings.kind == "ssl":
+        return _encoded(samples, settings)
     with np.errstate(over="ignore", invalid="ignore"):
         scaled = samples * INT16_SCALE
         spectral = spectral_frames(scaled, settings)
@@ -91,7 +93,37 @@ def analyse(samples: Samples, settings: FeatureSettings) -> Analysis:
     if settings.pitch:
         features = np.hstack([features, pitch_frames(scaled, settings)])
     kept, voiced = _kept(spectral[:, 0], settings)
-    return Analysis(features if kept.all() else features[kept], kept, voiced, spectral[:, 0])
+    chosen = features if kept.all() else features[kept]
+    if settings.thin > 1:
+        chosen = thinned(chosen, settings.thin)
+    if settings.summary:
+        whole = np.delete(features, -3, axis=1) if settings.log_pitch == "both" else features
+        vector = summarise(whole, kept, settings)
+        chosen = np.hstack([chosen, np.broadcast_to(vector, (len(chosen), len(vector)))])
+    return Analysis(chosen, kept, voiced, spectral[:, 0])
+
+
+def thinned(features: Floats, n: int) -> Floats:
+    """The mean of every `n` frames in a row: (T, F) -> (ceil(T / n), F), the last of those that are left."""
+    starts = np.arange(0, len(features), n)
+    sums = np.add.reduceat(features, starts, axis=0, dtype=np.float32)
+    return sums / np.diff(np.append(starts, len(features)))[:, None].astype(np.float32)
+
+
+def _encoded(samples: Samples, settings: FeatureSettings) -> Analysis:
+    """The frames of an encoder. The VAD listens every 10 ms as always; theirs are every second one of its frames."""
+    from unheard.features.ssl import encode
+
+    often = replace(FeatureSettings(), vad=settings.vad, sample_rate=settings.sample_rate)
+    heard = analyse(samples, often)
+    features = encode(samples, settings)
+    if settings.pitch:
+        features = np.hstack([features, pitch_frames(samples * INT16_SCALE, settings)])
+    kept = heard.kept[::2][: len(features)]
+    voiced = int(np.count_nonzero(kept)) if heard.voiced else 0
+    if not voiced:
+        kept = np.ones(len(features), bool)
+    return Analysis(features if kept.all() else features[kept], kept, voiced, heard.log_energy[::2][: len(features)])
 
 
 def _kept(log_energy: Floats, settings: FeatureSettings) -> tuple[npt.NDArray[np.bool_], int]:

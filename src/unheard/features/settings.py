@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from hashlib import blake2b
 from typing import Any
 
@@ -14,10 +14,13 @@ from unheard.features.vad import VAD_PRESETS
 VERSION = 1
 """Part of every digest; raised when the same settings give other values than before."""
 
-KINDS = ("mfcc", "fbank", "functionals")
+KINDS = ("mfcc", "fbank", "functionals", "ssl")
 LOG_PITCH = ("normalised", "raw", "both")
 
-_LATER = frozenset({"kind", "energy", "pitch", "log_pitch", "pitch_low_hz", "pitch_high_hz"})
+_LATER = frozenset(
+    {"kind", "energy", "pitch", "log_pitch", "pitch_low_hz", "pitch_high_hz", "layer", "encoder_digest",
+     "encoder_width", "thin", "summary"}
+)  # fmt: skip
 """Settings that came after results had been published: they enter a digest only where they are not the default."""
 
 
@@ -44,7 +47,18 @@ class FeatureSettings:
     it is `mfcc` (c0 is the raw log energy) or `fbank`: the logarithms of `mel_bins` mel bands, after the raw
     log energy where `energy` is set. `pitch` appends Kaldi's pitch features after the deltas, which are not taken
     of them (see `pitch.py`); `log_pitch` is `normalised`, `raw` or `both`; F0 is searched from `pitch_low_hz` to
-    `pitch_high_hz`. `high_hz` 0 means the Nyquist frequency; `deltas` is the highest order (0: none); `vad` is a
+    `pitch_high_hz`.
+
+    `kind` `ssl` is the frames of a pretrained encoder on disk (see `ssl.py`): `encoder` is its folder, `layer` a number
+    or `mean`. What the encoder is follows from its files, not from where it lies: `encoder_digest` and `encoder_width`
+    are found when they are not given, and so are its frames, 25 ms every 20 ms; the spectral settings serve the VAD
+    alone then.
+
+    `thin` is how many frames in a row, after VAD, become their mean: one of 20 ms where it is 2. `summary` appends the
+    functionals of the whole utterance to each of its frames, for networks that look at both; they are made of the same
+    frames, which have to be of kind `fbank` with energy, without deltas, and with raw log pitch.
+
+    `high_hz` 0 means the Nyquist frequency; `deltas` is the highest order (0: none); `vad` is a
     name in `VAD_PRESETS` or `none`. `dither` is in units of the 16-bit scale: Kaldi's own default is 1, ours 0 so
     that features can be repeated; with dither, the noise of a recording follows from `dither_seed` and its
     samples. Raises `ConfigError` for values out of range.
@@ -70,14 +84,24 @@ class FeatureSettings:
     log_pitch: str = "normalised"
     pitch_low_hz: float = 50.0
     pitch_high_hz: float = 400.0
+    encoder: str = field(default="", compare=False)
+    layer: str = "mean"
+    encoder_digest: str = ""
+    encoder_width: int = 0
+    thin: int = 1
+    summary: bool = False
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for f in fields(self):
+            value = getattr(self, f.name)
             try:
-                object.__setattr__(self, field.name, _CONVERT[field.type](value))
+                object.__setattr__(self, f.name, _CONVERT[f.type](value))
             except (TypeError, ValueError):
-                raise ConfigError(f"feature setting {field.name} = {value!r} has the wrong type") from None
+                raise ConfigError(f"feature setting {f.name} = {value!r} has the wrong type") from None
+        if self.kind == "ssl":
+            self._find_encoder()
+        elif self.encoder or self.encoder_digest or self.encoder_width or self.layer != "mean":
+            raise ConfigError(f"features of kind {self.kind} have no encoder", mend="Choose kind ssl.")
         nyquist = self.sample_rate / 2
         checks = {
             "sample_rate": 1000 <= self.sample_rate <= 384_000,
@@ -90,6 +114,7 @@ class FeatureSettings:
             "cepstra": 1 <= self.cepstra <= self.mel_bins or (self.kind == "fbank" and self.cepstra >= 1),
             "lifter": self.lifter >= 0,
             "deltas": 0 <= self.deltas <= 4,
+            "thin": 1 <= self.thin <= 100 and (self.thin == 1 or self.kind != "functionals"),
             "delta_window": 1 <= self.delta_window <= 50,
             "dither": 0 <= self.dither < 32_768,
             "dither_seed": self.dither_seed >= 0,
@@ -104,10 +129,38 @@ class FeatureSettings:
         for what, (name, known) in names.items():
             if name not in known:
                 raise ConfigError(f"unknown {what} '{name}'", mend=did_you_mean(name, known))
+        if self.energy and self.kind == "ssl":
+            raise ConfigError("the frames of an encoder have no energy beside them", mend="Leave energy out.")
         if self.energy and self.kind == "mfcc":
             raise ConfigError("MFCC hold the energy already, as c0", mend="Leave energy out, or choose kind fbank.")
+        if self.summary and not (
+            self.kind == "fbank" and self.energy and self.pitch and self.log_pitch != "normalised" and not self.deltas
+        ):
+            raise ConfigError(
+                "a summary is made of mel bands, energy and log F0 as it is, without deltas",
+                mend="Choose kind fbank, energy true, pitch true, log_pitch both, deltas 0; or leave summary out.",
+            )
         if self.needs_pitch:
             self._check_pitch()
+
+    def _find_encoder(self) -> None:
+        """What the encoder decides; where that is known already its folder need not be there."""
+        from unheard.features.ssl import FRAME_LENGTH_MS, FRAME_SHIFT_MS, SAMPLE_RATE, identify
+
+        if not (self.encoder_digest and self.encoder_width):
+            if not self.encoder:
+                raise ConfigError("features of kind ssl need an encoder", mend="Name its folder: --features.encoder.")
+            found = identify(self.encoder)
+            if self.layer != "mean" and not (self.layer.isdigit() and int(self.layer) <= found.layers):
+                raise ConfigError(
+                    f"the encoder has no layer '{self.layer}'", mend=f"Choose mean, or 0 to {found.layers}."
+                )
+            object.__setattr__(self, "encoder_digest", found.digest)
+            object.__setattr__(self, "encoder_width", found.width)
+        if self.sample_rate != SAMPLE_RATE:
+            raise ConfigError(f"encoders hear {SAMPLE_RATE} Hz, not {self.sample_rate}", mend="Leave sample_rate out.")
+        object.__setattr__(self, "frame_length_ms", FRAME_LENGTH_MS)
+        object.__setattr__(self, "frame_shift_ms", FRAME_SHIFT_MS)
 
     def _check_pitch(self) -> None:
         """Pitch is found at 4 kHz: the frames of both kinds must be able to lie over each other."""
@@ -137,8 +190,19 @@ class FeatureSettings:
             from unheard.features.functionals import names  # it is made of frames with settings of their own
 
             return len(names(self))
+        if self.kind == "ssl":
+            return self.encoder_width + self.pitch_dim
         spectral = self.cepstra if self.kind == "mfcc" else self.mel_bins + self.energy
-        return spectral * (1 + self.deltas) + self.pitch_dim
+        return spectral * (1 + self.deltas) + self.pitch_dim + self.summary_dim
+
+    @property
+    def summary_dim(self) -> int:
+        """The columns, the last ones, that are the same in every frame of an utterance."""
+        if not self.summary:
+            return 0
+        from unheard.features.functionals import names
+
+        return len(names(self))
 
     @property
     def needs_pitch(self) -> bool:
@@ -153,8 +217,9 @@ class FeatureSettings:
     @property
     def digest(self) -> str:
         """Twelve hex digits that differ whenever any value above differs."""
-        same = {field.name for field in fields(self) if getattr(self, field.name) == field.default}
-        values = {name: value for name, value in asdict(self).items() if name not in _LATER & same}
+        same = {f.name for f in fields(self) if getattr(self, f.name) == f.default}
+        left_out = _LATER & same | {"encoder"}  # where it lies changes nothing
+        values = {name: value for name, value in asdict(self).items() if name not in left_out}
         text = json.dumps({"version": VERSION, **values}, sort_keys=True)
         return blake2b(text.encode(), digest_size=6).hexdigest()
 
@@ -165,7 +230,7 @@ class FeatureSettings:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> FeatureSettings:
         """The settings from plain values; raises `ConfigError` for an unknown name."""
-        known = {field.name for field in fields(cls)}
+        known = {f.name for f in fields(cls)}
         for name in values:
             if name not in known:
                 raise ConfigError(f"unknown feature setting '{name}'", mend=did_you_mean(name, known))

@@ -26,6 +26,7 @@ from unheard.features.matrix import DESCRIPTION, ENTRY_FIELDS, FORMAT, FeatureSt
 from unheard.features.pitch import library
 from unheard.features.pool import analysed, unwritable
 from unheard.features.settings import FeatureSettings
+from unheard.features.ssl import check
 from unheard.features.worker import Place, Task, committed
 from unheard.lock import locked
 from unheard.manifest import Manifest, Utterance
@@ -34,6 +35,7 @@ __all__ = ["FeatureStore", "build_store"]
 
 logger = logging.getLogger("unheard")
 
+_ENCODERS = 8  # processes that each hold one in memory, of a gigabyte perhaps
 _ROWS_A_WORKER = 64  # below this another process costs more than it saves
 
 
@@ -64,6 +66,8 @@ def build_store(
         return store
     if settings.needs_pitch:
         library()  # without it every recording would fail
+    if settings.kind == "ssl":
+        check(settings)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder, "building this store", FeatureError):
@@ -146,6 +150,8 @@ def _results(missing: list[Task], partial: Path, settings: FeatureSettings, work
         except AttributeError:  # not on macOS and Windows
             cores = os.cpu_count() or 1
         workers = min(cores, -(-len(missing) // _ROWS_A_WORKER))
+        if settings.kind == "ssl":
+            workers = min(workers, _ENCODERS)
     attempt = len(list(partial.glob("*.jsonl")))  # shards of earlier attempts are read, never appended to
     return analysed(missing, partial, f"shard-{attempt}", settings, min(workers, len(missing)))
 
