@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 import numpy as np
 
-from unheard.channels import Samples, channel_index, one_channel
+from unheard.channels import Samples, channel_index, finite, one_channel
 from unheard.errors import AudioError, TooLongError
 from unheard.manifest import Manifest, Utterance
 
@@ -290,8 +290,7 @@ def _blocks(
             if done / rate > longest:
                 raise _too_long(name, done / rate, longest)
             mono = one_channel(block, index)
-            # One reduction instead of a mask: a sum is finite only when every sample is.
-            if not math.isfinite(float(mono.sum(dtype=np.float64))):
+            if not finite(mono):
                 raise AudioError(
                     "holds samples that are not numbers (NaN or infinite)",
                     where=name,

@@ -62,6 +62,13 @@ def one_channel(block: Samples, index: int | None) -> Samples:
     if block.shape[1] == 1:
         return block[:, 0]
     if index is None:
-        mixed: Samples = block.mean(axis=1, dtype=np.float32)
+        with np.errstate(invalid="ignore", over="ignore"):  # whether it is finite is asked later
+            mixed: Samples = block.mean(axis=1, dtype=np.float32)
         return mixed
     return np.ascontiguousarray(block[:, index])
+
+
+def finite(samples: npt.NDArray[Any]) -> bool:
+    """Whether all samples are numbers. One reduction instead of a mask: a sum is finite only when every sample is."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        return bool(np.isfinite(samples.sum(dtype=np.float64)))

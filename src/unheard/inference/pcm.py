@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from io import BufferedIOBase
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from unheard.channels import Samples, channel_index, one_channel, to_float
+from unheard.channels import Samples, channel_index, finite, one_channel, to_float
 from unheard.errors import AudioError, ConfigError, did_you_mean
 
 FORMATS = {"u8": "|u1", "s16le": "<i2", "s16be": ">i2", "s24le": "", "s32le": "<i4", "f32le": "<f4"}
@@ -44,7 +43,7 @@ def _blocks(file: BufferedIOBase, format: str, channels: int, index: int | None)
         left = data[whole:]
         if whole:
             block = one_channel(to_float(_decoded(data[:whole], format)).reshape(-1, channels), index)
-            if not math.isfinite(float(block.sum(dtype=np.float64))):
+            if not finite(block):
                 raise AudioError("the pipe holds samples that are not numbers (NaN or infinite)")
             yield block
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unheard.audio import Source, info, read_blocks, resample
-from unheard.channels import Samples, select_channel, to_float
+from unheard.channels import Samples, finite, select_channel, to_float
 from unheard.errors import AudioError, ModelError, TooLongError
 from unheard.inference.hear import Ear
 from unheard.inference.model import OnnxModel
@@ -245,7 +245,7 @@ class Recogniser:
         samples = select_channel(to_float(audio), channel)
         if len(samples) > longest * given:
             raise TooLongError(f"the samples are longer than the {longest:g} s taken at once")
-        if not np.isfinite(samples.sum(dtype=np.float64)):
+        if not finite(samples):
             raise AudioError("the samples are not all numbers (NaN or infinite)", mend="Export them again.")
         whole = resample(samples, given, rate)
         return (whole[first : first + _BLOCK] for first in range(0, len(whole), _BLOCK))

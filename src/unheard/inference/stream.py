@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from unheard.channels import Samples
+from unheard.channels import Samples, finite
 from unheard.errors import AudioError, ConfigError
 from unheard.inference.prediction import Prediction, Segment
 from unheard.inference.timeline import Heard, Timeline
@@ -75,7 +75,7 @@ class Stream:
         """
         if self._finished:
             raise AudioError("the stream has ended", mend="Begin another.")
-        if not np.isfinite(samples.sum(dtype=np.float64)):
+        if not finite(samples):
             raise AudioError("the samples are not all numbers (NaN or infinite)", where=self._name or None)
         return self._hear(self._cutter.push(self._resampler(samples, False)))
 
