@@ -15,6 +15,7 @@ import pytest
 from experimenting import experiment, in_this_process, only, result
 
 from unheard.audio import read_audio
+from unheard.cli import main
 from unheard.errors import ConfigError, MissingExtra
 from unheard.experiments import run as run_module
 from unheard.features import FeatureSettings, FeatureStore, analyse, build_store, extract
@@ -147,6 +148,14 @@ def test_a_store_knows_its_encoder(encoder: Path, tmp_path: Path) -> None:
     save(copy, seed=3)
     with pytest.raises(ConfigError, match="not the encoder that the settings were made with"):
         build_store(manifest, tmp_path / "another", replace(settings, encoder=str(copy)), progress=False)
+
+
+@pytest.mark.parametrize(("kind", "dim"), [("ssl", 12), ("functionals", 287), ("fbank", 69), ("mfcc", 39)])
+def test_the_verb_features_makes_every_kind(encoder: Path, tmp_path: Path, kind: str, dim: int) -> None:
+    (tmp_path / "m.csv").write_text(f"file,speaker,emotion\n{SPEECH},a,sad\n")
+    more = ["--encoder", str(encoder)] if kind == "ssl" else []
+    assert main(["features", str(tmp_path / "m.csv"), "-o", str(tmp_path / "store"), "--kind", kind, *more]) == 0
+    assert FeatureStore.open(tmp_path / "store").dim == dim
 
 
 @pytest.mark.slow

@@ -241,6 +241,9 @@ def features(
     /,
     *,
     output: Output,
+    kind: Literal["mfcc", "fbank", "functionals", "ssl"] = "mfcc",
+    encoder: str = "",
+    layer: str = "mean",
     vad: str = "xvector",
     dither: float = 0.0,
     channel: Literal["mix", "left", "right", "each"] = "mix",
@@ -250,12 +253,20 @@ def features(
 
     Example: unheard features manifest.csv -o stores/emodb
 
+    Or other features: log-mel bands, one vector of functionals, or the frames of a pretrained encoder.
+
     Parameters
     ----------
     manifest
         CSV, JSONL or a Kaldi data directory.
     output
         Folder of the store.
+    kind
+        mfcc, fbank (log-mel bands), functionals (one vector, for classical systems) or ssl (a pretrained encoder).
+    encoder
+        ssl: folder of the encoder (Hugging Face transformers, safetensors).
+    layer
+        ssl: mean of all layers, or a number; 0 is the transformer's input.
     vad
         xvector, ivector, kaldi_default or none.
     dither
@@ -265,11 +276,15 @@ def features(
     workers
         Processes (0: one a core).
     """
+    from dataclasses import replace
+
     from unheard.audio import choose_channel
     from unheard.corpora import read_manifest
     from unheard.features import FeatureSettings, build_store
+    from unheard.features.functionals import FUNCTIONALS
 
-    settings = FeatureSettings(vad=vad, dither=dither)
+    base = FUNCTIONALS if kind == "functionals" else FeatureSettings()
+    settings = replace(base, kind=kind, encoder=encoder, layer=layer, vad=vad, dither=dither)
     rows = choose_channel(read_manifest(manifest), channel)
     store = build_store(rows, output, settings, workers=workers or None)
     for name, reason in list(store.skipped.items())[:20]:
