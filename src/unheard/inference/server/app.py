@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, FastAPI, Header, Query, Request
@@ -64,12 +63,6 @@ router = APIRouter()
 def create_app(recogniser: Recogniser, settings: ServerSettings | None = None) -> FastAPI:
     """An ASGI application that answers with this recogniser."""
     settings = settings or ServerSettings()
-
-    @asynccontextmanager
-    async def life(app: FastAPI) -> AsyncIterator[None]:
-        yield
-        app.state.work.close()
-
     app = FastAPI(
         title="unheard",
         version=__version__,
@@ -77,7 +70,6 @@ def create_app(recogniser: Recogniser, settings: ServerSettings | None = None) -
         description="Nothing that is sent is kept. An estimate of how speech sounds; not for decisions about anyone.",
         docs_url=None,  # these pages load their scripts from elsewhere
         redoc_url=None,
-        lifespan=life,
     )
     app.state.recogniser, app.state.settings = recogniser, settings
     app.state.work = Work(settings.concurrency, settings.waiting)

@@ -32,6 +32,18 @@ class Heard:
     steps: tuple[Segment, ...]
 
 
+class Upload(BytesIO):
+    """An upload as a file.
+
+    A damaged recording can send its reader to before the start, which a `BytesIO` answers with an error that rises in
+    a callback of libsndfile, where nobody can catch it.
+    """
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Goes to the start instead of before it."""
+        return super().seek(max(0, offset) if whence == 0 else offset, whence)
+
+
 class Hearing:
     """One upload and what it may cost: at most `longest` seconds, and nothing more once `stop` is set.
 
@@ -41,7 +53,7 @@ class Hearing:
 
     def __init__(self, recogniser: Recogniser, body: bytes, longest: float, stop: Event) -> None:
         self._recogniser, self._longest, self._stop = recogniser, longest, stop
-        self._file = BytesIO(body)
+        self._file = Upload(body)
 
     def one(self, channel: str, voice: Voice | None = None) -> Heard:
         """What is heard in one channel: mix, left, right or a number."""

@@ -42,10 +42,6 @@ class Work:
     def _free(self) -> None:
         self.taken -= 1
 
-    def close(self) -> None:
-        """Lets what has begun end, and nothing new begin."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
 
 class Place:
     """One request's place: it can have one job done."""
