@@ -190,3 +190,9 @@ def test_a_file_that_computes_something_else_is_not_written(tmp_path: Path, monk
 def test_facts_that_make_no_sense(wrong: dict[str, float]) -> None:
     with pytest.raises(ConfigError):
         Facts(**wrong)  # type: ignore[arg-type]
+
+
+def test_a_model_of_an_encoders_frames_is_refused() -> None:
+    features = FeatureSettings(kind="ssl", encoder_digest="0" * 16, encoder_width=39)
+    with pytest.raises(ExportError, match="pretrained encoder"):
+        build_graph(replace(random_model(SMALL, "train"), features=features))
