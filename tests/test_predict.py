@@ -26,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model, and beside it recordings of which two are broken."""
     path = tmp_path_factory.mktemp("predict")
     tiny_model.write_tiny(path / "model" / "model.onnx")
-    (path / "model" / "README.md").write_text("# The card\n")
+    (path / "model" / "README.md").write_text("---\nlicense: other\n---\n\n# The card\n")
     audio = path / "audio"
     (audio / "deep" / ".hidden").mkdir(parents=True)
     write(audio / "a.wav", murmur(2))
@@ -149,6 +149,7 @@ def test_version_shows_licence_and_card(there: Path, capsys: pytest.CaptureFixtu
     text = capsys.readouterr().out
     assert "licence of the weights: CC BY-NC-SA 4.0" in text
     assert "# The card" in text
+    assert "license: other" not in text
     assert main(["predict", "--version"]) == 0
     assert unheard.__version__ in capsys.readouterr().out
 

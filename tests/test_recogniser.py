@@ -274,6 +274,15 @@ def test_a_stream_is_known_early_and_does_not_change_its_mind(recogniser: Recogn
         stream.push(samples)
 
 
+def test_a_stream_takes_what_predict_takes(recogniser: Recogniser) -> None:
+    samples = (murmur(4) * 20_000).astype(np.int16)
+    expected = exactly(recogniser.predict(samples))
+    for pushed in (samples, np.stack([samples] * 2, axis=1), samples.astype(np.float64) / 32_768):
+        stream = recogniser.stream()
+        stream.push(pushed)
+        assert exactly(stream.finish()) == expected
+
+
 def test_a_stream_of_nothing_is_an_error(recogniser: Recogniser) -> None:
     with pytest.raises(AudioError, match="holds no samples"):
         recogniser.stream().finish()

@@ -17,7 +17,14 @@ def describe(model: OnnxModel) -> str:
     for corpus in about.data:
         name = corpus.get("title") or corpus.get("name", "?")
         lines.append(f"trained on {name}: {corpus.get('licence') or 'licence not stated'}")
-    lines += [f"{name}: {value}" for name, value in (about.about or {}).items() if len(value) <= 200]
     lines.append(f"file: {model.where} (sha256 {model.digest})")
-    card = model.card().strip()
+    card = without_front_matter(model.card()).strip()
     return "\n".join(lines) + "\n" + (f"\n{card}\n" if card else "")
+
+
+def without_front_matter(card: str) -> str:
+    """A card's text for people, without what a repository wants to know of it."""
+    if not card.startswith("---\n"):
+        return card
+    _, found, text = card[4:].partition("\n---\n")
+    return text if found else card

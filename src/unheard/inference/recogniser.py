@@ -195,7 +195,7 @@ class Recogniser:
         channel: str = "mix",
         watch: Callable[[Segment], object] | None = None,
     ) -> Stream:
-        """A stream to push samples of one voice into as they come, float32 (N,) at `sample_rate`.
+        """A stream to push samples of one voice into as they come, floats in [-1, 1] or integers.
 
         `name` and `channel` say in the prediction what they are of. `watch` is told every step of one hop as it
         settles, a segment of its own.

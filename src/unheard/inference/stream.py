@@ -7,12 +7,12 @@ exactly.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from unheard.channels import Samples, finite
+from unheard.channels import Samples, finite, select_channel, to_float
 from unheard.errors import AudioError, ConfigError
 from unheard.inference.prediction import Prediction, Segment
 from unheard.inference.timeline import Heard, Timeline
@@ -68,16 +68,17 @@ class Stream:
         """The segment that goes on: its start, and its label so far."""
         return self._timeline.current()
 
-    def push(self, samples: Samples) -> list[Segment]:
-        """Hear samples (N,), float32 in [-1, 1]; returns the segments that are now complete.
+    def push(self, samples: npt.NDArray[Any]) -> list[Segment]:
+        """Hear samples (N,) or (N, channels), which are mixed; returns the segments that are now complete.
 
         Raises `AudioError` for samples that are not numbers, or after `finish`.
         """
         if self._finished:
             raise AudioError("the stream has ended", mend="Begin another.")
-        if not finite(samples):
+        mono = select_channel(to_float(samples), "mix")
+        if not finite(mono):
             raise AudioError("the samples are not all numbers (NaN or infinite)", where=self._name or None)
-        return self._hear(self._cutter.push(self._resampler(samples, False)))
+        return self._hear(self._cutter.push(self._resampler(mono, False)))
 
     def finish(self) -> Prediction:
         """The prediction for all that was heard; raises `AudioError` where that was nothing."""
