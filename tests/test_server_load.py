@@ -18,7 +18,7 @@ from serving import WAV, encoded, model_folder, serving, speech_like
 
 pytestmark = pytest.mark.slow
 
-CLIENTS, SECONDS = 24, 15
+CLIENTS, SECONDS = 24, 12
 
 
 def resident(pid: int) -> float:
@@ -41,7 +41,7 @@ def send(address: str, body: bytes, headers: dict[str, str]) -> int:
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc to watch memory")
 def test_many_at_once(tmp_path: Path) -> None:
-    minutes = encoded(np.concatenate([speech_like(30.0, seed=seed) for seed in range(8)]))  # 4 minutes, 7.7 MB
+    minutes = encoded(np.concatenate([speech_like(30.0, seed=seed) for seed in range(4)]))  # two, 3.8 MB
     bomb = encoded(np.zeros(3 * 3600 * 4000, np.int16), 4000, "FLAC")
     kinds = [(minutes, WAV)] * 5 + [(bomb, WAV), (b"x" * 9_000_000, WAV), (minutes, {"Content-Type": "text/plain"})]
     limits = ("--concurrency", "2", "--waiting", "4", "--max-megabytes", "8", "--max-seconds", "300")
@@ -68,9 +68,12 @@ def test_many_at_once(tmp_path: Path) -> None:
         assert set(said) <= {200, 413, 415, 429, 504}
         assert said[200] > 0
         assert said[429] > 0
-        # places x (upload as it grows, its copy) + work x (a minute decoded and resampled)
-        assert most - before < 6 * 2 * 8 + 2 * 40 + 50, f"{before:.0f} MB before, {most:.0f} MB at most, {said}"
-        for _ in range(10):
-            assert send(address, minutes, WAV) == 200
-        assert resident(pid) < before + 80, f"{before:.0f} MB before, {resident(pid):.0f} MB after, {said}"
-        print(f"{before:.0f} MB before, {most:.0f} MB at most, {resident(pid):.0f} MB after, {said}")
+        # places x (an upload as it grows, and its copy) + work x (a minute decoded and resampled), and some
+        assert most < before + 6 * 2 * 4 + 2 * 40 + 60, f"{before:.0f} MB before, {most:.0f} MB at most, {said}"
+        rounds = []
+        for _ in range(3):
+            assert [send(address, minutes, WAV) for _ in range(4)] == [200] * 4
+            rounds.append(resident(pid))
+        assert rounds[-1] < most + 10, rounds
+        assert rounds[-1] < rounds[0] + 10, rounds  # what the allocator keeps is used again
+        print(f"{before:.0f} MB before, {most:.0f} MB at most, {rounds} MB after, {dict(said)}")

@@ -14,6 +14,7 @@ from unheard import __version__
 from unheard.inference.recogniser import Recogniser
 from unheard.inference.server.answers import Answer, Health, Learnt, Limits, Problem
 from unheard.inference.server.body import read_body
+from unheard.inference.server.drain import Drain
 from unheard.inference.server.guard import Guard
 from unheard.inference.server.hearing import Hearing
 from unheard.inference.server.page import page_routes
@@ -76,6 +77,7 @@ def create_app(recogniser: Recogniser, settings: ServerSettings | None = None) -
     app.include_router(router)
     app.router.routes.extend(page_routes())
     app.add_middleware(Guard, settings=settings)
+    app.add_middleware(Drain, settings=settings)  # the outermost
     app.add_exception_handler(HTTPException, _no_such_thing)
     app.add_exception_handler(RequestValidationError, _wrong_parameter)
     return app

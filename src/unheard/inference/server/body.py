@@ -13,7 +13,7 @@ TYPES = ("audio/", "application/octet-stream")
 
 
 async def read_body(request: Request, settings: ServerSettings) -> bytes:
-    """The body of an upload; what is left of a refused one is thrown away by the HTTP server as it arrives.
+    """The body of an upload.
 
     Raises `Refusal`: 415 for a content type that is no audio, 413 for too many bytes, 408 for a client that is too
     slow, 422 for an empty body.
