@@ -12,7 +12,7 @@ install: $(STAMP)  ## the project and everything needed to develop it, in .venv
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "unheard needs Python 3.10 or later; try: make PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,tensorboard,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,tensorboard,server,dev]'
 	touch $(STAMP)
 
 demo: $(STAMP)  ## the main job on invented voices, in minutes
@@ -21,8 +21,8 @@ demo: $(STAMP)  ## the main job on invented voices, in minutes
 test: $(STAMP)  ## the test suite
 	$(BIN)/python -m pytest -n auto --dist worksteal -m 'not slow'
 
-test-slow: $(STAMP)  ## the heavy tests alone; Ray, which only they and clusters need, is installed here
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray]'
+test-slow: $(STAMP)  ## the heavy tests alone; Ray and schemathesis, which only they need, are installed here
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray,fuzz]'
 	$(BIN)/python -m pytest -n auto --dist worksteal -m slow
 
 full-scale: $(STAMP)  ## the paper's two experiments at full size on invented voices; 6 GB of disk, an hour or two
