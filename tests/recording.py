@@ -92,7 +92,7 @@ def write_cell(
             "labels": list(settings.labels),
             "group": settings.group,
             "options": options,
-            "network": asdict(settings.network.resolved()),
+            "network": asdict(settings.network.resolved(settings.features)),
             "recipe": asdict(Recipe(epochs=settings.epochs)),
             "normalise": settings.normalise,
         },

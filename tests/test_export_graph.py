@@ -31,6 +31,7 @@ KINDS = [
     (SMALL, "utterance"),
     (replace(SMALL, tdnn=((16, 4, 3),), lstm=5, dense=7, hidden=()), "train"),
     (replace(SMALL, tdnn=((16, 4, 3),), padding="same", lstm=5), "none"),
+    (replace(SMALL, summary=5, summary_width=6, hidden=()), "train"),
 ]
 
 

@@ -155,12 +155,14 @@ def test_every_setting_changes_the_digest() -> None:
         "sample_rate": 8000, "frame_length_ms": 20.0, "frame_shift_ms": 5.0, "preemphasis": 0.95, "mel_bins": 30,
         "low_hz": 40.0, "high_hz": 7000.0, "cepstra": 20, "lifter": 0.0, "deltas": 1, "delta_window": 3,
         "dither": 1.0, "dither_seed": 7, "vad": "none", "kind": "fbank", "pitch": True, "log_pitch": "both",
-        "pitch_low_hz": 60.0, "pitch_high_hz": 500.0,
+        "pitch_low_hz": 60.0, "pitch_high_hz": 500.0, "thin": 2,
     }  # fmt: skip
     names = {field.name for field in fields(FeatureSettings)}
-    elsewhere = {"energy", "encoder", "layer", "encoder_digest", "encoder_width"}  # the last four in test_features_ssl
+    elsewhere = {"energy", "summary", "encoder", "layer", "encoder_digest", "encoder_width"}
     assert set(others) | elsewhere == names, "a setting is not tested"
     assert FeatureSettings(kind="fbank", energy=True).digest != FeatureSettings(kind="fbank").digest
+    whole = FeatureSettings(kind="fbank", energy=True, pitch=True, log_pitch="both", deltas=0)
+    assert replace(whole, summary=True).digest != whole.digest  # an encoder's settings are in test_features_ssl
     digests = {replace(default, **{name: value}).digest for name, value in others.items()}
     assert len(digests | {default.digest}) == len(others) + 1
     assert default.digest == "b0b2ac87c4aa", "results published with the default settings must still match"

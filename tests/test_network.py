@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 
 import pytest
 import references
@@ -472,3 +473,34 @@ def test_a_voice_is_the_mean_frame_and_is_taken_away() -> None:
         assert torch.allclose(network(x, lengths, voice), network(x - voice, lengths), atol=1e-6)
         assert torch.allclose(network(x, lengths, torch.zeros(1, 39)), network(x, lengths), atol=1e-6)
         assert not torch.allclose(network(x, lengths, voice), network(x, lengths), atol=1e-3)
+
+
+def test_a_summary_passes_the_frames_by() -> None:
+    settings = replace(SMALL, summary=5, summary_width=3)
+    network = initialised(EmbeddingNetwork, 0, FEATURES, settings).eval()
+    generator = torch.Generator().manual_seed(1)
+    x, lengths = 3 * torch.randn(4, 50, FEATURES, generator=generator), torch.tensor([50, 41, 23, 9])
+    with torch.no_grad():
+        e = network(x, lengths)
+        assert e.shape == (4, settings.embedding) == (4, 2 * 9 + 3)
+        told = torch.nn.functional.linear(x[:, 0, 34:].clamp(-4, 4), network.summary.affine.weight)
+        assert torch.allclose(e[:, 18:], told + network.summary.affine.bias, atol=1e-5)
+        other = x.clone()
+        other[:, :, 34:] = 0
+        assert torch.equal(network(other, lengths)[:, :18], e[:, :18])  # frames do not look at it
+        # a voice shifts the summary as it shifts the frames
+        voice = torch.randn(1, FEATURES, generator=generator)
+        assert torch.allclose(network(x, lengths, voice), network(x - voice, lengths), atol=1e-5)
+    assert network.voice_width == FEATURES
+
+
+def test_a_summary_is_dropped_in_training_only_and_frames_must_be_left() -> None:
+    settings = replace(SMALL, summary=5, summary_width=3, summary_dropout=0.5)
+    network = initialised(EmbeddingNetwork, 0, FEATURES, settings)
+    x, lengths = torch.ones(8, 40, FEATURES), torch.full((8,), 40)
+    first, second = (network.train()(x, lengths)[:, 18:] for _ in range(2))
+    assert not torch.equal(first, second)
+    with pytest.raises(ConfigError, match="no frames are left"):
+        initialised(EmbeddingNetwork, 0, 5, settings)
+    assert replace(SMALL, dropout=0.5, head_dropout=0.25).dropout_of_heads == 0.25
+    assert replace(SMALL, dropout=0.5).dropout_of_heads == 0.5

@@ -29,7 +29,7 @@ def test_every_preset_is_an_experiment_that_needs_a_place(name: str) -> None:
     assert not {"root", "out", "manifest", "workers", "device"} & set(values)
     where = {"root": "somewhere"} if "corpus" in values else {"manifest": "mine.csv"}
     settings = load(None, {"preset": name, "out": "run", **where})
-    settings.network.resolved()
+    settings.network.resolved(settings.features)
     assert settings.preset == name
     assert settings.epochs == 100
     assert about(name).endswith(".")
@@ -46,7 +46,7 @@ def test_the_papers_two() -> None:
     mandarin = load(None, {"preset": "mandarin", "manifest": "m.csv", "out": "run"})
     assert (mandarin.protocol, mandarin.n, mandarin.seeds) == ("random", (200, 25, 25), 3)
     assert mandarin.labels == ("angry", "happy", "sad", "surprised")
-    assert mandarin.network.resolved().lstm == 128
+    assert mandarin.network.resolved(mandarin.features).lstm == 128
 
 
 def test_the_file_wins_over_the_preset_and_flags_over_both(tmp_path: Path) -> None:

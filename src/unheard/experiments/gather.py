@@ -114,7 +114,7 @@ def _decisive(settings: Experiment) -> dict[str, Any]:
     wanted = {
         "labels": list(settings.labels),
         "group": settings.group,
-        "network": asdict(settings.network.resolved()),
+        "network": asdict(settings.network.resolved(settings.features)),
         "recipe": recipe,
         "normalise": settings.normalise,
     }

@@ -15,6 +15,7 @@ from unheard.experiments.cells import Cell
 from unheard.experiments.fitted import EPOCHS, FITTED, normalisation_of
 from unheard.experiments.settings import Experiment
 from unheard.features import FeatureSettings, FeatureStore, build_store
+from unheard.features.columns import columns_of
 from unheard.manifest import Manifest, Note, Utterance
 from unheard.splits import PROTOCOLS, Fold, Split, default_protocol, exclude_shared_recordings, make_split
 from unheard.splits.development import of_part
@@ -46,11 +47,11 @@ def lay_out(settings: Experiment, say: Callable[[str], None] = lambda _: None) -
     `say` receives a line a step. Raises an `UnheardError` of whatever step fails.
     """
     # settings are checked before minutes of features
-    network = settings.network.resolved()
+    network = settings.network.resolved(settings.features)
     if settings.features.kind == "functionals":
         raise ConfigError(
             "the networks read frames, and functionals are one vector an utterance",
-            mend="Choose --features.kind mfcc or fbank.",
+            mend="Choose --features.kind mfcc, fbank or ssl.",
         )
     if settings.engine == "ray":
         from unheard.experiments.ray_engine import check
@@ -65,8 +66,8 @@ def lay_out(settings: Experiment, say: Callable[[str], None] = lambda _: None) -
     if settings.protocol and settings.protocol not in PROTOCOLS:
         raise ConfigError(f"unknown protocol '{settings.protocol}'", mend=did_you_mean(settings.protocol, PROTOCOLS))
     options = {key: _options(settings, key) for key in (*settings.systems, *settings.options)}
-    recipe = Recipe(epochs=settings.epochs, **settings.as_dict()["training"])
-    recipe = replace(recipe, readouts=tuple(recipe.readouts))
+    recipe = Recipe.from_dict({"epochs": settings.epochs, **settings.as_dict()["training"]})
+    recipe.augment.check(columns_of(settings.features))
     manifest = read_rows(settings)
     for column in filter(None, (settings.group, settings.column)):
         manifest.column(column)  # raises where there is none

@@ -66,13 +66,18 @@ class NetworkChoice:
     rnn_dropout: bool = setting("Dropout of the BiLSTM's output.", True)
     pooled_dropout: bool = setting("Dropout right before mean and deviation are pooled.", True)
     padding: str = setting("valid (an utterance loses 16 frames in the TDNN layers) or same.", "valid")
+    hidden: tuple[int, ...] = setting("Widths of the heads' hidden layers, 0 for none (default: the preset's).", ())
+    head_dropout: float = setting("Dropout in the heads (-1: as everywhere).", -1.0)
+    summary_width: int = setting("Of features with a summary: what it adds to the embedding.", 128)
+    summary_dropout: float = setting("Of features with a summary: dropout of its numbers.", 0.5)
 
-    def resolved(self) -> NetworkSettings:
-        """The network's sizes; raises `ConfigError` for an unknown preset or a value out of range."""
+    def resolved(self, features: FeatureSettings) -> NetworkSettings:
+        """The network's sizes for `features`; raises `ConfigError` for an unknown preset or a value out of range."""
         if self.preset not in NETWORKS:
             raise ConfigError(f"unknown network '{self.preset}'", mend=f"Choose {' or '.join(NETWORKS)}.")
         chosen = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "preset"}
-        return dataclasses.replace(NETWORKS[self.preset], **chosen)
+        chosen["hidden"] = tuple(filter(None, self.hidden)) if self.hidden else NETWORKS[self.preset].hidden
+        return dataclasses.replace(NETWORKS[self.preset], summary=features.summary_dim, **chosen)
 
 
 @dataclass(frozen=True)

@@ -106,12 +106,19 @@ def without_voice(emit: Emitter, frames: Grid) -> Grid:
 
 def embedded(emit: Emitter, network: EmbeddingNetwork, frames: Grid) -> str:
     """`EmbeddingNetwork.forward`: (B, T, F) -> (B, E)."""
+    whole = frames
+    if network.summary is not None:
+        frames = Grid(layers.columns(emit, whole.values, 0, network.framed), frames.lengths)
     for number, layer in enumerate(network.tdnn):
         frames = layers.tdnn(emit, f"tdnn{number}", layer, frames)
     states = layers.bilstm(emit, "rnn", network.rnn, frames)
     values = layers.norm(emit, "rnn.norm", network.rnn_norm, states.values)
     pooled = layers.mean_std_pooling(emit, Grid(layers.dense(emit, "dense", network.dense, values), states.lengths))
-    return emit("Identity", pooled, name="embedding")
+    if network.summary is None:
+        return emit("Identity", pooled, name="embedding")
+    return emit(
+        "Concat", pooled, layers.summary(emit, network.summary, whole, network.framed), axis=1, name="embedding"
+    )
 
 
 def _assembled(emit: Emitter, model: Model, embed: EmbeddingNetwork, facts: Facts) -> onnx.ModelProto:

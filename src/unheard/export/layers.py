@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from unheard.export.emitter import Emitter
 from unheard.training.layers import TDNN, BiLSTM, Dense
-from unheard.training.network import Head
+from unheard.training.network import Head, Summary
 from unheard.training.pooling import VARIANCE_FLOOR
 
 _GATES = (0, 3, 1, 2)
@@ -152,6 +152,19 @@ def mean_std_pooling(emit: Emitter, frames: Grid) -> str:
     mean, variance, _ = mean_and_variance(emit, exact(emit, frames.values), share)
     deviation = emit("Sqrt", emit("Max", variance, exact(emit, emit.scalar(VARIANCE_FLOOR))))
     return emit("Squeeze", single(emit, emit("Concat", mean, deviation, axis=2)), emit.whole(1))
+
+
+def columns(emit: Emitter, values: str, first: int, last: int) -> str:
+    """The columns from `first` up to `last` of (B, T, F)."""
+    return emit("Slice", values, emit.whole(first), emit.whole(last), emit.whole(2))
+
+
+def summary(emit: Emitter, layer: Summary, frames: Grid, first: int) -> str:
+    """What the columns from `first` on, the same in every frame, add to the embedding: (B, T, F) -> (B, width)."""
+    earliest = emit("Gather", frames.values, emit.whole(0, alone=True), axis=1)  # (B, F)
+    vector = emit("Slice", earliest, emit.whole(first), emit.whole(first + layer.affine.in_features), emit.whole(1))
+    clipped = emit("Clip", vector, emit.scalar(-layer.CLIP), emit.scalar(layer.CLIP))
+    return linear(emit, "summary", layer.affine, clipped)
 
 
 def head(emit: Emitter, name: str, layer: Head, embedding: str, output: str) -> str:

@@ -106,8 +106,9 @@ def analyse(samples: Samples, settings: FeatureSettings) -> Analysis:
 def thinned(features: Floats, n: int) -> Floats:
     """The mean of every `n` frames in a row: (T, F) -> (ceil(T / n), F), the last of those that are left."""
     starts = np.arange(0, len(features), n)
-    sums = np.add.reduceat(features, starts, axis=0, dtype=np.float32)
-    return sums / np.diff(np.append(starts, len(features)))[:, None].astype(np.float32)
+    sums: Floats = np.add.reduceat(features, starts, axis=0).astype(np.float32)
+    counts = np.diff(np.append(starts, len(features))).astype(np.float32)
+    return sums / counts[:, None]
 
 
 def _encoded(samples: Samples, settings: FeatureSettings) -> Analysis:

@@ -41,7 +41,17 @@ def functionals(audio: object, settings: FeatureSettings = FUNCTIONALS, **option
 
 def frame_settings(settings: FeatureSettings) -> FeatureSettings:
     """The frames that functionals are made of: log energy, log-mel bands, voicing, change and log F0; all frames."""
-    return replace(settings, kind="fbank", energy=True, deltas=0, pitch=True, log_pitch="raw", vad="none")
+    return replace(
+        settings,
+        kind="fbank",
+        energy=True,
+        deltas=0,
+        pitch=True,
+        log_pitch="raw",
+        vad="none",
+        thin=1,
+        summary=False,
+    )
 
 
 @lru_cache(maxsize=8)

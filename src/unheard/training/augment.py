@@ -72,7 +72,10 @@ class Augmentation:
 
 
 def invent(x: Floats, columns: Columns, how: Augmentation, random: np.random.Generator) -> Floats:
-    """Normalised frames (T, F) of an utterance as somebody else's: (T', F), a copy; T' differs where the pace does."""
+    """Normalised frames (T, F) of an utterance as somebody else's: (T', F), a copy; T' differs where the pace does.
+
+    A summary among the columns stays that of the utterance as it was said.
+    """
     x = _at_pace(x, random.uniform(1 - how.pace, 1 + how.pace)) if how.pace else x.copy()
     if columns.bands is not None:
         bands = x[:, columns.bands]
@@ -88,7 +91,7 @@ def invent(x: Floats, columns: Columns, how: Augmentation, random: np.random.Gen
         x[:, columns.log_f0] += np.float32(random.normal(0, how.pitch))
     for _ in range(how.time_masks):
         first, last = _span(len(x), max(2, min(20, len(x) // 5)), random)
-        x[first:last] = 0
+        x[first:last, : x.shape[1] - columns.summary] = 0
     if columns.bands is not None:
         for _ in range(how.band_masks):
             first, last = _span(columns.bands.stop - columns.bands.start, 8, random)

@@ -2,6 +2,10 @@
 
 (B, T, F) -> TDNN -> TDNN -> BiLSTM -> FC -> mean ‖ std -> e (B, E) -> emotion head (B, C)
                                                                   └-> speaker head (B, S)
+
+Ours may look at a summary of the utterance too (its functionals, which are columns of every frame):
+
+(B, T, K) -> clipped -> affine -> appended to e
 """
 
 from __future__ import annotations
@@ -9,6 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from unheard.errors import ConfigError
 from unheard.training.activation import norm_dropout
 from unheard.training.dropout import Dropout
 from unheard.training.frames import valid_frames
@@ -31,7 +36,10 @@ class EmbeddingNetwork(nn.Module):
 
     def __init__(self, features: int, settings: NetworkSettings) -> None:
         super().__init__()
-        widths = [features, *(outputs for outputs, _, _ in settings.tdnn)]
+        self.framed = features - settings.summary
+        if self.framed < 1:
+            raise ConfigError(f"of {features} features {settings.summary} are a summary: no frames are left")
+        widths = [self.framed, *(outputs for outputs, _, _ in settings.tdnn)]
         self.tdnn = nn.ModuleList(
             TDNN(inputs, outputs, kernel, dilation, settings.dropout, settings.padding)
             for inputs, (outputs, kernel, dilation) in zip(widths, settings.tdnn, strict=False)
@@ -40,6 +48,7 @@ class EmbeddingNetwork(nn.Module):
         self.rnn_norm = nn.BatchNorm1d(2 * settings.lstm) if settings.rnn_bn else nn.Identity()
         self.rnn_dropout = Dropout(settings.dropout if settings.rnn_dropout else 0.0)
         self.dense = Dense(2 * settings.lstm, settings.dense, settings.dropout if settings.pooled_dropout else 0.0)
+        self.summary = Summary(settings) if settings.summary else None
         self.receptive_field = 1 + sum(layer.shortens for layer in self._layers())
         self.voice_width = features
 
@@ -63,11 +72,32 @@ class EmbeddingNetwork(nn.Module):
         """
         if voice is not None:
             x = x - voice.unsqueeze(1)
-        frames = valid_frames(x, lengths, at_least=self.receptive_field)  # (N, F)
+        frames = valid_frames(x[:, :, : self.framed], lengths, at_least=self.receptive_field)  # (N, F)
         for layer in self._layers():
             frames = layer(frames)  # (N - 16B, 64)
         states = norm_dropout(self.rnn(frames), self.rnn_norm, self.rnn_dropout)  # (N - 16B, 2 * cells)
-        return mean_std_pooling(type(frames)(self.dense(states), frames.lengths))  # (B, E)
+        pooled = mean_std_pooling(type(frames)(self.dense(states), frames.lengths))  # (B, 2 * dense)
+        if self.summary is None:
+            return pooled
+        return torch.cat([pooled, self.summary(x[:, 0, self.framed :])], 1)  # (B, E)
+
+
+class Summary(nn.Module):
+    """What an utterance's functionals add to its embedding: (B, K) -> (B, summary_width).
+
+    They are clipped at `CLIP` of their standard deviations: a recording unlike any before has some far out.
+    """
+
+    CLIP = 4.0
+
+    def __init__(self, settings: NetworkSettings) -> None:
+        super().__init__()
+        self.dropout = Dropout(settings.summary_dropout)
+        self.affine = nn.Linear(settings.summary, settings.summary_width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, K) -> (B, summary_width)."""
+        return self.affine(self.dropout(x.clamp(-self.CLIP, self.CLIP)))  # type: ignore[no-any-return]
 
 
 class Head(nn.Module):

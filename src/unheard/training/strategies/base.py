@@ -97,7 +97,7 @@ class Strategy(nn.Module, abc.ABC):
 
     def _head(self, name: str, setting: Setting, outputs: int) -> nn.Module:
         network = setting.network
-        return self._part(name, setting, Head, network.embedding, network.hidden, outputs, network.dropout)
+        return self._part(name, setting, Head, network.embedding, network.hidden, outputs, network.dropout_of_heads)
 
     def _part(self, name: str, setting: Setting, make: type[nn.Module], *arguments: object) -> nn.Module:
         """A sub-network, to be kept under its `name`; its weights and masks depend on the seed and on that only."""
