@@ -1,0 +1,149 @@
+"""Whatever is wrong with a recording: an answer, or an error that says what and how to mend it."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import tiny_model
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sounds import RATE, murmur, write
+
+import unheard
+from unheard.errors import AudioError, TooLongError, UnheardError
+from unheard.features.functionals import FUNCTIONALS
+from unheard.inference import OnnxModel, Recogniser
+
+RECOGNISER = Recogniser(OnnxModel(tiny_model.tiny_proto().SerializeToString(), "tiny"))
+
+
+def wav(samples: np.ndarray, rate: int = RATE, **options: str) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, format="WAV", **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("samples", "rate", "subtype"),
+    [
+        (murmur(2, rate=4000), 4000, "PCM_U8"),
+        (np.stack([murmur(2)] * 8, axis=1), RATE, "PCM_16"),
+        (murmur(2, rate=192_000), 192_000, "FLOAT"),
+        (murmur(2, rate=8000), 8000, "ULAW"),
+        (murmur(2) * 100, RATE, "FLOAT"),  # far above full scale
+        (murmur(2, loudness=0.001), RATE, "PCM_24"),
+    ],
+)
+def test_odd_recordings_are_answered(samples: np.ndarray, rate: int, subtype: str) -> None:
+    found = RECOGNISER.predict(io.BytesIO(wav(samples, rate, subtype=subtype)))
+    assert found.label in RECOGNISER.labels
+    assert found.duration == pytest.approx(2.0, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "the file is empty"),
+        (b"MZ\x90\0" * 100, "no audio that can be read"),
+        (wav(murmur(1))[:20_000], "is cut short"),
+        (wav(np.zeros(0)), "holds no samples"),
+        (wav(np.array([0.1, np.nan] * 8000), subtype="FLOAT"), "not numbers"),
+        (wav(np.array([np.inf, -np.inf] * 8000), subtype="DOUBLE"), "not numbers"),
+        (wav(np.full(16_000, 1e30), subtype="DOUBLE"), "too large"),
+        (b"\0\0\0\x20ftypM4A " + bytes(100), "ffmpeg -i"),
+    ],
+)
+def test_broken_recordings_are_refused(content: bytes, said: str) -> None:
+    with pytest.raises(AudioError, match=said):
+        RECOGNISER.predict(io.BytesIO(content))
+
+
+def test_places_without_a_recording(tmp_path: Path) -> None:
+    for path, said in ((tmp_path, "this is a folder"), (tmp_path / "a.wav", "no such file")):
+        with pytest.raises(AudioError, match=said):
+            RECOGNISER.predict(path)
+
+
+@pytest.mark.parametrize(
+    "samples", [np.zeros((2, 2, 2), np.float32), np.array(["a"]), np.zeros(4, complex), np.zeros(4, bool)]
+)
+def test_arrays_that_are_no_sound(samples: np.ndarray) -> None:
+    with pytest.raises(AudioError, match="are no sound"):
+        RECOGNISER.predict(samples)
+    with pytest.raises(AudioError, match="holds no samples"):
+        RECOGNISER.predict(np.zeros(0, np.float32))
+
+
+@given(st.binary(max_size=200), st.integers(0, 3000), st.integers(0, 255))
+@settings(max_examples=60, deadline=None)
+def test_damage_anywhere_is_survived(tail: bytes, at: int, value: int) -> None:
+    content = bytearray(wav(murmur(0.1)))
+    content[at % len(content)] = value
+    for broken in (tail, bytes(content), bytes(content[:at]) + tail):
+        try:
+            RECOGNISER.predict(io.BytesIO(broken), longest=60)
+        except UnheardError:
+            continue
+
+
+def test_a_bomb_is_refused_before_it_goes_off(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.flac"
+    with soundfile.SoundFile(path, "w", 8000, 1) as file:
+        for _ in range(60):
+            file.write(np.zeros(8000 * 60, np.int16))
+    assert path.stat().st_size < 1_000_000  # an hour
+    heard: list[float] = []
+    with pytest.raises(TooLongError, match=r"longer \(1\.0 h\)"):
+        RECOGNISER.predict(path, longest=900, progress=heard.append)
+    assert not heard
+
+
+SLOW = """
+import io, resource, sys
+import numpy as np, soundfile
+import unheard
+recogniser = unheard.load(sys.argv[1], windows=unheard.inference.WindowSettings(60, 60))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    recogniser.predict(sys.argv[2], progress=lambda seconds: (_ for _ in ()).throw(TimeoutError))
+except TimeoutError:
+    pass
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="asks the system for the memory in use")
+def test_a_recording_at_one_sample_a_second_cannot_swell(tmp_path: Path) -> None:
+    model = tiny_model.write_tiny(tmp_path / "model.onnx")
+    path = write(tmp_path / "slow.wav", np.zeros(80_000, np.int16), 1)  # 160 kB, most of a day
+    done = subprocess.run(
+        [sys.executable, "-c", "import unheard.inference\n" + SLOW, str(model), str(path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 300  # all of it would be 5 GB
+
+
+@pytest.mark.parametrize(
+    "given_settings",
+    [
+        unheard.FeatureSettings(pitch=True),
+        unheard.FeatureSettings(kind="fbank", mel_bins=40, pitch=True, log_pitch="both"),
+        FUNCTIONALS,
+        unheard.FeatureSettings(sample_rate=8000, vad="none"),
+    ],
+    ids=["pitch", "fbank", "functionals", "8 kHz"],
+)
+def test_every_kind_of_features_at_every_length(given_settings: unheard.FeatureSettings) -> None:
+    recogniser = Recogniser(OnnxModel(tiny_model.tiny_proto(settings=given_settings).SerializeToString(), "tiny"))
+    for samples in (1, 199, 200, 399, 400, 401, 700, 1600, 4801, 16_000):
+        found = recogniser.predict(murmur(samples / RATE), sample_rate=RATE)
+        assert (found.label is None) == (samples < 16_000)
