@@ -138,9 +138,20 @@ def test_a_recording_at_one_sample_a_second_cannot_swell(tmp_path: Path) -> None
         unheard.FeatureSettings(pitch=True),
         unheard.FeatureSettings(kind="fbank", mel_bins=40, pitch=True, log_pitch="both"),
         FUNCTIONALS,
+        unheard.FeatureSettings(
+            kind="fbank",
+            energy=True,
+            pitch=True,
+            log_pitch="both",
+            deltas=0,
+            thin=2,
+            summary=True,
+            mel_bins=40,
+            cepstra=21,
+        ),
         unheard.FeatureSettings(sample_rate=8000, vad="none"),
     ],
-    ids=["pitch", "fbank", "functionals", "8 kHz"],
+    ids=["pitch", "fbank", "functionals", "summary", "8 kHz"],
 )
 def test_every_kind_of_features_at_every_length(given_settings: unheard.FeatureSettings) -> None:
     recogniser = Recogniser(OnnxModel(tiny_model.tiny_proto(settings=given_settings).SerializeToString(), "tiny"))
