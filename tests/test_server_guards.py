@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import struct
 import sys
@@ -26,6 +27,7 @@ from unheard.inference.recogniser import Recogniser
 from unheard.inference.server.app import create_app
 from unheard.inference.server.body import read_body
 from unheard.inference.server.guard import SECURITY
+from unheard.inference.server.hearing import Upload
 from unheard.inference.server.refusals import Refusal
 from unheard.inference.server.settings import ServerSettings
 
@@ -321,3 +323,16 @@ def test_nothing_is_kept(client: TestClient, ear: Recogniser) -> None:
     finally:
         WATCHING.clear()
     assert WRITTEN == []
+
+
+def test_no_upload_stays_in_memory(ear: Recogniser) -> None:
+    slow = Slow(ear)
+    app = create_app(slow, ServerSettings(concurrency=1, timeout=0.2, seconds=2))  # type: ignore[arg-type]
+    with TestClient(app, base_url="http://localhost") as client:
+        assert client.post("/predict", content=CLIP, headers=WAV).status_code == 504
+        slow.may.set()
+        until(lambda: app.state.work.taken == 0)
+        for body in (CLIP, CLIP[:44], encoded(speech_like(3.0))):
+            client.post("/predict", content=body, headers=WAV)
+    gc.collect()
+    assert not [kept for kept in gc.get_objects() if isinstance(kept, Upload)]

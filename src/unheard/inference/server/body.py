@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 from starlette.requests import ClientDisconnect, Request
 
-from unheard.inference.server.refusals import UPLOAD_TOO_SLOW, Refusal, too_large
+from unheard.inference.server.refusals import Refusal, too_large, upload_too_slow
 from unheard.inference.server.settings import ServerSettings
 
 TYPES = ("audio/", "application/octet-stream")
@@ -36,7 +36,7 @@ async def read_body(request: Request, settings: ServerSettings) -> bytes:
                 if len(body) > settings.bytes:
                     raise too_large("this recording", settings.megabytes, "MB")
     except TimeoutError:
-        raise UPLOAD_TOO_SLOW from None
+        raise upload_too_slow() from None
     except ClientDisconnect:  # nobody is left to hear it
         raise Refusal(400, "the connection ended before the recording did", "Send it again.") from None
     if not body:

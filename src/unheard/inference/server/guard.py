@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from unheard.inference.server.refusals import BROKEN, Refusal
+from unheard.inference.server.refusals import Refusal, broken
 from unheard.inference.server.settings import ServerSettings
 
 log = logging.getLogger("unheard.server")
@@ -68,7 +68,7 @@ class Guard:
             log.exception("%s %s failed", scope["method"], scope["path"])
             if begun:  # half an answer is out: the connection ends, and the client sees that it broke off
                 raise
-            await BROKEN.response()(scope, receive, guarded)
+            await broken().response()(scope, receive, guarded)
 
     def check(self, headers: Headers) -> None:
         """Raises `Refusal` for a request that was not meant for this server or comes from another site."""

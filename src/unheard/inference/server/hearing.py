@@ -12,7 +12,7 @@ from unheard.audio import info, read_audio, read_blocks
 from unheard.errors import AudioError, TooLongError
 from unheard.inference.prediction import Prediction, Segment
 from unheard.inference.recogniser import Recogniser, channels_of
-from unheard.inference.server.refusals import TOO_SLOW, refused, too_large
+from unheard.inference.server.refusals import refused, too_large, too_slow
 from unheard.inference.voices import Voice
 
 T = TypeVar("T")
@@ -92,7 +92,7 @@ class Hearing:
 
     def _go_on(self) -> None:
         if self._stop.is_set():
-            raise TOO_SLOW
+            raise too_slow()
 
     def _answered(self, work: Callable[[], T]) -> T:
         """What `work` gives, its errors as refusals."""

@@ -11,7 +11,10 @@ from unheard.errors import UnheardError
 
 
 class Refusal(Exception):
-    """A request that is refused with a `status`; `what` and `mend` are for the person who sent it."""
+    """A request that is refused with a `status`; `what` and `mend` are for the person who sent it.
+
+    Made anew every time: an error that is raised again keeps what it was raised with before, uploads included.
+    """
 
     def __init__(self, status: int, what: str, mend: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(what)
@@ -37,25 +40,39 @@ def too_large(what: str, limit: float, unit: str) -> Refusal:
     )
 
 
-BUSY = Refusal(
-    429,
-    "the server has as much to do as it takes at once",
-    "Try again in a few seconds.",
-    {"Retry-After": "2"},
-)
-TOO_SLOW = Refusal(
-    504,
-    "no answer was found in the time this server allows",
-    "Send a shorter recording, or start the server with a longer timeout.",
-)
-UPLOAD_TOO_SLOW = Refusal(
-    408,
-    "the recording did not arrive in the time this server allows",
-    "Send it again, smaller or over a faster connection.",
-    {"Connection": "close"},
-)
-BROKEN = Refusal(
-    500,
-    "something went wrong in the server",
-    "Try again; if it stays, the server's own log says why.",
-)
+def busy() -> Refusal:
+    """429: all places are taken."""
+    return Refusal(
+        429,
+        "the server has as much to do as it takes at once",
+        "Try again in a few seconds.",
+        {"Retry-After": "2"},
+    )
+
+
+def too_slow() -> Refusal:
+    """504: the work took longer than the timeout."""
+    return Refusal(
+        504,
+        "no answer was found in the time this server allows",
+        "Send a shorter recording, or start the server with a longer timeout.",
+    )
+
+
+def upload_too_slow() -> Refusal:
+    """408: the upload took longer than the timeout."""
+    return Refusal(
+        408,
+        "the recording did not arrive in the time this server allows",
+        "Send it again, smaller or over a faster connection.",
+        {"Connection": "close"},
+    )
+
+
+def broken() -> Refusal:
+    """500: a fault of the server's own."""
+    return Refusal(
+        500,
+        "something went wrong in the server",
+        "Try again; if it stays, the server's own log says why.",
+    )

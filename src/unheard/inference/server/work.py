@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from threading import Event
 from typing import Any, TypeVar
 
-from unheard.inference.server.refusals import BUSY, TOO_SLOW
+from unheard.inference.server.refusals import busy, too_slow
 
 T = TypeVar("T")
 
@@ -31,7 +31,7 @@ class Work:
     async def place(self) -> AsyncIterator[Place]:
         """A place for one request; raises the `Refusal` 429 when all are taken."""
         if self.taken >= self.places:
-            raise BUSY
+            raise busy()
         self.taken += 1
         place = Place(self._threads)
         try:
@@ -62,7 +62,7 @@ class Place:
         self._ended.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # a late one is nobody's
         done, _ = await asyncio.wait({self._ended}, timeout=timeout)
         if not done:
-            raise TOO_SLOW
+            raise too_slow()
         return future.result()
 
     def leave(self, free: Callable[[], None]) -> None:
