@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeAlias, overload
+from typing import TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from unheard.audio import Source, info, read_blocks, resample
-from unheard.channels import Samples, finite, select_channel, to_float
-from unheard.errors import AudioError, ModelError, TooLongError
+from unheard.errors import AudioError, ModelError
 from unheard.inference.hear import Ear
 from unheard.inference.model import OnnxModel
 from unheard.inference.packaged import open_model
 from unheard.inference.prediction import Prediction, Segment
+from unheard.inference.sources import Audio, Several, blocks_of, channels_of, name_of
 from unheard.inference.speech import LEAST_SPEECH
-from unheard.inference.stream import Stream, checked_rate
+from unheard.inference.stream import Stream
 from unheard.inference.voices import Voice
 from unheard.inference.windows import Window, WindowCutter, WindowSettings
 
-Audio: TypeAlias = Source | npt.NDArray[Any]
-Several: TypeAlias = list[Audio] | tuple[Audio, ...]
 Progress: TypeAlias = Callable[[float], object]
 
 LONGEST = 24 * 3600.0
 """Seconds of a recording that are heard at most, unless told otherwise."""
-
-_BLOCK = 1 << 20  # samples of an array that go through at a time
 
 
 def load(
@@ -121,7 +115,7 @@ class Recogniser:
                 for one in audio
             ]
         stream = self.stream(voice=voice, adapt=adapt, name=name_of(audio), channel=str(channel))
-        for block in self._blocks(audio, sample_rate, channel, longest):
+        for block in blocks_of(audio, self._rate, sample_rate=sample_rate, channel=channel, longest=longest):
             stream.push(block)
             if progress is not None:
                 progress(stream.seconds)
@@ -175,7 +169,7 @@ class Recogniser:
         self._check(voice, adapting=True)
         learnt = voice or Voice.unknown(self.model.digest, self.model.voice_width, name)
         before = learnt.utterances
-        ear = self._ear(self.windows)
+        ear = self._ear()
         for clip in clips if isinstance(clips, (list, tuple)) else [clips]:
             for window in self._apart(clip, sample_rate, channel):
                 description = ear(window).description
@@ -203,7 +197,7 @@ class Recogniser:
         self._check(voice, adapting=adapt)
         return Stream(
             self.model,
-            self._ear(self.windows),
+            self._ear(),
             self.windows,
             sample_rate=sample_rate,
             voice=voice,
@@ -213,8 +207,12 @@ class Recogniser:
             watch=watch,
         )
 
-    def _ear(self, windows: WindowSettings) -> Ear:
-        return Ear(self.model, round(windows.hop * self.model.metadata.features.sample_rate), self.least_speech)
+    @property
+    def _rate(self) -> int:
+        return self.model.metadata.features.sample_rate
+
+    def _ear(self) -> Ear:
+        return Ear(self.model, round(self.windows.hop * self._rate), self.least_speech)
 
     def _check(self, voice: Voice | None, *, adapting: bool) -> None:
         if (adapting or voice is not None) and not self.model.voice_width:
@@ -229,41 +227,7 @@ class Recogniser:
     def _apart(self, clip: Audio, sample_rate: int | None, channel: str | int) -> Iterator[Window]:
         """Windows of one clip that do not overlap."""
         apart = WindowSettings(self.windows.seconds, self.windows.seconds)
-        cutter = WindowCutter(apart, self.model.metadata.features.sample_rate)
-        for block in self._blocks(clip, sample_rate, channel, math.inf):
+        cutter = WindowCutter(apart, self._rate)
+        for block in blocks_of(clip, self._rate, sample_rate=sample_rate, channel=channel, longest=LONGEST):
             yield from cutter.push(block)
         yield from cutter.finish()
-
-    def _blocks(self, audio: Audio, sample_rate: int | None, channel: str | int, longest: float) -> Iterable[Samples]:
-        """One channel of a recording at the model's rate."""
-        rate = self.model.metadata.features.sample_rate
-        if not isinstance(audio, np.ndarray):
-            if hasattr(audio, "seek"):
-                audio.seek(0)  # the channels of an open file are read one after the other
-            return read_blocks(audio, sample_rate=rate, channel=channel, longest=longest)
-        given = rate if sample_rate is None else checked_rate(sample_rate)
-        samples = select_channel(to_float(audio), channel)
-        if len(samples) > longest * given:
-            raise TooLongError(f"the samples are longer than the {longest:g} s taken at once")
-        if not finite(samples):
-            raise AudioError("the samples are not all numbers (NaN or infinite)", mend="Export them again.")
-        whole = resample(samples, given, rate)
-        return (whole[first : first + _BLOCK] for first in range(0, len(whole), _BLOCK))
-
-
-def channels_of(audio: Audio) -> tuple[str, ...]:
-    """The names of a recording's channels: mix for one, left and right for two, else numbers from 1."""
-    if isinstance(audio, np.ndarray):
-        count = 1 if audio.ndim == 1 else int(audio.shape[-1])
-    else:
-        if hasattr(audio, "seek"):
-            audio.seek(0)
-        count = info(audio).channels
-    return {1: ("mix",), 2: ("left", "right")}.get(count) or tuple(str(number) for number in range(1, count + 1))
-
-
-def name_of(audio: Audio) -> str:
-    """The path as it was given; empty for samples and for files without a name."""
-    if isinstance(audio, (str, Path)):
-        return str(audio)
-    return "" if isinstance(audio, np.ndarray) else str(getattr(audio, "name", ""))

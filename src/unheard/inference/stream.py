@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from unheard.channels import Samples, finite, select_channel, to_float
-from unheard.errors import AudioError, ConfigError
+from unheard.errors import AudioError
 from unheard.inference.prediction import Prediction, Segment
+from unheard.inference.sources import checked_rate
 from unheard.inference.timeline import Heard, Timeline
 from unheard.inference.voices import Voice
 from unheard.inference.windows import Window, WindowCutter, WindowSettings
@@ -169,15 +170,6 @@ class _Totals:
 
     def embedding(self) -> npt.NDArray[np.float32] | None:
         return None if self._embedding is None else (self._embedding / self._weight).astype(np.float32)
-
-
-def checked_rate(rate: int) -> int:
-    """`rate`; raises `ConfigError` where no sound has such a sample rate."""
-    if not 100 <= rate <= 10_000_000:
-        raise ConfigError(
-            f"a sample rate of {rate} Hz is out of range", mend="Say how many samples a second there are."
-        )
-    return rate
 
 
 def _resampler(rate: int, wanted: int) -> Callable[[Samples, bool], Samples]:

@@ -11,8 +11,9 @@ from typing import TypeVar
 from unheard.audio import info, read_audio, read_blocks
 from unheard.errors import AudioError, TooLongError
 from unheard.inference.prediction import Prediction, Segment
-from unheard.inference.recogniser import Recogniser, channels_of
+from unheard.inference.recogniser import Recogniser
 from unheard.inference.server.refusals import refused, too_large, too_slow
+from unheard.inference.sources import channels_of
 from unheard.inference.voices import Voice
 
 T = TypeVar("T")

@@ -1,0 +1,73 @@
+"""Where sound comes from, paths, open files and arrays alike: blocks of one channel at the model's rate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from unheard.audio import Source, info, read_blocks, resample
+from unheard.channels import Samples, finite, select_channel, to_float
+from unheard.errors import AudioError, ConfigError, TooLongError
+
+Audio: TypeAlias = Source | npt.NDArray[Any]
+"""A path, an open binary file, or samples (N,) or (N, channels)."""
+
+Several: TypeAlias = list[Audio] | tuple[Audio, ...]
+
+_BLOCK = 1 << 20  # samples of an array that go through at a time
+
+
+def blocks_of(
+    audio: Audio, rate: int, *, sample_rate: int | None, channel: str | int, longest: float
+) -> Iterable[Samples]:
+    """One channel of a recording, block by block, at `rate` Hz; `sample_rate` is that of samples (None: `rate`).
+
+    Raises `AudioError` for what cannot be read or is no sound, `TooLongError` above `longest` seconds.
+    """
+    if not isinstance(audio, np.ndarray):
+        _rewind(audio)
+        return read_blocks(audio, sample_rate=rate, channel=channel, longest=longest)
+    given = rate if sample_rate is None else checked_rate(sample_rate)
+    samples = select_channel(to_float(audio), channel)
+    if len(samples) > longest * given:
+        raise TooLongError(f"the samples are longer than the {longest:g} s taken at once")
+    if not finite(samples):
+        raise AudioError("the samples are not all numbers (NaN or infinite)", mend="Export them again.")
+    whole = resample(samples, given, rate)
+    return (whole[first : first + _BLOCK] for first in range(0, len(whole), _BLOCK))
+
+
+def channels_of(audio: Audio) -> tuple[str, ...]:
+    """The names of a recording's channels: mix for one, left and right for two, else numbers from 1."""
+    if isinstance(audio, np.ndarray):
+        count = 1 if audio.ndim == 1 else int(audio.shape[-1])
+    else:
+        _rewind(audio)
+        count = info(audio).channels
+    return {1: ("mix",), 2: ("left", "right")}.get(count) or tuple(str(number) for number in range(1, count + 1))
+
+
+def name_of(audio: Audio) -> str:
+    """The path as it was given; empty for samples and for files without a name."""
+    if isinstance(audio, (str, Path)):
+        return str(audio)
+    return "" if isinstance(audio, np.ndarray) else str(getattr(audio, "name", ""))
+
+
+def checked_rate(rate: int) -> int:
+    """`rate`; raises `ConfigError` where no sound has such a sample rate."""
+    if not 100 <= rate <= 10_000_000:
+        raise ConfigError(
+            f"a sample rate of {rate} Hz is out of range", mend="Say how many samples a second there are."
+        )
+    return rate
+
+
+def _rewind(audio: Source) -> None:
+    """The channels of an open file are read one after the other, each from its beginning."""
+    if not isinstance(audio, (str, Path)):
+        audio.seek(0)
