@@ -20,6 +20,7 @@ from unheard.experiments.grid import lay_out
 from unheard.experiments.records import read_run
 from unheard.experiments.settings import load
 from unheard.experiments.statistics import summarize
+from unheard.experiments.statistics.render import contrasts_markdown
 from unheard.experiments.work import run_cell
 from unheard.features import FeatureStore
 from unheard.features.functionals import FUNCTIONALS
@@ -91,6 +92,8 @@ def test_it_stands_in_every_table_and_its_seeds_are_equal(fitted: Path) -> None:
     np.testing.assert_array_equal(first.test.probabilities, second.test.probabilities)
     assert svm.over_seeds("wa")[1] == 0
     (wa, _uar) = summarize(run).contrasts
+    assert wa.family == "classical", "it does not count among the three of the paper"
+    assert "Classical systems" in contrasts_markdown(summarize(run))
     assert (wa.name, wa.baseline, wa.seeds) == ("SVM (functionals)", "SER_only", (0, 1))
     assert "| SVM (functionals) |" in (fitted / "table.md").read_text()
     written = {row["system"]: row for row in rows_of(fitted / "results.csv")}
@@ -99,6 +102,7 @@ def test_it_stands_in_every_table_and_its_seeds_are_equal(fitted: Path) -> None:
     assert not [note for note in run.absent if "history" in note], "nobody expects curves of a fit"
     assert main(["report", str(fitted)]) == 0
     assert "SVM (functionals)" in (fitted / "report.html").read_text()
+    assert (fitted / "tables" / "differences-classical.csv").is_file()
     assert main(["compare", str(fitted), str(fitted)]) == 0
 
 

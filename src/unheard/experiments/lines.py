@@ -135,6 +135,11 @@ class Line:
         name = NAMES.get(self.system) or next(said, None) or self.system.upper()
         return f"{name}, {KNOBS[self.system].symbol} chosen" if self.chosen else name
 
+    @property
+    def fitted(self) -> bool:
+        """Whether it is a classical system."""
+        return any(cell.fitted for seed in self.seeds for cell in seed.cells)
+
     def over_seeds(self, figure: str, part: str = "test") -> tuple[float, float]:
         """Mean and sample standard deviation over the complete seeds of `wa`, `uar`, ...; NaN where too few."""
         values = [float(getattr(getattr(seed, part), figure)) for seed in self.seeds]

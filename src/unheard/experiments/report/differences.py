@@ -30,6 +30,7 @@ Looks = Mapping[str, Look]
 FAMILY = {
     "fixed": ("differences", "Differences to SER_only"),
     "chosen": ("differences-chosen", "Differences to SER_only, λ and ε chosen by validation speakers"),
+    "classical": ("differences-classical", "Differences of classical systems to SER_only"),
 }
 
 
@@ -123,6 +124,8 @@ def _gap_table(gaps: Sequence[Contrast]) -> Table:
         f"than SER_only's. Units: the {counted(len(gaps[0].speakers), 'speaker')} that validate or test; tests and "
         "intervals as above, the systems with chosen λ and ε a family of their own."
     )
+    if any(one.family == "classical" for one in gaps):
+        note += " So are the classical ones."
     return Table(
         "gaps", "The gap between validation and test speakers, compared with SER_only's", columns, rows, (note,)
     )

@@ -11,6 +11,7 @@ from unheard.experiments.statistics.summary import Summary
 FAMILIES = {
     "fixed": "Knobs fixed beforehand",
     "chosen": "Knobs chosen by validation speakers (a family of its own)",
+    "classical": "Classical systems (a family of their own)",
 }
 
 

@@ -54,7 +54,7 @@ class LineSummary:
     the validation speakers, who chose the epoch; `gap` is val_wa - wa. `recalls` are by label (no values for one that
     nobody says). Intervals are of the means over seeds; None for one test speaker or no complete seed.
     `counts` has the test speakers' utterances and hits, `val_counts` the validation speakers'; None without a complete
-    seed.
+    seed. `fitted` says that it is a classical system.
     """
 
     name: str
@@ -78,6 +78,12 @@ class LineSummary:
     uar_interval: Interval | None
     counts: Counts | None
     val_counts: Counts | None
+    fitted: bool = False
+
+    @property
+    def family(self) -> str:
+        """Whose contrasts it is corrected with."""
+        return "classical" if self.fitted else "chosen" if self.chosen else "fixed"
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +107,8 @@ class Summary:
 def summarize(run: RunRecords) -> Summary:
     """All figures of a run; contrasts are over the seeds that a system and SER_only both have complete.
 
-    The systems with fixed knobs are one family for Holm's correction, those whose knob was chosen a second one.
+    The systems with fixed knobs are one family for Holm's correction, those whose knob was chosen a second one, and
+    classical systems a third: a baseline beside them leaves the other p values as they are.
     Raises `RunError` where two seeds of the run were scored on different utterances.
     """
     lines = tuple(summarize_line(line, run.labels) for line in run.lines)
@@ -120,10 +127,9 @@ def summarize(run: RunRecords) -> Summary:
         else:
             for own, other in zip(before, after, strict=True):
                 _same_utterances(own, other, run)
-            family = "chosen" if line.chosen else "fixed"
             for metric in METRICS:
-                contrasts.append(contrast(line.name, baseline.name, before[1], after[1], metric, family))
-                gaps.append(gap_contrast(line.name, baseline.name, before, after, metric, family))
+                contrasts.append(contrast(line.name, baseline.name, before[1], after[1], metric, line.family))
+                gaps.append(gap_contrast(line.name, baseline.name, before, after, metric, line.family))
     return Summary(run.labels, lines, corrected(contrasts), corrected(gaps), tuple(notes))
 
 
@@ -158,6 +164,7 @@ def summarize_line(line: Line, labels: tuple[str, ...]) -> LineSummary:
         uar_interval=interval(counts, "uar") if counts else None,
         counts=counts,
         val_counts=counts_of(line, len(labels), "dev") if line.seeds else None,
+        fitted=line.fitted,
     )
 
 
