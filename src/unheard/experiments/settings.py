@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from unheard.errors import ConfigError, did_you_mean
-from unheard.experiments.presets import about, names, read_preset
+from unheard.experiments import presets, recipes
 from unheard.features.settings import FeatureSettings
 from unheard.manifest import FOUR
 from unheard.training.sizes import NETWORKS, NetworkSettings
@@ -86,8 +86,13 @@ class Experiment:
 
     preset: str = setting(
         "A ready-made experiment that the other settings change. "
-        + " ".join(f"{name}: {about(name)}" for name in names()),
+        + " ".join(f"{name}: {presets.about(name)}" for name in presets.names()),
         "",
+    )
+    recipe: str = setting(
+        "How networks are trained: features, network and training together, which other settings change. "
+        + " ".join(f"{name}: {recipes.about(name)}" for name in recipes.names()),
+        "paper",
     )
     corpus: str = setting("Name of a corpus with a reader (see `unheard corpora`); it needs `root`.", "")
     root: str = setting("Folder of that corpus.", "")
@@ -212,10 +217,13 @@ def load(path: str | Path | None = None, overrides: Mapping[str, Any] | None = N
             raise ConfigError(error.what, where=path, mend=error.mend) from None
     given = _merged(values, overrides or {})
     if given.get("preset"):
-        base = read_preset(str(given["preset"]))
+        base = presets.read_preset(str(given["preset"]))
         if given.get("manifest"):  # a manifest of one's own takes the place of the preset's corpus
             base = {key: value for key, value in base.items() if key not in ("corpus", "subset")}
+        if given.get("recipe", "paper") != "paper":  # how long to train is the recipe's
+            base.pop("epochs", None)
         given = _merged(base, given)
+    given = _merged(recipes.read_recipe(str(given.get("recipe", "paper"))), given)
     return typing.cast(Experiment, _build(Experiment, given))
 
 
