@@ -328,7 +328,7 @@ def test_what_to_know_is_said(window: Window) -> None:
 
 def test_a_phone_in_the_dark(browser: Any, address: str) -> None:
     window = Window(browser, address, viewport={"width": 360, "height": 700}, has_touch=True, color_scheme="dark")
-    window.open().give(LONG)
+    window.open().give(LONG, "a" * 120 + ".wav")
     window.headline()
     window.page.get_by_text("As a table").click()
     window.page.get_by_text("Options").click()
