@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
-from rich.console import Console
-from rich.table import Table
 
 from unheard.errors import ConfigError
 from unheard.manifest import Manifest
@@ -18,6 +16,8 @@ Output = Annotated[Path, Parameter(name=["--output", "-o"])]
 
 def say(line: str) -> None:
     """A line for the person at the terminal, on standard error."""
+    from rich.console import Console  # not at the top: an answer of `unheard predict` needs none of it
+
     Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(line)
 
 
@@ -47,6 +47,9 @@ def corpora(*, name: str = "") -> None:
     name
         Only this corpus, with its layout, licence, citation and known traps.
     """
+    from rich.console import Console
+    from rich.table import Table
+
     from unheard.corpora import describe, official
 
     console = Console(soft_wrap=bool(name), highlight=False, markup=False)
