@@ -54,7 +54,7 @@ def test_there_and_back(tmp_path: Path) -> None:
     ("key", "closest"),
     [
         ({"epoch": 3}, "'epochs'"),
-        ({"training": {"learning_rate": 3}}, "batch_size, lr"),
+        ({"training": {"learning_rate": 3}}, "label_smoothing, lr"),
         ({"training": {"momentun": 3}}, "'momentum'"),
         ({"features": {"mel_bin": 3}}, "'mel_bins'"),
         ({"network": {"drop_out": 3}}, "'dropout'"),

@@ -21,6 +21,7 @@ VERBS = {
     "train": "Train one system on one fold; the model is left in the run's folder.",
     "evaluate": "Score a trained model on a labelled manifest.",
     "probe": "Measure how much of the speaker a model keeps, and whom it serves badly.",
+    "adapt": "Score a run's speakers after a few of their utterances have been heard, unlabelled.",
     "report": "Write a run's report: a page to read, print and cite; tables and figures.",
     "compare": "Put two runs on the same split side by side.",
     "export": "Write a trained model as an ONNX file with its card; it needs no PyTorch.",
@@ -36,6 +37,7 @@ VERBS = {
 FILES = {
     "experiment": "experiment",
     "train": "experiment",
+    "adapt": "adapt",
     "report": "report",
     "compare": "compare",
     "export": "export",
@@ -52,7 +54,6 @@ FILES = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, 1 (something failed or was found), 2 (cannot work), 130 (stopped)."""
     from cyclopts import App, CycloptsError
-    from rich.console import Console
 
     from unheard import __version__
     from unheard.errors import UnheardError
@@ -60,7 +61,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     given = [word for word in given if word != "--debug"]
-    errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     app = App(
         name="unheard",
         version=__version__,
@@ -80,18 +80,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (UnheardError, CycloptsError) as error:
         if debug:
             raise
-        errors.print(f"unheard: {' '.join(str(error).split())}")
+        _complain(f"unheard: {' '.join(str(error).split())}")
         return 2
     except ImportError as error:
         missing = getattr(error.__cause__ or error, "name", None) or getattr(error, "name", None)
         if debug or missing not in ("torch", "safetensors", "onnx"):
             raise
-        errors.print(
+        _complain(
             f'unheard: this needs {missing}, which is not installed. Install it with: pip install "unheard[train]"'
         )
         return 2
     except KeyboardInterrupt:
-        errors.print("unheard: stopped. Nothing finished is lost; the same command goes on where it stopped.")
+        _complain("unheard: stopped. Nothing finished is lost; the same command goes on where it stopped.")
         return 130
     except BrokenPipeError:  # `unheard corpora | head -1` has seen enough
         _close_output()
@@ -100,8 +100,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug:
             raise
         place = f"{error.filename}: " if error.filename else ""
-        errors.print(f"unheard: {place}{error.strerror or error}. Check that place; --debug shows where it was needed.")
+        _complain(f"unheard: {place}{error.strerror or error}. Check that place; --debug shows where it was needed.")
         return 2
+
+
+def _complain(line: str) -> None:
+    from rich.console import Console  # not at the top: an answer that goes well needs none of it
+
+    Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(line)
 
 
 def _close_output() -> None:

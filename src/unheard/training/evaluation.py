@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,8 +66,12 @@ def score(
     device: torch.device,
     precision: str = "fp32",
     size: int = 64,
+    voices: Mapping[str, NDArray[np.float32]] | None = None,
 ) -> Scores:
-    """Evaluate `strategy` on `ids` in evaluation mode; the mode it was in is restored."""
+    """Evaluate `strategy` on `ids` in evaluation mode; the mode it was in is restored.
+
+    `voices` gives for each utterance what is known of its speaker's voice (V,).
+    """
     was_training = strategy.training
     strategy.eval()
     logits: NDArray[np.float32] | None = None
@@ -75,7 +79,10 @@ def score(
     for positions, batch in task.in_order(ids, size):
         batch = batch.to(device)
         with autocast(device, precision):
-            out, e = strategy.logits(batch.x, batch.lengths)
+            voice = None
+            if voices is not None:
+                voice = torch.from_numpy(np.stack([voices[ids[i]] for i in positions])).to(device)
+            out, e = strategy.logits(batch.x, batch.lengths, voice)
         if logits is None or embeddings is None:
             logits = np.empty((len(ids), out.shape[1]), np.float32)
             embeddings = np.empty((len(ids), e.shape[1]), np.float32)

@@ -1,0 +1,93 @@
+"""Adaptation to a voice: who is heard, who is scored, and what it comes to; on a small run with real trainings."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from unheard.cli import main
+from unheard.experiments.adaptation import ALL, Count, adapt, drawn, summarise, table_markdown
+
+UTTERANCES = [f"u{i}" for i in range(6)]
+
+
+def test_the_heard_are_not_scored_and_a_seed_draws_them() -> None:
+    heard, scored = drawn(UTTERANCES, 2, "speaker", 0)
+    assert len(heard) == 2
+    assert sorted(heard + scored) == UTTERANCES
+    assert drawn(UTTERANCES, 2, "speaker", 0) == (heard, scored)
+    assert len({tuple(drawn(UTTERANCES, 2, "speaker", draw)[0]) for draw in range(20)}) > 5
+    assert drawn(UTTERANCES, 0, "speaker", 0) == ([], UTTERANCES)
+
+
+def test_all_hears_what_it_scores_and_too_many_leave_nothing() -> None:
+    assert drawn(UTTERANCES, ALL, 0) == (UTTERANCES, UTTERANCES)
+    assert drawn(UTTERANCES, 6, 0)[1] == []
+    assert drawn(UTTERANCES, 16, 0)[1] == []
+
+
+def test_figures_are_pooled_in_a_draw_and_averaged_over_draws_and_seeds() -> None:
+    def count(seed: int, draw: int, speaker: str, emotion: str, n: int, right: int) -> Count:
+        return Count("ser", seed, 1, draw, speaker, emotion, n, right)
+
+    counts = [
+        count(0, 0, "a", "angry", 3, 3), count(0, 0, "b", "angry", 1, 0),  # with the next 5/8; 3/4, 2/4
+        count(0, 0, "b", "sad", 4, 2),
+        count(0, 1, "a", "angry", 2, 1), count(0, 1, "a", "sad", 2, 2),  # 3/4; 1/2, 1
+        count(1, 0, "a", "angry", 1, 1), count(1, 0, "a", "sad", 1, 0),  # 1/2; 1, 0
+    ]  # fmt: skip
+    (found,) = summarise(counts)
+    assert (found.system, found.k, found.seeds) == ("ser", 1, 2)
+    assert found.wa == pytest.approx((5 / 8 + 3 / 4 + 1 / 2) / 3)
+    assert found.uar == pytest.approx((5 / 8 + 3 / 4 + 1 / 2) / 3)
+    table = table_markdown([found])
+    assert "| System | k = 1 | Seeds |" in table
+    assert "| SER_only | 62.5 / 62.5 | 2 |" in table
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from unheard.corpora.synthetic import SyntheticSettings, write
+
+    folder = tmp_path_factory.mktemp("adaptation")
+    write(
+        folder / "corpus",
+        SyntheticSettings(speakers=8, dev_speakers=2, test_speakers=2, mean_duration=1.0, std_duration=0.1),
+    )
+    arguments = ["--corpus", "synthetic", "--root", str(folder / "corpus"), "--protocol", "kfold", "--k", "4"]
+    few = ["--systems", "ser,svm", "--epochs", "1", "--folds", "4", "--workers", "1", "--no-progress"]
+    assert main(["experiment", *arguments, *few, "--out", str(folder / "run")]) == 0
+    return folder / "run"
+
+
+def test_a_run_is_scored_again(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["adapt", str(run), "--draws", "2"]) == 0
+    out = capsys.readouterr().out
+    assert "k = 4" in out
+    assert "k = 16" not in out  # nobody said more than that
+    assert (run / "adaptation.md").read_text() == out
+    with (run / "adaptation.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["k"] for row in rows} <= {"0", "1", "4", "16", "all"}
+
+    def right(k: str, draw: str = "0") -> tuple[int, int]:
+        own = [row for row in rows if row["k"] == k and row["draw"] == draw]
+        return sum(int(row["correct"]) for row in own), sum(int(row["utterances"]) for row in own)
+
+    with (run / "results.csv").open() as file:
+        cells = [row for row in csv.DictReader(file) if row["system"] == "ser"]
+    told = sum(round(float(row["test_wa"]) * int(row["n_test"])) for row in cells)
+    total = sum(int(row["n_test"]) for row in cells)
+    assert right("0") == (told, total)  # nothing heard is the run's own table
+    assert right("1")[1] == total - 8  # one of each speaker is heard and not scored
+    assert right("all")[1] == total
+    assert adapt(run, draws=2) == out  # repeatable
+
+
+def test_what_cannot_be_asked_is_said(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["adapt", str(run), "--k", "some"]) == 2
+    assert "Write --k 0,1,4,16,all" in capsys.readouterr().err
+    assert main(["adapt", str(tmp_path)]) == 2
+    assert "config.yaml" in capsys.readouterr().err
