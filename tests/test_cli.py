@@ -175,7 +175,7 @@ def test_train_says_where_its_model_is(tmp_path: Path, capsys: pytest.CaptureFix
     assert main(["evaluate", model, str(corpus() / "manifest.csv")]) == 0
     capsys.readouterr()
     assert main(["train", "svm", *base, "--out", str(out)]) == 2
-    assert "unknown system 'svm'" in one_line(capsys)
+    assert "leaves no model" in one_line(capsys)
 
 
 def test_demo_makes_a_corpus_and_a_table(
@@ -199,7 +199,7 @@ def test_demo_makes_a_corpus_and_a_table(
         (["--epochs", "many"], "many"),
         (["--epochs", "0"], "at least 1"),
         (["--training.lrr", "1"], "training.lr"),
-        (["--systems", "ser,svm"], "unknown system 'svm'"),
+        (["--systems", "ser,forest"], "unknown system 'forest'"),
         (["--protocol", "pairs"], "'paired'"),
         (["--normalise", "batch"], "unknown normalise 'batch'"),
         (["--device", "abacus"], "no device 'abacus'"),

@@ -144,6 +144,13 @@ def train(
     system
         ser (SER_only), mtl, dat or cgt.
     """
+    from unheard.experiments.fitted import FITTED
+
+    if system in FITTED:
+        raise ConfigError(
+            f"system '{system}' is fitted in an experiment and leaves no model",
+            mend=f"Compare with it: unheard experiment --systems ser,{system} ...",
+        )
     fixed = {"systems": (system,), "folds": 1, "seeds": 1}
     settings = _settings(config, flags, option, **fixed)
     from unheard.experiments.run import carry_out
