@@ -126,7 +126,8 @@ def _cell(
         "readings": readings, "under_trained": late,
         "settings": {
             "labels": list(labels), "group": settings.group, "options": {knob.option: value} if knob else {},
-            "network": asdict(settings.network.resolved(settings.features)), "recipe": asdict(Recipe(epochs=settings.epochs)),
+            "network": asdict(settings.network.resolved(settings.features)),
+            "recipe": asdict(Recipe(epochs=settings.epochs)),
             "normalise": settings.normalise,
         },
         "proof": {"data": f"{fold:016x}", "split": "", "features": "b0b2ac87c4aa", "versions": {"torch": "2.0"}},

@@ -30,6 +30,7 @@ VERBS = {
     "embed": "Write the embedding of each recording.",
     "listen": "Hear a microphone, or raw samples from a pipe, and print emotions as they are known.",
     "voices": "List the voices kept for adaptation, or forget one.",
+    "starter": "Train, measure and export a model to give to people.",
     "demo": "The main job on invented voices, in minutes.",
 }
 """Verb -> what it does, in one line."""
@@ -38,6 +39,7 @@ FILES = {
     "experiment": "experiment",
     "train": "experiment",
     "adapt": "adapt",
+    "starter": "starter",
     "report": "report",
     "compare": "compare",
     "export": "export",

@@ -1,0 +1,125 @@
+"""A model to give to people: trained on nearly everybody, and a card that says what to expect of strangers.
+
+    corpora -> cross-validated by speakers   accuracy on each corpus, the temperature, adaptation, the probe
+            -> each corpus left out in turn  its accuracy on recordings of another kind
+            -> all speakers but a few        the model itself; those few choose nothing and are its own test
+            -> a model folder
+
+Every step is an experiment in a folder of its own, so that what is interrupted goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from unheard.errors import ConfigError
+from unheard.experiments.adaptation import adapt
+from unheard.experiments.grid import read_rows
+from unheard.experiments.invariance.of_model import probe_model
+from unheard.experiments.records import RunRecords, read_run
+from unheard.experiments.run import experiment
+from unheard.experiments.settings import Experiment, load
+from unheard.export.card import percent
+from unheard.export.data import data_of
+from unheard.export.evidence import evidence_of
+from unheard.export.folder import Exported, licence_warnings, write_folder
+from unheard.export.metadata import Facts
+from unheard.manifest import Manifest
+from unheard.training.model import Model
+
+HELD_OUT = 12
+"""One speaker of so many validates the model itself, and as many test it."""
+
+Say = Callable[[str], None]
+
+
+def make_starter(
+    folder: str | Path,
+    settings: Mapping[str, Any],
+    *,
+    runs: str | Path,
+    name: str = "starter",
+    licence: str = "",
+    folds: int = 5,
+    say: Say = lambda _: None,
+) -> Exported:
+    """Train, measure and write a model folder; `settings` are those of an experiment (corpora, recipe, one system).
+
+    The experiments go to `runs`. Raises `UnheardError` for what cannot work, before anything is trained.
+    """
+    base = {"recipe": "strong", "systems": ("ser",), **settings}
+    runs = Path(runs)
+    first = load(None, {**base, "out": str(runs / "cross-validated")})
+    if len(first.systems) != 1:
+        raise ConfigError("a model is of one system", mend="Name one, such as --systems ser.")
+    rows = read_rows(first)
+    if len(rows.speakers) < 2 * folds:
+        raise ConfigError(
+            f"{len(rows.speakers)} speakers are too few for {folds} folds",
+            mend="Add a corpus, or lower --folds.",
+        )
+    crossed = _run(base, runs / "cross-validated", say, protocol="kfold", k=folds)
+    left_out = [_left_out(base, runs, corpus, say) for corpus in _corpora(first)]
+    final = _run(base, runs / "final", say, protocol="random", n=shares(len(rows.speakers)))
+    cell = final.lines[0].seeds[0].cells[0]
+    model = Model.load(cell.folder)
+    evidence = (evidence_of(model, final), evidence_of(model, crossed))
+    facts = Facts(name, licence, data_of(model), evidence[1].calibration.temperature)
+    for warning in licence_warnings(facts):
+        say(warning)
+    sections = [
+        ("Adaptation to a voice", adapt(crossed.folder, say=say)),
+        *([("Recordings of another kind", _of_other_corpora(left_out))] if left_out else []),
+        ("What is left of the speaker", _probe(crossed, rows, runs, say)),
+    ]
+    tested = {row["id"] for row in final.utterances.values() if row["id"] in set(final.lines[0].seeds[0].test.ids)}
+    unseen = rows.where(lambda row: row.id in tested)
+    return write_folder(model, folder, facts, evidence, int8=True, manifest=unseen, sections=sections, say=say)
+
+
+def shares(speakers: int) -> tuple[int, int, int]:
+    """How many of the speakers train, validate and test the model itself."""
+    held = max(1, speakers // HELD_OUT)
+    return speakers - 2 * held, held, held
+
+
+def _corpora(settings: Experiment) -> list[str]:
+    names = [name.strip() for name in settings.corpus.split(",") if name.strip()]
+    return names if len(names) > 1 else []
+
+
+def _run(base: Mapping[str, Any], out: Path, say: Say, **protocol: Any) -> RunRecords:
+    run = experiment(say=say, **{**base, **protocol, "out": str(out)})
+    if run.failed:
+        name, reason = next(iter(run.failed.items()))
+        raise ConfigError(f"{name} failed: {reason}", where=out, mend="Mend that and call again; what is done stays.")
+    return read_run(out)
+
+
+def _left_out(base: Mapping[str, Any], runs: Path, corpus: str, say: Say) -> RunRecords:
+    return _run(base, runs / f"without-{corpus}", say, protocol="cross", test_corpora=(corpus,))
+
+
+def _of_other_corpora(left_out: list[RunRecords]) -> str:
+    lines = ["| Trained without | Utterances tested | WA, % | UAR, % |", "|---|---:|---:|---:|"]
+    for run in left_out:
+        said = run.lines[0].seeds[0].test
+        corpus = ", ".join(run.settings.test_corpora)
+        lines.append(f"| {corpus} | {len(said.ids)} | {percent(said.wa)} | {percent(said.uar)} |")
+    note = (
+        "Trained on the other corpora alone and tested on all of this one: other microphones, sentences and languages. "
+        "Expect figures like these, rather than those above, of recordings unlike the training data."
+    )
+    return "\n".join([*lines, "", note])
+
+
+def _probe(crossed: RunRecords, rows: Manifest, runs: Path, say: Say) -> str:
+    from unheard.corpora.table import write_table
+
+    table = runs / "speakers.csv"
+    write_table(rows, table)
+    cell = crossed.lines[0].seeds[0].cells[0]
+    probed = probe_model(cell.folder, table, store=runs / "cross-validated" / "features", say=say)
+    return f"Of the first cross-validated training, on speakers it has not heard.\n\n{probed.as_markdown()}"

@@ -1,0 +1,49 @@
+"""A model to give to people, made from a small invented corpus with real trainings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from unheard.cli import main
+from unheard.export.starter import shares
+
+
+@pytest.mark.parametrize(("speakers", "parts"), [(98, (82, 8, 8)), (24, (20, 2, 2)), (5, (3, 1, 1))])
+def test_nearly_everybody_trains(speakers: int, parts: tuple[int, int, int]) -> None:
+    assert shares(speakers) == parts
+
+
+def test_a_folder_with_a_card_and_nothing_is_trained_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import numpy as np
+
+    import unheard
+    from unheard.corpora.synthetic import SyntheticSettings, write
+
+    settings = SyntheticSettings(speakers=6, dev_speakers=2, test_speakers=2, sentences=2, mean_duration=0.9)
+    manifest = write(tmp_path / "corpus", settings)
+    source = ["--corpus", "synthetic", "--root", str(tmp_path / "corpus"), "--folds", "3", "--epochs", "1"]
+    where = ["--runs", str(tmp_path / "runs"), "-o", str(tmp_path / "model"), "--workers", "1"]
+    assert main(["starter", *source, *where, "--name", "toy", "--licence", "MIT"]) == 0
+    card = (tmp_path / "model" / "README.md").read_text()
+    for title in ("# toy", "## Adaptation to a voice", "## What is left of the speaker", "## The small file"):
+        assert title in card
+    assert "| ser" not in card
+    said = unheard.load(tmp_path / "model").predict(manifest.rows[0].audio, sample_rate=None)
+    assert said.label in ("angry", "happy", "neutral", "sad") or said.abstained
+    assert np.isclose(sum(said.probabilities.values()), 1, atol=1e-4) or said.abstained
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("checkpoint.pt")}
+    assert len(before) == 4
+    assert main(["starter", *source, *where, "--name", "toy", "--licence", "MIT"]) == 0
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_too_few_speakers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from unheard.corpora.synthetic import SyntheticSettings, write
+
+    write(tmp_path / "corpus", SyntheticSettings(speakers=4, dev_speakers=1, test_speakers=1, sentences=1))
+    source = ["--corpus", "synthetic", "--root", str(tmp_path / "corpus"), "--runs", str(tmp_path / "runs")]
+    assert main(["starter", *source, "-o", str(tmp_path / "model")]) == 2
+    assert "4 speakers are too few for 5 folds" in capsys.readouterr().err
+    assert not (tmp_path / "model").exists()
