@@ -1,0 +1,25 @@
+"""`unheard contrast`: every system of a run against one of them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+
+def contrast(run: Path, /, *, baseline: str = "ser", speakers: str = "") -> None:
+    """Test every system of a finished run against one of them, on all test speakers or on some.
+
+    Example: unheard contrast RUN --baseline svm
+
+    Parameters
+    ----------
+    run
+        Folder of the run (the --out of `unheard experiment`).
+    baseline
+        The system the others are compared with.
+    speakers
+        FILE:PART: only the test speakers with that part in a table corpus,speaker,part.
+    """
+    from unheard.experiments.against import against
+
+    sys.stdout.write(against(run, baseline, speakers))

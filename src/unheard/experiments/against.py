@@ -1,0 +1,98 @@
+"""The systems of a finished run against one of them, on all of its test speakers or on some.
+
+What the report tests is each system against SER_only. Here the baseline is anybody, a classical one for instance, and
+the speakers may be those of a table, such as the ones that nothing was decided on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+from pathlib import Path
+
+from unheard.errors import ConfigError, RunError, did_you_mean
+from unheard.experiments.lines import Line
+from unheard.experiments.records import RunRecords, read_run
+from unheard.experiments.statistics import (
+    METRICS,
+    Counts,
+    contrast,
+    contrast_table,
+    corrected,
+    counts_of,
+)
+from unheard.manifest import Manifest, Utterance
+from unheard.splits.development import of_part
+
+
+def against(run: str | Path, baseline: str = "ser", speakers: str = "") -> str:
+    """WA and UAR of every system, and its difference to `baseline`, in Markdown.
+
+    `speakers` is `FILE:PART` (see `of_part`). p values are corrected (Holm) over the contrasts of a metric. Raises
+    `ConfigError` for a baseline the run has not, `RunError` where it has no complete seed.
+    """
+    records = read_run(run)
+    lines = {line.system: line for line in reversed(records.lines) if line.seeds and not line.chosen}
+    if baseline not in lines:
+        known = [line.system for line in records.lines]
+        if baseline in known:
+            raise RunError(f"'{baseline}' has no complete seed yet", where=run, mend="Let the experiment finish.")
+        raise ConfigError(f"this run has no system '{baseline}'", where=run, mend=did_you_mean(baseline, known))
+    chosen = _chosen(records, speakers)
+    counts = {system: of_speakers(counts_of(line, len(records.labels)), chosen) for system, line in lines.items()}
+    ordered = [line.system for line in records.lines if line.system in counts]
+    ordered = list(dict.fromkeys(ordered))
+    n = int(counts[baseline].totals.sum())
+    said = [
+        f"{n} utterances of {len(counts[baseline].speakers)} test speakers" + (f" ({speakers})" if speakers else ""),
+        "",
+        "| System | WA, % | UAR, % | Seeds |",
+        "|---|---:|---:|---:|",
+        *(_row(lines[system], counts[system]) for system in ordered),
+    ]
+    contrasts = corrected(
+        contrast(lines[system].name, lines[baseline].name, counts[baseline], counts[system], metric)
+        for metric in METRICS
+        for system in ordered
+        if system != baseline
+    )
+    if contrasts:
+        said += ["", contrast_table(contrasts)]
+        said += [
+            "",
+            "Differences in points, over the seeds both have; intervals by bootstrap and tests by permutation over "
+            "test speakers; p (Holm) over the contrasts of the metric.",
+        ]
+    return "\n".join([*said, ""])
+
+
+def of_speakers(counts: Counts, chosen: Collection[str] | None) -> Counts:
+    """The same of these speakers alone; None for all."""
+    if chosen is None:
+        return counts
+    places = [place for place, name in enumerate(counts.speakers) if name in chosen]
+    return replace(
+        counts,
+        speakers=tuple(counts.speakers[place] for place in places),
+        totals=counts.totals[places],
+        hits=counts.hits[:, places],
+    )
+
+
+def _chosen(records: RunRecords, speakers: str) -> set[str] | None:
+    if not speakers:
+        return None
+    rows = tuple(
+        Utterance(id=name, audio="", speaker=row["speaker"], emotion=row.get("emotion", ""), corpus=row["corpus"])
+        for name, row in records.utterances.items()
+    )
+    return {row.speaker for row in of_part(Manifest(rows), speakers)}
+
+
+def _row(line: Line, counts: Counts) -> str:
+    figures = []
+    for metric in METRICS:
+        scores = 100 * counts.scores(metric)
+        spread = f" ± {scores.std(ddof=1):.1f}" if len(scores) > 1 else ""
+        figures.append(f"{scores.mean():.1f}{spread}")
+    return f"| {line.name} | {figures[0]} | {figures[1]} | {len(counts.seeds)} |"

@@ -1,0 +1,71 @@
+"""A published run's systems against one of them, on all test speakers and on some."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from unheard.cli import main
+from unheard.experiments.against import against, of_speakers
+from unheard.experiments.statistics import Counts
+
+RUN = Path(__file__).parents[1] / "results" / "ravdess-paper"
+PARTS = RUN.parent / "development-speakers.csv"
+
+
+def rows(text: str, start: str) -> list[list[str]]:
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith(start)
+    ]
+
+
+def test_the_figures_are_the_tables_and_the_difference_is_theirs() -> None:
+    text = against(RUN, "dat")
+    table = {row[0]: row for row in rows((RUN / "table.md").read_text(), "| SER")}
+    for name, wa, *_ in rows(text.partition("Contrast")[0], "| SER"):
+        assert table[name][2].startswith(wa)
+    (mtl,) = [row for row in rows(text, "| SER_SR_MTL − SER_SR_DAT") if row[1] == "WA"]
+    of = {name: float(row[2].split()[0]) for name, row in table.items() if row[2][0].isdigit() and "/" not in row[2]}
+    assert float(mtl[2]) == pytest.approx(of["SER_SR_MTL"] - of["SER_SR_DAT"], abs=0.11)
+    assert text.startswith("671 utterances of 24 test speakers")
+    assert "SER_SR_CGT" not in text  # one fold of six
+
+
+def test_some_of_the_speakers(capsys: pytest.CaptureFixture[str]) -> None:
+    said = []
+    for part in ("development", "untouched"):
+        assert main(["contrast", str(RUN), "--speakers", f"{PARTS}:{part}"]) == 0
+        out = capsys.readouterr().out
+        n, speakers = map(int, re.findall(r"\d+", out)[:2])
+        assert speakers == 12
+        said.append((n, float(rows(out, "| SER_only")[0][1])))
+    assert sum(n for n, _ in said) == 671
+    whole = float(rows(against(RUN), "| SER_only")[0][1])
+    assert sum(n * wa for n, wa in said) / 671 == pytest.approx(whole, abs=0.1)
+
+
+def test_counts_of_some_keep_their_places() -> None:
+    totals = np.arange(6.0).reshape(3, 2)
+    counts = Counts(("a", "b", "c"), (0, 1), totals, np.stack([totals, totals + 1]))
+    some = of_speakers(counts, {"c", "a"})
+    assert some.speakers == ("a", "c")
+    assert some.totals.tolist() == [[0, 1], [4, 5]]
+    assert some.hits[1].tolist() == [[1, 2], [5, 6]]
+    assert of_speakers(counts, None) is counts
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["--baseline", "svn"], "no system 'svn'"),
+        (["--baseline", "cgt"], "no complete seed"),
+        (["--speakers", "people.csv"], "is not FILE:PART"),
+        (["--speakers", f"{PARTS}:half"], "no speaker is 'half'"),
+    ],
+)
+def test_mistakes(more: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["contrast", str(RUN), *more]) == 2
+    assert says in capsys.readouterr().err
