@@ -18,16 +18,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
-    os.environ[variable] = "1"  # before numpy is imported
+if __name__ == "__main__":
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        os.environ[variable] = "1"  # before numpy is imported
 
-import numpy as np  # noqa: E402
-import soundfile  # noqa: E402
+import numpy as np
+import soundfile
 
-from unheard.audio import info  # noqa: E402
-from unheard.errors import AudioError  # noqa: E402
-from unheard.features import FeatureSettings, extract  # noqa: E402
-from unheard.features.functionals import functionals  # noqa: E402
+from unheard.audio import info
+from unheard.errors import AudioError
+from unheard.features import FeatureSettings, extract
+from unheard.features.functionals import functionals
 
 SUFFIXES = {".wav", ".flac", ".ogg", ".mp3"}
 
