@@ -19,7 +19,7 @@ from unheard.experiments.cells import Cell
 from unheard.experiments.folder import read_history
 from unheard.experiments.launch import usual_workers
 from unheard.experiments.settings import Experiment
-from unheard.experiments.work import NormalisedFrames
+from unheard.experiments.work import NormalisedFrames, change_of
 from unheard.features import FeatureStore, Normaliser
 from unheard.training.batches import Task, draw_batches
 from unheard.training.device import choose_device
@@ -136,7 +136,9 @@ def _trainer(cell: Cell, store: FeatureStore, train: Sequence[str], dev: Sequenc
     groups = sorted({cell.rows[name].get(cell.group) for name in cell.fold.train})
     y = {name: cell.labels.index(cell.rows[name].emotion) for name in (*train, *dev)}
     s = {name: groups.index(cell.rows[name].get(cell.group)) for name in train}
-    task = Task(NormalisedFrames(store, normaliser, cell.rows), y, s)
+    frames = NormalisedFrames(store, normaliser, cell.rows)
+    alone = replace(cell, recipe=replace(cell.recipe, enrol=0.0))  # it would describe every utterance first
+    task = Task(frames, y, s, change_of(alone, frames, store.settings))
     setting = Setting(
         store.dim, len(cell.labels), len(groups), cell.network, derive("estimate"), cell.recipe.label_smoothing
     )

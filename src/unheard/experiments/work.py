@@ -102,7 +102,7 @@ def prepare(
     y = {name: cell.labels.index(row.emotion) for name, row in cell.rows.items()}
     s = {name: groups.index(cell.rows[name].get(cell.group)) for name in cell.fold.train}
     frames = NormalisedFrames(store, normaliser, cell.rows)
-    task = Task(frames, y, s, _change(cell, frames, store.settings))
+    task = Task(frames, y, s, change_of(cell, frames, store.settings))
     seed = derive("weights", cell.fold.index, cell.seed)
     setting = Setting(store.dim, len(cell.labels), len(groups), cell.network, seed, cell.recipe.label_smoothing)
     strategy = build(cell.system, setting, cell.options)
@@ -125,7 +125,7 @@ def prepare(
     return trainer, normaliser, store.settings
 
 
-def _change(cell: Cell, frames: NormalisedFrames, features: FeatureSettings) -> Change | None:
+def change_of(cell: Cell, frames: NormalisedFrames, features: FeatureSettings) -> Change | None:
     """What the recipe does to an utterance each time it is trained on: a voice taken away, a speaker invented."""
     how, share = cell.recipe.augment, cell.recipe.enrol
     columns = columns_of(features)
