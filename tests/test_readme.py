@@ -1,4 +1,4 @@
-"""The README's examples run as they are written, one after the other, in an empty folder."""
+"""The README's examples run as they are written, one after the other, in a folder with the recordings they name."""
 
 from __future__ import annotations
 
@@ -8,18 +8,47 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from sounds import call, murmur, write
+
+from unheard.inference.packaged import packaged_models
+
 README = Path(__file__).resolve().parents[1] / "README.md"
+BLOCKS = re.findall(r"```(sh|python)\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
 
 
-def test_examples(tmp_path: Path) -> None:
-    blocks = re.findall(r"```(sh|python)\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    assert [kind for kind, _ in blocks] == ["sh", "python"]
+def run(kind: str, text: str, folder: Path) -> str:
+    """What an example prints; every command in it has to succeed."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    for kind, text in blocks:
-        command = ["bash", "-euxc", text] if kind == "sh" else [sys.executable, "-c", text]
-        done = subprocess.run(
-            command, cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
-    assert "SER_SR_DAT" in done.stdout
-    assert (tmp_path / "RUN" / "table.md").is_file()
+    command = ["bash", "-euxc", text] if kind == "sh" else [sys.executable, "-c", text]
+    done = subprocess.run(
+        command, cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+def test_there_are_four_examples() -> None:
+    assert [kind for kind, _ in BLOCKS] == ["sh", "python", "sh", "python"]
+
+
+@pytest.mark.skipif("starter" not in packaged_models(), reason="no model named starter is in the package")
+def test_a_recording_and_the_packaged_model(tmp_path: Path) -> None:
+    write(tmp_path / "call.wav", call())
+    write(tmp_path / "clip.wav", murmur(4.0, seed=2))
+    commands, program = BLOCKS[:2]
+    said = run(*commands, tmp_path)
+    assert re.search(r"^ *0:00\.0 – .*$", said, re.MULTILINE), "no timeline"
+    assert "adapted to" in said
+    assert "icence" in said
+    *_, adapted = run(*program, tmp_path).split()
+    assert adapted in ("angry", "happy", "neutral", "sad")
+
+
+def test_a_corpus(tmp_path: Path) -> None:
+    commands, program = BLOCKS[2:]
+    said = run(*commands, tmp_path)
+    assert len(re.findall(r"voices/wav/s16/\S+\.wav", said)) == 32
+    assert "SER_SR_DAT" in run(*program, tmp_path)
+    for name in ("RUN/table.md", "RUN/report.html", "RUN/adaptation.md", "my-model/README.md"):
+        assert (tmp_path / name).is_file()
