@@ -12,7 +12,15 @@ import pytest
 from unheard.audio import read_audio
 from unheard.errors import AudioError, ConfigError
 from unheard.features import FeatureSettings, FeatureStore, analyse, build_store, extract
-from unheard.features.functionals import FUNCTIONALS, frame_settings, functionals, names, summarise
+from unheard.features.functionals import (
+    FUNCTIONALS,
+    PERCENTILES,
+    frame_settings,
+    functionals,
+    names,
+    percentiles,
+    summarise,
+)
 from unheard.manifest import Manifest, Utterance
 
 GOLDEN = Path(__file__).parent / "golden" / "kaldi"
@@ -133,6 +141,13 @@ def test_frames_left_out_by_the_vad_do_not_count() -> None:
     changed[90:] = changed[90:][::-1]  # further away than the differences reach
     np.testing.assert_array_equal(summarise(changed, kept, FUNCTIONALS), summarise(frames, kept, FUNCTIONALS))
     assert not np.array_equal(summarise(frames, ~kept, FUNCTIONALS), summarise(frames, kept, FUNCTIONALS))
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 5, 51, 101, 298, 1000])
+def test_percentiles_are_those_of_numpy(frames: int) -> None:
+    values = np.random.default_rng(frames).standard_normal((frames, 3)) * [1e-3, 1, 1e3]
+    values[:, 1] = values[:, 1].round(1)  # with ties
+    np.testing.assert_array_equal(percentiles(values), np.percentile(values, PERCENTILES, axis=0))
 
 
 def test_a_store_holds_one_row_an_utterance(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
