@@ -67,6 +67,15 @@ def test_the_call_of_the_documentation(there: Path, capsys: pytest.CaptureFixtur
     assert len(found["segments"]) == 1
 
 
+def test_an_answer_loads_little(folder: Path) -> None:
+    code = "import sys; from unheard.cli import main; main(sys.argv[1:]); print(*sys.modules)"
+    command = [sys.executable, "-c", code, "predict", "model", "audio/a.wav"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in done.stdout.splitlines()[-1].split()}
+    assert "onnxruntime" in loaded
+    assert not loaded & {"rich", "yaml", "soxr", "torch", "sklearn", "scipy"}, "a cold start waits for this"
+
+
 def test_a_folder_with_broken_files(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", "model", "audio", "--format", "jsonl"]) == 1
     out, err = capsys.readouterr()
