@@ -23,7 +23,7 @@ from unheard.experiments.folder import epochs_of, place_of, result_in
 from unheard.manifest import Utterance
 from unheard.splits import Fold
 from unheard.training.network import NetworkSettings
-from unheard.training.recipe import Recipe
+from unheard.training.recipe import Recipe, follows_a_schedule
 from unheard.training.strategies import resolve_options
 
 FORMAT = 2
@@ -108,14 +108,6 @@ class Cell:
         The longest training's result is in the cell's folder itself, earlier readouts in `readouts/<epochs>`.
         """
         return place_of(self.folder, self.recipe.epochs if epochs is None else epochs)
-
-
-def follows_a_schedule(options: Mapping[str, Any], schedule: str) -> bool:
-    """Whether a training depends on how long it is going to be, so that a longer one does not continue it.
-
-    By the options of its strategy, or by the schedule of its learning rate.
-    """
-    return schedule != "constant" or options.get("schedule", "constant") != "constant" or bool(options.get("warmup"))
 
 
 def _changed(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:

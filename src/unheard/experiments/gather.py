@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unheard.experiments.cells import follows_a_schedule
 from unheard.experiments.choice import KNOBS, Choice, Figure, choose
 from unheard.experiments.fitted import normalisation_of
 from unheard.experiments.folder import Assigned, epochs_of, place_of, read_predictions, result_in
 from unheard.experiments.lines import NAMES, CellRecord, Line, Predictions, SeedRecord
 from unheard.experiments.settings import Experiment
-from unheard.training.recipe import Recipe
+from unheard.training.recipe import Recipe, follows_a_schedule
 from unheard.training.sizes import NetworkSettings
 
 Key = tuple[str, float | None, int, int]

@@ -106,3 +106,11 @@ class Recipe:
     def budgets(self) -> tuple[int, ...]:
         """The numbers of epochs whose results are wanted, ascending; the last is `epochs`."""
         return tuple(sorted({r for r in self.readouts if r < self.epochs} | {self.epochs}))
+
+
+def follows_a_schedule(options: Mapping[str, Any], schedule: str) -> bool:
+    """Whether a training depends on how long it is going to be, so that a longer one does not continue it.
+
+    By the options of its strategy, or by the schedule of its learning rate.
+    """
+    return schedule != "constant" or options.get("schedule", "constant") != "constant" or bool(options.get("warmup"))
