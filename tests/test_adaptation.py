@@ -86,6 +86,17 @@ def test_a_run_is_scored_again(run: Path, capsys: pytest.CaptureFixture[str]) ->
     assert adapt(run, draws=2) == out  # repeatable
 
 
+def test_every_call_of_the_run_counts(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The last call named another system alone; the first one's trainings are measured too."""
+    where = ["--corpus", "synthetic", "--root", str(run.parent / "corpus"), "--protocol", "kfold", "--k", "4"]
+    few = ["--systems", "mtl", "--epochs", "1", "--workers", "1", "--no-progress", "--out", str(run)]
+    assert main(["experiment", *where, *few]) == 0
+    capsys.readouterr()
+    table = adapt(run, sizes=(0, 1), draws=1)
+    assert "| SER_only |" in table
+    assert "| SER_SR_MTL |" in table
+
+
 def test_what_cannot_be_asked_is_said(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["adapt", str(run), "--k", "some"]) == 2
     assert "Write --k 0,1,4,16,all" in capsys.readouterr().err

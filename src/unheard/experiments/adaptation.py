@@ -12,7 +12,7 @@ import csv
 import io
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,8 @@ from unheard.errors import RunError
 from unheard.experiments.cells import Cell
 from unheard.experiments.grid import lay_out
 from unheard.experiments.lines import NAMES
-from unheard.experiments.settings import load
+from unheard.experiments.records import RunRecords, read_run
+from unheard.experiments.settings import Experiment, load
 from unheard.experiments.work import NormalisedFrames
 from unheard.features import FeatureStore
 from unheard.files import write_text
@@ -83,8 +84,7 @@ def adapt(
     there. Raises `RunError` where there are none.
     """
     out = Path(run)
-    settings = load(out / "config.yaml")
-    grid = lay_out(settings)
+    grid = lay_out(_of_all_calls(load(out / "config.yaml"), read_run(out)))
     cells = list(_with_models(grid.cells))
     if not cells:
         raise RunError(
@@ -211,6 +211,13 @@ def counts_csv(counts: Sequence[Count]) -> str:
         values = vars(count) | {"k": "all" if count.k == ALL else count.k}
         writer.writerow([values[name] for name in _HEADER])
     return text.getvalue()
+
+
+def _of_all_calls(settings: Experiment, records: RunRecords) -> Experiment:
+    """The settings of the run with every system and seed it holds: its configuration tells of the last call alone."""
+    trained = {cell.system: None for cell in records.cells if cell.system in STRATEGIES}
+    seeds = [cell.seed for cell in records.cells if cell.system in STRATEGIES]
+    return replace(settings, systems=tuple(trained) or settings.systems, seeds=max(seeds, default=0) + 1)
 
 
 def _with_models(cells: Sequence[Cell]) -> Iterator[Cell]:

@@ -51,6 +51,7 @@ class TrainingSettings:
     schedule: str = setting("Of the learning rate: constant, or onecycle (up, and down to nothing).", "constant")
     warmup: float = setting("onecycle: the share of all steps that lead up.", 0.2)
     label_smoothing: float = setting("Share of an emotion's probability that the loss moves to all.", 0.0)
+    class_weights: str = setting("none, or balanced: every emotion has the same say in the loss.", "none")
     select: str = setting("Whose weights are read out: the best epoch's on validation, or the last one's.", "best")
     augment: Augment = setting("Invented speakers.", factory=Augment)  # noqa: RUF009 - makes a field
     enrol: float = setting("Share of utterances heard as if others of their speaker had been heard before.", 0.0)

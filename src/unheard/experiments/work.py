@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -104,7 +104,16 @@ def prepare(
     frames = NormalisedFrames(store, normaliser, cell.rows)
     task = Task(frames, y, s, change_of(cell, frames, store.settings))
     seed = derive("weights", cell.fold.index, cell.seed)
-    setting = Setting(store.dim, len(cell.labels), len(groups), cell.network, seed, cell.recipe.label_smoothing)
+    weights = balanced([y[name] for name in cell.fold.train], len(cell.labels))
+    setting = Setting(
+        store.dim,
+        len(cell.labels),
+        len(groups),
+        cell.network,
+        seed,
+        cell.recipe.label_smoothing,
+        weights if cell.recipe.class_weights == "balanced" else (),
+    )
     strategy = build(cell.system, setting, cell.options)
     if isinstance(strategy, CGT) and cell.normalise in ("none", "sliding"):
         spread = Normaliser("train").fit(store, cell.fold.train).std
@@ -123,6 +132,12 @@ def prepare(
         on_epoch=on_epoch,
     )
     return trainer, normaliser, store.settings
+
+
+def balanced(emotions: Sequence[int], count: int) -> tuple[float, ...]:
+    """The weight of each of `count` emotions that makes all matter alike: N / (C N_c), 0 of one that is not there."""
+    found = np.bincount(emotions, minlength=count)
+    return tuple(len(emotions) / (count * n) if n else 0.0 for n in found.tolist())
 
 
 def change_of(cell: Cell, frames: NormalisedFrames, features: FeatureSettings) -> Change | None:

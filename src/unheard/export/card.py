@@ -98,7 +98,10 @@ def _result(evidence: Evidence, figures: Figures) -> dict[str, Any]:
 
 def _summary(model: Model) -> str:
     settings = model.features
-    front = f"{settings.dim} {settings.kind} features every {settings.frame_shift_ms:g} ms"
+    every = settings.frame_shift_ms * settings.thin
+    front = f"{settings.dim - settings.summary_dim} {settings.kind} features every {every:g} ms"
+    if settings.summary_dim:
+        front += f" and {settings.summary_dim} of the whole utterance"
     return (
         f"Says which of {len(model.labels)} emotions an utterance sounds like: {', '.join(model.labels)}. "
         f"Input: speech, {front}; output: a probability for each emotion and an embedding. "

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from unheard.training.seeds import derive
 from unheard.training.strategies import Batch
 
-POOL = 16
+POOL = 1
 """Batches drawn together and sorted by length: long enough to waste little padding, short enough to stay random."""
 
 

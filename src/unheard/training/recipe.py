@@ -30,7 +30,8 @@ class Recipe:
     `optimizer` `adamw` (Loshchilov and Hutter 2019) leaves momentum and Nesterov aside and decays weight matrices only.
     `schedule` `onecycle` (Smith and Topin 2018) warms up over the share `warmup` of all steps, from a 25th of `lr` to
     `lr`, and then falls to nothing, both along half a cosine. `label_smoothing` moves that share of each emotion's
-    probability to all of them. `select` says whose weights are read out: those of the `best` epoch on the validation
+    probability to all of them. `class_weights` `balanced` gives every emotion the same say in the loss, however many
+    utterances it has. `select` says whose weights are read out: those of the `best` epoch on the validation
     speakers, or of the `last`, which needs nobody to judge. `augment` invents speakers (see `augment.py`); `enrol` is
     the share of utterances that are heard as if some others of their speaker had been heard before (see `enrol.py`).
     """
@@ -47,6 +48,7 @@ class Recipe:
     schedule: str = "constant"
     warmup: float = 0.2
     label_smoothing: float = 0.0
+    class_weights: str = "none"
     select: str = "best"
     augment: Augmentation = field(default_factory=Augmentation)
     enrol: float = 0.0
@@ -64,6 +66,7 @@ class Recipe:
             "schedule": self.schedule in ("constant", "onecycle"),
             "warmup": 0 <= self.warmup < 1,
             "label_smoothing": 0 <= self.label_smoothing < 1,
+            "class_weights": self.class_weights in ("none", "balanced"),
             "enrol": 0 <= self.enrol <= 1,
             "select": self.select in ("best", "last"),
         }

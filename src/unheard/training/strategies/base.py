@@ -32,7 +32,8 @@ class Batch:
 class Setting:
     """What a strategy is built for: the task's sizes, the network, and the seed of its weights and masks.
 
-    `smoothing` is the share of an emotion's probability that its loss moves to all emotions.
+    `smoothing` is the share of an emotion's probability that its loss moves to all emotions; `weights` are the
+    emotions' own in the loss (none: all the same).
     """
 
     features: int
@@ -41,6 +42,7 @@ class Setting:
     network: NetworkSettings
     seed: int
     smoothing: float = 0.0
+    weights: tuple[float, ...] = ()
 
 
 class Strategy(nn.Module, abc.ABC):
@@ -52,12 +54,15 @@ class Strategy(nn.Module, abc.ABC):
     pairs.
     """
 
+    weights: Tensor | None
+
     def __init__(self, setting: Setting) -> None:
         super().__init__()
         self._streams: dict[str, torch.Generator] = {}
         self.embed = self._part("embed", setting, EmbeddingNetwork, setting.features, setting.network)
         self.emotion = self._head("emotion", setting, setting.emotions)
         self.smoothing = setting.smoothing
+        self.register_buffer("weights", torch.tensor(setting.weights) if setting.weights else None, persistent=False)
         self.progress = 0.0
         """How much of the training is done, 0 to 1; set by the trainer before each step."""
         self._observed: dict[str, list[Tensor]] = {}
@@ -108,10 +113,15 @@ class Strategy(nn.Module, abc.ABC):
         return part
 
 
+def emotion_entropy(strategy: Strategy, logits: Tensor, batch: Batch) -> Tensor:
+    """L(y, ŷ): mean cross-entropy of the emotions, smoothed and weighted where asked for."""
+    return cross_entropy(logits, batch.y, strategy.weights, label_smoothing=strategy.smoothing)
+
+
 def emotion_loss(strategy: Strategy, logits: Tensor, batch: Batch) -> Tensor:
-    """L(y, ŷ): mean cross-entropy of the emotions, smoothed where asked for; notes the training accuracy."""
+    """`emotion_entropy` of the utterances as they are; notes the training accuracy."""
     strategy.observe(train_wa=(logits.argmax(1) == batch.y).float().mean())
-    return cross_entropy(logits, batch.y, label_smoothing=strategy.smoothing)
+    return emotion_entropy(strategy, logits, batch)
 
 
 def speaker_loss(strategy: Strategy, logits: Tensor, batch: Batch) -> Tensor:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import final
+from typing import Any, cast, final
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from unheard.errors import ConfigError
 from unheard.training.layers import frozen_statistics
-from unheard.training.strategies.base import Batch, Setting, Strategy, emotion_loss, speaker_loss
+from unheard.training.strategies.base import Batch, Setting, Strategy, emotion_entropy, emotion_loss, speaker_loss
 
 
 @dataclass(frozen=True)
@@ -60,28 +61,29 @@ class CGT(Strategy):
         x = batch.x.detach()
         x.requires_grad_(alpha > 0.0)
         e = self.embed(x, batch.lengths)
-        logits_y, logits_s = self.emotion(e), self.speaker(e)
-        terms = {
-            "emotion": (1 - alpha) * emotion_loss(self, logits_y, batch),
-            "speaker": (1 - alpha) * speaker_loss(self, logits_s, batch),
-        }
+        loss_y = emotion_loss(self, self.emotion(e), batch)
+        loss_s = speaker_loss(self, self.speaker(e), batch)
         if alpha == 0.0:
-            return terms
+            return {"emotion": loss_y, "speaker": loss_s}
+        parameters = [p for p in self.parameters() if p.requires_grad]
+        # One walk back from each clean loss serves its perturbation and, with the parameters' share, its own term.
+        gradient_y, clean_y = _differentiated(loss_y, x, parameters, again=True)
+        gradient_s, clean_s = _differentiated(loss_s, x, parameters)
         # Per-utterance gradients: of the sum, not of the mean, or ε would shrink with the batch.
-        sum_y = cross_entropy(logits_y, batch.y, reduction="sum")
-        sum_s = cross_entropy(logits_s, batch.s, reduction="sum")
-        (gradient_s,) = torch.autograd.grad(sum_s, x, retain_graph=True)
-        (gradient_y,) = torch.autograd.grad(sum_y, x, retain_graph=True)
-        x_s = self._perturbed(x, gradient_s, batch.lengths)  # Eq. 2
-        x_y = self._perturbed(x, gradient_y, batch.lengths)  # Eq. 3
+        x_s = self._perturbed(x, gradient_s * len(x), batch.lengths)  # Eq. 2
+        x_y = self._perturbed(x, gradient_y * len(x), batch.lengths)  # Eq. 3
         with frozen_statistics(self) if self.options.clean_statistics else nullcontext():
             e_s = self.embed(x_s, batch.lengths)
-            perturbed = cross_entropy(self.emotion(e_s), batch.y, label_smoothing=self.smoothing)
-            terms["emotion_perturbed"] = alpha * perturbed
+            perturbed_y = emotion_entropy(self, self.emotion(e_s), batch)
             e_y = self.embed(x_y, batch.lengths)
-            terms["speaker_perturbed"] = alpha * cross_entropy(self.speaker(e_y), batch.s)
-        self._observe_gain(e_s, batch, sum_s / len(batch.s))
-        return terms
+            perturbed_s = cross_entropy(self.speaker(e_y), batch.s)
+        self._observe_gain(e_s, batch, clean_s.detach())
+        return {
+            "emotion": (1 - alpha) * clean_y,
+            "speaker": (1 - alpha) * clean_s,
+            "emotion_perturbed": alpha * perturbed_y,
+            "speaker_perturbed": alpha * perturbed_s,
+        }
 
     def _observe_gain(self, e_s: Tensor, batch: Batch, clean: Tensor) -> None:
         """Note L_s(X_s) - L_s(X): how much harder the speakers are to tell where the perturbation went."""
@@ -104,3 +106,25 @@ class CGT(Strategy):
             step = self.options.epsilon * gradient
         self.observe(perturbation_rms=rms(step / self.input_std).mean())
         return (x + step).detach()
+
+
+def _differentiated(loss: Tensor, x: Tensor, parameters: Sequence[Tensor], again: bool = False) -> tuple[Tensor, Tensor]:
+    """∇_x `loss` (B, T, F), and `loss` again as a scalar that already knows its gradients by `parameters`.
+
+    `again`: what lies between x and the loss will be walked back once more, for another loss.
+    """
+    of_x, *known = torch.autograd.grad(loss, [x, *parameters], retain_graph=again, allow_unused=True)
+    return of_x, cast(Tensor, _Known.apply(loss.detach(), known, *parameters))  # type: ignore[no-untyped-call]
+
+
+class _Known(torch.autograd.Function):
+    """A scalar whose gradients by its parameters were computed before; None where it does not depend on one."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, known: Sequence[Tensor | None], *parameters: Tensor) -> Tensor:
+        ctx.known = known
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return None, None, *(None if of is None else gradient * of for of in ctx.known)
