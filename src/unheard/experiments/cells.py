@@ -26,7 +26,7 @@ from unheard.training.network import NetworkSettings
 from unheard.training.recipe import Recipe, follows_a_schedule
 from unheard.training.strategies import resolve_options
 
-FORMAT = 2
+FORMAT = 3
 """Part of every cell's hash; raised when the same settings give other numbers than before."""
 
 

@@ -124,7 +124,7 @@ def _usual_batch(store: FeatureStore, ids: Sequence[str], size: int) -> tuple[st
     """The batch of an epoch whose mean length is nearest to the mean of all."""
     lengths = [store.entries[name].frames for name in ids]
     mean = sum(lengths) / len(lengths)
-    batches = draw_batches(lengths, size, derive("estimate"))
+    batches = draw_batches(len(ids), size, derive("estimate"))
     chosen = min(batches, key=lambda batch: abs(sum(lengths[i] for i in batch) / len(batch) - mean))
     return tuple(ids[i] for i in chosen)
 

@@ -16,9 +16,6 @@ from numpy.typing import NDArray
 from unheard.training.seeds import derive
 from unheard.training.strategies import Batch
 
-POOL = 1
-"""Batches drawn together and sorted by length: long enough to waste little padding, short enough to stay random."""
-
 
 class Frames(Protocol):
     """What training needs of features: the normalised frames (T, F) of an utterance, and how many they are."""
@@ -59,9 +56,8 @@ class Task:
 
     def epoch(self, ids: Sequence[str], size: int, *seed: object) -> Iterator[Batch]:
         """Every utterance of `ids` once, in an order drawn from `seed` (say fold, seed and epoch)."""
-        lengths = [self.frames.length(name) for name in ids]
         random = np.random.default_rng(derive(*seed, "change"))
-        for chosen in draw_batches(lengths, size, derive(*seed)):
+        for chosen in draw_batches(len(ids), size, derive(*seed)):
             yield self.batch([ids[i] for i in chosen], random)
 
     def in_order(self, ids: Sequence[str], size: int) -> Iterator[tuple[list[int], Batch]]:
@@ -72,22 +68,12 @@ class Task:
             yield chosen, self.batch([ids[i] for i in chosen])
 
 
-def draw_batches(lengths: Sequence[int], size: int, seed: int, pool: int = POOL) -> list[list[int]]:
-    """Indices 0..n-1 once each, in batches of about `size` utterances of similar length.
+def draw_batches(count: int, size: int, seed: int) -> list[list[int]]:
+    """Indices 0..count-1 once each, in a random order cut into ceil(count / size) batches.
 
-    A fresh permutation is cut into pools of `pool` batches; each pool is sorted by length and cut; the batches
-    are shuffled. There are ceil(n / size) batches and their sizes differ by at most one, so that no tiny last batch
-    takes a full step. Which utterances meet changes every epoch.
+    Their sizes differ by at most one, so that no tiny last batch takes a full step. Lengths play no part: in a batch of
+    similar lengths emotions and speakers are not mixed either, on a corpus of a few hundred utterances it would be the
+    same batch every epoch, and layers that see valid frames only gain nothing by it.
     """
-    random = np.random.default_rng(seed)
-    order = random.permutation(len(lengths))
-    count = math.ceil(len(lengths) / size)
-    batches: list[list[int]] = []
-    edges = np.linspace(0, len(lengths), count + 1).round().astype(int)
-    for first in range(0, count, pool):
-        last = min(first + pool, count)
-        chosen = order[edges[first] : edges[last]]
-        chosen = chosen[np.argsort([lengths[i] for i in chosen], kind="stable")]
-        cuts = edges[first + 1 : last] - edges[first]
-        batches.extend([int(i) for i in part] for part in np.split(chosen, cuts))
-    return [batches[i] for i in random.permutation(len(batches))]
+    order = np.random.default_rng(seed).permutation(count)
+    return [part.tolist() for part in np.array_split(order, math.ceil(count / size))]

@@ -108,7 +108,9 @@ class CGT(Strategy):
         return (x + step).detach()
 
 
-def _differentiated(loss: Tensor, x: Tensor, parameters: Sequence[Tensor], again: bool = False) -> tuple[Tensor, Tensor]:
+def _differentiated(
+    loss: Tensor, x: Tensor, parameters: Sequence[Tensor], again: bool = False
+) -> tuple[Tensor, Tensor]:
     """∇_x `loss` (B, T, F), and `loss` again as a scalar that already knows its gradients by `parameters`.
 
     `again`: what lies between x and the loss will be walked back once more, for another loss.
