@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from unheard.errors import ConfigError
+from unheard.experiments.work import balanced
 from unheard.training.layers import Dropout
 from unheard.training.network import NetworkSettings
 from unheard.training.strategies import STRATEGIES, Batch, Setting, Strategy, build, resolve_options
@@ -383,6 +384,29 @@ def slopes(strategy: CGT, batch: Batch) -> tuple[Tensor, Tensor]:
     return of_s, of_y
 
 
+class TestClassWeights:
+    """Every emotion has the same say in the loss, however many utterances it has."""
+
+    @every_strategy
+    def test_the_emotions_terms_are_weighted_means(self, key: str) -> None:
+        weights = (0.5, 2.0, 1.25, 0.8)[:C]
+        plain = make(key).eval()
+        weighted = build(key, Setting(F, C, S, NetworkSettings(**{**vars(NETWORK), "dropout": 0.0}), 0, 0.0, weights))
+        weighted.load_state_dict(plain.state_dict())
+        batch = draw()
+        logits, _ = plain.logits(batch.x, batch.lengths)
+        each = nn.functional.cross_entropy(logits, batch.y, reduction="none")
+        share = torch.tensor(weights)[batch.y]
+        half = 0.5 if key == "cgt" else 1.0
+        expected = half * (share * each).sum() / share.sum()
+        torch.testing.assert_close(weighted.eval()(batch)["emotion"], expected)
+
+    def test_balanced_weights_make_every_emotion_matter_alike(self) -> None:
+        emotions = [0] * 6 + [1] * 2 + [2] * 4
+        weights = balanced(emotions, 4)
+        assert [weights[k] * emotions.count(k) for k in range(4)] == pytest.approx([3, 3, 3, 0])
+
+
 class TestCGT:
     def test_raw_perturbations_are_equations_2_and_3(self) -> None:
         strategy, batch = cgt(eps_mode="raw", epsilon=2.0), exactly()
@@ -411,6 +435,19 @@ class TestCGT:
         _, (_, x_s, _) = spied(strategy, batch)
         rms = [float((x_s - batch.x)[i, :n].square().mean().sqrt()) for i, n in enumerate(LENGTHS)]
         assert rms == pytest.approx([0.1] * len(LENGTHS), rel=1e-5)
+
+    def test_a_summary_counts_once_and_not_in_every_frame(self) -> None:
+        network = NetworkSettings(**{**vars(NETWORK), "dropout": 0.0, "summary": 3, "summary_dropout": 0.0})
+        strategy = build("cgt", Setting(F, C, S, network, 0), {"epsilon": 0.3}).double().eval()
+        assert isinstance(strategy, CGT)
+        batch = exactly()
+        _, (_, *moved) = spied(strategy, batch)
+        for x in moved:
+            step = x - batch.x
+            assert torch.equal(step[:, 1:, F - 3 :], torch.zeros_like(step[:, 1:, F - 3 :]))  # it is read in frame 0
+            for i, length in enumerate(LENGTHS):
+                read = torch.cat([step[i, :length, : F - 3].flatten(), step[i, 0, F - 3 :]])
+                assert float(read.square().mean().sqrt()) == pytest.approx(0.3, rel=1e-6)
 
     def test_no_slope_no_step(self) -> None:
         strategy, batch = cgt(), exactly()

@@ -55,6 +55,10 @@ class EmbeddingNetwork(nn.Module):
     def _layers(self) -> list[TDNN]:
         return [layer for layer in self.tdnn if isinstance(layer, TDNN)]
 
+    def numbers_read(self, lengths: Tensor) -> Tensor:
+        """How many numbers of its input the network looks at, (B,): the valid frames, and the summary once."""
+        return lengths * self.framed + (self.voice_width - self.framed)
+
     def describe(self, x: Tensor, lengths: Tensor) -> Tensor:
         """What can be learnt of a voice from `x` (B, T, F) without knowing its emotion: (B, V), here V = F.
 

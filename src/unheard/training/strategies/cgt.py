@@ -21,9 +21,9 @@ class CGTOptions:
     """`epsilon` ε of the perturbations, how it is measured, and `alpha` α, their share of the objective.
 
     `eps_mode` "rms": each utterance moves by ε standard deviations of the input, root mean square over its
-    valid frames; "raw": by ε times the gradient, as Eq. 2 and 3 stand. (At ε = 1 the raw step is a fraction
-    of a percent of a standard deviation: a silent no-op.) `clean_statistics`: batch norm's running
-    statistics follow the clean passes only.
+    valid frames (and its summary, counted once); "raw": by ε times the gradient, as Eq. 2 and 3 stand. (At
+    ε = 1 the raw step is a fraction of a percent of a standard deviation: a silent no-op.)
+    `clean_statistics`: batch norm's running statistics follow the clean passes only.
     """
 
     epsilon: float = 0.3
@@ -96,8 +96,10 @@ class CGT(Strategy):
     def _perturbed(self, x: Tensor, gradient: Tensor, lengths: Tensor) -> Tensor:
         """X + ε∇L (B, T, F), detached; zero on padding because the gradient is."""
 
-        def rms(step: Tensor) -> Tensor:  # (B, 1, 1), over the valid frames: padding adds zero
-            return (step.square().sum((1, 2), keepdim=True) / (lengths * x.shape[2]).view(-1, 1, 1)).sqrt()
+        read = self.embed.numbers_read(lengths).view(-1, 1, 1)
+
+        def rms(step: Tensor) -> Tensor:  # (B, 1, 1), over what is read: all else adds zero
+            return (step.square().sum((1, 2), keepdim=True) / read).sqrt()
 
         if self.options.eps_mode == "rms":
             direction = gradient * self.input_std  # the gradient with respect to standardised inputs
