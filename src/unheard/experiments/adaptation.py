@@ -123,7 +123,7 @@ def describe(model: Model, task: Task, ids: Sequence[str]) -> dict[str, Floats]:
     found: dict[str, Floats] = {}
     with torch.no_grad():
         for positions, batch in task.in_order(ids, 64):
-            rows = model.strategy.embed.describe(batch.x, batch.lengths).numpy()  # type: ignore[operator]
+            rows = model.strategy.embed.describe(batch.x, batch.lengths).numpy()
             found.update({ids[i]: row for i, row in zip(positions, rows, strict=True)})
     return found
 

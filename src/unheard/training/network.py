@@ -10,6 +10,8 @@ Ours may look at a summary of the utterance too (its functionals, which are colu
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor, nn
 
@@ -29,6 +31,9 @@ __all__ = [
     "count_parameters",
     "initialised",
 ]
+
+
+Part = TypeVar("Part", bound=nn.Module)
 
 
 class EmbeddingNetwork(nn.Module):
@@ -123,7 +128,7 @@ def count_parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
-def initialised(make: type[nn.Module], seed: int, *arguments: object) -> nn.Module:
+def initialised(make: type[Part], seed: int, *arguments: object) -> Part:
     """`make(*arguments)` with PyTorch's own initialisation drawn from `seed` alone; no other stream moves."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from unheard.training.dropout import use_stream
-from unheard.training.network import EmbeddingNetwork, Head, NetworkSettings, initialised
+from unheard.training.network import EmbeddingNetwork, Head, NetworkSettings, Part, initialised
 from unheard.training.seeds import derive
 
 
@@ -100,11 +100,11 @@ class Strategy(nn.Module, abc.ABC):
         """The random streams of the dropout masks, by the part's name (a checkpoint keeps their states)."""
         return dict(self._streams)
 
-    def _head(self, name: str, setting: Setting, outputs: int) -> nn.Module:
+    def _head(self, name: str, setting: Setting, outputs: int) -> Head:
         network = setting.network
         return self._part(name, setting, Head, network.embedding, network.hidden, outputs, network.dropout_of_heads)
 
-    def _part(self, name: str, setting: Setting, make: type[nn.Module], *arguments: object) -> nn.Module:
+    def _part(self, name: str, setting: Setting, make: type[Part], *arguments: object) -> Part:
         """A sub-network, to be kept under its `name`; its weights and masks depend on the seed and on that only."""
         part = initialised(make, derive(setting.seed, name, "weights"), *arguments)
         stream = torch.Generator().manual_seed(derive(setting.seed, name, "dropout"))
