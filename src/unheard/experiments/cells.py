@@ -111,8 +111,9 @@ class Cell:
 
 
 def _changed(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """The `values` that are not their defaults."""
-    return {name: value for name, value in values.items() if value != defaults.get(name)}
+    """The `values` that are not their defaults, of settings within settings too."""
+    changed = {name: value for name, value in values.items() if value != defaults.get(name)}
+    return {name: _changed(v, defaults.get(name, {})) if isinstance(v, dict) else v for name, v in changed.items()}
 
 
 def _has_all(folder: Path, checkpoint: Path) -> bool:

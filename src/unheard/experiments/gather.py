@@ -16,6 +16,7 @@ from unheard.experiments.fitted import normalisation_of
 from unheard.experiments.folder import Assigned, epochs_of, place_of, read_predictions, result_in
 from unheard.experiments.lines import NAMES, CellRecord, Line, Predictions, SeedRecord
 from unheard.experiments.settings import Experiment
+from unheard.training.augment import Augmentation
 from unheard.training.recipe import Recipe, follows_a_schedule
 from unheard.training.sizes import NetworkSettings
 
@@ -135,6 +136,7 @@ def _fits(result: Mapping[str, Any], settings: Experiment, wanted: Mapping[str, 
     # an older result does not say what was added since, and had it at its default
     own["network"] = json.loads(json.dumps(asdict(NetworkSettings()))) | dict(own["network"] or {})
     recipe = asdict(Recipe()) | dict(own["recipe"] or {}) | {"epochs": 0, "readouts": []}
+    recipe["augment"] = asdict(Augmentation()) | dict(recipe["augment"])
     own["recipe"] = recipe
     if own != wanted:
         return False, None
