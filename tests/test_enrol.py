@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from unheard.training.enrol import SIZES, Companions, descriptions, voice_of
+from unheard.training.enrol import SIZES, Companions, voice_of
 
 
 @pytest.mark.parametrize(("n", "share"), [(1, 0.2), (4, 0.5), (16, 0.8)])
@@ -28,7 +28,7 @@ def test_companions_are_others_of_the_same_speaker() -> None:
         {f"{s}{i}": np.full((3, 2), (1 if s == "a" else -1) * 2.0**i, np.float32) for s in "ab" for i in range(5)}
     )
     speakers = {name: name[0] for name in frames}
-    companions = Companions(descriptions(frames, list(frames)), speakers)
+    companions = Companions(frames, list(frames), speakers)
     random = np.random.default_rng(0)
     seen = set()
     for _ in range(200):
@@ -47,16 +47,7 @@ def test_companions_are_others_of_the_same_speaker() -> None:
     assert {1, 2, 8, 16} <= seen
 
 
-def test_companions_sound_as_their_speaker_does_this_time() -> None:
-    frames = Flat({name: np.full((3, 2), 1.0, np.float32) for name in "abcde"})
-    companions = Companions(descriptions(frames, list(frames)), dict.fromkeys(frames, "same"))
-    for seed in range(20):
-        as_ever = companions.draw("a", np.random.default_rng(seed))
-        moved = companions.draw("a", np.random.default_rng(seed), np.array([2.0, 0.0], np.float32))
-        assert moved == pytest.approx(as_ever * [3, 1])
-
-
 def test_a_speaker_heard_once_has_no_companions() -> None:
     frames = Flat({"a": np.ones((2, 3), np.float32)})
-    voice = Companions(descriptions(frames, ["a"]), {"a": "a"}).draw("a", np.random.default_rng(0))
+    voice = Companions(frames, ["a"], {"a": "a"}).draw("a", np.random.default_rng(0))
     assert np.array_equal(voice, np.zeros(3))

@@ -137,9 +137,7 @@ def _trainer(cell: Cell, store: FeatureStore, train: Sequence[str], dev: Sequenc
     y = {name: cell.labels.index(cell.rows[name].emotion) for name in (*train, *dev)}
     s = {name: groups.index(cell.rows[name].get(cell.group)) for name in train}
     frames = NormalisedFrames(store, normaliser, cell.rows)
-    # what would describe every utterance first is left out
-    augment = replace(cell.recipe.augment, exchange=0.0)
-    alone = replace(cell, recipe=replace(cell.recipe, enrol=0.0, augment=augment))
+    alone = replace(cell, recipe=replace(cell.recipe, enrol=0.0))  # it would describe every utterance first
     task = Task(frames, y, s, change_of(alone, frames, store.settings))
     setting = Setting(
         store.dim, len(cell.labels), len(groups), cell.network, derive("estimate"), cell.recipe.label_smoothing

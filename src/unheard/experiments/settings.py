@@ -34,7 +34,6 @@ class Augment:
     pace: float = setting("The tempo changes by 1 ± this.", 0.0)
     time_masks: int = setting("Spans of frames that are left out.", 0)
     band_masks: int = setting("Runs of mel bands that are left out.", 0)
-    exchange: float = setting("An utterance is moved up to so much of the way to another speaker's sound.", 0.0)
 
 
 @dataclass(frozen=True)

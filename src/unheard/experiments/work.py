@@ -26,8 +26,7 @@ from unheard.manifest import Utterance
 from unheard.training.augment import invent
 from unheard.training.batches import Change, Task
 from unheard.training.device import choose_device
-from unheard.training.enrol import Companions, descriptions
-from unheard.training.exchange import Exchange
+from unheard.training.enrol import Companions
 from unheard.training.seeds import derive
 from unheard.training.strategies import Setting, build
 from unheard.training.strategies.cgt import CGT
@@ -149,17 +148,11 @@ def change_of(cell: Cell, frames: NormalisedFrames, features: FeatureSettings) -
     if not (how.on or share):
         return None
     speakers = {name: row.speaker for name, row in cell.rows.items()}
-    described = descriptions(frames, cell.fold.train) if share or how.exchange else {}
-    companions = Companions(described, speakers) if share else None
-    emotions = {name: cell.labels.index(cell.rows[name].emotion) for name in described}
-    exchange = Exchange(described, speakers, emotions, how.exchange) if how.exchange else None
+    companions = Companions(frames, cell.fold.train, speakers) if share else None
 
     def change(name: str, x: NDArray[np.float32], random: np.random.Generator) -> NDArray[np.float32]:
-        moved = None if exchange is None else exchange.draw(name, random)
-        if moved is not None:
-            x = x + moved
         if companions is not None and random.random() < share:
-            x = x - companions.draw(name, random, moved)
+            x = x - companions.draw(name, random)
         return invent(x, columns, how, random)
 
     return change

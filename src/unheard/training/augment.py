@@ -33,8 +33,7 @@ class Augmentation:
     `tract`: the bands are stretched by 1 ± this. `colour`: the standard deviation of each of the `CURVES` added to the
     bands; the constant one, the level, moves the energy too. `pitch`: the standard deviation log F0 is moved by.
     `pace`: the tempo changes by 1 ± this. `time_masks` spans of up to 20 frames and `band_masks` runs of up to 7 bands
-    become their mean, 0. `exchange`: the most of the way to another speaker that an utterance is moved (see
-    `exchange.py`; 1 is all of it).
+    become their mean, 0.
     """
 
     tract: float = 0.0
@@ -43,7 +42,6 @@ class Augmentation:
     pace: float = 0.0
     time_masks: int = 0
     band_masks: int = 0
-    exchange: float = 0.0
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -34,33 +34,26 @@ def voice_of(descriptions: Floats, shrinkage: float = SHRINKAGE) -> Floats:
     return believed
 
 
-def descriptions(frames: Frames, ids: Sequence[str]) -> dict[str, Floats]:
-    """What each utterance says of its voice (F,), as the network's `describe` has it: its mean normalised frame."""
-    return {name: frames[name].mean(axis=0, dtype=np.float64).astype(np.float32) for name in ids}
-
-
 class Companions:
     """Voices for utterances in training, from others of the same speaker.
 
-    `described` are the utterances trained on, as `descriptions` has them.
+    `frames` are those trained on, normalised; the description of an utterance is its mean frame, as the network's
+    `describe` has it.
     """
 
-    def __init__(self, described: Mapping[str, Floats], speakers: Mapping[str, str]) -> None:
-        self._described = described
+    def __init__(self, frames: Frames, ids: Sequence[str], speakers: Mapping[str, str]) -> None:
+        self._described = {name: frames[name].mean(axis=0, dtype=np.float64).astype(np.float32) for name in ids}
         self._others: dict[str, list[str]] = {}
-        for name in described:
+        for name in ids:
             self._others.setdefault(speakers[name], []).append(name)
         self._speakers = speakers
 
-    def draw(self, name: str, random: np.random.Generator, moved: Floats | None = None) -> Floats:
-        """The voice (F,) after a random number of utterances, `name` not among them, of its speaker.
-
-        `moved` (F,) is by how much that speaker sounds different this time.
-        """
+    def draw(self, name: str, random: np.random.Generator) -> Floats:
+        """The voice (F,) after a random number of utterances, `name` not among them, of its speaker."""
         others = [other for other in self._others[self._speakers[name]] if other != name]
         n = min(int(random.choice(SIZES)), len(others))
         chosen = random.permutation(len(others))[:n]
         heard = np.zeros((n, len(self._described[name])), np.float32)
         for row, i in zip(heard, chosen, strict=True):
-            row[:] = self._described[others[i]] if moved is None else self._described[others[i]] + moved
+            row[:] = self._described[others[i]]
         return voice_of(heard)
