@@ -29,14 +29,14 @@ def test_all_hears_what_it_scores_and_too_many_leave_nothing() -> None:
 
 
 def test_figures_are_pooled_in_a_draw_and_averaged_over_draws_and_seeds() -> None:
-    def count(seed: int, draw: int, speaker: str, emotion: str, n: int, right: int) -> Count:
-        return Count("ser", seed, 1, draw, speaker, emotion, n, right)
+    def count(seed: int, draw: int, speaker: str, emotion: str, n: int, right: int, before: int = 0) -> Count:
+        return Count("ser", seed, 1, draw, speaker, emotion, n, right, before)
 
     counts = [
-        count(0, 0, "a", "angry", 3, 3), count(0, 0, "b", "angry", 1, 0),  # with the next 5/8; 3/4, 2/4
+        count(0, 0, "a", "angry", 3, 3, 3), count(0, 0, "b", "angry", 1, 0),  # with the next 5/8; 3/4, 2/4
         count(0, 0, "b", "sad", 4, 2),
         count(0, 1, "a", "angry", 2, 1), count(0, 1, "a", "sad", 2, 2),  # 3/4; 1/2, 1
-        count(1, 0, "a", "angry", 1, 1), count(1, 0, "a", "sad", 1, 0),  # 1/2; 1, 0
+        count(1, 0, "a", "angry", 1, 1), count(1, 0, "a", "sad", 1, 0, 1),  # 1/2; 1, 0
     ]  # fmt: skip
     (found,) = summarise(counts)
     assert (found.system, found.k, found.seeds) == ("ser", 1, 2)
@@ -44,7 +44,18 @@ def test_figures_are_pooled_in_a_draw_and_averaged_over_draws_and_seeds() -> Non
     assert found.uar == pytest.approx((5 / 8 + 3 / 4 + 1 / 2) / 3)
     table = table_markdown([found])
     assert "| System | k = 1 | Seeds |" in table
-    assert "| SER_only | 62.5 / 62.5 | 2 |" in table
+    assert found.wa_gain == pytest.approx(found.wa - (3 / 8 + 0 + 1 / 2) / 3)
+    assert found.uar_gain == pytest.approx(found.uar - (3 / 8 + 0 + 1 / 2) / 3)
+    assert "| SER_only | 62.5 / 62.5 (+33.3 / +33.3) | 2 |" in table
+
+
+def test_those_who_said_too_little_are_counted() -> None:
+    def count(k: int, speaker: str) -> Count:
+        return Count("ser", 0, k, 0, speaker, "angry", 2, 1, 1)
+
+    table = table_markdown(summarise([count(0, "a"), count(0, "b"), count(4, "a")]))
+    assert "| SER_only | 50.0 / 50.0 | 50.0 / 50.0 (+0.0 / +0.0) | 1 |" in table
+    assert "have none left to score: 1 of 2 at k = 4." in table
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +82,8 @@ def test_a_run_is_scored_again(run: Path, capsys: pytest.CaptureFixture[str]) ->
     with (run / "adaptation.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert {row["k"] for row in rows} <= {"0", "1", "4", "16", "all"}
+
+    assert all(row["correct"] == row["before"] for row in rows if row["k"] == "0")
 
     def right(k: str, draw: str = "0") -> tuple[int, int]:
         own = [row for row in rows if row["k"] == k and row["draw"] == draw]

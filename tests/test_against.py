@@ -12,7 +12,7 @@ from unheard.cli import main
 from unheard.experiments.against import against, of_speakers
 from unheard.experiments.statistics import Counts
 
-RUN = Path(__file__).parents[1] / "results" / "ravdess-paper"
+RUN = Path(__file__).parents[1] / "results" / "first" / "ravdess-paper"
 PARTS = RUN.parent / "development-speakers.csv"
 
 

@@ -157,7 +157,7 @@ def test_nothing_complete_in_both() -> None:
         compare_runs(run(line("ser", {0: WORSE})), run(line("dat", {0: WORSE})))
 
 
-PUBLISHED = Path(__file__).resolve().parents[1] / "results" / "emodb-paper"
+PUBLISHED = Path(__file__).resolve().parents[1] / "results" / "first" / "emodb-paper"
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

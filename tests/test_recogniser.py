@@ -216,6 +216,24 @@ def test_a_timeline_is_what_its_definition_says(recogniser: Recogniser, seconds:
     assert sum(found.probabilities.values()) == pytest.approx(1)
 
 
+@pytest.mark.parametrize("beyond", [1, 640, 1_440, 1_700, 4_000])
+def test_speech_that_ends_a_little_into_a_step_is_speech_to_the_end(recogniser: Recogniser, beyond: int) -> None:
+    found = recogniser.predict(murmur(4)[: 3 * RATE + beyond])
+    assert all(segment.label is not None for segment in found.segments)
+    assert found.segments[-1].end == found.duration == pytest.approx(3 + beyond / RATE)
+    assert all(segment.end - segment.start > 0.05 for segment in found.segments)
+
+
+def test_steps_lie_where_their_windows_do(recogniser: Recogniser) -> None:
+    """A third of a second is no whole number of samples: windows begin every 5,333, and so do steps."""
+    samples = np.concatenate([murmur(30), silence(30)])
+    windows = WindowSettings(1.0, 1 / 3)
+    found = Recogniser(recogniser.model, windows=windows).predict(samples)
+    edges = [segment.start * RATE / 5333 for segment in found.segments]
+    assert len(edges) > 1
+    assert edges == pytest.approx(np.round(edges), abs=1e-6)
+
+
 def test_segments_cover_the_recording_and_neighbours_differ(recogniser: Recogniser) -> None:
     found = recogniser.predict(call())
     assert found.segments[0].start == 0

@@ -149,6 +149,31 @@ def test_where_data_changed_between_calls_the_later_count(tmp_path: Path) -> Non
     assert any("2 trainings on other data" in word for word in run.absent)
 
 
+def test_trainings_of_an_earlier_format_gave_other_numbers_and_do_not_count(tmp_path: Path) -> None:
+    """The same settings, and a folder that sorts last: its format alone says that it is no comparison."""
+    out = write_run(tmp_path, {("ser", 0, 0): "as", ("mtl", 0, 0): "as"}, systems="ser,mtl")
+    now = next(out.glob("cells/ser*/result.json"))
+    old = now.parent.with_name("ser-fold0-seed0-ffffffff")
+    shutil.copytree(now.parent, old)
+    (old / "predictions.csv").write_text((old / "predictions.csv").read_text().replace("sad,sad", "sad,angry"))
+    result = json.loads(now.read_text())
+    now.write_text(json.dumps(result | {"proof": result["proof"] | {"format": 3}}))
+    run = read_run(out)
+    assert [(cell.system, cell.name) for cell in run.cells] == [("ser", now.parent.name)]
+    assert [len(line.seeds) for line in run.lines] == [1, 0]
+    assert any("2 trainings of an earlier version" in word for word in run.absent)
+
+
+def test_of_equal_trainings_the_last_written_counts(tmp_path: Path) -> None:
+    out = write_run(tmp_path, {("ser", 0, 0): "as"}, systems="ser")
+    first = next(out.glob("cells/ser*/result.json"))
+    last = first.parent.with_name("ser-fold0-seed0-00000000")  # sorts before
+    shutil.copytree(first.parent, last)
+    later = first.stat().st_mtime + 10
+    os.utime(last / "result.json", (later, later))
+    assert [cell.name for cell in read_run(out).cells] == [last.name]
+
+
 def test_systems_trained_on_other_data_are_not_compared(tmp_path: Path) -> None:
     """Even where each system is there once: its utterances are called the same, and are not."""
     out = write_run(tmp_path, {("ser", 0, 0): "as", ("ser", 1, 0): "aa"}, systems="ser,mtl")

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pytest
 import references
 import torch
@@ -17,7 +18,7 @@ from unheard.experiments.work import balanced
 from unheard.training.layers import Dropout
 from unheard.training.network import NetworkSettings
 from unheard.training.strategies import STRATEGIES, Batch, Setting, Strategy, build, resolve_options
-from unheard.training.strategies.base import emotion_loss
+from unheard.training.strategies.base import emotion_entropy, emotion_loss
 from unheard.training.strategies.cgt import CGT
 from unheard.training.strategies.dat import DATOptions, reverse_gradient
 
@@ -396,10 +397,21 @@ class TestClassWeights:
         batch = draw()
         logits, _ = plain.logits(batch.x, batch.lengths)
         each = nn.functional.cross_entropy(logits, batch.y, reduction="none")
-        share = torch.tensor(weights)[batch.y]
         half = 0.5 if key == "cgt" else 1.0
-        expected = half * (share * each).sum() / share.sum()
+        expected = half * (torch.tensor(weights)[batch.y] * each).mean()
         torch.testing.assert_close(weighted.eval()(batch)["emotion"], expected)
+
+    def test_weighting_leaves_alone_what_smoothing_aims_at(self) -> None:
+        """With 9 of one emotion to 1 of another, the loss of either is least where its own probability is 0.95."""
+        setting = Setting(F, 2, S, NETWORK, 0, 0.1, balanced([0] * 9 + [1], 2))
+        strategy = build("ser", setting)
+        probabilities = torch.linspace(0.01, 0.99, 99)
+        for emotion in (0, 1):
+            other = torch.stack([probabilities, 1 - probabilities], 1)
+            logits = (other if emotion == 0 else other.flip(1)).log()
+            batch = Batch(torch.empty(0), torch.empty(0), torch.tensor([emotion]), torch.tensor([0]))
+            losses = [float(emotion_entropy(strategy, row[None], batch)) for row in logits]
+            assert float(probabilities[int(np.argmin(losses))]) == pytest.approx(0.95, abs=1e-6)
 
     def test_balanced_weights_make_every_emotion_matter_alike(self) -> None:
         emotions = [0] * 6 + [1] * 2 + [2] * 4
@@ -448,6 +460,22 @@ class TestCGT:
             for i, length in enumerate(LENGTHS):
                 read = torch.cat([step[i, :length, : F - 3].flatten(), step[i, 0, F - 3 :]])
                 assert float(read.square().mean().sqrt()) == pytest.approx(0.3, rel=1e-6)
+
+    @pytest.mark.parametrize("smoothing", [0.0, 0.1])
+    def test_smoothing_does_not_turn_a_perturbation_round(self, smoothing: float) -> None:
+        network = NetworkSettings(**{**vars(NETWORK), "dropout": 0.0})
+        strategy = build("cgt", Setting(F, C, S, network, 0, smoothing), {"epsilon": 0.05}).double().eval()
+        assert isinstance(strategy, CGT)
+        strategy.emotion.output.weight.data.mul_(40)  # very sure of itself
+        batch = exactly()
+        terms, (_, _, x_y) = spied(strategy, batch)
+        before, after = (strategy.logits(x, batch.lengths)[0] for x in (batch.x, x_y))
+        lost = nn.functional.cross_entropy(after, batch.y, reduction="none") - nn.functional.cross_entropy(
+            before, batch.y, reduction="none"
+        )
+        assert (lost > 0).all()
+        expected = 0.5 * nn.functional.cross_entropy(before, batch.y, label_smoothing=smoothing)
+        torch.testing.assert_close(terms["emotion"], expected)
 
     def test_no_slope_no_step(self) -> None:
         strategy, batch = cgt(), exactly()

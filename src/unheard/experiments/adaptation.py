@@ -3,7 +3,9 @@
     a trained cell, its test utterances -> k of a speaker's drawn -> voice -> the speaker's others scored
 
 A condition of its own, never mixed with the tables of unseen speakers: this speaker has been heard, if unlabelled. The
-k utterances are not scored; `all` hears every utterance it scores and is transductive. Each draw is seeded.
+k utterances are not scored; `all` hears every utterance it scores and is transductive. Each draw is seeded. A speaker
+with no more than k utterances has none left to score, so that what hearing is worth is said on the same utterances:
+each is scored without having heard anybody too.
 """
 
 from __future__ import annotations
@@ -43,12 +45,15 @@ ALL = -1
 SIZES = (0, 1, 4, 16, ALL)
 DRAWS = 5
 FILE = "adaptation.csv"
-_HEADER = ("system", "seed", "k", "draw", "speaker", "emotion", "utterances", "correct")
+_HEADER = ("system", "seed", "k", "draw", "speaker", "emotion", "utterances", "correct", "before")
 
 
 @dataclass(frozen=True)
 class Count:
-    """How many utterances of one emotion a speaker said, and how many were told, after `k` heard in draw `draw`."""
+    """How many utterances of one emotion a speaker said, and how many were told, after `k` heard in draw `draw`.
+
+    `before`: how many of the same were told with nobody heard.
+    """
 
     system: str
     seed: int
@@ -58,16 +63,23 @@ class Count:
     emotion: str
     utterances: int
     correct: int
+    before: int
 
 
 @dataclass(frozen=True)
 class Adapted:
-    """WA and UAR of a system after k utterances: each the mean over draws and seeds; `seeds` of them."""
+    """WA and UAR of a system after k utterances: each the mean over draws and seeds; `seeds` of them.
+
+    The gains are over the same network on the same utterances with nobody heard.
+    """
 
     system: str
     k: int
     wa: float
     uar: float
+    wa_gain: float
+    uar_gain: float
+    speakers: int
     seeds: int
 
 
@@ -113,9 +125,11 @@ def counts_of(cell: Cell, sizes: Sequence[int], draws: int) -> Iterator[Count]:
         for utterance in reading.test:
             speakers.setdefault(cell.rows[utterance].speaker, []).append(utterance)
         described = describe(model, task, reading.test)
+        nobody = {name: np.zeros_like(row) for name, row in described.items()}
+        told = _told(model, task, nobody)
         for k in sizes:
             for draw in range(draws if k > 0 else 1):
-                yield from _counted(cell, model, task, speakers, described, k, draw)
+                yield from _counted(cell, model, task, speakers, described, told, k, draw)
 
 
 def describe(model: Model, task: Task, ids: Sequence[str]) -> dict[str, Floats]:
@@ -146,6 +160,7 @@ def _counted(
     task: Task,
     speakers: Mapping[str, Sequence[str]],
     described: Mapping[str, Floats],
+    before: Mapping[str, bool],
     k: int,
     draw: int,
 ) -> Iterator[Count]:
@@ -159,29 +174,47 @@ def _counted(
             voices[name], scored[name] = voice, speaker
     if not scored:
         return
-    said = score(model.strategy, task, list(scored), device=torch.device("cpu"), voices=voices)
-    told: dict[tuple[str, str], list[bool]] = {}
-    for name, truth, predicted in zip(said.ids, said.truth, said.predicted, strict=True):
-        told.setdefault((scored[name], cell.labels[truth]), []).append(bool(truth == predicted))
-    for (speaker, emotion), right in told.items():
-        yield Count(cell.system, cell.seed, k, draw, speaker, emotion, len(right), sum(right))
+    after = _told(model, task, voices)
+    groups: dict[tuple[str, str], list[str]] = {}
+    for name in after:
+        groups.setdefault((scored[name], cell.rows[name].emotion), []).append(name)
+    for (speaker, emotion), names in groups.items():
+        right, unheard = sum(after[name] for name in names), sum(before[name] for name in names)
+        yield Count(cell.system, cell.seed, k, draw, speaker, emotion, len(names), right, unheard)
+
+
+def _told(model: Model, task: Task, voices: Mapping[str, Floats]) -> dict[str, bool]:
+    """Whether the emotion of each utterance of `voices` is told, given what is known of its speaker's voice."""
+    said = score(model.strategy, task, list(voices), device=torch.device("cpu"), voices=voices)
+    return {name: bool(right) for name, right in zip(said.ids, said.truth == said.predicted, strict=True)}
 
 
 def summarise(counts: Sequence[Count]) -> list[Adapted]:
     """WA and UAR of each system and k, pooled over speakers in each draw and seed, then averaged."""
-    pooled: dict[tuple[str, int], dict[tuple[int, int], dict[str, list[int]]]] = {}
+    groups: dict[tuple[str, int], dict[tuple[int, int], list[Count]]] = {}
     for count in counts:
-        by_emotion = pooled.setdefault((count.system, count.k), {}).setdefault((count.seed, count.draw), {})
-        sums = by_emotion.setdefault(count.emotion, [0, 0])
-        sums[0] += count.utterances
-        sums[1] += count.correct
+        groups.setdefault((count.system, count.k), {}).setdefault((count.seed, count.draw), []).append(count)
     found = []
-    for (system, k), draws in pooled.items():
-        was = [sum(c for _, c in one.values()) / sum(n for n, _ in one.values()) for one in draws.values()]
-        uars = [statistics.fmean(c / n for n, c in one.values()) for one in draws.values()]
+    for (system, k), draws in groups.items():
+        after = [_accuracies(own, [one.correct for one in own]) for own in draws.values()]
+        before = [_accuracies(own, [one.before for one in own]) for own in draws.values()]
+        wa, uar = (statistics.fmean(column) for column in zip(*after, strict=True))
+        wa_before, uar_before = (statistics.fmean(column) for column in zip(*before, strict=True))
+        speakers = len({one.speaker for own in draws.values() for one in own})
         seeds = len({seed for seed, _ in draws})
-        found.append(Adapted(system, k, statistics.fmean(was), statistics.fmean(uars), seeds))
+        found.append(Adapted(system, k, wa, uar, wa - wa_before, uar - uar_before, speakers, seeds))
     return found
+
+
+def _accuracies(counts: Sequence[Count], correct: Sequence[int]) -> tuple[float, float]:
+    """WA and UAR, pooled over speakers, where `correct` of each of `counts` were told."""
+    by_emotion: dict[str, list[int]] = {}
+    for one, right in zip(counts, correct, strict=True):
+        sums = by_emotion.setdefault(one.emotion, [0, 0])
+        sums[0] += one.utterances
+        sums[1] += right
+    said, told = (sum(column) for column in zip(*by_emotion.values(), strict=True))
+    return told / said, statistics.fmean(right / n for n, right in by_emotion.values())
 
 
 def table_markdown(results: Sequence[Adapted]) -> str:
@@ -191,15 +224,28 @@ def table_markdown(results: Sequence[Adapted]) -> str:
     lines = ["| " + " | ".join(heads) + " |", "|---|" + "---:|" * (len(heads) - 1)]
     for system in dict.fromkeys(one.system for one in results):
         own = {one.k: one for one in results if one.system == system}
-        cells = [f"{100 * own[k].wa:.1f} / {100 * own[k].uar:.1f}" if k in own else "–" for k in sizes]
+        cells = [_cell(own.get(k)) for k in sizes]
         lines.append(
             f"| {NAMES.get(system, system)} | " + " | ".join([*cells, str(next(iter(own.values())).seeds)]) + " |"
         )
+    speakers = {k: max(one.speakers for one in results if one.k == k) for k in sizes}
+    most = max(speakers.values())
+    few = [f"{n} of {most} at k = {k}" for k, n in speakers.items() if n < most]
     note = (
         "WA / UAR in percent on test speakers of whom k unlabelled utterances were heard first; those are not scored "
-        "(`all`: every utterance is heard and scored). Mean over the draws of the k utterances and over seeds."
+        "(`all`: every utterance is heard and scored). In brackets what hearing them is worth, in points: on the same "
+        "utterances, over the same networks that heard nobody. Mean over the draws of the k utterances and over seeds."
     )
+    if few:
+        note += f" Speakers with no more than k utterances have none left to score: {', '.join(few)}."
     return "\n".join([*lines, "", note, ""])
+
+
+def _cell(one: Adapted | None) -> str:
+    if one is None:
+        return "–"
+    gains = f" ({100 * one.wa_gain:+.1f} / {100 * one.uar_gain:+.1f})" if one.k != 0 else ""
+    return f"{100 * one.wa:.1f} / {100 * one.uar:.1f}{gains}"
 
 
 def counts_csv(counts: Sequence[Count]) -> str:
@@ -214,10 +260,11 @@ def counts_csv(counts: Sequence[Count]) -> str:
 
 
 def _of_all_calls(settings: Experiment, records: RunRecords) -> Experiment:
-    """The settings of the run with every system and seed it holds: its configuration tells of the last call alone."""
+    """The settings of the run with every system, seed and fold it holds; its configuration is the last call's."""
     trained = {cell.system: None for cell in records.cells if cell.system in STRATEGIES}
     seeds = [cell.seed for cell in records.cells if cell.system in STRATEGIES]
-    return replace(settings, systems=tuple(trained) or settings.systems, seeds=max(seeds, default=0) + 1)
+    folds = len(records.folds) if settings.folds else 0
+    return replace(settings, systems=tuple(trained) or settings.systems, seeds=max(seeds, default=0) + 1, folds=folds)
 
 
 def _with_models(cells: Sequence[Cell]) -> Iterator[Cell]:

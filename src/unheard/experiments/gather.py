@@ -175,17 +175,34 @@ def _key(record: CellRecord) -> Key:
 def _of_one_data(found: Sequence[_Said]) -> tuple[dict[Key, _Said], list[str]]:
     """One cell for each key. Where labels or recordings changed between calls, a fold's latest data count.
 
-    For every system: one trained on the old data beside one trained on the new would be no comparison.
+    For every system: one trained on the old data beside one trained on the new would be no comparison. Nor would one
+    trained before the same settings began to give other numbers: of several formats the newest counts.
     """
+    newest = max((_format(said.record) for said in found if not said.record.fitted), default=0)
+    of_format = [said for said in found if said.record.fitted or _format(said.record) == newest]
+    older = len(found) - len(of_format)
+    notes = [f"{older} trainings of an earlier version, which gave other numbers, are left out"] if older else []
+    found = sorted(of_format, key=lambda said: _written(said.record))  # of equal ones the last written counts
     latest: dict[int, tuple[int, object]] = {}
     for said in found:
-        when = (said.record.folder / "result.json").stat().st_mtime_ns
+        when = _written(said.record)
         data = said.record.result.get("proof", {}).get("data")
         latest[said.record.fold] = max(latest.get(said.record.fold, (0, None)), (when, data), key=lambda pair: pair[0])
     kept = [said for said in found if said.record.result.get("proof", {}).get("data") == latest[said.record.fold][1]]
     gone = len(found) - len(kept)
-    notes = [f"{gone} trainings on other data (labels or recordings have changed since) are left out"] if gone else []
-    return {_key(said.record): said for said in kept}, notes
+    if gone:
+        notes.append(f"{gone} trainings on other data (labels or recordings have changed since) are left out")
+    kept = list({_key(said.record): said for said in kept}.values())
+    return {_key(said.record): said for said in sorted(kept, key=lambda said: _place(said.record))}, notes
+
+
+def _format(record: CellRecord) -> int:
+    """Which of the formats of `cells.FORMAT` a training is of; the first ones did not say."""
+    return int(record.result.get("proof", {}).get("format", 2))
+
+
+def _written(record: CellRecord) -> int:
+    return (record.folder / "result.json").stat().st_mtime_ns
 
 
 def _figures(said: Iterable[_Said]) -> list[Figure]:

@@ -175,7 +175,11 @@ def read_rows(settings: Experiment) -> Manifest:
 
 
 def usable(manifest: Manifest, store: FeatureStore, say: Callable[[str], None] = lambda _: None) -> Manifest:
-    """The rows that have features and whose recording occurs once; what is left out is said and counted."""
+    """The rows that have features and whose recording occurs once among them; what is left out is said and counted.
+
+    Only the chosen emotions and speakers are compared: what takes no part in the experiment cannot leak into it.
+    (`unheard doctor` compares the whole manifest.)
+    """
     skipped = [row.id for row in manifest if row.id not in store]
     if skipped:
         reasons = "; ".join(f"{name}: {store.skipped.get(name, 'no features')}" for name in skipped[:3])

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 import unheard
-from unheard.experiments.cells import Cell
+from unheard.experiments.cells import FORMAT, Cell
 from unheard.features import FeatureSettings, Normaliser
 from unheard.files import write_text, write_whole
 from unheard.manifest import Utterance
@@ -116,6 +116,7 @@ def proof_of(cell: Cell, device: str) -> dict[str, Any]:
     train = [cell.rows[name] for name in cell.fold.train]
     return {
         "cell": cell.name,
+        "format": FORMAT,
         "split": cell.split,
         "data": cell.data,
         "features": cell.features,

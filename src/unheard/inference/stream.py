@@ -53,7 +53,7 @@ class Stream:
         self._rate, self._name, self._channel = rate, name, channel
         self._resampler = _resampler(rate if sample_rate is None else checked_rate(sample_rate), rate)
         self._cutter = WindowCutter(windows, rate)
-        self._timeline = Timeline(model.labels, windows.hop, windows.reach, watch)
+        self._timeline = Timeline(model.labels, self._cutter.hop / rate, windows.reach, watch)
         self._totals = _Totals(len(model.labels))
         self._segments: list[Segment] = []
         self._taught_until = 0

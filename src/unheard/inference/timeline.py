@@ -1,7 +1,8 @@
 """From answers on windows to segments.
 
 Time is cut into steps of one hop. A step's probabilities are the mean over the windows that cover it, each weighted by
-the seconds of speech in it; its label is their argmax. A step in which less than a tenth is speech, or that no window
+the seconds of speech in it; its label is their argmax. A step in which less than a tenth is speech (of the
+last one: of what there is of it), or that no window
 with enough speech covers, has none. Neighbouring steps with one label are one segment, with the mean of their
 probabilities. A step is settled as soon as the window that starts with it has been heard, and never changes again.
 """
@@ -19,6 +20,9 @@ from unheard.inference.prediction import Segment
 
 LEAST_ACTIVITY = 0.1
 """Share of a step that has to be speech for it to get a label."""
+
+LEAST_STEP = 0.05
+"""Seconds at the end that make no step of their own, which hardly a frame would lie in: they go with the one before."""
 
 NO_SPEECH = "no speech"
 
@@ -61,13 +65,13 @@ class Timeline:
     def add(self, heard: Heard) -> list[Segment]:
         """The segment that ends with this window's step, if one does."""
         self._windows.append(heard)
-        return self._settle(heard.index)
+        return self._settle(heard.index, self.hop)
 
     def finish(self, duration: float) -> list[Segment]:
         """The segments left when the audio ends after `duration` seconds."""
         found = []
-        while self._steps * self.hop < duration - 1e-9:
-            found += self._settle(self._steps)
+        while (left := duration - self._steps * self.hop) > (LEAST_STEP if self._open else 1e-9):
+            found += self._settle(self._steps, min(self.hop, left))
         if self._open is not None:
             found.append(self._open.segment(self.labels, self.hop, duration))
             self._open = None
@@ -77,8 +81,8 @@ class Timeline:
         """The segment that goes on, up to the last settled step."""
         return None if self._open is None else self._open.segment(self.labels, self.hop, self._steps * self.hop)
 
-    def _settle(self, step: int) -> list[Segment]:
-        probabilities = self._smoothed(step)
+    def _settle(self, step: int, lasts: float) -> list[Segment]:
+        probabilities = self._smoothed(step, lasts)
         index = -1 if probabilities is None else int(probabilities.argmax())
         self._steps = step + 1
         if self._watch is not None:
@@ -94,14 +98,14 @@ class Timeline:
         self._open.add(probabilities)
         return ended
 
-    def _smoothed(self, step: int) -> Doubles | None:
+    def _smoothed(self, step: int, lasts: float) -> Doubles | None:
         reach = self._windows.maxlen or 1
         covering = [window for window in self._windows if 0 <= step - window.index < reach]
         activity = [
             window.activity[step - window.index] for window in covering if step - window.index < len(window.activity)
         ]
         spoken = [window for window in covering if window.probabilities is not None]
-        if not spoken or sum(activity) / len(activity) < LEAST_ACTIVITY * self.hop:
+        if not spoken or sum(activity) / len(activity) < LEAST_ACTIVITY * lasts:
             return None
         weights = np.array([window.speech for window in spoken])
         stacked = np.stack([np.asarray(window.probabilities, np.float64) for window in spoken])

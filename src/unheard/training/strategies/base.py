@@ -114,8 +114,14 @@ class Strategy(nn.Module, abc.ABC):
 
 
 def emotion_entropy(strategy: Strategy, logits: Tensor, batch: Batch) -> Tensor:
-    """L(y, ŷ): mean cross-entropy of the emotions, smoothed and weighted where asked for."""
-    return cross_entropy(logits, batch.y, strategy.weights, label_smoothing=strategy.smoothing)
+    """L(y, ŷ): mean cross-entropy of the emotions, smoothed and weighted where asked for.
+
+    Weights average to 1 over the training utterances: an emotion's say does not depend on which others are in a batch.
+    """
+    if strategy.weights is None:
+        return cross_entropy(logits, batch.y, label_smoothing=strategy.smoothing)
+    each = cross_entropy(logits, batch.y, reduction="none", label_smoothing=strategy.smoothing)  # (B,)
+    return (strategy.weights[batch.y] * each).mean()
 
 
 def emotion_loss(strategy: Strategy, logits: Tensor, batch: Batch) -> Tensor:

@@ -42,7 +42,8 @@ class CGTOptions:
 class CGT(Strategy):
     """(1-α)(L_y(X) + L_s(X)) + α(L_y(X_s) + L_s(X_y)).
 
-    X_s = X + ε∇_X L_s and X_y = X + ε∇_X L_y are constants to the optimiser. The emotion head learns on
+    X_s = X + ε∇_X L_s and X_y = X + ε∇_X L_y are constants to the optimiser; label smoothing is in the objective's L_y
+    and not in the one that X_y is moved by. The emotion head learns on
     utterances moved towards other speakers, the speaker head on ones moved towards other emotions.
     """
 
@@ -61,14 +62,20 @@ class CGT(Strategy):
         x = batch.x.detach()
         x.requires_grad_(alpha > 0.0)
         e = self.embed(x, batch.lengths)
-        loss_y = emotion_loss(self, self.emotion(e), batch)
+        logits_y = self.emotion(e)
+        loss_y = emotion_loss(self, logits_y, batch)
         loss_s = speaker_loss(self, self.speaker(e), batch)
         if alpha == 0.0:
             return {"emotion": loss_y, "speaker": loss_s}
         parameters = [p for p in self.parameters() if p.requires_grad]
         # One walk back from each clean loss serves its perturbation and, with the parameters' share, its own term.
-        gradient_y, clean_y = _differentiated(loss_y, x, parameters, again=True)
-        gradient_s, clean_s = _differentiated(loss_s, x, parameters)
+        if self.smoothing:
+            # A smoothed loss falls again where an utterance is told too surely, and would point the wrong way there.
+            (gradient_y,) = torch.autograd.grad(cross_entropy(logits_y, batch.y), x, retain_graph=True)
+            clean_y = loss_y
+        else:
+            gradient_y, clean_y = _differentiated(loss_y, x, parameters, again=True)
+        gradient_s, clean_s = _differentiated(loss_s, x, parameters, again=bool(self.smoothing))
         # Per-utterance gradients: of the sum, not of the mean, or ε would shrink with the batch.
         x_s = self._perturbed(x, gradient_s * len(x), batch.lengths)  # Eq. 2
         x_y = self._perturbed(x, gradient_y * len(x), batch.lengths)  # Eq. 3
@@ -115,7 +122,7 @@ def _differentiated(
 ) -> tuple[Tensor, Tensor]:
     """∇_x `loss` (B, T, F), and `loss` again as a scalar that already knows its gradients by `parameters`.
 
-    `again`: what lies between x and the loss will be walked back once more, for another loss.
+    `again`: what lies between x and the loss will be walked back once more.
     """
     of_x, *known = torch.autograd.grad(loss, [x, *parameters], retain_graph=again, allow_unused=True)
     return of_x, cast(Tensor, _Known.apply(loss.detach(), known, *parameters))  # type: ignore[no-untyped-call]
