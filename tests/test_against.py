@@ -13,7 +13,7 @@ from unheard.experiments.against import against, of_speakers
 from unheard.experiments.statistics import Counts
 
 RUN = Path(__file__).parents[1] / "results" / "first" / "ravdess-paper"
-PARTS = RUN.parent / "development-speakers.csv"
+PARTS = RUN.parents[1] / "development-speakers.csv"
 
 
 def rows(text: str, start: str) -> list[list[str]]:
