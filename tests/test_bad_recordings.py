@@ -158,3 +158,17 @@ def test_every_kind_of_features_at_every_length(given_settings: unheard.FeatureS
     for samples in (1, 199, 200, 399, 400, 401, 700, 1600, 4801, 16_000):
         found = recogniser.predict(murmur(samples / RATE), sample_rate=RATE)
         assert (found.label is None) == (samples < 16_000)
+
+
+@pytest.mark.parametrize(
+    ("samples", "says"),
+    [
+        (np.zeros((2, 16_000), np.float32), r"\(2, 16000\) have 16000 channels"),
+        (np.arange(16_000), "do not say how loud"),
+        ([0.0, 0.1, 0.2], "a float is no sound"),
+    ],
+)
+def test_samples_that_are_something_else_are_refused_with_the_mend(samples: object, says: str) -> None:
+    with pytest.raises(AudioError, match=says) as refused:
+        unheard.load("starter").predict(samples)  # type: ignore[call-overload]
+    assert refused.value.mend

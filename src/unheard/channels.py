@@ -12,15 +12,28 @@ from unheard.errors import AudioError
 Samples: TypeAlias = npt.NDArray[np.float32]
 
 
+MOST_CHANNELS = 64
+"""No recording has more; what seems to is transposed."""
+
+
 def to_float(samples: npt.NDArray[Any]) -> Samples:
     """Samples of any number type as float32 in [-1, 1]; integers are divided by their full scale.
 
-    Raises `AudioError` for what holds no real numbers or is not (N,) or (N, channels).
+    Raises `AudioError` for what holds no real numbers, is not (N,) or (N, channels), or whose full scale nobody knows.
     """
     if samples.ndim not in (1, 2) or samples.dtype.kind not in "fiu":
         raise AudioError(
             f"samples of shape {samples.shape} and type {samples.dtype} are no sound",
             mend="Give floats in [-1, 1] or integers, of shape (samples,) or (samples, channels).",
+        )
+    if samples.ndim == 2 and samples.shape[1] > max(MOST_CHANNELS, samples.shape[0]):
+        raise AudioError(
+            f"samples of shape {samples.shape} have {samples.shape[1]} channels", mend="Give (samples, channels): x.T."
+        )
+    if samples.dtype.kind in "iu" and samples.dtype.itemsize > 4:
+        raise AudioError(
+            f"samples of type {samples.dtype} do not say how loud the loudest is",
+            mend="Give them as what they were recorded in, say x.astype(numpy.int16), or floats in [-1, 1].",
         )
     if samples.dtype.kind == "f":
         return samples.astype(np.float32, copy=False)

@@ -69,5 +69,10 @@ def checked_rate(rate: int) -> int:
 
 def _rewind(audio: Source) -> None:
     """The channels of an open file are read one after the other, each from its beginning."""
-    if not isinstance(audio, (str, Path)):
-        audio.seek(0)
+    if isinstance(audio, (str, Path)):
+        return
+    if not hasattr(audio, "seek"):
+        raise AudioError(
+            f"a {type(audio).__name__} is no sound", mend="Give a path, an open file, or samples as a numpy array."
+        )
+    audio.seek(0)
