@@ -114,7 +114,7 @@ def _dots(
 ) -> Panel:
     step = 18.0 if len(own) <= 30 else 15.0
     longest = max((len(shortened(rows[i], 16)) for i in own), default=1)
-    left, right, top = 14 + 6.2 * longest, 336.0, 6.0
+    left, right, top = 14 + 7.0 * longest, 336.0, 6.0
     bottom = top + step * max(1, len(own))
     canvas = Canvas(350, bottom + 36)
     x = Scale(*limits, left, right)
@@ -142,7 +142,7 @@ def _dots(
 def differences(title: str, rows: Sequence[tuple[str, Look, float, float, float]], axis: str) -> Panel:
     """Rows (name, look, difference, low, high) of shares, shown in points with their intervals around zero."""
     longest = max((len(row[0]) for row in rows), default=1)
-    left, right, top, step = 14 + 6.2 * min(longest, 24), 336.0, 6.0, 24.0
+    left, right, top, step = 14 + 7.0 * min(longest, 24), 336.0, 6.0, 24.0
     bottom = top + step * len(rows)
     canvas = Canvas(350, bottom + 36)
     low, high = wide_enough([0.0, *(v for row in rows for v in row[2:])], least=0.02)

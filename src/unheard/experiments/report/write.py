@@ -49,7 +49,7 @@ def compose(run: RunRecords, summary: Summary, say: Callable[[str], None] = lamb
     genders = {row.get("speaker", ""): row.get("gender", "") for row in run.utterances.values()}
     corpus = protocol.corpus_name(run)
     sections = (
-        performance.accuracy(summary, corpus),
+        performance.accuracy(summary, corpus, run.settings.training.select),
         differences.contrasts(summary, looks),
         spaces.embeddings(run, say),
         spaces.invariance(run, say),
