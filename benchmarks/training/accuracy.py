@@ -1,8 +1,8 @@
 """Whether speed costs accuracy: three loops on the same folds, utterances, features and first weights of a real corpus.
 
-The plain loop, the bucketed one and `unheard`'s own train SER_only from the same weights; before that they take a few
-steps on the same batches, and where the losses differ by more than rounding the command refuses to go on. Their
-accuracy is that on the fold's two unseen speakers together, the mean over the last epochs: nothing is chosen, so
+The plain loop, the bucketed one and `unheard`'s own train SER_only from the same weights; before that they take the
+gradients of one batch, and where ours are farther from the exact ones than rounding goes, the command refuses to go on.
+Their accuracy is that on the fold's two unseen speakers together, the mean over the last epochs: nothing is chosen, so
 nothing is lucky. Each loop on a fold with a seed is a process of one thread; what it came to is a line of the results
 file, and is not computed again.
 
@@ -12,6 +12,7 @@ file, and is not computed again.
 from __future__ import annotations
 
 import argparse
+import copy
 import csv
 import os
 import tempfile
@@ -19,7 +20,6 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean, stdev
@@ -42,8 +42,8 @@ LOOPS = ("ours", "bucketed", "plain")
 LAST = 10
 """Epochs whose accuracy is averaged."""
 
-STEPS, APART = 8, 1e-3
-"""On so many batches, the same for both, the losses may come apart by so much of them: rounding, which grows."""
+ROUNDING = 1e-3
+"""Our gradients on a batch may be so far from the exact ones; PyTorch's own single-precision ones are farther."""
 
 Inputs = tuple[Tensor, Tensor, Tensor]
 """A padded batch: features (B, T, F), lengths (B,), emotions (B,)."""
@@ -70,7 +70,7 @@ Training = tuple[int, int]
 """Fold and seed."""
 
 
-def theirs(name: str) -> str:
+def counterpart(name: str) -> str:
     """The name in `unheard`'s network of a baseline's number `name`."""
     if name.startswith("bilstm.lstm."):
         direction = "reverse_lstm" if name.endswith("_reverse") else "forward_lstm"
@@ -82,33 +82,39 @@ def theirs(name: str) -> str:
 def start_alike(network: nn.Module, trainer: Trainer, x: Tensor, lengths: Tensor) -> None:
     """Give `network` the weights of `trainer`'s; raises ValueError where their answers to a batch differ then."""
     weights = trainer.strategy.state_dict()
-    network.load_state_dict({name: weights[theirs(name)] for name in network.state_dict()})
+    network.load_state_dict({name: weights[counterpart(name)] for name in network.state_dict()})
     with torch.no_grad():
         apart = network.eval()(x, lengths) - trainer.strategy.eval().logits(x, lengths)[0]
     if float(apart.abs().max()) > 1e-4:
         raise ValueError(f"the networks differ by {float(apart.abs().max()):.2g}")
 
 
-def walk_alike(network: nn.Module, trainer: Trainer, batches: Sequence[Inputs], lr: float) -> float:
-    """Train both on the same `batches`, a step each; returns how far their losses came apart at most.
+def step_alike(network: nn.Module, trainer: Trainer, batch: Inputs) -> tuple[float, float]:
+    """How far the gradients of `network` and of `trainer`'s are from the exact ones of a batch, both in training.
 
-    Raises ValueError where that is more than `APART` of the loss: then they do not compute the same updates.
+    The exact ones are those of `network` in double precision; of each parameter the largest error counts, as a share of
+    its largest gradient, and of all parameters the worst. Raises ValueError where ours is above `ROUNDING`: then the
+    two do not compute the same step.
     """
-    optimiser = torch.optim.SGD(network.parameters(), lr=lr, momentum=plain.MOMENTUM, nesterov=True)
-    network.train()
-    trainer.strategy.train()
-    apart = 0.0
-    for x, lengths, emotions in batches:
-        theirs = functional.cross_entropy(network(x, lengths), emotions)
-        ours = functional.cross_entropy(trainer.strategy.logits(x, lengths)[0], emotions)
-        apart = max(apart, float((theirs - ours).abs() / theirs))
-        for loss, steps in ((theirs, optimiser), (ours, trainer.optimizer)):
-            steps.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            steps.step()
-    if apart > APART:
-        raise ValueError(f"after {len(batches)} steps on the same batches the losses differ by {apart:.2g} of them")
-    return apart
+    x, lengths, emotions = batch
+    exact = copy.deepcopy(network).double().train()
+    ours = dict(trainer.strategy.train().named_parameters())
+    functional.cross_entropy(exact(x.double(), lengths), emotions).backward()  # type: ignore[no-untyped-call]
+    for logits in (network.train()(x, lengths), trainer.strategy.logits(x, lengths)[0]):
+        functional.cross_entropy(logits, emotions).backward()  # type: ignore[no-untyped-call]
+    theirs = dict(network.named_parameters())
+    worst = [0.0, 0.0]
+    for name, parameter in exact.named_parameters():
+        assert parameter.grad is not None
+        for place, found in enumerate((theirs[name].grad, ours[counterpart(name)].grad)):
+            assert found is not None
+            share = (found - parameter.grad).abs().max() / parameter.grad.abs().max()
+            worst[place] = max(worst[place], float(share))
+    if worst[1] > ROUNDING:
+        raise ValueError(
+            f"on the same batch our gradients are {worst[1]:.2g} off, {worst[0]:.2g} those of the baseline"
+        )
+    return worst[0], worst[1]
 
 
 def train(loop: str, cell: Cell) -> float:
@@ -132,8 +138,13 @@ def train(loop: str, cell: Cell) -> float:
         for one_of_two in (network, twin):
             start_alike(one_of_two, trainer, *plain.collate(data.test, list(range(8)))[:2])
         if cell.network.dropout == 0:  # else their masks differ
-            order = plain.random_batches(data.train, torch.Generator().manual_seed(0))
-            walk_alike(twin, trainer, [plain.collate(data.train, ids) for ids in islice(order, STEPS)], cell.recipe.lr)
+            order = next(plain.random_batches(data.train, torch.Generator().manual_seed(0)))
+            print(
+                "gradients off by: {:.1e} the baseline's, {:.1e} ours".format(
+                    *step_alike(twin, trainer, plain.collate(data.train, order))
+                ),
+                flush=True,
+            )
         batches = plain.random_batches if loop == "plain" else bucketed.bucketed_batches
         _, records = plain.fit(network, batches, data, cell.recipe.epochs, cell.seed, cell.recipe.lr)
     right: float = mean(sum(record[part] * n for part, n in count.items()) for record in records[-LAST:])
