@@ -1,10 +1,10 @@
 """Whether speed costs accuracy: three loops on the same folds, utterances, features and first weights of a real corpus.
 
-The plain loop, the bucketed one and `unheard`'s own train SER_only from the same weights; before that they take the
-gradients of one batch, and where ours are farther from the exact ones than rounding goes, the command refuses to go on.
-Their accuracy is that on the fold's two unseen speakers together, the mean over the last epochs: nothing is chosen, so
-nothing is lucky. Each loop on a fold with a seed is a process of one thread; what it came to is a line of the results
-file, and is not computed again.
+The plain loop, the bucketed one, our layers in the plain loop (with its very batches) and `unheard`'s own loop train
+SER_only from the same weights; before that they take the gradients of one batch, and where ours are farther from the
+exact ones than rounding goes, the command refuses to go on. Their accuracy is that on the fold's two unseen speakers
+together, the mean over the last epochs: nothing is chosen, so nothing is lucky. Each loop on a fold with a seed is a
+process of one thread; what it came to is a line of the results file, and is not computed again.
 
     python -m benchmarks.training.accuracy --root data/emodb --results accuracy.csv
 """
@@ -36,9 +36,10 @@ from unheard.experiments.launch import worker_environment
 from unheard.experiments.settings import Experiment, NetworkChoice, TrainingSettings
 from unheard.experiments.work import prepare
 from unheard.features import FeatureStore
+from unheard.training.strategies import Strategy
 from unheard.training.trainer import Trainer
 
-LOOPS = ("ours", "bucketed", "plain")
+LOOPS = ("ours", "bucketed", "plain", "layers")
 LAST = 10
 """Epochs whose accuracy is averaged."""
 
@@ -117,6 +118,17 @@ def step_alike(network: nn.Module, trainer: Trainer, batch: Inputs) -> tuple[flo
     return worst[0], worst[1]
 
 
+class Layers(nn.Module):
+    """`unheard`'s network as the plain loop trains it: forward((B, T, F), (B,)) -> logits (B, C)."""
+
+    def __init__(self, strategy: Strategy) -> None:
+        super().__init__()
+        self.strategy = strategy
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        return self.strategy.logits(x, lengths)[0]
+
+
 def train(loop: str, cell: Cell) -> float:
     """Accuracy of `loop` on the unseen speakers of `cell`, the mean over the last epochs."""
     torch.set_num_threads(1)
@@ -132,7 +144,7 @@ def train(loop: str, cell: Cell) -> float:
         rows = [{"id": i, "emotion": cell.rows[i].emotion, "part": part} for part, ids in parts.items() for i in ids]
         data = fold_data(FeatureStore.open(cell.store), rows)
         bilstm = plain.PackedBiLSTM if loop == "plain" else bucketed.GatheredBiLSTM
-        network = plain.Network(bilstm, cell.network.dropout)
+        network: nn.Module = plain.Network(bilstm, cell.network.dropout)
         assert data.test is not None
         twin = plain.Network(bilstm, cell.network.dropout)
         for one_of_two in (network, twin):
@@ -145,7 +157,9 @@ def train(loop: str, cell: Cell) -> float:
                 ),
                 flush=True,
             )
-        batches = plain.random_batches if loop == "plain" else bucketed.bucketed_batches
+        batches = bucketed.bucketed_batches if loop == "bucketed" else plain.random_batches
+        if loop == "layers":
+            network = Layers(trainer.strategy)
         _, records = plain.fit(network, batches, data, cell.recipe.epochs, cell.seed, cell.recipe.lr)
     right: float = mean(sum(record[part] * n for part, n in count.items()) for record in records[-LAST:])
     return right / sum(count.values())
