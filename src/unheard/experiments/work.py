@@ -104,7 +104,8 @@ def prepare(
     frames = NormalisedFrames(store, normaliser, cell.rows)
     task = Task(frames, y, s, change_of(cell, frames, store.settings))
     seed = derive("weights", cell.fold.index, cell.seed)
-    weights = balanced([y[name] for name in cell.fold.train], len(cell.labels))
+    even = cell.recipe.class_weights == "balanced"
+    weights = balanced([y[name] for name in cell.fold.train], len(cell.labels)) if even else ()
     setting = Setting(
         store.dim,
         len(cell.labels),
@@ -112,7 +113,7 @@ def prepare(
         cell.network,
         seed,
         cell.recipe.label_smoothing,
-        weights if cell.recipe.class_weights == "balanced" else (),
+        weights,
     )
     strategy = build(cell.system, setting, cell.options)
     if isinstance(strategy, CGT) and cell.normalise in ("none", "sliding"):

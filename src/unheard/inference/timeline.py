@@ -1,10 +1,10 @@
 """From answers on windows to segments.
 
 Time is cut into steps of one hop. A step's probabilities are the mean over the windows that cover it, each weighted by
-the seconds of speech in it; its label is their argmax. A step in which less than a tenth is speech (of the
-last one: of what there is of it), or that no window
-with enough speech covers, has none. Neighbouring steps with one label are one segment, with the mean of their
-probabilities. A step is settled as soon as the window that starts with it has been heard, and never changes again.
+the seconds of speech in it; its label is their argmax. A step in which less than a tenth is speech (of the last one: of
+what there is of it), or that no window with enough speech covers, has none. Neighbouring steps with one label are one
+segment, with the mean of their probabilities. A step is settled as soon as the window that starts with it has been
+heard, and never changes again.
 """
 
 from __future__ import annotations

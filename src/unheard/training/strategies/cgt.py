@@ -42,9 +42,9 @@ class CGTOptions:
 class CGT(Strategy):
     """(1-α)(L_y(X) + L_s(X)) + α(L_y(X_s) + L_s(X_y)).
 
-    X_s = X + ε∇_X L_s and X_y = X + ε∇_X L_y are constants to the optimiser; label smoothing is in the objective's L_y
-    and not in the one that X_y is moved by. The emotion head learns on
-    utterances moved towards other speakers, the speaker head on ones moved towards other emotions.
+    X_s = X + ε∇_X L_s and X_y = X + ε∇_X L_y are constants to the optimiser. The emotion head learns on utterances
+    moved towards other speakers, the speaker head on ones moved towards other emotions; therefore label smoothing is
+    in the objective's L_y and not in the one that X_y is moved by.
     """
 
     input_std: Tensor
