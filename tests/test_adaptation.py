@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from pathlib import Path
 
 import pytest
 
 from unheard.cli import main
+from unheard.errors import RunError
 from unheard.experiments.adaptation import ALL, Count, adapt, drawn, summarise, table_markdown
 
 UTTERANCES = [f"u{i}" for i in range(6)]
@@ -42,7 +44,7 @@ def test_figures_are_pooled_in_a_draw_and_averaged_over_draws_and_seeds() -> Non
     assert (found.system, found.k, found.seeds) == ("ser", 1, 2)
     assert found.wa == pytest.approx((5 / 8 + 3 / 4 + 1 / 2) / 3)
     assert found.uar == pytest.approx((5 / 8 + 3 / 4 + 1 / 2) / 3)
-    table = table_markdown([found])
+    table = table_markdown([found], [1])
     assert "| System | k = 1 | Seeds |" in table
     assert found.wa_gain == pytest.approx(found.wa - (3 / 8 + 0 + 1 / 2) / 3)
     assert found.uar_gain == pytest.approx(found.uar - (3 / 8 + 0 + 1 / 2) / 3)
@@ -53,9 +55,9 @@ def test_those_who_said_too_little_are_counted() -> None:
     def count(k: int, speaker: str) -> Count:
         return Count("ser", 0, k, 0, speaker, "angry", 2, 1, 1)
 
-    table = table_markdown(summarise([count(0, "a"), count(0, "b"), count(4, "a")]))
-    assert "| SER_only | 50.0 / 50.0 | 50.0 / 50.0 (+0.0 / +0.0) | 1 |" in table
-    assert "have none left to score: 1 of 2 at k = 4." in table
+    table = table_markdown(summarise([count(0, "a"), count(0, "b"), count(4, "a")]), [0, 4, 16])
+    assert "| SER_only | 50.0 / 50.0 | 50.0 / 50.0 (+0.0 / +0.0) | – | 1 |" in table
+    assert "have none left to score: 1 of 2 at k = 4, 0 of 2 at k = 16." in table
 
 
 @pytest.fixture(scope="module")
@@ -73,11 +75,37 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
+def test_more_than_anybody_said(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.read_text() for path in run.glob("adaptation.*")}
+    assert main(["adapt", str(run), "--k", "16", "--draws", "1"]) == 2
+    assert "no test speaker has more than 16 utterances" in capsys.readouterr().err
+    assert {path: path.read_text() for path in run.glob("adaptation.*")} == before
+
+
+def test_a_run_that_was_moved(run: Path, tmp_path: Path) -> None:
+    """It is read and written where it is, not where its configuration says that it was."""
+    moved = shutil.copytree(run, tmp_path / "moved")
+    settings = (moved / "config.yaml").read_text()
+    (moved / "config.yaml").write_text(settings.replace(f"out: {run}", f"out: {tmp_path / 'gone'}"))
+    assert "SER_only" in adapt(moved, sizes=(1,), draws=1)
+    assert (moved / "adaptation.csv").is_file()
+    assert not (tmp_path / "gone").exists()
+
+
+@pytest.mark.parametrize("kind", ["none", "utterance", "sliding"])
+def test_normalisations_that_leave_no_voice(run: Path, tmp_path: Path, kind: str) -> None:
+    other = shutil.copytree(run, tmp_path / "other")
+    settings = (other / "config.yaml").read_text()
+    (other / "config.yaml").write_text(settings.replace("normalise: train", f"normalise: {kind}"))
+    with pytest.raises(RunError, match=f"normalised by '{kind}'"):
+        adapt(other)
+
+
 def test_a_run_is_scored_again(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["adapt", str(run), "--draws", "2"]) == 0
     out = capsys.readouterr().out
     assert "k = 4" in out
-    assert "k = 16" not in out  # nobody said more than that
+    assert "0 of 8 at k = 16" in out  # nobody said more than that
     assert (run / "adaptation.md").read_text() == out
     with (run / "adaptation.csv").open() as file:
         rows = list(csv.DictReader(file))

@@ -7,10 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from recording import write_run
+from reporting import invent
 
 from unheard.cli import main
 from unheard.experiments.against import against, of_speakers
+from unheard.experiments.records import read_run
 from unheard.experiments.statistics import Counts
+from unheard.experiments.statistics.summary import summarize
 
 RUN = Path(__file__).parents[1] / "results" / "first" / "ravdess-paper"
 PARTS = RUN.parents[1] / "development-speakers.csv"
@@ -69,3 +73,22 @@ def test_counts_of_some_keep_their_places() -> None:
 def test_mistakes(more: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["contrast", str(RUN), *more]) == 2
     assert says in capsys.readouterr().err
+
+
+def test_speakers_that_the_run_does_not_test(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_run(tmp_path / "run", {("ser", 0, 0): "aa", ("mtl", 0, 0): "as"}, systems="ser,mtl")
+    parts = tmp_path / "parts.csv"
+    parts.write_text("corpus,speaker,part\n,dev-speaker0,b\n")
+    assert main(["contrast", str(run), "--speakers", f"{parts}:b"]) == 2
+    assert "is tested in this run" in capsys.readouterr().err
+
+
+def test_lines_with_a_chosen_knob_are_there_and_corrected_as_in_the_report(tmp_path: Path) -> None:
+    run = invent(tmp_path / "run", speakers=8, folds=4, seeds=2, tune=True)
+    text = against(run)
+    summary = summarize(read_run(run))
+    assert {one.name for one in summary.contrasts} >= {"SER_SR_DAT, λ chosen", "SER_SR_CGT"}
+    for one in summary.contrasts:
+        (row,) = [row for row in rows(text, f"| {one.name} − SER_only") if row[1] == one.metric.upper()]
+        assert row[2].split()[0] == f"{100 * one.difference:+.1f}"
+        assert any(f"{one.p_holm:.{digits}f}" in cell for cell in row for digits in (2, 3)), (one.p_holm, row)

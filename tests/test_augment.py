@@ -109,9 +109,9 @@ def test_columns_of_the_settings() -> None:
 
 def test_what_the_features_do_not_have_cannot_be_changed() -> None:
     Augmentation(pace=0.1, time_masks=1).check(Columns())
-    with pytest.raises(ConfigError, match=r"tract needs features with mel bands.*--features.kind fbank"):
+    with pytest.raises(ConfigError, match=r"tract needs .* mel bands.*--features.kind fbank --features.deltas 0"):
         Augmentation(tract=0.1).check(columns_of(FeatureSettings()))
-    with pytest.raises(ConfigError, match=r"pitch needs features with log F0"):
+    with pytest.raises(ConfigError, match=r"log F0.*--features.pitch --features.log-pitch both"):
         Augmentation(pitch=0.1).check(Columns(slice(0, 23)))
     with pytest.raises(ConfigError, match=r"pace = 0\.7"):
         Augmentation(pace=0.7)

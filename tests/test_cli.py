@@ -219,6 +219,14 @@ def test_demo_makes_a_corpus_and_a_table(
         (["--protocol", "random", "--n", "1,2"], "three numbers"),
         (["--protocol", "random", "--n", "100,2,2"], "random with n"),
         (["--config", "absent.yaml"], "absent.yaml"),
+        (["--emotions", "angry"], "nothing to tell apart"),
+        (["--protocol", "kfold", "--column", "part"], "--column is for the protocol given"),
+        (["--protocol", "loso", "--k", "3"], "--k is for the protocol kfold"),
+        (["--n", "2,2,2"], "Add --protocol random"),
+        (["--protocol", "kfold", "--test", "male"], "--test is for the protocol paired"),
+        (["--protocol", "kfold", "--train-corpora", "emodb"], "--train-corpora is for the protocol cross"),
+        (["--normalise", "utterance", "--training.enrol", "0.5"], "--training.enrol need"),
+        (["--recipe", "strong", "--normalise", "sliding"], "--features.summary and --training.augment and"),
     ],
 )
 def test_a_mistake_is_one_line_and_nothing_is_made(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 from experimenting import (
     all_numbers,
     cells,
+    corpus,
     experiment,
     history,
     in_this_process,
@@ -21,10 +25,13 @@ from experimenting import (
 )
 
 from unheard.cli import main
+from unheard.errors import TrainingError
 from unheard.experiments import run as run_module
 from unheard.experiments import work as work_module
 from unheard.experiments.grid import lay_out
 from unheard.experiments.settings import load
+from unheard.experiments.work import prepare, run_cell
+from unheard.features import FeatureStore
 from unheard.training.strategies import STRATEGIES
 from unheard.training.trainer import Trainer
 
@@ -191,3 +198,43 @@ def test_python_speaks_as_the_command_line_does(done: Path, tmp_path: Path) -> N
     assert run.failed == {}
     assert numbers(only(tmp_path / "run")) == numbers(only(done, "ser"))
     assert [line.system for line in run.records.lines] == ["ser"]
+
+
+def test_damaged_predictions_are_made_again(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert experiment(out, "--systems", "ser", "--epochs", "1") == 0
+    (path,) = out.glob("cells/ser*/predictions.csv")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    assert experiment(out, "--systems", "ser", "--epochs", "1") == 0
+    assert path.read_bytes() == whole
+
+
+def test_a_store_that_another_experiment_rebuilt_is_noticed(tmp_path: Path) -> None:
+    """The same ids, other recordings: what is trained on now would not be what the proof says."""
+    manifest = table(tmp_path)
+    settings = load(None, {"manifest": str(manifest), "out": str(tmp_path / "a"), "store": str(tmp_path / "store"),
+                           "emotions": "angry,sad", "systems": "ser", "epochs": 1, "progress": False})  # fmt: skip
+    (first, *_) = lay_out(settings).cells
+    first.check(FeatureStore.open(first.store))
+    other = table(tmp_path, audio=lambda row: noisy(Path(row["audio"]), tmp_path / "noisy"))
+    lay_out(replace(settings, manifest=str(other), out=str(tmp_path / "b")))
+    with pytest.raises(TrainingError, match="not those that the experiment was laid out with"):
+        run_cell(first)
+
+
+def noisy(path: Path, folder: Path) -> str:
+    folder.mkdir(exist_ok=True)
+    samples, rate = soundfile.read(path)
+    soundfile.write(folder / path.name, samples + np.random.default_rng(0).normal(0, 0.01, len(samples)), rate)
+    return str(folder / path.name)
+
+
+def test_epsilon_counts_in_deviations_of_what_the_network_sees(tmp_path: Path) -> None:
+    settings = load(None, {"corpus": "synthetic", "root": str(corpus()), "out": str(tmp_path), "emotions": "angry,sad",
+                           "systems": "cgt", "normalise": "sliding", "progress": False})  # fmt: skip
+    (cell,) = lay_out(settings).cells
+    trainer, normaliser, _ = prepare(cell)
+    store = FeatureStore.open(cell.store)
+    seen = np.concatenate([normaliser.apply(store[name]) for name in cell.fold.train]).astype(np.float64)
+    np.testing.assert_allclose(trainer.strategy.input_std.numpy(), seen.std(axis=0), rtol=1e-4)

@@ -35,13 +35,15 @@ KINDS = [
 ]
 
 
-def in_double(model: Model, frames: list[NDArray[np.float32]], voice: NDArray[np.float32]) -> list[NDArray[np.float64]]:
+def in_double(
+    model: Model, frames: list[NDArray[np.float32]], voice: NDArray[np.float32] | None
+) -> list[NDArray[np.float64]]:
     """Logits, embeddings and descriptions of PyTorch in double precision: the truth both are measured by."""
     exact = deepcopy(model.strategy).double()
     x, lengths = parity.padded([model.normaliser.apply(one) for one in frames])
     given = torch.from_numpy(x).double(), torch.from_numpy(lengths)
     with torch.inference_mode():
-        logits, embedding = exact.logits(*given, torch.from_numpy(voice).double())
+        logits, embedding = exact.logits(*given, None if voice is None else torch.from_numpy(voice).double())
         description = exact.embed.describe(*given)  # type: ignore[operator]
     return [one.numpy() for one in (logits, embedding, description)]
 
@@ -52,7 +54,8 @@ def test_equals_pytorch(network: NetworkSettings, normalise: str) -> None:
     content = build_graph(model).SerializeToString()
     lengths = LENGTHS if network.lstm < 128 else LENGTHS[:-1]  # the largest takes its time
     frames = utterances(lengths)
-    voice = np.random.default_rng(2).normal(0, 1, (len(lengths), 39)).astype(np.float32)
+    knows_voices = normalise == "train"
+    voice = np.random.default_rng(2).normal(0, 1, (len(lengths), 39)).astype(np.float32) if knows_voices else None
     together = parity.by_onnx(content, frames, voice)
     single = parity.by_torch(model, frames, voice)
     for name, ours, exact, torchs in zip(
@@ -63,9 +66,23 @@ def test_equals_pytorch(network: NetworkSettings, normalise: str) -> None:
         np.testing.assert_allclose(ours[:9], torchs[:9], rtol=0, atol=1e-4, err_msg=name)
         np.testing.assert_allclose(ours, torchs, rtol=1e-4, atol=1e-4, err_msg=name)
     for place, one in enumerate(frames):
-        alone = parity.by_onnx(content, [one], voice[place : place + 1])
+        alone = parity.by_onnx(content, [one], None if voice is None else voice[place : place + 1])
         for ours, exact in zip(alone, together, strict=True):
             np.testing.assert_allclose(ours, exact[place : place + 1], rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("normalise", ["train", "none", "utterance"])
+def test_a_voice_is_for_models_that_know_an_average_one(normalise: str) -> None:
+    """What differs from the training speakers' mean: without that mean it would be the level of the recording."""
+    session = parity.session(build_graph(random_model(SMALL, normalise)).SerializeToString())
+    inputs = {value.name for value in (*session.get_inputs(), *session.get_overridable_initializers())}
+    assert ("voice" in inputs) == (normalise == "train")
+
+
+def test_one_emotion_is_no_model() -> None:
+    model = random_model(SMALL, "train")
+    with pytest.raises(ExportError, match="tells nothing apart"):
+        build_graph(replace(model, labels=("angry",)))
 
 
 def test_padding_is_never_read() -> None:

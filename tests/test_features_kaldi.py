@@ -203,3 +203,23 @@ def test_unknown_settings_and_too_many_mel_bins() -> None:
         FeatureSettings.from_dict({"mel_bin": 23})
     with pytest.raises(ConfigError, match="too many"):
         extract(np.zeros(16_000, np.float32), FeatureSettings(mel_bins=200))
+
+
+@pytest.mark.parametrize("stretch", [{"start": -1}, {"end": -1.0}, {"start": 1, "end": 99}, {"start": 99}])
+def test_a_stretch_beyond_the_samples_is_refused_as_of_a_file(stretch: dict[str, float]) -> None:
+    path = GOLDEN / "speech_female.wav"
+    for audio in (path, read_audio(path)):
+        with pytest.raises(AudioError, match="stretch"):
+            extract(audio, **stretch)
+
+
+@pytest.mark.parametrize("audio", [[0.1, 0.2], None, b"abc"])
+def test_what_is_no_sound_is_said(audio: object) -> None:
+    with pytest.raises(AudioError, match="is no sound"):
+        extract(audio)  # type: ignore[arg-type]
+
+
+def test_integers_as_floats_are_at_another_scale() -> None:
+    samples = read_audio(GOLDEN / "speech_female.wav")
+    with pytest.raises(AudioError, match="too large: floats lie in"):
+        extract(samples * 32_768)

@@ -20,6 +20,7 @@ from unheard.errors import ConfigError, MissingExtra
 from unheard.experiments import run as run_module
 from unheard.features import FeatureSettings, FeatureStore, analyse, build_store, extract
 from unheard.features import ssl as ssl_module
+from unheard.features.columns import Columns, columns_of
 from unheard.manifest import Manifest, Utterance
 
 torch = pytest.importorskip("torch")
@@ -275,3 +276,12 @@ def test_an_experiment_hears_through_an_encoder(encoder: Path, tmp_path: Path, m
     assert (store.settings.kind, store.settings.layer, store.dim) == ("ssl", "1", 12)
     assert result(only(out, "ser"))["proof"]["features"] == store.settings.digest
     assert experiment(out, *more, "none", "--systems", "ser,cgt", "--epochs", "1") == 0, "its config.yaml is read again"
+
+
+def test_frames_are_thinned_and_pitch_is_found(encoder: Path) -> None:
+    settings = FeatureSettings(kind="ssl", encoder=str(encoder), pitch=True, log_pitch="both")
+    every = extract(SPEECH, settings)
+    thin = extract(SPEECH, replace(settings, thin=2))
+    np.testing.assert_allclose(thin[0], every[:2].mean(axis=0), rtol=1e-5, atol=1e-6)
+    assert len(thin) == -(-len(every) // 2)
+    assert columns_of(settings) == Columns(log_f0=12 + 3)

@@ -97,8 +97,7 @@ def test_the_same_manifest_opens_at_once_and_a_grown_one_reuses(
     with monkeypatch.context() as patch:
         forbid_extraction(patch)
         build(manifest, folder)
-        assert len(build(Manifest(manifest.rows[:5]), folder)) == 5
-    grown = Manifest((*rows(tmp_path / "audio", 3, first=50), *manifest.rows[:5]))
+    grown = Manifest((*rows(tmp_path / "audio", 3, first=50), *manifest.rows))
     done: list[str] = []
     add = worker_module.Shard.add
     monkeypatch.setattr(worker_module.Shard, "add", lambda s, task: (done.append(task.audio), add(s, task))[1])
@@ -107,6 +106,54 @@ def test_the_same_manifest_opens_at_once_and_a_grown_one_reuses(
     build(grown, tmp_path / "fresh", workers=1)
     assert content(folder) == content(tmp_path / "fresh")
     assert store.ids == grown.ids
+
+
+def test_a_store_serves_several_selections(manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Experiments may share one: what one of them leaves out is not taken from the others."""
+    folder = tmp_path / "store"
+    some, others = Manifest(manifest.rows[:5]), Manifest(manifest.rows[3:])
+    build(some, folder)
+    before = np.array(build(some, folder)["u0"])
+    store = build(others, folder)
+    assert store.ids == (*(row.id for row in others), "u0", "u1", "u2")
+    np.testing.assert_array_equal(store["u0"], before)
+    forbid_extraction(monkeypatch)
+    kept = content(folder)
+    for selection in (some, others, manifest):
+        build(selection, folder)
+    assert content(folder) == kept
+
+
+def test_what_failed_for_want_of_memory_is_tried_again(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, two = tmp_path / "store", Manifest(manifest.rows[:2])
+
+    def no_memory(*_: object) -> None:
+        raise MemoryError("no memory just now")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(worker_module, "analyse", no_memory)
+        assert set(build(two, folder, workers=1).skipped) == {"u0", "u1"}
+        before = content(folder)
+        build(two, folder, workers=1)
+        assert content(folder) == before
+    assert build(two, folder, workers=1).ids == ("u0", "u1")
+
+
+def test_files_that_changed_places_are_computed_again(manifest: Manifest, tmp_path: Path) -> None:
+    """Of one size and one time of change, as an archive leaves them: the mend of mixed-up labels."""
+    first, second = (Path(row.audio) for row in manifest.rows[:2])
+    for number, path in enumerate((first, second)):
+        write_audio(path, number)
+        os.utime(path, (1, 1))
+    folder = tmp_path / "store"
+    build(Manifest(manifest.rows[:2]), folder)
+    for old, new in ((first, "aside"), (second, first.name), (first.with_name("aside"), second.name)):
+        old.rename(old.with_name(new))
+    store = build(Manifest(manifest.rows[:2]), folder)
+    for name, path in (("u0", first), ("u1", second)):
+        np.testing.assert_array_equal(store[name], extract(path))
 
 
 def test_a_changed_file_is_computed_again(manifest: Manifest, tmp_path: Path) -> None:

@@ -119,3 +119,11 @@ def test_invariance_has_a_run_of_its_own(tmp_path: Path, capsys: pytest.CaptureF
     random = ["--corpus", "synthetic", "--root", str(corpus()), "--protocol", "random", "--n", "2,2,2"]
     assert main(["experiment", *random, *quick, "--invariance", "--out", str(tmp_path / "enough")]) == 0
     assert read_run(tmp_path / "enough").invariance is None
+
+
+def test_another_protocol_leaves_behind_what_the_presets_was_told() -> None:
+    where = {"root": "somewhere", "out": "out"}
+    assert load(None, {"preset": "ravdess", **where}).k == 6
+    assert load(None, {"preset": "ravdess", "protocol": "loso", **where}).k == 0
+    assert load(None, {"preset": "ravdess", "protocol": "kfold", **where}).k == 6
+    assert load(None, {"preset": "iemocap", "protocol": "loso", **where}).test == "both"

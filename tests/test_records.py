@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from experimenting import cells, experiment, in_this_process, rows_of
+from experimenting import cells, experiment, in_this_process, rows_of, table
 from recording import rows_of_cell, write_cell, write_run
 
 from unheard.errors import RunError
 from unheard.experiments import run as run_module
 from unheard.experiments.records import NAMES, read_run
+from unheard.files import write_json
 from unheard.splits import read_splits
 from unheard.training.strategies import STRATEGIES, resolve_options
 
@@ -131,7 +132,8 @@ def test_the_order_is_the_splits(tmp_path: Path) -> None:
     assert seed.test.predicted.tolist() == [0, 1, 1]
 
 
-def test_where_data_changed_between_calls_the_later_count(tmp_path: Path) -> None:
+def test_where_data_changed_between_calls_those_of_now_count(tmp_path: Path) -> None:
+    """Whatever the times of the files say: a copy of the folder, or a clone, comes to the same."""
     out = write_run(tmp_path, {("ser", 0, 0): "as"}, systems="ser,mtl")
     old = next(out.glob("cells/ser*/result.json"))
     settings = read_run(out).settings
@@ -141,12 +143,18 @@ def test_where_data_changed_between_calls_the_later_count(tmp_path: Path) -> Non
     (new / "predictions.csv").write_text((new / "predictions.csv").read_text().replace("angry,sad", "angry,angry"))
     result = json.loads(old.read_text()) | {"proof": {"data": "changed"}}
     (new / "result.json").write_text(json.dumps(result))
-    run = read_run(out)
-    assert [(line.name, [seed.test.wa for seed in line.seeds]) for line in run.lines] == [
-        ("SER_only", [1.0]),
-        ("SER_SR_MTL", []),
-    ]
-    assert any("2 trainings on other data" in word for word in run.absent)
+    with pytest.raises(RunError, match="fold 0 was trained on 2 versions of the data"):
+        read_run(out)
+    write_json(out / "data.json", {"0": "changed"})
+    for earlier, later in ((old, new / "result.json"), (new / "result.json", old)):
+        os.utime(earlier, (1, 1))
+        os.utime(later, (2, 2))
+        run = read_run(out)
+        assert [(line.name, [seed.test.wa for seed in line.seeds]) for line in run.lines] == [
+            ("SER_only", [1.0]),
+            ("SER_SR_MTL", []),
+        ]
+        assert any("2 trainings on other data" in word for word in run.absent)
 
 
 def test_trainings_of_an_earlier_format_gave_other_numbers_and_do_not_count(tmp_path: Path) -> None:
@@ -164,24 +172,14 @@ def test_trainings_of_an_earlier_format_gave_other_numbers_and_do_not_count(tmp_
     assert any("2 trainings of an earlier version" in word for word in run.absent)
 
 
-def test_of_equal_trainings_the_last_written_counts(tmp_path: Path) -> None:
-    out = write_run(tmp_path, {("ser", 0, 0): "as"}, systems="ser")
-    first = next(out.glob("cells/ser*/result.json"))
-    last = first.parent.with_name("ser-fold0-seed0-00000000")  # sorts before
-    shutil.copytree(first.parent, last)
-    later = first.stat().st_mtime + 10
-    os.utime(last / "result.json", (later, later))
-    assert [cell.name for cell in read_run(out).cells] == [last.name]
-
-
 def test_systems_trained_on_other_data_are_not_compared(tmp_path: Path) -> None:
     """Even where each system is there once: its utterances are called the same, and are not."""
     out = write_run(tmp_path, {("ser", 0, 0): "as", ("ser", 1, 0): "aa"}, systems="ser,mtl")
     settings = read_run(out).settings
     rows = rows_of_cell(0, {"dev": "aa sa", "test": "aa"})
-    new = write_cell(out, settings, "mtl", 0, 0, rows, proof={"data": "changed"}) / "result.json"
-    later = new.stat().st_mtime + 10
-    os.utime(new, (later, later))
+    same = read_run(out).cells[0].result["proof"]["data"]
+    write_cell(out, settings, "mtl", 0, 0, rows, proof={"data": "changed"})
+    write_json(out / "data.json", {"0": "changed", "1": same})
     run = read_run(out)
     assert [(cell.system, cell.fold) for cell in run.cells] == [("ser", 1), ("mtl", 0)]
     assert [len(line.seeds) for line in run.lines] == [0, 0]
@@ -304,26 +302,36 @@ def test_another_split_is_refused_more_folds_are_not(
     assert len(rows_of(out / "results.csv")) == 3
 
 
-def test_where_data_are_as_they_were_before_the_trainings_of_then_count(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_knows_which_labels_its_trainings_had(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Labels are mended for some of the folds: the others' trainings are of the old ones and wait to be done again."""
     out = tmp_path / "run"
-    same = ("--systems", "ser", "--epochs", "1", "--protocol", "paired", "--folds", "1")
-    assert experiment(out, *same) == 0
-    (own,) = cells(out).values()
-    other = own.with_name("ser-fold0-seed0-ffffffff")
-    shutil.copytree(own, other)
-    result = json.loads((own / "result.json").read_text())
-    (other / "result.json").write_text(json.dumps(result | {"proof": result["proof"] | {"data": "changed since"}}))
-    later = (own / "result.json").stat().st_mtime + 10
-    os.utime(other / "result.json", (later, later))
-    assert [cell.name for cell in read_run(out).cells] == [other.name]
-    for folder, age in ((other, 20), (own, 30)):
-        os.utime(folder / "result.json", (later - age, later - age))
-    capsys.readouterr()
-    assert experiment(out, *same) == 0
-    assert "1 trainings on other data" in capsys.readouterr().err
-    assert [cell.name for cell in read_run(out).cells] == [own.name]
+    other = {"angry": "sad", "sad": "angry"}
+
+    def run(folds: int, swap: bool = False) -> int:
+        source = table(tmp_path, emotion=lambda row: other[row["emotion"]] if swap else row["emotion"])
+        more = ("--systems", "ser", "--epochs", "1", "--protocol", "kfold", "--k", "3", "--folds", str(folds))
+        return experiment(out, *more, source=("--manifest", str(source)))
+
+    def said(folder: Path) -> tuple[int, int, list[list[str]]]:
+        (line,) = read_run(folder).lines
+        labels = [
+            [p.split(",")[3] for p in (c.folder / "predictions.csv").read_text().splitlines()[1:]]
+            for c in read_run(folder).cells
+        ]
+        return line.done, line.wanted, labels
+
+    assert run(3) == 0
+    before = said(out)
+    assert before[:2] == (3, 3)
+    assert run(2, swap=True) == 0
+    now = said(out)
+    assert now[:2] == (2, 3)  # fold 2 is of the old labels
+    assert now[2] == [[other[label] for label in fold] for fold in before[2][:2]]
+    assert "3 trainings on other data" in capsys.readouterr().err
+    copy = shutil.copytree(out, tmp_path / "copy", copy_function=shutil.copyfile)  # with other times
+    assert said(copy) == now
+    assert run(3) == 0  # as they were: nothing is trained again
+    assert said(out) == before
 
 
 def test_another_system_and_more_seeds_come_beside(tmp_path: Path) -> None:
@@ -354,3 +362,13 @@ def test_json_is_strict_and_its_options_can_be_given_back(tmp_path: Path) -> Non
         json.loads(line, parse_constant=refuse)
     assert result["settings"]["options"]["cap"] is None
     assert resolve_options("dat", result["settings"]["options"]) == resolve_options("dat")
+
+
+def test_people_that_utterances_csv_has_lost(tmp_path: Path) -> None:
+    out = write_run(tmp_path, {("ser", 0, 0): "aa ss"}, systems="ser")
+    lines = ["id,speaker,gender,session,emotion,text,corpus,language", "test0-0,test-speaker0,female,,angry,,made,en"]
+    (out / "utterances.csv").write_text("\n".join([*lines, "test0-1,test-spea"]))
+    run = read_run(out)
+    assert run.utterances["test0-0"]["gender"] == "female"
+    assert run.utterances["test0-1"] | {"emotion": "sad", "speaker": "test-speaker0"} == run.utterances["test0-1"]
+    assert any("utterances.csv: genders, sessions, texts and languages of" in words for words in run.absent)

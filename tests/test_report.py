@@ -24,11 +24,12 @@ from unheard.experiments.records import read_run
 from unheard.experiments.report import write_report
 from unheard.experiments.report.content import Cell, Column, Table, interval, percent, probability, spread
 from unheard.experiments.report.figures import confusion, look_of
-from unheard.experiments.report.protocol import again
+from unheard.experiments.report.protocol import again, recipe
 from unheard.experiments.report.svg import Canvas, Scale, together
 from unheard.experiments.report.text import csv_of, latex_like_paper, latex_of, latex_words, markdown_of, markdown_words
 from unheard.experiments.report.tsne import Cloud, flat, four_speakers, picked
 from unheard.experiments.report.write import compose
+from unheard.experiments.settings import load
 from unheard.experiments.statistics.summary import summarize
 
 HOSTILE = "<script>alert(1)</script>&|_{{}}%$#\"'{}"
@@ -353,3 +354,32 @@ def test_the_content_does_not_know_where_the_run_lies(tmp_path: Path) -> None:
     run = invent(tmp_path / "somewhere-private", systems=("ser",), seeds=1, extras=False)
     report: Any = compose(read_run(run), summarize(read_run(run)))
     assert "somewhere-private" not in str(report)
+
+
+def test_the_recipe_is_said_as_it_is(tmp_path: Path) -> None:
+    paper = recipe(load(None, {"manifest": "made.csv", "out": "out"}))
+    assert paper.startswith("SGD, momentum 0.9 (Nesterov), learning rate 0.001, batch 32")
+    assert paper.endswith("100 epochs; the best epoch is chosen by validation accuracy")
+    ours = recipe(load(None, {"manifest": "made.csv", "out": "out", "recipe": "strong"}))
+    assert ours == (
+        "AdamW, one cycle up to a learning rate of 0.002 (20 % of the steps lead up), batch 16, weight decay 0.01, "
+        "label smoothing 0.1, 50 % of the utterances with a voice heard before, fp32, 50 epochs; the last epoch is "
+        "read out"
+    )
+    out = invent(tmp_path / "run", recipe="strong", epochs=50)
+    text = markdown_of(compose(read_run(out), summarize(read_run(out))))
+    assert "AdamW" in text
+    assert "kind fbank" in text
+    assert "tract 0.15" in text
+    assert "validation chose" not in text
+
+
+def test_the_command_names_what_the_verb_knows(tmp_path: Path) -> None:
+    out = invent(tmp_path / "run", folds=4, systems=("ser", "mtl"))
+    settings = yaml.safe_load((out / "config.yaml").read_text()) | {"folds": 2, "systems": ["ser"]}
+    (out / "config.yaml").write_text(yaml.safe_dump(settings))
+    said = again(read_run(out))
+    assert said.endswith("--systems ser,mtl --folds 4")
+    for path in out.glob("cells/mtl*/result.json"):
+        path.write_text(path.read_text().replace('"system": "mtl"', '"system": "opensmile"'))
+    assert "opensmile" not in again(read_run(out))

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 from recording import write_run
+from reporting import invent
 
 from unheard.experiments.lines import Line
 from unheard.experiments.records import read_run
 from unheard.experiments.results import COLUMNS, caption, results_csv, table_latex, table_markdown
+from unheard.experiments.statistics.summary import summarize
 
 
 def line(text: str, name: str) -> list[str]:
@@ -93,3 +95,29 @@ def test_the_caption_counts(tmp_path: Path, total: int, said: str) -> None:
     assert caption(run, total) == (
         f"made.csv: 9 utterances, 5 speakers, angry, sad; protocol kfold, {said}, 3 seeds, 7 epochs"
     )
+
+
+def test_validation_that_only_says_the_test_again(tmp_path: Path) -> None:
+    """Both speakers of a pair, one network: what is validation of one reading is the test of the other."""
+    out = invent(tmp_path / "run", speakers=8, folds=4, both=True, systems=("ser", "mtl"), seeds=2)
+    assert not any(one.judged_twice for one in read_run(out).lines)
+    for path in out.glob("cells/*/predictions.csv"):
+        with path.open() as file:
+            rows = list(csv.DictReader(file))
+        tested = {row["id"]: row for row in rows if row["part"] == "test"}
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(tested[row["id"]] | {"part": row["part"]} for row in rows)
+    run = read_run(out)
+    assert all(one.judged_twice for one in run.lines)
+    text = table_markdown(run.lines, "caption")
+    cells = line(text, "SER_only")
+    assert (cells[1], cells[3]) == ("–", "–")
+    assert "±" in cells[2]
+    assert "No validation figure (–)" in text
+    assert line(table_latex(run.lines, "caption"), "SER\\_only")[1] == "--"
+    summary = summarize(run)
+    assert summary.gaps == ()
+    assert len(summary.contrasts) == 2
+    assert summary.lines[0].gap.values == ()

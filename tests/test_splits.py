@@ -501,3 +501,12 @@ def test_splits_load_without_numpy():
 
 def test_errors_are_for_people():
     assert issubclass(SplitError, UnheardError)
+
+
+@pytest.mark.parametrize("slip", ["tset", "unused"])
+def test_given_parts_with_another_word_are_no_folds(slip):
+    """Taken for folds, the training speakers would be tested."""
+    words = {"f1": "train", "f2": "dev", "f3": "test", "f4": slip}
+    rows = [replace(row, extra={"part": words[row.speaker]}) for row in people(*words)]
+    with pytest.raises(SplitError, match=rf"as dev, test, train, and as '{slip}' \(2\)"):
+        make_split(Manifest(tuple(rows)), "given", column="part")

@@ -413,3 +413,10 @@ def test_swapping_a_speaker_in_both_parts_turns_its_share_of_the_gap(metric: Met
         owner = np.array(swap)
         gaps = [dev.mean(own, metric) - test.mean(own, metric) for own in (owner, 1 - owner)]
         assert (1 - 2 * owner) @ each == pytest.approx(gaps[1] - gaps[0])
+
+
+def test_a_single_speaker_in_both_parts_gives_the_gap_no_interval() -> None:
+    """b validates and is tested, a and c do one: nothing varies, which is not to know that nothing can."""
+    before = sides({"a": "11", "b": "11"}, {"b": "00", "c": "01"})
+    after = sides({"a": "10", "b": "11"}, {"b": "00", "c": "11"})
+    assert gap_contrast("after", "before", before, after, "wa").interval is None

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from unheard.corpora import read_manifest
 from unheard.corpora.table import read_table, write_table
 from unheard.errors import ManifestError
 from unheard.manifest import LABELS, Manifest, Utterance
@@ -74,7 +75,7 @@ def test_every_manifest_survives_every_format(tmp_path: Path, manifest: Manifest
     manifest = Manifest(rows)
     for name in ("a.csv", "b.jsonl", "c.tsv", "d.csv"):  # a chain: each is written from the one before
         write_table(manifest, tmp_path / name)
-        manifest = read_table(tmp_path / name)
+        manifest = read_manifest(tmp_path / name)
         assert manifest.rows == rows
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "d.csv").read_bytes()
 

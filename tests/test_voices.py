@@ -127,3 +127,20 @@ def test_the_folder_is_the_systems_own(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert default_folder() == tmp_path / "local" / "unheard" / "voices"
     monkeypatch.setattr("sys.platform", "darwin")
     assert default_folder().parts[-4:] == ("Library", "Application Support", "unheard", "voices")
+
+
+def test_an_utterance_that_is_enrolled_again_counts_once(tmp_path: Path) -> None:
+    one, two = np.random.default_rng(3).standard_normal((2, 3)).astype(np.float32)
+    found = Voice.unknown(DIGEST, 3, "anna").enrol(one).enrol(two).enrol(one)
+    assert found.utterances == 2
+    book = VoiceBook(tmp_path / "voices")
+    book.keep(found)
+    kept = book.get("anna", DIGEST, 3)
+    assert kept.enrol(two).utterances == 2
+    assert kept.learnt(two).utterances == 3  # heard again along the way: the person did speak again
+    path = book.keep(found)
+    broken = json.loads(path.read_text())
+    broken["models"][DIGEST]["enrolled"] = [1]
+    path.write_text(json.dumps(broken))
+    with pytest.raises(ConfigError, match="a broken one"):
+        book.get("anna", DIGEST, 3)

@@ -16,10 +16,15 @@ MOST_CHANNELS = 64
 """No recording has more; what seems to is transposed."""
 
 
+LOUDEST = 1000.0
+"""Float samples beyond 1 are amplified; beyond this they are integers as floats, at another scale."""
+
+
 def to_float(samples: npt.NDArray[Any]) -> Samples:
     """Samples of any number type as float32 in [-1, 1]; integers are divided by their full scale.
 
-    Raises `AudioError` for what holds no real numbers, is not (N,) or (N, channels), or whose full scale nobody knows.
+    Raises `AudioError` for what holds no real numbers, is not (N,) or (N, channels), whose full scale nobody knows,
+    and for floats at another scale.
     """
     if samples.ndim not in (1, 2) or samples.dtype.kind not in "fiu":
         raise AudioError(
@@ -36,6 +41,12 @@ def to_float(samples: npt.NDArray[Any]) -> Samples:
             mend="Give them as what they were recorded in, say x.astype(numpy.int16), or floats in [-1, 1].",
         )
     if samples.dtype.kind == "f":
+        loudest = float(np.abs(samples).max(initial=0.0))
+        if LOUDEST < loudest < np.inf:
+            raise AudioError(
+                f"the samples are too large: floats lie in [-1, 1], and these reach {loudest:.4g}",
+                mend="Divide them by full scale (32768 of 16-bit ones), or give them as integers.",
+            )
         return samples.astype(np.float32, copy=False)
     scale = 2.0 ** (8 * samples.dtype.itemsize - 1)
     middle = scale if samples.dtype.kind == "u" else 0.0

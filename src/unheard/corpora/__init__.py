@@ -73,7 +73,7 @@ def read_corpus(
 
 
 def read_manifest(path: str | Path) -> Manifest:
-    """A manifest from a CSV, JSONL or JSON file, or from a Kaldi data directory (a folder with `wav.scp`).
+    """A manifest from a CSV, TSV, JSONL or JSON file, or from a Kaldi data directory (a folder with `wav.scp`).
 
     Raises `ManifestError` for anything else, and whatever its reader raises.
     """
@@ -94,12 +94,12 @@ def read_manifest(path: str | Path) -> Manifest:
             where=path,
             mend="For a released corpus, run: unheard prepare NAME ROOT -o FILE.csv",
         )
-    if path.suffix.lower() in {".csv", ".jsonl", ".json"}:
-        from unheard.corpora.table import read_table
+    from unheard.corpora.table import TABLE_SUFFIXES, read_table
 
+    if path.suffix.lower() in TABLE_SUFFIXES:
         return read_table(path)
     raise ManifestError(
         f"'{path.suffix or path.name}' is no kind of manifest",
         where=path,
-        mend="Known: .csv, .jsonl, .json, or a Kaldi data directory.",
+        mend=f"Known: {', '.join(TABLE_SUFFIXES)}, or a Kaldi data directory.",
     )

@@ -31,7 +31,7 @@ from unheard.experiments.work import NormalisedFrames
 from unheard.features import FeatureStore
 from unheard.files import write_text
 from unheard.training.batches import Task
-from unheard.training.enrol import voice_of
+from unheard.training.enrol import VOICED, voice_of
 from unheard.training.evaluation import score
 from unheard.training.model import Model
 from unheard.training.seeds import derive
@@ -93,10 +93,20 @@ def adapt(
     """Measure adaptation on every complete seed of the trained systems of `run`; returns the table in Markdown.
 
     Writes RUN/adaptation.csv and RUN/adaptation.md. Needs the run's models and features, which an experiment leaves
-    there. Raises `RunError` where there are none.
+    there. Raises `RunError` where there are none, where nobody has so many utterances, and for a run whose
+    normalisation leaves no voice to hear.
     """
     out = Path(run)
-    grid = lay_out(_of_all_calls(load(out / "config.yaml"), read_run(out)))
+    records = read_run(out)
+    settings = replace(_of_all_calls(load(out / "config.yaml"), records), out=str(out))  # it may have been moved
+    if settings.normalise not in VOICED:
+        raise RunError(
+            f"its features are normalised by '{settings.normalise}', and what an utterance says of a voice is how it "
+            "differs from the training speakers' mean",
+            where=out,
+            mend=f"Train with --normalise {VOICED[0]}.",
+        )
+    grid = lay_out(settings)
     cells = list(_with_models(grid.cells))
     if not cells:
         raise RunError(
@@ -107,8 +117,15 @@ def adapt(
         say(f"{NAMES.get(system, system)}, seed {seed}: voices heard before")
         for cell in own:
             counts += list(counts_of(cell, sizes, draws))
+    if not counts:
+        least = min(k for k in sizes if k != ALL)
+        raise RunError(
+            f"no test speaker has more than {least} utterances, and those that are heard are not scored",
+            where=out,
+            mend="Ask for fewer with --k.",
+        )
     write_text(out / FILE, counts_csv(counts))
-    table = table_markdown(summarise(counts))
+    table = table_markdown(summarise(counts), sizes)
     write_text(out / "adaptation.md", table)
     return table
 
@@ -217,9 +234,9 @@ def _accuracies(counts: Sequence[Count], correct: Sequence[int]) -> tuple[float,
     return told / said, statistics.fmean(right / n for n, right in by_emotion.values())
 
 
-def table_markdown(results: Sequence[Adapted]) -> str:
-    """A row a system, a column each k: WA / UAR in percent."""
-    sizes = list(dict.fromkeys(one.k for one in results))
+def table_markdown(results: Sequence[Adapted], sizes: Sequence[int]) -> str:
+    """A row a system, a column each k: WA / UAR in percent; `–` where no speaker has utterances left."""
+    sizes = list(dict.fromkeys(sizes))
     heads = ["System", *("all (transductive)" if k == ALL else f"k = {k}" for k in sizes), "Seeds"]
     lines = ["| " + " | ".join(heads) + " |", "|---|" + "---:|" * (len(heads) - 1)]
     for system in dict.fromkeys(one.system for one in results):
@@ -228,7 +245,7 @@ def table_markdown(results: Sequence[Adapted]) -> str:
         lines.append(
             f"| {NAMES.get(system, system)} | " + " | ".join([*cells, str(next(iter(own.values())).seeds)]) + " |"
         )
-    speakers = {k: max(one.speakers for one in results if one.k == k) for k in sizes}
+    speakers = {k: max((one.speakers for one in results if one.k == k), default=0) for k in sizes}
     most = max(speakers.values())
     few = [f"{n} of {most} at k = {k}" for k, n in speakers.items() if n < most]
     note = (

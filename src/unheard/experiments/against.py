@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
-from unheard.errors import ConfigError, RunError, did_you_mean
+from unheard.errors import ConfigError, RunError, SplitError, did_you_mean
 from unheard.experiments.lines import Line
 from unheard.experiments.records import RunRecords, read_run
 from unheard.experiments.statistics import (
@@ -28,40 +28,46 @@ from unheard.splits.development import of_part
 def against(run: str | Path, baseline: str = "ser", speakers: str = "") -> str:
     """WA and UAR of every system, and its difference to `baseline`, in Markdown.
 
-    `speakers` is `FILE:PART` (see `of_part`). p values are corrected (Holm) over the contrasts of a metric. Raises
-    `ConfigError` for a baseline the run has not, `RunError` where it has no complete seed.
+    `speakers` is `FILE:PART` (see `of_part`). p values are corrected (Holm) over the contrasts of a metric in the
+    report's families: fixed λ and ε, chosen ones, classical systems. Raises `ConfigError` for a baseline the run has
+    not, `RunError` where it has no complete seed, `SplitError` where none of the speakers is tested.
     """
     records = read_run(run)
-    lines = {line.system: line for line in reversed(records.lines) if line.seeds and not line.chosen}
-    if baseline not in lines:
+    lines = [line for line in records.lines if line.seeds]
+    base = next((line for line in lines if line.system == baseline and not line.chosen), None)
+    if base is None:
         known = [line.system for line in records.lines]
         if baseline in known:
             raise RunError(f"'{baseline}' has no complete seed yet", where=run, mend="Let the experiment finish.")
         raise ConfigError(f"this run has no system '{baseline}'", where=run, mend=did_you_mean(baseline, known))
     chosen = _chosen(records, speakers)
-    counts = {system: of_speakers(counts_of(line, len(records.labels)), chosen) for system, line in lines.items()}
-    ordered = [line.system for line in records.lines if line.system in counts]
-    ordered = list(dict.fromkeys(ordered))
-    n = int(counts[baseline].totals.sum())
+    counts = {line.name: of_speakers(counts_of(line, len(records.labels)), chosen) for line in lines}
+    before = counts[base.name]
+    if not before.speakers:
+        raise SplitError(
+            f"none of the speakers of {speakers} is tested in this run", where=run, mend="Choose others, or more folds."
+        )
+    n = int(before.totals.sum())
     said = [
-        f"{n} utterances of {len(counts[baseline].speakers)} test speakers" + (f" ({speakers})" if speakers else ""),
+        f"{n} utterances of {len(before.speakers)} test speakers" + (f" ({speakers})" if speakers else ""),
         "",
         "| System | WA, % | UAR, % | Seeds |",
         "|---|---:|---:|---:|",
-        *(_row(lines[system], counts[system]) for system in ordered),
+        *(_row(line, counts[line.name]) for line in lines),
     ]
     contrasts = corrected(
-        contrast(lines[system].name, lines[baseline].name, counts[baseline], counts[system], metric)
+        contrast(line.name, base.name, before, counts[line.name], metric, line.family)
         for metric in METRICS
-        for system in ordered
-        if system != baseline
+        for line in lines
+        if line is not base
     )
     if contrasts:
         said += ["", contrast_table(contrasts)]
         said += [
             "",
             "Differences in points, over the seeds both have; intervals by bootstrap and tests by permutation over "
-            "test speakers; p (Holm) over the contrasts of the metric.",
+            "test speakers; p (Holm) over the contrasts of a metric: of networks, of networks with λ and ε chosen, and "
+            "of classical systems apart.",
         ]
     return "\n".join([*said, ""])
 
@@ -83,7 +89,9 @@ def _chosen(records: RunRecords, speakers: str) -> set[str] | None:
     if not speakers:
         return None
     rows = tuple(
-        Utterance(id=name, audio="", speaker=row["speaker"], emotion=row.get("emotion", ""), corpus=row["corpus"])
+        Utterance(
+            id=name, audio="", speaker=row["speaker"], emotion=row.get("emotion") or "other", corpus=row["corpus"]
+        )
         for name, row in records.utterances.items()
     )
     return {row.speaker for row in of_part(Manifest(rows), speakers)}

@@ -18,8 +18,10 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from unheard.errors import TrainingError
 from unheard.experiments.fitted import Fitted
-from unheard.experiments.folder import epochs_of, place_of, result_in
+from unheard.experiments.folder import epochs_of, place_of, read_predictions, result_in
+from unheard.features import FeatureStore
 from unheard.manifest import Utterance
 from unheard.splits import Fold
 from unheard.training.network import NetworkSettings
@@ -58,6 +60,18 @@ class Cell:
     features: str = ""
     fitted: Fitted | None = None
 
+    def check(self, store: FeatureStore) -> None:
+        """Raises `TrainingError` where a store, shared with another experiment perhaps, is of other recordings now."""
+        absent = next((name for name in self.rows if name not in store), None)
+        now = absent is None and data_digest(self.fold, self.rows, store.audio_digest, self.features, self.group)
+        if now != self.data:
+            raise TrainingError(
+                "the features in this store are not those that the experiment was laid out with"
+                + (f": '{absent}' has none" if absent else ""),
+                where=store.folder,
+                mend="Another experiment has rebuilt it. Run this one again, with a --store of its own.",
+            )
+
     @property
     def name(self) -> str:
         """`<system>-fold<k>-seed<s>-<hash>`."""
@@ -92,6 +106,8 @@ class Cell:
         }
         if self.fitted:
             deciding["fitted"] = self.fitted.digest
+        if self.system == "cgt" and self.normalise == "sliding":
+            deciding["epsilon"] = "of what the network sees"  # of the raw features in earlier versions
         text = json.dumps(deciding, sort_keys=True)
         return blake2b(text.encode(), digest_size=4).hexdigest()
 
@@ -99,7 +115,7 @@ class Cell:
         """The result for exactly this cell's number of epochs, or None while there is none that is whole."""
         folder = self.readout_folder()
         read = result_in(folder)
-        whole = epochs_of(read) == self.recipe.epochs and _has_all(folder, self.folder / "checkpoint.pt")
+        whole = epochs_of(read) == self.recipe.epochs and self._has_all(folder)
         return read if whole else None
 
     def readout_folder(self, epochs: int | None = None) -> Path:
@@ -109,19 +125,41 @@ class Cell:
         """
         return place_of(self.folder, self.recipe.epochs if epochs is None else epochs)
 
+    def _has_all(self, folder: Path) -> bool:
+        """Whether what was written before a `result.json` is still beside it, and says something of everybody held out.
+
+        Without a checkpoint it is a published cell: its result and predictions are all there is, and they count.
+        """
+        names = []
+        if (self.folder / "checkpoint.pt").exists():  # from which the rest could be made again
+            names += ["embeddings.npz", "model.safetensors"]
+        held = {
+            (part, name)
+            for reading in self.fold.readings
+            for part, ids in (("dev", reading.dev), ("test", reading.test))
+            for name in ids
+        }
+        try:
+            said = read_predictions(folder / "predictions.csv", self.labels)
+        except (OSError, ValueError, KeyError):
+            return False
+        return said.keys() == held and all((folder / name).is_file() for name in names)
+
+
+def data_digest(fold: Fold, rows: Mapping[str, Utterance], audio: Mapping[str, str], features: str, group: str) -> str:
+    """A hash of what a fold is made of: labels, speakers, groups, audio, and how features were made of it."""
+    digest = blake2b(features.encode(), digest_size=8)
+    held = (name for reading in fold.readings for part in (reading.dev, reading.test) for name in part)
+    for name in dict.fromkeys((*fold.train, *held)):
+        row = rows[name]
+        words = [name, row.emotion, row.speaker, audio[name]]
+        if group != "speaker":
+            words.append(row.get(group))
+        digest.update("\t".join(words).encode() + b"\n")
+    return digest.hexdigest()
+
 
 def _changed(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """The `values` that are not their defaults, of settings within settings too."""
     changed = {name: value for name, value in values.items() if value != defaults.get(name)}
     return {name: _changed(v, defaults.get(name, {})) if isinstance(v, dict) else v for name, v in changed.items()}
-
-
-def _has_all(folder: Path, checkpoint: Path) -> bool:
-    """Whether what was written before a `result.json` is still beside it.
-
-    Without a checkpoint it is a published cell: its result and predictions are all there is, and they count.
-    """
-    names = ["predictions.csv"]
-    if checkpoint.exists():  # from which the rest could be made again
-        names += ["embeddings.npz", "model.safetensors"]
-    return all((folder / name).is_file() for name in names)

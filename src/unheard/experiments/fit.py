@@ -81,6 +81,7 @@ def standardised(cell: Cell) -> dict[str, NDArray[np.float32]]:
     Or, where the experiment normalises by speaker, from all utterances of each speaker.
     """
     store = FeatureStore.open(cell.store)
+    cell.check(store)
     speakers = {name: row.speaker for name, row in cell.rows.items()}
     seen = cell.rows if cell.normalise == "speaker" else cell.fold.train
     normaliser = Normaliser(cell.normalise).fit(store, seen, speakers)

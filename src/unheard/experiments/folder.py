@@ -1,6 +1,6 @@
 """The files of a run's folder as plain tables: nothing here knows torch or the corpus.
 
-RUN/config.yaml, splits.csv, utterances.csv, cells/<name>/{result.json, predictions.csv, ...}
+RUN/config.yaml, splits.csv, utterances.csv, data.json, cells/<name>/{result.json, predictions.csv, ...}
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from unheard.manifest import Manifest
 
 UTTERANCES = ("id", "speaker", "gender", "session", "emotion", "text", "corpus", "language")
 """Columns of `utterances.csv`: the manifest's rows without paths."""
+
+DATA = "data.json"
+"""Which data each fold stands on: what trainings on labels or recordings of before are told by."""
 
 
 class Assigned(NamedTuple):
@@ -64,12 +67,12 @@ def utterances_csv(manifest: Manifest) -> str:
 
 
 def read_utterances(folder: Path) -> dict[str, dict[str, str]]:
-    """id -> its row of `utterances.csv`; nothing where a run has no such file."""
+    """id -> its row of `utterances.csv`, whole ones alone; nothing where a run has no such file."""
     path = folder / "utterances.csv"
     if not path.exists():
         return {}
     try:
-        return {row["id"]: row for row in read_csv(path)}
+        return {row["id"]: row for row in read_csv(path) if None not in row.values()}
     except (OSError, UnicodeDecodeError, csv.Error, KeyError) as error:
         raise RunError(
             f"cannot be read ({error})", where=path, mend="Delete it; the same experiment again writes it anew."
@@ -80,6 +83,18 @@ def read_csv(path: Path) -> list[dict[str, str]]:
     """The rows of a CSV file with a header."""
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def read_data(folder: Path) -> dict[int, str]:
+    """Fold -> the digest of the labels and recordings it stands on now, from `data.json`.
+
+    Nothing where the run has no such file, or none that can be read.
+    """
+    try:
+        read = json.loads((folder / DATA).read_text(encoding="utf-8"))
+        return {int(fold): str(digest) for fold, digest in read.items()}
+    except (OSError, ValueError, AttributeError):
+        return {}
 
 
 def result_in(folder: Path) -> dict[str, Any]:

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unheard.errors import RunError
 from unheard.experiments.choice import KNOBS, Choice, Figure, choose
 from unheard.experiments.fitted import normalisation_of
-from unheard.experiments.folder import Assigned, epochs_of, place_of, read_predictions, result_in
+from unheard.experiments.folder import DATA, Assigned, epochs_of, place_of, read_data, read_predictions, result_in
 from unheard.experiments.lines import NAMES, CellRecord, Line, Predictions, SeedRecord
 from unheard.experiments.settings import Experiment
 from unheard.training.augment import Augmentation
@@ -51,7 +52,7 @@ def gather(folder: Path, settings: Experiment, splits: Sequence[Assigned]) -> Fo
     for row in splits:
         if row.part != "train":
             held[row.fold].append(row)
-    said, absent = _of_one_data(_cells(folder, settings, held))
+    said, absent = _of_one_data(_cells(folder, settings, held), read_data(folder), folder)
     choices = choose(_figures(said.values()))
     # fixed values alone are no choice; one made by an earlier call is
     made = {choice.system for choice in choices if choice.chosen} | set(settings.systems if settings.tune else ())
@@ -172,37 +173,42 @@ def _key(record: CellRecord) -> Key:
     return record.system, record.value, record.fold, record.seed
 
 
-def _of_one_data(found: Sequence[_Said]) -> tuple[dict[Key, _Said], list[str]]:
-    """One cell for each key. Where labels or recordings changed between calls, a fold's latest data count.
+def _of_one_data(found: Sequence[_Said], data: Mapping[int, str], run: Path) -> tuple[dict[Key, _Said], list[str]]:
+    """One cell for each key, of the data that the run says its folds stand on.
 
-    For every system: one trained on the old data beside one trained on the new would be no comparison. Nor would one
-    trained before the same settings began to give other numbers: of several formats the newest counts.
+    For every system: one trained on the labels of before beside one trained on those of now would be no comparison.
+    Nor would one trained before the same settings began to give other numbers: of several formats the newest counts.
+    A run without `data.json` is from before there was one; raises `RunError` where its trainings are not of one data.
     """
     newest = max((_format(said.record) for said in found if not said.record.fitted), default=0)
     of_format = [said for said in found if said.record.fitted or _format(said.record) == newest]
     older = len(found) - len(of_format)
     notes = [f"{older} trainings of an earlier version, which gave other numbers, are left out"] if older else []
-    found = sorted(of_format, key=lambda said: _written(said.record))  # of equal ones the last written counts
-    latest: dict[int, tuple[int, object]] = {}
-    for said in found:
-        when = _written(said.record)
-        data = said.record.result.get("proof", {}).get("data")
-        latest[said.record.fold] = max(latest.get(said.record.fold, (0, None)), (when, data), key=lambda pair: pair[0])
-    kept = [said for said in found if said.record.result.get("proof", {}).get("data") == latest[said.record.fold][1]]
-    gone = len(found) - len(kept)
+    kept = [said for said in of_format if _data(said.record) == data.get(said.record.fold)] if data else of_format
+    gone = len(of_format) - len(kept)
     if gone:
         notes.append(f"{gone} trainings on other data (labels or recordings have changed since) are left out")
-    kept = list({_key(said.record): said for said in kept}.values())
+    of_fold: dict[int, set[object]] = {}
+    for said in kept:
+        of_fold.setdefault(said.record.fold, set()).add(_data(said.record))
+    for fold, several in sorted(of_fold.items()):
+        if len(several) > 1:
+            raise RunError(
+                f"fold {fold} was trained on {len(several)} versions of the data, and {DATA} does not say which counts",
+                where=run,
+                mend="Run the same experiment again: it writes this file, and trains only what is missing.",
+            )
     return {_key(said.record): said for said in sorted(kept, key=lambda said: _place(said.record))}, notes
+
+
+def _data(record: CellRecord) -> object:
+    """The digest of the data a training was given."""
+    return record.result.get("proof", {}).get("data")
 
 
 def _format(record: CellRecord) -> int:
     """Which of the formats of `cells.FORMAT` a training is of; the first ones did not say."""
     return int(record.result.get("proof", {}).get("format", 2))
-
-
-def _written(record: CellRecord) -> int:
-    return (record.folder / "result.json").stat().st_mtime_ns
 
 
 def _figures(said: Iterable[_Said]) -> list[Figure]:

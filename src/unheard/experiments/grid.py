@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 from unheard.audio import choose_channel
 from unheard.corpora import official, read_corpus, read_manifest
 from unheard.errors import ConfigError, FeatureError, did_you_mean
-from unheard.experiments.cells import Cell
+from unheard.experiments.cells import Cell, data_digest
 from unheard.experiments.fitted import EPOCHS, FITTED, normalisation_of
 from unheard.experiments.settings import Experiment
 from unheard.features import FeatureSettings, FeatureStore, build_store
@@ -20,6 +19,7 @@ from unheard.manifest import Manifest, Note, Utterance
 from unheard.splits import PROTOCOLS, Fold, Split, default_protocol, exclude_shared_recordings, make_split
 from unheard.splits.development import of_part
 from unheard.training.device import choose_device
+from unheard.training.enrol import VOICED
 from unheard.training.network import NetworkSettings
 from unheard.training.recipe import Recipe
 from unheard.training.strategies import STRATEGIES, resolve_options
@@ -68,9 +68,11 @@ def lay_out(settings: Experiment, say: Callable[[str], None] = lambda _: None) -
     options = {key: _options(settings, key) for key in (*settings.systems, *settings.options)}
     recipe = Recipe.from_dict({"epochs": settings.epochs, **settings.as_dict()["training"]})
     recipe.augment.check(columns_of(settings.features))
+    check_normalisation(settings, recipe)
     manifest = read_rows(settings)
     for column in filter(None, (settings.group, settings.column)):
         manifest.column(column)  # raises where there is none
+    check_split_options(settings, usual_protocol(settings, manifest)[0])
     for note in manifest.notes:
         say(str(note))
     out = Path(settings.out)
@@ -101,7 +103,7 @@ def lay_out(settings: Experiment, say: Callable[[str], None] = lambda _: None) -
             store=stores[key],
             out=out,
             split=split.digest,
-            data=_data_digest(fold, rows, store, settings.group),
+            data=data_digest(fold, rows, store.audio_digest, store.settings.digest, settings.group),
             device=settings.device,
             tensorboard=settings.tensorboard,
             features=store.settings.digest,
@@ -112,6 +114,24 @@ def lay_out(settings: Experiment, say: Callable[[str], None] = lambda _: None) -
         for key in settings.systems
     ]
     return Grid(settings, manifest, split, store, tuple(cells))
+
+
+def check_normalisation(settings: Experiment, recipe: Recipe) -> None:
+    """Raises `ConfigError` where the normalisation takes away what other settings work on."""
+    if settings.normalise in VOICED:
+        return
+    needed = {
+        "--features.summary": settings.features.summary,
+        "--training.augment": recipe.augment.on,
+        "--training.enrol": recipe.enrol > 0,
+    }
+    asking = [name for name, on in needed.items() if on]
+    if asking:
+        raise ConfigError(
+            f"{' and '.join(asking)} need features in deviations from the training speakers' mean, which --normalise "
+            f"{settings.normalise} does not give",
+            mend=f"Choose --normalise {' or '.join(VOICED)}, or do without {' and '.join(asking)}.",
+        )
 
 
 def _options(settings: Experiment, key: str) -> dict[str, Any]:
@@ -196,10 +216,31 @@ def usable(manifest: Manifest, store: FeatureStore, say: Callable[[str], None] =
     return manifest
 
 
+def usual_protocol(settings: Experiment, manifest: Manifest) -> tuple[str, dict[str, object]]:
+    """The protocol of an experiment that names none, and its options."""
+    single = official(settings.corpus).name if settings.corpus and "," not in settings.corpus else ""
+    return default_protocol(single, manifest)
+
+
+def check_split_options(settings: Experiment, usual: str) -> None:
+    """Raises `ConfigError` for an option that the protocol (`usual` where none is named) would leave unheard."""
+    protocol = settings.protocol or usual
+    owners = {"k": "kfold", "n": "random", "column": "given", "train_corpora": "cross", "test_corpora": "cross"}
+    given = {name: owner for name, owner in owners.items() if getattr(settings, name)}
+    if settings.test != "both":
+        given["test"] = "paired"
+    for name, owner in given.items():
+        if owner != protocol:
+            flag = "--" + name.replace("_", "-")
+            raise ConfigError(
+                f"{flag} is for the protocol {owner}, and this experiment's is {protocol}",
+                mend=f"Add --protocol {owner}, or leave {flag} out.",
+            )
+
+
 def choose_split(settings: Experiment, manifest: Manifest) -> Split:
     """The split an experiment asks for, or its corpus's usual one."""
-    single = official(settings.corpus).name if settings.corpus and "," not in settings.corpus else ""
-    usual, options = default_protocol(single, manifest)
+    usual, options = usual_protocol(settings, manifest)
     protocol = settings.protocol or usual
     chosen: dict[str, object] = dict(options) if protocol == usual else {}
     if settings.k:
@@ -234,15 +275,3 @@ def _ids(fold: Fold) -> Iterable[str]:
     """Every id of a fold once, in a stable order."""
     held = (name for reading in fold.readings for part in (reading.dev, reading.test) for name in part)
     return dict.fromkeys((*fold.train, *held))
-
-
-def _data_digest(fold: Fold, rows: dict[str, Utterance], store: FeatureStore, group: str) -> str:
-    """A hash of what a fold is made of: labels, speakers, groups, audio, and how features were made of it."""
-    digest = blake2b(store.settings.digest.encode(), digest_size=8)
-    for name in _ids(fold):
-        row = rows[name]
-        words = [name, row.emotion, row.speaker, store.audio_digest[name]]
-        if group != "speaker":
-            words.append(row.get(group))
-        digest.update("\t".join(words).encode() + b"\n")
-    return digest.hexdigest()

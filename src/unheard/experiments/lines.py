@@ -140,8 +140,31 @@ class Line:
         """Whether it is a classical system."""
         return any(cell.fitted for seed in self.seeds for cell in seed.cells)
 
+    @property
+    def judged_twice(self) -> bool:
+        """Whether validation says over again what the test says: the same answers of the same networks.
+
+        Where a fold is read in both directions and no reading chooses its epoch, validation is no second opinion.
+        """
+        return bool(self.seeds) and all(_same_answers(seed.dev, seed.test) for seed in self.seeds)
+
+    @property
+    def family(self) -> str:
+        """Whose contrasts it is corrected with."""
+        return "classical" if self.fitted else "chosen" if self.chosen else "fixed"
+
     def over_seeds(self, figure: str, part: str = "test") -> tuple[float, float]:
         """Mean and sample standard deviation over the complete seeds of `wa`, `uar`, ...; NaN where too few."""
         values = [float(getattr(getattr(seed, part), figure)) for seed in self.seeds]
         mean = statistics.fmean(values) if values else float("nan")
         return mean, statistics.stdev(values) if len(values) > 1 else float("nan")
+
+
+def _same_answers(one: Predictions, other: Predictions) -> bool:
+    """Whether two parts hold the same utterances of the same folds, and the same was said of each."""
+    if len(one.ids) != len(other.ids):
+        return False
+    orders = [sorted(range(len(p.ids)), key=lambda i, p=p: (p.folds[i], p.ids[i])) for p in (one, other)]  # type: ignore[misc]
+    if [(one.folds[i], one.ids[i]) for i in orders[0]] != [(other.folds[i], other.ids[i]) for i in orders[1]]:
+        return False
+    return np.array_equal(one.probabilities[orders[0]], other.probabilities[orders[1]])

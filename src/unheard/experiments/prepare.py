@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from unheard.errors import ConfigError, RunError
-from unheard.experiments.folder import read_assignment, utterances_csv
+from unheard.experiments.folder import DATA, read_assignment, read_data, utterances_csv
 from unheard.experiments.grid import Grid
 from unheard.experiments.settings import Experiment, load
-from unheard.files import write_text, write_whole
+from unheard.files import write_json, write_text, write_whole
 from unheard.splits import Split, write_splits
 
 OF_THE_CORPUS = (
@@ -48,10 +48,21 @@ def prepare(grid: Grid) -> None:
     if not was or not same or len(was) < len(now):
         write_whole(out / "splits.csv", lambda path: write_splits(grid.split, path))
     write_text(out / "utterances.csv", utterances_csv(grid.manifest))
+    write_json(out / DATA, {str(fold): digest for fold, digest in sorted(_data_of(grid, read_data(out)).items())})
     # options of systems of earlier calls stay: their trainings still count
     options: dict[str, Mapping[str, Any]] = dict(before.options) if before else {}
     options.update({cell.system: dict(cell.options) for cell in grid.cells})
     write_text(out / "config.yaml", _yaml(replace(grid.settings, protocol=grid.split.protocol, options=options)))
+
+
+def _data_of(grid: Grid, before: Mapping[int, str]) -> dict[int, str]:
+    """The data of every fold: this call's, and an earlier call's of folds that this one leaves out.
+
+    Unless labels or recordings have changed since: what earlier calls trained is of other data then, in every fold.
+    """
+    now = {cell.fold.index: cell.data for cell in grid.cells}
+    changed = any(before[fold] != now[fold] for fold in before.keys() & now.keys())
+    return now if changed else dict(before) | now
 
 
 def _before(out: Path) -> Experiment | None:

@@ -73,11 +73,13 @@ def read_run(folder: str | Path) -> RunRecords:
     splits = read_assignment(folder)
     found = gather(folder, settings, splits)
     utterances, absent = read_utterances(folder), list(found.absent)
-    if not utterances:
-        absent.append("utterances.csv: genders, sessions, texts and languages are not known")
-        utterances = {row.id: dict.fromkeys(UTTERANCES, "") | {"id": row.id, "speaker": row.speaker} for row in splits}
-        for name, emotion in found.emotions.items():
-            utterances[name]["emotion"] = emotion
+    bare = {row.id: row.speaker for row in splits if row.id not in utterances}
+    if bare:
+        of_how_many = f" of {len(bare)} utterances" if utterances else ""
+        absent.append(f"utterances.csv: genders, sessions, texts and languages{of_how_many} are not known")
+        for name, speaker in bare.items():
+            known = {"id": name, "speaker": speaker, "emotion": found.emotions.get(name, "")}
+            utterances[name] = dict.fromkeys(UTTERANCES, "") | known
     return RunRecords(
         folder=folder,
         settings=settings,

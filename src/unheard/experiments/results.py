@@ -25,6 +25,11 @@ COLUMNS = (
 FIGURES = (("wa", "dev"), ("wa", "test"), ("uar", "dev"), ("uar", "test"), ("macro_f1", "test"))
 """Figure and part of the table's columns."""
 
+NO_SECOND_OPINION = (
+    "No validation figure (–) where each fold is read in both directions and the last epoch is read out: the same "
+    "networks' answers on the same utterances would be counted as validation and as test."
+)
+
 
 def results_csv(run: RunRecords) -> str:
     """The text of `results.csv`: a row for every finished training, by system, fold, seed and value of its knob."""
@@ -79,6 +84,8 @@ def table_markdown(lines: Sequence[Line], caption: str) -> str:
         "RERR: relative error-rate reduction. Cells n/N where a system is incomplete: incomplete seeds are not "
         "averaged.",
     ]
+    if any(line.judged_twice for line in lines):
+        written.append(NO_SECOND_OPINION)
     if any(line.chosen for line in lines):
         written.append(
             "λ and ε: fixed beforehand, and beside it chosen by each fold's own validation speakers on seed 0 (see "
@@ -122,6 +129,8 @@ def table_latex(lines: Sequence[Line], caption: str) -> str:
 
 
 def _cell(line: Line, figure: str, part: str) -> str:
+    if part == "dev" and line.judged_twice:
+        return "–"
     mean, std = line.over_seeds(figure, part)
     if math.isnan(mean):
         return f"{line.done}/{line.wanted}"

@@ -161,6 +161,11 @@ class Experiment:
             chosen = getattr(self, name)
             if not chosen or len(set(chosen)) < len(chosen):
                 raise ConfigError(f"{name} = {', '.join(chosen)} is empty or names one twice")
+        if len(self.emotions) < 2:
+            raise ConfigError(
+                f"with one emotion, {self.emotions[0]}, there is nothing to tell apart",
+                mend="Give two or more with --emotions.",
+            )
         choices = {
             "channel": ("mix", "left", "right", "each"),
             "engine": ("local", "ray"),
@@ -221,6 +226,8 @@ def load(path: str | Path | None = None, overrides: Mapping[str, Any] | None = N
         base = presets.read_preset(str(given["preset"]))
         if given.get("manifest"):  # a manifest of one's own takes the place of the preset's corpus
             base = {key: value for key, value in base.items() if key not in ("corpus", "subset")}
+        if given.get("protocol", base.get("protocol")) != base.get("protocol"):  # what another protocol was told
+            base = {key: value for key, value in base.items() if key not in ("test", "k", "n")}
         if given.get("recipe", "paper") != "paper":  # how long to train is the recipe's
             base.pop("epochs", None)
         given = _merged(base, given)

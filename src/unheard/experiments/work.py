@@ -21,6 +21,7 @@ from unheard.experiments.folder import epochs_of, readout_of, result_in
 from unheard.experiments.readout import result_of, write_models, write_predictions
 from unheard.features import FeatureSettings, FeatureStore, Normaliser
 from unheard.features.columns import columns_of
+from unheard.features.normalise import Moments, guarded
 from unheard.files import write_json, write_whole
 from unheard.manifest import Utterance
 from unheard.training.augment import invent
@@ -95,6 +96,7 @@ def prepare(
     """The trainer of a cell, its normaliser, and the settings of its features."""
     device = choose_device(cell.device)
     store = FeatureStore.open(cell.store)
+    cell.check(store)
     speakers = {name: row.speaker for name, row in cell.rows.items()}
     seen = cell.rows if cell.normalise == "speaker" else cell.fold.train
     normaliser = Normaliser(cell.normalise).fit(store, seen, speakers)
@@ -117,9 +119,7 @@ def prepare(
     )
     strategy = build(cell.system, setting, cell.options)
     if isinstance(strategy, CGT) and cell.normalise in ("none", "sliding"):
-        spread = Normaliser("train").fit(store, cell.fold.train).std
-        if spread is not None:
-            strategy.input_std.copy_(torch.from_numpy(spread[0]))
+        strategy.input_std.copy_(torch.from_numpy(_deviation(frames, cell.fold.train)))
     readings = [Reading(r.name, r.dev, r.test) for r in cell.fold.readings]
     trainer = Trainer(
         strategy,
@@ -133,6 +133,14 @@ def prepare(
         on_epoch=on_epoch,
     )
     return trainer, normaliser, store.settings
+
+
+def _deviation(frames: NormalisedFrames, ids: Sequence[str]) -> NDArray[np.float32]:
+    """The standard deviation (F,) of the frames that the network sees of `ids`."""
+    moments = Moments(frames.store.dim)
+    for name in ids:
+        moments.add(frames[name])
+    return guarded(np.sqrt(moments.variance)).astype(np.float32)
 
 
 def balanced(emotions: Sequence[int], count: int) -> tuple[float, ...]:

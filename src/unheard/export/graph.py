@@ -24,6 +24,7 @@ from unheard.export.metadata import Facts, encoded, metadata
 from unheard.export.parity import check, embedding_network
 from unheard.features.normalise import LEAST_STD, Normaliser
 from unheard.files import write_whole
+from unheard.training.enrol import VOICED
 from unheard.training.model import Model
 from unheard.training.network import EmbeddingNetwork, Head
 
@@ -55,6 +56,8 @@ def build_graph(model: Model, facts: Facts = Facts()) -> onnx.ModelProto:  # noq
             "this model hears through a pretrained encoder, which is no part of it",
             mend="Only models of Kaldi's features can be exported; use this one with `unheard evaluate`.",
         )
+    if len(model.labels) < 2:
+        raise ExportError("this model has one emotion and tells nothing apart", mend="Train it with two or more.")
     embed, emotion = embedding_network(model), model.strategy.emotion
     if not isinstance(emotion, Head):
         raise ExportError("this emotion head is not known here")
@@ -62,11 +65,18 @@ def build_graph(model: Model, facts: Facts = Facts()) -> onnx.ModelProto:  # noq
     frames, genuine = layers.edges_repeated(emit, "features", "lengths", embed.receptive_field)
     frames = normalised(emit, model.normaliser, frames, genuine)
     description(emit, frames, genuine)
-    embedding = embedded(emit, embed, without_voice(emit, frames))
+    if knows_voices(model):
+        frames = without_voice(emit, frames)
+        emit.weight("voice", np.zeros((1, embed.voice_width)))  # an input too: what it is where none is given
+    embedding = embedded(emit, embed, frames)
     logits = layers.head(emit, "emotion", emotion, embedding, "logits")
     emit("Softmax", emit("Div", logits, emit.weight("temperature", facts.temperature)), name="probabilities", axis=-1)
-    emit.weight("voice", np.zeros((1, embed.voice_width)))  # an input too: what it is where none is given
     return _assembled(emit, model, embed, facts)
+
+
+def knows_voices(model: Model) -> bool:
+    """Whether a voice can be taken away: after other normalisations a mean frame is none."""
+    return model.normaliser.kind in VOICED
 
 
 def normalised(emit: Emitter, normaliser: Normaliser, frames: Grid, genuine: str) -> Grid:
@@ -132,7 +142,7 @@ def _assembled(emit: Emitter, model: Model, embed: EmbeddingNetwork, facts: Fact
         [
             value("features", "batch", "frames", model.features.dim),
             value("lengths", "batch", kind=TensorProto.INT64),
-            value("voice", "voices", voice),
+            *([value("voice", "voices", voice)] if knows_voices(model) else []),
         ],
         [
             value("logits", "batch", labels),

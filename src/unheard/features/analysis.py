@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -124,7 +126,8 @@ def _encoded(samples: Samples, settings: FeatureSettings) -> Analysis:
     voiced = int(np.count_nonzero(kept)) if heard.voiced else 0
     if not voiced:
         kept = np.ones(len(features), bool)
-    return Analysis(features if kept.all() else features[kept], kept, voiced, heard.log_energy[::2][: len(features)])
+    chosen = thinned(features[kept], settings.thin) if settings.thin > 1 else features[kept]
+    return Analysis(chosen, kept, voiced, heard.log_energy[::2][: len(features)])
 
 
 def _kept(log_energy: Floats, settings: FeatureSettings) -> tuple[npt.NDArray[np.bool_], int]:
@@ -146,9 +149,21 @@ def _samples(
     channel: str | int,
 ) -> Samples:
     if not isinstance(audio, np.ndarray):
+        if not isinstance(audio, (str, Path)) and not hasattr(audio, "seek"):
+            raise AudioError(
+                f"a {type(audio).__name__} is no sound", mend="Give a path, an open file, or samples as a numpy array."
+            )
         return read_audio(audio, start=start, end=end, sample_rate=settings.sample_rate, channel=channel)
     rate = sample_rate or settings.sample_rate
     samples = select_channel(to_float(audio), channel, "the samples")
+    seconds = len(samples) / rate
+    if not 0 <= start < math.inf or (end is not None and not end > start):
+        raise AudioError(f"the stretch {start} to {end} s is empty", mend="Correct start and end.")
+    if start >= seconds > 0 or (end is not None and round(end * rate) > len(samples)):
+        raise AudioError(
+            f"the samples end at {seconds:.2f} s, before the stretch {start} to {end} s does",
+            mend="Correct start and end.",
+        )
     samples = samples[round(start * rate) : None if end is None else round(end * rate)]
     if not np.isfinite(samples.sum(dtype=np.float64)):
         raise AudioError("the samples are not all numbers (NaN or infinite)")

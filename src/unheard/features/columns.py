@@ -26,11 +26,11 @@ def columns_of(settings: FeatureSettings) -> Columns:
     >>> columns_of(FeatureSettings(kind="fbank", mel_bins=40, energy=True, deltas=0, pitch=True, log_pitch="both"))
     Columns(bands=slice(1, 41, None), energy=0, log_f0=44, summary=0)
     """
-    if settings.kind not in ("mfcc", "fbank"):
+    if settings.kind == "functionals":
         return Columns()
     frame = settings.dim - settings.summary_dim
     log_f0 = frame - 1 if settings.pitch and settings.log_pitch != "normalised" else None
-    if settings.kind == "mfcc" or settings.deltas:
+    if settings.kind != "fbank" or settings.deltas:
         return Columns(log_f0=log_f0)
     first = int(settings.energy)
     return Columns(

@@ -65,7 +65,7 @@ class Normaliser:
         """
         if self.kind not in ("train", "speaker"):
             return self
-        sums: dict[str, _Moments] = {}
+        sums: dict[str, Moments] = {}
         for name in ids:
             if name not in store:
                 continue
@@ -78,14 +78,14 @@ class Normaliser:
                 )
             else:
                 speaker = speakers[name]
-            sums.setdefault(speaker, _Moments(store.dim)).add(store[name])
+            sums.setdefault(speaker, Moments(store.dim)).add(store[name])
         if not sums:
             raise FeatureError("there is no utterance to take the mean and variance from")
         order = sorted(sums)
         return replace(
             self,
             mean=np.stack([sums[name].mean for name in order]).astype(np.float32),
-            std=np.stack([_guarded(np.sqrt(sums[name].variance)) for name in order]).astype(np.float32),
+            std=np.stack([guarded(np.sqrt(sums[name].variance)) for name in order]).astype(np.float32),
             speakers=tuple(order) if self.kind == "speaker" else (),
         )
 
@@ -98,7 +98,7 @@ class Normaliser:
             return x
         if self.kind == "utterance":
             mean, std = x.mean(axis=0, dtype=np.float64), x.std(axis=0, dtype=np.float64)
-            normalised: Floats = (x - mean.astype(np.float32)) / _guarded(std).astype(np.float32)
+            normalised: Floats = (x - mean.astype(np.float32)) / guarded(std).astype(np.float32)
             return normalised
         if self.kind == "sliding":
             return sliding_mean_removed(x)
@@ -155,7 +155,7 @@ def sliding_mean_removed(x: Floats, window: int = SLIDING_FRAMES) -> Floats:
     return centred
 
 
-class _Moments:
+class Moments:
     """Running mean and variance (F,), utterance after utterance, without cancellation (Chan et al. 1983)."""
 
     def __init__(self, dim: int) -> None:
@@ -164,6 +164,7 @@ class _Moments:
         self._squares = np.zeros(dim)
 
     def add(self, x: Floats) -> None:
+        """Take in the frames (T, F) of an utterance."""
         if not len(x):
             return
         count = self.count + len(x)
@@ -175,8 +176,10 @@ class _Moments:
 
     @property
     def variance(self) -> npt.NDArray[np.float64]:
+        """Of all frames so far, (F,)."""
         return self._squares / max(self.count, 1)
 
 
-def _guarded(std: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def guarded(std: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Deviations to divide by: 1 where a dimension is constant."""
     return np.where(std < LEAST_STD, 1.0, std)

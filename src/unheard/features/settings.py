@@ -51,8 +51,8 @@ class FeatureSettings:
 
     `kind` `ssl` is the frames of a pretrained encoder on disk (see `ssl.py`): `encoder` is its folder, `layer` a number
     or `mean`. What the encoder is follows from its files, not from where it lies: `encoder_digest` and `encoder_width`
-    are found when they are not given, and so are its frames, 25 ms every 20 ms; the spectral settings serve the VAD
-    alone then.
+    are found when they are not given, and so are its frames, 25 ms every 20 ms; the VAD listens as it does to MFCC by
+    default, and the spectral settings are not at work.
 
     `thin` is how many frames in a row, after VAD, become their mean: one of 20 ms where it is 2. `summary` appends the
     functionals of the whole utterance to each of its frames, for networks that look at both; they are made of the same

@@ -3,7 +3,8 @@
     manifest -> what is not known yet -> worker processes, a shard each -> one matrix in the manifest's order
 
 Features are reused from the store itself and from the shards of interrupted builds, wherever the stretch,
-the file's size and its time of change are the same; a manifest that has grown costs only its new rows.
+the file's size and its times of change are the same; a manifest that has grown costs only its new rows. What a store
+holds besides stays: several experiments may share one, each with a selection of its own.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from hashlib import blake2b
@@ -35,6 +36,9 @@ __all__ = ["FeatureStore", "build_store"]
 
 logger = logging.getLogger("unheard")
 
+FAILED = "failed"
+"""The status of an utterance for a reason that was not foreseen, and may be gone."""
+
 _ENCODERS = 8  # processes that each hold one in memory, of a gigabyte perhaps
 _ROWS_A_WORKER = 64  # below this another process costs more than it saves
 
@@ -50,8 +54,10 @@ def build_store(
     """The feature store of `manifest` in `folder`, built, completed or simply opened.
 
     The same manifest, audio and settings give the same bytes for any number of `workers` (default: one a
-    core, fewer for small corpora) and however often it was interrupted. An utterance whose audio is bad or
-    shorter than one frame is skipped, counted and named in `skipped`, never fatal. Raises `FeatureError`
+    core, fewer for small corpora) and however often it was interrupted, in a new folder; in one that holds other
+    utterances too these stay, behind the manifest's. An utterance whose audio is bad or
+    shorter than one frame is skipped, counted and named in `skipped`, never fatal; one that failed for want of memory,
+    say, is tried again by the next call. Raises `FeatureError`
     for a folder that holds other settings, is being built by another process or cannot be written, and for
     pitch without kaldi-native-fbank.
     """
@@ -60,9 +66,8 @@ def build_store(
     if not len(manifest):
         raise FeatureError("the manifest has no utterances", mend="Check how it was made or selected.")
     tasks = _tasks(manifest)
-    wanted = _digest([settings.digest, *(f"{name}\t{task.key}" for name, task in tasks.items())])
     store = _existing(folder, settings)
-    if store is not None and store.manifest_digest == wanted:
+    if store is not None and _serves(store, tasks):
         return store
     if settings.needs_pitch:
         library()  # without it every recording would fail
@@ -72,14 +77,16 @@ def build_store(
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder, "building this store", FeatureError):
             store = _existing(folder, settings)  # another process may have finished it meanwhile
-            if store is None or store.manifest_digest != wanted:
+            if store is None or not _serves(store, tasks):
                 partial = folder / f"partial-{settings.digest}"
                 partial.mkdir(exist_ok=True)
                 known = _known(store, partial, settings, {task.key for task in tasks.values()})
                 missing = list({task.key: task for task in tasks.values() if task.key not in known}.values())
                 for place in _shown(_results(missing, partial, settings, workers), len(missing), progress):
                     known[place.entry.key] = place
-                _write(folder, settings, wanted, {name: known[task.key] for name, task in tasks.items()})
+                places = {name: known[task.key] for name, task in tasks.items()}
+                if store is None or not _says_the_same(store, places):
+                    _write(folder, settings, places | _others(store, tasks))
                 _clean(folder)
     except OSError as error:
         raise unwritable(folder, error.strerror or str(error)) from None
@@ -99,7 +106,8 @@ def _tasks(manifest: Manifest) -> dict[str, Task]:
         if row.audio not in state:
             try:
                 stat = os.stat(row.audio)  # noqa: PTH116 - a Path for each of a million rows is slow
-                state[row.audio] = f"{stat.st_size}:{stat.st_mtime_ns}"
+                # the time of change alone is carried along by `cp -p`, archives and renaming
+                state[row.audio] = f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}"
             except (OSError, ValueError):
                 state[row.audio] = "absent"
         end = None if row.end is None else float(row.end)
@@ -133,6 +141,36 @@ def _existing(folder: Path, settings: FeatureSettings) -> FeatureStore | None:
     return store
 
 
+def _serves(store: FeatureStore, tasks: Mapping[str, Task]) -> bool:
+    """Whether a store has all that is wanted; what failed unexpectedly is not had."""
+    entries = store.entries
+    return all(
+        name in entries and entries[name].key == task.key and entries[name].status != FAILED
+        for name, task in tasks.items()
+    )
+
+
+def _says_the_same(store: FeatureStore, places: Mapping[str, Place]) -> bool:
+    """Whether a store already holds these results: what failed has failed again, and nothing else is new."""
+    entries = store.entries
+    return all(
+        name in entries and (entries[name].key, entries[name].status) == (place.entry.key, place.entry.status)
+        for name, place in places.items()
+    )
+
+
+def _others(store: FeatureStore | None, tasks: Mapping[str, Task]) -> dict[str, Place]:
+    """What a store holds besides, by id."""
+    if store is None:
+        return {}
+    width = store.dim * 4
+    return {
+        name: Place(entry, store.matrix_path, entry.offset * width)
+        for name, entry in store.entries.items()
+        if name not in tasks
+    }
+
+
 def _known(store: FeatureStore | None, partial: Path, settings: FeatureSettings, wanted: set[str]) -> dict[str, Place]:
     """The results that need not be made again, by key. Unexpected failures are tried again."""
     width = settings.dim * 4
@@ -140,7 +178,7 @@ def _known(store: FeatureStore | None, partial: Path, settings: FeatureSettings,
     if store is not None:
         for entry in store.entries.values():
             known[entry.key] = Place(entry, store.matrix_path, entry.offset * width)
-    return {key: place for key, place in known.items() if key in wanted and place.entry.status != "failed"}
+    return {key: place for key, place in known.items() if key in wanted and place.entry.status != FAILED}
 
 
 def _results(missing: list[Task], partial: Path, settings: FeatureSettings, workers: int | None) -> Iterator[Place]:
@@ -180,8 +218,8 @@ def _shown(places: Iterator[Place], total: int, progress: bool) -> Iterator[Plac
             bar.update(task, advance=1, rate=f"{seconds / elapsed:,.0f}× real time" if elapsed > 0.5 else "")
 
 
-def _write(folder: Path, settings: FeatureSettings, wanted: str, places: dict[str, Place]) -> None:
-    """Matrix, index and description, in the manifest's order; the last makes the others valid."""
+def _write(folder: Path, settings: FeatureSettings, places: dict[str, Place]) -> None:
+    """Matrix, index and description, in the order of `places`; the last makes the others valid."""
     matrix, index = folder / "features.tmp", folder / "index.tmp"
     frames, width = 0, settings.dim * 4
     content, listing = blake2b(digest_size=16), blake2b(digest_size=16)
@@ -219,7 +257,7 @@ def _write(folder: Path, settings: FeatureSettings, wanted: str, places: dict[st
         "format": FORMAT,
         "settings": settings.as_dict(),
         "settings_digest": settings.digest,
-        "manifest": wanted,
+        "manifest": _digest([settings.digest, *(f"{name}\t{place.entry.key}" for name, place in places.items())]),
         "digest": digest,
         "utterances": len(places),
         "frames": frames,

@@ -163,19 +163,20 @@ class Recogniser:
     ) -> Voice:
         """What can be learnt of a voice from unlabelled speech of one person, on top of what `voice` knows.
 
-        Clips longer than a window are cut into windows that do not overlap, each an utterance.
+        An utterance that `voice` was enrolled with before counts once. Clips longer than a window are cut into
+        windows that do not overlap, each an utterance.
         Raises `AudioError` where no clip holds enough speech, `ModelError` for a model that cannot adapt.
         """
         self._check(voice, adapting=True)
         learnt = voice or Voice.unknown(self.model.digest, self.model.voice_width, name)
-        before = learnt.utterances
+        heard = 0
         ear = self._ear()
         for clip in clips if isinstance(clips, (list, tuple)) else [clips]:
             for window in self._apart(clip, sample_rate, channel):
                 description = ear(window).description
                 if description is not None:
-                    learnt = learnt.learnt(description)
-        if learnt.utterances == before:
+                    learnt, heard = learnt.enrol(description), heard + 1
+        if not heard:
             raise AudioError("no clip holds enough speech to learn a voice from", mend="Enrol longer recordings.")
         return learnt
 

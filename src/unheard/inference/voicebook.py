@@ -1,7 +1,8 @@
 """Voices that were enrolled, kept on this machine: a small JSON file a name.
 
-A file holds, for every model the person was enrolled with, how many utterances were heard and the mean of their
-descriptions. No audio is kept; but a voice is told from others by such numbers, so the files are for their owner only.
+A file holds, for every model the person was enrolled with, how many utterances were heard, the mean of their
+descriptions, and marks by which a clip that is enrolled twice is known. No audio is kept; but a voice is told from
+others by such numbers, so the files are for their owner only.
 """
 
 from __future__ import annotations
@@ -76,7 +77,8 @@ class VoiceBook:
             return Voice.unknown(digest, width, values["name"])
         if len(entry["mean"]) != width:
             raise _broken(path)
-        return Voice(digest, np.array(entry["mean"], np.float64), entry["utterances"], values["name"])
+        enrolled = frozenset(entry.get("enrolled", ()))
+        return Voice(digest, np.array(entry["mean"], np.float64), entry["utterances"], values["name"], enrolled)
 
     def keep(self, voice: Voice, model: str = "") -> Path:
         """Write what is known of `voice`, beside what other models know of it; returns the file.
@@ -85,7 +87,12 @@ class VoiceBook:
         """
         path = self._path(voice.name)
         models = _read(path)["models"] if path.exists() else {}
-        models[voice.digest] = {"model": model, "utterances": voice.utterances, "mean": voice.mean.tolist()}
+        models[voice.digest] = {
+            "model": model,
+            "utterances": voice.utterances,
+            "mean": voice.mean.tolist(),
+            "enrolled": sorted(voice.enrolled),
+        }
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_json(path, {"format": FORMAT, "name": voice.name.strip(), "models": models})
         path.chmod(0o600)
@@ -138,6 +145,8 @@ def _entries_fine(models: Any) -> bool:
         and isinstance(entry.get("model"), str)
         and isinstance(entry.get("mean"), list)
         and all(isinstance(value, (int, float)) and math.isfinite(value) for value in entry["mean"])
+        and isinstance(entry.get("enrolled", []), list)
+        and all(isinstance(mark, str) for mark in entry.get("enrolled", []))
         for entry in models.values()
     )
 

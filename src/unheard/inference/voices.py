@@ -7,6 +7,7 @@ n utterances is the mean of their descriptions, shrunk by n / (n + kappa): littl
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,8 @@ class Voice:
     mean: npt.NDArray[np.float64]
     utterances: int = 0
     name: str = ""
+    enrolled: frozenset[str] = frozenset()
+    """Marks of the utterances that were enrolled, so that none counts twice."""
 
     @classmethod
     def unknown(cls, digest: str, width: int, name: str = "") -> Voice:
@@ -30,6 +33,13 @@ class Voice:
         """The voice after one more utterance with this description (V,)."""
         count = self.utterances + 1
         return replace(self, utterances=count, mean=self.mean + (description - self.mean) / count)
+
+    def enrol(self, description: npt.NDArray[np.float32]) -> Voice:
+        """The voice after an utterance with this description (V,), which counts once however often it is given."""
+        mark = blake2b(description.tobytes(), digest_size=8).hexdigest()
+        if mark in self.enrolled:
+            return self
+        return replace(self.learnt(description), enrolled=self.enrolled | {mark})
 
     def vector(self, shrinkage: float) -> npt.NDArray[np.float32]:
         """What the graph takes away from the frames: float32 (1, V)."""

@@ -57,7 +57,8 @@ def make_split(
     - `random`: `n` = (train, dev, test) groups, one fold; without `n` a tenth, at least one,
       each for dev and test.
     - `given`: `column` holds train | dev | test (or val, valid…): one fold; or the name of a fold:
-      each value is tested once and the next, in natural order, validates. Rows with no value are left out.
+      each value is tested once and the next, in natural order, validates. Rows with no value are left out. A
+      column that holds both, parts and other words, is refused.
     - `cross`: train on `train_corpora` (all but the tested ones by default), test on `test_corpora`, validate
       on a tenth (at least 2) of the training corpora's groups, drawn evenly over corpora and genders.
 
@@ -184,6 +185,12 @@ def _given(manifest: Manifest, column: str | None) -> tuple[list[tuple[Fold, Not
         reading = Reading("test", tuple(parts["dev"]), tuple(parts["test"]))
         return [(Fold(0, tuple(parts["train"]), (reading,)), None)], notes
     names = sorted(members, key=natural)
+    if known := [name for name in names if name.lower() in PARTS]:  # a slip of the pen would test training speakers
+        others = ", ".join(f"'{name}' ({len(members[name])})" for name in names if name not in known)
+        raise SplitError(
+            f"the column '{column}' marks utterances as {', '.join(known)}, and as {others}",
+            mend="Write train, dev or test in every row, and nothing in rows that take no part; or name folds alone.",
+        )
     if len(names) < 3:
         raise SplitError(
             f"the column '{column}' has {len(names)} values ({', '.join(names)}); folds need at least 3",

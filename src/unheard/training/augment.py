@@ -23,7 +23,7 @@ CURVES = 6
 """Half cosines over the mel bands that a colour is made of, the constant one first."""
 
 _BANDS = ("mel bands without deltas", "--features.kind fbank --features.deltas 0")
-_PITCH = ("log F0 as it is", "--features.pitch true --features.log-pitch both")
+_PITCH = ("log F0 as it is", "--features.pitch --features.log-pitch both")
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,7 @@ class Augmentation:
         needed = {"tract": columns.bands, "colour": columns.bands, "band_masks": columns.bands, "pitch": columns.log_f0}
         for name, there in needed.items():
             if getattr(self, name) and there is None:
-                what = "log F0 as it is" if name == "pitch" else "mel bands without deltas"
-                flags = (
-                    "--features.pitch true --features.log-pitch both" if name == "pitch" else "--features.kind fbank"
-                )
+                what, flags = _PITCH if name == "pitch" else _BANDS
                 raise ConfigError(
                     f"augmentation {name} needs features with {what}",
                     mend=f"Choose {flags}, or set --training.augment.{name.replace('_', '-')} 0.",

@@ -22,6 +22,9 @@ SHRINKAGE = 4.0
 SIZES = (1, 2, 4, 8, 16, 64)
 """Numbers of utterances heard before, in training."""
 
+VOICED = ("train", "speaker")
+"""Normalisations after which a mean frame says how a voice differs from others; the others leave no voice, or all."""
+
 Floats = NDArray[np.float32]
 
 

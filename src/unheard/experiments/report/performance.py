@@ -19,6 +19,7 @@ from unheard.experiments.report.content import (
     plain,
     spread,
 )
+from unheard.experiments.results import NO_SECOND_OPINION
 from unheard.experiments.statistics.bootstrap import Interval
 from unheard.experiments.statistics.summary import LineSummary, Spread, Summary
 
@@ -82,6 +83,7 @@ def headline(summary: Summary, about: str, select: str) -> Table:
             "WA: share of utterances classified right, pooled over the folds; then mean ± sample standard deviation "
             "over seeds (– where a single seed has none). Gap: validation less test; "
             f"{chose} Bold: the best of a column.",
+            *([NO_SECOND_OPINION] if any(line.seeds and not line.gap.values for line in summary.lines) else []),
         ),
     )
 

@@ -39,7 +39,7 @@ def curves(run: RunRecords) -> Section:
             panels.append(learning(line.name, given))
     blocks: list[Block] = []
     if panels:
-        key = (_stroke("training", TRAIN), _stroke("validation", VALIDATION), _dot("best epoch of a training"))
+        key = (_stroke("training", TRAIN), _stroke("validation", VALIDATION), _dot("epoch read out"))
         caption = (
             "Learning curves: every training thin, their mean thick. Training figures are those of the epoch itself, "
             "with dropout; of extreme losses the highest 2 % are cut off."
@@ -66,8 +66,8 @@ def epochs(run: RunRecords) -> Table:
         Column("Trainings", "trainings"),
         Column("Epochs", "epochs"),
         Column("Updates", "updates"),
-        Column("Best epoch, median", "best_epoch_median"),
-        Column("Best epochs", "best_epochs"),
+        Column("Epoch read out, median", "best_epoch_median"),
+        Column("Epochs read out", "best_epochs"),
         Column("Under-trained", "under_trained"),
     )
     rows = []
@@ -88,7 +88,8 @@ def epochs(run: RunRecords) -> Table:
                 plain(_late(run, line)[0], _late(run, line)[0]),
             )
         )
-    return Table("epochs", "How long was trained, and which epoch validation chose", columns, tuple(rows))
+    chose = "which epoch validation chose" if run.settings.training.select == "best" else "that the last was read out"
+    return Table("epochs", f"How long was trained, and {chose}", columns, tuple(rows))
 
 
 def _span(values: list[int]) -> str:

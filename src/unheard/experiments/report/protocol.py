@@ -8,8 +8,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from unheard.experiments.folder import digest_of
+from unheard.experiments.lines import NAMES
 from unheard.experiments.records import RunRecords
-from unheard.experiments.report.content import Block, Cell, Column, Facts, Section, Table, Text, counted, listed, plain
+from unheard.experiments.report.content import (
+    Block,
+    Cell,
+    Column,
+    Facts,
+    Section,
+    Table,
+    Text,
+    counted,
+    listed,
+    percent,
+    plain,
+)
+from unheard.experiments.settings import Experiment
 from unheard.splits.order import natural
 
 
@@ -74,7 +88,6 @@ def protocol(run: RunRecords) -> Section:
     said = {word for row in rows for word in [row.get("text", "")] if word}
     languages = sorted({row.get("language", "") for row in rows} - {""})
     options = {system: dict(values) for system, values in settings.options.items()}
-    training = settings.training
     items = [
         ("Corpus", corpus_name(run) + (f", subset {settings.subset}" if settings.subset else "")),
         ("Language", listed(languages)),
@@ -86,18 +99,46 @@ def protocol(run: RunRecords) -> Section:
         ("Protocol", f"{protocol_name(run)}; kept apart by {settings.group}; split seed {settings.split_seed}"),
         ("Normalisation", settings.normalise),
         ("Network", ", ".join(f"{name} {_plain(value)}" for name, value in vars(settings.network).items())),
-        (
-            "Recipe",
-            f"SGD, learning rate {training.lr:g}, momentum {training.momentum:g}"
-            + (" (Nesterov)" if training.nesterov else "")
-            + f", batch {training.batch_size}, weight decay {training.weight_decay:g}, {training.precision}, "
-            f"{settings.epochs:,} epochs; the best epoch is chosen by validation accuracy",
-        ),
+        ("Features", _set(settings.features.as_dict())),
+        ("Recipe", recipe(settings)),
+        ("Invented speakers", _set(vars(settings.training.augment))),
         ("Options of systems", json.dumps(options, ensure_ascii=False) if options else ""),
     ]
     blocks: list[Block] = [Facts(tuple(item for item in items if item[1])), folds(run), *licence(run)]
     blocks += [Text(f"Not in this run's folder: {missing}.") for missing in run.absent]
     return Section("protocol", "Protocol", tuple(blocks))
+
+
+def recipe(settings: Experiment) -> str:
+    """How the networks were trained, in a line."""
+    training = settings.training
+    if training.optimizer == "sgd":
+        steps = f"SGD, momentum {training.momentum:g}" + " (Nesterov)" * training.nesterov
+    else:
+        steps = {"adamw": "AdamW"}[training.optimizer]
+    if training.schedule == "constant":
+        rate = f"learning rate {training.lr:g}"
+    else:
+        up = percent(training.warmup, digits=0)
+        rate = f"one cycle up to a learning rate of {training.lr:g} ({up} % of the steps lead up)"
+    said = [
+        steps,
+        rate,
+        f"batch {training.batch_size}",
+        f"weight decay {training.weight_decay:g}",
+        f"label smoothing {training.label_smoothing:g}" * bool(training.label_smoothing),
+        f"class weights {training.class_weights}" * (training.class_weights != "none"),
+        f"{percent(training.enrol, digits=0)} % of the utterances with a voice heard before" * bool(training.enrol),
+        training.precision,
+        f"{settings.epochs:,} epochs",
+    ]
+    chose = {"best": "the best epoch is chosen by validation accuracy", "last": "the last epoch is read out"}
+    return ", ".join(filter(None, said)) + f"; {chose[training.select]}"
+
+
+def _set(values: Mapping[str, Any]) -> str:
+    """The settings that are at work: what is off or empty is left out."""
+    return ", ".join(f"{name} {_plain(value)}" for name, value in values.items() if value)
 
 
 def _plain(value: Any) -> str:
@@ -208,11 +249,12 @@ def proof(run: RunRecords) -> Section:
 def again(run: RunRecords) -> str:
     """The command for the whole run: config.yaml is of the last call, and earlier ones may have asked for more."""
     settings = run.settings
-    systems = [line.system for line in run.lines if not line.chosen]
+    systems = [line.system for line in run.lines if not line.chosen and line.system in NAMES]
     seeds = max((seed.seed + 1 for line in run.lines for seed in line.seeds), default=0)
     words = ["unheard experiment --config config.yaml --out NEW"]
     words += [f"--systems {','.join(systems)}"] * (set(systems) != set(settings.systems))
     words += [f"--seeds {seeds}"] * (seeds > settings.seeds)
+    words += [f"--folds {len(run.folds)}"] * (0 < settings.folds < len(run.folds))
     words += ["--tune"] * (any(line.chosen for line in run.lines) and not settings.tune)
     words += ["--invariance"] * (run.invariance is not None and not settings.invariance)
     return " ".join(words)

@@ -22,9 +22,9 @@ def gap_contrast(
     """How much wider the gap, validation minus test, is `after` than `before`; negative: it is smaller.
 
     The units are all speakers that validate or test, each swapped, or drawn, with what it has in both parts. The
-    interval draws those who only validate, who only test and who do both apart, and is None where fewer than two
-    validate, or test. `rerr` is None: a gap is no rate. Over the seeds both have; raises `ValueError` where there
-    are none, or where the two were not scored on the same utterances.
+    interval draws those who only validate, who only test and who do both apart, and is None where one of these is a
+    single speaker: nothing would say how much that one matters. `rerr` is None: a gap is no rate. Over the seeds both
+    have; raises `ValueError` where there are none, or where the two were not scored on the same utterances.
     """
     seeds = tuple(seed for seed in before[0].seeds if seed in after[0].seeds)
     if not seeds:
@@ -60,7 +60,8 @@ def gap_contrast(
 
 def _interval(before: Sequence[Counts], after: Sequence[Counts], metric: Metric) -> Interval | None:
     parts = [counts.speakers for counts in before]
-    if min(map(len, parts)) < 2:
+    first, second = map(set, parts)
+    if min(map(len, parts)) < 2 or 1 in map(len, (first & second, first - second, second - first)):
         return None
     weights = _drawn_apart(parts)
     values, short = np.zeros(DRAWS), np.zeros(DRAWS, bool)

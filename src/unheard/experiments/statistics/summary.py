@@ -51,10 +51,11 @@ class LineSummary:
     """One line of the tables over its complete `seeds`; figures are portions, `confusion` (C, C) is summed over them.
 
     `wa`, `uar`, `macro_f1` are pooled over the folds, `wa_of_folds` is the mean of the folds'; `val_…` are those of
-    the validation speakers, who chose the epoch; `gap` is val_wa - wa. `recalls` are by label (no values for one that
+    the validation speakers, `gap` is val_wa - wa; without values where these only say again what the test speakers say
+    (`Line.judged_twice`). `recalls` are by label (no values for one that
     nobody says). Intervals are of the means over seeds; None for one test speaker or no complete seed.
     `counts` has the test speakers' utterances and hits, `val_counts` the validation speakers'; None without a complete
-    seed. `fitted` says that it is a classical system.
+    seed, or where they say nothing of their own. `family` says whose contrasts it is corrected with.
     """
 
     name: str
@@ -78,12 +79,7 @@ class LineSummary:
     uar_interval: Interval | None
     counts: Counts | None
     val_counts: Counts | None
-    fitted: bool = False
-
-    @property
-    def family(self) -> str:
-        """Whose contrasts it is corrected with."""
-        return "classical" if self.fitted else "chosen" if self.chosen else "fixed"
+    family: str = "fixed"
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +113,7 @@ def summarize(run: RunRecords) -> Summary:
     for line in lines:
         if line is baseline:
             continue
-        before, after = (_sides(one) for one in (baseline, line))
+        before, after = (one.counts if one else None for one in (baseline, line))
         if baseline is None or before is None or after is None:
             missing = line if line.counts is None else baseline
             reason = f"{missing.name} has no complete seed" if missing else "the run has no SER_only"
@@ -125,11 +121,15 @@ def summarize(run: RunRecords) -> Summary:
         elif not set(line.seeds) & set(baseline.seeds):
             notes.append(f"{line.name} is not compared: it has no complete seed in common with {baseline.name}.")
         else:
-            for own, other in zip(before, after, strict=True):
-                _same_utterances(own, other, run)
+            _same_utterances(before, after, run)
             for metric in METRICS:
-                contrasts.append(contrast(line.name, baseline.name, before[1], after[1], metric, line.family))
-                gaps.append(gap_contrast(line.name, baseline.name, before, after, metric, line.family))
+                contrasts.append(contrast(line.name, baseline.name, before, after, metric, line.family))
+            whole, other = _sides(baseline), _sides(line)
+            if whole is None or other is None:  # validation says nothing of its own
+                continue
+            _same_utterances(whole[0], other[0], run)
+            for metric in METRICS:
+                gaps.append(gap_contrast(line.name, baseline.name, whole, other, metric, line.family))
     return Summary(run.labels, lines, corrected(contrasts), corrected(gaps), tuple(notes))
 
 
@@ -138,6 +138,9 @@ def summarize_line(line: Line, labels: tuple[str, ...]) -> LineSummary:
 
     def spread(figure: Callable[[SeedRecord], float]) -> Spread:
         return Spread(tuple(float(figure(seed)) for seed in line.seeds))
+
+    def of_validation(figure: Callable[[SeedRecord], float]) -> Spread:
+        return Spread(()) if line.judged_twice else spread(figure)
 
     counts = counts_of(line, len(labels)) if line.seeds else None
     confusions = [seed.test.confusion(len(labels)) for seed in line.seeds]
@@ -154,17 +157,17 @@ def summarize_line(line: Line, labels: tuple[str, ...]) -> LineSummary:
         uar=spread(lambda seed: seed.test.uar),
         macro_f1=spread(lambda seed: seed.test.macro_f1),
         wa_of_folds=spread(lambda seed: seed.test.wa_of_folds),
-        val_wa=spread(lambda seed: seed.dev.wa),
-        val_uar=spread(lambda seed: seed.dev.uar),
-        val_macro_f1=spread(lambda seed: seed.dev.macro_f1),
-        gap=spread(lambda seed: seed.dev.wa - seed.test.wa),
+        val_wa=of_validation(lambda seed: seed.dev.wa),
+        val_uar=of_validation(lambda seed: seed.dev.uar),
+        val_macro_f1=of_validation(lambda seed: seed.dev.macro_f1),
+        gap=of_validation(lambda seed: seed.dev.wa - seed.test.wa),
         recalls=tuple(_recall(confusions, place) for place in range(len(labels))),
         confusion=sum(confusions, empty),
         wa_interval=interval(counts, "wa") if counts else None,
         uar_interval=interval(counts, "uar") if counts else None,
         counts=counts,
-        val_counts=counts_of(line, len(labels), "dev") if line.seeds else None,
-        fitted=line.fitted,
+        val_counts=counts_of(line, len(labels), "dev") if line.seeds and not line.judged_twice else None,
+        family=line.family,
     )
 
 
