@@ -237,8 +237,8 @@ def test_weights_may_come_in_parts(tmp_path: Path) -> None:
     ("values", "message"),
     [
         ({"kind": "ssl"}, "need an encoder"),
-        ({"kind": "ssl", "encoder": "HERE", "layer": "3"}, "mean, or 0 to 2"),
-        ({"kind": "ssl", "encoder": "HERE", "layer": "last"}, "mean, or 0 to 2"),
+        ({"kind": "ssl", "encoder": "HERE", "layer": "3"}, "mean, learned, or 0 to 2"),
+        ({"kind": "ssl", "encoder": "HERE", "layer": "last"}, "mean, learned, or 0 to 2"),
         ({"kind": "ssl", "encoder": "HERE", "energy": True}, "no energy beside"),
         ({"kind": "ssl", "encoder": "HERE", "sample_rate": 8000}, "hear 16000 Hz"),
         ({"encoder": "HERE"}, "kind mfcc have no encoder"),
@@ -285,3 +285,41 @@ def test_frames_are_thinned_and_pitch_is_found(encoder: Path) -> None:
     np.testing.assert_allclose(thin[0], every[:2].mean(axis=0), rtol=1e-5, atol=1e-6)
     assert len(thin) == -(-len(every) // 2)
     assert columns_of(settings) == Columns(log_f0=12 + 3)
+
+
+def test_all_layers_lie_side_by_side(encoder: Path) -> None:
+    settings = FeatureSettings(kind="ssl", encoder=str(encoder), layer="learned", pitch=True)
+    frames = extract(SPEECH, settings)
+    layers = settings.encoder_layers
+    assert frames.shape[1] == settings.dim == 12 * layers + 3
+    for number in range(layers):
+        alone = extract(SPEECH, FeatureSettings(kind="ssl", encoder=str(encoder), layer=str(number)))
+        np.testing.assert_array_equal(frames[:, 12 * number : 12 * (number + 1)], alone)
+    assert replace(settings, layer="mean") == FeatureSettings(kind="ssl", encoder=str(encoder), pitch=True)
+    assert replace(replace(settings, layer="mean"), layer="learned") == settings
+    gone = FeatureSettings.from_dict({**settings.as_dict(), "encoder": "gone"})
+    assert gone == settings
+
+
+def test_the_weights_of_the_layers_are_learned(encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equal weights are the mean; training moves them; padding is not read."""
+    from unheard.training.model import Model
+    from unheard.training.network import EmbeddingNetwork, NetworkSettings, initialised
+
+    settings = NetworkSettings(layers=3, layer_width=4, dropout=0.0)
+    mean = initialised(EmbeddingNetwork, 0, 4 + 2, NetworkSettings(dropout=0.0)).eval()
+    weighing = initialised(EmbeddingNetwork, 0, 3 * 4 + 2, settings).eval()
+    weighing.load_state_dict(mean.state_dict() | {"weighing.weights": torch.zeros(3)})
+    x, lengths = torch.randn(2, 40, 14), torch.tensor([40, 25])
+    x[1, 25:] = torch.nan
+    averaged = torch.cat([x[:, :, :12].unflatten(2, (3, 4)).mean(2), x[:, :, 12:]], 2)
+    torch.testing.assert_close(weighing(x, lengths), mean(averaged, lengths), rtol=1e-4, atol=1e-5)
+    for system in ("ser", "cgt"):
+        monkeypatch.setattr(run_module, "run_cells", in_this_process)
+        out = tmp_path / system
+        source = ("--features.kind", "ssl", "--features.encoder", str(encoder), "--features.layer", "learned")
+        assert experiment(out, *source, "--systems", system, "--epochs", "2") == 0
+        model = Model.load(only(out, system))
+        weights = model.strategy.embed.weighing.weights.detach()
+        assert weights.abs().max() > 1e-6
+        assert weights.shape == (model.features.encoder_layers,)

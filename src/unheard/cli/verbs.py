@@ -269,7 +269,7 @@ def features(
     encoder
         ssl: folder of the encoder (Hugging Face transformers, safetensors).
     layer
-        ssl: mean of all layers, or a number; 0 is the transformer's input.
+        ssl: mean of all layers, a number (0 is the transformer's input), or learned (all, for a network to weigh).
     vad
         xvector, ivector, kaldi_default or none.
     dither

@@ -78,6 +78,8 @@ class NetworkChoice:
             raise ConfigError(f"unknown network '{self.preset}'", mend=f"Choose {' or '.join(NETWORKS)}.")
         chosen = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "preset"}
         chosen["hidden"] = tuple(filter(None, self.hidden)) if self.hidden else NETWORKS[self.preset].hidden
+        if features.encoder_layers:
+            chosen |= {"layers": features.encoder_layers, "layer_width": features.encoder_width}
         return dataclasses.replace(NETWORKS[self.preset], summary=features.summary_dim, **chosen)
 
 

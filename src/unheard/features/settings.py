@@ -15,11 +15,14 @@ VERSION = 1
 """Part of every digest; raised when the same settings give other values than before."""
 
 KINDS = ("mfcc", "fbank", "functionals", "ssl")
+LEARNED = "learned"
+"""The `layer` that is all of them, for a network to weigh."""
+
 LOG_PITCH = ("normalised", "raw", "both")
 
 _LATER = frozenset(
     {"kind", "energy", "pitch", "log_pitch", "pitch_low_hz", "pitch_high_hz", "layer", "encoder_digest",
-     "encoder_width", "thin", "summary"}
+     "encoder_width", "encoder_layers", "thin", "summary"}
 )  # fmt: skip
 """Settings that came after results had been published: they enter a digest only where they are not the default."""
 
@@ -49,10 +52,11 @@ class FeatureSettings:
     of them (see `pitch.py`); `log_pitch` is `normalised`, `raw` or `both`; F0 is searched from `pitch_low_hz` to
     `pitch_high_hz`.
 
-    `kind` `ssl` is the frames of a pretrained encoder on disk (see `ssl.py`): `encoder` is its folder, `layer` a number
-    or `mean`. What the encoder is follows from its files, not from where it lies: `encoder_digest` and `encoder_width`
-    are found when they are not given, and so are its frames, 25 ms every 20 ms; the VAD listens as it does to MFCC by
-    default, and the spectral settings are not at work.
+    `kind` `ssl` is the frames of a pretrained encoder on disk (see `ssl.py`): `encoder` is its folder; `layer` a
+    number, `mean`, or `learned`: all of them side by side, for a network that learns their weights. What the encoder is
+    follows from its files, not from where it lies: `encoder_digest`, `encoder_width` and, of `learned`,
+    `encoder_layers` are found when they are not given, and so are its frames, 25 ms every 20 ms; the VAD listens as it
+    does to MFCC by default, and the spectral settings are not at work.
 
     `thin` is how many frames in a row, after VAD, become their mean: one of 20 ms where it is 2. `summary` appends the
     functionals of the whole utterance to each of its frames, for networks that look at both; they are made of the same
@@ -88,6 +92,7 @@ class FeatureSettings:
     layer: str = "mean"
     encoder_digest: str = ""
     encoder_width: int = 0
+    encoder_layers: int = 0
     thin: int = 1
     summary: bool = False
 
@@ -100,7 +105,7 @@ class FeatureSettings:
                 raise ConfigError(f"feature setting {f.name} = {value!r} has the wrong type") from None
         if self.kind == "ssl":
             self._find_encoder()
-        elif self.encoder or self.encoder_digest or self.encoder_width or self.layer != "mean":
+        elif self.encoder or self.encoder_digest or self.encoder_width or self.encoder_layers or self.layer != "mean":
             raise ConfigError(f"features of kind {self.kind} have no encoder", mend="Choose kind ssl.")
         nyquist = self.sample_rate / 2
         checks = {
@@ -147,16 +152,21 @@ class FeatureSettings:
         """What the encoder decides; where that is known already its folder need not be there."""
         from unheard.features.ssl import FRAME_LENGTH_MS, FRAME_SHIFT_MS, SAMPLE_RATE, identify
 
-        if not (self.encoder_digest and self.encoder_width):
+        if self.layer != LEARNED:
+            object.__setattr__(self, "encoder_layers", 0)
+        if not (self.encoder_digest and self.encoder_width and (self.encoder_layers or self.layer != LEARNED)):
             if not self.encoder:
                 raise ConfigError("features of kind ssl need an encoder", mend="Name its folder: --features.encoder.")
             found = identify(self.encoder)
-            if self.layer != "mean" and not (self.layer.isdigit() and int(self.layer) <= found.layers):
+            single = self.layer.isdigit() and int(self.layer) <= found.layers
+            if not single and self.layer not in ("mean", LEARNED):
                 raise ConfigError(
-                    f"the encoder has no layer '{self.layer}'", mend=f"Choose mean, or 0 to {found.layers}."
+                    f"the encoder has no layer '{self.layer}'", mend=f"Choose mean, {LEARNED}, or 0 to {found.layers}."
                 )
             object.__setattr__(self, "encoder_digest", found.digest)
             object.__setattr__(self, "encoder_width", found.width)
+            # hidden states: the transformer's input and what each layer makes of it
+            object.__setattr__(self, "encoder_layers", found.layers + 1 if self.layer == LEARNED else 0)
         if self.sample_rate != SAMPLE_RATE:
             raise ConfigError(f"encoders hear {SAMPLE_RATE} Hz, not {self.sample_rate}", mend="Leave sample_rate out.")
         object.__setattr__(self, "frame_length_ms", FRAME_LENGTH_MS)
@@ -191,7 +201,7 @@ class FeatureSettings:
 
             return len(names(self))
         if self.kind == "ssl":
-            return self.encoder_width + self.pitch_dim
+            return self.encoder_width * max(self.encoder_layers, 1) + self.pitch_dim
         spectral = self.cepstra if self.kind == "mfcc" else self.mel_bins + self.energy
         return spectral * (1 + self.deltas) + self.pitch_dim + self.summary_dim
 

@@ -1,7 +1,7 @@
 """Frames of a pretrained speech encoder: any folder on disk that Hugging Face transformers reads as one of waveforms.
 
-    samples (N,) at 16 kHz -> convolutions, a frame of 25 ms every 20 ms -> transformer layers -> one of them, or their
-    mean (T, D)
+    samples (N,) at 16 kHz -> convolutions, a frame of 25 ms every 20 ms -> transformer layers -> one of them, their
+    mean (T, D), or all of them side by side (T, L·D)
 
 The encoder is frozen. It is read from disk alone, its weights from safetensors alone: a pickle could run code.
 torch and transformers are imported when the first recording is encoded.
@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unheard.errors import ConfigError, FeatureError, MissingExtra
+from unheard.features.settings import LEARNED
 
 if TYPE_CHECKING:
     from unheard.features.settings import FeatureSettings
@@ -72,7 +73,8 @@ def identify(folder: str | Path) -> Encoder:
 def encode(samples: Floats, settings: FeatureSettings) -> Floats:
     """The frames (T, D) of samples (N,) in [-1, 1] at 16 kHz, N at least 400; T = 1 + (N - 400) // 320.
 
-    `settings.layer` is `mean`, of the transformer's input and all its layers, or a number: 0 is that input.
+    `settings.layer` is `mean`, of the transformer's input and all its layers, a number: 0 is that input, or `learned`:
+    input and layers side by side, D = L · width.
     Recordings above a minute are encoded a minute at a time. The same bits on a machine, however many processes.
     Raises `MissingExtra` without transformers, `ConfigError` where the encoder is gone or another one.
     """
@@ -90,13 +92,16 @@ def encode(samples: Floats, settings: FeatureSettings) -> Floats:
             end = (last - 1) * _SHIFT + _FRAME if last < frames else len(samples)
             piece = np.ascontiguousarray(samples[first * _SHIFT : end], np.float32)
             states = model(torch.from_numpy(piece)[None], output_hidden_states=True).hidden_states
-            chosen = torch.stack(states).mean(0) if settings.layer == "mean" else states[int(settings.layer)]
+            if settings.layer == LEARNED:
+                chosen = torch.cat(states, 2)
+            else:
+                chosen = torch.stack(states).mean(0) if settings.layer == "mean" else states[int(settings.layer)]
             pieces.append(chosen[0].float().numpy())
     found: Floats = np.concatenate(pieces)
-    if found.shape != (frames, settings.encoder_width):
+    width = settings.encoder_width * max(settings.encoder_layers, 1)
+    if found.shape != (frames, width):
         raise FeatureError(
-            f"the encoder gave {found.shape[0]} frames of {found.shape[1]} numbers, not {frames} of "
-            f"{settings.encoder_width}",
+            f"the encoder gave {found.shape[0]} frames of {found.shape[1]} numbers, not {frames} of {width}",
             where=settings.encoder,
             mend="Use a WavLM, HuBERT, wav2vec 2.0 or data2vec-audio encoder.",
         )

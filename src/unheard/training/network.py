@@ -6,6 +6,8 @@
 Ours may look at a summary of the utterance too (its functionals, which are columns of every frame):
 
 (B, T, K) -> clipped -> affine -> appended to e
+
+And of the layers of a pretrained encoder, where all are there, it learns a weighted mean before the first TDNN.
 """
 
 from __future__ import annotations
@@ -44,7 +46,9 @@ class EmbeddingNetwork(nn.Module):
         self.framed = features - settings.summary
         if self.framed < 1:
             raise ConfigError(f"of {features} features {settings.summary} are a summary: no frames are left")
-        widths = [self.framed, *(outputs for outputs, _, _ in settings.tdnn)]
+        self.weighing = Weighing(settings) if settings.layers else None
+        heard = self.framed - (settings.layers - 1) * settings.layer_width if settings.layers else self.framed
+        widths = [heard, *(outputs for outputs, _, _ in settings.tdnn)]
         self.tdnn = nn.ModuleList(
             TDNN(inputs, outputs, kernel, dilation, settings.dropout, settings.padding)
             for inputs, (outputs, kernel, dilation) in zip(widths, settings.tdnn, strict=False)
@@ -82,6 +86,8 @@ class EmbeddingNetwork(nn.Module):
         if voice is not None:
             x = x - voice.unsqueeze(1)
         frames = valid_frames(x[:, :, : self.framed], lengths, at_least=self.receptive_field)  # (N, F)
+        if self.weighing is not None:
+            frames = type(frames)(self.weighing(frames.values), frames.lengths)
         for layer in self._layers():
             frames = layer(frames)  # (N - 16B, 64)
         states = norm_dropout(self.rnn(frames), self.rnn_norm, self.rnn_dropout)  # (N - 16B, 2 * cells)
@@ -89,6 +95,25 @@ class EmbeddingNetwork(nn.Module):
         if self.summary is None:
             return pooled
         return torch.cat([pooled, self.summary(x[:, 0, self.framed :])], 1)  # (B, E)
+
+
+class Weighing(nn.Module):
+    """How much is heard of each layer of an encoder: (N, L·W + rest) -> (N, W + rest).
+
+    The weights are positive and sum to 1; they are equal at first. Source: Yang et al. 2021 (SUPERB).
+    """
+
+    def __init__(self, settings: NetworkSettings) -> None:
+        super().__init__()
+        self.sizes = (settings.layers, settings.layer_width)
+        self.weights = nn.Parameter(torch.zeros(settings.layers))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, L·W + rest) -> (N, W + rest)."""
+        layers, width = self.sizes
+        states = x[:, : layers * width].reshape(len(x), layers, width)  # (N, L, W)
+        heard = torch.einsum("l,nlw->nw", self.weights.softmax(0), states)
+        return torch.cat([heard, x[:, layers * width :]], 1)
 
 
 class Summary(nn.Module):

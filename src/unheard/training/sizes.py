@@ -16,7 +16,9 @@ class NetworkSettings:
 
     `dropout` is that of every layer, unless `head_dropout` is not negative: then the heads have that. The last
     `summary` columns of the features are the same in all frames of an utterance: they pass the frames by, and
-    `summary_width` numbers made of them, after a dropout of `summary_dropout`, are appended to the embedding.
+    `summary_width` numbers made of them, after a dropout of `summary_dropout`, are appended to the embedding. The
+    first columns of a frame are `layers` of an encoder, each `layer_width` wide, where there are any: the network
+    learns how much of each it hears.
     """
 
     tdnn: tuple[tuple[int, int, int], ...] = ((128, 5, 2), (64, 3, 4))
@@ -32,6 +34,8 @@ class NetworkSettings:
     summary: int = 0
     summary_width: int = 128
     summary_dropout: float = 0.5
+    layers: int = 0
+    layer_width: int = 0
 
     def __post_init__(self) -> None:
         if self.padding not in ("valid", "same"):
