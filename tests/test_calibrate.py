@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from made_runs import line
@@ -104,3 +106,17 @@ def test_a_search_that_ends_at_a_bound_says_so(truth: list[int], bound: str) -> 
 def test_no_complete_seed() -> None:
     with pytest.raises(ExportError, match="no complete seed"):
         calibrate(line("ser", {}))
+
+
+def test_what_it_brings_is_said_without_the_speakers_it_is_said_of() -> None:
+    """Both validate and both are tested, in two folds; a is always right and b never: each gets the other's."""
+    sure = [[0.99, 0.01]] * 8
+    both = told(sure, [0, 0, 0, 0, 1, 1, 1, 1], "aaaabbbb")
+    folds = np.array([0, 0, 0, 0, 1, 1, 1, 1])
+    found = calibrate(Line("ser", "", False, None, (SeedRecord(0, both, replace(both, folds=folds), ()),), 1, 1))
+    assert found.temperature == pytest.approx(WARMEST, rel=1e-2)  # half is right: no confidence at all
+    assert found.dev_error[1] == pytest.approx(0.057, abs=1e-3)
+    # for b's sake a is 0.557 sure, and right; for a's sake b is certain, and wrong
+    assert found.test_error[1] == pytest.approx((0.443 + 1.0) / 2, abs=1e-3)
+    alone = calibrate(Line("ser", "", False, None, (SeedRecord(0, both, both, ()),), 1, 1))
+    assert np.isnan(alone.test_error[1])

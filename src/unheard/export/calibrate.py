@@ -2,7 +2,8 @@
 
 One number T divides the logits (Guo, Pleiss, Sun, Weinberger 2017: On Calibration of Modern Neural Networks, ICML);
 the likeliest emotion stays the same. It is chosen on validation speakers only, each scored by trainings that had not
-heard them; test speakers say what it brought.
+heard them; test speakers say what it brought. In cross-validation every speaker validates some fold, so that what it
+brought is said with temperatures chosen without the speakers it is said of.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ class Calibration:
     """A temperature, what it was chosen on, and what it brought, before and after.
 
     `nll` is the mean negative log-likelihood in nats on the `utterances` of validation `speakers`; `dev_error` and
-    `test_error` are expected calibration errors on validation and test speakers.
+    `test_error` are expected calibration errors on validation and test speakers, the latter with temperatures chosen
+    by the others; NaN afterwards where there are no others.
     """
 
     temperature: float
@@ -63,18 +65,32 @@ def calibrate(line: Line) -> Calibration:
     dev, test = ([getattr(seed, part) for seed in line.seeds] for part in ("dev", "test"))
     logits, truth = _joined(dev)
     chosen = best_temperature(logits, truth)
-    errors = []
-    for given, correct in ((logits, truth), _joined(test)):
-        before, after = (calibration_error(softmax(given / t), correct) for t in (1.0, chosen))
-        errors.append((before, after))
+    given, correct = _joined(test)
     return Calibration(
         temperature=chosen,
         utterances=len({name for one in dev for name in one.ids}),
         speakers=len({speaker for one in dev for speaker in one.speakers}),
         nll=(negative_log_likelihood(logits, truth), negative_log_likelihood(logits / chosen, truth)),
-        dev_error=errors[0],
-        test_error=errors[1],
+        dev_error=(calibration_error(softmax(logits), truth), calibration_error(softmax(logits / chosen), truth)),
+        test_error=(calibration_error(softmax(given), correct), _error_of_strangers(dev, test)),
     )
+
+
+def _error_of_strangers(dev: Sequence[Predictions], test: Sequence[Predictions]) -> float:
+    """The calibration error on test speakers, each fold's with the temperature of the validation speakers it lacks."""
+    logits, truth = _joined(dev)
+    who = np.array([speaker for one in dev for speaker in one.speakers])
+    given, correct = _joined(test)
+    tested = np.array([speaker for one in test for speaker in one.speakers])
+    places = [f"{fold} {reading}" for one in test for fold, reading in zip(one.folds, one.readings, strict=True)]
+    scaled = np.empty_like(given)
+    for place in set(places):
+        own = np.array([other == place for other in places])
+        others = ~np.isin(who, tested[own])
+        if not others.any():
+            return float("nan")
+        scaled[own] = given[own] / best_temperature(logits[others], truth[others])
+    return calibration_error(softmax(scaled), correct)
 
 
 def best_temperature(logits: Floats, truth: Labels) -> float:

@@ -188,7 +188,7 @@ def _calibration(facts: Facts, evidence: Sequence[Evidence]) -> str:
     return "\n".join(
         [
             f"{scaled} A temperature T is chosen on validation speakers only, each scored by trainings that had not "
-            "heard them; test speakers say what it brought.",
+            "heard them; what it brought to test speakers is measured with one chosen without them.",
             "",
             *_table(head, rows),
             "",
