@@ -1,14 +1,16 @@
-"""Where training and use part: dropout and batch norm, each as in training or as in use, on the training utterances.
+"""Where training and use part: dropout and batch norm, each as in training or as in use.
 
-    python -m benchmarks.dropout_shift runs/ravdess
+    python -m benchmarks.dropout_shift results/emodb-paper --systems ser,dat
 
-Takes the networks of a run's SER_only trainings as they were after the last epoch (their checkpoints have to be there)
-and prints their accuracy on the utterances they were trained on. No speaker held out has a part in it.
+Takes the networks of a run as they were after the last epoch (their checkpoints have to be there) and prints their
+accuracy on the utterances they were trained on; then on the validation speakers, in use, and in use after the running
+statistics have been taken anew on the training utterances without dropout. No speaker is tested.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -16,6 +18,7 @@ from torch import nn
 from unheard.experiments.grid import lay_out
 from unheard.experiments.settings import load
 from unheard.experiments.work import prepare
+from unheard.training.anew import statistics_anew
 from unheard.training.dropout import Dropout
 from unheard.training.trainer import Trainer
 
@@ -24,8 +27,8 @@ MODES = ((True, True), (True, False), (False, True), (False, False))
 
 
 @torch.no_grad()
-def accuracy(trainer: Trainer, drops: bool, of_the_batch: bool) -> float:
-    """Accuracy on the training utterances, in batches of the training's size."""
+def right(trainer: Trainer, ids: Sequence[str], drops: bool, of_the_batch: bool) -> int:
+    """How many of `ids` are told, in batches of the training's size."""
     strategy = trainer.strategy.eval()
     for layer in strategy.modules():
         if isinstance(layer, Dropout):
@@ -33,28 +36,48 @@ def accuracy(trainer: Trainer, drops: bool, of_the_batch: bool) -> float:
         if isinstance(layer, nn.BatchNorm1d):
             layer.momentum = 0.0  # looking changes no running statistics
             layer.train(of_the_batch)
-    right = 0
-    for _, batch in trainer.task.in_order(trainer.train_ids, trainer.recipe.batch_size):
+    told = 0
+    for _, batch in trainer.task.in_order(ids, trainer.recipe.batch_size):
         logits, _ = strategy.logits(batch.x, batch.lengths)
-        right += int((logits.argmax(1) == batch.y).sum())
-    return right / len(trainer.train_ids)
+        told += int((logits.argmax(1) == batch.y).sum())
+    return told
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run")
-    run = parser.parse_args().run
+    parser.add_argument("--systems", default="ser")
+    parser.add_argument("--seeds", type=int, default=1)
+    given = parser.parse_args()
     torch.set_num_threads(1)
-    settings = load(f"{run}/config.yaml", {"out": run, "systems": ["ser"], "progress": False})
-    print("training                      | dropout on, batch | on, running | off, batch | off, running statistics")
-    for cell in lay_out(settings).cells:
+    overrides = {"out": given.run, "systems": given.systems, "seeds": given.seeds, "progress": False}
+    print(
+        "                              on training utterances: dropout, statistics                | validation speakers"
+    )
+    print("                              | on, batch | on, running | off, batch | off, running (use) | in use | anew")
+    pooled: dict[str, list[int]] = {}
+    for cell in lay_out(load(f"{given.run}/config.yaml", overrides)).cells:
         if not (cell.folder / "checkpoint.pt").exists():
             print(f"{cell.name:30}| no checkpoint")
             continue
         trainer, _, _ = prepare(cell, None)
         trainer.resume()
-        figures = [accuracy(trainer, *mode) for mode in MODES]
+        n = len(trainer.train_ids)
+        figures = [right(trainer, trainer.train_ids, *mode) / n for mode in MODES]
+        held = [name for reading in trainer.readings for name in reading.dev]
+        used = right(trainer, held, False, False)
+        with statistics_anew(
+            trainer.strategy, trainer.task, trainer.train_ids, trainer.recipe.batch_size, device=trainer.device
+        ):
+            anew = right(trainer, held, False, False)
+        sums = pooled.setdefault(f"{cell.system}, seed {cell.seed}", [0, 0, 0])
+        pooled[f"{cell.system}, seed {cell.seed}"] = [a + b for a, b in zip(sums, (used, anew, len(held)), strict=True)]
+        figures += [used / len(held), anew / len(held)]
         print(f"{cell.name:30}|" + " |".join(f"{100 * figure:8.1f}" for figure in figures), flush=True)
+    for name, (used, anew, n) in pooled.items():
+        print(
+            f"{name}: validation, pooled, {100 * used / n:.1f} in use, {100 * anew / n:.1f} with statistics taken anew"
+        )
 
 
 if __name__ == "__main__":

@@ -55,6 +55,7 @@ class TrainingSettings:
     select: str = setting("Whose weights are read out: the best epoch's on validation, or the last one's.", "best")
     augment: Augment = setting("Invented speakers.", factory=Augment)  # noqa: RUF009 - makes a field
     enrol: float = setting("Share of utterances heard as if others of their speaker had been heard before.", 0.0)
+    statistics: str = setting("Of batch norm in use: running ones, or taken anew without dropout.", "running")
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,8 @@ class Recipe:
     utterances it has. `select` says whose weights are read out: those of the `best` epoch on the validation
     speakers, or of the `last`, which needs nobody to judge. `augment` invents speakers (see `augment.py`); `enrol` is
     the share of utterances that are heard as if some others of their speaker had been heard before (see `enrol.py`).
+    `statistics` are those of batch norm in use: the `running` ones of training, dropout and all, or taken `anew`
+    without dropout before every look at validation (see `anew.py`).
     """
 
     epochs: int = 100
@@ -52,6 +54,7 @@ class Recipe:
     select: str = "best"
     augment: Augmentation = field(default_factory=Augmentation)
     enrol: float = 0.0
+    statistics: str = "running"
 
     def __post_init__(self) -> None:
         checks = {
@@ -69,6 +72,7 @@ class Recipe:
             "class_weights": self.class_weights in ("none", "balanced"),
             "enrol": 0 <= self.enrol <= 1,
             "select": self.select in ("best", "last"),
+            "statistics": self.statistics in ("running", "anew"),
         }
         for knob in fields(self):
             if not checks.get(knob.name, True):

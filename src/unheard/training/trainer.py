@@ -12,6 +12,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from unheard.errors import TrainingError
 from unheard.files import write_text, write_whole
+from unheard.training.anew import statistics_anew
 from unheard.training.batches import Task
 from unheard.training.device import autocast
 from unheard.training.evaluation import Scores, score
@@ -161,19 +163,27 @@ class Trainer:
     def _validate(self) -> dict[str, Any]:
         """Score every reading's validation speakers; keep the weights of the epoch that `select` asks for."""
         figures: dict[str, Any] = {}
-        for reading in self.readings:
-            scores = self._score(reading.dev)
-            best = self.best[reading.name]
-            if self.recipe.select == "last" or scores.wa > best.wa:  # strictly: the earliest epoch wins a tie
-                weights = {k: v.detach().cpu().clone() for k, v in self.strategy.state_dict().items()}
-                self.best[reading.name] = Best(self.epoch, scores.wa, weights)
-            suffix = "" if len(self.readings) == 1 else f"_{reading.name}"
-            figures |= {
-                f"val_wa{suffix}": scores.wa,
-                f"val_uar{suffix}": scores.uar,
-                f"val_loss{suffix}": scores.loss,
-            }
+        with self._in_use():
+            for reading in self.readings:
+                scores = self._score(reading.dev)
+                best = self.best[reading.name]
+                if self.recipe.select == "last" or scores.wa > best.wa:  # strictly: the earliest epoch wins a tie
+                    weights = {k: v.detach().cpu().clone() for k, v in self.strategy.state_dict().items()}
+                    self.best[reading.name] = Best(self.epoch, scores.wa, weights)
+                suffix = "" if len(self.readings) == 1 else f"_{reading.name}"
+                figures |= {
+                    f"val_wa{suffix}": scores.wa,
+                    f"val_uar{suffix}": scores.uar,
+                    f"val_loss{suffix}": scores.loss,
+                }
         return figures
+
+    def _in_use(self) -> AbstractContextManager[None]:
+        """The network as it would be used now."""
+        if self.recipe.statistics == "running":
+            return nullcontext()
+        size, precision = self.recipe.batch_size, self.recipe.precision
+        return statistics_anew(self.strategy, self.task, self.train_ids, size, device=self.device, precision=precision)
 
     def _score(self, ids: Sequence[str]) -> Scores:
         return score(self.strategy, self.task, ids, device=self.device, precision=self.recipe.precision)
@@ -210,6 +220,8 @@ class Trainer:
     def _whose(self) -> str:
         """What a checkpoint must agree on to be gone on with; the number of epochs may differ."""
         deciding = asdict(replace(self.recipe, epochs=1 if self.recipe.extensible else self.recipe.epochs, readouts=()))
+        if self.recipe.statistics == "running":  # not known to checkpoints from before there was a choice
+            del deciding["statistics"]
         parts = {"strategy": type(self.strategy).__name__, "key": list(map(str, self.key)), "recipe": deciding}
         return json.dumps(parts, sort_keys=True)
 
