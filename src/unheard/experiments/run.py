@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -18,7 +19,7 @@ from unheard.experiments import tuning
 from unheard.experiments.cells import Cell
 from unheard.experiments.choice import choices_csv
 from unheard.experiments.estimate import Estimate, estimate
-from unheard.experiments.folder import epochs_of, result_in
+from unheard.experiments.folder import epochs_of, read_history, result_in
 from unheard.experiments.grid import Grid, lay_out
 from unheard.experiments.launch import Event, run_cells
 from unheard.experiments.prepare import check_same_run, prepare
@@ -148,6 +149,9 @@ def _records(grid: Grid) -> RunRecords:
     return read_run(grid.settings.out)
 
 
+APART = 0.4
+"""A difference between the accuracies of training and of validation that strangers' voices alone seldom make."""
+
 _DECIDING = ("epochs", "labels", "network", "training", "normalise")
 """Settings without which the trainings of an earlier call are none of this one's."""
 
@@ -195,6 +199,14 @@ def _tell(cells: Sequence[Cell], say: Callable[[str], None]) -> None:
             f"{len(late)} of {len(cells)} trainings had their best epoch among the last five: "
             "they are under-trained; more --epochs would go on where they stopped"
         )
+    apart = [gap for cell in cells if (gap := _apart(cell))]
+    if apart:
+        train, dev = (100 * statistics.fmean(column) for column in zip(*apart, strict=True))
+        say(
+            f"{len(apart)} of {len(cells)} trainings tell {train:.0f} % of their batches and {dev:.0f} % of the "
+            "validation speakers: dropout before the pooled deviation may have left batch norm with statistics of "
+            "another network; see what --training.statistics anew says"
+        )
     for epochs in sorted({n for cell in cells for n in cell.recipe.budgets[:-1]}):
         finished = [cell for cell in cells if epochs in cell.recipe.budgets and cell.result() is not None]
         without = [cell for cell in finished if epochs_of(result_in(cell.readout_folder(epochs))) != epochs]
@@ -203,6 +215,18 @@ def _tell(cells: Sequence[Cell], say: Callable[[str], None]) -> None:
                 f"{len(without)} of {len(cells)} trainings have no readout at {epochs} epochs: they had been trained "
                 "past it before it was asked for. A fresh --out would have it"
             )
+
+
+def _apart(cell: Cell) -> tuple[float, float] | None:
+    """Accuracy in training and on validation in the last epoch, where they are too far apart."""
+    if cell.fitted or not cell.network.dropout or cell.recipe.statistics != "running" or cell.result() is None:
+        return None
+    last = next(reversed(read_history(cell.folder)), {})
+    dev = [value for name, value in last.items() if name.startswith("val_wa")]
+    train = last.get("train_wa")
+    if train is None or not dev or train - statistics.fmean(dev) < APART:
+        return None
+    return train, statistics.fmean(dev)
 
 
 def _train(cells: Sequence[Cell], settings: Experiment, say: Callable[[str], None]) -> dict[str, str]:
