@@ -221,7 +221,7 @@ def _apart(cell: Cell) -> tuple[float, float] | None:
     """Accuracy in training and on validation in the last epoch, where they are too far apart."""
     if cell.fitted or not cell.network.dropout or cell.recipe.statistics != "running" or cell.result() is None:
         return None
-    last = next(reversed(read_history(cell.folder)), {})
+    last: dict[str, Any] = next(reversed(read_history(cell.folder)), {})
     dev = [value for name, value in last.items() if name.startswith("val_wa")]
     train = last.get("train_wa")
     if train is None or not dev or train - statistics.fmean(dev) < APART:
