@@ -33,7 +33,7 @@ from unheard.experiments.cells import Cell
 from unheard.experiments.fit import fit_cell
 from unheard.experiments.fitted import Fitted, linear_svm
 from unheard.experiments.grid import Grid, lay_out
-from unheard.experiments.prepare import check_same_run, prepare
+from unheard.experiments.prepare import check_same_run, keep_data, prepare
 from unheard.experiments.records import RunRecords, read_run
 from unheard.experiments.results import caption, table_markdown
 from unheard.experiments.settings import Experiment, load
@@ -121,6 +121,8 @@ def fit(settings: Experiment, cache: Path) -> RunRecords:
         grid = lay_out(replace(settings, systems=("svm",)), lambda line: print(line, file=sys.stderr))
         if fresh:
             prepare(grid)
+        else:
+            keep_data(grid)
         vectors = vectors_of(grid, cache)
         for cell in grid.cells:
             run_cell(cell)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 from pathlib import Path
@@ -158,7 +159,7 @@ def test_every_setting_changes_the_digest() -> None:
         "pitch_low_hz": 60.0, "pitch_high_hz": 500.0, "thin": 2,
     }  # fmt: skip
     names = {field.name for field in fields(FeatureSettings)}
-    elsewhere = {"energy", "summary", "encoder", "layer", "encoder_digest", "encoder_width"}
+    elsewhere = {"energy", "summary", "encoder", "layer", "encoder_digest", "encoder_width", "encoder_layers"}
     assert set(others) | elsewhere == names, "a setting is not tested"
     assert FeatureSettings(kind="fbank", energy=True).digest != FeatureSettings(kind="fbank").digest
     whole = FeatureSettings(kind="fbank", energy=True, pitch=True, log_pitch="both", deltas=0)
@@ -223,3 +224,12 @@ def test_integers_as_floats_are_at_another_scale() -> None:
     samples = read_audio(GOLDEN / "speech_female.wav")
     with pytest.raises(AudioError, match="too large: floats lie in"):
         extract(samples * 32_768)
+
+
+def test_ends_a_little_late_and_paths_of_any_kind_are_taken() -> None:
+    path = GOLDEN / "speech_female.wav"
+    samples = read_audio(path)
+    np.testing.assert_array_equal(extract(samples, end=len(samples) / 16_000 + 0.05), extract(samples))
+    with os.scandir(GOLDEN) as found:
+        (entry,) = [one for one in found if one.name == path.name]
+    np.testing.assert_array_equal(extract(entry), extract(path))  # type: ignore[arg-type]

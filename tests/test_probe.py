@@ -14,6 +14,7 @@ from experimenting import cells, corpus, experiment, in_this_process, rows_of, t
 from unheard.cli import main
 from unheard.errors import ConfigError
 from unheard.experiments import run as run_module
+from unheard.experiments.grid import check_split_options
 from unheard.experiments.invariance import INPUT, markdown, of_run, sub_run_settings, unseen_of
 from unheard.experiments.invariance.of_model import probe_model
 from unheard.experiments.records import read_run
@@ -179,6 +180,10 @@ def test_sizes_of_the_invariance_run(speakers: int, protocol: str, n: tuple[int,
 def test_ravdess_usual_fold_serves() -> None:
     manifest = voices(24)
     assert sub_run_settings(settings(protocol="kfold", k=6), manifest) is None  # 16 train, 4 validate, 4 are tested
+    for test in ("male", "both"):  # what the run tests is no option of the sub-run's protocol
+        sub = sub_run_settings(settings(protocol="paired", test=test), manifest)
+        assert sub is not None
+        check_split_options(sub, "kfold")
     sub = sub_run_settings(settings(manifest="", corpus="ravdess", root="x", protocol="paired"), manifest)
     assert sub is not None
     assert sub.n == (16, 4, 4)

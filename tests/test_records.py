@@ -18,6 +18,7 @@ from recording import rows_of_cell, write_cell, write_run
 
 from unheard.errors import RunError
 from unheard.experiments import run as run_module
+from unheard.experiments.choice import SEEN
 from unheard.experiments.records import NAMES, read_run
 from unheard.files import write_json
 from unheard.splits import read_splits
@@ -372,3 +373,28 @@ def test_people_that_utterances_csv_has_lost(tmp_path: Path) -> None:
     assert run.utterances["test0-0"]["gender"] == "female"
     assert run.utterances["test0-1"] | {"emotion": "sad", "speaker": "test-speaker0"} == run.utterances["test0-1"]
     assert any("utterances.csv: genders, sessions, texts and languages of" in words for words in run.absent)
+
+
+def test_folds_of_before_there_was_a_data_file_stay(tmp_path: Path) -> None:
+    """A call for the first fold only says nothing of the others: nothing has changed there."""
+    out = write_run(tmp_path, {("ser", 0, 0): "aa ss", ("ser", 1, 0): "as"}, systems="ser")
+    write_json(out / "data.json", {"0": "same"})
+    assert read_run(out).lines[0].done == 2
+    write_json(out / "data.json", {"0": "same", "1": None})
+    assert read_run(out).lines[0].done == 1
+
+
+def test_predictions_of_zero_bytes_are_none(tmp_path: Path) -> None:
+    """As a power cut leaves them."""
+    out = write_run(tmp_path, {("ser", 0, 0): "aa ss"}, systems="ser")
+    next(out.glob("cells/*/predictions.csv")).write_bytes(bytes(200_000))
+    assert read_run(out).cells == ()
+
+
+def test_an_epsilon_of_raw_features_is_of_an_earlier_version(tmp_path: Path) -> None:
+    out = write_run(tmp_path, {("cgt", 0, 0): "aa ss"}, systems="cgt", normalise="sliding")
+    assert read_run(out).cells == ()
+    path = next(out.glob("cells/*/result.json"))
+    said = json.loads(path.read_text())
+    path.write_text(json.dumps(said | {"proof": said["proof"] | {"epsilon": SEEN}}))
+    assert len(read_run(out).cells) == 1

@@ -112,13 +112,16 @@ def adapt(
         raise RunError(
             "no trained model is here", where=out, mend="Run the experiment here first; published runs have none."
         )
+    complete = _complete(cells, len(grid.split.folds))
+    if not complete:
+        raise RunError("no seed of any system has the models of all folds", where=out, mend="Finish the run first.")
     counts: list[Count] = []
-    for (system, seed), own in _complete(cells, len(grid.split.folds)).items():
+    for (system, seed), own in complete.items():
         say(f"{NAMES.get(system, system)}, seed {seed}: voices heard before")
         for cell in own:
             counts += list(counts_of(cell, sizes, draws))
     if not counts:
-        least = min(k for k in sizes if k != ALL)
+        least = min((k for k in sizes if k != ALL), default=0)
         raise RunError(
             f"no test speaker has more than {least} utterances, and those that are heard are not scored",
             where=out,

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from unheard.errors import TrainingError
+from unheard.experiments.choice import SEEN
 from unheard.experiments.fitted import Fitted
 from unheard.experiments.folder import epochs_of, place_of, read_predictions, result_in
 from unheard.features import FeatureStore
@@ -107,7 +108,7 @@ class Cell:
         if self.fitted:
             deciding["fitted"] = self.fitted.digest
         if self.system == "cgt" and self.normalise == "sliding":
-            deciding["epsilon"] = "of what the network sees"  # of the raw features in earlier versions
+            deciding["epsilon"] = SEEN
         text = json.dumps(deciding, sort_keys=True)
         return blake2b(text.encode(), digest_size=4).hexdigest()
 

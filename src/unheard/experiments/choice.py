@@ -30,6 +30,10 @@ KNOBS = {
 """System -> its knob; ε counts in input standard deviations (RMS)."""
 
 
+SEEN = "of what the network sees"
+"""What an RMS ε is a share of: the deviation of normalised features. Of sliding ones it once was that of raw ones."""
+
+
 @dataclass(frozen=True)
 class Figure:
     """What a value came to on the validation speakers of one reading of a fold, seed 0."""

@@ -85,14 +85,15 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def read_data(folder: Path) -> dict[int, str]:
-    """Fold -> the digest of the labels and recordings it stands on now, from `data.json`.
+def read_data(folder: Path) -> dict[int, str | None]:
+    """Fold -> the digest of the labels and recordings it stands on now, from `data.json`; None: it has others now.
 
-    Nothing where the run has no such file, or none that can be read.
+    Of a fold that is not named nothing has changed since there is such a file. Nothing where the run has none, or none
+    that can be read.
     """
     try:
         read = json.loads((folder / DATA).read_text(encoding="utf-8"))
-        return {int(fold): str(digest) for fold, digest in read.items()}
+        return {int(fold): None if digest is None else str(digest) for fold, digest in read.items()}
     except (OSError, ValueError, AttributeError):
         return {}
 
@@ -143,13 +144,16 @@ def read_predictions(path: Path, labels: Sequence[str]) -> dict[tuple[str, str],
     columns = ["id", "speaker", "part", "emotion", "predicted", *(f"p_{label}" for label in labels)]
     with path.open(newline="", encoding="utf-8") as file:
         rows = csv.reader(file)
-        if next(rows, None) != columns:
-            raise ValueError(f"the columns are not {','.join(columns)}")
-        return {
-            (part, name): (index[emotion], index[predicted], [float(p) for p in probabilities])
-            for name, _, part, emotion, predicted, *probabilities in rows
-            if len(probabilities) == len(labels) or _damaged(name)
-        }
+        try:
+            if next(rows, None) != columns:
+                raise ValueError(f"the columns are not {','.join(columns)}")
+            return {
+                (part, name): (index[emotion], index[predicted], [float(p) for p in probabilities])
+                for name, _, part, emotion, predicted, *probabilities in rows
+                if len(probabilities) == len(labels) or _damaged(name)
+            }
+        except csv.Error as error:
+            raise ValueError(str(error)) from error
 
 
 def _damaged(name: str) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unheard.errors import RunError
-from unheard.experiments.choice import KNOBS, Choice, Figure, choose
+from unheard.experiments.choice import KNOBS, SEEN, Choice, Figure, choose
 from unheard.experiments.fitted import normalisation_of
 from unheard.experiments.folder import DATA, Assigned, epochs_of, place_of, read_data, read_predictions, result_in
 from unheard.experiments.lines import NAMES, CellRecord, Line, Predictions, SeedRecord
@@ -145,6 +145,8 @@ def _fits(result: Mapping[str, Any], settings: Experiment, wanted: Mapping[str, 
     follows = follows_a_schedule(options, recipe["schedule"])
     if follows and (said["recipe"] or {}).get("epochs") != settings.epochs:  # midway through a longer schedule
         return False, None
+    if system == "cgt" and settings.normalise == "sliding" and result.get("proof", {}).get("epsilon") != SEEN:
+        return False, None  # of an earlier version, whose ε was of the raw features
     knob = KNOBS.get(system)
     value = options.pop(knob.option, None) if knob else None
     for name, asked in settings.options.get(system, {}).items():
@@ -173,18 +175,21 @@ def _key(record: CellRecord) -> Key:
     return record.system, record.value, record.fold, record.seed
 
 
-def _of_one_data(found: Sequence[_Said], data: Mapping[int, str], run: Path) -> tuple[dict[Key, _Said], list[str]]:
+def _of_one_data(
+    found: Sequence[_Said], data: Mapping[int, str | None], run: Path
+) -> tuple[dict[Key, _Said], list[str]]:
     """One cell for each key, of the data that the run says its folds stand on.
 
     For every system: one trained on the labels of before beside one trained on those of now would be no comparison.
     Nor would one trained before the same settings began to give other numbers: of several formats the newest counts.
-    A run without `data.json` is from before there was one; raises `RunError` where its trainings are not of one data.
+    A fold that `data.json` does not name is from before there was one; raises `RunError` where its trainings are not of
+    one data.
     """
     newest = max((_format(said.record) for said in found if not said.record.fitted), default=0)
     of_format = [said for said in found if said.record.fitted or _format(said.record) == newest]
     older = len(found) - len(of_format)
     notes = [f"{older} trainings of an earlier version, which gave other numbers, are left out"] if older else []
-    kept = [said for said in of_format if _data(said.record) == data.get(said.record.fold)] if data else of_format
+    kept = [said for said in of_format if said.record.fold not in data or _data(said.record) == data[said.record.fold]]
     gone = len(of_format) - len(kept)
     if gone:
         notes.append(f"{gone} trainings on other data (labels or recordings have changed since) are left out")

@@ -144,9 +144,10 @@ class Line:
     def judged_twice(self) -> bool:
         """Whether validation says over again what the test says: the same answers of the same networks.
 
-        Where a fold is read in both directions and no reading chooses its epoch, validation is no second opinion.
+        Where a fold is read in both directions and both readings come to the same network, as they do when the last
+        epoch is read out, validation is no second opinion.
         """
-        return bool(self.seeds) and all(_same_answers(seed.dev, seed.test) for seed in self.seeds)
+        return bool(self.seeds) and not self.fitted and all(_same_answers(seed.dev, seed.test) for seed in self.seeds)
 
     @property
     def family(self) -> str:

@@ -48,21 +48,24 @@ def prepare(grid: Grid) -> None:
     if not was or not same or len(was) < len(now):
         write_whole(out / "splits.csv", lambda path: write_splits(grid.split, path))
     write_text(out / "utterances.csv", utterances_csv(grid.manifest))
-    write_json(out / DATA, {str(fold): digest for fold, digest in sorted(_data_of(grid, read_data(out)).items())})
+    keep_data(grid)
     # options of systems of earlier calls stay: their trainings still count
     options: dict[str, Mapping[str, Any]] = dict(before.options) if before else {}
     options.update({cell.system: dict(cell.options) for cell in grid.cells})
     write_text(out / "config.yaml", _yaml(replace(grid.settings, protocol=grid.split.protocol, options=options)))
 
 
-def _data_of(grid: Grid, before: Mapping[int, str]) -> dict[int, str]:
-    """The data of every fold: this call's, and an earlier call's of folds that this one leaves out.
+def keep_data(grid: Grid) -> None:
+    """Write the data of every fold: this call's, and an earlier call's of folds that this one leaves out.
 
-    Unless labels or recordings have changed since: what earlier calls trained is of other data then, in every fold.
+    Where labels or recordings have changed since, what earlier calls trained is of other data, in every fold.
     """
-    now = {cell.fold.index: cell.data for cell in grid.cells}
-    changed = any(before[fold] != now[fold] for fold in before.keys() & now.keys())
-    return now if changed else dict(before) | now
+    out = Path(grid.settings.out)
+    before: dict[int, str | None] = read_data(out)
+    now: dict[int, str | None] = {cell.fold.index: cell.data for cell in grid.cells}
+    if any(before[fold] not in (None, now[fold]) for fold in before.keys() & now.keys()):
+        before = dict.fromkeys(_folds_before(out), None)
+    write_json(out / DATA, {str(fold): digest for fold, digest in sorted((before | now).items())})
 
 
 def _before(out: Path) -> Experiment | None:

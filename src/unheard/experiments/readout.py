@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 import unheard
 from unheard.experiments.cells import FORMAT, Cell
+from unheard.experiments.choice import SEEN
 from unheard.features import FeatureSettings, Normaliser
 from unheard.files import write_text, write_whole
 from unheard.manifest import Utterance
@@ -120,6 +121,7 @@ def proof_of(cell: Cell, device: str) -> dict[str, Any]:
         "split": cell.split,
         "data": cell.data,
         "features": cell.features,
+        **({"epsilon": SEEN} if cell.system == "cgt" else {}),
         "train_utterances": len(train),
         "train_speakers": sorted({row.speaker for row in train}),
         "train_emotions": {label: sum(row.emotion == label for row in train) for label in cell.labels},

@@ -26,8 +26,8 @@ FIGURES = (("wa", "dev"), ("wa", "test"), ("uar", "dev"), ("uar", "test"), ("mac
 """Figure and part of the table's columns."""
 
 NO_SECOND_OPINION = (
-    "No validation figure (–) where each fold is read in both directions and the last epoch is read out: the same "
-    "networks' answers on the same utterances would be counted as validation and as test."
+    "No validation figure (–) where each fold is read in both directions and both come to the same network, as they do "
+    "when the last epoch is read out: its answers on the same utterances would be counted as validation and as test."
 )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -137,15 +136,6 @@ def _estimate(grid: Grid, *, always: bool = False) -> Estimate:
 
 
 def _records(grid: Grid) -> RunRecords:
-    """The records of the run. Where a fold was trained on several data, those of this call count as the latest."""
-    records = read_run(grid.settings.out)
-    known = {record.name for record in records.cells}
-    done = [cell for cell in grid.cells if cell.result() is not None]
-    if all(cell.name in known for cell in done):
-        return records
-    for cell in done:
-        with suppress(OSError):
-            (cell.readout_folder() / "result.json").touch()
     return read_run(grid.settings.out)
 
 

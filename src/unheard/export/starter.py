@@ -27,6 +27,7 @@ from unheard.export.evidence import evidence_of
 from unheard.export.folder import Exported, licence_warnings, write_folder
 from unheard.export.metadata import Facts
 from unheard.manifest import Manifest
+from unheard.training.enrol import VOICED
 from unheard.training.model import Model
 
 HELD_OUT = 12
@@ -54,6 +55,11 @@ def make_starter(
     first = load(None, {**base, "out": str(runs / "cross-validated")})
     if len(first.systems) != 1:
         raise ConfigError("a model is of one system", mend="Name one, such as --systems ser.")
+    if first.normalise not in VOICED:
+        raise ConfigError(
+            f"a model normalised by '{first.normalise}' knows no average voice, and its card says what they are worth",
+            mend=f"Choose --normalise {VOICED[0]}.",
+        )
     rows = read_rows(first)
     if len(rows.speakers) < 2 * folds:
         raise ConfigError(

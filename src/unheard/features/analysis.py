@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -11,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from unheard.audio import Source, read_audio, resample
+from unheard.audio import SLACK, Source, read_audio, resample
 from unheard.channels import Samples, select_channel, to_float
 from unheard.errors import AudioError
 from unheard.features.functionals import frame_settings, summarise
@@ -149,6 +150,8 @@ def _samples(
     channel: str | int,
 ) -> Samples:
     if not isinstance(audio, np.ndarray):
+        if isinstance(audio, os.PathLike):
+            audio = Path(audio)
         if not isinstance(audio, (str, Path)) and not hasattr(audio, "seek"):
             raise AudioError(
                 f"a {type(audio).__name__} is no sound", mend="Give a path, an open file, or samples as a numpy array."
@@ -159,7 +162,7 @@ def _samples(
     seconds = len(samples) / rate
     if not 0 <= start < math.inf or (end is not None and not end > start):
         raise AudioError(f"the stretch {start} to {end} s is empty", mend="Correct start and end.")
-    if start >= seconds > 0 or (end is not None and round(end * rate) > len(samples)):
+    if start >= seconds > 0 or (end is not None and end > seconds + SLACK):
         raise AudioError(
             f"the samples end at {seconds:.2f} s, before the stretch {start} to {end} s does",
             mend="Correct start and end.",

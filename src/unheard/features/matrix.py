@@ -1,7 +1,7 @@
-"""A feature store on disk: one memory-mapped matrix and an index, for one corpus and one setting.
+"""A feature store on disk: one memory-mapped matrix and an index, for one setting.
 
     FOLDER/store.json           settings, digests, and the names of the two files below
-    FOLDER/features-<hash>.f32  float32, little-endian, (all frames, F), utterances in the manifest's order
+    FOLDER/features-<hash>.f32  float32, little-endian, (all frames, F), in the order of the last manifest, then others
     FOLDER/index-<hash>.csv     a row an utterance: where it lies, how long it is, or why it was skipped
 
 `store.json` is written last and by renaming, so a store is either there or not.
@@ -32,8 +32,8 @@ class Entry:
     """One utterance of a store. `status` is `ok`, `skipped` (its audio is bad) or `failed` (unexpectedly).
 
     `offset` and `frames` are rows of the matrix, `total` the frames before VAD, `voiced` those it found;
-    `audio` is the digest of the decoded samples; `key` says which stretch of which file it was, by size and
-    time of change; `reason` is why there are no features.
+    `audio` is the digest of the decoded samples; `key` says which stretch of which file it was, by the
+    file itself, its size and its time of change; `reason` is why there are no features.
     """
 
     key: str
@@ -61,6 +61,11 @@ class FeatureStore:
         """Opens the store in `folder`; raises `FeatureError` where none is complete."""
         self.folder = Path(folder)
         described = self._describe()
+        while not all((self.folder / described[name]).exists() for name in ("index", "matrix")):
+            again = self._describe()  # another process has put a new one in its place meanwhile
+            if again == described:
+                break
+            described = again
         self.settings = FeatureSettings.from_dict(described["settings"])
         self.dim: int = self.settings.dim
         self.digest: str = described["digest"]

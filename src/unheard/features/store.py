@@ -3,7 +3,7 @@
     manifest -> what is not known yet -> worker processes, a shard each -> one matrix in the manifest's order
 
 Features are reused from the store itself and from the shards of interrupted builds, wherever the stretch,
-the file's size and its times of change are the same; a manifest that has grown costs only its new rows. What a store
+the file, its size and its time of change are the same; a manifest that has grown costs only its new rows. What a store
 holds besides stays: several experiments may share one, each with a selection of its own.
 """
 
@@ -67,7 +67,7 @@ def build_store(
         raise FeatureError("the manifest has no utterances", mend="Check how it was made or selected.")
     tasks = _tasks(manifest)
     store = _existing(folder, settings)
-    if store is not None and _serves(store, tasks):
+    if store is not None and _serves(store, tasks, failures_too=not os.access(folder, os.W_OK)):
         return store
     if settings.needs_pitch:
         library()  # without it every recording would fail
@@ -106,8 +106,8 @@ def _tasks(manifest: Manifest) -> dict[str, Task]:
         if row.audio not in state:
             try:
                 stat = os.stat(row.audio)  # noqa: PTH116 - a Path for each of a million rows is slow
-                # the time of change alone is carried along by `cp -p`, archives and renaming
-                state[row.audio] = f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}"
+                # the time of change goes along where files change places; which file it is does too
+                state[row.audio] = f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ino}"
             except (OSError, ValueError):
                 state[row.audio] = "absent"
         end = None if row.end is None else float(row.end)
@@ -141,11 +141,11 @@ def _existing(folder: Path, settings: FeatureSettings) -> FeatureStore | None:
     return store
 
 
-def _serves(store: FeatureStore, tasks: Mapping[str, Task]) -> bool:
-    """Whether a store has all that is wanted; what failed unexpectedly is not had."""
+def _serves(store: FeatureStore, tasks: Mapping[str, Task], failures_too: bool = False) -> bool:
+    """Whether a store has all that is wanted; what failed unexpectedly is not had, unless nothing can be written."""
     entries = store.entries
     return all(
-        name in entries and entries[name].key == task.key and entries[name].status != FAILED
+        name in entries and entries[name].key == task.key and (failures_too or entries[name].status != FAILED)
         for name, task in tasks.items()
     )
 

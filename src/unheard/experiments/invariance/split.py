@@ -58,6 +58,7 @@ def sub_run_settings(settings: Experiment, manifest: Manifest) -> Experiment | N
         out=str(Path(settings.out) / FOLDER),
         store=settings.store or str(Path(settings.out) / "features"),
         protocol="random",
+        test="both",
         n=sizes,
         split_seed=_balanced_seed(manifest, settings.group, sizes, settings.split_seed),
         folds=0,
