@@ -225,7 +225,7 @@ def test_demo_makes_a_corpus_and_a_table(
         (["--n", "2,2,2"], "Add --protocol random"),
         (["--protocol", "kfold", "--test", "male"], "--test is for the protocol paired"),
         (["--protocol", "kfold", "--train-corpora", "emodb"], "--train-corpora is for the protocol cross"),
-        (["--normalise", "utterance", "--training.enrol", "0.5"], "--training.enrol need"),
+        (["--normalise", "utterance", "--training.enrol", "0.5"], "--training.enrol cannot do without"),
         (["--recipe", "strong", "--normalise", "sliding"], "--features.summary and --training.augment and"),
     ],
 )

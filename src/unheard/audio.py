@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 import numpy as np
 
@@ -177,6 +177,18 @@ def expand_channels(manifest: Manifest) -> Manifest:
             suffix = "" if channels == 1 else f"-channel{name}" if name.isdigit() else f"-{name}"
             rows.append(replace(row, id=row.id + suffix, speaker=row.speaker + suffix, channel=name))
     return replace(manifest, rows=tuple(rows))
+
+
+def checked_source(audio: Any) -> Source:
+    """A path or an open file; raises `AudioError` for anything else."""
+    if isinstance(audio, os.PathLike):
+        return Path(audio)
+    if not isinstance(audio, str) and not hasattr(audio, "seek"):
+        raise AudioError(
+            f"a {type(audio).__name__} is no sound", mend="Give a path, an open file, or samples as a numpy array."
+        )
+    source: Source = audio
+    return source
 
 
 def _name(path: Source) -> str:

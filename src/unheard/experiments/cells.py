@@ -134,24 +134,17 @@ class Cell:
         names = []
         if (self.folder / "checkpoint.pt").exists():  # from which the rest could be made again
             names += ["embeddings.npz", "model.safetensors"]
-        held = {
-            (part, name)
-            for reading in self.fold.readings
-            for part, ids in (("dev", reading.dev), ("test", reading.test))
-            for name in ids
-        }
         try:
             said = read_predictions(folder / "predictions.csv", self.labels)
         except (OSError, ValueError, KeyError):
             return False
-        return said.keys() == held and all((folder / name).is_file() for name in names)
+        return said.keys() == set(self.fold.held) and all((folder / name).is_file() for name in names)
 
 
 def data_digest(fold: Fold, rows: Mapping[str, Utterance], audio: Mapping[str, str], features: str, group: str) -> str:
     """A hash of what a fold is made of: labels, speakers, groups, audio, and how features were made of it."""
     digest = blake2b(features.encode(), digest_size=8)
-    held = (name for reading in fold.readings for part in (reading.dev, reading.test) for name in part)
-    for name in dict.fromkeys((*fold.train, *held)):
+    for name in fold.ids:
         row = rows[name]
         words = [name, row.emotion, row.speaker, audio[name]]
         if group != "speaker":

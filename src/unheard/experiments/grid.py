@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ from unheard.experiments.fitted import EPOCHS, FITTED, normalisation_of
 from unheard.experiments.settings import Experiment
 from unheard.features import FeatureSettings, FeatureStore, build_store
 from unheard.features.columns import columns_of
-from unheard.manifest import Manifest, Note, Utterance
-from unheard.splits import PROTOCOLS, Fold, Split, default_protocol, exclude_shared_recordings, make_split
+from unheard.manifest import Manifest, Note
+from unheard.splits import PROTOCOLS, Split, default_protocol, exclude_shared_recordings, make_split
 from unheard.splits.development import of_part
 from unheard.training.device import choose_device
 from unheard.training.enrol import VOICED
@@ -94,7 +94,7 @@ def lay_out(settings: Experiment, say: Callable[[str], None] = lambda _: None) -
             options=options[key],
             fold=fold,
             seed=seed,
-            rows=_rows_of(fold, rows),
+            rows={name: rows[name] for name in fold.ids},
             labels=settings.labels,
             group=settings.group,
             network=network,
@@ -128,8 +128,8 @@ def check_normalisation(settings: Experiment, recipe: Recipe) -> None:
     asking = [name for name, on in needed.items() if on]
     if asking:
         raise ConfigError(
-            f"{' and '.join(asking)} need features in deviations from the training speakers' mean, which --normalise "
-            f"{settings.normalise} does not give",
+            f"--normalise {settings.normalise} gives no deviations from the training speakers' mean, which "
+            f"{' and '.join(asking)} cannot do without",
             mend=f"Choose --normalise {' or '.join(VOICED)}, or do without {' and '.join(asking)}.",
         )
 
@@ -265,13 +265,3 @@ def choose_split(settings: Experiment, manifest: Manifest) -> Split:
         folds=settings.folds or None,
         **chosen,  # type: ignore[arg-type]
     )
-
-
-def _rows_of(fold: Fold, rows: dict[str, Utterance]) -> dict[str, Utterance]:
-    return {name: rows[name] for name in _ids(fold)}
-
-
-def _ids(fold: Fold) -> Iterable[str]:
-    """Every id of a fold once, in a stable order."""
-    held = (name for reading in fold.readings for part in (reading.dev, reading.test) for name in part)
-    return dict.fromkeys((*fold.train, *held))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,7 @@ class Line:
         """Whether it is a classical system."""
         return any(cell.fitted for seed in self.seeds for cell in seed.cells)
 
-    @property
+    @cached_property
     def judged_twice(self) -> bool:
         """Whether validation says over again what the test says: the same answers of the same networks.
 
@@ -163,9 +164,10 @@ class Line:
 
 def _same_answers(one: Predictions, other: Predictions) -> bool:
     """Whether two parts hold the same utterances of the same folds, and the same was said of each."""
-    if len(one.ids) != len(other.ids):
-        return False
-    orders = [sorted(range(len(p.ids)), key=lambda i, p=p: (p.folds[i], p.ids[i])) for p in (one, other)]  # type: ignore[misc]
-    if [(one.folds[i], one.ids[i]) for i in orders[0]] != [(other.folds[i], other.ids[i]) for i in orders[1]]:
-        return False
-    return np.array_equal(one.probabilities[orders[0]], other.probabilities[orders[1]])
+    return _answers(one) == _answers(other)
+
+
+def _answers(said: Predictions) -> dict[tuple[int, str], tuple[float, ...]]:
+    """(fold, id) -> probabilities."""
+    keys = zip(said.folds.tolist(), said.ids, strict=True)
+    return dict(zip(keys, map(tuple, said.probabilities.tolist()), strict=True))

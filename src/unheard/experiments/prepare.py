@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from unheard.errors import ConfigError, RunError
-from unheard.experiments.folder import DATA, read_assignment, read_data, utterances_csv
+from unheard.experiments.folder import DATA, read_assignment, read_data, result_in, utterances_csv
 from unheard.experiments.grid import Grid
 from unheard.experiments.settings import Experiment, load
 from unheard.files import write_json, write_text, write_whole
@@ -58,14 +58,29 @@ def prepare(grid: Grid) -> None:
 def keep_data(grid: Grid) -> None:
     """Write the data of every fold: this call's, and an earlier call's of folds that this one leaves out.
 
-    Where labels or recordings have changed since, what earlier calls trained is of other data, in every fold.
+    Where labels or recordings have changed since, what earlier calls trained is of other data, in every fold. The
+    trainings tell what a run was of that is older than such files.
     """
     out = Path(grid.settings.out)
-    before: dict[int, str | None] = read_data(out)
+    before: dict[int, str | None] = read_data(out) or _data_of_trainings(out)
     now: dict[int, str | None] = {cell.fold.index: cell.data for cell in grid.cells}
     if any(before[fold] not in (None, now[fold]) for fold in before.keys() & now.keys()):
         before = dict.fromkeys(_folds_before(out), None)
     write_json(out / DATA, {str(fold): digest for fold, digest in sorted((before | now).items())})
+
+
+def _data_of_trainings(out: Path) -> dict[int, str | None]:
+    """Fold -> the data that its finished trainings are of, where they are all of the same."""
+    found: dict[int, set[str]] = {}
+    for folder in (out / "cells").glob("*"):
+        result = result_in(folder)
+        if (
+            isinstance(result.get("fold"), int)
+            and isinstance(result.get("proof"), dict)
+            and result["proof"].get("data")
+        ):
+            found.setdefault(result["fold"], set()).add(str(result["proof"]["data"]))
+    return {fold: next(iter(several)) for fold, several in found.items() if len(several) == 1}
 
 
 def _before(out: Path) -> Experiment | None:

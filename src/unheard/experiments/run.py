@@ -68,7 +68,7 @@ def carry_out(settings: Experiment, say: Callable[[str], None]) -> Run:
         failed = _train(grid.cells, settings, say)
         if settings.tune:
             failed |= _choose(grid, say)
-        records = _records(grid)
+        records = read_run(grid.settings.out)
         for note in records.absent:
             say(note)
         title = caption(records, grid.split.total_folds)
@@ -135,10 +135,6 @@ def _estimate(grid: Grid, *, always: bool = False) -> Estimate:
     return estimate(cells, grid.settings, more=more, always=always)
 
 
-def _records(grid: Grid) -> RunRecords:
-    return read_run(grid.settings.out)
-
-
 APART = 0.4
 """A difference between the accuracies of training and of validation that strangers' voices alone seldom make."""
 
@@ -158,7 +154,7 @@ def _choose(grid: Grid, say: Callable[[str], None]) -> dict[str, str]:
     """Try every λ and ε on seed 0, choose by validation speakers, and train the other seeds with what was chosen."""
     tried = tuning.candidates(grid.cells)
     failed = _train(tried, grid.settings, say)
-    choices = _records(grid).choices
+    choices = read_run(grid.settings.out).choices
     waiting = tuning.waiting(choices)
     if waiting:
         say(f"nothing is chosen for {waiting} readings: trainings of other values have failed there")

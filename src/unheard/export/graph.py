@@ -24,7 +24,6 @@ from unheard.export.metadata import Facts, encoded, metadata
 from unheard.export.parity import check, embedding_network
 from unheard.features.normalise import LEAST_STD, Normaliser
 from unheard.files import write_whole
-from unheard.training.enrol import VOICED
 from unheard.training.model import Model
 from unheard.training.network import EmbeddingNetwork, Head
 
@@ -65,18 +64,13 @@ def build_graph(model: Model, facts: Facts = Facts()) -> onnx.ModelProto:  # noq
     frames, genuine = layers.edges_repeated(emit, "features", "lengths", embed.receptive_field)
     frames = normalised(emit, model.normaliser, frames, genuine)
     description(emit, frames, genuine)
-    if knows_voices(model):
+    if model.knows_voices:
         frames = without_voice(emit, frames)
         emit.weight("voice", np.zeros((1, embed.voice_width)))  # an input too: what it is where none is given
     embedding = embedded(emit, embed, frames)
     logits = layers.head(emit, "emotion", emotion, embedding, "logits")
     emit("Softmax", emit("Div", logits, emit.weight("temperature", facts.temperature)), name="probabilities", axis=-1)
     return _assembled(emit, model, embed, facts)
-
-
-def knows_voices(model: Model) -> bool:
-    """Whether a voice can be taken away: after other normalisations a mean frame is none."""
-    return model.normaliser.kind in VOICED
 
 
 def normalised(emit: Emitter, normaliser: Normaliser, frames: Grid, genuine: str) -> Grid:
@@ -142,7 +136,7 @@ def _assembled(emit: Emitter, model: Model, embed: EmbeddingNetwork, facts: Fact
         [
             value("features", "batch", "frames", model.features.dim),
             value("lengths", "batch", kind=TensorProto.INT64),
-            *([value("voice", "voices", voice)] if knows_voices(model) else []),
+            *([value("voice", "voices", voice)] if model.knows_voices else []),
         ],
         [
             value("logits", "batch", labels),

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from onnxruntime import InferenceSession, SessionOptions
 
 from unheard.errors import ExportError
-from unheard.training.enrol import VOICED
 from unheard.training.model import Model
 from unheard.training.network import EmbeddingNetwork
 
@@ -32,7 +31,7 @@ def check(model: Model, content: bytes, tolerance: float = TOLERANCE) -> float:
     if model.normaliser.kind == "train" and model.normaliser.mean is not None and model.normaliser.std is not None:
         utterances = [x * model.normaliser.std[0] + model.normaliser.mean[0] for x in utterances]
     voice = None
-    if model.normaliser.kind in VOICED:
+    if model.knows_voices:
         voice = random.normal(0, 1, (len(LENGTHS), embedding_network(model).voice_width)).astype(np.float32)
     expected = by_torch(model, utterances, voice)
     worst = max(

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from unheard.audio import SLACK, Source, read_audio, resample
+from unheard.audio import SLACK, Source, checked_source, read_audio, resample
 from unheard.channels import Samples, select_channel, to_float
 from unheard.errors import AudioError
 from unheard.features.functionals import frame_settings, summarise
@@ -150,13 +148,9 @@ def _samples(
     channel: str | int,
 ) -> Samples:
     if not isinstance(audio, np.ndarray):
-        if isinstance(audio, os.PathLike):
-            audio = Path(audio)
-        if not isinstance(audio, (str, Path)) and not hasattr(audio, "seek"):
-            raise AudioError(
-                f"a {type(audio).__name__} is no sound", mend="Give a path, an open file, or samples as a numpy array."
-            )
-        return read_audio(audio, start=start, end=end, sample_rate=settings.sample_rate, channel=channel)
+        return read_audio(
+            checked_source(audio), start=start, end=end, sample_rate=settings.sample_rate, channel=channel
+        )
     rate = sample_rate or settings.sample_rate
     samples = select_channel(to_float(audio), channel, "the samples")
     seconds = len(samples) / rate

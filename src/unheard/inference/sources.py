@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from unheard.audio import Source, info, read_blocks, resample
+from unheard.audio import Source, checked_source, info, read_blocks, resample
 from unheard.channels import Samples, finite, select_channel, to_float
 from unheard.errors import AudioError, ConfigError, TooLongError
 
@@ -69,10 +69,5 @@ def checked_rate(rate: int) -> int:
 
 def _rewind(audio: Source) -> None:
     """The channels of an open file are read one after the other, each from its beginning."""
-    if isinstance(audio, (str, Path)):
-        return
-    if not hasattr(audio, "seek"):
-        raise AudioError(
-            f"a {type(audio).__name__} is no sound", mend="Give a path, an open file, or samples as a numpy array."
-        )
-    audio.seek(0)
+    if not isinstance(checked_source(audio), (str, Path)):
+        audio.seek(0)  # type: ignore[union-attr]

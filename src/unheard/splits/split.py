@@ -27,6 +27,17 @@ class Fold:
     train: tuple[str, ...]
     readings: tuple[Reading, ...]
 
+    @property
+    def held(self) -> tuple[tuple[str, str], ...]:
+        """(part, id) of everybody who validates or is tested, reading by reading."""
+        sides = [(part, ids) for r in self.readings for part, ids in (("dev", r.dev), ("test", r.test))]
+        return tuple((part, name) for part, ids in sides for name in ids)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Every id once, those trained on first."""
+        return tuple(dict.fromkeys((*self.train, *(name for _, name in self.held))))
+
 
 @dataclass(frozen=True, slots=True)
 class Leak:

@@ -38,6 +38,7 @@ def statistics_anew(
         strategy.train(was_training)
         yield
     finally:
+        strategy.train(was_training)
         for norm, momentum, values in zip(norms, momenta, before, strict=True):
             norm.momentum = momentum
             buffers: dict[str, Tensor] = dict(norm.named_buffers())

@@ -19,6 +19,7 @@ from torch import Tensor
 from unheard.errors import TrainingError, UnheardError
 from unheard.features.normalise import Normaliser
 from unheard.features.settings import FeatureSettings
+from unheard.training.enrol import VOICED
 from unheard.training.network import NetworkSettings
 from unheard.training.strategies import Setting, Strategy, build
 
@@ -36,6 +37,11 @@ class Model:
     normaliser: Normaliser
     features: FeatureSettings
     about: Mapping[str, str]
+
+    @property
+    def knows_voices(self) -> bool:
+        """Whether a voice can be taken away from its input: after other normalisations a mean frame is none."""
+        return self.normaliser.kind in VOICED
 
     @classmethod
     def of(
