@@ -219,3 +219,68 @@ def test_training_and_use_far_apart_are_told(tmp_path: Path, capsys: pytest.Capt
         capsys.readouterr()
         assert experiment(out, *same) == 0
         assert ("1 of 1 trainings tell 90 % of their batches and 40 %" in capsys.readouterr().err) == told
+
+
+ANEW = ("--training.statistics", "anew", "--training.select", "last")
+
+
+def test_weights_of_another_run_are_read_as_if_trained_again(
+    done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every system: to the byte what training them again comes to, but for the validation figures on the way."""
+    again, taken = tmp_path / "again", tmp_path / "taken"
+    assert experiment(again, "--epochs", "3", *ANEW) == 0
+    monkeypatch.setattr(Trainer, "_one_epoch", None)
+    capsys.readouterr()
+    assert experiment(taken, "--epochs", "3", *ANEW, "--weights-from", str(done)) == 0
+    assert f"Of 4 trainings 4 are taken from {done}" in capsys.readouterr().err
+    assert cells(taken).keys() == cells(again).keys()
+    for name, folder in cells(taken).items():
+        read, trained = numbers(folder), numbers(cells(again)[name])
+        origin = read["result"].pop("weights_from")
+        assert origin != name
+        assert origin in cells(done)
+        for key in ("result", "predictions", "embeddings", "models", "weights"):
+            assert read[key] == trained[key]
+        last, *earlier = reversed(read["history"])
+        assert last == trained["history"][-1]
+        assert not any(key.startswith("val_") for record in earlier for key in record)
+    assert experiment(taken, "--epochs", "3", *ANEW, "--weights-from", str(done)) == 0  # nothing is left to do
+
+
+def test_a_run_without_the_same_training_gives_no_weights(
+    done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of another length, of another learning rate, or without checkpoints: these are trained."""
+    published = tmp_path / "published"
+    shutil.copytree(done, published)
+    for path in published.glob("cells/*/checkpoint.pt"):
+        path.unlink()
+    cases = ((done, "2", "0.03"), (done, "3", "0.02"), (published, "3", "0.03"), (tmp_path / "nowhere", "3", "0.03"))
+    for number, (source, epochs, rate) in enumerate(cases):
+        out = tmp_path / str(number)
+        more = ("--epochs", epochs, "--training.lr", rate, "--systems", "ser", "--weights-from", str(source))
+        assert experiment(out, *more, *ANEW) == 0
+        assert "Of 1 trainings 0 are taken" in capsys.readouterr().err
+        assert "weights_from" not in result(only(out))
+
+
+def test_a_damaged_checkpoint_of_another_run_is_named(
+    done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged = tmp_path / "damaged"
+    shutil.copytree(done, damaged)
+    path = only(damaged, "ser") / "checkpoint.pt"
+    path.write_bytes(path.read_bytes()[:100])
+    out = tmp_path / "run"
+    assert experiment(out, "--epochs", "3", *ANEW, "--systems", "ser", "--weights-from", str(damaged)) == 1
+    said = capsys.readouterr().err
+    assert str(path) in said
+    assert "Leave out --weights-from" in said
+
+
+def test_the_best_epoch_of_another_run_cannot_be_taken(
+    done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert experiment(tmp_path / "run", "--epochs", "3", "--weights-from", str(done)) == 2
+    assert "--training.select last" in capsys.readouterr().err

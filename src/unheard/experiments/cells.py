@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from unheard.features import FeatureStore
 from unheard.manifest import Utterance
 from unheard.splits import Fold
 from unheard.training.network import NetworkSettings
-from unheard.training.recipe import Recipe, follows_a_schedule
+from unheard.training.recipe import SELECT, STATISTICS, Recipe, follows_a_schedule
 from unheard.training.strategies import resolve_options
 
 FORMAT = 3
@@ -39,7 +40,7 @@ class Cell:
 
     `rows` are the utterances of the fold (train, dev, test); `folder` is the cell's own. `features` is the digest of
     the experiment's feature settings, which `data` covers. A classical system says in `fitted` what it is; `store`
-    is its own then.
+    is its own then. `weights_from` is another run that may have trained the same.
     """
 
     system: str
@@ -60,6 +61,7 @@ class Cell:
     tensorboard: bool = False
     features: str = ""
     fitted: Fitted | None = None
+    weights_from: Path | None = None
 
     def check(self, store: FeatureStore) -> None:
         """Raises `TrainingError` where a store, shared with another experiment perhaps, is of other recordings now."""
@@ -125,6 +127,17 @@ class Cell:
         The longest training's result is in the cell's folder itself, earlier readouts in `readouts/<epochs>`.
         """
         return place_of(self.folder, self.recipe.epochs if epochs is None else epochs)
+
+    def trained_elsewhere(self) -> Path | None:
+        """The cell of `weights_from` that has been through the same steps, however it was read; None without one."""
+        if self.weights_from is None or self.fitted:
+            return None
+        for select, statistics in product(SELECT, STATISTICS):
+            recipe = replace(self.recipe, select=select, statistics=statistics)
+            folder = replace(self, out=self.weights_from, recipe=recipe).folder
+            if (folder / "checkpoint.pt").is_file() and epochs_of(result_in(folder)) == self.recipe.epochs:
+                return folder
+        return None
 
     def _has_all(self, folder: Path) -> bool:
         """Whether what was written before a `result.json` is still beside it, and says something of everybody held out.

@@ -78,7 +78,7 @@ def estimate(
     workers = max(1, min(settings.workers or usual_workers(settings.device), len(todo)))
     if not todo or settings.engine != "local":
         return Estimate(*said, None, workers)
-    epochs = [max(1, cell.recipe.epochs - len(read_history(cell.folder))) for cell in missing]
+    epochs = [max(1, cell.recipe.epochs - _gone(cell)) for cell in missing]
     epochs += [cell.recipe.epochs for cell in todo[len(missing) :]]
     frames = [(e * train, e * held) for e, (train, held) in zip(epochs, _frames(todo), strict=True)]
     if not always and sum(map(sum, frames)) < TINY:
@@ -92,6 +92,11 @@ def estimate(
         for cell, (train, held) in zip(todo, frames, strict=True)
     ]
     return Estimate(*said, max(sum(each) / workers, *each), workers)
+
+
+def _gone(cell: Cell) -> int:
+    """How many of a cell's epochs are trained, here or in the run whose weights it takes."""
+    return len(read_history(cell.folder)) or (cell.recipe.epochs if cell.trained_elsewhere() else 0)
 
 
 def calibrate(cells: Sequence[Cell]) -> dict[str, Speed]:

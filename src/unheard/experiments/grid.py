@@ -107,6 +107,7 @@ def lay_out(settings: Experiment, say: Callable[[str], None] = lambda _: None) -
             device=settings.device,
             tensorboard=settings.tensorboard,
             features=store.settings.digest,
+            weights_from=Path(settings.weights_from) if settings.weights_from else None,
         )
         # seeds outermost: an interrupted run has whole comparisons first
         for seed in range(settings.seeds)

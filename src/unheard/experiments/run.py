@@ -64,6 +64,7 @@ def carry_out(settings: Experiment, say: Callable[[str], None]) -> Run:
     with locked(out, "running an experiment here"):
         grid = _begin(settings, say)
         prepare(grid)
+        _tell_taken(grid, say)
         say(str(_estimate(grid)))
         failed = _train(grid.cells, settings, say)
         if settings.tune:
@@ -110,6 +111,15 @@ def _begin(settings: Experiment, say: Callable[[str], None]) -> Grid:
     check_same_run(Path(settings.out), settings)
     tuning.check(settings)
     return lay_out(settings, say)
+
+
+def _tell_taken(grid: Grid, say: Callable[[str], None]) -> None:
+    """How many trainings take their weights from another run."""
+    if not grid.settings.weights_from:
+        return
+    missing = [cell for cell in grid.cells if cell.result() is None]
+    taken = sum(cell.trained_elsewhere() is not None for cell in missing)
+    say(f"Of {len(missing)} trainings {taken} are taken from {grid.settings.weights_from}")
 
 
 def _estimate(grid: Grid, *, always: bool = False) -> Estimate:

@@ -144,6 +144,11 @@ class Experiment:
         "much of the speaker is left in the embeddings.",
         False,
     )
+    weights_from: str = setting(
+        "Another run: of what it has trained with the same settings but --training.statistics and --training.select "
+        "the last weights are read, instead of training again.",
+        "",
+    )
     store: str = setting("Folder of the feature store (default: inside the run's).", "")
     workers: int = setting("Trainings at once, one thread each on a CPU (0: one a core).", 0)
     device: str = setting("auto, cpu, cuda or mps.", "auto")
@@ -187,6 +192,11 @@ class Experiment:
             )
         if self.corpus and not self.root:
             raise ConfigError(f"where is the corpus '{self.corpus}'?", mend="Give its folder with --root.")
+        if self.weights_from and self.training.select != "last":
+            raise ConfigError(
+                "of another run's trainings the last weights are there, not those of every epoch",
+                mend="Add --training.select last, or leave --weights-from out.",
+            )
         if not self.out:
             raise ConfigError("where should the results go?", mend="Name a folder with --out.")
 

@@ -64,6 +64,9 @@ def run_cell(cell: Cell, on_epoch: Callable[[Mapping[str, Any]], None] | None = 
     began = time.perf_counter()
     trainer, normaliser, features = prepare(cell, on_epoch)
     resumed = trainer.resume()
+    elsewhere = None if resumed else cell.trained_elsewhere()
+    if elsewhere is not None:
+        trainer.take_over(elsewhere)
     if trainer.epoch > cell.recipe.epochs:
         raise TrainingError(
             f"this cell has been trained to {trainer.epoch} epochs and was not read out at {cell.recipe.epochs}",
@@ -83,6 +86,7 @@ def run_cell(cell: Cell, on_epoch: Callable[[Mapping[str, Any]], None] | None = 
         write_predictions(cell, readouts, target)
         write_models(cell, trainer, normaliser, features, readouts, target)
         result = result_of(cell, trainer, readouts) | {
+            **({"weights_from": elsewhere.name} if elsewhere else {}),
             "resumed": resumed,
             "seconds": round(seconds, 3),
         }

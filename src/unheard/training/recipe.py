@@ -10,6 +10,12 @@ from typing import Any
 from unheard.errors import ConfigError
 from unheard.training.augment import Augmentation
 
+READING = ("select", "statistics", "readouts")
+"""Settings that say what is read of a training and change none of its steps."""
+
+SELECT = ("best", "last")
+STATISTICS = ("running", "anew")
+
 START = 1 / 25
 """The share of the highest learning rate that a cycle begins with; Smith and Topin's."""
 
@@ -71,8 +77,8 @@ class Recipe:
             "label_smoothing": 0 <= self.label_smoothing < 1,
             "class_weights": self.class_weights in ("none", "balanced"),
             "enrol": 0 <= self.enrol <= 1,
-            "select": self.select in ("best", "last"),
-            "statistics": self.statistics in ("running", "anew"),
+            "select": self.select in SELECT,
+            "statistics": self.statistics in STATISTICS,
         }
         for knob in fields(self):
             if not checks.get(knob.name, True):

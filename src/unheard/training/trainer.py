@@ -27,7 +27,7 @@ from unheard.training.batches import Task
 from unheard.training.device import autocast
 from unheard.training.evaluation import Scores, score
 from unheard.training.optimizer import make_optimizer
-from unheard.training.recipe import Recipe
+from unheard.training.recipe import READING, Recipe
 from unheard.training.strategies import Strategy
 
 CHECKPOINT_SECONDS = 20.0
@@ -236,9 +236,27 @@ class Trainer:
             leftover.unlink(missing_ok=True)
         if not path.exists():
             return False
+        self._load(path, lambda whose: whose == self._whose(), "Delete it to train this one anew.")
+        return True
+
+    def take_over(self, folder: Path) -> None:
+        """Go on from the checkpoint of another folder: of this very training, read in another way there.
+
+        Its recipe may differ in `READING` alone. The best epoch there was is not the best one here: the last weights
+        are judged anew, and the histories of before say nothing of validation. Raises `TrainingError` as `resume`.
+        """
+        path = folder / "checkpoint.pt"
+        self._load(path, lambda whose: _steps(whose) == _steps(self._whose()), "Leave out --weights-from to train.")
+        self.best = {name: Best() for name in self.best}
+        self.history = [{k: v for k, v in record.items() if not k.startswith("val_")} for record in self.history]
+        if self.history:
+            self.history[-1] |= self._validate()
+
+    def _load(self, path: Path, ours: Callable[[str], bool], mend: str) -> None:
+        """Take over the state that a checkpoint holds, if it is one of `ours`."""
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
-            if state["whose"] != self._whose():
+            if not ours(state["whose"]):
                 raise ValueError(f"it belongs to {state['whose']}, this is {self._whose()}")
             self.strategy.load_state_dict(state["weights"])
             self.optimizer.load_state_dict(state["optimizer"])
@@ -251,6 +269,11 @@ class Trainer:
             raise TrainingError(
                 f"the checkpoint cannot be used ({type(error).__name__}: {error})",
                 where=path,
-                mend="Delete it to train this one anew.",
+                mend=mend,
             ) from error
-        return True
+
+
+def _steps(whose: str) -> dict[str, Any]:
+    """What of a checkpoint's `whose` decides the steps of its training."""
+    parts: dict[str, Any] = json.loads(whose)
+    return parts | {"recipe": {name: value for name, value in parts["recipe"].items() if name not in READING}}

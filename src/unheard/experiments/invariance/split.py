@@ -56,6 +56,7 @@ def sub_run_settings(settings: Experiment, manifest: Manifest) -> Experiment | N
     return dataclasses.replace(
         settings,
         out=str(Path(settings.out) / FOLDER),
+        weights_from=settings.weights_from and str(Path(settings.weights_from) / FOLDER),
         store=settings.store or str(Path(settings.out) / "features"),
         protocol="random",
         test="both",
