@@ -18,7 +18,7 @@ from recording import rows_of_cell, write_cell, write_run
 
 from unheard.errors import RunError
 from unheard.experiments import run as run_module
-from unheard.experiments.choice import SEEN
+from unheard.experiments.choice import ADDED, SEEN
 from unheard.experiments.records import NAMES, read_run
 from unheard.files import write_json
 from unheard.splits import read_splits
@@ -399,3 +399,21 @@ def test_an_epsilon_of_raw_features_is_of_an_earlier_version(tmp_path: Path) -> 
     said = json.loads(path.read_text())
     path.write_text(json.dumps(said | {"proof": said["proof"] | {"epsilon": SEEN}}))
     assert len(read_run(out).cells) == 1
+
+
+@pytest.mark.parametrize(("loss", "cells"), [("reversal", 1), ("entropy", 0)])
+def test_results_of_before_there_was_an_option_had_its_default(tmp_path: Path, loss: str, cells: int) -> None:
+    out = write_run(tmp_path, {("dat", 0, 0): "aa ss"}, systems="dat")
+    path = next(out.glob("cells/*/result.json"))
+    result = json.loads(path.read_text())
+    result["settings"]["options"].pop("loss", None)
+    path.write_text(json.dumps(result))
+    settings = yaml.safe_load((out / "config.yaml").read_text())
+    settings["options"] = {"dat": {"loss": loss}}
+    (out / "config.yaml").write_text(yaml.safe_dump(settings))
+    assert len(read_run(out).cells) == cells
+
+
+def test_options_that_were_added_are_at_their_defaults() -> None:
+    for system, options in ADDED.items():
+        assert options.items() <= resolve_options(system).items()

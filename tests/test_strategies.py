@@ -20,7 +20,7 @@ from unheard.training.network import NetworkSettings
 from unheard.training.strategies import STRATEGIES, Batch, Setting, Strategy, build, resolve_options
 from unheard.training.strategies.base import emotion_entropy, emotion_loss
 from unheard.training.strategies.cgt import CGT
-from unheard.training.strategies.dat import DATOptions, reverse_gradient
+from unheard.training.strategies.dat import DATOptions, entropy, reverse_gradient
 
 F, C, S = 5, 4, 3
 NETWORK = NetworkSettings(tdnn=((8, 5, 2), (6, 3, 4)), lstm=8, dense=12, hidden=(16, 16), dropout=0.0)
@@ -299,6 +299,40 @@ class TestDAT:
     def test_lambda_makes_a_difference(self) -> None:
         one, other = train(make("dat", {"lam": 1.0}), 2), train(make("ser"), 2)
         assert not torch.equal(one["embed.dense.affine.weight"], other["embed.dense.affine.weight"])
+
+    @pytest.mark.parametrize("lam", [0.0, 0.3, 2.5])
+    def test_entropy_instead_of_reversal(self, lam: float) -> None:
+        """Li et al. 2020: the embedding minimises L_y - λ H of the head's posteriors, the head minimises L_s."""
+        strategy, batch = make("dat", {"lam": lam, "loss": "entropy"}).double().train(), exactly()
+        e = strategy.embed(batch.x, batch.lengths)
+        y = torch.nn.functional.cross_entropy(strategy.emotion(e), batch.y)
+        p = torch.softmax(strategy.speaker(e), 1)
+        (y + lam * (p * p.log()).sum(1).mean()).backward(retain_graph=True)
+        expected = {n: p.grad.clone() for n, p in strategy.named_parameters() if not n.startswith("speaker")}
+        strategy.zero_grad()
+        torch.nn.functional.cross_entropy(strategy.speaker(e.detach()), batch.s).backward()
+        expected |= {n: p.grad.clone() for n, p in strategy.named_parameters() if n.startswith("speaker")}
+        torch.testing.assert_close(gradients(strategy, batch), expected, rtol=1e-6, atol=1e-9)
+
+    def test_entropy_leaves_the_heads_statistics_to_its_own_loss(self) -> None:
+        one, other = (make("dat", {"lam": 1.0, "loss": loss}).train() for loss in ("entropy", "reversal"))
+        for strategy in (one, other):
+            strategy(draw())
+        for (name, a), (_, b) in zip(one.named_buffers(), other.named_buffers(), strict=True):
+            assert torch.equal(a, b), name
+
+    def test_entropy_at_lambda_0_trains_the_very_model_of_the_baseline(self) -> None:
+        one = train(make("dat", {"lam": 0.0, "loss": "entropy"}, dropout=0.5), 5)
+        other = train(make("ser", dropout=0.5), 5)
+        assert_same(only("embed", one), only("embed", other))
+
+    def test_entropy_is_highest_where_nobody_can_be_told(self) -> None:
+        assert entropy(torch.zeros(3, 8)) == pytest.approx(math.log(8))
+        assert entropy(torch.tensor([[100.0, 0.0], [0.0, 100.0]])) == pytest.approx(0.0, abs=1e-6)
+
+    def test_an_unknown_loss_is_refused(self) -> None:
+        with pytest.raises(ConfigError, match="reversal or entropy"):
+            make("dat", {"loss": "hinge"})
 
     def test_reversal_layer(self) -> None:
         e = torch.randn(3, 4, requires_grad=True)

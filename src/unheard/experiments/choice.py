@@ -34,6 +34,10 @@ SEEN = "of what the network sees"
 """What an RMS ε is a share of: the deviation of normalised features. Of sliding ones it once was that of raw ones."""
 
 
+ADDED = {"dat": {"loss": "reversal"}}
+"""System -> options that older results do not name, and what they stood at."""
+
+
 @dataclass(frozen=True)
 class Figure:
     """What a value came to on the validation speakers of one reading of a fold, seed 0."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unheard.errors import RunError
-from unheard.experiments.choice import KNOBS, SEEN, Choice, Figure, choose
+from unheard.experiments.choice import ADDED, KNOBS, SEEN, Choice, Figure, choose
 from unheard.experiments.fitted import normalisation_of
 from unheard.experiments.folder import DATA, Assigned, epochs_of, place_of, read_data, read_predictions, result_in
 from unheard.experiments.lines import NAMES, CellRecord, Line, Predictions, SeedRecord
@@ -141,7 +141,7 @@ def _fits(result: Mapping[str, Any], settings: Experiment, wanted: Mapping[str, 
     own["recipe"] = recipe
     if own != wanted:
         return False, None
-    options = dict(said.get("options") or {})
+    options: dict[str, Any] = {**ADDED.get(system, {}), **(said.get("options") or {})}
     follows = follows_a_schedule(options, recipe["schedule"])
     if follows and (said["recipe"] or {}).get("epochs") != settings.epochs:  # midway through a longer schedule
         return False, None
