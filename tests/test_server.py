@@ -112,6 +112,7 @@ def test_a_voice_is_learnt_kept_by_the_client_and_used(client: TestClient, ear: 
     first = heard(client, one, "/voice")
     both = heard(client, two, "/voice", Voice=first["token"])
     assert (first["utterances"], both["utterances"]) == (1, 2)
+    assert heard(client, one, "/voice", Voice=both["token"]) == both  # it was there already
     voice = ear.enrol([speech_like(2.0, seed=6), speech_like(2.0, seed=7)])
     adapted = heard(client, CLIP, Voice=both["token"])
     assert adapted["voice"] == {"utterances": 2}

@@ -11,13 +11,20 @@ import numpy as np
 from unheard.inference.server.refusals import Refusal
 from unheard.inference.voices import Voice
 
-_HEAD = struct.Struct("<32sI")  # digest of the model, utterances; then the mean as little-endian doubles
+_HEAD = struct.Struct("<32sII")
+"""Digest of the model, utterances, marks; then the marks, and the mean as little-endian doubles."""
+
+_MARK = 8
+_MARKS = 256
+"""Of so many clips a token knows that they have been heard: it has to fit into a header."""
 
 
 def write_token(voice: Voice) -> str:
     """The voice as URL-safe base64."""
     mean = np.asarray(voice.mean, "<f8").tobytes()
-    return base64.urlsafe_b64encode(_HEAD.pack(bytes.fromhex(voice.digest), voice.utterances) + mean).decode()
+    marks = sorted(voice.enrolled)[:_MARKS]
+    head = _HEAD.pack(bytes.fromhex(voice.digest), voice.utterances, len(marks))
+    return base64.urlsafe_b64encode(head + bytes.fromhex("".join(marks)) + mean).decode()
 
 
 def read_token(token: str, digest: str, width: int) -> Voice:
@@ -27,15 +34,16 @@ def read_token(token: str, digest: str, width: int) -> Voice:
     """
     try:
         content = base64.b64decode(token.encode("ascii"), altchars=b"-_", validate=True)
-        made_by, utterances = _HEAD.unpack_from(content)
-        mean = np.frombuffer(content, "<f8", offset=_HEAD.size).astype(np.float64)
+        made_by, utterances, count = _HEAD.unpack_from(content)
+        marks = [content[at : at + _MARK].hex() for at in range(_HEAD.size, _HEAD.size + min(count, _MARKS) * _MARK, _MARK)]
+        mean = np.frombuffer(content, "<f8", offset=_HEAD.size + count * _MARK).astype(np.float64)
     except (UnicodeEncodeError, binascii.Error, struct.error, ValueError):
         raise _unusable("is damaged") from None
     if made_by.hex() != digest:
         raise _unusable("was learnt by another model")
     if len(mean) != width or not np.isfinite(mean).all() or np.abs(mean).max(initial=0) > 1e6:
         raise _unusable("is damaged")
-    return Voice(digest, mean, utterances)
+    return Voice(digest, mean, utterances, enrolled=frozenset(marks))
 
 
 def _unusable(why: str) -> Refusal:
