@@ -35,8 +35,9 @@ def read_token(token: str, digest: str, width: int) -> Voice:
     try:
         content = base64.b64decode(token.encode("ascii"), altchars=b"-_", validate=True)
         made_by, utterances, count = _HEAD.unpack_from(content)
-        marks = [content[at : at + _MARK].hex() for at in range(_HEAD.size, _HEAD.size + min(count, _MARKS) * _MARK, _MARK)]
-        mean = np.frombuffer(content, "<f8", offset=_HEAD.size + count * _MARK).astype(np.float64)
+        begin, end = _HEAD.size, _HEAD.size + count * _MARK
+        marks = [content[at : at + _MARK].hex() for at in range(begin, min(end, len(content)), _MARK)]
+        mean = np.frombuffer(content, "<f8", offset=end).astype(np.float64)
     except (UnicodeEncodeError, binascii.Error, struct.error, ValueError):
         raise _unusable("is damaged") from None
     if made_by.hex() != digest:
