@@ -168,6 +168,38 @@ def test_a_wav_written_to_a_pipe_does_not_know_its_length(tmp_path: Path) -> Non
     assert len(read_audio(tmp_path / "a.wav")) == 16_000
 
 
+WHOLE = [
+    ("RF64", "PCM_16"), ("W64", "PCM_16"), ("AIFF", "PCM_16"), ("AU", "PCM_16"), ("NIST", "PCM_16"), ("VOC", "PCM_16"),
+    ("CAF", "PCM_16"), ("WAVEX", "PCM_24"), ("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", "MPEG_LAYER_III"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("format", "subtype"), WHOLE)
+def test_a_cut_file_of_any_format_is_not_taken_for_a_whole_one(tmp_path: Path, format: str, subtype: str) -> None:
+    samples = np.random.default_rng(0).normal(0, 0.1, 9 * 16_000)
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    soundfile.write(whole, samples, 16_000, format=format, subtype=subtype)
+    assert len(read_audio(whole)) == pytest.approx(len(samples), abs=2000)
+    content = whole.read_bytes()
+    cut.write_bytes(content[: len(content) * 6 // 10])
+    with pytest.raises(AudioError, match="cut short|malformed|breaks off"):
+        read_audio(cut)
+
+
+def test_a_stretch_of_a_coding_that_cannot_be_entered_in_the_middle(tmp_path: Path) -> None:
+    path = tmp_path / "gsm.wav"
+    soundfile.write(path, np.tile(tone(), 3), 8000, format="WAV", subtype="GSM610")
+    whole = read_audio(path, sample_rate=8000)
+    np.testing.assert_array_equal(read_audio(path, start=1.5, end=2.25, sample_rate=8000), whole[12_000:18_000])
+
+
+def test_integers_as_floats_are_refused_in_a_file_too(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", tone() * 32_768, 16_000, subtype="FLOAT")
+    with pytest.raises(AudioError, match="too large") as caught:
+        read_audio(tmp_path / "a.wav")
+    assert "a.wav" in str(caught.value)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_samples_that_are_no_numbers(tmp_path: Path, bad: float) -> None:
     samples = tone()

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 import numpy as np
 
-from unheard.channels import Samples, channel_index, finite, one_channel
+from unheard.channels import Samples, channel_index, check_scale, finite, one_channel
 from unheard.errors import AudioError, TooLongError
 from unheard.manifest import Manifest, Utterance
 
@@ -36,6 +36,7 @@ LONGEST = 3 * 3600.0
 SLACK = 0.1
 """Seconds by which a stretch may pass the end of its recording; annotations are rarely exact."""
 
+_MP3_SLACK = 0.05  # of the length that an MP3's own table says
 _BLOCK = 1 << 20  # frames decoded at a time: 65 s at 16 kHz
 _BLOCK_SECONDS = 120
 _UNKNOWN_LENGTH = 1 << 40  # libsndfile gives a huge count for streams that do not say their length
@@ -244,18 +245,34 @@ def _unreadable(path: Source, error: Exception) -> AudioError:
     )
 
 
-def _missing_frames(file: soundfile.SoundFile) -> int:
-    """Frames that a WAV's header promises beyond the end of the file; libsndfile itself hides this."""
-    if file.format not in ("WAV", "WAVEX"):
-        return 0
-    found = re.search(r"^data : (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)
+_CUT = {
+    "WAV": r"^data : (?P<promised>\d+) \(should be (?P<present>\d+)\)",
+    "WAVEX": r"^data : (?P<promised>\d+) \(should be (?P<present>\d+)\)",
+    "AIFF": r"^ *SSND : (?P<promised>\d+) \(should be (?P<present>\d+)\)",
+    "AU": r"^ *Data Size *: (?P<promised>\d+) \(should be (?P<present>\d+)\)",
+    "W64": r"^riff : (?P<promised>\d+) \(should be (?P<present>\d+)\)",
+    "RF64": r"frame count (?P<present>\d+) does not match value from 'ds64' chunk of (?P<promised>\d+)",
+    "VOC": r"^Seems to be a truncated file",
+    "OGG": r"^Ogg ?: Junk after the last page",
+}
+"""Format -> what libsndfile's log says of a file that ends before its header says; it reads what is there."""
+
+
+def _missing_frames(file: soundfile.SoundFile) -> float:
+    """Frames that the header promises beyond the end of the file, infinite where it does not say how many."""
+    if file.format == "NIST" and isinstance(file.name, (str, bytes)):  # libsndfile's log says nothing of it
+        with open(file.name, "rb") as opened:
+            count = re.search(rb"^sample_count -i (\d+)", opened.read(1024), re.MULTILINE)
+        return max(0, int(count[1]) - file.frames) if count else 0
+    found = re.search(_CUT[file.format], file.extra_info, re.MULTILINE) if file.format in _CUT else None
     if found is None or not file.frames:
         return 0
-    promised, present = int(found[1]), int(found[2])
-    if promised >= 0x7FFFF000 or present <= 0:  # written to a pipe: the length was not known
-        return 0
-    frames: int = file.frames
-    return max(0, round(frames * (promised / present - 1)))
+    if not found.groupdict():
+        return math.inf
+    promised, present = int(found["promised"]), int(found["present"])
+    if promised >= 0x7FFFF000 and file.format in ("WAV", "WAVEX", "AU", "AIFF") or present <= 0:
+        return 0  # written to a pipe: the length was not known
+    return max(0, round(file.frames * (promised / present - 1)))
 
 
 def _blocks(
@@ -292,8 +309,7 @@ def _blocks(
         raise _too_long(name, (last - first) / rate, longest)
     done = 0
     try:
-        if first:
-            file.seek(first)
+        _skip(file, first, size)
         while first + done < last:
             block = file.read(min(size, last - first - done), dtype="float32", always_2d=True)
             if not len(block):
@@ -308,6 +324,8 @@ def _blocks(
                     where=name,
                     mend="Export it again.",
                 )
+            if file.subtype in ("FLOAT", "DOUBLE"):
+                check_scale(mono, name)
             yield mono
     except soundfile.LibsndfileError as error:
         raise AudioError(
@@ -315,8 +333,11 @@ def _blocks(
             where=name,
             mend="Copy it again.",
         ) from None
-    # MP3 headers only estimate the length; everywhere else a shortfall means a cut file.
-    if known and first + done < last - SLACK * rate and file.format != "MP3":
+    # Without a table of its own an MP3's length is an estimate; everywhere else a shortfall means a cut file.
+    estimated = file.format == "MP3" and (
+        "variable" not in file.extra_info or first + done > (1 - _MP3_SLACK) * min(last, total)
+    )
+    if known and first + done < last - SLACK * rate and not estimated:
         raise _cut_short(name, (first + done) / rate, total / rate)
     if not done:
         raise AudioError("holds no samples", where=name, mend="Copy or record it again.")
@@ -345,9 +366,22 @@ def _joined(blocks: Iterator[Samples]) -> Samples:
     return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
 
+def _skip(file: soundfile.SoundFile, frames: int, size: int) -> None:
+    """Go to the frame `frames`, by reading where a coding (GSM, some ADPCM) cannot be entered in the middle."""
+    import soundfile
+
+    try:
+        if frames:
+            file.seek(frames)
+    except soundfile.LibsndfileError:
+        while frames > 0 and (passed := len(file.read(min(size, frames), dtype="float32", always_2d=True))):
+            frames -= passed
+
+
 def _cut_short(name: str, present: float, promised: float) -> AudioError:
+    there = f"{present:.2f} s" + (f" of {promised:.2f} s" if math.isfinite(promised) else "")
     return AudioError(
-        f"is cut short: {present:.2f} of {promised:.2f} s are there",
+        f"is cut short: {there} are there",
         where=name,
         mend="Copy it again, or name the part to use with start and end.",
     )

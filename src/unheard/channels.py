@@ -41,16 +41,22 @@ def to_float(samples: npt.NDArray[Any]) -> Samples:
             mend="Give them as what they were recorded in, say x.astype(numpy.int16), or floats in [-1, 1].",
         )
     if samples.dtype.kind == "f":
-        loudest = float(np.abs(samples).max(initial=0.0))
-        if LOUDEST < loudest < np.inf:
-            raise AudioError(
-                f"the samples are too large: floats lie in [-1, 1], and these reach {loudest:.4g}",
-                mend="Divide them by full scale (32768 of 16-bit ones), or give them as integers.",
-            )
+        check_scale(samples)
         return samples.astype(np.float32, copy=False)
     scale = 2.0 ** (8 * samples.dtype.itemsize - 1)
     middle = scale if samples.dtype.kind == "u" else 0.0
     return ((samples - middle) / scale).astype(np.float32)
+
+
+def check_scale(samples: npt.NDArray[Any], name: str | None = None) -> None:
+    """Raises `AudioError` for floats at another scale than [-1, 1], such as integers that became floats."""
+    loudest = float(np.abs(samples).max(initial=0.0))
+    if LOUDEST < loudest < np.inf:
+        raise AudioError(
+            f"the samples are too large: floats lie in [-1, 1], and these reach {loudest:.4g}",
+            where=name,
+            mend="Divide them by full scale (32768 of 16-bit ones), or give them as integers.",
+        )
 
 
 def select_channel(samples: Samples, channel: str | int, name: str = "the samples") -> Samples:

@@ -88,11 +88,12 @@ def adapt(
     *,
     sizes: Sequence[int] = SIZES,
     draws: int = DRAWS,
+    systems: Sequence[str] = (),
     say: Callable[[str], None] = lambda _: None,
 ) -> str:
     """Measure adaptation on every complete seed of the trained systems of `run`; returns the table in Markdown.
 
-    Writes RUN/adaptation.csv and RUN/adaptation.md. Needs the run's models and features, which an experiment leaves
+    Where `systems` are named, of those alone. Writes RUN/adaptation.csv and RUN/adaptation.md. Needs the run's models and features, which an experiment leaves
     there. Raises `RunError` where there are none, where nobody has so many utterances, and for a run whose
     normalisation leaves no voice to hear.
     """
@@ -107,7 +108,7 @@ def adapt(
             mend=f"Train with --normalise {VOICED[0]}.",
         )
     grid = lay_out(settings)
-    cells = list(_with_models(grid.cells))
+    cells = [cell for cell in _with_models(grid.cells) if not systems or cell.system in systems]
     if not cells:
         raise RunError(
             "no trained model is here", where=out, mend="Run the experiment here first; published runs have none."

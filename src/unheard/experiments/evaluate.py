@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from unheard.experiments.readout import full_name, versions
 from unheard.experiments.work import NormalisedFrames
 from unheard.features import build_store
 from unheard.files import write_json, write_text
-from unheard.manifest import Manifest
+from unheard.manifest import Manifest, Utterance
 from unheard.training.batches import Task
 from unheard.training.device import choose_device
 from unheard.training.evaluation import Scores, score
@@ -56,8 +56,9 @@ def evaluate(
     """
     trained = Model.load(model)
     table = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
-    rows = choose_channel(rows_it_knows(trained, table, mapping, say), channel)
-    _warn_of_known_speakers(trained, rows, say)
+    chosen = rows_it_knows(trained, table, mapping, say)
+    rows = choose_channel(chosen, channel)
+    _warn_of_known_speakers(trained, [*chosen, *rows], say)  # each channel gets a name of its own
     with heard(trained, rows, store=store, device=device, say=say) as result:
         rows, scores = result.rows, result.scores
     figures = _figures(scores, trained.labels, rows)
@@ -120,7 +121,7 @@ def trained_on(trained: Model) -> set[str]:
     return set(map(str, json.loads(trained.about.get("train_speakers", "[]"))))
 
 
-def _warn_of_known_speakers(trained: Model, rows: Manifest, say: Callable[[str], None]) -> None:
+def _warn_of_known_speakers(trained: Model, rows: Iterable[Utterance], say: Callable[[str], None]) -> None:
     known = sorted({full_name(row) for row in rows} & trained_on(trained))
     if known:
         say(

@@ -122,7 +122,13 @@ def _line(model: Model, run: RunRecords, system: str) -> Line:
     of_cell = [line for line in run.lines for seed in line.seeds for cell in seed.cells if cell.name == own]
     name = system or own.partition("-fold")[0]
     known = {line.system: line for line in reversed(run.lines)}  # the first of each
-    if not system and of_cell:
+    if of_cell:
+        if system not in ("", of_cell[0].system):
+            raise ExportError(
+                f"this model is a training of the run's '{of_cell[0].system}', not of '{system}'",
+                where=run.folder,
+                mend="Leave --system out: it is for models that are no training of the run.",
+            )
         return of_cell[0]
     if not name and len(known) == 1:
         return run.lines[0]

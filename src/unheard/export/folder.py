@@ -8,8 +8,11 @@ FOLDER/config.json       labels and settings, for people and for the Hub
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from unheard.corpora import read_manifest
@@ -20,7 +23,7 @@ from unheard.export.evidence import Evidence, read_evidence
 from unheard.export.graph import export_model
 from unheard.export.metadata import Facts, metadata
 from unheard.export.quantise import quantise
-from unheard.files import write_json, write_text
+from unheard.files import write_json, write_text, write_whole
 from unheard.manifest import Manifest
 from unheard.training.model import Model
 
@@ -85,26 +88,33 @@ def write_folder(
     sections: Sequence[tuple[str, str]] = (),
     say: Callable[[str], None] = lambda _: None,
 ) -> Exported:
-    """Write the files of a model folder; the card comes last, with `sections` (title, Markdown) of one's own."""
+    """Write the files of a model folder; the card comes last, with `sections` (title, Markdown) of one's own.
+
+    All that can fail for what the model is comes before anything in the folder is touched.
+    """
     folder = Path(folder)
-    full = export_model(model, folder / FULL, facts)
-    cost = None
-    if int8:
-        small = quantise(full, folder / SMALL)
-        if manifest is not None:
-            cost = measure_cost(model, full, small, manifest, say=say)
-        else:
-            say("what int8 costs in accuracy was not measured: name recordings with --manifest")
-    else:
-        (folder / SMALL).unlink(missing_ok=True)  # of an earlier export, and another model's
-    config = metadata(model, facts) | {
-        "library_name": "unheard",
-        "id2label": {str(place): label for place, label in enumerate(model.labels)},
-        "label2id": {label: place for place, label in enumerate(model.labels)},
-    }
+    with tempfile.TemporaryDirectory(prefix="unheard-") as workshop:
+        full, small, cost = Path(workshop) / FULL, Path(workshop) / SMALL, None
+        export_model(model, full, facts)
+        if int8:
+            quantise(full, small)
+            if manifest is not None:
+                cost = measure_cost(model, full, small, manifest, say=say)
+            else:
+                say("what int8 costs in accuracy was not measured: name recordings with --manifest")
+        config = metadata(model, facts) | {
+            "library_name": "unheard",
+            "id2label": {str(place): label for place, label in enumerate(model.labels)},
+            "label2id": {label: place for place, label in enumerate(model.labels)},
+        }
+        card = Card(model, facts, tuple(evidence), cost, tuple(sections)).text()
+        for name in (CARD, CONFIG, SMALL):  # of an earlier export, and another model's
+            (folder / name).unlink(missing_ok=True)
+        for made in (full, small):
+            if made.exists():
+                write_whole(folder / made.name, partial(shutil.copyfile, made))
     write_json(folder / CONFIG, config)
-    card = Card(model, facts, tuple(evidence), cost, tuple(sections))
-    write_text(folder / CARD, card.text())
+    write_text(folder / CARD, card)
     return Exported(folder, facts, tuple(evidence), cost)
 
 

@@ -18,6 +18,7 @@ from unheard.errors import ConfigError
 from unheard.experiments.adaptation import adapt
 from unheard.experiments.grid import read_rows
 from unheard.experiments.invariance.of_model import probe_model
+from unheard.experiments.lines import Line
 from unheard.experiments.records import RunRecords, read_run
 from unheard.experiments.run import experiment
 from unheard.experiments.settings import Experiment, load
@@ -69,18 +70,19 @@ def make_starter(
     crossed = _run(base, runs / "cross-validated", say, protocol="kfold", k=folds)
     left_out = [_left_out(base, runs, corpus, say) for corpus in _corpora(first)]
     final = _run(base, runs / "final", say, protocol="random", n=shares(len(rows.speakers)))
-    cell = final.lines[0].seeds[0].cells[0]
-    model = Model.load(cell.folder)
-    evidence = (evidence_of(model, final), evidence_of(model, crossed))
+    (system,) = first.systems
+    own = line_of(final)
+    model = Model.load(own.seeds[0].cells[0].folder)
+    evidence = (evidence_of(model, final, system), evidence_of(model, crossed, system))
     facts = Facts(name, licence, data_of(model), evidence[1].calibration.temperature)
     for warning in licence_warnings(facts):
         say(warning)
     sections = [
-        ("Adaptation to a voice", adapt(crossed.folder, say=say)),
+        ("Adaptation to a voice", adapt(crossed.folder, systems=(system,), say=say)),
         *([("Recordings of another kind", _of_other_corpora(left_out))] if left_out else []),
         ("What is left of the speaker", _probe(crossed, rows, runs, say)),
     ]
-    tested = {row["id"] for row in final.utterances.values() if row["id"] in set(final.lines[0].seeds[0].test.ids)}
+    tested = {row["id"] for row in final.utterances.values() if row["id"] in set(own.seeds[0].test.ids)}
     unseen = rows.where(lambda row: row.id in tested)
     return write_folder(model, folder, facts, evidence, int8=True, manifest=unseen, sections=sections, say=say)
 
@@ -91,13 +93,23 @@ def shares(speakers: int) -> tuple[int, int, int]:
     return speakers - 2 * held, held, held
 
 
+def line_of(run: RunRecords) -> Line:
+    """The line of the system that was just trained; the folder may hold others, of earlier calls."""
+    (system,) = run.settings.systems
+    return next(line for line in run.lines if line.system == system and not line.chosen)
+
+
 def _corpora(settings: Experiment) -> list[str]:
     names = [name.strip() for name in settings.corpus.split(",") if name.strip()]
     return names if len(names) > 1 else []
 
 
 def _run(base: Mapping[str, Any], out: Path, say: Say, **protocol: Any) -> RunRecords:
-    run = experiment(say=say, **{**base, **protocol, "out": str(out)})
+    try:
+        run = experiment(say=say, **{**base, **protocol, "out": str(out)})
+    except ConfigError as error:
+        mend = error.mend and error.mend.replace("--out", "--runs")
+        raise ConfigError(error.what, where=error.where, mend=mend) from error
     if run.failed:
         name, reason = next(iter(run.failed.items()))
         raise ConfigError(f"{name} failed: {reason}", where=out, mend="Mend that and call again; what is done stays.")
@@ -111,7 +123,7 @@ def _left_out(base: Mapping[str, Any], runs: Path, corpus: str, say: Say) -> Run
 def _of_other_corpora(left_out: list[RunRecords]) -> str:
     lines = ["| Trained without | Utterances tested | WA, % | UAR, % |", "|---|---:|---:|---:|"]
     for run in left_out:
-        said = run.lines[0].seeds[0].test
+        said = line_of(run).seeds[0].test
         corpus = ", ".join(run.settings.test_corpora)
         lines.append(f"| {corpus} | {len(said.ids)} | {percent(said.wa)} | {percent(said.uar)} |")
     note = (
@@ -126,6 +138,6 @@ def _probe(crossed: RunRecords, rows: Manifest, runs: Path, say: Say) -> str:
 
     table = runs / "speakers.csv"
     write_table(rows, table)
-    cell = crossed.lines[0].seeds[0].cells[0]
+    cell = line_of(crossed).seeds[0].cells[0]
     probed = probe_model(cell.folder, table, store=runs / "cross-validated" / "features", say=say)
     return f"Of the first cross-validated training, on speakers it has not heard.\n\n{probed.as_markdown()}"

@@ -42,13 +42,16 @@ HEADS = {
 """Figure -> head of its column."""
 
 
-def markdown(lines: Mapping[str, LineInvariance]) -> str:
+UNSEEN = "unseen speakers"
+
+
+def markdown(lines: Mapping[str, LineInvariance], whose: str = UNSEEN) -> str:
     """The lines as a Markdown table, percent and points, with what they are to be read against below it."""
     rows = ["| | " + " | ".join(HEADS.values()) + " |", "|---|" + "---:|" * len(HEADS)]
     for line in lines.values():
         rows.append(f"| {line.name} | " + " | ".join(shown(line, figure) for figure in HEADS) + " |")
     first = next(iter(lines.values())).each[0]
-    return "\n".join([*rows, "", *explained(first)]) + "\n"
+    return "\n".join([*rows, "", *explained(first, whose)]) + "\n"
 
 
 def shown(line: LineInvariance, figure: str) -> str:
@@ -73,8 +76,8 @@ def _interval(inv: Invariance, figure: str) -> Estimate | None:
     return {"worst_uar": inv.groups.worst.uar, "gender_gap": inv.groups.gender_gap}.get(figure)
 
 
-def explained(inv: Invariance) -> Sequence[str]:
-    """Sentences that say what the figures are of, and what chance is."""
+def explained(inv: Invariance, whose: str = UNSEEN) -> Sequence[str]:
+    """Sentences that say what the figures are of, `whose` recordings, and what chance is."""
     drawn = "" if inv.examined == inv.recordings else f" (probe and EER: a seeded draw of {inv.examined})"
     one, two = inv.pairs
     of_texts = "with different texts" if inv.pair_texts == "different" else "whatever their texts"
@@ -83,7 +86,7 @@ def explained(inv: Invariance) -> Sequence[str]:
     else:
         parts = "the probe is trained and tested on different recordings; their texts may be the same"
     return [
-        f"{inv.recordings} recordings of {inv.speakers} unseen speakers{drawn}; {parts}.",
+        f"{inv.recordings} recordings of {inv.speakers} {whose}{drawn}; {parts}.",
         f"Chance {100 * inv.chance:.1f} %, always the most frequent speaker {100 * inv.majority:.1f} %; an EER of 50 % "
         f"is chance ({one:,} pairs of one speaker and {two:,} of two, {of_texts}).",
         "Percent and points; [95 % interval] from resampling recordings, ± standard deviation over seeds.",

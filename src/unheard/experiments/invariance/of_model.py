@@ -14,7 +14,7 @@ from unheard.errors import TrainingError
 from unheard.experiments.evaluate import heard, rows_it_knows, trained_on
 from unheard.experiments.invariance.examine import Invariance, examine_embeddings
 from unheard.experiments.invariance.inputs import input_statistics
-from unheard.experiments.invariance.lines import INPUT, LineInvariance, markdown
+from unheard.experiments.invariance.lines import INPUT, UNSEEN, LineInvariance, markdown
 from unheard.experiments.readout import full_name, versions
 from unheard.manifest import Manifest
 from unheard.training.model import Model
@@ -24,12 +24,16 @@ EMBEDDINGS = "embeddings"
 
 @dataclass(frozen=True)
 class Probed:
-    """What a model keeps of the speakers of a manifest, and what its input held; `left_out` counts by reason."""
+    """What a model keeps of the speakers of a manifest, and what its input held; `left_out` counts by reason.
+
+    `whose` recordings they are: `unseen speakers`, where that is so.
+    """
 
     embeddings: Invariance
     input_features: Invariance
     left_out: Mapping[str, int]
     about: Mapping[str, Any]
+    whose: str = UNSEEN
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -37,6 +41,7 @@ class Probed:
             "embeddings": self.embeddings.as_dict(),
             "input_features": self.input_features.as_dict(),
             "left_out": dict(self.left_out),
+            "whose": self.whose,
             "model": dict(self.about),
             "versions": versions(),
         }
@@ -47,7 +52,7 @@ class Probed:
             name: LineInvariance(name, (), (one,))
             for name, one in ((EMBEDDINGS, self.embeddings), (INPUT, self.input_features))
         }
-        text = markdown(lines)
+        text = markdown(lines, self.whose)
         groups = self.embeddings.groups
         if groups is not None:
             worst, best = groups.worst, groups.best
@@ -84,13 +89,17 @@ def probe_model(
     table = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
     rows = rows_it_knows(trained, table, mapping, say)
     left_out = {"label unknown": len(table) - len(rows)}
-    rows = choose_channel(rows, channel)
     known = trained_on(trained)
     if not known:
         say("beware: the model does not say whom it was trained on")
+    rows = choose_channel(rows, channel)
+    heard_before = {full_name(row) for row in rows} & known
+    # by the names the table has, too: each channel gets a name of its own
+    of_table = table.where(lambda row: full_name(row) in known)
+    heard_before |= {full_name(row) for row in choose_channel(of_table, channel)}
     if not seen:
         before = len(rows)
-        rows = rows.where(lambda row: full_name(row) not in known)
+        rows = rows.where(lambda row: full_name(row) not in heard_before)
         left_out["speaker trained on"] = before - len(rows)
         if len(rows) < before:
             say(f"{before - len(rows)} of {before} utterances are of speakers the model was trained on: left out")
@@ -116,7 +125,9 @@ def probe_model(
             [int(i) for i in scores.predicted[places]],
         )
         inputs = examine_embeddings(input_statistics(result.frames, kept.ids), speakers, texts)
-    return Probed(embeddings, inputs, left_out, trained.about)
+    among = len(heard_before & {full_name(row) for row in kept})
+    whose = f"speakers ({among} of them trained on)" if among else UNSEEN if known else "speakers"
+    return Probed(embeddings, inputs, left_out, trained.about, whose)
 
 
 def _at_least_two(rows: Manifest, which: str, known: set[str], seen: bool) -> None:
