@@ -103,6 +103,14 @@ def test_recordings_that_cannot_be_read_are_counted(
     assert "7 utterances" in said.out
 
 
+def test_nothing_but_repeated_recordings(cell: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = part(tmp_path, "test")
+    rows = rows_of(manifest)[:1]
+    write_rows(manifest, [row | {"id": e, "emotion": e} for row in rows for e in ("angry", "sad")])
+    assert main(["evaluate", str(cell), str(manifest)]) == 2
+    assert "every recording occurs more than once" in capsys.readouterr().err
+
+
 def changed(cell: Path, path: Path, change: Any) -> Path:
     """The cell's model with another description."""
     from safetensors import safe_open

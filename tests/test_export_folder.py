@@ -18,7 +18,7 @@ from made_runs import line, run
 
 from unheard.cli import main
 from unheard.corpora import read_manifest
-from unheard.errors import ExportError
+from unheard.errors import ExportError, UnheardError
 from unheard.experiments.evaluate import evaluate
 from unheard.experiments.records import RunRecords, read_run
 from unheard.export.card import Card, hub_licence
@@ -27,6 +27,7 @@ from unheard.export.data import data_of, described
 from unheard.export.evidence import Own, evidence_of
 from unheard.export.folder import licence_warnings, write_folder
 from unheard.export.metadata import Data, Facts
+from unheard.manifest import Manifest
 from unheard.training.model import Model
 
 SAID = {"s0": "aa as ss ss", "s1": "aa sa"}
@@ -98,6 +99,13 @@ def test_figures_of_another_recipe_are_refused(change: dict[str, object], messag
 def test_which_system_is_meant(system: str, message: str) -> None:
     with pytest.raises(ExportError, match=message):
         evidence_of(model_of_run(), made(), system)
+
+
+def test_a_training_of_the_run_is_no_other_system() -> None:
+    model = model_of_run(cell="ser-0-1", reading="test")
+    with pytest.raises(ExportError, match="training of the run's 'ser', not of 'dat'"):
+        evidence_of(model, made(), "dat")
+    assert evidence_of(model, made(), "ser").own is not None
 
 
 def test_a_run_without_a_complete_seed_is_no_evidence() -> None:
@@ -224,6 +232,15 @@ def test_exporting_again_leaves_no_other_model_behind(cell: Path, tmp_path: Path
     assert not (tmp_path / "model.int8.onnx").exists()
 
 
+def test_an_export_that_fails_leaves_the_model_of_before(cell: Path, tmp_path: Path) -> None:
+    model = Model.load(cell)
+    write_folder(model, tmp_path, Facts(name="x"), int8=True)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(UnheardError):
+        write_folder(model, tmp_path, Facts(name="y"), int8=True, manifest=Manifest(()))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_exported_model_is_heard_without_torch(cell: Path, tmp_path: Path) -> None:
     model = Model.load(cell)
     write_folder(model, tmp_path, Facts(name="x"))
@@ -247,7 +264,7 @@ def test_exported_model_is_heard_without_torch(cell: Path, tmp_path: Path) -> No
     [
         (["nowhere"], "there is no model here"),
         (["CELL", "--run", "nowhere"], "this folder holds no run"),
-        (["CELL", "--run", "RUN", "--system", "x"], "no system 'x'"),
+        (["CELL", "--run", "RUN", "--system", "x"], "not of 'x'"),
         (["CELL", "--manifest", "nowhere.csv"], "nowhere.csv"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import xml.etree.ElementTree as ET
 from datetime import timedelta
 from pathlib import Path
@@ -207,6 +208,28 @@ def test_the_table_is_for_people() -> None:
 def test_names_that_are_no_unicode_are_shown_escaped() -> None:
     text = written("jsonl", silent_one("a\udcff.wav"))
     assert json.loads(text.replace("\\", "\\\\"))["file"] == "a\\udcff.wav"
+
+
+@pytest.mark.parametrize("format", ["json", "jsonl", "labelstudio"])
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_json_is_json_on_every_console(format: str, encoding: str) -> None:
+    raw = io.BytesIO()
+    console = io.TextIOWrapper(raw, encoding=encoding)
+    out = writer(format, JOB, Sink(console))
+    out.add(silent_one("é \U0001f600.wav"))
+    out.close()
+    text = raw.getvalue().decode(encoding)
+    assert "é \U0001f600.wav" in repr(json.loads(text) if format != "jsonl" else [json.loads(text)])
+
+
+def test_a_name_that_is_no_unicode_stops_no_format(tmp_path: Path) -> None:
+    name = os.fsdecode(b"calls/caf\xe9.wav")
+    assert "caf%E9 " in written("rttm", long_one(name))
+    out = writer("audformat", JOB, None, tmp_path / "db")
+    out.add(long_one(name))
+    out.add(silent_one())
+    out.close()
+    assert "caf\\udce9.wav" in (tmp_path / "db" / "db.files.csv").read_text()
 
 
 def test_unknown_formats_and_missing_folders(tmp_path: Path) -> None:

@@ -213,6 +213,26 @@ def test_a_microphone_that_falls_silent(monkeypatch: pytest.MonkeyPatch) -> None
         next(microphone.blocks(patience=0.05))
 
 
+def test_what_was_heard_before_a_microphone_went_is_kept(
+    model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "sounddevice", made_up(MadeUpStream))
+    plain = Microphone.blocks
+
+    def gone(self: Microphone, patience: float = 5.0):  # type: ignore[no-untyped-def]
+        yield from plain(self)
+        self.lost = 7
+        raise AudioError("the microphone is gone", mend="Check that it is connected.")
+
+    monkeypatch.setattr(Microphone, "blocks", gone)
+    assert main(["listen", model, "--jsonl"]) == 2
+    out, err = capsys.readouterr()
+    expected = unheard.load(model).predict(murmur(5))
+    assert [json.loads(line) for line in out.splitlines()] == [one.as_dict() for one in expected.segments]
+    for said in ("5.0 s, ", "0.7 s or more are missing", "the microphone is gone"):
+        assert said in err
+
+
 def test_ctrl_c_ends_listening_well(
     model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

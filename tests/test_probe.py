@@ -203,6 +203,19 @@ def test_too_few_speakers_for_invariance() -> None:
 # --- of a model
 
 
+def stereo(folder: Path) -> Path:
+    """The corpus with a second channel that is not the first."""
+    import soundfile
+
+    manifest = table(folder)
+    rows = rows_of(manifest)
+    for row in rows:
+        samples, rate = soundfile.read(row["audio"])
+        row["audio"] = str(folder / f"{row['id']}.wav")
+        soundfile.write(row["audio"], np.stack([samples, 0.5 * samples[::-1]], 1), rate)
+    return write_rows(manifest, rows)
+
+
 def test_probe_leaves_out_whom_the_model_knows(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     manifest = table(tmp_path)
     assert main(["probe", str(model), str(manifest), "--format", "json"]) == 0
@@ -213,7 +226,24 @@ def test_probe_leaves_out_whom_the_model_knows(model: Path, tmp_path: Path, caps
     assert read["embeddings"]["speakers"] == 4
     assert {person["speaker"] for person in read["embeddings"]["groups"]["people"]} == {"s3", "s4", "s5", "s6"}
     assert main(["probe", str(model), str(manifest), "--seen", "--format", "json"]) == 0
-    assert json.loads(capsys.readouterr().out)["embeddings"]["speakers"] == 6
+    read = json.loads(capsys.readouterr().out)
+    assert read["embeddings"]["speakers"] == 6
+    assert read["whose"] == "speakers (2 of them trained on)"
+
+
+def test_probe_knows_speakers_by_the_names_of_the_table(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With `--channel each` every channel of a trained speaker is one the model was trained on."""
+    manifest = stereo(tmp_path)
+    assert main(["probe", str(model), str(manifest), "--channel", "each", "--format", "json"]) == 0
+    said = capsys.readouterr()
+    assert "16 of 48 utterances are of speakers the model was trained on: left out" in said.err
+    assert {one["speaker"][:2] for one in json.loads(said.out)["embeddings"]["groups"]["people"]} == {
+        "s3", "s4", "s5", "s6",
+    }  # fmt: skip
+    assert main(["evaluate", str(model), str(manifest), "--channel", "each"]) == 0
+    assert "the model was trained on 2 of these speakers" in capsys.readouterr().err
 
 
 def test_a_model_and_its_run_agree(run: Path, model: Path) -> None:

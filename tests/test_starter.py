@@ -37,6 +37,16 @@ def test_a_folder_with_a_card_and_nothing_is_trained_twice(tmp_path: Path, capsy
     assert len(before) == 4
     assert main(["starter", *source, *where, "--name", "toy", "--licence", "MIT"]) == 0
     assert {path: path.stat().st_mtime_ns for path in before} == before
+    # another system in the same folder of runs is that one's model and figures
+    other = tmp_path / "other"
+    assert main(["starter", *source, *where[:2], "-o", str(other), "--workers", "1", "--system", "dat"]) == 0
+    assert '"cell": "dat-' in (other / "config.json").read_text()
+    card = (other / "README.md").read_text()
+    assert "SER_SR_DAT" in card
+    assert "SER_only" not in card
+    capsys.readouterr()
+    assert main(["starter", *source, *where, "--emotions", "angry,sad"]) == 2
+    assert "Choose another --runs" in capsys.readouterr().err
 
 
 def test_too_few_speakers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -65,10 +65,16 @@ def select_channel(samples: Samples, channel: str | int, name: str = "the sample
     return one_channel(table, channel_index(channel, table.shape[1], name))
 
 
+def channel_name(channel: str | int) -> str:
+    """A channel as it is written in answers: ` Right` is right, `02` is 2."""
+    word = str(channel).strip().lower()
+    return str(int(word)) if word.isdecimal() else word
+
+
 def channel_index(channel: str | int, channels: int, name: str) -> int | None:
     """The index of a channel; None: mix them all."""
     words = {"mix": 0, "left": 1, "right": 2}
-    word = str(channel).strip().lower()
+    word = channel_name(channel)
     number = words[word] if word in words else int(word) if word.isdecimal() else -1
     if number == 0 and word == "mix":
         return None

@@ -169,7 +169,7 @@ class Manifest(Sequence[Utterance]):
         if missing:
             raise ManifestError(
                 f"no utterance is labelled {', '.join(missing)}",
-                mend=f"Labels here: {', '.join(self.counts())}; choose with --emotions and --map.",
+                mend=f"Labels here: {', '.join(self.counts())}; choose among them, or rename them in the table (experiments: --emotions, --map).",
             )
         return chosen
 

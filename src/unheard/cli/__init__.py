@@ -5,6 +5,7 @@ Verbs are imported when they are called, so that `unheard --help` is quick.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -77,6 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = FILES.get(verb, "verbs")
         # the verb that is called explains itself; the others get their line without being imported
         app.command(f"unheard.cli.{where}:{verb}", name=verb, help=None if verb in given[:1] else text)
+    for stream in (sys.stdout, sys.stderr):  # a letter that a console does not know ends no answer
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = app(given, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()

@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from unheard.cli.hearing import Clips, Words, adaptation, check_words, hear, recogniser_of
+from unheard.cli.verbs import say
 from unheard.cli.verbs import Output
 
 OPTIONS = ("--output", "--channel", "--window", "--hop", "--enrol", "--speaker", "--voices", "--threads")
@@ -66,4 +67,7 @@ def embed(
     text = output is None or output.suffix == ".jsonl"
     with sink(output) if text else nullcontext(None) as out:
         writer: Writer = JsonlEmbeddings(out) if out is not None else ArrayEmbeddings(output or Path())
-        return hear(recogniser, audio, Options(channel, adapted.voice), writer)
+        code = hear(recogniser, audio, Options(channel, adapted.voice), writer)
+    for one in writer.left_out if isinstance(writer, ArrayEmbeddings) else ():
+        say(f"{one.file} ({one.channel}) has no embedding and no row: {one.abstained}")
+    return code

@@ -83,7 +83,9 @@ def adaptation(
     book = VoiceBook(voices) if speaker else None
     voice = book.get(speaker, model.digest, model.voice_width) if book is not None else None
     if enrol:
-        voice = recogniser.enrol(list(enrol), voice=voice, name=speaker)
+        for clip in enrol:  # of a call the same channel; a clip with one channel has no other
+            of_clip = channel if channels_of(clip) > 1 else "mix"
+            voice = recogniser.enrol(clip, channel=of_clip, voice=voice, name=speaker)
     elif book is not None and voice is not None and not voice.utterances and not adapt:
         known = ", ".join(book.names())
         raise ConfigError(
@@ -97,6 +99,13 @@ def adaptation(
     if voice is not None:
         say(f"adapted to {voice.name or 'the enrolled voice'}: {voice.utterances} utterances heard")
     return found
+
+
+def channels_of(clip: Path) -> int:
+    """How many channels a clip has; raises `AudioError` where it cannot be read."""
+    from unheard.audio import info
+
+    return info(clip).channels
 
 
 def hear(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 
     from unheard.channels import Samples
     from unheard.inference import Segment
+    from unheard.inference.microphone import Microphone
 
 Pipe = Annotated[str, Parameter(allow_leading_hyphen=True)]
 
@@ -89,18 +89,27 @@ def listen(
     recogniser = recogniser_of(model, window, hop, threads)
     adapted = adaptation(recogniser, enrol, speaker, voices, adapt=adapt, channel=channel)
     printer = _Printer(jsonl, partial)
+    microphone: Microphone | None = None
     with ExitStack() as stack:
         wanted = recogniser.model.metadata.features.sample_rate
         if pcm:
             blocks, given = _pipe(stack, pcm, format, channels, channel), rate
         else:
-            blocks, given = _microphone(stack, wanted, device)
+            microphone = _microphone(stack, wanted, device)
+            blocks, given = microphone.blocks(), microphone.rate
         stream = recogniser.stream(sample_rate=given, voice=adapted.voice, adapt=adapt, name=pcm or "microphone")
-        with suppress(KeyboardInterrupt):
+        gone: AudioError | None = None
+        try:
             for block in blocks:
                 for segment in stream.push(block):
                     printer.ended(segment)
                 printer.going_on(stream.current)
+        except KeyboardInterrupt:
+            pass
+        except AudioError as error:  # what was heard until then stays
+            gone = error
+    if gone is not None and not stream.seconds:
+        raise gone
     if not stream.seconds:
         raise AudioError("nothing was heard", where=pcm or "microphone")
     prediction = stream.finish()
@@ -110,6 +119,13 @@ def listen(
         adapted.keep(prediction.voice, recogniser.model)
     times = f"{prediction.duration:.1f} s, {prediction.speech_seconds:.1f} s of it speech"
     say(f"{times}: {prediction.label or prediction.abstained}")
+    if microphone is not None and (microphone.lost or microphone.overflows):
+        from unheard.inference.microphone import BLOCK_SECONDS
+
+        seconds = microphone.lost * BLOCK_SECONDS
+        say(f"beware: the sound came faster than it could be heard; {seconds:.1f} s or more are missing, times are early")
+    if gone is not None:
+        raise gone
 
 
 class _Printer:
@@ -132,13 +148,15 @@ class _Printer:
             self._last = segment
 
     def _print(self, segment: Segment, *, final: bool) -> None:
+        from unheard.inference.formats.json import as_json
+        from unheard.inference.formats.sink import takes_all
         from unheard.inference.formats.table import line
 
         if self._jsonl:
             values: dict[str, Any] = segment.as_dict()
             if self._partial:
                 values["final"] = final
-            text = json.dumps(values, ensure_ascii=False)
+            text = as_json(values, ascii=not takes_all(sys.stdout))
         else:
             text = line(segment) + ("" if final else "  …")
         sys.stdout.write(text + "\n")
@@ -157,9 +175,9 @@ def _pipe(stack: ExitStack, pcm: str, format: str, channels: int, channel: str) 
     return pcm_blocks(file, format, channels=channels, channel=channel)
 
 
-def _microphone(stack: ExitStack, wanted: int, device: str) -> tuple[Iterator[Samples], int]:
+def _microphone(stack: ExitStack, wanted: int, device: str) -> Microphone:
     from unheard.inference.microphone import Microphone
 
     microphone = stack.enter_context(Microphone(wanted, int(device) if device.isdecimal() else device or None))
     say("listening; Ctrl-C ends it")
-    return microphone.blocks(), microphone.rate
+    return microphone

@@ -214,6 +214,11 @@ def usable(manifest: Manifest, store: FeatureStore, say: Callable[[str], None] =
     manifest, note = exclude_shared_recordings(manifest, store.audio_digest)
     if note.ids:
         say(str(note))
+    if not len(manifest):
+        raise FeatureError(
+            "every recording occurs more than once, under other labels or speakers",
+            mend="See which with: unheard doctor MANIFEST",
+        )
     return manifest
 
 

@@ -18,14 +18,14 @@ _MOST_WAITING = 600  # blocks: a minute, after which sound is lost rather than m
 class Microphone:
     """An input device, open from `with` to its end; `rate` is what it records at, `wanted` where it can.
 
-    `lost` counts blocks that could not be taken in time. Raises `MissingExtra` without sounddevice, and `AudioError`
+    `lost` counts blocks that could not be taken in time, `overflows` how often the device itself lost sound. Raises `MissingExtra` without sounddevice, and `AudioError`
     where there is no microphone.
     """
 
     def __init__(self, wanted: int, device: str | int | None = None) -> None:
         self._sound = _sounddevice()
         self._blocks: queue.Queue[Samples | None] = queue.Queue(_MOST_WAITING)
-        self.lost = 0
+        self.lost = self.overflows = 0
         self.rate, self._stream = self._opened(wanted, device)
 
     def __enter__(self) -> Microphone:
@@ -74,6 +74,7 @@ class Microphone:
 
     def _take(self, samples: np.ndarray, frames: int, time: object, status: object) -> None:
         """Called by PortAudio in a thread of its own, with a buffer that is its own."""
+        self.overflows += bool(getattr(status, "input_overflow", False))
         try:
             self._blocks.put_nowait(samples[:, 0].copy())
         except queue.Full:

@@ -9,6 +9,7 @@ from typing import TypeAlias, overload
 import numpy as np
 import numpy.typing as npt
 
+from unheard.channels import channel_name
 from unheard.errors import AudioError, ModelError
 from unheard.inference.hear import Ear
 from unheard.inference.model import OnnxModel
@@ -114,7 +115,7 @@ class Recogniser:
                 )
                 for one in audio
             ]
-        stream = self.stream(voice=voice, adapt=adapt, name=name_of(audio), channel=str(channel))
+        stream = self.stream(voice=voice, adapt=adapt, name=name_of(audio), channel=channel_name(channel))
         for block in blocks_of(audio, self._rate, sample_rate=sample_rate, channel=channel, longest=longest):
             stream.push(block)
             if progress is not None:

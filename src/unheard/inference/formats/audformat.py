@@ -52,10 +52,8 @@ class AudformatWriter:
 
     def _name(self, file: str) -> str:
         path = Path(file).resolve()
-        try:
-            return path.relative_to(self._root).as_posix()
-        except ValueError:
-            return path.as_posix()
+        name = (path.relative_to(self._root) if path.is_relative_to(self._root) else path).as_posix()
+        return name.encode("utf-8", "backslashreplace").decode()  # as other formats show what is no Unicode
 
     def _values(self, answer: Any) -> list[str]:
         probabilities = [

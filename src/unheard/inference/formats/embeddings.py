@@ -28,11 +28,11 @@ class JsonlEmbeddings:
         row = {"file": prediction.file, "channel": prediction.channel, "embedding": embedding}
         if prediction.abstained is not None:
             row["abstained"] = prediction.abstained
-        self._sink.write(as_json(row) + "\n")
+        self._sink.write(as_json(row, ascii=self._sink.ascii) + "\n")
 
     def failed(self, file: str, error: UnheardError) -> None:
         """Write one line that says why there is no embedding."""
-        self._sink.write(as_json(failure(file, error)) + "\n")
+        self._sink.write(as_json(failure(file, error), ascii=self._sink.ascii) + "\n")
 
     def close(self) -> None:
         """Nothing is left."""
@@ -41,17 +41,20 @@ class JsonlEmbeddings:
 class ArrayEmbeddings:
     """`.csv` with the columns file, channel, e0…; `.npz` with the arrays files, channels and embeddings (N, E).
 
-    Recordings without an embedding are left out. The file appears on `close`.
+    Recordings without an embedding are left out, and kept in `left_out`. The file appears on `close`.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._names: list[tuple[str, str]] = []
         self._rows: list[np.ndarray] = []
+        self.left_out: list[Prediction] = []
 
     def add(self, prediction: Prediction) -> None:
         """Keep one row."""
-        if prediction.embedding is not None:
+        if prediction.embedding is None:
+            self.left_out.append(prediction)
+        else:
             self._names.append((prediction.file, prediction.channel))
             self._rows.append(prediction.embedding)
 

@@ -11,9 +11,9 @@ from unheard.inference.formats.sink import Sink
 from unheard.inference.prediction import Prediction
 
 
-def as_json(value: Any, indent: int | None = None) -> str:
-    """One value as JSON, without NaN."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
+def as_json(value: Any, indent: int | None = None, *, ascii: bool = False) -> str:
+    """One value as JSON, without NaN; in `ascii` alone, for a stream that takes nothing else, other letters escaped."""
+    return json.dumps(value, ensure_ascii=ascii, allow_nan=False, indent=indent)
 
 
 def failure(file: str, error: UnheardError) -> dict[str, str]:
@@ -29,11 +29,11 @@ class JsonlWriter:
 
     def add(self, prediction: Prediction) -> None:
         """Write one line."""
-        self._sink.write(as_json(prediction.as_dict()) + "\n")
+        self._sink.write(as_json(prediction.as_dict(), ascii=self._sink.ascii) + "\n")
 
     def failed(self, file: str, error: UnheardError) -> None:
         """Write one line that says why there is no prediction."""
-        self._sink.write(as_json(failure(file, error)) + "\n")
+        self._sink.write(as_json(failure(file, error), ascii=self._sink.ascii) + "\n")
 
     def close(self) -> None:
         """Nothing is left."""
@@ -60,7 +60,7 @@ class JsonWriter:
 
     def _item(self, value: Any) -> None:
         if self._single:
-            self._sink.write(as_json(value, indent=1) + "\n")
+            self._sink.write(as_json(value, indent=1, ascii=self._sink.ascii) + "\n")
         else:
-            self._sink.write((",\n" if self._count else "[\n") + as_json(value))
+            self._sink.write((",\n" if self._count else "[\n") + as_json(value, ascii=self._sink.ascii))
         self._count += 1

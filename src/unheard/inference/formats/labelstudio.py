@@ -30,7 +30,7 @@ class LabelStudioWriter:
             "data": {"audio": prediction.file, "channel": prediction.channel},
             "predictions": [{"model_version": self._model(), "score": round(score, 6), "result": _regions(prediction)}],
         }
-        self._sink.write((",\n" if self._count else "[\n") + as_json(task))
+        self._sink.write((",\n" if self._count else "[\n") + as_json(task, ascii=self._sink.ascii))
         self._count += 1
 
     def failed(self, file: str, error: UnheardError) -> None:

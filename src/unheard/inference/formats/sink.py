@@ -11,11 +11,17 @@ from typing import IO
 from unheard.files import replacing
 
 
+def takes_all(stream: IO[str]) -> bool:
+    """Whether every letter can be written to `stream`; not so on a Windows console, or in a C locale."""
+    return (getattr(stream, "encoding", None) or "utf-8").lower().replace("-", "").startswith("utf")
+
+
 class Sink:
     """Text that goes out as soon as it is written; bytes of file names that are no Unicode are shown escaped."""
 
     def __init__(self, stream: IO[str], *, at_once: bool = True) -> None:
         self._stream, self._at_once = stream, at_once
+        self.ascii = not takes_all(stream)
 
     def write(self, text: str) -> None:
         """Write `text`."""

@@ -41,7 +41,7 @@ class Guard:
     def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
         self.app = app
         self.local = settings.local
-        self.names = {name.lower().rstrip(".") for name in ("localhost", settings.host, *settings.names)}
+        self.names = {bare(name) for name in ("localhost", settings.host, *settings.names)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers, refuses, or hands on one request."""
@@ -94,6 +94,11 @@ class Guard:
         except ValueError:
             return False
         return address.is_loopback or not self.local
+
+
+def bare(name: str) -> str:
+    """A name given for this server as a request's Host is compared: without port, brackets and capitals."""
+    return _split(name)[0] or name.lower().strip("[]").rstrip(".")
 
 
 def _split(netloc: str) -> tuple[str, str]:

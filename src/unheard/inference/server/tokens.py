@@ -14,6 +14,7 @@ from unheard.inference.voices import Voice
 _HEAD = struct.Struct("<32sII")
 """Digest of the model, utterances, marks; then the marks, and the mean as little-endian doubles."""
 
+_MOST = 1_000_000
 _MARK = 8
 _MARKS = 256
 """Of so many clips a token knows that they have been heard: it has to fit into a header."""
@@ -40,6 +41,8 @@ def read_token(token: str, digest: str, width: int) -> Voice:
         mean = np.frombuffer(content, "<f8", offset=end).astype(np.float64)
     except (UnicodeEncodeError, binascii.Error, struct.error, ValueError):
         raise _unusable("is damaged") from None
+    if utterances > _MOST:
+        raise _unusable("is damaged")
     if made_by.hex() != digest:
         raise _unusable("was learnt by another model")
     if len(mean) != width or not np.isfinite(mean).all() or np.abs(mean).max(initial=0) > 1e6:

@@ -31,16 +31,16 @@ async function ask(sound, channel) {
   $("result").hidden = true;
   await question(`Listening to ${sound.name}…`, async (current) => {
     const predictions = await server.predict(sendable(sound, channel, facts.limits), channel, voice?.token);
-    if (current()) show(predictions, sound);
+    if (current()) show(predictions, sound, channel === "each" && voice);
   }, { name: sound.name, repeat: () => ask(sound, channel) });
 }
 
-function show(predictions, { name, type, bytes, channels }) {
+function show(predictions, { name, type, bytes, channels }, unused = false) {
   const labels = facts.labels ?? Object.keys(predictions[0].probabilities);
   shown = { predictions, labels, name };
   $("result").hidden = false;
   $("result-title").textContent = headline(predictions);
-  $("result-notes").textContent = notes(predictions, name);
+  $("result-notes").textContent = notes(predictions, name, unused);
   const sounds = predictions.map(({ channel }) => channels && (channels[Number(channel) - 1] ?? pick(channels, channel)));
   const drawn = charts($("charts"), predictions, labels, sounds);
   player.load(channels && new Blob([bytes], { type }), drawn, predictions[0]);
