@@ -182,7 +182,7 @@ def test_a_cut_file_of_any_format_is_not_taken_for_a_whole_one(tmp_path: Path, f
     assert len(read_audio(whole)) == pytest.approx(len(samples), abs=2000)
     content = whole.read_bytes()
     cut.write_bytes(content[: len(content) * 6 // 10])
-    with pytest.raises(AudioError, match="cut short|malformed|breaks off"):
+    with pytest.raises(AudioError, match=r"cut short|malformed|breaks off"):
         read_audio(cut)
 
 
@@ -236,6 +236,12 @@ def test_a_call_becomes_one_row_a_channel(tmp_path: Path) -> None:
         ("c", "z", "mix"),
         ("d", "w", "mix"),
     ]
+    assert [row.session for row in expanded] == ["a", "a", "", "", ""]  # both ends of a call on one side
+    assert not expanded.notes
+    rows.append(Utterance("e", str(call), "y", "neutral", channel="each"))
+    assert "1 speakers (y) have recordings with one channel and with several" in str(
+        expand_channels(Manifest(tuple(rows))).notes[0]
+    )
 
 
 def test_a_channel_chosen_for_all_rows(tmp_path: Path) -> None:

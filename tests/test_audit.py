@@ -72,6 +72,37 @@ def table(rows: list[tuple[str, str]], **columns: object) -> Manifest:
     return Manifest(tuple(Utterance(f"u{i}", "none.wav", who, e, **columns) for i, (who, e) in enumerate(rows)))
 
 
+def test_speakers_whose_names_look_alike():
+    names = ["01", "1", "Anna", "anna", "Jos\u00e9", "Jose\u0301", "2", "12", "Bob"]
+    found = only(examine(table([(name, e) for name in names for e in EMOTIONS]), listen=False), "speakers_alike")
+    for pair in ("01 and 1", "Anna and anna", "Jose\u0301 and Jos\u00e9"):
+        assert pair in found.message
+    assert "12" not in found.message
+
+
+def test_stretches_that_two_speakers_share():
+    def row(name: str, speaker: str, start: float, end: float, **more: str) -> Utterance:
+        return Utterance(name, "call.wav", speaker, "sad", start, end, **more)
+
+    apart = (row("a", "x", 0, 2), row("b", "y", 2, 4), row("c", "x", 3.9, 6), row("d", "x", 5, 7))
+    assert "overlap_across_speakers" not in examine(Manifest(apart), listen=False).kinds()
+    sides = (row("a", "x", 0, 9, channel="left"), row("b", "y", 0, 9, channel="right"))
+    assert "overlap_across_speakers" not in examine(Manifest(sides), listen=False).kinds()
+    shared = (*apart, row("e", "y", 5.5, 8))
+    assert set(only(examine(Manifest(shared), listen=False), "overlap_across_speakers").ids) == {"c", "d", "e"}
+
+
+def test_recordings_of_one_length_tell_nothing(tmp_path):
+    """Cut to the same second, and listed emotion by emotion."""
+    rows = []
+    for emotion in EMOTIONS:
+        for number in range(12):
+            name = f"{emotion}{number}"
+            audio = write(tmp_path, f"{name}.wav", voice(crc32(name.encode()), 1.0))
+            rows.append(Utterance(name, audio, f"s{number}", emotion))
+    assert not [f for f in examine(Manifest(tuple(rows))).findings if "duration" in f.message]
+
+
 def test_a_healthy_corpus_has_nothing_to_report(healthy):
     findings = examine(healthy, splits=make_split(healthy, "kfold"))
     assert findings.findings == ()

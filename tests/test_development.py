@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,23 @@ def test_only_the_speakers_of_a_part(tmp_path: Path) -> None:
     ):
         with pytest.raises(SplitError, match=message):
             of_part(both, chosen)
+
+
+def test_a_table_that_a_spreadsheet_has_changed(tmp_path: Path) -> None:
+    """Zeros that are gone are an error, not speakers fewer; a byte order mark and blanks do no harm."""
+    manifest = Manifest(tuple(replace(row, speaker=f"0{row.speaker}", corpus="c") for row in people(3, 3)))
+    path = tmp_path / "parts.csv"
+    write_parts(path, {"c": manifest})
+    whole = of_part(manifest, f"{path}:development")
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace(",development", ", development "), encoding="utf-8-sig")
+    assert of_part(manifest, f"{path}:development").ids == whole.ids
+    path.write_text(text.replace("c,0", "c,"))
+    with pytest.raises(SplitError, match=r"speaker '0.*' of 'c' is not listed, and '.*' who is listed is not there"):
+        of_part(manifest, f"{path}:development")
+    path.write_text(text + text.splitlines()[1].rpartition(",")[0] + ",other\n")
+    with pytest.raises(SplitError, match="and 'other'"):
+        of_part(manifest, f"{path}:development")
 
 
 def test_the_table_in_the_repository() -> None:

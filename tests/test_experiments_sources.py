@@ -41,7 +41,7 @@ def test_each_channel_of_a_call_is_a_person(tmp_path: Path) -> None:
         calls.append({"id": f"call{place}", "audio": str(path), "speaker": left["speaker"], "emotion": left["emotion"]})
     write_rows(tmp_path / "calls.csv", calls)
     source = ("--manifest", str(tmp_path / "calls.csv"), "--channel", "each")
-    assert experiment(tmp_path / "run", "--systems", "ser", "--epochs", "1", "--protocol", "loso", "--folds", "1",
+    assert experiment(tmp_path / "run", "--systems", "ser", "--epochs", "1", "--protocol", "kfold", "--k", "3", "--folds", "1",
                       source=source) == 0  # fmt: skip
     ids = {row["id"] for row in rows_of(tmp_path / "run" / "splits.csv")}
     assert ids == {f"call{i}-{side}" for i in range(len(calls)) for side in ("left", "right")}

@@ -18,7 +18,7 @@ import pytest
 import soundfile
 
 import unheard.features.worker as worker_module
-from unheard.errors import FeatureError
+from unheard.errors import FeatureError, UnreachableError
 from unheard.features import FeatureSettings, FeatureStore, build_store, extract
 from unheard.lock import locked
 from unheard.manifest import Manifest, Utterance
@@ -122,6 +122,30 @@ def test_a_store_serves_several_selections(manifest: Manifest, tmp_path: Path, m
     for selection in (some, others, manifest):
         build(selection, folder)
     assert content(folder) == kept
+
+
+def test_what_could_not_be_opened_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = Manifest(rows(tmp_path / "audio", 3))
+
+    def refused(*arguments: object, **options: object) -> None:
+        raise UnreachableError("cannot be opened: Permission denied", mend="Check its permissions.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(worker_module, "read_recording", refused)
+        assert len(build_store(manifest, tmp_path / "store", workers=1).skipped) == len(manifest)
+    assert not build_store(manifest, tmp_path / "store", workers=1).skipped
+
+
+def test_paths_that_are_no_unicode(tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xe9t\xe9"))
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("this file system takes Unicode alone")
+    row = Utterance("a", str(folder / "missing.wav"), "x", "sad")
+    for _ in range(2):
+        store = build_store(Manifest((*rows(tmp_path / "audio", 3), row)), tmp_path / "store", workers=1)
+        assert "no such file" in store.skipped["a"]
 
 
 def test_what_failed_for_want_of_memory_is_tried_again(

@@ -25,6 +25,7 @@ from unheard.splits import (
     read_splits,
     write_splits,
 )
+from unheard.splits.order import Groups
 
 EMOTIONS = ("angry", "sad")
 
@@ -203,6 +204,39 @@ def test_cross_tests_one_corpus_and_validates_on_training_corpora():
     dev = who(manifest, fold.readings[0].dev)
     assert sorted(name[:3] for name in dev) == ["a/f", "a/m"]
     assert who(manifest, fold.train) == set(manifest.speakers) - dev - {"b/f1", "b/m1"}
+
+
+def test_cross_takes_no_other_corpus_though_names_collide():
+    """Corpora number their speakers alike: '1' of c is nobody of a or b."""
+    rows = [
+        replace(row, id=f"{corpus}{row.id}", corpus=corpus)
+        for corpus, names in (("a", "123456"), ("b", "789"), ("c", "12789"))
+        for row in people(*names)
+    ]
+    split = make_split(Manifest(tuple(rows)), "cross", train_corpora=["a"], test_corpora=["b"])
+    (fold,) = split.folds
+    assert {name[0] for name in fold.train} == {name[0] for name in fold.readings[0].dev} == {"a"}
+    assert {name[0] for name in fold.readings[0].test} == {"b"}
+    assert "utterances of other corpora take no part" in " ".join(map(str, split.notes))
+
+
+def test_names_that_look_alike_are_one():
+    """A blank behind a session or a group, an accent in two forms."""
+    names = [f"s{number}" for number in range(12)]
+    rows = [
+        replace(row, session=f"r{i // 2}" + " " * (place % 2), extra={"family": ["x\u0301", "\u1e8b"][0] * (i % 4)})
+        for i, name in enumerate(names)
+        for place, row in enumerate(people(name))
+    ]
+    for fold in make_split(Manifest(tuple(rows)), "kfold", k=3).folds:
+        sessions = {row.id: row.session.strip() for row in rows}
+        held = {sessions[name] for reading in fold.readings for name in (*reading.dev, *reading.test)}
+        assert held.isdisjoint(sessions[name] for name in fold.train)
+    spelt = [replace(row, extra={"family": name}) for row, name in zip(people(*"abcdef"), FAMILIES * 4, strict=False)]
+    assert set(Groups(Manifest(tuple(spelt)), "family").names) == {"Jos\u00e9", "Anna", "Bo"}
+
+
+FAMILIES = ["Jos\u00e9", "Jose\u0301 ", "Anna", " Anna", "Bo", "Bo"]
 
 
 def test_cross_refuses_speakers_whose_names_collide():

@@ -15,6 +15,7 @@ from unheard.corpora import read_manifest
 from unheard.corpora.table import read_table, write_table
 from unheard.errors import ManifestError
 from unheard.manifest import LABELS, Manifest, Utterance
+from unheard.manifest import plain as plain_name
 
 
 def table(tmp_path: Path, text: str | bytes, name: str = "table.csv") -> Path:
@@ -38,7 +39,7 @@ def test_three_columns_are_enough(tmp_path: Path) -> None:
 
 
 plain = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=8)
-names = plain.filter(lambda text: text and text == text.strip())
+names = plain.filter(lambda text: text and text == plain_name(text))
 times = st.floats(0, 1e6)
 
 
@@ -92,6 +93,17 @@ def test_audio_below_the_folder_is_written_relative(tmp_path: Path, monkeypatch:
     assert written == ["wav/a.wav", "wav/b.wav", str(tmp_path / "database/c.wav")]
     Path("data").rename("moved")
     assert read_table("moved/m.jsonl")[1].audio == str(tmp_path / "moved/wav/b.wav")
+
+
+def test_a_row_has_its_own_end_or_duration(tmp_path: Path) -> None:
+    text = "file,speaker,emotion,start,end,duration\na.wav,s,sad,1,3,\na.wav,s,sad,5,,2\na.wav,s,sad,6,8,99\n"
+    assert [(row.start, row.end) for row in read_table(table(tmp_path, text))] == [(1, 3), (5, 7), (6, 8)]
+
+
+def test_speakers_are_written_in_one_way(tmp_path: Path) -> None:
+    manifest = read_table(table(tmp_path, "file,speaker,emotion\na.wav,Jos\u00e9,sad\nb.wav,Jose\u0301 ,sad\n"))
+    assert manifest.speakers == ("Jos\u00e9",)
+    assert "the speaker is empty" in refused(table(tmp_path, "file,speaker,emotion\na.wav,NaN,sad\n"))
 
 
 @pytest.mark.parametrize(

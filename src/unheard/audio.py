@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 import numpy as np
 
 from unheard.channels import Samples, channel_index, check_scale, finite, one_channel
-from unheard.errors import AudioError, TooLongError
-from unheard.manifest import Manifest, Utterance
+from unheard.errors import AudioError, TooLongError, UnreachableError
+from unheard.manifest import Manifest, Note, Utterance
 
 if TYPE_CHECKING:
     import soundfile
@@ -37,6 +37,7 @@ SLACK = 0.1
 """Seconds by which a stretch may pass the end of its recording; annotations are rarely exact."""
 
 _MP3_SLACK = 0.05  # of the length that an MP3's own table says
+_SYSTEM_ERROR = 2  # libsndfile's code for what the operating system refused
 _BLOCK = 1 << 20  # frames decoded at a time: 65 s at 16 kHz
 _BLOCK_SECONDS = 120
 _UNKNOWN_LENGTH = 1 << 40  # libsndfile gives a huge count for streams that do not say their length
@@ -176,8 +177,24 @@ def expand_channels(manifest: Manifest) -> Manifest:
         names = {1: ("mix",), 2: ("left", "right")}.get(channels) or tuple(map(str, range(1, channels + 1)))
         for name in names:
             suffix = "" if channels == 1 else f"-channel{name}" if name.isdigit() else f"-{name}"
-            rows.append(replace(row, id=row.id + suffix, speaker=row.speaker + suffix, channel=name))
-    return replace(manifest, rows=tuple(rows))
+            session = row.session or (row.id if channels > 1 else "")  # a call stays on one side of a split
+            rows.append(replace(row, id=row.id + suffix, speaker=row.speaker + suffix, channel=name, session=session))
+    return replace(manifest, rows=tuple(rows), notes=(*manifest.notes, *_of_both_kinds(manifest, counts)))
+
+
+def _of_both_kinds(manifest: Manifest, counts: Mapping[str, int]) -> Iterator[Note]:
+    """A note where a speaker has recordings with one channel and with several: as many people, by their names."""
+    kinds: dict[str, set[bool]] = {}
+    for row in manifest:
+        if row.channel == "each":
+            kinds.setdefault(row.speaker, set()).add(counts[row.audio] > 1)
+    both = [speaker for speaker, several in kinds.items() if len(several) > 1]
+    if both:
+        yield Note(
+            "channels",
+            f"{len(both)} speakers ({', '.join(both[:5])}) have recordings with one channel and with several; each "
+            "channel counts as another person than the one of the others: where it is the same, choose a --channel",
+        )
 
 
 def checked_source(audio: Any) -> Source:
@@ -223,7 +240,9 @@ def _unreadable(path: Source, error: Exception) -> AudioError:
                 head = opened.read(16)
         except (OSError, ValueError) as refused:
             reason = getattr(refused, "strerror", None) or str(refused)
-            return AudioError(f"cannot be opened: {reason}", where=name, mend="Check the path and its permissions.")
+            return UnreachableError(
+                f"cannot be opened: {reason}", where=name, mend="Check the path and its permissions."
+            )
     else:
         path.seek(0)
         head = path.read(16)
@@ -238,6 +257,8 @@ def _unreadable(path: Source, error: Exception) -> AudioError:
             mend=f'Convert it with: ffmpeg -i "{name}" -ac 1 -ar {SAMPLE_RATE} "{target}"',
         )
     reason = str(getattr(error, "error_string", "")) or "Format not recognised."
+    if getattr(error, "code", None) == _SYSTEM_ERROR:
+        return UnreachableError(f"cannot be read ({reason.rstrip('.')})", where=name, mend="Check the disk; try again.")
     return AudioError(
         f"this is no audio that can be read ({reason.rstrip('.')})",
         where=name,
@@ -261,7 +282,7 @@ _CUT = {
 def _missing_frames(file: soundfile.SoundFile) -> float:
     """Frames that the header promises beyond the end of the file, infinite where it does not say how many."""
     if file.format == "NIST" and isinstance(file.name, (str, bytes)):  # libsndfile's log says nothing of it
-        with open(file.name, "rb") as opened:
+        with Path(os.fsdecode(file.name)).open("rb") as opened:
             count = re.search(rb"^sample_count -i (\d+)", opened.read(1024), re.MULTILINE)
         return max(0, int(count[1]) - file.frames) if count else 0
     found = re.search(_CUT[file.format], file.extra_info, re.MULTILINE) if file.format in _CUT else None
@@ -270,7 +291,7 @@ def _missing_frames(file: soundfile.SoundFile) -> float:
     if not found.groupdict():
         return math.inf
     promised, present = int(found["promised"]), int(found["present"])
-    if promised >= 0x7FFFF000 and file.format in ("WAV", "WAVEX", "AU", "AIFF") or present <= 0:
+    if (promised >= 0x7FFFF000 and file.format in ("WAV", "WAVEX", "AU", "AIFF")) or present <= 0:
         return 0  # written to a pipe: the length was not known
     return max(0, round(file.frames * (promised / present - 1)))
 

@@ -26,6 +26,10 @@ class AudioError(UnheardError):
     """A recording that cannot be read or used."""
 
 
+class UnreachableError(AudioError):
+    """A recording that could not be opened just now: another time it may."""
+
+
 class TooLongError(AudioError):
     """A recording longer than is read at once."""
 

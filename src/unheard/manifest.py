@@ -8,6 +8,7 @@ the choice of an experiment, made by `Manifest.select`.
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -32,6 +33,18 @@ LABELS = (
 
 FOUR = ("angry", "happy", "neutral", "sad")
 """The four emotions an experiment uses unless told otherwise."""
+
+
+_ABSENT = ("nan", "<na>", "nat")
+
+
+def plain(word: str) -> str:
+    """A name as it is compared: without blanks around it, accents in one form, pandas' `nan` as nothing.
+
+    Else a speaker, a session or a group would be two that look alike, and be on two sides of a split.
+    """
+    word = (word if word.isascii() else unicodedata.normalize("NFC", word)).strip()
+    return "" if word.casefold() in _ABSENT else word
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +182,8 @@ class Manifest(Sequence[Utterance]):
         if missing:
             raise ManifestError(
                 f"no utterance is labelled {', '.join(missing)}",
-                mend=f"Labels here: {', '.join(self.counts())}; choose among them, or rename them in the table (experiments: --emotions, --map).",
+                mend=f"Labels here: {', '.join(self.counts())}; choose among them, or rename them in the table "
+                "(experiments: --emotions, --map).",
             )
         return chosen
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -71,9 +72,9 @@ def _telltales(manifest: Manifest, heard: Sequence[Heard]) -> Iterator[Finding]:
     sounds = [sound for sound in heard if not sound.error]
     yield from check_predictable(usable, "the sample rate", [sound.rate for sound in sounds])
     yield from check_predictable(usable, "the file format", [(s.format, s.channels) for s in sounds])
-    order = sorted(range(len(sounds)), key=lambda place: sounds[place].seconds)
-    tenth = {place: rank * 10 // len(order) for rank, place in enumerate(order)}
-    tenths = [tenth[place] for place in range(len(sounds))]
+    seconds = sorted(sound.seconds for sound in sounds)
+    bounds = [seconds[len(seconds) * tenth // 10] for tenth in range(1, 10)] if seconds else []
+    tenths = [bisect_right(bounds, sound.seconds) for sound in sounds]  # equal durations are in one
     yield from check_predictable(usable, "the duration", tenths, DURATION_TELLS)
 
 

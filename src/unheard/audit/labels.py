@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterator, Sequence
 
@@ -11,6 +13,7 @@ from unheard.splits.split import key_of
 
 IMBALANCE = 3.0  # largest emotion over smallest
 FEW_SPEAKERS = 10
+OVERLAP = 0.25  # seconds that two stretches of one recording may share: annotations are rarely exact
 FEW_UTTERANCES = 5
 CHANCE = 0.001  # a value of n rows with one emotion only is no accident below this probability
 BETTER = 0.15  # balanced accuracy above chance by which a column alone may tell the emotion
@@ -23,6 +26,8 @@ def check_labels(manifest: Manifest) -> Iterator[Finding]:
         yield Finding("error", "one_emotion", f"one emotion only: {some(list(emotions))}", (), "Nothing to tell apart.")
     yield from _balance(emotions)
     yield from _speakers(manifest)
+    yield from _alike(manifest)
+    yield from _overlaps(manifest)
     yield from _genders(manifest)
     if len(emotions) > 1:
         yield from _tied(manifest, "text", "sentence")
@@ -102,6 +107,53 @@ def _speakers(manifest: Manifest) -> Iterator[Finding]:
                 tuple(row.id for row in manifest if row.emotion == emotion),
                 "It cannot be trained, validated and tested on different speakers: leave it out or merge it.",
             )
+
+
+def _alike(manifest: Manifest) -> Iterator[Finding]:
+    """Speakers whose names differ by capitals, leading zeros or the form of their letters alone."""
+    names: dict[str, list[str]] = defaultdict(list)
+    for name in manifest.speakers:
+        folded = unicodedata.normalize("NFKC", name).casefold().strip()
+        number = re.fullmatch(r"0*(\d+)(?:\.0+)?", folded)
+        names[number[1] if number else folded].append(name)
+    same = sorted(several for several in names.values() if len(several) > 1)
+    if same:
+        yield Finding(
+            "warning",
+            "speakers_alike",
+            f"{count(len(same), 'speaker')} under names that look like one: {some([' and '.join(n) for n in same])}",
+            tuple(row.id for row in manifest if any(row.speaker in several for several in same)),
+            "If they are one person, write the name in one way: else the same voice trains and is tested.",
+        )
+
+
+def _overlaps(manifest: Manifest) -> Iterator[Finding]:
+    """Stretches of one recording that are in utterances of two speakers."""
+    files: dict[str, list[Utterance]] = defaultdict(list)
+    for row in manifest:
+        if row.start or row.end is not None:  # whole recordings are compared by their sound
+            files[row.audio].append(row)
+    both: dict[str, Utterance] = {}
+    for rows in files.values():
+        if len({row.speaker for row in rows}) < 2:
+            continue
+        open_rows: list[Utterance] = []
+        for row in sorted(rows, key=lambda row: (row.start, row.id)):
+            open_rows = [one for one in open_rows if one.end is None or one.end > row.start + OVERLAP]
+            for one in open_rows:
+                channels = {one.channel, row.channel}
+                if one.speaker != row.speaker and (len(channels) == 1 or channels & {"mix", "each"}):
+                    both |= {one.id: one, row.id: row}
+            open_rows.append(row)
+    if both:
+        who = sorted({row.speaker for row in both.values()})
+        yield Finding(
+            "warning",
+            "overlap_across_speakers",
+            f"{count(len(both), 'utterance')} of {some(who)} have sound in common with another speaker's",
+            tuple(both),
+            "A split may train on what it tests: give those who speak together a session, or cut the stretches apart.",
+        )
 
 
 def _genders(manifest: Manifest) -> Iterator[Finding]:

@@ -6,8 +6,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from unheard.cli.hearing import Clips, Words, adaptation, check_words, hear, recogniser_of
-from unheard.cli.verbs import say
-from unheard.cli.verbs import Output
+from unheard.cli.verbs import Output, say
 
 OPTIONS = ("--output", "--channel", "--window", "--hop", "--enrol", "--speaker", "--voices", "--threads")
 

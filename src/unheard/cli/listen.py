@@ -123,7 +123,7 @@ def listen(
         from unheard.inference.microphone import BLOCK_SECONDS
 
         seconds = microphone.lost * BLOCK_SECONDS
-        say(f"beware: the sound came faster than it could be heard; {seconds:.1f} s or more are missing, times are early")
+        say(f"beware: sound came faster than it could be heard; {seconds:.1f} s or more are missing, times are early")
     if gone is not None:
         raise gone
 

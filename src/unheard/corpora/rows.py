@@ -13,7 +13,7 @@ from pathlib import Path, PurePath
 
 from unheard.corpora.words import EMOTION_WORDS, canonical_emotion, canonical_gender
 from unheard.errors import ManifestError, did_you_mean
-from unheard.manifest import COLUMNS, LABELS, Manifest, Note, Utterance
+from unheard.manifest import COLUMNS, LABELS, Manifest, Note, Utterance, plain
 
 ALIASES: Mapping[str, tuple[str, ...]] = {
     "id": ("utt", "uttid", "utt_id", "utterance", "utterance_id", "segment_id", "key"),
@@ -114,6 +114,7 @@ class Rows:
         """One row: its `cells` under the table's own names, `columns` from `name_columns`, its line."""
         where = f"{self.table}, {self.unit} {place}"
         own = {ours: cells[theirs] for ours, theirs in columns.items() if theirs in cells}
+        own["speaker"] = plain(own.get("speaker", ""))
         for name in ("id", *REQUIRED):
             own[name] = own.get(name, "").strip()
             if not own[name] and name in REQUIRED:
@@ -175,7 +176,7 @@ class Rows:
     ) -> tuple[float, float | None]:
         times: dict[str, float | None] = {}
         given = {name: own.get(name, "") for name in ("start", "end")}
-        if "start" in columns and "end" not in columns:
+        if "start" in columns and given["end"].strip().casefold() in _NO_TIME:
             # offset and duration, as speech recognisers' manifests have it
             given["duration"] = cells.get("duration", "")
         for name, text in given.items():

@@ -93,9 +93,9 @@ def adapt(
 ) -> str:
     """Measure adaptation on every complete seed of the trained systems of `run`; returns the table in Markdown.
 
-    Where `systems` are named, of those alone. Writes RUN/adaptation.csv and RUN/adaptation.md. Needs the run's models and features, which an experiment leaves
-    there. Raises `RunError` where there are none, where nobody has so many utterances, and for a run whose
-    normalisation leaves no voice to hear.
+    Where `systems` are named, of those alone. Writes RUN/adaptation.csv and RUN/adaptation.md. Needs the run's models
+    and features, which an experiment leaves there. Raises `RunError` where there are none, where nobody has so many
+    utterances, and for a run whose normalisation leaves no voice to hear.
     """
     out = Path(run)
     records = read_run(out)

@@ -158,7 +158,7 @@ class FeatureStore:
     def _read_index(self, name: str) -> dict[str, Entry]:
         path = self.folder / name
         try:
-            with path.open(newline="", encoding="utf-8") as file:
+            with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
                 rows = csv.reader(file)
                 if tuple(next(rows)) != ("id", *ENTRY_FIELDS):
                     raise ValueError("unexpected columns")

@@ -225,7 +225,7 @@ def _write(folder: Path, settings: FeatureSettings, places: dict[str, Place]) ->
     content, listing = blake2b(digest_size=16), blake2b(digest_size=16)
     with ExitStack() as stack:
         out = stack.enter_context(matrix.open("wb"))
-        rows = csv.writer(stack.enter_context(index.open("w", newline="", encoding="utf-8")))
+        rows = csv.writer(stack.enter_context(index.open("w", newline="", encoding="utf-8", errors="surrogateescape")))
         rows.writerow(("id", *ENTRY_FIELDS))
         sources: dict[Path, BinaryIO] = {}
         for name, place in places.items():

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any
 
 from unheard.audio import read_recording
-from unheard.errors import AudioError
+from unheard.errors import AudioError, UnreachableError
 from unheard.features.analysis import analyse
 from unheard.features.matrix import Entry
 from unheard.features.settings import FeatureSettings
@@ -82,7 +82,8 @@ class Shard:
             )
             analysis = analyse(recording.samples, self._settings)
         except AudioError as error:
-            return self._commit(Entry(task.key, "skipped", reason=_with_place(error, task.audio)), b"")
+            status = "failed" if isinstance(error, UnreachableError) else "skipped"  # failures are tried again
+            return self._commit(Entry(task.key, status, reason=_with_place(error, task.audio)), b"")
         except Exception as error:  # one recording must never stop a corpus
             reason = f"{task.audio}: unexpected {type(error).__name__}: {error}"
             return self._commit(Entry(task.key, "failed", reason=reason), b"")

@@ -18,8 +18,9 @@ _MOST_WAITING = 600  # blocks: a minute, after which sound is lost rather than m
 class Microphone:
     """An input device, open from `with` to its end; `rate` is what it records at, `wanted` where it can.
 
-    `lost` counts blocks that could not be taken in time, `overflows` how often the device itself lost sound. Raises `MissingExtra` without sounddevice, and `AudioError`
-    where there is no microphone.
+    `lost` counts blocks that could not be taken in time, `overflows` how often the device itself lost sound.
+
+    Raises `MissingExtra` without sounddevice, and `AudioError` where there is no microphone.
     """
 
     def __init__(self, wanted: int, device: str | int | None = None) -> None:

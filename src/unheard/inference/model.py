@@ -77,7 +77,9 @@ class OnnxModel:
                 raise ModelError(
                     "this folder holds a trained model that has not been exported" if trained else f"no {FILE} in here",
                     where=path,
-                    mend=f"Export it first: unheard export {path} -o FOLDER" if trained else "Name a model's folder or file.",
+                    mend=f"Export it first: unheard export {path} -o FOLDER"
+                    if trained
+                    else "Name a model's folder or file.",
                 )
             if file.stat().st_size > LARGEST:
                 raise ModelError(f"is larger than a model may be ({LARGEST >> 20} MiB)", where=file)
@@ -88,7 +90,9 @@ class OnnxModel:
             raise ModelError("is no path", where=repr(str(file)), mend="Check the path.") from None
         if file.suffix == ".safetensors":
             raise ModelError(
-                "this is a trained model that has not been exported", where=file, mend=f"unheard export {file} -o FOLDER"
+                "this is a trained model that has not been exported",
+                where=file,
+                mend=f"unheard export {file} -o FOLDER",
             )
         return cls(content, str(path), folder=folder, threads=threads)
 

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from unheard.errors import SplitError, did_you_mean
-from unheard.manifest import Manifest
+from unheard.manifest import Manifest, Utterance
 from unheard.splits.order import Groups
 
 DEVELOPMENT, UNTOUCHED = "development", "untouched"
@@ -53,10 +53,21 @@ def _parts(corpus: str, manifest: Manifest, seed: int, untouched: bool) -> Itera
 
 
 def read_parts(path: str | Path, corpus: str) -> dict[str, str]:
-    """Speaker -> part (`development` or `untouched`) of one corpus; raises `SplitError` where none is listed."""
+    """Speaker -> part (`development` or `untouched`) of one corpus.
+
+    Raises `SplitError` where none is listed, or one with two parts.
+    """
+    found: dict[str, str] = {}
     try:
-        with Path(path).open(newline="", encoding="utf-8") as file:
-            found = {row["speaker"]: row["part"] for row in csv.DictReader(file) if row["corpus"] == corpus}
+        with Path(path).open(newline="", encoding="utf-8-sig") as file:  # Excel begins with a byte order mark
+            for row in csv.DictReader(file):
+                speaker, part = row["speaker"].strip(), row["part"].strip()
+                if row["corpus"].strip() == corpus and found.setdefault(speaker, part) != part:
+                    raise SplitError(
+                        f"speaker '{speaker}' of '{corpus}' is '{found[speaker]}' and '{part}'",
+                        where=path,
+                        mend="Keep one of the rows.",
+                    )
     except (OSError, UnicodeDecodeError, csv.Error, KeyError) as error:
         raise SplitError(
             f"the parts of the speakers cannot be read ({type(error).__name__}: {error})",
@@ -78,9 +89,22 @@ def of_part(manifest: Manifest, chosen: str) -> Manifest:
     if not (file and colon and part):
         raise SplitError(f"'{chosen}' is not FILE:PART", mend=f"For instance speakers.csv:{DEVELOPMENT}.")
     parts = {corpus: read_parts(file, corpus) for corpus in sorted({row.corpus for row in manifest})}
-    # several corpora read together have theirs in the speaker's name
-    kept = manifest.where(lambda row: parts[row.corpus].get(row.speaker.removeprefix(f"{row.corpus}/")) == part)
+    for corpus, of_corpus in parts.items():
+        here = {_name(row) for row in manifest if row.corpus == corpus}
+        unlisted, unknown = sorted(here - of_corpus.keys()), sorted(of_corpus.keys() - here)
+        if unlisted and unknown:  # a slip: a spreadsheet makes 3 of 03
+            raise SplitError(
+                f"speaker '{unlisted[0]}' of '{corpus}' is not listed, and '{unknown[0]}' who is listed is not there",
+                where=file,
+                mend="Write the speakers' names as the corpus has them.",
+            )
+    kept = manifest.where(lambda row: parts[row.corpus].get(_name(row)) == part)
     if not len(kept):
         known = sorted({part for of_corpus in parts.values() for part in of_corpus.values()})
         raise SplitError(f"no speaker is '{part}'", where=file, mend=did_you_mean(part, known))
     return kept
+
+
+def _name(row: Utterance) -> str:
+    """The speaker as their own corpus calls them: several corpora read together have theirs in the name."""
+    return row.speaker.removeprefix(f"{row.corpus}/")

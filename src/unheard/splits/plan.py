@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from math import ceil
 
 from unheard.errors import ConfigError, SplitError, did_you_mean
-from unheard.manifest import Note
+from unheard.manifest import Manifest, Note
 from unheard.splits.order import Groups, in_turn
 from unheard.splits.split import key_of
 
@@ -125,9 +125,11 @@ def random(groups: Groups, n: tuple[int, int, int] | None, salt: str) -> Plans:
     return Plans([Plan(train, [("test", dev, held)])], notes)
 
 
-def cross(groups: Groups, train_corpora: Iterable[str] | None, test_corpora: Iterable[str] | None, salt: str) -> Plans:
-    """One fold: train on some corpora, test on others."""
-    known = sorted({row.corpus for row in groups.manifest})
+def corpora(
+    manifest: Manifest, train_corpora: Iterable[str] | None, test_corpora: Iterable[str] | None
+) -> tuple[set[str], set[str]]:
+    """Which corpora `cross` trains on and tests; raises `ConfigError` for one that is not there, or on both sides."""
+    known = sorted({row.corpus for row in manifest})
     tested = set(test_corpora or ())
     trained = set(known) - tested if train_corpora is None else set(train_corpora)
     for name in sorted(tested | trained):
@@ -138,6 +140,11 @@ def cross(groups: Groups, train_corpora: Iterable[str] | None, test_corpora: Ite
             f"cross trains on {sorted(trained)} and tests on {sorted(tested)}: both need a corpus, and none in common",
             mend="Name them with train_corpora and test_corpora.",
         )
+    return trained, tested
+
+
+def cross(groups: Groups, trained: set[str], tested: set[str], salt: str) -> Plans:
+    """One fold: train on some corpora, test on others; `groups` are of rows of these alone."""
     corpora_of: dict[str, set[str]] = {name: set() for name in groups.names}
     for row in groups.manifest:
         corpora_of[key_of(row, groups.column)].add(row.corpus)

@@ -70,7 +70,13 @@ def make_split(
     if protocol == "given":
         made, notes = _given(manifest, column)
     else:
-        groups = Groups(manifest, group)
+        trained: set[str] = set()
+        tested: set[str] = set()
+        taking_part = manifest
+        if protocol == "cross":
+            trained, tested = plan.corpora(manifest, train_corpora, test_corpora)
+            taking_part = manifest.where(lambda row: row.corpus in trained | tested)
+        groups = Groups(taking_part, group)
         salt = f"{protocol}/{seed}"
         if protocol == "paired":
             plans = plan.paired(groups, test)
@@ -81,8 +87,11 @@ def make_split(
         elif protocol == "random":
             plans = plan.random(groups, n, salt)
         else:
-            plans = plan.cross(groups, train_corpora, test_corpora, salt)
+            plans = plan.cross(groups, trained, tested, salt)
         made, notes = _carry_out(groups, plans)
+        if len(taking_part) < len(manifest):
+            unused = len(manifest) - len(taking_part)
+            notes = [*notes, Note("unused", f"{unused} utterances of other corpora take no part")]
     if folds is not None and not 1 <= folds <= len(made):
         raise ConfigError(f"{folds} folds asked for, {protocol} has {len(made)} here", mend="Ask for fewer.")
     kept = made[:folds]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from unheard.errors import SplitError
-from unheard.manifest import Manifest, Note, Utterance
+from unheard.manifest import Manifest, Note, Utterance, plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +64,9 @@ def key_of(row: Utterance, column: str) -> str:
     if column == "utterance":
         return row.id
     if column == "session":
-        return f"{row.corpus}/{row.session}" if row.session and row.corpus else row.session
-    return row.get(column)
+        session, corpus = plain(row.session), plain(row.corpus)
+        return f"{corpus}/{session}" if session and corpus else session
+    return plain(row.get(column))
 
 
 def find_leaks(manifest: Manifest, folds: Iterable[Fold], group: str = "speaker") -> list[Leak]:

@@ -47,6 +47,9 @@ class RttmWriter:
 def one_word(text: str) -> str:
     """`text` without white space, so that the columns stay where they are; `-` for nothing."""
     escaped = (
-        quote(letter, errors="surrogateescape") if letter.isspace() or letter == "%" or not letter.isprintable() else letter for letter in text
+        quote(letter, errors="surrogateescape")
+        if letter.isspace() or letter == "%" or not letter.isprintable()
+        else letter
+        for letter in text
     )
     return "".join(escaped) or "-"
