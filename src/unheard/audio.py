@@ -284,7 +284,7 @@ def _missing_frames(file: soundfile.SoundFile) -> float:
     if file.format == "NIST" and isinstance(file.name, (str, bytes)):  # libsndfile's log says nothing of it
         with Path(os.fsdecode(file.name)).open("rb") as opened:
             count = re.search(rb"^sample_count -i (\d+)", opened.read(1024), re.MULTILINE)
-        return max(0, int(count[1]) - file.frames) if count else 0
+        return max(0.0, int(count[1]) - float(file.frames)) if count else 0
     found = re.search(_CUT[file.format], file.extra_info, re.MULTILINE) if file.format in _CUT else None
     if found is None or not file.frames:
         return 0
@@ -293,7 +293,8 @@ def _missing_frames(file: soundfile.SoundFile) -> float:
     promised, present = int(found["promised"]), int(found["present"])
     if (promised >= 0x7FFFF000 and file.format in ("WAV", "WAVEX", "AU", "AIFF")) or present <= 0:
         return 0  # written to a pipe: the length was not known
-    return max(0, round(file.frames * (promised / present - 1)))
+    frames: int = file.frames
+    return max(0, round(frames * (promised / present - 1)))
 
 
 def _blocks(
