@@ -201,7 +201,8 @@ def _tell(cells: Sequence[Cell], say: Callable[[str], None]) -> None:
         say(
             f"{len(apart)} of {len(cells)} trainings tell {train:.0f} % of their batches and {dev:.0f} % of the "
             "validation speakers: dropout before the pooled deviation may have left batch norm with statistics of "
-            "another network; see what --training.statistics anew says"
+            "another network; see what they say with --training.statistics anew --training.select last --weights-from "
+            f"{cells[0].out} and another --out, which trains nothing"
         )
     for epochs in sorted({n for cell in cells for n in cell.recipe.budgets[:-1]}):
         finished = [cell for cell in cells if epochs in cell.recipe.budgets and cell.result() is not None]
