@@ -256,7 +256,7 @@ def test_a_run_without_the_same_training_gives_no_weights(
     shutil.copytree(done, published)
     for path in published.glob("cells/*/checkpoint.pt"):
         path.unlink()
-    cases = ((done, "2", "0.03"), (done, "3", "0.02"), (published, "3", "0.03"), (tmp_path / "nowhere", "3", "0.03"))
+    cases = ((done, "2", "0.03"), (done, "3", "0.02"), (published, "3", "0.03"))
     for number, (source, epochs, rate) in enumerate(cases):
         out = tmp_path / str(number)
         more = ("--epochs", epochs, "--training.lr", rate, "--systems", "ser", "--weights-from", str(source))
@@ -284,3 +284,16 @@ def test_the_best_epoch_of_another_run_cannot_be_taken(
 ) -> None:
     assert experiment(tmp_path / "run", "--epochs", "3", "--weights-from", str(done)) == 2
     assert "--training.select last" in capsys.readouterr().err
+
+
+def test_a_mistyped_run_to_take_weights_from_trains_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    assert experiment(out, "--epochs", "3", *ANEW, "--weights-from", str(tmp_path / "nowhere")) == 2
+    assert "no trainings are here" in capsys.readouterr().err
+    assert not (out / "cells").exists()
+
+
+@pytest.mark.parametrize("option", ["dat.lam=-1", "mtl.weight=-0.5", "cgt.epsilon=-0.3", "dat.lam=inf"])
+def test_options_out_of_range_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str) -> None:
+    assert experiment(tmp_path / "run", "--systems", option.partition(".")[0], "--option", option) == 2
+    assert "is out of range" in capsys.readouterr().err

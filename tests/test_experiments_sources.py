@@ -41,8 +41,8 @@ def test_each_channel_of_a_call_is_a_person(tmp_path: Path) -> None:
         calls.append({"id": f"call{place}", "audio": str(path), "speaker": left["speaker"], "emotion": left["emotion"]})
     write_rows(tmp_path / "calls.csv", calls)
     source = ("--manifest", str(tmp_path / "calls.csv"), "--channel", "each")
-    assert experiment(tmp_path / "run", "--systems", "ser", "--epochs", "1", "--protocol", "kfold", "--k", "3", "--folds", "1",
-                      source=source) == 0  # fmt: skip
+    short = ("--systems", "ser", "--epochs", "1", "--protocol", "kfold", "--k", "3", "--folds", "1")
+    assert experiment(tmp_path / "run", *short, source=source) == 0
     ids = {row["id"] for row in rows_of(tmp_path / "run" / "splits.csv")}
     assert ids == {f"call{i}-{side}" for i in range(len(calls)) for side in ("left", "right")}
     assert "24 utterances, 6 speakers" in (tmp_path / "run" / "table.md").read_text()

@@ -112,7 +112,7 @@ def experiment(
 
     Says first how many trainings it is and how long they take here. Writes RUN/table.md, results.csv, splits.csv,
     config.yaml and a folder for every training. The same call again does only what is missing; a longer --epochs
-    continues. Exits with 1 where a training failed.
+    continues, unless the learning rate follows a schedule. Exits with 1 where a training failed.
     """
     settings = _settings(config, flags, option)
     from unheard.experiments.run import carry_out, foretell

@@ -20,6 +20,7 @@ from unheard.experiments.statistics import (
     contrast_table,
     corrected,
     counts_of,
+    explanation,
 )
 from unheard.manifest import Manifest, Utterance
 from unheard.splits.development import of_part
@@ -65,9 +66,10 @@ def against(run: str | Path, baseline: str = "ser", speakers: str = "") -> str:
         said += ["", contrast_table(contrasts)]
         said += [
             "",
-            "Differences in points, over the seeds both have; intervals by bootstrap and tests by permutation over "
-            "test speakers; p (Holm) over the contrasts of a metric: of networks, of networks with λ and ε chosen, and "
-            "of classical systems apart.",
+            explanation(contrasts),
+            "",
+            "Over the seeds both have. Holm's families are the networks, the networks with λ and ε chosen, and the "
+            "classical systems.",
         ]
     return "\n".join([*said, ""])
 

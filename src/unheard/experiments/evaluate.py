@@ -15,7 +15,7 @@ from typing import Any
 from unheard.audio import choose_channel
 from unheard.corpora import read_manifest
 from unheard.experiments.grid import usable
-from unheard.experiments.readout import full_name, versions
+from unheard.experiments.readout import NAMESAKES, full_name, versions
 from unheard.experiments.work import NormalisedFrames
 from unheard.features import build_store
 from unheard.files import write_json, write_text
@@ -124,9 +124,10 @@ def trained_on(trained: Model) -> set[str]:
 def _warn_of_known_speakers(trained: Model, rows: Iterable[Utterance], say: Callable[[str], None]) -> None:
     known = sorted({full_name(row) for row in rows} & trained_on(trained))
     if known:
+        doubt = f" ({NAMESAKES})" if all(name.startswith("/") for name in known) else ""
         say(
-            f"beware: the model was trained on {len(known)} of these speakers ({', '.join(known[:5])}): "
-            "this is no score on unseen speakers"
+            f"beware: the model was trained on {len(known)} of these speakers "
+            f"({', '.join(name.lstrip('/') for name in known[:5])}): this is no score on unseen speakers{doubt}"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -143,7 +144,15 @@ def _options(settings: Experiment, key: str) -> dict[str, Any]:
         return {}
     if key not in STRATEGIES:
         raise ConfigError(f"unknown system '{key}'", mend=did_you_mean(key, [*STRATEGIES, *FITTED]))
-    return resolve_options(key, settings.options.get(key))
+    options = resolve_options(key, settings.options.get(key))
+    for name, value in options.items():
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if number and (value < 0 or (value == math.inf and name != "cap")):
+            raise ConfigError(
+                f"option '{key}.{name}' = {value} is out of range",
+                mend="Give a number of 0 or more; 0 does without it.",
+            )
+    return options
 
 
 def _features_of_their_own(settings: Experiment) -> dict[str, FeatureSettings]:

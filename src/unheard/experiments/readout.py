@@ -72,8 +72,14 @@ def write_models(
         write_whole(folder / name, partial(model.save, about=about))
 
 
+NAMESAKES = "neither table names a corpus, so these may be other people: a column `corpus` would tell them apart"
+
+
 def full_name(row: Utterance) -> str:
-    """`<corpus>/<speaker>`, which several corpora read together have in the column `speaker` already."""
+    """`<corpus>/<speaker>`, which several corpora read together have in the column `speaker` already.
+
+    Where a table names no corpus nobody knows whether an equal name is the same person: see `NAMESAKES`.
+    """
     return row.speaker if row.speaker.startswith(f"{row.corpus}/") else f"{row.corpus}/{row.speaker}"
 
 

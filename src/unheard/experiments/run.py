@@ -110,6 +110,10 @@ def _begin(settings: Experiment, say: Callable[[str], None]) -> Grid:
     """The grid of an experiment that may be run in its folder."""
     check_same_run(Path(settings.out), settings)
     tuning.check(settings)
+    if settings.weights_from and not (Path(settings.weights_from) / "cells").is_dir():
+        raise ConfigError(
+            "no trainings are here", where=settings.weights_from, mend="Correct --weights-from, or leave it out."
+        )
     return lay_out(settings, say)
 
 
@@ -119,7 +123,10 @@ def _tell_taken(grid: Grid, say: Callable[[str], None]) -> None:
         return
     missing = [cell for cell in grid.cells if cell.result() is None]
     taken = sum(cell.trained_elsewhere() is not None for cell in missing)
-    say(f"Of {len(missing)} trainings {taken} are taken from {grid.settings.weights_from}")
+    why = (
+        " (no training there has the same settings, as many epochs and its checkpoint)" if missing and not taken else ""
+    )
+    say(f"Of {len(missing)} trainings {taken} are taken from {grid.settings.weights_from}{why}")
 
 
 def _estimate(grid: Grid, *, always: bool = False) -> Estimate:
@@ -140,7 +147,7 @@ def _estimate(grid: Grid, *, always: bool = False) -> Estimate:
         there = _told(out / "invariance")
         same = there and sub and all(getattr(there.settings, name) == getattr(sub, name) for name in _DECIDING)
         done = len(there.cells) if there and same else 0
-        like = [cell for cell in grid.cells if cell.fold is grid.split.folds[0]] if sub else []
+        like = [cell for cell in grid.cells if cell.fold is grid.split.folds[0]] if sub and not sub.weights_from else []
         more["{} for invariance"] = like[done:]
     return estimate(cells, grid.settings, more=more, always=always)
 
@@ -193,7 +200,8 @@ def _tell(cells: Sequence[Cell], say: Callable[[str], None]) -> None:
     if late:
         say(
             f"{len(late)} of {len(cells)} trainings had their best epoch among the last five: "
-            "they are under-trained; more --epochs would go on where they stopped"
+            "they are under-trained; more --epochs would "
+            + ("go on where they stopped" if cells[0].recipe.extensible else "serve them")
         )
     apart = [gap for cell in cells if (gap := _apart(cell))]
     if apart:
@@ -202,7 +210,7 @@ def _tell(cells: Sequence[Cell], say: Callable[[str], None]) -> None:
             f"{len(apart)} of {len(cells)} trainings tell {train:.0f} % of their batches and {dev:.0f} % of the "
             "validation speakers: dropout before the pooled deviation may have left batch norm with statistics of "
             "another network; see what they say with --training.statistics anew --training.select last --weights-from "
-            f"{cells[0].out} and another --out, which trains nothing"
+            f"{cells[0].out} and another --out, which trains nothing again"
         )
     for epochs in sorted({n for cell in cells for n in cell.recipe.budgets[:-1]}):
         finished = [cell for cell in cells if epochs in cell.recipe.budgets and cell.result() is not None]

@@ -126,7 +126,10 @@ class Experiment:
     split_seed: int = setting("Seed of the split, apart from the training seeds.", 0)
     folds: int = setting("Only the first so many folds (0: all).", 0)
     seeds: int = setting("Training seeds 0 to seeds - 1.", 1)
-    epochs: int = setting("Epochs of each training; a longer run continues a shorter one.", 100)
+    epochs: int = setting(
+        "Epochs of each training; a longer run continues a shorter one, unless a schedule depends on how long it is.",
+        100,
+    )
     normalise: str = setting(
         "none, train, utterance, sliding, or speaker (uses the test speakers' recordings: transductive).", "train"
     )

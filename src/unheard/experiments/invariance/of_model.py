@@ -15,7 +15,7 @@ from unheard.experiments.evaluate import heard, rows_it_knows, trained_on
 from unheard.experiments.invariance.examine import Invariance, examine_embeddings
 from unheard.experiments.invariance.inputs import input_statistics
 from unheard.experiments.invariance.lines import INPUT, UNSEEN, LineInvariance, markdown
-from unheard.experiments.readout import full_name, versions
+from unheard.experiments.readout import NAMESAKES, full_name, versions
 from unheard.manifest import Manifest
 from unheard.training.model import Model
 
@@ -102,7 +102,9 @@ def probe_model(
         rows = rows.where(lambda row: full_name(row) not in heard_before)
         left_out["speaker trained on"] = before - len(rows)
         if len(rows) < before:
-            say(f"{before - len(rows)} of {before} utterances are of speakers the model was trained on: left out")
+            doubt = f" ({NAMESAKES})" if all(name.startswith("/") for name in heard_before) else ""
+            gone = f"{before - len(rows)} of {before} utterances"
+            say(f"{gone} are of speakers the model was trained on: left out{doubt}")
     _at_least_two(rows, "that the model was not trained on" if known and not seen else "in the manifest", known, seen)
     with heard(trained, rows, store=store, device=device, say=say) as result:
         left_out["not usable"] = len(rows) - len(result.rows)

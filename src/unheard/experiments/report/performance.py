@@ -54,7 +54,10 @@ def headline(summary: Summary, about: str, select: str) -> Table:
             "little optimistic."
         )
     else:
-        chose = "the last epoch is read out, so that validation speakers chose none (a classical system's C they did)."
+        chose = (
+            "the last epoch is read out, so that validation speakers chose none (λ and ε where those are chosen, and a "
+            "classical system's C, they did)."
+        )
     alone = any(line.seeds and not line.gap.values for line in summary.lines)  # a test figure and none of validation
     columns = (
         Column("System", "system", False),

@@ -41,8 +41,9 @@ def curves(run: RunRecords) -> Section:
     if panels:
         key = (_stroke("training", TRAIN), _stroke("validation", VALIDATION), _dot("epoch read out"))
         caption = (
-            "Learning curves: every training thin, their mean thick. Training figures are those of the epoch itself, "
-            "with dropout; of extreme losses the highest 2 % are cut off."
+            "Learning curves: every training thin, their mean thick. Training figures are those of the epoch itself"
+            + (", with dropout" if run.settings.network.dropout else "")
+            + "; of extreme losses the highest 2 % are cut off."
         )
         blocks.append(Figure("curves", caption, tuple(panels), tiled(len(panels)), key))
     else:
@@ -52,7 +53,8 @@ def curves(run: RunRecords) -> Section:
     blocks += [
         Text(
             f"Under-trained: {listed([f'{n} of {m} of {name}' for name, n, m in late if n])} had the best epoch among "
-            "the last five; validation was still getting better, and more epochs would continue them.",
+            "the last five; validation was still getting better, and more epochs would "
+            + ("continue them." if run.settings.training.schedule == "constant" else "serve them."),
             warning=True,
         )
     ] * any(n for _, n, _ in late)

@@ -14,6 +14,7 @@ from unheard.experiments.statistics.permutation import Permutation, holm, permut
 from unheard.experiments.statistics.render import (
     contrast_table,
     contrasts_markdown,
+    explanation,
     gap_table,
     interval_text,
     p_text,
@@ -38,6 +39,7 @@ __all__ = [
     "count",
     "counts_of",
     "detectable_difference",
+    "explanation",
     "gap_contrast",
     "gap_table",
     "holm",
