@@ -26,9 +26,7 @@ LONGEST = 1000  # frames kept, 20 s
 SHORTEST = 15  # frames; shorter sounds carry too little to tell takes apart
 SLOTS = 16
 LAG = 8  # frames tried in either direction, 160 ms
-ALIKE = (
-    0.975  # on three acted corpora two takes reach 0.94, most invented voices 0.97; copies of one take start at 0.978
-)
+ALIKE = 0.975  # on three acted corpora two takes reach 0.94, invented voices mostly 0.97; copies start at 0.978
 ROUGHLY = 0.6  # cosine of two slot vectors below which the prints are not compared
 TABLES = 16
 CROWD = 40  # neighbours compared within one bucket, so that a corpus of equals stays linear
