@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -28,46 +27,39 @@ from unheard.experiments.report.content import (
     spread,
 )
 from unheard.experiments.report.figures import Look, dots
+from unheard.experiments.report.maps import MAPS, PARTS, Maps, Space, digest_of
 from unheard.experiments.report.svg import INK, SHAPES, Canvas, Panel
 
 _PROBES = {"linear": Look("#0072b2", "circle"), "mlp": Look("#d55e00", "diamond"), "eer": Look("#009e73", "square")}
 
 
-@dataclass(frozen=True)
-class Space:
-    """The embeddings of one trained network, and which unseen speakers they are of."""
-
-    line: str
-    fold: int
-    seed: int
-    cloud: tsne.Cloud
-    part: str
-
-
 def embeddings(run: RunRecords, say: Callable[[str], None]) -> Section:
-    """t-SNE of unseen speakers' embeddings for every system, emotions beside four random speakers."""
+    """t-SNE of unseen speakers' embeddings for every system, emotions beside four random speakers.
+
+    The maps are kept in RUN/maps.csv: with that file a run without its embeddings still has them.
+    """
     anchor, title = "embeddings", "Embeddings (Fig. 2)"
+    kept = Maps(run.folder / MAPS)
     for of, where in ((run.invariance, "of the run on a random split"), (run, "of the run itself")):
-        spaces = [space for line in of.lines for space in _spaces(of, line)] if of else []
+        spaces = [space for line in of.lines for space in _spaces(of, line, kept, say)] if of else []
         if of and spaces:
-            return Section(anchor, title, (_map(of, spaces, where, say), *_otherwise(run)))
+            kept.keep(spaces)
+            return Section(anchor, title, (_map(of, spaces, where), *_otherwise(run)))
     words = "The map of the embeddings needs the trainings' embeddings.npz, which this run does not carry."
     return Section(anchor, title, (Text(words),))
 
 
-def _map(run: RunRecords, spaces: Sequence[Space], where: str, say: Callable[[str], None]) -> Figure:
+def _map(run: RunRecords, spaces: Sequence[Space], where: str) -> Figure:
     panels: list[Panel] = []
     first = spaces[0]
-    shown = tsne.four_speakers(first.cloud.speakers)
+    shown = tsne.four_speakers(first.speakers)
     for space in spaces:
-        cloud = tsne.picked(space.cloud)
-        say(f"t-SNE of {counted(len(cloud.e), 'embedding')}: {space.line}")
-        panels += tsne.panels(space.line, tsne.flat(cloud.e), cloud, run.labels, shown)
-    total, drawn = len(first.cloud.e), min(len(first.cloud.e), tsne.POINTS)
+        panels += tsne.panels(space.line, space.points, space.emotions, space.speakers, run.labels, shown)
+    total, drawn = first.total, len(first.points)
     amount = counted(total, "utterance") if drawn == total else f"{drawn:,} of {total:,} utterances, picked with a seed"
     caption = (
-        f"t-SNE of the embeddings of {first.part}: {amount} of "
-        f"{counted(len(set(first.cloud.speakers)), 'speaker')} never heard in training; fold {first.fold} {where}, "
+        f"t-SNE of the embeddings of {PARTS[first.part]}: {amount} of "
+        f"{counted(len(set(first.speakers)), 'speaker')} never heard in training; fold {first.fold} {where}, "
         f"seed {first.seed}. Of each system left the emotions, right the same points with {len(shown)} random "
         "speakers, any others in grey. Maps of different systems have axes of their own; distances between far groups "
         "mean nothing."
@@ -75,28 +67,40 @@ def _map(run: RunRecords, spaces: Sequence[Space], where: str, say: Callable[[st
     return Figure("tsne", caption, tuple(panels), "pairs", _key(run.labels, shown))
 
 
-def _spaces(run: RunRecords, line: Line) -> list[Space]:
+def _spaces(run: RunRecords, line: Line, kept: Maps, say: Callable[[str], None]) -> list[Space]:
     """Validation speakers, or all unseen ones where those are fewer than four; the first reading's network only."""
     cell = line.seeds[0].cells[0] if line.seeds else None
-    found = cell.embeddings() if cell else None
-    if cell is None or found is None:
+    if cell is None:
+        return []
+    found, known = cell.embeddings(), kept.of(cell, line.name)
+    if found is not None and not np.isfinite(found[0]).all():  # a training that diverged has no map
+        return []
+    if known is not None:
+        return [known]
+    if found is None:
         return []
     e, ids, parts = found
-    if not np.isfinite(e).all():  # a training that diverged has no map
-        return []
     first = {name: place for place, name in reversed(list(enumerate(ids)))}  # a second reading is another network
     places = sorted(first.values())
     speaker = {row.id: row.speaker for row in run.splits}
     dev = [place for place in places if parts[place] == "dev"]
-    enough = len({speaker[ids[place]] for place in dev}) >= 4
-    chosen = dev if enough else places
-    cloud = tsne.Cloud(
-        e[chosen],
-        tuple(run.utterances[ids[place]].get("emotion", "") for place in chosen),
-        tuple(speaker[ids[place]] for place in chosen),
-    )
-    part = "the validation speakers" if enough else "the validation and test speakers (fewer than four validate)"
-    return [Space(line.name, cell.fold, cell.seed, cloud, part)]
+    part = "dev" if len({speaker[ids[place]] for place in dev}) >= 4 else "dev and test"
+    chosen = dev if part == "dev" else places
+    drawn = [chosen[place] for place in tsne.picked(len(chosen))]
+    say(f"t-SNE of {counted(len(drawn), 'embedding')}: {line.name}")
+    return [
+        Space(
+            line.name,
+            cell.fold,
+            cell.seed,
+            part,
+            len(chosen),
+            np.round(tsne.flat(e[drawn]), 2),
+            tuple(run.utterances[ids[place]].get("emotion", "") for place in drawn),
+            tuple(speaker[ids[place]] for place in drawn),
+            digest_of(cell),
+        )
+    ]
 
 
 def _key(labels: Sequence[str], speakers: Sequence[str]) -> tuple[Key, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,21 +20,11 @@ POINTS = 1500
 """Utterances drawn at most; of more, so many are picked with a seed."""
 
 
-@dataclass(frozen=True)
-class Cloud:
-    """Utterances of unseen speakers as one trained network sees them: e (n, E), and who said what how."""
-
-    e: NDArray[np.floating]
-    emotions: tuple[str, ...]
-    speakers: tuple[str, ...]
-
-
-def picked(cloud: Cloud, seed: int = 0) -> Cloud:
-    """At most POINTS utterances of it, the same for every system that scored the same utterances."""
-    if len(cloud.e) <= POINTS:
-        return cloud
-    keep = np.sort(np.random.default_rng(seed).permutation(len(cloud.e))[:POINTS])
-    return Cloud(cloud.e[keep], tuple(cloud.emotions[i] for i in keep), tuple(cloud.speakers[i] for i in keep))
+def picked(utterances: int, seed: int = 0) -> list[int]:
+    """The places of at most POINTS of so many utterances, the same for every system that scored the same ones."""
+    if utterances <= POINTS:
+        return list(range(utterances))
+    return sorted(np.random.default_rng(seed).permutation(utterances)[:POINTS].tolist())
 
 
 def four_speakers(speakers: Sequence[str], seed: int = 0, n: int = 4) -> list[str]:
@@ -65,24 +54,29 @@ def flat(e: NDArray[np.floating], seed: int = 0) -> NDArray[np.float64]:
 
 
 def panels(
-    title: str, points: NDArray[np.float64], cloud: Cloud, labels: Sequence[str], shown: Sequence[str]
+    title: str,
+    points: NDArray[np.float64],
+    emotions: Sequence[str],
+    speakers: Sequence[str],
+    labels: Sequence[str],
+    shown: Sequence[str],
 ) -> tuple[Panel, Panel]:
     """Emotions, and beside them the speakers `shown` among all others in grey."""
     side, air = 300.0, 8.0
     low, high = points.min(axis=0), points.max(axis=0)
     scale = (side - 2 * air) / max(float((high - low).max()), 1e-9)
     centred = (points - (low + high) / 2) * scale + side / 2
-    emotions = _scatter(
+    by_emotion = _scatter(
         f"{title}: emotions",
         side,
         centred,
-        [(label, EMOTIONS.get(label, INK), [e == label for e in cloud.emotions]) for label in labels],
+        [(label, EMOTIONS.get(label, INK), [e == label for e in emotions]) for label in labels],
         None,
     )
-    rest = [speaker not in shown for speaker in cloud.speakers]
-    groups = [(s, SPEAKERS[k % 4], [speaker == s for speaker in cloud.speakers]) for k, s in enumerate(shown)]
-    speakers = _scatter(f"{title}: {len(shown)} speakers", side, centred, groups, rest)
-    return emotions, speakers
+    rest = [speaker not in shown for speaker in speakers]
+    groups = [(s, SPEAKERS[k % 4], [speaker == s for speaker in speakers]) for k, s in enumerate(shown)]
+    by_speaker = _scatter(f"{title}: {len(shown)} speakers", side, centred, groups, rest)
+    return by_emotion, by_speaker
 
 
 def _scatter(
