@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from experimenting import cells, experiment, in_this_process, result, rows_of, table, write_rows
+from experimenting import cells, experiment, in_this_process, only, result, rows_of, table, write_rows
 
 from unheard.cli import main
 from unheard.experiments import run as run_module
@@ -101,6 +101,19 @@ def test_recordings_that_cannot_be_read_are_counted(
     said = capsys.readouterr()
     assert "1 of 8 utterances have no features" in said.err
     assert "7 utterances" in said.out
+
+
+def test_namesakes_of_tables_without_a_corpus(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    nameless = {"corpus": lambda row: ""}
+    out = tmp_path / "run"
+    source = ("--manifest", str(table(tmp_path, **nameless)))
+    more = ("--systems", "ser", "--epochs", "1", "--protocol", "loso", "--folds", "1", "--workers", "1")
+    assert experiment(out, *more, source=source) == 0
+    capsys.readouterr()
+    assert main(["evaluate", str(only(out)), str(tmp_path / "manifest.csv")]) == 0
+    said = capsys.readouterr().err
+    assert "neither table names a corpus" in said
+    assert "(/" not in said
 
 
 def test_nothing_but_repeated_recordings(cell: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

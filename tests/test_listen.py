@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import tiny_model
 from hypothesis import given
 from hypothesis import strategies as st
@@ -231,6 +232,23 @@ def test_what_was_heard_before_a_microphone_went_is_kept(
     assert [json.loads(line) for line in out.splitlines()] == [one.as_dict() for one in expected.segments]
     for said in ("5.0 s, ", "0.7 s or more are missing", "the microphone is gone"):
         assert said in err
+
+
+def test_a_clip_is_enrolled_by_the_channel_that_is_heard(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a call the caller's own side, not both; a clip with one channel has no other."""
+    call, mono = tmp_path / "call.wav", tmp_path / "mono.wav"
+    soundfile.write(call, np.stack([murmur(3), 0.3 * murmur(3)[::-1]], 1), 16_000, subtype="FLOAT")
+    soundfile.write(mono, murmur(2), 16_000, subtype="FLOAT")
+    ear = unheard.load(model)
+    voice = ear.enrol(mono, voice=ear.enrol(call, channel="right"))
+    expected = ear.predict(call, channel="right", voice=voice)
+    words = ["predict", model, str(call), "--channel", " Right", "--format", "json"]
+    assert main([*words, "--enrol", str(call), "--enrol", str(mono)]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["probabilities"] == pytest.approx(expected.probabilities, abs=1e-6)
+    assert said["channel"] == expected.channel == "right"
 
 
 def test_ctrl_c_ends_listening_well(

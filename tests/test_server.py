@@ -7,6 +7,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from unheard.errors import ConfigError
 from unheard.inference.recogniser import Recogniser
 from unheard.inference.server.app import create_app
 from unheard.inference.server.settings import ServerSettings
+from unheard.inference.server.tokens import write_token
+from unheard.inference.voices import Voice
 
 CLIP = encoded(speech_like(2.0, seed=1))
 LONG = encoded(np.concatenate([speech_like(5.0, seed=2), np.zeros(4 * 16_000, np.float32), speech_like(4.5, seed=3)]))
@@ -118,6 +121,13 @@ def test_a_voice_is_learnt_kept_by_the_client_and_used(client: TestClient, ear: 
     assert adapted["voice"] == {"utterances": 2}
     assert adapted["probabilities"] == library(ear, CLIP, tmp_path, voice=voice)["probabilities"]
     assert adapted["probabilities"] != heard(client, CLIP)["probabilities"]
+
+
+def test_a_voice_of_more_clips_than_anybody_gives(client: TestClient, ear: Recogniser) -> None:
+    """An edited token is refused, and not carried on until its count overflows."""
+    voice = replace(Voice.unknown(ear.model.digest, ear.model.voice_width), utterances=2**32 - 1)
+    answer = client.post("/voice", content=CLIP, headers={**WAV, "Voice": write_token(voice)})
+    assert (answer.status_code, answer.json()["what"]) == (422, "the voice is damaged")
 
 
 def test_voices_that_cannot_be_used(client: TestClient) -> None:

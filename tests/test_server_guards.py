@@ -63,12 +63,12 @@ def refusal(answer: Any) -> tuple[int, str]:
         ("127.0.0.1", "evil.example", False), ("127.0.0.1", "192.168.1.5", False), ("127.0.0.1", "", False),
         ("127.0.0.1", "localhost.evil.example", False), ("127.0.0.1", "localhost@evil.example", False),
         ("127.0.0.1", "evil.example#localhost", False), ("127.0.0.1", "localhost:x", False),
-        ("127.0.0.1", "proxied.example", True), ("0.0.0.0", "192.168.1.5:8000", True),
+        ("127.0.0.1", "proxied.example", True), ("127.0.0.1", "ported.example:8443", True), ("0.0.0.0", "192.168.1.5:8000", True),
         ("0.0.0.0", "evil.example", False), ("0.0.0.0", "proxied.example", True), ("box.lan", "box.lan:8000", True),
     ],
 )  # fmt: skip
 def test_it_answers_to_its_own_names_only(ear: Recogniser, bound: str, host: str, known: bool) -> None:
-    settings = ServerSettings(host=bound, names=("Proxied.example",))
+    settings = ServerSettings(host=bound, names=("Proxied.example", "ported.example:8443"))
     with TestClient(create_app(ear, settings), base_url="http://localhost") as client:
         answer = client.get("/health", headers={"Host": host})
     assert answer.status_code == (200 if known else 421)

@@ -159,7 +159,8 @@ def expand_channels(manifest: Manifest) -> Manifest:
     """A manifest whose rows with the channel `each` became one row a channel.
 
     With more than one channel, id and speaker get the suffix `-left`, `-right` (two channels) or
-    `-channel<n>`: in a call each channel is a person of its own. A recording that cannot be read keeps one
+    `-channel<n>`: in a call each channel is a person of its own. Without a session of its own the recording becomes
+    one, so that both ends of a call stay on one side of a split. A recording that cannot be read keeps one
     row, so that it is counted where its features are made.
     """
     counts: dict[str, int] = {}

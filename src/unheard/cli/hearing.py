@@ -71,6 +71,7 @@ def adaptation(
 
     Raises `ConfigError` for a speaker nobody knows, and for one voice with many channels.
     """
+    from unheard.inference.sources import channels_of
     from unheard.inference.voicebook import VoiceBook
 
     if adapt:
@@ -84,7 +85,7 @@ def adaptation(
     voice = book.get(speaker, model.digest, model.voice_width) if book is not None else None
     if enrol:
         for clip in enrol:  # of a call the same channel; a clip with one channel has no other
-            of_clip = channel if channels_of(clip) > 1 else "mix"
+            of_clip = channel if len(channels_of(clip)) > 1 else "mix"
             voice = recogniser.enrol(clip, channel=of_clip, voice=voice, name=speaker)
     elif book is not None and voice is not None and not voice.utterances and not adapt:
         known = ", ".join(book.names())
@@ -99,13 +100,6 @@ def adaptation(
     if voice is not None:
         say(f"adapted to {voice.name or 'the enrolled voice'}: {voice.utterances} utterances heard")
     return found
-
-
-def channels_of(clip: Path) -> int:
-    """How many channels a clip has; raises `AudioError` where it cannot be read."""
-    from unheard.audio import info
-
-    return info(clip).channels
 
 
 def hear(

@@ -144,10 +144,10 @@ def _options(settings: Experiment, key: str) -> dict[str, Any]:
         return {}
     if key not in STRATEGIES:
         raise ConfigError(f"unknown system '{key}'", mend=did_you_mean(key, [*STRATEGIES, *FITTED]))
-    options = resolve_options(key, settings.options.get(key))
+    options, defaults = resolve_options(key, settings.options.get(key)), resolve_options(key)
     for name, value in options.items():
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if number and (value < 0 or (value == math.inf and name != "cap")):
+        if number and (value < 0 or value == math.inf != defaults[name]):
             raise ConfigError(
                 f"option '{key}.{name}' = {value} is out of range",
                 mend="Give a number of 0 or more; 0 does without it.",
