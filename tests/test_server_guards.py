@@ -63,7 +63,8 @@ def refusal(answer: Any) -> tuple[int, str]:
         ("127.0.0.1", "evil.example", False), ("127.0.0.1", "192.168.1.5", False), ("127.0.0.1", "", False),
         ("127.0.0.1", "localhost.evil.example", False), ("127.0.0.1", "localhost@evil.example", False),
         ("127.0.0.1", "evil.example#localhost", False), ("127.0.0.1", "localhost:x", False),
-        ("127.0.0.1", "proxied.example", True), ("127.0.0.1", "ported.example:8443", True), ("0.0.0.0", "192.168.1.5:8000", True),
+        ("127.0.0.1", "proxied.example", True), ("127.0.0.1", "ported.example:8443", True),
+        ("0.0.0.0", "192.168.1.5:8000", True),
         ("0.0.0.0", "evil.example", False), ("0.0.0.0", "proxied.example", True), ("box.lan", "box.lan:8000", True),
     ],
 )  # fmt: skip
