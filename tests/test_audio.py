@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import io
 import struct
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from unheard.audio import choose_channel, expand_channels, info, read_audio, read_recording
+from unheard.audio import info, read_audio, read_recording
 from unheard.channels import to_float
 from unheard.errors import AudioError
-from unheard.manifest import Manifest, Utterance
 
 
 def tone(seconds: float = 1.0, rate: int = 16_000, hz: float = 440.0) -> np.ndarray:
@@ -216,39 +214,3 @@ def test_integers_are_divided_by_their_full_scale() -> None:
         to_float(np.zeros((2, 2, 2)))
     with pytest.raises(AudioError, match="no sound"):
         to_float(np.zeros(5, complex))
-
-
-def test_a_call_becomes_one_row_a_channel(tmp_path: Path) -> None:
-    call, mono = tmp_path / "call.wav", tmp_path / "mono.wav"
-    soundfile.write(call, np.stack([tone(), tone()], 1), 16_000)
-    soundfile.write(mono, tone(), 16_000)
-    rows = [
-        Utterance("a", str(call), "x", "neutral", channel="each"),
-        Utterance("b", str(mono), "y", "neutral", channel="each"),
-        Utterance("c", str(call), "z", "neutral"),
-        Utterance("d", str(tmp_path / "gone.wav"), "w", "neutral", channel="each"),
-    ]
-    expanded = expand_channels(Manifest(tuple(rows)))
-    assert [(row.id, row.speaker, row.channel) for row in expanded] == [
-        ("a-left", "x-left", "left"),
-        ("a-right", "x-right", "right"),
-        ("b", "y", "mix"),
-        ("c", "z", "mix"),
-        ("d", "w", "mix"),
-    ]
-    assert [row.session for row in expanded] == ["a", "a", "", "", ""]  # both ends of a call on one side
-    assert not expanded.notes
-    rows.append(Utterance("e", str(call), "y", "neutral", channel="each"))
-    assert "1 speakers (y) have recordings with one channel and with several" in str(
-        expand_channels(Manifest(tuple(rows))).notes[0]
-    )
-
-
-def test_a_channel_chosen_for_all_rows(tmp_path: Path) -> None:
-    path = tmp_path / "call.wav"
-    soundfile.write(path, np.zeros((8000, 2), np.float32), 8000)
-    manifest = Manifest((Utterance("call", str(path), "s", "sad"),))
-    assert [row.channel for row in choose_channel(manifest, "right")] == ["right"]
-    assert [row.id for row in choose_channel(manifest, "each")] == ["call-left", "call-right"]
-    own = Manifest((replace(manifest[0], channel="each"),))
-    assert [row.channel for row in choose_channel(own)] == ["left", "right"]

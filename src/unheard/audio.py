@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import math
 import os
-import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
@@ -22,8 +21,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 import numpy as np
 
 from unheard.channels import Samples, channel_index, check_scale, finite, one_channel
-from unheard.errors import AudioError, TooLongError, UnreachableError
-from unheard.manifest import Manifest, Note, Utterance
+from unheard.damage import cut_short, missing_frames, unreadable
+from unheard.errors import AudioError, TooLongError
 
 if TYPE_CHECKING:
     import soundfile
@@ -37,11 +36,9 @@ SLACK = 0.1
 """Seconds by which a stretch may pass the end of its recording; annotations are rarely exact."""
 
 _MP3_SLACK = 0.05  # of the length that an MP3's own table says
-_SYSTEM_ERROR = 2  # libsndfile's code for what the operating system refused
 _BLOCK = 1 << 20  # frames decoded at a time: 65 s at 16 kHz
 _BLOCK_SECONDS = 120
 _UNKNOWN_LENGTH = 1 << 40  # libsndfile gives a huge count for streams that do not say their length
-_ENCODED_ELSEWHERE = {".m4a", ".mp4", ".aac", ".webm", ".mkv", ".mka", ".wma", ".amr", ".3gp", ".mov"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,59 +142,6 @@ def resample(samples: Samples, rate: int, sample_rate: int = SAMPLE_RATE) -> Sam
     return resampled
 
 
-def choose_channel(manifest: Manifest, channel: str = "mix") -> Manifest:
-    """The manifest with every row read from `channel`: mix, left, right, or each (a row a channel).
-
-    `mix` leaves the rows their own channel; what those say of `each` is carried out all the same.
-    """
-    if channel != "mix":
-        manifest = replace(manifest, rows=tuple(replace(row, channel=channel) for row in manifest))
-    return expand_channels(manifest)
-
-
-def expand_channels(manifest: Manifest) -> Manifest:
-    """A manifest whose rows with the channel `each` became one row a channel.
-
-    With more than one channel, id and speaker get the suffix `-left`, `-right` (two channels) or
-    `-channel<n>`: in a call each channel is a person of its own. Without a session of its own the recording becomes
-    one, so that both ends of a call stay on one side of a split. A recording that cannot be read keeps one
-    row, so that it is counted where its features are made.
-    """
-    counts: dict[str, int] = {}
-    rows: list[Utterance] = []
-    for row in manifest:
-        if row.channel != "each":
-            rows.append(row)
-            continue
-        if row.audio not in counts:
-            try:
-                counts[row.audio] = info(row.audio).channels
-            except AudioError:
-                counts[row.audio] = 1
-        channels = counts[row.audio]
-        names = {1: ("mix",), 2: ("left", "right")}.get(channels) or tuple(map(str, range(1, channels + 1)))
-        for name in names:
-            suffix = "" if channels == 1 else f"-channel{name}" if name.isdigit() else f"-{name}"
-            session = row.session or (row.id if channels > 1 else "")  # a call stays on one side of a split
-            rows.append(replace(row, id=row.id + suffix, speaker=row.speaker + suffix, channel=name, session=session))
-    return replace(manifest, rows=tuple(rows), notes=(*manifest.notes, *_of_both_kinds(manifest, counts)))
-
-
-def _of_both_kinds(manifest: Manifest, counts: Mapping[str, int]) -> Iterator[Note]:
-    """A note where a speaker has recordings with one channel and with several: as many people, by their names."""
-    kinds: dict[str, set[bool]] = {}
-    for row in manifest:
-        if row.channel == "each":
-            kinds.setdefault(row.speaker, set()).add(counts[row.audio] > 1)
-    both = [speaker for speaker, several in kinds.items() if len(several) > 1]
-    if both:
-        yield Note(
-            "channels",
-            f"{len(both)} speakers ({', '.join(both[:5])}) have recordings with one channel and with several; each "
-            "channel counts as another person than the one of the others: where it is the same, choose a --channel",
-        )
-
-
 def checked_source(audio: Any) -> Source:
     """A path or an open file; raises `AudioError` for anything else."""
     if isinstance(audio, os.PathLike):
@@ -223,79 +167,7 @@ def _open(path: Source) -> soundfile.SoundFile:
     try:
         return soundfile.SoundFile(file)
     except (soundfile.LibsndfileError, TypeError, OSError) as error:
-        raise _unreadable(path, error) from None
-
-
-def _unreadable(path: Source, error: Exception) -> AudioError:
-    """Why libsndfile refused `path`, in words that help."""
-    name = _name(path)
-    head = b""
-    if isinstance(path, (str, Path)):
-        file = Path(path)
-        try:
-            if not file.exists():
-                return AudioError("there is no such file", where=name, mend="Check the path.")
-            if file.is_dir():
-                return AudioError("this is a folder", where=name, mend="Name one recording in it.")
-            with file.open("rb") as opened:
-                head = opened.read(16)
-        except (OSError, ValueError) as refused:
-            reason = getattr(refused, "strerror", None) or str(refused)
-            return UnreachableError(
-                f"cannot be opened: {reason}", where=name, mend="Check the path and its permissions."
-            )
-    else:
-        path.seek(0)
-        head = path.read(16)
-    if not head:
-        return AudioError("the file is empty", where=name, mend="Copy or record it again.")
-    elsewhere = head[4:8] == b"ftyp" or head[:4] == b"\x1aE\xdf\xa3" or head[:6] == b"#!AMR\n"
-    if elsewhere or Path(name).suffix.lower() in _ENCODED_ELSEWHERE:
-        target = Path(name).with_suffix(".wav").name
-        return AudioError(
-            "this format needs a conversion first",
-            where=name,
-            mend=f'Convert it with: ffmpeg -i "{name}" -ac 1 -ar {SAMPLE_RATE} "{target}"',
-        )
-    reason = str(getattr(error, "error_string", "")) or "Format not recognised."
-    if getattr(error, "code", None) == _SYSTEM_ERROR:
-        return UnreachableError(f"cannot be read ({reason.rstrip('.')})", where=name, mend="Check the disk; try again.")
-    return AudioError(
-        f"this is no audio that can be read ({reason.rstrip('.')})",
-        where=name,
-        mend="WAV, FLAC, OGG and MP3 are read; check that the file is whole.",
-    )
-
-
-_CUT = {
-    "WAV": r"^data : (?P<promised>\d+) \(should be (?P<present>\d+)\)",
-    "WAVEX": r"^data : (?P<promised>\d+) \(should be (?P<present>\d+)\)",
-    "AIFF": r"^ *SSND : (?P<promised>\d+) \(should be (?P<present>\d+)\)",
-    "AU": r"^ *Data Size *: (?P<promised>\d+) \(should be (?P<present>\d+)\)",
-    "W64": r"^riff : (?P<promised>\d+) \(should be (?P<present>\d+)\)",
-    "RF64": r"frame count (?P<present>\d+) does not match value from 'ds64' chunk of (?P<promised>\d+)",
-    "VOC": r"^Seems to be a truncated file",
-    "OGG": r"^Ogg ?: Junk after the last page",
-}
-"""Format -> what libsndfile's log says of a file that ends before its header says; it reads what is there."""
-
-
-def _missing_frames(file: soundfile.SoundFile) -> float:
-    """Frames that the header promises beyond the end of the file, infinite where it does not say how many."""
-    if file.format == "NIST" and isinstance(file.name, (str, bytes)):  # libsndfile's log says nothing of it
-        with Path(os.fsdecode(file.name)).open("rb") as opened:
-            count = re.search(rb"^sample_count -i (\d+)", opened.read(1024), re.MULTILINE)
-        return max(0.0, int(count[1]) - float(file.frames)) if count else 0
-    found = re.search(_CUT[file.format], file.extra_info, re.MULTILINE) if file.format in _CUT else None
-    if found is None or not file.frames:
-        return 0
-    if not found.groupdict():
-        return math.inf
-    promised, present = int(found["promised"]), int(found["present"])
-    if (promised >= 0x7FFFF000 and file.format in ("WAV", "WAVEX", "AU", "AIFF")) or present <= 0:
-        return 0  # written to a pipe: the length was not known
-    frames: int = file.frames
-    return max(0, round(frames * (promised / present - 1)))
+        raise unreadable(path, _name(path), error, SAMPLE_RATE) from None
 
 
 def _blocks(
@@ -320,8 +192,8 @@ def _blocks(
                 mend="Correct start and end, or copy the recording again.",
             )
         last = total
-    if known and end is None and _missing_frames(file) > SLACK * rate:
-        raise _cut_short(name, total / rate, (total + _missing_frames(file)) / rate)
+    if known and end is None and missing_frames(file) > SLACK * rate:
+        raise cut_short(name, total / rate, (total + missing_frames(file)) / rate)
     if known and first >= last:
         raise AudioError(
             "holds no samples" if not total else "ends before the stretch starts",
@@ -361,7 +233,7 @@ def _blocks(
         "variable" not in file.extra_info or first + done > (1 - _MP3_SLACK) * min(last, total)
     )
     if known and first + done < last - SLACK * rate and not estimated:
-        raise _cut_short(name, (first + done) / rate, total / rate)
+        raise cut_short(name, (first + done) / rate, total / rate)
     if not done:
         raise AudioError("holds no samples", where=name, mend="Copy or record it again.")
 
@@ -399,15 +271,6 @@ def _skip(file: soundfile.SoundFile, frames: int, size: int) -> None:
     except soundfile.LibsndfileError:
         while frames > 0 and (passed := len(file.read(min(size, frames), dtype="float32", always_2d=True))):
             frames -= passed
-
-
-def _cut_short(name: str, present: float, promised: float) -> AudioError:
-    there = f"{present:.2f} s" + (f" of {promised:.2f} s" if math.isfinite(promised) else "")
-    return AudioError(
-        f"is cut short: {there} are there",
-        where=name,
-        mend="Copy it again, or name the part to use with start and end.",
-    )
 
 
 def _time(seconds: float) -> str:

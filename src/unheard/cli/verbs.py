@@ -281,8 +281,8 @@ def features(
     """
     from dataclasses import replace
 
-    from unheard.audio import choose_channel
     from unheard.corpora import read_manifest
+    from unheard.corpora.channels import choose_channel
     from unheard.features import FeatureSettings, build_store
     from unheard.features.functionals import FUNCTIONALS
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unheard.audio import choose_channel
 from unheard.corpora import read_manifest
+from unheard.corpora.channels import choose_channel
 from unheard.experiments.grid import usable
 from unheard.experiments.readout import NAMESAKES, full_name, versions
 from unheard.experiments.work import NormalisedFrames

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from unheard.audio import choose_channel
 from unheard.corpora import official, read_corpus, read_manifest
+from unheard.corpora.channels import choose_channel
 from unheard.errors import ConfigError, FeatureError, did_you_mean
 from unheard.experiments.cells import Cell, data_digest
 from unheard.experiments.fitted import EPOCHS, FITTED, normalisation_of

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unheard.audio import choose_channel
 from unheard.corpora import read_manifest
+from unheard.corpora.channels import choose_channel
 from unheard.errors import TrainingError
 from unheard.experiments.evaluate import heard, rows_it_knows, trained_on
 from unheard.experiments.invariance.examine import Invariance, examine_embeddings
