@@ -201,6 +201,21 @@ def test_maps_outlive_their_embeddings(folder: Path, page: Path, tmp_path: Path)
     write_report(published)
 
 
+def test_curves_outlive_their_histories(folder: Path, page: Path, tmp_path: Path) -> None:
+    """The same drawing from a copy without `history.jsonl`, until a training changes."""
+    published = tmp_path / "run"
+    shutil.copytree(folder, published, ignore=shutil.ignore_patterns("history.jsonl", "report.html", "figures"))
+    drawing, file = (page.parent / "figures" / "curves.svg").read_bytes(), (folder / "curves.csv").read_bytes()
+    assert (write_report(published).parent / "figures" / "curves.svg").read_bytes() == drawing
+    assert (published / "curves.csv").read_bytes() == file
+    for path in published.rglob("predictions.csv"):
+        path.write_text(path.read_text() + "\n")
+    assert "need the trainings' history.jsonl" in (write_report(published).parent / "report.md").read_text()
+    for damage in ("digest,epoch\n1,no number\n", "epoch\n1\n", "digest,epoch\n1,1,2,3\n", "\0"):
+        (published / "curves.csv").write_text(damage)
+        write_report(published)
+
+
 def test_files_are_whole_by_themselves(page: Path) -> None:
     drawings = list((page.parent / "figures").glob("*.svg"))
     names = {"tsne", "confusion", "curves", "recalls", "speakers", "differences", "choice", "invariance"}

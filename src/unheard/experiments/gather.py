@@ -62,7 +62,7 @@ def gather(folder: Path, settings: Experiment, splits: Sequence[Assigned]) -> Fo
     trained = [cell for cell in cells if not cell.fitted]
     curves = [cell for cell in trained if not (cell.home / "history.jsonl").exists()]
     if curves:
-        absent.append(f"history.jsonl: the learning curves of {len(curves)} of {len(trained)} trainings are not here")
+        absent.append(f"history.jsonl: the histories of {len(curves)} of {len(trained)} trainings are not here")
     spaces = [cell for cell in cells if not (cell.folder / "embeddings.npz").exists()]
     if spaces:
         absent.append(f"embeddings.npz: the embeddings of {len(spaces)} of {len(cells)} trainings are not here")

@@ -25,16 +25,27 @@ from unheard.experiments.report.content import (
 )
 from unheard.experiments.report.curves import TRAIN, VALIDATION, Training, choices, learning, trainings
 from unheard.experiments.report.figures import Look
+from unheard.experiments.report.histories import CURVES, Epochs, curves_of
 from unheard.experiments.report.svg import INK, Canvas
 
 Looks = Mapping[str, Look]
 
 
 def curves(run: RunRecords) -> Section:
-    """Learning curves of every line, and which trainings ended too early."""
+    """Learning curves of every line, and which trainings ended too early.
+
+    The curves are kept in RUN/curves.csv: with that file a run without its histories still has them.
+    """
     panels = []
+    cells = {cell.name: cell for line in run.lines for seed in line.seeds for cell in seed.cells}
+    known = curves_of(cells.values(), run.folder / CURVES)
     for line in run.lines:
-        given = [t for seed in line.seeds for cell in seed.cells for t in _trainings(cell, _readings(run, line, cell))]
+        given = [
+            training
+            for seed in line.seeds
+            for cell in seed.cells
+            for training in _trainings(cell, known.get(cell.name), _readings(run, line, cell))
+        ]
         if given:
             panels.append(learning(line.name, given))
     blocks: list[Block] = []
@@ -114,8 +125,7 @@ def _best(readings: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
     return {name: int(said["best_epoch"]) for name, said in readings.items() if "best_epoch" in said}
 
 
-def _trainings(cell: CellRecord, readings: Mapping[str, Mapping[str, Any]]) -> list[Training]:
-    history = cell.history()
+def _trainings(cell: CellRecord, history: Epochs | None, readings: Mapping[str, Mapping[str, Any]]) -> list[Training]:
     if not history:
         return []
     best = _best(readings)
