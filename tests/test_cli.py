@@ -33,6 +33,13 @@ from unheard.cli import VERBS, main
 from unheard.experiments import run as run_module
 
 
+@pytest.mark.parametrize("flag", ["--seeds", "--epochs", "--training.batch-size", "--training.augment.band-masks"])
+def test_part_of_a_whole_is_no_number(flag: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert experiment(tmp_path / "run", flag, "2.7") == 2
+    assert "2.7 is no whole number" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.fixture(autouse=True)
 def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_module, "run_cells", in_this_process)

@@ -286,6 +286,23 @@ def test_the_best_epoch_of_another_run_cannot_be_taken(
     assert "--training.select last" in capsys.readouterr().err
 
 
+def test_an_earlier_epoch_of_another_run_cannot_be_taken(
+    done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    early = ("--epochs", "3", "--training.readouts", "1,3", *ANEW)
+    assert experiment(tmp_path / "run", *early, "--weights-from", str(done)) == 2
+    assert "after 3 epochs, and cannot be read out earlier" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["dat.schedule=ganin", "dat.warmup=0.5"])
+def test_a_schedule_of_lambda_holds_no_shorter_training(
+    option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    early = ("--systems", "dat", "--epochs", "3", "--training.readouts", "1")
+    assert experiment(tmp_path / "run", *early, "--option", option) == 2
+    assert "holds no shorter one" in capsys.readouterr().err
+
+
 def test_a_mistyped_run_to_take_weights_from_trains_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
     assert experiment(out, "--epochs", "3", *ANEW, "--weights-from", str(tmp_path / "nowhere")) == 2

@@ -160,6 +160,12 @@ def test_a_draw_of_many_recordings_is_even(monkeypatch: pytest.MonkeyPatch) -> N
     assert (found.recordings, found.examined, found.majority, found.linear.value) == (120, 40, 0.25, 1.0)
 
 
+def test_a_draw_of_many_speakers_holds_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(examine_module, "MOST_RECORDINGS", 6)
+    found = examine_embeddings(np.eye(4)[WHO], SPEAKERS, TEXTS)
+    assert (found.recordings, found.examined, found.speakers, found.chance) == (120, 6, 3, 1 / 3)
+
+
 # --- verification
 
 

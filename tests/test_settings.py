@@ -102,6 +102,20 @@ def test_a_corpus_or_a_manifest() -> None:
     assert load(None, {"manifest": Path("a.csv"), "out": "run"}).manifest == "a.csv"
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"root": "folder"}, "root = folder is of a corpus.*Leave out --root"),
+        ({"subset": "paper"}, "subset = paper is of a corpus.*Leave out --subset"),
+        ({"address": "auto"}, "are of the engine ray.*--engine ray"),
+        ({"gpus": 0.5}, "are of the engine ray.*--engine ray"),
+    ],
+)
+def test_what_would_not_be_heard_is_refused(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        load(None, {"manifest": "a.csv", "out": "run", **given})
+
+
 @pytest.mark.parametrize("text", ["a: [", "- 1\n- 2", "just words", "\x00", "corpus: &a [*a]"])
 def test_a_file_that_holds_no_settings(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigError, match=r"settings\.yaml"):

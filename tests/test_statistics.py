@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from unheard.experiments.statistics.bootstrap import drawn, interval, resampled
+from unheard.experiments.statistics.contrasts import contrast
 from unheard.experiments.statistics.counts import Counts, Metric, count, shares, worth
 from unheard.experiments.statistics.effect import detectable_difference, relative_error_reduction
 from unheard.experiments.statistics.gaps import gap_contrast
 from unheard.experiments.statistics.permutation import holm, permutation_test
+from unheard.experiments.statistics.render import contrast_table
 from unheard.training.metrics import unweighted_average_recall, weighted_accuracy
 
 METRICS: tuple[Metric, ...] = ("wa", "uar")
@@ -286,6 +288,22 @@ def test_one_speaker_gives_no_interval_and_no_detectable_difference() -> None:
     assert detectable_difference(shares(alone, alone, "wa")) is None
 
 
+@pytest.mark.parametrize("speakers", range(1, 9))
+def test_no_difference_is_detectable_where_no_p_is_low_enough(speakers: int) -> None:
+    """With five speakers the least p of the permutation test is 2 / 2^5; with six it is 2 / 2^6 < 0.05."""
+    each = np.random.default_rng(9).normal(0.01, 0.001, speakers)
+    assert (detectable_difference(each) is None) == (permutation_test(each).smallest > 0.05) == (speakers < 6)
+
+
+def test_a_contrast_says_what_it_could_have_seen() -> None:
+    rights = {f"s{k}": [[1, 0, 1, k % 2]] for k in range(8)}
+    better = {name: [[1, 1, 1, int(name == "s3")]] for name in rights}
+    found = contrast("dat", "ser", made(rights), made(better), "wa", "fixed")
+    assert found.detectable == detectable_difference(shares(made(rights), made(better), "wa"))
+    assert found.detectable is not None
+    assert contrast_table([found]).endswith(f"| {100 * found.detectable:.1f} |")
+
+
 def test_identical_systems() -> None:
     counts = made({"s0": [[1, 0]], "s1": [[1, 1]]})
     found = interval(counts, "uar", minus=counts)
@@ -303,7 +321,7 @@ def test_relative_error_reduction_is_the_papers() -> None:
     assert relative_error_reduction(1.0, 0.9) is None
 
 
-@pytest.mark.parametrize("speakers", [4, 10, 24, 64])
+@pytest.mark.parametrize("speakers", [6, 10, 24, 64])
 def test_detectable_difference_has_the_power_it_says(speakers: int) -> None:
     """Noncentral t by scipy.stats; with many speakers it is the textbook's (1.96 + 0.84) standard errors."""
     each = np.random.default_rng(6).normal(0, 0.01, speakers)

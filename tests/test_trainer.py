@@ -486,6 +486,14 @@ class TestTraining:
             training.run(2)
         assert (tmp_path / "checkpoint.pt").read_bytes() == before
 
+    @pytest.mark.parametrize("select", ["best", "last"])
+    def test_a_last_step_that_goes_astray_is_no_result(self, select: str, tmp_path: Path) -> None:
+        """One step of one epoch: its loss is that of the weights before."""
+        recipe = Recipe(epochs=1, batch_size=len(IDS), lr=1e25, select=select)
+        training = Trainer(strategy("ser"), tiny()[0], IDS, READINGS, recipe, tmp_path)
+        with pytest.raises(TrainingError, match=r"is no number after epoch 1.*learning rate"):
+            training.run(1)
+
     def test_too_few_utterances(self, tmp_path: Path) -> None:
         with pytest.raises(TrainingError, match="fewer than two"):
             Trainer(strategy("ser"), tiny()[0], IDS[:1], READINGS, Recipe(), tmp_path)

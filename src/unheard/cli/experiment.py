@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import sys
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import Parameter
+from cyclopts import Parameter, Token
 
 from unheard.cli.verbs import say
 from unheard.errors import ConfigError
@@ -30,11 +30,19 @@ def _flags(kind: type, name: str, leave_out: tuple[str, ...] = ()) -> type:
             hint = str  # words and pairs come separated by commas; `load` takes them apart
         default = _shown(field)
         text = " ".join(filter(None, [field.metadata.get("help", ""), default and f"[default: {default}]"]))
-        parameter = Parameter(help=text, show_default=False)
+        parameter = Parameter(help=text, show_default=False, converter=_whole if hint is int else None)
         fields.append((field.name, Annotated[hint | None, parameter], dataclasses.field(default=None)))
     made = dataclasses.make_dataclass(name, fields, frozen=True)
     made.__module__ = __name__  # a class of the module `types` would not be taken apart into flags
     return made
+
+
+def _whole(_: object, tokens: Sequence[Token]) -> int:
+    """A whole number; 2.7 is none, as in a YAML file, where it would be cut otherwise."""
+    try:
+        return int(tokens[0].value)
+    except ValueError:
+        raise ValueError(f"{tokens[0].value} is no whole number") from None
 
 
 def _shown(field: dataclasses.Field[Any]) -> str:

@@ -100,6 +100,12 @@ def adapt(
     out = Path(run)
     records = read_run(out)
     settings = replace(_of_all_calls(load(out / "config.yaml"), records), out=str(out))  # it may have been moved
+    if settings.normalise == "speaker":
+        raise RunError(
+            "its features are normalised by all recordings of each test speaker: at k = 0 they have been heard already",
+            where=out,
+            mend=f"Train with --normalise {VOICED[0]}.",
+        )
     if settings.normalise not in VOICED:
         raise RunError(
             f"its features are normalised by '{settings.normalise}', and what an utterance says of a voice is how it "

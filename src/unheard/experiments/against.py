@@ -22,6 +22,7 @@ from unheard.experiments.statistics import (
     counts_of,
     explanation,
 )
+from unheard.features.normalise import TRANSDUCTIVE
 from unheard.manifest import Manifest, Utterance
 from unheard.splits.development import of_part
 
@@ -50,7 +51,9 @@ def against(run: str | Path, baseline: str = "ser", speakers: str = "") -> str:
         )
     n = int(before.totals.sum())
     said = [
-        f"{n} utterances of {len(before.speakers)} test speakers" + (f" ({speakers})" if speakers else ""),
+        f"{n} utterances of {len(before.speakers)} test speakers"
+        + (f" ({speakers})" if speakers else "")
+        + (f", {TRANSDUCTIVE}" if records.settings.normalise == "speaker" else ""),
         "",
         "| System | WA, % | UAR, % | Seeds |",
         "|---|---:|---:|---:|",

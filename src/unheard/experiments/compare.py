@@ -17,6 +17,7 @@ from unheard.experiments.statistics.contrasts import Contrast, contrast, correct
 from unheard.experiments.statistics.counts import METRICS
 from unheard.experiments.statistics.render import contrast_table, explanation, interval_text
 from unheard.experiments.statistics.summary import LineSummary, summarize_line
+from unheard.features.normalise import TRANSDUCTIVE
 
 if TYPE_CHECKING:
     from unheard.experiments.records import RunRecords
@@ -63,6 +64,7 @@ def compare_runs(a: RunRecords, b: RunRecords) -> Comparison:
             without = [run for one, run in ((first, "A"), (second, "B")) if not (one and one.counts)]
             name = (first or second).name  # type: ignore[union-attr]  # one of them has the key
             notes.append(f"{name} is left out: no complete seed in {' and '.join(without)}.")
+    notes += [f"{name} is {TRANSDUCTIVE}." for name, run in (("A", a), ("B", b)) if run.settings.normalise == "speaker"]
     if not lines:
         raise RunError(
             "no system has a complete seed in both runs",

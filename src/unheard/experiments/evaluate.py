@@ -18,6 +18,7 @@ from unheard.experiments.grid import usable
 from unheard.experiments.readout import NAMESAKES, full_name, versions
 from unheard.experiments.work import NormalisedFrames
 from unheard.features import build_store
+from unheard.features.normalise import TRANSDUCTIVE
 from unheard.files import write_json, write_text
 from unheard.manifest import Manifest, Utterance
 from unheard.training.batches import Task
@@ -61,7 +62,7 @@ def evaluate(
     _warn_of_known_speakers(trained, [*chosen, *rows], say)  # each channel gets a name of its own
     with heard(trained, rows, store=store, device=device, say=say) as result:
         rows, scores = result.rows, result.scores
-    figures = _figures(scores, trained.labels, rows)
+    figures = _figures(scores, trained.labels, rows) | {"transductive": trained.normaliser.transductive}
     if folder is not None:
         _write(Path(folder), scores, trained, rows, figures)
     return Evaluation(scores, trained.labels, figures, _text(scores, trained.labels, figures))
@@ -108,7 +109,7 @@ def heard(
         normaliser = trained.normaliser
         if normaliser.transductive:
             normaliser = normaliser.fit(features, rows.ids, speakers)
-            say("transductive: the model is normalised with all recordings of the speakers it is scored on")
+            say(f"{TRANSDUCTIVE}, all of them")
         y = {row.id: trained.labels.index(row.emotion) for row in rows}
         frames = NormalisedFrames(features, normaliser, rows.by_id())
         processor = choose_device(device)
@@ -147,7 +148,8 @@ def _figures(scores: Scores, labels: tuple[str, ...], rows: Manifest) -> dict[st
 def _text(scores: Scores, labels: tuple[str, ...], figures: Mapping[str, Any]) -> str:
     lines = [
         f"WA {100 * scores.wa:.1f} %, UAR {100 * scores.uar:.1f} %, macro-F1 {100 * scores.macro_f1:.1f} % "
-        f"({figures['n']} utterances, {figures['speakers']} speakers)",
+        f"({figures['n']} utterances, {figures['speakers']} speakers"
+        + (f"; {TRANSDUCTIVE})" if figures["transductive"] else ")"),
         "",
         "| said \\ heard as | " + " | ".join(labels) + " | recall |",
         "|---|" + "---:|" * (len(labels) + 1),

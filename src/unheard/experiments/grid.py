@@ -22,7 +22,7 @@ from unheard.splits.development import of_part
 from unheard.training.device import choose_device
 from unheard.training.enrol import VOICED
 from unheard.training.network import NetworkSettings
-from unheard.training.recipe import Recipe
+from unheard.training.recipe import Recipe, follows_a_schedule
 from unheard.training.strategies import STRATEGIES, resolve_options
 
 
@@ -145,6 +145,12 @@ def _options(settings: Experiment, key: str) -> dict[str, Any]:
     if key not in STRATEGIES:
         raise ConfigError(f"unknown system '{key}'", mend=did_you_mean(key, [*STRATEGIES, *FITTED]))
     options, defaults = resolve_options(key, settings.options.get(key)), resolve_options(key)
+    early = any(epochs < settings.epochs for epochs in settings.training.readouts)
+    if early and follows_a_schedule(options, settings.training.schedule):
+        raise ConfigError(
+            f"a training of '{key}' whose λ or learning rate follows a schedule holds no shorter one",
+            mend="Leave out --training.readouts, or the schedule and the warm-up.",
+        )
     for name, value in options.items():
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if number and (value < 0 or value == math.inf != defaults[name]):

@@ -13,6 +13,7 @@ from typing import Any
 from unheard.experiments.choice import KNOBS
 from unheard.experiments.lines import Line
 from unheard.experiments.records import RunRecords
+from unheard.features.normalise import TRANSDUCTIVE
 from unheard.splits import default_protocol
 
 COLUMNS = (
@@ -55,7 +56,7 @@ def caption(run: RunRecords, total_folds: int = 0) -> str:
     protocol, folds = settings.protocol or default_protocol(settings.corpus)[0], len(run.folds)
     of_all = f" of {total_folds}" if total_folds > folds else ""
     seeds = max(line.wanted for line in run.lines) // folds
-    marks = ", transductive: normalised with the test speakers' recordings" if settings.normalise == "speaker" else ""
+    marks = f", {TRANSDUCTIVE}" if settings.normalise == "speaker" else ""
     return (
         f"{source}: {len(run.utterances)} utterances, {len({u['speaker'] for u in run.utterances.values()})} speakers, "
         f"{', '.join(run.labels)}; protocol {protocol}, {folds}{of_all} fold{'s' * (folds > 1)}, "

@@ -200,6 +200,20 @@ class Experiment:
                 "of another run's trainings the last weights are there, not those of every epoch",
                 mend="Add --training.select last, or leave --weights-from out.",
             )
+        if self.weights_from and any(epochs < self.epochs for epochs in self.training.readouts):
+            raise ConfigError(
+                f"another run's trainings are there as they were after {self.epochs} epochs, and cannot be read out "
+                "earlier",
+                mend="Leave out --training.readouts or --weights-from.",
+            )
+        for name in ("subset", "root"):
+            if self.manifest and getattr(self, name):
+                raise ConfigError(
+                    f"{name} = {getattr(self, name)} is of a corpus; a manifest says itself what is in it",
+                    mend=f"Leave out --{name}, or --manifest.",
+                )
+        if self.engine == "local" and (self.address or self.gpus):
+            raise ConfigError("address and gpus are of the engine ray", mend="Add --engine ray, or leave them out.")
         if not self.out:
             raise ConfigError("where should the results go?", mend="Name a folder with --out.")
 

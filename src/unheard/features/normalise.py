@@ -23,7 +23,11 @@ Floats = npt.NDArray[np.float32]
 
 KINDS = ("none", "train", "utterance", "sliding", "speaker")
 SLIDING_FRAMES = 300
-"""Three seconds at 10 ms a frame, as in Kaldi's x-vector recipes."""
+"""As many as in Kaldi's x-vector recipes, three seconds at 10 ms a frame. Those slide over all frames and choose the
+voiced ones then; here the window is over the voiced frames, which alone are kept."""
+
+TRANSDUCTIVE = "transductive: normalised with the test speakers' recordings"
+"""What is said wherever figures of `speaker` are shown."""
 
 LEAST_STD = 1e-5
 """Below this a dimension is constant: it is centred, not divided."""

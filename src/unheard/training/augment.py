@@ -32,8 +32,8 @@ class Augmentation:
 
     `tract`: the bands are stretched by 1 ± this. `colour`: the standard deviation of each of the `CURVES` added to the
     bands; the constant one, the level, moves the energy too. `pitch`: the standard deviation log F0 is moved by.
-    `pace`: the tempo changes by 1 ± this. `time_masks` spans of up to 20 frames and `band_masks` runs of up to 7 bands
-    become their mean, 0.
+    `pace`: the tempo changes by 1 ± this. `time_masks` spans of fewer than 20 frames and `band_masks` runs of up to 7
+    bands become their mean, 0.
     """
 
     tract: float = 0.0

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -138,11 +139,8 @@ class Trainer:
                 terms = self.strategy(batch)
             loss = torch.stack(list(terms.values())).sum()
             if not torch.isfinite(loss):
-                raise TrainingError(
-                    f"the loss became {float(loss.detach())} in epoch {self.epoch + 1}, step {step + 1}",
-                    where=self.folder,
-                    mend="Lower the learning rate (--training.lr), λ or ε; check the features with `unheard doctor`.",
-                )
+                said = f"the loss became {float(loss.detach())} in epoch {self.epoch + 1}, step {step + 1}"
+                raise self._diverged(said)
             self.optimizer.zero_grad(set_to_none=True)
             # The parameters' gradients alone: a strategy may have needed those of the input, but only on its way.
             loss.backward(inputs=parameters)  # type: ignore[no-untyped-call]
@@ -166,6 +164,8 @@ class Trainer:
         with self._in_use():
             for reading in self.readings:
                 scores = self._score(reading.dev)
+                if not np.isfinite(scores.logits).all():
+                    raise self._diverged(f"what the network says is no number after epoch {self.epoch}")
                 best = self.best[reading.name]
                 if self.recipe.select == "last" or scores.wa > best.wa:  # strictly: the earliest epoch wins a tie
                     weights = {k: v.detach().cpu().clone() for k, v in self.strategy.state_dict().items()}
@@ -177,6 +177,13 @@ class Trainer:
                     f"val_loss{suffix}": scores.loss,
                 }
         return figures
+
+    def _diverged(self, said: str) -> TrainingError:
+        return TrainingError(
+            said,
+            where=self.folder,
+            mend="Lower the learning rate (--training.lr), λ or ε; check the features with `unheard doctor`.",
+        )
 
     def _in_use(self) -> AbstractContextManager[None]:
         """The network as it would be used now."""

@@ -134,11 +134,17 @@ def examine_embeddings(
 
 
 def _drawn(speakers: Sequence[str], seed: int) -> list[int]:
-    """Places of the recordings to examine: all, or as many of each speaker as make at most `MOST_RECORDINGS`."""
+    """Places of the recordings to examine: all, or as many of each speaker as make at most `MOST_RECORDINGS`.
+
+    Of so many speakers that not even two of each would be few enough, some are drawn.
+    """
     if len(speakers) <= MOST_RECORDINGS:
         return list(range(len(speakers)))
     who = indices(speakers)
-    share = max(2, MOST_RECORDINGS // (int(who.max()) + 1))
     random = np.random.default_rng(seed)
-    taken = [random.permutation(np.flatnonzero(who == speaker))[:share] for speaker in range(int(who.max()) + 1)]
+    there = np.arange(int(who.max()) + 1)
+    if 2 * len(there) > MOST_RECORDINGS:
+        there = np.sort(random.permutation(there)[: MOST_RECORDINGS // 2])
+    share = MOST_RECORDINGS // len(there)
+    taken = [random.permutation(np.flatnonzero(who == speaker))[:share] for speaker in there]
     return sorted(int(i) for i in np.concatenate(taken))

@@ -16,6 +16,7 @@ from unheard.experiments.invariance.examine import Invariance, examine_embedding
 from unheard.experiments.invariance.inputs import input_statistics
 from unheard.experiments.invariance.lines import INPUT, UNSEEN, LineInvariance, markdown
 from unheard.experiments.readout import NAMESAKES, full_name, versions
+from unheard.features.normalise import TRANSDUCTIVE
 from unheard.manifest import Manifest
 from unheard.training.model import Model
 
@@ -34,6 +35,7 @@ class Probed:
     left_out: Mapping[str, int]
     about: Mapping[str, Any]
     whose: str = UNSEEN
+    transductive: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -42,6 +44,7 @@ class Probed:
             "input_features": self.input_features.as_dict(),
             "left_out": dict(self.left_out),
             "whose": self.whose,
+            "transductive": self.transductive,
             "model": dict(self.about),
             "versions": versions(),
         }
@@ -52,7 +55,7 @@ class Probed:
             name: LineInvariance(name, (), (one,))
             for name, one in ((EMBEDDINGS, self.embeddings), (INPUT, self.input_features))
         }
-        text = markdown(lines, self.whose)
+        text = markdown(lines, self.whose) + (f"\nThe model is {TRANSDUCTIVE}.\n" if self.transductive else "")
         groups = self.embeddings.groups
         if groups is not None:
             worst, best = groups.worst, groups.best
@@ -129,7 +132,7 @@ def probe_model(
         inputs = examine_embeddings(input_statistics(result.frames, kept.ids), speakers, texts)
     among = len(heard_before & {full_name(row) for row in kept})
     whose = f"speakers ({among} of them trained on)" if among else UNSEEN if known else "speakers"
-    return Probed(embeddings, inputs, left_out, trained.about, whose)
+    return Probed(embeddings, inputs, left_out, trained.about, whose, trained.normaliser.transductive)
 
 
 def _at_least_two(rows: Manifest, which: str, known: set[str], seen: bool) -> None:

@@ -84,7 +84,7 @@ def _contrast_table(own: Sequence[Contrast], name: str, caption: str) -> Table:
         f"Unit: the {counted(len(first.speakers), 'test speaker')}. p: paired permutation test, two-sided, {swaps} "
         f"swaps of speakers, the least possible p is {least}. Holm: corrected for the {first.family_size} "
         "contrasts with the same metric. Errors, relative: by how much the error rate changes; less is better (in "
-        "the CSV file as a reduction). Detectable: the smallest true difference that such a test finds with 80 % "
+        "the CSV file as a reduction). Detectable: the smallest true difference that a paired t-test finds with 80 % "
         "power at the 5 % level, before any correction."
     )
     if first.smallest_p > 0.05:

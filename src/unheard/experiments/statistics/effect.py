@@ -32,12 +32,13 @@ def detectable_difference(shares: Floats, *, alpha: float = ALPHA, power: float 
     for which Student's t with U - 1 degrees of freedom exceeds its two-sided critical value with probability
     `power` (Cohen 1988). It assumes that the speakers are an independent sample, about equally often heard, that
     their shares are near normal, and that a larger true difference would vary between speakers as the observed one
-    does; it is for one contrast, before any correction. None for fewer than two speakers, or where the shares do
-    not vary at all.
+    does; it is for one contrast, before any correction. The permutation test finds nearly as much (of such a
+    difference 78 % instead of 80 with eight speakers, 63 % with six), and with so few speakers that its least
+    possible p, 2 / 2^U, is above `alpha`, nothing at all: None, as where the shares do not vary.
     """
     shares = np.asarray(shares, np.float64)
     n = len(shares)
-    if n < 2:
+    if n < 2 or 2.0 ** (1 - n) > alpha:
         return None
     spread = float(np.std(shares, ddof=1))
     if spread <= 1e-12 * float(np.abs(shares).max()):

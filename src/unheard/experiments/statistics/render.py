@@ -75,9 +75,9 @@ def explanation(contrasts: Sequence[Contrast]) -> str:
     text = (
         f"Differences in points of the pooled metric's mean over seeds, on {units} test "
         f"speaker{'s' if units != 1 else ''}. Interval: percentile bootstrap over speakers. RERR: relative error-rate "
-        f"reduction. p: paired permutation test over speakers, {how}, two-sided; Holm: corrected for the contrasts of "
-        "the table with the same metric. Detectable: the smallest true difference found with 80 % power at p < 0.05, "
-        f"uncorrected. With so many speakers no p is below {p_text(first.smallest_p)}."
+        f"reduction. p: paired permutation test over speakers, {how}, two-sided; Holm: corrected for the contrasts "
+        "of a family with the same metric. Detectable: the smallest true difference found with 80 % power at "
+        f"p < 0.05 by a paired t-test, uncorrected. With so many speakers no p is below {p_text(first.smallest_p)}."
     )
     if first.smallest_p > 0.05:
         text += " That is above 0.05: no difference, however large, can be significant here."
