@@ -40,6 +40,12 @@ def test_part_of_a_whole_is_no_number(flag: str, tmp_path: Path, capsys: pytest.
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("option", ["dat.lam=[", "dat.lam=a: b: c"])
+def test_an_option_that_cannot_be_read(option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert experiment(tmp_path / "run", "--option", option) == 2
+    assert f"option '{option}' has no value that can be read" in capsys.readouterr().err
+
+
 @pytest.fixture(autouse=True)
 def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_module, "run_cells", in_this_process)

@@ -255,6 +255,9 @@ def test_names_with_brackets_and_zeros(tmp_path: Path) -> None:
     assert list(recordings([str(odd)])) == [str(odd)]
     assert is_single([str(odd)])
     assert not is_single([str(tmp_path)])
+    assert is_single([str(tmp_path / "gone.wav")])
+    assert not is_single([str(tmp_path / "*.wav")])
+    assert not is_single([str(odd), str(odd)])
     assert not is_single(["-"])
     (found,) = recordings(["-"], [b"a\0b.wav\n"])
     assert isinstance(found, UnheardError)

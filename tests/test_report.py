@@ -346,6 +346,10 @@ def test_latex_in_the_layout_of_the_paper() -> None:
 
 def test_words_for_latex_and_markdown() -> None:
     assert (
+        latex_words('"a" [1] *')  # the double quote has a command in another encoding only
+        == "''a'' {[}1] {*}"
+    )
+    assert (
         latex_words("λ_0 = 5%\n& ~^\\") == r"$\lambda$\_0 = 5\% \& \textasciitilde{}\textasciicircum{}\textbackslash{}"
     )
     assert markdown_words("a|b\n<i>*x*") == r"a\|b \<i\>\*x\*"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,13 @@ def test_results_csv_is_sorted_and_leaves_out_what_is_not_there(tmp_path: Path) 
     assert [row["options"] for row in rows] == ["", "", "lam=0.1"]
     assert list(rows[0])[-1] == "train_seconds"
     assert json.dumps(COLUMNS[:7]) == '["system", "fold", "seed", "val_wa", "val_uar", "test_wa", "test_uar"]'
+
+
+@pytest.mark.parametrize(("total", "said"), [(0, "1 fold"), (1, "1 fold"), (4, "1 of 4 folds")])
+def test_the_caption_counts_a_single_fold(tmp_path: Path, total: int, said: str) -> None:
+    run = read_run(write_run(tmp_path, {("ser", 0, 0): "aa ss", ("ser", 1, 0): "aa"}, seeds=1))
+    run = replace(run, splits=tuple(row for row in run.splits if row.fold == 0))
+    assert f"protocol kfold, {said}, " in caption(run, total)
 
 
 @pytest.mark.parametrize(("total", "said"), [(0, "2 folds"), (2, "2 folds"), (5, "2 of 5 folds")])

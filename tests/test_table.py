@@ -216,6 +216,7 @@ def test_what_is_no_table_at_all(tmp_path: Path) -> None:
     assert "not UTF-8" in refused(table(tmp_path, "file,speaker,emotion\nä.wav,s,sad\n".encode("latin-1")))
     assert "no kind of table" in refused(table(tmp_path, "", "table.xlsx"))
     assert "Check the path" in refused(tmp_path / "nowhere.csv")
+    assert "this is a folder, no recording" in refused(table(tmp_path, "file,speaker,emotion\n.,s,sad\n"))
     (tmp_path / "folder.csv").mkdir()
     assert "folder" in refused(tmp_path / "folder.csv")
 

@@ -34,8 +34,10 @@ def locked(folder: Path, doing: str, error: type[UnheardError] = UnheardError) -
             )
         file.seek(0)
         file.truncate()
-        file.write(f"process {os.getpid()}")
-        file.flush()
+        try:
+            os.write(file.fileno(), f"process {os.getpid()}".encode())  # a buffer would be written again when it closes
+        except OSError as problem:
+            raise cannot_write(path, problem, error) from problem
         try:
             yield
         finally:

@@ -74,13 +74,21 @@ def _options(words: tuple[str, ...]) -> dict[str, dict[str, Any]]:
         system, dot, name = path.partition(".")
         if not (sign and dot and system and name):
             raise ConfigError(f"option '{word}' is not SYSTEM.NAME=VALUE", mend="Write --option dat.lam=0.3.")
-        options.setdefault(system, {})[name.replace("-", "_")] = yaml.safe_load(value)
+        try:
+            options.setdefault(system, {})[name.replace("-", "_")] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(
+                f"option '{word}' has no value that can be read", mend="Write --option dat.lam=0.3."
+            ) from error
     return options
 
 
 Flags = _flags(Experiment, "Flags", leave_out=("options",))
 TrainFlags = _flags(Experiment, "TrainFlags", leave_out=("options", "systems", "folds", "seeds"))
-Config = Annotated[Path | None, Parameter(help="YAML file with the same settings; flags win over it.")]
+Config = Annotated[
+    Path | None,
+    Parameter(help="YAML file with the same settings, its paths relative to its folder; flags win over it."),
+]
 DryRun = Annotated[
     bool,
     Parameter(

@@ -208,6 +208,9 @@ class Rows:
         if not nameless:
             return self._rows
         paths = {row.audio: relative_below(row.audio, self.folder) for row in nameless}
+        for audio, path in paths.items():
+            if not PurePath(path).name:
+                raise ManifestError("this is a folder, no recording", where=audio, mend="Name a file.")
         stems = Counter(str(PurePath(path).with_suffix("")) for path in paths.values())
         names = {}
         for audio, path in paths.items():

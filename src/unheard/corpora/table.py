@@ -162,7 +162,7 @@ def _delimited(lines: Iterable[str], path: Path, delimiter: str) -> Iterator[tup
             place = skipped + reader.line_num + 1
     except csv.Error as problem:
         raise ManifestError(
-            f"not a table ({problem})", where=f"{path}, line {place}", mend='Look for a lone quote: "'
+            f"not a table ({problem})", where=f"{path}, line {place}", mend='Look for a lone quote (") or a huge cell.'
         ) from problem
 
 

@@ -115,10 +115,21 @@ def adapt(
         )
     grid = lay_out(settings)
     cells = [cell for cell in _with_models(grid.cells) if not systems or cell.system in systems]
+    if not cells and any((out / "cells").glob("*/model*.safetensors")):
+        raise RunError(
+            "no training here is of what its corpus holds now: the settings or the recordings have changed since"
+            if not systems
+            else f"no training here is of {', '.join(systems)} and of what its corpus holds now",
+            where=out,
+            mend="Run the experiment here again.",
+        )
     if not cells:
         raise RunError(
             "no trained model is here", where=out, mend="Run the experiment here first; published runs have none."
         )
+    classical = [NAMES.get(key, key) for key in settings.systems if key not in STRATEGIES]
+    if classical and not systems:
+        say(f"{', '.join(classical)}: a classical system hears no voice, and is left out")
     complete = _complete(cells, len(grid.split.folds))
     if not complete:
         raise RunError("no seed of any system has the models of all folds", where=out, mend="Finish the run first.")

@@ -10,6 +10,7 @@ from typing import Any
 from unheard.errors import ConfigError, RunError
 from unheard.experiments.folder import DATA, read_assignment, read_data, result_in, utterances_csv
 from unheard.experiments.grid import Grid
+from unheard.experiments.places import same_place, written_in
 from unheard.experiments.settings import Experiment, load
 from unheard.files import write_json, write_text, write_whole
 from unheard.splits import Split, write_splits
@@ -25,7 +26,7 @@ def check_same_run(out: Path, settings: Experiment) -> None:
     before = _before(out)
     for name in OF_THE_CORPUS if before else ():
         theirs, ours = getattr(before, name), getattr(settings, name)
-        same = Path(theirs).resolve() == Path(ours).resolve() if name == "manifest" else theirs == ours
+        same = same_place(theirs, ours) if name in ("manifest", "speakers") else theirs == ours
         if not same:
             raise _other(out, name, theirs, ours)
 
@@ -52,7 +53,7 @@ def prepare(grid: Grid) -> None:
     # options of systems of earlier calls stay: their trainings still count
     options: dict[str, Mapping[str, Any]] = dict(before.options) if before else {}
     options.update({cell.system: dict(cell.options) for cell in grid.cells})
-    write_text(out / "config.yaml", _yaml(replace(grid.settings, protocol=grid.split.protocol, options=options)))
+    write_text(out / "config.yaml", _yaml(replace(grid.settings, protocol=grid.split.protocol, options=options), out))
 
 
 def keep_data(grid: Grid) -> None:
@@ -117,8 +118,10 @@ def _other(out: Path, name: str, theirs: object, ours: object) -> ConfigError:
     return ConfigError(what, where=out, mend="Choose another --out.")
 
 
-def _yaml(settings: Experiment) -> str:
+def _yaml(settings: Experiment, out: Path) -> str:
     import yaml
 
-    text: str = yaml.safe_dump(settings.as_dict(), sort_keys=False, allow_unicode=True)
-    return f"# The resolved settings of this run. Again: unheard experiment --config THIS --out {settings.out}\n" + text
+    text: str = yaml.safe_dump(written_in(out, settings.as_dict()), sort_keys=False, allow_unicode=True)
+    return (
+        "# The settings of this run; paths are relative to this file. Again: unheard experiment --config THIS\n" + text
+    )

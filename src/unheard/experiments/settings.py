@@ -14,6 +14,7 @@ from typing import Any
 
 from unheard.errors import ConfigError, did_you_mean
 from unheard.experiments import presets, recipes
+from unheard.experiments.places import read_in
 from unheard.features.settings import FeatureSettings
 from unheard.manifest import FOUR
 from unheard.training.sizes import NETWORKS, NetworkSettings
@@ -206,7 +207,7 @@ class Experiment:
                 "earlier",
                 mend="Leave out --training.readouts or --weights-from.",
             )
-        for name in ("subset", "root"):
+        for name in ("subset", "root", "partial"):
             if self.manifest and getattr(self, name):
                 raise ConfigError(
                     f"{name} = {getattr(self, name)} is of a corpus; a manifest says itself what is in it",
@@ -231,6 +232,7 @@ class Experiment:
 def load(path: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> Experiment:
     """An experiment from a preset, a YAML file and `overrides` (nested like the file), later ones winning.
 
+    Relative paths in the file are relative to its folder, those of `overrides` to the present one.
     Raises `ConfigError` for a file that cannot be read, an unknown key (naming the closest) or a value of the wrong
     kind.
     """
@@ -246,7 +248,7 @@ def load(path: str | Path | None = None, overrides: Mapping[str, Any] | None = N
             raise ConfigError(f"is not YAML ({error})", where=path, mend="Write `key: value` lines.") from error
         if not isinstance(read or {}, dict):
             raise ConfigError("holds no settings", where=path, mend="Write `key: value` lines.")
-        values = read or {}
+        values = read_in(Path(path).parent, read or {})
         try:
             _checked(Experiment, values, "")
         except ConfigError as error:

@@ -36,9 +36,11 @@ def recordings(words: Iterable[str], lines: Iterable[bytes] = ()) -> Iterator[Fo
 
 
 def is_single(words: Iterable[str]) -> bool:
-    """Whether exactly one recording was named, by its own path."""
+    """Whether exactly one recording was named, by its own path; it need not be there."""
     words = list(words)
-    return len(words) == 1 and words[0] != LIST and _exists(words[0]) and not Path(words[0]).is_dir()
+    if len(words) != 1 or words[0] == LIST:
+        return False
+    return not Path(words[0]).is_dir() if _exists(words[0]) else not glob.has_magic(words[0])
 
 
 def _named(word: str) -> Iterator[Found]:

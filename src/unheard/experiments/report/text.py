@@ -17,7 +17,9 @@ _LATEX = {c: rf"\{c}" for c in "_%&#${}"} | {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
+    '"': "''",
+    "[": "{[}",  # after the end of a row it would be its distance to the next, and * the end of a page forbidden
+    "*": "{*}",
     "±": r"$\pm$",
     "−": "$-$",
     "–": "--",
@@ -92,7 +94,7 @@ def _latex_cell(cell: Cell) -> str:
 
 def _latex_table(caption: str, align: str, heads: str, rows: Sequence[str], notes: Sequence[str]) -> str:
     lines = [
-        r"% needs \usepackage{booktabs}",
+        r"% needs \usepackage{booktabs}; names beyond Latin letters need XeLaTeX or LuaLaTeX",
         r"\begin{table}",
         r"\centering",
         rf"\caption{{{latex_words(caption)}}}",
