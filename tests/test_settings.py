@@ -133,6 +133,16 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         load(written(tmp_path, ""))
 
 
+def test_a_resolved_file_is_not_changed_by_what_its_recipe_says_now(tmp_path: Path) -> None:
+    """A run from before there was such a setting."""
+    settings = load(None, {**LEAST, "recipe": "strong"}).as_dict()
+    del settings["training"]["decision"], settings["training"]["enrol"]
+    file = written(tmp_path, yaml.safe_dump(settings))
+    now, then = load(file).training, load(file, resolved=True).training
+    assert (now.decision, now.enrol) == ("both", 0.5)
+    assert (then.decision, then.enrol, then.optimizer) == ("likeliest", 0.0, "adamw")
+
+
 def test_words_become_what_they_mean() -> None:
     settings = load(None, {**LEAST, "epochs": "3", "emotions": "sad, angry", "map": "excited=happy, calm=neutral",
                            "training": {"lr": "1e-2", "nesterov": "no", "readouts": "1,2"}, "n": "4,1,1"})  # fmt: skip

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 
-def contrast(run: Path, /, *, baseline: str = "ser", speakers: str = "") -> None:
+def contrast(run: Path, /, *, baseline: str = "ser", speakers: str = "", decision: str = "") -> None:
     """Test every system of a finished run against one of them, on all test speakers or on some.
 
     Example: unheard contrast RUN --baseline svm
@@ -19,7 +19,10 @@ def contrast(run: Path, /, *, baseline: str = "ser", speakers: str = "") -> None
         The system the others are compared with.
     speakers
         FILE:PART: only the test speakers with that part in a table corpus,speaker,part.
+    decision
+        both (the mean of WA and UAR) or even (UAR): what networks that said the likeliest emotion would have said with
+        that --training.decision.
     """
     from unheard.experiments.against import against
 
-    sys.stdout.write(against(run, baseline, speakers))
+    sys.stdout.write(against(run, baseline, speakers, decision))

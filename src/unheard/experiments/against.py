@@ -10,8 +10,10 @@ from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from unheard.errors import ConfigError, RunError, SplitError, did_you_mean
-from unheard.experiments.lines import Line
+from unheard.experiments.lines import Line, Predictions
 from unheard.experiments.records import RunRecords, read_run
 from unheard.experiments.statistics import (
     METRICS,
@@ -25,14 +27,18 @@ from unheard.experiments.statistics import (
 from unheard.features.normalise import TRANSDUCTIVE
 from unheard.manifest import Manifest, Utterance
 from unheard.splits.development import of_part
+from unheard.training.decision import worth
+from unheard.training.recipe import DECISIONS
 
 
-def against(run: str | Path, baseline: str = "ser", speakers: str = "") -> str:
+def against(run: str | Path, baseline: str = "ser", speakers: str = "", decision: str = "") -> str:
     """WA and UAR of every system, and its difference to `baseline`, in Markdown.
 
-    `speakers` is `FILE:PART` (see `of_part`). p values are corrected (Holm) over the contrasts of a metric in the
-    report's families: fixed λ and ε, chosen ones, classical systems. Raises `ConfigError` for a baseline the run has
-    not, `RunError` where it has no complete seed, `SplitError` where none of the speakers is tested.
+    `speakers` is `FILE:PART` (see `of_part`). `decision`: of networks that said the likeliest emotion, what they would
+    say by another one (see `unheard.training.decision`); classical systems stay as they are. p values are corrected
+    (Holm) over the contrasts of a metric in the report's families: fixed λ and ε, chosen ones, classical systems.
+    Raises `ConfigError` for a baseline the run has not and for a decision that cannot be, `RunError` where it has no
+    complete seed, `SplitError` where none of the speakers is tested.
     """
     records = read_run(run)
     lines = [line for line in records.lines if line.seeds]
@@ -42,6 +48,9 @@ def against(run: str | Path, baseline: str = "ser", speakers: str = "") -> str:
         if baseline in known:
             raise RunError(f"'{baseline}' has no complete seed yet", where=run, mend="Let the experiment finish.")
         raise ConfigError(f"this run has no system '{baseline}'", where=run, mend=did_you_mean(baseline, known))
+    if decision:
+        lines = [_redecided(records, line, decision) if not line.seeds[0].cells[0].fitted else line for line in lines]
+        base = next(line for line in lines if line.name == base.name)
     chosen = _chosen(records, speakers)
     counts = {line.name: of_speakers(counts_of(line, len(records.labels)), chosen) for line in lines}
     before = counts[base.name]
@@ -53,6 +62,7 @@ def against(run: str | Path, baseline: str = "ser", speakers: str = "") -> str:
     said = [
         f"{n} utterances of {len(before.speakers)} test speakers"
         + (f" ({speakers})" if speakers else "")
+        + (f", networks decided by '{decision}'" if decision else "")
         + (f", {TRANSDUCTIVE}" if records.settings.normalise == "speaker" else ""),
         "",
         "| System | WA, % | UAR, % | Seeds |",
@@ -88,6 +98,28 @@ def of_speakers(counts: Counts, chosen: Collection[str] | None) -> Counts:
         totals=counts.totals[places],
         hits=counts.hits[:, places],
     )
+
+
+def _redecided(records: RunRecords, line: Line, decision: str) -> Line:
+    """A line whose networks say what `decision` has them say, by the emotions of each reading's training utterances."""
+    if decision not in DECISIONS:
+        raise ConfigError(f"unknown decision '{decision}'", mend=did_you_mean(decision, DECISIONS))
+    if records.settings.training.decision != DECISIONS[0]:
+        raise ConfigError(
+            f"the networks of this run have decided by '{records.settings.training.decision}' already",
+            where=records.folder,
+            mend="Leave --decision out.",
+        )
+    counts: dict[int, list[int]] = {fold: [0] * len(records.labels) for fold in records.folds}
+    for fold, name in {(row.fold, row.id) for row in records.splits if row.part == "train"}:
+        counts[fold][records.labels.index(records.utterances[name]["emotion"])] += 1
+
+    def said(part: Predictions) -> Predictions:
+        factors = np.array([worth(decision, counts[int(fold)]) for fold in part.folds])
+        scaled = part.probabilities * factors
+        return replace(part, predicted=scaled.argmax(axis=1), probabilities=scaled / scaled.sum(axis=1, keepdims=True))
+
+    return replace(line, seeds=tuple(replace(one, dev=said(one.dev), test=said(one.test)) for one in line.seeds))
 
 
 def _chosen(records: RunRecords, speakers: str) -> set[str] | None:

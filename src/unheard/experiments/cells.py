@@ -27,7 +27,7 @@ from unheard.features import FeatureStore
 from unheard.manifest import Utterance
 from unheard.splits import Fold
 from unheard.training.network import NetworkSettings
-from unheard.training.recipe import SELECT, STATISTICS, Recipe, follows_a_schedule
+from unheard.training.recipe import DECISIONS, SELECT, STATISTICS, Recipe, follows_a_schedule
 from unheard.training.strategies import resolve_options
 
 FORMAT = 3
@@ -132,8 +132,8 @@ class Cell:
         """The cell of `weights_from` that has been through the same steps, however it was read; None without one."""
         if self.weights_from is None or self.fitted:
             return None
-        for select, statistics in product(SELECT, STATISTICS):
-            recipe = replace(self.recipe, select=select, statistics=statistics)
+        for select, statistics, decision in product(SELECT, STATISTICS, DECISIONS):
+            recipe = replace(self.recipe, select=select, statistics=statistics, decision=decision)
             folder = replace(self, out=self.weights_from, recipe=recipe).folder
             if (folder / "checkpoint.pt").is_file() and epochs_of(result_in(folder)) == self.recipe.epochs:
                 return folder

@@ -87,7 +87,7 @@ def _data_of_trainings(out: Path) -> dict[int, str | None]:
 def _before(out: Path) -> Experiment | None:
     path = out / "config.yaml"
     try:
-        return load(path) if path.exists() else None
+        return load(path, resolved=True) if path.exists() else None
     except ConfigError as error:
         raise ConfigError(
             f"the settings of this run cannot be read ({error.what})",

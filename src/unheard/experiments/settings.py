@@ -57,6 +57,7 @@ class TrainingSettings:
     augment: Augment = setting("Invented speakers.", factory=Augment)  # noqa: RUF009 - makes a field
     enrol: float = setting("Share of utterances heard as if others of their speaker had been heard before.", 0.0)
     statistics: str = setting("Of batch norm in use: running ones, or taken anew without dropout.", "running")
+    decision: str = setting("Which emotion is said: likeliest, even (for UAR), or both (WA and UAR).", "likeliest")
 
 
 @dataclass(frozen=True)
@@ -149,8 +150,8 @@ class Experiment:
         False,
     )
     weights_from: str = setting(
-        "Another run: of what it has trained with the same settings but --training.statistics and --training.select "
-        "the last weights are read, instead of training again.",
+        "Another run: of what it has trained with the same settings but for --training.statistics, "
+        "--training.decision and --training.select the last weights are read, instead of training again.",
         "",
     )
     store: str = setting("Folder of the feature store (default: inside the run's).", "")
@@ -229,10 +230,14 @@ class Experiment:
         return plain
 
 
-def load(path: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> Experiment:
+def load(
+    path: str | Path | None = None, overrides: Mapping[str, Any] | None = None, *, resolved: bool = False
+) -> Experiment:
     """An experiment from a preset, a YAML file and `overrides` (nested like the file), later ones winning.
 
-    Relative paths in the file are relative to its folder, those of `overrides` to the present one.
+    Relative paths in the file are relative to its folder, those of `overrides` to the present one. What a `resolved`
+    file does not say, as that of a run from before there was such a setting, is the setting's own default and not what
+    its preset or recipe have come to say of it.
     Raises `ConfigError` for a file that cannot be read, an unknown key (naming the closest) or a value of the wrong
     kind.
     """
@@ -254,6 +259,8 @@ def load(path: str | Path | None = None, overrides: Mapping[str, Any] | None = N
         except ConfigError as error:
             raise ConfigError(error.what, where=path, mend=error.mend) from None
     given = _merged(values, overrides or {})
+    if resolved:
+        return typing.cast(Experiment, _build(Experiment, given))
     if given.get("preset"):
         base = presets.read_preset(str(given["preset"]))
         if given.get("manifest"):  # a manifest of one's own takes the place of the preset's corpus

@@ -10,11 +10,12 @@ from typing import Any
 from unheard.errors import ConfigError
 from unheard.training.augment import Augmentation
 
-READING = ("select", "statistics", "readouts")
+READING = ("select", "statistics", "decision", "readouts")
 """Settings that say what is read of a training and change none of its steps."""
 
 SELECT = ("best", "last")
 STATISTICS = ("running", "anew")
+DECISIONS = ("likeliest", "both", "even")
 
 START = 1 / 25
 """The share of the highest learning rate that a cycle begins with; Smith and Topin's."""
@@ -41,7 +42,8 @@ class Recipe:
     speakers, or of the `last`, which needs nobody to judge. `augment` invents speakers (see `augment.py`); `enrol` is
     the share of utterances that are heard as if some others of their speaker had been heard before (see `enrol.py`).
     `statistics` are those of batch norm in use: the `running` ones of training, dropout and all, or taken `anew`
-    without dropout before every look at validation (see `anew.py`).
+    without dropout before every look at validation (see `anew.py`). `decision` is which emotion is said: the
+    `likeliest`, `even`, for UAR, or `both`, for the mean of WA and UAR (see `decision.py`).
     """
 
     epochs: int = 100
@@ -61,6 +63,7 @@ class Recipe:
     augment: Augmentation = field(default_factory=Augmentation)
     enrol: float = 0.0
     statistics: str = "running"
+    decision: str = "likeliest"
 
     def __post_init__(self) -> None:
         checks = {
@@ -79,6 +82,7 @@ class Recipe:
             "enrol": 0 <= self.enrol <= 1,
             "select": self.select in SELECT,
             "statistics": self.statistics in STATISTICS,
+            "decision": self.decision in DECISIONS,
         }
         for knob in fields(self):
             if not checks.get(knob.name, True):

@@ -12,7 +12,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from unheard.errors import TrainingError
 from unheard.files import write_text, write_whole
 from unheard.training.anew import statistics_anew
 from unheard.training.batches import Task
+from unheard.training.decision import decided, worth
 from unheard.training.device import autocast
 from unheard.training.evaluation import Scores, score
 from unheard.training.optimizer import make_optimizer
@@ -185,12 +186,19 @@ class Trainer:
             mend="Lower the learning rate (--training.lr), λ or ε; check the features with `unheard doctor`.",
         )
 
-    def _in_use(self) -> AbstractContextManager[None]:
+    def _in_use(self) -> AbstractContextManager[object]:
         """The network as it would be used now."""
-        if self.recipe.statistics == "running":
-            return nullcontext()
-        size, precision = self.recipe.batch_size, self.recipe.precision
-        return statistics_anew(self.strategy, self.task, self.train_ids, size, device=self.device, precision=precision)
+        use = ExitStack()
+        if self.recipe.statistics == "anew":
+            size, precision = self.recipe.batch_size, self.recipe.precision
+            use.enter_context(
+                statistics_anew(self.strategy, self.task, self.train_ids, size, device=self.device, precision=precision)
+            )
+        if self.recipe.decision != "likeliest":
+            head = self.strategy.emotion
+            counts = np.bincount([self.task.y[name] for name in self.train_ids], minlength=head.output.out_features)
+            use.enter_context(decided(head, worth(self.recipe.decision, counts.tolist())))
+        return use
 
     def _score(self, ids: Sequence[str]) -> Scores:
         return score(self.strategy, self.task, ids, device=self.device, precision=self.recipe.precision)
@@ -227,8 +235,9 @@ class Trainer:
     def _whose(self) -> str:
         """What a checkpoint must agree on to be gone on with; the number of epochs may differ."""
         deciding = asdict(replace(self.recipe, epochs=1 if self.recipe.extensible else self.recipe.epochs, readouts=()))
-        if self.recipe.statistics == "running":  # not known to checkpoints from before there was a choice
-            del deciding["statistics"]
+        for name, first in (("statistics", "running"), ("decision", "likeliest")):
+            if deciding[name] == first:  # not known to checkpoints from before there was a choice
+                del deciding[name]
         parts = {"strategy": type(self.strategy).__name__, "key": list(map(str, self.key)), "recipe": deciding}
         return json.dumps(parts, sort_keys=True)
 

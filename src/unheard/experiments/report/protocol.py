@@ -109,6 +109,9 @@ def protocol(run: RunRecords) -> Section:
     return Section("protocol", "Protocol", tuple(blocks))
 
 
+DECIDED = {"both": "decided for the mean of WA and UAR", "even": "decided for UAR"}
+
+
 def recipe(settings: Experiment) -> str:
     """How the networks were trained, in a line."""
     training = settings.training
@@ -130,6 +133,7 @@ def recipe(settings: Experiment) -> str:
         f"class weights {training.class_weights}" * (training.class_weights != "none"),
         f"{percent(training.enrol, digits=0)} % of the utterances with a voice heard before" * bool(training.enrol),
         "batch-norm statistics taken anew without dropout" * (training.statistics == "anew"),
+        DECIDED.get(training.decision, ""),
         training.precision,
         f"{settings.epochs:,} epochs",
     ]
