@@ -396,8 +396,8 @@ def test_the_recipe_is_said_as_it_is(tmp_path: Path) -> None:
     ours = recipe(load(None, {"manifest": "made.csv", "out": "out", "recipe": "strong"}))
     assert ours == (
         "AdamW, one cycle up to a learning rate of 0.002 (20 % of the steps lead up), batch 16, weight decay 0.01, "
-        "label smoothing 0.1, 50 % of the utterances with a voice heard before, decided for the mean of WA and UAR, fp32, "
-        "50 epochs; the last epoch is read out"
+        "label smoothing 0.1, 50 % of the utterances with a voice heard before, decided for the mean of WA and UAR, "
+        "fp32, 50 epochs; the last epoch is read out"
     )
     out = invent(tmp_path / "run", recipe="strong", epochs=50)
     text = markdown_of(compose(read_run(out), summarize(read_run(out))))
