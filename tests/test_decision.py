@@ -71,18 +71,7 @@ def uneven(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def trained(out: Path, manifest: Path, *more: str) -> Path:
-    quick = (
-        "--protocol",
-        "given",
-        "--column",
-        "part",
-        "--systems",
-        "ser,svm",
-        "--epochs",
-        "3",
-        "--training.select",
-        "last",
-    )
+    quick = ("--protocol", "given", "--column", "part", "--systems", "ser,svm", "--epochs", "3")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run_module, "run_cells", in_this_process)
         assert experiment(out, *quick, *LAST, *more, source=("--manifest", str(manifest))) == 0
