@@ -18,7 +18,7 @@ from unheard.experiments.statistics.counts import Counts, Metric, count, shares,
 from unheard.experiments.statistics.effect import detectable_difference, relative_error_reduction
 from unheard.experiments.statistics.gaps import gap_contrast
 from unheard.experiments.statistics.permutation import holm, permutation_test
-from unheard.experiments.statistics.render import contrast_table
+from unheard.experiments.statistics.render import contrast_table, explanation
 from unheard.training.metrics import unweighted_average_recall, weighted_accuracy
 
 METRICS: tuple[Metric, ...] = ("wa", "uar")
@@ -302,6 +302,13 @@ def test_a_contrast_says_what_it_could_have_seen() -> None:
     assert found.detectable == detectable_difference(shares(made(rights), made(better), "wa"))
     assert found.detectable is not None
     assert contrast_table([found]).endswith(f"| {100 * found.detectable:.1f} |")
+
+
+def test_a_single_seed_is_said() -> None:
+    one = made({f"s{k}": [[1, 0, 1, 1]] for k in range(6)})
+    two = made({f"s{k}": [[1, 0, 1, 1], [1, 1, 0, 1]] for k in range(6)})
+    said = [explanation([contrast("dat", "ser", counts, counts, "wa", "fixed")]) for counts in (one, two)]
+    assert ["Of one seed" in text for text in said] == [True, False]
 
 
 def test_identical_systems() -> None:

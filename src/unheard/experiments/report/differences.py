@@ -24,6 +24,7 @@ from unheard.experiments.report.content import (
 from unheard.experiments.report.figures import Look, differences
 from unheard.experiments.report.performance import METRIC, interval_cell
 from unheard.experiments.statistics.contrasts import Contrast
+from unheard.experiments.statistics.render import ONE_SEED
 from unheard.experiments.statistics.summary import Summary
 
 Looks = Mapping[str, Look]
@@ -89,6 +90,8 @@ def _contrast_table(own: Sequence[Contrast], name: str, caption: str) -> Table:
     )
     if first.smallest_p > 0.05:
         note += " With so few speakers no difference, however large, can be significant."
+    if any(len(one.seeds) == 1 for one in own):
+        note += f" {ONE_SEED}"
     short = max((one.interval.incomplete for one in own if one.interval), default=0.0)
     if short:
         note += f" In {percent(short)} % of the bootstrap's draws an emotion is missing; UAR is then of the others."

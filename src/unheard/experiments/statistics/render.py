@@ -15,6 +15,12 @@ FAMILIES = {
 }
 
 
+ONE_SEED = (
+    "Of one seed: p is about other speakers heard by these very networks; the same systems trained again may differ by "
+    "more."
+)
+
+
 def contrasts_markdown(summary: Summary) -> str:
     """The contrasts with SER_only, a table a family, and how to read them; says so where there are none."""
     parts = [
@@ -81,6 +87,8 @@ def explanation(contrasts: Sequence[Contrast]) -> str:
     )
     if first.smallest_p > 0.05:
         text += " That is above 0.05: no difference, however large, can be significant here."
+    if any(len(one.seeds) == 1 for one in contrasts):
+        text += f" {ONE_SEED}"
     short = max((one.interval.incomplete for one in contrasts if one.interval), default=0.0)
     if short > 0:
         text += (
