@@ -137,6 +137,18 @@ def test_a_dry_run_says_it_and_stops(tmp_path: Path, capsys: pytest.CaptureFixtu
         (out / "invariance" / "splits.csv").write_text("?")
 
 
+def test_only_the_same_system_has_been_trained_for_invariance(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    same = ("--epochs", "1", "--protocol", "paired", "--folds", "1", "--invariance")
+    assert experiment(out, "--systems", "ser", "--seeds", "2", *same) == 0
+    for systems, seeds, missing in (("dat", "2", "2 for invariance"), ("ser", "3", "1 for invariance")):
+        capsys.readouterr()
+        assert main(["experiment", *flags(out, "--systems", systems, "--seeds", seeds, *same, "--dry-run")]) == 0
+        assert f", {missing}: about" in capsys.readouterr().out
+
+
 def test_functionals_are_refused_before_they_are_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert experiment(tmp_path, "--features.kind", "functionals") == 2
     assert "one vector an utterance" in " ".join(capsys.readouterr().err.split())

@@ -146,9 +146,9 @@ def _estimate(grid: Grid, *, always: bool = False) -> Estimate:
         sub = sub_run_settings(grid.settings, grid.manifest)
         there = _told(out / "invariance")
         same = there and sub and all(getattr(there.settings, name) == getattr(sub, name) for name in _DECIDING)
-        done = len(there.cells) if there and same else 0
+        done = {(cell.system, cell.seed) for cell in there.cells} if there and same else set()
         like = [cell for cell in grid.cells if cell.fold is grid.split.folds[0]] if sub and not sub.weights_from else []
-        more["{} for invariance"] = like[done:]
+        more["{} for invariance"] = [cell for cell in like if (cell.system, cell.seed) not in done]
     return estimate(cells, grid.settings, more=more, always=always)
 
 
