@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import torch
 from experimenting import cells, experiment, in_this_process, rows_of, table, write_rows
 
-from unheard.errors import ConfigError
+from unheard.errors import ConfigError, RunError
 from unheard.experiments import run as run_module
 from unheard.experiments.against import against
 from unheard.experiments.records import read_run
@@ -112,6 +113,10 @@ def test_published_predictions_become_those_of_a_network_that_decides(
     assert [name for name in one if not torch.equal(one[name], other[name])] == ["emotion.output.bias"]
 
 
-def test_what_cannot_be_decided(likeliest: Path) -> None:
+def test_what_cannot_be_decided(likeliest: Path, tmp_path: Path) -> None:
+    bare = shutil.copytree(likeliest, tmp_path / "bare")
+    (bare / "utterances.csv").unlink()
+    with pytest.raises(RunError, match=r"which is trained on, is not known.*Run the experiment again"):
+        against(bare, decision="even")
     with pytest.raises(ConfigError, match=r"unknown decision 'evenly'\. Did you mean 'even'"):
         against(likeliest, decision="evenly")

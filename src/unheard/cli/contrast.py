@@ -20,8 +20,8 @@ def contrast(run: Path, /, *, baseline: str = "ser", speakers: str = "", decisio
     speakers
         FILE:PART: only the test speakers with that part in a table corpus,speaker,part.
     decision
-        both (the mean of WA and UAR) or even (UAR): what networks that said the likeliest emotion would have said with
-        that --training.decision.
+        both (the mean of WA and UAR) or even (UAR): what networks that said the likeliest emotion, of the epochs that
+        were read out, would have said with that --training.decision.
     """
     from unheard.experiments.against import against
 

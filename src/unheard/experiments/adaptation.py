@@ -99,9 +99,8 @@ def adapt(
     """
     out = Path(run)
     records = read_run(out)
-    settings = replace(
-        _of_all_calls(load(out / "config.yaml", resolved=True), records), out=str(out)
-    )  # it may have been moved
+    settings = _of_all_calls(load(out / "config.yaml", resolved=True), records)
+    settings = replace(settings, out=str(out))  # it may have been moved
     if settings.normalise == "speaker":
         raise RunError(
             "its features are normalised by all recordings of each test speaker: at k = 0 they have been heard already",

@@ -112,7 +112,14 @@ def _redecided(records: RunRecords, line: Line, decision: str) -> Line:
         )
     counts: dict[int, list[int]] = {fold: [0] * len(records.labels) for fold in records.folds}
     for fold, name in {(row.fold, row.id) for row in records.splits if row.part == "train"}:
-        counts[fold][records.labels.index(records.utterances[name]["emotion"])] += 1
+        emotion = records.utterances[name]["emotion"]
+        if emotion not in records.labels:
+            raise RunError(
+                f"how '{name}' was said, which is trained on, is not known",
+                where=records.folder / "utterances.csv",
+                mend="Run the experiment again: it writes that file anew.",
+            )
+        counts[fold][records.labels.index(emotion)] += 1
 
     def said(part: Predictions) -> Predictions:
         factors = np.array([worth(decision, counts[int(fold)]) for fold in part.folds])
