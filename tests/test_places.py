@@ -79,10 +79,12 @@ def test_a_run_from_another_folder(
 
 
 def test_a_file_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "settings.yaml").write_text("manifest: voices/m.csv\nout: runs\n")
+    (tmp_path / "settings.yaml").write_text(
+        "manifest: voices/m.csv\nout: runs\nweights-from: other\ntraining: {select: last}\n"
+    )
     monkeypatch.chdir(tmp_path)
     assert load("settings.yaml").manifest == "voices/m.csv"
     (tmp_path / "below").mkdir()
     monkeypatch.chdir("below")
     settings = load("../settings.yaml", {"out": "mine"})
-    assert (settings.manifest, settings.out) == ("../voices/m.csv", "mine")
+    assert (settings.manifest, settings.out, settings.weights_from) == ("../voices/m.csv", "mine", "../other")

@@ -45,7 +45,7 @@ def same_place(one: str, other: str) -> bool:
 
 
 def _changed(values: Mapping[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
-    changed = dict(values)
+    changed = {str(name).replace("-", "_"): value for name, value in values.items()}
 
     def put(name: str, words: Callable[[str], str]) -> None:
         if isinstance(changed.get(name), (str, Path)) and str(changed[name]):
@@ -59,7 +59,7 @@ def _changed(values: Mapping[str, Any], change: Callable[[str], str]) -> dict[st
         put(name, change)
     put("root", lambda roots: ",".join(change(root.strip()) for root in roots.split(",")))
     put("speakers", of_part)
-    features = values.get("features")
+    features = changed.get("features")
     if isinstance(features, Mapping) and isinstance(features.get("encoder"), (str, Path)) and features["encoder"]:
         changed["features"] = {**features, "encoder": change(str(features["encoder"]))}
     return changed
