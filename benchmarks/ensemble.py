@@ -1,36 +1,52 @@
-"""What an ensemble of a run's seeds would be worth: their probabilities averaged, beside each seed alone.
+"""What an ensemble would be worth: probabilities averaged, beside its members alone.
 
-    python -m benchmarks.ensemble RUN [--system ser]
+    python -m benchmarks.ensemble RUN:ser                   # of a run's seeds
+    python -m benchmarks.ensemble RUN:ser RUN:svm           # of systems, of one run or of several on the same split
 
-Reads predictions only. The network distilled from an ensemble is seldom better than it, so that this says what
-distilling could bring at most.
+Of systems it is made seed by seed, and the mean over seeds is shown; a member with fewer seeds than another takes part
+with its own again. Reads predictions only. The network distilled from an ensemble is seldom better than it, so that
+this says what distilling could bring at most.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 import numpy as np
 
+from unheard.experiments.lines import Predictions, SeedRecord
 from unheard.experiments.records import read_run
 from unheard.training.metrics import unweighted_average_recall, weighted_accuracy
 
 
+def seeds_of(member: str) -> tuple[SeedRecord, ...]:
+    """The complete seeds of RUN:SYSTEM."""
+    run, _, system = member.rpartition(":")
+    return next(line.seeds for line in read_run(run).lines if line.system == system and not line.chosen and line.seeds)
+
+
+def together(said: Sequence[Predictions]) -> tuple[float, float]:
+    """WA and UAR of the mean of the members' probabilities; they have to have heard the same utterances."""
+    if any((one.ids, one.folds.tolist()) != (said[0].ids, said[0].folds.tolist()) for one in said):
+        raise SystemExit("the members are of different splits")
+    mean = np.mean([one.probabilities for one in said], axis=0)
+    predicted, truth = mean.argmax(axis=1), said[0].truth
+    return weighted_accuracy(truth, predicted), unweighted_average_recall(truth, predicted, mean.shape[1])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run")
-    parser.add_argument("--system", default="ser")
-    given = parser.parse_args()
-    run = read_run(given.run)
-    line = next(line for line in run.lines if line.system == given.system and not line.chosen and line.seeds)
-    print(f"{line.name}: WA / UAR in percent, mean of {len(line.seeds)} seeds | their ensemble")
-    for part, name in (("dev", "validation"), ("test", "test")):
-        said = [getattr(seed, part) for seed in line.seeds]
-        together = np.mean([one.probabilities for one in said], axis=0).argmax(axis=1)
-        alone = [np.mean([getattr(one, figure) for one in said]) for figure in ("wa", "uar")]
-        truth = said[0].truth
-        both = (weighted_accuracy(truth, together), unweighted_average_recall(truth, together, len(run.labels)))
-        print(f"{name:10} {100 * alone[0]:.1f} / {100 * alone[1]:.1f} | {100 * both[0]:.1f} / {100 * both[1]:.1f}")
+    parser.add_argument("members", nargs="+", metavar="RUN:SYSTEM")
+    members = [seeds_of(name) for name in parser.parse_args().members]
+    most = max(map(len, members))
+    ensembles = list(members) if len(members) == 1 else [[own[k % len(own)] for own in members] for k in range(most)]
+    print(f"WA / UAR in percent, mean: of {' | '.join(f'{len(own)} seeds' for own in members)} | the ensemble")
+    for part in ("dev", "test"):
+        columns = [[together([getattr(seed, part)]) for seed in own] for own in members]
+        columns.append([together([getattr(seed, part) for seed in seeds]) for seeds in ensembles])
+        shown = (100 * np.mean(column, axis=0) for column in columns)
+        print(f"{part:5}" + " | ".join(f"{wa:.1f} / {uar:.1f}" for wa, uar in shown))
 
 
 if __name__ == "__main__":
