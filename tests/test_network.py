@@ -31,6 +31,7 @@ from unheard.training.network import (
     initialised,
 )
 from unheard.training.pooling import VARIANCE_FLOOR, mean_std_pooling
+from unheard.training.sizes import LEAST_DROPOUT
 
 FEATURES = 39
 SMALL = NetworkSettings(tdnn=((10, 5, 2), (8, 3, 4)), lstm=8, dense=9, hidden=(7, 7), dropout=0.0)
@@ -504,3 +505,12 @@ def test_a_summary_is_dropped_in_training_only_and_frames_must_be_left() -> None
         initialised(EmbeddingNetwork, 0, 5, settings)
     assert replace(SMALL, dropout=0.5, head_dropout=0.25).dropout_of_heads == 0.25
     assert replace(SMALL, dropout=0.5).dropout_of_heads == 0.5
+
+
+@pytest.mark.parametrize("name", ["dropout", "head_dropout", "summary_dropout"])
+def test_a_dropout_that_would_drop_nothing(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name} 0.001 drops nothing"):
+        NetworkSettings(**{name: 0.001})  # type: ignore[arg-type]
+    least = Dropout(LEAST_DROPOUT)
+    assert (least(torch.ones(100_000)) == 0).float().mean() == pytest.approx(1 / 256, rel=0.3)
+    assert getattr(NetworkSettings(**{name: LEAST_DROPOUT}), name) == LEAST_DROPOUT  # type: ignore[arg-type]

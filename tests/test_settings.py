@@ -137,10 +137,17 @@ def test_a_resolved_file_is_not_changed_by_what_its_recipe_says_now(tmp_path: Pa
     """A run from before there was such a setting."""
     settings = load(None, {**LEAST, "recipe": "strong"}).as_dict()
     del settings["training"]["decision"], settings["training"]["enrol"]
-    file = written(tmp_path, yaml.safe_dump(settings))
-    now, then = load(file).training, load(file, resolved=True).training
+    now = load(written(tmp_path, yaml.safe_dump(settings))).training
     assert (now.decision, now.enrol) == ("both", 0.5)
+    file = written(tmp_path, yaml.safe_dump({"resolved": True, **settings}))
+    then = load(file).training
     assert (then.decision, then.enrol, then.optimizer) == ("likeliest", 0.0, "adamw")
+    assert load(file, {"training": {"enrol": 0.25}, "recipe": "strong"}).training.enrol == 0.25
+    for other in ({"recipe": "paper"}, {"preset": "emodb"}):
+        with pytest.raises(ConfigError, match="another would change none"):
+            load(file, other)
+    with pytest.raises(ConfigError, match="true or false"):
+        load(written(tmp_path, yaml.safe_dump({**settings, "resolved": "perhaps"})))
 
 
 def test_words_become_what_they_mean() -> None:

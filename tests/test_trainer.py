@@ -636,6 +636,20 @@ class TestRecipe:
             Recipe(momentum=0.0)
         assert Recipe(momentum=0.0, nesterov=False).momentum == 0.0
 
+    @pytest.mark.parametrize(
+        "unheard_of",
+        [
+            {"warmup": 0.1},
+            {"warmup": 0.0, "optimizer": "adamw"},
+            {"momentum": 0.5, "optimizer": "adamw"},
+            {"nesterov": False, "optimizer": "adamw"},
+        ],
+    )
+    def test_settings_that_nothing_would_hear(self, unheard_of: dict[str, Any]) -> None:
+        with pytest.raises(ConfigError, match=next(iter(unheard_of))):
+            Recipe(**unheard_of)
+        assert Recipe(warmup=0.1, schedule="onecycle").warmup == 0.1
+
     def test_budgets(self) -> None:
         assert Recipe(epochs=100).budgets == (100,)
         assert Recipe(epochs=100, readouts=(50, 20, 20, 100, 200)).budgets == (20, 50, 100)

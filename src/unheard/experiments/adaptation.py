@@ -99,7 +99,7 @@ def adapt(
     """
     out = Path(run)
     records = read_run(out)
-    settings = _of_all_calls(load(out / "config.yaml", resolved=True), records)
+    settings = _of_all_calls(load(out / "config.yaml"), records)
     settings = replace(settings, out=str(out))  # it may have been moved
     if settings.normalise == "speaker":
         raise RunError(

@@ -87,7 +87,7 @@ def _data_of_trainings(out: Path) -> dict[int, str | None]:
 def _before(out: Path) -> Experiment | None:
     path = out / "config.yaml"
     try:
-        return load(path, resolved=True) if path.exists() else None
+        return load(path) if path.exists() else None
     except ConfigError as error:
         raise ConfigError(
             f"the settings of this run cannot be read ({error.what})",
@@ -121,7 +121,8 @@ def _other(out: Path, name: str, theirs: object, ours: object) -> ConfigError:
 def _yaml(settings: Experiment, out: Path) -> str:
     import yaml
 
-    text: str = yaml.safe_dump(written_in(out, settings.as_dict()), sort_keys=False, allow_unicode=True)
+    every = {"resolved": True, **written_in(out, settings.as_dict())}
+    text: str = yaml.safe_dump(every, sort_keys=False, allow_unicode=True)
     return (
         "# The settings of this run; paths are relative to this file. Again: unheard experiment --config THIS\n" + text
     )

@@ -65,7 +65,7 @@ def read_run(folder: str | Path) -> RunRecords:
             mend="Name the --out of an `unheard experiment`: it has config.yaml, splits.csv and cells/.",
         )
     try:
-        settings = load(path, resolved=True)
+        settings = load(path)
     except ConfigError as error:
         raise RunError(
             f"the settings of this run cannot be read ({error.what})", where=path, mend=error.mend

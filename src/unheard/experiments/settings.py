@@ -1,6 +1,6 @@
 """What an experiment is: every setting, from a YAML file, the command line or Python.
 
-Unknown keys are errors that suggest the right one; the resolved settings are written into the run's folder.
+Unknown keys are errors that suggest the right one; the settings of a run are all written into its folder, `resolved`.
 """
 
 from __future__ import annotations
@@ -230,18 +230,17 @@ class Experiment:
         return plain
 
 
-def load(
-    path: str | Path | None = None, overrides: Mapping[str, Any] | None = None, *, resolved: bool = False
-) -> Experiment:
+def load(path: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> Experiment:
     """An experiment from a preset, a YAML file and `overrides` (nested like the file), later ones winning.
 
-    Relative paths in the file are relative to its folder, those of `overrides` to the present one. What a `resolved`
-    file does not say, as that of a run from before there was such a setting, is the setting's own default and not what
-    its preset or recipe have come to say of it.
-    Raises `ConfigError` for a file that cannot be read, an unknown key (naming the closest) or a value of the wrong
-    kind.
+    Relative paths in the file are relative to its folder, those of `overrides` to the present one. In a file with
+    `resolved: true`, as a run's, preset and recipe are names of where the settings once came from: what it does not
+    say, being from before there was such a setting, is the setting's own default.
+    Raises `ConfigError` for a file that cannot be read, an unknown key (naming the closest), a value of the wrong
+    kind, or another preset or recipe for a resolved file.
     """
     values: dict[str, Any] = {}
+    resolved: object = False
     if path is not None:
         import yaml
 
@@ -254,12 +253,22 @@ def load(
         if not isinstance(read or {}, dict):
             raise ConfigError("holds no settings", where=path, mend="Write `key: value` lines.")
         values = read_in(Path(path).parent, read or {})
+        resolved = values.pop("resolved", False)
         try:
+            if not isinstance(resolved, bool):
+                raise ConfigError(f"setting 'resolved' is true or false, not {resolved!r}")
             _checked(Experiment, values, "")
         except ConfigError as error:
             raise ConfigError(error.what, where=path, mend=error.mend) from None
     given = _merged(values, overrides or {})
     if resolved:
+        for name in ("preset", "recipe"):
+            if given.get(name) != values.get(name):
+                raise ConfigError(
+                    f"this file has every setting of {name} '{values.get(name, '')}' in it: another would change none",
+                    where=path,
+                    mend=f"Leave out --{name}, or give it without --config.",
+                )
         return typing.cast(Experiment, _build(Experiment, given))
     if given.get("preset"):
         base = presets.read_preset(str(given["preset"]))

@@ -92,6 +92,16 @@ class Recipe:
                 )
         if self.nesterov and self.momentum == 0 and self.optimizer == "sgd":
             raise ConfigError("Nesterov needs a momentum", mend="Set momentum above 0, or nesterov to false.")
+        if self.schedule == "constant" and self.warmup != Recipe.warmup:
+            raise ConfigError(
+                f"warmup = {self.warmup} is of a schedule, and a constant learning rate has none to warm up",
+                mend="Add training.schedule onecycle, or leave out training.warmup.",
+            )
+        if self.optimizer == "adamw" and (self.momentum, self.nesterov) != (Recipe.momentum, Recipe.nesterov):
+            raise ConfigError(
+                "momentum and nesterov are of sgd; adamw has two momenta of its own",
+                mend="Leave out training.momentum and training.nesterov, or choose training.optimizer sgd.",
+            )
         if not self.extensible and any(r < self.epochs for r in self.readouts):
             raise ConfigError(
                 "a training whose learning rate follows a schedule holds no shorter one",

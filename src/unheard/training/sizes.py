@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from unheard.errors import ConfigError
 
+LEAST_DROPOUT = 1 / 256
+"""The smallest drop probability but 0: masks are made of random bytes (see `dropout.py`)."""
+
 
 @dataclass(frozen=True)
 class NetworkSettings:
@@ -44,6 +47,11 @@ class NetworkSettings:
             value = getattr(self, name)
             if not (0.0 <= value < 1.0 or (name == "head_dropout" and value == -1.0)):
                 raise ConfigError(f"{name} {value} is out of range", mend="Choose from 0 up to, not including, 1.")
+            if 0.0 < value < LEAST_DROPOUT:
+                raise ConfigError(
+                    f"{name} {value} drops nothing: on a CPU a drop probability is a multiple of 1/256",
+                    mend=f"Choose 0, or {LEAST_DROPOUT:.3f} or more.",
+                )
         if self.summary < 0 or self.summary_width < 1 or any(width < 1 for width in self.hidden):
             raise ConfigError("a layer of the network has no width", mend="Give each at least 1.")
 
