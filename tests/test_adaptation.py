@@ -10,7 +10,8 @@ import pytest
 
 from unheard.cli import main
 from unheard.errors import RunError
-from unheard.experiments.adaptation import ALL, Count, adapt, drawn, summarise, table_markdown
+from unheard.experiments.adaptation import adapt, drawn, summarise, table_markdown
+from unheard.experiments.counts import ALL, Count
 
 UTTERANCES = [f"u{i}" for i in range(6)]
 
@@ -143,3 +144,30 @@ def test_what_cannot_be_asked_is_said(run: Path, tmp_path: Path, capsys: pytest.
     assert "Write --k 0,1,4,16,all" in capsys.readouterr().err
     assert main(["adapt", str(tmp_path)]) == 2
     assert "config.yaml" in capsys.readouterr().err
+
+
+def test_what_was_measured_before_stays_where_the_models_are_gone(run: Path, tmp_path: Path) -> None:
+    """As in a folder that came without models; `before` has them all."""
+    where = ["--corpus", "synthetic", "--root", str(run.parent / "corpus"), "--protocol", "kfold", "--k", "4"]
+    few = ["--systems", "ser,mtl", "--epochs", "1", "--workers", "1", "--no-progress", "--out", str(run)]
+    assert main(["experiment", *where, *few]) == 0
+    before = adapt(run, sizes=(0, 1), draws=1)
+    bare = shutil.copytree(run, tmp_path / "bare")
+    for model in (bare / "cells").glob("ser-*/model.safetensors"):
+        model.unlink()
+    said: list[str] = []
+    assert adapt(bare, sizes=(0, 1), draws=1, say=said.append) == before
+    assert "SER_only (seed 0): kept as measured before" in said
+    assert (bare / "adaptation.csv").read_text() == (run / "adaptation.csv").read_text()
+    whole = (bare / "adaptation.csv").read_text()
+    rows = whole.splitlines()
+    another = rows[1].split(",")
+    another[-2:] = [str(int(value) ^ 1) for value in another[-2:]]  # not what the run's predictions say
+    for changed, sizes in (("\n".join([rows[0], ",".join(another), *rows[2:]]), (0, 1)), (whole, (1,))):
+        (bare / "adaptation.csv").write_text(changed)
+        said.clear()
+        assert "SER_only" not in adapt(bare, sizes=sizes, draws=1, say=said.append)
+        assert "SER_only (seed 0): measured before, otherwise than now, and left out" in said
+    (bare / "adaptation.csv").write_text("system,seed\nser,x\n")
+    with pytest.raises(RunError, match=r"adaptation\.csv.*no table of counts"):
+        adapt(bare, sizes=(1,), draws=1)

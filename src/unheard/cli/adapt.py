@@ -26,8 +26,8 @@ def adapt(run: Path, /, *, k: str = "0,1,4,16,all", draws: int = 5) -> None:
     draws
         Draws of them, averaged.
     """
-    from unheard.experiments.adaptation import ALL
     from unheard.experiments.adaptation import adapt as measure
+    from unheard.experiments.counts import ALL
 
     if draws < 1 or not all(word == "all" or word.isdigit() for word in words(k)) or not words(k):
         raise ConfigError(f"k = {k} with {draws} draws cannot be", mend="Write --k 0,1,4,16,all and at least one draw.")

@@ -10,8 +10,6 @@ each is scored without having heard anybody too.
 
 from __future__ import annotations
 
-import csv
-import io
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +21,7 @@ from numpy.typing import NDArray
 
 from unheard.errors import RunError
 from unheard.experiments.cells import Cell
+from unheard.experiments.counts import ALL, FILE, Count, counts_csv, read_counts, still_true
 from unheard.experiments.grid import lay_out
 from unheard.experiments.lines import NAMES
 from unheard.experiments.records import RunRecords, read_run
@@ -39,31 +38,8 @@ from unheard.training.strategies import STRATEGIES
 
 Floats = NDArray[np.float32]
 
-ALL = -1
-"""k of all utterances of the speaker."""
-
 SIZES = (0, 1, 4, 16, ALL)
 DRAWS = 5
-FILE = "adaptation.csv"
-_HEADER = ("system", "seed", "k", "draw", "speaker", "emotion", "utterances", "correct", "before")
-
-
-@dataclass(frozen=True)
-class Count:
-    """How many utterances of one emotion a speaker said, and how many were told, after `k` heard in draw `draw`.
-
-    `before`: how many of the same were told with nobody heard.
-    """
-
-    system: str
-    seed: int
-    k: int
-    draw: int
-    speaker: str
-    emotion: str
-    utterances: int
-    correct: int
-    before: int
 
 
 @dataclass(frozen=True)
@@ -93,9 +69,10 @@ def adapt(
 ) -> str:
     """Measure adaptation on every complete seed of the trained systems of `run`; returns the table in Markdown.
 
-    Where `systems` are named, of those alone. Writes RUN/adaptation.csv and RUN/adaptation.md. Needs the run's models
-    and features, which an experiment leaves there. Raises `RunError` where there are none, where nobody has so many
-    utterances, and for a run whose normalisation leaves no voice to hear.
+    Where `systems` are named, of those alone. Writes RUN/adaptation.csv and RUN/adaptation.md; what they said before of
+    trainings that are not measured now stays, if it is of the same k and draws and of the run's predictions. Needs the
+    run's models and features, which an experiment leaves there. Raises `RunError` where there are none, where nobody
+    has so many utterances, and for a run whose normalisation leaves no voice to hear.
     """
     out = Path(run)
     records = read_run(out)
@@ -134,6 +111,7 @@ def adapt(
     complete = _complete(cells, len(grid.split.folds))
     if not complete:
         raise RunError("no seed of any system has the models of all folds", where=out, mend="Finish the run first.")
+    before = read_counts(out)
     counts: list[Count] = []
     for (system, seed), own in complete.items():
         say(f"{NAMES.get(system, system)}, seed {seed}: voices heard before")
@@ -146,10 +124,26 @@ def adapt(
             where=out,
             mend="Ask for fewer with --k.",
         )
+    kept = still_true(before, counts, records)
+    left_out = _measured(before) - _measured(counts) - _measured(kept)
+    for found, words in (
+        (_measured(kept), "kept as measured before"),
+        (left_out, "measured before, otherwise than now"),
+    ):
+        if found:
+            said = ", ".join(f"{NAMES.get(system, system)} (seed {seed})" for system, seed in sorted(found))
+            say(f"{said}: {words}{', and left out' * (found is left_out)}")
+    order = {system: place for place, system in enumerate(NAMES)}
+    counts = sorted([*counts, *kept], key=lambda one: (order.get(one.system, len(order)), one.seed))
     write_text(out / FILE, counts_csv(counts))
     table = table_markdown(summarise(counts), sizes)
     write_text(out / "adaptation.md", table)
     return table
+
+
+def _measured(counts: Sequence[Count]) -> set[tuple[str, int]]:
+    """The systems and seeds that were measured."""
+    return {(one.system, one.seed) for one in counts}
 
 
 def counts_of(cell: Cell, sizes: Sequence[int], draws: int) -> Iterator[Count]:
@@ -285,17 +279,6 @@ def _cell(one: Adapted | None) -> str:
         return "–"
     gains = f" ({100 * one.wa_gain:+.1f} / {100 * one.uar_gain:+.1f})" if one.k != 0 else ""
     return f"{100 * one.wa:.1f} / {100 * one.uar:.1f}{gains}"
-
-
-def counts_csv(counts: Sequence[Count]) -> str:
-    """The text of adaptation.csv; k of all is written `all`."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_HEADER)
-    for count in counts:
-        values = vars(count) | {"k": "all" if count.k == ALL else count.k}
-        writer.writerow([values[name] for name in _HEADER])
-    return text.getvalue()
 
 
 def _of_all_calls(settings: Experiment, records: RunRecords) -> Experiment:
