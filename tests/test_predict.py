@@ -168,6 +168,8 @@ def test_version_shows_licence_and_card(there: Path, capsys: pytest.CaptureFixtu
     [
         (["predict"], "no model was named"),
         (["predict", "model"], "no recording was named"),
+        (["predict", "one clip.wav"], "Write: unheard predict starter 'one clip.wav'"),
+        (["embed", "a.flac", "b.flac"], "the model comes first, and 'a.flac' is a recording"),
         (["predict", "nothing", "a.wav"], "there is no model of this name"),
         (["predict", "model", "audio/a.wav", "--fromat", "json"], "Did you mean '--format'"),
         (["predict", "model", "audio/a.wav", "--format", "audformat"], "--output FOLDER"),

@@ -53,7 +53,7 @@ def embed(
     threads
         Threads of one prediction.
     """
-    check_words(audio, OPTIONS)
+    check_words("embed", model, audio, OPTIONS)
     from unheard.inference.batch import Options
     from unheard.inference.formats.base import Writer
     from unheard.inference.formats.embeddings import ArrayEmbeddings, JsonlEmbeddings, check_suffix

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,8 +29,18 @@ Clips = Annotated[tuple[Path, ...], Parameter(name="--enrol", negative="")]
 _LONG = 60.0  # seconds of a recording from which on a progress bar is worth its place
 
 
-def check_words(words: Sequence[str], options: Sequence[str]) -> None:
-    """Raise `ConfigError` for a misspelt option, which would pass for a recording, and where nothing was named."""
+def check_words(verb: str, model: str, words: Sequence[str], options: Sequence[str]) -> None:
+    """Raise `ConfigError` where recordings come without a model, or none does.
+
+    And for a misspelt option, which would pass for a recording.
+    """
+    from unheard.inference.inputs import SUFFIXES
+
+    if Path(model).suffix.lower() in SUFFIXES:
+        raise ConfigError(
+            f"the model comes first, and '{model}' is a recording",
+            mend=f"Write: unheard {verb} starter {shlex.quote(model)}",
+        )
     for word in words:
         if word.startswith("-") and word != "-":
             raise ConfigError(

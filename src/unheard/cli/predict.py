@@ -75,7 +75,7 @@ def predict(
         return _versions(model)
     if not model:
         raise ConfigError("no model was named", mend="For example: unheard predict starter call.wav")
-    check_words(audio, OPTIONS)
+    check_words("predict", model, audio, OPTIONS)
     from unheard.inference.batch import EACH, Options
     from unheard.inference.formats import FOLDERS, Job, writer
     from unheard.inference.formats.sink import sink
