@@ -188,6 +188,25 @@ def test_the_same_run_gives_the_same_bytes(folder: Path, page: Path) -> None:
         assert (page.parent / path).read_bytes() == (again / path).read_bytes(), path
 
 
+def test_what_only_an_earlier_report_had_is_gone(folder: Path, page: Path, tmp_path: Path) -> None:
+    """A report over one with more in it is that of an empty folder, but for what somebody else put there."""
+    full = {path.stem for path in (page.parent / "tables").iterdir()}
+    poor = invent(tmp_path / "poor", systems=("ser",), seeds=1, extras=False)
+    fresh = write_report(poor, tmp_path / "fresh").parent
+    over = Path(shutil.copytree(page.parent, tmp_path / "over"))
+    for mine in ("tables/mine.csv", "figures/mine.svg"):
+        (over / mine).write_text("mine")
+    write_report(poor, over)
+    left = {path.relative_to(over).as_posix() for path in over.rglob("*")}
+    assert left - {path.relative_to(fresh).as_posix() for path in fresh.rglob("*")} == {
+        "tables/mine.csv",
+        "figures/mine.svg",
+    }
+    assert {"differences", "differences-chosen", "choice", "gaps", "invariance"} <= full - {
+        path.stem for path in (over / "tables").iterdir()
+    }
+
+
 def test_maps_outlive_their_embeddings(folder: Path, page: Path, tmp_path: Path) -> None:
     """As a published run has them: the same figure from a copy without `embeddings.npz`, until a training changes."""
     published = tmp_path / "run"

@@ -15,13 +15,20 @@ from unheard.experiments.report.text import csv_of, latex_like_paper, latex_of, 
 from unheard.experiments.statistics.summary import Summary, summarize
 from unheard.files import write_text
 
+SOMETIMES = {
+    "tables": ("differences", "differences-chosen", "differences-classical", "gaps", "epochs", "choice", "invariance"),
+    "figures": ("differences", "differences-chosen", "differences-classical", "curves", "choice", "tsne", "invariance"),
+}
+"""What a report has only of some runs: tables and figures an earlier report may have left in the folder."""
+
 
 def write_report(
     run: str | Path, out: str | Path | None = None, *, say: Callable[[str], None] = lambda _: None
 ) -> Path:
     """Write the report of the run in the folder `run` into `out` (default: the run's own); returns `report.html`.
 
-    Beside it: `report.md`, `tables/*.csv`, `tables/*.tex`, `figures/*.svg`. The same run gives the same bytes. Raises
+    Beside it: `report.md`, `tables/*.csv`, `tables/*.tex`, `figures/*.svg`; of an earlier report's those that this one
+    has no more are removed. The same run gives the same bytes. Raises
     `RunError` for a folder that holds no run and `MissingExtra` where Jinja2, scikit-learn or scipy are missing.
     """
     records = read_run(run)
@@ -37,6 +44,11 @@ def write_report(
         write_text(
             folder / "figures" / f"{figure.name}.svg", together(figure.panels, LAYOUTS[figure.layout], figure.caption)
         )
+    for place, names in SOMETIMES.items():
+        there = {one.name for one in (report.tables() if place == "tables" else report.figures())}
+        for gone in (name for name in names if name not in there):
+            for path in (folder / place).glob(f"{gone}.*"):
+                path.unlink()
     write_text(folder / "report.md", markdown_of(report))
     write_text(folder / "report.html", page)
     return folder / "report.html"

@@ -1,0 +1,216 @@
+"""The figures of docs/results.md and the README are those of the files under results/."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from unheard.experiments.against import against
+from unheard.experiments.lines import NAMES
+from unheard.experiments.records import read_run
+from unheard.experiments.results import table_markdown
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "results"
+TEXT = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+CORPORA = {"EmoDB": "emodb", "RAVDESS": "ravdess", "ASED": "ased"}
+SYSTEMS = {**NAMES, "opensmile": "ComParE 2016 + SVM"}
+UNTOUCHED = f"{RESULTS / 'development-speakers.csv'}:untouched"
+
+NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?")
+
+
+def cells(row: str) -> list[str]:
+    """The cells of a row of a Markdown table, as plain text."""
+    plain = row.replace("**", "").replace("\\_", "_").replace("−", "-")
+    return [cell.strip() for cell in plain.strip().strip("|").split("|")]
+
+
+def tables(text: str) -> Iterator[list[list[str]]]:
+    """Every Markdown table of `text`: its rows, the heads first, without the rule between."""
+    for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        rows = block.splitlines()
+        yield [cells(row) for row in (rows[0], *rows[2:])]
+
+
+def section(title: str, within: str = TEXT) -> str:
+    """The text under a heading, up to the next one of its level."""
+    level = title.split(" ")[0]
+    (found,) = re.findall(rf"^{re.escape(title)}$\n(.*?)(?=^#{{1,{len(level)}}} |\Z)", within, re.MULTILINE | re.DOTALL)
+    return str(found)
+
+
+STRONG = section("## The strong recipe")
+
+
+@cache
+def figures(run: str, speakers: str = "", decision: str = "") -> dict[str, list[str]]:
+    """System -> WA, UAR and seeds, as `unheard contrast` says them of a published run."""
+    first, *_ = tables(against(RESULTS / run, "ser", speakers, decision))
+    return {name: rest for name, *rest in first[1:]}
+
+
+@cache
+def contrasts(run: str, baseline: str, speakers: str = "", decision: str = "") -> dict[tuple[str, str], list[str]]:
+    """(system, metric) -> difference, interval, relative reduction, p, p (Holm), detectable."""
+    _, second = tables(against(RESULTS / run, baseline, speakers, decision))
+    return {(row[0].split(" - ")[0], row[1]): row[2:] for row in second[1:]}
+
+
+def assert_agree(shown: str, exact: str) -> None:
+    """Each number of `shown` is that of `exact`, to the digits it is shown with (and `exact` was rounded to)."""
+    ours, theirs = NUMBER.findall(shown), NUMBER.findall(exact)
+    assert len(ours) == len(theirs), (shown, exact)
+    for one, other in zip(ours, theirs, strict=True):
+        digits, known = (len(number.partition(".")[2]) for number in (one, other))
+        room = 0.5 * 10**-digits if digits < known else 0.0
+        assert abs(float(one) - float(other)) <= room + 1e-9, (shown, exact)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("0.07", "0.070", True),
+        ("0.07", "0.0691", True),
+        ("0.07", "0.06", False),
+        ("0.069", "0.07", False),
+        ("12.3 ± 1.0", "12.3 ± 1.0", True),
+        ("+1", "-1", False),
+    ],
+)
+def test_agreeing(one: str, other: str, same: bool) -> None:
+    if same:
+        assert_agree(one, other)
+    else:
+        with pytest.raises(AssertionError):
+            assert_agree(one, other)
+
+
+def published(pattern: str) -> set[tuple[str, ...]]:
+    """All rows of the tables in the published files of this name."""
+    found = [path.read_text(encoding="utf-8") for path in RESULTS.glob(pattern)]
+    assert found
+    return {tuple(row) for text in found for table in tables(text) for row in table}
+
+
+def test_tables_of_systems_are_those_of_the_runs() -> None:
+    """What cannot be said (–) has no column in some."""
+    rows = [row for table in tables(TEXT) if table[0][-1] == "Cells" for row in table[1:]]
+    assert len(rows) > 20
+    runs = [read_run(path.parent) for path in RESULTS.glob("*-paper*/config.yaml")]
+    assert len(runs) > 5
+    known = {_said(row) for run in runs for table in tables(table_markdown(run.lines, "")) for row in table}
+    assert [row for row in rows if _said(row) not in known] == []
+
+
+def _said(row: list[str]) -> tuple[str, ...]:
+    return tuple(cell for cell in row if cell != "–")
+
+
+def test_what_hearing_a_speaker_is_worth() -> None:
+    rows = [row for table in tables(STRONG) if table[0][1] == "k = 0" for row in table[1:]]
+    assert len(rows) == 12
+    known = published("*-strong/adaptation.md")
+    assert [row for row in rows if tuple(row) not in known] == []
+
+
+@pytest.mark.parametrize("corpus", CORPORA)
+def test_the_strong_recipe(corpus: str) -> None:
+    run = f"{CORPORA[corpus]}-strong"
+    table = next(tables(section(f"### {corpus}", STRONG)))
+    assert table[0][:4] == ["System", "WA", "UAR", "Seeds"]
+    assert {row[0] for row in table[1:]} == set(SYSTEMS.values())
+    for name, *row in table[1:]:
+        exact = figures(run)[name]
+        assert row[:3] == exact
+        if table[0][4].startswith("untouched"):
+            assert row[3:5] == figures(run, UNTOUCHED)[name][:2]
+
+
+@pytest.mark.parametrize("corpus", CORPORA)
+def test_the_emotion_that_serves_both(corpus: str) -> None:
+    run = f"{CORPORA[corpus]}-strong"
+    table = next(tables(section("### With the emotion that serves WA and UAR", STRONG)))
+    place = table[0].index(corpus)
+    some = place + 1 if table[0][place + 1 :][:1] == ["untouched speakers"] else 0
+    for row in table[1:]:
+        if row[0] in SYSTEMS.values():
+            assert_agree(row[place], " / ".join(_shown_like(row[place], figures(run, "", "both")[row[0]][:2])))
+            if some:
+                exact = figures(run, UNTOUCHED, "both")[row[0]][:2]
+                assert_agree(row[some], " / ".join(one.split(" ")[0] for one in exact))
+        else:
+            metric = "UAR" if row[0].startswith("…") else "WA"
+            for column, speakers in ((place, ""), (some, UNTOUCHED)) if some else ((place, ""),):
+                difference, interval, _, p, *_ = contrasts(run, "opensmile", speakers, "both")["SER_only", metric]
+                assert_agree(_spaced(row[column]), f"{difference} {interval}" + f" {p}" * (";" in row[column]))
+
+
+def _shown_like(cell: str, exact: list[str]) -> list[str]:
+    """Deviations are left out where they are nothing."""
+    return exact if "±" in cell else [one.split(" ")[0] for one in exact]
+
+
+def _spaced(cell: str) -> str:
+    return cell.replace("(", " ").replace(")", " ").replace(" to ", " ")
+
+
+@pytest.mark.parametrize("corpus", CORPORA)
+def test_whether_the_speaker_systems_help(corpus: str) -> None:
+    run = f"{CORPORA[corpus]}-strong"
+    (table,) = (table for table in tables(STRONG) if table[0] == ["", *CORPORA])
+    for row in table[1:]:
+        difference, interval, _, _, holm, _ = contrasts(run, "ser")[row[0], "WA"]
+        assert_agree(_spaced(row[table[0].index(corpus)]), f"{difference} {interval} {holm}")
+
+
+@pytest.mark.parametrize("corpus", CORPORA)
+def test_against_the_peer(corpus: str) -> None:
+    """The sentence under each table: SER_only against ComParE + SVM."""
+    run = f"{CORPORA[corpus]}-strong"
+    text = " ".join(section(f"### {corpus}", STRONG).replace("**", "").split())
+    for metric in ("WA", "UAR"):
+        (said,) = re.findall(rf"SER_only against ComParE \+ SVM:.*?{metric} ([^=]*= [\d.]+)[;\s.(]", text)
+        difference, interval, _, p, *_ = contrasts(run, "opensmile")["SER_only", metric]
+        assert_agree(said.replace("95 %", ""), f"{difference} {interval} {p}")
+    (least,) = re.findall(r"could have shown is ([\d.]+) points of WA", text)
+    assert_agree(least, contrasts(run, "opensmile")["SER_only", "WA"][-1])
+
+
+@pytest.mark.parametrize(("title", "run"), [("RAVDESS", "ravdess-paper-anew"), ("ASED", "ased-paper-anew")])
+def test_what_the_embeddings_keep(title: str, run: str) -> None:
+    part = section("## What the embeddings keep of the speaker")
+    (block,) = re.findall(rf"^{title}, .*?\n\n((?:\|.*\n)+)", part, re.MULTILINE)
+    report = (RESULTS / run / "report.md").read_text(encoding="utf-8")
+    (known,) = (table for table in tables(report) if "Speaker probe, linear" in table[0] and "EER" in table[0])
+    heads = ["Speaker probe, linear", "Speaker probe, MLP", "EER", "Mean of speakers' UAR"]
+    exact = {row[0]: [row[known[0].index(head)] for head in heads] for row in known[1:]}
+    (table,) = tables(block)
+    assert len(table) > 4
+    names = {"functionals": "SVM (functionals)", "ComParE 2016": "ComParE 2016 + SVM"}
+    for name, *row in table[1:]:
+        for shown, one in zip(row, exact[names.get(name, name)], strict=True):
+            if ("±" in shown, "(" in shown) == ("±" in one, "(" in one):
+                assert_agree(shown, one)
+            else:  # of one seed, or the same whatever the seed
+                assert_agree(shown.split(" ")[0], one.split(" ")[0])
+
+
+def test_the_table_of_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (table,) = (table for table in tables(readme) if len(table[0]) > 2 and "ComParE" in table[0][2])
+    assert [row[0] for row in table[1:]] == list(CORPORA)
+    for corpus, paper, peer, strong, heard in table[1:]:
+        short = CORPORA[corpus]
+        written, anew = paper.split(";")
+        assert_agree(written, figures(f"{short}-paper")["SER_only"][0].split(" ")[0])
+        assert_agree(anew, figures(f"{short}-paper-anew")["SER_only"][0].split(" ")[0])
+        assert_agree(peer, figures(f"{short}-strong")["ComParE 2016 + SVM"][0].split(" ")[0])
+        assert_agree(strong, figures(f"{short}-strong", "", "both")["SER_only"][0].split(" ")[0])
+        adapted = (RESULTS / f"{short}-strong" / "adaptation.md").read_text(encoding="utf-8")
+        head, ours = next(tables(adapted))[:2]
+        assert_agree(heard, ours[head.index("k = 16")].split(" ")[0])
