@@ -156,7 +156,7 @@ def test_what_was_measured_before_stays_where_the_models_are_gone(run: Path, tmp
     for model in (bare / "cells").glob("ser-*/model.safetensors"):
         model.unlink()
     said: list[str] = []
-    assert adapt(bare, sizes=(0, 1), draws=1, say=said.append) == before
+    assert adapt(bare, sizes=(0, 1, 0), draws=1, say=said.append) == before
     assert "SER_only (seed 0): kept as measured before" in said
     assert (bare / "adaptation.csv").read_text() == (run / "adaptation.csv").read_text()
     whole = (bare / "adaptation.csv").read_text()

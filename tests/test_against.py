@@ -92,3 +92,14 @@ def test_lines_with_a_chosen_knob_are_there_and_corrected_as_in_the_report(tmp_p
         (row,) = [row for row in rows(text, f"| {one.name} − SER_only") if row[1] == one.metric.upper()]
         assert row[2].split()[0] == f"{100 * one.difference:+.1f}"
         assert any(f"{one.p_holm:.{digits}f}" in cell for cell in row for digits in (2, 3)), (one.p_holm, row)
+
+
+def test_without_a_seed_in_common_nothing_is_compared(tmp_path: Path) -> None:
+    skip = [("dat", fold, 0) for fold in range(2)] + [("ser", fold, 1) for fold in range(2)]
+    text = against(invent(tmp_path / "run", speakers=8, folds=2, seeds=2, systems=("ser", "mtl", "dat"), skip=skip))
+    assert "SER_SR_DAT is not compared: it has no complete seed in common with SER_only." in text
+    assert len(rows(text, "| SER_SR_MTL − SER_only")) == 2
+    assert not rows(text, "| SER_SR_DAT −")
+    alone = against(invent(tmp_path / "two", speakers=8, folds=2, seeds=2, systems=("ser", "dat"), skip=skip))
+    assert "is not compared" in alone
+    assert "Contrast" not in alone

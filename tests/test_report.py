@@ -188,17 +188,18 @@ def test_the_same_run_gives_the_same_bytes(folder: Path, page: Path) -> None:
         assert (page.parent / path).read_bytes() == (again / path).read_bytes(), path
 
 
-def test_what_only_an_earlier_report_had_is_gone(folder: Path, page: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("skip", [[], [("ser", 0, 0)]])
+def test_what_only_an_earlier_report_had_is_gone(page: Path, tmp_path: Path, skip: list[tuple[str, int, int]]) -> None:
     """A report over one with more in it is that of an empty folder, but for what somebody else put there."""
     full = {path.stem for path in (page.parent / "tables").iterdir()}
-    poor = invent(tmp_path / "poor", systems=("ser",), seeds=1, extras=False)
+    poor = invent(tmp_path / "poor", systems=("ser",), seeds=1, extras=False, skip=skip)
     fresh = write_report(poor, tmp_path / "fresh").parent
     over = Path(shutil.copytree(page.parent, tmp_path / "over"))
     for mine in ("tables/mine.csv", "figures/mine.svg"):
         (over / mine).write_text("mine")
     write_report(poor, over)
     left = {path.relative_to(over).as_posix() for path in over.rglob("*")}
-    assert left - {path.relative_to(fresh).as_posix() for path in fresh.rglob("*")} == {
+    assert left - {path.relative_to(fresh).as_posix() for path in fresh.rglob("*")} - {"figures"} == {
         "tables/mine.csv",
         "figures/mine.svg",
     }
@@ -233,6 +234,27 @@ def test_curves_outlive_their_histories(folder: Path, page: Path, tmp_path: Path
     for damage in ("digest,epoch\n1,no number\n", "epoch\n1\n", "digest,epoch\n1,1,2,3\n", "\0"):
         (published / "curves.csv").write_text(damage)
         write_report(published)
+
+
+def test_curves_and_maps_of_what_is_not_here_stay(folder: Path, page: Path, tmp_path: Path) -> None:
+    """A cell that is away for a while takes its whole seed out of the report, and nothing out of the files."""
+    published = Path(shutil.copytree(folder, tmp_path / "run"))
+    files = [published / name for name in ("curves.csv", "maps.csv")]
+    before = [set(path.read_text().splitlines()) for path in files]
+    cells = sorted((published / "cells").glob("*-fold0-seed0-*"))
+    for cell in cells:
+        shutil.move(cell, tmp_path / cell.name)
+    write_report(published, tmp_path / "elsewhere")
+    for cell in cells:
+        shutil.move(tmp_path / cell.name, cell)
+    for leftover in [*published.rglob("history.jsonl"), *published.rglob("embeddings.npz")]:
+        leftover.unlink()
+    assert all(lines <= set(path.read_text().splitlines()) for lines, path in zip(before, files, strict=True))
+    again = write_report(published, tmp_path / "again").parent
+    for name in ("curves", "tsne"):
+        assert (again / "figures" / f"{name}.svg").read_bytes() == (
+            page.parent / "figures" / f"{name}.svg"
+        ).read_bytes()
 
 
 def test_files_are_whole_by_themselves(page: Path) -> None:

@@ -74,7 +74,7 @@ def adapt(
     run's models and features, which an experiment leaves there. Raises `RunError` where there are none, where nobody
     has so many utterances, and for a run whose normalisation leaves no voice to hear.
     """
-    out = Path(run)
+    out, sizes = Path(run), tuple(dict.fromkeys(sizes))
     records = read_run(out)
     settings = _of_all_calls(load(out / "config.yaml"), records)
     settings = replace(settings, out=str(out))  # it may have been moved
@@ -252,7 +252,6 @@ def _accuracies(counts: Sequence[Count], correct: Sequence[int]) -> tuple[float,
 
 def table_markdown(results: Sequence[Adapted], sizes: Sequence[int]) -> str:
     """A row a system, a column each k: WA / UAR in percent; `–` where no speaker has utterances left."""
-    sizes = list(dict.fromkeys(sizes))
     heads = ["System", *("all (transductive)" if k == ALL else f"k = {k}" for k in sizes), "Seeds"]
     lines = ["| " + " | ".join(heads) + " |", "|---|" + "---:|" * (len(heads) - 1)]
     for system in dict.fromkeys(one.system for one in results):

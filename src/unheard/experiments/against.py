@@ -69,12 +69,15 @@ def against(run: str | Path, baseline: str = "ser", speakers: str = "", decision
         "|---|---:|---:|---:|",
         *(_row(line, counts[line.name]) for line in lines),
     ]
+    seeds = set(before.seeds)
+    apart = [line.name for line in lines if not seeds & set(counts[line.name].seeds)]
     contrasts = corrected(
         contrast(line.name, base.name, before, counts[line.name], metric, line.family)
         for metric in METRICS
         for line in lines
-        if line is not base
+        if line is not base and line.name not in apart
     )
+    said += [f"\n{name} is not compared: it has no complete seed in common with {base.name}." for name in apart]
     if contrasts:
         said += ["", contrast_table(contrasts)]
         said += [

@@ -29,7 +29,8 @@ Epochs: TypeAlias = list[dict[str, float]]
 def curves_of(cells: Iterable[CellRecord], path: Path) -> dict[str, Epochs]:
     """The curves of trainings by name, from `history.jsonl` or, where that is not here, from the file at `path`.
 
-    The file then has these curves and no others. A training that neither knows is left out.
+    The file then has these curves too; those of trainings that are not given stay, for it may be all that is left of
+    them. A training that neither knows is left out.
     """
     kept = _read(path)
     curves, by_digest = {}, {}
@@ -38,8 +39,8 @@ def curves_of(cells: Iterable[CellRecord], path: Path) -> dict[str, Epochs]:
         epochs = [_drawn(record) for record in cell.history()] or kept.get(digest)
         if epochs:
             curves[cell.name] = by_digest[digest] = epochs
-    if by_digest and by_digest != kept:
-        write_text(path, _table(by_digest))
+    if by_digest and not by_digest.items() <= kept.items():
+        write_text(path, _table({**by_digest, **{digest: kept[digest] for digest in kept.keys() - by_digest.keys()}}))
     return curves
 
 

@@ -79,13 +79,16 @@ class Maps:
         return Space(line, cell.fold, cell.seed, part, total, points, emotions, speakers, digest)
 
     def keep(self, spaces: Sequence[Space]) -> None:
-        """Write these maps, and no others, where they are not there already."""
-        if {space.digest for space in spaces} == self._found.keys():
+        """Write these maps where they are not there already; others stay: the file may be all that is left of them."""
+        new = [space for space in spaces if space.digest not in self._found]
+        if not new:
             return
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(_HEADER)
-        for one in spaces:
+        for rows in self._found.values():
+            writer.writerows([row[name] for name in _HEADER] for row in rows)
+        for one in new:
             for (x, y), emotion, speaker in zip(one.points, one.emotions, one.speakers, strict=True):
                 writer.writerow([one.digest, one.part, one.total, f"{x:.2f}", f"{y:.2f}", emotion, speaker])
         write_text(self._path, text.getvalue())

@@ -16,8 +16,14 @@ from unheard.experiments.statistics.summary import Summary, summarize
 from unheard.files import write_text
 
 SOMETIMES = {
-    "tables": ("differences", "differences-chosen", "differences-classical", "gaps", "epochs", "choice", "invariance"),
-    "figures": ("differences", "differences-chosen", "differences-classical", "curves", "choice", "tsne", "invariance"),
+    "tables": (
+        *("differences", "differences-chosen", "differences-classical", "gaps", "epochs", "choice", "invariance"),
+        *("recalls", "speakers-wa", "speakers-uar"),
+    ),
+    "figures": (
+        *("differences", "differences-chosen", "differences-classical", "curves", "choice", "tsne", "invariance"),
+        *("recalls", "confusion", "speakers"),
+    ),
 }
 """What a report has only of some runs: tables and figures an earlier report may have left in the folder."""
 
