@@ -119,6 +119,11 @@ def test_rttm() -> None:
     ]
 
 
+def test_rttm_of_names_that_differ_in_their_endings() -> None:
+    lines = written("rttm", *(long_one(name) for name in ("a.wav", "a.mp3", "a.wav"))).splitlines()
+    assert [line.split()[1] for line in lines] == ["a", "a", "a.mp3", "a.mp3", "a", "a"]
+
+
 @given(WORDS)
 def test_rttm_columns_stay_where_they_are(name: str) -> None:
     from urllib.parse import unquote

@@ -261,6 +261,9 @@ def test_names_with_brackets_and_zeros(tmp_path: Path) -> None:
     assert not is_single([str(tmp_path / "*.wav")])
     assert not is_single([str(odd), str(odd)])
     assert not is_single(["-"])
+    assert list(recordings(["-"], [b"FORMal.wav\n", b"-\n"])) == ["FORMal.wav", "./-"]
+    (itself,) = recordings(["-"], [odd.read_bytes(), b"another.wav"])
+    assert "a recording itself" in str(itself)
     (found,) = recordings(["-"], [b"a\0b.wav\n"])
     assert isinstance(found, UnheardError)
     assert "no path" in str(found)
@@ -272,3 +275,25 @@ def test_a_file_without_permission(there: Path, tmp_path: Path, capsys: pytest.C
     path.chmod(0)
     assert main(["predict", "model", str(path)]) == 1
     assert "Permission denied" in capsys.readouterr().err
+
+
+def test_clips_that_teach_nothing_are_named(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    quiet, short = (str(write(there / name, murmur(2) * 0)) for name in ("quiet.wav", "short.wav"))
+    taught = ["predict", "model", "audio/a.wav", "--format", "jsonl", "--enrol"]
+    assert main([*taught, "audio/a.wav"]) == 0
+    expected = capsys.readouterr().out
+    for clips in ([quiet, "--enrol", "audio/a.wav"], ["audio/a.wav", "--enrol", quiet]):
+        assert main([*taught, *clips]) == 0
+        out, err = capsys.readouterr()
+        assert out == expected
+        assert f"{quiet}: too little speech, nothing was learnt from it" in " ".join(err.split())
+    assert main([*taught, quiet, "--enrol", short]) == 2
+    assert "no clip holds enough speech" in capsys.readouterr().err
+
+
+def test_recordings_of_a_lower_rate_are_counted(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(there / "telephone.wav", murmur(2)[::2], rate=8000)
+    assert main(["predict", "model", "telephone.wav", "audio/a.wav"]) == 0
+    assert "1 recording of fewer than 16,000 samples a second" in " ".join(capsys.readouterr().err.split())
+    assert main(["predict", "model", "audio/a.wav"]) == 0
+    assert capsys.readouterr().err == ""

@@ -204,3 +204,16 @@ def test_without_the_extra_it_says_which(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert 'pip install "unheard[server]"' in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_voice_is_learnt_from_one_side_of_a_call(client: TestClient, ear: Recogniser) -> None:
+    left, right, mix = (heard(client, CALL, f"/voice?channel={one}") for one in ("left", "right", "mix"))
+    assert len({left["token"], right["token"], mix["token"]}) == 3
+    assert heard(client, CALL, "/voice") == mix
+    answer = client.post("/voice?channel=both", content=CALL, headers=WAV)
+    assert answer.status_code == 422
+
+
+def test_health_for_those_who_ask_no_more(client: TestClient) -> None:
+    answer = client.head("/health")
+    assert (answer.status_code, answer.content) == (200, b"")

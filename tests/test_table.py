@@ -248,3 +248,12 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
         write_table(Manifest((Utterance("a", "/a", "s", "sad", extra={"id": "1"}),)), tmp_path / "m.csv")
     with pytest.raises(ManifestError, match="not valid Unicode"):
         write_table(Manifest((Utterance("a", "/\udcff.wav", "s", "sad"),)), tmp_path / "m.csv")
+
+
+def test_ids_of_recordings_beside_the_table_do_not_name_the_way_there(tmp_path: Path) -> None:
+    """A project that was moved or copied keeps its ids."""
+    text = "file,speaker,emotion\n../voices/a.wav,x,sad\n../voices/./b.wav,y,sad\nc.wav,z,sad\n"
+    for place in ("one", "two"):
+        (tmp_path / place / "lists").mkdir(parents=True)
+        found = read_table(table(tmp_path / place / "lists", text))
+        assert found.ids == ("voices/a", "voices/b", "c")

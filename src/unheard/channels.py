@@ -82,13 +82,13 @@ def channel_index(channel: str | int, channels: int, name: str) -> int | None:
         raise AudioError(
             f"unknown channel '{channel}'",
             where=name,
-            mend="Channels: mix, left, right, or a number counted from 1; `each` is for whole manifests.",
+            mend="Channels: mix, left, right, or a number counted from 1; or `each`, of a whole recording.",
         )
     if number > channels:
         raise AudioError(
             f"has {channels} channel{'s' * (channels != 1)}, not a channel '{channel}'",
             where=name,
-            mend="Choose mix.",
+            mend="Choose mix." if channels == 1 else f"Choose mix, or a number from 1 to {channels}.",
         )
     return number - 1
 

@@ -94,5 +94,5 @@ def cut_short(name: str, present: float, promised: float) -> AudioError:
     return AudioError(
         f"is cut short: {there} are there",
         where=name,
-        mend="Copy it again, or name the part to use with start and end.",
+        mend="Copy it again; in a manifest, start and end may name the part to use.",
     )

@@ -30,6 +30,10 @@ class UnreachableError(AudioError):
     """A recording that could not be opened just now: another time it may."""
 
 
+class NoSpeechError(AudioError):
+    """There is too little speech in a recording for what was asked of it."""
+
+
 class TooLongError(AudioError):
     """A recording longer than is read at once."""
 
@@ -90,3 +94,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     close = get_close_matches(word, known, n=1, cutoff=0.5)
     guess = f"Did you mean '{close[0]}'? " if close else ""
     return f"{guess}Known: {', '.join(known)}."
+
+
+def printable(text: str) -> str:
+    """`text` without control characters, which a terminal would obey."""
+    return "".join(letter if letter.isprintable() or "\udc80" <= letter <= "\udcff" else "�" for letter in text)

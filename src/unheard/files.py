@@ -6,6 +6,8 @@ import errno
 import json
 import math
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -97,7 +99,15 @@ def _finite(value: Any) -> Any:
 
 @contextmanager
 def _in_place_of(path: Path, kind: type[UnheardError]) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place, on the disk for certain, when the block ends well."""
+    """A temporary path beside `path` that takes its place, on the disk for certain, when the block ends well.
+
+    A link stays, and what it points to is replaced. What is no file, such as a pipe or a device, is written to.
+    """
+    if _takes_no_replacement(path):
+        with _written_into(path, kind) as temporary:
+            yield temporary
+        return
+    path = Path(os.path.realpath(path)) if path.is_symlink() else path
     temporary = path.with_name(f".{path.name[:200]}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -113,3 +123,23 @@ def _in_place_of(path: Path, kind: type[UnheardError]) -> Iterator[Path]:
         # After a success there is nothing left to remove; a second failure must not hide the first.
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _takes_no_replacement(path: Path) -> bool:
+    """Whether it is there and no regular file of its own, such as a pipe or what `/dev/stdout` stands for."""
+    if path.absolute().is_relative_to("/dev"):
+        return path.exists()
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+@contextmanager
+def _written_into(path: Path, kind: type[UnheardError]) -> Iterator[Path]:
+    """A temporary path whose content goes into `path` when the block ends well."""
+    with tempfile.TemporaryDirectory(prefix="unheard-") as folder:
+        temporary = Path(folder, "whole")
+        yield temporary
+        try:
+            with temporary.open("rb") as whole, path.open("wb") as there:
+                shutil.copyfileobj(whole, there)
+        except OSError as problem:
+            raise cannot_write(path, problem, kind) from problem

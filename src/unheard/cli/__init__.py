@@ -37,6 +37,9 @@ VERBS = {
 }
 """Verb -> what it does, in one line."""
 
+RESUMED = ("experiment", "train", "features", "starter", "demo", "synthetic", "fetch")
+"""Verbs that go on where they were stopped."""
+
 FILES = {
     "experiment": "experiment",
     "train": "experiment",
@@ -99,7 +102,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 2
     except KeyboardInterrupt:
-        _complain("unheard: stopped. Nothing finished is lost; the same command goes on where it stopped.")
+        goes_on = bool(given) and given[0] in RESUMED
+        _complain(
+            "unheard: stopped." + " Nothing finished is lost; the same command goes on where it stopped." * goes_on
+        )
         return 130
     except BrokenPipeError:  # `unheard corpora | head -1` has seen enough
         _close_output()
@@ -115,7 +121,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _complain(line: str) -> None:
     from rich.console import Console  # not at the top: an answer that goes well needs none of it
 
-    Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(line)
+    from unheard.errors import printable
+
+    Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(printable(line))
 
 
 def _close_output() -> None:

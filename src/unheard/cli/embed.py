@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from unheard.cli.hearing import Clips, Words, adaptation, check_words, hear, recogniser_of
-from unheard.cli.verbs import Output, say
+from unheard.cli.verbs import Output, not_over, say
 
 OPTIONS = ("--output", "--channel", "--window", "--hop", "--enrol", "--speaker", "--voices", "--threads")
 
@@ -61,6 +61,7 @@ def embed(
 
     if output is not None:
         check_suffix(output)
+        not_over(output, *audio, *enrol)
     recogniser = recogniser_of(model, window, hop, threads)
     adapted = adaptation(recogniser, enrol, speaker, voices, adapt=False, channel=channel)
     text = output is None or output.suffix == ".jsonl"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from unheard.cli.verbs import say
-from unheard.errors import AudioError, ConfigError, did_you_mean
+from unheard.errors import AudioError, ConfigError, NoSpeechError, did_you_mean
 
 if TYPE_CHECKING:
     from unheard.inference import OnnxModel, Recogniser, Voice
@@ -95,9 +96,16 @@ def adaptation(
     book = VoiceBook(voices) if speaker else None
     voice = book.get(speaker, model.digest, model.voice_width) if book is not None else None
     if enrol:
+        useless: list[Path] = []
         for clip in enrol:  # of a call the same channel; a clip with one channel has no other
             of_clip = channel if len(channels_of(clip)) > 1 else "mix"
-            voice = recogniser.enrol(clip, channel=of_clip, voice=voice, name=speaker)
+            try:
+                voice = recogniser.enrol(clip, channel=of_clip, voice=voice, name=speaker)
+            except NoSpeechError:
+                if [*useless, clip] == list(enrol):
+                    raise
+                useless.append(clip)
+                say(f"{clip}: too little speech, nothing was learnt from it")
     elif book is not None and voice is not None and not voice.utterances and not adapt:
         known = ", ".join(book.names())
         raise ConfigError(
@@ -120,7 +128,7 @@ def hear(
     from unheard.inference.batch import Failure, predictions
     from unheard.inference.inputs import recordings
 
-    failed = 0
+    failed, lower, rate = 0, 0, recogniser.model.metadata.features.sample_rate
     with progress_bar() as progress:
         for answer in predictions(recogniser, recordings(words, sys.stdin.buffer), options, progress):
             if isinstance(answer, Failure):
@@ -129,12 +137,28 @@ def hear(
                 writer.failed(answer.file, answer.error)
                 continue
             writer.add(answer)
+            lower += _rate_of(answer.file) < rate
             if options.carry and adapted is not None:
                 adapted.keep(answer.voice, recogniser.model)
     writer.close()
+    if lower:
+        say(
+            f"{lower} recording{'s' * (lower != 1)} of fewer than {rate:,} samples a second: what the model listens to "
+            "is partly missing there, and it is right less often (see its card)"
+        )
     if failed:
         say(f"unheard: {failed} recording{'s' * (failed != 1)} could not be read")
     return int(failed > 0)
+
+
+def _rate_of(file: str) -> float:
+    """Samples a second of a recording; infinite where there is no asking again, as of a pipe."""
+    from unheard.audio import info
+
+    try:
+        return info(file).sample_rate if Path(file).is_file() else math.inf
+    except AudioError:
+        return math.inf
 
 
 @contextmanager

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from unheard.cli.hearing import Clips, Switch, Words, adaptation, check_words, hear, recogniser_of
-from unheard.cli.verbs import Output
+from unheard.cli.verbs import Output, not_over
 from unheard.errors import ConfigError
 
 OPTIONS = (
@@ -21,7 +21,7 @@ def predict(
     model: str = "",
     /,
     *audio: Words,
-    format: Literal["table", "json", "jsonl", "csv", "rttm", "audformat", "labelstudio"] = "table",
+    format: Literal["table", "json", "jsonl", "csv", "rttm", "audformat", "labelstudio"] | None = None,
     output: Output | None = None,
     channel: str = "mix",
     window: float = 0.0,
@@ -47,7 +47,8 @@ def predict(
     audio
         Recordings, folders, patterns in quotes, or - for a list of paths on standard input, answered line by line.
     format
-        table, json, jsonl, csv, rttm, audformat (a folder) or labelstudio.
+        table, json, jsonl, csv, rttm, audformat (a folder) or labelstudio (default: by the ending of the output,
+        else table).
     output
         File to write to instead; for audformat the folder.
     channel
@@ -81,6 +82,8 @@ def predict(
     from unheard.inference.formats.sink import sink
     from unheard.inference.inputs import is_single
 
+    not_over(output, *audio, *enrol)
+    format = format or _of_ending(output)
     if format in FOLDERS and channel == EACH:
         raise ConfigError(f"{format} has no place for channels", mend="Choose one --channel, or another --format.")
     recogniser = recogniser_of(model, window, hop, threads)
@@ -91,6 +94,13 @@ def predict(
     options = Options(channel, adapted.voice, adapt, carry=adapt and bool(speaker))
     with sink(output) if format not in FOLDERS else nullcontext(None) as out:
         return hear(recogniser, audio, options, writer(format, job, out, output), adapted)
+
+
+def _of_ending(output: Path | None) -> Literal["table", "json", "jsonl", "csv", "rttm"]:
+    """The format that the output's name asks for."""
+    if output is not None and output.suffix in (".json", ".jsonl", ".csv", ".rttm"):
+        return cast(Literal["json", "jsonl", "csv", "rttm"], output.suffix[1:])
+    return "table"
 
 
 def _versions(model: str) -> int:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from unheard.cli.verbs import pairs, say
+from unheard.cli.verbs import no_recording, not_over, pairs, say
 
 
 def probe(
@@ -19,7 +19,7 @@ def probe(
     *,
     seen: Annotated[bool, Parameter(negative="")] = False,
     format: Literal["md", "json"] = "md",
-    output: Annotated[Path | None, Parameter(name=["--output", "-o", "--out"])] = None,
+    output: Annotated[Path | None, Parameter(name=["--output", "-o", "--out"], validator=no_recording)] = None,
     map: str = "",
     channel: Literal["mix", "left", "right", "each"] = "mix",
     store: Path | None = None,
@@ -56,6 +56,7 @@ def probe(
     from unheard.experiments.invariance.of_model import probe_model
     from unheard.files import write_text
 
+    not_over(output, manifest)
     probed = probe_model(
         model, manifest, mapping=pairs(map), channel=channel, seen=seen, store=store, device=device, say=say
     )

@@ -3,22 +3,47 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from unheard.errors import ConfigError
+from unheard.errors import ConfigError, printable
 from unheard.manifest import Manifest
 
-Output = Annotated[Path, Parameter(name=["--output", "-o"])]
+
+def no_recording(kind: object, path: object) -> None:
+    """A shell that expands `-o *.wav` gives the first recording to `-o`."""
+    from unheard.inference.inputs import SUFFIXES
+
+    if isinstance(path, Path) and path.suffix.lower() in SUFFIXES:
+        raise ConfigError(
+            f"-o takes what is to be written, and '{path}' is a recording",
+            mend="Give -o a name of its own, after the recordings.",
+        )
+
+
+Output = Annotated[Path, Parameter(name=["--output", "-o"], validator=no_recording)]
+
+
+def not_over(output: Path | None, *inputs: str | Path) -> None:
+    """Raise `ConfigError` where an answer would be written over what it is made from."""
+    if output is None or not output.is_file():
+        return
+    for one in inputs:
+        with suppress(OSError, ValueError):
+            if Path(one).samefile(output):
+                raise ConfigError(
+                    f"the answer would be written over '{one}', which is read", mend="Give -o another name."
+                )
 
 
 def say(line: str) -> None:
     """A line for the person at the terminal, on standard error."""
     from rich.console import Console  # not at the top: an answer of `unheard predict` needs none of it
 
-    Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(line)
+    Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(printable(line))
 
 
 def words(text: str) -> tuple[str, ...]:
@@ -228,6 +253,7 @@ def doctor(
     from unheard.audit import examine, to_json, to_markdown, to_text
     from unheard.corpora import read_manifest
 
+    not_over(output, manifest)
     findings = examine(read_manifest(manifest), splits=splits, listen=listen, workers=workers or None)
     text = {"text": to_text, "markdown": to_markdown, "json": to_json}[format](findings)
     if output is None:

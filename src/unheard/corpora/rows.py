@@ -207,7 +207,7 @@ class Rows:
         nameless = [row for row in self._rows if not row.id]
         if not nameless:
             return self._rows
-        paths = {row.audio: relative_below(row.audio, self.folder) for row in nameless}
+        paths = {row.audio: _for_ids(row.audio, self.folder) for row in nameless}
         for audio, path in paths.items():
             if not PurePath(path).name:
                 raise ManifestError("this is a folder, no recording", where=audio, mend="Name a file.")
@@ -258,4 +258,14 @@ def relative_below(audio: str, folder: str) -> str:
         inside = audio[len(folder.rstrip(os.sep)) + 1 :]
         if ".." not in PurePath(inside).parts:
             return inside
+    return audio
+
+
+def _for_ids(audio: str, folder: str) -> str:
+    """`audio` as it is seen from `folder`: also beside it, where the row says `../`, without the way there."""
+    if audio.startswith(folder.rstrip(os.sep) + os.sep):
+        inside = PurePath(os.path.normpath(audio[len(folder.rstrip(os.sep)) + 1 :])).parts
+        while inside and inside[0] == "..":
+            inside = inside[1:]
+        return str(PurePath(*inside))
     return audio

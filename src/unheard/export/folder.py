@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from unheard.corpora import read_manifest
+from unheard.errors import ExportError
 from unheard.export.card import Card
 from unheard.export.cost import Cost, measure_cost
 from unheard.export.data import data_of
@@ -93,6 +94,12 @@ def write_folder(
     All that can fail for what the model is comes before anything in the folder is touched.
     """
     folder = Path(folder)
+    if (folder / CARD).exists() and not (folder / FULL).exists():
+        raise ExportError(
+            f"a {CARD} that is no model's is here, and the model's card would take its place",
+            where=folder,
+            mend="Choose a folder of its own with --output.",
+        )
     with tempfile.TemporaryDirectory(prefix="unheard-") as workshop:
         full, small, cost = Path(workshop) / FULL, Path(workshop) / SMALL, None
         export_model(model, full, facts)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from unheard.errors import AudioError
+from unheard.inference.pcm import HEADERS
 
 SUFFIXES = frozenset(
     {
@@ -27,10 +28,17 @@ def recordings(words: Iterable[str], lines: Iterable[bytes] = ()) -> Iterator[Fo
     """The recordings that `words` name, as they are found; `lines` is what `-` stands for, a path a line."""
     for word in words:
         if word == LIST:
-            for line in lines:
+            for place, line in enumerate(lines):
+                if place == 0 and line.startswith(HEADERS) and b"\0" in line:
+                    yield AudioError(
+                        "standard input is a list of paths here, and this is a recording itself",
+                        where="-",
+                        mend="Name /dev/stdin to have it read.",
+                    )
+                    break
                 path = os.fsdecode(line.rstrip(b"\r\n"))
                 if path.strip():
-                    yield from _named(path)
+                    yield from _named("./-" if path == LIST else path)
         else:
             yield from _named(word)
 

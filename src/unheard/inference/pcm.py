@@ -15,6 +15,9 @@ from unheard.errors import AudioError, ConfigError, did_you_mean
 FORMATS = {"u8": "|u1", "s16le": "<i2", "s16be": ">i2", "s24le": "", "s32le": "<i4", "f32le": "<f4"}
 """Name (as in FFmpeg) -> numpy's; 24 bits are put together by hand."""
 
+HEADERS = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"ID3", b"FORM", b"caff", b".snd")
+"""How files with recordings begin."""
+
 _BLOCK = 1 << 16  # bytes taken at once, where so many are there
 
 
@@ -36,8 +39,14 @@ def pcm_blocks(
 
 def _blocks(file: BufferedIOBase, format: str, channels: int, index: int | None) -> Iterator[Samples]:
     width = 3 if format == "s24le" else np.dtype(FORMATS[format]).itemsize
-    left = b""
+    left, begun = b"", False
     while piece := file.read1(_BLOCK):
+        if not begun and piece.startswith(HEADERS):
+            raise AudioError(
+                "this is a recording with a header, and raw samples are expected",
+                mend="Use `unheard predict` for it, or send its samples alone.",
+            )
+        begun = True
         data = left + piece
         whole = len(data) - len(data) % (width * channels)
         left = data[whole:]

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unheard.channels import channel_name
-from unheard.errors import AudioError, ModelError
+from unheard.errors import AudioError, ModelError, NoSpeechError
 from unheard.inference.hear import Ear
 from unheard.inference.model import OnnxModel
 from unheard.inference.packaged import open_model
@@ -178,7 +178,7 @@ class Recogniser:
                 if description is not None:
                     learnt, heard = learnt.enrol(description), heard + 1
         if not heard:
-            raise AudioError("no clip holds enough speech to learn a voice from", mend="Enrol longer recordings.")
+            raise NoSpeechError("no clip holds enough speech to learn a voice from", mend="Enrol longer recordings.")
         return learnt
 
     def stream(

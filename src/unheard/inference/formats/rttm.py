@@ -2,8 +2,9 @@
 
     SPEAKER <recording> <channel> <start> <seconds> <NA> <NA> <emotion> <probability> <NA>
 
-The recording is its path without the ending; spaces and percent signs in it are written as %20 and %25. Stretches
-without an answer have no line. Source: NIST, RT-09 evaluation plan, appendix A.
+The recording is its path without the ending, or with it where another of that name was there before; spaces and percent
+signs in it are written as %20 and %25. Stretches without an answer have no line. Source: NIST, RT-09 evaluation plan,
+appendix A.
 """
 
 from __future__ import annotations
@@ -24,10 +25,13 @@ class RttmWriter:
 
     def __init__(self, job: Job, sink: Sink) -> None:
         self._sink = sink
+        self._names: dict[str, str] = {}
 
     def add(self, prediction: Prediction) -> None:
         """Write the lines of one recording."""
-        name = one_word(str(Path(prediction.file).with_suffix("")) if prediction.file else "")
+        bare = str(Path(prediction.file).with_suffix("")) if prediction.file else ""
+        known = self._names.setdefault(bare, prediction.file)
+        name = one_word(bare if known == prediction.file else prediction.file)
         channel = _CHANNELS.get(prediction.channel, prediction.channel)
         for segment in prediction.segments:
             if segment.label is None:

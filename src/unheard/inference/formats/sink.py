@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,9 +34,19 @@ class Sink:
 
 @contextmanager
 def sink(output: Path | None) -> Iterator[Sink]:
-    """Standard output, or `output`, which takes its place only when the block ends well."""
+    """Standard output, or `output`, which takes its place only when the block ends well.
+
+    Of a block that is interrupted there is `output` with `.partial` behind it.
+    """
     if output is None:
         yield Sink(sys.stdout)
     else:
         with replacing(output) as file:
-            yield Sink(file, at_once=False)
+            try:
+                yield Sink(file, at_once=False)
+            except KeyboardInterrupt:
+                file.flush()
+                kept = output.with_name(f"{output.name}.partial")
+                shutil.copyfile(file.name, kept)
+                print(f"unheard: what was answered until then is in {kept}", file=sys.stderr)
+                raise

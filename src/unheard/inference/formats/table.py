@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from unheard.errors import UnheardError
+from unheard.errors import UnheardError, printable
 from unheard.inference.formats.base import Job
 from unheard.inference.formats.sink import Sink
 from unheard.inference.prediction import Prediction, Segment
@@ -55,8 +55,3 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(tenths, 600)
     hours, minute = divmod(minutes, 60)
     return (f"{hours}:{minute:02}" if hours else f"{minute:>2}") + f":{rest // 10:02}.{rest % 10}"
-
-
-def printable(text: str) -> str:
-    """`text` without control characters, which a terminal would obey."""
-    return "".join(letter if letter.isprintable() or "\udc80" <= letter <= "\udcff" else "�" for letter in text)

@@ -105,13 +105,19 @@ async def channels(request: Request, embedding: Embedding = False, steps: Steps 
 
 
 @router.post("/voice", **_UPLOAD)
-async def voice(request: Request, voice: Token = None) -> Learnt:
+async def voice(request: Request, channel: Channel = "mix", voice: Token = None) -> Learnt:
     """What a clip of unlabelled speech says of its speaker's voice, added to what the header `Voice` holds."""
     known = _known(request, voice)
     if not request.app.state.recogniser.model.voice_width:
         raise Refusal(422, "this model cannot adapt to a voice", "Ask without a voice.")
-    learnt = await _work(request, lambda hearing: hearing.learn(known))
+    learnt = await _work(request, lambda hearing: hearing.learn(channel, known))
     return Learnt(token=write_token(learnt), utterances=learnt.utterances)
+
+
+@router.head("/health", include_in_schema=False)
+async def alive() -> Response:
+    """That the server is there, for those who ask no more."""
+    return Response()
 
 
 @router.get("/health", responses=_DOOR)  # type: ignore[arg-type]

@@ -64,11 +64,11 @@ class Hearing:
         """What is heard in every channel on its own."""
         return self._answered(lambda: [self._hear(channel) for channel in channels_of(self._file)])
 
-    def learn(self, known: Voice | None) -> Voice:
-        """What the upload teaches of a voice, on top of what is `known`."""
+    def learn(self, channel: str, known: Voice | None) -> Voice:
+        """What one channel of the upload teaches of a voice, on top of what is `known`."""
 
         def enrol() -> Voice:
-            samples = read_audio(self._file, sample_rate=self._rate, longest=self._longest)
+            samples = read_audio(self._file, sample_rate=self._rate, channel=channel, longest=self._longest)
             return self._recogniser.enrol(samples, sample_rate=self._rate, voice=known)
 
         return self._answered(enrol)
