@@ -227,7 +227,7 @@ def test_cost_is_measured_on_speakers_not_heard(cell: Path, tmp_path: Path) -> N
 
 def test_a_readme_of_somebody_elses_stays(cell: Path, tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("my project")
-    with pytest.raises(ExportError, match="README.md that is no model's"):
+    with pytest.raises(ExportError, match=r"README\.md that is no model's"):
         write_folder(Model.load(cell), tmp_path, Facts(name="x"))
     assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
     assert (tmp_path / "README.md").read_text() == "my project"

@@ -69,7 +69,7 @@ def adapt(
 ) -> str:
     """Measure adaptation on every complete seed of the trained systems of `run`; returns the table in Markdown.
 
-    Where `systems` are named, of those alone. Writes RUN/adaptation.csv and RUN/adaptation.md; what they said before of
+    Where `systems` are named, those alone are measured and in the table returned. Writes RUN/adaptation.csv and RUN/adaptation.md; what they said before of
     trainings that are not measured now stays, if it is of the same k and draws and of the run's predictions. Needs the
     run's models and features, which an experiment leaves there. Raises `RunError` where there are none, where nobody
     has so many utterances, and for a run whose normalisation leaves no voice to hear.
@@ -136,9 +136,8 @@ def adapt(
     order = {system: place for place, system in enumerate(NAMES)}
     counts = sorted([*counts, *kept], key=lambda one: (order.get(one.system, len(order)), one.seed))
     write_text(out / FILE, counts_csv(counts))
-    table = table_markdown(summarise(counts), sizes)
-    write_text(out / "adaptation.md", table)
-    return table
+    write_text(out / "adaptation.md", table_markdown(summarise(counts), sizes))
+    return table_markdown(summarise([one for one in counts if not systems or one.system in systems]), sizes)
 
 
 def _measured(counts: Sequence[Count]) -> set[tuple[str, int]]:
