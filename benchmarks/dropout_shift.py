@@ -56,7 +56,7 @@ def main() -> None:
     )
     print("                              | on, batch | on, running | off, batch | off, running (use) | in use | anew")
     pooled: dict[str, list[int]] = {}
-    for cell in lay_out(load(f"{given.run}/config.yaml", overrides, resolved=True)).cells:
+    for cell in lay_out(load(f"{given.run}/config.yaml", overrides)).cells:
         if not (cell.folder / "checkpoint.pt").exists():
             print(f"{cell.name:30}| no checkpoint")
             continue

@@ -157,8 +157,7 @@ def settings_of(given: argparse.Namespace) -> Experiment:
     names = ("corpus", "root", "manifest", "protocol", "k", "split_seed", "speakers", "emotions", "partial")
     chosen: dict[str, Any] = {name: getattr(given, name) for name in names if getattr(given, name) is not None}
     config = given.out / "config.yaml"
-    there = config.exists()
-    return load(config if there else None, {**chosen, "out": str(given.out)}, resolved=there)
+    return load(config if config.exists() else None, {**chosen, "out": str(given.out)})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

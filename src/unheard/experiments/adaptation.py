@@ -69,10 +69,11 @@ def adapt(
 ) -> str:
     """Measure adaptation on every complete seed of the trained systems of `run`; returns the table in Markdown.
 
-    Where `systems` are named, those alone are measured and in the table returned. Writes RUN/adaptation.csv and RUN/adaptation.md; what they said before of
-    trainings that are not measured now stays, if it is of the same k and draws and of the run's predictions. Needs the
-    run's models and features, which an experiment leaves there. Raises `RunError` where there are none, where nobody
-    has so many utterances, and for a run whose normalisation leaves no voice to hear.
+    Where `systems` are named, those alone are measured and in the table returned. Writes RUN/adaptation.csv and
+    RUN/adaptation.md; what they said before of trainings that are not measured now stays, if it is of the same k and
+    draws and of the run's predictions. Needs the run's models and features, which an experiment leaves there. Raises
+    `RunError` where there are none, where nobody has so many utterances, and for a run whose normalisation leaves no
+    voice to hear.
     """
     out, sizes = Path(run), tuple(dict.fromkeys(sizes))
     records = read_run(out)
