@@ -217,3 +217,18 @@ def test_a_voice_is_learnt_from_one_side_of_a_call(client: TestClient, ear: Reco
 def test_health_for_those_who_ask_no_more(client: TestClient) -> None:
     answer = client.head("/health")
     assert (answer.status_code, answer.content) == (200, b"")
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "says"),
+    [
+        ("/predict?stepz=1", {}, "Did you mean 'steps'"),
+        ("/voice?window=60", {}, "unknown parameter 'window'"),
+        ("/channels?channel=left", {}, "unknown parameter 'channel'"),
+        ("/channels", {"Voice": "x"}, "one voice was sent"),
+    ],
+)
+def test_what_nothing_would_hear_is_refused(client: TestClient, path: str, headers: dict[str, str], says: str) -> None:
+    answer = client.post(path, content=CALL, headers={**WAV, **headers})
+    assert answer.status_code == 422
+    assert says in " ".join(map(str, answer.json().values()))

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
 
 from unheard import __version__
+from unheard.errors import did_you_mean
 from unheard.inference.recogniser import Recogniser
 from unheard.inference.server.answers import Answer, Health, Learnt, Limits, Problem
 from unheard.inference.server.body import read_body
@@ -98,8 +99,16 @@ async def predict(
 
 
 @router.post("/channels", **_UPLOAD)
-async def channels(request: Request, embedding: Embedding = False, steps: Steps = False) -> list[Answer]:
+async def channels(
+    request: Request, embedding: Embedding = False, steps: Steps = False, voice: Token = None
+) -> list[Answer]:
     """The emotion and the timeline of every channel on its own, as for the two sides of a call."""
+    if voice is not None:
+        raise Refusal(
+            422,
+            "every channel is a person of its own, and one voice was sent",
+            "Send it to /predict?channel=left or right.",
+        )
     heard = await _work(request, lambda hearing: hearing.each())
     return [Answer.of(one, embedding=embedding, steps=steps) for one in heard]
 
@@ -155,6 +164,10 @@ async def _work(request: Request, job: Callable[[Hearing], T]) -> T:
     """Takes a place, reads the upload, has the job done."""
     state = request.app.state
     settings: ServerSettings = state.settings
+    known = [one.alias for one in request.scope["route"].dependant.query_params]
+    for name in request.query_params:
+        if name not in known:
+            raise Refusal(422, f"unknown parameter '{name}'", did_you_mean(name, known))
     async with state.work.place() as place:
         body = await read_body(request, settings)
         done: T = await place.run(
