@@ -17,13 +17,18 @@ import numpy as np
 
 from unheard.experiments.lines import Predictions, SeedRecord
 from unheard.experiments.records import read_run
+from unheard.features.normalise import TRANSDUCTIVE
 from unheard.training.metrics import unweighted_average_recall, weighted_accuracy
 
 
-def seeds_of(member: str) -> tuple[SeedRecord, ...]:
-    """The complete seeds of RUN:SYSTEM."""
-    run, _, system = member.rpartition(":")
-    return next(line.seeds for line in read_run(run).lines if line.system == system and not line.chosen and line.seeds)
+def seeds_of(member: str) -> tuple[tuple[SeedRecord, ...], bool]:
+    """The complete seeds of RUN:SYSTEM, and whether their test speakers' recordings normalised them."""
+    folder, _, system = member.rpartition(":")
+    run = read_run(folder)
+    there = {line.system: line.seeds for line in run.lines if line.seeds and not line.chosen}
+    if system not in there:
+        raise SystemExit(f"{folder} has no complete seed of '{system}', but of {', '.join(there) or 'nothing'}")
+    return there[system], run.settings.normalise == "speaker"
 
 
 def together(said: Sequence[Predictions]) -> tuple[float, float]:
@@ -38,10 +43,13 @@ def together(said: Sequence[Predictions]) -> tuple[float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("members", nargs="+", metavar="RUN:SYSTEM")
-    members = [seeds_of(name) for name in parser.parse_args().members]
+    members, transductive = zip(*(seeds_of(name) for name in parser.parse_args().members), strict=True)
+    if len(set(transductive)) > 1:
+        raise SystemExit("some members are normalised with the test speakers' recordings, and some are not")
     most = max(map(len, members))
     ensembles = list(members) if len(members) == 1 else [[own[k % len(own)] for own in members] for k in range(most)]
-    print(f"WA / UAR in percent, mean: of {' | '.join(f'{len(own)} seeds' for own in members)} | the ensemble")
+    mark = f" ({TRANSDUCTIVE})" if all(transductive) else ""
+    print(f"WA / UAR in percent, mean: of {' | '.join(f'{len(own)} seeds' for own in members)} | the ensemble{mark}")
     for part in ("dev", "test"):
         columns = [[together([getattr(seed, part)]) for seed in own] for own in members]
         columns.append([together([getattr(seed, part) for seed in seeds]) for seeds in ensembles])

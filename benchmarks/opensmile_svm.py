@@ -35,7 +35,7 @@ from unheard.experiments.fitted import Fitted, linear_svm
 from unheard.experiments.grid import Grid, lay_out
 from unheard.experiments.prepare import check_same_run, keep_data, prepare
 from unheard.experiments.records import RunRecords, read_run
-from unheard.experiments.results import caption, table_markdown
+from unheard.experiments.results import caption, table_markdown, write_tables
 from unheard.experiments.settings import Experiment, load
 from unheard.experiments.work import run_cell
 from unheard.files import write_whole
@@ -116,6 +116,13 @@ def fit(settings: Experiment, cache: Path) -> RunRecords:
     out = Path(settings.out)
     fresh = not (out / "config.yaml").exists()
     out.mkdir(parents=True, exist_ok=True)
+    if settings.normalise == "speaker":
+        raise ConfigError(
+            "the peer is standardised on the training speakers; beside systems that hear all recordings of the test "
+            "speakers it would be no fair one",
+            where=out,
+            mend="Give an --out of another normalisation.",
+        )
     with locked(out, "running an experiment here"):
         check_same_run(out, settings)
         grid = lay_out(replace(settings, systems=("svm",)), lambda line: print(line, file=sys.stderr))
@@ -129,7 +136,9 @@ def fit(settings: Experiment, cache: Path) -> RunRecords:
             peer = replace(cell, system=KEY, fitted=PEER)
             if peer.result() is None:
                 fit_cell(peer, PEER, standardised(peer, vectors))
-    return read_run(out)
+        records = read_run(out)
+        write_tables(records, grid.split.total_folds)
+    return records
 
 
 def write_records(run: RunRecords, path: Path) -> None:

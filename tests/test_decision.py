@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from experimenting import cells, experiment, in_this_process, rows_of, table, write_rows
+from reporting import invent
 
 from unheard.errors import ConfigError, RunError
 from unheard.experiments import run as run_module
@@ -120,3 +123,26 @@ def test_what_cannot_be_decided(likeliest: Path, tmp_path: Path) -> None:
         against(bare, decision="even")
     with pytest.raises(ConfigError, match=r"unknown decision 'evenly'\. Did you mean 'even'"):
         against(likeliest, decision="evenly")
+
+
+@pytest.mark.parametrize("decision", DECISIONS)
+def test_an_emotion_that_was_not_trained_on_is_not_favoured(decision: str) -> None:
+    """The others are told apart as if there were no such emotion."""
+    assert worth(decision, [0, 10, 30]) == [1.0, *worth(decision, [10, 30])]
+
+
+def test_rarity_is_made_up_for_once(tmp_path: Path) -> None:
+    for decision in ("both", "even"):
+        with pytest.raises(ConfigError, match="would both make up"):
+            Recipe(class_weights="balanced", decision=decision)
+    run = invent(tmp_path / "run", systems=("ser",), extras=False)
+    settings = yaml.safe_load((run / "config.yaml").read_text())
+    settings["training"]["class_weights"] = "balanced"
+    (run / "config.yaml").write_text(yaml.safe_dump(settings))
+    for path in run.glob("cells/*/result.json"):
+        result = json.loads(path.read_text())
+        result["settings"]["recipe"]["class_weights"] = "balanced"
+        path.write_text(json.dumps(result))
+    assert "| SER_only |" in against(run)
+    with pytest.raises(ConfigError, match="balanced class weights"):
+        against(run, decision="both")

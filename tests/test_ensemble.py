@@ -37,3 +37,20 @@ def test_other_splits_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(sys, "argv", ["ensemble", f"{one}:ser", f"{other}:ser"])
     with pytest.raises(SystemExit, match="different splits"):
         ensemble.main()
+
+
+def test_members_that_are_not_there_or_not_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = invent(tmp_path / "one", systems=("ser",), extras=False)
+    heard = invent(tmp_path / "heard", systems=("ser",), extras=False, normalise="speaker")
+    for members, says in (
+        ([f"{one}:dat"], "no complete seed of 'dat', but of ser"),
+        ([f"{one}:ser", f"{heard}:ser"], "some are not"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["ensemble", *members])
+        with pytest.raises(SystemExit, match=says):
+            ensemble.main()
+    monkeypatch.setattr(sys, "argv", ["ensemble", f"{heard}:ser"])
+    ensemble.main()
+    assert "transductive" in capsys.readouterr().out

@@ -509,7 +509,7 @@ def test_a_summary_is_dropped_in_training_only_and_frames_must_be_left() -> None
 
 @pytest.mark.parametrize("name", ["dropout", "head_dropout", "summary_dropout"])
 def test_a_dropout_that_would_drop_nothing(name: str) -> None:
-    with pytest.raises(ConfigError, match=f"{name} 0.001 drops nothing"):
+    with pytest.raises(ConfigError, match=f"{name} 0.001 is less than can be dropped"):
         NetworkSettings(**{name: 0.001})  # type: ignore[arg-type]
     least = Dropout(LEAST_DROPOUT)
     assert (least(torch.ones(100_000)) == 0).float().mean() == pytest.approx(1 / 256, rel=0.3)

@@ -48,6 +48,8 @@ def test_it_joins_a_run_that_is_there(tmp_path: Path, capsys: pytest.CaptureFixt
     assert {one.name for one in summarize(run).contrasts} == {"SVM (functionals)", "ComParE 2016 + SVM"}
     assert "| ComParE 2016 + SVM |" in capsys.readouterr().out
     assert Numbers.calls == 24
+    assert "| ComParE 2016 + SVM |" in (out / "table.md").read_text()
+    assert {row["system"] for row in rows_of(out / "results.csv")} == {"ser", "svm", "opensmile"}
     assert opensmile_svm.main(["--out", str(out), "--cache", str(cache)]) == 0
     assert Numbers.calls == 24, "the cache and the cells are there"
     assert experiment(out, "--systems", "ser", "--epochs", "1", "--seeds", "2", *SPLIT) == 0
@@ -85,3 +87,11 @@ def test_what_cannot_work_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[
     source = ["--corpus", "synthetic", "--root", str(corpus()), "--emotions", "angry,sad", *SPLIT]
     assert opensmile_svm.main([*source, "--out", str(tmp_path / "run"), "--cache", str(tmp_path / "c.npz")]) == 2
     assert "is no cache of this" in capsys.readouterr().err
+
+
+def test_beside_systems_that_hear_the_test_speakers_it_would_be_unfair(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert experiment(out, "--systems", "svm", "--normalise", "speaker", *SPLIT) == 0
+    before = sorted(path.name for path in (out / "cells").iterdir())
+    assert opensmile_svm.main(["--out", str(out), "--cache", str(tmp_path / "cache.npz")]) == 2
+    assert sorted(path.name for path in (out / "cells").iterdir()) == before

@@ -99,6 +99,20 @@ def test_figures_are_kept_until_a_training_changes(run: Path, tmp_path: Path, mo
     assert of_run(read_run(copy)) == {}
 
 
+def test_the_input_of_other_recordings_is_examined_anew(run: Path, tmp_path: Path) -> None:
+    """The same ids, split and settings over recordings that have changed since: what was known is not of these."""
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    assert INPUT in of_run(read_run(copy))
+    shutil.rmtree(copy / "features")
+    assert INPUT in of_run(read_run(copy))  # it is kept
+    digests = json.loads((copy / "data.json").read_text())
+    (copy / "data.json").write_text(json.dumps(dict.fromkeys(digests, "of other recordings")))
+    for path in copy.glob("cells/*/result.json"):
+        result = json.loads(path.read_text())
+        path.write_text(json.dumps(result | {"proof": result["proof"] | {"data": "of other recordings"}}))
+    assert INPUT not in of_run(read_run(copy))
+
+
 def test_a_fold_with_two_unseen_speakers_is_not_enough(run: Path) -> None:
     records = read_run(run)
     fewer = dataclasses.replace(records, splits=tuple(r for r in records.splits if r.part in ("train", "dev")))

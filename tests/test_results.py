@@ -12,9 +12,18 @@ import pytest
 from recording import write_run
 from reporting import invent
 
+from unheard.experiments.fitted import FITTED
 from unheard.experiments.lines import Line
 from unheard.experiments.records import read_run
-from unheard.experiments.results import COLUMNS, caption, results_csv, table_latex, table_markdown
+from unheard.experiments.results import (
+    COLUMNS,
+    VALIDATION,
+    caption,
+    results_csv,
+    table_latex,
+    table_markdown,
+    write_tables,
+)
 from unheard.experiments.statistics.summary import summarize
 
 
@@ -117,6 +126,8 @@ def test_validation_that_only_says_the_test_again(tmp_path: Path) -> None:
             writer = csv.DictWriter(file, rows[0], lineterminator="\n")
             writer.writeheader()
             writer.writerows(tested[row["id"]] | {"part": row["part"]} for row in rows)
+    for path in out.glob("cells/*/result.json"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "val_wa": 0.5, "test_wa": 0.5}))
     run = read_run(out)
     assert all(one.judged_twice for one in run.lines)
     text = table_markdown(run.lines, "caption")
@@ -125,7 +136,45 @@ def test_validation_that_only_says_the_test_again(tmp_path: Path) -> None:
     assert "±" in cells[2]
     assert "No validation figure (–)" in text
     assert line(table_latex(run.lines, "caption"), "SER\\_only")[1] == "--"
+    rows = list(csv.DictReader(results_csv(run).splitlines()))
+    assert {row[name] for row in rows for name in VALIDATION} == {""}
+    assert {row["test_wa"] for row in rows} == {"0.500000"}
     summary = summarize(run)
     assert summary.gaps == ()
     assert len(summary.contrasts) == 2
     assert summary.lines[0].gap.values == ()
+
+
+def test_choices_of_another_call_do_not_stay(tmp_path: Path) -> None:
+    run = read_run(invent(tmp_path / "run", systems=("ser", "dat"), tune=True, extras=False))
+    write_tables(run)
+    chosen = (run.folder / "choices.csv").read_text()
+    assert len(chosen.splitlines()) > 2
+    write_tables(replace(run, choices=()))
+    assert not (run.folder / "choices.csv").exists()
+    assert (run.folder / "table.md").read_text() == table_markdown(run.lines, caption(run))
+
+
+def test_cells_of_several_definitions_are_no_line(tmp_path: Path) -> None:
+    """Of ours those of today's count; of somebody else's nobody knows which."""
+    said = {(system, fold, 0): "aa ss as" for system in ("ser", "svm", "peer") for fold in (0, 1)}
+    out = write_run(tmp_path, said, seeds=1, systems="ser,svm")
+
+    def define(**kinds: str) -> None:
+        for folder in (out / "cells").iterdir():
+            system, fold, *_ = folder.name.split("-")
+            if system in kinds:
+                result = json.loads((folder / "result.json").read_text())
+                kind = kinds[system] if fold == "fold0" else kinds.get(f"{system}_then", kinds[system])
+                changed = result | {"fitted": True, "proof": result["proof"] | {"fitted": kind}}
+                (folder / "result.json").write_text(json.dumps(changed))
+
+    ours = FITTED["svm"].digest
+    define(svm=ours, peer="x")
+    assert {one.system: (one.done, len(one.seeds)) for one in read_run(out).lines} == {
+        "ser": (2, 1), "svm": (2, 1), "peer": (2, 1),
+    }  # fmt: skip
+    define(svm="another", svm_then=ours, peer="x", peer_then="y")
+    run = read_run(out)
+    assert {one.system: (one.done, len(one.seeds)) for one in run.lines} == {"ser": (2, 1), "svm": (1, 0)}
+    assert "peer is left out: its cells are of several definitions; delete the older ones" in run.absent

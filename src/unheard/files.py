@@ -103,7 +103,7 @@ def _in_place_of(path: Path, kind: type[UnheardError]) -> Iterator[Path]:
 
     A link stays, and what it points to is replaced. What is no file, such as a pipe or a device, is written to.
     """
-    if _takes_no_replacement(path):
+    if takes_no_replacement(path):
         with _written_into(path, kind) as temporary:
             yield temporary
         return
@@ -125,7 +125,7 @@ def _in_place_of(path: Path, kind: type[UnheardError]) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def _takes_no_replacement(path: Path) -> bool:
+def takes_no_replacement(path: Path) -> bool:
     """Whether it is there and no regular file of its own, such as a pipe or what `/dev/stdout` stands for."""
     if path.absolute().is_relative_to("/dev"):
         return path.exists()

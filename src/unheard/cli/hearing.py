@@ -31,7 +31,7 @@ _LONG = 60.0  # seconds of a recording from which on a progress bar is worth its
 
 
 def check_words(verb: str, model: str, words: Sequence[str], options: Sequence[str]) -> None:
-    """Raise `ConfigError` where recordings come without a model, or none does.
+    """Raise `ConfigError` where a recording stands in the model's place, or none was named.
 
     And for a misspelt option, which would pass for a recording.
     """

@@ -113,6 +113,12 @@ def _redecided(records: RunRecords, line: Line, decision: str) -> Line:
             where=records.folder,
             mend="Leave --decision out.",
         )
+    if records.settings.training.class_weights == "balanced":
+        raise ConfigError(
+            "the networks of this run were trained with balanced class weights, which make up for rarity already",
+            where=records.folder,
+            mend="Leave --decision out.",
+        )
     counts: dict[int, list[int]] = {fold: [0] * len(records.labels) for fold in records.folds}
     for fold, name in {(row.fold, row.id) for row in records.splits if row.part == "train"}:
         emotion = records.utterances[name]["emotion"]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from unheard.errors import RunError
 from unheard.experiments.choice import ADDED, KNOBS, SEEN, Choice, Figure, choose
-from unheard.experiments.fitted import normalisation_of
+from unheard.experiments.fitted import FITTED, normalisation_of
 from unheard.experiments.folder import DATA, Assigned, epochs_of, place_of, read_data, read_predictions, result_in
 from unheard.experiments.lines import NAMES, CellRecord, Line, Predictions, SeedRecord
 from unheard.experiments.settings import Experiment
@@ -132,7 +132,8 @@ def _fits(result: Mapping[str, Any], settings: Experiment, wanted: Mapping[str, 
     if result.get("fitted"):  # it has nothing of network and recipe
         wanted = {name: wanted[name] for name in ("labels", "group")}
         wanted["normalise"] = normalisation_of(settings.normalise)
-        return {name: said.get(name) for name in wanted} == wanted, None
+        defined = system not in FITTED or _definition(result) == FITTED[system].digest
+        return defined and {name: said.get(name) for name in wanted} == wanted, None
     own = {name: said.get(name) for name in wanted}
     # an older result does not say what was added since, and had it at its default
     own["network"] = json.loads(json.dumps(asdict(NetworkSettings()))) | dict(own["network"] or {})
@@ -193,6 +194,13 @@ def _of_one_data(
     gone = len(of_format) - len(kept)
     if gone:
         notes.append(f"{gone} trainings on other data (labels or recordings have changed since) are left out")
+    kinds: dict[str, set[object]] = {}
+    for said in kept:
+        if said.record.fitted:
+            kinds.setdefault(said.record.system, set()).add(_definition(said.record.result))
+    mixed = sorted(system for system, several in kinds.items() if len(several) > 1)
+    kept = [said for said in kept if said.record.system not in mixed]
+    notes += [f"{system} is left out: its cells are of several definitions; delete the older ones" for system in mixed]
     of_fold: dict[int, set[object]] = {}
     for said in kept:
         of_fold.setdefault(said.record.fold, set()).add(_data(said.record))
@@ -209,6 +217,11 @@ def _of_one_data(
 def _data(record: CellRecord) -> object:
     """The digest of the data a training was given."""
     return record.result.get("proof", {}).get("data")
+
+
+def _definition(result: Mapping[str, Any]) -> object:
+    """Which definition of a classical system a fit is of: its vectors, its way of fitting, its grid."""
+    return result.get("proof", {}).get("fitted")
 
 
 def _format(record: CellRecord) -> int:

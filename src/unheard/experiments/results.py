@@ -1,4 +1,4 @@
-"""From records to the tables: results.csv, table.md, table.tex."""
+"""From records to the tables: results.csv, choices.csv, table.md, table.tex."""
 
 from __future__ import annotations
 
@@ -10,18 +10,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from unheard.experiments.choice import KNOBS
+from unheard.experiments.choice import KNOBS, choices_csv
 from unheard.experiments.lines import Line
 from unheard.experiments.records import RunRecords
 from unheard.features.normalise import TRANSDUCTIVE
+from unheard.files import write_text
 from unheard.splits import default_protocol
 
 COLUMNS = (
     "system", "fold", "seed", "val_wa", "val_uar", "test_wa", "test_uar", "best_epoch", "n_val", "n_test",
-    "val_macro_f1", "test_macro_f1", "epochs", "updates", "under_trained", "name", "cell", "options",
+    "val_macro_f1", "test_macro_f1", "epochs", "updates", "under_trained", "name", "cell", "options", "normalise",
     "frames_per_second", "train_seconds",
 )  # fmt: skip
 """Columns of `results.csv`, timings last. A fold read in both directions is one row, pooled over both."""
+
+VALIDATION = ("val_wa", "val_uar", "val_macro_f1", "n_val")
+"""Columns that stay empty where validation would only say the test again, as in the tables."""
 
 FIGURES = (("wa", "dev"), ("wa", "test"), ("uar", "dev"), ("uar", "test"), ("macro_f1", "test"))
 """Figure and part of the table's columns."""
@@ -32,15 +36,36 @@ NO_SECOND_OPINION = (
 )
 
 
+def write_tables(run: RunRecords, total_folds: int = 0) -> str:
+    """Write the run's results.csv, choices.csv, table.md and table.tex into its folder; returns the table in Markdown.
+
+    Where nothing was chosen there is no choices.csv: one of another call would be read as this one's.
+    """
+    title = caption(run, total_folds)
+    table = table_markdown(run.lines, title)
+    write_text(run.folder / "results.csv", results_csv(run))
+    if run.choices:
+        write_text(run.folder / "choices.csv", choices_csv(run.choices))
+    else:
+        (run.folder / "choices.csv").unlink(missing_ok=True)
+    write_text(run.folder / "table.md", table)
+    write_text(run.folder / "table.tex", table_latex(run.lines, title))
+    return table
+
+
 def results_csv(run: RunRecords) -> str:
     """The text of `results.csv`: a row for every finished training, by system, fold, seed and value of its knob."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
+    twice = {cell.name for line in run.lines if line.judged_twice for seed in line.seeds for cell in seed.cells}
     for cell in run.cells:
         knob = f"{KNOBS[cell.system].option}={cell.value:g}" if cell.value is not None else ""
         options = knob or cell.result.get("chosen", "")
-        values: dict[str, Any] = {**cell.result, "cell": cell.name, "options": options}
+        normalise = run.settings.normalise  # `speaker` is transductive
+        values: dict[str, Any] = {**cell.result, "cell": cell.name, "options": options, "normalise": normalise}
+        if cell.name in twice:  # no second opinion
+            values = {name: value for name, value in values.items() if name not in VALIDATION}
         writer.writerow([_written(values.get(name, "")) for name in COLUMNS])
     return text.getvalue()
 

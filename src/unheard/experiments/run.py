@@ -16,16 +16,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from unheard.errors import ConfigError, UnheardError
 from unheard.experiments import tuning
 from unheard.experiments.cells import Cell
-from unheard.experiments.choice import choices_csv
 from unheard.experiments.estimate import Estimate, estimate
 from unheard.experiments.folder import epochs_of, read_history, result_in
 from unheard.experiments.grid import Grid, lay_out
 from unheard.experiments.launch import Event, run_cells
 from unheard.experiments.prepare import check_same_run, prepare
 from unheard.experiments.records import RunRecords, read_run
-from unheard.experiments.results import caption, results_csv, table_latex, table_markdown
+from unheard.experiments.results import write_tables
 from unheard.experiments.settings import Experiment, load
-from unheard.files import write_text
 from unheard.lock import locked
 
 
@@ -72,13 +70,7 @@ def carry_out(settings: Experiment, say: Callable[[str], None]) -> Run:
         records = read_run(grid.settings.out)
         for note in records.absent:
             say(note)
-        title = caption(records, grid.split.total_folds)
-        table = table_markdown(records.lines, title)
-        write_text(out / "results.csv", results_csv(records))
-        if records.choices:
-            write_text(out / "choices.csv", choices_csv(records.choices))
-        write_text(out / "table.md", table)
-        write_text(out / "table.tex", table_latex(records.lines, title))
+        table = write_tables(records, grid.split.total_folds)
         if settings.invariance:
             failed |= _invariance(grid, say)
     _tell(grid.cells, say)

@@ -20,12 +20,17 @@ if TYPE_CHECKING:
 def worth(decision: str, counts: Sequence[int]) -> list[float]:
     """What each emotion's probability is multiplied by, (C,), where `counts` (C,) of each were trained on.
 
+    An emotion that was not trained on is no rare one: its probability stays.
+
     >>> worth("even", [10, 30])
     [2.0, 0.6666666666666666]
     >>> worth("both", [10, 30])
     [1.5, 0.8333333333333333]
+    >>> worth("both", [0, 20, 20])
+    [1.0, 1.0, 1.0]
     """
-    rarity = [sum(counts) / (len(counts) * max(n, 1)) for n in counts]
+    present = sum(n > 0 for n in counts)
+    rarity = [sum(counts) / (present * n) if n else 1.0 for n in counts]
     return {"likeliest": [1.0] * len(counts), "even": rarity, "both": [(1 + one) / 2 for one in rarity]}[decision]
 
 

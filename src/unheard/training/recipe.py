@@ -102,6 +102,11 @@ class Recipe:
                 "momentum and nesterov are of sgd; adamw has two momenta of its own",
                 mend="Leave out training.momentum and training.nesterov, or choose training.optimizer sgd.",
             )
+        if self.class_weights == "balanced" and self.decision != "likeliest":
+            raise ConfigError(
+                f"class_weights balanced and decision {self.decision} would both make up for how rare an emotion is",
+                mend="Set training.decision to likeliest, or training.class-weights to none.",
+            )
         if not self.extensible and any(r < self.epochs for r in self.readouts):
             raise ConfigError(
                 "a training whose learning rate follows a schedule holds no shorter one",

@@ -49,7 +49,7 @@ class NetworkSettings:
                 raise ConfigError(f"{name} {value} is out of range", mend="Choose from 0 up to, not including, 1.")
             if 0.0 < value < LEAST_DROPOUT:
                 raise ConfigError(
-                    f"{name} {value} drops nothing: on a CPU a drop probability is a multiple of 1/256",
+                    f"{name} {value} is less than can be dropped: on a CPU a probability is a multiple of 1/256",
                     mend=f"Choose 0, or {LEAST_DROPOUT:.3f} or more.",
                 )
         if self.summary < 0 or self.summary_width < 1 or any(width < 1 for width in self.hidden):

@@ -149,7 +149,8 @@ def _of_input(unseen: Unseen, cache: _Cache) -> Invariance | None:
         x = input_statistics(_Normalised(store, fitted, everyone), ids)
         return examine_embeddings(x, unseen.speakers, unseen.column("text"))
 
-    key = [INPUT, run.split_digest, run.settings.normalise, run.settings.features.digest]
+    data = {str(cell.result.get("proof", {}).get("data", "")) for cell in run.cells if cell.fold == unseen.fold}
+    key = [INPUT, run.split_digest, run.settings.normalise, run.settings.features.digest, *sorted(data)]
     return cache.get(key, unseen, examine)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from unheard.files import replacing
+from unheard.files import replacing, takes_no_replacement
 
 
 def takes_all(stream: IO[str]) -> bool:
@@ -45,8 +45,15 @@ def sink(output: Path | None) -> Iterator[Sink]:
             try:
                 yield Sink(file, at_once=False)
             except KeyboardInterrupt:
-                file.flush()
-                kept = output.with_name(f"{output.name}.partial")
-                shutil.copyfile(file.name, kept)
-                print(f"unheard: what was answered until then is in {kept}", file=sys.stderr)
+                with suppress(OSError):  # as of a full disk: stopping is what was asked for
+                    _keep(file, output)
                 raise
+
+
+def _keep(file: IO[str], output: Path) -> None:
+    """What is written so far, beside `output`; a pipe or a device has no beside."""
+    if not takes_no_replacement(output):
+        file.flush()
+        kept = output.with_name(f"{output.name}.partial")
+        shutil.copyfile(file.name, kept)
+        print(f"unheard: what was answered until then is in {kept}", file=sys.stderr)
