@@ -64,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from cyclopts import App, CycloptsError
 
     from unheard import __version__
+    from unheard.cli.shared import say
     from unheard.errors import UnheardError
 
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -91,21 +92,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (UnheardError, CycloptsError) as error:
         if debug:
             raise
-        _complain(f"unheard: {' '.join(str(error).split())}")
+        say(f"unheard: {' '.join(str(error).split())}")
         return 2
     except ImportError as error:
         missing = getattr(error.__cause__ or error, "name", None) or getattr(error, "name", None)
         if debug or missing not in ("torch", "safetensors", "onnx"):
             raise
-        _complain(
-            f'unheard: this needs {missing}, which is not installed. Install it with: pip install "unheard[train]"'
-        )
+        say(f'unheard: this needs {missing}, which is not installed. Install it with: pip install "unheard[train]"')
         return 2
     except KeyboardInterrupt:
         goes_on = bool(given) and given[0] in RESUMED
-        _complain(
-            "unheard: stopped." + " Nothing finished is lost; the same command goes on where it stopped." * goes_on
-        )
+        say("unheard: stopped." + " Nothing finished is lost; the same command goes on where it stopped." * goes_on)
         return 130
     except BrokenPipeError:  # `unheard corpora | head -1` has seen enough
         _close_output()
@@ -114,16 +111,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug:
             raise
         place = f"{error.filename}: " if error.filename else ""
-        _complain(f"unheard: {place}{error.strerror or error}. Check that place; --debug shows where it was needed.")
+        say(f"unheard: {place}{error.strerror or error}. Check that place; --debug shows where it was needed.")
         return 2
-
-
-def _complain(line: str) -> None:
-    from rich.console import Console  # not at the top: an answer that goes well needs none of it
-
-    from unheard.errors import printable
-
-    Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(printable(line))
 
 
 def _close_output() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from unheard.cli.verbs import say, words
+from unheard.cli.shared import say, words
 from unheard.errors import ConfigError
 
 

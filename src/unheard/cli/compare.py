@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from unheard.cli.verbs import Output
+from unheard.cli.shared import Output
 
 
 def compare(

@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from unheard.cli.hearing import Clips, Words, adaptation, check_words, hear, recogniser_of
-from unheard.cli.verbs import Output, not_over, say
+from unheard.cli.shared import Output, not_over, say
 
 OPTIONS = ("--output", "--channel", "--window", "--hop", "--enrol", "--speaker", "--voices", "--threads")
 

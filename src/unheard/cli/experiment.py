@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter, Token
 
-from unheard.cli.verbs import say
+from unheard.cli.shared import say
 from unheard.errors import ConfigError
 from unheard.experiments.settings import Experiment, load
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from unheard.cli.verbs import Output, say
+from unheard.cli.shared import Output, say
 
 
 def export(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from unheard.cli.verbs import say
+from unheard.cli.shared import say
 from unheard.errors import AudioError, ConfigError, NoSpeechError, did_you_mean
 
 if TYPE_CHECKING:

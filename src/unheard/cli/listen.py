@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 from cyclopts import Parameter
 
 from unheard.cli.hearing import Clips, Switch, adaptation, recogniser_of
-from unheard.cli.verbs import say
+from unheard.cli.shared import say
 from unheard.errors import AudioError
 from unheard.files import cannot_read
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from unheard.cli.hearing import Clips, Switch, Words, adaptation, check_words, hear, recogniser_of
-from unheard.cli.verbs import Output, not_over
+from unheard.cli.shared import Output, not_over
 from unheard.errors import ConfigError
 
 OPTIONS = (

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from unheard.cli.verbs import no_recording, not_over, pairs, say
+from unheard.cli.shared import no_recording, not_over, pairs, say
 
 
 def probe(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from unheard.cli.verbs import Output, say
+from unheard.cli.shared import Output, say
 
 
 def report(run: Path, /, *, output: Output | None = None) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from unheard.cli.verbs import say
+from unheard.cli.shared import say
 
 
 def serve(

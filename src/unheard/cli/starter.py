@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from unheard.cli.verbs import Output, say, words
+from unheard.cli.shared import Output, say, words
 
 
 def starter(
