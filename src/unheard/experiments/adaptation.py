@@ -127,13 +127,14 @@ def adapt(
         )
     kept = still_true(before, counts, records)
     left_out = _measured(before) - _measured(counts) - _measured(kept)
-    for found, words in (
-        (_measured(kept), "kept as measured before"),
-        (left_out, "measured before, otherwise than now"),
-    ):
+    fates = {
+        "kept as measured before": _measured(kept),
+        "measured before, otherwise than now, and left out": left_out,
+    }
+    for fate, found in fates.items():
         if found:
             said = ", ".join(f"{NAMES.get(system, system)} (seed {seed})" for system, seed in sorted(found))
-            say(f"{said}: {words}{', and left out' * (found is left_out)}")
+            say(f"{said}: {fate}")
     order = {system: place for place, system in enumerate(NAMES)}
     counts = sorted([*counts, *kept], key=lambda one: (order.get(one.system, len(order)), one.seed))
     write_text(out / FILE, counts_csv(counts))
