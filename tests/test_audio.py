@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from unheard.audio import info, read_audio, read_recording
-from unheard.channels import to_float
+from unheard.channels import select_channel, to_float
 from unheard.errors import AudioError
 
 
@@ -85,6 +85,30 @@ def test_eight_channels(tmp_path: Path) -> None:
     soundfile.write(path, np.stack([tone() * k / 8 for k in range(8)], 1), 16_000, subtype="FLOAT")
     np.testing.assert_allclose(read_audio(path, channel="8"), tone() * 7 / 8, atol=1e-7)
     assert info(path).channels == 8
+
+
+def test_channels_that_cancel_each_other_are_no_silence(tmp_path: Path) -> None:
+    path = tmp_path / "balanced.wav"
+    soundfile.write(path, np.stack([tone(), -0.999 * tone()], axis=1), 16_000)
+    with pytest.raises(AudioError, match=r"balanced.wav: its channels cancel each other out.*Choose one channel"):
+        read_audio(path)
+    np.testing.assert_allclose(read_audio(path, channel="left"), tone(), atol=1e-4)
+    with pytest.raises(AudioError, match=r"the samples: its channels cancel"):
+        select_channel(np.stack([tone(), -tone()], axis=1), "mix")
+
+
+def test_what_only_sounds_like_cancelling(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).standard_normal((2, 16_000)).astype(np.float32)
+    fine = {
+        "one side silent": np.stack([tone(), 0 * tone()]),
+        "upside down, but not the same": np.stack([tone(), 0.1 * noise[0] - tone()]),
+        "silence on both sides": np.stack([1e-4 * tone(), -1e-4 * tone()]),
+        "too short to tell": np.stack([tone(0.1), -tone(0.1)]),
+        "two persons": noise,
+    }
+    for what, samples in fine.items():
+        mixed = select_channel(np.ascontiguousarray(samples.T), "mix")
+        np.testing.assert_allclose(mixed, samples.mean(axis=0), atol=1e-6, err_msg=what)
 
 
 def test_a_stretch(tmp_path: Path) -> None:

@@ -209,6 +209,13 @@ def test_enrol_speaker_and_voices(there: Path, tmp_path: Path, capsys: pytest.Ca
     assert f"adapted to Anna: {voice.utterances} utterances" in err
     assert main(["voices", "--voices", kept]) == 0
     assert capsys.readouterr().out == f"Anna: {voice.utterances} utterances with tiny\n"
+    (Path(kept) / "voice-bob.json").write_text("half of i")
+    assert main(["voices", "--voices", kept]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("Anna: ")
+    assert "voice-bob.json: this is no voice, or a broken one" in err
+    assert main(["voices", "--voices", kept, "--forget", "bob"]) == 0
+    assert capsys.readouterr().out == "forgot bob\n"
     assert main(["voices", "--voices", kept, "--forget", "bob"]) == 2
     assert "no voice 'bob'" in said(capsys)
     assert main(["voices", "--voices", kept, "--forget", "ANNA"]) == 0

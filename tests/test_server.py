@@ -65,6 +65,7 @@ def test_the_answer_is_the_librarys(client: TestClient, ear: Recogniser, body: b
     answer = heard(client, body)
     assert answer.pop("embedding") is None
     assert answer.pop("steps") is None
+    assert answer.pop("remark") is None
     assert {**answer, "file": None} == library(ear, body, tmp_path)
 
 
@@ -101,6 +102,27 @@ def test_channels(client: TestClient, ear: Recogniser, tmp_path: Path) -> None:
     assert heard(client, CALL)["probabilities"] == library(ear, CALL, tmp_path)["probabilities"]
     (alone,) = heard(client, CLIP, "/channels")
     assert alone["channel"] == "mix"
+
+
+@pytest.mark.parametrize(
+    ("rate", "said"), [(8000, "recorded at 8,000 samples a second"), (16_000, None), (44_100, None)]
+)
+def test_a_recording_that_lacks_what_the_model_listens_to_is_remarked(
+    client: TestClient, rate: int, said: str | None
+) -> None:
+    for path in ("/predict", "/channels"):
+        answer = client.post(path, content=encoded(speech_like(2.0, rate=rate), rate), headers=WAV).json()
+        remark = (answer if path == "/predict" else answer[0])["remark"]
+        assert remark is None if said is None else said in remark
+
+
+def test_channels_that_cancel_each_other(client: TestClient) -> None:
+    one = speech_like(2.0)
+    body = encoded(np.stack([one, -one], axis=1))
+    refused = client.post("/predict", content=body, headers=WAV)
+    assert refused.status_code == 422
+    assert "cancel each other out" in refused.json()["what"]
+    assert client.post("/predict?channel=left", content=body, headers=WAV).status_code == 200
 
 
 def test_abstention_is_an_answer(client: TestClient) -> None:

@@ -115,7 +115,9 @@ def test_a_file_of_something_else_is_refused_and_not_listed(tmp_path: Path, cont
     with pytest.raises(ConfigError, match="no voice, or a broken one"):
         book.get("anna", DIGEST, 3)
     assert book.names() == []
+    assert [problem.where for problem in book.broken()] == [str(tmp_path / "voice-anna.json")]
     book.forget("anna")
+    assert not book.broken()
 
 
 def test_the_folder_is_the_systems_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

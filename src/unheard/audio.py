@@ -212,7 +212,7 @@ def _blocks(
             done += len(block)
             if done / rate > longest:
                 raise _too_long(name, done / rate, longest)
-            mono = one_channel(block, index)
+            mono = one_channel(block, index, name)
             if not finite(mono):
                 raise AudioError(
                     "holds samples that are not numbers (NaN or infinite)",

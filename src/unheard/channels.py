@@ -20,6 +20,12 @@ LOUDEST = 1000.0
 """Float samples beyond 1 are amplified; beyond this they are integers as floats, at another scale."""
 
 
+_CANCELLED = 1e-4
+"""Power of a mix against that of its loudest channel from which on the channels cancel each other: 40 dB."""
+_AUDIBLE = 1e-6  # power of a channel below which it is silence anyway: 60 dB below full scale
+_ENOUGH = 4000  # samples from which on two channels are not opposite by chance
+
+
 def to_float(samples: npt.NDArray[Any]) -> Samples:
     """Samples of any number type as float32 in [-1, 1]; integers are divided by their full scale.
 
@@ -62,7 +68,7 @@ def check_scale(samples: npt.NDArray[Any], name: str | None = None) -> None:
 def select_channel(samples: Samples, channel: str | int, name: str = "the samples") -> Samples:
     """One channel (N,) of samples (N,) or (N, channels); raises `AudioError` where it does not exist."""
     table = samples[:, None] if samples.ndim == 1 else samples
-    return one_channel(table, channel_index(channel, table.shape[1], name))
+    return one_channel(table, channel_index(channel, table.shape[1], name), name)
 
 
 def channel_name(channel: str | int) -> str:
@@ -93,15 +99,27 @@ def channel_index(channel: str | int, channels: int, name: str) -> int | None:
     return number - 1
 
 
-def one_channel(block: Samples, index: int | None) -> Samples:
-    """The channel `index` of a block (N, channels), or the mean of all (None): (N,)."""
+def one_channel(block: Samples, index: int | None, name: str | None = None) -> Samples:
+    """The channel `index` of a block (N, channels), or the mean of all (None): (N,).
+
+    Raises `AudioError` where the mean of all is silence because one channel is another upside down, as from a balanced
+    line or a plug that is wired wrong.
+    """
     if block.shape[1] == 1:
         return block[:, 0]
-    if index is None:
-        with np.errstate(invalid="ignore", over="ignore"):  # whether it is finite is asked later
-            mixed: Samples = block.mean(axis=1, dtype=np.float32)
-        return mixed
-    return np.ascontiguousarray(block[:, index])
+    if index is not None:
+        return np.ascontiguousarray(block[:, index])
+    with np.errstate(invalid="ignore", over="ignore"):  # whether it is finite is asked later
+        mixed: Samples = block.mean(axis=1, dtype=np.float32)
+        loudest = float(np.square(block).mean(axis=0).max(initial=0.0))
+        cancelled = float(np.square(mixed).sum()) < _CANCELLED * loudest * len(mixed)
+    if cancelled and len(mixed) >= _ENOUGH and loudest > _AUDIBLE:
+        raise AudioError(
+            "its channels cancel each other out when they are mixed: one is another upside down",
+            where=name,
+            mend="Choose one channel, such as left.",
+        )
+    return mixed
 
 
 def finite(samples: npt.NDArray[Any]) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from unheard.cli.hearing import Clips, Switch, Words, adaptation, check_words, hear, recogniser_of
-from unheard.cli.shared import Output, not_over
+from unheard.cli.shared import Output, not_over, say
 from unheard.errors import ConfigError
 
 OPTIONS = (
@@ -141,5 +141,7 @@ def voices(
     for name in names:
         known = [f"{entry['utterances']} utterances with {entry['model']}" for entry in book.entries(name).values()]
         print(f"{name}: {', '.join(known)}")
+    for problem in book.broken():
+        say(f"unheard: {problem}")
     if not names:
         print(f"no voice is kept in {book.folder}")

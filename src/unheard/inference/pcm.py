@@ -51,7 +51,7 @@ def _blocks(file: BufferedIOBase, format: str, channels: int, index: int | None)
         whole = len(data) - len(data) % (width * channels)
         left = data[whole:]
         if whole:
-            block = one_channel(to_float(_decoded(data[:whole], format)).reshape(-1, channels), index)
+            block = one_channel(to_float(_decoded(data[:whole], format)).reshape(-1, channels), index, "the pipe")
             if not finite(block):
                 raise AudioError("the pipe holds samples that are not numbers (NaN or infinite)")
             yield block

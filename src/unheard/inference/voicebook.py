@@ -44,14 +44,21 @@ class VoiceBook:
         self.folder = folder or default_folder()
 
     def names(self) -> list[str]:
-        """Everyone in it, sorted; files that are no voices are passed over."""
-        found = []
-        for path in self.folder.glob("*.json"):
+        """Everyone in it, sorted; files that are no voices are passed over (`broken` has them)."""
+        return self._sorted_out()[0]
+
+    def broken(self) -> list[ConfigError]:
+        """What is wrong with each file of a voice that cannot be read."""
+        return self._sorted_out()[1]
+
+    def _sorted_out(self) -> tuple[list[str], list[ConfigError]]:
+        found, broken = [], []
+        for path in sorted(self.folder.glob("voice-*.json")):
             try:
                 found.append(str(_read(path)["name"]))
-            except ConfigError:
-                continue
-        return sorted(found, key=str.casefold)
+            except ConfigError as problem:
+                broken.append(problem)
+        return sorted(found, key=str.casefold), broken
 
     def entries(self, name: str) -> dict[str, dict[str, Any]]:
         """What is known of a voice: digest of a model -> its name and the utterances heard.

@@ -36,6 +36,7 @@ class Answer(BaseModel):
     duration: float = Field(description="Seconds")
     speech: float = Field(description="Seconds of speech")
     voice: VoiceAnswer | None = Field(description="None without adaptation")
+    remark: str | None = Field(description="What makes an answer on this recording less certain than others")
     embedding: list[float] | None = Field(description="Only with `embedding=true`")
     model: str
 
@@ -54,6 +55,7 @@ class Answer(BaseModel):
             duration=round(prediction.duration, 3),
             speech=round(prediction.speech_seconds, 3),
             voice=None if prediction.voice is None else VoiceAnswer(utterances=prediction.voice.utterances),
+            remark=heard.remark,
             embedding=None if vector is None else [float(value) for value in vector],
             model=prediction.model,
         )

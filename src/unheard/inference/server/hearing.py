@@ -27,10 +27,11 @@ PIECE = 10
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Heard:
-    """A prediction, and the steps of one hop that its segments are made of."""
+    """A prediction, the steps of one hop that its segments are made of, and a remark on the recording, if any."""
 
     prediction: Prediction
     steps: tuple[Segment, ...]
+    remark: str | None = None
 
 
 class Upload(BytesIO):
@@ -55,6 +56,7 @@ class Hearing:
     def __init__(self, recogniser: Recogniser, body: bytes, longest: float, stop: Event) -> None:
         self._recogniser, self._longest, self._stop = recogniser, longest, stop
         self._file = Upload(body)
+        self._remark: str | None = None
 
     def one(self, channel: str, voice: Voice | None = None) -> Heard:
         """What is heard in one channel: mix, left, right or a number."""
@@ -83,9 +85,9 @@ class Hearing:
                 stream.push(block[first : first + PIECE * self._rate])
         prediction = stream.finish()
         if prediction.duration <= self._recogniser.windows.seconds:  # one utterance has one answer
-            return Heard(prediction, prediction.segments)
+            return Heard(prediction, prediction.segments, self._remark)
         steps[-1] = replace(steps[-1], end=prediction.duration)
-        return Heard(prediction, tuple(steps))
+        return Heard(prediction, tuple(steps), self._remark)
 
     @property
     def _rate(self) -> int:
@@ -99,10 +101,15 @@ class Hearing:
         """What `work` gives, its errors as refusals."""
         self._go_on()
         try:
-            channels = info(self._file).channels
-            if channels > MOST_CHANNELS:
+            header = info(self._file)
+            if header.channels > MOST_CHANNELS:
                 raise AudioError(
-                    f"has {channels} channels, more than the {MOST_CHANNELS} taken here", mend="Mix them first."
+                    f"has {header.channels} channels, more than the {MOST_CHANNELS} taken here", mend="Mix them first."
+                )
+            if header.sample_rate < self._rate:
+                self._remark = (
+                    f"recorded at {header.sample_rate:,} samples a second: what the model listens to is partly "
+                    "missing, and it is right less often (see its card)"
                 )
             self._file.seek(0)
             return work()

@@ -19,7 +19,7 @@ export function headline(predictions) {
 
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
-// What the headline leaves out: the runners-up, how much was heard, whose voice, or that one learnt was not used.
+// What the headline leaves out: the runners-up, how much was heard, whose voice, what makes it less certain, or that one learnt was not used.
 export function notes(predictions, name, unused = false) {
   const [first] = predictions;
   const parts = [name, `${clock(first.duration)} long, ${clock(first.speech)} of speech`];
@@ -28,6 +28,7 @@ export function notes(predictions, name, unused = false) {
     parts.push(`then ${others.map(([label, share]) => `${label} ${percent(share)}`).join(", ")}`);
   }
   if (first.voice) parts.push(`adapted to a voice from ${first.voice.utterances} utterance${first.voice.utterances === 1 ? "" : "s"}`);
+  if (first.remark) parts.push(first.remark);
   if (unused) parts.push("every channel is a person of its own: the voice that was learnt is not used");
   return parts.filter(Boolean).join(" · ");
 }
