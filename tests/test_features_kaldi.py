@@ -220,10 +220,19 @@ def test_what_is_no_sound_is_said(audio: object) -> None:
         extract(audio)  # type: ignore[arg-type]
 
 
-def test_integers_as_floats_are_at_another_scale() -> None:
+@pytest.mark.parametrize("full_scale", [128, 32_768, 2**31])
+def test_integers_as_floats_are_at_another_scale(full_scale: int) -> None:
     samples = read_audio(GOLDEN / "speech_female.wav")
     with pytest.raises(AudioError, match="too large: floats lie in"):
-        extract(samples * 32_768)
+        extract(samples * full_scale)
+
+
+def test_quiet_integers_as_floats_are_known_too_and_loud_floats_are_not_taken_for_them() -> None:
+    samples = read_audio(GOLDEN / "speech_female.wav")
+    samples /= np.abs(samples).max()
+    with pytest.raises(AudioError, match="too large: floats lie in"):
+        extract(samples * 40)  # 16 bits, 58 dB below full scale
+    assert np.isfinite(extract(samples * 30)).all()
 
 
 def test_ends_a_little_late_and_paths_of_any_kind_are_taken() -> None:
