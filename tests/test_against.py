@@ -27,7 +27,7 @@ def rows(text: str, start: str) -> list[list[str]]:
 
 
 def test_the_figures_are_the_tables_and_the_difference_is_theirs() -> None:
-    text = against(RUN, "dat")
+    text = against(RUN, baseline="dat")
     table = {row[0]: row for row in rows((RUN / "table.md").read_text(), "| SER")}
     for name, wa, *_ in rows(text.partition("Contrast")[0], "| SER"):
         assert table[name][2].startswith(wa)
@@ -103,3 +103,37 @@ def test_without_a_seed_in_common_nothing_is_compared(tmp_path: Path) -> None:
     alone = against(invent(tmp_path / "two", speakers=8, folds=2, seeds=2, systems=("ser", "dat"), skip=skip))
     assert "is not compared" in alone
     assert "Contrast" not in alone
+
+
+PUBLISHED = [RUN.parents[1] / f"{corpus}-paper-anew" for corpus in ("emodb", "ravdess")]
+
+
+def test_of_several_runs_the_mean_of_their_differences(capsys: pytest.CaptureFixture[str]) -> None:
+    alone = [{tuple(row[:2]): row for row in rows(against(run), "| SER_SR")} for run in PUBLISHED]
+    assert main(["contrast", *map(str, PUBLISHED)]) == 0
+    text = capsys.readouterr().out
+    first, second, both = [part for part in text.split("## ") if part]
+    for part, run in zip((first, second), PUBLISHED, strict=True):
+        assert part == f"{run}\n\n{against(run)}\n"
+    found = {tuple(row[:2]): row for row in rows(both, "| SER_SR")}
+    assert both.startswith("Together")
+    assert len(found) == 6
+    for key, row in found.items():
+        assert float(row[2]) == pytest.approx(sum(float(one[key][2]) for one in alone) / 2, abs=0.11)
+        low, high = map(float, row[3].strip("[]").split(","))
+        assert low < float(row[2]) < high
+    assert "on 34 test speakers" in both
+    assert "The mean of 2 runs' differences" in both
+
+
+def test_runs_that_test_the_same_people_are_no_two(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["contrast", str(PUBLISHED[0]), str(PUBLISHED[0].with_name("emodb-strong"))]) == 2
+    err = capsys.readouterr().err
+    assert "both test emodb's speaker '03'" in err
+    assert "unheard compare" in err
+
+
+def test_runs_without_a_system_in_common(tmp_path: Path) -> None:
+    one = invent(tmp_path / "one", speakers=8, folds=2, seeds=1, systems=("ser", "mtl"))
+    other = invent(tmp_path / "other", speakers=8, folds=2, seeds=1, systems=("ser", "dat"), names="other {}")
+    assert "No system besides SER_only is in all of these runs." in against(one, other)

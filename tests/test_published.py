@@ -50,14 +50,14 @@ STRONG = section("## The strong recipe")
 @cache
 def figures(run: str, speakers: str = "", decision: str = "") -> dict[str, list[str]]:
     """System -> WA, UAR and seeds, as `unheard contrast` says them of a published run."""
-    first, *_ = tables(against(RESULTS / run, "ser", speakers, decision))
+    first, *_ = tables(against(RESULTS / run, speakers=speakers, decision=decision))
     return {name: rest for name, *rest in first[1:]}
 
 
 @cache
 def contrasts(run: str, baseline: str, speakers: str = "", decision: str = "") -> dict[tuple[str, str], list[str]]:
     """(system, metric) -> difference, interval, relative reduction, p, p (Holm), detectable."""
-    _, second = tables(against(RESULTS / run, baseline, speakers, decision))
+    _, second = tables(against(RESULTS / run, baseline=baseline, speakers=speakers, decision=decision))
     return {(row[0].split(" - ")[0], row[1]): row[2:] for row in second[1:]}
 
 

@@ -22,7 +22,7 @@ VERBS = {
     "train": "Train one system on one fold; the model is left in the run's folder.",
     "evaluate": "Score a trained model on a labelled manifest.",
     "probe": "Measure how much of the speaker a model keeps, and whom it serves badly.",
-    "contrast": "Test every system of a run against one of them, on all test speakers or some.",
+    "contrast": "Test every system of a run, or of several, against one of them, on all test speakers or some.",
     "adapt": "Score a run's speakers after a few of their utterances have been heard, unlabelled.",
     "report": "Write a run's report: a page to read, print and cite; tables and figures.",
     "compare": "Put two runs on the same split side by side.",

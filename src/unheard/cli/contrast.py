@@ -1,4 +1,4 @@
-"""`unheard contrast`: every system of a run against one of them."""
+"""`unheard contrast`: every system of a run, or of several, against one of them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 
-def contrast(run: Path, /, *, baseline: str = "ser", speakers: str = "", decision: str = "") -> None:
+def contrast(run: Path, /, *more: Path, baseline: str = "ser", speakers: str = "", decision: str = "") -> None:
     """Test every system of a finished run against one of them, on all test speakers or on some.
+
+    Of several runs, on different corpora, the mean of their differences too.
 
     Example: unheard contrast RUN --baseline svm
 
@@ -15,6 +17,8 @@ def contrast(run: Path, /, *, baseline: str = "ser", speakers: str = "", decisio
     ----------
     run
         Folder of the run (the --out of `unheard experiment`).
+    more
+        Folders of runs on other corpora.
     baseline
         The system the others are compared with.
     speakers
@@ -25,4 +29,4 @@ def contrast(run: Path, /, *, baseline: str = "ser", speakers: str = "", decisio
     """
     from unheard.experiments.against import against
 
-    sys.stdout.write(against(run, baseline, speakers, decision))
+    sys.stdout.write(against(run, *more, baseline=baseline, speakers=speakers, decision=decision))

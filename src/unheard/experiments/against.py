@@ -1,13 +1,15 @@
-"""The systems of a finished run against one of them, on all of its test speakers or on some.
+"""The systems of finished runs against one of them, on all of their test speakers or on some.
 
 What the report tests is each system against SER_only. Here the baseline is anybody, a classical one for instance, and
-the speakers may be those of a table, such as the ones that nothing was decided on.
+the speakers may be those of a table, such as the ones that nothing was decided on. Of several runs, on corpora of
+their own, the mean of their differences is tested too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,7 @@ from unheard.experiments.statistics import (
     corrected,
     counts_of,
     explanation,
+    together,
 )
 from unheard.features.normalise import TRANSDUCTIVE
 from unheard.manifest import Manifest, Utterance
@@ -31,15 +34,43 @@ from unheard.training.decision import worth
 from unheard.training.recipe import DECISIONS
 
 
-def against(run: str | Path, baseline: str = "ser", speakers: str = "", decision: str = "") -> str:
-    """WA and UAR of every system, and its difference to `baseline`, in Markdown.
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """A run's lines with what their test speakers came to, the one the others are compared with, and who they are."""
+
+    run: Path
+    lines: tuple[Line, ...]
+    base: Line
+    counts: Mapping[str, Counts]
+    people: frozenset[tuple[str, str]]
+    about: str
+
+    def with_base(self, line: Line) -> bool:
+        """Whether `line` can be compared with the baseline: it is another one, and has a seed in common with it."""
+        shared = set(self.counts[line.name].seeds) & set(self.counts[self.base.name].seeds)
+        return line is not self.base and bool(shared)
+
+
+FAMILIES = "Holm's families are the networks, the networks with λ and ε chosen, and the classical systems."
+
+
+def against(*runs: str | Path, baseline: str = "ser", speakers: str = "", decision: str = "") -> str:
+    """WA and UAR of every system of each run, and its difference to `baseline`, in Markdown; of several their mean too.
 
     `speakers` is `FILE:PART` (see `of_part`). `decision`: of networks that said the likeliest emotion, what they would
     say by another one (see `unheard.training.decision`); classical systems stay as they are. p values are corrected
     (Holm) over the contrasts of a metric in the report's families: fixed λ and ε, chosen ones, classical systems.
-    Raises `ConfigError` for a baseline the run has not and for a decision that cannot be, `RunError` where it has no
-    complete seed, `SplitError` where none of the speakers is tested.
+    Raises `ConfigError` for a baseline the run has not, for a decision that cannot be and for runs that test the same
+    person, `RunError` where a run has no complete seed, `SplitError` where none of the speakers is tested.
     """
+    compared = [_compared(Path(run), baseline, speakers, decision) for run in runs]
+    if len(compared) == 1:
+        return _alone(compared[0])
+    parts = [f"## {one.run}\n\n{_alone(one)}" for one in compared]
+    return "\n".join([*parts, f"## Together\n\n{_together(compared)}"])
+
+
+def _compared(run: Path, baseline: str, speakers: str, decision: str) -> Compared:
     records = read_run(run)
     lines = [line for line in records.lines if line.seeds]
     base = next((line for line in lines if line.system == baseline and not line.chosen), None)
@@ -53,41 +84,70 @@ def against(run: str | Path, baseline: str = "ser", speakers: str = "", decision
         base = next(line for line in lines if line.name == base.name)
     chosen = _chosen(records, speakers)
     counts = {line.name: of_speakers(counts_of(line, len(records.labels)), chosen) for line in lines}
-    before = counts[base.name]
-    if not before.speakers:
+    tested = counts[base.name]
+    if not tested.speakers:
         raise SplitError(
             f"none of the speakers of {speakers} is tested in this run", where=run, mend="Choose others, or more folds."
         )
-    n = int(before.totals.sum())
-    said = [
-        f"{n} utterances of {len(before.speakers)} test speakers"
+    about = (
+        f"{int(tested.totals.sum())} utterances of {len(tested.speakers)} test speakers"
         + (f" ({speakers})" if speakers else "")
         + (f", networks decided by '{decision}'" if decision else "")
-        + (f", {TRANSDUCTIVE}" if records.settings.normalise == "speaker" else ""),
-        "",
-        "| System | WA, % | UAR, % | Seeds |",
-        "|---|---:|---:|---:|",
-        *(_row(line, counts[line.name]) for line in lines),
-    ]
-    seeds = set(before.seeds)
-    apart = [line.name for line in lines if not seeds & set(counts[line.name].seeds)]
-    contrasts = corrected(
-        contrast(line.name, base.name, before, counts[line.name], metric, line.family)
-        for metric in METRICS
-        for line in lines
-        if line is not base and line.name not in apart
+        + (f", {TRANSDUCTIVE}" if records.settings.normalise == "speaker" else "")
     )
-    said += [f"\n{name} is not compared: it has no complete seed in common with {base.name}." for name in apart]
+    people = {(row["corpus"], row["speaker"]) for row in records.utterances.values()}
+    heard = frozenset((corpus, speaker) for corpus, speaker in people if speaker in tested.speakers)
+    return Compared(run, tuple(lines), base, counts, heard, about)
+
+
+def _alone(one: Compared) -> str:
+    """A run's figures and contrasts."""
+    said = [one.about, "", "| System | WA, % | UAR, % | Seeds |", "|---|---:|---:|---:|"]
+    said += [_row(line, one.counts[line.name]) for line in one.lines]
+    base = one.base.name
+    contrasts = corrected(
+        contrast(line.name, base, one.counts[base], one.counts[line.name], metric, line.family)
+        for metric in METRICS
+        for line in one.lines
+        if one.with_base(line)
+    )
+    apart = [line.name for line in one.lines if line is not one.base and not one.with_base(line)]
+    said += [f"\n{name} is not compared: it has no complete seed in common with {base}." for name in apart]
     if contrasts:
-        said += ["", contrast_table(contrasts)]
-        said += [
-            "",
-            explanation(contrasts),
-            "",
-            "Over the seeds both have. Holm's families are the networks, the networks with λ and ε chosen, and the "
-            "classical systems.",
-        ]
+        said += ["", contrast_table(contrasts), "", explanation(contrasts), "", f"Over the seeds both have. {FAMILIES}"]
     return "\n".join([*said, ""])
+
+
+def _together(runs: Sequence[Compared]) -> str:
+    """The mean over runs of each difference that all of them have."""
+    for one, other in combinations(runs, 2):
+        if shared := sorted(one.people & other.people):
+            corpus, speaker = shared[0]
+            raise ConfigError(
+                f"{one.run} and {other.run} both test {corpus or 'a corpus without a name'}'s speaker '{speaker}', so "
+                "that they say the same twice",
+                mend="Name runs on different corpora; two runs on one split are for `unheard compare`.",
+            )
+    first, *others = runs
+    names = [
+        line.name
+        for line in first.lines
+        if first.with_base(line) and all(any(o.name == line.name and r.with_base(o) for o in r.lines) for r in others)
+    ]
+    if not names:
+        return f"No system besides {first.base.name} is in all of these runs.\n"
+    family = {line.name: line.family for line in first.lines}
+    base = first.base.name
+    contrasts = corrected(
+        together(name, base, [(run.counts[base], run.counts[name]) for run in runs], metric, family[name])
+        for metric in METRICS
+        for name in names
+    )
+    how = (
+        f"The mean of {len(runs)} runs' differences, each run counting the same; speakers are swapped and drawn within "
+        f"their run. It is about these corpora: how corpora differ, {len(runs)} cannot say."
+    )
+    return "\n".join([contrast_table(contrasts), "", how, "", explanation(contrasts), "", FAMILIES, ""])
 
 
 def of_speakers(counts: Counts, chosen: Collection[str] | None) -> Counts:

@@ -21,6 +21,7 @@ from unheard.experiments.statistics.render import (
     signed,
 )
 from unheard.experiments.statistics.summary import LineSummary, Spread, Summary, counts_of, summarize, summarize_line
+from unheard.experiments.statistics.together import together
 
 __all__ = [
     "METRICS",
@@ -52,4 +53,5 @@ __all__ = [
     "signed",
     "summarize",
     "summarize_line",
+    "together",
 ]

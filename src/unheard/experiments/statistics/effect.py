@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -36,16 +37,27 @@ def detectable_difference(shares: Floats, *, alpha: float = ALPHA, power: float 
     difference 78 % instead of 80 with eight speakers, 63 % with six), and with so few speakers that its least
     possible p, 2 / 2^U, is above `alpha`, nothing at all: None, as where the shares do not vary.
     """
-    shares = np.asarray(shares, np.float64)
-    n = len(shares)
-    if n < 2 or 2.0 ** (1 - n) > alpha:
+    return detectable_of_groups([shares], alpha=alpha, power=power)
+
+
+def detectable_of_groups(groups: Sequence[Floats], *, alpha: float = ALPHA, power: float = POWER) -> float | None:
+    """As `detectable_difference`, of speakers from several corpora who vary in each as they do there.
+
+    The squared standard error is the sum of the groups' U·s², and its degrees of freedom are Welch and Satterthwaite's
+    (U - 1 for one group). None where a group is a single speaker.
+    """
+    groups = [np.asarray(shares, np.float64) for shares in groups]
+    sizes = np.array([len(shares) for shares in groups])
+    if sizes.min(initial=2) < 2 or 2.0 ** (1 - int(sizes.sum())) > alpha:
         return None
-    spread = float(np.std(shares, ddof=1))
-    if spread <= 1e-12 * float(np.abs(shares).max()):
+    variances = sizes * np.array([float(np.var(shares, ddof=1)) for shares in groups])
+    spread = math.sqrt(variances.sum())
+    if spread <= 1e-12 * max(float(np.abs(shares).max()) for shares in groups):
         return None
+    freedom = variances.sum() ** 2 / (variances**2 / (sizes - 1)).sum()
     try:
         from scipy.special import nctdtrinc, stdtrit
     except ImportError as error:
         raise MissingExtra("scipy", "train") from error
-    critical = stdtrit(n - 1, 1 - alpha / 2)
-    return float(nctdtrinc(n - 1, 1 - power, critical)) * spread * math.sqrt(n)
+    critical = stdtrit(freedom, 1 - alpha / 2)
+    return float(nctdtrinc(freedom, 1 - power, critical)) * spread
