@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import random
 from pathlib import Path
 
 import pytest
-from experimenting import all_numbers, cells, experiment, in_this_process, rows_of, times_of_change
+from experimenting import all_numbers, cells, corpus, experiment, flags, in_this_process, rows_of, times_of_change
 from hypothesis import given
 from hypothesis import strategies as st
 from recording import rows_of_cell, write_cell, write_run
 
+from unheard.cli import main
 from unheard.experiments import run as run_module
 from unheard.experiments import work as work_module
 from unheard.experiments.choice import KNOBS, Figure, choices_csv, choose
@@ -217,3 +219,70 @@ def test_a_readout_asked_for_too_late_is_told(tmp_path: Path, capsys: pytest.Cap
     said = capsys.readouterr().err
     assert "1 of 1 trainings have no readout at 2 epochs" in said
     assert "A fresh --out" in said
+
+
+LAST = ("--training.statistics", "anew", "--training.select", "last")
+
+
+def test_where_the_last_epoch_is_read_validation_that_chose_is_no_second_opinion(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both readings of every value are one network: what chose is what is tested. And weights may be another run's."""
+    common = ("--epochs", "2", "--protocol", "paired", "--folds", "2", "--systems", "ser,dat")
+    assert experiment(tmp_path / "source", *common) == 0
+    out = tmp_path / "run"
+    capsys.readouterr()
+    assert experiment(out, *common, "--tune", "--seeds", "2", *LAST, "--weights-from", str(tmp_path / "source")) == 0
+    assert "Of 14 trainings 4 are taken from" in capsys.readouterr().err  # and of the values tried none was there
+    run = read_run(out)
+    assert [line.judged_twice for line in run.lines] == [True] * 3
+    rows = [line for line in (out / "table.md").read_text().splitlines() if line.startswith("| SER")]
+    assert [row.split("|")[2].strip() for row in rows] == ["–"] * 3
+    assert len(rows_of(out / "results.csv")) >= 14
+    assert {row["val_wa"] + row["n_val"] for row in rows_of(out / "results.csv")} == {""}
+
+
+def test_cells_of_no_line_have_no_second_opinion_either(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    common = ("--epochs", "1", "--protocol", "paired", "--systems", "ser", *LAST)
+    assert experiment(out, *common) == 0
+    first, *_ = cells(out).values()
+    (first / "result.json").unlink()  # the seed is incomplete, and in no line
+    run = read_run(out)
+    assert not run.lines[0].seeds
+    rows = csv.DictReader(results_csv(run).splitlines())
+    assert {row["val_wa"] for row in rows} == {""}
+
+
+def test_a_system_that_is_not_tuned_has_no_chosen_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    common = ("--epochs", "1", "--protocol", "paired", "--folds", "1")
+    assert experiment(out, *common, "--systems", "ser,dat,cgt") == 0
+    assert experiment(out, *common, "--systems", "ser,dat", "--tune") == 0
+    assert "λ and ε are chosen; with the chosen values 0 more" in capsys.readouterr().err
+    names = [line.name for line in read_run(out).lines]
+    assert names == ["SER_only", "SER_SR_DAT", "SER_SR_DAT, λ chosen", "SER_SR_CGT"]
+
+
+def test_folds_that_are_not_asked_for_have_not_failed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    common = ("--epochs", "1", "--protocol", "kfold", "--k", "3", "--systems", "dat")
+    assert experiment(out, *common) == 0
+    capsys.readouterr()
+    assert experiment(out, *common, "--folds", "1", "--tune") == 0
+    said = capsys.readouterr().err
+    assert "failed" not in said
+    assert "λ and ε are chosen" in said
+
+
+def test_one_training_alone_is_not_tuned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "dat", *flags(tmp_path / "run", "--epochs", "1", "--tune")]) == 2
+    assert "--tune" in capsys.readouterr().err
+
+
+def test_all_models_of_a_tuned_experiment_are_named(tmp_path: Path) -> None:
+    settings = {"corpus": "synthetic", "root": str(corpus()), "emotions": ["angry", "sad"], "epochs": 1, "tune": True}
+    run = run_module.experiment(**settings, systems=["ser", "dat"], seeds=2, out=str(tmp_path / "run"))
+    trained = {path.parent for path in (tmp_path / "run" / "cells").glob("*/model*.safetensors")}
+    assert {path.parent for path in run.models} == trained
+    assert len(trained) > 5

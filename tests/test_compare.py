@@ -143,7 +143,10 @@ def test_other_labels_emotions_and_recordings_are_refused() -> None:
     assert "the recordings of fold 1 are not the same" in refused(a, replace(a, cells=cells))
     other_features = {"proof": PROOF | {"data": "d1", "features": "f1"}}
     cells = tuple(replace(cell, result=other_features) for cell in a.cells)
-    assert compare_runs(a, replace(a, cells=cells)).contrasts  # its digest covers the features too: nothing is known
+    found = compare_runs(a, replace(a, cells=cells))  # its digest covers the features too: nothing is known
+    assert found.contrasts
+    assert "whether both heard the same recordings cannot be told" in " ".join(found.notes)
+    assert compare_runs(a, a).notes == ()
 
 
 def test_truths_that_no_table_states_are_compared_as_well() -> None:

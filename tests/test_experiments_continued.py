@@ -265,6 +265,15 @@ def test_a_run_without_the_same_training_gives_no_weights(
         assert "weights_from" not in result(only(out))
 
 
+def test_weights_trained_with_balanced_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The decisions that no such training can have are not looked for."""
+    common = ("--epochs", "2", "--systems", "ser", "--training.class-weights", "balanced", "--training.select", "last")
+    source, out = tmp_path / "source", tmp_path / "run"
+    assert experiment(source, *common, "--training.statistics", "anew") == 0
+    assert experiment(out, *common, "--weights-from", str(source)) == 0
+    assert "Of 1 trainings 1 are taken" in capsys.readouterr().err
+
+
 def test_a_damaged_checkpoint_of_another_run_is_named(
     done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

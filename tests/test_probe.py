@@ -14,7 +14,7 @@ from experimenting import cells, corpus, experiment, in_this_process, rows_of, t
 from unheard.cli import main
 from unheard.errors import ConfigError
 from unheard.experiments import run as run_module
-from unheard.experiments.grid import check_split_options
+from unheard.experiments.grid import check_split_options, choose_split
 from unheard.experiments.invariance import INPUT, markdown, of_run, sub_run_settings, unseen_of
 from unheard.experiments.invariance.of_model import probe_model
 from unheard.experiments.records import read_run
@@ -201,6 +201,16 @@ def test_ravdess_usual_fold_serves() -> None:
     sub = sub_run_settings(settings(manifest="", corpus="ravdess", root="x", protocol="paired"), manifest)
     assert sub is not None
     assert sub.n == (16, 4, 4)
+
+
+def test_speakers_with_one_recording_held_out_are_not_counted_here_either() -> None:
+    """They cannot be probed: a fold that has four unseen speakers only with them does not serve."""
+    ours, manifest = settings(protocol="kfold", k=5), voices(10)
+    assert sub_run_settings(ours, manifest) is None
+    reading = choose_split(ours, manifest).folds[0].readings[0]
+    silent = next(row.speaker for row in manifest if row.id == reading.test[0])
+    rows = [row for row in manifest if row.speaker != silent or row.id == reading.test[0]]
+    assert sub_run_settings(ours, Manifest(tuple(rows))) is not None
 
 
 def test_unknown_genders_do_not_stop_it() -> None:

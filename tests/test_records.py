@@ -417,3 +417,17 @@ def test_results_of_before_there_was_an_option_had_its_default(tmp_path: Path, l
 def test_options_that_were_added_are_at_their_defaults() -> None:
     for system, options in ADDED.items():
         assert options.items() <= resolve_options(system).items()
+
+
+def test_a_system_trained_with_several_options_is_left_out_and_named(tmp_path: Path) -> None:
+    """Without config.yaml nobody says which were meant: a line of both would be of no system."""
+    run = write_run(tmp_path, {("ser", 0, 0): "aa", ("mtl", 0, 0): "as"}, systems="ser,mtl")
+    assert {cell.system for cell in read_run(run).cells} == {"ser", "mtl"}
+    write_cell(
+        run, read_run(run).settings, "mtl", 0, 0, rows_of_cell(0, {"dev": "aa sa", "test": "aa"}), {"weight": 9.0}
+    )
+    records = read_run(run)
+    assert {cell.system for cell in records.cells} == {"ser"}
+    assert "mtl is left out: it was trained with several options; say which with --option mtl.NAME=VALUE" in " ".join(
+        records.absent
+    )

@@ -22,7 +22,7 @@ from unheard.errors import RunError
 from unheard.experiments.folder import digest_of
 from unheard.experiments.invariance import Estimate, Groups, Invariance, LineInvariance, Person
 from unheard.experiments.records import read_run
-from unheard.experiments.report import write_report
+from unheard.experiments.report import maps, write_report
 from unheard.experiments.report.content import Cell, Column, Table, interval, percent, probability, spread
 from unheard.experiments.report.figures import confusion, look_of
 from unheard.experiments.report.protocol import again, recipe
@@ -206,6 +206,25 @@ def test_what_only_an_earlier_report_had_is_gone(page: Path, tmp_path: Path, ski
     assert {"differences", "differences-chosen", "choice", "gaps", "invariance"} <= full - {
         path.stem for path in (over / "tables").iterdir()
     }
+
+
+def test_maps_are_of_one_seed_that_all_systems_have(tmp_path: Path) -> None:
+    skip = [("ser", fold, 0) for fold in range(2)]
+    run = invent(tmp_path / "run", speakers=12, folds=2, seeds=2, systems=("ser", "dat"), skip=skip)
+    write_report(run)
+    text = (run / "report.md").read_text()
+    assert "fold 0 of the run itself, seed 1." in text
+    with (run / "maps.csv").open(newline="") as file:
+        drawn = {row["digest"] for row in csv.DictReader(file)}
+    of_seed = {maps.digest_of(cell): cell.seed for cell in read_run(run).cells}
+    assert {of_seed[digest] for digest in drawn} == {1}
+
+
+def test_maps_without_a_seed_in_common_say_their_own(tmp_path: Path) -> None:
+    skip = [("ser", fold, 0) for fold in range(2)] + [("dat", fold, 1) for fold in range(2)]
+    run = invent(tmp_path / "run", speakers=12, folds=2, seeds=2, systems=("ser", "dat"), skip=skip)
+    write_report(run)
+    assert "SER_only seed 1, SER_SR_DAT seed 0." in (run / "report.md").read_text().replace("\\_", "_")
 
 
 def test_maps_outlive_their_embeddings(folder: Path, page: Path, tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def test_mean_sample_deviation_difference_and_error_reduction(tmp_path: Path) ->
     assert line(text, "SER_SR_MTL")[6:] == ["+25.0", "+66.7 %", "2/2"]
     # seed 0 alone, on both sides: 50 % against 50 %
     assert line(text, "SER_SR_DAT")[2] == "50.0 ± –"
-    assert line(text, "SER_SR_DAT")[6:] == ["+0.0", "+0.0 %", "1/2"]
+    assert line(text, "SER_SR_DAT")[6:] == ["+0.0 (1 seed)", "+0.0 %", "1/2"]
     assert "chosen" not in text
 
 

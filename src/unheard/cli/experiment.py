@@ -84,7 +84,7 @@ def _options(words: tuple[str, ...]) -> dict[str, dict[str, Any]]:
 
 
 Flags = _flags(Experiment, "Flags", leave_out=("options",))
-TrainFlags = _flags(Experiment, "TrainFlags", leave_out=("options", "systems", "folds", "seeds"))
+TrainFlags = _flags(Experiment, "TrainFlags", leave_out=("options", "systems", "folds", "seeds", "tune"))
 Config = Annotated[
     Path | None,
     Parameter(help="YAML file with the same settings, its paths relative to its folder; flags win over it."),
@@ -167,7 +167,7 @@ def train(
             f"system '{system}' is fitted in an experiment and leaves no model",
             mend=f"Compare with it: unheard experiment --systems ser,{system} ...",
         )
-    fixed = {"systems": (system,), "folds": 1, "seeds": 1}
+    fixed = {"systems": (system,), "folds": 1, "seeds": 1, "tune": False}
     settings = _settings(config, flags, option, **fixed)
     from unheard.experiments.run import carry_out
 

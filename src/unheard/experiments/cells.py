@@ -132,7 +132,8 @@ class Cell:
         """The cell of `weights_from` that has been through the same steps, however it was read; None without one."""
         if self.weights_from is None or self.fitted:
             return None
-        for select, statistics, decision in product(SELECT, STATISTICS, DECISIONS):
+        decisions = DECISIONS if self.recipe.class_weights == "none" else DECISIONS[:1]  # no recipe has both
+        for select, statistics, decision in product(SELECT, STATISTICS, decisions):
             recipe = replace(self.recipe, select=select, statistics=statistics, decision=decision)
             folder = replace(self, out=self.weights_from, recipe=recipe).folder
             if (folder / "checkpoint.pt").is_file() and epochs_of(result_in(folder)) == self.recipe.epochs:

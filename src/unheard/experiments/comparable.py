@@ -158,6 +158,14 @@ def _data(a: RunRecords, b: RunRecords) -> list[str]:
     )
 
 
+def unknown_data(a: RunRecords, b: RunRecords) -> list[str]:
+    """A note where no digest says whether the runs heard the same recordings, since their features differ."""
+    features = [{cell.result.get("proof", {}).get("features") for cell in run.cells} for run in (a, b)]
+    if features[0] & features[1]:
+        return []
+    return ["The features differ: whether both heard the same recordings cannot be told, only that they are named so."]
+
+
 def _mend(a: RunRecords, b: RunRecords) -> str:
     flat = [{name: run.settings.as_dict().get(name) for name in SPLITTING} for run in (a, b)]
     differing = _differences(*flat)

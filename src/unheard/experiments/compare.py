@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unheard.errors import RunError, SplitError
-from unheard.experiments.comparable import Difference, check_comparable, settings_that_differ
+from unheard.experiments.comparable import Difference, check_comparable, settings_that_differ, unknown_data
 from unheard.experiments.statistics.contrasts import Contrast, contrast, corrected
 from unheard.experiments.statistics.counts import METRICS
 from unheard.experiments.statistics.render import contrast_table, explanation, interval_text
@@ -64,6 +64,7 @@ def compare_runs(a: RunRecords, b: RunRecords) -> Comparison:
             without = [run for one, run in ((first, "A"), (second, "B")) if not (one and one.counts)]
             name = (first or second).name  # type: ignore[union-attr]  # one of them has the key
             notes.append(f"{name} is left out: no complete seed in {' and '.join(without)}.")
+    notes += unknown_data(a, b)
     notes += [f"{name} is {TRANSDUCTIVE}." for name, run in (("A", a), ("B", b)) if run.settings.normalise == "speaker"]
     if not lines:
         raise RunError(

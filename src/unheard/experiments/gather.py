@@ -97,9 +97,18 @@ def _cells(folder: Path, settings: Experiment, held: Mapping[int, list[Assigned]
             result=result,
             home=home,
             value=value,
+            judged_twice=not fitted and _same_in_both(held[result["fold"]], said[2]),
         )
         found.append(_Said(record, *said))
     return sorted(found, key=lambda said: _place(said.record))
+
+
+def _same_in_both(rows: Sequence[Assigned], probabilities: NDArray[np.float64]) -> bool:
+    """Whether what is validation in one reading is the test of another, with the same probabilities (n, C)."""
+    said: dict[str, dict[str, tuple[float, ...]]] = {"dev": {}, "test": {}}
+    for row, each in zip(rows, probabilities.tolist(), strict=True):
+        said[row.part][row.id] = tuple(each)
+    return len({row.reading for row in rows}) > 1 and said["dev"] == said["test"]
 
 
 def _place(record: CellRecord) -> tuple[int, str, int, int, float]:
@@ -201,6 +210,16 @@ def _of_one_data(
     mixed = sorted(system for system, several in kinds.items() if len(several) > 1)
     kept = [said for said in kept if said.record.system not in mixed]
     notes += [f"{system} is left out: its cells are of several definitions; delete the older ones" for system in mixed]
+    options: dict[Key, set[str]] = {}
+    for said in kept:
+        own = {**ADDED.get(said.record.system, {}), **(said.record.result["settings"].get("options") or {})}
+        options.setdefault(_key(said.record), set()).add(json.dumps(own, sort_keys=True))
+    torn = sorted({key[0] for key, several in options.items() if len(several) > 1})
+    kept = [said for said in kept if said.record.system not in torn]
+    notes += [
+        f"{system} is left out: it was trained with several options; say which with --option {system}.NAME=VALUE"
+        for system in torn
+    ]
     of_fold: dict[int, set[object]] = {}
     for said in kept:
         of_fold.setdefault(said.record.fold, set()).add(_data(said.record))
@@ -255,8 +274,9 @@ def _lines(
             continue
         lines.append(_line(system, knob.option, fixed, False, value, said, held, asked))
         chosen = {(c.fold, c.reading): c.value for c in choices if c.system == system and c.chosen}
-        if settings.tune or chosen.keys() == fixed.keys():
-            lines.append(_line(system, knob.option, chosen, True, None, said, held, asked if settings.tune else 0))
+        tuned = settings.tune and system in settings.systems
+        if tuned or chosen.keys() == fixed.keys():
+            lines.append(_line(system, knob.option, chosen, True, None, said, held, asked if tuned else 0))
     return tuple(lines)
 
 

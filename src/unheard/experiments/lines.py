@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +68,8 @@ class Predictions:
 class CellRecord:
     """A finished cell. `folder` holds its result; `home` is the cell's own folder, another one for a readout.
 
-    `value` is what its knob stood at, None for a system that has none.
+    `value` is what its knob stood at, None for a system that has none. `judged_twice`: it has two readings and gave
+    the same answers in both, so that its validation and its test say the same of the same utterances.
     """
 
     name: str
@@ -80,6 +80,7 @@ class CellRecord:
     result: Mapping[str, Any]
     home: Path
     value: float | None = None
+    judged_twice: bool = False
 
     @property
     def fitted(self) -> bool:
@@ -141,14 +142,14 @@ class Line:
         """Whether it is a classical system."""
         return any(cell.fitted for seed in self.seeds for cell in seed.cells)
 
-    @cached_property
+    @property
     def judged_twice(self) -> bool:
         """Whether validation says over again what the test says: the same answers of the same networks.
 
         Where a fold is read in both directions and both readings come to the same network, as they do when the last
-        epoch is read out, validation is no second opinion.
+        epoch is read out, validation is no second opinion; nor is it where it chose among such networks.
         """
-        return bool(self.seeds) and not self.fitted and all(_same_answers(seed.dev, seed.test) for seed in self.seeds)
+        return bool(self.seeds) and all(cell.judged_twice for seed in self.seeds for cell in seed.cells)
 
     @property
     def family(self) -> str:
@@ -160,14 +161,3 @@ class Line:
         values = [float(getattr(getattr(seed, part), figure)) for seed in self.seeds]
         mean = statistics.fmean(values) if values else float("nan")
         return mean, statistics.stdev(values) if len(values) > 1 else float("nan")
-
-
-def _same_answers(one: Predictions, other: Predictions) -> bool:
-    """Whether two parts hold the same utterances of the same folds, and the same was said of each."""
-    return _answers(one) == _answers(other)
-
-
-def _answers(said: Predictions) -> dict[tuple[int, str], tuple[float, ...]]:
-    """(fold, id) -> probabilities."""
-    keys = zip(said.folds.tolist(), said.ids, strict=True)
-    return dict(zip(keys, map(tuple, said.probabilities.tolist()), strict=True))

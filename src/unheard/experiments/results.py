@@ -59,6 +59,8 @@ def results_csv(run: RunRecords) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     twice = {cell.name for line in run.lines if line.judged_twice for seed in line.seeds for cell in seed.cells}
+    if run.settings.training.select == "last":  # those of no line too: of incomplete seeds, of values not chosen
+        twice |= {cell.name for cell in run.cells if cell.judged_twice}
     for cell in run.cells:
         knob = f"{KNOBS[cell.system].option}={cell.value:g}" if cell.value is not None else ""
         options = knob or cell.result.get("chosen", "")
@@ -106,9 +108,9 @@ def table_markdown(lines: Sequence[Line], caption: str) -> str:
     written += [
         "",
         "WA: plain accuracy, UAR: mean recall over emotions, in percent; each pooled over the folds' single test "
-        "predictions, then mean ± sample standard deviation over seeds (– for one seed). Δ WA: points over SER_only; "
-        "RERR: relative error-rate reduction. Cells n/N where a system is incomplete: incomplete seeds are not "
-        "averaged.",
+        "predictions, then mean ± sample standard deviation over seeds (– for one seed). Δ WA: points over SER_only, "
+        "over the seeds both have; RERR: relative error-rate reduction. Cells n/N where a system is incomplete: "
+        "incomplete seeds are not averaged.",
     ]
     if any(line.judged_twice for line in lines):
         written.append(NO_SECOND_OPINION)
@@ -173,4 +175,6 @@ def against_baseline(line: Line, lines: Sequence[Line]) -> tuple[str, str]:
         return "–", "–"
     own, theirs = (statistics.fmean(s.test.wa for s in one.seeds if s.seed in shared) for one in (line, baseline))
     difference, error = own - theirs, 1.0 - theirs
-    return f"{100 * difference:+.1f}", f"{100 * difference / error:+.1f} %" if error > 0 else "–"
+    fewer = len(shared) < max(len(line.seeds), len(baseline.seeds))
+    few = f" ({len(shared)} seed{'s' * (len(shared) > 1)})" if fewer else ""
+    return f"{100 * difference:+.1f}{few}", f"{100 * difference / error:+.1f} %" if error > 0 else "–"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -62,11 +62,12 @@ def carry_out(settings: Experiment, say: Callable[[str], None]) -> Run:
     with locked(out, "running an experiment here"):
         grid = _begin(settings, say)
         prepare(grid)
-        _tell_taken(grid, say)
+        tried = tuning.candidates(grid.cells) if settings.tune else []
+        _tell_taken([*grid.cells, *tried], settings, say)
         say(str(_estimate(grid)))
-        failed = _train(grid.cells, settings, say)
-        if settings.tune:
-            failed |= _choose(grid, say)
+        failed = _train([*grid.cells, *tried], settings, say)
+        chosen = _chosen(grid, say) if settings.tune else []
+        failed |= _train(chosen, settings, say)
         records = read_run(grid.settings.out)
         for note in records.absent:
             say(note)
@@ -76,7 +77,7 @@ def carry_out(settings: Experiment, say: Callable[[str], None]) -> Run:
     _tell(grid.cells, say)
     models = [
         path
-        for cell in grid.cells
+        for cell in (*grid.cells, *tried, *chosen)
         if cell.result() is not None
         for path in sorted(cell.readout_folder().glob("model*.safetensors"), reverse=True)  # the first reading's first
     ]
@@ -109,16 +110,16 @@ def _begin(settings: Experiment, say: Callable[[str], None]) -> Grid:
     return lay_out(settings, say)
 
 
-def _tell_taken(grid: Grid, say: Callable[[str], None]) -> None:
+def _tell_taken(cells: Iterable[Cell], settings: Experiment, say: Callable[[str], None]) -> None:
     """How many trainings take their weights from another run."""
-    if not grid.settings.weights_from:
+    missing = [cell for cell in cells if cell.result() is None]
+    if not settings.weights_from or not missing:
         return
-    missing = [cell for cell in grid.cells if cell.result() is None]
     taken = sum(cell.trained_elsewhere() is not None for cell in missing)
     why = (
-        " (no training there has the same settings, as many epochs and its checkpoint)" if missing and not taken else ""
+        " (a training there needs the same settings, as many epochs and its checkpoint)" if taken < len(missing) else ""
     )
-    say(f"Of {len(missing)} trainings {taken} are taken from {grid.settings.weights_from}{why}")
+    say(f"Of {len(missing)} trainings {taken} are taken from {settings.weights_from}{why}")
 
 
 def _estimate(grid: Grid, *, always: bool = False) -> Estimate:
@@ -128,7 +129,7 @@ def _estimate(grid: Grid, *, always: bool = False) -> Estimate:
         cells += tuning.candidates(grid.cells)
         before = _told(out)
         choices = before.choices if before else ()
-        if choices and not tuning.waiting(choices):
+        if choices and not tuning.waiting(grid.cells, choices):
             cells += tuning.frozen(grid.cells, choices)
         else:
             more["up to {} more with the chosen λ and ε"] = tuning.at_most(grid.cells)
@@ -159,18 +160,18 @@ def _told(out: Path) -> RunRecords | None:
         return None
 
 
-def _choose(grid: Grid, say: Callable[[str], None]) -> dict[str, str]:
-    """Try every λ and ε on seed 0, choose by validation speakers, and train the other seeds with what was chosen."""
-    tried = tuning.candidates(grid.cells)
-    failed = _train(tried, grid.settings, say)
+def _chosen(grid: Grid, say: Callable[[str], None]) -> list[Cell]:
+    """The trainings of the other seeds with the λ and ε that the validation speakers chose on seed 0."""
     choices = read_run(grid.settings.out).choices
-    waiting = tuning.waiting(choices)
+    waiting = tuning.waiting(grid.cells, choices)
     if waiting:
         say(f"nothing is chosen for {waiting} readings: trainings of other values have failed there")
     chosen = tuning.frozen(grid.cells, choices)
+    _tell_taken(chosen, grid.settings, say)
     missing = sum(cell.result() is None for cell in chosen)
-    say(f"λ and ε are chosen; with the chosen values {missing} more trainings on the other seeds")
-    return failed | _train(chosen, grid.settings, say)
+    if chosen or not waiting:
+        say(f"λ and ε are chosen; with the chosen values {missing} more trainings on the other seeds")
+    return chosen
 
 
 def _invariance(grid: Grid, say: Callable[[str], None]) -> dict[str, str]:

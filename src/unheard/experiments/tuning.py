@@ -57,10 +57,13 @@ def frozen(cells: Sequence[Cell], choices: Iterable[Choice]) -> list[Cell]:
     return list(made.values())
 
 
-def waiting(choices: Iterable[Choice]) -> int:
-    """How many readings of folds have nothing chosen, for want of a result."""
+def waiting(cells: Iterable[Cell], choices: Iterable[Choice]) -> int:
+    """For how many readings of the folds of `cells` nothing is chosen, for want of a result."""
+    asked = {(cell.system, cell.fold.index) for cell in cells}
     by_reading: dict[tuple[str, int, str], bool] = {}
     for choice in choices:
+        if (choice.system, choice.fold) not in asked:
+            continue
         key = (choice.system, choice.fold, choice.reading)
         by_reading[key] = by_reading.get(key, False) or choice.chosen
     return sum(not chosen for chosen in by_reading.values())

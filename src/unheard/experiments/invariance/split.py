@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,10 +25,14 @@ _TRIES = 200
 
 
 def unseen_speakers(split: Split) -> int:
-    """How many speakers the first reading of the first fold holds out."""
+    """How many speakers the first reading of the first fold holds out, with more than one recording.
+
+    A single one cannot be both learnt and tested.
+    """
     reading = split.folds[0].readings[0]
     speaker = {row.id: row.speaker for row in split.manifest}
-    return len({speaker[name] for name in (*reading.dev, *reading.test)})
+    recordings = Counter(speaker[name] for name in (*reading.dev, *reading.test))
+    return sum(several > 1 for several in recordings.values())
 
 
 def sub_run_settings(settings: Experiment, manifest: Manifest) -> Experiment | None:

@@ -41,7 +41,8 @@ def embeddings(run: RunRecords, say: Callable[[str], None]) -> Section:
     anchor, title = "embeddings", "Embeddings (Fig. 2)"
     kept = Maps(run.folder / MAPS)
     for of, where in ((run.invariance, "of the run on a random split"), (run, "of the run itself")):
-        spaces = [space for line in of.lines for space in _spaces(of, line, kept, say)] if of else []
+        seed = _seed_of_all(of.lines) if of else None
+        spaces = [space for line in of.lines for space in _spaces(of, line, seed, kept, say)] if of else []
         if of and spaces:
             kept.keep(spaces)
             return Section(anchor, title, (_map(of, spaces, where), *_otherwise(run)))
@@ -60,16 +61,25 @@ def _map(run: RunRecords, spaces: Sequence[Space], where: str) -> Figure:
     caption = (
         f"t-SNE of the embeddings of {PARTS[first.part]}: {amount} of "
         f"{counted(len(set(first.speakers)), 'speaker')} never heard in training; fold {first.fold} {where}, "
-        f"seed {first.seed}. Of each system left the emotions, right the same points with {len(shown)} random "
+        f"{_seeds(spaces)}. Of each system left the emotions, right the same points with {len(shown)} random "
         "speakers, any others in grey. Maps of different systems have axes of their own; distances between far groups "
         "mean nothing."
     )
     return Figure("tsne", caption, tuple(panels), "pairs", _key(run.labels, shown))
 
 
-def _spaces(run: RunRecords, line: Line, kept: Maps, say: Callable[[str], None]) -> list[Space]:
-    """Validation speakers, or all unseen ones where those are fewer than four; the first reading's network only."""
-    cell = line.seeds[0].cells[0] if line.seeds else None
+def _seed_of_all(lines: Sequence[Line]) -> int | None:
+    """The first seed that every line with one has; None where there is none."""
+    seeds = [{one.seed for one in line.seeds} for line in lines if line.seeds]
+    return min(set.intersection(*seeds), default=None) if seeds else None
+
+
+def _spaces(run: RunRecords, line: Line, seed: int | None, kept: Maps, say: Callable[[str], None]) -> list[Space]:
+    """Validation speakers, or all unseen ones where those are fewer than four; the first reading's network only.
+
+    Of `seed`, or (None) of the line's own first one.
+    """
+    cell = next((one.cells[0] for one in line.seeds if seed in (None, one.seed)), None)
     if cell is None:
         return []
     found, known = cell.embeddings(), kept.of(cell, line.name)
@@ -101,6 +111,14 @@ def _spaces(run: RunRecords, line: Line, kept: Maps, say: Callable[[str], None])
             digest_of(cell),
         )
     ]
+
+
+def _seeds(spaces: Sequence[Space]) -> str:
+    """`seed 0`, or each system's own."""
+    seeds = {space.seed for space in spaces}
+    if len(seeds) == 1:
+        return f"seed {seeds.pop()}"
+    return ", ".join(f"{space.line} seed {space.seed}" for space in spaces)
 
 
 def _key(labels: Sequence[str], speakers: Sequence[str]) -> tuple[Key, ...]:
