@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from unheard.audio import info, read_audio, read_recording
-from unheard.channels import select_channel, to_float
+from unheard.channels import Mix, select_channel, to_float
 from unheard.errors import AudioError
 
 
@@ -95,6 +95,19 @@ def test_channels_that_cancel_each_other_are_no_silence(tmp_path: Path) -> None:
     np.testing.assert_allclose(read_audio(path, channel="left"), tone(), atol=1e-4)
     with pytest.raises(AudioError, match=r"the samples: its channels cancel"):
         select_channel(np.stack([tone(), -tone()], axis=1), "mix")
+
+
+@pytest.mark.parametrize("size", [1, 160, 1600, 16_000])
+def test_whether_channels_cancel_does_not_depend_on_the_blocks(size: int) -> None:
+    samples = np.stack([tone(), -tone()], axis=1)
+    mix, fine = Mix(None, "a pipe"), Mix(None, "a pipe")
+    for first in range(0, len(samples), size):
+        assert not mix(samples[first : first + size]).any()
+        fine(np.abs(samples[first : first + size]))
+    with pytest.raises(AudioError, match="a pipe: its channels cancel each other out"):
+        mix.check()
+    fine.check()
+    Mix(None).check()  # of nothing
 
 
 def test_what_only_sounds_like_cancelling(tmp_path: Path) -> None:

@@ -177,6 +177,26 @@ def test_licences_that_ask_for_more_are_told() -> None:
     assert all("'MIT' is not" in one for one in told)
     assert not licence_warnings(Facts(data=data, licence="CC BY-NC-SA 4.0"))
     assert not licence_warnings(Facts(data=(Data("x", "X", "", "CC0"),), licence="MIT"))
+    assert len(licence_warnings(Facts(data=data, licence="UIUC-NCSA"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("corpus", "asks"),
+    [
+        ("iemocap", "for research"),
+        ("savee", "for research"),
+        ("esd", "for research"),
+        ("casia", "by agreement"),
+        ("crema-d", "share-alike"),
+        ("emodb", ""),
+    ],
+)
+def test_licences_in_words_ask_too(corpus: str, asks: str) -> None:
+    told = licence_warnings(Facts(data=described([corpus]), licence="MIT"))
+    assert [asks] * bool(asks) == [asks for one in told if asks in one]
+    assert len(told) == bool(asks)
+    same = described([corpus])[0].licence
+    assert not licence_warnings(Facts(data=described([corpus]), licence=same))
 
 
 # --- the folder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import os
 import xml.etree.ElementTree as ET
@@ -132,6 +133,15 @@ def test_rttm_columns_stay_where_they_are(name: str) -> None:
     assert unquote(one_word(name)) == name
 
 
+def test_no_two_recordings_have_one_name_in_rttm() -> None:
+    for order in itertools.permutations(["f/a.aiff", "f/a.flac", "f/a.flac.wav"]):
+        lines = written("rttm", *(long_one(file) for file in order)).splitlines()
+        names = [line.split()[1] for line in lines]
+        assert len(lines) == 6
+        assert len(set(names)) == 3, order
+        assert names[::2] == names[1::2]
+
+
 def test_label_studio() -> None:
     tasks = json.loads(written("labelstudio", long_one(channel="right"), silent_one(), failed="c.wav"))
     assert [task["data"]["audio"] for task in tasks] == ["my calls/a.wav", "b.wav"]
@@ -177,6 +187,24 @@ def test_audformat_tables_follow_the_specification(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")  # pandas' warnings are about audformat, not about what it reads
+@pytest.mark.parametrize("file", ["db.yaml", "db.files.csv", "db.segments.csv"])
+def test_audformat_is_not_written_over_another_database(tmp_path: Path, file: str) -> None:
+    (tmp_path / file).write_text("name: mine\nsource: people\n")
+    with pytest.raises(ConfigError, match="this is a database already") as raised:
+        writer("audformat", JOB, None, tmp_path)
+    assert raised.value.where == str(tmp_path / file)
+    assert (tmp_path / file).read_text() == "name: mine\nsource: people\n"
+
+
+def test_audformat_is_written_over_predictions(tmp_path: Path) -> None:
+    for one in (long_one(), silent_one()):
+        again = writer("audformat", JOB, None, tmp_path)
+        again.add(one)
+        again.close()
+    assert "b.wav" in (tmp_path / "db.files.csv").read_text()
+
+
+@pytest.mark.filterwarnings("ignore:The inplace keyword")  # of that package, in newer versions of pandas
 def test_audformat_is_loaded_by_its_own_package(tmp_path: Path) -> None:
     audformat = pytest.importorskip("audformat")
     database = audformat.Database.load(audformat_folder(tmp_path / "database"))

@@ -16,7 +16,7 @@ from onnx import external_data_helper, helper
 from sounds import murmur
 
 import unheard
-from unheard.errors import ModelError
+from unheard.errors import ConfigError, ModelError
 from unheard.inference import OnnxModel, Recogniser, model, packaged
 from unheard.inference.describe import describe
 from unheard.inference.metadata import read_metadata
@@ -81,7 +81,8 @@ def test_a_flipped_byte_is_refused_or_harmless(at: int, flip: int) -> None:
     assert found.abstained or sum(found.probabilities.values()) == pytest.approx(1, abs=1e-3)
 
 
-def test_weights_in_other_files_are_not_fetched(tmp_path: Path) -> None:
+def test_weights_in_other_files_are_not_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # where a graph given as bytes would have them looked for
     secret = tmp_path / "secret.bin"
     secret.write_bytes(bytes(10_000))
     proto = tiny_model.tiny_proto()
@@ -222,3 +223,10 @@ def test_models_of_the_package_go_by_name(tmp_path: Path, monkeypatch: pytest.Mo
     assert unheard.load("starter").labels == tiny_model.LABELS
     with pytest.raises(ModelError, match="Did you mean 'starter'"):
         unheard.load("startr")
+
+
+@pytest.mark.parametrize("threads", [0, -3, 257, 2**31])
+def test_threads_that_no_machine_has(threads: int, tmp_path: Path) -> None:
+    tiny_model.write_tiny(tmp_path / "model.onnx")
+    with pytest.raises(ConfigError, match="threads are out of range"):
+        OnnxModel.open(tmp_path / "model.onnx", threads=threads)

@@ -17,7 +17,8 @@ from sounds import call, murmur, silence, write
 
 import unheard
 from unheard.cli import main
-from unheard.errors import UnheardError
+from unheard.cli.hearing import progress_bar
+from unheard.errors import AudioError, UnheardError
 from unheard.inference.inputs import is_single, recordings
 
 
@@ -180,6 +181,8 @@ def test_version_shows_licence_and_card(there: Path, capsys: pytest.CaptureFixtu
         (["predict", "model", "audio/a.wav", "--enrol", "audio/text.wav"], "no audio that can be read"),
         (["predict", "model", "audio", "--channel", "each", "--enrol", "audio/a.wav"], "a person of its own"),
         (["predict", "model", "audio/a.wav", "--speaker", "a\nb", "--voices", "none"], "no name for a voice"),
+        (["predict", "model", "audio/a.wav", "audio/stereo.wav", "--channel", "foo"], "unknown channel 'foo'"),
+        (["predict", "model", "audio/a.wav", "--threads", "2147483648"], "threads are out of range"),
         (["embed", "model", "audio/a.wav", "-o", "x.txt"], "no format of embeddings"),
         (["embed", "model", "--outptu", "x"], "Did you mean '--output'"),
     ],
@@ -304,3 +307,44 @@ def test_recordings_of_a_lower_rate_are_counted(there: Path, capsys: pytest.Capt
     assert "1 recording of fewer than 16,000 samples a second" in " ".join(capsys.readouterr().err.split())
     assert main(["predict", "model", "audio/a.wav"]) == 0
     assert capsys.readouterr().err == ""
+
+
+def test_a_pattern_of_folders_within_folders_finds_each_recording_once(there: Path) -> None:
+    for pattern in ("audio/**", "./audio/**/*", "audio/**/*.flac", "**"):
+        found = [str(Path(str(one))) for one in recordings([pattern])]
+        assert len(found) == len(set(found)), pattern
+        assert "audio/deep/b c.flac" in found
+
+
+@pytest.mark.skipif(os.name != "posix", reason="named pipes are POSIX's")
+def test_a_pipe_is_opened_once_only(there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a terminal too, where a bar would want to know how long it is; and where channels are asked for."""
+    pipe = tmp_path / "pipe.wav"
+    os.mkfifo(pipe)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    with progress_bar() as bar:
+        assert bar(str(pipe)) is None
+    with pytest.raises(AudioError, match=r"pipe.wav: how many channels there are cannot be asked of a pipe"):
+        unheard.load("model").predict_channels(pipe)
+
+
+def test_recordings_of_a_low_rate_are_counted_once(
+    there: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    low = write(tmp_path / "low.wav", np.stack([murmur(2, rate=8000), murmur(2, 1, rate=8000)], axis=1), 8000)
+    assert main(["predict", "model", str(low), "--channel", "each"]) == 0
+    assert "1 recording of fewer than 16,000" in capsys.readouterr().err
+
+
+def test_the_ending_of_the_output_in_capitals(there: Path, tmp_path: Path) -> None:
+    assert main(["predict", "model", "audio/a.wav", "-o", str(tmp_path / "OUT.CSV")]) == 0
+    assert (tmp_path / "OUT.CSV").read_text().startswith("file,")
+
+
+def test_a_card_cannot_write_on_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny_model.write_tiny(tmp_path / "model.onnx")
+    (tmp_path / "README.md").write_text("# A card\n\x1b]0;other\x07 text\n")
+    assert main(["predict", str(tmp_path), "--version"]) == 0
+    out = capsys.readouterr().out
+    assert "# A card\n" in out
+    assert not {"\x1b", "\x07"} & set(out)

@@ -301,6 +301,99 @@ def test_a_stream_takes_what_predict_takes(recogniser: Recogniser) -> None:
         assert exactly(stream.finish()) == expected
 
 
+def test_channels_that_cancel_each_other_are_an_error_live_too(recogniser: Recogniser) -> None:
+    both = np.stack([murmur(2.0), -murmur(2.0)], axis=1)
+    with pytest.raises(AudioError, match="cancel each other out"):
+        recogniser.predict(both)
+    stream = recogniser.stream()
+    for first in range(0, len(both), 1600):
+        stream.push(both[first : first + 1600])
+    with pytest.raises(AudioError, match="cancel each other out"):
+        stream.finish()
+
+
+def test_a_window_that_was_interrupted_is_heard_all_the_same(
+    folder: Path, recogniser: Recogniser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C in the midst of a window, as when listening is ended: the rest is answered with it."""
+    samples = murmur(7.0)
+    whole = recogniser.predict(samples)
+    model = load(folder)
+    stream, run, calls = model.stream(), type(model.model).run, 0
+
+    def interrupted(*given: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == 5:
+            raise KeyboardInterrupt
+        return run(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(model.model), "run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        stream.push(samples)
+    assert exactly(stream.finish()) == exactly(whole)
+    assert calls > 5
+
+
+@pytest.mark.parametrize("window", [3.0, 60.0])
+@pytest.mark.parametrize("beyond", [0.02, 0.2, 1.1])
+def test_the_last_step_is_judged_by_what_there_is_of_it(recogniser: Recogniser, window: float, beyond: float) -> None:
+    """Windows that share nothing: the last may be much shorter than a step."""
+    apart = Recogniser(recogniser.model, windows=WindowSettings(window, window), least_speech=0.01)
+    samples = np.concatenate([murmur(window), 0.2 * np.sin(np.arange(round(beyond * RATE)) * 0.3)]).astype(np.float32)
+    samples[-round(beyond * RATE) :] *= np.linspace(0.2, 1, round(beyond * RATE), dtype=np.float32)
+    (*_, last) = apart.predict(samples).segments
+    assert last.end == pytest.approx(window + beyond, abs=1e-6)
+    if beyond < 0.05:
+        assert last.start == 0
+    assert last.label is not None
+
+
+def test_a_clip_is_the_same_utterances_whatever_the_windows(recogniser: Recogniser) -> None:
+    known = recogniser.enrol(murmur(10.0))
+    for seconds in (2.0, 5.0):
+        other = Recogniser(recogniser.model, windows=WindowSettings(seconds, 1.0))
+        assert other.enrol(murmur(10.0), voice=known).utterances == known.utterances
+
+
+def test_enrolling_can_be_given_up_and_is_bounded(recogniser: Recogniser) -> None:
+    heard: list[float] = []
+
+    def enough(seconds: float) -> None:
+        heard.append(seconds)
+        if len(heard) == 2:
+            raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        recogniser.enrol(murmur(12.0), progress=enough)
+    assert heard == [3.0, 6.0]
+    with pytest.raises(TooLongError):
+        recogniser.enrol(murmur(12.0), longest=10.0)
+
+
+def test_open_files_that_cannot_go_back(recogniser: Recogniser, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav", murmur(1.0))
+    with path.open("rb") as file:
+        pass
+    with pytest.raises(AudioError, match="cannot be read from its beginning"):
+        recogniser.predict(file)
+
+
+def test_a_stream_of_plain_numbers(recogniser: Recogniser) -> None:
+    stream = recogniser.stream()
+    stream.push([0.0, 0.5])  # type: ignore[arg-type]
+    assert stream.seconds == pytest.approx(2 / RATE)
+    stream.push(np.zeros((0, 2), np.float32))
+    assert stream.seconds == pytest.approx(2 / RATE)
+
+
+@pytest.mark.parametrize("channel", ["each", "foo"])
+def test_each_is_advised_only_where_it_is_meant(recogniser: Recogniser, channel: str) -> None:
+    with pytest.raises(AudioError, match="unknown channel") as raised:
+        recogniser.predict(murmur(1.0), channel=channel)
+    assert ("predict_channels" in str(raised.value)) == (channel == "each")
+
+
 def test_a_stream_of_nothing_is_an_error(recogniser: Recogniser) -> None:
     with pytest.raises(AudioError, match="holds no samples"):
         recogniser.stream().finish()

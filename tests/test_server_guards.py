@@ -27,7 +27,7 @@ from unheard.inference.recogniser import Recogniser
 from unheard.inference.server.app import create_app
 from unheard.inference.server.body import read_body
 from unheard.inference.server.guard import SECURITY
-from unheard.inference.server.hearing import Upload
+from unheard.inference.server.hearing import Hearing, Upload
 from unheard.inference.server.refusals import Refusal
 from unheard.inference.server.settings import ServerSettings
 
@@ -341,3 +341,18 @@ def test_no_upload_stays_in_memory(ear: Recogniser) -> None:
         return [one for one in gc.get_objects() if type(one) is Upload]  # asking others who they are wakes them
 
     until(lambda: not kept())  # a thread may be putting its last one down
+
+
+def test_learning_a_voice_is_given_up_where_nobody_waits(ear: Recogniser) -> None:
+    class Soon(threading.Event):
+        looks = 0
+
+        def is_set(self) -> bool:
+            self.looks += 1
+            return self.looks > 3
+
+    stop = Soon()
+    with pytest.raises(Refusal) as raised:
+        Hearing(ear, encoded(speech_like(60.0)), 900, stop).learn("mix", None)
+    assert raised.value.status == 504
+    assert stop.looks == 4  # of twenty windows

@@ -98,6 +98,7 @@ def test_names_that_are_none(tmp_path: Path, name: str) -> None:
         {"models": {DIGEST: {"model": "m", "utterances": 1, "mean": [0, 0, "1"]}}},
         {"models": {DIGEST: {"model": "m", "utterances": 1, "mean": [0, 0, 1e999]}}},
         {"models": {DIGEST: {"utterances": 1, "mean": [0, 0, 0]}}},
+        {"models": {DIGEST: {"model": "m", "utterances": 1, "mean": [10**400, 0, 0]}}},
     ],
 )
 def test_a_broken_file_is_refused(tmp_path: Path, change: dict[str, object]) -> None:

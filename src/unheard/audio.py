@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 import numpy as np
 
-from unheard.channels import Samples, channel_index, check_scale, finite, one_channel
+from unheard.channels import Mix, Samples, channel_index, check_scale, finite
 from unheard.damage import cut_short, missing_frames, unreadable
 from unheard.errors import AudioError, TooLongError
 
@@ -180,7 +180,7 @@ def _blocks(
     known = total < _UNKNOWN_LENGTH
     if not (0 <= start < math.inf) or (end is not None and not end > start):
         raise AudioError(f"the stretch {start} to {end} s is empty", where=name, mend="Correct start and end.")
-    index = channel_index(channel, file.channels, name)
+    mix = Mix(channel_index(channel, file.channels, name), name)
     size = min(_BLOCK, _BLOCK_SECONDS * rate)  # of a slow recording too, so that it cannot swell when resampled
     first = round(start * rate)
     last = total if end is None else round(end * rate)
@@ -212,7 +212,7 @@ def _blocks(
             done += len(block)
             if done / rate > longest:
                 raise _too_long(name, done / rate, longest)
-            mono = one_channel(block, index, name)
+            mono = mix(block)
             if not finite(mono):
                 raise AudioError(
                     "holds samples that are not numbers (NaN or infinite)",
@@ -234,6 +234,7 @@ def _blocks(
     )
     if known and first + done < last - SLACK * rate and not estimated:
         raise cut_short(name, (first + done) / rate, total / rate)
+    mix.check()
     if not done:
         raise AudioError("holds no samples", where=name, mend="Copy or record it again.")
 

@@ -68,7 +68,10 @@ def check_scale(samples: npt.NDArray[Any], name: str | None = None) -> None:
 def select_channel(samples: Samples, channel: str | int, name: str = "the samples") -> Samples:
     """One channel (N,) of samples (N,) or (N, channels); raises `AudioError` where it does not exist."""
     table = samples[:, None] if samples.ndim == 1 else samples
-    return one_channel(table, channel_index(channel, table.shape[1], name), name)
+    mix = Mix(channel_index(channel, table.shape[1], name), name)
+    chosen = mix(table)
+    mix.check()
+    return chosen
 
 
 def channel_name(channel: str | int) -> str:
@@ -88,7 +91,8 @@ def channel_index(channel: str | int, channels: int, name: str) -> int | None:
         raise AudioError(
             f"unknown channel '{channel}'",
             where=name,
-            mend="Channels: mix, left, right, or a number counted from 1; or `each`, of a whole recording.",
+            mend="Channels: mix, left, right, or a number counted from 1."
+            + (" Each on its own: `unheard predict`, or predict_channels." if word == "each" else ""),
         )
     if number > channels:
         raise AudioError(
@@ -99,27 +103,46 @@ def channel_index(channel: str | int, channels: int, name: str) -> int | None:
     return number - 1
 
 
-def one_channel(block: Samples, index: int | None, name: str | None = None) -> Samples:
-    """The channel `index` of a block (N, channels), or the mean of all (None): (N,).
+class Mix:
+    """Blocks (N, channels) or (N,) as blocks of one channel (N,): that of `index`, or (None) the mean of all.
 
-    Raises `AudioError` where the mean of all is silence because one channel is another upside down, as from a balanced
-    line or a plug that is wired wrong.
+    `check` afterwards says whether the mean of all was silence only because one channel is another upside down, as
+    from a balanced line or a plug that is wired wrong. It does not depend on the blocks that the samples came in.
     """
-    if block.shape[1] == 1:
-        return block[:, 0]
-    if index is not None:
-        return np.ascontiguousarray(block[:, index])
-    with np.errstate(invalid="ignore", over="ignore"):  # whether it is finite is asked later
-        mixed: Samples = block.mean(axis=1, dtype=np.float32)
-        loudest = float(np.square(block).mean(axis=0).max(initial=0.0))
-        cancelled = float(np.square(mixed).sum()) < _CANCELLED * loudest * len(mixed)
-    if cancelled and len(mixed) >= _ENOUGH and loudest > _AUDIBLE:
+
+    def __init__(self, index: int | None, name: str | None = None) -> None:
+        self._index, self._name = index, name
+        self._samples = 0
+        self._of_mix = 0.0
+        self._of_each: npt.NDArray[np.float64] = np.zeros(0)
+
+    def __call__(self, block: Samples) -> Samples:
+        """The channel of the next block (N, channels) or (N,): (N,)."""
+        if block.ndim == 1:
+            return block
+        if block.shape[1] == 1:
+            return block[:, 0]
+        if self._index is not None:
+            return np.ascontiguousarray(block[:, self._index])
+        with np.errstate(invalid="ignore", over="ignore"):  # whether it is finite is asked later
+            mixed: Samples = block.mean(axis=1, dtype=np.float32)
+            if len(self._of_each) != block.shape[1]:
+                self._samples, self._of_mix, self._of_each = 0, 0.0, np.zeros(block.shape[1])
+            self._samples += len(mixed)
+            self._of_mix += float(np.square(mixed).sum(dtype=np.float64))
+            self._of_each = self._of_each + np.square(block).sum(axis=0, dtype=np.float64)
+        return mixed
+
+    def check(self) -> None:
+        """Raises `AudioError` where the channels have cancelled each other out."""
+        loudest = self._of_each.max(initial=0.0)
+        if self._samples < _ENOUGH or loudest <= _AUDIBLE * self._samples or self._of_mix >= _CANCELLED * loudest:
+            return
         raise AudioError(
             "its channels cancel each other out when they are mixed: one is another upside down",
-            where=name,
+            where=self._name,
             mend="Choose one channel, such as left.",
         )
-    return mixed
 
 
 def finite(samples: npt.NDArray[Any]) -> bool:

@@ -98,7 +98,7 @@ def adaptation(
     if enrol:
         useless: list[Path] = []
         for clip in enrol:  # of a call the same channel; a clip with one channel has no other
-            of_clip = channel if len(channels_of(clip)) > 1 else "mix"
+            of_clip = channel if channel != "mix" and len(channels_of(clip)) > 1 else "mix"
             try:
                 voice = recogniser.enrol(clip, channel=of_clip, voice=voice, name=speaker)
             except NoSpeechError:
@@ -128,7 +128,7 @@ def hear(
     from unheard.inference.batch import Failure, predictions
     from unheard.inference.inputs import recordings
 
-    failed, lower, rate = 0, 0, recogniser.model.metadata.features.sample_rate
+    failed, low, rate = 0, set[str](), recogniser.model.metadata.features.sample_rate
     with progress_bar() as progress:
         for answer in predictions(recogniser, recordings(words, sys.stdin.buffer), options, progress):
             if isinstance(answer, Failure):
@@ -137,14 +137,15 @@ def hear(
                 writer.failed(answer.file, answer.error)
                 continue
             writer.add(answer)
-            lower += _rate_of(answer.file) < rate
+            if _rate_of(answer.file) < rate:
+                low.add(answer.file)  # of several channels too it is one recording
             if options.carry and adapted is not None:
                 adapted.keep(answer.voice, recogniser.model)
     writer.close()
-    if lower:
+    if low:
         say(
-            f"{lower} recording{'s' * (lower != 1)} of fewer than {rate:,} samples a second: what the model listens to "
-            "is partly missing there, and it is right less often (see its card)"
+            f"{len(low)} recording{'s' * (len(low) != 1)} of fewer than {rate:,} samples a second: what the model "
+            "listens to is partly missing there, and it is right less often (see its card)"
         )
     if failed:
         say(f"unheard: {failed} recording{'s' * (failed != 1)} could not be read")
@@ -179,7 +180,7 @@ def progress_bar() -> Iterator[Callable[[str], Progress | None]]:
             for task in bar.task_ids:
                 bar.remove_task(task)
             try:
-                seconds = info(file).seconds
+                seconds = info(file).seconds if Path(file).is_file() else 0.0  # a pipe can be read only once
             except AudioError:
                 return None  # reading it says what is wrong
             if seconds < _LONG:

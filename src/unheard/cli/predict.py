@@ -98,8 +98,9 @@ def predict(
 
 def _of_ending(output: Path | None) -> Literal["table", "json", "jsonl", "csv", "rttm"]:
     """The format that the output's name asks for."""
-    if output is not None and output.suffix in (".json", ".jsonl", ".csv", ".rttm"):
-        return cast(Literal["json", "jsonl", "csv", "rttm"], output.suffix[1:])
+    ending = "" if output is None else output.suffix.lower()
+    if ending in (".json", ".jsonl", ".csv", ".rttm"):
+        return cast(Literal["json", "jsonl", "csv", "rttm"], ending[1:])
     return "table"
 
 

@@ -8,6 +8,7 @@ FOLDER/config.json       labels and settings, for people and for the Hub
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -125,12 +126,21 @@ def write_folder(
     return Exported(folder, facts, tuple(evidence), cost)
 
 
+_ASKED = {
+    r"\bNC\b": "non-commercial",
+    r"\bSA\b|\bODbL\b|Open Database License": "share-alike",
+    r"\bresearch\b(?!.*\bCC0)": "for research",
+    r"\bagreement\b": "by agreement",
+}
+"""What words of a corpus's licence ask of that of the weights, which has to say it too."""
+
+
 def licence_warnings(facts: Facts) -> list[str]:
     """What the licences of the training data ask of the weights' own, where the two do not go together."""
     found = []
     for one in facts.data:
-        for mark, meaning in (("NC", "non-commercial"), ("SA", "share-alike")):
-            if f"-{mark}" in one.licence.upper() and f"-{mark}" not in facts.licence.upper().replace(" ", "-"):
+        for mark, meaning in _ASKED.items():
+            if re.search(mark, one.licence, re.IGNORECASE) and not re.search(mark, facts.licence, re.IGNORECASE):
                 ours = f"'{facts.licence}' is not" if facts.licence else "say so with --licence"
                 found.append(f"beware: {one.title} is {one.licence}, {meaning}; {ours}")
     return found

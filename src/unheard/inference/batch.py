@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from unheard.channels import MOST_CHANNELS, channel_index
 from unheard.errors import UnheardError
 from unheard.files import cannot_read
 from unheard.inference.inputs import Found
@@ -44,8 +45,14 @@ def predictions(
     options: Options,
     progress: Callable[[str], Progress | None] = lambda file: None,
 ) -> Iterator[Prediction | Failure]:
-    """An answer, or several for several channels, for every recording, in their order and as soon as it is known."""
+    """An answer, or several for several channels, for every recording, in their order and as soon as it is known.
+
+    Raises `AudioError` for a channel that no recording has, `ModelError` for a voice or adapting that the model cannot.
+    """
     voice = options.voice
+    if options.channel != EACH:
+        channel_index(options.channel, MOST_CHANNELS, "--channel")
+    recogniser.check_voice(voice, adapting=options.adapt)
     for file in found:
         if isinstance(file, UnheardError):
             yield Failure(file.where or "", file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from unheard import __version__
+from unheard.errors import printable
 from unheard.inference.model import OnnxModel
 
 
@@ -18,7 +19,7 @@ def describe(model: OnnxModel) -> str:
         name = corpus.get("title") or corpus.get("name", "?")
         lines.append(f"trained on {name}: {corpus.get('licence') or 'licence not stated'}")
     lines.append(f"file: {model.where} (sha256 {model.digest})")
-    card = without_front_matter(model.card()).strip()
+    card = "\n".join(map(printable, without_front_matter(model.card()).strip().splitlines()))
     return "\n".join(lines) + "\n" + (f"\n{card}\n" if card else "")
 
 

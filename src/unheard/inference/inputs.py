@@ -67,8 +67,14 @@ def _named(word: str) -> Iterator[Found]:
     matches = sorted(glob.glob(word, recursive=True))  # noqa: PTH207 - a Path would not take an absolute pattern
     if not matches:
         yield AudioError("no file matches this pattern", where=word, mend="Check it, and put it in quotes.")
+    met = set()  # `**` finds a folder and what is in it
     for match in matches:
-        yield from _in_folder(match) if Path(match).is_dir() else [match]
+        if Path(match).is_dir() and "**" in word:
+            continue
+        for path in _in_folder(match) if Path(match).is_dir() else [match]:
+            if path not in met:
+                yield path
+            met.add(path)
 
 
 def _in_folder(folder: str) -> Iterator[Found]:

@@ -7,6 +7,7 @@ A graph is data: it computes numbers from numbers, and nothing in the file is ru
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from unheard.errors import ModelError
+from unheard.errors import ConfigError, ModelError
 from unheard.files import cannot_read
 from unheard.inference.metadata import Metadata, read_metadata
 
@@ -29,6 +30,9 @@ CARD = "README.md"
 
 LARGEST = 1 << 30
 """Bytes of a model file that are read at most."""
+
+MOST_THREADS = 256
+"""Threads of one prediction: no machine has use for more."""
 
 _INPUTS = ("features", "lengths")
 _OUTPUTS = ("logits", "probabilities", "embedding", "description")
@@ -146,15 +150,23 @@ class _Graph:
     outputs: dict[str, Any]
 
 
+_NOWHERE = str(Path(os.devnull) / "nowhere")
+"""No folder anywhere: what is no folder has nothing in it."""
+
+
 def _opened(content: bytes, where: str, threads: int) -> _Graph:
     """The graph in a file's bytes; weights in other files are not looked for."""
     import onnxruntime
 
+    if not 1 <= threads <= MOST_THREADS:
+        raise ConfigError(f"{threads} threads are out of range", mend=f"Give 1 to {MOST_THREADS}.")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # what is wrong is raised; a second report on standard error helps nobody
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # of a graph given as bytes they would be looked for in the folder one happens to be in
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", _NOWHERE)
     try:
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"], enable_fallback=0)
         return _Graph(

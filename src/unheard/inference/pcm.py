@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from unheard.channels import Samples, channel_index, finite, one_channel, to_float
+from unheard.channels import Mix, Samples, channel_index, finite, to_float
 from unheard.errors import AudioError, ConfigError, did_you_mean
 
 FORMATS = {"u8": "|u1", "s16le": "<i2", "s16be": ">i2", "s24le": "", "s32le": "<i4", "f32le": "<f4"}
@@ -39,7 +39,7 @@ def pcm_blocks(
 
 def _blocks(file: BufferedIOBase, format: str, channels: int, index: int | None) -> Iterator[Samples]:
     width = 3 if format == "s24le" else np.dtype(FORMATS[format]).itemsize
-    left, begun = b"", False
+    left, begun, mix = b"", False, Mix(index, "the pipe")
     while piece := file.read1(_BLOCK):
         if not begun and piece.startswith(HEADERS):
             raise AudioError(
@@ -51,10 +51,11 @@ def _blocks(file: BufferedIOBase, format: str, channels: int, index: int | None)
         whole = len(data) - len(data) % (width * channels)
         left = data[whole:]
         if whole:
-            block = one_channel(to_float(_decoded(data[:whole], format)).reshape(-1, channels), index, "the pipe")
+            block = mix(to_float(_decoded(data[:whole], format)).reshape(-1, channels))
             if not finite(block):
                 raise AudioError("the pipe holds samples that are not numbers (NaN or infinite)")
             yield block
+    mix.check()
 
 
 def _decoded(data: bytes, format: str) -> npt.NDArray[Any]:

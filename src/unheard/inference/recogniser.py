@@ -161,20 +161,24 @@ class Recogniser:
         channel: str | int = "mix",
         voice: Voice | None = None,
         name: str = "",
+        longest: float = LONGEST,
+        progress: Progress | None = None,
     ) -> Voice:
         """What can be learnt of a voice from unlabelled speech of one person, on top of what `voice` knows.
 
-        An utterance that `voice` was enrolled with before counts once. Clips longer than a window are cut into
-        windows that do not overlap, each an utterance.
+        An utterance that `voice` was enrolled with before counts once. Clips longer than one of the model's own windows
+        are cut into windows that do not overlap, each an utterance. `longest` and `progress` are as of `predict`.
         Raises `AudioError` where no clip holds enough speech, `ModelError` for a model that cannot adapt.
         """
-        self._check(voice, adapting=True)
+        self.check_voice(voice, adapting=True)
         learnt = voice or Voice.unknown(self.model.digest, self.model.voice_width, name)
         heard = 0
         ear = self._ear()
         for clip in clips if isinstance(clips, (list, tuple)) else [clips]:
-            for window in self._apart(clip, sample_rate, channel):
+            for window in self._apart(clip, sample_rate, channel, longest):
                 description = ear(window).description
+                if progress is not None:
+                    progress((window.first + len(window.samples)) / self._rate)
                 if description is not None:
                     learnt, heard = learnt.enrol(description), heard + 1
         if not heard:
@@ -196,7 +200,7 @@ class Recogniser:
         `name` and `channel` say in the prediction what they are of. `watch` is told every step of one hop as it
         settles, a segment of its own.
         """
-        self._check(voice, adapting=adapt)
+        self.check_voice(voice, adapting=adapt)
         return Stream(
             self.model,
             self._ear(),
@@ -216,7 +220,8 @@ class Recogniser:
     def _ear(self) -> Ear:
         return Ear(self.model, round(self.windows.hop * self._rate), self.least_speech)
 
-    def _check(self, voice: Voice | None, *, adapting: bool) -> None:
+    def check_voice(self, voice: Voice | None, *, adapting: bool) -> None:
+        """Raise `ModelError` where the model cannot adapt, or `voice` was learnt with another one."""
         if (adapting or voice is not None) and not self.model.voice_width:
             raise ModelError("this model cannot adapt to a voice", where=self.model.where)
         if voice is not None and voice.digest != self.model.digest:
@@ -226,10 +231,11 @@ class Recogniser:
                 mend="Enrol it again with this one.",
             )
 
-    def _apart(self, clip: Audio, sample_rate: int | None, channel: str | int) -> Iterator[Window]:
-        """Windows of one clip that do not overlap."""
-        apart = WindowSettings(self.windows.seconds, self.windows.seconds)
+    def _apart(self, clip: Audio, sample_rate: int | None, channel: str | int, longest: float) -> Iterator[Window]:
+        """Windows of one clip that do not overlap: the model's own, so that a clip is the same utterances always."""
+        seconds = self.model.metadata.windows.seconds
+        apart = WindowSettings(seconds, seconds)
         cutter = WindowCutter(apart, self._rate)
-        for block in blocks_of(clip, self._rate, sample_rate=sample_rate, channel=channel, longest=LONGEST):
+        for block in blocks_of(clip, self._rate, sample_rate=sample_rate, channel=channel, longest=longest):
             yield from cutter.push(block)
         yield from cutter.finish()

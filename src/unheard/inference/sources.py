@@ -47,6 +47,12 @@ def channels_of(audio: Audio) -> tuple[str, ...]:
         count = 1 if audio.ndim == 1 else int(audio.shape[-1])
     else:
         _rewind(audio)
+        if isinstance(audio, (str, Path)) and Path(audio).exists() and not Path(audio).is_file():
+            raise AudioError(
+                "how many channels there are cannot be asked of a pipe, which is read only once",
+                where=str(audio),
+                mend="Choose --channel mix, or save it as a file first.",
+            )
         count = info(audio).channels
     return {1: ("mix",), 2: ("left", "right")}.get(count) or tuple(str(number) for number in range(1, count + 1))
 
@@ -70,4 +76,11 @@ def checked_rate(rate: int) -> int:
 def _rewind(audio: Source) -> None:
     """The channels of an open file are read one after the other, each from its beginning."""
     if not isinstance(checked_source(audio), (str, Path)):
-        audio.seek(0)  # type: ignore[union-attr]
+        try:
+            audio.seek(0)  # type: ignore[union-attr]
+        except (OSError, ValueError) as problem:  # a pipe, or a file that was closed
+            raise AudioError(
+                f"this open file cannot be read from its beginning ({problem})",
+                where=str(getattr(audio, "name", "")) or None,
+                mend="Give its path, or its content as io.BytesIO.",
+            ) from None

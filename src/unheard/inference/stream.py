@@ -6,13 +6,14 @@ exactly.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from unheard.channels import Samples, finite, select_channel, to_float
+from unheard.channels import Mix, Samples, finite, to_float
 from unheard.errors import AudioError
 from unheard.inference.prediction import Prediction, Segment
 from unheard.inference.sources import checked_rate
@@ -57,6 +58,8 @@ class Stream:
         self._totals = _Totals(len(model.labels))
         self._segments: list[Segment] = []
         self._taught_until = 0
+        self._due: deque[Window] = deque()
+        self._mix = Mix(None, name or "the samples")
         self._finished = False
 
     @property
@@ -76,32 +79,40 @@ class Stream:
         """
         if self._finished:
             raise AudioError("the stream has ended", mend="Begin another.")
-        mono = select_channel(to_float(samples), "mix")
+        mono = self._mix(to_float(np.asarray(samples)))
         if not finite(mono):
             raise AudioError("the samples are not all numbers (NaN or infinite)", where=self._name or None)
         return self._hear(self._cutter.push(self._resampler(mono, False)))
 
     def finish(self) -> Prediction:
-        """The prediction for all that was heard; raises `AudioError` where that was nothing."""
+        """The prediction for all that was heard.
+
+        Raises `AudioError` where that was nothing, or channels that cancelled each other out.
+        """
         if not self._finished:
             self._hear(self._cutter.push(self._resampler(np.zeros(0, np.float32), True)))
-            self._hear(self._cutter.finish())
+            self._hear(self._cutter.finish(), last=True)
             self._finished = True
+            self._mix.check()
             if not self._cutter.heard:
                 raise AudioError("holds no samples", where=self._name or None, mend="Copy or record it again.")
             self._segments += self._timeline.finish(self.seconds)
         return self._prediction()
 
-    def _hear(self, windows: list[Window]) -> list[Segment]:
+    def _hear(self, windows: list[Window], *, last: bool = False) -> list[Segment]:
+        """The segments that end with these windows; one in which Ctrl-C came is heard again with the next."""
         ended: list[Segment] = []
-        for window in windows:
+        self._due += windows
+        while self._due:
+            window = self._due[0]
             heard = self._listen(window, self.voice)
+            self._due.popleft()
             self._totals.add(heard)
             if self._adapting and heard.description is not None and window.first >= self._taught_until:
                 voice = self.voice or Voice.unknown(self._model.digest, len(heard.description))
                 self.voice = voice.learnt(heard.description)
                 self._taught_until = window.first + self._cutter.length
-            ended += self._timeline.add(heard)
+            ended += self._timeline.add(heard, last=last and not self._due)
         self._segments += ended
         return ended
 

@@ -62,10 +62,13 @@ class Timeline:
         self._steps = 0
         self._open: _Run | None = None
 
-    def add(self, heard: Heard) -> list[Segment]:
-        """The segment that ends with this window's step, if one does."""
+    def add(self, heard: Heard, *, last: bool = False) -> list[Segment]:
+        """The segment that ends with this window's step, if one does.
+
+        The `last` window may be shorter than its step: `finish`, which knows how much there is of it, settles that.
+        """
         self._windows.append(heard)
-        return self._settle(heard.index, self.hop)
+        return [] if last else self._settle(heard.index, self.hop)
 
     def finish(self, duration: float) -> list[Segment]:
         """The segments left when the audio ends after `duration` seconds."""

@@ -8,7 +8,6 @@ others by such numbers, so the files are for their owner only.
 from __future__ import annotations
 
 import json
-import math
 import os
 import sys
 from pathlib import Path
@@ -23,6 +22,7 @@ from unheard.inference.voices import Voice
 
 FORMAT = 1
 LARGEST = 1 << 20  # bytes of a voice's file
+_LARGE = 1e30  # no description has such numbers; compared, not converted: JSON's integers have no end
 _LONGEST_NAME = 180  # of a file, so that every file system takes it
 
 
@@ -151,7 +151,7 @@ def _entries_fine(models: Any) -> bool:
         and entry["utterances"] >= 0
         and isinstance(entry.get("model"), str)
         and isinstance(entry.get("mean"), list)
-        and all(isinstance(value, (int, float)) and math.isfinite(value) for value in entry["mean"])
+        and all(isinstance(value, (int, float)) and -_LARGE < value < _LARGE for value in entry["mean"])
         and isinstance(entry.get("enrolled", []), list)
         and all(isinstance(mark, str) for mark in entry.get("enrolled", []))
         for entry in models.values()

@@ -16,7 +16,8 @@ from unheard.inference.formats.base import Job
 from unheard.inference.formats.csv import csv_line
 from unheard.inference.prediction import Prediction
 
-HEADER = "db.yaml"
+HEADER, FILES, SEGMENTS = "db.yaml", "db.files.csv", "db.segments.csv"
+SOURCE = "unheard predict"
 
 
 class AudformatWriter:
@@ -25,6 +26,7 @@ class AudformatWriter:
     def __init__(self, job: Job, folder: Path) -> None:
         if folder.exists() and not folder.is_dir():
             raise ConfigError("audformat is a folder, and this is a file", where=folder, mend="Name another --output.")
+        _not_over_another(folder)
         self._job, self._folder = job, folder
         self._root = folder.resolve()
         self._columns = ["emotion", *(f"p_{label}" for label in job.labels), "abstained"]
@@ -46,8 +48,8 @@ class AudformatWriter:
     def close(self) -> None:
         """Write the tables, then the header."""
         files = [[name, *values] for name, values in self._files.items()]
-        write_text(self._folder / "db.files.csv", _csv(["file", *self._columns], *files))
-        write_text(self._folder / "db.segments.csv", _csv(["file", "start", "end", *self._columns], *self._segments))
+        write_text(self._folder / FILES, _csv(["file", *self._columns], *files))
+        write_text(self._folder / SEGMENTS, _csv(["file", "start", "end", *self._columns], *self._segments))
         write_text(self._folder / HEADER, self._header())
 
     def _name(self, file: str) -> str:
@@ -71,7 +73,7 @@ class AudformatWriter:
         header = {
             "name": "unheard",
             "description": "Emotions predicted by a machine",
-            "source": "unheard predict",
+            "source": SOURCE,
             "usage": "other",
             "raters": {
                 "model": {
@@ -90,6 +92,17 @@ class AudformatWriter:
             },
         }
         return yaml.dump(header, sort_keys=False, allow_unicode=True, Dumper=_plain(yaml))
+
+
+def _not_over_another(folder: Path) -> None:
+    """Raise `ConfigError` where the folder holds a database that is none of ours, whose labels would be lost."""
+    header = folder / HEADER
+    made = f"source: {SOURCE}" in header.read_text("utf-8", "replace").splitlines() if header.is_file() else False
+    for path in (header, folder / FILES, folder / SEGMENTS):
+        if path.exists() and not made:
+            raise ConfigError(
+                "this is a database already, and not one of predictions", where=path, mend="Name another --output."
+            )
 
 
 def timedelta(seconds: float) -> str:

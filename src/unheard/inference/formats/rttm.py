@@ -30,8 +30,7 @@ class RttmWriter:
     def add(self, prediction: Prediction) -> None:
         """Write the lines of one recording."""
         bare = str(Path(prediction.file).with_suffix("")) if prediction.file else ""
-        known = self._names.setdefault(bare, prediction.file)
-        name = one_word(bare if known == prediction.file else prediction.file)
+        name = one_word(self._name_of(prediction.file, bare))
         channel = _CHANNELS.get(prediction.channel, prediction.channel)
         for segment in prediction.segments:
             if segment.label is None:
@@ -40,6 +39,11 @@ class RttmWriter:
             probability = segment.probabilities[segment.label]
             label = one_word(segment.label)
             self._sink.write(f"SPEAKER {name} {channel} {times} <NA> <NA> {label} {probability:.6f} <NA>\n")
+
+    def _name_of(self, file: str, bare: str) -> str:
+        """The name of a recording: the shortest that is no other's."""
+        names = (bare, file, *(f"{file}#{number}" for number in range(2, len(self._names) + 3)))
+        return next(name for name in names if self._names.setdefault(name, file) == file)
 
     def failed(self, file: str, error: UnheardError) -> None:
         """RTTM has no place for it."""

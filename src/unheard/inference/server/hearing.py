@@ -8,7 +8,7 @@ from io import BytesIO
 from threading import Event
 from typing import TypeVar
 
-from unheard.audio import info, read_audio, read_blocks
+from unheard.audio import info, read_blocks
 from unheard.errors import AudioError, TooLongError
 from unheard.inference.prediction import Prediction, Segment
 from unheard.inference.recogniser import Recogniser
@@ -70,8 +70,9 @@ class Hearing:
         """What one channel of the upload teaches of a voice, on top of what is `known`."""
 
         def enrol() -> Voice:
-            samples = read_audio(self._file, sample_rate=self._rate, channel=channel, longest=self._longest)
-            return self._recogniser.enrol(samples, sample_rate=self._rate, voice=known)
+            return self._recogniser.enrol(
+                self._file, channel=channel, voice=known, longest=self._longest, progress=lambda _: self._go_on()
+            )
 
         return self._answered(enrol)
 
