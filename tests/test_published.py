@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -214,3 +215,56 @@ def test_the_table_of_the_readme() -> None:
         adapted = (RESULTS / f"{short}-strong" / "adaptation.md").read_text(encoding="utf-8")
         head, ours = next(tables(adapted))[:2]
         assert_agree(heard, ours[head.index("k = 16")].partition("(")[2].split(" ")[0])
+
+
+TOGETHER = section("### The three corpora together", STRONG)
+
+
+def together(kind: str, baseline: str, speakers: str = "", decision: str = "") -> tuple[int, dict[Any, list[str]]]:
+    """How many speakers, and (system, metric) -> difference, interval, relative reduction, p, p (Holm), detectable."""
+    runs = [RESULTS / f"{corpus}-{kind}" for corpus in CORPORA.values()]
+    text = against(*runs, baseline=baseline, speakers=speakers, decision=decision).partition("## Together")[2]
+    (found,) = tables(text)
+    (people,) = re.findall(r"on (\d+) test speakers", text)
+    return int(people), {(row[0].split(" - ")[0], row[1]): row[2:] for row in found[1:]}
+
+
+OVER = {
+    "over ComParE + SVM": ("opensmile", [("strong", ""), ("strong", UNTOUCHED)]),
+    "over SER_only": ("ser", [("strong", ""), ("paper-anew", ""), ("paper", "")]),
+}
+
+
+@pytest.mark.parametrize("title", OVER)
+def test_the_corpora_together(title: str) -> None:
+    """WA and UAR of each run and set of speakers; p is Holm's."""
+    baseline, columns = OVER[title]
+    (table,) = (table for table in tables(TOGETHER) if table[0][0] == title)
+    assert len(table) == (6 if baseline == "opensmile" else 4)
+    assert len(table[0]) == 1 + 2 * len(columns)
+    for place, (kind, speakers) in enumerate(columns):
+        people, exact = together(kind, baseline, speakers)
+        if baseline == "opensmile":
+            assert re.findall(r"\d+", table[0][1 + 2 * place]) == [str(people)]
+        for row in table[1:]:
+            for column, metric in ((1 + 2 * place, "WA"), (2 + 2 * place, "UAR")):
+                difference, interval, _, _, holm, _ = exact[row[0], metric]
+                assert_agree(_spaced(row[column]), f"{difference} {interval} {holm}")
+
+
+def test_the_corpora_together_with_the_emotion_that_serves_both() -> None:
+    said = " ".join(TOGETHER.replace("−", "-").split()).partition("`--decision both`")[2].partition("|")[0]
+    shown = re.findall(r"[+-][\d.]+ \([^)]*\)", said)
+    assert len(shown) == 4
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").replace("−", "-").split())
+    (of_readme,) = re.findall(r"On the three corpora together(.*?)The last column", readme)
+    for half, speakers in enumerate(("", UNTOUCHED)):
+        people, exact = together("strong", "opensmile", speakers, "both")
+        for metric, cell in zip(("WA", "UAR"), shown[2 * half : 2 * half + 2], strict=True):
+            difference, interval, _, _, holm, _ = exact["SER_only", metric]
+            assert_agree(_spaced(cell), f"{difference} {interval} {holm}")
+        difference, interval, _, _, holm, _ = exact["SER_only", "WA"]
+        low, high = NUMBER.findall(interval)
+        for number in (difference, low, high):
+            assert number.lstrip("+") in of_readme
+        assert str(people) in of_readme
