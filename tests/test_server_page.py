@@ -204,6 +204,14 @@ def test_a_click_seeks(window: Window) -> None:
     assert float(canvas.get_attribute("aria-valuenow")) == pytest.approx(13.5, abs=0.1)
 
 
+def test_a_play_that_a_pause_interrupts(window: Window) -> None:
+    window.open().give(LONG)
+    window.headline()
+    window.page.evaluate("() => { const play = document.getElementById('play'); play.click(); play.click(); }")
+    window.page.wait_for_timeout(200)
+    assert window.page.get_by_role("button", name="Play", exact=True).is_enabled()
+
+
 @pytest.mark.parametrize("worklet", [True, False])
 def test_the_microphone(window: Window, worklet: bool) -> None:
     if not worklet:
@@ -265,6 +273,7 @@ def test_a_call(window: Window) -> None:
     window.give(CALL, "call.flac")
     assert re.fullmatch(r"Left: \w+ \(\d+\s%\) · Right: \w+ \(\d+\s%\)", window.headline())
     assert page.locator("#charts canvas").count() == 2
+    assert re.search(r" long, speech: left 0:\d\d\.\d, right 0:\d\d\.\d", page.inner_text("#result-notes"))
 
 
 def test_a_voice(window: Window) -> None:

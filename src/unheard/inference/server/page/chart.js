@@ -27,6 +27,11 @@ export class Chart {
     return Math.max(0, Math.min(1, share)) * this.#duration;
   }
 
+  // The emotion heard at `second`, if any.
+  labelAt(second) {
+    return (this.#segments.find(({ end }) => end > second) ?? this.#segments.at(-1))?.label;
+  }
+
   get #gutter() {
     return this.canvas.clientWidth < 480 ? 74 : 88;
   }

@@ -1,13 +1,31 @@
-// What the page is doing, what went wrong, and which question is the latest.
+// What the page is doing, what went wrong, and which question of a kind is the latest.
 import { Trouble } from "./server.js";
 
 const $ = (id) => document.getElementById(id);
 const RETRY = [0, 408, 429, 503, 504]; // trouble that may be over by now; 0: no answer at all
-let turn = 0;
+const running = new Map(); // the latest question of each kind that is not answered yet
+let standing = "";
 let again = null;
 
+// Says what holds while no question is being answered.
 export function status(text) {
-  $("status").textContent = text;
+  standing = text;
+  say();
+}
+
+function say() {
+  const latest = [...running.values()].at(-1);
+  if (latest) $("ask").setAttribute("aria-busy", "true");
+  else $("ask").removeAttribute("aria-busy");
+  $("status").textContent = latest ? latest.text : standing;
+}
+
+export const asked = (kind) => running.has(kind);
+
+// Nobody waits any more for the answer to the question of this kind.
+export function cancel(kind) {
+  running.delete(kind);
+  say();
 }
 
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
@@ -21,17 +39,17 @@ export function trouble(error, { name = "", repeat = null } = {}) {
   again = known && RETRY.includes(error.status) ? repeat : null;
   $("again").hidden = !again;
   $("trouble").hidden = false;
-  status("");
 }
 
-// Does `steps`, and says so meanwhile. A later question takes the page over: `steps` is given a function that says
-// whether its answer is still wanted. Resolves to whether it was answered.
-export async function question(text, steps, offer = {}) {
-  const mine = ++turn;
-  const current = () => mine === turn;
+// Does `steps`, and says so meanwhile. A later question of the same kind takes over: `steps` is given a function that
+// says whether its answer is still wanted. Resolves to whether it was answered.
+export async function question(text, steps, { kind = "speech", ...offer } = {}) {
+  const mine = { text };
+  const current = () => running.get(kind) === mine;
   $("trouble").hidden = true;
-  $("ask").setAttribute("aria-busy", "true");
-  status(text);
+  running.delete(kind); // so that the latest is the last
+  running.set(kind, mine);
+  say();
   let error = null;
   try {
     await steps(current);
@@ -39,8 +57,7 @@ export async function question(text, steps, offer = {}) {
     error = caught;
   }
   if (!current()) return false;
-  $("ask").removeAttribute("aria-busy");
-  status("");
+  cancel(kind);
   if (error) trouble(error, offer);
   return !error;
 }

@@ -1,12 +1,12 @@
 // The page: from a file or the microphone to an answer. What it keeps, it keeps until it is closed.
-import { question, trouble } from "./desk.js";
+import { asked, cancel, question, trouble } from "./desk.js";
 import { span } from "./emotions.js";
 import { render } from "./markdown.js";
 import { Player } from "./player.js";
 import { Recorder } from "./recorder.js";
 import { charts, csv, download, headline, notes, plain, table } from "./result.js";
 import * as server from "./server.js";
-import { decode, encodeWav, pick } from "./sound.js";
+import { RATE, decode, encodeWav, pick } from "./sound.js";
 import { sendable } from "./upload.js";
 
 const $ = (id) => document.getElementById(id);
@@ -21,13 +21,16 @@ async function open(file) {
   return { name: file.name, type: file.type, bytes, channels: bytes.byteLength ? await decode(bytes) : null };
 }
 
-async function choose(file) {
+async function choose([file, ...others]) {
   if (!file) return;
   let sound = null;
-  if (await question("Opening…", async () => { sound = await open(file); })) await ask(sound, $("channel").value);
+  const text = others.length ? `Opening the first of ${others.length + 1} files…` : "Opening…";
+  const done = await question(text, async () => { sound = { ...await open(file), files: others.length + 1 }; });
+  if (done) await ask(sound, $("channel").value);
 }
 
 async function ask(sound, channel) {
+  player.pause();
   $("result").hidden = true;
   await question(`Listening to ${sound.name}…`, async (current) => {
     const predictions = await server.predict(sendable(sound, channel, facts.limits), channel, voice?.token);
@@ -35,12 +38,12 @@ async function ask(sound, channel) {
   }, { name: sound.name, repeat: () => ask(sound, channel) });
 }
 
-function show(predictions, { name, type, bytes, channels }, unused = false) {
+function show(predictions, { name, type, bytes, channels, files }, unused = false) {
   const labels = facts.labels ?? Object.keys(predictions[0].probabilities);
   shown = { predictions, labels, name };
   $("result").hidden = false;
   $("result-title").textContent = headline(predictions);
-  $("result-notes").textContent = notes(predictions, name, unused);
+  $("result-notes").textContent = notes(predictions, name, { unused, files });
   const sounds = predictions.map(({ channel }) => channels && (channels[Number(channel) - 1] ?? pick(channels, channel)));
   const drawn = charts($("charts"), predictions, labels, sounds);
   player.load(channels && new Blob([bytes], { type }), drawn, predictions[0]);
@@ -49,18 +52,23 @@ function show(predictions, { name, type, bytes, channels }, unused = false) {
   $("result").scrollIntoView({ block: "nearest" });
 }
 
+// Has a turn of its own: recordings are answered meanwhile.
 async function enrol(files) {
+  if (!files.length) return;
+  $("forget").hidden = false; // it also ends this
   let learnt = null;
-  const done = await question("Learning the voice…", async () => {
-    for (const file of files) learnt = await server.learn(sendable(await open(file), "mix", facts.limits), learnt?.token);
-  });
-  if (!done || !learnt) return;
-  voice = learnt;
-  $("voice").textContent = `Adapting to a voice known from ${voice.utterances} utterance${voice.utterances === 1 ? "" : "s"}.`;
-  $("forget").hidden = false;
+  const done = await question("Learning the voice…", async (current) => {
+    for (const file of files) if (current()) learnt = await server.learn(sendable(await open(file), "mix", facts.limits), learnt?.token);
+  }, { kind: "voice" });
+  if (done) {
+    voice = learnt;
+    $("voice").textContent = `Adapting to a voice known from ${voice.utterances} utterance${voice.utterances === 1 ? "" : "s"}.`;
+  }
+  $("forget").hidden = !voice && !asked("voice");
 }
 
 function forget() {
+  cancel("voice");
   voice = null;
   $("enrol").value = "";
   $("voice").textContent = "Forgotten.";
@@ -78,13 +86,14 @@ async function introduce() {
   }
 }
 
+$("record").addEventListener("click", () => player.pause()); // else the microphone hears it
 new Recorder(
   { button: $("record"), canvas: $("level"), hint: $("mic-hint") },
-  () => facts.limits.seconds,
+  () => Math.min(facts.limits.seconds, (facts.limits.bytes - 44) / (2 * RATE)), // 16 bits after the header of a WAV
   (samples) => ask({ name: "recording.wav", type: "audio/wav", bytes: encodeWav([samples]), channels: [samples] }, "mix"),
 );
 $("file").addEventListener("change", async ({ target }) => {
-  await choose(target.files[0]);
+  await choose([...target.files]);
   target.value = ""; // so that the same file can be chosen again
 });
 $("enrol").addEventListener("change", ({ target }) => enrol([...target.files]));
@@ -101,9 +110,10 @@ $("show-card").addEventListener("click", async () => {
 });
 for (const kind of ["dragover", "dragleave", "drop"]) {
   document.addEventListener(kind, (event) => {
+    if (event.target === $("enrol") && kind !== "dragleave") return; // takes files itself
     event.preventDefault(); // else the browser leaves the page for the file
     document.body.classList.toggle("over", kind === "dragover");
-    if (kind === "drop") choose(event.dataTransfer.files[0]);
+    if (kind === "drop") choose([...event.dataTransfer.files]);
   });
 }
 new ResizeObserver(() => player.redraw()).observe($("charts"));

@@ -2,6 +2,7 @@
 // become anything else: text is only ever set as text.
 
 const INLINE = /\*\*(.+?)\*\*|`(.+?)`|\[(.+?)\]\((https?:\/\/[^\s)]+)\)/g;
+const FENCED = /^```[^`\n]*\n([\s\S]*?)(?:^```[ \t]*$|(?![\s\S]))/m; // one never closed goes on to the end
 
 function inline(parent, text) {
   let last = 0;
@@ -19,7 +20,7 @@ function inline(parent, text) {
 }
 
 const make = (name, text = "") => inline(document.createElement(name), text);
-const cells = (line) => line.replace(/^\||\|$/g, "").split("|").map((cell) => cell.trim());
+const cells = (line) => line.replace(/^\||(?<!\\)\|$/g, "").split(/(?<!\\)\|/).map((cell) => cell.trim().replaceAll("\\|", "|"));
 
 function tableOf(lines) {
   const table = document.createElement("table");
@@ -42,9 +43,23 @@ function listOf(lines) {
   return list;
 }
 
+function codeOf(text) {
+  const box = document.createElement("pre");
+  const code = document.createElement("code");
+  box.className = "scroll";
+  code.textContent = text;
+  box.append(code);
+  return box;
+}
+
 // The elements of a card; its YAML front matter, which is for machines, is left out.
 export function render(text) {
-  const blocks = text.replace(/^---\n[\s\S]*?\n---\n/, "").split(/\n\s*\n|\n(?=#)|(?<=^#.*)\n/m);
+  const parts = text.replace(/^---\n[\s\S]*?\n---\n/, "").split(FENCED); // every second one is code
+  return parts.flatMap((part, index) => (index % 2 ? [codeOf(part)] : prose(part)));
+}
+
+function prose(text) {
+  const blocks = text.split(/\n\s*\n|\n(?=#)|(?<=^#.*)\n/m);
   return blocks.map((block) => block.trim()).filter(Boolean).map((block) => {
     const lines = block.split("\n");
     const heading = /^(#+) (.*)/.exec(block);

@@ -25,17 +25,26 @@ export class Recording {
     } catch (error) {
       throw new Trouble(...(REASONS[error.name] ?? ["the microphone cannot be used", error.message]));
     }
-    recording.#context = new AudioContext();
-    await recording.#context.resume();
-    const source = recording.#context.createMediaStreamSource(recording.#stream);
-    const tap = await recording.#tap((block) => {
-      recording.#blocks.push(block);
-      recording.#length += block.length;
+    try {
+      await recording.#listen(onBlock);
+    } catch (error) {
+      await recording.#release();
+      throw error;
+    }
+    return recording;
+  }
+
+  async #listen(onBlock) {
+    this.#context = new AudioContext();
+    await this.#context.resume();
+    const source = this.#context.createMediaStreamSource(this.#stream);
+    const tap = await this.#tap((block) => {
+      this.#blocks.push(block);
+      this.#length += block.length;
       onBlock(block);
     });
     source.connect(tap);
-    tap.connect(recording.#context.destination); // neither makes a sound; unconnected nodes may not run
-    return recording;
+    tap.connect(this.#context.destination); // neither makes a sound; unconnected nodes may not run
   }
 
   async #tap(onBlock) {
@@ -59,11 +68,16 @@ export class Recording {
     return this.#length / this.rate;
   }
 
+  // Lets the microphone go.
+  async #release() {
+    for (const track of this.#stream.getTracks()) track.stop();
+    await this.#context?.close();
+  }
+
   // Ends it and lets the microphone go; resolves to the samples at 16 kHz.
   async stop() {
-    for (const track of this.#stream.getTracks()) track.stop();
     const { rate } = this;
-    await this.#context.close();
+    await this.#release();
     const samples = new Float32Array(this.#length);
     let at = 0;
     for (const block of this.#blocks) {

@@ -5,7 +5,7 @@ const STEP = 1, LEAP = 5; // seconds an arrow key and a page key move
 
 export class Player {
   #audio = new Audio();
-  #charts = []; #duration = 0; #position = 0; #segments = [];
+  #charts = []; #duration = 0; #position = 0;
 
   constructor(button, output) {
     this.button = button;
@@ -16,15 +16,14 @@ export class Player {
     this.#audio.addEventListener("play", () => { this.#state(); this.#follow(); });
   }
 
-  // Takes a new recording: its bytes (null: it cannot be played), its charts and what was heard.
-  load(blob, charts, { duration, segments }) {
+  // Takes a new recording: its bytes (null: it cannot be played), its charts and its length.
+  load(blob, charts, { duration }) {
     this.#audio.pause();
     if (this.#audio.src) URL.revokeObjectURL(this.#audio.src);
     this.#audio.removeAttribute("src");
     if (blob) this.#audio.src = URL.createObjectURL(blob);
     this.#charts = charts;
     this.#duration = duration;
-    this.#segments = segments;
     this.button.disabled = !blob;
     for (const chart of charts) this.#handle(chart);
     this.#position = 0;
@@ -35,7 +34,15 @@ export class Player {
     if (!this.#audio.src) return;
     if (!this.#audio.paused) return this.#audio.pause();
     if (this.#position >= this.#duration - 0.05) this.seek(0);
-    this.#audio.play().catch(() => { this.button.disabled = true; });
+    const { src } = this.#audio;
+    this.#audio.play().catch(({ name }) => {
+      if (name === "AbortError") return; // a pause came first
+      if (this.#audio.src === src) this.button.disabled = true;
+    });
+  }
+
+  pause() {
+    this.#audio.pause();
   }
 
   seek(second) {
@@ -65,11 +72,10 @@ export class Player {
 
   #show() {
     this.output.textContent = `${clock(this.#position)} / ${clock(this.#duration)}`;
-    const here = this.#segments.find(({ end }) => end > this.#position) ?? this.#segments.at(-1);
     for (const chart of this.#charts) {
       chart.show(this.#position);
       chart.canvas.setAttribute("aria-valuenow", this.#position.toFixed(1));
-      chart.canvas.setAttribute("aria-valuetext", `${this.#position.toFixed(1)} of ${this.#duration.toFixed(1)} seconds: ${here?.label ?? "no answer"}`);
+      chart.canvas.setAttribute("aria-valuetext", `${this.#position.toFixed(1)} of ${this.#duration.toFixed(1)} seconds: ${chart.labelAt(this.#position) ?? "no answer"}`);
     }
   }
 

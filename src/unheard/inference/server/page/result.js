@@ -19,17 +19,19 @@ export function headline(predictions) {
 
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
-// What the headline leaves out: the runners-up, how much was heard, whose voice, what makes it less certain, or that one learnt was not used.
-export function notes(predictions, name, unused = false) {
+// What the headline leaves out: the runners-up, how much was heard, whose voice, what makes it less certain, or what was given and not used.
+export function notes(predictions, name, { unused = false, files = 1 } = {}) {
   const [first] = predictions;
-  const parts = [name, `${clock(first.duration)} long, ${clock(first.speech)} of speech`];
+  const each = predictions.map(({ channel, speech }) => `${channel} ${clock(speech)}`).join(", ");
+  const parts = [name, `${clock(first.duration)} long, ${predictions.length === 1 ? `${clock(first.speech)} of speech` : `speech: ${each}`}`];
   if (predictions.length === 1 && !first.abstained) {
     const others = Object.entries(first.probabilities).filter(([label]) => label !== first.label).sort((a, b) => b[1] - a[1]);
     parts.push(`then ${others.map(([label, share]) => `${label} ${percent(share)}`).join(", ")}`);
   }
   if (first.voice) parts.push(`adapted to a voice from ${first.voice.utterances} utterance${first.voice.utterances === 1 ? "" : "s"}`);
-  if (first.remark) parts.push(first.remark);
+  if (first.remark) parts.push(first.remark); // of the file: the same for every channel
   if (unused) parts.push("every channel is a person of its own: the voice that was learnt is not used");
+  if (files > 1) parts.push(`only the first of ${files} files was taken`);
   return parts.filter(Boolean).join(" · ");
 }
 

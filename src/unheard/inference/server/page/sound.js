@@ -60,7 +60,7 @@ export function encodeWav(channels) {
 export function readable(bytes) {
   const head = new Uint8Array(bytes, 0, Math.min(4, bytes.byteLength));
   const word = String.fromCharCode(...head);
-  const frame = head[0] === 0xff && (head[1] & 0xe0) === 0xe0;
+  const frame = head[0] === 0xff && (head[1] & 0xe0) === 0xe0 && (head[1] & 0x06) !== 0; // layer 0 is raw AAC
   return ["RIFF", "RF64", "fLaC", "OggS", "FORM", ".snd"].includes(word) || word.startsWith("ID3") || frame;
 }
 
