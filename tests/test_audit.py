@@ -402,6 +402,16 @@ def test_a_recording_on_two_sides_is_a_leak(healthy):
     assert "s1-angry-a (training) = s9-angry-a (test)" in leak.message
 
 
+def test_a_recording_on_two_sides_that_only_a_third_copy_connects(healthy, tmp_path):
+    """An exact copy in training, the same take at half the loudness in test, the original in no part."""
+    original = healthy.by_id()["s1-angry-a"].audio
+    samples, rate = soundfile.read(original, dtype="float32")
+    soundfile.write(tmp_path / "softer.wav", samples / 2, rate)
+    sick = swap(healthy, {"s2-angry-a": {"audio": original}, "s9-angry-a": {"audio": str(tmp_path / "softer.wav")}})
+    leak = only(examine(sick, splits=[parts(sick, "s2 s3", "s4", "s9")]), "leak_recording")
+    assert set(leak.ids) == {"s1-angry-a", "s2-angry-a", "s9-angry-a"}
+
+
 def test_empty_parts_lost_emotions_and_double_tests():
     manifest = gendered([*BALANCED, *[(f"s{i}", "calm") for i in (6, 7, 8) for _ in range(4)]])
     fold = parts(manifest, "s1", "", "s6")

@@ -249,6 +249,34 @@ def test_other_settings_are_refused(manifest: Manifest, tmp_path: Path) -> None:
         build(manifest, tmp_path / "store", settings=FeatureSettings(vad="none"))
 
 
+def test_a_store_of_a_version_that_gave_other_values_is_refused(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_store(manifest, tmp_path, workers=1)
+    monkeypatch.setattr("unheard.features.settings.VERSION", 2)
+    with pytest.raises(FeatureError, match="made by another version"):
+        build_store(manifest, tmp_path, workers=1)
+
+
+def test_a_store_deletes_nothing_that_is_not_its_own(manifest: Manifest, tmp_path: Path) -> None:
+    own = ["features-notes.txt", "index-2020.csv", "partial-results/x.txt", "features-0123456789ab.txt"]
+    for name in own:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("mine")
+    build_store(manifest, tmp_path, workers=1)
+    assert [name for name in own if not (tmp_path / name).exists()] == []
+
+
+@pytest.mark.parametrize("missing", ["index", "settings", "digest"])
+def test_a_description_that_lacks_something_is_named(manifest: Manifest, tmp_path: Path, missing: str) -> None:
+    build_store(manifest, tmp_path, workers=1)
+    described = json.loads((tmp_path / "store.json").read_text())
+    del described[missing]
+    (tmp_path / "store.json").write_text(json.dumps(described))
+    with pytest.raises(FeatureError, match="cannot be read"):
+        FeatureStore(tmp_path)
+
+
 def test_two_builders_at_once(manifest: Manifest, tmp_path: Path) -> None:
     folder = tmp_path / "store"
     folder.mkdir()

@@ -150,3 +150,13 @@ def test_what_kaldi_cannot_hold(tmp_path: Path) -> None:
     (tmp_path / "old/segments").touch()
     with pytest.raises(ManifestError, match="another data directory already: segments"):
         write_kaldi(row(), tmp_path / "old")
+
+
+def test_another_data_directory_is_not_written_over(tmp_path: Path) -> None:
+    rows = Manifest((Utterance("a", str(tmp_path / "a.wav"), "s", "sad"),))
+    write_kaldi(rows, tmp_path / "mine")
+    write_kaldi(rows, tmp_path / "mine")  # the same again
+    before = (tmp_path / "mine" / "wav.scp").read_bytes()
+    with pytest.raises(ManifestError, match=r"another data directory already: wav\.scp"):
+        write_kaldi(Manifest((Utterance("b", str(tmp_path / "b.wav"), "s", "sad"),)), tmp_path / "mine")
+    assert (tmp_path / "mine" / "wav.scp").read_bytes() == before

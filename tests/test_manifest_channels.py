@@ -46,3 +46,13 @@ def test_a_channel_chosen_for_all_rows(tmp_path: Path) -> None:
     assert [row.id for row in choose_channel(manifest, "each")] == ["call-left", "call-right"]
     own = Manifest((replace(manifest[0], channel="each"),))
     assert [row.channel for row in choose_channel(own)] == ["left", "right"]
+
+
+def test_all_that_is_cut_out_of_a_call_stays_on_one_side(tmp_path: Path) -> None:
+    path = tmp_path / "call.wav"
+    soundfile.write(path, np.zeros((32_000, 2), np.float32), 16_000)
+    rows = tuple(
+        Utterance(f"u{n}", str(path), speaker, "neutral", start=float(n), end=n + 1.0)
+        for n, speaker in enumerate(("agent", "customer"))
+    )
+    assert {row.session for row in choose_channel(Manifest(rows), "each")} == {"u0"}

@@ -257,3 +257,34 @@ def test_ids_of_recordings_beside_the_table_do_not_name_the_way_there(tmp_path: 
         (tmp_path / place / "lists").mkdir(parents=True)
         found = read_table(table(tmp_path / place / "lists", text))
         assert found.ids == ("voices/a", "voices/b", "c")
+
+
+@pytest.mark.parametrize(
+    ("header", "times", "expected"),
+    [
+        ("onset,offset", "1,3", (1.0, 3.0)),  # as annotations of events have it
+        ("Onset,Offset", "1,3", (1.0, 3.0)),
+        ("offset,duration", "1,2", (1.0, 3.0)),
+        ("Offset,Duration", "1,2", (1.0, 3.0)),
+        ("start,length", "1,2", (1.0, 3.0)),
+        ("start,dur", "1,2", (1.0, 3.0)),
+        ("start,end,onset", "1,3,9", (1.0, 3.0)),
+    ],
+)
+def test_where_utterances_start_and_end(tmp_path: Path, header: str, times: str, expected: tuple[float, float]) -> None:
+    (row,) = read_table(table(tmp_path, f"file,speaker,emotion,{header}\na.wav,s,sad,{times}\n"))
+    assert (row.start, row.end) == expected
+
+
+@pytest.mark.parametrize("end", ["stop", "xmax", "end_sec"])
+def test_an_end_that_would_not_be_read_is_refused(tmp_path: Path, end: str) -> None:
+    with pytest.raises(ManifestError, match=f"where it ends would not be read: '{end}'"):
+        read_table(table(tmp_path, f"file,speaker,emotion,start,{end}\na.wav,s,sad,1,3\n"))
+
+
+def test_a_speaker_may_be_called_nan_with_a_capital(tmp_path: Path) -> None:
+    (row,) = read_table(table(tmp_path, "file,speaker,emotion\na.wav,Nan,sad\n"))
+    assert row.speaker == "Nan"
+    for nobody in ("nan", "NaN", "<NA>"):
+        with pytest.raises(ManifestError, match="the speaker is empty"):
+            read_table(table(tmp_path, f"file,speaker,emotion\na.wav,{nobody},sad\n"))

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 import numpy as np
 
 from unheard.channels import Mix, Samples, channel_index, check_scale, finite
-from unheard.damage import cut_short, missing_frames, unreadable
+from unheard.damage import cut_short, has_table, missing_frames, unreadable
 from unheard.errors import AudioError, TooLongError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ LONGEST = 3 * 3600.0
 SLACK = 0.1
 """Seconds by which a stretch may pass the end of its recording; annotations are rarely exact."""
 
-_MP3_SLACK = 0.05  # of the length that an MP3's own table says
+_MP3_SLACK = 0.01  # of the length that an MP3's own table says
 _BLOCK = 1 << 20  # frames decoded at a time: 65 s at 16 kHz
 _BLOCK_SECONDS = 120
 _UNKNOWN_LENGTH = 1 << 40  # libsndfile gives a huge count for streams that do not say their length
@@ -109,7 +109,7 @@ def read_recording(
             yield block
 
     with _open(path) as file:
-        blocks = observed(_blocks(file, _name(path), start, end, channel, longest))
+        blocks = observed(_blocks(file, path, start, end, channel, longest))
         samples = _joined(_resampled(blocks, file.samplerate, sample_rate))
     return Recording(samples, digest.hexdigest())
 
@@ -129,7 +129,7 @@ def read_blocks(
     blocks that were fine.
     """
     with _open(path) as file:
-        yield from _resampled(_blocks(file, _name(path), start, end, channel, longest), file.samplerate, sample_rate)
+        yield from _resampled(_blocks(file, path, start, end, channel, longest), file.samplerate, sample_rate)
 
 
 def resample(samples: Samples, rate: int, sample_rate: int = SAMPLE_RATE) -> Samples:
@@ -171,12 +171,12 @@ def _open(path: Source) -> soundfile.SoundFile:
 
 
 def _blocks(
-    file: soundfile.SoundFile, name: str, start: float, end: float | None, channel: str | int, longest: float
+    file: soundfile.SoundFile, path: Source, start: float, end: float | None, channel: str | int, longest: float
 ) -> Iterator[Samples]:
     """One channel of [start, end) seconds, block by block, at the file's own rate; at least one block."""
     import soundfile
 
-    rate, total = file.samplerate, file.frames
+    name, rate, total = _name(path), file.samplerate, file.frames
     known = total < _UNKNOWN_LENGTH
     if not (0 <= start < math.inf) or (end is not None and not end > start):
         raise AudioError(f"the stretch {start} to {end} s is empty", where=name, mend="Correct start and end.")
@@ -229,10 +229,8 @@ def _blocks(
             mend="Copy it again.",
         ) from None
     # Without a table of its own an MP3's length is an estimate; everywhere else a shortfall means a cut file.
-    estimated = file.format == "MP3" and (
-        "variable" not in file.extra_info or first + done > (1 - _MP3_SLACK) * min(last, total)
-    )
-    if known and first + done < last - SLACK * rate and not estimated:
+    near = file.format == "MP3" and (first + done > (1 - _MP3_SLACK) * total or not has_table(path))
+    if known and first + done < last - SLACK * rate and not (near and end is None):
         raise cut_short(name, (first + done) / rate, total / rate)
     mix.check()
     if not done:

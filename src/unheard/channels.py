@@ -16,8 +16,8 @@ MOST_CHANNELS = 64
 """No recording has more; what seems to is transposed."""
 
 
-LOUDEST = 32.0
-"""Float samples beyond 1 are amplified; beyond this (30 dB) they are integers as floats, at another scale."""
+LOUDEST = 100.0
+"""Float samples beyond 1 are amplified; beyond this (40 dB) they are integers as floats, at another scale."""
 
 
 _CANCELLED = 1e-4

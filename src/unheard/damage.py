@@ -88,6 +88,29 @@ def missing_frames(file: soundfile.SoundFile) -> float:
     return max(0, round(frames * (promised / present - 1)))
 
 
+def has_table(path: str | Path | BinaryIO) -> bool:
+    """Whether an MP3 says in its first frame how long it is (Xing's, LAME's or Fraunhofer's header)."""
+    if isinstance(path, (str, Path)):
+        with Path(path).open("rb") as opened:
+            return _table_in(opened)
+    place = path.tell()
+    try:
+        return _table_in(path)
+    finally:
+        path.seek(place)
+
+
+def _table_in(file: BinaryIO) -> bool:
+    file.seek(0)
+    head = file.read(10)
+    tag = 0
+    if head[:3] == b"ID3" and len(head) == 10:  # its size is in four times seven bits
+        tag = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
+    file.seek(tag)
+    frame = file.read(4096)
+    return any(word in frame for word in (b"Xing", b"Info", b"VBRI"))
+
+
 def cut_short(name: str, present: float, promised: float) -> AudioError:
     """The error for a recording with `present` of `promised` seconds (infinite: nobody knows of how many)."""
     there = f"{present:.2f} s" + (f" of {promised:.2f} s" if math.isfinite(promised) else "")

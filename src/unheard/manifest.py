@@ -35,7 +35,7 @@ FOUR = ("angry", "happy", "neutral", "sad")
 """The four emotions an experiment uses unless told otherwise."""
 
 
-_ABSENT = ("nan", "<na>", "nat")
+_ABSENT = ("nan", "NaN", "<NA>", "NaT")  # as pandas writes them; Nan is a name
 
 
 def plain(word: str) -> str:
@@ -44,7 +44,7 @@ def plain(word: str) -> str:
     Else a speaker, a session or a group would be two that look alike, and be on two sides of a split.
     """
     word = (word if word.isascii() else unicodedata.normalize("NFC", word)).strip()
-    return "" if word.casefold() in _ABSENT else word
+    return "" if word in _ABSENT else word
 
 
 @dataclass(frozen=True, slots=True)

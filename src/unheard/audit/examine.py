@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -15,7 +15,7 @@ from unheard.audit.listen import listen_to
 from unheard.audit.sides import check_split
 from unheard.audit.sound import check_repeats, check_sound, nearly_repeated, recordings, repeated
 from unheard.errors import ManifestError
-from unheard.manifest import Manifest
+from unheard.manifest import Manifest, Utterance
 from unheard.splits import Fold, Split, read_folds
 
 DURATION_TELLS = 0.3  # above chance; slower speech is a true cue of sadness, so only the glaring is named
@@ -42,17 +42,27 @@ def examine(
     heard = listen_to(manifest, workers=workers, progress=progress) if listen else []
     findings = [Finding("note", note.kind, note.message, note.ids) for note in manifest.notes]
     groups, pairs = repeated(manifest, heard), nearly_repeated(manifest, heard)
+    copies = recordings(manifest, groups, pairs)
     if heard:
         findings += [*check_sound(manifest, heard), *check_repeats(groups, pairs), *_telltales(manifest, heard)]
     findings += check_labels(manifest)
     if folds is not None:
-        findings += check_split(manifest, folds, [*groups, *pairs], group)
+        findings += check_split(manifest, folds, _together(manifest, copies), group)
     return Findings(
         tuple(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))),
         _summary(manifest, heard),
         MappingProxyType({row.id: s.digest for row, s in zip(manifest, heard, strict=False) if s.digest}),
-        MappingProxyType(recordings(manifest, groups, pairs)),
+        MappingProxyType(copies),
     )
+
+
+def _together(manifest: Manifest, copies: Mapping[str, str]) -> list[list[Utterance]]:
+    """All rows of each recording that there is more than once: also those that only a third one connects."""
+    groups: dict[str, list[Utterance]] = {}
+    for row in manifest:
+        if row.id in copies:
+            groups.setdefault(copies[row.id], []).append(row)
+    return [rows for rows in groups.values() if len(rows) > 1]
 
 
 def _folds(splits: str | Path | Split | Iterable[Fold] | None, manifest: Manifest) -> Sequence[Fold] | None:

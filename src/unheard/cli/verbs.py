@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from unheard.cli.shared import Output, not_over, pairs, say, words
-from unheard.errors import ConfigError
+from unheard.errors import ConfigError, printable
 from unheard.manifest import Manifest
 
 
@@ -202,11 +202,11 @@ def doctor(
     from unheard.audit import examine, to_json, to_markdown, to_text
     from unheard.corpora import read_manifest
 
-    not_over(output, manifest)
+    not_over(output, manifest, *([splits] if splits else []))
     findings = examine(read_manifest(manifest), splits=splits, listen=listen, workers=workers or None)
     text = {"text": to_text, "markdown": to_markdown, "json": to_json}[format](findings)
     if output is None:
-        print(text)
+        print("\n".join(map(printable, text.split("\n"))))
     else:
         from unheard.files import write_text
 
@@ -265,7 +265,8 @@ def features(
     settings = replace(base, kind=kind, encoder=encoder, layer=layer, vad=vad, dither=dither)
     rows = choose_channel(read_manifest(manifest), channel)
     store = build_store(rows, output, settings, workers=workers or None)
-    for name, reason in list(store.skipped.items())[:20]:
+    asked = {row.id for row in rows}
+    for name, reason in [item for item in store.skipped.items() if item[0] in asked][:20]:
         say(f"skipped {name}: {reason}")
     print(store.summary())
 

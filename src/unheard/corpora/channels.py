@@ -29,6 +29,7 @@ def expand_channels(manifest: Manifest) -> Manifest:
     row, so that it is counted where its features are made.
     """
     counts: dict[str, int] = {}
+    call: dict[str, str] = {}
     rows: list[Utterance] = []
     for row in manifest:
         if row.channel != "each":
@@ -43,7 +44,8 @@ def expand_channels(manifest: Manifest) -> Manifest:
         names = {1: ("mix",), 2: ("left", "right")}.get(channels) or tuple(map(str, range(1, channels + 1)))
         for name in names:
             suffix = "" if channels == 1 else f"-channel{name}" if name.isdigit() else f"-{name}"
-            session = row.session or (row.id if channels > 1 else "")  # a call stays on one side of a split
+            # a call stays on one side of a split, with all that is cut out of it
+            session = row.session or (call.setdefault(row.audio, row.id) if channels > 1 else "")
             rows.append(replace(row, id=row.id + suffix, speaker=row.speaker + suffix, channel=name, session=session))
     return replace(manifest, rows=tuple(rows), notes=(*manifest.notes, *_of_both_kinds(manifest, counts)))
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from unheard.corpora.rows import Rows, seconds
@@ -104,6 +104,9 @@ def write_kaldi(manifest: Manifest, folder: str | Path) -> None:
     files |= _extra_files(rows, folder)
     if folder.is_dir():
         strangers = [p.name for p in folder.iterdir() if _KALDI_FILE.fullmatch(p.name) and p.name not in files]
+        known = {name for name, _ in files["wav.scp"]}
+        if not strangers and (folder / "wav.scp").exists() and not _holds(folder / "wav.scp", known):
+            strangers = ["wav.scp"]
         if strangers:
             raise ManifestError(
                 f"this is another data directory already: {', '.join(sorted(strangers))}",
@@ -113,6 +116,14 @@ def write_kaldi(manifest: Manifest, folder: str | Path) -> None:
     # wav.scp last: a folder is a data directory only once it is there.
     for name in sorted(files, key=lambda name: (name == "wav.scp", name)):
         _write(folder / name, files[name])
+
+
+def _holds(scp: Path, known: Collection[str]) -> bool:
+    """Whether a wav.scp has these recordings and no others: that of the same corpus, written before."""
+    try:
+        return {line.split(maxsplit=1)[0] for line in scp.read_text("utf-8").splitlines() if line.strip()} == set(known)
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def _recordings(folder: Path) -> dict[str, str]:

@@ -33,6 +33,12 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Other names under which a column is found, the likeliest first; the column's own name always wins."""
 
+DURATION = ("duration", "dur", "length")
+"""Names of a column that says how long an utterance lasts; it is read where there is a start and no end."""
+
+UNREAD_ENDS = ("stop", "stop_time", "end_sec", "end_s", "xmax", "tmax", "to")
+"""Columns that look like ends under names that are not read: better refused than every utterance to its file's end."""
+
 REQUIRED = ("audio", "speaker", "emotion")
 _CLOCK = re.compile(r"(?:(\d+) days?)?(?:(?:^| )(?:\+)?(\d+):(\d\d):(\d\d(?:\.\d*)?))?")
 _NO_TIME = {"", "nat", "none", "null"}
@@ -51,12 +57,26 @@ def name_columns(header: Sequence[str], where: str) -> dict[str, str]:
     for name in present:
         plain.setdefault(name.strip().casefold(), name)
     found = {}
+    if "onset" in plain and "start" not in plain:  # there the offset is the end
+        aliases = {**ALIASES, "start": ("onset",), "end": (*ALIASES["end"], "offset")}
+    else:
+        aliases = dict(ALIASES)
     for ours in COLUMNS:
-        names = (name for name in (ours, *ALIASES.get(ours, ())) if name in plain)
+        names = (name for name in (ours, *aliases.get(ours, ())) if name in plain)
         theirs = ours if ours in present else plain.get(next(names, ""))
         if theirs is not None:
             found[ours] = theirs
     missing = [name for name in REQUIRED if name not in found]
+    lasts = next((plain[name] for name in DURATION if name in plain), None)
+    if "start" in found and lasts is not None:
+        found["duration"] = lasts  # offset and duration, as speech recognisers' manifests have it
+    elif "start" in found and "end" not in found:
+        if unread := [plain[name] for name in UNREAD_ENDS if name in plain]:
+            raise ManifestError(
+                f"'{found['start']}' is where an utterance starts, and where it ends would not be read: '{unread[0]}'",
+                where=where,
+                mend="Name that column end (seconds from the beginning of the file) or duration.",
+            )
     if not missing:
         return found
     shown = ", ".join(repr(name) for name in present[:12])
@@ -127,7 +147,8 @@ class Rows:
         own["channel"] = self._channel(own.get("channel", ""), where)
         own["audio"] = os.path.join(self.folder, _without_placeholder(own["audio"]))  # noqa: PTH118
         start, end = self._times(own, cells, columns, where)
-        used = set(columns.values())
+        own.pop("duration", None)
+        used = {theirs for ours, theirs in columns.items() if ours != "duration"}  # it stays a column of its own too
         extra = {name: value for name, value in cells.items() if name not in used and name.strip()}
         self._places.append(place)
         self._rows.append(Utterance(**{**own, "start": start, "end": end, "extra": extra}))  # type: ignore[arg-type]
@@ -176,9 +197,8 @@ class Rows:
     ) -> tuple[float, float | None]:
         times: dict[str, float | None] = {}
         given = {name: own.get(name, "") for name in ("start", "end")}
-        if "start" in columns and given["end"].strip().casefold() in _NO_TIME:
-            # offset and duration, as speech recognisers' manifests have it
-            given["duration"] = cells.get("duration", "")
+        if "duration" in columns and given["end"].strip().casefold() in _NO_TIME:
+            given["duration"] = cells.get(columns["duration"], "")
         for name, text in given.items():
             try:
                 times[name] = seconds(text)

@@ -151,7 +151,9 @@ def _samples(
         return read_audio(
             checked_source(audio), start=start, end=end, sample_rate=settings.sample_rate, channel=channel
         )
-    rate = sample_rate or settings.sample_rate
+    rate = settings.sample_rate if sample_rate is None else sample_rate
+    if isinstance(rate, bool) or not isinstance(rate, (int, np.integer)) or rate < 1:
+        raise AudioError(f"a sample rate of {rate!r} is none", mend="Say how many samples a second there are, as int.")
     samples = select_channel(to_float(audio), channel, "the samples")
     seconds = len(samples) / rate
     if not 0 <= start < math.inf or (end is not None and not end > start):

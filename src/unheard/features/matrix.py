@@ -68,6 +68,8 @@ class FeatureStore:
             described = again
         self.settings = FeatureSettings.from_dict(described["settings"])
         self.dim: int = self.settings.dim
+        self.settings_digest: str = described["settings_digest"]
+        """What the settings' digest was in the version that made the store."""
         self.digest: str = described["digest"]
         """A hash of the matrix: equal digests are equal features."""
         self.manifest_digest: str = described["manifest"]
@@ -138,6 +140,9 @@ class FeatureStore:
         try:
             described = json.loads(path.read_text("utf-8"))
             version = described["format"]
+            if version == FORMAT:
+                for name in ("settings", "settings_digest", "manifest", "digest", "index", "matrix"):
+                    described[name]
         except FileNotFoundError:
             raise FeatureError("there is no complete feature store here", where=self.folder, mend=build) from None
         except (OSError, ValueError, KeyError, TypeError) as error:

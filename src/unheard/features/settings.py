@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from hashlib import blake2b
@@ -101,7 +102,9 @@ class FeatureSettings:
             value = getattr(self, f.name)
             try:
                 object.__setattr__(self, f.name, _CONVERT[f.type](value))
-            except (TypeError, ValueError):
+                if f.type == "float" and not math.isfinite(getattr(self, f.name)):
+                    raise ValueError
+            except (TypeError, ValueError, OverflowError):
                 raise ConfigError(f"feature setting {f.name} = {value!r} has the wrong type") from None
         if self.kind == "ssl":
             self._find_encoder()

@@ -13,6 +13,7 @@ import csv
 import json
 import logging
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -135,6 +136,12 @@ def _existing(folder: Path, settings: FeatureSettings) -> FeatureStore | None:
         )
         raise FeatureError(
             f"this store was made with other settings ({differing})",
+            where=folder,
+            mend="Choose another folder, or delete this one.",
+        )
+    if store.settings_digest != settings.digest:
+        raise FeatureError(
+            "this store was made by another version, in which the same settings gave other values",
             where=folder,
             mend="Choose another folder, or delete this one.",
         )
@@ -272,14 +279,19 @@ def _write(folder: Path, settings: FeatureSettings, places: dict[str, Place]) ->
     written.replace(folder / DESCRIPTION)
 
 
+_SHARDS = re.compile(r"partial-[0-9a-f]{12}")
+_OURS = re.compile(r"(?:features-[0-9a-f]{12}\.f32|index-[0-9a-f]{12}\.csv)")
+"""What a build leaves in its folder; anything else there is somebody's own."""
+
+
 def _clean(folder: Path) -> None:
     """Removes shards and the files of the store before this one."""
     described = json.loads((folder / DESCRIPTION).read_text("utf-8"))
     current = {described["matrix"], described["index"]}
     for path in folder.iterdir():
-        if path.name.startswith("partial-"):
+        if _SHARDS.fullmatch(path.name):
             shutil.rmtree(path, ignore_errors=True)
-        elif path.name.startswith(("features-", "index-")) and path.name not in current:
+        elif _OURS.fullmatch(path.name) and path.name not in current:
             try:
                 path.unlink()
             except OSError:  # still mapped by a reader on Windows: the next build removes it

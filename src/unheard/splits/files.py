@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unheard.errors import SplitError, did_you_mean
-from unheard.manifest import Manifest
+from unheard.manifest import Manifest, plain
 from unheard.splits.protocols import PARTS
 from unheard.splits.split import Fold, Reading, Split
 
@@ -85,7 +85,7 @@ def _collect(lines: Sequence[dict[str, str]], manifest: Manifest, path: Path) ->
             raise SplitError(f"unknown part '{line['part']}'", where=where, mend=did_you_mean(line["part"], PARTS))
         index = _whole_number(line.get("fold") or "0", where)
         train, readings = folds.setdefault(index, ([], {}))
-        name, speaker = line.get("id", ""), line.get("speaker", "")
+        name, speaker = line.get("id", ""), plain(line.get("speaker", ""))
         if name and name not in speaker_of:
             raise SplitError(
                 f"the manifest has no utterance '{name}'",

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from unheard.errors import ConfigError, SplitError, did_you_mean
-from unheard.manifest import Manifest, Note, Utterance
+from unheard.manifest import Manifest, Note, Utterance, plain
 from unheard.splits import plan
 from unheard.splits.order import Groups, natural
 from unheard.splits.split import Fold, Reading, Split, key_of
@@ -177,7 +177,7 @@ def _given(manifest: Manifest, column: str | None) -> tuple[list[tuple[Fold, Not
         raise ConfigError("given needs the name of a column", mend="For example --column part.")
     members: dict[str, list[str]] = {}
     for row in manifest:
-        members.setdefault(row.get(column).strip(), []).append(row.id)
+        members.setdefault(plain(row.get(column)), []).append(row.id)
     bare = members.pop("", [])
     message = f"{len(bare)} utterances have no value in '{column}' and are in no part"
     notes = [Note("unused", message, tuple(bare))] if bare else []
