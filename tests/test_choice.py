@@ -286,3 +286,17 @@ def test_all_models_of_a_tuned_experiment_are_named(tmp_path: Path) -> None:
     trained = {path.parent for path in (tmp_path / "run" / "cells").glob("*/model*.safetensors")}
     assert {path.parent for path in run.models} == trained
     assert len(trained) > 5
+
+
+def test_other_seeds_of_a_fixed_value_that_was_chosen_too_are_not_wanted(tmp_path: Path) -> None:
+    """λ = 0.1 was trained on two seeds, then chosen among four on the first one: that line is whole."""
+    write_run(tmp_path, {("ser", 0, 0): "as aa", ("ser", 1, 0): "as aa"}, systems="ser,dat", tune=True, seeds=1)
+    settings = read_run(tmp_path).settings
+    for fold, winner in ((0, 0.1), (1, 1.0)):
+        for seed, values in ((0, GRID), (1, (0.1,))):
+            for value in values:
+                rows = rows_of_cell(fold, {"dev": "aa ss" if value == winner else "as ss", "test": "aa as"})
+                write_cell(tmp_path, settings, "dat", fold, seed, rows, {"lam": value})
+    _, fixed, chosen = read_run(tmp_path).lines
+    assert (fixed.done, fixed.wanted) == (4, 4)
+    assert (chosen.name, chosen.done, chosen.wanted, len(chosen.seeds)) == ("SER_SR_DAT, λ chosen", 2, 2, 1)

@@ -293,6 +293,8 @@ def _line(
     """The line of the cells that have `values` (fold and reading -> value of the knob)."""
     used = {(fold, v) for (fold, _), v in values.items()}
     found = {key[3] for key in said if key[0] == system and (key[2], key[1]) in used}
+    if chosen:  # where the fixed value was chosen, its other seeds are no sign that the chosen ones' were wanted
+        found = {seed for seed in found if all((system, v, fold, seed) in said for fold, v in used)}
     seeds = range(max([asked, *(seed + 1 for seed in found)]))
     records, done = [], 0
     for seed in seeds:
