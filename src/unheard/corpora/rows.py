@@ -70,13 +70,13 @@ def name_columns(header: Sequence[str], where: str) -> dict[str, str]:
     lasts = next((plain[name] for name in DURATION if name in plain), None)
     if "start" in found and lasts is not None:
         found["duration"] = lasts  # offset and duration, as speech recognisers' manifests have it
-    elif "start" in found and "end" not in found:
-        if unread := [plain[name] for name in UNREAD_ENDS if name in plain]:
-            raise ManifestError(
-                f"'{found['start']}' is where an utterance starts, and where it ends would not be read: '{unread[0]}'",
-                where=where,
-                mend="Name that column end (seconds from the beginning of the file) or duration.",
-            )
+    unread = [plain[name] for name in UNREAD_ENDS if name in plain]
+    if "start" in found and not {"end", "duration"} & set(found) and unread:
+        raise ManifestError(
+            f"'{found['start']}' is where an utterance starts, and where it ends would not be read: '{unread[0]}'",
+            where=where,
+            mend="Name that column end (seconds from the beginning of the file) or duration.",
+        )
     if not missing:
         return found
     shown = ", ".join(repr(name) for name in present[:12])
