@@ -308,8 +308,9 @@ def test_channels_that_cancel_each_other_are_an_error_live_too(recogniser: Recog
     stream = recogniser.stream()
     for first in range(0, len(both), 1600):
         stream.push(both[first : first + 1600])
-    with pytest.raises(AudioError, match="cancel each other out"):
-        stream.finish()
+    for _ in range(2):  # asked again it says no other thing
+        with pytest.raises(AudioError, match="cancel each other out"):
+            stream.finish()
 
 
 def test_a_window_that_was_interrupted_is_heard_all_the_same(

@@ -228,9 +228,10 @@ def _blocks(
             where=name,
             mend="Copy it again.",
         ) from None
-    # Without a table of its own an MP3's length is an estimate; everywhere else a shortfall means a cut file.
-    near = file.format == "MP3" and (first + done > (1 - _MP3_SLACK) * total or not has_table(path))
-    if known and first + done < last - SLACK * rate and not (near and end is None):
+    # An MP3's length is a guess without a table of its own, and rough with one; elsewhere a shortfall means a cut file,
+    # and wherever an end was asked for.
+    rough = file.format == "MP3" and (first + done > (1 - _MP3_SLACK) * total or not has_table(path))
+    if known and first + done < last - SLACK * rate and not (rough and end is None):
         raise cut_short(name, (first + done) / rate, total / rate)
     mix.check()
     if not done:

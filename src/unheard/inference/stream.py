@@ -93,10 +93,10 @@ class Stream:
             self._hear(self._cutter.push(self._resampler(np.zeros(0, np.float32), True)))
             self._hear(self._cutter.finish(), last=True)
             self._finished = True
-            self._mix.check()
             if not self._cutter.heard:
                 raise AudioError("holds no samples", where=self._name or None, mend="Copy or record it again.")
             self._segments += self._timeline.finish(self.seconds)
+        self._mix.check()
         return self._prediction()
 
     def _hear(self, windows: list[Window], *, last: bool = False) -> list[Segment]:
