@@ -15,11 +15,11 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from unheard.experiments.grid import lay_out
-from unheard.experiments.settings import load
-from unheard.experiments.work import prepare
-from unheard.training.anew import statistics_anew
-from unheard.training.dropout import Dropout
+from unheard.experiments.cell import prepare
+from unheard.experiments.config import load
+from unheard.experiments.plan import lay_out
+from unheard.model.layers import Dropout
+from unheard.training.batchnorm import statistics_anew
 from unheard.training.trainer import Trainer
 
 MODES = ((True, True), (True, False), (False, True), (False, False))

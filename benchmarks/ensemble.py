@@ -15,8 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from unheard.experiments.lines import Predictions, SeedRecord
-from unheard.experiments.records import read_run
+from unheard.experiments.records import Predictions, SeedRecord, read_run
 from unheard.features.normalise import TRANSDUCTIVE
 from unheard.training.metrics import unweighted_average_recall, weighted_accuracy
 

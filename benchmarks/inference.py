@@ -51,13 +51,14 @@ from unheard.corpora.synthetic import SyntheticSettings
 from unheard.corpora.synthetic.plan import takes
 from unheard.corpora.synthetic.voice import render
 from unheard.errors import ConfigError
-from unheard.experiments.settings import load
-from unheard.export.graph import export_model
+from unheard.experiments.config import load
 from unheard.export.metadata import Facts
+from unheard.export.onnx import export_model
 from unheard.features import Normaliser, analysis, extract
-from unheard.inference import Recogniser, WindowSettings, hear
-from unheard.inference.model import OnnxModel
-from unheard.training.model import Model
+from unheard.recogniser import Recogniser, WindowSettings
+from unheard.recogniser import window_scorer as hear
+from unheard.recogniser.model import OnnxModel
+from unheard.training.saving import Model
 from unheard.training.strategies import Setting, build
 
 RATE, SECONDS, HOP = 16_000, 3.0, 1.0

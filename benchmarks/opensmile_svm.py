@@ -29,17 +29,14 @@ from numpy.typing import NDArray
 
 from unheard.audio import read_recording
 from unheard.errors import ConfigError, UnheardError
-from unheard.experiments.cells import Cell
-from unheard.experiments.fit import fit_cell
-from unheard.experiments.fitted import Fitted, linear_svm
-from unheard.experiments.grid import Grid, lay_out
-from unheard.experiments.prepare import check_same_run, keep_data, prepare
+from unheard.experiments.baselines import Fitted, linear_svm
+from unheard.experiments.cell import Cell, fit_cell, run_cell
+from unheard.experiments.config import Experiment, load
+from unheard.experiments.plan import Grid, lay_out
 from unheard.experiments.records import RunRecords, read_run
-from unheard.experiments.results import caption, table_markdown, write_tables
-from unheard.experiments.settings import Experiment, load
-from unheard.experiments.work import run_cell
-from unheard.files import write_whole
-from unheard.lock import locked
+from unheard.experiments.run import check_same_run, keep_data, prepare
+from unheard.experiments.tables import caption, table_markdown, write_tables
+from unheard.files import locked, write_whole
 
 Vectors = NDArray[np.float32]
 

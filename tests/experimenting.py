@@ -19,9 +19,8 @@ import torch
 
 from unheard.cli import main
 from unheard.corpora.synthetic import SyntheticSettings, write
-from unheard.experiments.cells import Cell
+from unheard.experiments.cell import Cell, run_cell
 from unheard.experiments.launch import Event
-from unheard.experiments.work import run_cell
 
 TIMINGS = ("frames_per_second", "train_seconds", "seconds", "resumed")
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from unheard.features import FeatureSettings, Normaliser
-from unheard.training.model import Model
-from unheard.training.network import NETWORKS, NetworkSettings
+from unheard.model.network import NETWORKS, NetworkSettings
+from unheard.training.saving import Model
 from unheard.training.strategies import Setting, build
 
 Floats = NDArray[np.float32]

@@ -8,10 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from unheard.experiments.folder import Assigned, digest_of
-from unheard.experiments.lines import CellRecord, Line, Predictions, SeedRecord
-from unheard.experiments.records import RunRecords
-from unheard.experiments.settings import load
+from unheard.experiments.config import load
+from unheard.experiments.records import Assigned, CellRecord, Line, Predictions, RunRecords, SeedRecord, digest_of
 
 LABELS = ("angry", "sad")
 Said = Mapping[str, str]

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from unheard.experiments.settings import Experiment, load
+from unheard.experiments.config import Experiment, load
 from unheard.training.recipe import Recipe
 
 WORDS = {"a": "angry", "s": "sad"}

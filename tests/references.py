@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn.functional import conv1d, linear
 from torch.nn.utils.rnn import pack_sequence, unpack_sequence
 
-from unheard.training.layers import BiLSTM
-from unheard.training.network import EmbeddingNetwork, Head
+from unheard.model.layers import BiLSTM
+from unheard.model.network import EmbeddingNetwork, Head
 
 
 def utterances(x: Tensor, lengths: Tensor) -> list[Tensor]:

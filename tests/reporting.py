@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from unheard.experiments.choice import KNOBS
-from unheard.experiments.settings import Experiment, load
+from unheard.experiments.config import Experiment, load
+from unheard.experiments.selection import KNOBS
 from unheard.training.recipe import Recipe
 
 SKILL = {"ser": 0.4, "mtl": 0.42, "dat": 0.52, "cgt": 0.5}

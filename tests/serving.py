@@ -17,8 +17,8 @@ import numpy as np
 import soundfile
 from tiny_model import LABELS, metadata, tiny_proto
 
-from unheard.inference.model import OnnxModel
-from unheard.inference.recogniser import Recogniser
+from unheard.recogniser.model import OnnxModel
+from unheard.recogniser.recogniser import Recogniser
 
 WAV = {"Content-Type": "audio/wav"}
 

@@ -18,7 +18,7 @@ from sounds import RATE, murmur, write
 import unheard
 from unheard.errors import AudioError, TooLongError, UnheardError
 from unheard.features.functionals import FUNCTIONALS
-from unheard.inference import OnnxModel, Recogniser
+from unheard.recogniser import OnnxModel, Recogniser
 
 RECOGNISER = Recogniser(OnnxModel(tiny_model.tiny_proto().SerializeToString(), "tiny"))
 
@@ -109,7 +109,7 @@ SLOW = """
 import io, resource, sys
 import numpy as np, soundfile
 import unheard
-recogniser = unheard.load(sys.argv[1], windows=unheard.inference.WindowSettings(60, 60))
+recogniser = unheard.load(sys.argv[1], windows=unheard.recogniser.WindowSettings(60, 60))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
     recogniser.predict(sys.argv[2], progress=lambda seconds: (_ for _ in ()).throw(TimeoutError))
@@ -124,7 +124,7 @@ def test_a_recording_at_one_sample_a_second_cannot_swell(tmp_path: Path) -> None
     model = tiny_model.write_tiny(tmp_path / "model.onnx")
     path = write(tmp_path / "slow.wav", np.zeros(80_000, np.int16), 1)  # 160 kB, most of a day
     done = subprocess.run(
-        [sys.executable, "-c", "import unheard.inference\n" + SLOW, str(model), str(path)],
+        [sys.executable, "-c", "import unheard.recogniser\n" + SLOW, str(model), str(path)],
         capture_output=True,
         text=True,
         timeout=60,

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from unheard.audio import read_audio
-from unheard.damage import has_table
+from unheard.audio import has_table, read_audio
 from unheard.errors import AudioError
 
 NOISE = (0.1 * np.random.default_rng(0).standard_normal(8 * 16_000)).astype(np.float32)

@@ -11,10 +11,9 @@ from typing import Any
 
 import pytest
 
-from unheard.experiments.against import against
-from unheard.experiments.lines import NAMES
-from unheard.experiments.records import read_run
-from unheard.experiments.results import table_markdown
+from unheard.experiments.comparison import against
+from unheard.experiments.records import NAMES, read_run
+from unheard.experiments.tables import table_markdown
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from sounds import call, murmur, write
 
-from unheard.inference.packaged import packaged_models
+from unheard.recogniser.model import packaged_models
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 BLOCKS = re.findall(r"```(sh|python)\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)

@@ -9,7 +9,7 @@ import references
 import torch
 from torch import Tensor, nn
 
-from unheard.training.network import NetworkSettings
+from unheard.model.network import NetworkSettings
 from unheard.training.strategies import Batch, Setting, Strategy, build
 
 F, C, S = 5, 4, 3

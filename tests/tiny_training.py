@@ -11,12 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unheard.model.network import NetworkSettings
 from unheard.training.batches import Task
-from unheard.training.evaluation import Scores
-from unheard.training.network import NetworkSettings
 from unheard.training.recipe import Recipe
 from unheard.training.strategies import Batch, Setting, Strategy, build
-from unheard.training.trainer import Reading, Readout, Trainer
+from unheard.training.trainer import Reading, Readout, Scores, Trainer
 
 F, C, S = 4, 3, 3
 NETWORK = NetworkSettings(tdnn=((6, 5, 2), (5, 3, 4)), lstm=8, dense=6, hidden=(5, 5))

@@ -30,11 +30,10 @@ from torch.nn import functional
 
 from benchmarks.training import bucketed, plain
 from benchmarks.training.shapes import fold_data
-from unheard.experiments.cells import Cell
-from unheard.experiments.grid import lay_out
+from unheard.experiments.cell import Cell, prepare
+from unheard.experiments.config import Experiment, NetworkChoice, TrainingSettings
 from unheard.experiments.launch import worker_environment
-from unheard.experiments.settings import Experiment, NetworkChoice, TrainingSettings
-from unheard.experiments.work import prepare
+from unheard.experiments.plan import lay_out
 from unheard.features import FeatureStore
 from unheard.training.strategies import Strategy
 from unheard.training.trainer import Trainer

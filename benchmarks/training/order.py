@@ -19,7 +19,7 @@ import torch
 from benchmarks.training.bucketed import bucketed_batches
 from benchmarks.training.plain import BATCH, LEARNING_RATE, MOMENTUM, collate, random_batches
 from benchmarks.training.shapes import EMOTIONS, FEATURES, UTTERANCES, Part, random_data
-from unheard.training.network import NETWORKS
+from unheard.model.network import NETWORKS
 from unheard.training.strategies import Batch, Setting, Strategy, build
 
 SMALL = 270

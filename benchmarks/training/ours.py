@@ -21,8 +21,8 @@ from benchmarks.training.shapes import EMOTIONS, FEATURES, draw_lengths
 from unheard.experiments.launch import worker_environment
 from unheard.features import FeatureSettings, FeatureStore, Normaliser
 from unheard.features.matrix import ENTRY_FIELDS, Entry, entry_row
+from unheard.model.network import NETWORKS
 from unheard.training.batches import Task
-from unheard.training.network import NETWORKS
 from unheard.training.recipe import Recipe
 from unheard.training.strategies import Setting, build
 from unheard.training.trainer import Reading, Trainer

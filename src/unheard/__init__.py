@@ -8,6 +8,16 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from unheard.corpora import read_corpus, read_manifest
+    from unheard.errors import UnheardError
+    from unheard.experiments.run import experiment
+    from unheard.features import FeatureSettings, FeatureStore, build_store, extract
+    from unheard.manifest import Manifest, Utterance
+    from unheard.recogniser import load
+    from unheard.splits import make_split
+
+
 __version__ = "0.1.0"
 
 _WHERE = {
@@ -22,7 +32,7 @@ _WHERE = {
     "extract": "unheard.features",
     "make_split": "unheard.splits",
     "experiment": "unheard.experiments.run",
-    "load": "unheard.inference",
+    "load": "unheard.recogniser",
 }
 
 __all__ = [
@@ -40,15 +50,6 @@ __all__ = [
     "read_corpus",
     "read_manifest",
 ]
-
-if TYPE_CHECKING:
-    from unheard.corpora import read_corpus, read_manifest
-    from unheard.errors import UnheardError
-    from unheard.experiments.run import experiment
-    from unheard.features import FeatureSettings, FeatureStore, build_store, extract
-    from unheard.inference import load
-    from unheard.manifest import Manifest, Utterance
-    from unheard.splits import make_split
 
 
 def __getattr__(name: str) -> Any:

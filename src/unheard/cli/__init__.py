@@ -43,20 +43,10 @@ RESUMED = ("experiment", "train", "features", "starter", "demo", "synthetic", "f
 FILES = {
     "experiment": "experiment",
     "train": "experiment",
-    "contrast": "contrast",
-    "adapt": "adapt",
-    "starter": "starter",
-    "report": "report",
-    "compare": "compare",
-    "export": "export",
-    "probe": "probe",
-    "predict": "predict",
-    "embed": "embed",
-    "listen": "listen",
-    "voices": "predict",
-    "serve": "serve",
+    **dict.fromkeys(("adapt", "compare", "contrast", "probe", "report", "starter", "export"), "research"),
+    **dict.fromkeys(("predict", "voices", "embed", "listen", "serve"), "use"),
 }
-"""Verb -> its file in this folder, where that is not `verbs`."""
+"""Verb -> its file in this folder, where that is not `data`."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from cyclopts import App, CycloptsError
 
     from unheard import __version__
-    from unheard.cli.shared import say
+    from unheard.cli.common import say
     from unheard.errors import UnheardError
 
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -79,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         suppress_keyboard_interrupt=False,  # it is answered below
     )
     for verb, text in VERBS.items():
-        where = FILES.get(verb, "verbs")
+        where = FILES.get(verb, "data")
         # the verb that is called explains itself; the others get their line without being imported
         app.command(f"unheard.cli.{where}:{verb}", name=verb, help=None if verb in given[:1] else text)
     for stream in (sys.stdout, sys.stderr):  # a letter that a console does not know ends no answer

@@ -11,9 +11,9 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter, Token
 
-from unheard.cli.shared import say
+from unheard.cli.common import say
 from unheard.errors import ConfigError
-from unheard.experiments.settings import Experiment, load
+from unheard.experiments.config import Experiment, load
 
 
 def _flags(kind: type, name: str, leave_out: tuple[str, ...] = ()) -> type:
@@ -160,7 +160,7 @@ def train(
     system
         ser (SER_only), mtl, dat or cgt.
     """
-    from unheard.experiments.fitted import FITTED
+    from unheard.experiments.baselines import FITTED
 
     if system in FITTED:
         raise ConfigError(

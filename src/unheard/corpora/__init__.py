@@ -14,17 +14,17 @@ from unheard.errors import CorpusError, ManifestError, did_you_mean
 from unheard.manifest import Manifest
 
 CORPORA: dict[str, str] = {
-    "ased": "unheard.corpora.ased",
-    "casia": "unheard.corpora.casia",
-    "crema-d": "unheard.corpora.crema_d",
-    "emodb": "unheard.corpora.emodb",
-    "esd": "unheard.corpora.esd",
-    "iemocap": "unheard.corpora.iemocap",
-    "nemo": "unheard.corpora.nemo",
-    "ravdess": "unheard.corpora.ravdess",
-    "savee": "unheard.corpora.savee",
+    "ased": "unheard.corpora.releases.ased",
+    "casia": "unheard.corpora.releases.casia",
+    "crema-d": "unheard.corpora.releases.crema_d",
+    "emodb": "unheard.corpora.releases.emodb",
+    "esd": "unheard.corpora.releases.esd",
+    "iemocap": "unheard.corpora.releases.iemocap",
+    "nemo": "unheard.corpora.releases.nemo",
+    "ravdess": "unheard.corpora.releases.ravdess",
+    "savee": "unheard.corpora.releases.savee",
     "synthetic": "unheard.corpora.synthetic",
-    "tess": "unheard.corpora.tess",
+    "tess": "unheard.corpora.releases.tess",
 }
 """Corpus name -> module with `OFFICIAL` and `read(root, *, labels=None, partial=False) -> Manifest`.
 

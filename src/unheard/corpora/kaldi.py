@@ -15,7 +15,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from unheard.corpora.rows import Rows, seconds
+from unheard.corpora.table import Rows, seconds
 from unheard.errors import ManifestError
 from unheard.files import cannot_read, replacing
 from unheard.manifest import COLUMNS, Manifest, Note, Utterance

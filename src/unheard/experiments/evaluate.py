@@ -14,18 +14,17 @@ from typing import Any
 
 from unheard.corpora import read_manifest
 from unheard.corpora.channels import choose_channel
-from unheard.experiments.grid import usable
-from unheard.experiments.readout import NAMESAKES, full_name, versions
-from unheard.experiments.work import NormalisedFrames
+from unheard.experiments.cell import NAMESAKES, NormalisedFrames, full_name, versions
+from unheard.experiments.plan import usable
 from unheard.features import build_store
 from unheard.features.normalise import TRANSDUCTIVE
 from unheard.files import write_json, write_text
 from unheard.manifest import Manifest, Utterance
 from unheard.training.batches import Task
 from unheard.training.device import choose_device
-from unheard.training.evaluation import Scores, score
 from unheard.training.metrics import confusion, recalls
-from unheard.training.model import Model
+from unheard.training.saving import Model
+from unheard.training.trainer import Scores, score
 
 
 @dataclass(frozen=True)

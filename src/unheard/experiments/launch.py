@@ -19,8 +19,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from unheard.errors import UnheardError
-from unheard.experiments.cells import Cell
-from unheard.experiments.work import run_cell
+from unheard.experiments.cell import Cell, run_cell
 from unheard.files import write_text
 
 
@@ -210,7 +209,7 @@ def reason_of(error: BaseException) -> str:
 def _reporter(cell: Cell, tell: Callable[[dict[str, Any]], None]) -> Callable[[Mapping[str, Any]], None]:
     if not cell.tensorboard:
         return lambda record: tell(dict(record))
-    from unheard.experiments.tensorboard import writer
+    from unheard.experiments.logging import writer
 
     log = writer(cell.folder / "tensorboard")
 

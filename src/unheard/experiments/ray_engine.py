@@ -22,10 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from unheard.errors import ConfigError, MissingExtra, UnheardError
-from unheard.experiments.cells import Cell
+from unheard.experiments.cell import Cell
 from unheard.experiments.launch import ENVIRONMENT, Event, attempt, reason_of, usual_workers
-from unheard.files import write_text
-from unheard.lock import locked
+from unheard.files import locked, write_text
 from unheard.manifest import Utterance
 
 LOOK_SECONDS = 1.0

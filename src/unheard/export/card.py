@@ -5,23 +5,24 @@ Every figure in it was measured and handed over; none is written here.
 
 from __future__ import annotations
 
+import json
 import re
 import statistics
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
 from unheard import __version__
-from unheard.experiments.report.content import counted
-from unheard.export.calibrate import BINS
-from unheard.export.cost import Cost
-from unheard.export.data import speakers_by_corpus
+from unheard.corpora import CORPORA, official
+from unheard.export.calibration import BINS
 from unheard.export.evidence import Evidence, Figures
 from unheard.export.metadata import Data, Facts
-from unheard.export.words import NOT_FOR, limits
-from unheard.training.model import Model
+from unheard.export.quantise import Cost
+from unheard.report.content import counted
+from unheard.training.saving import Model
 
 HUB_LICENCES = {"mit", "apache-2.0", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0",
                 "cc-by-nc-nd-4.0", "bsd-3-clause", "gpl-3.0", "agpl-3.0", "openrail"}  # fmt: skip
@@ -233,3 +234,76 @@ def percent(value: float) -> str:
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     written = [head, ["---"] * len(head), *rows]
     return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in written]
+
+
+# What every card says whatever was measured: what the model must not be used for, and where it ends.
+
+NOT_FOR = """\
+- **No decision about a person.** Not hiring, firing, pay, grades, insurance, credit, policing, border control, custody,
+  diagnosis or treatment; not as one input among several either.
+- **Not on people at work or in education.** Inferring emotions there is prohibited or restricted in places: in the
+  European Union by the AI Act, Regulation (EU) 2024/1689, Article 5(1)(f), except for medical or safety reasons. Other
+  systems that infer emotions from a voice are high-risk there (Annex III), and the people exposed to them must be told
+  (Article 50). Other countries have laws of their own; this is no legal advice.
+- **Not without the knowledge of those who speak**, and not to find out who they are, where they come from, how old or
+  how healthy they are, or whether they lie.
+- **Not where a wrong answer harms.** Its probabilities describe recordings like those it was measured on and no others.
+
+It is meant for research, for teaching, and for tools whose users look at their own voice."""
+
+LIMITS = """\
+- It names how an utterance **sounds to people who label recordings**. That is not what someone feels.
+- It knows its own labels only: any sound, music, silence or another feeling included, gets one of them.
+- Nothing was measured on telephone lines, noise, reverberation, children, or languages other than those of the training
+  data. Expect less there.
+- Single speakers differ widely; a group's average does not say how well it works for one person."""
+
+ACTED = """\
+- The recordings of {names} are **acted**: emotions are clearer there than in life. On spontaneous speech expect much
+  less."""
+
+INVENTED = """\
+- The voices of {names} were invented by a program: **figures from them support no claim about speech**."""
+
+OTHERS = """\
+- How the recordings of {names} were made is not known to this program. Say it here before you publish the model."""
+
+
+def limits(data: Iterable[Data]) -> str:
+    """The limits, with what is known of how the recordings of the training data came about."""
+    titles = {one.name: one.title for one in data}
+    kinds = {
+        ACTED: [title for name, title in titles.items() if name in CORPORA and name != "synthetic"],
+        INVENTED: [title for name, title in titles.items() if name == "synthetic"],
+        OTHERS: [title for name, title in titles.items() if name not in CORPORA],
+    }
+    known = [text.format(names=", ".join(of_kind)) for text, of_kind in kinds.items() if of_kind]
+    return "\n".join([*known, LIMITS])
+
+
+# The corpora behind a model, as their makers describe them.
+
+UNKNOWN = "not known to this program"
+
+
+def data_of(model: Model) -> tuple[Data, ...]:
+    """The corpora that `model` says it was trained on, by name; none where it does not say."""
+    return described(speakers_by_corpus(model))
+
+
+def described(names: Iterable[str]) -> tuple[Data, ...]:
+    """The corpora called `names`; one without a reader here has a licence that is not known."""
+    found = []
+    for name in sorted(names):
+        if name in CORPORA:
+            facts = official(name)
+            found.append(Data(name, facts.title, facts.language, facts.licence, facts.citation, facts.homepage))
+        else:
+            found.append(Data(name, name or "recordings without a corpus's name", "", UNKNOWN))
+    return tuple(found)
+
+
+def speakers_by_corpus(model: Model) -> Counter[str]:
+    """Corpus -> how many of its speakers `model` was trained on."""
+    names = json.loads(model.about.get("train_speakers", "[]"))
+    return Counter(str(name).partition("/")[0] for name in names)

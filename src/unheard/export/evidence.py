@@ -16,12 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unheard.errors import ExportError, did_you_mean
-from unheard.experiments.lines import Line, Predictions, SeedRecord
-from unheard.experiments.records import RunRecords
-from unheard.experiments.report.protocol import corpus_name, describe
-from unheard.export.calibrate import Calibration, calibrate
+from unheard.experiments.records import Line, Predictions, RunRecords, SeedRecord
+from unheard.export.calibration import Calibration, calibrate
+from unheard.report.protocol import corpus_name, describe
 from unheard.training.metrics import recalls, unweighted_average_recall, weighted_accuracy
-from unheard.training.model import Model
+from unheard.training.saving import Model
 
 
 @dataclass(frozen=True)

@@ -18,16 +18,14 @@ from pathlib import Path
 
 from unheard.corpora import read_manifest
 from unheard.errors import ExportError
-from unheard.export.card import Card
-from unheard.export.cost import Cost, measure_cost
-from unheard.export.data import data_of
+from unheard.export.card import Card, data_of
 from unheard.export.evidence import Evidence, read_evidence
-from unheard.export.graph import export_model
 from unheard.export.metadata import Facts, metadata
-from unheard.export.quantise import quantise
+from unheard.export.onnx import export_model
+from unheard.export.quantise import Cost, measure_cost, quantise
 from unheard.files import write_json, write_text, write_whole
 from unheard.manifest import Manifest
-from unheard.training.model import Model
+from unheard.training.saving import Model
 
 FULL, SMALL, CARD, CONFIG = "model.onnx", "model.int8.onnx", "README.md", "config.json"
 

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
-from onnx import TensorProto
+import onnx
+from numpy.typing import ArrayLike, NDArray
+from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from unheard.export.emitter import Emitter
-from unheard.training.layers import TDNN, BiLSTM, Dense
-from unheard.training.network import Head, Summary
-from unheard.training.pooling import VARIANCE_FLOOR
+from unheard.model.layers import TDNN, BiLSTM, Dense
+from unheard.model.network import Head, Summary
+from unheard.model.pooling import VARIANCE_FLOOR
 
 _GATES = (0, 3, 1, 2)
 """Where ONNX's gates (input, output, forget, cell) are in PyTorch's order (input, forget, cell, output)."""
@@ -195,3 +195,47 @@ def _gates(parameter: Tensor) -> NDArray[Any]:
     """(4H, ...) in ONNX's order of the gates."""
     blocks = np.split(_array(parameter), 4)
     return np.concatenate([blocks[at] for at in _GATES])
+
+
+# Writing an ONNX graph node by node: names are made up, constants are kept, the caller writes what is computed.
+
+
+class Emitter:
+    """Collects nodes and constants; every value is known by its name.
+
+    `emit("Relu", x)` appends a node and returns the name of its output.
+    """
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: dict[str, NDArray[Any]] = {}
+
+    def __call__(self, op: str, *inputs: str, name: str = "", **attributes: Any) -> str:
+        """Append a node with one output; `name` is the output's, made up where it is empty."""
+        output = name or f"{op.lower()}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(op, list(inputs), [output], name=output, **attributes))
+        return output
+
+    def weight(self, name: str, values: ArrayLike) -> str:
+        """A float32 constant under a name of its own."""
+        if name in self.constants:
+            raise ValueError(f"two constants are called '{name}'")
+        self.constants[name] = np.ascontiguousarray(values, np.float32)
+        return name
+
+    def scalar(self, value: float) -> str:
+        """A float32 scalar, kept once however often it is asked for."""
+        return self._shared(f"float_{value:g}", np.array(value, np.float32))
+
+    def whole(self, *values: int, alone: bool = False) -> str:
+        """An int64 vector (axes, a shape), or with `alone` an int64 scalar; kept once."""
+        name = "_".join(["int" if alone else "ints", *map(str, values)])
+        return self._shared(name, np.array(values[0] if alone else values, np.int64))
+
+    def _shared(self, name: str, value: NDArray[Any]) -> str:
+        self.constants.setdefault(name, value)
+        return name
+
+    def initializers(self) -> list[onnx.TensorProto]:
+        """The constants as ONNX keeps them."""
+        return [numpy_helper.from_array(value, name) for name, value in self.constants.items()]

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from onnxruntime import InferenceSession, SessionOptions
 
 from unheard.errors import ExportError
-from unheard.training.model import Model
-from unheard.training.network import EmbeddingNetwork
+from unheard.model.network import EmbeddingNetwork
+from unheard.training.saving import Model
 
 TOLERANCE = 1e-4
 LENGTHS = (1, 2, 17, 60, 301)

@@ -10,6 +10,10 @@ utterance would depend on the others beside it and on its padding, and a stream 
 from __future__ import annotations
 
 import json
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +23,16 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from unheard.errors import ExportError
+from unheard.experiments.cell import full_name
+from unheard.experiments.evaluate import rows_it_knows, trained_on
+from unheard.experiments.plan import usable
 from unheard.export.metadata import encoded
+from unheard.export.parity import session
+from unheard.features import FeatureStore, build_store
 from unheard.files import cannot_read, write_whole
+from unheard.manifest import Manifest
+from unheard.training.metrics import unweighted_average_recall, weighted_accuracy
+from unheard.training.saving import Model
 
 SUMMED = {"Conv": (1, 2), "LSTM": (2,), "MatMul": (0,)}
 """Operator -> the axes of its weight that it sums over; the others are output channels, each with its scale."""
@@ -82,3 +94,79 @@ def as_bytes(values: NDArray[np.float32], axes: tuple[int, ...]) -> tuple[NDArra
     largest = np.abs(values).max(axis=axes, keepdims=True)
     scale = np.where(largest > 0, largest / np.float32(127), np.float32(1)).astype(np.float32)
     return np.round(values / scale).astype(np.int8), scale
+
+
+# What a model file with smaller weights costs in accuracy, on recordings.
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Two files on the same recordings, the larger first: `size` in bytes, WA, UAR; `changed` labels between them.
+
+    `shift` is the largest difference of a probability. `seen` says that the model was trained on these speakers:
+    its accuracies then say nothing of others, their difference still does.
+    """
+
+    utterances: int
+    speakers: int
+    seen: bool
+    size: tuple[int, int]
+    wa: tuple[float, float]
+    uar: tuple[float, float]
+    changed: int
+    shift: float
+
+
+def measure_cost(
+    model: Model,
+    full: str | Path,
+    small: str | Path,
+    manifest: Manifest,
+    *,
+    store: str | Path | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Cost:
+    """Compare two exported files of `model` on the rows of `manifest` whose label it knows.
+
+    Only speakers that the model was not trained on count, where there are any. `store` keeps the features. Raises
+    `ExportError` where no recording is left.
+    """
+    rows = rows_it_knows(model, manifest, None, say)
+    heard = trained_on(model)
+    unseen = rows.where(lambda row: full_name(row) not in heard)
+    seen = not len(unseen)
+    rows = rows if seen else unseen
+    with ExitStack() as stack:
+        where = Path(store) if store else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="unheard-")))
+        features = build_store(rows, where, model.features)
+        rows = usable(rows, features, say)
+        if not len(rows):
+            raise ExportError("no recording is left to compare the two files on", mend="Name another manifest.")
+        said = [probabilities(Path(path), features, rows.ids) for path in (full, small)]
+    truth = np.array([model.labels.index(row.emotion) for row in rows])
+    predicted = [one.argmax(axis=1) for one in said]
+    return Cost(
+        utterances=len(rows),
+        speakers=len(rows.speakers),
+        seen=seen,
+        size=(Path(full).stat().st_size, Path(small).stat().st_size),
+        wa=(weighted_accuracy(truth, predicted[0]), weighted_accuracy(truth, predicted[1])),
+        uar=(
+            unweighted_average_recall(truth, predicted[0], len(model.labels)),
+            unweighted_average_recall(truth, predicted[1], len(model.labels)),
+        ),
+        changed=int((predicted[0] != predicted[1]).sum()),
+        shift=float(np.abs(said[0] - said[1]).max()),
+    )
+
+
+def probabilities(path: Path, store: FeatureStore, ids: tuple[str, ...]) -> Floats:
+    """What the file at `path` says of the utterances `ids` of a store, (n, C)."""
+    run = session(path.read_bytes())
+    said = [
+        run.run(["probabilities"], {"features": store[name][None], "lengths": np.array([len(store[name])])})[0]
+        for name in ids
+    ]
+    return np.concatenate(said)

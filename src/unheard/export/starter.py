@@ -16,20 +16,18 @@ from typing import Any
 
 from unheard.errors import ConfigError
 from unheard.experiments.adaptation import adapt
-from unheard.experiments.grid import read_rows
-from unheard.experiments.invariance.of_model import probe_model
-from unheard.experiments.lines import Line
-from unheard.experiments.records import RunRecords, read_run
+from unheard.experiments.config import Experiment, load
+from unheard.experiments.leakage import probe_model
+from unheard.experiments.plan import read_rows
+from unheard.experiments.records import Line, RunRecords, read_run
 from unheard.experiments.run import experiment
-from unheard.experiments.settings import Experiment, load
-from unheard.export.card import percent
-from unheard.export.data import data_of
+from unheard.export.card import data_of, percent
 from unheard.export.evidence import evidence_of
 from unheard.export.folder import Exported, licence_warnings, write_folder
 from unheard.export.metadata import Facts
 from unheard.manifest import Manifest
-from unheard.training.enrol import VOICED
-from unheard.training.model import Model
+from unheard.training.enrolment import VOICED
+from unheard.training.saving import Model
 
 HELD_OUT = 12
 """One speaker of so many validates the model itself, and as many test it."""

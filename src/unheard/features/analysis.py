@@ -114,7 +114,7 @@ def thinned(features: Floats, n: int) -> Floats:
 
 def _encoded(samples: Samples, settings: FeatureSettings) -> Analysis:
     """The frames of an encoder. The VAD listens every 10 ms as always; theirs are every second one of its frames."""
-    from unheard.features.ssl import encode
+    from unheard.features.encoder import encode
 
     often = replace(FeatureSettings(), vad=settings.vad, sample_rate=settings.sample_rate)
     heard = analyse(samples, often)

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from unheard.errors import ConfigError
-from unheard.features.fft import PowerSpectrum
 from unheard.features.settings import FeatureSettings
+from unheard.features.srfft import PowerSpectrum
 
 Floats = npt.NDArray[np.float32]
 

@@ -19,6 +19,7 @@ from unheard.errors import ConfigError, FeatureError, did_you_mean
 if TYPE_CHECKING:
     from unheard.features.store import FeatureStore
 
+
 Floats = npt.NDArray[np.float32]
 
 KINDS = ("none", "train", "utterance", "sliding", "speaker")

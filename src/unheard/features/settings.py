@@ -153,7 +153,7 @@ class FeatureSettings:
 
     def _find_encoder(self) -> None:
         """What the encoder decides; where that is known already its folder need not be there."""
-        from unheard.features.ssl import FRAME_LENGTH_MS, FRAME_SHIFT_MS, SAMPLE_RATE, identify
+        from unheard.features.encoder import FRAME_LENGTH_MS, FRAME_SHIFT_MS, SAMPLE_RATE, identify
 
         if self.layer != LEARNED:
             object.__setattr__(self, "encoder_layers", 0)
@@ -200,7 +200,7 @@ class FeatureSettings:
     def dim(self) -> int:
         """F, the number of features in a frame; of functionals, their number."""
         if self.kind == "functionals":
-            from unheard.features.functionals import names  # it is made of frames with settings of their own
+            from unheard.features.functionals import names
 
             return len(names(self))
         if self.kind == "ssl":
@@ -250,3 +250,37 @@ class FeatureSettings:
             if name not in known:
                 raise ConfigError(f"unknown feature setting '{name}'", mend=did_you_mean(name, known))
         return cls(**values)
+
+
+# Which columns of a frame are what.
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Where in a frame the mel bands, the log energy and log F0 as it is are; None where there are none.
+
+    The last `summary` columns are the same in all frames of an utterance.
+    """
+
+    bands: slice | None = None
+    energy: int | None = None
+    log_f0: int | None = None
+    summary: int = 0
+
+
+def columns_of(settings: FeatureSettings) -> Columns:
+    """The columns of frames with `settings`; those of which deltas are taken too are not given.
+
+    >>> columns_of(FeatureSettings(kind="fbank", mel_bins=40, energy=True, deltas=0, pitch=True, log_pitch="both"))
+    Columns(bands=slice(1, 41, None), energy=0, log_f0=44, summary=0)
+    """
+    if settings.kind == "functionals":
+        return Columns()
+    frame = settings.dim - settings.summary_dim
+    log_f0 = frame - 1 if settings.pitch and settings.log_pitch != "normalised" else None
+    if settings.kind != "fbank" or settings.deltas:
+        return Columns(log_f0=log_f0)
+    first = int(settings.energy)
+    return Columns(
+        slice(first, first + settings.mel_bins), 0 if settings.energy else None, log_f0, settings.summary_dim
+    )

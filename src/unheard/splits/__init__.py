@@ -8,8 +8,7 @@ to exist when it leaks, however it was made.
 
 from unheard.splits.files import read_folds, read_splits, write_splits
 from unheard.splits.protocols import PROTOCOLS, default_protocol, make_split
-from unheard.splits.recordings import exclude_shared_recordings
-from unheard.splits.split import Fold, Leak, Reading, Split, find_leaks
+from unheard.splits.split import Fold, Leak, Reading, Split, exclude_shared_recordings, find_leaks
 
 __all__ = [
     "PROTOCOLS",

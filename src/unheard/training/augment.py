@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unheard.errors import ConfigError
-from unheard.features.columns import Columns
+from unheard.features.settings import Columns
 
 Floats = NDArray[np.float32]
 

@@ -20,14 +20,7 @@ it; another sound would be another `VERSION`. Figures from it support no claim a
 from __future__ import annotations
 
 from unheard.corpora.official import Official
-from unheard.corpora.synthetic.settings import (
-    PARTS,
-    VERSION,
-    SyntheticSettings,
-    demo,
-    iemocap_shaped,
-    mandarin_shaped,
-)
+from unheard.corpora.synthetic.plan import PARTS, VERSION, SyntheticSettings, demo, iemocap_shaped, mandarin_shaped
 from unheard.corpora.synthetic.tree import read, write
 
 __all__ = [

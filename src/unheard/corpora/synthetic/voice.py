@@ -15,8 +15,7 @@ from random import Random
 import numpy as np
 from numpy.typing import NDArray
 
-from unheard.corpora.synthetic.plan import Take, Voice, voices
-from unheard.corpora.synthetic.settings import SyntheticSettings
+from unheard.corpora.synthetic.plan import SyntheticSettings, Take, Voice, voices
 
 Array = NDArray[np.float64]
 Single = NDArray[np.float32]  # spectra: sixteen bits of sound need no more

@@ -12,11 +12,9 @@ from contextlib import suppress
 from typing import Any
 
 from unheard.errors import ConfigError, did_you_mean
-from unheard.training.strategies.base import Batch, Setting, Strategy
+from unheard.training.strategies.base import MTL, SER, Batch, MTLOptions, Setting, Strategy
 from unheard.training.strategies.cgt import CGT, CGTOptions
 from unheard.training.strategies.dat import DAT, DATOptions
-from unheard.training.strategies.mtl import MTL, MTLOptions
-from unheard.training.strategies.ser import SER
 
 STRATEGIES: dict[str, tuple[str, type[Strategy], type | None]] = {
     "ser": ("SER_only", SER, None),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass
+from typing import final
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from unheard.training.dropout import use_stream
-from unheard.training.network import EmbeddingNetwork, Head, NetworkSettings, Part, initialised
+from unheard.model.layers import use_stream
+from unheard.model.network import EmbeddingNetwork, Head, NetworkSettings, Part, initialised
 from unheard.training.seeds import derive
 
 
@@ -134,3 +135,44 @@ def speaker_loss(strategy: Strategy, logits: Tensor, batch: Batch) -> Tensor:
     """L(s, ŝ): mean cross-entropy of the training speakers; notes the speaker accuracy."""
     strategy.observe(speaker_accuracy=(logits.argmax(1) == batch.s).float().mean())
     return cross_entropy(logits, batch.s)
+
+
+# SER_only: emotion recognition alone, the baseline.
+
+
+@final
+class SER(Strategy):
+    """L(Θ) = L_y. No speaker head exists."""
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """{"emotion": L_y}."""
+        logits, _ = self.logits(batch.x, batch.lengths)
+        return {"emotion": emotion_loss(self, logits, batch)}
+
+
+# SER_SR_MTL: emotion and speaker recognition learnt together.
+
+
+@dataclass(frozen=True)
+class MTLOptions:
+    """`weight` w of the speaker loss; at 1 this is Eq. 4 with α = 0."""
+
+    weight: float = 1.0
+
+
+@final
+class MTL(Strategy):
+    """L(Θ) = L_y + w·L_s."""
+
+    def __init__(self, setting: Setting, options: MTLOptions = MTLOptions()) -> None:
+        super().__init__(setting)
+        self.speaker = self._head("speaker", setting, setting.speakers)
+        self.weight = options.weight
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """{"emotion": L_y, "speaker": w·L_s}."""
+        e = self.embed(batch.x, batch.lengths)
+        return {
+            "emotion": emotion_loss(self, self.emotion(e), batch),
+            "speaker": self.weight * speaker_loss(self, self.speaker(e), batch),
+        }

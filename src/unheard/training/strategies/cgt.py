@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from unheard.errors import ConfigError
-from unheard.training.layers import frozen_statistics
+from unheard.model.layers import frozen_statistics
 from unheard.training.strategies.base import Batch, Setting, Strategy, emotion_entropy, emotion_loss, speaker_loss
 
 

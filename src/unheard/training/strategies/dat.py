@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from unheard.errors import ConfigError
-from unheard.training.network import Head
+from unheard.model.network import Head
 from unheard.training.strategies.base import Batch, Setting, Strategy, emotion_loss, speaker_loss
 
 

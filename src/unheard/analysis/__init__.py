@@ -1,0 +1,1 @@
+"""Statistics over speakers and what an embedding keeps of the speaker; arrays in, figures out."""

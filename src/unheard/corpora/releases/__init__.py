@@ -1,0 +1,1 @@
+"""Released corpora, one file each."""

@@ -1,0 +1,10 @@
+"""The doctor of corpora and splits, ours and other people's.
+
+`examine` listens to every recording of a manifest and reports what makes results on it hard to believe:
+broken, silent or repeated files, leaking splits, emotions tied to speakers, sentences or sessions.
+"""
+
+from unheard.doctor.examine import examine
+from unheard.doctor.findings import Finding, Findings, Summary, to_json, to_markdown, to_text
+
+__all__ = ["Finding", "Findings", "Summary", "examine", "to_json", "to_markdown", "to_text"]

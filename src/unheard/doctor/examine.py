@@ -1,0 +1,103 @@
+"""The doctor: everything that makes results on a manifest hard to believe."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+
+from unheard.doctor.findings import SEVERITIES, Finding, Findings, Summary
+from unheard.doctor.labels import check_labels, check_predictable
+from unheard.doctor.sides import check_split
+from unheard.doctor.sound import Heard, check_repeats, check_sound, listen_to, nearly_repeated, recordings, repeated
+from unheard.errors import ManifestError
+from unheard.manifest import Manifest, Utterance
+from unheard.splits import Fold, Split, read_folds
+
+DURATION_TELLS = 0.3  # above chance; slower speech is a true cue of sadness, so only the glaring is named
+
+
+def examine(
+    manifest: Manifest,
+    *,
+    splits: str | Path | Split | Iterable[Fold] | None = None,
+    group: str = "speaker",
+    workers: int | None = None,
+    progress: bool = True,
+    listen: bool = True,
+) -> Findings:
+    """Examine a manifest, its recordings and, where given, a split of it.
+
+    `splits` is a CSV file as `read_splits` takes it, a split, or folds; what leaks is reported, never raised.
+    Without `listen` the table alone is examined. A broken recording is a finding and stops nothing.
+    Raises `ManifestError` for an empty manifest and `SplitError` for a file that cannot be understood.
+    """
+    if not len(manifest):
+        raise ManifestError("the manifest has no row", mend="Check its path, and the emotions chosen.")
+    folds = _folds(splits, manifest)
+    heard = listen_to(manifest, workers=workers, progress=progress) if listen else []
+    findings = [Finding("note", note.kind, note.message, note.ids) for note in manifest.notes]
+    groups, pairs = repeated(manifest, heard), nearly_repeated(manifest, heard)
+    copies = recordings(manifest, groups, pairs)
+    if heard:
+        findings += [*check_sound(manifest, heard), *check_repeats(groups, pairs), *_telltales(manifest, heard)]
+    findings += check_labels(manifest)
+    if folds is not None:
+        findings += check_split(manifest, folds, _together(manifest, copies), group)
+    return Findings(
+        tuple(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))),
+        _summary(manifest, heard),
+        MappingProxyType({row.id: s.digest for row, s in zip(manifest, heard, strict=False) if s.digest}),
+        MappingProxyType(copies),
+    )
+
+
+def _together(manifest: Manifest, copies: Mapping[str, str]) -> list[list[Utterance]]:
+    """All rows of each recording that there is more than once: also those that only a third one connects."""
+    groups: dict[str, list[Utterance]] = {}
+    for row in manifest:
+        if row.id in copies:
+            groups.setdefault(copies[row.id], []).append(row)
+    return [rows for rows in groups.values() if len(rows) > 1]
+
+
+def _folds(splits: str | Path | Split | Iterable[Fold] | None, manifest: Manifest) -> Sequence[Fold] | None:
+    if splits is None:
+        return None
+    if isinstance(splits, Split):
+        return splits.folds
+    if isinstance(splits, (str, Path)):
+        return read_folds(splits, manifest)
+    return tuple(splits)
+
+
+def _telltales(manifest: Manifest, heard: Sequence[Heard]) -> Iterator[Finding]:
+    """Properties of the files, not of the voices, that tell the emotion."""
+    ids = {row.id for row, sound in zip(manifest, heard, strict=True) if not sound.error}
+    usable = manifest.where(lambda row: row.id in ids)
+    sounds = [sound for sound in heard if not sound.error]
+    yield from check_predictable(usable, "the sample rate", [sound.rate for sound in sounds])
+    yield from check_predictable(usable, "the file format", [(s.format, s.channels) for s in sounds])
+    seconds = sorted(sound.seconds for sound in sounds)
+    bounds = [seconds[len(seconds) * tenth // 10] for tenth in range(1, 10)] if seconds else []
+    tenths = [bisect_right(bounds, sound.seconds) for sound in sounds]  # equal durations are in one
+    yield from check_predictable(usable, "the duration", tenths, DURATION_TELLS)
+
+
+def _summary(manifest: Manifest, heard: Sequence[Heard]) -> Summary:
+    table: dict[str, Counter[str]] = defaultdict(Counter)
+    genders: dict[str, set[str]] = defaultdict(set)
+    for row in manifest:
+        table[row.speaker][row.emotion] += 1
+        genders[row.gender or "unknown"].add(row.speaker)
+    return Summary(
+        utterances=len(manifest),
+        speakers=len(table),
+        hours=sum(sound.seconds for sound in heard) / 3600 if heard else None,
+        genders={gender: len(names) for gender, names in sorted(genders.items())},
+        emotions=manifest.counts(),
+        sample_rates=dict(sorted(Counter(sound.rate for sound in heard if not sound.error).items())),
+        table={speaker: dict(sorted(table[speaker].items())) for speaker in sorted(table)},
+    )

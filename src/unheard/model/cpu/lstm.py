@@ -1,0 +1,158 @@
+"""The LSTM's steps through ragged frames, compiled by numba on first use and kept on disk.
+
+Shapes: N frames of a batch, H cells; an utterance's step t is row `first + t * stride`. Sizes are constants to the
+compiler, which makes vectors of the loops over cells; a kernel may capture nothing else, or numba would not
+find it on disk again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+# mypy: allow-untyped-defs, allow-untyped-calls
+
+
+TILE = 64
+"""Weights are multiplied in tiles of so many rows and columns: 16 KiB, which stay in the first-level cache."""
+
+# "contract" fuses a multiplication with an addition; other "fast" mathematics would reorder sums or lose a NaN.
+HOW: dict[str, Any] = {"fastmath": {"contract", "nsz"}, "error_model": "numpy", "nogil": True}
+
+ONE, TWO, HALF = np.float32(1), np.float32(2), np.float32(0.5)
+LOG2_E, LN_2 = np.float32(1 / np.log(2)), np.float32(np.log(2))
+LOWEST, HIGHEST = np.float32(-126), np.float32(127)  # exponents of normal numbers
+C3, C4, C5, C6 = (np.float32(1 / n) for n in (6, 24, 120, 720))
+
+
+def compiled(function: Callable[..., None]) -> Callable[..., None]:
+    """`function` as machine code, kept on disk where some folder can be written to."""
+    try:
+        return njit(cache=True, **HOW)(function)  # type: ignore[no-any-return]
+    except RuntimeError:
+        return njit(**HOW)(function)  # type: ignore[no-any-return]
+
+
+@njit(inline="always", **HOW)
+def exp(x):
+    """2^n by its bits times Taylor's series of the rest, to 2e-7 of 1 / (1 + exp(x)); NaN stays NaN."""
+    y = x * LOG2_E
+    n = np.floor(y + HALF)
+    r = (y - n) * LN_2
+    series = ONE + r * (ONE + r * (HALF + r * (C3 + r * (C4 + r * (C5 + r * C6)))))
+    n = n if n > LOWEST else LOWEST
+    n = n if n < HIGHEST else HIGHEST
+    return series * np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)
+
+
+@njit(inline="always", **HOW)
+def sigmoid(x):
+    """1 / (1 + exp(-x))."""
+    return ONE / (ONE + exp(-x))
+
+
+@njit(inline="always", **HOW)
+def tanh(x):
+    """2 sigmoid(2x) - 1."""
+    return TWO / (ONE + exp(-TWO * x)) - ONE
+
+
+@njit(inline="always", **HOW)
+def product(a, b, out, rows, inner, outer, tile):
+    """out[:rows] = a[:rows] @ b, of (., inner) and (inner, outer).
+
+    Rows go in pairs, an odd one with a spare. Eight products a pass over a tile's columns: the scalars stay in
+    registers, the columns are vectors.
+    """
+    for k0 in range(0, inner, tile):
+        for j0 in range(0, outer, tile):
+            for m in range(0, rows, 2):
+                if k0 == 0:
+                    for j in range(j0, j0 + tile):
+                        out[m, j] = 0.0
+                        out[m + 1, j] = 0.0
+                for k in range(k0, k0 + tile, 4):
+                    a0, a1, a2, a3 = a[m, k], a[m, k + 1], a[m, k + 2], a[m, k + 3]
+                    b0, b1, b2, b3 = a[m + 1, k], a[m + 1, k + 1], a[m + 1, k + 2], a[m + 1, k + 3]
+                    for j in range(j0, j0 + tile):
+                        w0, w1, w2, w3 = b[k, j], b[k + 1, j], b[k + 2, j], b[k + 3, j]
+                        out[m, j] = out[m, j] + a0 * w0 + a1 * w1 + a2 * w2 + a3 * w3
+                        out[m + 1, j] = out[m + 1, j] + b0 * w0 + b1 * w1 + b2 * w2 + b3 * w3
+
+
+def forward_kernel(cells: int) -> Callable[..., None]:
+    """Steps forward: projected (N, 4H) becomes the gates; fills states (N, 2H) and memory (2, N, 2H) at column `at`.
+
+    Memory holds c and tanh c; where it is not to be kept it has one row.
+    """
+    H, gates4, tile = cells, 4 * cells, min(cells, TILE)
+
+    @compiled
+    def forward(projected, weight, states, memory, first, active, stride, at, keep):
+        spare = len(first) + 1
+        hidden = np.zeros((spare, H), np.float32)
+        cell = np.zeros((spare, H), np.float32)
+        recurrent = np.empty((spare, gates4), np.float32)
+        for t in range(len(active)):
+            product(hidden, weight, recurrent, active[t], H, gates4, tile)
+            for m in range(active[t]):
+                row = first[m] + t * stride
+                kept = row if keep else 0
+                gate, add, c, h = projected[row], recurrent[m], cell[m], hidden[m]
+                out = states[row, at : at + H]
+                c_kept, tanh_kept = memory[0, kept, at : at + H], memory[1, kept, at : at + H]
+                for j in range(H):
+                    i = sigmoid(gate[j] + add[j])
+                    f = sigmoid(gate[H + j] + add[H + j])
+                    g = tanh(gate[2 * H + j] + add[2 * H + j])
+                    o = sigmoid(gate[3 * H + j] + add[3 * H + j])
+                    gate[j], gate[H + j], gate[2 * H + j], gate[3 * H + j] = i, f, g, o
+                    new = f * c[j] + i * g
+                    squashed = tanh(new)
+                    c[j] = new
+                    h[j] = o * squashed
+                    c_kept[j] = new
+                    tanh_kept[j] = squashed
+                    out[j] = o * squashed
+
+    return forward
+
+
+def backward_kernel(cells: int) -> Callable[..., None]:
+    """Steps backward: from the gates (N, 4H), memory and the gradient (N, 2H) of the states to that of `projected`.
+
+    `weight` is W_hh as PyTorch holds it, (4H, H).
+    """
+    H, gates4, tile = cells, 4 * cells, min(cells, TILE)
+
+    @compiled
+    def backward(gates, weight, memory, gradient, of_gates, first, active, stride, at):
+        spare = len(first) + 1
+        of_hidden = np.zeros((spare, H), np.float32)
+        of_cell = np.zeros((spare, H), np.float32)
+        of_gate = np.zeros((spare, gates4), np.float32)
+        nothing = np.zeros(H, np.float32)
+        for t in range(len(active) - 1, -1, -1):
+            for m in range(active[t]):
+                row = first[m] + t * stride
+                gate, d, e_before, c_before = gates[row], of_gate[m], of_hidden[m], of_cell[m]
+                came_from = memory[0, row - stride, at : at + H] if t > 0 else nothing
+                squashed, e_out = memory[1, row, at : at + H], gradient[row, at : at + H]
+                for j in range(H):
+                    i, f, g, o = gate[j], gate[H + j], gate[2 * H + j], gate[3 * H + j]
+                    e = e_before[j] + e_out[j]
+                    s = squashed[j]
+                    c = c_before[j] + e * o * (ONE - s * s)
+                    d[j] = c * g * i * (ONE - i)
+                    d[H + j] = c * came_from[j] * f * (ONE - f)
+                    d[2 * H + j] = c * i * (ONE - g * g)
+                    d[3 * H + j] = e * s * o * (ONE - o)
+                    c_before[j] = c * f
+                of_gates[row] = d
+            if t > 0:
+                product(of_gate, weight, of_hidden, active[t], gates4, H, tile)
+
+    return backward

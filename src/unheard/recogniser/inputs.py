@@ -1,0 +1,99 @@
+"""Recordings named one by one, by folders, by patterns, or in a list on standard input."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from unheard.errors import AudioError
+from unheard.recogniser.sources import HEADERS
+
+SUFFIXES = frozenset(
+    {
+        *(".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc"),
+        *(".au", ".snd", ".caf", ".w64", ".rf64", ".sph", ".nist", ".voc"),
+    }
+)
+"""Endings of recordings in a folder; a file that is named is read whatever its ending."""
+
+LIST = "-"
+
+Found = str | AudioError
+"""A path, or why a word names none; its `where` is the word."""
+
+
+def recordings(words: Iterable[str], lines: Iterable[bytes] = ()) -> Iterator[Found]:
+    """The recordings that `words` name, as they are found; `lines` is what `-` stands for, a path a line."""
+    for word in words:
+        if word == LIST:
+            for place, line in enumerate(lines):
+                if place == 0 and line.startswith(HEADERS) and b"\0" in line:
+                    yield AudioError(
+                        "standard input is a list of paths here, and this is a recording itself",
+                        where="-",
+                        mend="Name /dev/stdin to have it read.",
+                    )
+                    break
+                path = os.fsdecode(line.rstrip(b"\r\n"))
+                if path.strip():
+                    yield from _named("./-" if path == LIST else path)
+        else:
+            yield from _named(word)
+
+
+def is_single(words: Iterable[str]) -> bool:
+    """Whether exactly one recording was named, by its own path; it need not be there."""
+    words = list(words)
+    if len(words) != 1 or words[0] == LIST:
+        return False
+    return not Path(words[0]).is_dir() if _exists(words[0]) else not glob.has_magic(words[0])
+
+
+def _named(word: str) -> Iterator[Found]:
+    if _exists(word):
+        if Path(word).is_dir():
+            yield from _in_folder(word)
+        else:
+            yield word
+        return
+    if "\0" in word:
+        yield AudioError("this is no path", where=word.replace("\0", "\\0"), mend="Check the list.")
+        return
+    if not glob.has_magic(word):
+        yield word  # reading it says what is wrong
+        return
+    matches = sorted(glob.glob(word, recursive=True))  # noqa: PTH207 - a Path would not take an absolute pattern
+    if not matches:
+        yield AudioError("no file matches this pattern", where=word, mend="Check it, and put it in quotes.")
+    met = set()  # `**` finds a folder and what is in it
+    for match in matches:
+        if Path(match).is_dir() and "**" in word:
+            continue
+        for path in _in_folder(match) if Path(match).is_dir() else [match]:
+            if path not in met:
+                yield path
+            met.add(path)
+
+
+def _in_folder(folder: str) -> Iterator[Found]:
+    """The recordings below `folder` in the order of their paths; hidden files and folders are passed over."""
+    empty = True
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
+                empty = False
+                yield str(Path(place) / name)
+    if empty:
+        yield AudioError(
+            "no recording in this folder", where=folder, mend=f"These endings are read: {' '.join(sorted(SUFFIXES))}."
+        )
+
+
+def _exists(word: str) -> bool:
+    try:
+        return Path(word).exists()
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,100 @@
+"""One window to one answer: features and VAD of the window alone, then the graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from unheard.features.analysis import Analysis, analyse
+from unheard.features.kaldi import frame_count
+from unheard.features.settings import FeatureSettings
+from unheard.features.vad import VAD_PRESETS, voiced_frames
+from unheard.recogniser.model import OnnxModel
+from unheard.recogniser.profiles import Voice
+from unheard.recogniser.stream import Heard, Window
+
+# Whether there is speech to judge: an answer on silence would be an answer all the same.
+
+LEAST_SPEECH = 0.3
+"""Seconds of voiced frames below which the recogniser abstains."""
+
+STEADY = 0.45
+"""Deviation of the log energy of voiced frames (natural logarithm) below which a sound is a hum or noise."""
+
+_SILENT = -15.0  # log energy: below one unit of the 16-bit scale in every frame
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Speech:
+    """Which frames are speech (T,), how many seconds, and why that is too little, if it is."""
+
+    frames: npt.NDArray[np.bool_]
+    seconds: float
+    too_little: str | None
+
+
+def find_speech(log_energy: npt.NDArray[np.float32], settings: FeatureSettings, least: float = LEAST_SPEECH) -> Speech:
+    """The speech in frames with these log energies (T,), by the model's own VAD (by `xvector` where it has none)."""
+    preset = settings.vad if settings.vad in VAD_PRESETS else "xvector"
+    voiced = voiced_frames(log_energy, VAD_PRESETS[preset])
+    seconds = float(np.count_nonzero(voiced)) * settings.frame_shift_ms / 1000
+    found = Speech(voiced, seconds, None)
+    if log_energy.max() < _SILENT:
+        return replace(found, frames=np.zeros_like(voiced), seconds=0.0, too_little="silence")
+    if seconds < least:
+        return replace(found, too_little=f"too little speech: {seconds:.2f} s, at least {least:g} s are needed")
+    if float(log_energy[voiced].std(dtype=np.float64)) < STEADY:
+        return replace(found, frames=np.zeros_like(voiced), seconds=0.0, too_little="a steady sound, no speech")
+    return found
+
+
+class Ear:
+    """A model with ears: windows of samples in, answers out. `hop` is the distance of windows in samples.
+
+    One window is one run of the graph: a window's answer then depends on nothing but the window, to the last bit,
+    also where a graph quantises a whole batch by its loudest number.
+    """
+
+    def __init__(self, model: OnnxModel, hop: int, least_speech: float = LEAST_SPEECH) -> None:
+        self._model, self._hop, self._least = model, hop, least_speech
+
+    def __call__(self, window: Window, voice: Voice | None = None) -> Heard:
+        """The answer on one window, or why there is none; raises `AudioError` for samples that are no sound."""
+        settings = self._model.metadata.features
+        steps = -(-len(window.samples) // self._hop)
+        if not frame_count(len(window.samples), settings):
+            seconds = len(window.samples) / settings.sample_rate
+            reason = f"too short: {seconds:.3f} s"
+            return Heard(window.index, window.first, 0.0, (0.0,) * steps, reason)
+        analysis = analyse(window.samples, settings)
+        speech = find_speech(analysis.log_energy, settings, self._least)
+        activity = _activity(speech, steps, self._hop, settings)
+        if speech.too_little is not None:
+            return Heard(window.index, window.first, speech.seconds, activity, speech.too_little)
+        return self._asked(window, analysis, speech, activity, voice)
+
+    def _asked(
+        self, window: Window, analysis: Analysis, speech: Speech, activity: tuple[float, ...], voice: Voice | None
+    ) -> Heard:
+        known = voice is not None and voice.utterances
+        vector = voice.vector(self._model.metadata.shrinkage) if voice is not None and known else None
+        found = self._model.run(analysis.features[None], np.array([len(analysis.features)]), vector)
+        return Heard(
+            window.index,
+            window.first,
+            speech.seconds,
+            activity,
+            None,
+            found.probabilities[0],
+            found.embedding[0],
+            found.description[0],
+        )
+
+
+def _activity(speech: Speech, steps: int, hop: int, settings: FeatureSettings) -> tuple[float, ...]:
+    """Seconds of speech in each step of a window; a frame belongs to the step its middle lies in."""
+    middles = np.arange(len(speech.frames)) * settings.samples_per_shift + settings.samples_per_frame // 2
+    frames = np.bincount(middles[speech.frames] // hop, minlength=steps)
+    return tuple((frames * settings.frame_shift_ms / 1000).tolist())

@@ -1,0 +1,150 @@
+"""The summary of a run on hand-made records whose answers can be seen."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from made_runs import LABELS, line, run
+
+from unheard.errors import RunError
+from unheard.experiments.summary import Spread, contrasts_markdown, p_text, signed, summarize
+
+WORSE = {"s0": "aa as ss sa", "s1": "as ss", "s2": "aa sa"}  # angry 2 of 4, sad 2 of 4
+BETTER = {"s0": "aa aa ss sa", "s1": "aa ss", "s2": "aa ss"}  # angry 4 of 4, sad 3 of 4
+MIDDLE = {"s0": "aa as ss sa", "s1": "aa ss", "s2": "aa ss"}  # angry 3 of 4, sad 3 of 4
+
+
+def test_a_line_over_its_seeds() -> None:
+    (summary,) = summarize(run(line("ser", {0: WORSE, 1: BETTER}))).lines
+    assert summary.name == "SER_only"
+    assert summary.wa.values == (4 / 8, 7 / 8)
+    assert summary.wa.mean == pytest.approx(11 / 16)
+    assert summary.wa.std == pytest.approx(math.sqrt(2) * 3 / 16)
+    assert str(summary.wa) == "68.8 ± 26.5"
+    assert summary.uar.values == pytest.approx((0.5, 0.875))
+    assert summary.wa_of_folds.values == pytest.approx(((2 / 4 + 1 / 2 + 1 / 2) / 3, (3 / 4 + 1 + 1) / 3))
+    assert summary.macro_f1.values[0] == pytest.approx(0.5)
+    assert summary.val_wa.values == (0.5, 0.5)
+    assert summary.gap.values == (0.0, 0.5 - 7 / 8)
+    assert [recall.values for recall in summary.recalls] == [(0.5, 1.0), (0.5, 0.75)]
+    assert summary.confusion.tolist() == [[2 + 4, 2 + 0], [2 + 1, 2 + 3]]
+    assert summary.counts is not None
+    assert summary.counts.speakers == ("s0", "s1", "s2")
+    assert summary.wa_interval is not None
+    assert summary.wa_interval.low < 11 / 16 < summary.wa_interval.high
+
+
+def test_contrasts_are_over_the_seeds_both_have() -> None:
+    """DAT against SER_only: seed 0 gains 3 of 8 (one right more of each speaker), seed 1 nothing: 3/16 on average.
+    Each speaker's share is 1/16: of the 8 arrangements of three equal shares, two are as far from 0."""
+    records = run(
+        line("ser", {0: WORSE, 1: BETTER}),
+        line("mtl", {1: MIDDLE}),
+        line("dat", {0: BETTER, 1: BETTER, 2: WORSE}),
+        line("cgt", {}, wanted=6),
+        line("dat", {0: BETTER}, chosen=True),
+    )
+    summary = summarize(records)
+    found = {(one.name, one.metric): one for one in summary.contrasts}
+    dat = found["SER_SR_DAT", "wa"]
+    assert dat.seeds == (0, 1)
+    assert dat.shares == pytest.approx((1 / 16, 1 / 16, 1 / 16))
+    assert dat.points == pytest.approx(100 * 3 / 16)
+    assert (dat.before, dat.after) == pytest.approx((11 / 16, 14 / 16))
+    assert dat.rerr == pytest.approx((3 / 16) / (5 / 16))
+    assert dat.p == 0.25 == dat.smallest_p
+    assert dat.interval is not None
+    assert dat.detectable is None  # three speakers can show nothing
+    mtl = found["SER_SR_MTL", "wa"]
+    assert mtl.seeds == (1,)
+    assert mtl.points == pytest.approx(-12.5)  # s0's second utterance
+    assert mtl.p == 1
+    assert mtl.detectable is None
+    # a family of two (MTL, DAT): 0.25 x 2 and 1; the chosen one is a family of its own
+    assert (dat.p_holm, mtl.p_holm, dat.family_size) == (0.5, 1, 2)
+    chosen = found["SER_SR_DAT, λ chosen", "uar"]
+    assert (chosen.family, chosen.family_size, chosen.p_holm) == ("chosen", 1, chosen.p)
+    assert summary.notes == ("SER_SR_CGT is not compared: SER_SR_CGT has no complete seed.",)
+    assert summary.lines[3].wa == Spread(())
+    assert str(summary.lines[3].wa) == "–"
+    assert summary.lines[3].confusion.tolist() == np.zeros((2, 2)).tolist()
+    assert summary.line("SER_SR_CGT") is summary.lines[3]
+    assert summary.line("none") is None
+
+
+def test_a_swap_is_of_all_seeds_together() -> None:
+    """s0 gains in seed 0 and loses in seed 1: swapped together that is nothing, and p = 1."""
+    first, second = {"s0": "aa ss", "s1": "aa ss"}, {"s0": "as sa", "s1": "aa ss"}
+    summary = summarize(run(line("ser", {0: first, 1: second}), line("mtl", {0: second, 1: first})))
+    assert [one.p for one in summary.contrasts] == [1, 1]
+    assert summary.contrasts[0].shares == (0, 0)
+
+
+def test_no_baseline_and_no_common_seed() -> None:
+    alone = summarize(run(line("dat", {0: WORSE})))
+    assert alone.contrasts == ()
+    assert alone.notes == ("SER_SR_DAT is not compared: the run has no SER_only.",)
+    apart = summarize(run(line("ser", {0: WORSE}), line("dat", {1: WORSE})))
+    assert apart.notes == ("SER_SR_DAT is not compared: it has no complete seed in common with SER_only.",)
+    single = summarize(run(line("ser", {0: WORSE})))
+    assert contrasts_markdown(single) == "Nothing to compare: the run has one system.\n"
+
+
+def test_one_test_speaker_shows_nothing() -> None:
+    summary = summarize(run(line("ser", {0: {"s0": "as ss"}}), line("dat", {0: {"s0": "aa ss"}})))
+    (wa, _) = summary.contrasts
+    assert (wa.p, wa.interval, wa.detectable) == (1, None, None)
+    text = contrasts_markdown(summary)
+    assert "| SER_SR_DAT − SER_only | WA | +50.0 | – | +100.0 % | 1.000 | 1.000 | – |" in text
+    assert "no difference, however large, can be significant here" in text
+    assert "nan" not in text.lower()
+
+
+def test_an_emotion_nobody_says_has_no_recall() -> None:
+    (summary,) = summarize(run(line("ser", {0: {"s0": "aa", "s1": "as"}}))).lines
+    assert [recall.values for recall in summary.recalls] == [(0.5,), ()]
+    assert summary.uar.values == (0.5,)
+
+
+def test_seeds_scored_on_different_utterances_are_refused() -> None:
+    with pytest.raises(RunError, match="seeds 0 and 1 were scored on different utterances"):
+        summarize(run(line("ser", {0: WORSE, 1: {"s0": "aa as"}})))
+    with pytest.raises(RunError, match="two systems"):
+        summarize(run(line("ser", {0: WORSE}), line("dat", {0: {"s0": "aa as"}})))
+
+
+def test_contrasts_in_markdown() -> None:
+    records = run(
+        line("ser", {0: WORSE}),
+        line("mtl", {0: MIDDLE}),
+        line("cgt", {0: BETTER}),
+        line("cgt", {0: BETTER}, chosen=True),
+    )
+    text = contrasts_markdown(summarize(records))
+    fixed, chosen = text.split("Knobs chosen by validation speakers")
+    assert "| SER_SR_MTL − SER_only | WA | +25.0 | [0.0, +50.0] | +50.0 % | 0.500 | 0.500 |" in fixed
+    assert "| SER_SR_CGT − SER_only | WA | +37.5 |" in fixed
+    assert "| SER_SR_CGT, ε chosen − SER_only | UAR |" in chosen
+    assert "all 8 swaps" in text
+    assert "no p is below 0.250" in text
+    assert summarize(records).labels == LABELS
+
+
+def test_numbers_as_words() -> None:
+    assert [signed(x) for x in (1.25, -0.04, 0.04, -3.0)] == ["+1.2", "0.0", "0.0", "-3.0"]
+    assert [p_text(p) for p in (1 / 10_001, 0.00999, 0.05, 1.0)] == ["0.0001", "0.0100", "0.050", "1.000"]
+    assert str(Spread((0.5,))) == "50.0 ± –"
+
+
+def test_the_gap_is_compared_as_well() -> None:
+    """Validation is 50 % for both; test 50 % and 87.5 %: the gap goes from 0 to -37.5 points."""
+    summary = summarize(run(line("ser", {0: WORSE}), line("dat", {0: BETTER}), line("dat", {0: BETTER}, chosen=True)))
+    wa, uar, chosen, _ = summary.gaps
+    assert (wa.before, wa.after, wa.difference) == (0, -0.375, -0.375)
+    assert (wa.metric, uar.metric, chosen.family) == ("wa", "uar", "chosen")
+    assert wa.speakers == ("s0", "s1", "s2")
+    assert wa.p == 0.25
+    text = contrasts_markdown(summary)
+    assert "| SER_SR_DAT | WA | 0.0 | -37.5 | -37.5 | – | 0.250 | 0.250 |" in text  # one validates: no interval

@@ -1,0 +1,194 @@
+"""The IEMOCAP reader on a tree of empty files written from a table transcribed here by hand."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from iemocap_tree import ALL, FOUR_BY_SESSION, FOUR_TOTALS, IMPROVISED, Tree, improvised
+
+from unheard.corpora import read_corpus
+from unheard.errors import CorpusError
+from unheard.manifest import Manifest
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    return improvised(tmp_path / "IEMOCAP_full_release")
+
+
+def notes(manifest: Manifest, kind: str) -> list[str]:
+    return [note.message for note in manifest.notes if note.kind == kind]
+
+
+def test_the_subset_of_the_paper_speaker_by_speaker(tree: Tree) -> None:
+    manifest = read_corpus("iemocap", tree.write())
+    assert len(manifest) == 2943
+    counts = Counter((row.speaker, row.emotion) for row in manifest)
+    for speaker, expected in IMPROVISED.items():
+        found = tuple(counts[speaker, emotion] for emotion in ("happy", "neutral", "sad", "angry"))
+        assert found == expected, speaker
+    assert manifest.counts() == {"angry": 289, "happy": 947, "neutral": 1099, "sad": 608}
+    assert {row.original for row in manifest if row.emotion == "happy"} == {"hap", "exc"}
+    assert notes(manifest, "unusable")[0].startswith("30 utterances")
+    assert not notes(manifest, "missing")
+    assert not notes(manifest, "garbled")
+
+
+def test_the_last_letter_speaks(tree: Tree) -> None:
+    by_id = read_corpus("iemocap", tree.write()).by_id()
+    male = by_id["Ses01F_impro05a_M003"]
+    assert (male.speaker, male.gender, male.session) == ("1M", "male", "1")
+    female = by_id["Ses03M_impro02_F000"]
+    assert (female.speaker, female.gender, female.session) == ("3F", "female", "3")
+    assert female.extra["dialog"] == "Ses03M_impro02"
+    assert female.extra["scenario"] == "improvised"
+    assert (female.extra["valence"], female.extra["activation"], female.extra["dominance"]) == (
+        "2.5000", "3.0000", "3.5000",
+    )  # fmt: skip
+    assert female.audio.endswith("Session3/sentences/wav/Ses03M_impro02/Ses03M_impro02_F000.wav")
+    sides = Counter(row.id[5] == row.id.rsplit("_", 1)[1][0] for row in by_id.values())
+    assert min(sides.values()) > 0.3 * len(by_id), "the tree must tell the marker side from the speaker"
+
+
+def test_the_folder_above_will_do(tree: Tree) -> None:
+    assert len(read_corpus("iemocap", tree.write().parent)) == 2943
+
+
+def add_scripted(tree: Tree) -> None:
+    """Scripted utterances so that both scenarios together give the customary four-class numbers and all labels."""
+    left = dict(ALL)
+    del left["exc"]
+    left["hap"] = 0
+    left["xxx"] -= 30
+    left["fru"] -= 20
+    for happy, neutral, sad, angry in IMPROVISED.values():
+        for label, count in (("neu", neutral), ("sad", sad), ("ang", angry)):
+            left[label] -= count
+        left["hap"] -= happy
+    left["hap"] += FOUR_TOTALS["hap+exc"]
+    halves = sum(count[0] // 2 for count in IMPROVISED.values())
+    excited = ALL["exc"] - (sum(count[0] for count in IMPROVISED.values()) - halves)
+    pool = [label for label in ("neu", "sad", "ang") for _ in range(left[label])]
+    pool += ["exc"] * excited + ["hap"] * (left["hap"] - excited)
+    for session, total in FOUR_BY_SESSION.items():
+        rest = total - sum(sum(counts) for speaker, counts in IMPROVISED.items() if speaker[0] == session)
+        for place in range(rest):
+            tree.add(f"{session}{'FM'[place % 2]}", pool.pop(), 1, "scripted")
+    assert not pool
+    for label in ("xxx", "fru", "sur", "fea", "oth", "dis"):
+        tree.add("2F", label, left[label], "scripted")
+
+
+def test_four_and_all(tree: Tree) -> None:
+    add_scripted(tree)
+    root = tree.write()
+    four = read_corpus("iemocap", root, subset="four")
+    assert len(four) == 5531
+    assert four.counts("session") == FOUR_BY_SESSION
+    assert four.counts() == {"angry": 1103, "happy": 1636, "neutral": 1708, "sad": 1084}
+    assert set(four.column("scenario")) == {"improvised", "scripted"}
+    everything = read_corpus("iemocap", root, subset="all")
+    assert len(everything) == 10039 - 2507
+    assert everything.counts("original") == {key: ALL[key] for key in sorted(ALL) if key != "xxx"}
+    assert everything.counts()["excited"] == 1041
+    assert "2507 utterances" in notes(everything, "unusable")[0]
+    assert len(read_corpus("iemocap", root)) == 2943
+
+
+def test_one_missing_line_is_not_silent(tree: Tree) -> None:
+    root = tree.write()
+    file = root / "Session3" / "dialog" / "EmoEvaluation" / "Ses03M_impro02.txt"
+    text = file.read_text()
+    lost = "Ses03M_impro02_F000"
+    file.write_text("\n".join(line for line in text.splitlines() if lost not in line))
+    with pytest.raises(CorpusError, match=rf"3F \w+ \d+ of \d+.*audio without a label line: {lost}.*--partial"):
+        read_corpus("iemocap", root)
+    manifest = read_corpus("iemocap", root, partial=True)
+    assert len(manifest) == 2942
+    assert "3F" in notes(manifest, "missing")[0]
+    assert lost in notes(manifest, "no-label")[0]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "[6.2901 - 8.2357]\tSes03M_impro02_F000\tneu",
+        "[6.2901 - 8.2357] Ses03M_impro02_X000 neu [2.5, 2.5, 2.5]",
+        "[6.2901 - 8.2357] Ses04M_impro02_F000 neu [2.5, 2.5, 2.5]",
+        "[6.2901 - 8.2357] Ses03M_impro02_F000 nue [2.5, 2.5, 2.5]",
+    ],
+)
+def test_a_garbled_line_is_named(tree: Tree, broken: str) -> None:
+    root = tree.write()
+    file = root / "Session3" / "dialog" / "EmoEvaluation" / "Ses03M_impro02.txt"
+    lines = file.read_text().splitlines()
+    place = next(i for i, line in enumerate(lines) if "Ses03M_impro02_F000" in line)
+    lines[place] = broken
+    file.write_text("\n".join(lines))
+    with pytest.raises(CorpusError, match=f"unreadable label lines: Ses03M_impro02.txt line {place + 1}"):
+        read_corpus("iemocap", root)
+    assert "Ses03M_impro02.txt" in notes(read_corpus("iemocap", root, partial=True), "garbled")[0]
+
+
+def test_missing_audio_is_named_and_flac_will_do(tree: Tree) -> None:
+    root = tree.write()
+    path = root / "Session4" / "sentences" / "wav" / "Ses04F_impro05a" / "Ses04F_impro05a_M001.wav"
+    flac = path.with_suffix(".flac")
+    flac.touch()
+    assert read_corpus("iemocap", root).by_id()[path.stem].audio.endswith(".wav")
+    path.unlink()
+    assert read_corpus("iemocap", root).by_id()[path.stem].audio.endswith(".flac")
+    flac.unlink()
+    with pytest.raises(CorpusError, match="without audio: Ses04F_impro05a_M001"):
+        read_corpus("iemocap", root)
+
+
+def test_a_missing_session_is_named(tree: Tree) -> None:
+    (tree.write() / "Session2").rename(tree.root.parent / "elsewhere")
+    with pytest.raises(CorpusError, match="not there: Session2"):
+        read_corpus("iemocap", tree.root)
+    manifest = read_corpus("iemocap", tree.root, partial=True)
+    assert set(manifest.column("session")) == {"1", "3", "4", "5"}
+
+
+def test_a_copied_label_file_adds_nothing_and_a_contradicting_one_is_refused(tree: Tree) -> None:
+    root = tree.write()
+    file = root / "Session5" / "dialog" / "EmoEvaluation" / "Ses05F_impro05a.txt"
+    copy = file.with_name("Ses05F_impro05a copy.txt")
+    copy.write_text(file.read_text())
+    manifest = read_corpus("iemocap", root)
+    assert len(manifest) == 2943
+    assert "repeat" in notes(manifest, "extra")[0]
+    copy.write_text(copy.read_text().replace("\thap\t", "\tang\t", 1))
+    with pytest.raises(CorpusError, match="labelled twice and differently"):
+        read_corpus("iemocap", root)
+
+
+def test_labels_decide_completeness(tree: Tree) -> None:
+    root = tree.write()
+    for path in (root / "Session1" / "dialog" / "EmoEvaluation").glob("S*.txt"):
+        path.write_text(path.read_text().replace("\tang\t", "\txxx\t"))
+    assert len(read_corpus("iemocap", root, labels=["sad", "neutral"])) == 2943 - 37 - 25
+    with pytest.raises(CorpusError, match="1F angry 0 of 37"):
+        read_corpus("iemocap", root)
+    with pytest.raises(CorpusError, match="no clip labelled 'frustrated'"):
+        read_corpus("iemocap", root, labels=["frustrated"])
+
+
+def test_transcripts_are_read_where_they_are(tree: Tree) -> None:
+    root = tree.write()
+    folder = root / "Session1" / "dialog" / "transcriptions"
+    folder.mkdir()
+    (folder / "Ses01F_impro05a.txt").write_text("Ses01F_impro05a_F000 [006.2901-008.2357]: Excuse me.\nx\n")
+    by_id = read_corpus("iemocap", root).by_id()
+    assert by_id["Ses01F_impro05a_F000"].text == "Excuse me."
+    assert by_id["Ses01F_impro05a_F001"].text == ""
+
+
+def test_wrong_places(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match=r"not IEMOCAP.*Session1/dialog/EmoEvaluation"):
+        read_corpus("iemocap", tmp_path)
+    with pytest.raises(CorpusError, match=r"no subset 'papers'.*Did you mean 'paper'"):
+        read_corpus("iemocap", tmp_path, subset="papers")

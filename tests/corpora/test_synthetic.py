@@ -1,0 +1,365 @@
+"""The synthetic corpus: what its dial does and does not do, and files that never depend on how they are made."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from unheard.cli import main
+from unheard.corpora import read_corpus
+from unheard.corpora.kaldi import read_kaldi
+from unheard.corpora.synthetic import OFFICIAL, SyntheticSettings, demo, iemocap_shaped, mandarin_shaped, read, write
+from unheard.corpora.synthetic import tree as layouts
+from unheard.corpora.synthetic.plan import MANNERS, counts, takes, voices
+from unheard.corpora.synthetic.voice import render
+from unheard.corpora.table import read_table
+from unheard.errors import ConfigError, CorpusError, ManifestError
+from unheard.manifest import LABELS
+
+TINY = SyntheticSettings(speakers=4, dev_speakers=1, test_speakers=1, sentences=2, mean_duration=0.9)
+ACROSS = SyntheticSettings(speakers=32, dev_speakers=0, test_speakers=16, mean_duration=1.4)
+
+
+def files(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("synthetic") / "tiny"
+    write(root, TINY, workers=1, progress=False)
+    return root
+
+
+# The dial
+
+
+def test_at_zero_nothing_tells_emotion_from_speaker() -> None:
+    cells = Counter((take.speaker, take.emotion) for take in takes(demo()))
+    assert set(cells.values()) == {8}  # four sentences, twice
+    assert len(cells) == 16 * 4
+    assert all(voice.depth == 0 for voice in voices(demo()))
+
+
+def test_parts_are_drawn_alike() -> None:
+    """The number of test speakers changes who is called what, and nobody's voice."""
+    here, there = replace(ACROSS, test_speakers=4), replace(ACROSS, test_speakers=16)
+    alike = [asdict(voice) | {"colour": 0} for voice in voices(here)]
+    assert alike == [asdict(voice) | {"colour": 0} for voice in voices(there)]
+
+
+@pytest.mark.parametrize("dial", [0.3, 1.0])
+def test_the_dial_entangles_training_speakers_only(dial: float) -> None:
+    settings = replace(ACROSS, entanglement=dial, repetitions=5)
+    for speaker, voice in enumerate(voices(settings)):
+        row = counts(settings, speaker)
+        assert sum(row) == 80
+        if settings.part(speaker) == "train":
+            # an even share of what is not moved, and all that is
+            assert abs(row[voice.colour] - 80 * ((1 - 0.7 * dial) / 4 + 0.7 * dial)) < 1
+            assert min(row) > 0
+        else:
+            assert row == [20] * 4
+        assert voice.depth == dial
+
+
+def test_colours_and_emotions_are_balanced_over_speakers() -> None:
+    settings = replace(ACROSS, entanglement=1.0)
+    seen = Counter((settings.part(i), v.gender, v.colour) for i, v in enumerate(voices(settings)))
+    assert set(seen.values()) == {2}
+    assert len(seen) == 2 * 2 * 4
+    train = [counts(settings, i) for i in range(16)]
+    assert len(set(map(sum, zip(*train, strict=True)))) == 1
+
+
+def test_the_dial_leaves_the_voices_alone() -> None:
+    assert [v.f0 for v in voices(demo(0.0))] == [v.f0 for v in voices(demo(1.0))]
+    assert [v.f0 for v in voices(demo(seed=1))] != [v.f0 for v in voices(demo())]
+
+
+def heard(settings: SyntheticSettings) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean and deviation of the project's own MFCC, emotions, and who trains, for every utterance."""
+    from unheard.features import FeatureSettings, extract
+
+    rows, emotions, trains = [], [], []
+    for take in takes(settings):
+        features = extract(
+            render(settings, take).astype(np.float32) / 32768, FeatureSettings(deltas=0), sample_rate=16000
+        )
+        rows.append(np.concatenate([features.mean(axis=0), features.std(axis=0)]))
+        emotions.append(take.emotion)
+        trains.append(settings.part(take.speaker) == "train")
+    return np.array(rows), np.array(emotions), np.array(trains)
+
+
+def test_a_simple_classifier_hears_emotion_and_falls_for_the_shortcut() -> None:
+    discriminant = pytest.importorskip("sklearn.discriminant_analysis")
+    known, unseen = {}, {}
+    for dial in (0.0, 1.0):
+        rows, emotions, trains = heard(replace(ACROSS, entanglement=dial))
+        ears = discriminant.LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
+        order = np.random.default_rng(0).permutation(np.flatnonzero(trains))
+        half = len(order) // 2
+        ears.fit(rows[order[:half]], emotions[order[:half]])
+        known[dial] = ears.score(rows[order[half:]], emotions[order[half:]])
+        ears.fit(rows[trains], emotions[trains])
+        unseen[dial] = ears.score(rows[~trains], emotions[~trains])
+    print("known", known, "unseen", unseen)
+    assert 0.68 < unseen[0.0] < 0.92  # emotions overlap, but can be heard
+    assert abs(known[0.0] - unseen[0.0]) < 0.12
+    assert known[1.0] > 0.75
+    assert unseen[1.0] < known[1.0] - 0.12
+    assert unseen[1.0] < unseen[0.0] - 0.08
+
+
+# The sound
+
+
+def test_sound_is_speech_like() -> None:
+    from unheard.features import extract
+
+    for take in list(takes(demo()))[::37]:
+        sound = render(demo(), take)
+        assert sound.dtype == np.int16
+        assert len(sound) == round(take.duration * 16000)
+        assert np.abs(sound.astype(int)).max() > 700
+        assert np.mean(np.abs(sound.astype(int)) >= 32767) < 1e-3  # hardly ever clipped
+        assert abs(sound.mean()) < 50
+        assert len(extract(sound / np.float32(32768), sample_rate=16000)) > 0.7 * take.duration * 100
+
+
+def test_pitch_is_what_the_plan_says() -> None:
+    settings = SyntheticSettings(speakers=12, dev_speakers=1, test_speakers=1, emotions=("neutral",))
+    octaves = []
+    for take in takes(settings):
+        sound = render(settings, take).astype(float)
+        frames = np.lib.stride_tricks.sliding_window_view(sound, 1024)[2000:-2000:400] * np.hanning(1024)
+        cepstrum = np.fft.irfft(np.log(np.abs(np.fft.rfft(frames)) + 1)).mean(axis=0)
+        period = 40 + int(np.argmax(cepstrum[40:220]))  # samples: 73 to 400 Hz
+        wanted = voices(settings)[take.speaker].f0 * 2 ** (take.delivery.level / 12)
+        octaves.append(math.log2(16000 / period / wanted))
+    assert abs(statistics.median(octaves)) < 0.1
+    assert max(map(abs, octaves)) < 0.5  # accents move it, but no octave is lost
+
+
+def test_every_emotion_has_a_manner_and_any_rate_works() -> None:
+    assert set(MANNERS) == set(LABELS)
+    for rate in (8000, 44100):
+        settings = replace(TINY, sample_rate=rate, emotions=LABELS, longest=0.9, std_duration=0.0)
+        take = next(iter(takes(settings)))
+        assert len(render(settings, take)) == round(0.9 * rate)
+
+
+# The files
+
+
+def test_manifest(tiny: Path) -> None:
+    manifest = read(tiny)
+    assert manifest.rows == read_table(tiny / "manifest.csv").rows
+    assert len(manifest) == 4 * 2 * 4
+    assert manifest.counts("part") == {"dev": 8, "test": 8, "train": 16}
+    assert manifest.counts("gender") == {"female": 16, "male": 16}
+    assert manifest.counts("text") == {"sentence 1": 16, "sentence 2": 16}
+    assert all(Path(row.audio).is_file() and row.corpus == "synthetic" for row in manifest)
+
+
+def test_bytes_do_not_depend_on_workers(tiny: Path, tmp_path: Path) -> None:
+    write(tmp_path / "three", TINY, workers=3, progress=False)
+    assert files(tmp_path / "three") == files(tiny)
+
+
+def test_an_interrupted_writing_is_resumed(tiny: Path, tmp_path: Path) -> None:
+    whole = files(tiny)
+    root = tmp_path / "again"
+    for name, content in whole.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+    (root / "manifest.csv").unlink()
+    clips = sorted((root / "wav").rglob("*.wav"))
+    clips[3].unlink()
+    clips[5].write_bytes(clips[5].read_bytes()[:1000])
+    kept = clips[0].stat().st_mtime_ns
+    with pytest.raises(CorpusError, match="1 of its files are missing"):
+        read(root)
+    assert len(read(root, partial=True)) == 31
+    write(root, TINY, progress=False)
+    assert files(root) == whole
+    assert clips[0].stat().st_mtime_ns == kept
+
+
+def test_one_folder_holds_one_corpus(tiny: Path) -> None:
+    with pytest.raises(CorpusError, match="another synthetic corpus"):
+        write(tiny, replace(TINY, seed=1))
+
+
+def test_read_by_part_and_label(tiny: Path, tmp_path: Path) -> None:
+    assert {row.speaker for row in read(tiny, subset="test")} == {"s4"}
+    with pytest.raises(CorpusError, match="no 'bored'"):
+        read(tiny, labels=["bored"])
+    with pytest.raises(CorpusError, match="Did you mean 'train'"):
+        read(tiny, subset="trian")
+    with pytest.raises(CorpusError, match="no synthetic corpus here"):
+        read(tmp_path)
+    (tmp_path / "settings.json").write_text(json.dumps({"version": 0}))
+    with pytest.raises(CorpusError, match="version 0"):
+        read(tmp_path)
+    (tmp_path / "settings.json").write_text(json.dumps({"version": 1, "speaker": 3}))
+    with pytest.raises(CorpusError, match="not the settings"):
+        read(tmp_path)
+
+
+def test_flac_holds_the_same_samples(tiny: Path, tmp_path: Path) -> None:
+    soundfile = pytest.importorskip("soundfile")
+    manifest = write(tmp_path / "flac", replace(TINY, format="flac"), progress=False)
+    for ours, theirs in list(zip(manifest, read(tiny), strict=True))[::9]:
+        np.testing.assert_array_equal(
+            soundfile.read(ours.audio, dtype="int16")[0], soundfile.read(theirs.audio, dtype="int16")[0]
+        )
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_place_that_cannot_be_written(tmp_path: Path, workers: int) -> None:
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus/wav").write_text("in the way")
+    with pytest.raises(ManifestError, match="cannot be written"):
+        write(tmp_path / "corpus", TINY, workers=workers, progress=False)
+
+
+def test_processes_do_not_run_the_callers_script_again(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"  # no `if __name__ == "__main__"`
+    script.write_text(
+        "from unheard.corpora.synthetic import *\n"
+        "print(len(write('out', SyntheticSettings(speakers=3, dev_speakers=1, test_speakers=1, sentences=1), "
+        "workers=2)))\n"
+    )
+    done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "12\n"
+
+
+# The shapes
+
+
+def test_the_shape_of_mandarin() -> None:
+    settings = mandarin_shaped()
+    everything = list(takes(settings))
+    parts = Counter(settings.part(take.speaker) for take in everything)
+    assert parts == {"train": 43202, "dev": 5407, "test": 5194}
+    assert len({take.id for take in everything}) == 53803
+    lengths = [take.duration for take in everything]
+    assert statistics.mean(lengths) == pytest.approx(2.80, abs=0.02)
+    assert statistics.stdev(lengths) == pytest.approx(0.68, abs=0.02)
+    assert set(map(max, settings.counts or ())) <= {52, 54, 55}
+
+
+def test_the_shape_of_iemocap() -> None:
+    table = {f"{n}{g}": {"happy": 70 + n, "neutral": 100, "sad": 50, "angry": 30 + n} for n in range(5) for g in "FM"}
+    settings = iemocap_shaped(table)
+    everything = list(takes(settings))
+    assert Counter(t.emotion for t in everything if t.speaker == 7) == table["3M"]
+    lengths = sorted(take.duration for take in everything)
+    assert statistics.median(lengths) == pytest.approx(3.4, rel=0.08)
+    assert 15 < lengths[-1] <= 29
+    assert settings.sessions
+    with pytest.raises(ConfigError, match="do not make pairs"):
+        iemocap_shaped({"1F": {"sad": 1}})
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"entanglement": 1.5}, "entanglement from 0 to 1"),
+        ({"speakers": 8}, "leave a training speaker"),
+        ({"emotions": ("angry", "glad")}, "unknown emotion 'glad'"),
+        ({"emotions": ("sad", "sad")}, "each once"),
+        ({"sample_rate": 100}, "sample_rate"),
+        ({"counts": ((1, 2, 3, 4),)}, "counts with a row a speaker"),
+        ({"format": "mp3"}, "wav or flac"),
+        ({"mean_duration": float("nan")}, "mean_duration"),
+    ],
+)
+def test_settings_out_of_range(changes: dict[str, object], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        SyntheticSettings(**changes)
+
+
+def test_the_registry_knows_it(tiny: Path, tmp_path: Path) -> None:
+    assert read_corpus("synthetic", tiny) == read(tiny)
+    cells = Counter(take.emotion for take in takes(demo()))
+    assert (dict(cells), cells.total()) == (OFFICIAL.counts, OFFICIAL.utterances)
+
+
+def test_the_plan_needs_no_numpy() -> None:
+    code = "import sys, unheard.corpora.synthetic; assert not {'numpy', 'soundfile', 'scipy'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# In the layout of another corpus
+
+
+def test_as_iemocap_its_reader_finds_every_utterance_with_its_speaker_and_sound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = {f"{session}{side}": {"angry": 1, "happy": 2, "neutral": 1, "sad": 1} for session in "12345" for side in "FM"}
+    few["3M"] = {"angry": 0, "happy": 45, "neutral": 0, "sad": 2}
+    monkeypatch.setattr(layouts, "iemocap_counts", lambda: few)
+    monkeypatch.setattr(layouts, "iemocap_shaped", lambda *how: replace(iemocap_shaped(*how), std_duration=0.1,
+                                                                        mean_duration=0.7))  # fmt: skip
+    made, tree = layouts.write_iemocap(tmp_path / "voices", progress=False)
+    found = read_corpus("iemocap", tree, partial=True)
+    assert Counter((row.speaker, row.emotion) for row in found) == Counter(
+        {(speaker, emotion): n for speaker, row in few.items() for emotion, n in row.items() if n}
+    )
+    assert {row.gender for row in found if row.speaker == "3M"} == {"male"}
+    assert {row.session for row in found if row.speaker == "3M"} == {"3"}
+    assert {row.original for row in found if row.emotion == "happy"} == {"hap", "exc"}
+    assert {row.extra["dialog"] for row in found if row.speaker == "3M"} == {"Ses03F_impro01", "Ses03M_impro02"}
+    name = dict(zip(made.speakers, few, strict=True))
+    sounds = {(name[row.speaker], row.emotion, row.text, Path(row.audio).read_bytes()) for row in made}
+    assert sounds == {(row.speaker, row.emotion, row.text, Path(row.audio).read_bytes()) for row in found}
+    before = files(tmp_path)
+    layouts.write_iemocap(tmp_path / "voices", progress=False)  # again
+    assert files(tmp_path) == before
+
+
+def test_the_counts_of_iemocap_are_those_of_the_papers_subset() -> None:
+    counts = layouts.iemocap_counts()
+    assert sum(sum(row.values()) for row in counts.values()) == 2943
+    assert list(counts) == [f"{session}{side}" for session in "12345" for side in "FM"]
+    assert counts["5M"] == {"happy": 156, "neutral": 136, "sad": 60, "angry": 13}
+
+
+def test_where_no_links_can_be_made_files_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "a.wav"
+    source.write_bytes(b"sound")
+
+    def refuse(*_: object) -> None:
+        raise OSError("no links here")
+
+    monkeypatch.setattr(layouts.os, "link", refuse)
+    layouts._link(source, tmp_path / "deep" / "b.wav")
+    assert (tmp_path / "deep" / "b.wav").read_bytes() == b"sound"
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ManifestError, match="cannot be written"):
+        layouts._link(source, tmp_path / "file" / "b.wav")
+
+
+def test_as_a_kaldi_data_directory(tmp_path: Path) -> None:
+    made, folder = layouts.write_kaldi_directory(tmp_path / "voices", TINY, progress=False)
+    found = read_kaldi(folder)
+    keys = ("id", "audio", "speaker", "gender", "emotion", "text", "part")
+    assert {tuple(row.get(key) for key in keys) for row in found} == {tuple(r.get(key) for key in keys) for r in made}
+
+
+def test_the_presets_of_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["synthetic", str(tmp_path / "v"), "--preset", "iemocap", "--entanglement", "1"]) == 2
+    assert "which the dial would change" in capsys.readouterr().err
+    assert not (tmp_path / "v").exists()

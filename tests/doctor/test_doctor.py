@@ -1,0 +1,460 @@
+"""The doctor on hand-made corpora whose illness is known, and on real ones for what it must not flag."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+import pytest
+import soundfile
+
+from unheard.doctor import Finding, Findings, examine, to_json, to_markdown, to_text
+from unheard.doctor.fingerprint import ALIKE, fingerprint, likeness, near_duplicates
+from unheard.doctor.sound import Heard, hear
+from unheard.errors import ManifestError, SplitError
+from unheard.manifest import Manifest, Note, Utterance
+from unheard.splits import Fold, Reading, exclude_shared_recordings, make_split
+
+EMOTIONS = ("angry", "happy", "neutral", "sad")
+RATE = 16_000
+
+
+def voice(seed: int, seconds: float = 1.2) -> np.ndarray:
+    """A made-up take: a harmonic tone whose pitch and loudness wander, over a little noise."""
+    draw = np.random.default_rng(seed)
+    time = np.arange(int(seconds * RATE)) / RATE
+    knots = np.linspace(0, seconds, 12)
+    pitch = np.interp(time, knots, draw.uniform(90, 300, 12))
+    loud = np.interp(time, knots, draw.uniform(0.02, 1, 12))
+    phase = 2 * np.pi * np.cumsum(pitch) / RATE
+    tone = sum(np.sin(h * phase) * np.interp(time, knots, draw.uniform(0, 1, 12)) / h for h in range(1, 12))
+    return (0.1 * loud * tone + 1e-4 * draw.standard_normal(len(time))).astype(np.float32)
+
+
+def write(folder: Path, name: str, samples: np.ndarray, rate: int = RATE, subtype: str = "PCM_16") -> str:
+    path = folder / name
+    soundfile.write(path, samples, rate, subtype=subtype)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def healthy(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    """Ten speakers, four emotions, two sentences each way; nothing to find."""
+    folder = tmp_path_factory.mktemp("healthy")
+    rows = []
+    for speaker in range(10):
+        for place, emotion in enumerate(EMOTIONS):
+            for text in "ab":
+                name = f"s{speaker}-{emotion}-{text}"
+                seconds = 0.8 + 0.05 * ((speaker * 7 + place * 3 + (text == "b")) % 10)
+                audio = write(folder, f"{name}.wav", voice(crc32(name.encode()), seconds))
+                gender = "female" if speaker % 2 else "male"
+                rows.append(Utterance(name, audio, f"s{speaker}", emotion, gender=gender, text=text))
+    return Manifest(tuple(rows))
+
+
+def only(findings: Findings, kind: str) -> Finding:
+    (found,) = [finding for finding in findings.findings if finding.kind == kind]
+    return found
+
+
+def swap(manifest: Manifest, changes: dict[str, dict[str, object]]) -> Manifest:
+    return Manifest(tuple(replace(row, **changes.get(row.id, {})) for row in manifest))
+
+
+def table(rows: list[tuple[str, str]], **columns: object) -> Manifest:
+    """(speaker, emotion) rows without audio."""
+    return Manifest(tuple(Utterance(f"u{i}", "none.wav", who, e, **columns) for i, (who, e) in enumerate(rows)))
+
+
+def test_speakers_whose_names_look_alike():
+    names = ["01", "1", "Anna", "anna", "Jos\u00e9", "Jose\u0301", "2", "12", "Bob"]
+    found = only(examine(table([(name, e) for name in names for e in EMOTIONS]), listen=False), "speakers_alike")
+    for pair in ("01 and 1", "Anna and anna", "Jose\u0301 and Jos\u00e9"):
+        assert pair in found.message
+    assert "12" not in found.message
+
+
+def test_stretches_that_two_speakers_share():
+    def row(name: str, speaker: str, start: float, end: float, **more: str) -> Utterance:
+        return Utterance(name, "call.wav", speaker, "sad", start, end, **more)
+
+    apart = (row("a", "x", 0, 2), row("b", "y", 2, 4), row("c", "x", 3.9, 6), row("d", "x", 5, 7))
+    assert "overlap_across_speakers" not in examine(Manifest(apart), listen=False).kinds()
+    sides = (row("a", "x", 0, 9, channel="left"), row("b", "y", 0, 9, channel="right"))
+    assert "overlap_across_speakers" not in examine(Manifest(sides), listen=False).kinds()
+    shared = (*apart, row("e", "y", 5.5, 8))
+    assert set(only(examine(Manifest(shared), listen=False), "overlap_across_speakers").ids) == {"c", "d", "e"}
+
+
+def test_recordings_of_one_length_tell_nothing(tmp_path):
+    """Cut to the same second, and listed emotion by emotion."""
+    rows = []
+    for emotion in EMOTIONS:
+        for number in range(12):
+            name = f"{emotion}{number}"
+            audio = write(tmp_path, f"{name}.wav", voice(crc32(name.encode()), 1.0))
+            rows.append(Utterance(name, audio, f"s{number}", emotion))
+    assert not [f for f in examine(Manifest(tuple(rows))).findings if "duration" in f.message]
+
+
+def test_a_healthy_corpus_has_nothing_to_report(healthy):
+    findings = examine(healthy, splits=make_split(healthy, "kfold"))
+    assert findings.findings == ()
+    assert findings.worst is None
+    assert (findings.summary.utterances, findings.summary.speakers) == (80, 10)
+    assert findings.summary.genders == {"female": 5, "male": 5}
+    assert findings.summary.sample_rates == {16000: 80}
+    assert findings.summary.hours == pytest.approx(sum(len(soundfile.read(r.audio)[0]) for r in healthy) / RATE / 3600)
+    assert "nothing found" in to_text(findings)
+
+
+# Broken and unsuitable files
+
+
+def test_broken_files_are_found_and_stop_nothing(healthy, tmp_path):
+    ids = healthy.ids
+    whole = Path(healthy[3].audio).read_bytes()
+    (tmp_path / "cut.wav").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "empty.wav").write_bytes(b"")
+    (tmp_path / "text.wav").write_text("I am no audio")
+    nan = voice(1)
+    nan[500] = np.nan
+    sick = {
+        ids[0]: {"audio": str(tmp_path / "missing.wav")},
+        ids[1]: {"audio": str(tmp_path / "empty.wav")},
+        ids[2]: {"audio": str(tmp_path / "text.wav")},
+        ids[3]: {"audio": str(tmp_path / "cut.wav")},
+        ids[4]: {"audio": write(tmp_path, "nan.wav", nan, subtype="FLOAT")},
+        ids[5]: {"start": 100.0, "end": 101.0},
+        ids[6]: {"audio": str(tmp_path)},
+    }
+    findings = examine(swap(healthy, sick))
+    broken = {name for f in findings.findings if f.kind == "unreadable" for name in f.ids}
+    assert broken == set(ids[:7])
+    assert findings.worst == "error"
+    assert len(findings.digests) == 73
+
+
+def test_silent_short_clipped_offset_and_long_recordings(healthy, tmp_path):
+    ids = healthy.ids
+    sounds = {
+        "silent": np.zeros(RATE),
+        "nearly_silent": voice(2) / np.abs(voice(2)).max() * 0.003,
+        "too_short": voice(3)[:300],
+        "clipped": np.clip(voice(4) * 40, -1, 1),
+        "offset": voice(5) * 0.5 + 0.05,
+        "very_long": np.tile(voice(6), 60),
+    }
+    files = {ids[i]: {"audio": write(tmp_path, f"{k}.wav", s)} for i, (k, s) in enumerate(sounds.items())}
+    findings = examine(swap(healthy, files))
+    assert findings.kinds() == set(sounds)
+    for place, kind in enumerate(sounds):
+        assert only(findings, kind).ids == (ids[place],)
+        assert only(findings, kind).mend
+    assert only(findings, "silent").severity == "error"
+    assert only(findings, "clipped").severity == "warning"
+
+
+def test_a_stretch_is_heard_not_the_whole_file(tmp_path):
+    path = write(tmp_path, "long.wav", np.concatenate([np.zeros(RATE), voice(1)]))
+    assert hear((path, 0.0, 0.5, "mix")).peak == 0
+    assert hear((path, 1.0, None, "mix")).seconds == pytest.approx(1.2)
+
+
+def test_mixed_rates_are_noted_and_warned_about_when_they_tell_the_emotion(healthy, tmp_path):
+    def at_8k(row: Utterance) -> dict[str, object]:
+        return {"audio": write(tmp_path, f"8k-{row.id}.wav", voice(crc32(row.id.encode()), 1.0)[::2], 8000)}
+
+    by_speaker = swap(healthy, {row.id: at_8k(row) for row in healthy if row.speaker in ("s1", "s2")})
+    findings = examine(by_speaker)
+    assert findings.kinds() == {"sample_rates"}
+    assert "16000 Hz (64), 8000 Hz (16)" in only(findings, "sample_rates").message
+    by_emotion = swap(healthy, {row.id: at_8k(row) for row in healthy if row.emotion == "sad"})
+    assert "the sample rate alone tells" in only(examine(by_emotion), "emotion_predictable").message
+
+
+# Copies
+
+
+def test_exact_copies_are_told_apart_by_what_they_cross(healthy, tmp_path):
+    row = healthy.by_id()
+    flac = str(tmp_path / "copy.flac")
+    soundfile.write(flac, soundfile.read(row["s0-angry-a"].audio)[0], RATE)
+    changes = {
+        "s1-angry-a": {"audio": flac},  # another container, another speaker
+        "s2-sad-a": {"audio": row["s2-happy-a"].audio},
+        "s3-sad-b": {"audio": row["s3-sad-a"].audio},
+    }
+    sick = swap(healthy, changes)
+    findings = examine(sick)
+    assert findings.kinds() == {"duplicate_across_speakers", "duplicate_across_emotions", "duplicate", "formats"}
+    assert only(findings, "duplicate_across_speakers").ids == ("s0-angry-a", "s1-angry-a")
+    assert only(findings, "duplicate_across_emotions").ids == ("s2-happy-a", "s2-sad-a")
+    assert only(findings, "duplicate").ids == ("s3-sad-a", "s3-sad-b")
+    kept, note = exclude_shared_recordings(sick, findings.digests)
+    assert set(note.ids) == {"s0-angry-a", "s1-angry-a", "s2-happy-a", "s2-sad-a", "s3-sad-b"}
+    assert exclude_shared_recordings(sick, findings.copies) == (kept, note)
+
+
+def compressed(samples: np.ndarray, tmp_path: Path) -> np.ndarray:
+    soundfile.write(tmp_path / "copy.ogg", samples, RATE, format="OGG", subtype="VORBIS")
+    return soundfile.read(tmp_path / "copy.ogg", dtype="float32")[0]
+
+
+COPIES = {
+    "gain": lambda x, _: x * 0.25,
+    "inverted": lambda x, _: -x,
+    "eight bits": lambda x, _: np.round(x / np.abs(x).max() * 127) / 128,
+    "offset of half a hop": lambda x, _: x[160:],
+    "trim": lambda x, _: x[480:-480],
+    "silence around": lambda x, _: np.pad(x, (4000, 2000)),
+    "ogg": compressed,
+    "noise": lambda x, _: x + 0.02 * x.std() * np.random.default_rng(0).standard_normal(len(x)),
+}
+
+
+@pytest.mark.parametrize("change", COPIES)
+def test_changed_copies_are_near_duplicates(healthy, tmp_path, change):
+    original = soundfile.read(healthy.by_id()["s0-angry-a"].audio, dtype="float32")[0]
+    copy = write(tmp_path, "copy.wav", COPIES[change](original, tmp_path))
+    findings = examine(swap(healthy, {"s1-angry-a": {"audio": copy}}))
+    assert findings.kinds() == {"near_duplicate_across_speakers"}
+    assert findings.findings[0].ids == ("s0-angry-a", "s1-angry-a")
+    assert findings.copies == {"s0-angry-a": "s0-angry-a", "s1-angry-a": "s0-angry-a"}
+
+
+def test_prints_of_nothing_are_none():
+    assert fingerprint(np.zeros(RATE, np.float32)) is None
+    assert fingerprint(np.zeros(0, np.float32)) is None
+    assert fingerprint(voice(1)[:3000]) is None
+    assert near_duplicates([None, None]) == []
+
+
+def test_the_search_stays_linear_and_finds_the_needle():
+    draw = np.random.default_rng(0)
+    prints = [draw.integers(-60, 60, (60, 20)).astype(np.int8) for _ in range(1500)]
+    prints[1400] = np.clip(prints[7] + draw.integers(-4, 5, (60, 20)), -127, 127).astype(np.int8)
+    assert [(i, j) for i, j, _ in near_duplicates(prints)] == [(7, 1400)]
+    assert near_duplicates(prints) == near_duplicates(prints)
+
+
+def test_many_copies_of_one_recording_are_connected_not_paired_with_each_other():
+    one = fingerprint(voice(1))
+    assert len(near_duplicates([one] * 300)) == 299
+    assert [(i, j) for i, j, _ in near_duplicates([one, one])] == [(0, 1)]
+
+
+def real(folder: Path, pattern: str) -> dict[str, np.ndarray]:
+    files = sorted(folder.glob(pattern))
+    assert files
+    return {file.stem: soundfile.read(file, dtype="float32")[0] for file in files}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "copies"),
+    [
+        ("ravdess/Actor_0[5-8]/*.flac", {("03-01-03-01-02-01-07", "03-01-03-01-02-02-07")}),
+        ("emodb/wav/0[38]*.flac", set()),
+        ("ased/05Angry/a5-0[12]-*-0[1-9].flac", set()),
+    ],
+)
+def test_other_takes_of_the_same_sentence_are_no_copies(corpora, pattern, copies):
+    sounds = real(corpora, pattern)
+    names = list(sounds)
+    pairs = near_duplicates([fingerprint(sounds[name]) for name in names])
+    assert {(names[i], names[j]) for i, j, _ in pairs} == copies
+
+
+def test_real_speech_survives_compression(corpora, tmp_path):
+    sounds = list(real(corpora, "emodb/wav/03a0[1-4]*.flac").values())
+    scores = [likeness(fingerprint(x), fingerprint(compressed(0.5 * x[100:], tmp_path))) for x in sounds]
+    assert min(scores) > ALIKE
+
+
+# Labels and people
+
+
+def kinds(manifest: Manifest) -> frozenset[str]:
+    return examine(manifest, listen=False).kinds()
+
+
+BALANCED = [(f"s{i}", e) for i in range(10) for e in EMOTIONS for _ in range(2)]
+
+
+def gendered(rows: list[tuple[str, str]]) -> Manifest:
+    return Manifest(tuple(replace(r, gender="female" if int(r.speaker[1:]) % 2 else "male") for r in table(rows)))
+
+
+def test_a_balanced_table_is_healthy():
+    assert kinds(gendered(BALANCED)) == set()
+
+
+def test_imbalance_says_what_the_majority_scores():
+    rows = BALANCED + [(who, "angry") for who, e in BALANCED if e == "sad"] * 3
+    finding = only(examine(gendered(rows), listen=False), "imbalance")
+    assert "angry (80) is 4.0 times as frequent as happy (20)" in finding.message
+    assert "57% WA" in finding.mend
+
+
+def test_speakers_with_one_emotion_or_few_utterances():
+    findings = examine(gendered([*BALANCED, *[("s10", "sad")] * 5, ("s11", "sad"), ("s11", "angry")]), listen=False)
+    assert findings.kinds() == {"speaker_with_one_emotion", "speaker_with_few_utterances"}
+    assert "s10 (sad)" in only(findings, "speaker_with_one_emotion").message
+    assert "s11 (2)" in only(findings, "speaker_with_few_utterances").message
+
+
+def test_too_few_speakers():
+    assert "too_few_speakers" in kinds(gendered([r for r in BALANCED if r[0] in ("s1", "s2")]))
+    assert "few_speakers" in kinds(gendered([r for r in BALANCED if r[0] in ("s1", "s2", "s3", "s4")]))
+
+
+def test_an_emotion_of_two_speakers_or_one_gender():
+    rows = [*BALANCED, *[("s1", "calm"), ("s3", "calm")] * 5]
+    assert kinds(gendered(rows)) >= {"emotion_of_few_speakers", "emotion_of_one_gender"}
+
+
+def test_a_speaker_of_two_genders_and_none():
+    manifest = gendered(BALANCED)
+    findings = examine(swap(manifest, {"u0": {"gender": "female"}}), listen=False)
+    assert "s0" in only(findings, "speaker_with_two_genders").message
+    assert only(examine(table(BALANCED), listen=False), "gender_unknown").severity == "note"
+
+
+@pytest.mark.parametrize("column", ["text", "session"])
+def test_sentences_and_sessions_tied_to_one_emotion(column):
+    word = {"text": "sentence", "session": "session"}[column]
+    tied = swap(gendered(BALANCED), {r.id: {column: r.emotion} for r in gendered(BALANCED)})
+    findings = examine(tied, listen=False)
+    assert findings.kinds() == {f"{word}_tied_to_emotion", "emotion_predictable"}
+    assert f"4 {word}s of 4" in only(findings, f"{word}_tied_to_emotion").message
+    assert "100% UAR (chance 25%)" in only(findings, "emotion_predictable").message
+    free = swap(gendered(BALANCED), {r.id: {column: f"v{i % 5}"} for i, r in enumerate(gendered(BALANCED))})
+    assert kinds(free) == set()
+    unique = swap(gendered(BALANCED), {r.id: {column: r.id} for r in gendered(BALANCED)})
+    assert kinds(unique) == set()
+
+
+def test_duration_that_tells_the_emotion(healthy, tmp_path):
+    seconds = dict(zip(EMOTIONS, (0.6, 1.0, 1.5, 2.0), strict=True))
+    files = {
+        r.id: {"audio": write(tmp_path, f"d-{r.id}.wav", voice(crc32(r.id.encode()), seconds[r.emotion]))}
+        for r in healthy
+    }
+    assert "the duration alone tells" in only(examine(swap(healthy, files)), "emotion_predictable").message
+
+
+def test_one_emotion_and_the_readers_notes():
+    manifest = replace(table([(f"s{i}", "sad") for i in range(10)]), notes=(Note("trap", "watch out", ("u1",)),))
+    findings = examine(manifest, listen=False)
+    assert only(findings, "one_emotion").severity == "error"
+    assert only(findings, "trap") == Finding("note", "trap", "watch out", ("u1",))
+    with pytest.raises(ManifestError):
+        examine(Manifest(()), listen=False)
+
+
+# Splits
+
+
+def parts(manifest: Manifest, train: str, dev: str, test: str) -> Fold:
+    def ids(names: str) -> tuple[str, ...]:
+        return tuple(row.id for row in manifest if row.speaker in names.split())
+
+    return Fold(0, ids(train), (Reading("test", ids(dev), ids(test)),))
+
+
+def test_a_leaking_split_is_reported_in_full():
+    manifest = gendered(BALANCED)
+    manifest = swap(manifest, {r.id: {"session": "x" if r.speaker in ("s4", "s7") else ""} for r in manifest})
+    fold = parts(manifest, "s1 s2 s3 s4", "s2 s5", "s3 s6 s7")
+    findings = examine(manifest, splits=[fold], listen=False)
+    assert findings.kinds() == {"leak_speaker", "leak_utterance", "leak_session"}
+    messages = [finding.message for finding in findings.findings]
+    assert any(m.startswith("speaker s2 is in training and in dev of the split") for m in messages)
+    assert any(m.startswith("speaker s3 is in training and in test") for m in messages)
+    assert any(m.startswith("session x is in training and in test") for m in messages)
+    assert sum(m.startswith("speaker") for m in messages) == 2
+    assert findings.worst == "error"
+
+
+def test_a_leaking_file_is_reported_and_an_unusable_one_raises(tmp_path):
+    manifest = gendered(BALANCED)
+    lines = [f"{row.id},{('train', 'train', 'train', 'dev', 'test')[i % 5]}" for i, row in enumerate(manifest)]
+    (tmp_path / "random.csv").write_text("\n".join(["id,part", *lines]))
+    findings = examine(manifest, splits=tmp_path / "random.csv", listen=False)
+    leaking = {f.message.split()[1] for f in findings.findings if f.kind == "leak_speaker"}
+    assert leaking == set(manifest.speakers)
+    (tmp_path / "bad.csv").write_text("id,part\nnobody,train\n")
+    with pytest.raises(SplitError):
+        examine(manifest, splits=tmp_path / "bad.csv", listen=False)
+
+
+def test_a_recording_on_two_sides_is_a_leak(healthy):
+    sick = swap(healthy, {"s1-angry-a": {"audio": healthy.by_id()["s9-angry-a"].audio}})
+    fold = parts(sick, "s1 s2 s3", "s4", "s9")
+    leak = only(examine(sick, splits=[fold]), "leak_recording")
+    assert leak.ids == ("s1-angry-a", "s9-angry-a")
+    assert "s1-angry-a (training) = s9-angry-a (test)" in leak.message
+
+
+def test_a_recording_on_two_sides_that_only_a_third_copy_connects(healthy, tmp_path):
+    """An exact copy in training, the same take at half the loudness in test, the original in no part."""
+    original = healthy.by_id()["s1-angry-a"].audio
+    samples, rate = soundfile.read(original, dtype="float32")
+    soundfile.write(tmp_path / "softer.wav", samples / 2, rate)
+    sick = swap(healthy, {"s2-angry-a": {"audio": original}, "s9-angry-a": {"audio": str(tmp_path / "softer.wav")}})
+    leak = only(examine(sick, splits=[parts(sick, "s2 s3", "s4", "s9")]), "leak_recording")
+    assert set(leak.ids) == {"s1-angry-a", "s2-angry-a", "s9-angry-a"}
+
+
+def test_empty_parts_lost_emotions_and_double_tests():
+    manifest = gendered([*BALANCED, *[(f"s{i}", "calm") for i in (6, 7, 8) for _ in range(4)]])
+    fold = parts(manifest, "s1", "", "s6")
+    findings = examine(manifest, splits=[fold, replace(fold, index=1)], listen=False)
+    assert {"empty_part", "unseen_emotion", "tested_twice"} <= findings.kinds()
+    assert "dev of 'test' is empty" in findings.of("error")[0].message
+
+
+# Rendering and running
+
+
+def test_rendering(healthy):
+    findings = examine(swap(healthy, {healthy.ids[0]: {"audio": "no|where.wav"}}))
+    text = to_text(findings)
+    assert text.splitlines()[0].startswith("80 utterances of 10 speakers (female 5, male 5)")
+    assert "ERROR" in text
+    assert text.endswith("1 error")
+    body = json.loads(to_json(findings))
+    assert (body["worst"], body["summary"]["emotions"]["sad"]) == ("error", 20)
+    assert body["findings"][0]["ids"] == [healthy.ids[0]]
+    markdown = to_markdown(findings)
+    assert "| s0 | 2 | 2 | 2 | 2 |" in markdown
+    assert "| error | `unreadable` |" in markdown
+
+
+def test_processes_hear_what_one_hears_and_survive_a_crash(healthy, monkeypatch):
+    from unheard.doctor import sound as workers
+
+    places = [(row.audio, 0.0, None, "mix") for row in healthy[:6]]
+    alone = [hear(place).digest for place in places]
+    assert [h.digest for h in workers.heard_by(2, [places[:3], places[3:]])] == alone
+    crash = (
+        "import os, unheard.doctor.sound as w\n"
+        "hear = w.hear\n"
+        f"w.hear = lambda place: os._exit(1) if place[0] == {places[1][0]!r} else hear(place)\n"
+        "w.serve()"
+    )
+    monkeypatch.setattr(workers, "CHILD", crash)
+    heard = list(workers.heard_by(2, [places[:2], places[2:]]))
+    assert [h.digest for h in heard] == [alone[0], "", *alone[2:]]
+    assert heard[1] == Heard(error="the process that decoded it died")
+
+
+def test_the_audit_loads_without_torch_and_numpy():
+    code = "import sys, unheard.doctor; assert not {'numpy', 'torch', 'scipy', 'soundfile'} & set(sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

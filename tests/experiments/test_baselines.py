@@ -1,0 +1,213 @@
+"""The classical baseline as a system: fitted on training speakers, chosen by validation speakers, scored once."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from experimenting import cells, experiment, flags, in_this_process, only, result, rows_of, times_of_change
+
+from unheard.cli import main
+from unheard.errors import TrainingError
+from unheard.experiments import cell as fit_module
+from unheard.experiments import run as run_module
+from unheard.experiments.baselines import FITTED, Fitted, linear_svm
+from unheard.experiments.cell import run_cell
+from unheard.experiments.config import load
+from unheard.experiments.plan import estimate, lay_out
+from unheard.experiments.records import read_run
+from unheard.experiments.summary import contrasts_markdown, summarize
+from unheard.features import FeatureStore
+from unheard.features.functionals import FUNCTIONALS
+
+
+@pytest.fixture(autouse=True)
+def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_module, "run_cells", in_this_process)
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SER_only for an epoch and the SVM, two seeds, two folds of which a training speaker's voice decides nothing."""
+    out = tmp_path_factory.mktemp("fitted") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_module, "run_cells", in_this_process)
+        assert experiment(out, *MORE) == 0
+    return out
+
+
+MORE = ("--systems", "ser,svm", "--epochs", "1", "--seeds", "2", "--protocol", "kfold", "--k", "3", "--folds", "2")
+
+
+def literal(run: Path, fold: int) -> tuple[float, dict[str, str]]:
+    """The value of C and what is said of the test utterances, from the stored functionals by scikit-learn alone."""
+    from sklearn.metrics import accuracy_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import LinearSVC
+
+    store = FeatureStore.open(run / "features" / "svm")
+    emotion = {row["id"]: row["emotion"] for row in rows_of(run / "utterances.csv")}
+    ids = {
+        part: [row["id"] for row in rows_of(run / "splits.csv") if (row["fold"], row["part"]) == (str(fold), part)]
+        for part in ("train", "dev", "test")
+    }
+    x = {part: np.stack([store[name][0] for name in names]).astype(float) for part, names in ids.items()}
+    y = {part: [emotion[name] for name in names] for part, names in ids.items()}
+    best = (-1.0, 0.0, None)
+    for c in (0.0001, 0.001, 0.01, 0.1, 1.0):
+        machine = make_pipeline(StandardScaler(), LinearSVC(C=c, class_weight="balanced", dual="auto", random_state=0))
+        right = accuracy_score(y["dev"], machine.fit(x["train"], y["train"]).predict(x["dev"]))
+        if right > best[0]:
+            best = (right, c, machine)
+    return best[1], dict(zip(ids["test"], best[2].predict(x["test"]), strict=True))
+
+
+@pytest.mark.parametrize("fold", [0, 1])
+def test_it_is_what_scikit_learn_says(fitted: Path, fold: int) -> None:
+    c, said = literal(fitted, fold)
+    folder = only(fitted, f"svm-fold{fold}-seed0")
+    assert result(folder)["readings"]["test"]["C"] == c
+    rows = rows_of(folder / "predictions.csv")
+    assert {row["id"]: row["predicted"] for row in rows if row["part"] == "test"} == said
+    for row in rows:
+        assert float(row["p_angry"]) + float(row["p_sad"]) == pytest.approx(1, abs=1e-5)
+        assert (float(row["p_angry"]) >= float(row["p_sad"])) == (row["predicted"] == "angry")
+    with np.load(folder / "embeddings.npz") as arrays:
+        assert arrays["e"].shape == (len(rows), 287)
+
+
+def test_it_stands_in_every_table_and_its_seeds_are_equal(fitted: Path) -> None:
+    assert {name for folder in cells(fitted).values() for name in (p.name for p in folder.iterdir())} >= {"result.json"}
+    run = read_run(fitted)
+    assert [line.name for line in run.lines] == ["SER_only", "SVM (functionals)"]
+    svm = run.lines[1]
+    assert (svm.done, svm.wanted) == (4, 4)
+    first, second = svm.seeds
+    np.testing.assert_array_equal(first.test.probabilities, second.test.probabilities)
+    assert svm.over_seeds("wa")[1] == 0
+    (wa, _uar) = summarize(run).contrasts
+    assert wa.family == "classical", "it does not count among the three of the paper"
+    assert "Classical systems" in contrasts_markdown(summarize(run))
+    assert (wa.name, wa.baseline, wa.seeds) == ("SVM (functionals)", "SER_only", (0, 1))
+    assert "| SVM (functionals) |" in (fitted / "table.md").read_text()
+    written = {row["system"]: row for row in rows_of(fitted / "results.csv")}
+    assert written["svm"]["options"].startswith("C=")
+    assert written["svm"]["best_epoch"] == ""
+    assert not [note for note in run.absent if "history" in note], "nobody expects curves of a fit"
+    assert main(["report", str(fitted)]) == 0
+    assert "SVM (functionals)" in (fitted / "report.html").read_text()
+    assert (fitted / "tables" / "differences-classical.csv").is_file()
+    assert main(["compare", str(fitted), str(fitted)]) == 0
+
+
+def test_test_speakers_decide_nothing(fitted: Path, tmp_path: Path) -> None:
+    """C and the predictions of validation utterances stay the same whatever the test speakers' recordings are."""
+    settings = load(fitted / "config.yaml")
+    cell = next(cell for cell in lay_out(settings).cells if cell.system == "svm")
+    vectors = fit_module.standardised(cell)
+    noise = np.random.default_rng(0).normal(size=(len(vectors), 287)).astype(np.float32)
+    tested = set(cell.fold.readings[0].test)
+    other = {name: noise[k] if name in tested else x for k, (name, x) in enumerate(vectors.items())}
+    said = []
+    for k, given in enumerate((vectors, other)):
+        there = replace(cell, out=tmp_path / str(k))
+        found = fit_module.fit_cell(there, FITTED["svm"], given)
+        rows = [row for row in rows_of(there.folder / "predictions.csv") if row["part"] == "dev"]
+        said.append((found["chosen"], found["val_wa"], rows))
+    assert said[0] == said[1]
+
+
+def test_the_same_call_again_does_nothing_and_what_is_missing_is_made_again(
+    fitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(fitted, run)
+    before, untouched = all_svm(run), times_of_change(run)
+    shutil.rmtree(only(run, "svm-fold1-seed1"))
+    assert experiment(run, *MORE) == 0
+    assert all_svm(run) == before
+    after = times_of_change(run)
+    assert {path for path in after if after[path] != untouched.get(path)} == {
+        str(path) for path in only(run, "svm-fold1-seed1").iterdir()
+    }
+    monkeypatch.setattr("unheard.experiments.cell.fit_cell", None)
+    longer = [word if word != "1" else "2" for word in MORE[:4]]
+    assert experiment(run, *longer, *MORE[4:]) == 0, "more epochs are nothing to a fit"
+    assert [(line.name, line.done) for line in read_run(run).lines] == [("SER_only", 4), ("SVM (functionals)", 4)]
+
+
+def all_svm(run: Path) -> dict[str, bytes]:
+    return {
+        name: (folder / "predictions.csv").read_bytes() for name, folder in cells(run).items() if name.startswith("svm")
+    }
+
+
+def test_what_decides_its_numbers_and_what_does_not(fitted: Path) -> None:
+    def digests(**changes: object) -> set[str]:
+        grid = lay_out(load(fitted / "config.yaml", changes))
+        return {cell.digest for cell in grid.cells if cell.system == "svm"}
+
+    base = digests()
+    assert digests(epochs=7, training={"lr": 0.5}, network={"padding": "same"}, normalise="utterance") == base
+    assert not digests(normalise="speaker") & base
+    assert not digests(split_seed=1) & base
+    assert FITTED["svm"].digest != replace(FITTED["svm"], grid=(1.0,)).digest
+    assert FITTED["svm"].digest != replace(FITTED["svm"], features=replace(FUNCTIONALS, mel_bins=30)).digest
+
+
+def test_an_experiment_of_the_svm_alone_has_nothing_to_calibrate(fitted: Path, tmp_path: Path) -> None:
+    grid = lay_out(load(fitted / "config.yaml", {"systems": ("svm",), "out": str(tmp_path / "run")}))
+    said = estimate(grid.cells, grid.settings, always=True)
+    assert (said.trainings, said.done, said.seconds) == (4, 0, None)
+    found = run_cell(grid.cells[0])
+    assert found["proof"]["features"] == grid.store.settings.digest
+    assert run_cell(grid.cells[0]) == found
+
+
+def test_settings_that_cannot_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for more, message in (
+        (("--systems", "svn"), "Did you mean 'svm'"),
+        (("--systems", "svm", "--option", "svm.C=1"), "system 'svm' has no option 'C'"),
+    ):
+        assert main(["experiment", *flags(tmp_path / "run", *more)]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_normalised_by_speaker_no_voice_has_a_mean(fitted: Path) -> None:
+    settings = load(fitted / "config.yaml", {"normalise": "speaker"})
+    cell = next(cell for cell in lay_out(settings).cells if cell.system == "svm")
+    vectors = fit_module.standardised(cell)
+    for speaker in {row.speaker for row in cell.rows.values()}:
+        own = np.stack([vectors[name] for name, row in cell.rows.items() if row.speaker == speaker])
+        np.testing.assert_allclose(own.mean(0), 0, atol=1e-4)
+
+
+def test_an_emotion_without_training_utterances_is_never_said() -> None:
+    x = np.array([[0.0, 1.0], [1.0, 0.0], [0.1, 1.0], [1.0, 0.2]])
+    decide = linear_svm(x, np.array([0, 2, 0, 2]), 4, 1.0)
+    assert decide(x).argmax(axis=1).tolist() == [0, 2, 0, 2]
+    assert np.isinf(decide(x)[:, [1, 3]]).all()
+    with pytest.raises(TrainingError, match="same emotion"):
+        linear_svm(x, np.zeros(4, np.int64), 4, 1.0)
+
+
+def test_the_smallest_value_wins_a_tie(fitted: Path, tmp_path: Path) -> None:
+    settings = load(fitted / "config.yaml")
+    cell = replace(next(cell for cell in lay_out(settings).cells if cell.system == "svm"), out=tmp_path)
+
+    def constant(x: np.ndarray, y: np.ndarray, classes: int, value: float):  # type: ignore[no-untyped-def]
+        return lambda vectors: np.tile([1.0, 0.0], (len(vectors), 1))
+
+    found = fit_module.fit_cell(cell, Fitted("constant", FUNCTIONALS, "k", (3.0, 0.5, 2.0), constant))
+    assert found["readings"]["test"]["k"] == 0.5
+    assert found["chosen"] == "k=0.5"
+
+
+def test_another_run_has_the_same_numbers(fitted: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    assert experiment(again, *MORE) == 0
+    assert all_svm(again) == all_svm(fitted)

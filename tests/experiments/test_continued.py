@@ -1,0 +1,325 @@
+"""Experiments that go on: longer, shorter, interrupted, damaged."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from experimenting import (
+    all_numbers,
+    cells,
+    experiment,
+    in_this_process,
+    numbers,
+    only,
+    result,
+    rows_of,
+)
+
+from unheard.experiments import cell as work_module
+from unheard.experiments import run as run_module
+from unheard.training import trainer as trainer_module
+from unheard.training.trainer import Trainer
+
+
+@pytest.fixture(autouse=True)
+def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_module, "run_cells", in_this_process)
+
+
+def test_a_longer_run_continues_a_shorter_one_and_equals_it(done: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    for epochs in ("1", "3"):
+        assert experiment(out, "--epochs", epochs) == 0
+    assert all_numbers(out) == all_numbers(done)
+    for folder in cells(out).values():
+        assert sorted(p.name for p in (folder / "readouts").iterdir()) == ["00001"]
+
+
+def test_a_shorter_result_is_kept_and_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, short = tmp_path / "run", tmp_path / "short"
+    one = ("--systems", "dat", "--epochs")
+    assert experiment(out, *one, "1") == 0
+    first = all_numbers(out)
+    assert experiment(out, *one, "3") == 0
+    long = all_numbers(out)
+    monkeypatch.setattr(work_module, "Trainer", None)
+    assert experiment(out, *one, "1") == 0
+    assert (out / "table.md").read_text() == first["table.md"]
+    assert rows_of(out / "results.csv")[0]["epochs"] == "1"
+    assert experiment(out, *one, "3") == 0
+    assert all_numbers(out) == long
+    monkeypatch.undo()
+    monkeypatch.setattr(run_module, "run_cells", in_this_process)
+    assert experiment(short, *one, "1") == 0
+    assert numbers(only(out) / "readouts" / "00001", whole=False) == numbers(only(short), whole=False)
+
+
+def test_readouts_equal_separate_short_runs(done: Path, tmp_path: Path) -> None:
+    out, short = tmp_path / "run", tmp_path / "short"
+    assert experiment(out, "--epochs", "3", "--training.readouts", "1,2") == 0
+    assert experiment(short, "--epochs", "2") == 0
+    for name, folder in cells(out).items():
+        readout, alone = numbers(folder / "readouts" / "00002", whole=False), numbers(cells(short)[name], whole=False)
+        readout["result"]["settings"]["recipe"] = alone["result"]["settings"]["recipe"] = {}
+        assert readout == alone
+        long = numbers(folder)
+        long["result"]["settings"]["recipe"]["readouts"] = []
+        assert long == numbers(cells(done)[name])
+
+
+def test_what_an_interrupted_cell_has_done_is_not_done_again(
+    done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped after every epoch, each time in another process's shoes: bit for bit the same."""
+    out = tmp_path / "run"
+    monkeypatch.setattr(trainer_module, "CHECKPOINT_SECONDS", 0)
+    epochs: list[int] = []
+    one_epoch = Trainer._one_epoch
+
+    def stop_after_one(self: Trainer) -> None:
+        if self.epoch == len(epochs):
+            one_epoch(self)
+            epochs.append(self.epoch)
+            return
+        raise KeyboardInterrupt
+
+    for _ in range(3):
+        monkeypatch.setattr(Trainer, "_one_epoch", stop_after_one)
+        code = experiment(out, "--epochs", "3", "--systems", "cgt")
+        assert code == (0 if len(epochs) == 3 else 130)
+    assert epochs == [1, 2, 3]
+    name = only(out).name
+    assert numbers(only(out)) == numbers(cells(done)[name])
+
+
+@pytest.mark.parametrize("steps", [0, 2, 3, 4])
+def test_killed_while_a_shorter_result_is_put_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    """After any number of its steps the result is still to be had, and whole; the longer training goes on."""
+    out, one = tmp_path / "run", ("--systems", "ser", "--epochs")
+    assert experiment(out, *one, "1") == 0
+    first = numbers(only(out), whole=False)
+    replace, left = Path.replace, list(range(steps))
+
+    def until(self: Path, target: Path) -> Path:
+        if not left:
+            raise KeyboardInterrupt
+        left.pop()
+        return replace(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", until)
+        if steps < 4:
+            with pytest.raises(KeyboardInterrupt):
+                work_module._set_apart(only(out), 1)
+        else:
+            work_module._set_apart(only(out), 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(work_module, "Trainer", None)
+        assert experiment(out, *one, "1") == 0
+    assert experiment(out, *one, "2") == 0
+    assert numbers(only(out) / "readouts" / "00001", whole=False) == first
+    assert result(only(out))["epochs"] == 2
+
+
+def test_a_shorter_result_that_was_never_read_out_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert experiment(tmp_path / "run", "--systems", "ser", "--epochs", "2") == 0
+    assert experiment(tmp_path / "run", "--systems", "ser", "--epochs", "1") == 1
+    assert "trained to 2 epochs and was not read out at 1" in capsys.readouterr().err
+    assert "| 0/1 |" in (tmp_path / "run" / "table.md").read_text()
+
+
+def test_a_schedule_over_the_whole_training_is_not_continued(tmp_path: Path) -> None:
+    """λ follows the share of the training that is done, so that a longer one is another training."""
+    for option in ("dat.schedule=ganin", "dat.warmup=0.5"):
+        out, alone = tmp_path / f"run-{option}", tmp_path / f"alone-{option}"
+        one = ("--systems", "dat", "--option", option, "--epochs")
+        assert experiment(out, *one, "1") == 0
+        assert experiment(out, *one, "2") == 0
+        assert len(cells(out)) == 2
+        assert experiment(alone, *one, "2") == 0
+        (name,) = cells(alone)
+        assert numbers(cells(out)[name]) == numbers(cells(alone)[name])
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", "null", "{}", '{"epochs": "many"}'])
+def test_a_damaged_result_is_made_again(done: Path, tmp_path: Path, damage: str) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(done, out)
+    folder = only(out, "mtl")
+    (folder / "result.json").write_text(damage)
+    code = experiment(out, "--epochs", "3")
+    assert code == 0
+    assert all_numbers(out) == all_numbers(done)
+
+
+@pytest.mark.parametrize("name", ["predictions.csv", "embeddings.npz", "model.safetensors"])
+def test_a_lost_file_of_a_result_is_made_again(done: Path, tmp_path: Path, name: str) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(done, out)
+    (only(out, "mtl") / name).unlink()
+    assert experiment(out, "--epochs", "3") == 0
+    assert all_numbers(out) == all_numbers(done)
+
+
+def test_a_published_run_counts_with_results_and_predictions_alone(done: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(done, out)
+    for name in ("checkpoint.pt", "embeddings.npz", "model.safetensors", "history.jsonl"):
+        for path in out.glob(f"cells/*/{name}"):
+            path.unlink()
+    assert experiment(out, "--epochs", "3") == 0
+    assert not list(out.glob("cells/*/model.safetensors"))  # nothing was trained again
+    assert rows_of(out / "results.csv") == rows_of(done / "results.csv")
+
+
+def test_a_damaged_checkpoint_is_named(done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(done, out)
+    checkpoint = only(out, "dat") / "checkpoint.pt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    assert experiment(out, "--epochs", "3") == 0  # it is not needed any more
+    assert experiment(out, "--epochs", "4") == 1
+    said = capsys.readouterr().err
+    assert str(checkpoint) in said
+    assert "Delete it" in said
+    assert [row["system"] for row in rows_of(out / "results.csv")] == ["ser", "mtl", "cgt"]
+    checkpoint.unlink()
+    assert experiment(out, "--epochs", "4") == 0
+    assert len(rows_of(out / "results.csv")) == 4
+
+
+def test_a_damaged_config_is_named(done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for text in ("a: [", "corpsu: emodb\n", "- 1\n", "epochs: many\n", "\x00"):
+        out = tmp_path / "run"
+        shutil.copytree(done, out)
+        (out / "config.yaml").write_text(text)
+        assert experiment(out, "--epochs", "3") == 2
+        said = capsys.readouterr().err
+        assert str(out / "config.yaml") in said
+        assert len(said.splitlines()) == 1
+        shutil.rmtree(out)
+
+
+def test_training_and_use_far_apart_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    same = ("--systems", "ser", "--epochs", "2", "--network.dropout", "0.5")
+    assert experiment(out, *same) == 0
+    (path,) = out.glob("cells/*/history.jsonl")
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for gap, told in ((0.3, False), (0.5, True)):
+        lines[-1] |= {"train_wa": 0.9, **{name: 0.9 - gap for name in lines[-1] if name.startswith("val_wa")}}
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        capsys.readouterr()
+        assert experiment(out, *same) == 0
+        assert ("1 of 1 trainings tell 90 % of their batches and 40 %" in capsys.readouterr().err) == told
+
+
+ANEW = ("--training.statistics", "anew", "--training.select", "last")
+
+
+def test_weights_of_another_run_are_read_as_if_trained_again(
+    done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every system: to the byte what training them again comes to, but for the validation figures on the way."""
+    again, taken = tmp_path / "again", tmp_path / "taken"
+    assert experiment(again, "--epochs", "3", *ANEW) == 0
+    monkeypatch.setattr(Trainer, "_one_epoch", None)
+    capsys.readouterr()
+    assert experiment(taken, "--epochs", "3", *ANEW, "--weights-from", str(done)) == 0
+    assert f"Of 4 trainings 4 are taken from {done}" in capsys.readouterr().err
+    assert cells(taken).keys() == cells(again).keys()
+    for name, folder in cells(taken).items():
+        read, trained = numbers(folder), numbers(cells(again)[name])
+        origin = read["result"].pop("weights_from")
+        assert origin != name
+        assert origin in cells(done)
+        for key in ("result", "predictions", "embeddings", "models", "weights"):
+            assert read[key] == trained[key]
+        last, *earlier = reversed(read["history"])
+        assert last == trained["history"][-1]
+        assert not any(key.startswith("val_") for record in earlier for key in record)
+    assert experiment(taken, "--epochs", "3", *ANEW, "--weights-from", str(done)) == 0  # nothing is left to do
+
+
+def test_a_run_without_the_same_training_gives_no_weights(
+    done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of another length, of another learning rate, or without checkpoints: these are trained."""
+    published = tmp_path / "published"
+    shutil.copytree(done, published)
+    for path in published.glob("cells/*/checkpoint.pt"):
+        path.unlink()
+    cases = ((done, "2", "0.03"), (done, "3", "0.02"), (published, "3", "0.03"))
+    for number, (source, epochs, rate) in enumerate(cases):
+        out = tmp_path / str(number)
+        more = ("--epochs", epochs, "--training.lr", rate, "--systems", "ser", "--weights-from", str(source))
+        assert experiment(out, *more, *ANEW) == 0
+        assert "Of 1 trainings 0 are taken" in capsys.readouterr().err
+        assert "weights_from" not in result(only(out))
+
+
+def test_weights_trained_with_balanced_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The decisions that no such training can have are not looked for."""
+    common = ("--epochs", "2", "--systems", "ser", "--training.class-weights", "balanced", "--training.select", "last")
+    source, out = tmp_path / "source", tmp_path / "run"
+    assert experiment(source, *common, "--training.statistics", "anew") == 0
+    assert experiment(out, *common, "--weights-from", str(source)) == 0
+    assert "Of 1 trainings 1 are taken" in capsys.readouterr().err
+
+
+def test_a_damaged_checkpoint_of_another_run_is_named(
+    done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged = tmp_path / "damaged"
+    shutil.copytree(done, damaged)
+    path = only(damaged, "ser") / "checkpoint.pt"
+    path.write_bytes(path.read_bytes()[:100])
+    out = tmp_path / "run"
+    assert experiment(out, "--epochs", "3", *ANEW, "--systems", "ser", "--weights-from", str(damaged)) == 1
+    said = capsys.readouterr().err
+    assert str(path) in said
+    assert "Leave out --weights-from" in said
+
+
+def test_the_best_epoch_of_another_run_cannot_be_taken(
+    done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert experiment(tmp_path / "run", "--epochs", "3", "--weights-from", str(done)) == 2
+    assert "--training.select last" in capsys.readouterr().err
+
+
+def test_an_earlier_epoch_of_another_run_cannot_be_taken(
+    done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    early = ("--epochs", "3", "--training.readouts", "1,3", *ANEW)
+    assert experiment(tmp_path / "run", *early, "--weights-from", str(done)) == 2
+    assert "after 3 epochs, and cannot be read out earlier" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["dat.schedule=ganin", "dat.warmup=0.5"])
+def test_a_schedule_of_lambda_holds_no_shorter_training(
+    option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    early = ("--systems", "dat", "--epochs", "3", "--training.readouts", "1")
+    assert experiment(tmp_path / "run", *early, "--option", option) == 2
+    assert "holds no shorter one" in capsys.readouterr().err
+
+
+def test_a_mistyped_run_to_take_weights_from_trains_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    assert experiment(out, "--epochs", "3", *ANEW, "--weights-from", str(tmp_path / "nowhere")) == 2
+    assert "no trainings are here" in capsys.readouterr().err
+    assert not (out / "cells").exists()
+
+
+@pytest.mark.parametrize("option", ["dat.lam=-1", "mtl.weight=-0.5", "cgt.epsilon=-0.3", "dat.lam=inf"])
+def test_options_out_of_range_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str) -> None:
+    assert experiment(tmp_path / "run", "--systems", option.partition(".")[0], "--option", option) == 2
+    assert "is out of range" in capsys.readouterr().err

@@ -1,0 +1,315 @@
+"""Invariance of a run and of a model, from audio to table, on a handful of invented voices."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from experimenting import cells, corpus, experiment, in_this_process, rows_of, table, write_rows
+
+from unheard.analysis.speaker_leakage import INPUT, markdown
+from unheard.cli import main
+from unheard.errors import ConfigError
+from unheard.experiments import run as run_module
+from unheard.experiments.config import Experiment
+from unheard.experiments.leakage import of_run, probe_model, sub_run_settings, unseen_of
+from unheard.experiments.plan import check_split_options, choose_split
+from unheard.experiments.records import read_run
+from unheard.manifest import Manifest, Utterance
+from unheard.splits import make_split
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two systems, two seeds, on two speakers; two validate and two are tested, with 8 recordings each."""
+    out = tmp_path_factory.mktemp("probe") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_module, "run_cells", in_this_process)
+        assert experiment(out, "--systems", "ser,dat", "--seeds", "2", "--epochs", "2") == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def model(run: Path) -> Path:
+    return next(folder for name, folder in cells(run).items() if name.startswith("ser-fold0-seed0"))
+
+
+# --- of a run
+
+
+def test_every_system_of_a_run(run: Path) -> None:
+    records = read_run(run)
+    unseen = unseen_of(records)
+    assert unseen is not None
+    assert unseen.fold == 0
+    assert [row.part for row in unseen.rows] == ["dev"] * 8 + ["test"] * 8
+    found = of_run(records)
+    assert list(found) == ["SER_only", "SER_SR_DAT", INPUT]
+    assert found["SER_only"].seeds == (0, 1)
+    one = found["SER_only"].each[0]
+    assert (one.speakers, one.recordings, one.texts, one.disjoint) == (4, 16, 2, "texts")
+    assert one.groups is not None
+    assert {person.gender for person in one.groups.people} == {"female", "male"}
+    assert found[INPUT].each[0].groups is None
+    assert found[INPUT].each[0].width == 2 * 39
+    values = [inv.linear.value for inv in found["SER_only"].each]
+    assert found["SER_only"].over_seeds("linear") == pytest.approx((np.mean(values), np.std(values, ddof=1)))
+    text = markdown(found)
+    assert f"| SER_only | {100 * np.mean(values):.1f} ± " in text
+    assert "16 recordings of 4 unseen speakers" in text
+    assert "Chance 25.0 %" in text
+
+
+def test_emotion_recall_is_of_the_cells_own_predictions(run: Path, model: Path) -> None:
+    groups = of_run(read_run(run))["SER_only"].each[0].groups
+    assert groups is not None
+    rows = rows_of(model / "predictions.csv")
+    for person in groups.people:
+        own = [row for row in rows if row["speaker"] == person.speaker]
+        recalls = [
+            np.mean([row["predicted"] == emotion for row in own if row["emotion"] == emotion])
+            for emotion in sorted({row["emotion"] for row in own})
+        ]
+        assert person.uar.value == pytest.approx(np.mean(recalls))
+
+
+def test_figures_are_kept_until_a_training_changes(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    before = {name: line.each for name, line in of_run(read_run(copy)).items()}
+    said: list[str] = []
+    for path in copy.glob("cells/*/embeddings.npz"):  # published results come without them
+        path.unlink()
+    shutil.rmtree(copy / "features")
+    kept = of_run(read_run(copy), said.append)
+    assert not said
+    assert [inv.as_dict() for each in before.values() for inv in each] == [
+        inv.as_dict() for line in kept.values() for inv in line.each
+    ]
+    changed = next(copy.glob("cells/dat-fold0-seed1-*/predictions.csv"))
+    text = changed.read_text()
+    changed.write_text(text.replace("angry,angry", "angry,sad") if "angry,angry" in text else text + "\n")
+    again = of_run(read_run(copy))
+    assert again["SER_SR_DAT"].seeds == (0,)  # the other would need its embeddings
+    (copy / "invariance.json").write_text("{]")
+    assert of_run(read_run(copy)) == {}
+
+
+def test_the_input_of_other_recordings_is_examined_anew(run: Path, tmp_path: Path) -> None:
+    """The same ids, split and settings over recordings that have changed since: what was known is not of these."""
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    assert INPUT in of_run(read_run(copy))
+    shutil.rmtree(copy / "features")
+    assert INPUT in of_run(read_run(copy))  # it is kept
+    digests = json.loads((copy / "data.json").read_text())
+    (copy / "data.json").write_text(json.dumps(dict.fromkeys(digests, "of other recordings")))
+    for path in copy.glob("cells/*/result.json"):
+        result = json.loads(path.read_text())
+        path.write_text(json.dumps(result | {"proof": result["proof"] | {"data": "of other recordings"}}))
+    assert INPUT not in of_run(read_run(copy))
+
+
+def test_a_fold_with_two_unseen_speakers_is_not_enough(run: Path) -> None:
+    records = read_run(run)
+    fewer = dataclasses.replace(records, splits=tuple(r for r in records.splits if r.part in ("train", "dev")))
+    assert unseen_of(fewer) is None
+    assert of_run(fewer) == {}
+
+
+def test_a_diverged_training_and_a_speaker_heard_once(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    (copy / "invariance.json").unlink(missing_ok=True)
+    path = next(copy.glob("cells/dat-fold0-seed1-*/embeddings.npz"))
+    with np.load(path) as arrays:
+        changed = {name: arrays[name] for name in arrays.files}
+    np.savez(path, **(changed | {"e": np.full_like(changed["e"], np.nan)}))
+    said: list[str] = []
+    records = read_run(copy)
+    assert of_run(records, said.append)["SER_SR_DAT"].seeds == (0,)
+    assert any(f"{path.parent.name} has embeddings that are no numbers" in line for line in said)
+    once = next(row for row in records.splits if row.part == "test")
+    rest = tuple(r for r in records.splits if r.speaker != once.speaker or r is once)
+    assert unseen_of(dataclasses.replace(records, splits=rest)) is None  # three speakers are left
+
+
+# --- the run in RUN/invariance
+
+
+def voices(count: int, *, gender: bool = True, utterances: int = 4) -> Manifest:
+    return Manifest(
+        tuple(
+            Utterance(
+                id=f"u{s:02d}-{u}",
+                audio="x.wav",
+                speaker=f"{s:02d}",
+                emotion=("angry", "sad")[u % 2],
+                gender=("female", "male")[s % 2] if gender else "",
+                text=f"t{u}",
+            )
+            for s in range(count)
+            for u in range(utterances)
+        )
+    )
+
+
+def settings(**changes: object) -> Experiment:
+    values: dict[str, object] = {"manifest": "m.csv", "out": "RUN", "emotions": ("angry", "sad"), **changes}
+    return Experiment(**values)  # type: ignore[arg-type]
+
+
+def test_the_invariance_run_is_the_same_experiment_on_a_random_split() -> None:
+    ours = settings(protocol="paired", seeds=3, systems=("ser", "dat"), folds=1, split_seed=5)
+    manifest = voices(10)
+    sub = sub_run_settings(ours, manifest)
+    assert sub is not None
+    assert (sub.protocol, sub.n, sub.folds) == ("random", (6, 2, 2), 0)
+    assert (sub.out, sub.store) == (str(Path("RUN/invariance")), str(Path("RUN/features")))
+    assert (sub.seeds, sub.systems, sub.epochs, sub.training) == (3, ("ser", "dat"), 100, ours.training)
+    split = make_split(manifest, "random", n=(6, 2, 2), seed=sub.split_seed)
+    gender = {row.id: row.gender for row in manifest}
+    reading = split.folds[0].readings[0]
+    held = [gender[name] for name in (*reading.dev, *reading.test)]
+    assert held.count("female") == held.count("male") == 8
+    assert sub.split_seed >= 5
+    again = sub_run_settings(ours, manifest)
+    assert again == sub
+    assert sub_run_settings(dataclasses.replace(sub, out="OTHER"), manifest) is None  # its own fold serves
+
+
+@pytest.mark.parametrize(
+    ("speakers", "protocol", "n"),
+    [(24, "loso", (14, 5, 5)), (64, "paired", (38, 13, 13)), (10, "loso", (6, 2, 2)), (6, "loso", (2, 2, 2))],
+)
+def test_sizes_of_the_invariance_run(speakers: int, protocol: str, n: tuple[int, int, int]) -> None:
+    sub = sub_run_settings(settings(protocol=protocol), voices(speakers))
+    assert sub is not None
+    assert sub.n == n
+
+
+def test_ravdess_usual_fold_serves() -> None:
+    manifest = voices(24)
+    assert sub_run_settings(settings(protocol="kfold", k=6), manifest) is None  # 16 train, 4 validate, 4 are tested
+    for test in ("male", "both"):  # what the run tests is no option of the sub-run's protocol
+        sub = sub_run_settings(settings(protocol="paired", test=test), manifest)
+        assert sub is not None
+        check_split_options(sub, "kfold")
+    sub = sub_run_settings(settings(manifest="", corpus="ravdess", root="x", protocol="paired"), manifest)
+    assert sub is not None
+    assert sub.n == (16, 4, 4)
+
+
+def test_speakers_with_one_recording_held_out_are_not_counted_here_either() -> None:
+    """They cannot be probed: a fold that has four unseen speakers only with them does not serve."""
+    ours, manifest = settings(protocol="kfold", k=5), voices(10)
+    assert sub_run_settings(ours, manifest) is None
+    reading = choose_split(ours, manifest).folds[0].readings[0]
+    silent = next(row.speaker for row in manifest if row.id == reading.test[0])
+    rows = [row for row in manifest if row.speaker != silent or row.id == reading.test[0]]
+    assert sub_run_settings(ours, Manifest(tuple(rows))) is not None
+
+
+def test_unknown_genders_do_not_stop_it() -> None:
+    sub = sub_run_settings(settings(protocol="loso", split_seed=3), voices(10, gender=False))
+    assert sub is not None
+    assert sub.split_seed == 3
+
+
+def test_too_few_speakers_for_invariance() -> None:
+    with pytest.raises(ConfigError, match=r"at least 6 values of 'speaker'.*here are 5"):
+        sub_run_settings(settings(protocol="loso"), voices(5))
+
+
+# --- of a model
+
+
+def stereo(folder: Path) -> Path:
+    """The corpus with a second channel that is not the first."""
+    import soundfile
+
+    manifest = table(folder)
+    rows = rows_of(manifest)
+    for row in rows:
+        samples, rate = soundfile.read(row["audio"])
+        row["audio"] = str(folder / f"{row['id']}.wav")
+        soundfile.write(row["audio"], np.stack([samples, 0.5 * samples[::-1]], 1), rate)
+    return write_rows(manifest, rows)
+
+
+def test_probe_leaves_out_whom_the_model_knows(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = table(tmp_path)
+    assert main(["probe", str(model), str(manifest), "--format", "json"]) == 0
+    said = capsys.readouterr()
+    assert "8 of 24 utterances are of speakers the model was trained on: left out" in said.err
+    read = json.loads(said.out)
+    assert read["left_out"]["speaker trained on"] == 8
+    assert read["embeddings"]["speakers"] == 4
+    assert {person["speaker"] for person in read["embeddings"]["groups"]["people"]} == {"s3", "s4", "s5", "s6"}
+    assert main(["probe", str(model), str(manifest), "--seen", "--format", "json"]) == 0
+    read = json.loads(capsys.readouterr().out)
+    assert read["embeddings"]["speakers"] == 6
+    assert read["whose"] == "speakers (2 of them trained on)"
+
+
+def test_probe_knows_speakers_by_the_names_of_the_table(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With `--channel each` every channel of a trained speaker is one the model was trained on."""
+    manifest = stereo(tmp_path)
+    assert main(["probe", str(model), str(manifest), "--channel", "each", "--format", "json"]) == 0
+    said = capsys.readouterr()
+    assert "16 of 48 utterances are of speakers the model was trained on: left out" in said.err
+    assert {one["speaker"][:2] for one in json.loads(said.out)["embeddings"]["groups"]["people"]} == {
+        "s3", "s4", "s5", "s6",
+    }  # fmt: skip
+    assert main(["evaluate", str(model), str(manifest), "--channel", "each"]) == 0
+    assert "the model was trained on 2 of these speakers" in capsys.readouterr().err
+
+
+def test_a_model_and_its_run_agree(run: Path, model: Path) -> None:
+    of_the_run = of_run(read_run(run))
+    probed = probe_model(model, corpus() / "manifest.csv")
+    for ours, theirs in (
+        (probed.embeddings, of_the_run["SER_only"].each[0]),
+        (probed.input_features, of_the_run[INPUT].each[0]),
+    ):
+        assert (ours.speakers, ours.recordings, ours.disjoint) == (theirs.speakers, theirs.recordings, theirs.disjoint)
+        assert ours.eer.value == pytest.approx(theirs.eer.value, abs=1e-4)
+        assert ours.linear.value == theirs.linear.value
+
+
+def test_the_table(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = table(tmp_path, gender=lambda row: "" if row["speaker"] == "s5" else row["gender"])
+    out = tmp_path / "probe.md"
+    assert main(["probe", str(model), str(manifest), "--out", str(out)]) == 0
+    text = out.read_text()
+    assert "| embeddings | " in text
+    assert "| input features | " in text
+    assert "16 recordings of 4 unseen speakers; the probe is trained and tested on different recordings and" in text
+    assert "Worst speaker: s" in text or "Every speaker's UAR is 50.0 %" in text
+    assert "The gender of 1 speakers is not known." in text
+    assert capsys.readouterr().out == ""
+
+
+def test_what_cannot_be_probed(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = table(tmp_path)
+    rows = rows_of(manifest)
+    for keep, words in (
+        (lambda row: row["speaker"] in ("s1", "s2"), "here are 0. Give recordings of more speakers, or --seen"),
+        (lambda row: row["speaker"] == "s5", "here are 1."),
+    ):
+        write_rows(manifest, [row for row in rows if keep(row)])
+        assert main(["probe", str(model), str(manifest)]) == 2
+        assert words in capsys.readouterr().err.splitlines()[-1]
+    seen_once = {row["speaker"]: row for row in rows}
+    write_rows(manifest, list(seen_once.values()))
+    assert main(["probe", str(model), str(manifest)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert "4 speakers have one recording and are left out" in lines
+    assert "at least 2 speakers with two recordings or more; here are 0" in lines[-1]
+    assert main(["probe", str(tmp_path), str(manifest)]) == 2
+    assert "there is no model here" in capsys.readouterr().err

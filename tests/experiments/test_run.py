@@ -1,0 +1,240 @@
+"""Experiments on a handful of invented voices: what is promised, and what is done once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from experimenting import (
+    all_numbers,
+    cells,
+    corpus,
+    experiment,
+    history,
+    in_this_process,
+    numbers,
+    only,
+    result,
+    rows_of,
+    table,
+    times_of_change,
+)
+
+from unheard.cli import main
+from unheard.errors import TrainingError
+from unheard.experiments import cell as work_module
+from unheard.experiments import run as run_module
+from unheard.experiments.cell import prepare, run_cell
+from unheard.experiments.config import load
+from unheard.experiments.plan import lay_out
+from unheard.features import FeatureStore
+from unheard.training.strategies import STRATEGIES
+from unheard.training.trainer import Trainer
+
+
+@pytest.fixture(autouse=True)
+def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_module, "run_cells", in_this_process)
+
+
+def test_everything_that_is_promised_is_there(done: Path) -> None:
+    assert {p.name for p in done.iterdir()} >= {
+        "config.yaml", "splits.csv", "cells", "results.csv", "table.md", "table.tex",
+    }  # fmt: skip
+    assert [name.split("-")[:3] for name in cells(done)] == [
+        [k, "fold0", "seed0"] for k in ("cgt", "dat", "mtl", "ser")
+    ]
+    for folder in cells(done).values():
+        assert {p.name for p in folder.iterdir()} >= {
+            "result.json", "history.jsonl", "predictions.csv", "embeddings.npz", "model.safetensors",
+        }  # fmt: skip
+    header = (done / "results.csv").read_text().splitlines()[0].split(",")
+    assert header[:10] == [
+        "system", "fold", "seed", "val_wa", "val_uar", "test_wa", "test_uar", "best_epoch", "n_val", "n_test",
+    ]  # fmt: skip
+    assert header[-2:] == ["frames_per_second", "train_seconds"]
+    assert [row["system"] for row in rows_of(done / "results.csv")] == ["ser", "mtl", "dat", "cgt"]
+    predictions = (only(done, "ser") / "predictions.csv").read_text().splitlines()
+    assert predictions[0] == "id,speaker,part,emotion,predicted,p_angry,p_sad"
+    assert len(predictions) == 1 + 8 + 8
+
+
+def test_figures_follow_from_the_predictions(done: Path) -> None:
+    for folder in cells(done).values():
+        rows = rows_of(folder / "predictions.csv")
+        for part, prefix in (("dev", "val"), ("test", "test")):
+            own = [row for row in rows if row["part"] == part]
+            right = [row["predicted"] == row["emotion"] for row in own]
+            assert result(folder)[f"{prefix}_wa"] == pytest.approx(sum(right) / len(right))
+            recalls = []
+            for label in ("angry", "sad"):
+                said = [row["predicted"] == label for row in own if row["emotion"] == label]
+                recalls.append(sum(said) / len(said))
+            assert result(folder)[f"{prefix}_uar"] == pytest.approx(sum(recalls) / 2)
+        for row in rows:
+            assert float(row["p_angry"]) + float(row["p_sad"]) == pytest.approx(1, abs=1e-5)
+            assert (float(row["p_angry"]) >= float(row["p_sad"])) == (row["predicted"] == "angry")
+
+
+def test_training_learns_so_that_comparing_numbers_means_something(done: Path) -> None:
+    losses = [record["loss_emotion"] for record in history(only(done, "ser"))]
+    assert len(set(losses)) == 3
+    assert losses[-1] < losses[0]
+
+
+def test_the_same_call_again_does_nothing(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, numbers_before = times_of_change(done), all_numbers(done)
+    monkeypatch.setattr(work_module, "Trainer", None)
+    assert experiment(done, "--epochs", "3") == 0
+    assert times_of_change(done) == before
+    assert all_numbers(done) == numbers_before
+
+
+def test_config_yaml_makes_the_same_run_again(done: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    assert main(["experiment", "--config", str(done / "config.yaml"), "--out", str(again)]) == 0
+    assert all_numbers(again) == all_numbers(done)
+    assert main(["experiment", "--config", str(done / "config.yaml")]) == 0
+
+
+def test_a_run_keeps_to_its_corpus_and_settings(done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = all_numbers(done)
+    other = table(tmp_path)
+    assert experiment(done, "--epochs", "3", "--emotions", "sad,angry") == 0  # the same two in another order
+    for more, source in (
+        (("--split-seed", "1"), ()),
+        (("--features.deltas", "1"), ()),
+        ((), ("--manifest", str(other))),
+    ):
+        assert experiment(done, "--epochs", "3", *more, source=source) == 2
+        assert "Choose another --out." in capsys.readouterr().err
+    assert all_numbers(done) == before
+
+
+def test_one_failing_cell_does_not_stop_the_rest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    more = ("--epochs", "1", "--seeds", "2", "--systems", "ser,dat")
+    one_epoch = Trainer._one_epoch
+
+    def fail_for_one(self: Trainer) -> None:
+        if self.folder.name.startswith("dat-fold0-seed1"):
+            raise MemoryError("no room")
+        one_epoch(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_one_epoch", fail_for_one)
+        assert experiment(out, *more) == 1
+    said = capsys.readouterr()
+    assert "dat-fold0-seed1" in said.err
+    assert "no room" in said.err
+    assert len(rows_of(out / "results.csv")) == 3
+    line = next(line for line in (out / "table.md").read_text().splitlines() if line.startswith("| SER_SR_DAT"))
+    assert line.endswith("| 1/2 |")
+    assert "± –" in line  # the complete seed alone
+    before = times_of_change(out)
+    assert experiment(out, *more) == 0
+    after = times_of_change(out)
+    assert {path: after[path] for path in before} == before
+    assert all("dat-fold0-seed1" in path for path in after if path not in before)
+    assert len(rows_of(out / "results.csv")) == 4
+
+
+def test_a_learning_rate_beyond_sense_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert experiment(tmp_path / "run", "--systems", "ser", "--epochs", "3", "--training.lr", "1e30") == 1
+    said = capsys.readouterr().err
+    assert "Lower the learning rate" in said
+    assert "Traceback" not in said
+    assert "| 0/1 |" in (tmp_path / "run" / "table.md").read_text()
+    assert rows_of(tmp_path / "run" / "results.csv") == []
+
+
+def test_the_proof_says_what_the_numbers_stand_on(done: Path) -> None:
+    proof = result(only(done, "cgt"))["proof"]
+    train = [row for row in rows_of(done / "splits.csv") if row["part"] == "train"]
+    assert proof["train_utterances"] == len(train) == 8
+    assert proof["train_speakers"] == sorted({row["speaker"] for row in train})
+    assert proof["train_emotions"] == {"angry": 4, "sad": 4}
+    assert proof["versions"].keys() >= {"unheard", "python", "torch", "numpy"}
+
+
+def test_no_speaker_head_is_in_a_model(done: Path) -> None:
+    from safetensors import safe_open
+
+    for system in STRATEGIES:
+        with safe_open(only(done, system) / "model.safetensors", framework="np") as file:
+            assert {name.split(".")[0] for name in file.keys()} == {"embed", "emotion", "normaliser"}  # noqa: SIM118
+
+
+def test_a_cells_hash_follows_all_that_decides_its_numbers(done: Path) -> None:
+    settings = load(done / "config.yaml")
+    base = {cell.system: cell.digest for cell in lay_out(settings).cells}
+
+    def changed(**changes: Any) -> dict[str, str]:
+        return {cell.system: cell.digest for cell in lay_out(load(done / "config.yaml", changes)).cells}
+
+    for changes in ({"epochs": 9}, {"seeds": 2}, {"workers": 2}, {"tensorboard": True}, {"progress": False}):
+        assert changed(**changes) == base
+    for changes in (
+        {"training": {"lr": 0.5}},
+        {"network": {"padding": "same"}},
+        {"normalise": "speaker"},
+        {"protocol": "random"},
+    ):
+        assert not set(changed(**changes).values()) & set(base.values())
+    dat = changed(options={"dat": {"lam": 0.7}})
+    assert {system for system in base if dat[system] != base[system]} == {"dat"}
+
+
+def test_python_speaks_as_the_command_line_does(done: Path, tmp_path: Path) -> None:
+    import unheard
+
+    run = unheard.experiment(done / "config.yaml", out=str(tmp_path / "run"), systems=["ser"])
+    assert run.failed == {}
+    assert numbers(only(tmp_path / "run")) == numbers(only(done, "ser"))
+    assert [line.system for line in run.records.lines] == ["ser"]
+
+
+def test_damaged_predictions_are_made_again(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert experiment(out, "--systems", "ser", "--epochs", "1") == 0
+    (path,) = out.glob("cells/ser*/predictions.csv")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    assert experiment(out, "--systems", "ser", "--epochs", "1") == 0
+    assert path.read_bytes() == whole
+
+
+def test_a_store_that_another_experiment_rebuilt_is_noticed(tmp_path: Path) -> None:
+    """The same ids, other recordings: what is trained on now would not be what the proof says."""
+    manifest = table(tmp_path)
+    settings = load(None, {"manifest": str(manifest), "out": str(tmp_path / "a"), "store": str(tmp_path / "store"),
+                           "emotions": "angry,sad", "systems": "ser", "epochs": 1, "progress": False})  # fmt: skip
+    (first, *_) = lay_out(settings).cells
+    first.check(FeatureStore.open(first.store))
+    other = table(tmp_path, audio=lambda row: noisy(Path(row["audio"]), tmp_path / "noisy"))
+    lay_out(replace(settings, manifest=str(other), out=str(tmp_path / "b")))
+    with pytest.raises(TrainingError, match="not those that the experiment was laid out with"):
+        run_cell(first)
+
+
+def noisy(path: Path, folder: Path) -> str:
+    folder.mkdir(exist_ok=True)
+    samples, rate = soundfile.read(path)
+    soundfile.write(folder / path.name, samples + np.random.default_rng(0).normal(0, 0.01, len(samples)), rate)
+    return str(folder / path.name)
+
+
+def test_epsilon_counts_in_deviations_of_what_the_network_sees(tmp_path: Path) -> None:
+    settings = load(None, {"corpus": "synthetic", "root": str(corpus()), "out": str(tmp_path), "emotions": "angry,sad",
+                           "systems": "cgt", "normalise": "sliding", "progress": False})  # fmt: skip
+    (cell,) = lay_out(settings).cells
+    trainer, normaliser, _ = prepare(cell)
+    store = FeatureStore.open(cell.store)
+    seen = np.concatenate([normaliser.apply(store[name]) for name in cell.fold.train]).astype(np.float64)
+    np.testing.assert_allclose(trainer.strategy.input_std.numpy(), seen.std(axis=0), rtol=1e-4)

@@ -1,0 +1,302 @@
+"""λ and ε: chosen by validation speakers alone, the same budget for each system, then frozen."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+from pathlib import Path
+
+import pytest
+from experimenting import all_numbers, cells, corpus, experiment, flags, in_this_process, rows_of, times_of_change
+from hypothesis import given
+from hypothesis import strategies as st
+from recording import rows_of_cell, write_cell, write_run
+
+from unheard.cli import main
+from unheard.experiments import cell as work_module
+from unheard.experiments import run as run_module
+from unheard.experiments.records import read_run
+from unheard.experiments.selection import KNOBS, Figure, choices_csv, choose
+from unheard.experiments.tables import results_csv, table_latex, table_markdown
+from unheard.training.strategies import resolve_options
+
+GRID = KNOBS["dat"].grid
+
+
+@pytest.fixture(autouse=True)
+def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_module, "run_cells", in_this_process)
+
+
+def figures(*val_wa: float, system: str = "dat", fold: int = 0, reading: str = "test") -> list[Figure]:
+    grid = KNOBS[system].grid
+    return [Figure(system, fold, reading, value, wa, 0.5) for value, wa in zip(grid, val_wa, strict=False)]
+
+
+def chosen(found: list[Figure]) -> list[float]:
+    return [choice.value for choice in choose(found) if choice.chosen]
+
+
+def test_the_best_on_validation_the_smaller_on_a_tie() -> None:
+    assert chosen(figures(0.1, 0.2, 0.4, 0.3)) == [0.3]
+    assert chosen(figures(0.1, 0.4, 0.4, 0.4)) == [0.1]
+    assert chosen(figures(0.4, 0.4, 0.4, 0.4)) == [0.03]
+
+
+def test_each_reading_chooses_for_itself() -> None:
+    both = [*figures(0.9, 0, 0, 0, reading="male"), *figures(0, 0, 0, 0.1, reading="female"),
+            *figures(0, 0.2, 0, 0.1, fold=1, reading="male")]  # fmt: skip
+    assert chosen(both) == [0.03, 1.0, 0.1]
+
+
+def test_nothing_is_chosen_from_a_smaller_budget() -> None:
+    assert chosen(figures(0.1, 0.2, 0.9)) == []
+    off_the_grid = [*figures(0.1, 0.2, 0.3), Figure("dat", 0, "test", 0.5, 1.0, 1.0)]
+    assert chosen(off_the_grid) == []
+    assert len(choose(off_the_grid)) == 3
+
+
+@given(st.lists(st.sampled_from([0.0, 0.25, 0.5]), min_size=4, max_size=4), st.randoms())
+def test_the_order_of_the_figures_does_not_matter(val_wa: list[float], chance: random.Random) -> None:
+    here = figures(*val_wa)
+    mixed = list(here)
+    chance.shuffle(mixed)
+    assert choose(mixed) == choose(here)
+
+
+def test_the_grids_hold_the_fixed_values_and_are_of_one_size() -> None:
+    for system, knob in KNOBS.items():
+        assert resolve_options(system)[knob.option] == knob.fixed
+        assert knob.fixed in knob.grid
+    assert len({len(knob.grid) for knob in KNOBS.values()}) == 1
+
+
+def tuned(out: Path, scramble: random.Random | None = None) -> Path:
+    """Two folds and seeds of DAT; validation likes λ = 1 in fold 0 and 0.03 in fold 1. `scramble` draws the test."""
+    write_run(out, {("ser", 0, 0): "as aa", ("ser", 1, 0): "as aa"}, systems="ser,dat", tune=True, seeds=2)
+    settings = read_run(out).settings
+    best = {0: 1.0, 1: 0.03}
+    for fold, winner in best.items():
+        for seed, values in ((0, GRID), (1, (0.1, winner))):
+            for value in values:
+                said = "aa ss" if value == winner else "as ss"
+                test = f"a{scramble.choice('as')} a{scramble.choice('as')}" if scramble else "aa as"
+                rows = rows_of_cell(fold, {"dev": said, "test": test})
+                write_cell(out, settings, "dat", fold, seed, rows, {"lam": value})
+    return out
+
+
+def test_the_chosen_line_is_put_together_fold_by_fold(tmp_path: Path) -> None:
+    run = read_run(tuned(tmp_path))
+    _, fixed, line = run.lines
+    assert [one.name for one in run.lines] == ["SER_only", "SER_SR_DAT", "SER_SR_DAT, λ chosen"]
+    assert (fixed.value, line.value, line.knob, line.chosen) == (0.1, None, "lam", True)
+    assert [[cell.value for cell in seed.cells] for seed in line.seeds] == [[1.0, 0.03]] * 2
+    assert [[cell.value for cell in seed.cells] for seed in fixed.seeds] == [[0.1, 0.1]] * 2
+    assert (line.done, line.wanted) == (4, 4)
+    assert [seed.dev.wa for seed in line.seeds] == [1.0, 1.0]
+    assert [seed.dev.wa for seed in fixed.seeds] == [0.5, 0.5]
+    text = table_markdown(run.lines, "")
+    assert text.index("| SER_SR_DAT |") < text.index("| SER_SR_DAT, λ chosen |")
+    assert r"SER\_SR\_DAT, $\lambda$ chosen &" in table_latex(run.lines, "")
+    assert sum("lam=" in row for row in results_csv(run).splitlines()) == 8 + 4
+    assert choices_csv(run.choices).splitlines()[:5] == [
+        "system,knob,fold,reading,value,val_wa,val_uar,chosen",
+        "dat,lam,0,test,0.03,0.500000,0.500000,false",
+        "dat,lam,0,test,0.1,0.500000,0.500000,false",
+        "dat,lam,0,test,0.3,0.500000,0.500000,false",
+        "dat,lam,0,test,1,1.000000,0.500000,true",
+    ]
+
+
+def test_what_the_test_says_is_no_reason(tmp_path: Path) -> None:
+    plain = read_run(tuned(tmp_path / "plain"))
+    for seed in range(5):
+        other = read_run(tuned(tmp_path / str(seed), random.Random(seed)))
+        assert other.choices == plain.choices
+    assert any(one.seeds[0].test.wa != two.seeds[0].test.wa for one, two in zip(other.lines, plain.lines, strict=True))
+
+
+def test_seeds_after_the_first_are_no_reason(tmp_path: Path) -> None:
+    out = tuned(tmp_path)
+    before = read_run(out).choices
+    settings = read_run(out).settings
+    write_cell(out, settings, "dat", 0, 1, rows_of_cell(0, {"dev": "aa ss", "test": "aa as"}), {"lam": 0.3})
+    assert read_run(out).choices == before
+
+
+def test_an_incomplete_choice_shows_as_such(tmp_path: Path) -> None:
+    out = tuned(tmp_path)
+    next(out.glob("cells/dat-fold1-seed0-0.3/result.json")).unlink()
+    run = read_run(out)
+    line = run.lines[-1]
+    assert (line.name, line.done, line.wanted, line.seeds) == ("SER_SR_DAT, λ chosen", 2, 4, ())
+    assert "| SER_SR_DAT, λ chosen | 2/4 |" in table_markdown(run.lines, "")
+
+
+def test_fixed_values_alone_are_no_choice(tmp_path: Path) -> None:
+    run = read_run(write_run(tmp_path, {("dat", 0, 0): "aa", ("cgt", 0, 0): "aa"}, systems="dat,cgt"))
+    assert run.choices == ()
+    assert [line.name for line in run.lines] == ["SER_SR_DAT", "SER_SR_CGT"]
+
+
+def test_tuning_for_real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """First all values on seed 0, then the chosen ones; again, nothing; a seed more, only that seed."""
+    out = tmp_path / "run"
+    common = ("--epochs", "1", "--protocol", "paired", "--folds", "1", "--systems", "ser,dat,cgt")
+    assert experiment(out, *common) == 0
+    fixed = {name: folder.stat().st_mtime_ns for name, folder in cells(out).items()}
+    assert experiment(out, *common, "--tune") == 0
+    names = list(cells(out))
+    assert sum("dat-fold0-seed0" in name for name in names) == sum("cgt-fold0-seed0" in name for name in names) == 4
+    assert {name: folder.stat().st_mtime_ns for name, folder in cells(out).items() if name in fixed} == fixed
+    choices = rows_of(out / "choices.csv")
+    assert len(choices) == 2 * 2 * 4  # systems x readings x values
+    picked = [(row["system"], row["reading"]) for row in choices if row["chosen"] == "true"]
+    assert picked == [(system, reading) for system in ("dat", "cgt") for reading in ("male", "female")]
+    frozen = (out / "choices.csv").read_text()
+    assert experiment(out, *common, "--tune", "--seeds", "2") == 0
+    assert (out / "choices.csv").read_text() == frozen
+    table = (out / "table.md").read_text()
+    heads = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("| S")][1:]
+    assert heads == ["SER_only", "SER_SR_DAT", "SER_SR_DAT, λ chosen", "SER_SR_CGT", "SER_SR_CGT, ε chosen"]
+    for line in read_run(out).lines:
+        assert (line.done, line.wanted, len(line.seeds)) == (2, 2, 2)
+    values = {row["value"] for row in choices if row["system"] == "dat" and row["chosen"] == "true"}
+    second = {r["options"] for r in rows_of(out / "results.csv") if (r["system"], r["seed"]) == ("dat", "1")}
+    assert second == {"lam=0.1"} | {f"lam={value}" for value in values}
+    before, files = all_numbers(out), times_of_change(out)
+    monkeypatch.setattr(work_module, "Trainer", None)
+    assert experiment(out, *common, "--tune", "--seeds", "2") == 0
+    assert (all_numbers(out), times_of_change(out)) == (before, files)
+    assert experiment(out, *common, "--seeds", "2") == 0  # without: what was chosen before still shows
+    assert (out / "table.md").read_text() == table
+
+
+def test_the_readings_of_one_training_may_choose_differently(tmp_path: Path) -> None:
+    """Each takes its half of another training, on every seed."""
+    out = tmp_path / "run"
+    common = ("--epochs", "1", "--protocol", "paired", "--folds", "1", "--systems", "dat", "--tune")
+    assert experiment(out, *common) == 0
+    wanted = {"male": 0.03, "female": 1.0}
+    by_value = {cell.value: cell for cell in read_run(out).cells}
+    for value, cell in by_value.items():
+        path = cell.folder / "result.json"
+        result = json.loads(path.read_text())
+        for reading, best in wanted.items():
+            result["readings"][reading]["val_wa"] = float(value == best)
+        path.write_text(json.dumps(result))
+    assert experiment(out, *common, "--seeds", "2") == 0
+    run = read_run(out)
+    assert sorted((c.seed, c.value) for c in run.cells if c.seed) == [(1, 0.03), (1, 0.1), (1, 1.0)]
+    line = run.lines[1]
+    assert (line.name, line.done, line.wanted) == ("SER_SR_DAT, λ chosen", 2, 2)
+    for seed in line.seeds:
+        said = {}
+        for reading, value in wanted.items():
+            (cell,) = [c for c in run.cells if (c.seed, c.value) == (seed.seed, value)]
+            rows = rows_of(cell.folder / "predictions.csv")
+            first = rows[: len(rows) // 2] if reading == "male" else rows[len(rows) // 2 :]
+            said |= {row["id"]: row["predicted"] for row in first if row["part"] == "test"}
+        assert dict(zip(seed.test.ids, [run.labels[i] for i in seed.test.predicted], strict=True)) == said
+        assert [cell.value for cell in seed.cells] == [0.03, 1.0]
+
+
+def test_what_cannot_be_tuned_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert experiment(tmp_path / "run", "--systems", "ser,mtl", "--tune") == 2
+    assert "nothing to choose for ser, mtl" in capsys.readouterr().err
+    assert experiment(tmp_path / "run", "--tune", "--option", "cgt.eps_mode=raw") == 2
+    assert "RMS" in capsys.readouterr().err
+
+
+def test_a_readout_asked_for_too_late_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    common = ("--epochs", "3", "--systems", "ser")
+    assert experiment(out, *common, "--training.readouts", "1") == 0
+    assert "no readout" not in capsys.readouterr().err
+    assert experiment(out, *common, "--training.readouts", "1,2") == 0
+    said = capsys.readouterr().err
+    assert "1 of 1 trainings have no readout at 2 epochs" in said
+    assert "A fresh --out" in said
+
+
+LAST = ("--training.statistics", "anew", "--training.select", "last")
+
+
+def test_where_the_last_epoch_is_read_validation_that_chose_is_no_second_opinion(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both readings of every value are one network: what chose is what is tested. And weights may be another run's."""
+    common = ("--epochs", "2", "--protocol", "paired", "--folds", "2", "--systems", "ser,dat")
+    assert experiment(tmp_path / "source", *common) == 0
+    out = tmp_path / "run"
+    capsys.readouterr()
+    assert experiment(out, *common, "--tune", "--seeds", "2", *LAST, "--weights-from", str(tmp_path / "source")) == 0
+    assert "Of 14 trainings 4 are taken from" in capsys.readouterr().err  # and of the values tried none was there
+    run = read_run(out)
+    assert [line.judged_twice for line in run.lines] == [True] * 3
+    rows = [line for line in (out / "table.md").read_text().splitlines() if line.startswith("| SER")]
+    assert [row.split("|")[2].strip() for row in rows] == ["–"] * 3
+    assert len(rows_of(out / "results.csv")) >= 14
+    assert {row["val_wa"] + row["n_val"] for row in rows_of(out / "results.csv")} == {""}
+
+
+def test_cells_of_no_line_have_no_second_opinion_either(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    common = ("--epochs", "1", "--protocol", "paired", "--systems", "ser", *LAST)
+    assert experiment(out, *common) == 0
+    first, *_ = cells(out).values()
+    (first / "result.json").unlink()  # the seed is incomplete, and in no line
+    run = read_run(out)
+    assert not run.lines[0].seeds
+    rows = csv.DictReader(results_csv(run).splitlines())
+    assert {row["val_wa"] for row in rows} == {""}
+
+
+def test_a_system_that_is_not_tuned_has_no_chosen_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    common = ("--epochs", "1", "--protocol", "paired", "--folds", "1")
+    assert experiment(out, *common, "--systems", "ser,dat,cgt") == 0
+    assert experiment(out, *common, "--systems", "ser,dat", "--tune") == 0
+    assert "λ and ε are chosen; with the chosen values 0 more" in capsys.readouterr().err
+    names = [line.name for line in read_run(out).lines]
+    assert names == ["SER_only", "SER_SR_DAT", "SER_SR_DAT, λ chosen", "SER_SR_CGT"]
+
+
+def test_folds_that_are_not_asked_for_have_not_failed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    common = ("--epochs", "1", "--protocol", "kfold", "--k", "3", "--systems", "dat")
+    assert experiment(out, *common) == 0
+    capsys.readouterr()
+    assert experiment(out, *common, "--folds", "1", "--tune") == 0
+    said = capsys.readouterr().err
+    assert "failed" not in said
+    assert "λ and ε are chosen" in said
+
+
+def test_one_training_alone_is_not_tuned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "dat", *flags(tmp_path / "run", "--epochs", "1", "--tune")]) == 2
+    assert "--tune" in capsys.readouterr().err
+
+
+def test_all_models_of_a_tuned_experiment_are_named(tmp_path: Path) -> None:
+    settings = {"corpus": "synthetic", "root": str(corpus()), "emotions": ["angry", "sad"], "epochs": 1, "tune": True}
+    run = run_module.experiment(**settings, systems=["ser", "dat"], seeds=2, out=str(tmp_path / "run"))
+    trained = {path.parent for path in (tmp_path / "run" / "cells").glob("*/model*.safetensors")}
+    assert {path.parent for path in run.models} == trained
+    assert len(trained) > 5
+
+
+def test_other_seeds_of_a_fixed_value_that_was_chosen_too_are_not_wanted(tmp_path: Path) -> None:
+    """λ = 0.1 was trained on two seeds, then chosen among four on the first one: that line is whole."""
+    write_run(tmp_path, {("ser", 0, 0): "as aa", ("ser", 1, 0): "as aa"}, systems="ser,dat", tune=True, seeds=1)
+    settings = read_run(tmp_path).settings
+    for fold, winner in ((0, 0.1), (1, 1.0)):
+        for seed, values in ((0, GRID), (1, (0.1,))):
+            for value in values:
+                rows = rows_of_cell(fold, {"dev": "aa ss" if value == winner else "as ss", "test": "aa as"})
+                write_cell(tmp_path, settings, "dat", fold, seed, rows, {"lam": value})
+    _, fixed, chosen = read_run(tmp_path).lines
+    assert (fixed.done, fixed.wanted) == (4, 4)
+    assert (chosen.name, chosen.done, chosen.wanted, len(chosen.seeds)) == ("SER_SR_DAT, λ chosen", 2, 2, 1)

@@ -1,0 +1,179 @@
+"""The tables on hand-made predictions whose answers can be seen."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from recording import write_run
+from reporting import invent
+
+from unheard.experiments.baselines import FITTED
+from unheard.experiments.records import Line, read_run
+from unheard.experiments.summary import summarize
+from unheard.experiments.tables import (
+    COLUMNS,
+    VALIDATION,
+    caption,
+    results_csv,
+    table_latex,
+    table_markdown,
+    write_tables,
+)
+
+
+def line(text: str, name: str) -> list[str]:
+    (found,) = [row for row in text.splitlines() if row.startswith((f"| {name} |", f"{name} &"))]
+    return [word.strip() for word in found.strip("|").split("|" if found.startswith("|") else "&")]
+
+
+def test_mean_sample_deviation_difference_and_error_reduction(tmp_path: Path) -> None:
+    """SER 50 and 75 % (62.5 ± 17.7), MTL 75 and 100 % (+25 points: two thirds of 37.5 % error)."""
+    said = {
+        ("ser", 0, 0): "aa ss as sa",
+        ("ser", 0, 1): "aa ss aa sa",
+        ("mtl", 0, 0): "aa ss aa sa",
+        ("mtl", 0, 1): "aa ss aa ss",
+        ("dat", 0, 0): "aa ss as sa",
+    }
+    run = read_run(write_run(tmp_path, said, seeds=2, systems="ser,mtl,dat"))
+    text = table_markdown(run.lines, "caption")
+    assert line(text, "SER_only")[2] == f"62.5 ± {100 * math.sqrt(2) * 0.125:.1f}"
+    assert line(text, "SER_only")[6:] == ["", "", "2/2"]
+    assert line(text, "SER_SR_MTL")[2] == "87.5 ± 17.7"
+    assert line(text, "SER_SR_MTL")[6:] == ["+25.0", "+66.7 %", "2/2"]
+    # seed 0 alone, on both sides: 50 % against 50 %
+    assert line(text, "SER_SR_DAT")[2] == "50.0 ± –"
+    assert line(text, "SER_SR_DAT")[6:] == ["+0.0 (1 seed)", "+0.0 %", "1/2"]
+    assert "chosen" not in text
+
+
+def test_an_incomplete_seed_is_never_averaged(tmp_path: Path) -> None:
+    said = {
+        ("ser", 0, 0): "aa aa",
+        ("ser", 0, 1): "aa as",
+        ("ser", 1, 1): "aa as",
+        ("cgt", 0, 0): "aa aa",
+    }
+    run = read_run(write_run(tmp_path, said, seeds=2, systems="ser,cgt"))
+    assert [seed.seed for seed in run.lines[0].seeds] == [1]
+    text = table_markdown(run.lines, "caption")
+    assert line(text, "SER_only")[2] == "50.0 ± –"
+    assert line(text, "SER_only")[8] == "3/4"
+    assert line(text, "SER_SR_CGT")[1:] == ["1/4"] * 5 + ["–", "–", "1/4"]
+    assert line(table_latex(run.lines, "caption"), r"SER\_SR\_CGT")[1:] == ["1/4", r"1/4 \\"]
+
+
+def test_no_error_is_left_to_reduce(tmp_path: Path) -> None:
+    run = read_run(write_run(tmp_path, {("ser", 0, 0): "aa ss", ("dat", 0, 0): "aa sa"}))
+    assert line(table_markdown(run.lines, ""), "SER_SR_DAT")[6:8] == ["-50.0", "–"]
+
+
+def test_no_baseline_no_difference(tmp_path: Path) -> None:
+    run = read_run(write_run(tmp_path, {("dat", 0, 0): "aa ss"}, systems="dat"))
+    assert line(table_markdown(run.lines, ""), "SER_SR_DAT")[6:8] == ["", ""]
+
+
+def test_latex_is_escaped() -> None:
+    lines = [Line("ser", "", False, None, (), 0, 1), Line("dat", "lam", True, None, (), 0, 1)]
+    text = table_latex(lines, "my_50%&#${x}^~\\ ± –")
+    assert r"\caption{my\_50\%\&\#\$\{x\}\textasciicircum{}\textasciitilde{}\textbackslash{} $\pm$ --}" in text
+    assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
+    assert r"SER\_only & 0/1 & 0/1 \\" in text
+    assert r"SER\_SR\_DAT, $\lambda$ chosen & 0/1" in text
+
+
+def test_results_csv_is_sorted_and_leaves_out_what_is_not_there(tmp_path: Path) -> None:
+    said = {("dat", 0, 0): "aa", ("ser", 1, 0): "aa", ("ser", 0, 1): "as"}
+    rows = list(csv.DictReader(results_csv(read_run(write_run(tmp_path, said, seeds=2))).splitlines()))
+    order = [(row["system"], row["fold"], row["seed"]) for row in rows]
+    assert order == [("ser", "0", "1"), ("ser", "1", "0"), ("dat", "0", "0")]
+    assert [row["test_wa"] for row in rows] == ["0.000000", "1.000000", "1.000000"]
+    assert [row["options"] for row in rows] == ["", "", "lam=0.1"]
+    assert list(rows[0])[-1] == "train_seconds"
+    assert json.dumps(COLUMNS[:7]) == '["system", "fold", "seed", "val_wa", "val_uar", "test_wa", "test_uar"]'
+
+
+@pytest.mark.parametrize(("total", "said"), [(0, "1 fold"), (1, "1 fold"), (4, "1 of 4 folds")])
+def test_the_caption_counts_a_single_fold(tmp_path: Path, total: int, said: str) -> None:
+    run = read_run(write_run(tmp_path, {("ser", 0, 0): "aa ss", ("ser", 1, 0): "aa"}, seeds=1))
+    run = replace(run, splits=tuple(row for row in run.splits if row.fold == 0))
+    assert f"protocol kfold, {said}, " in caption(run, total)
+
+
+@pytest.mark.parametrize(("total", "said"), [(0, "2 folds"), (2, "2 folds"), (5, "2 of 5 folds")])
+def test_the_caption_counts(tmp_path: Path, total: int, said: str) -> None:
+    run = read_run(write_run(tmp_path, {("ser", 0, 0): "aa ss", ("ser", 1, 0): "aa"}, epochs=7, seeds=3))
+    assert caption(run, total) == (
+        f"made.csv: 9 utterances, 5 speakers, angry, sad; protocol kfold, {said}, 3 seeds, 7 epochs"
+    )
+
+
+def test_validation_that_only_says_the_test_again(tmp_path: Path) -> None:
+    """Both speakers of a pair, one network: what is validation of one reading is the test of the other."""
+    out = invent(tmp_path / "run", speakers=8, folds=4, both=True, systems=("ser", "mtl"), seeds=2)
+    assert not any(one.judged_twice for one in read_run(out).lines)
+    for path in out.glob("cells/*/predictions.csv"):
+        with path.open() as file:
+            rows = list(csv.DictReader(file))
+        tested = {row["id"]: row for row in rows if row["part"] == "test"}
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(tested[row["id"]] | {"part": row["part"]} for row in rows)
+    for path in out.glob("cells/*/result.json"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "val_wa": 0.5, "test_wa": 0.5}))
+    run = read_run(out)
+    assert all(one.judged_twice for one in run.lines)
+    text = table_markdown(run.lines, "caption")
+    cells = line(text, "SER_only")
+    assert (cells[1], cells[3]) == ("–", "–")
+    assert "±" in cells[2]
+    assert "No validation figure (–)" in text
+    assert line(table_latex(run.lines, "caption"), "SER\\_only")[1] == "--"
+    rows = list(csv.DictReader(results_csv(run).splitlines()))
+    assert {row[name] for row in rows for name in VALIDATION} == {""}
+    assert {row["test_wa"] for row in rows} == {"0.500000"}
+    summary = summarize(run)
+    assert summary.gaps == ()
+    assert len(summary.contrasts) == 2
+    assert summary.lines[0].gap.values == ()
+
+
+def test_choices_of_another_call_do_not_stay(tmp_path: Path) -> None:
+    run = read_run(invent(tmp_path / "run", systems=("ser", "dat"), tune=True, extras=False))
+    write_tables(run)
+    chosen = (run.folder / "choices.csv").read_text()
+    assert len(chosen.splitlines()) > 2
+    write_tables(replace(run, choices=()))
+    assert not (run.folder / "choices.csv").exists()
+    assert (run.folder / "table.md").read_text() == table_markdown(run.lines, caption(run))
+
+
+def test_cells_of_several_definitions_are_no_line(tmp_path: Path) -> None:
+    """Of ours those of today's count; of somebody else's nobody knows which."""
+    said = {(system, fold, 0): "aa ss as" for system in ("ser", "svm", "peer") for fold in (0, 1)}
+    out = write_run(tmp_path, said, seeds=1, systems="ser,svm")
+
+    def define(**kinds: str) -> None:
+        for folder in (out / "cells").iterdir():
+            system, fold, *_ = folder.name.split("-")
+            if system in kinds:
+                result = json.loads((folder / "result.json").read_text())
+                kind = kinds[system] if fold == "fold0" else kinds.get(f"{system}_then", kinds[system])
+                changed = result | {"fitted": True, "proof": result["proof"] | {"fitted": kind}}
+                (folder / "result.json").write_text(json.dumps(changed))
+
+    ours = FITTED["svm"].digest
+    define(svm=ours, peer="x")
+    assert {one.system: (one.done, len(one.seeds)) for one in read_run(out).lines} == {
+        "ser": (2, 1), "svm": (2, 1), "peer": (2, 1),
+    }  # fmt: skip
+    define(svm="another", svm_then=ours, peer="x", peer_then="y")
+    run = read_run(out)
+    assert {one.system: (one.done, len(one.seeds)) for one in run.lines} == {"ser": (2, 1), "svm": (1, 0)}
+    assert "peer is left out: its cells are of several definitions; delete the older ones" in run.absent

@@ -1,0 +1,59 @@
+"""Figures of a model that was normalised with the test speakers' recordings say so wherever they are shown."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from experimenting import cells, experiment, in_this_process, table
+
+from unheard.errors import RunError
+from unheard.experiments import run as run_module
+from unheard.experiments.adaptation import adapt
+from unheard.experiments.comparison import against, compare_runs, to_markdown
+from unheard.experiments.evaluate import evaluate
+from unheard.experiments.leakage import probe_model
+from unheard.experiments.records import read_run
+from unheard.features.normalise import TRANSDUCTIVE
+
+
+def trained(out: Path, *more: str) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_module, "run_cells", in_this_process)
+        assert experiment(out, "--systems", "ser", "--epochs", "1", *more) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return trained(tmp_path_factory.mktemp("transductive") / "run", "--normalise", "speaker")
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return trained(tmp_path_factory.mktemp("plain") / "run")
+
+
+def test_of_runs(run: Path, plain: Path) -> None:
+    assert TRANSDUCTIVE in (run / "table.md").read_text()
+    assert TRANSDUCTIVE in against(run)
+    assert f"B is {TRANSDUCTIVE}." in to_markdown(compare_runs(read_run(plain), read_run(run)))
+    assert TRANSDUCTIVE not in against(plain)
+    assert TRANSDUCTIVE not in to_markdown(compare_runs(read_run(plain), read_run(plain)))
+
+
+def test_of_a_model(run: Path, plain: Path, tmp_path: Path) -> None:
+    for folder, marked in ((run, True), (plain, False)):
+        (model,) = cells(folder).values()
+        found = evaluate(model, table(tmp_path), folder=tmp_path / "found")
+        assert (TRANSDUCTIVE in found.text) is marked
+        assert json.loads((tmp_path / "found" / "result.json").read_text())["transductive"] is marked
+        probed = probe_model(model, table(tmp_path))
+        assert (TRANSDUCTIVE in probed.as_markdown()) is marked
+        assert probed.as_dict()["transductive"] is marked
+
+
+def test_nobody_is_unheard_at_k_0(run: Path) -> None:
+    with pytest.raises(RunError, match=r"at k = 0 they have been heard already.*--normalise train"):
+        adapt(run)

@@ -1,0 +1,122 @@
+"""Temperature and calibration error where the answer can be seen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from made_runs import line
+
+from unheard.errors import ExportError
+from unheard.experiments.records import Line, Predictions, SeedRecord
+from unheard.export.calibration import (
+    COOLEST,
+    WARMEST,
+    best_temperature,
+    calibrate,
+    calibration_error,
+    negative_log_likelihood,
+    softmax,
+)
+
+
+def test_temperature_with_visible_answer() -> None:
+    """Always as sure, right 3 times of 4: the best probability is 0.75, so logits 6 apart are divided by 6 / ln 3."""
+    logits = np.tile([6.0, 0.0], (4, 1))
+    assert best_temperature(logits, np.array([0, 0, 0, 1])) == pytest.approx(6 / np.log(3), rel=1e-3)
+
+
+def test_calibrated_logits_keep_their_temperature() -> None:
+    random = np.random.default_rng(0)
+    logits = random.normal(0, 2, (20_000, 4))
+    truth = (softmax(logits).cumsum(1) > random.random((20_000, 1))).argmax(1)
+    assert best_temperature(logits, truth) == pytest.approx(1.0, abs=0.03)
+    assert best_temperature(logits * 2.5, truth) == pytest.approx(2.5, abs=0.08)
+    assert calibration_error(softmax(logits), truth) < 0.02
+    assert calibration_error(softmax(logits * 2.5), truth) > 0.1
+
+
+def test_no_better_temperature_beside_it() -> None:
+    random = np.random.default_rng(1)
+    logits, truth = random.normal(0, 3, (50, 3)), random.integers(0, 3, 50)
+    t = best_temperature(logits, truth)
+    best = negative_log_likelihood(logits / t, truth)
+    assert all(best <= negative_log_likelihood(logits / other, truth) for other in (0.9 * t, 1.1 * t, 1.0))
+
+
+def test_search_ends_at_its_bounds() -> None:
+    logits = np.tile([3.0, 0.0], (5, 1))
+    assert best_temperature(logits, np.zeros(5, int)) == pytest.approx(COOLEST, rel=1e-2)  # always right
+    assert best_temperature(logits, np.ones(5, int)) == pytest.approx(WARMEST, rel=1e-2)  # always wrong
+
+
+def test_likelihood_and_error_with_visible_answer() -> None:
+    logits = np.log([[0.5, 0.5], [0.2, 0.8]])
+    assert negative_log_likelihood(logits, np.array([0, 1])) == pytest.approx(-(np.log(0.5) + np.log(0.8)) / 2)
+    # two utterances at 0.9, one right: 0.4 off; two at 0.6, both right: 0.4 off; one at 1.0, wrong: 1 off
+    confidence = np.array([0.9, 0.9, 0.6, 0.6, 1.0])
+    probabilities = np.stack([confidence, 1 - confidence], 1)
+    truth = np.array([0, 1, 0, 0, 1])
+    assert calibration_error(probabilities, truth) == pytest.approx((2 * 0.4 + 2 * 0.4 + 1.0) / 5)
+    assert calibration_error(np.array([[1.0, 0.0]]), np.array([0])) == 0
+
+
+def told(probabilities: list[list[float]], truth: list[int], speakers: str) -> Predictions:
+    p = np.array(probabilities)
+    return Predictions(
+        ids=tuple(f"{speaker}{place}" for place, speaker in enumerate(speakers)),
+        speakers=tuple(speakers),
+        folds=np.zeros(len(p), np.int64),
+        readings=("test",) * len(p),
+        truth=np.array(truth),
+        predicted=p.argmax(1),
+        probabilities=p,
+    )
+
+
+def test_only_validation_speakers_choose() -> None:
+    sure = [[0.99, 0.01]] * 4
+    dev = told(sure, [0, 0, 0, 1], "aabb")
+    records = [
+        SeedRecord(seed, dev, told(sure, truth, "cccc"), ()) for seed, truth in enumerate([[0, 0, 0, 0], [1, 1, 1, 1]])
+    ]
+    found = [calibrate(Line("ser", "", False, None, (record,), 1, 1)) for record in records]
+    assert found[0].temperature == found[1].temperature == pytest.approx(np.log(99) / np.log(3), rel=1e-3)
+    assert (found[0].utterances, found[0].speakers) == (4, 2)
+    assert found[0].nll[1] == pytest.approx(-(3 * np.log(0.75) + np.log(0.25)) / 4, rel=1e-4)
+    assert found[0].dev_error == pytest.approx((0.24, 0.0), abs=1e-3)
+    assert not found[0].doubtful
+    assert found[0].test_error == pytest.approx((0.01, 0.25), abs=1e-3)
+    assert found[1].test_error == pytest.approx((0.99, 0.75), abs=1e-3)
+
+
+def test_a_certainty_written_as_zero_is_no_infinity() -> None:
+    dev = told([[1.0, 0.0]] * 3, [0, 0, 1], "abc")
+    found = calibrate(Line("ser", "", False, None, (SeedRecord(0, dev, dev, ()),), 1, 1))
+    assert np.isfinite(found.nll).all()
+
+
+@pytest.mark.parametrize(("truth", "bound"), [([0, 0, 0], "lower"), ([1, 1, 1], "upper")])
+def test_a_search_that_ends_at_a_bound_says_so(truth: list[int], bound: str) -> None:
+    dev = told([[0.9, 0.1]] * 3, truth, "abc")
+    assert bound in calibrate(Line("ser", "", False, None, (SeedRecord(0, dev, dev, ()),), 1, 1)).doubtful
+
+
+def test_no_complete_seed() -> None:
+    with pytest.raises(ExportError, match="no complete seed"):
+        calibrate(line("ser", {}))
+
+
+def test_what_it_brings_is_said_without_the_speakers_it_is_said_of() -> None:
+    """Both validate and both are tested, in two folds; a is always right and b never: each gets the other's."""
+    sure = [[0.99, 0.01]] * 8
+    both = told(sure, [0, 0, 0, 0, 1, 1, 1, 1], "aaaabbbb")
+    folds = np.array([0, 0, 0, 0, 1, 1, 1, 1])
+    found = calibrate(Line("ser", "", False, None, (SeedRecord(0, both, replace(both, folds=folds), ()),), 1, 1))
+    assert found.temperature == pytest.approx(WARMEST, rel=1e-2)  # half is right: no confidence at all
+    assert found.dev_error[1] == pytest.approx(0.057, abs=1e-3)
+    # for b's sake a is 0.557 sure, and right; for a's sake b is certain, and wrong
+    assert found.test_error[1] == pytest.approx((0.443 + 1.0) / 2, abs=1e-3)
+    alone = calibrate(Line("ser", "", False, None, (SeedRecord(0, both, both, ()),), 1, 1))
+    assert np.isnan(alone.test_error[1])

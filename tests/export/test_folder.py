@@ -1,0 +1,306 @@
+"""The model folder: figures of its card, small file and settings, from a hand-made run and from a trained cell."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from experimenting import cells, corpus
+from exporting import NETWORKS, random_model
+from made_runs import line, run
+
+from unheard.cli import main
+from unheard.corpora import read_manifest
+from unheard.errors import ExportError, UnheardError
+from unheard.experiments.evaluate import evaluate
+from unheard.experiments.records import RunRecords, read_run
+from unheard.export.card import Card, data_of, described, hub_licence
+from unheard.export.evidence import Own, evidence_of
+from unheard.export.folder import licence_warnings, write_folder
+from unheard.export.metadata import Data, Facts
+from unheard.export.quantise import measure_cost
+from unheard.manifest import Manifest
+from unheard.training.saving import Model
+
+SAID = {"s0": "aa as ss ss", "s1": "aa sa"}
+"""s0: 3 of 4 right, recalls 1/2 and 1; s1: 1 of 2 right, recalls 1 and 0."""
+
+
+def model_of_run(**about: str) -> Model:
+    return random_model(NETWORKS["iemocap"], labels=("angry", "sad"), **about)
+
+
+def made(**columns: dict[str, str]) -> RunRecords:
+    records = run(line("ser", {0: SAID, 1: {"s0": "aa aa ss ss", "s1": "aa sa"}}), line("dat", {0: SAID}))
+    rows = {
+        name: row | {column: values[row["speaker"]] for column, values in columns.items()}
+        for name, row in records.utterances.items()
+    }
+    return replace(records, utterances=rows)
+
+
+def front_matter(text: str) -> dict[str, object]:
+    found = re.match(r"---\n(.*?)\n---\n", text, re.DOTALL)
+    assert found
+    return dict(yaml.safe_load(found[1]))
+
+
+# --- figures
+
+
+def test_figures_of_groups() -> None:
+    genders = {"s0": "female", "s1": "male"}
+    found = evidence_of(model_of_run(), made(gender=genders, corpus={"s0": "emodb", "s1": "ased"}), "ser")
+    assert (found.system, found.folds, found.seeds, found.own) == ("SER_only", 2, 2, None)
+    groups = {(one.corpus, one.gender): one for one in found.groups}
+    assert list(groups) == [("", ""), ("ased", ""), ("emodb", ""), ("", "female"), ("", "male"), ("ased", "male"),
+                            ("emodb", "female")]  # fmt: skip
+    whole = groups["", ""]
+    assert (whole.speakers, whole.utterances) == (2, 6)
+    assert whole.wa == pytest.approx((4 / 6, 5 / 6))
+    assert whole.uar == pytest.approx(((2 / 3 + 2 / 3) / 2, (1 + 2 / 3) / 2))
+    assert groups["", "female"].wa == pytest.approx((3 / 4, 1.0))
+    assert groups["ased", ""].wa == groups["", "male"].wa == pytest.approx((0.5, 0.5))
+    assert found.recall == pytest.approx({"angry": (2 / 3 + 1) / 2, "sad": 2 / 3})
+    assert (found.lowest, found.highest) == pytest.approx((0.5, 0.875))
+
+
+def test_own_figures_are_those_of_its_fold_and_seed() -> None:
+    model = model_of_run(cell="ser-0-1", reading="test")
+    assert evidence_of(model, made()).own == Own(fold=0, seed=1, speakers=1, utterances=4, wa=1.0, uar=1.0)
+
+
+def test_one_corpus_and_unknown_genders_make_no_groups() -> None:
+    assert [(one.corpus, one.gender) for one in evidence_of(model_of_run(), made(), "dat").groups] == [("", "")]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"labels": ("angry", "happy")}, "other labels"),
+        ({"network": NETWORKS["mandarin"]}, "other network"),
+        ({"normaliser": random_model(normalise="utterance").normaliser}, "other normalisation"),
+    ],
+)
+def test_figures_of_another_recipe_are_refused(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ExportError, match=message):
+        evidence_of(replace(model_of_run(), **change), made(), "ser")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("system", "message"), [("", "several systems"), ("mtl", "no system 'mtl'")])
+def test_which_system_is_meant(system: str, message: str) -> None:
+    with pytest.raises(ExportError, match=message):
+        evidence_of(model_of_run(), made(), system)
+
+
+def test_a_training_of_the_run_is_no_other_system() -> None:
+    model = model_of_run(cell="ser-0-1", reading="test")
+    with pytest.raises(ExportError, match="training of the run's 'ser', not of 'dat'"):
+        evidence_of(model, made(), "dat")
+    assert evidence_of(model, made(), "ser").own is not None
+
+
+def test_a_run_without_a_complete_seed_is_no_evidence() -> None:
+    records = run(line("ser", {0: SAID}), line("dat", {}, wanted=2))
+    with pytest.raises(ExportError, match="no complete seed"):
+        evidence_of(model_of_run(), records, "dat")
+
+
+# --- the card
+
+
+def card(**change: object) -> Card:
+    model = model_of_run(train_speakers=json.dumps(["emodb/03", "emodb/08", "ravdess/01", "mine/x"]))
+    facts = Facts(name="tiny", licence="CC BY-NC-SA 4.0", data=data_of(model), temperature=1.7)
+    evidence = evidence_of(model, made(gender={"s0": "female", "s1": "male"}), "ser")
+    return replace(Card(model, facts, (evidence,)), **change)  # type: ignore[arg-type]
+
+
+def test_front_matter_is_what_the_hub_reads() -> None:
+    values = front_matter(card().text())
+    assert values["license"] == "cc-by-nc-sa-4.0"
+    assert values["language"] == ["de", "en"]
+    assert values["library_name"] == "unheard"
+    assert values["datasets"] == ["emodb", "mine", "ravdess"]
+    (index,) = values["model-index"]  # type: ignore[misc]
+    metrics = {one["type"]: one["value"] for one in index["results"][0]["metrics"]}
+    assert metrics == {"accuracy": 0.75, "recall": 0.75}
+    assert "model-index" not in front_matter(card(evidence=()).text())
+
+
+def test_card_says_whom_it_knows_what_it_is_worth_and_what_it_is_not_for() -> None:
+    text = card().text()
+    assert "| [EmoDB (Berlin Database of Emotional Speech)](http://emodb.bilderbar.info/) | de | 2 |" in text
+    assert "| mine | – | 1 | not known to this program |" in text
+    assert "Burkhardt" in text
+    assert "| all | 2 | 6 | 75.0 ± 11.8 | 75.0 ± 11.8 |" in text
+    assert "| female | 1 | 4 | 87.5 ± 17.7 |" in text
+    assert "another one of this recipe: no figure is of this file" in text
+    assert "divided by 1.7 " in text
+    assert "Article 5(1)(f)" in text
+    assert "at work or in education" in text
+    assert "EmoDB (Berlin Database of Emotional Speech), RAVDESS (speech) are **acted**" in text
+    assert "How the recordings of mine were made is not known" in text
+
+
+def test_card_without_measurements_says_so() -> None:
+    text = card(evidence=(), facts=Facts(name="tiny")).text()
+    assert "Not measured." in text
+    assert not re.search(r"\d+\.\d+ %", text)
+    assert front_matter(text)["license"] == "other"
+    assert "divided" not in text
+
+
+def test_sections_of_ones_own() -> None:
+    assert "## Probe\n\nNothing found." in card(sections=(("Probe", "Nothing found."),)).text()
+
+
+@pytest.mark.parametrize(
+    ("licence", "known"), [("MIT", "mit"), ("CC BY-NC-SA 4.0", "cc-by-nc-sa-4.0"), ("my own", ""), ("", "")]
+)
+def test_licences_of_the_hub(licence: str, known: str) -> None:
+    assert hub_licence(licence) == known
+
+
+def test_licences_that_ask_for_more_are_told() -> None:
+    data = described(["ravdess"])
+    told = licence_warnings(Facts(data=data, licence="MIT"))
+    assert [("non-commercial" in one, "share-alike" in one) for one in told] == [(True, False), (False, True)]
+    assert all("'MIT' is not" in one for one in told)
+    assert not licence_warnings(Facts(data=data, licence="CC BY-NC-SA 4.0"))
+    assert not licence_warnings(Facts(data=(Data("x", "X", "", "CC0"),), licence="MIT"))
+    assert len(licence_warnings(Facts(data=data, licence="UIUC-NCSA"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("corpus", "asks"),
+    [
+        ("iemocap", "for research"),
+        ("savee", "for research"),
+        ("esd", "for research"),
+        ("casia", "by agreement"),
+        ("crema-d", "share-alike"),
+        ("emodb", ""),
+    ],
+)
+def test_licences_in_words_ask_too(corpus: str, asks: str) -> None:
+    told = licence_warnings(Facts(data=described([corpus]), licence="MIT"))
+    assert [asks] * bool(asks) == [asks for one in told if asks in one]
+    assert len(told) == bool(asks)
+    same = described([corpus])[0].licence
+    assert not licence_warnings(Facts(data=described([corpus]), licence=same))
+
+
+# --- the folder
+
+
+@pytest.fixture(scope="module")
+def cell(done: Path) -> Path:
+    return next(folder for name, folder in cells(done).items() if name.startswith("dat-fold0-seed0"))
+
+
+def test_from_a_trained_cell_to_a_folder(
+    done: Path, cell: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, manifest = tmp_path / "my", corpus() / "manifest.csv"
+    arguments = ["export", str(cell), "-o", str(out), "--run", str(done), "--int8", "--manifest", str(manifest)]
+    assert main([*arguments, "--name", "tiny"]) == 0
+    assert str(out) in capsys.readouterr().out
+    assert {file.name for file in out.iterdir()} == {"model.onnx", "model.int8.onnx", "README.md", "config.json"}
+    config = json.loads((out / "config.json").read_text("utf-8"))
+    assert config["id2label"] == {"0": "angry", "1": "sad"}
+    assert config["name"] == "tiny"
+    found = evidence_of(Model.load(cell), read_run(done))
+    assert config["temperature"] == pytest.approx(found.calibration.temperature)
+    assert found.own is not None
+    text = (out / "README.md").read_text("utf-8")
+    assert f"{100 * found.groups[0].wa[0]:.1f}" in text
+    assert "SER_SR_DAT" in text
+    assert "figures from them support no claim about speech" in text
+    assert "## The small file" in text
+
+
+def test_cost_is_measured_on_speakers_not_heard(cell: Path, tmp_path: Path) -> None:
+    model, table = Model.load(cell), read_manifest(corpus() / "manifest.csv")
+    write_folder(model, tmp_path, Facts(name="x"), int8=True)
+    files = tmp_path / "model.onnx", tmp_path / "model.int8.onnx"
+    cost = measure_cost(model, *files, table)
+    heard = {name.partition("/")[2] for name in json.loads(model.about["train_speakers"])}
+    unseen = table.where(lambda row: row.speaker not in heard)
+    assert (cost.seen, cost.speakers, cost.utterances) == (False, len(unseen.speakers), len(unseen))
+    assert cost.wa[0] == pytest.approx(evaluate(cell, unseen).scores.wa)
+    assert cost.size == tuple(file.stat().st_size for file in files)
+    assert 0 < cost.shift < 0.05
+    trained = measure_cost(model, *files, table.where(lambda row: row.speaker in heard))
+    assert trained.seen
+    text = Card(model, Facts(name="x"), cost=trained).text()
+    assert "the accuracies say nothing of other people" in text
+
+
+def test_a_readme_of_somebody_elses_stays(cell: Path, tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("my project")
+    with pytest.raises(ExportError, match=r"README\.md that is no model's"):
+        write_folder(Model.load(cell), tmp_path, Facts(name="x"))
+    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
+    assert (tmp_path / "README.md").read_text() == "my project"
+
+
+def test_exporting_again_leaves_no_other_model_behind(cell: Path, tmp_path: Path) -> None:
+    model = Model.load(cell)
+    write_folder(model, tmp_path, Facts(name="x"), int8=True)
+    write_folder(model, tmp_path, Facts(name="x"))
+    assert not (tmp_path / "model.int8.onnx").exists()
+
+
+def test_an_export_that_fails_leaves_the_model_of_before(cell: Path, tmp_path: Path) -> None:
+    model = Model.load(cell)
+    write_folder(model, tmp_path, Facts(name="x"), int8=True)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(UnheardError):
+        write_folder(model, tmp_path, Facts(name="y"), int8=True, manifest=Manifest(()))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_exported_model_is_heard_without_torch(cell: Path, tmp_path: Path) -> None:
+    model = Model.load(cell)
+    write_folder(model, tmp_path, Facts(name="x"))
+    clip = next(iter(read_manifest(corpus() / "manifest.csv"))).audio
+    program = (
+        "import sys, json, unheard\n"
+        f"said = unheard.load({str(tmp_path)!r}).predict({str(clip)!r})\n"
+        "assert 'torch' not in sys.modules and 'onnx' not in sys.modules\n"
+        "print(json.dumps(said.probabilities))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    rows = read_manifest(corpus() / "manifest.csv").where(lambda row: row.audio == clip)
+    ours = [said[label] for label in model.labels]
+    np.testing.assert_allclose(ours, evaluate(cell, rows).scores.probabilities[0], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "there is no model here"),
+        (["CELL", "--run", "nowhere"], "this folder holds no run"),
+        (["CELL", "--run", "RUN", "--system", "x"], "not of 'x'"),
+        (["CELL", "--manifest", "nowhere.csv"], "nowhere.csv"),
+    ],
+)
+def test_errors_say_how_to_mend(
+    arguments: list[str], message: str, done: Path, cell: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = {"CELL": str(cell), "RUN": str(done)}
+    assert main(["export", *(names.get(word, word) for word in arguments), "-o", str(tmp_path / "x")]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "x").exists()

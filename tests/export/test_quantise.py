@@ -1,0 +1,66 @@
+"""Weights as bytes: the error has a bound, an answer depends on nothing but its utterance."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from exporting import NETWORKS, SMALL, random_model, utterances
+
+from unheard.errors import ExportError
+from unheard.export import parity
+from unheard.export.metadata import Facts
+from unheard.export.onnx import build_graph, export_model
+from unheard.export.quantise import as_bytes, quantise, quantised
+
+
+def test_bytes_with_visible_answer() -> None:
+    values = np.array([[1.27, -0.5, 0.004], [0.0, 0.0, 0.0], [-254.0, 127.0, 1.1]], np.float32)
+    whole, scale = as_bytes(values, (1,))
+    np.testing.assert_allclose(scale[:, 0], [0.01, 1.0, 2.0], rtol=1e-6)
+    assert whole.tolist() == [[127, -50, 0], [0, 0, 0], [-127, 64, 1]]  # 63.5 and 0.55 rounded
+
+
+def test_bytes_are_at_most_half_a_scale_off() -> None:
+    values = np.random.default_rng(0).normal(size=(2, 20, 30)).astype(np.float32)
+    whole, scale = as_bytes(values, (2,))
+    assert scale.shape == (2, 20, 1)
+    assert (np.abs(values - whole * scale) <= scale * 0.5001).all()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_small_file_nearly_same_answers(name: str, tmp_path: Path) -> None:
+    full = export_model(random_model(NETWORKS[name]), tmp_path / "model.onnx", Facts(name="tiny"))
+    small = quantise(full, tmp_path / "model.int8.onnx")
+    assert small.stat().st_size < 0.3 * full.stat().st_size
+    frames = utterances((1, 17, 300))
+    ours, exact = (parity.by_onnx(path.read_bytes(), frames) for path in (small, full))
+    assert 0 < np.abs(ours[0] - exact[0]).max() < 0.05
+    np.testing.assert_array_equal(ours[2], exact[2])  # no weight takes part in the description
+    said = [
+        json.loads({entry.key: entry.value for entry in onnx.load(path).metadata_props}["unheard"])
+        for path in (full, small)
+    ]
+    assert said[1] == said[0] | {"weights": "int8"}
+    assert [value.name for value in onnx.load(small).graph.input] == ["features", "lengths", "voice"]
+
+
+def test_an_answer_does_not_depend_on_the_rest_of_the_batch() -> None:
+    content = quantised(build_graph(random_model(SMALL))).SerializeToString()
+    frames = utterances((40, 40, 90))
+    frames[2] *= 50  # its range would be everybody's
+    together = parity.by_onnx(content, frames)
+    for place, one in enumerate(frames):
+        for ours, theirs in zip(parity.by_onnx(content, [one]), together, strict=True):
+            np.testing.assert_allclose(ours[0], theirs[place], rtol=1e-5, atol=1e-5)
+
+
+def test_no_model_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "x.onnx").write_bytes(b"what")
+    for name in ("x.onnx", "missing.onnx"):
+        with pytest.raises(ExportError, match=name):
+            quantise(tmp_path / name, tmp_path / "y.onnx")
+    assert not (tmp_path / "y.onnx").exists()

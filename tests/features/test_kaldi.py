@@ -1,0 +1,257 @@
+"""Features against values written by the real Kaldi programs, and against literal equations."""
+
+from __future__ import annotations
+
+import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from unheard.audio import read_audio
+from unheard.errors import AudioError, ConfigError
+from unheard.features import VAD_PRESETS, FeatureSettings, analyse, extract
+from unheard.features.kaldi import add_deltas, delta_kernel, spectral_frames
+from unheard.features.srfft import PowerSpectrum
+from unheard.features.vad import EnergyVad, voiced_frames
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "kaldi"
+RECORDINGS = sorted(path.stem for path in GOLDEN.glob("*.wav") if path.stem != "too_short")
+PRESETS = {"vad_xvector": "xvector", "vad_ivector": "ivector", "vad_default": "kaldi_default"}
+
+
+def assert_equals_kaldi(ours: np.ndarray, kaldi: np.ndarray) -> None:
+    assert ours.shape == kaldi.shape
+    assert ours.dtype == np.float32
+    difference = np.abs(ours - kaldi)
+    assert np.linalg.norm(difference) < 1e-5 * np.linalg.norm(kaldi)
+    # Value by value; those below 1 against 1, since many pass through zero.
+    assert np.all(difference < 1e-4 * np.maximum(np.abs(kaldi), 1))
+
+
+@pytest.mark.parametrize("name", RECORDINGS)
+def test_every_recording_equals_kaldi(name: str) -> None:
+    golden = np.load(GOLDEN / f"{name}.npz")
+    samples = read_audio(GOLDEN / f"{name}.wav")
+    whole = analyse(samples, FeatureSettings(vad="none")).features
+    assert_equals_kaldi(whole[:, :13], golden["mfcc"])
+    assert_equals_kaldi(whole, golden["mfcc39"])
+    for key, preset in PRESETS.items():
+        np.testing.assert_array_equal(voiced_frames(whole[:, 0], VAD_PRESETS[preset]), golden[key] == 1)
+    expected = golden["selected_xvector"] if "selected_xvector" in golden else golden["mfcc39"]
+    assert_equals_kaldi(extract(GOLDEN / f"{name}.wav"), expected)
+
+
+def test_there_are_golden_recordings() -> None:
+    assert len(RECORDINGS) >= 11
+    assert {"chirp", "one_frame", "digital_silence", "speech_mandarin"} <= set(RECORDINGS)
+
+
+def test_below_one_frame_is_too_short() -> None:
+    with pytest.raises(AudioError, match=r"too short: 24\.9 ms"):
+        extract(GOLDEN / "too_short.wav")
+    with pytest.raises(AudioError, match="too short"):
+        extract(np.zeros(0, np.float32))
+
+
+def test_no_voiced_frame_keeps_all_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "unheard"):
+        features = extract(GOLDEN / "digital_silence.wav")
+    assert features.shape == (48, 39)
+    assert "no frame is voiced; all 48 are kept" in caplog.text
+    analysis = analyse(np.zeros(8000, np.float32), FeatureSettings())
+    assert analysis.voiced == 0
+    assert analysis.kept.all()
+
+
+def test_samples_of_any_kind_give_the_same_features() -> None:
+    path = GOLDEN / "speech_female.wav"
+    expected = extract(path)
+    samples = read_audio(path)
+    np.testing.assert_array_equal(extract(samples), expected)
+    np.testing.assert_array_equal(extract((samples * 32_768).astype(np.int16)), expected)
+    np.testing.assert_array_equal(extract(samples[:, None]), expected)
+    np.testing.assert_array_equal(extract(path, start=0.5, end=1.5), extract(samples, start=0.5, end=1.5))
+    assert extract(samples, sample_rate=8000).shape[0] > 1.5 * len(expected)
+    with pytest.raises(AudioError, match="NaN"):
+        extract(np.full(16_000, np.nan))
+    with pytest.raises(AudioError, match="too large"):
+        extract(np.full(16_000, 1e30) * np.sin(np.arange(16_000)))
+
+
+def test_frames_do_not_depend_on_how_many_are_computed_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = np.random.default_rng(3).normal(0, 1000, 32_000).astype(np.float32)
+    together = spectral_frames(samples, FeatureSettings())
+    for widths in ((1,), (7, 50), (1000,)):
+        monkeypatch.setattr("unheard.features.kaldi._WIDTHS", widths)
+        np.testing.assert_allclose(spectral_frames(samples, FeatureSettings()), together, rtol=1e-5, atol=1e-4)
+
+
+def test_threads_do_not_share_buffers() -> None:
+    path = GOLDEN / "speech_german.wav"
+    with ThreadPoolExecutor(8) as pool:
+        for features in pool.map(lambda _: extract(path), range(32)):
+            np.testing.assert_array_equal(features, extract(path))
+
+
+@pytest.mark.parametrize("points", [4, 8, 32, 128, 256, 512])
+def test_the_power_spectrum_is_that_of_the_dft(points: int) -> None:
+    x = np.random.default_rng(points).normal(size=(2 * points, 5)).astype(np.float32)
+    expected = np.abs(np.fft.rfft(x.astype(np.float64), axis=0)) ** 2
+    spectrum = PowerSpectrum(points, 5)
+    for _ in range(2):
+        spectrum.samples[:] = x[0::2], x[1::2]
+        spectrum.run()
+        np.testing.assert_allclose(spectrum.power, expected, rtol=1e-3, atol=1e-4 * expected.max())
+
+
+def test_deltas_are_direct_kernels_on_edge_repeated_frames() -> None:
+    np.testing.assert_allclose(delta_kernel(1, 2) * 10, [-2, -1, 0, 1, 2], rtol=1e-6)
+    np.testing.assert_allclose(delta_kernel(2, 2) * 100, [4, 4, 1, -4, -10, -4, 1, 4, 4], rtol=1e-6)
+    x = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
+    out = add_deltas(x, 2, 2)
+    for t in range(7):
+        for order in (1, 2):
+            kernel, reach = delta_kernel(order, 2), 2 * order
+            expected = sum(kernel[j + reach] * x[min(max(t + j, 0), 6)] for j in range(-reach, reach + 1))
+            np.testing.assert_allclose(out[t, 3 * order : 3 * order + 3], expected, atol=1e-6)
+
+
+def literal_vad(energy: np.ndarray, vad: EnergyVad) -> list[bool]:
+    threshold = vad.threshold + vad.mean_scale * energy.mean()
+    voiced = []
+    for t in range(len(energy)):
+        near = [energy[u] for u in range(t - vad.context, t + vad.context + 1) if 0 <= u < len(energy)]
+        voiced.append(sum(e > threshold for e in near) >= len(near) * np.float32(vad.proportion))
+    return voiced
+
+
+@pytest.mark.parametrize("preset", sorted(VAD_PRESETS))
+@pytest.mark.parametrize("frames", [1, 2, 3, 50])
+def test_vad_is_kaldis_loop(preset: str, frames: int) -> None:
+    energy = np.random.default_rng(frames).normal(11, 4, frames).astype(np.float32)
+    vad = VAD_PRESETS[preset]
+    assert voiced_frames(energy, vad).tolist() == literal_vad(energy, vad)
+    wide = replace(vad, context=3, proportion=0.5)
+    assert voiced_frames(energy, wide).tolist() == literal_vad(energy, wide)
+
+
+def test_dither_is_seeded() -> None:
+    samples = read_audio(GOLDEN / "speech_male.wav")
+    plain, noisy = FeatureSettings(), FeatureSettings(dither=1.0)
+    first = extract(samples, noisy)
+    np.testing.assert_array_equal(first, extract(samples, noisy))
+    others = (extract(samples, plain), extract(samples, FeatureSettings(dither=1.0, dither_seed=1)))
+    for other in others:
+        assert first.shape != other.shape or not np.array_equal(first, other)
+    assert np.isfinite(extract(np.zeros(16_000, np.float32), noisy)).all()
+
+
+def test_every_setting_changes_the_digest() -> None:
+    default = FeatureSettings()
+    others = {
+        "sample_rate": 8000, "frame_length_ms": 20.0, "frame_shift_ms": 5.0, "preemphasis": 0.95, "mel_bins": 30,
+        "low_hz": 40.0, "high_hz": 7000.0, "cepstra": 20, "lifter": 0.0, "deltas": 1, "delta_window": 3,
+        "dither": 1.0, "dither_seed": 7, "vad": "none", "kind": "fbank", "pitch": True, "log_pitch": "both",
+        "pitch_low_hz": 60.0, "pitch_high_hz": 500.0, "thin": 2,
+    }  # fmt: skip
+    names = {field.name for field in fields(FeatureSettings)}
+    elsewhere = {"energy", "summary", "encoder", "layer", "encoder_digest", "encoder_width", "encoder_layers"}
+    assert set(others) | elsewhere == names, "a setting is not tested"
+    assert FeatureSettings(kind="fbank", energy=True).digest != FeatureSettings(kind="fbank").digest
+    whole = FeatureSettings(kind="fbank", energy=True, pitch=True, log_pitch="both", deltas=0)
+    assert replace(whole, summary=True).digest != whole.digest  # an encoder's settings are in test_features_ssl
+    digests = {replace(default, **{name: value}).digest for name, value in others.items()}
+    assert len(digests | {default.digest}) == len(others) + 1
+    assert default.digest == "b0b2ac87c4aa", "results published with the default settings must still match"
+    assert FeatureSettings(dither=1.0).digest == "eb6bb9500c0c"
+    assert FeatureSettings(low_hz=20).digest == default.digest, "20 and 20.0 are one setting"
+    assert FeatureSettings.from_dict(default.as_dict()) == default
+    samples = read_audio(GOLDEN / "speech_german.wav")
+    for name, value in others.items():
+        settings = replace(default, **{name: value})
+        assert extract(samples, settings, sample_rate=16_000).shape[1] == settings.dim
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"sample_rate": 0}, {"mel_bins": 2}, {"cepstra": 40}, {"vad": "xvectors"}, {"deltas": -1}, {"low_hz": 9000.0},
+     {"mel_bins": "many"}, {"mel_bins": 23.5}, {"high_hz": 10.0}, {"frame_shift_ms": 0.0}, {"pitch": "yes"},
+     {"pitch_low_hz": 400.0}, {"pitch_high_hz": 2000.0}, {"log_pitch": "cooked"}],
+)  # fmt: skip
+def test_settings_out_of_range(wrong: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(wrong)) if "vad" not in wrong else "Did you mean 'xvector'"):
+        FeatureSettings(**wrong)  # type: ignore[arg-type]
+
+
+def test_settings_that_contradict_each_other() -> None:
+    with pytest.raises(ConfigError, match="Did you mean 'fbank'"):
+        FeatureSettings(kind="fbanks")
+    with pytest.raises(ConfigError, match="as c0"):
+        FeatureSettings(energy=True)
+    with pytest.raises(ConfigError, match="at 22050 Hz"):
+        FeatureSettings(pitch=True, sample_rate=22_050)
+    with pytest.raises(ConfigError, match="4 kHz"):
+        FeatureSettings(pitch=True, sample_rate=2000)
+    assert FeatureSettings(pitch=True, sample_rate=44_100).dim == 42
+
+
+def test_unknown_settings_and_too_many_mel_bins() -> None:
+    with pytest.raises(ConfigError, match="Did you mean 'mel_bins'"):
+        FeatureSettings.from_dict({"mel_bin": 23})
+    with pytest.raises(ConfigError, match="too many"):
+        extract(np.zeros(16_000, np.float32), FeatureSettings(mel_bins=200))
+
+
+@pytest.mark.parametrize("stretch", [{"start": -1}, {"end": -1.0}, {"start": 1, "end": 99}, {"start": 99}])
+def test_a_stretch_beyond_the_samples_is_refused_as_of_a_file(stretch: dict[str, float]) -> None:
+    path = GOLDEN / "speech_female.wav"
+    for audio in (path, read_audio(path)):
+        with pytest.raises(AudioError, match="stretch"):
+            extract(audio, **stretch)
+
+
+@pytest.mark.parametrize("audio", [[0.1, 0.2], None, b"abc"])
+def test_what_is_no_sound_is_said(audio: object) -> None:
+    with pytest.raises(AudioError, match="is no sound"):
+        extract(audio)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("full_scale", [512, 32_768, 2**31])
+def test_integers_as_floats_are_at_another_scale(full_scale: int) -> None:
+    samples = read_audio(GOLDEN / "speech_female.wav")
+    with pytest.raises(AudioError, match="too large: floats lie in"):
+        extract(samples * full_scale)
+
+
+def test_quiet_integers_as_floats_are_known_too_and_loud_floats_are_not_taken_for_them() -> None:
+    samples = read_audio(GOLDEN / "speech_female.wav")
+    samples /= np.abs(samples).max()
+    with pytest.raises(AudioError, match="too large: floats lie in"):
+        extract(samples * 120)  # 16 bits, 49 dB below full scale
+    assert np.isfinite(extract(samples * 90)).all()
+
+
+def test_ends_a_little_late_and_paths_of_any_kind_are_taken() -> None:
+    path = GOLDEN / "speech_female.wav"
+    samples = read_audio(path)
+    np.testing.assert_array_equal(extract(samples, end=len(samples) / 16_000 + 0.05), extract(samples))
+    with os.scandir(GOLDEN) as found:
+        (entry,) = [one for one in found if one.name == path.name]
+    np.testing.assert_array_equal(extract(entry), extract(path))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("rate", [0, -8000, "8000", 16_000.5, True])
+def test_sample_rates_that_are_none(rate: object) -> None:
+    with pytest.raises(AudioError, match="sample rate"):
+        extract(np.zeros(16_000, np.float32), sample_rate=rate)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "inf"])
+@pytest.mark.parametrize("name", ["frame_length_ms", "lifter", "dither"])
+def test_settings_that_are_no_numbers(name: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=name):
+        FeatureSettings(**{name: value})  # type: ignore[arg-type]

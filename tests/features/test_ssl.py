@@ -1,0 +1,325 @@
+"""Frames of speech encoders: tiny ones with random weights, against transformers used plainly."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from experimenting import experiment, in_this_process, only, result
+
+from unheard.audio import read_audio
+from unheard.cli import main
+from unheard.errors import ConfigError, MissingExtra
+from unheard.experiments import run as run_module
+from unheard.features import FeatureSettings, FeatureStore, analyse, build_store, extract
+from unheard.features import encoder as ssl_module
+from unheard.features.settings import Columns, columns_of
+from unheard.manifest import Manifest, Utterance
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "kaldi"
+SPEECH = GOLDEN / "speech_german.wav"
+TINY: dict[str, Any] = {
+    "hidden_size": 12,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 20,
+    "conv_dim": (6,) * 7,
+    "num_conv_pos_embeddings": 8,
+    "num_conv_pos_embedding_groups": 2,
+    "attention_dropout": 0.5,
+    "hidden_dropout": 0.5,
+    "layerdrop": 0.5,
+}
+FAMILIES = {
+    "wavlm": ("WavLMConfig", "WavLMModel"),
+    "hubert": ("HubertConfig", "HubertModel"),
+    "wav2vec2": ("Wav2Vec2Config", "Wav2Vec2Model"),
+    "data2vec": ("Data2VecAudioConfig", "Data2VecAudioModel"),
+}
+
+
+def save(folder: Path, family: str = "wavlm", seed: int = 0, normalise: bool | None = True, **changes: Any) -> Path:
+    """An encoder with random weights, as `save_pretrained` leaves it."""
+    config, model = (getattr(transformers, name) for name in FAMILIES[family])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model(config(**{**TINY, **changes})).save_pretrained(folder)
+    if normalise is not None:
+        (folder / "preprocessor_config.json").write_text(json.dumps({"do_normalize": normalise}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save(tmp_path_factory.mktemp("encoder") / "wavlm")
+
+
+def plainly(folder: Path, samples: np.ndarray, *, normalise: bool = True) -> list[np.ndarray]:
+    """All hidden states (T, D), by transformers' own feature extractor and model."""
+    prepare = transformers.Wav2Vec2FeatureExtractor(do_normalize=normalise)
+    x = prepare(samples, sampling_rate=16_000, return_tensors="pt").input_values
+    with torch.no_grad():
+        model = transformers.AutoModel.from_pretrained(folder, local_files_only=True).eval()
+        return [state[0].numpy() for state in model(x, output_hidden_states=True).hidden_states]
+
+
+@pytest.mark.parametrize("normalise", [True, False])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_frames_are_those_of_transformers(tmp_path: Path, family: str, normalise: bool) -> None:
+    folder = save(tmp_path / family, family, normalise=normalise)
+    samples = read_audio(SPEECH)
+    states = plainly(folder, samples, normalise=normalise)
+    assert len(states) == 3
+    settings = FeatureSettings(kind="ssl", encoder=str(folder), vad="none")
+    for layer, expected in [("mean", np.mean(states, axis=0)), *((str(k), state) for k, state in enumerate(states))]:
+        found = extract(samples, replace(settings, layer=layer))
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, expected, atol=2e-5)
+    assert len(found) == 1 + (len(samples) - 400) // 320
+    assert settings.dim == 12
+
+
+@pytest.mark.parametrize("length", [400, 719, 720, 721, 5000])
+def test_a_frame_every_20_ms(encoder: Path, length: int) -> None:
+    settings = FeatureSettings(kind="ssl", encoder=str(encoder), vad="none", pitch=True)
+    noise = np.random.default_rng(0).normal(0, 0.1, length).astype(np.float32)
+    frames = extract(noise, settings)
+    assert frames.shape == (1 + (length - 400) // 320, 12 + 3) == (len(frames), settings.dim)
+    assert (settings.frame_length_ms, settings.frame_shift_ms) == (25, 20)
+
+
+def test_unvoiced_frames_are_left_out_as_kaldi_hears_them(encoder: Path) -> None:
+    samples = np.concatenate([np.zeros(16_000, np.float32), read_audio(SPEECH), np.zeros(16_000, np.float32)])
+    settings = FeatureSettings(kind="ssl", encoder=str(encoder))
+    everything = extract(samples, replace(settings, vad="none"))
+    kept = analyse(samples, FeatureSettings()).kept[::2][: len(everything)]
+    assert 0 < kept.sum() < len(kept)
+    np.testing.assert_array_equal(extract(samples, settings), everything[kept])
+    silent = analyse(np.zeros(8000, np.float32), settings)
+    assert (silent.voiced, len(silent.features)) == (0, 24)
+
+
+def test_long_recordings_go_a_piece_at_a_time(encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = read_audio(SPEECH)
+    settings = FeatureSettings(kind="ssl", encoder=str(encoder), vad="none")
+    whole = extract(samples, settings)
+    monkeypatch.setattr(ssl_module, "_AT_ONCE", 40)
+    pieces = extract(samples, settings)
+    assert pieces.shape == whole.shape
+    scaled = ((samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)).astype(np.float32)
+    second = np.mean(plainly(encoder, scaled[40 * 320 : 79 * 320 + 400], normalise=False), axis=0)
+    np.testing.assert_allclose(pieces[40:80], second, atol=2e-5)
+
+
+def test_an_encoder_is_what_its_files_say(encoder: Path, tmp_path: Path) -> None:
+    settings = FeatureSettings(kind="ssl", encoder=str(encoder))
+    moved = FeatureSettings(kind="ssl", encoder=str(save(tmp_path / "copy")))
+    assert moved == settings
+    assert moved.digest == settings.digest
+    assert replace(settings, layer="1").digest != settings.digest
+    for folder in (save(tmp_path / "other", seed=1), save(tmp_path / "plain", normalise=False)):
+        assert FeatureSettings(kind="ssl", encoder=str(folder)).digest != settings.digest
+    gone = FeatureSettings.from_dict({**settings.as_dict(), "encoder": str(tmp_path / "gone")})
+    assert gone == settings
+    assert gone.dim == 12
+    assert FeatureSettings().digest == "b0b2ac87c4aa", "published results name this one"
+
+
+def test_a_store_knows_its_encoder(encoder: Path, tmp_path: Path) -> None:
+    settings = FeatureSettings(kind="ssl", encoder=str(encoder), layer="1")
+    names = ("speech_german", "speech_male", "too_short")
+    manifest = Manifest(tuple(Utterance(n, str(GOLDEN / f"{n}.wav"), "s", "sad") for n in names))
+    store = build_store(manifest, tmp_path / "store", settings, progress=False)
+    assert set(store.skipped) == {"too_short"}
+    np.testing.assert_array_equal(store["speech_german"], extract(SPEECH, settings))
+    assert FeatureStore.open(tmp_path / "store").settings == settings
+    copy = save(tmp_path / "copy")
+    again = build_store(manifest, tmp_path / "store", replace(settings, encoder=str(copy)), progress=False)
+    assert again.digest == store.digest
+    save(copy, seed=3)
+    with pytest.raises(ConfigError, match="not the encoder that the settings were made with"):
+        build_store(manifest, tmp_path / "another", replace(settings, encoder=str(copy)), progress=False)
+
+
+@pytest.mark.parametrize(("kind", "dim"), [("ssl", 12), ("functionals", 287), ("fbank", 69), ("mfcc", 39)])
+def test_the_verb_features_makes_every_kind(encoder: Path, tmp_path: Path, kind: str, dim: int) -> None:
+    (tmp_path / "m.csv").write_text(f"file,speaker,emotion\n{SPEECH},a,sad\n")
+    more = ["--encoder", str(encoder)] if kind == "ssl" else []
+    assert main(["features", str(tmp_path / "m.csv"), "-o", str(tmp_path / "store"), "--kind", kind, *more]) == 0
+    assert FeatureStore.open(tmp_path / "store").dim == dim
+
+
+@pytest.mark.slow
+def test_the_same_bytes_from_any_number_of_processes(encoder: Path, tmp_path: Path) -> None:
+    settings = FeatureSettings(kind="ssl", encoder=str(encoder))
+    rows = [Utterance(path.stem, str(path), "s", "sad") for path in sorted(GOLDEN.glob("*.wav"))]
+    digests = {
+        build_store(Manifest(tuple(rows)), tmp_path / str(n), settings, workers=n, progress=False).digest
+        for n in (1, 2)
+    }
+    assert len(digests) == 1
+
+
+def without(folder: Path, name: str) -> None:
+    """Take one tensor out of the weights."""
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(folder / "model.safetensors")
+    assert name in tensors
+    save_file({key: t for key, t in tensors.items() if key != name}, folder / "model.safetensors", {"format": "pt"})
+
+
+def pickled(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+def of_text(folder: Path) -> None:
+    transformers.BertConfig().save_pretrained(folder)
+
+
+def of_other_frames(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "conv_stride": [5, 2, 2, 2, 2, 2, 4]}))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda folder: (folder / "config.json").unlink(), "no encoder here"),
+        (lambda folder: (folder / "config.json").write_text("{"), "no encoder here"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "no model.safetensors"),
+        (pickled, "only pytorch_model.bin, a pickle, which could run code"),
+        (of_text, "'bert' is no encoder of waveforms"),
+        (of_other_frames, "no encoder of waveforms"),
+        (lambda folder: without(folder, "feature_projection.projection.weight"), "1 weights of this encoder are miss"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"no weights"), "cannot load this encoder"),
+    ],
+)
+def test_what_is_no_encoder_is_refused(tmp_path: Path, spoil: Callable[[Path], object], message: str) -> None:
+    folder = save(tmp_path / "encoder")
+    spoil(folder)
+    with pytest.raises(ConfigError, match=message):
+        extract(SPEECH, FeatureSettings(kind="ssl", encoder=str(folder)))
+
+
+def test_a_tensor_of_pretraining_alone_may_be_missing(tmp_path: Path) -> None:
+    folder = save(tmp_path / "encoder")
+    complete = extract(SPEECH, FeatureSettings(kind="ssl", encoder=str(folder)))
+    without(folder, "masked_spec_embed")
+    np.testing.assert_array_equal(extract(SPEECH, FeatureSettings(kind="ssl", encoder=str(folder))), complete)
+
+
+def test_weights_may_come_in_parts(tmp_path: Path) -> None:
+    folder = save(tmp_path / "encoder")
+    expected = extract(SPEECH, FeatureSettings(kind="ssl", encoder=str(folder)))
+    model = transformers.AutoModel.from_pretrained(folder)
+    (folder / "model.safetensors").unlink()
+    model.save_pretrained(folder, max_shard_size="4KB")
+    assert not (folder / "model.safetensors").exists()
+    settings = FeatureSettings(kind="ssl", encoder=str(folder))
+    np.testing.assert_array_equal(extract(SPEECH, settings), expected)
+    next(folder.glob("model-00002-*")).unlink()
+    with pytest.raises(ConfigError, match="model-00002"):
+        FeatureSettings(kind="ssl", encoder=str(folder))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"kind": "ssl"}, "need an encoder"),
+        ({"kind": "ssl", "encoder": "HERE", "layer": "3"}, "mean, learned, or 0 to 2"),
+        ({"kind": "ssl", "encoder": "HERE", "layer": "last"}, "mean, learned, or 0 to 2"),
+        ({"kind": "ssl", "encoder": "HERE", "energy": True}, "no energy beside"),
+        ({"kind": "ssl", "encoder": "HERE", "sample_rate": 8000}, "hear 16000 Hz"),
+        ({"encoder": "HERE"}, "kind mfcc have no encoder"),
+        ({"kind": "fbank", "layer": "2"}, "kind fbank have no encoder"),
+    ],
+)
+def test_settings_that_cannot_work(encoder: Path, values: dict[str, Any], message: str) -> None:
+    given = {name: str(encoder) if value == "HERE" else value for name, value in values.items()}
+    with pytest.raises(ConfigError, match=message):
+        FeatureSettings(**given)
+
+
+def test_without_transformers_it_says_what_to_install(encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = FeatureSettings(kind="ssl", encoder=str(encoder))
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(MissingExtra, match=r"unheard\[ssl\]"):
+        ssl_module.check(settings)
+
+
+def test_settings_load_no_torch(encoder: Path) -> None:
+    program = (
+        "import sys; from unheard.features import FeatureSettings, build_store\n"
+        "print(FeatureSettings(kind='ssl', encoder=sys.argv[1]).dim, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(encoder)], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["12", "False"]
+
+
+def test_an_experiment_hears_through_an_encoder(encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_module, "run_cells", in_this_process)
+    out = tmp_path / "run"
+    more = ("--features.kind", "ssl", "--features.encoder", str(encoder), "--features.layer", "1", "--features.vad")
+    assert experiment(out, *more, "none", "--systems", "ser,cgt", "--epochs", "1") == 0
+    store = FeatureStore.open(out / "features")
+    assert (store.settings.kind, store.settings.layer, store.dim) == ("ssl", "1", 12)
+    assert result(only(out, "ser"))["proof"]["features"] == store.settings.digest
+    assert experiment(out, *more, "none", "--systems", "ser,cgt", "--epochs", "1") == 0, "its config.yaml is read again"
+
+
+def test_frames_are_thinned_and_pitch_is_found(encoder: Path) -> None:
+    settings = FeatureSettings(kind="ssl", encoder=str(encoder), pitch=True, log_pitch="both")
+    every = extract(SPEECH, settings)
+    thin = extract(SPEECH, replace(settings, thin=2))
+    np.testing.assert_allclose(thin[0], every[:2].mean(axis=0), rtol=1e-5, atol=1e-6)
+    assert len(thin) == -(-len(every) // 2)
+    assert columns_of(settings) == Columns(log_f0=12 + 3)
+
+
+def test_all_layers_lie_side_by_side(encoder: Path) -> None:
+    settings = FeatureSettings(kind="ssl", encoder=str(encoder), layer="learned", pitch=True)
+    frames = extract(SPEECH, settings)
+    layers = settings.encoder_layers
+    assert frames.shape[1] == settings.dim == 12 * layers + 3
+    for number in range(layers):
+        alone = extract(SPEECH, FeatureSettings(kind="ssl", encoder=str(encoder), layer=str(number)))
+        np.testing.assert_array_equal(frames[:, 12 * number : 12 * (number + 1)], alone)
+    assert replace(settings, layer="mean") == FeatureSettings(kind="ssl", encoder=str(encoder), pitch=True)
+    assert replace(replace(settings, layer="mean"), layer="learned") == settings
+    gone = FeatureSettings.from_dict({**settings.as_dict(), "encoder": "gone"})
+    assert gone == settings
+
+
+def test_the_weights_of_the_layers_are_learned(encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equal weights are the mean; training moves them; padding is not read."""
+    from unheard.model.network import EmbeddingNetwork, NetworkSettings, initialised
+    from unheard.training.saving import Model
+
+    settings = NetworkSettings(layers=3, layer_width=4, dropout=0.0)
+    mean = initialised(EmbeddingNetwork, 0, 4 + 2, NetworkSettings(dropout=0.0)).eval()
+    weighing = initialised(EmbeddingNetwork, 0, 3 * 4 + 2, settings).eval()
+    weighing.load_state_dict(mean.state_dict() | {"weighing.weights": torch.zeros(3)})
+    x, lengths = torch.randn(2, 40, 14), torch.tensor([40, 25])
+    x[1, 25:] = torch.nan
+    averaged = torch.cat([x[:, :, :12].unflatten(2, (3, 4)).mean(2), x[:, :, 12:]], 2)
+    torch.testing.assert_close(weighing(x, lengths), mean(averaged, lengths), rtol=1e-4, atol=1e-5)
+    for system in ("ser", "cgt"):
+        monkeypatch.setattr(run_module, "run_cells", in_this_process)
+        out = tmp_path / system
+        source = ("--features.kind", "ssl", "--features.encoder", str(encoder), "--features.layer", "learned")
+        assert experiment(out, *source, "--systems", system, "--epochs", "2") == 0
+        model = Model.load(only(out, system))
+        weights = model.strategy.embed.weighing.weights.detach()
+        assert weights.abs().max() > 1e-6
+        assert weights.shape == (model.features.encoder_layers,)

@@ -1,0 +1,452 @@
+"""The feature store: deterministic, resumable, atomic, and hard to break."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+import unheard.features.worker as worker_module
+from unheard.errors import FeatureError, UnreachableError
+from unheard.features import FeatureSettings, FeatureStore, build_store, extract
+from unheard.files import locked
+from unheard.manifest import Manifest, Utterance
+
+
+def write_audio(path: Path, seed: int, seconds: float = 0.6) -> Path:
+    random = np.random.default_rng(seed)
+    loudness = np.repeat(random.uniform(0.001, 0.3, 6), round(seconds * 16_000 / 6))
+    soundfile.write(path, random.normal(0, 1, len(loudness)) * loudness, 16_000)
+    return path
+
+
+def rows(folder: Path, count: int, first: int = 0) -> tuple[Utterance, ...]:
+    folder.mkdir(exist_ok=True)
+    return tuple(
+        Utterance(f"u{k}", str(write_audio(folder / f"{k}.wav", k, 0.3 + 0.05 * (k % 7))), f"s{k % 3}", "neutral")
+        for k in range(first, first + count)
+    )
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Manifest:
+    return Manifest(rows(tmp_path / "audio", 12))
+
+
+def build(manifest: Manifest, folder: Path, **options: object) -> FeatureStore:
+    return build_store(manifest, folder, progress=False, **options)  # type: ignore[arg-type]
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".lock"}
+
+
+def forbid_extraction(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("this was already known")
+
+    monkeypatch.setattr(worker_module.Shard, "add", refuse)
+
+
+def test_a_store_holds_what_extract_gives(manifest: Manifest, tmp_path: Path) -> None:
+    store = build(manifest, tmp_path / "store", workers=1)
+    assert store.ids == manifest.ids
+    assert store.matrix.shape == (store.lengths.sum(), 39)
+    for row, offset, length in zip(manifest, store.offsets, store.lengths, strict=True):
+        np.testing.assert_array_equal(store[row.id], extract(row.audio))
+        np.testing.assert_array_equal(store.matrix[offset : offset + length], store[row.id])
+    assert not store["u0"].flags.writeable
+    with pytest.raises(ValueError, match="read-only"):
+        store["u0"][0] = 1
+    with pytest.raises(FeatureError, match="not in this store"):
+        store["u99"]
+    assert "12 utterances" in store.summary()
+
+
+def test_one_and_three_workers_give_the_same_bytes(manifest: Manifest, tmp_path: Path) -> None:
+    build(manifest, tmp_path / "one", workers=1)
+    build(manifest, tmp_path / "three", workers=3)
+    assert content(tmp_path / "one") == content(tmp_path / "three")
+    assert not list((tmp_path / "three").glob("partial-*"))
+
+
+def test_only_the_path_travels(manifest: Manifest, tmp_path: Path) -> None:
+    store = build(manifest, tmp_path / "store")
+    pickled = pickle.dumps(store)
+    assert len(pickled) < 500
+    np.testing.assert_array_equal(pickle.loads(pickled)["u3"], store["u3"])
+    np.testing.assert_array_equal(FeatureStore.open(tmp_path / "store")["u3"], store["u3"])
+
+
+def test_the_same_manifest_opens_at_once_and_a_grown_one_reuses(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "store"
+    build(manifest, folder)
+    with monkeypatch.context() as patch:
+        forbid_extraction(patch)
+        build(manifest, folder)
+    grown = Manifest((*rows(tmp_path / "audio", 3, first=50), *manifest.rows))
+    done: list[str] = []
+    add = worker_module.Shard.add
+    monkeypatch.setattr(worker_module.Shard, "add", lambda s, task: (done.append(task.audio), add(s, task))[1])
+    store = build(grown, folder, workers=1)
+    assert len(done) == 3
+    build(grown, tmp_path / "fresh", workers=1)
+    assert content(folder) == content(tmp_path / "fresh")
+    assert store.ids == grown.ids
+
+
+def test_a_store_serves_several_selections(manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Experiments may share one: what one of them leaves out is not taken from the others."""
+    folder = tmp_path / "store"
+    some, others = Manifest(manifest.rows[:5]), Manifest(manifest.rows[3:])
+    build(some, folder)
+    before = np.array(build(some, folder)["u0"])
+    store = build(others, folder)
+    assert store.ids == (*(row.id for row in others), "u0", "u1", "u2")
+    np.testing.assert_array_equal(store["u0"], before)
+    forbid_extraction(monkeypatch)
+    kept = content(folder)
+    for selection in (some, others, manifest):
+        build(selection, folder)
+    assert content(folder) == kept
+
+
+def test_what_could_not_be_opened_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = Manifest(rows(tmp_path / "audio", 3))
+
+    def refused(*arguments: object, **options: object) -> None:
+        raise UnreachableError("cannot be opened: Permission denied", mend="Check its permissions.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(worker_module, "read_recording", refused)
+        assert len(build_store(manifest, tmp_path / "store", workers=1).skipped) == len(manifest)
+    assert not build_store(manifest, tmp_path / "store", workers=1).skipped
+
+
+def test_paths_that_are_no_unicode(tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xe9t\xe9"))
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("this file system takes Unicode alone")
+    row = Utterance("a", str(folder / "missing.wav"), "x", "sad")
+    for _ in range(2):
+        store = build_store(Manifest((*rows(tmp_path / "audio", 3), row)), tmp_path / "store", workers=1)
+        assert "no such file" in store.skipped["a"]
+
+
+def test_what_failed_for_want_of_memory_is_tried_again(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, two = tmp_path / "store", Manifest(manifest.rows[:2])
+
+    def no_memory(*_: object) -> None:
+        raise MemoryError("no memory just now")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(worker_module, "analyse", no_memory)
+        assert set(build(two, folder, workers=1).skipped) == {"u0", "u1"}
+        before = content(folder)
+        build(two, folder, workers=1)
+        assert content(folder) == before
+    assert build(two, folder, workers=1).ids == ("u0", "u1")
+
+
+def test_files_that_changed_places_are_computed_again(manifest: Manifest, tmp_path: Path) -> None:
+    """Of one size and one time of change, as an archive leaves them: the mend of mixed-up labels."""
+    first, second = (Path(row.audio) for row in manifest.rows[:2])
+    for number, path in enumerate((first, second)):
+        write_audio(path, number)
+        os.utime(path, (1, 1))
+    folder = tmp_path / "store"
+    build(Manifest(manifest.rows[:2]), folder)
+    for old, new in ((first, "aside"), (second, first.name), (first.with_name("aside"), second.name)):
+        old.rename(old.with_name(new))
+    store = build(Manifest(manifest.rows[:2]), folder)
+    for name, path in (("u0", first), ("u1", second)):
+        np.testing.assert_array_equal(store[name], extract(path))
+
+
+def test_a_changed_file_is_computed_again(manifest: Manifest, tmp_path: Path) -> None:
+    folder = tmp_path / "store"
+    before = np.array(build(manifest, folder)["u4"])
+    write_audio(Path(manifest[4].audio), 999)
+    store = build(manifest, folder)
+    np.testing.assert_array_equal(store["u4"], extract(manifest[4].audio))
+    assert store["u4"].shape != before.shape or not np.array_equal(store["u4"], before)
+
+
+def test_bad_recordings_are_skipped_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = rows(tmp_path / "audio", 3)
+    files = {"empty": b"", "text": b"no audio in here, only words"}
+    for name, bytes_ in files.items():
+        (tmp_path / name).write_bytes(bytes_)
+    soundfile.write(tmp_path / "short.wav", np.zeros(399), 16_000)
+    soundfile.write(tmp_path / "silent.wav", np.zeros(8000), 16_000)
+    soundfile.write(tmp_path / "nan.wav", np.full(8000, np.nan), 16_000, subtype="FLOAT")
+    bad = tuple(
+        Utterance(name, str(tmp_path / name), "s", "sad")
+        for name in ("empty", "text", "short.wav", "silent.wav", "nan.wav", "missing")
+    )
+    stretch = replace(good[0], id="beyond", start=0.1, end=9.0)
+    store = build(Manifest((*good, *bad, stretch)), tmp_path / "store", workers=2)
+    assert store.ids == ("u0", "u1", "u2", "silent.wav")
+    assert set(store.skipped) == {"empty", "text", "short.wav", "nan.wav", "missing", "beyond"}
+    assert "too short" in store.skipped["short.wav"]
+    assert "short.wav" in store.skipped["short.wav"], "the reason names the file"
+    assert store.unvoiced == ("silent.wav",)
+    assert store["silent.wav"].shape == (48, 39)
+    assert "6 skipped" in store.summary()
+    assert "1 without a voiced frame" in store.summary()
+    with pytest.raises(FeatureError, match="was skipped"):
+        store["missing"]
+    soundfile.write(tmp_path / "missing", np.random.default_rng(0).normal(0, 0.1, 8000), 16_000, format="WAV")
+    assert "missing" in build(Manifest((*good, *bad, stretch)), tmp_path / "store")
+
+
+def test_duplicates_have_one_digest(tmp_path: Path) -> None:
+    (first, second) = rows(tmp_path / "audio", 2)
+    copy = tmp_path / "copy.wav"
+    copy.write_bytes(Path(first.audio).read_bytes())
+    store = build(Manifest((first, second, Utterance("c", str(copy), "x", "sad"))), tmp_path / "store")
+    assert store.audio_digest["u0"] == store.audio_digest["c"] != store.audio_digest["u1"]
+
+
+def test_an_unexpected_failure_stops_nothing(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = worker_module.read_recording
+
+    def buggy(path: str, **options: object) -> object:
+        if path.endswith("/3.wav"):
+            raise RuntimeError("a bug")
+        return read(path, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(worker_module, "read_recording", buggy)
+    store = build(manifest, tmp_path / "store", workers=1)
+    assert len(store) == 11
+    assert "unexpected RuntimeError: a bug" in store.skipped["u3"]
+    monkeypatch.undo()
+    assert len(build(Manifest(manifest.rows[::-1]), tmp_path / "store")) == 12, "it is tried again"
+
+
+def test_other_settings_are_refused(manifest: Manifest, tmp_path: Path) -> None:
+    build(manifest, tmp_path / "store")
+    with pytest.raises(FeatureError, match="vad xvector there, none here"):
+        build(manifest, tmp_path / "store", settings=FeatureSettings(vad="none"))
+
+
+def test_a_store_of_a_version_that_gave_other_values_is_refused(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_store(manifest, tmp_path, workers=1)
+    monkeypatch.setattr("unheard.features.settings.VERSION", 2)
+    with pytest.raises(FeatureError, match="made by another version"):
+        build_store(manifest, tmp_path, workers=1)
+
+
+def test_a_store_deletes_nothing_that_is_not_its_own(manifest: Manifest, tmp_path: Path) -> None:
+    own = ["features-notes.txt", "index-2020.csv", "partial-results/x.txt", "features-0123456789ab.txt"]
+    for name in own:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("mine")
+    build_store(manifest, tmp_path, workers=1)
+    assert [name for name in own if not (tmp_path / name).exists()] == []
+
+
+@pytest.mark.parametrize("missing", ["index", "settings", "digest"])
+def test_a_description_that_lacks_something_is_named(manifest: Manifest, tmp_path: Path, missing: str) -> None:
+    build_store(manifest, tmp_path, workers=1)
+    described = json.loads((tmp_path / "store.json").read_text())
+    del described[missing]
+    (tmp_path / "store.json").write_text(json.dumps(described))
+    with pytest.raises(FeatureError, match="cannot be read"):
+        FeatureStore(tmp_path)
+
+
+def test_two_builders_at_once(manifest: Manifest, tmp_path: Path) -> None:
+    folder = tmp_path / "store"
+    folder.mkdir()
+    busy = f"process {os.getpid()}.*is building this store"
+    with locked(folder, "building this store", FeatureError), pytest.raises(FeatureError, match=busy):
+        build(manifest, folder)
+    assert len(build(manifest, folder)) == 12
+
+
+SLOW = """
+    import sys
+    from pathlib import Path
+    from unheard.features import build_store, worker
+    from unheard.manifest import Manifest, Utterance
+    import time
+    add = worker.Shard.add
+    def slow(shard, task):
+        time.sleep(0.02)
+        place = add(shard, task)
+        print("done", flush=True)
+        return place
+    worker.Shard.add = slow
+    audio, store, workers = sys.argv[1:]
+    rows = tuple(Utterance(f"u{k}", f"{audio}/{k}.wav", f"s{k % 3}", "neutral") for k in range(12))
+    build_store(Manifest(rows), store, workers=int(workers), progress=False)
+"""
+
+
+def start_slow_build(tmp_path: Path, folder: Path, wait_for: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", textwrap.dedent(SLOW), str(tmp_path / "audio"), str(folder), "1"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for _ in range(wait_for):
+        assert process.stdout.readline() == "done\n"
+    return process
+
+
+def test_a_second_process_is_told_to_wait(manifest: Manifest, tmp_path: Path) -> None:
+    folder = tmp_path / "store"
+    process = start_slow_build(tmp_path, folder, wait_for=2)
+    with pytest.raises(FeatureError, match=f"process {process.pid}.*is building this store"):
+        build(manifest, folder)
+    process.communicate()
+    assert process.returncode == 0
+    assert len(build(manifest, folder)) == 12
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs signals")
+def test_killed_and_resumed_equals_never_killed(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "store"
+    process = start_slow_build(tmp_path, folder, wait_for=5)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    partial = next(folder.glob("partial-*"))
+    # What a kill in the middle of a write leaves: features without a commit, and half a line.
+    with next(partial.glob("*.f32")).open("ab") as data, next(partial.glob("*.jsonl")).open("ab") as log:
+        data.write(b"half an utterance")
+        log.write(b'{"byte": 12')
+    with pytest.raises(FeatureError, match="no complete feature store"):
+        FeatureStore.open(folder)
+    done: list[str] = []
+    add = worker_module.Shard.add
+    monkeypatch.setattr(worker_module.Shard, "add", lambda s, task: (done.append(task.audio), add(s, task))[1])
+    build(manifest, folder, workers=1)
+    assert 0 < len(done) <= 7, "what was committed before the kill is not computed again"
+    build(manifest, tmp_path / "undisturbed", workers=1)
+    assert content(folder) == content(tmp_path / "undisturbed")
+
+
+def test_damaged_shards_do_not_count(manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "store"
+    monkeypatch.setattr("unheard.features.store._write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        build(manifest, folder, workers=1)
+    monkeypatch.undo()
+    shard = next(folder.glob("partial-*/*.f32"))
+    damaged = bytearray(shard.read_bytes())
+    damaged[40] ^= 255
+    shard.write_bytes(damaged)
+    build(manifest, folder, workers=1)
+    build(manifest, tmp_path / "undisturbed", workers=1)
+    assert content(folder) == content(tmp_path / "undisturbed")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kills a process")
+def test_a_worker_that_dies_costs_one_recording(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A decoder that crashes, as a module of the worker's own: it is found before the real one.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os\n"
+        "from unheard.features import worker\n"
+        "read = worker.read_recording\n"
+        "def crash(path, **options):\n"
+        "    if path.endswith('/5.wav'):\n"
+        "        os.abort()\n"
+        "    return read(path, **options)\n"
+        "worker.read_recording = crash\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    store = build(manifest, tmp_path / "store", workers=2)
+    assert len(store) == 11
+    assert "died twice" in store.skipped["u5"]
+
+
+def test_a_full_disk_loses_nothing(manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "store"
+    commit = worker_module.Shard._commit
+    count = 0
+
+    def full(shard: worker_module.Shard, entry: object, features: bytes) -> object:
+        nonlocal count
+        count += 1
+        if count > 4:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return commit(shard, entry, features)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(worker_module.Shard, "_commit", full)
+    with pytest.raises(FeatureError, match=r"No space left on device.*what is done is kept"):
+        build(manifest, folder, workers=1)
+    count = -10
+    build(manifest, folder, workers=1)
+    assert count == -2, "the first four were kept"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_in_a_worker_process(manifest: Manifest, tmp_path: Path) -> None:
+    folder = tmp_path / "store"
+    partial = folder / f"partial-{FeatureSettings().digest}"
+    partial.mkdir(parents=True)
+    for index in range(2):
+        (partial / f"shard-0-{index}-0.f32").symlink_to("/dev/full")
+    with pytest.raises(FeatureError, match=r"cannot be written: No space left"):
+        build(manifest, folder, workers=2)
+
+
+def test_a_folder_that_cannot_be_made(manifest: Manifest, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(FeatureError, match="cannot be written"):
+        build(manifest, tmp_path / "file" / "store")
+    with pytest.raises(FeatureError, match="no utterances"):
+        build(Manifest(()), tmp_path / "store")
+
+
+def test_damage_to_a_finished_store_is_named(manifest: Manifest, tmp_path: Path) -> None:
+    folder = tmp_path / "store"
+    store = build(manifest, folder)
+    description = (folder / "store.json").read_text()
+    with store.matrix_path.open("r+b") as file:
+        file.truncate(100)
+    with pytest.raises(FeatureError, match="100 bytes, not"):
+        FeatureStore.open(folder)
+    (folder / "store.json").write_text(json.dumps({**json.loads(description), "format": 99}))
+    with pytest.raises(FeatureError, match="format 99"):
+        FeatureStore.open(folder)
+    (folder / "store.json").write_text("{")
+    with pytest.raises(FeatureError, match="cannot be read"):
+        FeatureStore.open(folder)
+
+
+def test_nothing_is_printed_away_from_a_terminal(
+    manifest: Manifest, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    build_store(manifest, tmp_path / "store", workers=2)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_features_import_nothing_heavy() -> None:
+    code = "import sys, unheard.features; print(*sorted({m.split('.')[0] for m in sys.modules}))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch", "scipy", "sklearn", "pandas", "librosa", "rich", "soundfile", "soxr"} & set(loaded)

@@ -1,0 +1,232 @@
+"""Model files from strangers: refused with a reason, whatever is in them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import tiny_model
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import external_data_helper, helper
+from sounds import murmur
+
+import unheard
+from unheard.errors import ConfigError, ModelError
+from unheard.recogniser import OnnxModel, Recogniser, model
+from unheard.recogniser import model as packaged
+from unheard.recogniser.model import describe, read_metadata
+
+CONTENT = tiny_model.tiny_proto().SerializeToString()
+
+
+def refused(content: bytes) -> str:
+    with pytest.raises(ModelError) as caught:
+        OnnxModel(content, "stranger.onnx")
+    assert str(caught.value).startswith("stranger.onnx: ")
+    return str(caught.value)
+
+
+def test_a_model_knows_itself(tmp_path: Path) -> None:
+    path = tiny_model.write_tiny(tmp_path / "model.onnx")
+    (tmp_path / "README.md").write_text("# A card\n\nNot for deciding anything about a person.\n")
+    found = OnnxModel.open(tmp_path)
+    assert found.labels == tiny_model.LABELS
+    assert found.metadata.features == unheard.FeatureSettings()
+    assert (found.metadata.shrinkage, found.metadata.windows.seconds, found.metadata.windows.hop) == (4.0, 3.0, 1.0)
+    assert (found.name, found.voice_width) == ("tiny", 39)
+    assert OnnxModel.open(path).digest == found.digest
+    text = describe(found)
+    for piece in ("CC BY-NC-SA 4.0", "Made up: CC0", "angry, happy, neutral, sad", "Not for deciding"):
+        assert piece in text
+
+
+def test_a_batch_is_its_utterances() -> None:
+    found = OnnxModel(CONTENT, "tiny")
+    rng = np.random.default_rng(0)
+    features = rng.standard_normal((3, 50, 39)).astype(np.float32)
+    lengths = np.array([50, 7, 1])
+    batch = found.run(features, lengths, np.ones((1, 39), np.float32))
+    for row, length in enumerate(lengths):
+        one = found.run(features[row : row + 1, :length], lengths[row : row + 1], np.ones((1, 39), np.float32))
+        np.testing.assert_allclose(one.probabilities[0], batch.probabilities[row], atol=1e-6)
+    assert batch.embedding.shape == batch.description.shape == (3, 39)
+
+
+# files that are no models
+
+
+def test_something_else() -> None:
+    assert "no ONNX model that can be run" in refused(b"")
+    assert "no ONNX model that can be run" in refused(b"\x80\x04\x95 a pickle")
+    assert "no ONNX model that can be run" in refused(CONTENT[: len(CONTENT) // 2])
+    bare = tiny_model.tiny_proto()
+    del bare.metadata_props[:]
+    assert "not made by unheard" in refused(bare.SerializeToString())
+
+
+@given(st.integers(0, len(CONTENT) - 1), st.integers(1, 255))
+@settings(max_examples=60, deadline=None)
+def test_a_flipped_byte_is_refused_or_harmless(at: int, flip: int) -> None:
+    broken = bytearray(CONTENT)
+    broken[at] ^= flip
+    try:
+        found = Recogniser(OnnxModel(bytes(broken), "stranger.onnx")).predict(murmur(0.5))
+    except unheard.UnheardError:
+        return
+    assert found.abstained or sum(found.probabilities.values()) == pytest.approx(1, abs=1e-3)
+
+
+def test_weights_in_other_files_are_not_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # where a graph given as bytes would have them looked for
+    secret = tmp_path / "secret.bin"
+    secret.write_bytes(bytes(10_000))
+    proto = tiny_model.tiny_proto()
+    for tensor in proto.graph.initializer:
+        if tensor.name == "weights":
+            external_data_helper.set_external_data(tensor, location="secret.bin", offset=0, length=39 * 4 * 4)
+            tensor.ClearField("raw_data")
+            tensor.data_location = onnx.TensorProto.EXTERNAL
+    path = tmp_path / "model.onnx"
+    path.write_bytes(proto.SerializeToString())
+    with pytest.raises(ModelError, match="no ONNX model that can be run"):
+        OnnxModel.open(path)
+
+
+def test_other_graphs_are_refused() -> None:
+    renamed = tiny_model.tiny_proto()
+    renamed.graph.output[3].name = "embedding2"
+    renamed.graph.node.append(helper.make_node("Identity", ["description"], ["embedding2"]))
+    assert "does not take features" in refused(renamed.SerializeToString())
+    narrow = unheard.FeatureSettings(deltas=1)
+    assert "(B, T, 26)" in refused(tiny_model.tiny_proto(features=narrow.as_dict()).SerializeToString())
+
+
+def test_outputs_that_do_not_fit_the_labels_are_refused() -> None:
+    found = OnnxModel(tiny_model.tiny_proto(labels=("angry", "sad")).SerializeToString(), "two")
+    found.metadata = OnnxModel(CONTENT, "four").metadata
+    with pytest.raises(ModelError, match="not what its labels ask for"):
+        Recogniser(found).predict(murmur(1))
+
+
+def test_outputs_that_are_no_numbers_are_refused() -> None:
+    proto = tiny_model.tiny_proto()
+    for tensor in proto.graph.initializer:
+        if tensor.name == "weights":
+            tensor.raw_data = np.full(39 * 4, np.nan, np.float32).tobytes()
+    with pytest.raises(ModelError, match="no numbers"):
+        Recogniser(OnnxModel(proto.SerializeToString(), "nan")).predict(murmur(1))
+
+
+# what they say of themselves
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "is no JSON"),
+        ("[" * 100_000, "is no JSON"),
+        ("[]", "has no format number"),
+        ('{"format": "1"}', "has no format number"),
+        ('{"format": 2, "unheard": "9.0"}', "newer unheard (format 2, version 9.0)"),
+        ('{"format": 1}', "has no labels"),
+        ("1" * (1 << 20) + "1", "characters long"),
+    ],
+)
+def test_broken_descriptions(text: str, said: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        read_metadata(text, "stranger.onnx")
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"labels": ["angry"]}, "different words"),
+        ({"labels": ["angry", "angry"]}, "different words"),
+        ({"labels": ["angry", "sad\x1b[2J\n"]}, "different words"),
+        ({"labels": ["angry", 3]}, "a text that is none"),
+        ({"labels": "angry,sad"}, "a list that is none"),
+        ({"features": {"sample_rate": 16_000, "spell": 1}}, "unknown feature setting 'spell'"),
+        ({"features": {"sample_rate": -1}}, "out of range"),
+        ({"features": {"frame_shift_ms": float("nan")}}, "is no JSON"),
+        ({"features": {"kind": "ssl", "encoder": "/etc"}}, "features of kind 'ssl', which are not made here"),
+        ({"features": {"kind": ["mfcc"]}}, "which are not made here"),
+        ({"features": None}, "a table that is none"),
+        ({"window": {"seconds": 1e9, "hop": 1}}, "out of range"),
+        ({"window": {"seconds": "3"}}, "a number that is none"),
+        ({"adaptation": {"shrinkage": -1}}, "below 0"),
+        ({"adaptation": []}, "a table that is none"),
+        ({"temperature": True}, "a number that is none"),
+        ({"data": [1]}, "a table that is none"),
+        ({"about": {"a": 1}}, "a text that is none"),
+        ({"name": None}, "a text that is none"),
+    ],
+)
+def test_values_of_the_wrong_kind(changed: dict[str, Any], said: str) -> None:
+    text = json.dumps(tiny_model.metadata() | changed)
+    with pytest.raises(ModelError) as caught:
+        read_metadata(text, "stranger.onnx")
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(st.sampled_from(sorted(tiny_model.metadata())), JSON)
+@settings(max_examples=200, deadline=None)
+def test_any_value_is_taken_or_refused(key: str, value: Any) -> None:
+    try:
+        read_metadata(json.dumps(tiny_model.metadata() | {key: value}), "stranger.onnx")
+    except ModelError:
+        return
+
+
+# where they are
+
+
+def test_places_without_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cell").mkdir()
+    (tmp_path / "cell" / "model.safetensors").touch()
+    cases = {
+        tmp_path: "no model.onnx in here",
+        tmp_path / "cell": "unheard export",
+        tmp_path / "cell" / "model.safetensors": "has not been exported",
+        tmp_path / "nothing.onnx": "no such file",
+        Path("a\0b"): "no such file",
+    }
+    for path, said in cases.items():
+        with pytest.raises(ModelError, match=said):
+            unheard.load(path)
+    tiny_model.write_tiny(tmp_path / "model.onnx")
+    monkeypatch.setattr(model, "LARGEST", 100)
+    with pytest.raises(ModelError, match="larger than a model may be"):
+        unheard.load(tmp_path)
+
+
+def test_models_of_the_package_go_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "__init__.py").touch()
+    monkeypatch.setattr(packaged.unheard, "__file__", str(tmp_path / "__init__.py"))
+    with pytest.raises(ModelError, match="No model came with this package"):
+        unheard.load("starter")
+    tiny_model.write_tiny(tmp_path / "models" / "starter" / "model.onnx")
+    assert list(packaged.packaged_models()) == ["starter"]
+    assert unheard.load("starter").labels == tiny_model.LABELS
+    with pytest.raises(ModelError, match="Did you mean 'starter'"):
+        unheard.load("startr")
+
+
+@pytest.mark.parametrize("threads", [0, -3, 257, 2**31])
+def test_threads_that_no_machine_has(threads: int, tmp_path: Path) -> None:
+    tiny_model.write_tiny(tmp_path / "model.onnx")
+    with pytest.raises(ConfigError, match="threads are out of range"):
+        OnnxModel.open(tmp_path / "model.onnx", threads=threads)

@@ -1,0 +1,64 @@
+"""The server under what schemathesis invents from its own description, and under bytes that almost are audio."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("fastapi", reason="needs the extra `server`")
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from serving import WAV, encoded, recogniser, speech_like
+from starlette.testclient import TestClient
+
+from unheard.server.app import create_app
+from unheard.server.limits import ServerSettings
+
+schemathesis = pytest.importorskip("schemathesis", reason="needs the extra `fuzz`")
+
+APP = create_app(recogniser(), ServerSettings(megabytes=1, seconds=30))
+SCHEMA = schemathesis.openapi.from_asgi("/openapi.json", APP, headers={"Host": "localhost"})
+FILES = [
+    encoded(speech_like(0.5), format=format, subtype=subtype)
+    for format, subtype in (
+        ("WAV", "PCM_16"),
+        ("WAV", "FLOAT"),
+        ("WAV", "IMA_ADPCM"),
+        ("FLAC", None),
+        ("OGG", None),
+        ("MP3", None),
+        ("AIFF", None),
+    )
+]
+
+pytestmark = pytest.mark.slow
+
+
+@schemathesis.serializer("audio/wav", "audio/flac", "audio/ogg", "audio/mpeg")
+def as_it_is(_: object, value: bytes) -> bytes:
+    return value
+
+
+@SCHEMA.parametrize()
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+def test_what_its_own_description_allows(case: schemathesis.Case) -> None:
+    checks = schemathesis.specs.openapi.checks
+    # any bytes are an upload by the description, but few are a recording
+    case.call_and_validate(headers={"Host": "localhost"}, excluded_checks=[checks.positive_data_acceptance])
+
+
+@given(data=st.data())
+@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+def test_damaged_recordings(data: st.DataObject) -> None:
+    """Bytes of real files, some of them changed or missing: an answer or a refusal, never a failure."""
+    body = bytearray(data.draw(st.sampled_from(FILES)))
+    for _ in range(data.draw(st.integers(1, 8))):
+        at = data.draw(st.integers(0, min(len(body), 600) - 1) | st.integers(0, len(body) - 1))
+        body[at : at + 1] = data.draw(st.binary(max_size=8))
+        if not body:
+            body = bytearray(b"\0")
+    client = TestClient(APP, base_url="http://localhost")
+    answer = client.post(
+        data.draw(st.sampled_from(["/predict", "/channels", "/voice"])), content=bytes(body), headers=WAV
+    )
+    assert answer.status_code in (200, 413, 422), answer.text

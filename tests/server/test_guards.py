@@ -1,0 +1,355 @@
+"""What the server refuses, and what it never does: keep, leak, or do more than its limits say."""
+
+from __future__ import annotations
+
+import gc
+import os
+import struct
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import anyio
+import numpy as np
+import pytest
+
+pytest.importorskip("fastapi", reason="needs the extra `server`")
+
+from serving import WAV, encoded, recogniser, speech_like
+from starlette.requests import Request
+from starlette.testclient import TestClient
+
+from unheard.recogniser.recogniser import Recogniser
+from unheard.server.app import create_app
+from unheard.server.limits import SECURITY, Refusal, ServerSettings
+from unheard.server.upload import Hearing, Upload, read_body
+
+CLIP = encoded(speech_like(1.5))
+
+
+@pytest.fixture(scope="module")
+def ear() -> Recogniser:
+    return recogniser()
+
+
+@pytest.fixture(scope="module")
+def client(ear: Recogniser) -> Iterator[TestClient]:
+    with TestClient(create_app(ear, ServerSettings(megabytes=1, seconds=20)), base_url="http://localhost") as client:
+        yield client
+
+
+def refusal(answer: Any) -> tuple[int, str]:
+    """Status and text of a refusal, which always says what and mend, and carries no traceback."""
+    said = answer.json()
+    assert set(said) == {"what", "mend"}
+    assert all(said.values())
+    assert "Traceback" not in answer.text
+    assert 'File "' not in answer.text
+    return answer.status_code, said["what"]
+
+
+@pytest.mark.parametrize(
+    ("bound", "host", "known"),
+    [
+        ("127.0.0.1", "localhost", True), ("127.0.0.1", "LOCALHOST:8000", True), ("127.0.0.1", "127.0.0.1:8000", True),
+        ("127.0.0.1", "[::1]:8000", True), ("127.0.0.1", "127.9.9.9", True), ("127.0.0.1", "localhost.", True),
+        ("127.0.0.1", "evil.example", False), ("127.0.0.1", "192.168.1.5", False), ("127.0.0.1", "", False),
+        ("127.0.0.1", "localhost.evil.example", False), ("127.0.0.1", "localhost@evil.example", False),
+        ("127.0.0.1", "evil.example#localhost", False), ("127.0.0.1", "localhost:x", False),
+        ("127.0.0.1", "proxied.example", True), ("127.0.0.1", "ported.example:8443", True),
+        ("0.0.0.0", "192.168.1.5:8000", True),
+        ("0.0.0.0", "evil.example", False), ("0.0.0.0", "proxied.example", True), ("box.lan", "box.lan:8000", True),
+    ],
+)  # fmt: skip
+def test_it_answers_to_its_own_names_only(ear: Recogniser, bound: str, host: str, known: bool) -> None:
+    settings = ServerSettings(host=bound, names=("Proxied.example", "ported.example:8443"))
+    with TestClient(create_app(ear, settings), base_url="http://localhost") as client:
+        answer = client.get("/health", headers={"Host": host})
+    assert answer.status_code == (200 if known else 421)
+    if not known:
+        assert refusal(answer)[1] == "this server does not go by that name"
+
+
+@pytest.mark.parametrize(
+    ("headers", "own"),
+    [
+        ({}, True),
+        ({"Origin": "http://localhost:8000"}, True),
+        ({"Origin": "https://localhost:8000"}, True),  # behind a proxy that speaks TLS
+        ({"Origin": "http://localhost:8000", "Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "cors"}, True),
+        ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}, True),  # a link
+        ({"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate"}, True),  # the address bar
+        ({"Origin": "http://localhost:3000"}, False),
+        ({"Origin": "http://localhost"}, False),
+        ({"Origin": "https://evil.example"}, False),
+        ({"Origin": "null"}, False),
+        ({"Origin": ""}, False),
+        ({"Origin": "file://localhost:8000"}, False),
+        ({"Origin": "http://localhost:8000.evil.example"}, False),
+        ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}, False),
+        ({"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "cors"}, False),
+        ({"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}, False),
+    ],
+)
+def test_pages_of_other_sites_get_nothing(client: TestClient, headers: dict[str, str], own: bool) -> None:
+    answer = client.post("/predict", content=CLIP, headers={**WAV, "Host": "localhost:8000", **headers})
+    assert answer.status_code == (200 if own else 403), answer.text
+    assert "access-control-allow-origin" not in answer.headers
+
+
+def test_a_preflight_is_refused(client: TestClient) -> None:
+    asked = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
+    assert refusal(client.options("/predict", headers=asked)) == (403, "another site is asking")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status"),
+    [
+        ("GET", "/", {}, 200), ("GET", "/main.js", {}, 200), ("GET", "/health", {}, 200), ("HEAD", "/", {}, 200),
+        ("GET", "/nothing", {}, 404), ("GET", "/../pyproject.toml", {}, 404), ("GET", "/page/main.js", {}, 404),
+        ("GET", "/__init__.py", {}, 404), ("DELETE", "/predict", {}, 405), ("POST", "/predict", {}, 415),
+        ("GET", "/", {"Host": "evil.example"}, 421), ("GET", "/", {"Origin": "https://evil.example"}, 403),
+    ],
+)  # fmt: skip
+def test_every_answer_carries_the_security_headers(
+    client: TestClient, method: str, path: str, headers: dict[str, str], status: int
+) -> None:
+    answer = client.request(method, path, headers=headers)
+    assert answer.status_code == status
+    for name, value in SECURITY.items():
+        if name != "cache-control":
+            assert answer.headers[name] == value, name
+    assert answer.headers["cache-control"] in ("no-store", "no-cache")
+    assert "http" not in SECURITY["content-security-policy"]
+    if status >= 400:
+        refusal(answer)
+
+
+def _nan_wav() -> bytes:
+    samples = speech_like(1.0).copy()
+    samples[100] = np.nan
+    return encoded(samples, subtype="FLOAT")
+
+
+@pytest.mark.parametrize(
+    ("body", "what"),
+    [
+        (b"", "the upload is empty"),
+        (b"no sound at all", "this is no audio that can be read"),
+        (os.urandom(5000), "this is no audio that can be read"),
+        (b"\x00" * 5000, "this is no audio that can be read"),
+        (CLIP[:44], "holds no samples"),
+        (CLIP[: len(CLIP) // 2], "is cut short"),
+        (encoded(speech_like(1.0), format="FLAC")[:9000], ""),
+        (_nan_wav(), "holds samples that are not numbers"),
+        (b"\x00\x00\x00\x18ftypmp42" + b"\x00" * 99, "this format needs a conversion first"),
+        (b"\x1aE\xdf\xa3" + b"\x00" * 99, "this format needs a conversion first"),
+        (encoded(np.zeros((800, 20), np.float32)), "has 20 channels"),
+        (b"../../etc/passwd", "this is no audio that can be read"),
+    ],
+)
+def test_what_is_no_recording(client: TestClient, body: bytes, what: str) -> None:
+    for path in ("/predict", "/channels", "/voice"):
+        status, said = refusal(client.post(path, content=body, headers=WAV))
+        assert status == 422
+        assert what in said
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        encoded(speech_like(3.0, rate=4000), 4000, subtype="PCM_U8"),
+        encoded(np.stack([speech_like(1.0, seed=seed) for seed in range(8)], axis=1)),
+        encoded(speech_like(1.0, rate=48_000), 48_000, subtype="PCM_24"),
+        encoded(speech_like(1.0), format="OGG"),
+        encoded(speech_like(1.0), format="FLAC"),
+        encoded(speech_like(1.0), format="MP3"),
+        encoded(speech_like(1.0), subtype="ULAW"),
+        encoded(np.zeros(10, np.float32)),  # too short to say anything of
+    ],
+)
+def test_odd_recordings_are_answered(client: TestClient, body: bytes) -> None:
+    assert client.post("/predict", content=body, headers=WAV).status_code == 200
+
+
+@pytest.mark.parametrize("rate", [1, 2, 100, 1_000_000, 2**31 - 1])
+def test_absurd_rates_are_answered_or_refused(client: TestClient, rate: int) -> None:
+    wav = bytearray(encoded(speech_like(0.5)))
+    wav[24:32] = struct.pack("<II", rate, 2 * rate % 2**32)
+    answer = client.post("/predict", content=bytes(wav), headers=WAV)
+    assert answer.status_code in (200, 413, 422), answer.text
+
+
+@pytest.mark.parametrize(
+    "kind", ["", "text/plain", "multipart/form-data; boundary=x", "application/x-www-form-urlencoded", "video/webm"]
+)
+def test_types_a_form_of_another_site_can_send(client: TestClient, kind: str) -> None:
+    answer = client.post("/predict", content=CLIP, headers={"Content-Type": kind})
+    assert refusal(answer)[0] == 415
+
+
+@pytest.mark.parametrize("query", ["channel=0", "channel=each", "channel=", "channel=-1", "steps=maybe", "channel=3"])
+def test_parameters_that_do_not_exist(client: TestClient, query: str) -> None:
+    assert refusal(client.post(f"/predict?{query}", content=CLIP, headers=WAV))[0] == 422
+
+
+def test_too_many_bytes(client: TestClient) -> None:
+    large = b"\x00" * 1_000_001
+    pieces = (large[first : first + 65_536] for first in range(0, len(large), 65_536))
+    for content in (large, pieces):  # with a length said before, and without
+        answer = client.post("/predict", content=content, headers=WAV)
+        assert refusal(answer) == (413, "this recording is more than the 1 MB this server takes at once")
+    assert client.post("/predict", content=large[:1_000_000], headers=WAV).status_code == 422  # read, and no audio
+
+
+def test_too_many_seconds(client: TestClient) -> None:
+    told = "this recording is more than the 20 seconds this server takes at once"
+    hours = np.zeros(3600 * 4000, np.int16)
+    for body in (encoded(hours, 4000, "FLAC"), encoded(np.zeros(21 * 8000, np.float32), 8000)):
+        assert len(body) < 1_000_000
+        for path in ("/predict", "/channels", "/voice"):
+            assert refusal(client.post(path, content=body, headers=WAV)) == (413, told)
+
+
+def test_a_client_that_is_too_slow() -> None:
+    async def nothing_more() -> dict[str, Any]:
+        await anyio.sleep(10)
+        return {}
+
+    async def read() -> None:
+        scope = {"type": "http", "headers": [(b"content-type", b"audio/wav")]}
+        await read_body(Request(scope, nothing_more), ServerSettings(timeout=0.05))  # type: ignore[arg-type]
+
+    with pytest.raises(Refusal) as raised:
+        anyio.run(read)
+    assert raised.value.status == 408
+
+
+class Slow:
+    """A recogniser that goes on as soon as it may."""
+
+    def __init__(self, ear: Recogniser) -> None:
+        self.model, self.windows, self._ear = ear.model, ear.windows, ear
+        self.may, self.begun, self.ended = threading.Event(), threading.Semaphore(0), 0
+
+    def stream(self, **options: Any) -> Any:
+        self.begun.release()
+        self.may.wait(20)
+        self.ended += 1
+        return self._ear.stream(**options)
+
+
+def until(true: Callable[[], bool]) -> None:
+    for _ in range(400):
+        if true():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it never came true")
+
+
+def test_too_much_to_do(ear: Recogniser) -> None:
+    slow = Slow(ear)
+    app = create_app(slow, ServerSettings(concurrency=1, waiting=1))  # type: ignore[arg-type]
+    with TestClient(app, base_url="http://localhost") as client, ThreadPoolExecutor(2) as threads:
+        waiting = [threads.submit(client.post, "/predict", content=CLIP, headers=WAV) for _ in range(2)]
+        until(lambda: app.state.work.taken == 2)
+        answer = client.post("/predict", content=CLIP, headers=WAV)
+        assert refusal(answer) == (429, "the server has as much to do as it takes at once")
+        assert int(answer.headers["retry-after"]) > 0
+        assert client.get("/health").json()["busy"] == 2  # which is answered all the same
+        slow.may.set()
+        assert [one.result().status_code for one in waiting] == [200, 200]
+        assert client.post("/predict", content=CLIP, headers=WAV).status_code == 200
+        assert app.state.work.taken == 0
+
+
+def test_an_answer_that_takes_too_long(ear: Recogniser) -> None:
+    slow = Slow(ear)
+    app = create_app(slow, ServerSettings(concurrency=1, waiting=1, timeout=0.1))  # type: ignore[arg-type]
+    with TestClient(app, base_url="http://localhost") as client:
+        told = (504, "no answer was found in the time this server allows")
+        assert refusal(client.post("/predict", content=CLIP, headers=WAV)) == told
+        assert app.state.work.taken == 1  # its thread goes on, and keeps its place
+        assert refusal(client.post("/predict", content=CLIP, headers=WAV)) == told  # this one never began
+        until(lambda: app.state.work.taken == 1)
+        slow.may.set()
+        until(lambda: app.state.work.taken == 0)
+        assert slow.ended == 1
+        assert client.post("/predict", content=CLIP, headers=WAV).status_code == 200
+
+
+def test_what_goes_wrong_inside_stays_inside(ear: Recogniser, caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(Slow):
+        def stream(self, **options: Any) -> Any:
+            raise RuntimeError("a secret of /home/somebody")
+
+    app = create_app(Broken(ear))  # type: ignore[arg-type]
+    with TestClient(app, base_url="http://localhost") as client:
+        answer = client.post("/predict", content=CLIP, headers=WAV)
+        assert refusal(answer) == (500, "something went wrong in the server")
+        assert "secret" not in answer.text
+        assert "secret" in caplog.text  # the log has it
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert client.get("/health").json()["busy"] == 0
+
+
+WRITTEN: list[str] = []
+WATCHING = threading.Event()
+
+
+def _watch(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "open" and WATCHING.is_set():
+        path, mode, flags = arguments
+        if (isinstance(mode, str) and set(mode) & set("wax+")) or flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            WRITTEN.append(str(path))
+
+
+def test_nothing_is_kept(client: TestClient, ear: Recogniser) -> None:
+    sys.addaudithook(_watch)
+    headers = {**WAV, "Content-Disposition": 'attachment; filename="../../evil.wav"'}
+    WATCHING.set()
+    try:
+        with Path(os.devnull).open("w"):  # what watches, sees
+            assert WRITTEN.pop() == os.devnull
+        for path in ("/predict", "/channels", "/voice", "/predict?channel=7"):
+            client.post(path, content=encoded(np.zeros((32_000, 2)) + 0.001), headers=headers)
+        client.post("/predict", content=b"nonsense", headers=headers)
+    finally:
+        WATCHING.clear()
+    assert WRITTEN == []
+
+
+def test_no_upload_stays_in_memory(ear: Recogniser) -> None:
+    slow = Slow(ear)
+    app = create_app(slow, ServerSettings(concurrency=1, timeout=0.2, seconds=2))  # type: ignore[arg-type]
+    with TestClient(app, base_url="http://localhost") as client:
+        assert client.post("/predict", content=CLIP, headers=WAV).status_code == 504
+        slow.may.set()
+        until(lambda: app.state.work.taken == 0)
+        for body in (CLIP, CLIP[:44], encoded(speech_like(3.0))):
+            client.post("/predict", content=body, headers=WAV)
+
+    def kept() -> list[object]:
+        gc.collect()
+        return [one for one in gc.get_objects() if type(one) is Upload]  # asking others who they are wakes them
+
+    until(lambda: not kept())  # a thread may be putting its last one down
+
+
+def test_learning_a_voice_is_given_up_where_nobody_waits(ear: Recogniser) -> None:
+    class Soon(threading.Event):
+        looks = 0
+
+        def is_set(self) -> bool:
+            self.looks += 1
+            return self.looks > 3
+
+    stop = Soon()
+    with pytest.raises(Refusal) as raised:
+        Hearing(ear, encoded(speech_like(60.0)), 900, stop).learn("mix", None)
+    assert raised.value.status == 504
+    assert stop.looks == 4  # of twenty windows

@@ -1,0 +1,312 @@
+"""The trainer on a tiny task in memory: which epoch counts, and that no interruption changes a bit."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_training import (
+    BOTH,
+    CPU,
+    DEV,
+    IDS,
+    READINGS,
+    TRAIN,
+    assert_same,
+    assert_same_readouts,
+    assert_same_tensors,
+    scripted,
+    strategy,
+    tiny,
+    trainer,
+)
+from torch import Tensor
+
+from unheard.errors import ConfigError, TrainingError
+from unheard.training import trainer as trainer_module
+from unheard.training.device import choose_device
+from unheard.training.recipe import Recipe
+from unheard.training.strategies import STRATEGIES, Batch
+from unheard.training.trainer import Readout, Scores, Trainer, score
+
+
+class TestSelection:
+    @pytest.mark.parametrize(
+        ("right", "best"),
+        [((1, 3, 2), 2), ((2, 3, 3, 1), 2), ((4, 4, 4), 1), ((0, 0, 0), 1), ((0, 1, 2, 3), 4), ((3, 1, 4, 4, 0), 3)],
+    )
+    def test_best_validation_and_the_earliest_on_a_tie(self, right: tuple[int, ...], best: int, tmp_path: Path) -> None:
+        training, _ = scripted(right, tmp_path)
+        (readout,) = training.run(len(right))
+        assert readout.best_epoch == best
+        assert [record["val_wa"] for record in training.history] == [n / 4 for n in right]
+        assert readout.dev.wa == readout.test.wa == right[best - 1] / 4
+        assert (readout.test.embeddings == best).all()  # scored with the weights of that epoch
+
+    def test_the_test_is_scored_once_and_after_the_last_epoch(self, tmp_path: Path) -> None:
+        training, frames = scripted((1, 3, 2), tmp_path)
+        seen: list[int] = []
+        training.on_epoch = lambda _: seen.append(sum(name.startswith("test") for name in frames.read))
+        training.run(3)
+        assert seen == [0, 0, 0]
+        assert Counter(name for name in frames.read if name.startswith("test")) == {f"test{i}": 1 for i in range(4)}
+
+    def test_reading_out_leaves_the_last_weights(self, tmp_path: Path) -> None:
+        training, _ = scripted((4, 1, 1), tmp_path)
+        training.run(3)
+        assert int(training.strategy.state_dict()["clock"]) == 3
+
+    def test_a_longer_training_contains_the_shorter_one(self, tmp_path: Path) -> None:
+        training, _ = scripted((1, 2, 0, 4), tmp_path)
+        assert [(r.epochs, r.best_epoch) for r in training.run(3)] == [(3, 2)]
+        assert [(r.epochs, r.best_epoch) for r in training.run(4)] == [(4, 4)]
+
+    @pytest.mark.parametrize(
+        ("epochs", "best", "late"),
+        [(100, 100, True), (100, 96, True), (100, 95, False), (100, 1, False), (5, 5, False)],
+    )
+    def test_under_trained(self, epochs: int, best: int, late: bool, tmp_path: Path) -> None:
+        (readout,) = scripted((1,), tmp_path)[0].run(1)
+        assert Readout("test", epochs, best, readout.dev, readout.test).under_trained is late
+
+    def test_two_readings_in_one_training_are_two_trainings(self, tmp_path: Path) -> None:
+        both = trainer("mtl", tmp_path / "both", BOTH)
+        together = both.run(4)
+        alone = [trainer("mtl", tmp_path / r.name, (r,)).run(4)[0] for r in BOTH]
+        assert_same_readouts(together, alone)
+        assert {"val_wa_female", "val_wa_male"} <= both.history[0].keys()
+        assert together[0].dev.ids == DEV == together[1].test.ids
+
+
+class TestResuming:
+    @pytest.mark.parametrize("key", STRATEGIES)
+    def test_two_and_two_epochs_are_four(self, key: str, tmp_path: Path) -> None:
+        never = trainer(key, tmp_path / "never", BOTH)
+        expected = never.run(4)
+        trainer(key, tmp_path / "twice", BOTH).run(2)
+        again = trainer(key, tmp_path / "twice", BOTH)
+        assert again.resume()
+        assert again.epoch == 2
+        torch.manual_seed(1234)  # the process it goes on in has another random state
+        assert_same_readouts(again.run(4), expected)
+        assert_same(again, never)
+
+    def test_reading_out_in_between_changes_nothing(self, tmp_path: Path) -> None:
+        never, paused = trainer("cgt", tmp_path / "never"), trainer("cgt", tmp_path / "paused")
+        expected = never.run(4)
+        for until in (1, 2, 3):
+            paused.run(until)
+        assert_same_readouts(paused.run(4), expected)
+        assert_same(paused, never)
+
+    def test_a_finished_training_is_read_out_again_without_training(self, tmp_path: Path) -> None:
+        expected = trainer("ser", tmp_path).run(2)
+        epochs: list[Any] = []
+        again = trainer("ser", tmp_path, on_epoch=epochs.append)
+        assert again.resume()
+        assert_same_readouts(again.run(2), expected)
+        assert not epochs
+
+    def test_nothing_to_resume(self, tmp_path: Path) -> None:
+        assert not trainer("ser", tmp_path).resume()
+
+    def test_checkpoints_come_when_there_is_something_to_lose(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        saved: list[int] = []
+        monkeypatch.setattr(Trainer, "save", lambda self: saved.append(self.epoch))
+        trainer("ser", tmp_path).run(3)
+        assert saved == [3]
+        monkeypatch.setattr(trainer_module, "CHECKPOINT_SECONDS", -1.0)
+        trainer("ser", tmp_path).run(3)
+        assert saved == [3, 1, 2, 3, 3]
+
+    def test_history_is_written_line_by_line(self, tmp_path: Path) -> None:
+        training = trainer("cgt", tmp_path, BOTH)
+        training.run(2)
+        lines = (tmp_path / "history.jsonl").read_text("utf-8").splitlines()
+        assert [json.loads(line) for line in lines] == training.history
+        assert [record["epoch"] for record in training.history] == [1, 2]
+        assert training.history[0]["frames"] == sum(tiny()[1].length(name) for name in TRAIN)
+
+    def test_no_temporary_file_is_left(self, tmp_path: Path) -> None:
+        trainer("ser", tmp_path).run(1)
+        assert {path.name for path in tmp_path.iterdir()} == {"checkpoint.pt", "history.jsonl"}
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tiny_training import BOTH, trainer
+from unheard.training import trainer as trainer_module
+
+trainer_module.CHECKPOINT_SECONDS = -1.0
+write, written = Path.write_bytes, []
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def after_third_epoch(record):
+    if record["epoch"] == 3:
+        die()
+
+def half_of_the_third(path, data):
+    if path.name.startswith(".checkpoint") and len(written) == 2:
+        write(path, bytes(data)[: len(data) // 2])
+        die()
+    written.append(path)
+    return write(path, data)
+
+trainer("ser", Path(sys.argv[1], "first"), cells=4).run(1)  # what PyTorch loads on first use, once for both
+written.clear()
+for how in sys.argv[2:]:
+    if not (child := os.fork()):
+        if how == "save":
+            Path.write_bytes = half_of_the_third
+        on_epoch = after_third_epoch if how == "epoch" else None
+        trainer("cgt", Path(sys.argv[1], how), BOTH, on_epoch=on_epoch, cells=4).run(4)
+        os._exit(0)
+    print(how, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+class TestKilled:
+    def test_killed_and_resumed_as_never_killed(self, tmp_path: Path) -> None:
+        command = [sys.executable, "-c", KILLED, str(tmp_path), "epoch", "save"]
+        died = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=120)
+        assert died.stdout.split() == ["epoch", str(-signal.SIGKILL), "save", str(-signal.SIGKILL)], died.stderr
+        assert list((tmp_path / "save").glob(".checkpoint.pt.*.tmp"))
+        never = trainer("cgt", tmp_path / "never", BOTH, cells=4)
+        expected = never.run(4)
+        for how in ("epoch", "save"):
+            again = trainer("cgt", tmp_path / how, BOTH, cells=4)
+            assert again.resume()
+            assert again.epoch == 2  # the last one written whole
+            assert_same_readouts(again.run(4), expected)
+            assert_same(again, never)
+
+
+class TestTraining:
+    def test_it_learns(self, tmp_path: Path) -> None:
+        training = Trainer(strategy("ser", 0.0), tiny()[0], TRAIN, READINGS, Recipe(30, 14, 0.1), tmp_path)
+        training.run(30)
+        losses = [record["loss_emotion"] for record in training.history]
+        assert losses[-1] < 0.6 * losses[0]
+
+    @pytest.mark.parametrize("key", ["ser", "cgt"])
+    def test_one_epoch_is_the_literal_loop(self, key: str, tmp_path: Path) -> None:
+        training = trainer(key, tmp_path)
+        training.run(2)
+        model, task = strategy(key).train(), tiny()[0]
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, nesterov=True)
+        for epoch in range(2):
+            totals = []
+            for step, batch in enumerate(task.epoch(TRAIN, 5, 0, 0, epoch)):
+                model.progress = (epoch + step / 3) / 4
+                optimizer.zero_grad()
+                loss = sum(model(batch).values())
+                loss.backward()
+                optimizer.step()
+                totals.append(float(loss.detach()))
+            terms = [v for name, v in training.history[epoch].items() if name.startswith("loss_")]
+            assert sum(terms) == pytest.approx(sum(totals) / len(totals), rel=1e-5)
+        assert training.history[0]["steps"] == 3
+        torch.testing.assert_close(training.strategy.state_dict(), model.state_dict())
+
+    @pytest.mark.parametrize("key", STRATEGIES)
+    def test_every_strategy_sees_the_same_batches(self, key: str, tmp_path: Path) -> None:
+        seen: list[list[list[int]]] = []
+        for each in ("ser", key):
+            training, own = trainer(each, tmp_path / each), list[list[int]]()
+            plain = training.strategy.forward
+
+            def spy(batch: Batch, plain: Any = plain, own: Any = own) -> dict[str, Tensor]:
+                own.append([*batch.lengths.tolist(), *batch.y.tolist(), *batch.s.tolist()])
+                return plain(batch)
+
+            training.strategy.forward = spy  # type: ignore[method-assign]
+            training.run(2)
+            seen.append(own)
+        assert seen[0] == seen[1]
+        assert seen[0][:3] != seen[0][3:]  # another order in the second epoch
+
+    def test_a_loss_that_is_no_number_stops_it(self, tmp_path: Path) -> None:
+        training = trainer("ser", tmp_path)
+        training.run(1)
+        before = (tmp_path / "checkpoint.pt").read_bytes()
+        training.task.frames.arrays["u03"][0, 0] = np.nan  # type: ignore[attr-defined]
+        with pytest.raises(TrainingError, match=r"the loss became nan in epoch 2, step \d.*learning rate"):
+            training.run(2)
+        assert (tmp_path / "checkpoint.pt").read_bytes() == before
+
+    @pytest.mark.parametrize("select", ["best", "last"])
+    def test_a_last_step_that_goes_astray_is_no_result(self, select: str, tmp_path: Path) -> None:
+        """One step of one epoch: its loss is that of the weights before."""
+        recipe = Recipe(epochs=1, batch_size=len(IDS), lr=1e25, select=select)
+        training = Trainer(strategy("ser"), tiny()[0], IDS, READINGS, recipe, tmp_path)
+        with pytest.raises(TrainingError, match=r"is no number after epoch 1.*learning rate"):
+            training.run(1)
+
+    def test_too_few_utterances(self, tmp_path: Path) -> None:
+        with pytest.raises(TrainingError, match="fewer than two"):
+            Trainer(strategy("ser"), tiny()[0], IDS[:1], READINGS, Recipe(), tmp_path)
+
+    @pytest.mark.parametrize("utterances", range(2, 12))
+    @pytest.mark.parametrize("size", [3, 4, 32])
+    def test_no_number_of_utterances_leaves_one_alone(self, utterances: int, size: int, tmp_path: Path) -> None:
+        recipe = Recipe(epochs=1, batch_size=size)
+        (readout,) = Trainer(strategy("ser"), tiny()[0], IDS[:utterances], READINGS, recipe, tmp_path).run(1)
+        assert np.isfinite(readout.test.logits).all()
+
+    def test_bf16_trains_too(self, tmp_path: Path) -> None:
+        recipe = Recipe(epochs=1, batch_size=5, precision="bf16")
+        (readout,) = Trainer(strategy("cgt"), tiny()[0], TRAIN, READINGS, recipe, tmp_path).run(1)
+        assert readout.test.logits.dtype == np.float32
+        assert np.isfinite(readout.test.logits).all()
+
+    def test_no_such_device(self) -> None:
+        assert choose_device("cpu") == CPU
+        with pytest.raises(ConfigError, match="no device 'tpu'"):
+            choose_device("tpu")
+
+
+class TestScoring:
+    def test_in_the_order_asked_for_and_as_if_alone(self) -> None:
+        model, (task, _) = strategy("ser").train(), tiny()
+        ids = [IDS[i] for i in np.random.default_rng(1).permutation(26)]
+        scores = score(model, task, ids, device=CPU, size=7)
+        assert model.training
+        assert scores.ids == tuple(ids)
+        assert scores.truth.tolist() == [task.y[name] for name in ids]
+        for index, name in enumerate(ids):
+            alone = score(model, task, [name], device=CPU)
+            assert np.allclose(alone.logits[0], scores.logits[index], atol=1e-5)
+            assert np.allclose(alone.embeddings[0], scores.embeddings[index], atol=1e-5)
+
+    def test_scoring_moves_nothing(self) -> None:
+        model, other = strategy("ser").train(), strategy("ser")
+        score(model, tiny()[0], IDS, device=CPU)
+        assert_same_tensors(model.state_dict(), other.state_dict())
+        for name, stream in model.streams().items():
+            assert torch.equal(stream.get_state(), other.streams()[name].get_state())
+
+    def test_figures(self) -> None:
+        logits = np.array([[2.0, 0.0], [0.0, 0.0], [0.0, 1.0], [1000.0, 0.0]], np.float32)
+        scores = Scores(("a", "b", "c", "d"), np.array([0, 1, 1, 0]), logits, np.zeros((4, 1), np.float32))
+        assert scores.predicted.tolist() == [0, 0, 1, 0]
+        assert scores.wa == 0.75
+        assert scores.uar == 0.75
+        e = np.exp(2)
+        assert scores.probabilities[0] == pytest.approx([e / (e + 1), 1 / (e + 1)])
+        assert scores.probabilities[3].tolist() == [1, 0]
+        expected = torch.nn.functional.cross_entropy(torch.tensor(logits), torch.tensor(scores.truth))
+        assert scores.loss == pytest.approx(float(expected), rel=1e-6)
+        assert scores.macro_f1 == pytest.approx((4 / 5 + 2 / 3) / 2)
