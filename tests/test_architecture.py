@@ -89,7 +89,7 @@ def inside(module: str, room: str) -> bool:
 
 
 def test_the_reader_of_imports_sees_what_is_there() -> None:
-    assert "unheard.training.strategies.base" in imports("unheard.model.strategies.cgt")
+    assert "unheard.training.strategies.base" in imports("unheard.training.strategies.cgt")
     assert "unheard.model.layers" in imports("unheard.model.network")
     assert "unheard.errors" in imports_at_once("unheard.training.trainer")
 
