@@ -1,0 +1,157 @@
+"""Worker processes: one thread each, and a worker that dies costs at most the item that killed it.
+
+Every worker is a loky executor of its own, so that it is known which item a dead one had in hand; and loky's processes
+do not run the caller's script again, unlike those of `multiprocessing` (notebooks, `python -c`, no main guard).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+ENVIRONMENT = {
+    **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"),
+    # glibc would return a batch's memory to the system and fetch it again at every step; ignored elsewhere
+    "MALLOC_MMAP_THRESHOLD_": str(2**25),
+    "MALLOC_TRIM_THRESHOLD_": str(2**32),
+}
+"""Environment variables of every worker, set before it starts."""
+
+
+@dataclass(frozen=True)
+class Died:
+    """In place of a result: the worker process died over this item, twice."""
+
+    reason: str
+
+
+@dataclass
+class _Task:
+    places: range
+    tried: bool = False
+
+
+@dataclass
+class _Worker:
+    quiet: bool
+    pool: Any = None
+    task: _Task | None = None
+    future: Future[list[Any]] | None = field(default=None)
+
+    def start(self, task: _Task, function: Callable[[Any], Any], items: Sequence[Any]) -> None:
+        if self.pool is None:
+            from loky import ProcessPoolExecutor
+
+            self.pool = ProcessPoolExecutor(
+                1, timeout=None, initializer=_begin, initargs=(self.quiet, os.getpid()), env=ENVIRONMENT
+            )
+        self.task = task
+        self.future = self.pool.submit(_apply, function, [items[place] for place in task.places])
+
+    def stop(self) -> None:
+        if self.pool is not None:
+            self.pool.shutdown(wait=True, kill_workers=self.future is not None)
+        self.pool = self.future = None
+
+
+def available_cores() -> int:
+    """Return the number of CPU cores this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS and Windows
+        return os.cpu_count() or 1
+
+
+def map_unordered(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    *,
+    workers: int = 0,
+    chunk: int = 1,
+    isolate: bool = False,
+    quiet: bool = False,
+    tick: Callable[[], None] | None = None,
+) -> Iterator[tuple[int, Result | Died]]:
+    """Apply `function` to every item in worker processes; yield (index of the item, result) as results come.
+
+    `workers` 0 means one a core. One worker means this process, unless `isolate` asks for a process all the same.
+    A worker takes `chunk` items at a time. When it dies, each item it had in hand is tried once more, alone, and an
+    item that kills its worker again yields `Died`. Exceptions of `function` are raised here and stop the rest.
+    `quiet` discards what workers print. `tick` is called about twice a second while workers are busy.
+    """
+    workers = min(workers or available_cores(), -(-len(items) // chunk))
+    if workers <= 1 and not isolate:
+        for place, item in enumerate(items):
+            yield place, function(item)
+        return
+    waiting = deque(_Task(range(start, min(start + chunk, len(items)))) for start in range(0, len(items), chunk))
+    team = [_Worker(quiet) for _ in range(workers)]
+    try:
+        while waiting or any(worker.future for worker in team):
+            for worker in team:
+                if worker.future is None and waiting:
+                    worker.start(waiting.popleft(), function, items)
+            wait([w.future for w in team if w.future], timeout=0.5, return_when=FIRST_COMPLETED)
+            if tick is not None:
+                tick()
+            for worker in team:
+                future, task = worker.future, worker.task
+                if future is None or task is None or not future.done():
+                    continue
+                try:
+                    results = future.result()
+                except BrokenProcessPool as error:
+                    worker.stop()
+                    if task.tried:
+                        yield task.places[0], Died(_reason(error))
+                    else:
+                        waiting.extendleft(
+                            _Task(range(place, place + 1), tried=True) for place in reversed(task.places)
+                        )
+                    continue
+                worker.future = None
+                yield from zip(task.places, results, strict=True)
+    finally:
+        for worker in team:
+            worker.stop()
+
+
+def _apply(function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+    return [function(item) for item in items]
+
+
+def _reason(error: BrokenProcessPool) -> str:
+    code = re.search(r"SIG\w+|EXIT\(\d+\)", str(error))
+    killed = code is not None and code[0].startswith("SIGKILL")
+    why = "; perhaps for want of memory: try fewer workers" if killed else ""
+    return f"its process died twice ({code[0] if code else 'no exit code'}{why})"
+
+
+def _begin(quiet: bool, parent: int) -> None:
+    """Prepare a worker: Ctrl-C is the parent's to handle, standard output is the parent's, and so is the end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with suppress(OSError, ValueError):
+        if quiet:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        os.dup2(2, 1)  # what a decoder prints must not mix with the parent's answers
+    threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
+
+
+def _end_with_parent(parent: int) -> None:
+    while os.getppid() == parent or sys.platform == "win32":
+        time.sleep(1)
+    os._exit(1)

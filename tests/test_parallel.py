@@ -1,0 +1,126 @@
+"""Worker processes: order, death, errors, environment, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from unheard.parallel import Died, map_unordered
+
+
+def square(x: int) -> int:
+    return x * x
+
+
+def dies_on_seven(x: int) -> int:
+    if x == 7:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return x
+
+
+def dies_once(path: Path) -> str:
+    if not path.exists():
+        path.touch()
+        os._exit(3)
+    return "second try"
+
+
+def environment(name: str) -> str:
+    return os.environ[name]
+
+
+def fails(x: int) -> int:
+    raise ValueError(f"no {x}")
+
+
+@pytest.mark.parametrize(("workers", "chunk"), [(1, 1), (2, 1), (2, 4), (3, 100)])
+def test_every_item_has_its_result(workers: int, chunk: int) -> None:
+    found = dict(map_unordered(square, range(10), workers=workers, chunk=chunk))
+    assert found == {x: x * x for x in range(10)}
+
+
+@pytest.mark.parametrize("chunk", [1, 5])
+def test_an_item_that_kills_its_worker_twice_is_reported_and_the_rest_go_on(chunk: int) -> None:
+    found = dict(map_unordered(dies_on_seven, range(12), workers=2, chunk=chunk))
+    died = found.pop(7)
+    assert isinstance(died, Died)
+    assert "SIGKILL" in died.reason
+    assert "memory" in died.reason
+    assert found == {x: x for x in range(12) if x != 7}
+
+
+def test_an_item_whose_worker_dies_is_tried_once_more(tmp_path: Path) -> None:
+    assert list(map_unordered(dies_once, [tmp_path / "tried"], isolate=True)) == [(0, "second try")]
+
+
+def test_errors_of_the_function_are_raised_here() -> None:
+    with pytest.raises(ValueError, match="no 0"):
+        list(map_unordered(fails, range(3), workers=2))
+
+
+def test_one_thread_a_worker() -> None:
+    names = ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"]
+    assert [value for _, value in map_unordered(environment, names, workers=1, isolate=True)] == ["1", "1"]
+
+
+def test_ticks_come_while_workers_are_busy() -> None:
+    ticks: list[float] = []
+    list(map_unordered(time.sleep, [1.3], isolate=True, tick=lambda: ticks.append(time.monotonic())))
+    assert len(ticks) >= 2
+
+
+SCRIPT = """
+from unheard.parallel import map_unordered
+print("once")
+print(sorted(map_unordered(abs, [-1, -2], workers=2)))
+"""
+
+
+def test_a_script_without_a_main_guard_is_not_run_again(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines() == ["once", "[(0, 1), (1, 2)]"]
+
+
+ORPHANS = """
+import os, sys, time
+from unheard.parallel import map_unordered
+def say(x):
+    open(sys.argv[1], "w").write(str(os.getpid()))
+    time.sleep(60)
+list(map_unordered(say, [0], isolate=True))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="processes have no parents on Windows")
+def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+    script = tmp_path / "script.py"
+    script.write_text(ORPHANS.replace("sys.argv[1]", repr(str(note))))
+    parent = subprocess.Popen([sys.executable, script])
+    try:
+        for _ in range(300):
+            time.sleep(0.1)
+            if note.exists() and note.read_text():
+                break
+        worker = int(note.read_text())
+    finally:
+        parent.kill()
+        parent.wait()
+    for _ in range(100):
+        time.sleep(0.1)
+        try:
+            os.kill(worker, 0)
+        except ProcessLookupError:
+            break
+        if Path(f"/proc/{worker}/stat").exists() and Path(f"/proc/{worker}/stat").read_text().split()[2] == "Z":
+            break
+    else:
+        pytest.fail("the worker lives on")
