@@ -127,7 +127,7 @@ class Proof:
         if not step.found:
             from unheard.features import FeatureStore
 
-            store = FeatureStore.open(self.folder / "store")
+            store = FeatureStore(self.folder / "store")
             expect("utterances with features", len(store.ids), self.scale.utterances)
             frames = int(sum(store.lengths))
             step.found = {"frames": frames, "megabytes": round(store.matrix.nbytes / 1e6), "dim": store.dim}

@@ -34,9 +34,9 @@ if os.environ.get("SLOW_EPOCHS"):
     trainer.Trainer._one_epoch = lambda self: (time.sleep(float(os.environ["SLOW_EPOCHS"])), step(self))[1]
 if os.environ.get("SLOW_FILES"):
     import time
-    from unheard.features.worker import Shard
-    add = Shard.add
-    Shard.add = lambda self, task: (time.sleep(float(os.environ["SLOW_FILES"])), add(self, task))[1]
+    from unheard.features import store
+    read = store.read_recording
+    store.read_recording = lambda *args, **kw: (time.sleep(float(os.environ["SLOW_FILES"])), read(*args, **kw))[1]
 """
 """Runs first in a subprocess: a checkpoint after every epoch, and work slow enough to be killed in its midst."""
 

@@ -141,7 +141,7 @@ def train(loop: str, cell: Cell) -> float:
     else:
         parts = {"train": cell.fold.train, "dev": one.dev, "test": other.dev}
         rows = [{"id": i, "emotion": cell.rows[i].emotion, "part": part} for part, ids in parts.items() for i in ids]
-        data = fold_data(FeatureStore.open(cell.store), rows)
+        data = fold_data(FeatureStore(cell.store), rows)
         bilstm = plain.PackedBiLSTM if loop == "plain" else bucketed.GatheredBiLSTM
         network: nn.Module = plain.Network(bilstm, cell.network.dropout)
         assert data.test is not None

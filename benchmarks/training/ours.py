@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import multiprocessing
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -20,7 +18,7 @@ from benchmarks.training.plain import BATCH
 from benchmarks.training.shapes import EMOTIONS, FEATURES, draw_lengths
 from unheard.experiments.launch import worker_environment
 from unheard.features import FeatureSettings, FeatureStore, Normaliser
-from unheard.features.matrix import ENTRY_FIELDS, Entry, entry_row
+from unheard.features.store import write_store
 from unheard.model.network import NETWORKS
 from unheard.training.batches import Task
 from unheard.training.recipe import Recipe
@@ -34,19 +32,8 @@ def write_random_store(folder: Path, utterances: int, seed: int = 0) -> None:
     """A feature store of random frames at IEMOCAP's lengths, the longest first."""
     rng = np.random.default_rng(seed)
     lengths = sorted(draw_lengths(utterances, seed).tolist(), reverse=True)
-    settings = FeatureSettings()
-    assert settings.dim == FEATURES
-    folder.mkdir(parents=True)
-    with (folder / "features.f32").open("wb") as matrix, (folder / "index.csv").open("w", newline="") as index:
-        rows = csv.writer(index)
-        rows.writerow(["id", *ENTRY_FIELDS])
-        offset = 0
-        for i, frames in enumerate(lengths):
-            matrix.write(rng.standard_normal((frames, FEATURES), np.float32).tobytes())
-            rows.writerow(entry_row(str(i), Entry("", "ok", offset, frames, frames, frames, frames / 100, "")))
-            offset += frames
-    names = {"digest": "", "manifest": "", "index": "index.csv", "matrix": "features.f32", "frames": offset}
-    (folder / "store.json").write_text(json.dumps({"format": 1, "settings": settings.as_dict(), **names}))
+    features = {str(i): rng.standard_normal((frames, FEATURES), np.float32) for i, frames in enumerate(lengths)}
+    write_store(folder, FeatureSettings(), features)
 
 
 class MappedFrames:
@@ -112,7 +99,7 @@ class Process:
 
 def _serve(pipe: Connection, store: Path, seed: int) -> None:
     torch.set_num_threads(1)
-    opened = FeatureStore.open(store)
+    opened = FeatureStore(store)
     trainers: dict[str, Trainer] = {}
     with tempfile.TemporaryDirectory() as scratch:
         while (order := pipe.recv()) is not None:
@@ -142,7 +129,7 @@ def together(processes: Sequence[Process], system: str, ids: Sequence[str]) -> f
 
 def _memory_of(store: Path, pipe: Connection) -> None:
     torch.set_num_threads(1)
-    opened = FeatureStore.open(store)
+    opened = FeatureStore(store)
     longest, rest = opened.ids[:BATCH], opened.ids[BATCH : 5 * BATCH]
     with tempfile.TemporaryDirectory() as scratch:
         trainer = make_trainer("ser", opened, Path(scratch))  # reads every page of the store, to normalise

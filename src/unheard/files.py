@@ -7,7 +7,6 @@ import json
 import math
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -146,67 +145,24 @@ def _written_into(path: Path, kind: type[UnheardError]) -> Iterator[Path]:
             raise cannot_write(path, problem, kind) from problem
 
 
-# One process at a time in a folder, by a lock that the system drops when its holder dies.
-
-
 @contextmanager
 def locked(folder: Path, doing: str, error: type[UnheardError] = UnheardError) -> Iterator[None]:
-    """Holds the lock of `folder`; raises `error` while another living process holds it, `doing` something there.
+    """Hold the lock of `folder`; raises `error` while another process holds it.
 
-    The file stays behind, unlocked: deleting it would let two processes hold two files of one name.
+    The system drops the lock when its holder dies. The file `.lock` stays: deleting it would let two processes hold
+    two files of one name.
     """
-    path = folder / ".lock"
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / ".lock", timeout=0)
     try:
-        opened = path.open("a+")
+        lock.acquire()
+    except Timeout:
+        raise error(
+            f"another process is {doing}", where=folder, mend="Wait until it is done, or choose another folder."
+        ) from None
     except OSError as problem:
-        raise cannot_write(path, problem, error) from problem
-    with opened as file:
-        if not _try_lock(file.fileno()):
-            file.seek(0)
-            holder = file.read().strip()
-            raise error(
-                f"another process{f' ({holder})' if holder else ''} is {doing}",
-                where=folder,
-                mend="Wait until it is done, or choose another folder.",
-            )
-        file.seek(0)
-        file.truncate()
-        try:
-            os.write(file.fileno(), f"process {os.getpid()}".encode())  # a buffer would be written again when it closes
-        except OSError as problem:
-            raise cannot_write(path, problem, error) from problem
-        try:
-            yield
-        finally:
-            _unlock(file.fileno())
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    _FAR = 1 << 30  # the byte locked: beyond the text, which others must be able to read
-
-    def _try_lock(descriptor: int) -> bool:
-        os.lseek(descriptor, _FAR, os.SEEK_SET)
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-
-    def _unlock(descriptor: int) -> None:
-        os.lseek(descriptor, _FAR, os.SEEK_SET)
-        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
-
-else:
-    import fcntl
-
-    def _try_lock(descriptor: int) -> bool:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-    def _unlock(descriptor: int) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        raise cannot_write(folder / ".lock", problem, error) from problem
+    with lock:
+        lock.release()  # `with` holds it too
+        yield

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -128,6 +128,35 @@ def map_unordered(
     finally:
         for worker in team:
             worker.stop()
+
+
+@contextmanager
+def progress_bar(label: str, total: int, shown: bool = True) -> Iterator[Callable[..., None]]:
+    """Show a progress bar on a terminal, nothing elsewhere; call the result after every item.
+
+    Its argument is the seconds of audio done so far, shown as a multiple of real time; 0 shows no rate.
+    """
+    if not (shown and total and sys.stderr.isatty()):
+        yield _ignore
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    rate = TextColumn("{task.fields[rate]}")
+    columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("", total=total, rate="")
+
+        def advance(seconds: float = 0.0) -> None:
+            elapsed = bar.tasks[0].elapsed or 0.0
+            speed = f"{seconds / elapsed:,.0f}× real time" if seconds and elapsed > 0.5 else ""
+            bar.update(task, advance=1, rate=speed)
+
+        yield advance
+
+
+def _ignore(seconds: float = 0.0) -> None:
+    pass
 
 
 def _apply(function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:

@@ -153,7 +153,7 @@ def test_features_and_extract(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     features = unheard.extract(rows[0]["audio"])
     assert features.shape[1] == 39
     assert features.dtype == np.float32
-    assert np.array_equal(unheard.FeatureStore.open(tmp_path / "store")[rows[0]["id"]], features)
+    assert np.array_equal(unheard.FeatureStore(tmp_path / "store")[rows[0]["id"]], features)
     assert main(["features", str(manifest), "-o", str(tmp_path / "store"), "--vad", "none"]) == 2
     assert "other settings" in one_line(capsys)
 

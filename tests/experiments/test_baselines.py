@@ -49,7 +49,7 @@ def literal(run: Path, fold: int) -> tuple[float, dict[str, str]]:
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import LinearSVC
 
-    store = FeatureStore.open(run / "features" / "svm")
+    store = FeatureStore(run / "features" / "svm")
     emotion = {row["id"]: row["emotion"] for row in rows_of(run / "utterances.csv")}
     ids = {
         part: [row["id"] for row in rows_of(run / "splits.csv") if (row["fold"], row["part"]) == (str(fold), part)]

@@ -216,7 +216,7 @@ def test_a_store_that_another_experiment_rebuilt_is_noticed(tmp_path: Path) -> N
     settings = load(None, {"manifest": str(manifest), "out": str(tmp_path / "a"), "store": str(tmp_path / "store"),
                            "emotions": "angry,sad", "systems": "ser", "epochs": 1, "progress": False})  # fmt: skip
     (first, *_) = lay_out(settings).cells
-    first.check(FeatureStore.open(first.store))
+    first.check(FeatureStore(first.store))
     other = table(tmp_path, audio=lambda row: noisy(Path(row["audio"]), tmp_path / "noisy"))
     lay_out(replace(settings, manifest=str(other), out=str(tmp_path / "b")))
     with pytest.raises(TrainingError, match="not those that the experiment was laid out with"):
@@ -235,6 +235,6 @@ def test_epsilon_counts_in_deviations_of_what_the_network_sees(tmp_path: Path) -
                            "systems": "cgt", "normalise": "sliding", "progress": False})  # fmt: skip
     (cell,) = lay_out(settings).cells
     trainer, normaliser, _ = prepare(cell)
-    store = FeatureStore.open(cell.store)
+    store = FeatureStore(cell.store)
     seen = np.concatenate([normaliser.apply(store[name]) for name in cell.fold.train]).astype(np.float64)
     np.testing.assert_allclose(trainer.strategy.input_std.numpy(), seen.std(axis=0), rtol=1e-4)

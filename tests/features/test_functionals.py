@@ -158,7 +158,7 @@ def test_a_store_holds_one_row_an_utterance(tmp_path: Path, caplog: pytest.LogCa
     np.testing.assert_array_equal(store["speech_male"][0], functionals(GOLDEN / "speech_male.wav"))
     assert store.unvoiced == ("digital_silence",)
     assert set(store.skipped) == {"too_short"}
-    assert FeatureStore.open(tmp_path / "store").settings == FUNCTIONALS
+    assert FeatureStore(tmp_path / "store").settings == FUNCTIONALS
 
 
 def test_functionals_need_frames_that_pitch_can_follow() -> None:

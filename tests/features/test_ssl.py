@@ -142,7 +142,7 @@ def test_a_store_knows_its_encoder(encoder: Path, tmp_path: Path) -> None:
     store = build_store(manifest, tmp_path / "store", settings, progress=False)
     assert set(store.skipped) == {"too_short"}
     np.testing.assert_array_equal(store["speech_german"], extract(SPEECH, settings))
-    assert FeatureStore.open(tmp_path / "store").settings == settings
+    assert FeatureStore(tmp_path / "store").settings == settings
     copy = save(tmp_path / "copy")
     again = build_store(manifest, tmp_path / "store", replace(settings, encoder=str(copy)), progress=False)
     assert again.digest == store.digest
@@ -156,7 +156,7 @@ def test_the_verb_features_makes_every_kind(encoder: Path, tmp_path: Path, kind:
     (tmp_path / "m.csv").write_text(f"file,speaker,emotion\n{SPEECH},a,sad\n")
     more = ["--encoder", str(encoder)] if kind == "ssl" else []
     assert main(["features", str(tmp_path / "m.csv"), "-o", str(tmp_path / "store"), "--kind", kind, *more]) == 0
-    assert FeatureStore.open(tmp_path / "store").dim == dim
+    assert FeatureStore(tmp_path / "store").dim == dim
 
 
 @pytest.mark.slow
@@ -272,7 +272,7 @@ def test_an_experiment_hears_through_an_encoder(encoder: Path, tmp_path: Path, m
     out = tmp_path / "run"
     more = ("--features.kind", "ssl", "--features.encoder", str(encoder), "--features.layer", "1", "--features.vad")
     assert experiment(out, *more, "none", "--systems", "ser,cgt", "--epochs", "1") == 0
-    store = FeatureStore.open(out / "features")
+    store = FeatureStore(out / "features")
     assert (store.settings.kind, store.settings.layer, store.dim) == ("ssl", "1", 12)
     assert result(only(out, "ser"))["proof"]["features"] == store.settings.digest
     assert experiment(out, *more, "none", "--systems", "ser,cgt", "--epochs", "1") == 0, "its config.yaml is read again"

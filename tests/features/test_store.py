@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import pickle
@@ -17,7 +16,7 @@ import numpy as np
 import pytest
 import soundfile
 
-import unheard.features.worker as worker_module
+import unheard.features.store as store_module
 from unheard.errors import FeatureError, UnreachableError
 from unheard.features import FeatureSettings, FeatureStore, build_store, extract
 from unheard.files import locked
@@ -53,10 +52,18 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 def forbid_extraction(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise AssertionError("this was already known")
 
-    monkeypatch.setattr(worker_module.Shard, "add", refuse)
+    monkeypatch.setattr(store_module, "_analysed", refuse)
+
+
+def watch(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The recordings that are read from here on."""
+    done: list[str] = []
+    read = store_module.read_recording
+    monkeypatch.setattr(store_module, "read_recording", lambda path, **kw: (done.append(path), read(path, **kw))[1])
+    return done
 
 
 def test_a_store_holds_what_extract_gives(manifest: Manifest, tmp_path: Path) -> None:
@@ -86,21 +93,19 @@ def test_only_the_path_travels(manifest: Manifest, tmp_path: Path) -> None:
     pickled = pickle.dumps(store)
     assert len(pickled) < 500
     np.testing.assert_array_equal(pickle.loads(pickled)["u3"], store["u3"])
-    np.testing.assert_array_equal(FeatureStore.open(tmp_path / "store")["u3"], store["u3"])
+    np.testing.assert_array_equal(FeatureStore(tmp_path / "store")["u3"], store["u3"])
 
 
 def test_the_same_manifest_opens_at_once_and_a_grown_one_reuses(
     manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "store"
-    build(manifest, folder)
+    build(manifest, folder, workers=1)
     with monkeypatch.context() as patch:
         forbid_extraction(patch)
         build(manifest, folder)
     grown = Manifest((*rows(tmp_path / "audio", 3, first=50), *manifest.rows))
-    done: list[str] = []
-    add = worker_module.Shard.add
-    monkeypatch.setattr(worker_module.Shard, "add", lambda s, task: (done.append(task.audio), add(s, task))[1])
+    done = watch(monkeypatch)
     store = build(grown, folder, workers=1)
     assert len(done) == 3
     build(grown, tmp_path / "fresh", workers=1)
@@ -131,7 +136,7 @@ def test_what_could_not_be_opened_is_tried_again(tmp_path: Path, monkeypatch: py
         raise UnreachableError("cannot be opened: Permission denied", mend="Check its permissions.")
 
     with monkeypatch.context() as patch:
-        patch.setattr(worker_module, "read_recording", refused)
+        patch.setattr(store_module, "read_recording", refused)
         assert len(build_store(manifest, tmp_path / "store", workers=1).skipped) == len(manifest)
     assert not build_store(manifest, tmp_path / "store", workers=1).skipped
 
@@ -157,7 +162,7 @@ def test_what_failed_for_want_of_memory_is_tried_again(
         raise MemoryError("no memory just now")
 
     with monkeypatch.context() as patch:
-        patch.setattr(worker_module, "analyse", no_memory)
+        patch.setattr(store_module, "analyse", no_memory)
         assert set(build(two, folder, workers=1).skipped) == {"u0", "u1"}
         before = content(folder)
         build(two, folder, workers=1)
@@ -228,14 +233,14 @@ def test_duplicates_have_one_digest(tmp_path: Path) -> None:
 def test_an_unexpected_failure_stops_nothing(
     manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = worker_module.read_recording
+    read = store_module.read_recording
 
     def buggy(path: str, **options: object) -> object:
         if path.endswith("/3.wav"):
             raise RuntimeError("a bug")
         return read(path, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(worker_module, "read_recording", buggy)
+    monkeypatch.setattr(store_module, "read_recording", buggy)
     store = build(manifest, tmp_path / "store", workers=1)
     assert len(store) == 11
     assert "unexpected RuntimeError: a bug" in store.skipped["u3"]
@@ -247,15 +252,6 @@ def test_other_settings_are_refused(manifest: Manifest, tmp_path: Path) -> None:
     build(manifest, tmp_path / "store")
     with pytest.raises(FeatureError, match="vad xvector there, none here"):
         build(manifest, tmp_path / "store", settings=FeatureSettings(vad="none"))
-
-
-def test_a_store_of_a_version_that_gave_other_values_is_refused(
-    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    build_store(manifest, tmp_path, workers=1)
-    monkeypatch.setattr("unheard.features.settings.VERSION", 2)
-    with pytest.raises(FeatureError, match="made by another version"):
-        build_store(manifest, tmp_path, workers=1)
 
 
 def test_a_store_deletes_nothing_that_is_not_its_own(manifest: Manifest, tmp_path: Path) -> None:
@@ -280,28 +276,25 @@ def test_a_description_that_lacks_something_is_named(manifest: Manifest, tmp_pat
 def test_two_builders_at_once(manifest: Manifest, tmp_path: Path) -> None:
     folder = tmp_path / "store"
     folder.mkdir()
-    busy = f"process {os.getpid()}.*is building this store"
+    busy = "another process is building this store"
     with locked(folder, "building this store", FeatureError), pytest.raises(FeatureError, match=busy):
         build(manifest, folder)
     assert len(build(manifest, folder)) == 12
 
 
 SLOW = """
-    import sys
-    from pathlib import Path
-    from unheard.features import build_store, worker
+    import sys, time
+    from unheard.features import build_store, store
     from unheard.manifest import Manifest, Utterance
-    import time
-    add = worker.Shard.add
-    def slow(shard, task):
+    analysed = store._analysed
+    def slow(segment, settings):
         time.sleep(0.02)
-        place = add(shard, task)
-        print("done", flush=True)
-        return place
-    worker.Shard.add = slow
-    audio, store, workers = sys.argv[1:]
+        print("next", flush=True)
+        return analysed(segment, settings)
+    store._analysed = slow
+    audio, folder, workers = sys.argv[1:]
     rows = tuple(Utterance(f"u{k}", f"{audio}/{k}.wav", f"s{k % 3}", "neutral") for k in range(12))
-    build_store(Manifest(rows), store, workers=int(workers), progress=False)
+    build_store(Manifest(rows), folder, workers=int(workers), progress=False)
 """
 
 
@@ -310,14 +303,14 @@ def start_slow_build(tmp_path: Path, folder: Path, wait_for: int) -> subprocess.
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     for _ in range(wait_for):
-        assert process.stdout.readline() == "done\n"
+        assert process.stdout.readline() == "next\n"
     return process
 
 
 def test_a_second_process_is_told_to_wait(manifest: Manifest, tmp_path: Path) -> None:
     folder = tmp_path / "store"
     process = start_slow_build(tmp_path, folder, wait_for=2)
-    with pytest.raises(FeatureError, match=f"process {process.pid}.*is building this store"):
+    with pytest.raises(FeatureError, match="another process is building this store"):
         build(manifest, folder)
     process.communicate()
     assert process.returncode == 0
@@ -334,16 +327,14 @@ def test_killed_and_resumed_equals_never_killed(
     process.communicate()
     partial = next(folder.glob("partial-*"))
     # What a kill in the middle of a write leaves: features without a commit, and half a line.
-    with next(partial.glob("*.f32")).open("ab") as data, next(partial.glob("*.jsonl")).open("ab") as log:
+    with next(partial.glob("*.bin")).open("ab") as data, next(partial.glob("*.jsonl")).open("ab") as log:
         data.write(b"half an utterance")
         log.write(b'{"byte": 12')
     with pytest.raises(FeatureError, match="no complete feature store"):
-        FeatureStore.open(folder)
-    done: list[str] = []
-    add = worker_module.Shard.add
-    monkeypatch.setattr(worker_module.Shard, "add", lambda s, task: (done.append(task.audio), add(s, task))[1])
+        FeatureStore(folder)
+    done = watch(monkeypatch)
     build(manifest, folder, workers=1)
-    assert 0 < len(done) <= 7, "what was committed before the kill is not computed again"
+    assert 0 < len(done) <= 8, "what was committed before the kill is not computed again"
     build(manifest, tmp_path / "undisturbed", workers=1)
     assert content(folder) == content(tmp_path / "undisturbed")
 
@@ -354,7 +345,7 @@ def test_damaged_shards_do_not_count(manifest: Manifest, tmp_path: Path, monkeyp
     with pytest.raises(KeyboardInterrupt):
         build(manifest, folder, workers=1)
     monkeypatch.undo()
-    shard = next(folder.glob("partial-*/*.f32"))
+    shard = next(folder.glob("partial-*/*.bin"))
     damaged = bytearray(shard.read_bytes())
     damaged[40] ^= 255
     shard.write_bytes(damaged)
@@ -370,48 +361,27 @@ def test_a_worker_that_dies_costs_one_recording(
     # A decoder that crashes, as a module of the worker's own: it is found before the real one.
     (tmp_path / "sitecustomize.py").write_text(
         "import os\n"
-        "from unheard.features import worker\n"
-        "read = worker.read_recording\n"
+        "from unheard.features import store\n"
+        "read = store.read_recording\n"
         "def crash(path, **options):\n"
         "    if path.endswith('/5.wav'):\n"
         "        os.abort()\n"
         "    return read(path, **options)\n"
-        "worker.read_recording = crash\n"
+        "store.read_recording = crash\n"
     )
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
     store = build(manifest, tmp_path / "store", workers=2)
     assert len(store) == 11
     assert "died twice" in store.skipped["u5"]
 
 
-def test_a_full_disk_loses_nothing(manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "store"
-    commit = worker_module.Shard._commit
-    count = 0
-
-    def full(shard: worker_module.Shard, entry: object, features: bytes) -> object:
-        nonlocal count
-        count += 1
-        if count > 4:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return commit(shard, entry, features)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(worker_module.Shard, "_commit", full)
-    with pytest.raises(FeatureError, match=r"No space left on device.*what is done is kept"):
-        build(manifest, folder, workers=1)
-    count = -10
-    build(manifest, folder, workers=1)
-    assert count == -2, "the first four were kept"
-
-
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk_in_a_worker_process(manifest: Manifest, tmp_path: Path) -> None:
+def test_a_full_disk(manifest: Manifest, tmp_path: Path) -> None:
     folder = tmp_path / "store"
     partial = folder / f"partial-{FeatureSettings().digest}"
     partial.mkdir(parents=True)
-    for index in range(2):
-        (partial / f"shard-0-{index}-0.f32").symlink_to("/dev/full")
-    with pytest.raises(FeatureError, match=r"cannot be written: No space left"):
+    (partial / "0.bin").symlink_to("/dev/full")
+    with pytest.raises(FeatureError, match=r"cannot be written: No space left.*what is done is kept"):
         build(manifest, folder, workers=2)
 
 
@@ -430,13 +400,13 @@ def test_damage_to_a_finished_store_is_named(manifest: Manifest, tmp_path: Path)
     with store.matrix_path.open("r+b") as file:
         file.truncate(100)
     with pytest.raises(FeatureError, match="100 bytes, not"):
-        FeatureStore.open(folder)
+        FeatureStore(folder)
     (folder / "store.json").write_text(json.dumps({**json.loads(description), "format": 99}))
     with pytest.raises(FeatureError, match="format 99"):
-        FeatureStore.open(folder)
+        FeatureStore(folder)
     (folder / "store.json").write_text("{")
     with pytest.raises(FeatureError, match="cannot be read"):
-        FeatureStore.open(folder)
+        FeatureStore(folder)
 
 
 def test_nothing_is_printed_away_from_a_terminal(

@@ -260,7 +260,7 @@ def _measured(counts: Sequence[Count]) -> set[tuple[str, int]]:
 
 def counts_of(cell: Cell, sizes: Sequence[int], draws: int) -> Iterator[Count]:
     """The counts of one trained cell, over all its readings' test speakers."""
-    store = FeatureStore.open(cell.store)
+    store = FeatureStore(cell.store)
     for place, reading in enumerate(cell.fold.readings):
         name = "model.safetensors" if place == 0 else f"model-{reading.name}.safetensors"
         model = Model.load(cell.readout_folder() / name)

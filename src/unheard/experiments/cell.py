@@ -427,7 +427,7 @@ def standardised(cell: Cell) -> dict[str, NDArray[np.float32]]:
 
     Or, where the experiment normalises by speaker, from all utterances of each speaker.
     """
-    store = FeatureStore.open(cell.store)
+    store = FeatureStore(cell.store)
     cell.check(store)
     speakers = {name: row.speaker for name, row in cell.rows.items()}
     seen = cell.rows if cell.normalise == "speaker" else cell.fold.train
@@ -511,7 +511,7 @@ def prepare(
 ) -> tuple[Trainer, Normaliser, FeatureSettings]:
     """The trainer of a cell, its normaliser, and the settings of its features."""
     device = choose_device(cell.device)
-    store = FeatureStore.open(cell.store)
+    store = FeatureStore(cell.store)
     cell.check(store)
     speakers = {name: row.speaker for name, row in cell.rows.items()}
     seen = cell.rows if cell.normalise == "speaker" else cell.fold.train

@@ -187,7 +187,7 @@ def _store(run: RunRecords) -> FeatureStore | None:
     named = [Path(run.settings.store)] if run.settings.store else []
     for folder in (*named, run.folder / "features", run.folder.parent / "features"):
         with suppress(FeatureError):
-            store = FeatureStore.open(folder)
+            store = FeatureStore(folder)
             if store.settings == run.settings.features:
                 return store
     return None

@@ -388,7 +388,7 @@ def calibrate(cells: Sequence[Cell]) -> dict[str, Speed]:
 
 
 def _speed(cell: Cell, folder: Path) -> Speed:
-    store = FeatureStore.open(cell.store)
+    store = FeatureStore(cell.store)
     train = _usual_batch(store, cell.fold.train, cell.recipe.batch_size)
     dev = _usual_batch(store, cell.fold.readings[0].dev, 64)
     trainer = _trainer(cell, store, train, dev, folder)
@@ -437,7 +437,7 @@ def _trainer(cell: Cell, store: FeatureStore, train: Sequence[str], dev: Sequenc
 
 def _frames(cells: Sequence[Cell]) -> list[tuple[int, int]]:
     """Frames of each cell that an epoch trains on, and that it validates on."""
-    entries = FeatureStore.open(cells[0].store).entries
+    entries = FeatureStore(cells[0].store).entries
     of_fold: dict[int, tuple[int, int]] = {}
     for cell in cells:
         if cell.fold.index not in of_fold:

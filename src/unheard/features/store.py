@@ -1,10 +1,14 @@
-"""Building a feature store: parallel, resumable, atomic, bounded in memory, and deterministic.
+"""The feature store: the features of a corpus in one memory-mapped matrix, for one setting.
 
-    manifest -> what is not known yet -> worker processes, a shard each -> one matrix in the manifest's order
+    manifest -> utterances not known yet -> worker processes -> a growing part -> the matrix in the manifest's order
 
-Features are reused from the store itself and from the shards of interrupted builds, wherever the stretch,
-the file, its size and its time of change are the same; a manifest that has grown costs only its new rows. What a store
-holds besides stays: several experiments may share one, each with a selection of its own.
+    FOLDER/store.json           settings, digests, and the names of the two files below
+    FOLDER/features-<hash>.bin  little-endian, (all frames, F): the utterances of the last manifest, then others
+    FOLDER/index-<hash>.csv     one row per utterance: where it lies, how long it is, or why it was skipped
+
+`store.json` is written last and renamed into place, so a store is either complete or absent. Features are reused from
+the store itself and from the part that an interrupted build left, wherever the segment, the file, its size and its
+time of change are the same.
 """
 
 from __future__ import annotations
@@ -13,38 +17,203 @@ import csv
 import json
 import logging
 import os
-import queue
 import re
 import shutil
-import subprocess
 import sys
-import threading
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
-from unheard.errors import FeatureError
+import numpy as np
+import numpy.typing as npt
+
+from unheard.audio import read_recording
+from unheard.errors import AudioError, FeatureError, UnreachableError
+from unheard.features.analysis import analyse
 from unheard.features.encoder import check
-from unheard.features.matrix import DESCRIPTION, ENTRY_FIELDS, FORMAT, Entry, FeatureStore, entry_row
 from unheard.features.pitch import library
 from unheard.features.settings import FeatureSettings
-from unheard.features.worker import Place, Shard, Task, committed
 from unheard.files import locked
 from unheard.manifest import Manifest, Utterance
+from unheard.parallel import Died, available_cores, map_unordered, progress_bar
 
-__all__ = ["FeatureStore", "build_store"]
+FORMAT = 1
+DESCRIPTION = "store.json"
+FAILED = "failed"
 
 logger = logging.getLogger("unheard")
 
-FAILED = "failed"
-"""The status of an utterance for a reason that was not foreseen, and may be gone."""
+_CHUNK = 16  # recordings a worker takes at a time
+_FEW = 64  # below this many a second process costs more than it saves
+_MOST_ENCODERS = 8  # processes that each hold an encoder in memory
 
-_ENCODERS = 8  # processes that each hold one in memory, of a gigabyte perhaps
-_ROWS_A_WORKER = 64  # below this another process costs more than it saves
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One utterance of a store. `status` is `ok`, `skipped` (unusable audio) or `failed` (unexpected; tried again).
+
+    `offset` and `frames` are rows of the matrix, `total` the frames before VAD, `voiced` those that VAD found;
+    `audio` is the digest of the decoded samples; `key` identifies the segment of the file, by the file, its size and
+    its time of change; `reason` says why there are no features.
+    """
+
+    key: str
+    status: str = "ok"
+    offset: int = 0
+    frames: int = 0
+    total: int = 0
+    voiced: int = 0
+    seconds: float = 0.0
+    audio: str = ""
+    reason: str = ""
+
+
+_COLUMNS = ("id", *(field.name for field in fields(Entry)))
+
+
+class _Segment(NamedTuple):
+    """A segment of a recording to analyse."""
+
+    key: str
+    audio: str
+    start: float
+    end: float | None
+    channel: str
+
+
+class _Stored(NamedTuple):
+    """An entry, and the file and byte where its features lie."""
+
+    entry: Entry
+    file: Path
+    byte: int
+
+
+class FeatureStore:
+    """The features of a corpus, opened: `store[id]` is a read-only view (T, F) of the memory-mapped matrix.
+
+    Pickling a store stores its folder only. `skipped` gives the reason for every utterance without features;
+    `unvoiced` lists those without a voiced frame, of which every frame is kept.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        """Open the store in `folder`; raises `FeatureError` if it is incomplete or damaged."""
+        self.folder = Path(folder)
+        described = self._describe()
+        if not all((self.folder / described[name]).exists() for name in ("index", "matrix")):
+            described = self._describe()  # another process may have replaced it meanwhile
+        self.settings = FeatureSettings.from_dict(described["settings"])
+        self.dim: int = self.settings.dim
+        self.digest: str = described["digest"]
+        """A hash of the matrix: equal digests are equal features."""
+        self.entries = self._read_index(self.folder / described["index"])
+        present = {name: entry for name, entry in self.entries.items() if entry.status == "ok"}
+        self.ids: tuple[str, ...] = tuple(present)
+        self.offsets: npt.NDArray[np.int64] = np.array([entry.offset for entry in present.values()], np.int64)
+        self.lengths: npt.NDArray[np.int64] = np.array([entry.frames for entry in present.values()], np.int64)
+        self.audio_digest = {name: entry.audio for name, entry in present.items()}
+        self.skipped = {name: entry.reason for name, entry in self.entries.items() if entry.status != "ok"}
+        self.unvoiced = tuple(
+            name for name, entry in present.items() if not entry.voiced and self.settings.vad != "none"
+        )
+        self.matrix_path = self.folder / described["matrix"]
+        self.matrix = self._map(described["frames"])
+
+    def __reduce__(self) -> tuple[type[FeatureStore], tuple[str]]:
+        return FeatureStore, (str(self.folder),)
+
+    def __getitem__(self, name: str) -> npt.NDArray[np.float32]:
+        entry = self.entries.get(name)
+        if entry is None or entry.status != "ok":
+            why = f"was skipped: {entry.reason}" if entry else "is not in this store"
+            raise FeatureError(
+                f"utterance '{name}' {why}", where=self.folder, mend="Build the store from this manifest."
+            )
+        return self.matrix[entry.offset : entry.offset + entry.frames]
+
+    def __contains__(self, name: object) -> bool:
+        entry = self.entries.get(name) if isinstance(name, str) else None
+        return entry is not None and entry.status == "ok"
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.ids)
+
+    def __repr__(self) -> str:
+        return f"FeatureStore({str(self.folder)!r}: {self.summary()})"
+
+    def summary(self) -> str:
+        """Return one line: utterances, duration, frames kept, and how many were skipped and why."""
+        present = [entry for entry in self.entries.values() if entry.status == "ok"]
+        total, kept = sum(entry.total for entry in present), len(self.matrix)
+        hours = sum(entry.seconds for entry in present) / 3600
+        parts = [
+            f"{len(present):,} utterances ({hours:.2f} h)",
+            f"{kept:,} of {total:,} frames kept ({100 * kept / max(total, 1):.0f} %)",
+        ]
+        if self.unvoiced:
+            parts.append(f"{len(self.unvoiced):,} without a voiced frame kept whole")
+        if self.skipped:
+            why = Counter(_short(reason) for reason in self.skipped.values()).most_common(4)
+            parts.append(f"{len(self.skipped):,} skipped ({', '.join(f'{count} {word}' for word, count in why)})")
+        return ", ".join(parts)
+
+    def _describe(self) -> dict[str, Any]:
+        path = self.folder / DESCRIPTION
+        try:
+            described: dict[str, Any] = json.loads(path.read_text("utf-8"))
+            if described["format"] != FORMAT:
+                raise FeatureError(
+                    f"this store has format {described['format']}, this version of unheard writes {FORMAT}",
+                    where=self.folder,
+                    mend="Build it again in another folder.",
+                )
+            for name in ("settings", "settings_digest", "digest", "index", "matrix", "frames"):
+                described[name]
+        except FileNotFoundError:
+            raise FeatureError(
+                "there is no complete feature store here",
+                where=self.folder,
+                mend="Build it with: unheard features MANIFEST -o STORE",
+            ) from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise _damaged(path, f"the description of this store cannot be read ({error})") from None
+        return described
+
+    @staticmethod
+    def _read_index(path: Path) -> dict[str, Entry]:
+        try:
+            with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+                rows = csv.reader(file)
+                if tuple(next(rows)) != _COLUMNS:
+                    raise ValueError("unexpected columns")
+                return {
+                    name: Entry(key, status, int(offset), int(frames), int(total), int(voiced), float(s), audio, why)
+                    for name, key, status, offset, frames, total, voiced, s, audio, why in rows
+                }
+        except (OSError, ValueError, TypeError, StopIteration) as error:
+            raise _damaged(path, f"the index of this store is damaged ({error})") from None
+
+    def _map(self, frames: int) -> npt.NDArray[np.float32]:
+        expected = frames * self.dim * 4
+        size = self.matrix_path.stat().st_size if self.matrix_path.exists() else -1
+        if size != expected:
+            state = "missing" if size < 0 else f"{size} bytes, not {expected}"
+            raise _damaged(self.matrix_path, f"the matrix of this store is {state}")
+        if not frames:
+            empty = np.zeros((0, self.dim), np.float32)
+            empty.flags.writeable = False
+            return empty
+        mapped = np.memmap(self.matrix_path, dtype="<f4", mode="r", shape=(frames, self.dim))
+        return np.asarray(mapped)  # a plain view: slices of np.memmap itself cost several times more
 
 
 def build_store(
@@ -55,23 +224,21 @@ def build_store(
     workers: int | None = None,
     progress: bool = True,
 ) -> FeatureStore:
-    """The feature store of `manifest` in `folder`, built, completed or simply opened.
+    """Build, complete or open the feature store of `manifest` in `folder`.
 
-    The same manifest, audio and settings give the same bytes for any number of `workers` (default: one a
-    core, fewer for small corpora) and however often it was interrupted, in a new folder; in one that holds other
-    utterances too these stay, behind the manifest's. An utterance whose audio is bad or
-    shorter than one frame is skipped, counted and named in `skipped`, never fatal; one that failed for want of memory,
-    say, is tried again by the next call. Raises `FeatureError`
-    for a folder that holds other settings, is being built by another process or cannot be written, and for
-    pitch without kaldi-native-fbank.
+    In a new folder the same manifest, audio and settings give the same bytes for any number of `workers` (default: one
+    a core, fewer for small corpora) and any number of interruptions; in a store that holds other utterances these
+    stay, behind the manifest's. An utterance whose audio is unusable or shorter than one frame is skipped, counted and
+    listed in `skipped`; one that failed unexpectedly is tried again by the next call. Raises `FeatureError` for a
+    folder that holds other settings, is being built by another process or cannot be written, and for pitch without
+    kaldi-native-fbank.
     """
-    settings = settings or FeatureSettings()
-    folder = Path(folder)
+    settings, folder = settings or FeatureSettings(), Path(folder)
     if not len(manifest):
         raise FeatureError("the manifest has no utterances", mend="Check how it was made or selected.")
-    tasks = _tasks(manifest)
+    segments = _segments(manifest)
     store = _existing(folder, settings)
-    if store is not None and _serves(store, tasks, failures_too=not os.access(folder, os.W_OK)):
+    if store is not None and _complete(store, segments, failures_too=not os.access(folder, os.W_OK)):
         return store
     if settings.needs_pitch:
         library()  # without it every recording would fail
@@ -81,19 +248,10 @@ def build_store(
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder, "building this store", FeatureError):
             store = _existing(folder, settings)  # another process may have finished it meanwhile
-            if store is None or not _serves(store, tasks):
-                partial = folder / f"partial-{settings.digest}"
-                partial.mkdir(exist_ok=True)
-                known = _known(store, partial, settings, {task.key for task in tasks.values()})
-                missing = list({task.key: task for task in tasks.values() if task.key not in known}.values())
-                for place in _shown(_results(missing, partial, settings, workers), len(missing), progress):
-                    known[place.entry.key] = place
-                places = {name: known[task.key] for name, task in tasks.items()}
-                if store is None or not _says_the_same(store, places):
-                    _write(folder, settings, places | _others(store, tasks))
-                _clean(folder)
+            if store is None or not _complete(store, segments):
+                _complete_store(store, folder, settings, segments, workers, progress)
     except OSError as error:
-        raise unwritable(folder, error.strerror or str(error)) from None
+        raise _unwritable(folder, error) from None
     store = FeatureStore(folder)
     if progress and sys.stderr.isatty():
         print(store.summary(), file=sys.stderr)
@@ -102,23 +260,37 @@ def build_store(
     return store
 
 
-def _tasks(manifest: Manifest) -> dict[str, Task]:
-    """What has to be read for every row, by id; each file is looked at once."""
+def write_store(folder: Path, settings: FeatureSettings, features: Mapping[str, npt.NDArray[np.float32]]) -> None:
+    """Write a store of ready-made features, one array (T, F) per utterance id."""
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / "features.part"
+    stored, byte = {}, 0
+    with part.open("wb") as file:
+        for name, x in features.items():
+            file.write(x.astype("<f4").tobytes())
+            stored[name] = _Stored(Entry(name, frames=len(x), total=len(x), voiced=len(x)), part, byte)
+            byte += 4 * x.size
+    _write(folder, settings, stored)
+    part.unlink()
+
+
+def _segments(manifest: Manifest) -> dict[str, _Segment]:
+    """Return the segment of every row by id; each file is examined once."""
     state: dict[str, str] = {}
 
-    def task(row: Utterance) -> Task:
+    def segment(row: Utterance) -> _Segment:
         if row.audio not in state:
             try:
                 stat = os.stat(row.audio)  # noqa: PTH116 - a Path for each of a million rows is slow
-                # the time of change goes along where files change places; which file it is does too
+                # the inode too: files that change places keep their size and time of change
                 state[row.audio] = f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ino}"
             except (OSError, ValueError):
                 state[row.audio] = "absent"
         end = None if row.end is None else float(row.end)
-        parts = [row.audio, state[row.audio], float(row.start), end, row.channel]
-        return Task(_digest(map(repr, parts)), row.audio, float(row.start), end, row.channel)
+        key = _digest(map(repr, [row.audio, state[row.audio], float(row.start), end, row.channel]))
+        return _Segment(key, row.audio, float(row.start), end, row.channel)
 
-    return {row.id: task(row) for row in manifest}
+    return {row.id: segment(row) for row in manifest}
 
 
 def _digest(parts: Iterable[str]) -> str:
@@ -132,144 +304,168 @@ def _existing(folder: Path, settings: FeatureSettings) -> FeatureStore | None:
     if not (folder / DESCRIPTION).exists():
         return None
     store = FeatureStore(folder)
-    if store.settings != settings:
-        ours, theirs = settings.as_dict(), store.settings.as_dict()
-        differing = ", ".join(
-            f"{name} {theirs[name]} there, {ours[name]} here" for name in ours if ours[name] != theirs[name]
-        )
-        raise FeatureError(
-            f"this store was made with other settings ({differing})",
-            where=folder,
-            mend="Choose another folder, or delete this one.",
-        )
-    if store.settings_digest != settings.digest:
-        raise FeatureError(
-            "this store was made by another version, in which the same settings gave other values",
-            where=folder,
-            mend="Choose another folder, or delete this one.",
-        )
-    return store
-
-
-def _serves(store: FeatureStore, tasks: Mapping[str, Task], failures_too: bool = False) -> bool:
-    """Whether a store has all that is wanted; what failed unexpectedly is not had, unless nothing can be written."""
-    entries = store.entries
-    return all(
-        name in entries and entries[name].key == task.key and (failures_too or entries[name].status != FAILED)
-        for name, task in tasks.items()
+    if store.settings == settings:
+        return store
+    ours, theirs = settings.as_dict(), store.settings.as_dict()
+    differing = ", ".join(
+        f"{name} {theirs[name]} there, {ours[name]} here" for name in ours if ours[name] != theirs[name]
+    )
+    raise FeatureError(
+        f"this store was made with other settings ({differing})",
+        where=folder,
+        mend="Choose another folder, or delete this one.",
     )
 
 
-def _says_the_same(store: FeatureStore, places: Mapping[str, Place]) -> bool:
-    """Whether a store already holds these results: what failed has failed again, and nothing else is new."""
+def _complete(store: FeatureStore, segments: Mapping[str, _Segment], failures_too: bool = False) -> bool:
+    """Whether a store holds all segments; failures do not count, unless nothing can be written."""
     entries = store.entries
     return all(
-        name in entries and (entries[name].key, entries[name].status) == (place.entry.key, place.entry.status)
-        for name, place in places.items()
+        name in entries and entries[name].key == segment.key and (failures_too or entries[name].status != FAILED)
+        for name, segment in segments.items()
     )
 
 
-def _others(store: FeatureStore | None, tasks: Mapping[str, Task]) -> dict[str, Place]:
-    """What a store holds besides, by id."""
-    if store is None:
-        return {}
-    width = store.dim * 4
-    return {
-        name: Place(entry, store.matrix_path, entry.offset * width)
-        for name, entry in store.entries.items()
-        if name not in tasks
-    }
-
-
-def _known(store: FeatureStore | None, partial: Path, settings: FeatureSettings, wanted: set[str]) -> dict[str, Place]:
-    """The results that need not be made again, by key. Unexpected failures are tried again."""
+def _complete_store(
+    store: FeatureStore | None,
+    folder: Path,
+    settings: FeatureSettings,
+    segments: Mapping[str, _Segment],
+    workers: int | None,
+    progress: bool,
+) -> None:
+    part = folder / f"partial-{settings.digest}"
+    part.mkdir(exist_ok=True)
     width = settings.dim * 4
-    known = {place.entry.key: place for place in committed(partial, settings.dim)}
+    held: dict[str, _Stored] = {}
     if store is not None:
-        for entry in store.entries.values():
-            known[entry.key] = Place(entry, store.matrix_path, entry.offset * width)
-    return {key: place for key, place in known.items() if key in wanted and place.entry.status != FAILED}
-
-
-def _results(missing: list[Task], partial: Path, settings: FeatureSettings, workers: int | None) -> Iterator[Place]:
+        for name, entry in store.entries.items():
+            held[name] = _Stored(entry, store.matrix_path, entry.offset * width)
+    found = [*_committed(part, width), *held.values()]
+    known = {stored.entry.key: stored for stored in found if stored.entry.status != FAILED}
+    missing = list({segment.key: segment for segment in segments.values() if segment.key not in known}.values())
     if workers is None:
-        try:
-            cores = len(os.sched_getaffinity(0))
-        except AttributeError:  # not on macOS and Windows
-            cores = os.cpu_count() or 1
-        workers = min(cores, -(-len(missing) // _ROWS_A_WORKER))
-        if settings.kind == "ssl":
-            workers = min(workers, _ENCODERS)
-    attempt = len(list(partial.glob("*.jsonl")))  # shards of earlier attempts are read, never appended to
-    return analysed(missing, partial, f"shard-{attempt}", settings, min(workers, len(missing)))
-
-
-def _shown(places: Iterator[Place], total: int, progress: bool) -> Iterator[Place]:
-    """The same results, with a progress bar on a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    hidden = not (progress and console.is_terminal and total)
-    columns = (
-        TextColumn("features"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
+        most = _MOST_ENCODERS if settings.kind == "ssl" else available_cores()
+        workers = min(available_cores(), most, -(-len(missing) // _FEW))
+    workers = max(workers, 1)
+    chunk = min(_CHUNK, len(missing) // (4 * workers) + 1)
+    analysed = partial(_analysed, settings=settings)
+    results = map_unordered(analysed, missing, workers=workers, chunk=chunk, quiet=True)
+    number = len(list(part.glob("*.jsonl")))  # files of earlier attempts are read, never appended to
+    data, log = part / f"{number}.bin", part / f"{number}.jsonl"
+    with (
+        data.open("ab") as features,
+        log.open("ab") as lines,
+        progress_bar("features", len(missing), progress) as advance,
+    ):
+        seconds, byte = 0.0, features.tell()
+        for place, result in results:
+            if isinstance(result, Died):
+                result = Entry(missing[place].key, FAILED, reason=f"{missing[place].audio}: {result.reason}"), b""
+            entry, content = result
+            features.write(content)
+            features.flush()
+            lines.write(json.dumps({"byte": byte, "crc": zlib.crc32(content), **asdict(entry)}).encode() + b"\n")
+            lines.flush()  # commits the features: what a killed process leaves without its line does not count
+            known[entry.key] = _Stored(entry, data, byte)
+            byte += len(content)
+            seconds += entry.seconds
+            advance(seconds)
+    wanted = {name: known[segment.key] for name, segment in segments.items()}
+    changed = any(
+        name not in held or held[name].entry.key != stored.entry.key or held[name].entry.status != stored.entry.status
+        for name, stored in wanted.items()
     )
-    with Progress(*columns, console=console, disable=hidden) as bar:
-        task = bar.add_task("", total=total, rate="")
-        seconds = 0.0
-        for place in places:
-            yield place
-            seconds += place.entry.seconds
-            elapsed = bar.tasks[0].elapsed or 0.0
-            bar.update(task, advance=1, rate=f"{seconds / elapsed:,.0f}× real time" if elapsed > 0.5 else "")
+    if changed:
+        _write(folder, settings, wanted | {name: stored for name, stored in held.items() if name not in wanted})
+    _clean(folder)
 
 
-def _write(folder: Path, settings: FeatureSettings, places: dict[str, Place]) -> None:
-    """Matrix, index and description, in the order of `places`; the last makes the others valid."""
+def _analysed(segment: _Segment, settings: FeatureSettings) -> tuple[Entry, bytes]:
+    """Analyse one segment: its entry and its features as bytes; unusable audio becomes a skipped entry."""
+    try:
+        recording = read_recording(
+            segment.audio,
+            start=segment.start,
+            end=segment.end,
+            sample_rate=settings.sample_rate,
+            channel=segment.channel,
+        )
+        analysis = analyse(recording.samples, settings)
+    except AudioError as error:
+        status = FAILED if isinstance(error, UnreachableError) else "skipped"
+        reason = str(error) if error.where else f"{segment.audio}: {error}"
+        return Entry(segment.key, status, reason=reason), b""
+    except Exception as error:  # one recording must never stop a corpus
+        reason = f"{segment.audio}: unexpected {type(error).__name__}: {error}"
+        return Entry(segment.key, FAILED, reason=reason), b""
+    entry = Entry(
+        segment.key,
+        frames=len(analysis.features),
+        total=len(analysis.kept),
+        voiced=analysis.voiced,
+        seconds=round(len(recording.samples) / settings.sample_rate, 4),
+        audio=recording.digest,
+    )
+    return entry, analysis.features.astype("<f4", copy=False).tobytes()
+
+
+def _committed(part: Path, width: int) -> Iterator[_Stored]:
+    """Yield what interrupted builds committed in `part`; damaged features are left out."""
+    for log in sorted(part.glob("*.jsonl")):
+        data = log.with_suffix(".bin")
+        if not data.exists():
+            continue
+        with log.open("rb") as lines, data.open("rb") as features:
+            for line in lines:
+                try:
+                    values: dict[str, Any] = json.loads(line)
+                    byte, crc = values.pop("byte"), values.pop("crc")
+                    entry = Entry(**values)
+                except (ValueError, KeyError, TypeError):
+                    continue
+                features.seek(byte)
+                if zlib.crc32(features.read(entry.frames * width)) == crc:
+                    yield _Stored(entry, data, byte)
+
+
+def _write(folder: Path, settings: FeatureSettings, utterances: Mapping[str, _Stored]) -> None:
+    """Write matrix, index and description; the last one makes the others valid."""
     matrix, index = folder / "features.tmp", folder / "index.tmp"
     frames, width = 0, settings.dim * 4
     content, listing = blake2b(digest_size=16), blake2b(digest_size=16)
     with ExitStack() as stack:
         out = stack.enter_context(matrix.open("wb"))
         rows = csv.writer(stack.enter_context(index.open("w", newline="", encoding="utf-8", errors="surrogateescape")))
-        rows.writerow(("id", *ENTRY_FIELDS))
+        rows.writerow(_COLUMNS)
         sources: dict[Path, BinaryIO] = {}
-        for name, place in places.items():
-            entry = replace(place.entry, offset=frames)
-            if entry.status == "ok" and place.file is not None:
-                if place.file not in sources:
-                    sources[place.file] = stack.enter_context(place.file.open("rb"))
-                sources[place.file].seek(place.byte)
-                features = sources[place.file].read(entry.frames * width)
+        for name, stored in utterances.items():
+            entry = replace(stored.entry, offset=frames)
+            if entry.status == "ok":
+                if stored.file not in sources:
+                    sources[stored.file] = stack.enter_context(stored.file.open("rb"))
+                sources[stored.file].seek(stored.byte)
+                features = sources[stored.file].read(entry.frames * width)
                 if len(features) != entry.frames * width:
-                    raise FeatureError(
-                        "features vanished while they were put together",
-                        where=place.file,
-                        mend="Run this again.",
-                    )
+                    raise _damaged(stored.file, "features vanished while the store was written")
                 out.write(features)
                 content.update(features)
                 frames += entry.frames
-            row = entry_row(name, entry)
+            row = [name, *asdict(entry).values()]
             rows.writerow(row)
             listing.update(repr(row).encode("utf-8", "surrogateescape"))
         out.flush()
         os.fsync(out.fileno())
     digest = content.hexdigest()
-    names = {"matrix": f"features-{digest[:12]}.f32", "index": f"index-{listing.hexdigest()[:12]}.csv"}
+    names = {"matrix": f"features-{digest[:12]}.bin", "index": f"index-{listing.hexdigest()[:12]}.csv"}
     matrix.replace(folder / names["matrix"])
     index.replace(folder / names["index"])
     description = {
         "format": FORMAT,
         "settings": settings.as_dict(),
         "settings_digest": settings.digest,
-        "manifest": _digest([settings.digest, *(f"{name}\t{place.entry.key}" for name, place in places.items())]),
         "digest": digest,
-        "utterances": len(places),
+        "utterances": len(utterances),
         "frames": frames,
         "dim": settings.dim,
         **names,
@@ -282,183 +478,45 @@ def _write(folder: Path, settings: FeatureSettings, places: dict[str, Place]) ->
     written.replace(folder / DESCRIPTION)
 
 
-_SHARDS = re.compile(r"partial-[0-9a-f]{12}")
-_OURS = re.compile(r"(?:features-[0-9a-f]{12}\.f32|index-[0-9a-f]{12}\.csv)")
-"""What a build leaves in its folder; anything else there is somebody's own."""
+_OURS = re.compile(r"features-[0-9a-f]{12}\.bin|index-[0-9a-f]{12}\.csv")
+_PARTS = re.compile(r"partial-[0-9a-f]{12}")
 
 
 def _clean(folder: Path) -> None:
-    """Removes shards and the files of the store before this one."""
+    """Remove parts of interrupted builds and the files of the previous store; other files are the user's."""
     described = json.loads((folder / DESCRIPTION).read_text("utf-8"))
-    current = {described["matrix"], described["index"]}
     for path in folder.iterdir():
-        if _SHARDS.fullmatch(path.name):
+        if _PARTS.fullmatch(path.name):
             shutil.rmtree(path, ignore_errors=True)
-        elif _OURS.fullmatch(path.name) and path.name not in current:
+        elif _OURS.fullmatch(path.name) and path.name not in (described["matrix"], described["index"]):
             try:
                 path.unlink()
             except OSError:  # still mapped by a reader on Windows: the next build removes it
                 logger.debug("%s is in use and stays", path)
 
 
-# Worker processes of a build: started as plain subprocesses, one thread of the parent a worker.
-#
-# Not `multiprocessing`: its spawned children import the caller's main script again, which breaks notebooks,
-# `python -c` and every script without a main guard. A worker that dies (a decoder that crashes, a process
-# killed for memory) costs one recording a second try, and if it dies again, that recording alone.
-
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+def _damaged(path: Path, what: str) -> FeatureError:
+    return FeatureError(what, where=path, mend="Delete the folder and build it again.")
 
 
-def analysed(
-    tasks: Sequence[Task], folder: Path, name: str, settings: FeatureSettings, workers: int
-) -> Iterator[Place]:
-    """Every task's result as it comes, in any order; shards `<name>-<worker>` are written in `folder`.
-
-    Raises `FeatureError` where a shard cannot be written; what was committed stays.
-    """
-    if workers <= 1:
-        try:
-            with Shard(folder, f"{name}-0", settings) as shard:
-                for task in tasks:
-                    yield shard.add(task)
-        except OSError as error:
-            raise unwritable(folder, error.strerror or str(error)) from None
-        return
-    waiting = deque(tasks)
-    results: queue.Queue[Place | Exception] = queue.Queue()
-    stop = threading.Event()
-    threads = [
-        threading.Thread(target=_feed, args=(waiting, results, stop, folder, f"{name}-{index}", settings), daemon=True)
-        for index in range(workers)
-    ]
-    for thread in threads:
-        thread.start()
-    try:
-        for _ in tasks:
-            result = _next(results)
-            if isinstance(result, Exception):
-                raise result
-            yield result
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
-
-
-def unwritable(folder: Path, reason: str) -> FeatureError:
-    """The error of a disk that is full or may not be written."""
+def _unwritable(folder: Path, error: OSError) -> FeatureError:
     return FeatureError(
-        f"cannot be written: {reason}",
+        f"cannot be written: {error.strerror or error}",
         where=folder,
         mend="Make room or choose another folder, then run this again: what is done is kept.",
     )
 
 
-def _next(results: queue.Queue[Place | Exception]) -> Place | Exception:
-    while True:
-        try:
-            return results.get(timeout=0.5)  # waiting without end could not be interrupted on Windows
-        except queue.Empty:
-            continue
-
-
-def _feed(
-    waiting: deque[Task],
-    results: queue.Queue[Place | Exception],
-    stop: threading.Event,
-    folder: Path,
-    name: str,
-    settings: FeatureSettings,
-) -> None:
-    """One thread: hands tasks to its worker, one at a time, and replaces it when it dies."""
-    worker: _Worker | None = None
-    started = 0
-    try:
-        while waiting and not stop.is_set():
-            try:
-                task = waiting.popleft()
-            except IndexError:  # another thread took the last one
-                break
-            place = None
-            for _ in range(2):
-                if worker is None:
-                    worker = _Worker(folder, f"{name}-{started}", settings)
-                    started += 1
-                place = worker.ask(task)
-                if place is not None:
-                    break
-                worker.close()
-                worker = None
-            results.put(place or Place(_crashed(task)))
-    except Exception as error:
-        results.put(error)
-    finally:
-        if worker is not None:
-            worker.close()
-
-
-def _crashed(task: Task) -> Entry:
-    return Entry(task.key, "failed", reason=f"{task.audio}: the process that read it died twice")
-
-
-class _Worker:
-    """One subprocess and its shard; raises `FeatureError` where it cannot start or cannot write."""
-
-    def __init__(self, folder: Path, name: str, settings: FeatureSettings) -> None:
-        self._folder = folder
-        self._shard = folder / f"{name}.f32"
-        package = str(Path(__file__).resolve().parents[2])
-        inherited = os.environ.get("PYTHONPATH")
-        environment = {
-            **os.environ,
-            **dict.fromkeys(_THREADS, "1"),
-            "PYTHONPATH": os.pathsep.join([package, *([inherited] if inherited else [])]),
-            "PYTHONSAFEPATH": "1",
-            "PYTHONUTF8": "1",
-        }
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", "from unheard.features.worker import main; main()"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # MP3 decoders grumble about every odd header
-            env=environment,
-            encoding="utf-8",
-        )
-        answer = self._exchange({"folder": str(folder.resolve()), "name": name, "settings": asdict(settings)})
-        if answer is None:
-            self.close()
-            raise FeatureError("a worker process could not start", mend="Use one worker: workers=1.")
-
-    def ask(self, task: Task) -> Place | None:
-        """The result of one task; None when the process died over it."""
-        answer = self._exchange(asdict(task))
-        if answer is None:
-            return None
-        return Place(Entry(**answer["entry"]), self._shard, answer["byte"])
-
-    def close(self) -> None:
-        """Ends the process once it has done what it has in hand."""
-        for pipe in (self._process.stdin, self._process.stdout):
-            try:
-                if pipe is not None:
-                    pipe.close()
-            except OSError:  # it is gone already
-                pass
-        self._process.wait()
-
-    def _exchange(self, message: dict[str, Any]) -> dict[str, Any] | None:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        try:
-            self._process.stdin.write(json.dumps(message) + "\n")
-            self._process.stdin.flush()
-            line = self._process.stdout.readline()
-        except OSError:
-            return None
-        if not line.endswith("\n"):
-            return None
-        answer: dict[str, Any] = json.loads(line)
-        if "unwritable" in answer:
-            raise unwritable(self._folder, answer["unwritable"])
-        return answer
+def _short(reason: str) -> str:
+    """Return the part of a reason that many utterances share."""
+    words = {
+        "no such file": "missing",
+        "empty": "empty",
+        "too short": "too short",
+        "not numbers": "not finite",
+        "cut short": "cut short",
+        "breaks off": "cut short",
+        "conversion": "need a conversion",
+        "no audio": "no audio",
+    }
+    return next((short for part, short in words.items() if part in reason), "other")
