@@ -15,7 +15,7 @@ import soundfile
 
 from unheard.doctor import Finding, Findings, examine, to_json, to_markdown, to_text
 from unheard.doctor.fingerprint import ALIKE, fingerprint, likeness, near_duplicates
-from unheard.doctor.sound import Heard, hear
+from unheard.doctor.sound import measure, measure_all
 from unheard.errors import ManifestError, SplitError
 from unheard.manifest import Manifest, Note, Utterance
 from unheard.splits import Fold, Reading, exclude_shared_recordings, make_split
@@ -163,8 +163,8 @@ def test_silent_short_clipped_offset_and_long_recordings(healthy, tmp_path):
 
 def test_a_stretch_is_heard_not_the_whole_file(tmp_path):
     path = write(tmp_path, "long.wav", np.concatenate([np.zeros(RATE), voice(1)]))
-    assert hear((path, 0.0, 0.5, "mix")).peak == 0
-    assert hear((path, 1.0, None, "mix")).seconds == pytest.approx(1.2)
+    assert measure((path, 0.0, 0.5, "mix")).peak == 0
+    assert measure((path, 1.0, None, "mix")).seconds == pytest.approx(1.2)
 
 
 def test_mixed_rates_are_noted_and_warned_about_when_they_tell_the_emotion(healthy, tmp_path):
@@ -437,22 +437,11 @@ def test_rendering(healthy):
     assert "| error | `unreadable` |" in markdown
 
 
-def test_processes_hear_what_one_hears_and_survive_a_crash(healthy, monkeypatch):
-    from unheard.doctor import sound as workers
-
-    places = [(row.audio, 0.0, None, "mix") for row in healthy[:6]]
-    alone = [hear(place).digest for place in places]
-    assert [h.digest for h in workers.heard_by(2, [places[:3], places[3:]])] == alone
-    crash = (
-        "import os, unheard.doctor.sound as w\n"
-        "hear = w.hear\n"
-        f"w.hear = lambda place: os._exit(1) if place[0] == {places[1][0]!r} else hear(place)\n"
-        "w.serve()"
-    )
-    monkeypatch.setattr(workers, "CHILD", crash)
-    heard = list(workers.heard_by(2, [places[:2], places[2:]]))
-    assert [h.digest for h in heard] == [alone[0], "", *alone[2:]]
-    assert heard[1] == Heard(error="the process that decoded it died")
+def test_processes_measure_what_one_process_does(healthy, monkeypatch):
+    alone = measure_all(healthy, workers=1, progress=False)
+    monkeypatch.setattr("unheard.doctor.sound.FEW", 1)
+    several = measure_all(healthy, workers=2, progress=False)
+    assert [one.digest for one in several] == [one.digest for one in alone]
 
 
 def test_the_audit_loads_without_torch_and_numpy():

@@ -11,7 +11,15 @@ from types import MappingProxyType
 from unheard.doctor.findings import SEVERITIES, Finding, Findings, Summary
 from unheard.doctor.labels import check_labels, check_predictable
 from unheard.doctor.sides import check_split
-from unheard.doctor.sound import Heard, check_repeats, check_sound, listen_to, nearly_repeated, recordings, repeated
+from unheard.doctor.sound import (
+    Measurement,
+    check_repeats,
+    check_sound,
+    measure_all,
+    nearly_repeated,
+    recordings,
+    repeated,
+)
 from unheard.errors import ManifestError
 from unheard.manifest import Manifest, Utterance
 from unheard.splits import Fold, Split, read_folds
@@ -37,19 +45,19 @@ def examine(
     if not len(manifest):
         raise ManifestError("the manifest has no row", mend="Check its path, and the emotions chosen.")
     folds = _folds(splits, manifest)
-    heard = listen_to(manifest, workers=workers, progress=progress) if listen else []
+    measured = measure_all(manifest, workers=workers, progress=progress) if listen else []
     findings = [Finding("note", note.kind, note.message, note.ids) for note in manifest.notes]
-    groups, pairs = repeated(manifest, heard), nearly_repeated(manifest, heard)
+    groups, pairs = repeated(manifest, measured), nearly_repeated(manifest, measured)
     copies = recordings(manifest, groups, pairs)
-    if heard:
-        findings += [*check_sound(manifest, heard), *check_repeats(groups, pairs), *_telltales(manifest, heard)]
+    if measured:
+        findings += [*check_sound(manifest, measured), *check_repeats(groups, pairs), *_telltales(manifest, measured)]
     findings += check_labels(manifest)
     if folds is not None:
         findings += check_split(manifest, folds, _together(manifest, copies), group)
     return Findings(
         tuple(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))),
-        _summary(manifest, heard),
-        MappingProxyType({row.id: s.digest for row, s in zip(manifest, heard, strict=False) if s.digest}),
+        _summary(manifest, measured),
+        MappingProxyType({row.id: s.digest for row, s in zip(manifest, measured, strict=False) if s.digest}),
         MappingProxyType(copies),
     )
 
@@ -73,11 +81,11 @@ def _folds(splits: str | Path | Split | Iterable[Fold] | None, manifest: Manifes
     return tuple(splits)
 
 
-def _telltales(manifest: Manifest, heard: Sequence[Heard]) -> Iterator[Finding]:
+def _telltales(manifest: Manifest, measured: Sequence[Measurement]) -> Iterator[Finding]:
     """Properties of the files, not of the voices, that tell the emotion."""
-    ids = {row.id for row, sound in zip(manifest, heard, strict=True) if not sound.error}
+    ids = {row.id for row, sound in zip(manifest, measured, strict=True) if not sound.error}
     usable = manifest.where(lambda row: row.id in ids)
-    sounds = [sound for sound in heard if not sound.error]
+    sounds = [sound for sound in measured if not sound.error]
     yield from check_predictable(usable, "the sample rate", [sound.rate for sound in sounds])
     yield from check_predictable(usable, "the file format", [(s.format, s.channels) for s in sounds])
     seconds = sorted(sound.seconds for sound in sounds)
@@ -86,7 +94,7 @@ def _telltales(manifest: Manifest, heard: Sequence[Heard]) -> Iterator[Finding]:
     yield from check_predictable(usable, "the duration", tenths, DURATION_TELLS)
 
 
-def _summary(manifest: Manifest, heard: Sequence[Heard]) -> Summary:
+def _summary(manifest: Manifest, measured: Sequence[Measurement]) -> Summary:
     table: dict[str, Counter[str]] = defaultdict(Counter)
     genders: dict[str, set[str]] = defaultdict(set)
     for row in manifest:
@@ -95,9 +103,9 @@ def _summary(manifest: Manifest, heard: Sequence[Heard]) -> Summary:
     return Summary(
         utterances=len(manifest),
         speakers=len(table),
-        hours=sum(sound.seconds for sound in heard) / 3600 if heard else None,
+        hours=sum(sound.seconds for sound in measured) / 3600 if measured else None,
         genders={gender: len(names) for gender, names in sorted(genders.items())},
         emotions=manifest.counts(),
-        sample_rates=dict(sorted(Counter(sound.rate for sound in heard if not sound.error).items())),
+        sample_rates=dict(sorted(Counter(sound.rate for sound in measured if not sound.error).items())),
         table={speaker: dict(sorted(table[speaker].items())) for speaker in sorted(table)},
     )

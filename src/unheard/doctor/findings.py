@@ -25,7 +25,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """The manifest in numbers; `hours` is None where nobody listened, `table` is speaker -> emotion -> rows."""
+    """The manifest in numbers; `hours` is None if the audio was not decoded, `table` is speaker -> emotion -> rows."""
 
     utterances: int
     speakers: int
@@ -40,9 +40,8 @@ class Summary:
 class Findings:
     """The findings, worst first, and the summary.
 
-    `digests` are hashes of the decoded samples by id, of all that was heard. `copies` names the recording of
-    every utterance that has an exact or near copy, alike for all its copies: `exclude_shared_recordings` takes
-    either.
+    `digests` maps utterance ids to hashes of the decoded samples. `copies` maps every utterance that has an exact or
+    near copy to the id of the first copy; `exclude_shared_recordings` accepts either.
     """
 
     findings: tuple[Finding, ...]

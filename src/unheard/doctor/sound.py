@@ -1,22 +1,16 @@
-"""Findings from listening: broken, silent, clipped, mixed and repeated recordings."""
+"""Findings from decoded audio: broken, silent, clipped, mixed and repeated recordings."""
 
 from __future__ import annotations
 
-import os
-import pickle
-import subprocess
-import sys
-import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from unheard.doctor.findings import Finding, Severity, count, some
 from unheard.errors import UnheardError
 from unheard.manifest import Manifest, Utterance
+from unheard.parallel import Died, map_unordered, progress_bar
 
 if TYPE_CHECKING:
     from unheard.doctor.fingerprint import Print
@@ -31,10 +25,92 @@ OFFSET = 0.02  # of full scale
 Pair = tuple[Utterance, Utterance]
 
 
-def check_sound(manifest: Manifest, heard: Sequence[Heard]) -> Iterator[Finding]:
+Place = tuple[str, float, "float | None", str]  # audio, start, end, channel
+
+CHUNK = 64  # recordings a worker takes at a time
+FEW = 512  # below this many, starting processes takes longer than decoding
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What decoding one utterance shows; with an `error` nothing else is known.
+
+    `seconds`; `rate` and `channels` of the file; `peak` in [0, 1]; `level` in dB below full scale; `clipped` the
+    share of samples in flat tops; `offset` the mean; `digest` of the decoded samples; `print` for near-duplicates.
+    """
+
+    error: str = ""
+    seconds: float = 0.0
+    rate: int = 0
+    channels: int = 0
+    format: str = ""
+    peak: float = 0.0
+    level: float = -200.0
+    clipped: float = 0.0
+    offset: float = 0.0
+    digest: str = ""
+    print: Print | None = None
+
+
+def measure(place: Place) -> Measurement:
+    """Decode and measure one utterance; a broken file is a `Measurement` with an error, never an exception."""
+    import numpy as np
+
+    from unheard.audio import info, read_recording, resample
+    from unheard.doctor.fingerprint import RATE, fingerprint
+
+    audio, start, end, channel = place
+    try:
+        header = info(audio)
+        rate = header.sample_rate
+        recording = read_recording(audio, start=start, end=end, sample_rate=rate, channel=channel)
+        samples = recording.samples
+        if not len(samples):
+            return Measurement(error="holds no sample")
+        peak = float(np.abs(samples).max())
+        power = float(np.mean(np.square(samples, dtype=np.float64)))
+        clipped = 0.0
+        if peak >= 0.98:  # runs of three or more samples at the peak
+            flat = np.abs(samples) >= 0.999 * peak
+            clipped = float((flat[:-2] & flat[1:-1] & flat[2:]).mean()) if len(flat) > 2 else 0.0
+        return Measurement(
+            seconds=len(samples) / rate,
+            rate=rate,
+            channels=header.channels,
+            format=header.format,
+            peak=peak,
+            level=10 * float(np.log10(power)) if power > 0 else -200.0,
+            clipped=clipped,
+            offset=float(samples.mean(dtype=np.float64)),
+            digest=recording.digest,
+            print=fingerprint(samples if rate == RATE else resample(samples, rate, RATE)),
+        )
+    except UnheardError as error:
+        return Measurement(error=error.what)
+    except (OSError, ValueError, RuntimeError, MemoryError) as error:
+        return Measurement(error=f"{type(error).__name__}: {error}")
+
+
+def measure_all(manifest: Manifest, *, workers: int | None = None, progress: bool = True) -> list[Measurement]:
+    """Measure every utterance, in manifest order, with `workers` processes (default: one a core).
+
+    Memory holds one fingerprint an utterance (2 kB for 3 s).
+    """
+    places = [(row.audio, row.start, row.end, row.channel) for row in manifest]
+    measured = [Measurement()] * len(places)
+    if len(places) < FEW:
+        workers = 1
+    with progress_bar("decoding", len(places), progress) as advance:
+        for place, result in map_unordered(measure, places, workers=workers or 0, chunk=CHUNK, quiet=True):
+            measured[place] = Measurement(error=result.reason) if isinstance(result, Died) else result
+            advance()
+    return measured
+
+
+def check_sound(manifest: Manifest, measured: Sequence[Measurement]) -> Iterator[Finding]:
     """Unreadable, silent, too short, very long, clipped and offset recordings, and mixtures of rates."""
     reasons: dict[str, list[str]] = defaultdict(list)
-    for row, sound in zip(manifest, heard, strict=True):
+    for row, sound in zip(manifest, measured, strict=True):
         if sound.error:
             reasons[sound.error].append(row.id)
     for reason, ids in reasons.items():
@@ -45,7 +121,7 @@ def check_sound(manifest: Manifest, heard: Sequence[Heard]) -> Iterator[Finding]
             tuple(ids),
             "Restore the files, or leave their rows out.",
         )
-    good = [(row, sound) for row, sound in zip(manifest, heard, strict=True) if not sound.error]
+    good = [(row, sound) for row, sound in zip(manifest, measured, strict=True) if not sound.error]
     loud = [(row, sound) for row, sound in good if sound.peak > 0]
     longest = f"{VERY_LONG:.0f} s"
     yield from (
@@ -87,24 +163,24 @@ def _group(severity: Severity, kind: str, what: str, mend: str, rows: Iterable[U
     return Finding(severity, kind, f"{count(len(ids), 'recording')} {what}: {some(ids)}", ids, mend)
 
 
-def repeated(manifest: Manifest, heard: Sequence[Heard]) -> list[list[Utterance]]:
+def repeated(manifest: Manifest, measured: Sequence[Measurement]) -> list[list[Utterance]]:
     """Utterances whose decoded samples are the same, in groups of two or more; silence does not count."""
     groups: dict[str, list[Utterance]] = defaultdict(list)
-    for row, sound in zip(manifest, heard, strict=False):
+    for row, sound in zip(manifest, measured, strict=False):
         if sound.digest and sound.peak > 0:
             groups[sound.digest].append(row)
     return [rows for rows in groups.values() if len(rows) > 1]
 
 
-def nearly_repeated(manifest: Manifest, heard: Sequence[Heard]) -> list[Pair]:
+def nearly_repeated(manifest: Manifest, measured: Sequence[Measurement]) -> list[Pair]:
     """Pairs that sound the same without being the same samples."""
     from unheard.doctor.fingerprint import near_duplicates
 
     # One print for each set of identical recordings, or each of its members would be reported with each.
     first: dict[str, int] = {}
-    for place, sound in enumerate(heard):
+    for place, sound in enumerate(measured):
         first.setdefault(sound.digest, place)
-    prints = [sound.print if first[sound.digest] == place else None for place, sound in enumerate(heard)]
+    prints = [sound.print if first[sound.digest] == place else None for place, sound in enumerate(measured)]
     return [(manifest[i], manifest[j]) for i, j, _ in near_duplicates(prints)]
 
 
@@ -155,190 +231,3 @@ def check_repeats(groups: Sequence[Sequence[Utterance]], pairs: Sequence[Pair]) 
                     "": "Keep one of each.",
                 }[what],
             )
-
-
-# One utterance heard: level, clipping, offset, a hash and a print; a broken file is an answer too.
-
-Place = tuple[str, float, "float | None", str]  # audio, start, end, channel: what a worker is sent
-
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """One utterance as heard; with an `error` nothing else is known.
-
-    `seconds`; `rate` and `channels` of the file; `peak` in [0, 1]; `level` in dB below full scale; `clipped` the
-    share of samples in flat tops; `offset` the mean; `digest` of the decoded samples.
-    """
-
-    error: str = ""
-    seconds: float = 0.0
-    rate: int = 0
-    channels: int = 0
-    format: str = ""
-    peak: float = 0.0
-    level: float = -200.0
-    clipped: float = 0.0
-    offset: float = 0.0
-    digest: str = ""
-    print: Print | None = None
-
-
-def hear(place: Place) -> Heard:
-    """One utterance; never raises for what a file holds."""
-    import numpy as np
-
-    from unheard.audio import info, read_recording, resample
-    from unheard.doctor.fingerprint import RATE, fingerprint
-
-    audio, start, end, channel = place
-    try:
-        header = info(audio)
-        rate = header.sample_rate
-        recording = read_recording(audio, start=start, end=end, sample_rate=rate, channel=channel)
-        samples = recording.samples
-        if not len(samples):
-            return Heard(error="holds no sample")
-        peak = float(np.abs(samples).max())
-        power = float(np.mean(np.square(samples, dtype=np.float64)))
-        return Heard(
-            seconds=len(samples) / rate,
-            rate=rate,
-            channels=header.channels,
-            format=header.format,
-            peak=peak,
-            level=10 * float(np.log10(power)) if power > 0 else -200.0,
-            clipped=_clipped(samples, peak),
-            offset=float(samples.mean(dtype=np.float64)),
-            digest=recording.digest,
-            print=fingerprint(samples if rate == RATE else resample(samples, rate, RATE)),
-        )
-    except UnheardError as error:
-        return Heard(error=error.what)
-    except (OSError, ValueError, RuntimeError, MemoryError) as error:
-        return Heard(error=f"{type(error).__name__}: {error}")
-
-
-def _clipped(samples, peak: float) -> float:  # type: ignore[no-untyped-def]
-    """The share of samples in runs of three or more at the peak, where that is near full scale."""
-    import numpy as np
-
-    if peak < 0.98:
-        return 0.0
-    flat = np.abs(samples) >= 0.999 * peak
-    middle = flat[:-2] & flat[1:-1] & flat[2:]
-    return float(middle.mean()) if len(middle) else 0.0
-
-
-# Processes that listen: plain subprocesses fed through pipes, one thread of the parent each.
-#
-# Not `multiprocessing`, whose spawned children run the caller's script again. A decoder that crashes takes down
-# one process; its chunk is then heard one by one, and only what crashes again is given up.
-
-CHILD = "from unheard.doctor.sound import serve; serve()"
-
-
-class Worker:
-    """A child process that answers lists of places with lists of what was heard."""
-
-    def __init__(self) -> None:
-        search = os.pathsep.join(folder for folder in sys.path if folder)
-        threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", CHILD],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, **threads, "PYTHONPATH": search},
-        )
-
-    def ask(self, places: Sequence[Place]) -> list[Heard]:
-        """What these places sound like; EOFError or OSError when the child has died."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        pickle.dump(list(places), self.process.stdin)
-        self.process.stdin.flush()
-        answer: list[Heard] = pickle.load(self.process.stdout)
-        return answer
-
-    def close(self) -> None:
-        """End the child, whatever it is doing."""
-        self.process.kill()
-        for pipe in (self.process.stdin, self.process.stdout):
-            if pipe is not None:
-                with suppress(OSError):  # what was not yet sent to a dead child
-                    pipe.close()
-        self.process.wait()
-
-
-def heard_by(workers: int, chunks: Sequence[Sequence[Place]]) -> Iterator[Heard]:
-    """Everything in `chunks`, in order, heard by so many processes."""
-    local = threading.local()
-    started: list[Worker] = []
-
-    def worker() -> Worker:
-        if getattr(local, "worker", None) is None:
-            local.worker = Worker()
-            started.append(local.worker)
-        mine: Worker = local.worker
-        return mine
-
-    def ask(places: Sequence[Place]) -> list[Heard]:
-        try:
-            return worker().ask(places)
-        except (EOFError, OSError, pickle.UnpicklingError):
-            local.worker = None
-        if len(places) == 1:
-            return [Heard(error="the process that decoded it died")]
-        return [sound for place in places for sound in ask([place])]
-
-    pool = ThreadPoolExecutor(min(workers, len(chunks)))
-    try:
-        for answer in pool.map(ask, chunks):
-            yield from answer
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for each in started:
-            each.close()
-        pool.shutdown()
-
-
-def serve() -> None:
-    """The child's side: answer until the pipe closes."""
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints must not mix with the answers
-    while True:
-        try:
-            places = pickle.load(sys.stdin.buffer)
-        except EOFError:
-            return
-        pickle.dump([hear(place) for place in places], answers)
-        answers.flush()
-
-
-# Hear every utterance of a manifest once, in this process or in several.
-
-CHUNK = 64  # utterances a worker takes at a time
-FEW = 512  # below this many, starting processes takes longer than listening
-
-
-def listen_to(manifest: Manifest, *, workers: int | None = None, progress: bool = True) -> list[Heard]:
-    """Every utterance in manifest order, heard by `workers` processes (all CPUs by default).
-
-    Memory holds one print an utterance (2 kB for 3 s). A bar shows the rate on a terminal, nothing elsewhere.
-    """
-    places = [(row.audio, row.start, row.end, row.channel) for row in manifest]
-    heard = _hear_all(places, workers or os.cpu_count() or 1)
-    if not (progress and sys.stderr.isatty()):
-        return list(heard)
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("listening"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        return list(bar.track(heard, total=len(places)))
-
-
-def _hear_all(places: Sequence[Place], workers: int) -> Iterator[Heard]:
-    if workers == 1 or len(places) < FEW:
-        yield from map(hear, places)
-        return
-    yield from heard_by(workers, [places[start : start + CHUNK] for start in range(0, len(places), CHUNK)])
