@@ -19,7 +19,7 @@ from unheard.experiments.cell import prepare
 from unheard.experiments.config import load
 from unheard.experiments.plan import lay_out
 from unheard.model.layers import Dropout
-from unheard.training.batchnorm import statistics_anew
+from unheard.training.evaluation import reestimated_batchnorm
 from unheard.training.trainer import Trainer
 
 MODES = ((True, True), (True, False), (False, True), (False, False))
@@ -64,9 +64,9 @@ def main() -> None:
         trainer.resume()
         n = len(trainer.train_ids)
         figures = [right(trainer, trainer.train_ids, *mode) / n for mode in MODES]
-        held = [name for reading in trainer.readings for name in reading.dev]
+        held = [name for direction in trainer.directions for name in direction.dev]
         used = right(trainer, held, False, False)
-        with statistics_anew(
+        with reestimated_batchnorm(
             trainer.strategy, trainer.task, trainer.train_ids, trainer.recipe.batch_size, device=trainer.device
         ):
             anew = right(trainer, held, False, False)

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from unheard.model.network import NetworkSettings
 from unheard.training.batches import Task
+from unheard.training.evaluation import Scores
 from unheard.training.recipe import Recipe
 from unheard.training.strategies import Batch, Setting, Strategy, build
-from unheard.training.trainer import Reading, Readout, Scores, Trainer
+from unheard.training.trainer import Direction, Evaluation, Trainer
 
 F, C, S = 4, 3, 3
 NETWORK = NetworkSettings(tdnn=((6, 5, 2), (5, 3, 4)), lstm=8, dense=6, hidden=(5, 5))
@@ -53,8 +54,8 @@ def tiny(utterances: int = 26) -> tuple[Task, InMemory]:
 
 IDS = [f"u{i:02}" for i in range(26)]
 TRAIN, DEV, TEST = IDS[:14], tuple(IDS[14:20]), tuple(IDS[20:])
-READINGS = (Reading("test", DEV, TEST),)
-BOTH = (Reading("female", DEV, TEST), Reading("male", TEST, DEV))
+READINGS = (Direction("test", DEV, TEST),)
+BOTH = (Direction("female", DEV, TEST), Direction("male", TEST, DEV))
 
 
 def strategy(key: str, dropout: float = 0.5, cells: int = NETWORK.lstm) -> Strategy:
@@ -65,7 +66,7 @@ def strategy(key: str, dropout: float = 0.5, cells: int = NETWORK.lstm) -> Strat
 def trainer(
     key: str,
     folder: Path,
-    readings: Sequence[Reading] = READINGS,
+    readings: Sequence[Direction] = READINGS,
     *,
     on_epoch: Callable[[Mapping[str, Any]], None] | None = None,
     cells: int = NETWORK.lstm,
@@ -106,10 +107,10 @@ def assert_same(one: Trainer, other: Trainer) -> None:
         assert_same_tensors(best.weights, other.best[name].weights)
 
 
-def assert_same_readouts(one: Sequence[Readout], other: Sequence[Readout]) -> None:
+def assert_same_readouts(one: Sequence[Evaluation], other: Sequence[Evaluation]) -> None:
     assert len(one) == len(other)
     for a, b in zip(one, other, strict=True):
-        assert (a.reading, a.epochs, a.best_epoch) == (b.reading, b.epochs, b.best_epoch)
+        assert (a.direction, a.epochs, a.best_epoch) == (b.direction, b.epochs, b.best_epoch)
         assert_same_scores(a.dev, b.dev)
         assert_same_scores(a.test, b.test)
 
@@ -143,7 +144,7 @@ def scripted(right: Sequence[int], folder: Path) -> tuple[Trainer, InMemory]:
     """Four validation and four test utterances, `right[epoch - 1]` of each classified right."""
     y = {f"{part}{i}": i % 2 for part in ("train", "dev", "test") for i in range(4)}
     frames = InMemory({name: np.array([[int(name[-1]), truth]] * 2, np.float32) for name, truth in y.items()})
-    readings = [Reading("test", *(tuple(n for n in y if n.startswith(part)) for part in ("dev", "test")))]
+    readings = [Direction("test", *(tuple(n for n in y if n.startswith(part)) for part in ("dev", "test")))]
     train = [name for name in y if name.startswith("train")]
     recipe = Recipe(epochs=len(right))
     return Trainer(Scripted(right), Task(frames, y, {}), train, readings, recipe, folder), frames

@@ -23,7 +23,7 @@ from unheard.model.network import NETWORKS
 from unheard.training.batches import Task
 from unheard.training.recipe import Recipe
 from unheard.training.strategies import Setting, build
-from unheard.training.trainer import Reading, Trainer
+from unheard.training.trainer import Direction, Trainer
 
 SPEAKERS = 8  # that train in one fold of IEMOCAP
 
@@ -56,7 +56,7 @@ def make_trainer(system: str, store: FeatureStore, folder: Path, seed: int = 0) 
     y = {name: int(k) for name, k in zip(store.ids, emotions, strict=True)}
     s = {name: int(k) for name, k in zip(store.ids, speakers, strict=True)}
     setting = Setting(FEATURES, EMOTIONS, SPEAKERS, NETWORKS["iemocap"], seed)
-    reading = Reading("test", store.ids[-4:-2], store.ids[-2:])
+    reading = Direction("test", store.ids[-4:-2], store.ids[-2:])
     folder.mkdir(parents=True, exist_ok=True)
     task = Task(MappedFrames(store), y, s)
     recipe = Recipe(batch_size=BATCH)

@@ -221,86 +221,16 @@ def test_training_and_use_far_apart_are_told(tmp_path: Path, capsys: pytest.Capt
         assert ("1 of 1 trainings tell 90 % of their batches and 40 %" in capsys.readouterr().err) == told
 
 
-ANEW = ("--training.statistics", "anew", "--training.select", "last")
-
-
-def test_weights_of_another_run_are_read_as_if_trained_again(
-    done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Every system: to the byte what training them again comes to, but for the validation figures on the way."""
-    again, taken = tmp_path / "again", tmp_path / "taken"
-    assert experiment(again, "--epochs", "3", *ANEW) == 0
-    monkeypatch.setattr(Trainer, "_one_epoch", None)
-    capsys.readouterr()
-    assert experiment(taken, "--epochs", "3", *ANEW, "--weights-from", str(done)) == 0
-    assert f"Of 4 trainings 4 are taken from {done}" in capsys.readouterr().err
-    assert cells(taken).keys() == cells(again).keys()
-    for name, folder in cells(taken).items():
-        read, trained = numbers(folder), numbers(cells(again)[name])
-        origin = read["result"].pop("weights_from")
-        assert origin != name
-        assert origin in cells(done)
-        for key in ("result", "predictions", "embeddings", "models", "weights"):
-            assert read[key] == trained[key]
-        last, *earlier = reversed(read["history"])
-        assert last == trained["history"][-1]
-        assert not any(key.startswith("val_") for record in earlier for key in record)
-    assert experiment(taken, "--epochs", "3", *ANEW, "--weights-from", str(done)) == 0  # nothing is left to do
-
-
-def test_a_run_without_the_same_training_gives_no_weights(
-    done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Of another length, of another learning rate, or without checkpoints: these are trained."""
-    published = tmp_path / "published"
-    shutil.copytree(done, published)
-    for path in published.glob("cells/*/checkpoint.pt"):
-        path.unlink()
-    cases = ((done, "2", "0.03"), (done, "3", "0.02"), (published, "3", "0.03"))
-    for number, (source, epochs, rate) in enumerate(cases):
-        out = tmp_path / str(number)
-        more = ("--epochs", epochs, "--training.lr", rate, "--systems", "ser", "--weights-from", str(source))
-        assert experiment(out, *more, *ANEW) == 0
-        assert "Of 1 trainings 0 are taken" in capsys.readouterr().err
-        assert "weights_from" not in result(only(out))
-
-
-def test_weights_trained_with_balanced_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The decisions that no such training can have are not looked for."""
-    common = ("--epochs", "2", "--systems", "ser", "--training.class-weights", "balanced", "--training.select", "last")
-    source, out = tmp_path / "source", tmp_path / "run"
-    assert experiment(source, *common, "--training.statistics", "anew") == 0
-    assert experiment(out, *common, "--weights-from", str(source)) == 0
-    assert "Of 1 trainings 1 are taken" in capsys.readouterr().err
-
-
-def test_a_damaged_checkpoint_of_another_run_is_named(
-    done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    damaged = tmp_path / "damaged"
-    shutil.copytree(done, damaged)
-    path = only(damaged, "ser") / "checkpoint.pt"
-    path.write_bytes(path.read_bytes()[:100])
-    out = tmp_path / "run"
-    assert experiment(out, "--epochs", "3", *ANEW, "--systems", "ser", "--weights-from", str(damaged)) == 1
-    said = capsys.readouterr().err
-    assert str(path) in said
-    assert "Leave out --weights-from" in said
-
-
-def test_the_best_epoch_of_another_run_cannot_be_taken(
-    done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert experiment(tmp_path / "run", "--epochs", "3", "--weights-from", str(done)) == 2
-    assert "--training.select last" in capsys.readouterr().err
-
-
-def test_an_earlier_epoch_of_another_run_cannot_be_taken(
-    done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    early = ("--epochs", "3", "--training.readouts", "1,3", *ANEW)
-    assert experiment(tmp_path / "run", *early, "--weights-from", str(done)) == 2
-    assert "after 3 epochs, and cannot be read out earlier" in capsys.readouterr().err
+def test_both_modes_of_batch_norm_are_those_of_separate_runs(done: Path, tmp_path: Path) -> None:
+    """Every system, to the byte: as written in the cell's folder, re-estimated in a folder of its own."""
+    both, anew = tmp_path / "both", tmp_path / "anew"
+    assert experiment(both, "--epochs", "3", "--training.statistics", "both") == 0
+    assert experiment(anew, "--epochs", "3", "--training.statistics", "anew", "--training.select", "last") == 0
+    for name, folder in cells(both).items():
+        system = name.partition("-")[0]
+        for ours, theirs in ((folder, only(done, system)), (folder / "reestimated", only(anew, system))):
+            for file in ("predictions.csv", "embeddings.npz"):
+                assert (ours / file).read_bytes() == (theirs / file).read_bytes()
 
 
 @pytest.mark.parametrize("option", ["dat.schedule=ganin", "dat.warmup=0.5"])
@@ -310,13 +240,6 @@ def test_a_schedule_of_lambda_holds_no_shorter_training(
     early = ("--systems", "dat", "--epochs", "3", "--training.readouts", "1")
     assert experiment(tmp_path / "run", *early, "--option", option) == 2
     assert "holds no shorter one" in capsys.readouterr().err
-
-
-def test_a_mistyped_run_to_take_weights_from_trains_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "run"
-    assert experiment(out, "--epochs", "3", *ANEW, "--weights-from", str(tmp_path / "nowhere")) == 2
-    assert "no trainings are here" in capsys.readouterr().err
-    assert not (out / "cells").exists()
 
 
 @pytest.mark.parametrize("option", ["dat.lam=-1", "mtl.weight=-0.5", "cgt.epsilon=-0.3", "dat.lam=inf"])

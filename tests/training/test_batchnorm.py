@@ -1,4 +1,4 @@
-"""Batch-norm statistics taken anew: read so, and nothing trained otherwise."""
+"""Evaluation with batch norm re-estimated: what is evaluated changes, the training does not."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 import torch
 from tiny_training import (
     BOTH,
+    CPU,
     TRAIN,
     assert_same,
     assert_same_readouts,
@@ -19,40 +20,56 @@ from tiny_training import (
 )
 
 from unheard.errors import TrainingError
-from unheard.training.batchnorm import statistics_anew
+from unheard.training.evaluation import reestimated_batchnorm, score
 from unheard.training.recipe import Recipe
-from unheard.training.trainer import Trainer, score
+from unheard.training.trainer import AS_WRITTEN, REESTIMATED, Trainer
 
 
-def anew(folder: Path, statistics: str = "anew", epochs: int = 4, select: str = "best") -> Trainer:
-    recipe = Recipe(epochs=epochs, batch_size=5, lr=0.05, statistics=statistics, select=select)
-    return Trainer(strategy("dat"), tiny()[0], TRAIN, BOTH, recipe, folder, key=(0, 0))
+def trainer(
+    folder: Path, statistics: str, select: str = "best", decision: str = "likeliest", key: str = "dat"
+) -> Trainer:
+    recipe = Recipe(epochs=4, batch_size=5, lr=0.05, statistics=statistics, select=select, decision=decision)
+    return Trainer(strategy(key), tiny()[0], TRAIN, BOTH, recipe, folder, key=(0, 0))
 
 
-def test_statistics_taken_anew_change_what_is_read_and_nothing_that_is_trained(tmp_path: Path) -> None:
-    one, other = anew(tmp_path / "a"), anew(tmp_path / "b", "running")
-    read, as_ever = one.run(4), other.run(4)
-    assert_same_tensors(one.strategy.state_dict(), other.strategy.state_dict())
-    assert_same_tensors(one.optimizer.state_dict()["state"], other.optimizer.state_dict()["state"])
-    assert not np.allclose(read[0].test.logits, as_ever[0].test.logits)
-    # what was validated is what is read out, and what is kept
-    for readout in read:
-        best = one.best[readout.reading]
-        assert readout.dev.wa == best.wa
-        one.strategy.load_state_dict(best.weights)
-        ids = readout.test.ids
-        assert_same_scores(score(one.strategy, one.task, ids, device=torch.device("cpu")), readout.test)
+@pytest.mark.parametrize("key", ["dat", "cgt"])
+@pytest.mark.parametrize("select", ["best", "last"])
+@pytest.mark.parametrize("decision", ["likeliest", "both"])
+def test_both_is_as_written_and_the_last_epoch_reestimated(
+    key: str, select: str, decision: str, tmp_path: Path
+) -> None:
+    both, written, anew = (
+        trainer(tmp_path / name, name, how, decision, key)
+        for name, how in (("both", select), ("running", select), ("anew", "last"))
+    )
+    both.run(2)  # evaluating in between changes nothing
+    again = trainer(tmp_path / "both", "both", select, decision, key)
+    assert again.resume()
+    evaluations = again.run(4)
+    assert [(e.mode, e.direction, e.selected) for e in evaluations] == [
+        (mode, direction.name, selected)
+        for mode, selected in ((AS_WRITTEN, select == "best"), (REESTIMATED, False))
+        for direction in BOTH
+    ]
+    as_written, reestimated = written.run(4), anew.run(4)
+    assert_same_readouts(evaluations, [*as_written, *reestimated])
+    assert_same(again, written)
+    assert_same_tensors(again.strategy.state_dict(), anew.strategy.state_dict())
+    assert not np.allclose(as_written[0].test.logits, reestimated[0].test.logits)
+    for evaluation in evaluations:  # the weights it comes with give its scores
+        again.strategy.load_state_dict(dict(evaluation.weights))
+        assert_same_scores(score(again.strategy, again.task, evaluation.test.ids, device=CPU), evaluation.test)
 
 
-def test_statistics_anew_are_those_of_the_training_utterances_without_dropout(tmp_path: Path) -> None:
+def test_reestimated_statistics_are_those_of_the_training_utterances_without_dropout(tmp_path: Path) -> None:
     """One batch of all: the first norm sees relu(affine) of every window of every utterance."""
-    training = anew(tmp_path, epochs=1)
+    training = trainer(tmp_path, "anew")
     training.run(1)
     first = next(m for m in training.strategy.modules() if isinstance(m, torch.nn.BatchNorm1d))
     seen: list[torch.Tensor] = []
     before = first.running_mean.clone()  # type: ignore[union-attr]
     hook = first.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach().clone()))
-    with statistics_anew(training.strategy, training.task, TRAIN, len(TRAIN), device=torch.device("cpu")):
+    with reestimated_batchnorm(training.strategy, training.task, TRAIN, len(TRAIN), device=CPU):
         hook.remove()
         (values,) = seen
         torch.testing.assert_close(first.running_mean, values.mean(0))
@@ -63,13 +80,15 @@ def test_statistics_anew_are_those_of_the_training_utterances_without_dropout(tm
 
 
 @pytest.mark.parametrize("select", ["best", "last"])
-def test_resumed_with_statistics_anew(tmp_path: Path, select: str) -> None:
-    whole = anew(tmp_path / "whole", select=select)
+def test_resumed_with_reestimated_validation(tmp_path: Path, select: str) -> None:
+    whole = trainer(tmp_path / "whole", "anew", select)
     expected = whole.run(4)
-    anew(tmp_path / "parts", select=select).run(2)
-    second = anew(tmp_path / "parts", select=select)
+    trainer(tmp_path / "parts", "anew", select).run(2)
+    second = trainer(tmp_path / "parts", "anew", select)
     assert second.resume()
     assert_same_readouts(second.run(4), expected)
     assert_same(second, whole)
+    if select == "best":
+        assert [e.dev.wa for e in expected] == [whole.best[e.direction].wa for e in expected]
     with pytest.raises(TrainingError, match="belongs to"):
-        anew(tmp_path / "parts", "running", select=select).resume()
+        trainer(tmp_path / "parts", "running", select).resume()

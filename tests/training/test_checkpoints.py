@@ -25,7 +25,7 @@ from unheard.errors import TrainingError, UnheardError
 from unheard.files import write_text, write_whole
 from unheard.training.recipe import Recipe
 from unheard.training.strategies import Setting, build
-from unheard.training.trainer import Reading, Trainer
+from unheard.training.trainer import Direction, Trainer
 
 
 class Malicious:
@@ -73,8 +73,8 @@ class TestBadCheckpoints:
         assert not leftover.exists()
 
     def test_a_reading_without_utterances(self, tmp_path: Path) -> None:
-        with pytest.raises(TrainingError, match="nobody to validate"):
-            trainer("ser", tmp_path, [Reading("test", (), READINGS[0].test)])
+        with pytest.raises(TrainingError, match="no validation or no test"):
+            trainer("ser", tmp_path, [Direction("test", (), READINGS[0].test)])
 
     def test_of_another_size(self, tmp_path: Path) -> None:
         trainer("mtl", tmp_path).run(1)

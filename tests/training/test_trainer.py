@@ -32,10 +32,10 @@ from torch import Tensor
 
 from unheard.errors import ConfigError, TrainingError
 from unheard.training import trainer as trainer_module
-from unheard.training.device import choose_device
+from unheard.training.evaluation import Scores, choose_device, score
 from unheard.training.recipe import Recipe
 from unheard.training.strategies import STRATEGIES, Batch
-from unheard.training.trainer import Readout, Scores, Trainer, score
+from unheard.training.trainer import Evaluation, Trainer
 
 
 class TestSelection:
@@ -75,7 +75,7 @@ class TestSelection:
     )
     def test_under_trained(self, epochs: int, best: int, late: bool, tmp_path: Path) -> None:
         (readout,) = scripted((1,), tmp_path)[0].run(1)
-        assert Readout("test", epochs, best, readout.dev, readout.test).under_trained is late
+        assert Evaluation("test", epochs, best, readout.dev, readout.test).under_trained is late
 
     def test_two_readings_in_one_training_are_two_trainings(self, tmp_path: Path) -> None:
         both = trainer("mtl", tmp_path / "both", BOTH)
@@ -252,7 +252,7 @@ class TestTraining:
         """One step of one epoch: its loss is that of the weights before."""
         recipe = Recipe(epochs=1, batch_size=len(IDS), lr=1e25, select=select)
         training = Trainer(strategy("ser"), tiny()[0], IDS, READINGS, recipe, tmp_path)
-        with pytest.raises(TrainingError, match=r"is no number after epoch 1.*learning rate"):
+        with pytest.raises(TrainingError, match=r"not finite after epoch 1.*learning rate"):
             training.run(1)
 
     def test_too_few_utterances(self, tmp_path: Path) -> None:

@@ -30,10 +30,10 @@ from unheard.features import FeatureStore
 from unheard.files import write_text
 from unheard.training.batches import Task
 from unheard.training.enrolment import VOICED, voice_of
+from unheard.training.evaluation import score
 from unheard.training.saving import Model
 from unheard.training.seeds import derive
 from unheard.training.strategies import STRATEGIES
-from unheard.training.trainer import score
 
 # What adaptation.csv holds: how many utterances were told after so many of their speaker had been heard.
 #

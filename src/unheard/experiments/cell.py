@@ -9,11 +9,10 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError, version
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +34,15 @@ from unheard.model.network import NetworkSettings
 from unheard.splits import Fold
 from unheard.training.augment import invent
 from unheard.training.batches import Change, Task
-from unheard.training.device import choose_device
 from unheard.training.enrolment import Companions
+from unheard.training.evaluation import Scores, choose_device
 from unheard.training.metrics import macro_f1, unweighted_average_recall, weighted_accuracy
-from unheard.training.recipe import DECISIONS, SELECT, STATISTICS, Recipe, follows_a_schedule
+from unheard.training.recipe import Recipe, follows_a_schedule
 from unheard.training.saving import Model
 from unheard.training.seeds import derive
-from unheard.training.strategies import STRATEGIES, Setting, build, resolve_options
+from unheard.training.strategies import STRATEGIES, Setting, Strategy, build, resolve_options
 from unheard.training.strategies.cgt import CGT
-from unheard.training.trainer import Reading, Readout, Scores, Trainer
+from unheard.training.trainer import Direction, Evaluation, Trainer
 
 # One cell of an experiment: a system on a fold with a seed, in a folder of its own.
 #
@@ -65,7 +64,7 @@ class Cell:
 
     `rows` are the utterances of the fold (train, dev, test); `folder` is the cell's own. `features` is the digest of
     the experiment's feature settings, which `data` covers. A classical system says in `fitted` what it is; `store`
-    is its own then. `weights_from` is another run that may have trained the same.
+    is its own then.
     """
 
     system: str
@@ -86,7 +85,6 @@ class Cell:
     tensorboard: bool = False
     features: str = ""
     fitted: Fitted | None = None
-    weights_from: Path | None = None
 
     def check(self, store: FeatureStore) -> None:
         """Raises `TrainingError` where a store, shared with another experiment perhaps, is of other recordings now."""
@@ -153,18 +151,6 @@ class Cell:
         """
         return place_of(self.folder, self.recipe.epochs if epochs is None else epochs)
 
-    def trained_elsewhere(self) -> Path | None:
-        """The cell of `weights_from` that has been through the same steps, however it was read; None without one."""
-        if self.weights_from is None or self.fitted:
-            return None
-        decisions = DECISIONS if self.recipe.class_weights == "none" else DECISIONS[:1]  # no recipe has both
-        for select, statistics, decision in product(SELECT, STATISTICS, decisions):
-            recipe = replace(self.recipe, select=select, statistics=statistics, decision=decision)
-            folder = replace(self, out=self.weights_from, recipe=recipe).folder
-            if (folder / "checkpoint.pt").is_file() and epochs_of(result_in(folder)) == self.recipe.epochs:
-                return folder
-        return None
-
     def _has_all(self, folder: Path) -> bool:
         """Whether what was written before a `result.json` is still beside it, and says something of everybody held out.
 
@@ -201,7 +187,7 @@ def _changed(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str
 # What a trained cell leaves: predictions, embeddings, models, and the result with its proof.
 
 
-def write_predictions(cell: Cell, readouts: Sequence[Readout], folder: Path) -> None:
+def write_predictions(cell: Cell, readouts: Sequence[Evaluation], folder: Path) -> None:
     """`predictions.csv` and `embeddings.npz`: dev and test of every reading, in the same order."""
     parts = [(part, scores) for r in readouts for part, scores in (("dev", r.dev), ("test", r.test))]
     text = io.StringIO()
@@ -223,24 +209,23 @@ def write_predictions(cell: Cell, readouts: Sequence[Readout], folder: Path) -> 
 
 def write_models(
     cell: Cell,
-    trainer: Trainer,
+    strategy: Strategy,
     normaliser: Normaliser,
     features: FeatureSettings,
-    readouts: Sequence[Readout],
+    readouts: Sequence[Evaluation],
     folder: Path,
 ) -> None:
     """`model.safetensors` of the first reading, `model-<reading>.safetensors` of a second."""
     for place, readout in enumerate(readouts):
-        weights = trainer.best[readout.reading].weights
-        model = Model.of(trainer.strategy, weights, cell.network, cell.labels, normaliser, features)
+        model = Model.of(strategy, readout.weights, cell.network, cell.labels, normaliser, features)
         heard = {full_name(cell.rows[utterance]) for utterance in cell.fold.train}
         about = {
             "cell": cell.name,
-            "reading": readout.reading,
+            "reading": readout.direction,
             "epoch": str(readout.best_epoch),
             "train_speakers": json.dumps(sorted(heard)),
         }
-        name = "model.safetensors" if place == 0 else f"model-{readout.reading}.safetensors"
+        name = "model.safetensors" if place == 0 else f"model-{readout.direction}.safetensors"
         write_whole(folder / name, partial(model.save, about=about))
 
 
@@ -260,7 +245,7 @@ def _save_npz(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
-def figures_of(cell: Cell, readouts: Sequence[Readout]) -> dict[str, Any]:
+def figures_of(cell: Cell, readouts: Sequence[Evaluation]) -> dict[str, Any]:
     """WA, UAR and macro-F1 of both parts; those of two readings are pooled over their utterances."""
     figures: dict[str, Any] = {}
     for part in ("dev", "test"):
@@ -275,10 +260,10 @@ def figures_of(cell: Cell, readouts: Sequence[Readout]) -> dict[str, Any]:
     return figures
 
 
-def readings_of(readouts: Sequence[Readout]) -> dict[str, dict[str, Any]]:
+def readings_of(readouts: Sequence[Evaluation]) -> dict[str, dict[str, Any]]:
     """The figures of each reading, by its name."""
     return {
-        r.reading: {
+        r.direction: {
             "val_wa": r.dev.wa,
             "val_uar": r.dev.uar,
             "test_wa": r.test.wa,
@@ -308,10 +293,10 @@ def proof_of(cell: Cell, device: str) -> dict[str, Any]:
     }
 
 
-def result_of(cell: Cell, trainer: Trainer, readouts: Sequence[Readout]) -> dict[str, Any]:
+def result_of(cell: Cell, trainer: Trainer, readouts: Sequence[Evaluation]) -> dict[str, Any]:
     """What a training came to: figures first, then their proof, then timings."""
     readings = {
-        r.reading: {"best_epoch": r.best_epoch, **figures, "under_trained": r.under_trained}
+        r.direction: {"best_epoch": r.best_epoch, **figures, "under_trained": r.under_trained}
         for r, figures in zip(readouts, readings_of(readouts).values(), strict=True)
     }
     frames = sum(record["frames"] for record in trainer.history)
@@ -391,7 +376,7 @@ def fit_cell(cell: Cell, system: Fitted, vectors: Vectors | None = None) -> dict
         best = max(tried, key=lambda value: (tried[value].wa, -value))
         chosen[reading.name] = best
         test = _scores(fits[best], x, y, reading.test)  # the one place where test utterances are scored
-        readouts.append(Readout(reading.name, EPOCHS, EPOCHS, tried[best], test))
+        readouts.append(Evaluation(reading.name, EPOCHS, EPOCHS, tried[best], test))
     write_predictions(cell, readouts, cell.folder)
     readings = readings_of(readouts)
     for name, value in chosen.items():
@@ -476,9 +461,6 @@ def run_cell(cell: Cell, on_epoch: Callable[[Mapping[str, Any]], None] | None = 
     began = time.perf_counter()
     trainer, normaliser, features = prepare(cell, on_epoch)
     resumed = trainer.resume()
-    elsewhere = None if resumed else cell.trained_elsewhere()
-    if elsewhere is not None:
-        trainer.take_over(elsewhere)
     if trainer.epoch > cell.recipe.epochs:
         raise TrainingError(
             f"this cell has been trained to {trainer.epoch} epochs and was not read out at {cell.recipe.epochs}",
@@ -492,17 +474,18 @@ def run_cell(cell: Cell, on_epoch: Callable[[Mapping[str, Any]], None] | None = 
     for epochs in cell.recipe.budgets:
         if epochs < trainer.epoch:
             continue
-        readouts = trainer.run(epochs)
+        evaluations = trainer.run(epochs)
         target = cell.folder if epochs == cell.recipe.epochs else readout_of(cell.folder, epochs)
         seconds = time.perf_counter() - began
-        write_predictions(cell, readouts, target)
-        write_models(cell, trainer, normaliser, features, readouts, target)
-        result = result_of(cell, trainer, readouts) | {
-            **({"weights_from": elsewhere.name} if elsewhere else {}),
-            "resumed": resumed,
-            "seconds": round(seconds, 3),
-        }
-        write_json(target / "result.json", result)  # last: it is what makes the others count
+        own = [e for e in evaluations if e.mode == evaluations[0].mode]
+        again = evaluations[len(own) :]  # the same weights with batch norm re-estimated
+        # a folder's result.json is written last: it is what makes the others count
+        for folder, readouts in ((target / "reestimated", again), (target, own)):
+            if readouts:
+                write_predictions(cell, readouts, folder)
+                write_models(cell, trainer.strategy, normaliser, features, readouts, folder)
+                result = result_of(cell, trainer, readouts) | {"resumed": resumed, "seconds": round(seconds, 3)}
+                write_json(folder / "result.json", result)
     return result
 
 
@@ -536,7 +519,7 @@ def prepare(
     strategy = build(cell.system, setting, cell.options)
     if isinstance(strategy, CGT) and cell.normalise in ("none", "sliding"):
         strategy.input_std.copy_(torch.from_numpy(_deviation(frames, cell.fold.train)))
-    readings = [Reading(r.name, r.dev, r.test) for r in cell.fold.readings]
+    readings = [Direction(r.name, r.dev, r.test) for r in cell.fold.readings]
     trainer = Trainer(
         strategy,
         task,

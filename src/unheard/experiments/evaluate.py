@@ -21,10 +21,9 @@ from unheard.features.normalise import TRANSDUCTIVE
 from unheard.files import write_json, write_text
 from unheard.manifest import Manifest, Utterance
 from unheard.training.batches import Task
-from unheard.training.device import choose_device
+from unheard.training.evaluation import Scores, choose_device, score
 from unheard.training.metrics import confusion, recalls
 from unheard.training.saving import Model
-from unheard.training.trainer import Scores, score
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ def run_cells(cells: Sequence[Cell], workers: int = 0, device: str = "auto") -> 
 def usual_workers(device: str) -> int:
     """Trainings at once where nobody says how many: one a core on a CPU, one on an accelerator."""
     if device != "cpu":
-        from unheard.training.device import choose_device
+        from unheard.training.evaluation import choose_device
 
         if choose_device(device).type != "cpu":
             return 1

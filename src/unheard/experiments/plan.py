@@ -27,12 +27,12 @@ from unheard.model.network import NetworkSettings
 from unheard.splits import PROTOCOLS, Split, default_protocol, exclude_shared_recordings, make_split
 from unheard.splits.files import of_part
 from unheard.training.batches import Task, draw_batches
-from unheard.training.device import choose_device
 from unheard.training.enrolment import VOICED
+from unheard.training.evaluation import choose_device
 from unheard.training.recipe import Recipe, follows_a_schedule
 from unheard.training.seeds import derive
 from unheard.training.strategies import STRATEGIES, Setting, build, resolve_options
-from unheard.training.trainer import Reading, Trainer
+from unheard.training.trainer import Direction, Trainer
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,6 @@ def lay_out(settings: Experiment, say: Callable[[str], None] = lambda _: None) -
             device=settings.device,
             tensorboard=settings.tensorboard,
             features=store.settings.digest,
-            weights_from=Path(settings.weights_from) if settings.weights_from else None,
         )
         # seeds outermost: an interrupted run has whole comparisons first
         for seed in range(settings.seeds)
@@ -371,8 +370,8 @@ def estimate(
 
 
 def _gone(cell: Cell) -> int:
-    """How many of a cell's epochs are trained, here or in the run whose weights it takes."""
-    return len(read_history(cell.folder)) or (cell.recipe.epochs if cell.trained_elsewhere() else 0)
+    """How many of a cell's epochs are trained."""
+    return len(read_history(cell.folder))
 
 
 def calibrate(cells: Sequence[Cell]) -> dict[str, Speed]:
@@ -427,7 +426,7 @@ def _trainer(cell: Cell, store: FeatureStore, train: Sequence[str], dev: Sequenc
         build(cell.system, setting, cell.options),
         task,
         train,
-        [Reading("test", tuple(dev), tuple(dev))],  # nobody is tested here
+        [Direction("test", tuple(dev), tuple(dev))],  # nobody is tested here
         replace(cell.recipe, epochs=2),
         folder,
         key=("estimate",),

@@ -180,10 +180,7 @@ class _Team:
         if key not in self.rows:
             self.rows[key] = self.ray.put(dict(cell.rows))
         device = "cpu" if not self.share and cell.device != "mps" else cell.device
-        taken = cell.weights_from and cell.weights_from.absolute()
-        there = replace(
-            cell, rows={}, out=cell.out.absolute(), store=cell.store.absolute(), weights_from=taken, device=device
-        )
+        there = replace(cell, rows={}, out=cell.out.absolute(), store=cell.store.absolute(), device=device)
         one.reference = self.task.remote(there, self.rows[key], str(self.token), _versions())
         self.running[one.reference] = one
 

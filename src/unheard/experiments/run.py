@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -71,7 +71,6 @@ def carry_out(settings: Experiment, say: Callable[[str], None]) -> Run:
         grid = _begin(settings, say)
         prepare(grid)
         tried = tuning.candidates(grid.cells) if settings.tune else []
-        _tell_taken([*grid.cells, *tried], settings, say)
         say(str(_estimate(grid)))
         failed = _train([*grid.cells, *tried], settings, say)
         chosen = _chosen(grid, say) if settings.tune else []
@@ -111,23 +110,7 @@ def _begin(settings: Experiment, say: Callable[[str], None]) -> Grid:
     """The grid of an experiment that may be run in its folder."""
     check_same_run(Path(settings.out), settings)
     tuning.check(settings)
-    if settings.weights_from and not (Path(settings.weights_from) / "cells").is_dir():
-        raise ConfigError(
-            "no trainings are here", where=settings.weights_from, mend="Correct --weights-from, or leave it out."
-        )
     return lay_out(settings, say)
-
-
-def _tell_taken(cells: Iterable[Cell], settings: Experiment, say: Callable[[str], None]) -> None:
-    """How many trainings take their weights from another run."""
-    missing = [cell for cell in cells if cell.result() is None]
-    if not settings.weights_from or not missing:
-        return
-    taken = sum(cell.trained_elsewhere() is not None for cell in missing)
-    why = (
-        " (a training there needs the same settings, as many epochs and its checkpoint)" if taken < len(missing) else ""
-    )
-    say(f"Of {len(missing)} trainings {taken} are taken from {settings.weights_from}{why}")
 
 
 def _estimate(grid: Grid, *, always: bool = False) -> Estimate:
@@ -148,7 +131,7 @@ def _estimate(grid: Grid, *, always: bool = False) -> Estimate:
         there = _told(out / "invariance")
         same = there and sub and all(getattr(there.settings, name) == getattr(sub, name) for name in _DECIDING)
         done = {(cell.system, cell.seed) for cell in there.cells} if there and same else set()
-        like = [cell for cell in grid.cells if cell.fold is grid.split.folds[0]] if sub and not sub.weights_from else []
+        like = [cell for cell in grid.cells if cell.fold is grid.split.folds[0]] if sub else []
         more["{} for invariance"] = [cell for cell in like if (cell.system, cell.seed) not in done]
     return estimate(cells, grid.settings, more=more, always=always)
 
@@ -175,7 +158,6 @@ def _chosen(grid: Grid, say: Callable[[str], None]) -> list[Cell]:
     if waiting:
         say(f"nothing is chosen for {waiting} readings: trainings of other values have failed there")
     chosen = tuning.frozen(grid.cells, choices)
-    _tell_taken(chosen, grid.settings, say)
     missing = sum(cell.result() is None for cell in chosen)
     if chosen or not waiting:
         say(f"λ and ε are chosen; with the chosen values {missing} more trainings on the other seeds")
@@ -210,8 +192,7 @@ def _tell(cells: Sequence[Cell], say: Callable[[str], None]) -> None:
         say(
             f"{len(apart)} of {len(cells)} trainings tell {train:.0f} % of their batches and {dev:.0f} % of the "
             "validation speakers: dropout before the pooled deviation may have left batch norm with statistics of "
-            "another network; see what they say with --training.statistics anew --training.select last --weights-from "
-            f"{cells[0].out} and another --out, which trains nothing again"
+            "another network; --training.statistics both and another --out also re-estimate these"
         )
     for epochs in sorted({n for cell in cells for n in cell.recipe.budgets[:-1]}):
         finished = [cell for cell in cells if epochs in cell.recipe.budgets and cell.result() is not None]

@@ -6,17 +6,10 @@ UAR, unweighted average recall (UA): the mean over the emotions of each one's re
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from unheard.model.network import Head
-
 
 Labels = NDArray[np.integer]
 
@@ -99,19 +92,3 @@ def worth(decision: str, counts: Sequence[int]) -> list[float]:
     present = sum(n > 0 for n in counts)
     rarity = [sum(counts) / (present * n) if n else 1.0 for n in counts]
     return {"likeliest": [1.0] * len(counts), "even": rarity, "both": [(1 + one) / 2 for one in rarity]}[decision]
-
-
-@contextmanager
-def decided(head: Head, factors: Sequence[float]) -> Iterator[None]:
-    """While it lasts the emotion head multiplies its probabilities by `factors` (C,): their logarithms in its bias."""
-    import torch
-
-    bias = head.output.bias
-    before = bias.detach().clone()
-    with torch.no_grad():
-        bias.add_(torch.tensor([math.log(factor) for factor in factors], dtype=bias.dtype, device=bias.device))
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            bias.copy_(before)

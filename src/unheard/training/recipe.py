@@ -10,11 +10,8 @@ from typing import Any
 from unheard.errors import ConfigError
 from unheard.training.augment import Augmentation
 
-READING = ("select", "statistics", "decision", "readouts")
-"""Settings that say what is read of a training and change none of its steps."""
-
 SELECT = ("best", "last")
-STATISTICS = ("running", "anew")
+STATISTICS = ("running", "anew", "both")
 DECISIONS = ("likeliest", "both", "even")
 
 START = 1 / 25
@@ -41,9 +38,10 @@ class Recipe:
     utterances it has. `select` says whose weights are read out: those of the `best` epoch on the validation
     speakers, or of the `last`, which needs nobody to judge. `augment` invents speakers (see `augment.py`); `enrol` is
     the share of utterances that are heard as if some others of their speaker had been heard before (see `enrol.py`).
-    `statistics` are those of batch norm in use: the `running` ones of training, dropout and all, or taken `anew`
-    without dropout before every look at validation (see `anew.py`). `decision` is which emotion is said: the
-    `likeliest`, `even`, for UAR, or `both`, for the mean of WA and UAR (see `decision.py`).
+    `statistics` are those of batch norm in evaluation: the `running` ones of training, or re-estimated (`anew`) without
+    dropout, in validation too, or `both`: as `running`, and the last epoch re-estimated (see `trainer.py`).
+    `decision` is the decision rule: the `likeliest` emotion, `even`, for UAR, or `both`, for the mean of WA and UAR
+    (see `metrics.py`).
     """
 
     epochs: int = 100

@@ -1,8 +1,8 @@
-"""The loop: it trains whichever strategy it is given, and never learns which.
+"""The training loop, the same for every strategy.
 
-    epoch -> validate -> remember the best -> (now and then) checkpoint -> ... -> score the test once
+    epoch -> validate -> keep the best weights -> (every 20 s) checkpoint -> ... -> evaluate on the test speakers once
 
-A training is exact to the bit on a CPU: killed and started again it gives the numbers of one never killed.
+On a CPU a training is deterministic to the bit, also when it is killed and resumed.
 """
 
 from __future__ import annotations
@@ -11,36 +11,37 @@ import io
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unheard.errors import TrainingError
 from unheard.files import write_text, write_whole
 from unheard.training.batches import Task
-from unheard.training.batchnorm import statistics_anew
-from unheard.training.device import autocast
-from unheard.training.metrics import decided, macro_f1, unweighted_average_recall, weighted_accuracy, worth
-from unheard.training.recipe import READING, Recipe
+from unheard.training.evaluation import Scores, autocast, decided, reestimated_batchnorm, score
+from unheard.training.metrics import worth
+from unheard.training.recipe import Recipe
 from unheard.training.strategies import Strategy
 
 CHECKPOINT_SECONDS = 20.0
-"""A checkpoint is written when this much work would be lost without one, and at the end."""
+"""Write a checkpoint when the last one is this old, and at the end."""
 
 LATE = 5
-"""A best epoch among the last so many says that the training could have gone on."""
+"""A training whose best epoch is among the last so many may not have converged."""
+
+AS_WRITTEN = "as written"
+REESTIMATED = "batch norm re-estimated"
 
 
 @dataclass
 class Best:
-    """The best epoch so far of one reading: its validation accuracy and the weights it had."""
+    """The best epoch so far on the validation speakers of one direction: its WA and its weights."""
 
     epoch: int = 0
     wa: float = -1.0
@@ -48,8 +49,8 @@ class Best:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """Utterances that choose the epoch (`dev`) and those scored once, at that epoch (`test`)."""
+class Direction:
+    """Validation utterances (`dev`), which select the epoch, and `test` utterances, scored once at that epoch."""
 
     name: str
     dev: tuple[str, ...]
@@ -57,28 +58,38 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Readout:
-    """What a training of `epochs` epochs came to for one reading."""
+class Evaluation:
+    """The result of a training after `epochs` epochs: one direction under one mode.
 
-    reading: str
+    `mode` is `AS_WRITTEN` or `REESTIMATED` (batch norm). `selected` is true where validation chose `best_epoch`;
+    otherwise it is the last epoch. `weights` are those that were evaluated, as a saved model needs them.
+    """
+
+    direction: str
     epochs: int
     best_epoch: int
     dev: Scores
     test: Scores
-    chosen: bool = True
-    """Whether validation speakers chose the epoch; else it is the last."""
+    selected: bool = True
+    mode: str = AS_WRITTEN
+    weights: Mapping[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def under_trained(self) -> bool:
-        """Whether validation was still getting better: the best epoch is among the last five."""
-        return self.chosen and self.best_epoch > self.epochs - LATE and self.epochs > LATE
+        """Whether validation was still improving: the best epoch is among the last five."""
+        return self.selected and self.best_epoch > self.epochs - LATE and self.epochs > LATE
 
 
 class Trainer:
-    """One training: its strategy, optimiser, history and best epochs, in a folder it can be resumed from.
+    """One training: its strategy, optimiser, history and best epochs, in a folder from which it can be resumed.
 
-    `train` are the ids trained on; `key` seeds the order of the batches (say fold and seed, never the
-    strategy, so that systems are compared in pairs).
+    `train` are the ids to train on; `key` seeds the order of the batches (fold and seed, never the strategy, so that
+    systems are compared in pairs).
+
+    `run(epochs)` returns one `Evaluation` per mode and direction. There are one or two modes, by `recipe.statistics`:
+    "running" `AS_WRITTEN`; "anew" `REESTIMATED`, in validation too; "both" first `AS_WRITTEN`, exactly as "running",
+    then `REESTIMATED` for the last epoch's weights (no epoch is selected, so this costs one pass over the training
+    utterances per reported epoch). Evaluating changes neither weights nor random streams.
     """
 
     def __init__(
@@ -86,7 +97,7 @@ class Trainer:
         strategy: Strategy,
         task: Task,
         train: Sequence[str],
-        readings: Sequence[Reading],
+        directions: Sequence[Direction],
         recipe: Recipe,
         folder: Path,
         *,
@@ -95,30 +106,35 @@ class Trainer:
         on_epoch: Callable[[Mapping[str, Any]], None] | None = None,
     ) -> None:
         if len(train) < 2:
-            raise TrainingError("there are fewer than two utterances to train on", mend="Check the split.")
-        for reading in readings:
-            if not reading.dev or not reading.test:
+            raise TrainingError("fewer than two utterances to train on", mend="Check the split.")
+        for direction in directions:
+            if not direction.dev or not direction.test:
                 raise TrainingError(
-                    f"reading '{reading.name}' has nobody to validate on or to test", mend="Check the split."
+                    f"direction '{direction.name}' has no validation or no test utterances", mend="Check the split."
                 )
         self.device = device or torch.device("cpu")
         self.strategy = strategy.place(self.device)
-        self.task, self.train_ids, self.readings, self.recipe = task, tuple(train), tuple(readings), recipe
+        self.task, self.train_ids, self.directions, self.recipe = task, tuple(train), tuple(directions), recipe
         self.folder, self.key, self.on_epoch = folder, key, on_epoch
         self.optimizer = make_optimizer(strategy, recipe)
         self.epoch = 0
-        self.best = {reading.name: Best() for reading in readings}
+        self.best = {direction.name: Best() for direction in directions}
         self.history: list[dict[str, Any]] = []
         self._saved_at = time.monotonic()
 
-    def run(self, until: int) -> list[Readout]:
-        """Train up to epoch `until` and score the test of every reading at its best epoch so far."""
+    def run(self, until: int) -> list[Evaluation]:
+        """Train up to epoch `until`; return an evaluation per mode and direction, modes outermost."""
         while self.epoch < until:
             self._one_epoch()
             if time.monotonic() - self._saved_at > CHECKPOINT_SECONDS:
                 self.save()
         self.save()
-        return [self._read_out(reading) for reading in self.readings]
+        if self.recipe.statistics == "anew":
+            return self._evaluate(REESTIMATED, self.recipe.select)
+        evaluations = self._evaluate(AS_WRITTEN, self.recipe.select)
+        if self.recipe.statistics == "both":
+            evaluations += self._evaluate(REESTIMATED, "last")
+        return evaluations
 
     def _one_epoch(self) -> None:
         began = time.perf_counter()
@@ -139,10 +155,9 @@ class Trainer:
                 terms = self.strategy(batch)
             loss = torch.stack(list(terms.values())).sum()
             if not torch.isfinite(loss):
-                said = f"the loss became {float(loss.detach())} in epoch {self.epoch + 1}, step {step + 1}"
-                raise self._diverged(said)
+                raise self._diverged(f"the loss became {loss.item()} in epoch {self.epoch + 1}, step {step + 1}")
             self.optimizer.zero_grad(set_to_none=True)
-            # The parameters' gradients alone: a strategy may have needed those of the input, but only on its way.
+            # Gradients of the parameters alone: an input that a strategy differentiates by needs none here.
             loss.backward(inputs=parameters)  # type: ignore[no-untyped-call]
             self.optimizer.step()
             for name, term in terms.items():
@@ -159,18 +174,17 @@ class Trainer:
             self.on_epoch(record)
 
     def _validate(self) -> dict[str, Any]:
-        """Score every reading's validation speakers; keep the weights of the epoch that `select` asks for."""
+        """Score the validation speakers of every direction; keep the weights of the best epoch."""
         figures: dict[str, Any] = {}
-        with self._in_use():
-            for reading in self.readings:
-                scores = self._score(reading.dev)
+        with self._in_use(REESTIMATED if self.recipe.statistics == "anew" else AS_WRITTEN):
+            for direction in self.directions:
+                scores = self._score(direction.dev)
                 if not np.isfinite(scores.logits).all():
-                    raise self._diverged(f"what the network says is no number after epoch {self.epoch}")
-                best = self.best[reading.name]
-                if self.recipe.select == "last" or scores.wa > best.wa:  # strictly: the earliest epoch wins a tie
-                    weights = {k: v.detach().cpu().clone() for k, v in self.strategy.state_dict().items()}
-                    self.best[reading.name] = Best(self.epoch, scores.wa, weights)
-                suffix = "" if len(self.readings) == 1 else f"_{reading.name}"
+                    raise self._diverged(f"the network's outputs are not finite after epoch {self.epoch}")
+                # strictly better: the earliest epoch wins a tie
+                if self.recipe.select == "best" and scores.wa > self.best[direction.name].wa:
+                    self.best[direction.name] = Best(self.epoch, scores.wa, self._weights())
+                suffix = "" if len(self.directions) == 1 else f"_{direction.name}"
                 figures |= {
                     f"val_wa{suffix}": scores.wa,
                     f"val_uar{suffix}": scores.uar,
@@ -178,45 +192,65 @@ class Trainer:
                 }
         return figures
 
-    def _diverged(self, said: str) -> TrainingError:
+    def _diverged(self, what: str) -> TrainingError:
         return TrainingError(
-            said,
+            what,
             where=self.folder,
             mend="Lower the learning rate (--training.lr), λ or ε; check the features with `unheard doctor`.",
         )
 
-    def _in_use(self) -> AbstractContextManager[object]:
-        """The network as it would be used now."""
-        use = ExitStack()
-        if self.recipe.statistics == "anew":
-            size, precision = self.recipe.batch_size, self.recipe.precision
-            use.enter_context(
-                statistics_anew(self.strategy, self.task, self.train_ids, size, device=self.device, precision=precision)
-            )
-        if self.recipe.decision != "likeliest":
-            head = self.strategy.emotion
-            counts = np.bincount([self.task.y[name] for name in self.train_ids], minlength=head.output.out_features)
-            use.enter_context(decided(head, worth(self.recipe.decision, counts.tolist())))
-        return use
+    @contextmanager
+    def _in_use(self, mode: str) -> Iterator[None]:
+        """The network as `mode` and the decision rule have it in use."""
+        with ExitStack() as use:
+            if mode == REESTIMATED:
+                size, precision = self.recipe.batch_size, self.recipe.precision
+                use.enter_context(
+                    reestimated_batchnorm(
+                        self.strategy, self.task, self.train_ids, size, device=self.device, precision=precision
+                    )
+                )
+            if self.recipe.decision != "likeliest":
+                head = self.strategy.emotion
+                counts = np.bincount([self.task.y[name] for name in self.train_ids], minlength=head.output.out_features)
+                use.enter_context(decided(head, worth(self.recipe.decision, counts.tolist())))
+            yield
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {name: value.detach().cpu().clone() for name, value in self.strategy.state_dict().items()}
 
     def _score(self, ids: Sequence[str]) -> Scores:
         return score(self.strategy, self.task, ids, device=self.device, precision=self.recipe.precision)
 
-    def _read_out(self, reading: Reading) -> Readout:
-        """The one place where test utterances are scored: with the weights of the best or the last epoch."""
-        now = {k: v.detach().clone() for k, v in self.strategy.state_dict().items()}
-        best = self.best[reading.name]
-        self.strategy.load_state_dict(best.weights)
+    def _evaluate(self, mode: str, select: str) -> list[Evaluation]:
+        """Score dev and test of each direction: the only place where test utterances are scored."""
+        evaluations = []
+        if select == "last":
+            with self._in_use(mode):
+                weights = self._weights()
+                for direction in self.directions:
+                    scores = self._score(direction.dev), self._score(direction.test)
+                    evaluations.append(
+                        Evaluation(direction.name, self.epoch, self.epoch, *scores, False, mode, weights)
+                    )
+            return evaluations
+        last = self._weights()
         try:
-            dev, test = self._score(reading.dev), self._score(reading.test)
+            for direction in self.directions:
+                best = self.best[direction.name]
+                self.strategy.load_state_dict(best.weights)  # as in use: validation stored them so
+                scores = self._score(direction.dev), self._score(direction.test)
+                evaluations.append(
+                    Evaluation(direction.name, self.epoch, best.epoch, *scores, True, mode, best.weights)
+                )
         finally:
-            self.strategy.load_state_dict(now)
-        return Readout(reading.name, self.epoch, best.epoch, dev, test, self.recipe.select == "best")
+            self.strategy.load_state_dict(last)
+        return evaluations
 
     def save(self) -> None:
-        """Write the checkpoint and the history, each in one step."""
+        """Write the checkpoint and the history, each atomically."""
         state = {
-            "whose": self._whose(),
+            "identity": self._identity(),
             "epoch": self.epoch,
             "weights": self.strategy.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -231,48 +265,27 @@ class Trainer:
         write_text(self.folder / "history.jsonl", lines)
         self._saved_at = time.monotonic()
 
-    def _whose(self) -> str:
-        """What a checkpoint must agree on to be gone on with; the number of epochs may differ."""
-        deciding = asdict(replace(self.recipe, epochs=1 if self.recipe.extensible else self.recipe.epochs, readouts=()))
-        for name, first in (("statistics", "running"), ("decision", "likeliest")):
-            if deciding[name] == first:  # not known to checkpoints from before there was a choice
-                del deciding[name]
-        parts = {"strategy": type(self.strategy).__name__, "key": list(map(str, self.key)), "recipe": deciding}
+    def _identity(self) -> str:
+        """The settings that a checkpoint must share with the training it resumes; the number of epochs may differ."""
+        recipe = replace(self.recipe, epochs=1 if self.recipe.extensible else self.recipe.epochs, readouts=())
+        parts = {"strategy": type(self.strategy).__name__, "key": list(map(str, self.key)), "recipe": asdict(recipe)}
         return json.dumps(parts, sort_keys=True)
 
     def resume(self) -> bool:
-        """Go on from the folder's checkpoint; False where there is none.
+        """Continue from the folder's checkpoint; return False where there is none.
 
-        Only tensors and plain values are read (`weights_only`): no code runs from a checkpoint. Raises `TrainingError`
-        for one that is damaged or of another training.
+        Only tensors and plain values are read (`weights_only`): a checkpoint cannot run code. Raises `TrainingError`
+        for a damaged one or one of another training.
         """
         path = self.folder / "checkpoint.pt"
         for leftover in self.folder.glob(".*.tmp"):  # of a process killed while it wrote
             leftover.unlink(missing_ok=True)
         if not path.exists():
             return False
-        self._load(path, lambda whose: whose == self._whose(), "Delete it to train this one anew.")
-        return True
-
-    def take_over(self, folder: Path) -> None:
-        """Go on from the checkpoint of another folder: of this very training, read in another way there.
-
-        Its recipe may differ in `READING` alone. The best epoch there was is not the best one here: the last weights
-        are judged anew, and the histories of before say nothing of validation. Raises `TrainingError` as `resume`.
-        """
-        path = folder / "checkpoint.pt"
-        self._load(path, lambda whose: _steps(whose) == _steps(self._whose()), "Leave out --weights-from to train.")
-        self.best = {name: Best() for name in self.best}
-        self.history = [{k: v for k, v in record.items() if not k.startswith("val_")} for record in self.history]
-        if self.history:
-            self.history[-1] |= self._validate()
-
-    def _load(self, path: Path, ours: Callable[[str], bool], mend: str) -> None:
-        """Take over the state that a checkpoint holds, if it is one of `ours`."""
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
-            if not ours(state["whose"]):
-                raise ValueError(f"it belongs to {state['whose']}, this is {self._whose()}")
+            if state["identity"] != self._identity():
+                raise ValueError(f"it belongs to {state['identity']}, this is {self._identity()}")
             self.strategy.load_state_dict(state["weights"])
             self.optimizer.load_state_dict(state["optimizer"])
             for name, stream in self.strategy.streams().items():
@@ -284,21 +297,13 @@ class Trainer:
             raise TrainingError(
                 f"the checkpoint cannot be used ({type(error).__name__}: {error})",
                 where=path,
-                mend=mend,
+                mend="Delete it to train from the start.",
             ) from error
-
-
-def _steps(whose: str) -> dict[str, Any]:
-    """What of a checkpoint's `whose` decides the steps of its training."""
-    parts: dict[str, Any] = json.loads(whose)
-    return parts | {"recipe": {name: value for name, value in parts["recipe"].items() if name not in READING}}
-
-
-# The optimiser a recipe asks for.
+        return True
 
 
 def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """SGD over all parameters, or AdamW, whose decay spares biases and the weights of batch norm."""
+    """Build SGD over all parameters, or AdamW, which decays neither biases nor batch-norm weights."""
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(
             network.parameters(),
@@ -311,86 +316,3 @@ def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     others = [p for p in network.parameters() if p.ndim <= 1]
     groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=recipe.lr)
-
-
-# Logits of a network on a list of utterances, and what they are worth.
-
-
-@dataclass(frozen=True)
-class Scores:
-    """What a network said of `ids`, in their order: `truth` (n,), `logits` (n, C), `embeddings` (n, E)."""
-
-    ids: tuple[str, ...]
-    truth: NDArray[np.int64]
-    logits: NDArray[np.float32]
-    embeddings: NDArray[np.float32]
-
-    @property
-    def predicted(self) -> NDArray[np.int64]:
-        """The likeliest emotion of each utterance (n,); the first one on a tie."""
-        return np.asarray(self.logits.argmax(axis=1), np.int64)
-
-    @property
-    def probabilities(self) -> NDArray[np.float64]:
-        """Softmax of the logits (n, C)."""
-        shifted = np.exp(self.logits.astype(np.float64) - self.logits.max(axis=1, keepdims=True))
-        return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
-
-    @property
-    def wa(self) -> float:
-        """Weighted accuracy."""
-        return weighted_accuracy(self.truth, self.predicted)
-
-    @property
-    def uar(self) -> float:
-        """Unweighted average recall."""
-        return unweighted_average_recall(self.truth, self.predicted, self.logits.shape[1])
-
-    @property
-    def macro_f1(self) -> float:
-        """Macro-averaged F1."""
-        return macro_f1(self.truth, self.predicted, self.logits.shape[1])
-
-    @property
-    def loss(self) -> float:
-        """Mean cross-entropy."""
-        chosen = self.probabilities[np.arange(len(self.truth)), self.truth]
-        return float(-np.log(np.maximum(chosen, 1e-300)).mean())
-
-
-@torch.no_grad()
-def score(
-    strategy: Strategy,
-    task: Task,
-    ids: Sequence[str],
-    *,
-    device: torch.device,
-    precision: str = "fp32",
-    size: int = 64,
-    voices: Mapping[str, NDArray[np.float32]] | None = None,
-) -> Scores:
-    """Evaluate `strategy` on `ids` in evaluation mode; the mode it was in is restored.
-
-    `voices` gives for each utterance what is known of its speaker's voice (V,).
-    """
-    was_training = strategy.training
-    strategy.eval()
-    logits: NDArray[np.float32] | None = None
-    embeddings: NDArray[np.float32] | None = None
-    for positions, batch in task.in_order(ids, size):
-        batch = batch.to(device)
-        with autocast(device, precision):
-            voice = None
-            if voices is not None:
-                voice = torch.from_numpy(np.stack([voices[ids[i]] for i in positions])).to(device)
-            out, e = strategy.logits(batch.x, batch.lengths, voice)
-        if logits is None or embeddings is None:
-            logits = np.empty((len(ids), out.shape[1]), np.float32)
-            embeddings = np.empty((len(ids), e.shape[1]), np.float32)
-        logits[positions] = out.float().cpu().numpy()
-        embeddings[positions] = e.float().cpu().numpy()
-    strategy.train(was_training)
-    if logits is None or embeddings is None:
-        raise ValueError("no utterance to score")
-    truth = np.array([task.y[name] for name in ids])
-    return Scores(tuple(ids), truth, logits, embeddings)

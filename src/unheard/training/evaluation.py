@@ -1,0 +1,180 @@
+"""Evaluation: scores of a network on a list of utterances, and the form in which the network is evaluated.
+
+(optionally) re-estimated batch norm, decision rule -> forward passes in evaluation mode -> Scores
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from unheard.errors import ConfigError
+from unheard.model.network import Head
+from unheard.training.batches import Task, draw_batches
+from unheard.training.metrics import macro_f1, unweighted_average_recall, weighted_accuracy
+from unheard.training.strategies import Strategy
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Outputs for the utterances `ids`, in their order: `truth` (n,), `logits` (n, C), `embeddings` (n, E)."""
+
+    ids: tuple[str, ...]
+    truth: NDArray[np.int64]
+    logits: NDArray[np.float32]
+    embeddings: NDArray[np.float32]
+
+    @property
+    def predicted(self) -> NDArray[np.int64]:
+        """The most probable emotion of each utterance (n,); the first one on a tie."""
+        return np.asarray(self.logits.argmax(axis=1), np.int64)
+
+    @property
+    def probabilities(self) -> NDArray[np.float64]:
+        """Softmax of the logits (n, C)."""
+        shifted = np.exp(self.logits.astype(np.float64) - self.logits.max(axis=1, keepdims=True))
+        return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
+
+    @property
+    def wa(self) -> float:
+        """Weighted accuracy."""
+        return weighted_accuracy(self.truth, self.predicted)
+
+    @property
+    def uar(self) -> float:
+        """Unweighted average recall."""
+        return unweighted_average_recall(self.truth, self.predicted, self.logits.shape[1])
+
+    @property
+    def macro_f1(self) -> float:
+        """Macro-averaged F1."""
+        return macro_f1(self.truth, self.predicted, self.logits.shape[1])
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy."""
+        chosen = self.probabilities[np.arange(len(self.truth)), self.truth]
+        return float(-np.log(np.maximum(chosen, 1e-300)).mean())
+
+
+@torch.no_grad()
+def score(
+    strategy: Strategy,
+    task: Task,
+    ids: Sequence[str],
+    *,
+    device: torch.device,
+    precision: str = "fp32",
+    size: int = 64,
+    voices: Mapping[str, NDArray[np.float32]] | None = None,
+) -> Scores:
+    """Evaluate `strategy` on `ids` in evaluation mode; its mode is restored afterwards.
+
+    `voices` gives the speaker profile (V,) of each utterance.
+    """
+    was_training = strategy.training
+    strategy.eval()
+    logits, embeddings = np.empty(0, np.float32), np.empty(0, np.float32)
+    for positions, batch in task.in_order(ids, size):
+        batch = batch.to(device)
+        voice = None
+        if voices is not None:
+            voice = torch.from_numpy(np.stack([voices[ids[i]] for i in positions])).to(device)
+        with autocast(device, precision):
+            out, e = strategy.logits(batch.x, batch.lengths, voice)
+        if not len(logits):
+            logits = np.empty((len(ids), out.shape[1]), np.float32)
+            embeddings = np.empty((len(ids), e.shape[1]), np.float32)
+        logits[positions] = out.float().cpu().numpy()
+        embeddings[positions] = e.float().cpu().numpy()
+    strategy.train(was_training)
+    if not len(logits):
+        raise ValueError("no utterance to score")
+    return Scores(tuple(ids), np.array([task.y[name] for name in ids]), logits, embeddings)
+
+
+# Batch-norm re-estimation.
+#
+# During training the running statistics are those of activations after dropout. In evaluation nothing is dropped, so
+# the standard deviation pooled over an utterance, and everything after it, is distributed differently (Li et al. 2019,
+# Understanding the disharmony between dropout and batch normalization by variance shift). Kaldi's `nnet3-combine`
+# re-estimates the statistics in the same way.
+
+
+@contextmanager
+def reestimated_batchnorm(
+    strategy: Strategy, task: Task, ids: Sequence[str], size: int, *, device: torch.device, precision: str = "fp32"
+) -> Iterator[None]:
+    """Within the context the batch norms have the statistics of `ids`, computed in batches of `size` without dropout.
+
+    Each batch is weighted by its number of utterances. No weight changes and no random stream advances; the running
+    statistics are restored on exit.
+    """
+    norms = [layer for layer in strategy.modules() if isinstance(layer, nn.BatchNorm1d)]
+    before = [{name: value.clone() for name, value in norm.named_buffers()} for norm in norms]
+    momenta = [norm.momentum for norm in norms]
+    was_training = strategy.training
+    try:
+        strategy.eval()
+        for norm in norms:
+            norm.train()
+        seen = 0
+        for chosen in draw_batches(len(ids), size, 0):  # shuffled: each batch mixes emotions and speakers
+            seen += len(chosen)
+            for norm in norms:
+                norm.momentum = len(chosen) / seen
+            batch = task.batch([ids[i] for i in chosen]).to(device)
+            with torch.no_grad(), autocast(device, precision):
+                strategy.logits(batch.x, batch.lengths)
+        strategy.train(was_training)
+        yield
+    finally:
+        strategy.train(was_training)
+        for norm, momentum, values in zip(norms, momenta, before, strict=True):
+            norm.momentum = momentum
+            buffers: dict[str, Tensor] = dict(norm.named_buffers())
+            for name, value in values.items():
+                buffers[name].copy_(value)
+
+
+@contextmanager
+def decided(head: Head, factors: Sequence[float]) -> Iterator[None]:
+    """Within the context the emotion head multiplies its probabilities by `factors` (C,), through its bias."""
+    bias = head.output.bias
+    before = bias.detach().clone()
+    with torch.no_grad():
+        bias.add_(torch.tensor([math.log(factor) for factor in factors], dtype=bias.dtype, device=bias.device))
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            bias.copy_(before)
+
+
+# Device and precision.
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """Return the device; `auto` prefers CUDA, then Apple's MPS, then the CPU.
+
+    Raises `ConfigError` for a device that this machine does not have.
+    """
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        name = next(kind for kind in ("cuda", "mps", "cpu") if available[kind])
+    if not available.get(name.split(":")[0], False):
+        found = ", ".join(kind for kind, there in available.items() if there)
+        raise ConfigError(f"there is no device '{name}' on this machine", mend=f"Choose auto, {found}.")
+    return torch.device(name)
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """The context of a forward pass: no-op for `fp32`, automatic mixed precision for `bf16`."""
+    return nullcontext() if precision == "fp32" else torch.autocast(device.type, dtype=torch.bfloat16)
