@@ -223,7 +223,7 @@ def features(
     kind: Literal["mfcc", "fbank", "functionals", "ssl"] = "mfcc",
     encoder: str = "",
     layer: str = "mean",
-    vad: str = "xvector",
+    vad: Literal["xvector", "ivector", "kaldi_default", "none"] = "xvector",
     dither: float = 0.0,
     channel: Literal["mix", "left", "right", "each"] = "mix",
     workers: int = 0,

@@ -29,7 +29,7 @@ def _flags(kind: type, name: str, leave_out: tuple[str, ...] = ()) -> type:
         elif hint not in (bool, int, float):
             hint = str  # words and pairs come separated by commas; `load` takes them apart
         default = _shown(field)
-        text = " ".join(filter(None, [field.metadata.get("help", ""), default and f"[default: {default}]"]))
+        text = " ".join(filter(None, [field.metadata.get("description", ""), default and f"[default: {default}]"]))
         parameter = Parameter(help=text, show_default=False, converter=_whole if hint is int else None)
         fields.append((field.name, Annotated[hint | None, parameter], dataclasses.field(default=None)))
     made = dataclasses.make_dataclass(name, fields, frozen=True)

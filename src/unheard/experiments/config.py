@@ -440,6 +440,8 @@ def _value(hint: Any, value: Any, name: str) -> Any:
             raise ConfigError(f"setting '{name}' holds settings of its own, not {value!r}")
         return _build(hint, value, f"{name}.")  # type: ignore[arg-type]
     origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        return str(value)
     if origin is tuple:
         if isinstance(value, str):
             value = [word.strip() for word in value.split(",") if word.strip()]

@@ -21,6 +21,7 @@ from unheard.experiments.launch import usual_workers
 from unheard.experiments.records import read_history
 from unheard.experiments.selection import KNOBS, Choice
 from unheard.features import FeatureSettings, FeatureStore, Normaliser, build_store
+from unheard.features.encoder import resolve
 from unheard.features.settings import columns_of
 from unheard.manifest import Manifest, Note
 from unheard.model.network import NetworkSettings
@@ -57,6 +58,7 @@ def lay_out(settings: Experiment, say: Callable[[str], None] = lambda _: None) -
     `say` receives a line a step. Raises an `UnheardError` of whatever step fails.
     """
     # settings are checked before minutes of features
+    settings = replace(settings, features=resolve(settings.features))
     network = settings.network.resolved(settings.features)
     if settings.features.kind == "functionals":
         raise ConfigError(

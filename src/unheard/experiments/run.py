@@ -31,6 +31,7 @@ from unheard.experiments.records import (
     utterances_csv,
 )
 from unheard.experiments.tables import write_tables
+from unheard.features.encoder import resolve
 from unheard.files import locked, write_json, write_text, write_whole
 from unheard.splits import Split, write_splits
 
@@ -108,6 +109,7 @@ def _folder(settings: Experiment) -> Path:
 
 def _begin(settings: Experiment, say: Callable[[str], None]) -> Grid:
     """The grid of an experiment that may be run in its folder."""
+    settings = replace(settings, features=resolve(settings.features))
     check_same_run(Path(settings.out), settings)
     tuning.check(settings)
     return lay_out(settings, say)

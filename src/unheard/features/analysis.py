@@ -114,10 +114,11 @@ def thinned(features: Floats, n: int) -> Floats:
 
 def _encoded(samples: Samples, settings: FeatureSettings) -> Analysis:
     """The frames of an encoder. The VAD listens every 10 ms as always; theirs are every second one of its frames."""
-    from unheard.features.encoder import encode
+    from unheard.features.encoder import encode, resolve
 
     often = replace(FeatureSettings(), vad=settings.vad, sample_rate=settings.sample_rate)
     heard = analyse(samples, often)
+    settings = resolve(settings)
     features = encode(samples, settings)
     if settings.pitch:
         features = np.hstack([features, pitch_frames(samples * INT16_SCALE, settings)])

@@ -13,27 +13,21 @@ import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import blake2b
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from unheard.errors import ConfigError, FeatureError, MissingExtra
-from unheard.features.settings import LEARNED
-
-if TYPE_CHECKING:
-    from unheard.features.settings import FeatureSettings
-
+from unheard.features.settings import LEARNED, FeatureSettings
 
 Floats = npt.NDArray[np.float32]
 
-SAMPLE_RATE = 16_000
-FRAME_LENGTH_MS, FRAME_SHIFT_MS = 25.0, 20.0
 WEIGHTS = "model.safetensors"
 _FRAME, _SHIFT = 400, 320
 _AT_ONCE = 3000  # frames, a minute: attention's memory grows with the square
@@ -69,6 +63,23 @@ def identify(folder: str | Path) -> Encoder:
     described = [path for path in (folder / "config.json", _preprocessor(folder)) if path.exists()]
     state = tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in (*described, *files))
     return Encoder(_digest(state), width, layers)
+
+
+def resolve(settings: FeatureSettings) -> FeatureSettings:
+    """Fill in what follows from the encoder's files; settings without an encoder, or resolved before, stay as they are.
+
+    Raises `ConfigError` for an encoder that is missing or of another kind, and for a layer that it does not have.
+    """
+    if settings.resolved:
+        return settings
+    found = identify(settings.encoder)
+    if settings.layer.isdigit() and int(settings.layer) > found.layers:
+        raise ConfigError(
+            f"the encoder has no layer '{settings.layer}'", mend=f"Choose mean, {LEARNED}, or 0 to {found.layers}."
+        )
+    # hidden states: the transformer's input and the output of each layer
+    layers = found.layers + 1 if settings.layer == LEARNED else 0
+    return replace(settings, encoder_digest=found.digest, encoder_width=found.width, encoder_layers=layers)
 
 
 def encode(samples: Floats, settings: FeatureSettings) -> Floats:

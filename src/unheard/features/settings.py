@@ -3,140 +3,101 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Literal, get_args
 
 from unheard.errors import ConfigError, did_you_mean
-from unheard.features.vad import VAD_PRESETS
+from unheard.settings import check, setting
 
 VERSION = 1
 """Part of every digest; raised when the same settings give other values than before."""
 
-KINDS = ("mfcc", "fbank", "functionals", "ssl")
+Kind = Literal["mfcc", "fbank", "functionals", "ssl"]
+KINDS = get_args(Kind)
 LEARNED = "learned"
-"""The `layer` that is all of them, for a network to weigh."""
+"""The `layer` that stands for all layers, weighed by the network."""
 
-LOG_PITCH = ("normalised", "raw", "both")
+ENCODER_RATE, ENCODER_FRAME_MS, ENCODER_SHIFT_MS = 16_000, 25.0, 20.0
+"""Sample rate and frames of every supported encoder."""
 
 _LATER = frozenset(
     {"kind", "energy", "pitch", "log_pitch", "pitch_low_hz", "pitch_high_hz", "layer", "encoder_digest",
      "encoder_width", "encoder_layers", "thin", "summary"}
 )  # fmt: skip
-"""Settings that came after results had been published: they enter a digest only where they are not the default."""
-
-
-def _whole(value: Any) -> int:
-    if int(value) != float(value):
-        raise ValueError
-    return int(value)
-
-
-def _truth(value: Any) -> bool:
-    if value not in (True, False):
-        raise ValueError
-    return bool(value)
-
-
-_CONVERT: dict[Any, Callable[[Any], Any]] = {"int": _whole, "float": float, "str": str, "bool": _truth}
+"""Settings that enter a digest only where they are not the default."""
 
 
 @dataclass(frozen=True, slots=True)
 class FeatureSettings:
-    """MFCC, their deltas and the energy VAD; the defaults are Kaldi's, the VAD that of its x-vector recipes.
+    """MFCC, their deltas and the energy VAD; the defaults are Kaldi's, those of the VAD its x-vector recipes'.
 
-    `kind` `functionals` is one vector an utterance (see `functionals.py`; energy and pitch are always in it). Else
-    it is `mfcc` (c0 is the raw log energy) or `fbank`: the logarithms of `mel_bins` mel bands, after the raw
-    log energy where `energy` is set. `pitch` appends Kaldi's pitch features after the deltas, which are not taken
-    of them (see `pitch.py`); `log_pitch` is `normalised`, `raw` or `both`; F0 is searched from `pitch_low_hz` to
-    `pitch_high_hz`.
+    Inert: no file is opened. `unheard.features.encoder.resolve` reads what follows from an encoder's files
+    (`encoder_digest`, `encoder_width`, `encoder_layers`); `dim` and `digest` of kind `ssl` need it. An encoder is
+    identified by its files, not by its folder; its frames are 25 ms every 20 ms, the VAD works on MFCC energy as
+    by default, and the spectral settings have no effect.
 
-    `kind` `ssl` is the frames of a pretrained encoder on disk (see `ssl.py`): `encoder` is its folder; `layer` a
-    number, `mean`, or `learned`: all of them side by side, for a network that learns their weights. What the encoder is
-    follows from its files, not from where it lies: `encoder_digest`, `encoder_width` and, of `learned`,
-    `encoder_layers` are found when they are not given, and so are its frames, 25 ms every 20 ms; the VAD listens as it
-    does to MFCC by default, and the spectral settings are not at work.
-
-    `thin` is how many frames in a row, after VAD, become their mean: one of 20 ms where it is 2. `summary` appends the
-    functionals of the whole utterance to each of its frames, for networks that look at both; they are made of the same
-    frames, which have to be of kind `fbank` with energy, without deltas, and with raw log pitch.
-
-    `high_hz` 0 means the Nyquist frequency; `deltas` is the highest order (0: none); `vad` is a
-    name in `VAD_PRESETS` or `none`. `dither` is in units of the 16-bit scale: Kaldi's own default is 1, ours 0 so
-    that features can be repeated; with dither, the noise of a recording follows from `dither_seed` and its
-    samples. Raises `ConfigError` for values out of range.
+    With dither, the noise of a recording follows from `dither_seed` and its samples; Kaldi's own default is 1, ours 0,
+    so that features are repeatable. Raises `ConfigError` for values out of range or that contradict each other.
     """
 
-    sample_rate: int = 16_000
-    frame_length_ms: float = 25.0
-    frame_shift_ms: float = 10.0
-    preemphasis: float = 0.97
-    mel_bins: int = 23
-    low_hz: float = 20.0
-    high_hz: float = 0.0
-    cepstra: int = 13
-    lifter: float = 22.0
-    deltas: int = 2
-    delta_window: int = 2
-    dither: float = 0.0
-    dither_seed: int = 0
-    vad: str = "xvector"
-    kind: str = "mfcc"
-    energy: bool = False
-    pitch: bool = False
-    log_pitch: str = "normalised"
-    pitch_low_hz: float = 50.0
-    pitch_high_hz: float = 400.0
-    encoder: str = field(default="", compare=False)
-    layer: str = "mean"
-    encoder_digest: str = ""
-    encoder_width: int = 0
-    encoder_layers: int = 0
-    thin: int = 1
-    summary: bool = False
+    sample_rate: int = setting(16_000, "Sample rate in Hz; recordings are resampled.", ge=1000, le=384_000)
+    frame_length_ms: float = setting(25.0, "Frame length in ms.", gt=0, le=1000)
+    frame_shift_ms: float = setting(10.0, "Distance between frames in ms.", gt=0, le=1000)
+    preemphasis: float = setting(0.97, "Coefficient of the pre-emphasis.", ge=0, le=1)
+    mel_bins: int = setting(23, "Number of mel bands.", ge=3, le=256)
+    low_hz: float = setting(20.0, "Lower edge of the mel bands in Hz.", ge=0)
+    high_hz: float = setting(0.0, "Upper edge of the mel bands in Hz (0: the Nyquist frequency).", ge=0)
+    cepstra: int = setting(13, "mfcc: number of coefficients, c0 (replaced by the log energy) included.", ge=1)
+    lifter: float = setting(22.0, "mfcc: cepstral lifter (0: none).", ge=0)
+    deltas: int = setting(2, "Highest order of deltas (0: none).", ge=0, le=4)
+    delta_window: int = setting(2, "Frames on each side that a delta uses.", ge=1, le=50)
+    dither: float = setting(0.0, "Dither in units of the 16-bit scale.", ge=0, lt=32_768)
+    dither_seed: int = setting(0, "Seed of the dither.", ge=0)
+    vad: Literal["xvector", "ivector", "kaldi_default", "none"] = setting(
+        "xvector", "Energy VAD: the settings of a Kaldi recipe.", common=True
+    )
+    kind: Kind = setting(
+        "mfcc", "mfcc, fbank (log-mel bands), functionals (one vector an utterance), ssl (an encoder).", common=True
+    )
+    energy: bool = setting(False, "fbank: put the raw log energy before the bands.")
+    pitch: bool = setting(False, "Append Kaldi's pitch features after the deltas.", common=True)
+    log_pitch: Literal["normalised", "raw", "both"] = setting("normalised", "Which log pitch is appended.")
+    pitch_low_hz: float = setting(50.0, "Lowest F0 in Hz.", ge=20)
+    pitch_high_hz: float = setting(400.0, "Highest F0 in Hz.", le=1000)
+    encoder: str = setting(
+        "", "ssl: folder of the encoder (Hugging Face transformers, safetensors).", common=True, compare=False
+    )
+    layer: str = setting(
+        "mean", "ssl: mean of all layers, a number (0: the transformer's input), or learned (the network weighs all)."
+    )
+    encoder_digest: str = setting("", "ssl: hash of the encoder's files.", derived=True)
+    encoder_width: int = setting(0, "ssl: width of a layer.", ge=0, derived=True)
+    encoder_layers: int = setting(0, "ssl: number of layers side by side where layer is learned.", ge=0, derived=True)
+    thin: int = setting(1, "Average this many consecutive frames into one, after the VAD.", ge=1, le=100)
+    summary: bool = setting(
+        False, "Append the functionals of the whole utterance to each frame (fbank, energy, raw log pitch, no deltas)."
+    )
 
     def __post_init__(self) -> None:
-        for f in fields(self):
-            value = getattr(self, f.name)
-            try:
-                object.__setattr__(self, f.name, _CONVERT[f.type](value))
-                if f.type == "float" and not math.isfinite(getattr(self, f.name)):
-                    raise ValueError
-            except (TypeError, ValueError, OverflowError):
-                raise ConfigError(f"feature setting {f.name} = {value!r} has the wrong type") from None
+        check(self)
         if self.kind == "ssl":
-            self._find_encoder()
+            self._check_encoder()
         elif self.encoder or self.encoder_digest or self.encoder_width or self.encoder_layers or self.layer != "mean":
             raise ConfigError(f"features of kind {self.kind} have no encoder", mend="Choose kind ssl.")
         nyquist = self.sample_rate / 2
         checks = {
-            "sample_rate": 1000 <= self.sample_rate <= 384_000,
-            "frame_length_ms": self.samples_per_frame >= 2 and self.frame_length_ms <= 1000,
-            "frame_shift_ms": self.samples_per_shift >= 1 and self.frame_shift_ms <= 1000,
-            "preemphasis": 0 <= self.preemphasis <= 1,
-            "mel_bins": 3 <= self.mel_bins <= 256,
-            "low_hz": 0 <= self.low_hz < nyquist,
+            "frame_length_ms": self.samples_per_frame >= 2,
+            "frame_shift_ms": self.samples_per_shift >= 1,
+            "low_hz": self.low_hz < nyquist,
             "high_hz": self.high_hz == 0 or self.low_hz < self.high_hz <= nyquist,
-            "cepstra": 1 <= self.cepstra <= self.mel_bins or (self.kind == "fbank" and self.cepstra >= 1),
-            "lifter": self.lifter >= 0,
-            "deltas": 0 <= self.deltas <= 4,
-            "thin": 1 <= self.thin <= 100 and (self.thin == 1 or self.kind != "functionals"),
-            "delta_window": 1 <= self.delta_window <= 50,
-            "dither": 0 <= self.dither < 32_768,
-            "dither_seed": self.dither_seed >= 0,
-            "pitch_low_hz": 20 <= self.pitch_low_hz < self.pitch_high_hz,
-            "pitch_high_hz": self.pitch_high_hz <= 1000,
+            "cepstra": self.cepstra <= self.mel_bins or self.kind == "fbank",
+            "thin": self.thin == 1 or self.kind != "functionals",
+            "pitch_low_hz": self.pitch_low_hz < self.pitch_high_hz,
         }
         for name, fine in checks.items():
             if not fine:
                 raise ConfigError(f"feature setting {name} = {getattr(self, name)} is out of range")
-        names = {"VAD": (self.vad, [*VAD_PRESETS, "none"]), "kind of features": (self.kind, KINDS)}
-        names["log_pitch"] = (self.log_pitch, LOG_PITCH)
-        for what, (name, known) in names.items():
-            if name not in known:
-                raise ConfigError(f"unknown {what} '{name}'", mend=did_you_mean(name, known))
         if self.energy and self.kind == "ssl":
             raise ConfigError("the frames of an encoder have no energy beside them", mend="Leave energy out.")
         if self.energy and self.kind == "mfcc":
@@ -151,29 +112,24 @@ class FeatureSettings:
         if self.needs_pitch:
             self._check_pitch()
 
-    def _find_encoder(self) -> None:
-        """What the encoder decides; where that is known already its folder need not be there."""
-        from unheard.features.encoder import FRAME_LENGTH_MS, FRAME_SHIFT_MS, SAMPLE_RATE, identify
-
+    def _check_encoder(self) -> None:
+        if not (self.encoder or self.resolved):
+            raise ConfigError("features of kind ssl need an encoder", mend="Name its folder: --features.encoder.")
+        if not self.layer.isdigit() and self.layer not in ("mean", LEARNED):
+            raise ConfigError(f"unknown layer '{self.layer}'", mend=f"Choose mean, {LEARNED}, or a number.")
+        if self.sample_rate != ENCODER_RATE:
+            raise ConfigError(f"encoders take {ENCODER_RATE} Hz, not {self.sample_rate}", mend="Leave sample_rate out.")
         if self.layer != LEARNED:
             object.__setattr__(self, "encoder_layers", 0)
-        if not (self.encoder_digest and self.encoder_width and (self.encoder_layers or self.layer != LEARNED)):
-            if not self.encoder:
-                raise ConfigError("features of kind ssl need an encoder", mend="Name its folder: --features.encoder.")
-            found = identify(self.encoder)
-            single = self.layer.isdigit() and int(self.layer) <= found.layers
-            if not single and self.layer not in ("mean", LEARNED):
-                raise ConfigError(
-                    f"the encoder has no layer '{self.layer}'", mend=f"Choose mean, {LEARNED}, or 0 to {found.layers}."
-                )
-            object.__setattr__(self, "encoder_digest", found.digest)
-            object.__setattr__(self, "encoder_width", found.width)
-            # hidden states: the transformer's input and what each layer makes of it
-            object.__setattr__(self, "encoder_layers", found.layers + 1 if self.layer == LEARNED else 0)
-        if self.sample_rate != SAMPLE_RATE:
-            raise ConfigError(f"encoders hear {SAMPLE_RATE} Hz, not {self.sample_rate}", mend="Leave sample_rate out.")
-        object.__setattr__(self, "frame_length_ms", FRAME_LENGTH_MS)
-        object.__setattr__(self, "frame_shift_ms", FRAME_SHIFT_MS)
+        object.__setattr__(self, "frame_length_ms", ENCODER_FRAME_MS)
+        object.__setattr__(self, "frame_shift_ms", ENCODER_SHIFT_MS)
+
+    @property
+    def resolved(self) -> bool:
+        """Whether everything that follows from an encoder's files is filled in; always, without an encoder."""
+        if self.kind != "ssl":
+            return True
+        return bool(self.encoder_digest and self.encoder_width and (self.encoder_layers or self.layer != LEARNED))
 
     def _check_pitch(self) -> None:
         """Pitch is found at 4 kHz: the frames of both kinds must be able to lie over each other."""
@@ -184,6 +140,12 @@ class FeatureSettings:
             raise ConfigError(
                 f"pitch cannot follow frames {shift:g} ms apart at {rate} Hz",
                 mend="Use a shift that is a whole number of samples and of quarters of a millisecond.",
+            )
+
+    def _check_resolved(self) -> None:
+        if not self.resolved:
+            raise ConfigError(
+                "the encoder of these settings has not been read", where=self.encoder, mend="Call resolve(settings)."
             )
 
     @property
@@ -204,6 +166,7 @@ class FeatureSettings:
 
             return len(names(self))
         if self.kind == "ssl":
+            self._check_resolved()
             return self.encoder_width * max(self.encoder_layers, 1) + self.pitch_dim
         spectral = self.cepstra if self.kind == "mfcc" else self.mel_bins + self.energy
         return spectral * (1 + self.deltas) + self.pitch_dim + self.summary_dim
@@ -230,6 +193,7 @@ class FeatureSettings:
     @property
     def digest(self) -> str:
         """Twelve hex digits that differ whenever any value above differs."""
+        self._check_resolved()
         same = {f.name for f in fields(self) if getattr(self, f.name) == f.default}
         left_out = _LATER & same | {"encoder"}  # where it lies changes nothing
         values = {name: value for name, value in asdict(self).items() if name not in left_out}

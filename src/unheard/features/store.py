@@ -36,7 +36,7 @@ import numpy.typing as npt
 from unheard.audio import read_recording
 from unheard.errors import AudioError, FeatureError, UnreachableError
 from unheard.features.analysis import analyse
-from unheard.features.encoder import check
+from unheard.features.encoder import check, resolve
 from unheard.features.pitch import library
 from unheard.features.settings import FeatureSettings
 from unheard.files import locked
@@ -233,7 +233,7 @@ def build_store(
     folder that holds other settings, is being built by another process or cannot be written, and for pitch without
     kaldi-native-fbank.
     """
-    settings, folder = settings or FeatureSettings(), Path(folder)
+    settings, folder = resolve(settings or FeatureSettings()), Path(folder)
     if not len(manifest):
         raise FeatureError("the manifest has no utterances", mend="Check how it was made or selected.")
     segments = _segments(manifest)

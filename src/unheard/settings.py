@@ -1,0 +1,90 @@
+"""How settings are declared: once, in the frozen dataclass of their room, with a default, a description and a range.
+
+`unheard.experiments.config` makes YAML keys, flags, help and the reference page of these declarations (by pydantic,
+which reads the same metadata); `check` needs the standard library only, for programs without pydantic.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import typing
+from collections.abc import Callable
+from functools import cache
+from typing import Any, Literal
+
+from unheard.errors import ConfigError, did_you_mean
+
+_BOUNDS: dict[str, tuple[str, Callable[[float, float], bool]]] = {
+    "ge": ("at least", lambda value, bound: value >= bound),
+    "gt": ("above", lambda value, bound: value > bound),
+    "le": ("at most", lambda value, bound: value <= bound),
+    "lt": ("below", lambda value, bound: value < bound),
+}
+
+
+def setting(
+    default: Any,
+    description: str,
+    *,
+    common: bool = False,
+    derived: bool = False,
+    compare: bool = True,
+    **bounds: float,
+) -> Any:
+    """Declare a setting: its default (a class is called for it), one sentence, and bounds `ge`, `gt`, `le`, `lt`.
+
+    `--help` shows `common` settings, `--help-all` the others too. Nobody gives `derived` ones: they follow from others.
+    """
+    metadata: dict[str, Any] = {"description": description, **bounds}
+    metadata["json_schema_extra"] = {"common": common, "derived": derived}
+    if isinstance(default, type):
+        return dataclasses.field(default_factory=default, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata, compare=compare)
+
+
+@cache
+def hints_of(kind: type) -> dict[str, Any]:
+    """Name -> type of each setting of a dataclass."""
+    return typing.get_type_hints(kind)
+
+
+def range_of(field: dataclasses.Field[Any]) -> str:
+    """The range of a setting in words, such as "at least 0, below 1"; "" without one."""
+    return ", ".join(f"{words} {field.metadata[b]:g}" for b, (words, _) in _BOUNDS.items() if b in field.metadata)
+
+
+def check(settings: Any) -> None:
+    """Convert numbers of a dataclass in place (1 to 1.0), for its `__post_init__`; bool, int, float and choices.
+
+    Raises `ConfigError` for a value of another type, outside its declared range, or not among its choices.
+    """
+    kind: type = type(settings)
+    for field in dataclasses.fields(settings):
+        hint, name, value = hints_of(kind)[field.name], field.name, getattr(settings, field.name)
+        if typing.get_origin(hint) is Literal and value not in typing.get_args(hint):
+            raise ConfigError(f"unknown {name} '{value}'", mend=did_you_mean(str(value), typing.get_args(hint)))
+        if hint not in (bool, int, float, str):
+            continue
+        converted = _converted(hint, value)
+        if converted is None or (converted == math.inf and field.default != math.inf):
+            raise ConfigError(f"{name} = {value!r} has the wrong type", mend=f"Give a value of type {hint.__name__}.")
+        bounds = [b for b in _BOUNDS if b in field.metadata]
+        if any(not _BOUNDS[b][1](converted, field.metadata[b]) for b in bounds):
+            raise ConfigError(f"{name} = {value} is out of range", mend=f"Give a number {range_of(field)}.")
+        object.__setattr__(settings, name, converted)
+
+
+def _converted(kind: type, value: Any) -> Any:
+    """`value` as a bool, int, float or str; None for what is none."""
+    if kind is bool or isinstance(value, bool):
+        return value if kind is bool and isinstance(value, bool) else None
+    if kind is str or (kind is int and isinstance(value, int)):
+        return value if isinstance(value, kind) else None
+    try:
+        number = float(value)
+        if math.isnan(number) or (kind is int and number != int(number)):
+            return None
+        return kind(number)
+    except (TypeError, ValueError, OverflowError):
+        return None
