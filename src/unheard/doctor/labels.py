@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterator, Sequence
 
 from unheard.doctor.findings import Finding, count, some
 from unheard.manifest import Manifest, Utterance
+from unheard.splits.speakers import is_unknown, lookalikes
 from unheard.splits.split import key_of
 
 IMBALANCE = 3.0  # largest emotion over smallest
@@ -110,13 +109,8 @@ def _speakers(manifest: Manifest) -> Iterator[Finding]:
 
 
 def _alike(manifest: Manifest) -> Iterator[Finding]:
-    """Speakers whose names differ by capitals, leading zeros or the form of their letters alone."""
-    names: dict[str, list[str]] = defaultdict(list)
-    for name in manifest.speakers:
-        folded = unicodedata.normalize("NFKC", name).casefold().strip()
-        number = re.fullmatch(r"0*(\d+)(?:\.0+)?", folded)
-        names[number[1] if number else folded].append(name)
-    same = sorted(several for several in names.values() if len(several) > 1)
+    """Speakers whose names look like one person's, and names that are no person."""
+    same = lookalikes(manifest.speakers)
     if same:
         yield Finding(
             "warning",
@@ -124,6 +118,16 @@ def _alike(manifest: Manifest) -> Iterator[Finding]:
             f"{count(len(same), 'speaker')} under names that look like one: {some([' and '.join(n) for n in same])}",
             tuple(row.id for row in manifest if any(row.speaker in several for several in same)),
             "If they are one person, write the name in one way: else the same voice trains and is tested.",
+        )
+    nobody = [name for name in manifest.speakers if is_unknown(name)]
+    if nobody:
+        ids = tuple(row.id for row in manifest if row.speaker in nobody)
+        yield Finding(
+            "warning",
+            "unknown_speaker",
+            f"{count(len(ids), 'utterance')} of an unknown speaker: {some([repr(name) for name in nobody])}",
+            ids,
+            "Whose voices these are is not known, so a split may leak: experiments drop these rows.",
         )
 
 

@@ -1,0 +1,82 @@
+"""Speaker names: which of them look like one person, and which name nobody."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Literal
+
+from unheard.errors import SplitError
+from unheard.manifest import Manifest, Note
+
+UNKNOWN = frozenset(
+    ("", "?", "??", "-", "--", "-1", "n/a", "na", "nan", "nil", "none", "null", "tbd", "undefined", "unidentified")
+)
+"""Identities of speakers that are no person, beside every name that begins with `unk` or `anon`."""
+
+
+def identity(name: str) -> str:
+    """Return `name` as it is compared: without case, leading zeros, spaces, invisible characters and `.0`.
+
+    Width and composition of characters do not matter (NFKC). The corpus before a slash is kept.
+    """
+    text = unicodedata.normalize("NFKC", name).casefold()
+    text = "".join(
+        c for c in unicodedata.normalize("NFKC", text) if not c.isspace() and unicodedata.category(c) != "Cf"
+    )
+    text = re.sub(r"(?<=\d)\.0+$", "", text)
+    return re.sub(r"\d+", lambda digits: str(int(digits[0])), text)
+
+
+def is_unknown(name: str) -> bool:
+    """Whether a speaker name stands for nobody in particular, such as `Unknown`, `N/A`, `?` or `-1`."""
+    whole = identity(name)
+    person = whole.rpartition("/")[2]  # several corpora read together have theirs before a slash
+    nameless = re.match(r"(unk|anon)(nown|ymous)?([^a-z]|speaker|$)", person)
+    return whole in UNKNOWN or person in UNKNOWN or nameless is not None
+
+
+def lookalikes(names: Iterable[str]) -> list[tuple[str, ...]]:
+    """Return the sets of different names with one identity, such as `01` and `1`."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for name in dict.fromkeys(names):
+        found[identity(name)].append(name)
+    return sorted(tuple(same) for same in found.values() if len(same) > 1)
+
+
+def resolve_speakers(
+    manifest: Manifest,
+    same: Literal["", "merge", "distinct"] = "",
+    unknown: Literal["drop", "each"] = "drop",
+) -> Manifest:
+    """Return the manifest with speakers that a split can keep apart; what changed is in its notes.
+
+    Names that look alike raise `SplitError` unless `same` says whether they are one person (`merge`, under the first
+    name) or several (`distinct`). Rows whose speaker is unknown are dropped, or (`each`) become a speaker each.
+    """
+    alike = lookalikes(manifest.speakers)
+    notes = list(manifest.notes)
+    rows = manifest.rows
+    if alike and not same:
+        shown = "; ".join(" and ".join(repr(name) for name in names) for names in alike[:3])
+        raise SplitError(
+            f"speakers have names that look like one person's: {shown}{f' and {len(alike) - 3} more' * (len(alike) > 3)}",
+            mend="Say which they are: --same-speakers merge (one person) or distinct (several), or correct the table.",
+        )
+    if same == "merge" and alike:
+        first = {name: names[0] for names in alike for name in names}
+        rows = tuple(replace(row, speaker=first.get(row.speaker, row.speaker)) for row in rows)
+        notes.append(Note("merged_speakers", f"merged speakers whose names look alike: {len(alike)}"))
+    nobody = {name for name in manifest.speakers if is_unknown(name)}
+    if nobody:
+        ids = tuple(row.id for row in rows if row.speaker in nobody)
+        what = "dropped" if unknown == "drop" else "counted as one speaker each"
+        notes.append(Note("unknown_speakers", f"{len(ids)} utterances of unknown speakers {what}", ids))
+        if unknown == "drop":
+            rows = tuple(row for row in rows if row.speaker not in nobody)
+        else:
+            rows = tuple(replace(r, speaker=f"{r.speaker}#{r.id}") if r.speaker in nobody else r for r in rows)
+    return manifest if rows is manifest.rows else replace(manifest, rows=rows, notes=tuple(notes))

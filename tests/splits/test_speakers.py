@@ -1,0 +1,61 @@
+"""Speaker names that look alike or name nobody."""
+
+from __future__ import annotations
+
+import pytest
+
+from unheard.errors import SplitError
+from unheard.manifest import Manifest, Utterance
+from unheard.splits.speakers import identity, is_unknown, lookalikes, resolve_speakers
+
+
+def table(*speakers: str) -> Manifest:
+    return Manifest(tuple(Utterance(f"u{i}", "none.wav", name, "sad") for i, name in enumerate(speakers)))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("1", "01"), ("1", "1.0"), ("Anna", "anna"), ("Jos\u00e9", "Jose\u0301"), ("\uff11", "1"), ("a\u200bb", "ab"),
+        ("Anna ", "Anna"), ("s01", "S1"), ("stra\u00dfe", "STRASSE"), ("emodb/03", "emodb/3"), ("Max M", "MaxM"),
+    ],
+)  # fmt: skip
+def test_names_of_one_person(one: str, other: str) -> None:
+    assert identity(one) == identity(other)
+    assert lookalikes([one, other, "zoe"]) == [(one, other)]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("1", "10"), ("Anna", "Anne"), ("a1", "a11"), ("x/1", "y/1"), ("10", "1.0")]
+)
+def test_names_of_two_people(one: str, other: str) -> None:
+    assert not lookalikes([one, other])
+
+
+@pytest.mark.parametrize("name", ["Unknown", "UNK", "unk1", "N/A", "?", "-1", "", "none", "anonymous", "c/unknown"])
+def test_nobody(name: str) -> None:
+    assert is_unknown(name)
+
+
+@pytest.mark.parametrize("name", ["1", "Anna", "Nina", "Unkel", "Nana", "a-1"])
+def test_somebody(name: str) -> None:
+    assert not is_unknown(name)
+
+
+def test_lookalikes_stop_until_somebody_decides() -> None:
+    manifest = table("1", "01", "2")
+    with pytest.raises(SplitError, match=r"'01' and '1'.*--same-speakers merge"):
+        resolve_speakers(manifest)
+    merged = resolve_speakers(manifest, "merge")
+    assert [row.speaker for row in merged] == ["01", "01", "2"]
+    assert "merged speakers" in merged.notes[-1].message
+    assert resolve_speakers(manifest, "distinct") is manifest
+
+
+def test_unknown_speakers_are_dropped_or_one_each() -> None:
+    manifest = table("Unknown", "1", "Unknown", "2")
+    dropped = resolve_speakers(manifest)
+    assert [row.id for row in dropped] == ["u1", "u3"]
+    assert "2 utterances of unknown speakers dropped" in dropped.notes[-1].message
+    assert len(set(resolve_speakers(manifest, unknown="each").speakers)) == 4
+    assert resolve_speakers(table("1", "2")).notes == ()
