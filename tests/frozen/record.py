@@ -1,0 +1,331 @@
+"""Record the values that a change of structure must not change.
+
+`python tests/frozen/record.py` writes `experiments.json`, `starter.json` and `published.json` beside this file, each
+with a description of the machine. The recorded values were made once, before the restructuring; `test_frozen.py`
+makes the same observations again and compares. Do not record again to make a test pass.
+
+Everything that depends on names or file formats inside `unheard` is in the functions under "Adapters".
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import platform
+import re
+import sys
+from collections.abc import Mapping
+from contextlib import redirect_stdout
+from importlib.metadata import version
+from io import StringIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import soundfile
+
+import unheard
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+RESULTS = ROOT / "results"
+RECORDINGS = ROOT / "tests" / "golden" / "kaldi"
+SPEECH = ("speech_male", "speech_female", "speech_german")
+"""The recordings that are joined, half a second of silence between them."""
+
+PAPER: dict[str, Any] = {"recipe": "paper", "epochs": 2, "training": {"batch_size": 4, "lr": 0.05}}
+EXPERIMENTS: dict[str, dict[str, Any]] = {
+    "paper": {**PAPER, "systems": ["ser", "mtl", "dat", "cgt"], "protocol": "paired", "test": "both", "folds": 1},
+    "strong": {"recipe": "strong", "epochs": 2, "systems": ["ser", "mtl", "dat", "cgt"]},
+    "reestimated": {
+        **PAPER,
+        "systems": ["ser"],
+        "seeds": 2,
+        "training": {**PAPER["training"], "select": "last", "decision": "even", "statistics": "anew"},
+    },
+    "tuned": {
+        **PAPER,
+        "systems": ["dat"],
+        "network": {"dropout": 0.0},
+        "tune": True,
+        "seeds": 2,
+        "protocol": "kfold",
+        "k": 3,
+        "folds": 2,
+        "normalise": "speaker",
+    },
+    "svm": {"systems": ["svm"], "protocol": "kfold", "k": 3, "normalise": "speaker"},
+}
+"""Settings of `unheard.experiment` on the synthetic corpus; `strong` draws enrolment and is adapted to its speakers."""
+
+MOVED: dict[str, str | None] = {}
+"""Recorded name of a published run -> its folder under results/ now, or None where it is not published any more."""
+
+
+# Adapters: what follows the names and formats of `unheard`.
+
+
+def write_corpus(folder: Path) -> None:
+    """Write 6 speakers x 4 emotions x 2 sentences; two speakers for each of training, validation and test."""
+    from unheard.corpora.synthetic import SyntheticSettings, write
+
+    settings = SyntheticSettings(
+        speakers=6,
+        sentences=2,
+        mean_duration=0.8,
+        std_duration=0.2,
+        shortest=0.4,
+        longest=1.5,
+        dev_speakers=2,
+        test_speakers=2,
+        sessions=True,
+    )
+    write(folder, settings, progress=False)
+
+
+def read_folder(folder: Path) -> Any:
+    """Read a run's folder: its lines, each with the predictions of its seeds."""
+    from unheard.experiments.records import read_run
+
+    return read_run(folder)
+
+
+def predictions(run: Any) -> dict[str, dict[str, list[Any]]]:
+    """`system[+] seed` (+: λ or ε chosen) -> `fold part id` -> predicted label and probabilities by label index.
+
+    `run` is what `read_folder` returns. Two directions of a fold test different utterances, so the key is unique.
+    """
+    found: dict[str, dict[str, list[Any]]] = {}
+    for line in run.lines:
+        for seed in line.seeds:
+            rows = found[f"{line_key(line)} {seed.seed}"] = {}
+            for part in ("dev", "test"):
+                own = getattr(seed, part)
+                columns = (own.folds, own.ids, own.predicted, own.probabilities)
+                for fold, name, predicted, probabilities in zip(*columns, strict=True):
+                    rows[f"{fold} {part} {name}"] = [run.labels[predicted], *map(float, probabilities)]
+    return found
+
+
+def accuracies(run: Any) -> dict[str, dict[str, list[Any]]]:
+    """`system[+]` -> seed -> pooled WA and UAR of the test predictions, and their number."""
+    return {
+        line_key(line): {str(seed.seed): [seed.test.wa, seed.test.uar, len(seed.test.ids)] for seed in line.seeds}
+        for line in run.lines
+        if line.seeds
+    }
+
+
+def line_key(line: Any) -> str:
+    return line.system + "+" * line.chosen
+
+
+def choices(run: Any) -> list[list[Any]]:
+    """System, fold, value, validation WA and UAR, and whether it was chosen, for every value tried."""
+    return [[c.system, c.fold, c.value, c.val_wa, c.val_uar, c.chosen] for c in run.choices]
+
+
+def contrasts(run: Any) -> dict[str, dict[str, Any]]:
+    """`system[+] metric` -> its difference to SER_only with interval, p values and detectable difference."""
+    from unheard.experiments.summary import summarize
+
+    key = {line.name: line_key(line) for line in run.lines}
+    return {
+        f"{key[one.name]} {one.metric}": {
+            "difference": one.difference,
+            "interval": [one.interval.low, one.interval.high] if one.interval else None,
+            "p": one.p,
+            "p_holm": one.p_holm,
+            "exact": one.exact,
+            "detectable": one.detectable,
+        }
+        for one in summarize(run).contrasts
+    }
+
+
+def contrast_numbers(*names: str, options: tuple[str, ...]) -> list[list[str]]:
+    """Every number in the tables of `unheard contrast RUN... OPTIONS`, a list for each row."""
+    folders = [str(published_folder(name)) for name in names]
+    text = run_cli("contrast", *folders, *options).replace("−", "-")
+    rows = [line.split("|")[2:] for line in text.splitlines() if line.startswith("|")]
+    return [numbers for row in rows if (numbers := re.findall(r"[+-]?\d+(?:\.\d+)?", " | ".join(row)))]
+
+
+def adaptation(run: Path) -> list[list[str]]:
+    """The rows of `adaptation.csv`: system, seed, k, draw, speaker, emotion, utterances, correct, correct before."""
+    run_cli("adapt", str(run), "--k", "0,4", "--draws", "2")
+    with (run / "adaptation.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.reader(file))[1:]
+
+
+def weights(paths: tuple[Path, ...]) -> list[str]:
+    """A digest of each trained model's weights to the last bit, sorted; names and order of tensors do not count."""
+    from safetensors.numpy import load_file
+
+    def digest(path: Path) -> str:
+        tensors = load_file(path).values()
+        return sha(*sorted(sha(str(one.shape).encode(), one.tobytes()) for one in tensors))
+
+    return sorted(digest(path) for path in paths)
+
+
+def prediction(found: Any) -> dict[str, Any]:
+    """What matters in a `Prediction`; the wording of an abstention does not."""
+    return {
+        "label": found.label,
+        "probabilities": {label: float(p) for label, p in found.probabilities.items()},
+        "embedding": None if found.embedding is None else [round(float(x), 6) for x in found.embedding],
+        "segments": [segment(one) for one in found.segments],
+    }
+
+
+def segment(one: Any) -> list[Any]:
+    return [round(one.start, 3), round(one.end, 3), one.label, {k: float(p) for k, p in one.probabilities.items()}]
+
+
+def enrolled(recogniser: Any, clips: list[Path], target: Path) -> Any:
+    """The prediction of `target` after enrolment with `clips`."""
+    return recogniser.predict(target, voice=recogniser.enrol(clips))
+
+
+def streamed(recogniser: Any, samples: Any, size: int) -> tuple[list[Any], Any]:
+    """The segments of a stream as they settle, and its final prediction."""
+    settled: list[Any] = []
+    stream = recogniser.stream(sample_rate=16000, watch=settled.append)
+    for start in range(0, len(samples), size):
+        stream.push(samples[start : start + size])
+    return settled, stream.finish()
+
+
+def run_cli(*arguments: str) -> str:
+    """What `unheard ARGUMENTS` prints on standard output."""
+    from unheard.cli import main
+
+    with redirect_stdout(StringIO()) as text:
+        if main(list(arguments)):
+            raise RuntimeError(f"unheard {' '.join(arguments)} failed")
+    return text.getvalue()
+
+
+# Observations: the same functions for recording and for comparing.
+
+
+def experiment(name: str, folder: Path, workers: int = 1) -> dict[str, Any]:
+    """Run one of `EXPERIMENTS` in `folder`."""
+    corpus = folder / "corpus"
+    if not corpus.exists():
+        write_corpus(corpus)
+    out = folder / name
+    done = unheard.experiment(
+        corpus="synthetic", root=str(corpus), out=str(out), workers=workers, device="cpu", **EXPERIMENTS[name]
+    )
+    if done.failed:
+        raise RuntimeError(str(done.failed))
+    run = read_folder(out)
+    return {
+        "weights": weights(done.models),
+        "predictions": predictions(run),
+        "accuracies": accuracies(run),
+        "choices": choices(run),
+        "adaptation": adaptation(out) if name == "strong" else [],
+    }
+
+
+def starter(name: str) -> dict[str, Any]:
+    """Predict a golden recording, `joined`, `stream` or `enrolled` with the model of the package."""
+    recogniser = unheard.load("starter")
+    if name == "enrolled":
+        clips = [RECORDINGS / "speech_male.wav", RECORDINGS / "speech_german.wav"]
+        return prediction(enrolled(recogniser, clips, RECORDINGS / "speech_female.wav"))
+    if name == "joined":
+        return prediction(recogniser.predict(joined(), sample_rate=16000))
+    if name == "stream":
+        settled, last = streamed(recogniser, joined(), 1600)
+        return {**prediction(last), "settled": [segment(one) for one in settled]}
+    return prediction(recogniser.predict(RECORDINGS / f"{name}.wav"))
+
+
+def joined() -> Any:
+    """The recordings in `SPEECH` one after another, (T,) at 16 kHz."""
+    silence = np.zeros(8000, np.float32)
+    parts = [soundfile.read(RECORDINGS / f"{name}.wav", dtype="float32")[0] for name in SPEECH]
+    return np.concatenate([piece for part in parts for piece in (part, silence)][:-1])
+
+
+def published(name: str) -> dict[str, Any]:
+    """Recompute accuracies and contrasts of a published run from its predictions."""
+    run = read_folder(published_folder(name))
+    return {"accuracies": accuracies(run), "contrasts": contrasts(run)}
+
+
+def published_folder(name: str) -> Path:
+    moved = MOVED.get(name, name)
+    assert moved is not None
+    return RESULTS / moved
+
+
+UNTOUCHED = ("--speakers", f"{RESULTS / 'development-speakers.csv'}:untouched")
+CONTRASTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    f"{'+'.join(names)}: {about}": (tuple(f"{name}-strong" for name in names), options)
+    for names in (("emodb",), ("ravdess",), ("ased",), ("emodb", "ravdess", "ased"))
+    for about, options in {
+        "opensmile": ("--baseline", "opensmile"),
+        "opensmile, untouched": ("--baseline", "opensmile", *UNTOUCHED),
+        "opensmile, both": ("--baseline", "opensmile", "--decision", "both"),
+        "opensmile, both, untouched": ("--baseline", "opensmile", "--decision", "both", *UNTOUCHED),
+    }.items()
+}
+"""Runs and options of `unheard contrast`, as in the published tables of the strong recipe."""
+
+
+def machine() -> dict[str, str]:
+    """What floating-point results may depend on: results are the same to the last bit where this is equal."""
+    import torch
+
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    cpu = [line for line in lines if re.match(r"(vendor_id|cpu family|model|flags)\s", line)]
+    packages = ("torch", "numpy", "scipy", "scikit-learn", "numba", "onnxruntime")
+    known = {name: version(name) for name in packages}
+    capability = torch.backends.cpu.get_cpu_capability()
+    return {"python": platform.python_version(), "cpu": sha(*sorted(set(cpu))), "capability": capability, **known}
+
+
+def sha(*parts: str | bytes) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode() if isinstance(part, str) else part)
+    return digest.hexdigest()[:24]
+
+
+def read_recorded(name: str) -> dict[str, Any]:
+    recorded: dict[str, Any] = json.loads((HERE / f"{name}.json").read_text(encoding="utf-8"))
+    return recorded
+
+
+def write_recorded(name: str, values: Mapping[str, Any]) -> None:
+    """Write JSON with short values on one line, so that differences can be read."""
+    text = json.dumps({"machine": machine(), **values}, indent=0, ensure_ascii=False)
+    text = re.sub(r"\[[^\[\]{}]*\]", lambda found: re.sub(r"\n", " ", found[0]), text)
+    (HERE / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    with TemporaryDirectory() as folder:
+        write_recorded("experiments", {name: experiment(name, Path(folder)) for name in EXPERIMENTS})
+    names = [path.stem for path in sorted(RECORDINGS.glob("*.wav"))]
+    write_recorded("starter", {name: starter(name) for name in [*names, "joined", "stream", "enrolled"]})
+    runs = sorted(str(path.parent.relative_to(RESULTS)) for path in RESULTS.rglob("config.yaml"))
+    write_recorded(
+        "published",
+        {
+            "runs": {name: published(name) for name in runs},
+            "contrasts": {name: contrast_numbers(*own, options=options) for name, (own, options) in CONTRASTS.items()},
+        },
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
