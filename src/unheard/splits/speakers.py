@@ -63,7 +63,8 @@ def resolve_speakers(
     if alike and not same:
         shown = "; ".join(" and ".join(repr(name) for name in names) for names in alike[:3])
         raise SplitError(
-            f"speakers have names that look like one person's: {shown}{f' and {len(alike) - 3} more' * (len(alike) > 3)}",
+            f"speakers have names that look like one person's: {shown}"
+            + f" and {len(alike) - 3} more" * (len(alike) > 3),
             mend="Say which they are: --same-speakers merge (one person) or distinct (several), or correct the table.",
         )
     if same == "merge" and alike:
