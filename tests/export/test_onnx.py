@@ -211,6 +211,6 @@ def test_facts_that_make_no_sense(wrong: dict[str, float]) -> None:
 
 
 def test_a_model_of_an_encoders_frames_is_refused() -> None:
-    features = FeatureSettings(kind="ssl", encoder_digest="0" * 16, encoder_width=39)
+    features = FeatureSettings(kind="encoder", encoder_digest="0" * 16, encoder_width=39)
     with pytest.raises(ExportError, match="pretrained encoder"):
         build_graph(replace(random_model(SMALL, "train"), features=features))

@@ -154,7 +154,7 @@ def test_broken_descriptions(text: str, said: str) -> None:
         ({"features": {"sample_rate": 16_000, "spell": 1}}, "unknown feature setting 'spell'"),
         ({"features": {"sample_rate": -1}}, "out of range"),
         ({"features": {"frame_shift_ms": float("nan")}}, "is no JSON"),
-        ({"features": {"kind": "ssl", "encoder": "/etc"}}, "features of kind 'ssl', which are not made here"),
+        ({"features": {"kind": "encoder", "encoder": "/etc"}}, "features of kind 'encoder', which are not made here"),
         ({"features": {"kind": ["mfcc"]}}, "which are not made here"),
         ({"features": None}, "a table that is none"),
         ({"window": {"seconds": 1e9, "hop": 1}}, "out of range"),

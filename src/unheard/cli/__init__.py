@@ -18,6 +18,7 @@ VERBS = {
     "prepare": "Read a corpus and write its manifest.",
     "doctor": "Examine a manifest, its recordings and a split.",
     "features": "Extract the features of a manifest into a store.",
+    "encoder": "Write the first layers of a speech encoder as one ONNX file.",
     "experiment": "Compare systems over folds and seeds on speakers never heard in training.",
     "train": "Train one system on one fold; the model is left in the run's folder.",
     "evaluate": "Score a trained model on a labelled manifest.",

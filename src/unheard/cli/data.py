@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
 
 from unheard.cli.common import Output, not_over, pairs, say, words
 from unheard.errors import ConfigError, printable
@@ -220,7 +222,7 @@ def features(
     /,
     *,
     output: Output,
-    kind: Literal["mfcc", "fbank", "functionals", "ssl"] = "mfcc",
+    kind: Literal["mfcc", "fbank", "functionals", "encoder"] = "mfcc",
     encoder: str = "",
     layer: str = "mean",
     vad: Literal["xvector", "ivector", "kaldi_default", "none"] = "xvector",
@@ -241,11 +243,11 @@ def features(
     output
         Folder of the store.
     kind
-        mfcc, fbank (log-mel bands), functionals (one vector, for classical systems) or ssl (a pretrained encoder).
+        mfcc, fbank (log-mel bands), functionals (one vector, for classical systems) or encoder (a pretrained one).
     encoder
-        ssl: folder of the encoder (Hugging Face transformers, safetensors).
+        encoder: its folder (Whisper, WavLM, HuBERT, wav2vec 2.0, data2vec-audio) or its id on the Hugging Face hub.
     layer
-        ssl: mean of all layers, a number (0 is the transformer's input), or learned (all, for a network to weigh).
+        encoder: a number (0: the transformer's input), mean of all, or several (2,3,4) or all (learned), side by side.
     vad
         xvector, ivector, kaldi_default or none.
     dither
@@ -270,6 +272,41 @@ def features(
     for name, reason in [item for item in store.skipped.items() if item[0] in asked][:20]:
         say(f"skipped {name}: {reason}")
     print(store.summary())
+
+
+def encoder(
+    source: str,
+    /,
+    *,
+    layer: str,
+    output: Output,
+    int8: Annotated[bool, Parameter(negative="")] = False,
+    seconds: float = 30.0,
+) -> None:
+    """Write the first layers of a Whisper encoder as one ONNX file, which needs no PyTorch.
+
+    Example: unheard encoder openai/whisper-base --layer 3 -o whisper-base-3 --int8
+
+    The folder holds the graph, its origin and its licence; use it with --features.kind encoder.
+
+    Parameters
+    ----------
+    source
+        Folder in Hugging Face's or faster-whisper's layout, or an id on the Hugging Face hub (OWNER/NAME@REVISION).
+    layer
+        Number of the layer (0: after the convolutions), several (2,3,4), mean or learned (all, side by side).
+    output
+        Folder to write.
+    int8
+        Store the weights of matrix products in 8 bits: half the size, twice the speed.
+    seconds
+        Longest piece that is encoded at once.
+    """
+    from unheard.features.encoder import write_encoder
+
+    written = write_encoder(source, layer, output, int8=int8, seconds=seconds)
+    megabytes = (output / "model.onnx").stat().st_size / 1e6
+    print(f"{output}: layer {layer} of {written.description['origin']}, {megabytes:.1f} MB, digest {written.digest}")
 
 
 def evaluate(

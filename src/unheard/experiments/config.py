@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -138,7 +139,10 @@ def _changed(values: Mapping[str, Any], change: Callable[[str], str]) -> dict[st
     put("speakers", of_part)
     features = changed.get("features")
     if isinstance(features, Mapping) and isinstance(features.get("encoder"), (str, Path)) and features["encoder"]:
-        changed["features"] = {**features, "encoder": change(str(features["encoder"]))}
+        encoder = str(features["encoder"])
+        hub_id = re.fullmatch(r"\w[\w.-]*/[^/]+", encoder) and not Path(encoder).exists()
+        if not hub_id or Path(change(encoder)).exists():
+            changed["features"] = {**features, "encoder": change(encoder)}
     return changed
 
 

@@ -63,7 +63,7 @@ def lay_out(settings: Experiment, say: Callable[[str], None] = lambda _: None) -
     if settings.features.kind == "functionals":
         raise ConfigError(
             "the networks read frames, and functionals are one vector an utterance",
-            mend="Choose --features.kind mfcc, fbank or ssl.",
+            mend="Choose --features.kind mfcc, fbank or encoder.",
         )
     if settings.engine == "ray":
         from unheard.experiments.ray_engine import check

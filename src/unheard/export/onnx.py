@@ -49,7 +49,7 @@ def export_model(model: Model, path: str | Path, facts: Facts = Facts()) -> Path
 
 def build_graph(model: Model, facts: Facts = Facts()) -> onnx.ModelProto:  # noqa: B008 - it is frozen
     """`model` as an ONNX graph with its metadata; raises `ExportError` for input that needs more."""
-    if model.features.kind == "ssl":
+    if model.features.kind == "encoder":
         raise ExportError(
             "this model hears through a pretrained encoder, which is no part of it",
             mend="Only models of Kaldi's features can be exported; use this one with `unheard evaluate`.",

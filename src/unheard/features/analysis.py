@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -81,7 +81,7 @@ def analyse(samples: Samples, settings: FeatureSettings) -> Analysis:
             f"{settings.frame_length_ms:g} ms",
             mend="Use a longer recording.",
         )
-    if settings.kind == "ssl":
+    if settings.kind == "encoder":
         return _encoded(samples, settings)
     with np.errstate(over="ignore", invalid="ignore"):
         scaled = samples * INT16_SCALE
@@ -113,21 +113,29 @@ def thinned(features: Floats, n: int) -> Floats:
 
 
 def _encoded(samples: Samples, settings: FeatureSettings) -> Analysis:
-    """The frames of an encoder. The VAD listens every 10 ms as always; theirs are every second one of its frames."""
-    from unheard.features.encoder import encode, resolve
+    """Analyse with an encoder, a frame every 20 ms; the VAD works on every second of its own frames of 10 ms."""
+    from unheard.features.encoder import encoder_of, resolve
 
-    often = replace(FeatureSettings(), vad=settings.vad, sample_rate=settings.sample_rate)
-    heard = analyse(samples, often)
     settings = resolve(settings)
-    features = encode(samples, settings)
+    features = encoder_of(settings.encoder, settings.layer, settings.encoder_digest).frames(samples)
     if settings.pitch:
-        features = np.hstack([features, pitch_frames(samples * INT16_SCALE, settings)])
-    kept = heard.kept[::2][: len(features)]
-    voiced = int(np.count_nonzero(kept)) if heard.voiced else 0
+        pitch = pitch_frames(samples * INT16_SCALE, settings)
+        features = np.hstack([features, _lengthened(pitch, len(features))])
+    step = 1 if settings.vad == "none" else 2
+    energy = analyse(samples, FeatureSettings(vad=settings.vad, deltas=0, frame_shift_ms=20 / step))
+    kept = _lengthened(energy.kept[::step], len(features))
+    voiced = int(np.count_nonzero(kept)) if energy.voiced else 0
     if not voiced:
         kept = np.ones(len(features), bool)
-    chosen = thinned(features[kept], settings.thin) if settings.thin > 1 else features[kept]
-    return Analysis(chosen, kept, voiced, heard.log_energy[::2][: len(features)])
+    chosen = features if kept.all() else features[kept]
+    if settings.thin > 1:
+        chosen = thinned(chosen, settings.thin)
+    return Analysis(chosen, kept, voiced, _lengthened(energy.log_energy[::step], len(features)))
+
+
+def _lengthened(frames: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
+    """Exactly `count` frames, the last one repeated: a Whisper encoder has one for the rest below 25 ms too."""
+    return frames[np.minimum(np.arange(count), len(frames) - 1)]
 
 
 def _kept(log_energy: Floats, settings: FeatureSettings) -> tuple[npt.NDArray[np.bool_], int]:

@@ -1,257 +1,353 @@
-"""Frames of a pretrained speech encoder: any folder on disk that Hugging Face transformers reads as one of waveforms.
+"""Frames of a pretrained speech encoder, one every 20 ms.
 
-    samples (N,) at 16 kHz -> convolutions, a frame of 25 ms every 20 ms -> transformer layers -> one of them, their
-    mean (T, D), or all of them side by side (T, L·D)
+    samples (N,) at 16 kHz -> log-mel (2T, mels) -> convolutions and the first layers, in onnxruntime -> states (T, D)
 
-The encoder is frozen. It is read from disk alone, its weights from safetensors alone: a pickle could run code.
-torch and transformers are imported when the first recording is encoded.
+`open_encoder` takes a folder that `unheard encoder` wrote, a Whisper folder in Hugging Face's or faster-whisper's
+layout, a folder of WavLM, HuBERT, wav2vec 2.0 or data2vec-audio (through transformers, see `encoder_waveform.py`), or
+the id of a repository on the Hugging Face hub. The encoder is frozen and computed only up to the layer asked for.
 """
 
 from __future__ import annotations
 
 import json
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import lru_cache
-from hashlib import blake2b
-from math import prod
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from functools import cached_property, lru_cache, partial
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from unheard.errors import ConfigError, FeatureError, MissingExtra
+from unheard import __version__
+from unheard.errors import AudioError, ConfigError, MissingExtra
+from unheard.features.encoder_weights import (
+    Floats,
+    chosen_layers,
+    files_digest,
+    read_config,
+    read_weights,
+    weight_files,
+)
 from unheard.features.settings import LEARNED, FeatureSettings
+from unheard.files import write_text, write_whole
 
-Floats = npt.NDArray[np.float32]
+Samples = npt.NDArray[np.floating[Any]]
 
-WEIGHTS = "model.safetensors"
-_FRAME, _SHIFT = 400, 320
-_AT_ONCE = 3000  # frames, a minute: attention's memory grows with the square
-_UNUSED = "masked_spec_embed"  # serves pretraining alone, and is missing in some files
+SAMPLE_RATE = 16_000
+FRAME_SHIFT = 320  # samples, 20 ms: two mel frames
+_MODEL = "model.onnx"
+_FFT, _HOP = 400, 160  # 25 ms every 10 ms
+_SILENCE = 1600  # samples: Whisper was trained on speech with silence behind
+_HUB_FILES = ["config.json", "preprocessor_config.json", "README.md", "model*.safetensors", "*.index.json", "model.bin"]
+_DESCRIPTION = "unheard_encoder"
 
 
-@dataclass(frozen=True)
-class Encoder:
-    """What can be known of an encoder without loading it; `digest` is over its weights and configuration."""
+class Encoder(Protocol):
+    """A frozen encoder: `frames(samples)` turns samples (N,) at 16 kHz into states
+    (T, layers · width), float32.
+
+    `digest` identifies weights and configuration; `layers` states of `width` numbers stand side by side.
+    Opening reads sizes and the digest; the weights are loaded by `load`, or by the first `frames`.
+    """
 
     digest: str
     width: int
     layers: int
 
+    def load(self) -> None:
+        """Load the weights; raises `ConfigError` where that fails."""
 
-def identify(folder: str | Path) -> Encoder:
-    """The encoder in `folder`; raises `ConfigError` for one that is missing, of another kind, or only a pickle."""
-    folder = Path(folder)
-    config = _config(folder)
-    files = _weights(folder)
-    strides, kernels = config.get("conv_stride"), config.get("conv_kernel")
-    try:
-        width, layers = int(config["hidden_size"]), int(config["num_hidden_layers"])
-        frame = _receptive_field(kernels, strides)
-    except (KeyError, TypeError, ValueError):
-        frame, width, layers = (0, 0), 0, 0
-    if frame != (_FRAME, _SHIFT):
-        raise ConfigError(
-            f"'{config.get('model_type', '')}' is no encoder of waveforms with a frame of 25 ms every 20 ms",
-            where=folder,
-            mend="Name the folder of a WavLM, HuBERT, wav2vec 2.0 or data2vec-audio encoder.",
-        )
-    described = [path for path in (folder / "config.json", _preprocessor(folder)) if path.exists()]
-    state = tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in (*described, *files))
-    return Encoder(_digest(state), width, layers)
+    def frames(self, samples: Samples) -> Floats:
+        """Return the states of samples; raises `AudioError` where they are too short."""
+        ...
+
+
+def open_encoder(source: str | Path, layer: str = "mean") -> Encoder:
+    """Open the encoder in folder `source`, or the one of that id on the hub (`openai/whisper-base@REVISION`).
+
+    `layer` is a number (0: the transformer's input), several (`2,3,4`: side by side), `mean` or `learned` (all, side by
+    side). A folder of `unheard encoder` has one layer only. Raises `ConfigError` for a source that is missing, damaged
+    or of another kind and for a layer that it lacks, `MissingExtra` for a library that is not installed.
+    """
+    folder = find_encoder(source)
+    if (folder / _MODEL).is_file():
+        return OnnxEncoder(folder, layer)
+    config = read_config(folder)
+    if config.get("model_type") == "whisper" or (folder / "model.bin").is_file():
+        return WhisperEncoder(folder, config, layer)
+    from unheard.features.encoder_waveform import WaveformEncoder
+
+    return WaveformEncoder(folder, config, layer)
 
 
 def resolve(settings: FeatureSettings) -> FeatureSettings:
     """Fill in what follows from the encoder's files; settings without an encoder, or resolved before, stay as they are.
 
-    Raises `ConfigError` for an encoder that is missing or of another kind, and for a layer that it does not have.
+    Raises as `open_encoder`.
     """
     if settings.resolved:
         return settings
-    found = identify(settings.encoder)
-    if settings.layer.isdigit() and int(settings.layer) > found.layers:
-        raise ConfigError(
-            f"the encoder has no layer '{settings.layer}'", mend=f"Choose mean, {LEARNED}, or 0 to {found.layers}."
-        )
-    # hidden states: the transformer's input and the output of each layer
-    layers = found.layers + 1 if settings.layer == LEARNED else 0
+    found = open_encoder(settings.encoder, settings.layer)
+    layers = found.layers if found.layers > 1 or settings.layer == LEARNED else 0
     return replace(settings, encoder_digest=found.digest, encoder_width=found.width, encoder_layers=layers)
 
 
-def encode(samples: Floats, settings: FeatureSettings) -> Floats:
-    """The frames (T, D) of samples (N,) in [-1, 1] at 16 kHz, N at least 400; T = 1 + (N - 400) // 320.
-
-    `settings.layer` is `mean`, of the transformer's input and all its layers, a number: 0 is that input, or `learned`:
-    input and layers side by side, D = L · width.
-    Recordings above a minute are encoded a minute at a time. The same bits on a machine, however many processes.
-    Raises `MissingExtra` without transformers, `ConfigError` where the encoder is gone or another one.
-    """
-    model, normalise = _model(settings.encoder, settings.encoder_digest)
-    import torch
-
-    if normalise:
-        samples = (samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)
-    frames = 1 + (len(samples) - _FRAME) // _SHIFT
-    pieces = []
-    with torch.inference_mode(), _one_thread(torch):
-        for first in range(0, frames, _AT_ONCE):
-            last = first + _AT_ONCE
-            # the rest below a frame is heard too: some encoders normalise their convolutions over all of the time
-            end = (last - 1) * _SHIFT + _FRAME if last < frames else len(samples)
-            piece = np.ascontiguousarray(samples[first * _SHIFT : end], np.float32)
-            states = model(torch.from_numpy(piece)[None], output_hidden_states=True).hidden_states
-            if settings.layer == LEARNED:
-                chosen = torch.cat(states, 2)
-            else:
-                chosen = torch.stack(states).mean(0) if settings.layer == "mean" else states[int(settings.layer)]
-            pieces.append(chosen[0].float().numpy())
-    found: Floats = np.concatenate(pieces)
-    width = settings.encoder_width * max(settings.encoder_layers, 1)
-    if found.shape != (frames, width):
-        raise FeatureError(
-            f"the encoder gave {found.shape[0]} frames of {found.shape[1]} numbers, not {frames} of {width}",
-            where=settings.encoder,
-            mend="Use a WavLM, HuBERT, wav2vec 2.0 or data2vec-audio encoder.",
-        )
-    return found
-
-
-def check(settings: FeatureSettings) -> None:
-    """Load the encoder once, so that what is wrong with it is said before every recording fails. Raises as `encode`."""
-    _load(settings.encoder, settings.encoder_digest)
-
-
 @lru_cache(maxsize=1)
-def _model(folder: str, digest: str) -> tuple[Any, bool]:
-    return _load(folder, digest)
-
-
-def _load(folder: str, digest: str) -> tuple[Any, bool]:
-    """The model in evaluation mode, and whether its input is to have mean 0 and variance 1."""
-    if identify(folder).digest != digest:
+def encoder_of(source: str, layer: str, digest: str) -> Encoder:
+    """Open and load the encoder that resolved settings name, once a process; raises `ConfigError` for another one."""
+    encoder = open_encoder(source, layer)
+    if encoder.digest != digest:
         raise ConfigError(
             f"this is not the encoder that the settings were made with (digest {digest})",
-            where=folder,
+            where=source,
             mend="Name that one, or leave encoder_digest out for a store of this one.",
         )
+    encoder.load()
+    return encoder
+
+
+class WhisperEncoder:
+    """A Whisper encoder from its weights; its graph is built when it is loaded."""
+
+    def __init__(self, folder: Path, config: Mapping[str, Any], layer: str) -> None:
+        self.folder, self.weights = folder, read_weights(folder, config)
+        self.chosen, self.average = chosen_layers(layer, self.weights.layers, folder)
+        self.layers = 1 if self.average else len(self.chosen)
+        self.width = self.weights.width
+        self.digest = files_digest([*weight_files(folder), folder / "config.json"])
+
+    def graph(self, *, int8: bool = False, frames: int = 1500) -> Any:
+        """The `onnx.ModelProto` of the chosen layers, with positions for `frames`."""
+        from unheard.features.encoder_graph import build_graph
+
+        return build_graph(self.weights, self.chosen, int8=int8, average=self.average, frames=frames)
+
+    @cached_property
+    def _session(self) -> Any:
+        return _session(self.graph().SerializeToString(), self.folder)
+
+    def load(self) -> None:
+        """Build the graph; raises `ConfigError` for weights that are missing or damaged."""
+        _ = self._session
+
+    def frames(self, samples: Samples) -> Floats:
+        """The states (T, D), T = ceil(N / 320): recordings above 30 s in pieces of equal length."""
+        return _states(self._session, samples, self.weights.mels, self.weights.positions)
+
+
+class OnnxEncoder:
+    """An encoder that `unheard encoder` wrote: onnxruntime alone runs it."""
+
+    def __init__(self, folder: Path, layer: str) -> None:
+        path = folder / _MODEL
+        self._path, self.digest = path, files_digest([path])
+        described = self._session.get_modelmeta().custom_metadata_map.get(_DESCRIPTION)
+        if described is None:
+            raise ConfigError("this model.onnx is not an encoder", where=path, mend="Make one with: unheard encoder")
+        self.description: dict[str, Any] = json.loads(described)
+        self.width, self.layers = int(self.description["width"]), int(self.description["layers"])
+        held = self.description["layer"]
+        if layer != held:
+            raise ConfigError(f"this encoder holds layer {held}, not {layer}", where=folder, mend=f"Ask for {held}.")
+
+    @cached_property
+    def _session(self) -> Any:
+        return _session(str(self._path), self._path)
+
+    def load(self) -> None:
+        """Nothing is left to load."""
+
+    def frames(self, samples: Samples) -> Floats:
+        """The states (T, D) of samples (N,), as `WhisperEncoder.frames`."""
+        return _states(self._session, samples, self.description["mels"], self.description["positions"])
+
+
+def log_mel(samples: Samples, mels: int = 80) -> Floats:
+    """Whisper's log-mel spectrogram of samples (N,) at 16 kHz: (N // 160, mels), scaled to about [-1, 1.5].
+
+    Hann windows of 25 ms, Slaney's mel scale, log10 of the power cut 8 below its maximum (80 dB), then (x + 4) / 4.
+    """
+    around = np.pad(np.asarray(samples, np.float64), _FFT // 2, mode="reflect")
+    window, bank = _mel_tables(mels)
+    pieces = np.lib.stride_tricks.sliding_window_view(around, _FFT)[::_HOP][:-1]
+    log = np.empty((len(pieces), mels), np.float32)
+    for start in range(0, len(pieces), 1000):  # a block of 10 s stays in the cache
+        spectrum = np.fft.rfft(pieces[start : start + 1000] * window)
+        power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32)
+        log[start : start + 1000] = np.log10(np.maximum(power @ bank, 1e-10))
+    np.maximum(log, log.max() - 8, out=log)
+    log += 4
+    log /= 4
+    return log
+
+
+@lru_cache(maxsize=2)
+def _mel_tables(mels: int) -> tuple[npt.NDArray[np.float64], Floats]:
+    """The periodic Hann window (400,) and the mel filters (201, mels), each of area 1."""
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(_FFT) / _FFT)
+    step, top = np.log(6.4) / 27, 15 + np.log(8) * 27 / np.log(6.4)  # linear to mel 15 = 1 kHz, then logarithmic
+    mel = np.linspace(0, top, mels + 2)
+    hertz = np.where(mel < 15, mel * 200 / 3, 1000 * np.exp(step * (mel - 15)))
+    low, centre, high = hertz[:-2], hertz[1:-1], hertz[2:]
+    bins = np.linspace(0, SAMPLE_RATE / 2, _FFT // 2 + 1)[:, None]
+    triangles = np.maximum(0, np.minimum((bins - low) / (centre - low), (high - bins) / (high - centre)))
+    return window, (triangles * 2 / (high - low)).astype(np.float32)
+
+
+def _states(session: Any, samples: Samples, mels: int, positions: int) -> Floats:
+    frames = -(-len(samples) // FRAME_SHIFT)
+    padded = np.pad(samples, (0, frames * FRAME_SHIFT + _SILENCE - len(samples)))
+    total = len(padded) // FRAME_SHIFT
+    ends = np.linspace(0, total, -(-total // positions) + 1).astype(int) * FRAME_SHIFT
+    pieces = [session.run(None, {"mel": log_mel(padded[start:end], mels)[None]})[0][0] for start, end in pairwise(ends)]
+    states: Floats = np.concatenate(pieces)[:frames]
+    if not np.isfinite(states.sum(dtype=np.float64)):
+        raise AudioError("the samples are too large or not numbers", mend="Scale them to [-1, 1].")
+    return states
+
+
+def _session(model: bytes | str, where: Path) -> Any:
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1  # one process a core; the same sums everywhere
     try:
-        from transformers import AutoModel
-        from transformers.utils import logging
-    except ImportError:
-        raise MissingExtra("transformers", "ssl") from None
-    try:
-        with _quiet(logging), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            model, told = AutoModel.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, output_loading_info=True
-            )
-    except Exception as error:  # transformers has no class of its own for a folder it cannot use
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own classes share no base but this
         raise ConfigError(
-            f"transformers cannot load this encoder ({type(error).__name__}: {' '.join(str(error).split())[:200]})",
-            where=folder,
-            mend="Save it again with save_pretrained, of a version of transformers that knows it.",
-        ) from error
-    missing = sorted(name for name in told["missing_keys"] if not name.endswith(_UNUSED))
-    if missing:  # transformers would fill them with random numbers
-        raise ConfigError(
-            f"{len(missing)} weights of this encoder are missing, {missing[0]} first",
-            where=folder,
-            mend="Download it again, all of it.",
-        )
-    return model.eval().float(), _normalises(Path(folder))
-
-
-@contextmanager
-def _quiet(logging: Any) -> Iterator[None]:
-    """What transformers has to say of a loaded encoder is for those who train it."""
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
-
-
-@contextmanager
-def _one_thread(torch: Any) -> Iterator[None]:
-    """Sums are the same in every worker then, and in a process that has more threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    try:
-        read = json.loads((folder / "config.json").read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"there is no encoder here ({type(error).__name__} in config.json)",
-            where=folder,
-            mend="Name a folder that save_pretrained wrote or that was downloaded from the Hugging Face hub.",
+            f"onnxruntime cannot load this encoder ({' '.join(str(error).split())[:200]})",
+            where=where,
+            mend="Write it again with: unheard encoder",
         ) from None
-    return read if isinstance(read, dict) else {}
 
 
-def _weights(folder: Path) -> list[Path]:
-    """The files of the weights, one or several parts."""
-    listing = folder / f"{WEIGHTS}.index.json"
-    files = [folder / WEIGHTS]
-    if not files[0].exists() and listing.exists():
-        try:
-            names = set(json.loads(listing.read_text("utf-8"))["weight_map"].values())
-            files = [listing, *(folder / name for name in sorted(names))]
-        except (OSError, ValueError, KeyError, AttributeError, TypeError):
-            files = [listing, folder / "its parts"]
-    absent = [path.name for path in files if not path.is_file()]
-    if absent:
-        pickled = list(folder.glob("*.bin")) + list(folder.glob("*.pt"))
-        why = f"only {pickled[0].name}, a pickle, which could run code" if pickled else f"no {absent[0]}"
-        raise ConfigError(
-            f"the encoder's weights are not here: there is {why}",
-            where=folder,
-            mend="Load it where you trust it, and save it with save_pretrained(FOLDER), which writes safetensors.",
-        )
-    return files
+# Where an encoder is, and which one it is.
 
 
-def _receptive_field(kernels: Any, strides: Any) -> tuple[int, int]:
-    """Length and distance of the frames in samples."""
-    kernels, strides = [int(k) for k in kernels], [int(s) for s in strides]
-    reach = 1 + sum((kernel - 1) * prod(strides[:place]) for place, kernel in enumerate(kernels))
-    return reach, prod(strides)
+def find_encoder(source: str | Path) -> Path:
+    """Return the folder of `source`: itself, or the snapshot of that repository on the Hugging Face hub.
 
-
-def _preprocessor(folder: Path) -> Path:
-    return folder / "preprocessor_config.json"
-
-
-def _normalises(folder: Path) -> bool:
-    """What the encoder was trained with says its feature extractor; its class's default is yes."""
+    A snapshot in the cache is used without network; `@REVISION` pins a commit, a branch or a tag.
+    """
+    folder = Path(source)
+    if folder.is_file() and folder.name == _MODEL:
+        return folder.parent
+    if folder.is_dir():
+        return folder
+    name, _, revision = str(source).partition("@")
+    if folder.is_absolute() or name.count("/") != 1 or name.startswith((".", "~", "/")) or name.endswith("/"):
+        raise ConfigError("there is no such folder", where=source, mend="Name a folder, or a hub id (OWNER/NAME).")
     try:
-        read = json.loads(_preprocessor(folder).read_text("utf-8"))
-        return bool(read.get("do_normalize", True))
-    except (OSError, ValueError, AttributeError):
-        return True
+        import huggingface_hub
+    except ImportError:
+        raise MissingExtra("huggingface_hub", "hub") from None
+    download = partial(huggingface_hub.snapshot_download, name, revision=revision or None, allow_patterns=_HUB_FILES)
+    with suppress(Exception):  # not in the cache, or not all of it
+        cached = Path(download(local_files_only=True))
+        weight_files(cached)
+        return cached
+    try:
+        return Path(download())
+    except Exception as error:  # the hub's, the network's and the disk's errors share no base
+        raise ConfigError(
+            f"there is no such folder, and the Hugging Face hub gives no {source} "
+            f"({type(error).__name__}: {' '.join(str(error).split())[:160]})",
+            mend="Check the name and the network, or download it elsewhere and name its folder.",
+        ) from None
 
 
-@lru_cache(maxsize=8)
-def _digest(state: tuple[tuple[str, int, int], ...]) -> str:
-    """Over names and contents; looked up again where sizes and times of change are the same."""
-    digest = blake2b(digest_size=8)
-    for name, size, _ in state:
-        path = Path(name)
-        digest.update(f"{path.name}\t{size}\n".encode())
-        with path.open("rb") as file:
-            while block := file.read(2**20):
-                digest.update(block)
-    return digest.hexdigest()
+# `unheard encoder`: an encoder as one file, for onnxruntime alone.
+
+
+def write_encoder(
+    source: str | Path, layer: str, folder: Path, *, int8: bool = False, seconds: float = 30.0
+) -> OnnxEncoder:
+    """Write the Whisper encoder `source` up to `layer` to `folder`: model.onnx, README.md and LICENSE.
+
+    `int8` quantises the weights of its matrix products; `seconds` is the longest piece that is encoded at once, and
+    the file holds no more positions than that takes. Raises as `open_encoder`, and `ConfigError` for an encoder of
+    waveforms.
+    """
+    encoder = open_encoder(source, layer)
+    if not isinstance(encoder, WhisperEncoder):
+        raise ConfigError("only Whisper encoders are written to ONNX", where=source, mend="Use this one as it is.")
+    frames = min(round(seconds * SAMPLE_RATE / FRAME_SHIFT), encoder.weights.positions)
+    if not 1 <= seconds <= 30:
+        raise ConfigError(f"pieces of {seconds:g} s", mend="Choose --seconds 1 to 30.")
+    licence = next((path for path in sorted(encoder.folder.glob("LICEN[CS]E*")) if path.is_file()), None)
+    description = {
+        "origin": _origin(source, encoder.folder),
+        "origin_digest": encoder.digest,
+        "layer": layer,
+        "width": encoder.width,
+        "layers": encoder.layers,
+        "mels": encoder.weights.mels,
+        "positions": frames,
+        "weights": "int8" if int8 else "float",
+        "licence": licence.name if licence else "MIT",
+        "unheard": __version__,
+    }
+    model = encoder.graph(int8=int8, frames=frames)
+    entry = model.metadata_props.add()
+    entry.key, entry.value = _DESCRIPTION, json.dumps(description)
+    write_whole(folder / _MODEL, lambda path: path.write_bytes(model.SerializeToString()))
+    write_text(folder / "LICENSE", licence.read_text("utf-8", "replace") if licence else _WHISPER_LICENCE)
+    table = "\n".join(f"| {name.replace('_', ' ')} | {value} |" for name, value in description.items())
+    write_text(folder / "README.md", _CARD.format(table=table, folder=folder.name))
+    return OnnxEncoder(folder, layer)
+
+
+def _origin(source: str | Path, folder: Path) -> str:
+    """The hub id with the commit that was downloaded, or the folder's name: paths are nobody's business."""
+    if Path(source).exists():
+        return folder.resolve().name
+    return f"{str(source).partition('@')[0]}@{folder.name}"
+
+
+_CARD = """---
+library_name: unheard
+tags: [speech-emotion-recognition]
+---
+# A speech encoder, cut and written to ONNX
+
+The first layers of a pretrained speech encoder, as features for speech emotion recognition. onnxruntime runs it:
+
+    unheard features manifest.csv -o STORE --kind encoder --encoder {folder} --layer LAYER
+
+Input `mel` (batch, 2T, mels): Whisper's log-mel spectrogram. Output `states` (batch, T, D), one every 20 ms.
+
+| | |
+|---|---|
+{table}
+
+The weights are the origin's, under its licence: see LICENSE. Whisper: Radford et al. 2022, *Robust speech recognition
+via large-scale weak supervision*.
+"""
+
+_WHISPER_LICENCE = """MIT License
+
+Copyright (c) 2022 OpenAI
+
+Permission is hereby granted, free of charge, to any person obtaining a copy
+of this software and associated documentation files (the "Software"), to deal
+in the Software without restriction, including without limitation the rights
+to use, copy, modify, merge, publish, distribute, sublicense, and/or sell
+copies of the Software, and to permit persons to whom the Software is
+furnished to do so, subject to the following conditions:
+
+The above copyright notice and this permission notice shall be included in all
+copies or substantial portions of the Software.
+
+THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR
+IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY,
+FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE
+AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER
+LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
+OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE
+SOFTWARE.
+"""

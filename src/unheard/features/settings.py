@@ -13,7 +13,7 @@ from unheard.settings import check, setting
 VERSION = 1
 """Part of every digest; raised when the same settings give other values than before."""
 
-Kind = Literal["mfcc", "fbank", "functionals", "ssl"]
+Kind = Literal["mfcc", "fbank", "functionals", "encoder"]
 KINDS = get_args(Kind)
 LEARNED = "learned"
 """The `layer` that stands for all layers, weighed by the network."""
@@ -33,7 +33,7 @@ class FeatureSettings:
     """MFCC, their deltas and the energy VAD; the defaults are Kaldi's, those of the VAD its x-vector recipes'.
 
     Inert: no file is opened. `unheard.features.encoder.resolve` reads what follows from an encoder's files
-    (`encoder_digest`, `encoder_width`, `encoder_layers`); `dim` and `digest` of kind `ssl` need it. An encoder is
+    (`encoder_digest`, `encoder_width`, `encoder_layers`); `dim` and `digest` of kind `encoder` need it. An encoder is
     identified by its files, not by its folder; its frames are 25 ms every 20 ms, the VAD works on MFCC energy as
     by default, and the spectral settings have no effect.
 
@@ -58,7 +58,9 @@ class FeatureSettings:
         "xvector", "Energy VAD: the settings of a Kaldi recipe.", common=True
     )
     kind: Kind = setting(
-        "mfcc", "mfcc, fbank (log-mel bands), functionals (one vector an utterance), ssl (an encoder).", common=True
+        "mfcc",
+        "mfcc, fbank (log-mel bands), functionals (one vector an utterance), encoder (a pretrained one).",
+        common=True,
     )
     energy: bool = setting(False, "fbank: put the raw log energy before the bands.")
     pitch: bool = setting(False, "Append Kaldi's pitch features after the deltas.", common=True)
@@ -66,14 +68,17 @@ class FeatureSettings:
     pitch_low_hz: float = setting(50.0, "Lowest F0 in Hz.", ge=20)
     pitch_high_hz: float = setting(400.0, "Highest F0 in Hz.", le=1000)
     encoder: str = setting(
-        "", "ssl: folder of the encoder (Hugging Face transformers, safetensors).", common=True, compare=False
+        "", "encoder: its folder, or its id on the Hugging Face hub (openai/whisper-base).", common=True, compare=False
     )
     layer: str = setting(
-        "mean", "ssl: mean of all layers, a number (0: the transformer's input), or learned (the network weighs all)."
+        "mean",
+        "encoder: a layer's number (0: the transformer's input), mean of all, or several (2,3,4) or all (learned), "
+        "which the network weighs.",
+        common=True,
     )
-    encoder_digest: str = setting("", "ssl: hash of the encoder's files.", derived=True)
-    encoder_width: int = setting(0, "ssl: width of a layer.", ge=0, derived=True)
-    encoder_layers: int = setting(0, "ssl: number of layers side by side where layer is learned.", ge=0, derived=True)
+    encoder_digest: str = setting("", "encoder: hash of the encoder's files.", derived=True)
+    encoder_width: int = setting(0, "encoder: width of a layer.", ge=0, derived=True)
+    encoder_layers: int = setting(0, "encoder: number of layers side by side, if several.", ge=0, derived=True)
     thin: int = setting(1, "Average this many consecutive frames into one, after the VAD.", ge=1, le=100)
     summary: bool = setting(
         False, "Append the functionals of the whole utterance to each frame (fbank, energy, raw log pitch, no deltas)."
@@ -81,10 +86,10 @@ class FeatureSettings:
 
     def __post_init__(self) -> None:
         check(self)
-        if self.kind == "ssl":
+        if self.kind == "encoder":
             self._check_encoder()
         elif self.encoder or self.encoder_digest or self.encoder_width or self.encoder_layers or self.layer != "mean":
-            raise ConfigError(f"features of kind {self.kind} have no encoder", mend="Choose kind ssl.")
+            raise ConfigError(f"features of kind {self.kind} have no encoder", mend="Choose kind encoder.")
         nyquist = self.sample_rate / 2
         checks = {
             "frame_length_ms": self.samples_per_frame >= 2,
@@ -98,7 +103,7 @@ class FeatureSettings:
         for name, fine in checks.items():
             if not fine:
                 raise ConfigError(f"feature setting {name} = {getattr(self, name)} is out of range")
-        if self.energy and self.kind == "ssl":
+        if self.energy and self.kind == "encoder":
             raise ConfigError("the frames of an encoder have no energy beside them", mend="Leave energy out.")
         if self.energy and self.kind == "mfcc":
             raise ConfigError("MFCC hold the energy already, as c0", mend="Leave energy out, or choose kind fbank.")
@@ -114,12 +119,15 @@ class FeatureSettings:
 
     def _check_encoder(self) -> None:
         if not (self.encoder or self.resolved):
-            raise ConfigError("features of kind ssl need an encoder", mend="Name its folder: --features.encoder.")
-        if not self.layer.isdigit() and self.layer not in ("mean", LEARNED):
-            raise ConfigError(f"unknown layer '{self.layer}'", mend=f"Choose mean, {LEARNED}, or a number.")
+            raise ConfigError("features of kind encoder need an encoder", mend="Name its folder: --features.encoder.")
+        numbers = all(word.isdecimal() for word in self.layer.split(","))
+        if not numbers and self.layer not in ("mean", LEARNED):
+            raise ConfigError(
+                f"unknown layer '{self.layer}'", mend=f"Choose a number, several (2,3), mean or {LEARNED}."
+            )
         if self.sample_rate != ENCODER_RATE:
             raise ConfigError(f"encoders take {ENCODER_RATE} Hz, not {self.sample_rate}", mend="Leave sample_rate out.")
-        if self.layer != LEARNED:
+        if not self._several:
             object.__setattr__(self, "encoder_layers", 0)
         object.__setattr__(self, "frame_length_ms", ENCODER_FRAME_MS)
         object.__setattr__(self, "frame_shift_ms", ENCODER_SHIFT_MS)
@@ -127,9 +135,13 @@ class FeatureSettings:
     @property
     def resolved(self) -> bool:
         """Whether everything that follows from an encoder's files is filled in; always, without an encoder."""
-        if self.kind != "ssl":
+        if self.kind != "encoder":
             return True
-        return bool(self.encoder_digest and self.encoder_width and (self.encoder_layers or self.layer != LEARNED))
+        return bool(self.encoder_digest and self.encoder_width and (self.encoder_layers or not self._several))
+
+    @property
+    def _several(self) -> bool:
+        return self.layer == LEARNED or "," in self.layer
 
     def _check_pitch(self) -> None:
         """Pitch is found at 4 kHz: the frames of both kinds must be able to lie over each other."""
@@ -165,7 +177,7 @@ class FeatureSettings:
             from unheard.features.functionals import names
 
             return len(names(self))
-        if self.kind == "ssl":
+        if self.kind == "encoder":
             self._check_resolved()
             return self.encoder_width * max(self.encoder_layers, 1) + self.pitch_dim
         spectral = self.cepstra if self.kind == "mfcc" else self.mel_bins + self.energy
@@ -197,7 +209,7 @@ class FeatureSettings:
         same = {f.name for f in fields(self) if getattr(self, f.name) == f.default}
         left_out = _LATER & same | {"encoder"}  # where it lies changes nothing
         values = {name: value for name, value in asdict(self).items() if name not in left_out}
-        if self.kind == "ssl" and self.thin > 1:
+        if self.kind == "encoder" and self.thin > 1:
             values["thinned"] = True  # earlier versions left an encoder's frames as they were
         text = json.dumps({"version": VERSION, **values}, sort_keys=True)
         return blake2b(text.encode(), digest_size=6).hexdigest()

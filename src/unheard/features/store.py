@@ -36,7 +36,7 @@ import numpy.typing as npt
 from unheard.audio import read_recording
 from unheard.errors import AudioError, FeatureError, UnreachableError
 from unheard.features.analysis import analyse
-from unheard.features.encoder import check, resolve
+from unheard.features.encoder import encoder_of, resolve
 from unheard.features.pitch import library
 from unheard.features.settings import FeatureSettings
 from unheard.files import locked
@@ -242,8 +242,8 @@ def build_store(
         return store
     if settings.needs_pitch:
         library()  # without it every recording would fail
-    if settings.kind == "ssl":
-        check(settings)
+    if settings.kind == "encoder":
+        encoder_of(settings.encoder, settings.layer, settings.encoder_digest)  # raises once, not for every recording
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder, "building this store", FeatureError):
@@ -345,7 +345,7 @@ def _complete_store(
     known = {stored.entry.key: stored for stored in found if stored.entry.status != FAILED}
     missing = list({segment.key: segment for segment in segments.values() if segment.key not in known}.values())
     if workers is None:
-        most = _MOST_ENCODERS if settings.kind == "ssl" else available_cores()
+        most = _MOST_ENCODERS if settings.kind == "encoder" else available_cores()
         workers = min(available_cores(), most, -(-len(missing) // _FEW))
     workers = max(workers, 1)
     chunk = min(_CHUNK, len(missing) // (4 * workers) + 1)

@@ -18,8 +18,7 @@ from unheard.audio import read_audio
 from unheard.cli import main
 from unheard.errors import ConfigError, MissingExtra
 from unheard.experiments import run as run_module
-from unheard.features import FeatureSettings, FeatureStore, analyse, build_store, extract
-from unheard.features import encoder as ssl_module
+from unheard.features import FeatureSettings, FeatureStore, analyse, build_store, encoder_waveform, extract
 from unheard.features.encoder import resolve
 from unheard.features.settings import Columns, columns_of
 from unheard.manifest import Manifest, Utterance
@@ -81,7 +80,7 @@ def test_frames_are_those_of_transformers(tmp_path: Path, family: str, normalise
     samples = read_audio(SPEECH)
     states = plainly(folder, samples, normalise=normalise)
     assert len(states) == 3
-    settings = encoded(kind="ssl", encoder=str(folder), vad="none")
+    settings = encoded(kind="encoder", encoder=str(folder), vad="none")
     for layer, expected in [("mean", np.mean(states, axis=0)), *((str(k), state) for k, state in enumerate(states))]:
         found = extract(samples, replace(settings, layer=layer))
         assert found.dtype == np.float32
@@ -92,7 +91,7 @@ def test_frames_are_those_of_transformers(tmp_path: Path, family: str, normalise
 
 @pytest.mark.parametrize("length", [400, 719, 720, 721, 5000])
 def test_a_frame_every_20_ms(encoder: Path, length: int) -> None:
-    settings = encoded(kind="ssl", encoder=str(encoder), vad="none", pitch=True)
+    settings = encoded(kind="encoder", encoder=str(encoder), vad="none", pitch=True)
     noise = np.random.default_rng(0).normal(0, 0.1, length).astype(np.float32)
     frames = extract(noise, settings)
     assert frames.shape == (1 + (length - 400) // 320, 12 + 3) == (len(frames), settings.dim)
@@ -101,7 +100,7 @@ def test_a_frame_every_20_ms(encoder: Path, length: int) -> None:
 
 def test_unvoiced_frames_are_left_out_as_kaldi_hears_them(encoder: Path) -> None:
     samples = np.concatenate([np.zeros(16_000, np.float32), read_audio(SPEECH), np.zeros(16_000, np.float32)])
-    settings = encoded(kind="ssl", encoder=str(encoder))
+    settings = encoded(kind="encoder", encoder=str(encoder))
     everything = extract(samples, replace(settings, vad="none"))
     kept = analyse(samples, FeatureSettings()).kept[::2][: len(everything)]
     assert 0 < kept.sum() < len(kept)
@@ -112,9 +111,9 @@ def test_unvoiced_frames_are_left_out_as_kaldi_hears_them(encoder: Path) -> None
 
 def test_long_recordings_go_a_piece_at_a_time(encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     samples = read_audio(SPEECH)
-    settings = encoded(kind="ssl", encoder=str(encoder), vad="none")
+    settings = encoded(kind="encoder", encoder=str(encoder), vad="none")
     whole = extract(samples, settings)
-    monkeypatch.setattr(ssl_module, "_AT_ONCE", 40)
+    monkeypatch.setattr(encoder_waveform, "_AT_ONCE", 40)
     pieces = extract(samples, settings)
     assert pieces.shape == whole.shape
     scaled = ((samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)).astype(np.float32)
@@ -127,13 +126,13 @@ def encoded(**values: Any) -> FeatureSettings:
 
 
 def test_an_encoder_is_what_its_files_say(encoder: Path, tmp_path: Path) -> None:
-    settings = encoded(kind="ssl", encoder=str(encoder))
-    moved = encoded(kind="ssl", encoder=str(save(tmp_path / "copy")))
+    settings = encoded(kind="encoder", encoder=str(encoder))
+    moved = encoded(kind="encoder", encoder=str(save(tmp_path / "copy")))
     assert moved == settings
     assert moved.digest == settings.digest
     assert replace(settings, layer="1").digest != settings.digest
     for folder in (save(tmp_path / "other", seed=1), save(tmp_path / "plain", normalise=False)):
-        assert encoded(kind="ssl", encoder=str(folder)).digest != settings.digest
+        assert encoded(kind="encoder", encoder=str(folder)).digest != settings.digest
     gone = FeatureSettings.from_dict({**settings.as_dict(), "encoder": str(tmp_path / "gone")})
     assert gone == settings
     assert gone.dim == 12
@@ -141,7 +140,7 @@ def test_an_encoder_is_what_its_files_say(encoder: Path, tmp_path: Path) -> None
 
 
 def test_a_store_knows_its_encoder(encoder: Path, tmp_path: Path) -> None:
-    settings = encoded(kind="ssl", encoder=str(encoder), layer="1")
+    settings = encoded(kind="encoder", encoder=str(encoder), layer="1")
     names = ("speech_german", "speech_male", "too_short")
     manifest = Manifest(tuple(Utterance(n, str(GOLDEN / f"{n}.wav"), "s", "sad") for n in names))
     store = build_store(manifest, tmp_path / "store", settings, progress=False)
@@ -156,17 +155,17 @@ def test_a_store_knows_its_encoder(encoder: Path, tmp_path: Path) -> None:
         build_store(manifest, tmp_path / "another", replace(settings, encoder=str(copy)), progress=False)
 
 
-@pytest.mark.parametrize(("kind", "dim"), [("ssl", 12), ("functionals", 287), ("fbank", 69), ("mfcc", 39)])
+@pytest.mark.parametrize(("kind", "dim"), [("encoder", 12), ("functionals", 287), ("fbank", 69), ("mfcc", 39)])
 def test_the_verb_features_makes_every_kind(encoder: Path, tmp_path: Path, kind: str, dim: int) -> None:
     (tmp_path / "m.csv").write_text(f"file,speaker,emotion\n{SPEECH},a,sad\n")
-    more = ["--encoder", str(encoder)] if kind == "ssl" else []
+    more = ["--encoder", str(encoder)] if kind == "encoder" else []
     assert main(["features", str(tmp_path / "m.csv"), "-o", str(tmp_path / "store"), "--kind", kind, *more]) == 0
     assert FeatureStore(tmp_path / "store").dim == dim
 
 
 @pytest.mark.slow
 def test_the_same_bytes_from_any_number_of_processes(encoder: Path, tmp_path: Path) -> None:
-    settings = encoded(kind="ssl", encoder=str(encoder))
+    settings = encoded(kind="encoder", encoder=str(encoder))
     rows = [Utterance(path.stem, str(path), "s", "sad") for path in sorted(GOLDEN.glob("*.wav"))]
     digests = {
         build_store(Manifest(tuple(rows)), tmp_path / str(n), settings, workers=n, progress=False).digest
@@ -202,10 +201,10 @@ def of_other_frames(folder: Path) -> None:
     [
         (lambda folder: (folder / "config.json").unlink(), "no encoder here"),
         (lambda folder: (folder / "config.json").write_text("{"), "no encoder here"),
-        (lambda folder: (folder / "model.safetensors").unlink(), "no model.safetensors"),
-        (pickled, "only pytorch_model.bin, a pickle, which could run code"),
-        (of_text, "'bert' is no encoder of waveforms"),
-        (of_other_frames, "no encoder of waveforms"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "no weights .model.safetensors"),
+        (pickled, "the weights are a pickle .pytorch_model.bin., which can run code"),
+        (of_text, "'bert' is not an encoder of speech"),
+        (of_other_frames, "not an encoder of speech"),
         (lambda folder: without(folder, "feature_projection.projection.weight"), "1 weights of this encoder are miss"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"no weights"), "cannot load this encoder"),
     ],
@@ -214,38 +213,38 @@ def test_what_is_no_encoder_is_refused(tmp_path: Path, spoil: Callable[[Path], o
     folder = save(tmp_path / "encoder")
     spoil(folder)
     with pytest.raises(ConfigError, match=message):
-        extract(SPEECH, encoded(kind="ssl", encoder=str(folder)))
+        extract(SPEECH, encoded(kind="encoder", encoder=str(folder)))
 
 
 def test_a_tensor_of_pretraining_alone_may_be_missing(tmp_path: Path) -> None:
     folder = save(tmp_path / "encoder")
-    complete = extract(SPEECH, encoded(kind="ssl", encoder=str(folder)))
+    complete = extract(SPEECH, encoded(kind="encoder", encoder=str(folder)))
     without(folder, "masked_spec_embed")
-    np.testing.assert_array_equal(extract(SPEECH, encoded(kind="ssl", encoder=str(folder))), complete)
+    np.testing.assert_array_equal(extract(SPEECH, encoded(kind="encoder", encoder=str(folder))), complete)
 
 
 def test_weights_may_come_in_parts(tmp_path: Path) -> None:
     folder = save(tmp_path / "encoder")
-    expected = extract(SPEECH, encoded(kind="ssl", encoder=str(folder)))
+    expected = extract(SPEECH, encoded(kind="encoder", encoder=str(folder)))
     model = transformers.AutoModel.from_pretrained(folder)
     (folder / "model.safetensors").unlink()
     model.save_pretrained(folder, max_shard_size="4KB")
     assert not (folder / "model.safetensors").exists()
-    settings = encoded(kind="ssl", encoder=str(folder))
+    settings = encoded(kind="encoder", encoder=str(folder))
     np.testing.assert_array_equal(extract(SPEECH, settings), expected)
     next(folder.glob("model-00002-*")).unlink()
     with pytest.raises(ConfigError, match="model-00002"):
-        encoded(kind="ssl", encoder=str(folder))
+        encoded(kind="encoder", encoder=str(folder))
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"kind": "ssl"}, "need an encoder"),
-        ({"kind": "ssl", "encoder": "HERE", "layer": "3"}, "mean, learned, or 0 to 2"),
-        ({"kind": "ssl", "encoder": "HERE", "layer": "last"}, "mean, learned, or a number"),
-        ({"kind": "ssl", "encoder": "HERE", "energy": True}, "no energy beside"),
-        ({"kind": "ssl", "encoder": "HERE", "sample_rate": 8000}, "take 16000 Hz"),
+        ({"kind": "encoder"}, "need an encoder"),
+        ({"kind": "encoder", "encoder": "HERE", "layer": "3"}, "0 to 2, several"),
+        ({"kind": "encoder", "encoder": "HERE", "layer": "last"}, "a number, several"),
+        ({"kind": "encoder", "encoder": "HERE", "energy": True}, "no energy beside"),
+        ({"kind": "encoder", "encoder": "HERE", "sample_rate": 8000}, "take 16000 Hz"),
         ({"encoder": "HERE"}, "kind mfcc have no encoder"),
         ({"kind": "fbank", "layer": "2"}, "kind fbank have no encoder"),
     ],
@@ -257,16 +256,16 @@ def test_settings_that_cannot_work(encoder: Path, values: dict[str, Any], messag
 
 
 def test_without_transformers_it_says_what_to_install(encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = encoded(kind="ssl", encoder=str(encoder))
+    settings = encoded(kind="encoder", encoder=str(encoder))
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(MissingExtra, match=r"unheard\[ssl\]"):
-        ssl_module.check(settings)
+    with pytest.raises(MissingExtra, match=r"unheard\[transformers\]"):
+        extract(SPEECH, settings)
 
 
 def test_settings_load_no_torch(encoder: Path) -> None:
     program = (
         "import sys; from unheard.features import FeatureSettings\nfrom unheard.features.encoder import resolve\n"
-        "print(resolve(FeatureSettings(kind='ssl', encoder=sys.argv[1])).dim, 'torch' in sys.modules)"
+        "print(resolve(FeatureSettings(kind='encoder', encoder=sys.argv[1])).dim, 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program, str(encoder)], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["12", "False"]
@@ -275,16 +274,16 @@ def test_settings_load_no_torch(encoder: Path) -> None:
 def test_an_experiment_hears_through_an_encoder(encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_module, "run_cells", in_this_process)
     out = tmp_path / "run"
-    more = ("--features.kind", "ssl", "--features.encoder", str(encoder), "--features.layer", "1", "--features.vad")
+    more = ("--features.kind", "encoder", "--features.encoder", str(encoder), "--features.layer", "1", "--features.vad")
     assert experiment(out, *more, "none", "--systems", "ser,cgt", "--epochs", "1") == 0
     store = FeatureStore(out / "features")
-    assert (store.settings.kind, store.settings.layer, store.dim) == ("ssl", "1", 12)
+    assert (store.settings.kind, store.settings.layer, store.dim) == ("encoder", "1", 12)
     assert result(only(out, "ser"))["proof"]["features"] == store.settings.digest
     assert experiment(out, *more, "none", "--systems", "ser,cgt", "--epochs", "1") == 0, "its config.yaml is read again"
 
 
 def test_frames_are_thinned_and_pitch_is_found(encoder: Path) -> None:
-    settings = encoded(kind="ssl", encoder=str(encoder), pitch=True, log_pitch="both")
+    settings = encoded(kind="encoder", encoder=str(encoder), pitch=True, log_pitch="both")
     every = extract(SPEECH, settings)
     thin = extract(SPEECH, replace(settings, thin=2))
     np.testing.assert_allclose(thin[0], every[:2].mean(axis=0), rtol=1e-5, atol=1e-6)
@@ -293,14 +292,14 @@ def test_frames_are_thinned_and_pitch_is_found(encoder: Path) -> None:
 
 
 def test_all_layers_lie_side_by_side(encoder: Path) -> None:
-    settings = encoded(kind="ssl", encoder=str(encoder), layer="learned", pitch=True)
+    settings = encoded(kind="encoder", encoder=str(encoder), layer="learned", pitch=True)
     frames = extract(SPEECH, settings)
     layers = settings.encoder_layers
     assert frames.shape[1] == settings.dim == 12 * layers + 3
     for number in range(layers):
-        alone = extract(SPEECH, encoded(kind="ssl", encoder=str(encoder), layer=str(number)))
+        alone = extract(SPEECH, encoded(kind="encoder", encoder=str(encoder), layer=str(number)))
         np.testing.assert_array_equal(frames[:, 12 * number : 12 * (number + 1)], alone)
-    assert replace(settings, layer="mean") == encoded(kind="ssl", encoder=str(encoder), pitch=True)
+    assert replace(settings, layer="mean") == encoded(kind="encoder", encoder=str(encoder), pitch=True)
     assert resolve(replace(replace(settings, layer="mean"), layer="learned")) == settings
     gone = FeatureSettings.from_dict({**settings.as_dict(), "encoder": "gone"})
     assert gone == settings
@@ -322,7 +321,7 @@ def test_the_weights_of_the_layers_are_learned(encoder: Path, tmp_path: Path, mo
     for system in ("ser", "cgt"):
         monkeypatch.setattr(run_module, "run_cells", in_this_process)
         out = tmp_path / system
-        source = ("--features.kind", "ssl", "--features.encoder", str(encoder), "--features.layer", "learned")
+        source = ("--features.kind", "encoder", "--features.encoder", str(encoder), "--features.layer", "learned")
         assert experiment(out, *source, "--systems", system, "--epochs", "2") == 0
         model = Model.load(only(out, system))
         weights = model.strategy.embed.weighing.weights.detach()

@@ -1,0 +1,157 @@
+"""Frames of WavLM, HuBERT, wav2vec 2.0 and data2vec-audio, by PyTorch and Hugging Face transformers.
+
+    samples (N,) at 16 kHz -> convolutions, a frame of 25 ms every 20 ms -> transformer layers -> states (T, D)
+
+torch and transformers are imported when the encoder is loaded; its weights are read from safetensors alone.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from unheard.errors import AudioError, ConfigError, FeatureError, MissingExtra
+from unheard.features.encoder_weights import Floats, chosen_layers, files_digest, weight_files
+
+_FRAME, _SHIFT = 400, 320
+_AT_ONCE = 3000  # frames, a minute: attention's memory grows with the square
+_UNUSED = "masked_spec_embed"  # serves pretraining only, and is missing in some files
+
+
+class WaveformEncoder:
+    """An encoder of waveforms in a folder of `save_pretrained`; `layer` as in `open_encoder`."""
+
+    def __init__(self, folder: Path, config: Mapping[str, Any], layer: str) -> None:
+        files = weight_files(folder)
+        try:
+            width, count = int(config["hidden_size"]), int(config["num_hidden_layers"])
+            kernels, strides = [int(k) for k in config["conv_kernel"]], [int(s) for s in config["conv_stride"]]
+        except (KeyError, TypeError, ValueError):
+            width, count, kernels, strides = 0, 0, [], []
+        reach = 1 + sum((kernel - 1) * prod(strides[:place]) for place, kernel in enumerate(kernels))
+        if (reach, prod(strides)) != (_FRAME, _SHIFT):
+            raise ConfigError(
+                f"'{config.get('model_type', '')}' is not an encoder of speech with a frame every 20 ms",
+                where=folder,
+                mend="Name a Whisper, WavLM, HuBERT, wav2vec 2.0 or data2vec-audio encoder.",
+            )
+        self.folder = folder
+        self.chosen, self.average = chosen_layers(layer, count, folder)
+        self.layers = 1 if self.average else len(self.chosen)
+        self.width = width
+        self.digest = files_digest([folder / "config.json", folder / _PREPROCESSOR, *files])
+
+    def load(self) -> None:
+        """Load the weights; raises `MissingExtra` without transformers, `ConfigError` where it cannot load them."""
+        _ = self._model
+
+    def frames(self, samples: npt.NDArray[np.floating[Any]]) -> Floats:
+        """The states (T, D) of samples (N,), T = 1 + (N - 400) // 320; above a minute, a minute at a time.
+
+        Raises `AudioError` below 25 ms. The same bits on a machine, however many processes.
+        """
+        if len(samples) < _FRAME:
+            raise AudioError(f"too short: {len(samples) / 16:.1f} ms, less than 25", mend="Use a longer recording.")
+        model = self._model
+        import torch
+
+        if self._normalise:
+            samples = (samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)
+        frames = 1 + (len(samples) - _FRAME) // _SHIFT
+        pieces = []
+        with torch.inference_mode(), _one_thread(torch):
+            for first in range(0, frames, _AT_ONCE):
+                last = first + _AT_ONCE
+                # the last piece includes the samples below a frame: some encoders normalise over all of the time
+                end = (last - 1) * _SHIFT + _FRAME if last < frames else len(samples)
+                piece = np.ascontiguousarray(samples[first * _SHIFT : end], np.float32)
+                states = model(torch.from_numpy(piece)[None], output_hidden_states=True).hidden_states
+                chosen = [states[layer] for layer in self.chosen]
+                joined = torch.stack(chosen).mean(0) if self.average else torch.cat(chosen, 2)
+                pieces.append(joined[0].float().numpy())
+        found: Floats = np.concatenate(pieces)
+        if found.shape != (frames, self.layers * self.width):
+            raise FeatureError(
+                f"the encoder returned {found.shape[0]} frames of {found.shape[1]} numbers, not "
+                f"{frames} of {self.layers * self.width}",
+                where=self.folder,
+                mend="Use a WavLM, HuBERT, wav2vec 2.0 or data2vec-audio encoder.",
+            )
+        return found
+
+    @cached_property
+    def _normalise(self) -> bool:
+        """Whether the input is scaled to mean 0 and variance 1; the extractor's default is yes."""
+        try:
+            return bool(json.loads((self.folder / _PREPROCESSOR).read_text("utf-8")).get("do_normalize", True))
+        except (OSError, ValueError, AttributeError):
+            return True
+
+    @cached_property
+    def _model(self) -> Any:
+        try:
+            from transformers import AutoModel
+            from transformers.utils import logging
+        except ImportError:
+            raise MissingExtra("transformers", "transformers") from None
+        try:
+            with _quiet(logging), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                model, report = AutoModel.from_pretrained(
+                    self.folder,
+                    local_files_only=True,
+                    trust_remote_code=False,
+                    use_safetensors=True,
+                    output_loading_info=True,
+                )
+        except Exception as error:  # transformers has no class of its own for a folder it cannot use
+            raise ConfigError(
+                f"transformers cannot load this encoder ({type(error).__name__}: {' '.join(str(error).split())[:200]})",
+                where=self.folder,
+                mend="Save it again with save_pretrained, in a version of transformers that supports it.",
+            ) from error
+        missing = sorted(name for name in report["missing_keys"] if not name.endswith(_UNUSED))
+        if missing:  # transformers would fill them with random numbers
+            raise ConfigError(
+                f"{len(missing)} weights of this encoder are missing, {missing[0]} first",
+                where=self.folder,
+                mend="Download all of it again.",
+            )
+        return model.eval().float()
+
+
+_PREPROCESSOR = "preprocessor_config.json"
+
+
+@contextmanager
+def _quiet(logging: Any) -> Iterator[None]:
+    """Silence transformers' loading messages and progress bars."""
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+@contextmanager
+def _one_thread(torch: Any) -> Iterator[None]:
+    """Sums are then the same in a worker and in a process with more threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,383 @@
+"""Whisper encoders: golden values, and a tiny encoder with random weights against the formulas in plain numpy."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from unheard.audio import read_audio
+from unheard.cli import main
+from unheard.errors import ConfigError, UnheardError
+from unheard.features import FeatureSettings, FeatureStore, extract
+from unheard.features.encoder import WhisperEncoder, find_encoder, log_mel, open_encoder, write_encoder
+
+pytest.importorskip("onnx")
+save_file = pytest.importorskip("safetensors.numpy").save_file
+
+SHARED = Path(__file__).parents[3] / "shared"
+SOUNDS = Path(__file__).parents[1] / "golden" / "kaldi"
+MELS = Path(__file__).parents[1] / "golden" / "whisper"
+WIDTH, HEADS, INNER, MELS_OF_TINY, POSITIONS, LAYERS = 16, 2, 24, 20, 30, 2
+
+
+def tiny_weights(seed: int = 0) -> dict[str, np.ndarray]:
+    random = np.random.default_rng(seed)
+    shapes = {
+        "conv1.weight": (WIDTH, MELS_OF_TINY, 3),
+        "conv1.bias": (WIDTH,),
+        "conv2.weight": (WIDTH, WIDTH, 3),
+        "conv2.bias": (WIDTH,),
+        "embed_positions.weight": (POSITIONS, WIDTH),
+    }
+    for layer in range(LAYERS):
+        for part in "qkv":
+            shapes[f"layers.{layer}.self_attn.{part}_proj.weight"] = (WIDTH, WIDTH)
+        for name, shape in {
+            "self_attn.q_proj.bias": (WIDTH,),
+            "self_attn.v_proj.bias": (WIDTH,),
+            "self_attn.out_proj.weight": (WIDTH, WIDTH),
+            "self_attn.out_proj.bias": (WIDTH,),
+            "self_attn_layer_norm.weight": (WIDTH,),
+            "self_attn_layer_norm.bias": (WIDTH,),
+            "final_layer_norm.weight": (WIDTH,),
+            "final_layer_norm.bias": (WIDTH,),
+            "fc1.weight": (INNER, WIDTH),
+            "fc1.bias": (INNER,),
+            "fc2.weight": (WIDTH, INNER),
+            "fc2.bias": (WIDTH,),
+        }.items():
+            shapes[f"layers.{layer}.{name}"] = shape
+    return {name: random.normal(0, 0.3, shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+def save_huggingface(folder: Path, weights: dict[str, np.ndarray], prefix: str = "model.encoder.") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps({"model_type": "whisper", "encoder_attention_heads": HEADS}))
+    save_file({prefix + name: value for name, value in weights.items()}, folder / "model.safetensors")
+    return folder
+
+
+def save_ctranslate2(folder: Path, weights: dict[str, np.ndarray], kind: str = "float32") -> Path:
+    """A faster-whisper folder: queries, keys and values packed, weights of matrices quantised where `kind` says so."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text("{}")
+    out: dict[str, np.ndarray] = {"encoder/num_heads": np.array(HEADS, np.int16)}
+
+    def put(name: str, value: np.ndarray) -> None:
+        if kind == "int8" and value.ndim == 2 and "encodings" not in name:
+            scale = 127 / np.abs(value).max(1)
+            out[name], out[f"{name}_scale"] = np.rint(value * scale[:, None]).astype(np.int8), scale.astype(np.float32)
+        else:
+            out[name] = value.astype(np.float16 if kind == "float16" else np.float32)
+
+    for name in ("conv1", "conv2"):
+        put(f"encoder/{name}/weight", weights[f"{name}.weight"])
+        put(f"encoder/{name}/bias", weights[f"{name}.bias"])
+    put("encoder/position_encodings/encodings", weights["embed_positions.weight"])
+    for layer in range(LAYERS):
+        of, to = f"layers.{layer}", f"encoder/layer_{layer}"
+        bias = [
+            weights[f"{of}.self_attn.q_proj.bias"],
+            np.zeros(WIDTH, np.float32),
+            weights[f"{of}.self_attn.v_proj.bias"],
+        ]
+        packed = np.concatenate([weights[f"{of}.self_attn.{part}_proj.weight"] for part in "qkv"])
+        put(f"{to}/self_attention/linear_0/weight", packed)
+        put(f"{to}/self_attention/linear_0/bias", np.concatenate(bias))
+        for ours, theirs in {
+            "self_attn.out_proj": "self_attention/linear_1",
+            "fc1": "ffn/linear_0",
+            "fc2": "ffn/linear_1",
+        }.items():
+            put(f"{to}/{theirs}/weight", weights[f"{of}.{ours}.weight"])
+            put(f"{to}/{theirs}/bias", weights[f"{of}.{ours}.bias"])
+        for ours, theirs in {
+            "self_attn_layer_norm": "self_attention/layer_norm",
+            "final_layer_norm": "ffn/layer_norm",
+        }.items():
+            put(f"{to}/{theirs}/gamma", weights[f"{of}.{ours}.weight"])
+            put(f"{to}/{theirs}/beta", weights[f"{of}.{ours}.bias"])
+    text = lambda word: struct.pack("<H", len(word) + 1) + word.encode() + b"\0"  # noqa: E731
+    code = {"float32": 0, "int8": 1, "int16": 2, "float16": 4}
+    content = struct.pack("<I", 6) + text("WhisperSpec") + struct.pack("<II", 3, len(out))
+    for name, value in out.items():
+        content += text(name) + struct.pack(f"<B{value.ndim}I", value.ndim, *value.shape)
+        content += struct.pack("<BI", code[value.dtype.name], value.nbytes) + value.tobytes()
+    content += struct.pack("<I", 0)
+    (folder / "model.bin").write_bytes(content)
+    return folder
+
+
+def plain_states(weights: dict[str, np.ndarray], mel: np.ndarray) -> list[np.ndarray]:
+    """The states after the convolutions and each layer: mel (2T, mels) -> (T, D) each, as the paper writes them."""
+    w = {name: value.astype(np.float64) for name, value in weights.items()}
+    gelu = np.vectorize(lambda v: v * (1 + math.erf(v / math.sqrt(2))) / 2)
+
+    def convolved(x: np.ndarray, name: str, stride: int) -> np.ndarray:
+        around = np.pad(x, ((1, 1), (0, 0)))
+        frames = [np.einsum("ock,kc->o", w[f"{name}.weight"], around[t : t + 3]) for t in range(0, len(x), stride)]
+        return np.stack(frames) + w[f"{name}.bias"]
+
+    def norm(x: np.ndarray, name: str) -> np.ndarray:
+        centred = x - x.mean(1, keepdims=True)
+        scaled = centred / np.sqrt(x.var(1, keepdims=True) + 1e-5)
+        return scaled * w[f"{name}.weight"] + w[f"{name}.bias"]
+
+    x = gelu(convolved(gelu(convolved(mel, "conv1", 1)), "conv2", 2))
+    x = x + w["embed_positions.weight"][: len(x)]
+    states = [x]
+    for layer in range(LAYERS):
+        of = f"layers.{layer}"
+        y = norm(x, f"{of}.self_attn_layer_norm")
+        q, k, v = (y @ w[f"{of}.self_attn.{part}_proj.weight"].T for part in "qkv")
+        q, v = q + w[f"{of}.self_attn.q_proj.bias"], v + w[f"{of}.self_attn.v_proj.bias"]
+        heads = []
+        for part in np.split(np.arange(WIDTH), HEADS):
+            scores = np.exp(q[:, part] @ k[:, part].T / math.sqrt(len(part)))
+            heads.append(scores / scores.sum(1, keepdims=True) @ v[:, part])
+        x = x + np.hstack(heads) @ w[f"{of}.self_attn.out_proj.weight"].T + w[f"{of}.self_attn.out_proj.bias"]
+        y = gelu(norm(x, f"{of}.final_layer_norm") @ w[f"{of}.fc1.weight"].T + w[f"{of}.fc1.bias"])
+        x = x + y @ w[f"{of}.fc2.weight"].T + w[f"{of}.fc2.bias"]
+        states.append(x)
+    return states
+
+
+def with_silence(samples: np.ndarray) -> np.ndarray:
+    return np.pad(samples, (0, -len(samples) % 320 + 1600))
+
+
+NOISE = np.random.default_rng(1).normal(0, 0.1, 7000).astype(np.float32)  # 22 frames
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_huggingface(tmp_path_factory.mktemp("encoder") / "tiny", tiny_weights())
+
+
+# Golden values.
+
+
+@pytest.mark.parametrize("name", ["one_frame", "silence_then_tone", "white_noise"])
+def test_log_mel_equals_whispers(name: str) -> None:
+    samples = read_audio(SOUNDS / f"{name}.wav")
+    expected = np.load(MELS / "mel.npz")[name]
+    found = log_mel(np.pad(samples, (0, -len(samples) % 320)))
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected.T, atol=1e-5)
+
+
+@pytest.mark.skipif(not (SHARED / "golden/whisper").is_dir(), reason="the weights of Whisper base are not here")
+@pytest.mark.parametrize("name", ["one_frame", "silence_then_tone", "white_noise", "speech_german"])
+def test_states_equal_whispers(name: str) -> None:
+    golden = np.load(SHARED / "golden/whisper" / f"{name}.npz")
+    samples = read_audio(SOUNDS / f"{name}.wav")
+    mel = log_mel(np.pad(samples, (0, -len(samples) % 320)))
+    np.testing.assert_allclose(mel, golden["mel"].T, atol=1e-5)
+    encoder = open_encoder(SHARED / "models/whisper-base-encoder", "0,2,3,4,6")
+    assert isinstance(encoder, WhisperEncoder)
+    states = np.split(encoder._session.run(None, {"mel": mel[None]})[0][0], 5, axis=1)
+    for layer, state in zip((0, 2, 3, 4, 6), states, strict=True):
+        expected = golden[f"layer{layer}"]
+        tolerance = 1e-4 if expected.dtype == np.float32 else 4e-4  # float16 in the file
+        error = np.linalg.norm(state - expected) / np.linalg.norm(expected.astype(np.float32))
+        assert error < tolerance, f"layer {layer}"
+
+
+# The tiny encoder.
+
+
+@pytest.mark.parametrize("layer", ["0", "1", "2", "1,2", "mean", "learned"])
+def test_states_equal_the_formulas(tiny: Path, layer: str) -> None:
+    states = plain_states(tiny_weights(), log_mel(with_silence(NOISE), MELS_OF_TINY))
+    expected = {
+        "mean": np.mean(states, axis=0),
+        "learned": np.hstack(states),
+        "1,2": np.hstack(states[1:]),
+        **{str(number): state for number, state in enumerate(states)},
+    }[layer]
+    encoder = open_encoder(tiny, layer)
+    assert (encoder.width, encoder.layers) == (WIDTH, {"learned": 3, "1,2": 2}.get(layer, 1))
+    np.testing.assert_allclose(encoder.frames(NOISE), expected[:22], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("samples", "frames"), [(1, 1), (320, 1), (321, 2), (9600, 30), (16_000, 50), (200_000, 625)])
+def test_a_frame_every_20_ms(tiny: Path, samples: int, frames: int) -> None:
+    noise = np.random.default_rng(0).normal(0, 0.1, samples).astype(np.float32)
+    assert open_encoder(tiny, "1").frames(noise).shape == (frames, WIDTH)
+
+
+def test_long_recordings_are_encoded_in_equal_pieces(tiny: Path) -> None:
+    noise = np.random.default_rng(0).normal(0, 0.1, 50 * 320).astype(np.float32)
+    encoder = open_encoder(tiny, "2")
+    padded = with_silence(noise)  # 55 frames, of at most 30 at once
+    pieces = [plain_states(tiny_weights(), log_mel(part, MELS_OF_TINY))[2] for part in np.split(padded, [27 * 320])]
+    np.testing.assert_allclose(encoder.frames(noise), np.concatenate(pieces)[:50], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("kind", "tolerance"), [("float32", 1e-6), ("float16", 2e-2), ("int8", 0.2)])
+def test_a_folder_of_faster_whisper_is_read(tiny: Path, tmp_path: Path, kind: str, tolerance: float) -> None:
+    expected = open_encoder(tiny, "2").frames(NOISE)
+    found = open_encoder(save_ctranslate2(tmp_path, tiny_weights(), kind), "2").frames(NOISE)
+    np.testing.assert_allclose(found, expected, atol=tolerance * np.abs(expected).max())
+    assert kind == "float32" or not np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize("prefix", ["model.encoder.", "encoder.", ""])
+def test_names_of_every_whisper_class_are_read(tiny: Path, tmp_path: Path, prefix: str) -> None:
+    folder = save_huggingface(tmp_path, tiny_weights(), prefix)
+    np.testing.assert_array_equal(open_encoder(folder, "1").frames(NOISE), open_encoder(tiny, "1").frames(NOISE))
+
+
+def test_the_digest_is_that_of_the_files(tiny: Path, tmp_path: Path) -> None:
+    same = save_huggingface(tmp_path / "same", tiny_weights())
+    other = save_huggingface(tmp_path / "other", tiny_weights(seed=1))
+    assert open_encoder(same, "1").digest == open_encoder(tiny, "1").digest != open_encoder(other, "1").digest
+
+
+def truncate(path: Path, keep: float) -> None:
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * keep)])
+
+
+def without_second_layer(folder: Path) -> None:
+    save_huggingface(folder, {name: value for name, value in tiny_weights().items() if "layers.1.fc2" not in name})
+
+
+def pickled(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "model.bin").unlink(missing_ok=True)
+    (folder / "pytorch_model.bin").write_bytes(b"PK\3\4")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda f: (f / "config.json").unlink(), "no encoder here"),
+        (lambda f: (f / "model.safetensors").unlink(), "no weights"),
+        (lambda f: truncate(f / "model.safetensors", 0.5), "weights are damaged"),
+        (lambda f: save_file({"bert.weight": np.zeros(3)}, f / "model.safetensors"), "not the weights of a Whisper"),
+        (without_second_layer, "no tensor layers.1.fc2"),
+        (pickled, "pickle .pytorch_model.bin., which can run code.*save_pretrained"),
+        (lambda f: (f / "config.json").write_text('{"model_type": "bert"}'), "'bert' is not an encoder of speech"),
+    ],
+)
+def test_damaged_folders_are_refused(tmp_path: Path, spoil: Callable[[Path], object], message: str) -> None:
+    folder = save_huggingface(tmp_path, tiny_weights())
+    spoil(folder)
+    with pytest.raises(ConfigError, match=message):
+        open_encoder(folder, "2").load()
+
+
+@pytest.mark.parametrize("keep", [0, 0.0001, 0.001, 0.3, 0.999])
+def test_a_truncated_model_bin_is_refused(tmp_path: Path, keep: float) -> None:
+    folder = save_ctranslate2(tmp_path, tiny_weights())
+    truncate(folder / "model.bin", keep)
+    with pytest.raises(ConfigError, match="truncated"):
+        open_encoder(folder, "1")
+
+
+@pytest.mark.parametrize(
+    ("place", "content", "message"),
+    [
+        (0, b"\2\0\0\0", "not in CTranslate2's format"),
+        (0, b"PK\3\4", "a pickle"),
+        (6, b"Seq2SeqSpec"[:11], "holds a Seq2SeqSpec"),
+        (0x36, b"\xff", "truncated|damaged"),
+    ],
+)
+def test_another_model_bin_is_refused(tmp_path: Path, place: int, content: bytes, message: str) -> None:
+    path = save_ctranslate2(tmp_path, tiny_weights()) / "model.bin"
+    whole = bytearray(path.read_bytes())
+    whole[place : place + len(content)] = content
+    path.write_bytes(whole)
+    with pytest.raises(ConfigError, match=message):
+        open_encoder(tmp_path, "1")
+
+
+@pytest.mark.parametrize("layer", ["3", "1,3", "-1", "last", ""])
+def test_a_layer_that_is_absent_is_refused(tiny: Path, layer: str) -> None:
+    with pytest.raises(ConfigError, match=r"has no layer .* Choose 0 to 2"):
+        open_encoder(tiny, layer)
+
+
+def test_an_absent_source_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such folder"):
+        open_encoder(tmp_path / "gone", "1")
+
+
+def test_the_hub_is_asked_once_and_pinned(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str | None, bool]] = []
+
+    def snapshot_download(name: str, *, revision: str | None, local_files_only: bool = False, **_: Any) -> str:
+        asked.append((name, revision, local_files_only))
+        if local_files_only and len(asked) == 1:
+            raise FileNotFoundError("not in the cache")
+        return str(tiny)
+
+    monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(snapshot_download=snapshot_download))
+    assert find_encoder("openai/whisper-base@abc") == find_encoder("openai/whisper-base@abc") == tiny
+    assert asked == [("openai/whisper-base", "abc", local) for local in (True, False, True)]
+
+
+@pytest.mark.parametrize("missing", [True, False])
+def test_without_the_hub_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch, missing: bool) -> None:
+    def snapshot_download(*_: Any, **__: Any) -> str:
+        raise ConnectionError("no network")
+
+    hub = None if missing else SimpleNamespace(snapshot_download=snapshot_download)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    message = r"unheard\[hub\]" if missing else "no openai/whisper-base .ConnectionError: no network.*name its folder"
+    with pytest.raises(UnheardError, match=message):
+        open_encoder("openai/whisper-base", "1")
+
+
+# As one file, and as features.
+
+
+@pytest.mark.parametrize("int8", [False, True])
+def test_the_written_encoder_equals_its_source(tiny: Path, tmp_path: Path, int8: bool) -> None:
+    written = write_encoder(tiny, "1", tmp_path / "out", int8=int8, seconds=1)
+    expected = open_encoder(tiny, "1").frames(NOISE)
+    found = open_encoder(tmp_path / "out", "1").frames(NOISE)
+    np.testing.assert_allclose(found, expected, atol=(0.1 if int8 else 1e-6) * np.abs(expected).max())
+    assert (written.width, written.description["origin"], written.description["weights"]) == (
+        WIDTH,
+        "tiny",
+        "int8" if int8 else "float",
+    )
+    assert written.description["origin_digest"] == open_encoder(tiny, "1").digest != written.digest
+    assert "OpenAI" in (tmp_path / "out/LICENSE").read_text()
+    assert "| layer | 1 |" in (tmp_path / "out/README.md").read_text()
+    with pytest.raises(ConfigError, match="holds layer 1, not 2"):
+        open_encoder(tmp_path / "out", "2")
+    truncate(tmp_path / "out/model.onnx", 0.5)
+    with pytest.raises(ConfigError, match="cannot load"):
+        open_encoder(tmp_path / "out", "1")
+
+
+def test_the_verbs_encoder_and_features(tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text(f"file,speaker,emotion\n{SOUNDS / 'speech_german.wav'},a,sad\n")
+    out, store = tmp_path / "out", tmp_path / "store"
+    assert main(["encoder", str(tiny), "--layer", "2", "-o", str(out), "--int8"]) == 0
+    chosen = ["--kind", "encoder", "--encoder", str(out), "--layer", "2", "--vad", "none"]
+    assert main(["features", str(tmp_path / "m.csv"), "-o", str(store), *chosen]) == 0
+    opened = FeatureStore(store)
+    assert opened.dim == WIDTH
+    expected = open_encoder(out, "2").frames(read_audio(SOUNDS / "speech_german.wav"))
+    np.testing.assert_array_equal(opened[opened.ids[0]], expected)
+
+
+def test_unvoiced_frames_and_pitch(tiny: Path) -> None:
+    samples = np.concatenate([np.zeros(16_100, np.float32), read_audio(SOUNDS / "speech_german.wav")])
+    settings = FeatureSettings(kind="encoder", encoder=str(tiny), layer="1", pitch=True)
+    kept = extract(samples, settings)
+    assert kept.shape[1] == WIDTH + 3
+    assert 50 < len(kept) < -(-len(samples) // 320) - 45
