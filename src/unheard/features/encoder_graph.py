@@ -129,11 +129,7 @@ class _Graph:
         for layer in range(layers):
             name, x = f"layers.{layer}", states[-1]
             weight = np.hstack([tensor(f"{name}.self_attn.{part}_proj.weight").T for part in "qkv"])
-            bias = [
-                tensor(f"{name}.self_attn.q_proj.bias"),
-                np.zeros(width, np.float32),
-                tensor(f"{name}.self_attn.v_proj.bias"),
-            ]
+            query, value = (tensor(f"{name}.self_attn.{part}_proj.bias") for part in "qv")  # keys have none
             parts = [f"{name}.{part}" for part in "qkv"]
             self.node("Split", [self.product(self.norm(x, f"{name}.self_attn_layer_norm"), weight)], *parts, axis=2)
             packed = self.constant(np.concatenate([query, np.zeros_like(query), value]))
