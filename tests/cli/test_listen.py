@@ -244,8 +244,8 @@ def test_a_clip_is_enrolled_by_the_channel_that_is_heard(
     soundfile.write(call, np.stack([murmur(3), 0.3 * murmur(3)[::-1]], 1), 16_000, subtype="FLOAT")
     soundfile.write(mono, murmur(2), 16_000, subtype="FLOAT")
     ear = unheard.load(model)
-    voice = ear.enrol(mono, voice=ear.enrol(call, channel="right"))
-    expected = ear.predict(call, channel="right", voice=voice)
+    profile = ear.enrol(mono, profile=ear.enrol(call, channel="right"))
+    expected = ear.predict(call, channel="right", profile=profile)
     words = ["predict", model, str(call), "--channel", " Right", "--format", "json"]
     assert main([*words, "--enrol", str(call), "--enrol", str(mono)]) == 0
     said = json.loads(capsys.readouterr().out)

@@ -1,4 +1,4 @@
-"""`unheard predict`, `embed` and `voices` as people call them, on a tiny model."""
+"""`unheard predict`, `embed` and `profiles` as people call them, on a tiny model."""
 
 from __future__ import annotations
 
@@ -175,12 +175,12 @@ def test_version_shows_licence_and_card(there: Path, capsys: pytest.CaptureFixtu
         (["predict", "model", "audio/a.wav", "--fromat", "json"], "Did you mean '--format'"),
         (["predict", "model", "audio/a.wav", "--format", "audformat"], "--output FOLDER"),
         (
-            ["predict", "model", "audio/a.wav", "--speaker", "nobody", "--voices", "none"],
-            "nothing is known of the voice",
+            ["predict", "model", "audio/a.wav", "--profile", "nobody", "--profiles", "none"],
+            "nothing is known of the profile",
         ),
         (["predict", "model", "audio/a.wav", "--enrol", "audio/text.wav"], "no audio that can be read"),
         (["predict", "model", "audio", "--channel", "each", "--enrol", "audio/a.wav"], "a person of its own"),
-        (["predict", "model", "audio/a.wav", "--speaker", "a\nb", "--voices", "none"], "no name for a voice"),
+        (["predict", "model", "audio/a.wav", "--profile", "a\nb", "--profiles", "none"], "no name for a profile"),
         (["predict", "model", "audio/a.wav", "audio/stereo.wav", "--channel", "foo"], "unknown channel 'foo'"),
         (["predict", "model", "audio/a.wav", "--threads", "2147483648"], "threads are out of range"),
         (["embed", "model", "audio/a.wav", "-o", "x.txt"], "no format of embeddings"),
@@ -195,35 +195,35 @@ def test_mistakes_are_said_in_one_line(
 
 
 def test_enrol_speaker_and_voices(there: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    kept = str(tmp_path / "voices")
+    kept = str(tmp_path / "profiles")
     plain = ["predict", "model", "audio/a.wav", "--format", "json"]
-    voice = unheard.load("model").enrol(["audio/a.wav", "audio/deep/b c.flac"])
+    profile = unheard.load("model").enrol(["audio/a.wav", "audio/deep/b c.flac"])
     enrol = ["--enrol", "audio/a.wav", "--enrol", "audio/deep/b c.flac"]
     assert main([*plain, *enrol]) == 0
     first = json.loads(capsys.readouterr().out)
-    assert first["voice"] == {"name": "", "utterances": voice.utterances, "adapting": False}
-    assert main([*plain, *enrol, "--speaker", "Anna", "--voices", kept]) == 0
+    assert first["profile"] == {"name": "", "utterances": profile.utterances, "adapting": False}
+    assert main([*plain, *enrol, "--profile", "Anna", "--profiles", kept]) == 0
     assert json.loads(capsys.readouterr().out)["probabilities"] == first["probabilities"]
-    assert main([*plain, "--speaker", "anna", "--voices", kept]) == 0
+    assert main([*plain, "--profile", "anna", "--profiles", kept]) == 0
     out, err = capsys.readouterr()
     again = json.loads(out)
     assert again["probabilities"] == first["probabilities"]
-    assert again["voice"]["name"] == "Anna"
-    assert f"adapted to Anna: {voice.utterances} utterances" in err
-    assert main(["voices", "--voices", kept]) == 0
-    assert capsys.readouterr().out == f"Anna: {voice.utterances} utterances with tiny\n"
-    (Path(kept) / "voice-bob.json").write_text("half of i")
-    assert main(["voices", "--voices", kept]) == 0
+    assert again["profile"]["name"] == "Anna"
+    assert f"adapted to Anna: {profile.utterances} utterances" in err
+    assert main(["profiles", "--profiles", kept]) == 0
+    assert capsys.readouterr().out == f"Anna: {profile.utterances} utterances with tiny\n"
+    (Path(kept) / "profile-bob.json").write_text("half of i")
+    assert main(["profiles", "--profiles", kept]) == 0
     out, err = capsys.readouterr()
     assert out.startswith("Anna: ")
-    assert "voice-bob.json: this is no voice, or a broken one" in err
-    assert main(["voices", "--voices", kept, "--forget", "bob"]) == 0
+    assert "profile-bob.json: this is no profile, or a broken one" in err
+    assert main(["profiles", "--profiles", kept, "--forget", "bob"]) == 0
     assert capsys.readouterr().out == "forgot bob\n"
-    assert main(["voices", "--voices", kept, "--forget", "bob"]) == 2
-    assert "no voice 'bob'" in said(capsys)
-    assert main(["voices", "--voices", kept, "--forget", "ANNA"]) == 0
-    assert main(["voices", "--voices", kept]) == 0
-    assert "no voice is kept" in capsys.readouterr().out
+    assert main(["profiles", "--profiles", kept, "--forget", "bob"]) == 2
+    assert "no profile 'bob'" in said(capsys)
+    assert main(["profiles", "--profiles", kept, "--forget", "ANNA"]) == 0
+    assert main(["profiles", "--profiles", kept]) == 0
+    assert "no profile is kept" in capsys.readouterr().out
 
 
 def test_adapting_is_shown_and_goes_on_with_a_speaker(
@@ -232,14 +232,14 @@ def test_adapting_is_shown_and_goes_on_with_a_speaker(
     adapt = ["predict", "model", "audio/a.wav", "audio/a.wav", "--adapt"]
     assert main([*adapt, "--format", "jsonl"]) == 0
     out, err = capsys.readouterr()
-    assert [json.loads(line)["voice"]["utterances"] for line in out.splitlines()] == [1, 1]
+    assert [json.loads(line)["profile"]["utterances"] for line in out.splitlines()] == [1, 1]
     assert "adapting" in err
-    kept = ["--speaker", "anna", "--voices", str(tmp_path)]
+    kept = ["--profile", "anna", "--profiles", str(tmp_path)]
     assert main([*adapt, *kept]) == 0
     first, second = capsys.readouterr().out.splitlines()
     assert "[adapted to anna, 1 utterances, learning]" in first
     assert "[adapted to anna, 2 utterances, learning]" in second
-    assert main(["voices", *kept[2:]]) == 0
+    assert main(["profiles", *kept[2:]]) == 0
     assert capsys.readouterr().out == "anna: 2 utterances with tiny\n"
 
 

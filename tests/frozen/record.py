@@ -187,7 +187,7 @@ def segment(one: Any) -> list[Any]:
 
 def enrolled(recogniser: Any, clips: list[Path], target: Path) -> Any:
     """The prediction of `target` after enrolment with `clips`."""
-    return recogniser.predict(target, voice=recogniser.enrol(clips))
+    return recogniser.predict(target, profile=recogniser.enrol(clips))
 
 
 def streamed(recogniser: Any, samples: Any, size: int) -> tuple[list[Any], Any]:

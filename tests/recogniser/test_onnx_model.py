@@ -38,7 +38,7 @@ def test_a_model_knows_itself(tmp_path: Path) -> None:
     assert found.labels == tiny_model.LABELS
     assert found.metadata.features == unheard.FeatureSettings()
     assert (found.metadata.shrinkage, found.metadata.windows.seconds, found.metadata.windows.hop) == (4.0, 3.0, 1.0)
-    assert (found.name, found.voice_width) == ("tiny", 39)
+    assert (found.name, found.profile_width) == ("tiny", 39)
     assert OnnxModel.open(path).digest == found.digest
     text = describe(found)
     for piece in ("CC BY-NC-SA 4.0", "Made up: CC0", "angry, happy, neutral, sad", "Not for deciding"):

@@ -13,15 +13,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from unheard.errors import ConfigError
-from unheard.recogniser import Voice
-from unheard.recogniser.profiles import VoiceBook, default_folder
+from unheard.recogniser import SpeakerProfile
+from unheard.recogniser.profiles import ProfileStore, default_folder
 
 DIGEST, OTHER = "a" * 64, "b" * 64
 
 
-def voice(name: str = "Anna", digest: str = DIGEST) -> Voice:
+def profile(name: str = "Anna", digest: str = DIGEST) -> SpeakerProfile:
     rng = np.random.default_rng(0)
-    found = Voice.unknown(digest, 3, name)
+    found = SpeakerProfile.unknown(digest, 3, name)
     for _ in range(5):
         found = found.learnt(rng.standard_normal(3).astype(np.float32))
     return found
@@ -29,7 +29,7 @@ def voice(name: str = "Anna", digest: str = DIGEST) -> Voice:
 
 def test_the_mean_is_a_mean_and_believed_little_at_first() -> None:
     descriptions = np.random.default_rng(1).standard_normal((6, 3)).astype(np.float32)
-    found = Voice.unknown(DIGEST, 3)
+    found = SpeakerProfile.unknown(DIGEST, 3)
     assert not found.vector(4.0).any()
     for count, description in enumerate(descriptions, start=1):
         found = found.learnt(description)
@@ -39,13 +39,13 @@ def test_the_mean_is_a_mean_and_believed_little_at_first() -> None:
 
 
 def test_what_is_kept_comes_back_exactly(tmp_path: Path) -> None:
-    book = VoiceBook(tmp_path / "voices")
-    path = book.keep(voice(), "tiny")
+    book = ProfileStore(tmp_path / "profiles")
+    path = book.keep(profile(), "tiny")
     found = book.get(" aNNa ", DIGEST, 3)
-    assert found.mean.tobytes() == voice().mean.tobytes()
+    assert found.mean.tobytes() == profile().mean.tobytes()
     assert (found.utterances, found.name, found.digest) == (5, "Anna", DIGEST)
     assert book.get("Anna", OTHER, 3).utterances == 0
-    book.keep(voice(digest=OTHER), "other")
+    book.keep(profile(digest=OTHER), "other")
     assert book.get("Anna", DIGEST, 3).utterances == 5
     assert {entry["model"] for entry in book.entries("anna").values()} == {"tiny", "other"}
     assert book.names() == ["Anna"]
@@ -53,21 +53,21 @@ def test_what_is_kept_comes_back_exactly(tmp_path: Path) -> None:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
     book.forget("ANNA")
     assert book.names() == []
-    with pytest.raises(ConfigError, match="no voice 'anna'"):
+    with pytest.raises(ConfigError, match="no profile 'anna'"):
         book.entries("anna")
 
 
 @given(st.text(min_size=1, max_size=60))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_name_leads_out_of_the_folder(tmp_path: Path, name: str) -> None:
-    book = VoiceBook(tmp_path / "voices")
-    before = set(tmp_path.iterdir()) | {tmp_path / "voices"}
+    book = ProfileStore(tmp_path / "profiles")
+    before = set(tmp_path.iterdir()) | {tmp_path / "profiles"}
     try:
-        path = book.keep(voice(name))
+        path = book.keep(profile(name))
     except ConfigError as error:
-        assert "no name for a voice" in error.what  # noqa: PT017 - either is right
+        assert "no name for a profile" in error.what  # noqa: PT017 - either is right
         return
-    assert path.parent == tmp_path / "voices"
+    assert path.parent == tmp_path / "profiles"
     assert set(tmp_path.iterdir()) <= before
     assert book.get(name, DIGEST, 3).utterances == 5
     book.forget(name)
@@ -75,15 +75,15 @@ def test_no_name_leads_out_of_the_folder(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "..", ".", "a/b", "a\\b", "C:", "con", "~", "%2e%2e%2f"])
 def test_names_that_look_like_paths_are_names(tmp_path: Path, name: str) -> None:
-    book = VoiceBook(tmp_path / "voices")
-    assert book.keep(voice(name)).parent == tmp_path / "voices"
+    book = ProfileStore(tmp_path / "profiles")
+    assert book.keep(profile(name)).parent == tmp_path / "profiles"
     assert book.names() == [name]
 
 
 @pytest.mark.parametrize("name", ["", " ", "a\nb", "\x1b[2J", "x" * 500, "\N{SNOWMAN}" * 100])
 def test_names_that_are_none(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ConfigError, match="no name for a voice"):
-        VoiceBook(tmp_path).get(name, DIGEST, 3)
+    with pytest.raises(ConfigError, match="no name for a profile"):
+        ProfileStore(tmp_path).get(name, DIGEST, 3)
 
 
 @pytest.mark.parametrize(
@@ -102,21 +102,21 @@ def test_names_that_are_none(tmp_path: Path, name: str) -> None:
     ],
 )
 def test_a_broken_file_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
-    book = VoiceBook(tmp_path)
-    path = book.keep(voice())
+    book = ProfileStore(tmp_path)
+    path = book.keep(profile())
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(ConfigError, match="no voice, or a broken one"):
+    with pytest.raises(ConfigError, match="no profile, or a broken one"):
         book.get("anna", DIGEST, 3)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[" * 100_000, b" " * (1 << 21)])
 def test_a_file_of_something_else_is_refused_and_not_listed(tmp_path: Path, content: bytes) -> None:
-    book = VoiceBook(tmp_path)
-    book.keep(voice()).write_bytes(content)
-    with pytest.raises(ConfigError, match="no voice, or a broken one"):
+    book = ProfileStore(tmp_path)
+    book.keep(profile()).write_bytes(content)
+    with pytest.raises(ConfigError, match="no profile, or a broken one"):
         book.get("anna", DIGEST, 3)
     assert book.names() == []
-    assert [problem.where for problem in book.broken()] == [str(tmp_path / "voice-anna.json")]
+    assert [problem.where for problem in book.broken()] == [str(tmp_path / "profile-anna.json")]
     book.forget("anna")
     assert not book.broken()
 
@@ -124,19 +124,19 @@ def test_a_file_of_something_else_is_refused_and_not_listed(tmp_path: Path, cont
 def test_the_folder_is_the_systems_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    assert default_folder() == tmp_path / "unheard" / "voices"
+    assert default_folder() == tmp_path / "unheard" / "profiles"
     monkeypatch.setattr("sys.platform", "win32")
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "local"))
-    assert default_folder() == tmp_path / "local" / "unheard" / "voices"
+    assert default_folder() == tmp_path / "local" / "unheard" / "profiles"
     monkeypatch.setattr("sys.platform", "darwin")
-    assert default_folder().parts[-4:] == ("Library", "Application Support", "unheard", "voices")
+    assert default_folder().parts[-4:] == ("Library", "Application Support", "unheard", "profiles")
 
 
 def test_an_utterance_that_is_enrolled_again_counts_once(tmp_path: Path) -> None:
     one, two = np.random.default_rng(3).standard_normal((2, 3)).astype(np.float32)
-    found = Voice.unknown(DIGEST, 3, "anna").enrol(one).enrol(two).enrol(one)
+    found = SpeakerProfile.unknown(DIGEST, 3, "anna").enrol(one).enrol(two).enrol(one)
     assert found.utterances == 2
-    book = VoiceBook(tmp_path / "voices")
+    book = ProfileStore(tmp_path / "profiles")
     book.keep(found)
     kept = book.get("anna", DIGEST, 3)
     assert kept.enrol(two).utterances == 2

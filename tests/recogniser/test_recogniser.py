@@ -20,7 +20,7 @@ from sounds import RATE, call, hiss, murmur, silence, write
 import unheard
 from unheard.errors import AudioError, ConfigError, ModelError, TooLongError
 from unheard.features.analysis import analyse
-from unheard.recogniser import Prediction, Recogniser, Voice, WindowSettings, load
+from unheard.recogniser import Prediction, Recogniser, SpeakerProfile, WindowSettings, load
 from unheard.recogniser.window_scorer import find_speech
 
 SETTINGS = unheard.FeatureSettings()
@@ -41,7 +41,7 @@ def recogniser(folder: Path) -> Recogniser:
 def exactly(prediction: Prediction) -> tuple[object, ...]:
     """Everything in a prediction, to the last bit."""
     embedding = None if prediction.embedding is None else prediction.embedding.tobytes()
-    voice = None if prediction.voice is None else (prediction.voice.mean.tobytes(), prediction.voice.utterances)
+    profile = None if prediction.profile is None else (prediction.profile.mean.tobytes(), prediction.profile.utterances)
     return (
         prediction.label,
         dict(prediction.probabilities),
@@ -50,13 +50,13 @@ def exactly(prediction: Prediction) -> tuple[object, ...]:
         prediction.abstained,
         prediction.duration,
         prediction.speech_seconds,
-        voice,
+        profile,
     )
 
 
-def by_hand(features: np.ndarray, voice: np.ndarray | float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+def by_hand(features: np.ndarray, profile: np.ndarray | float = 0.0) -> tuple[np.ndarray, np.ndarray]:
     """The tiny model in numpy: probabilities (C,) and embedding (E,) of one utterance."""
-    embedding = features.mean(axis=0, dtype=np.float64) - voice
+    embedding = features.mean(axis=0, dtype=np.float64) - profile
     logits = embedding @ tiny_model.weights(SETTINGS.dim, 4).astype(np.float64) / tiny_model.TEMPERATURE
     powers = np.exp(logits - logits.max())
     return powers / powers.sum(), embedding
@@ -354,7 +354,7 @@ def test_a_clip_is_the_same_utterances_whatever_the_windows(recogniser: Recognis
     known = recogniser.enrol(murmur(10.0))
     for seconds in (2.0, 5.0):
         other = Recogniser(recogniser.model, windows=WindowSettings(seconds, 1.0))
-        assert other.enrol(murmur(10.0), voice=known).utterances == known.utterances
+        assert other.enrol(murmur(10.0), profile=known).utterances == known.utterances
 
 
 def test_enrolling_can_be_given_up_and_is_bounded(recogniser: Recogniser) -> None:
@@ -446,23 +446,23 @@ def test_longest_and_progress(recogniser: Recogniser, tmp_path: Path) -> None:
 
 def test_a_voice_is_the_shrunk_mean_of_descriptions(recogniser: Recogniser) -> None:
     clips = [murmur(2, seed) for seed in range(3)]
-    voice = recogniser.enrol(clips, name="anna")
+    profile = recogniser.enrol(clips, name="anna")
     mean = np.mean([unheard.extract(clip).mean(axis=0) for clip in clips], axis=0)
-    assert (voice.utterances, voice.name) == (3, "anna")
-    np.testing.assert_allclose(voice.mean, mean, rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(voice.vector(4.0), 3 / 7 * mean[None], rtol=1e-4, atol=1e-4)
+    assert (profile.utterances, profile.name) == (3, "anna")
+    np.testing.assert_allclose(profile.mean, mean, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(profile.vector(4.0), 3 / 7 * mean[None], rtol=1e-4, atol=1e-4)
     probabilities, embedding = by_hand(unheard.extract(murmur(2, 9)), 3 / 7 * mean)
-    found = recogniser.predict(murmur(2, 9), voice=voice)
+    found = recogniser.predict(murmur(2, 9), profile=profile)
     np.testing.assert_allclose(found.embedding, embedding, rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(list(found.probabilities.values()), probabilities, atol=1e-4)
-    assert found.voice is voice
-    assert found.as_dict()["voice"] == {"name": "anna", "utterances": 3, "adapting": False}
+    assert found.profile is profile
+    assert found.as_dict()["profile"] == {"name": "anna", "utterances": 3, "adapting": False}
 
 
 def test_enrolling_goes_on_and_long_clips_are_several_utterances(recogniser: Recogniser) -> None:
-    voice = recogniser.enrol(murmur(7.5))
-    assert voice.utterances == 3  # 3 s, 3 s and 1.5 s
-    assert recogniser.enrol([silence(3), murmur(2)], voice=voice).utterances == 4
+    profile = recogniser.enrol(murmur(7.5))
+    assert profile.utterances == 3  # 3 s, 3 s and 1.5 s
+    assert recogniser.enrol([silence(3), murmur(2)], profile=profile).utterances == 4
     with pytest.raises(AudioError, match="no clip holds enough speech"):
         recogniser.enrol([silence(3)])
 
@@ -479,9 +479,9 @@ def test_running_adaptation_is_causal(recogniser: Recogniser) -> None:
     expected = sum(s * c for s, c in zip(spoken, chances, strict=True)) / sum(spoken)
     np.testing.assert_allclose(list(found.probabilities.values()), expected, atol=1e-4)
     assert found.adapting
-    assert found.voice is not None
-    assert found.voice.utterances == 2  # windows 0 and 3
-    assert recogniser.predict(samples[: 6 * RATE]).voice is None
+    assert found.profile is not None
+    assert found.profile.utterances == 2  # windows 0 and 3
+    assert recogniser.predict(samples[: 6 * RATE]).profile is None
 
 
 def test_what_comes_later_changes_nothing_before(recogniser: Recogniser) -> None:
@@ -493,9 +493,9 @@ def test_what_comes_later_changes_nothing_before(recogniser: Recogniser) -> None
 
 
 def test_a_voice_of_another_model_is_refused(recogniser: Recogniser, tmp_path: Path) -> None:
-    stranger = Voice.unknown("0" * 64, SETTINGS.dim, "anna").learnt(np.ones(SETTINGS.dim, np.float32))
+    stranger = SpeakerProfile.unknown("0" * 64, SETTINGS.dim, "anna").learnt(np.ones(SETTINGS.dim, np.float32))
     with pytest.raises(ModelError, match="'anna' was learnt with another model"):
-        recogniser.predict(murmur(2), voice=stranger)
+        recogniser.predict(murmur(2), profile=stranger)
     deaf = load(tiny_model.write_tiny(tmp_path / "deaf.onnx", voice=False))
     assert deaf.predict(murmur(2)).label
     for hear in (lambda: deaf.enrol(murmur(2)), lambda: deaf.predict(murmur(2), adapt=True)):

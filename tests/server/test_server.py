@@ -23,7 +23,7 @@ from tiny_model import LABELS
 
 from unheard.cli import main
 from unheard.errors import ConfigError
-from unheard.recogniser.profiles import Voice
+from unheard.recogniser.profiles import SpeakerProfile
 from unheard.recogniser.recogniser import Recogniser
 from unheard.server.app import create_app
 from unheard.server.limits import ServerSettings
@@ -56,7 +56,7 @@ def library(ear: Recogniser, body: bytes, tmp_path: Path, **options: Any) -> dic
     file = tmp_path / "same.wav"
     file.write_bytes(body)
     said = ear.predict(file, **options).as_dict()
-    voice = said.pop("voice")
+    voice = said.pop("profile")
     return {**said, "file": None, "voice": voice and {"utterances": voice["utterances"]}}
 
 
@@ -141,13 +141,13 @@ def test_a_voice_is_learnt_kept_by_the_client_and_used(client: TestClient, ear: 
     voice = ear.enrol([speech_like(2.0, seed=6), speech_like(2.0, seed=7)])
     adapted = heard(client, CLIP, Voice=both["token"])
     assert adapted["voice"] == {"utterances": 2}
-    assert adapted["probabilities"] == library(ear, CLIP, tmp_path, voice=voice)["probabilities"]
+    assert adapted["probabilities"] == library(ear, CLIP, tmp_path, profile=voice)["probabilities"]
     assert adapted["probabilities"] != heard(client, CLIP)["probabilities"]
 
 
 def test_a_voice_of_more_clips_than_anybody_gives(client: TestClient, ear: Recogniser) -> None:
     """An edited token is refused, and not carried on until its count overflows."""
-    voice = replace(Voice.unknown(ear.model.digest, ear.model.voice_width), utterances=2**32 - 1)
+    voice = replace(SpeakerProfile.unknown(ear.model.digest, ear.model.profile_width), utterances=2**32 - 1)
     answer = client.post("/voice", content=CLIP, headers={**WAV, "Voice": write_token(voice)})
     assert (answer.status_code, answer.json()["what"]) == (422, "the voice is damaged")
 

@@ -32,7 +32,7 @@ VERBS = {
     "predict": "Say which emotion a recording expresses, with a timeline where it is long.",
     "embed": "Write the embedding of each recording.",
     "listen": "Hear a microphone, or raw samples from a pipe, and print emotions as they are known.",
-    "voices": "List the voices kept for adaptation, or forget one.",
+    "profiles": "List the speaker profiles kept on this machine, or delete one.",
     "starter": "Train, measure and export a model to give to people.",
     "demo": "The main job on invented voices, in minutes.",
 }
@@ -45,7 +45,7 @@ FILES = {
     "experiment": "experiment",
     "train": "experiment",
     **dict.fromkeys(("adapt", "compare", "contrast", "probe", "report", "starter", "export"), "research"),
-    **dict.fromkeys(("predict", "voices", "embed", "listen", "serve"), "use"),
+    **dict.fromkeys(("predict", "profiles", "embed", "listen", "serve"), "use"),
 }
 """Verb -> its file in this folder, where that is not `data`."""
 

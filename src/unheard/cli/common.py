@@ -16,9 +16,9 @@ from cyclopts import Parameter
 from unheard.errors import AudioError, ConfigError, NoSpeechError, did_you_mean, printable
 
 if TYPE_CHECKING:
-    from unheard.recogniser import OnnxModel, Recogniser, Voice
+    from unheard.recogniser import OnnxModel, Recogniser, SpeakerProfile
     from unheard.recogniser.formats import Writer
-    from unheard.recogniser.profiles import VoiceBook
+    from unheard.recogniser.profiles import ProfileStore
     from unheard.recogniser.recogniser import Options, Progress
 
 
@@ -71,7 +71,7 @@ def pairs(text: str) -> dict[str, str]:
     return found
 
 
-# What `predict`, `embed` and `listen` have in common: the model, the voice, the recordings named.
+# What `predict`, `embed` and `listen` have in common: the model, the profile, the recordings named.
 
 Words = Annotated[str, Parameter(allow_leading_hyphen=True)]  # `-` alone is a list on standard input
 Switch = Annotated[bool, Parameter(negative="")]
@@ -115,59 +115,61 @@ def recogniser_of(model: str, window: float, hop: float, threads: int) -> Recogn
 
 @dataclass
 class Adaptation:
-    """What is known of a voice at the start, and where it is kept."""
+    """What is known of a profile at the start, and where it is kept."""
 
-    voice: Voice | None = None
-    book: VoiceBook | None = None
+    profile: SpeakerProfile | None = None
+    book: ProfileStore | None = None
 
-    def keep(self, voice: Voice | None, model: OnnxModel) -> None:
-        """Write what was learnt, where the voice has a name."""
-        if self.book is not None and voice is not None and voice.utterances:
-            self.book.keep(voice, model.name)
+    def keep(self, profile: SpeakerProfile | None, model: OnnxModel) -> None:
+        """Write what was learnt, where the profile has a name."""
+        if self.book is not None and profile is not None and profile.utterances:
+            self.book.keep(profile, model.name)
 
 
 def adaptation(
-    recogniser: Recogniser, enrol: Sequence[Path], speaker: str, voices: Path | None, *, adapt: bool, channel: str
+    recogniser: Recogniser, enrol: Sequence[Path], name: str, profiles: Path | None, *, adapt: bool, channel: str
 ) -> Adaptation:
-    """The voice from `--enrol` clips and from what `--speaker` is known by; said on standard error.
+    """The profile from `--enrol` clips and from the one kept under `--profile`; said on standard error.
 
-    Raises `ConfigError` for a speaker nobody knows, and for one voice with many channels.
+    Raises `ConfigError` for an unknown profile, and for one profile with many channels.
     """
-    from unheard.recogniser.profiles import VoiceBook
+    from unheard.recogniser.profiles import ProfileStore
     from unheard.recogniser.sources import channels_of
 
     if adapt:
-        say("adapting: the voice is learnt along the way")
-    if not (enrol or speaker):
+        say("adapting: the profile is learnt along the way")
+    if not (enrol or name):
         return Adaptation()
     if channel == "each":
-        raise ConfigError("every channel is a person of its own, and one voice was given", mend="Choose one --channel.")
+        raise ConfigError(
+            "every channel is a person of its own, and one profile was given", mend="Choose one --channel."
+        )
     model = recogniser.model
-    book = VoiceBook(voices) if speaker else None
-    voice = book.get(speaker, model.digest, model.voice_width) if book is not None else None
+    book = ProfileStore(profiles) if name else None
+    profile = book.get(name, model.digest, model.profile_width) if book is not None else None
     if enrol:
         useless: list[Path] = []
         for clip in enrol:  # of a call the same channel; a clip with one channel has no other
             of_clip = channel if channel != "mix" and len(channels_of(clip)) > 1 else "mix"
             try:
-                voice = recogniser.enrol(clip, channel=of_clip, voice=voice, name=speaker)
+                profile = recogniser.enrol(clip, channel=of_clip, profile=profile, name=name)
             except NoSpeechError:
                 if [*useless, clip] == list(enrol):
                     raise
                 useless.append(clip)
                 say(f"{clip}: too little speech, nothing was learnt from it")
-    elif book is not None and voice is not None and not voice.utterances and not adapt:
+    elif book is not None and profile is not None and not profile.utterances and not adapt:
         known = ", ".join(book.names())
         raise ConfigError(
-            f"nothing is known of the voice '{speaker}' with this model",
+            f"nothing is known of the profile '{name}' with this model",
             where=book.folder,
-            mend="Give a clip with --enrol." + (f" Known voices: {known}." if known else ""),
+            mend="Give a clip with --enrol." + (f" Known profiles: {known}." if known else ""),
         )
-    found = Adaptation(voice, book)
+    found = Adaptation(profile, book)
     if enrol:
-        found.keep(voice, model)
-    if voice is not None:
-        say(f"adapted to {voice.name or 'the enrolled voice'}: {voice.utterances} utterances heard")
+        found.keep(profile, model)
+    if profile is not None:
+        say(f"adapted to {profile.name or 'the enrolled profile'}: {profile.utterances} utterances heard")
     return found
 
 
@@ -190,7 +192,7 @@ def hear(
             if _rate_of(answer.file) < rate:
                 low.add(answer.file)  # of several channels too it is one recording
             if options.carry and adapted is not None:
-                adapted.keep(answer.voice, recogniser.model)
+                adapted.keep(answer.profile, recogniser.model)
     writer.close()
     if low:
         say(

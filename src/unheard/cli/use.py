@@ -1,4 +1,4 @@
-"""`unheard predict` and `unheard voices`: recordings to emotions, adapted to a voice where one is known."""
+"""`unheard predict` and `unheard profiles`: recordings to emotions, adapted to a profile where one is known."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 OPTIONS = (
-    *("--format", "--output", "--channel", "--window", "--hop", "--timeline", "--enrol", "--speaker", "--voices"),
+    *("--format", "--output", "--channel", "--window", "--hop", "--timeline", "--enrol", "--profile", "--profiles"),
     *("--adapt", "--threads", "--version"),
 )
 
@@ -39,8 +39,8 @@ def predict(
     hop: float = 0.0,
     timeline: Switch = False,
     enrol: Clips = (),
-    speaker: str = "",
-    voices: Path | None = None,
+    profile: str = "",
+    profiles: Path | None = None,
     adapt: Switch = False,
     threads: int = 1,
     version: Switch = False,
@@ -72,12 +72,12 @@ def predict(
         In table and csv, a row a segment.
     enrol
         A clip of the same person speaking, unlabelled; may be given several times.
-    speaker
-        Name under which what is learnt of the voice is kept on this machine, and found again.
-    voices
-        Folder of kept voices (default: this user's).
+    profile
+        Name under which what is learnt of the profile is kept on this machine, and found again.
+    profiles
+        Folder of kept profiles (default: this user's).
     adapt
-        Learn the voice along each recording; with a speaker, across recordings too, and keep it.
+        Learn the profile along each recording; with a speaker, across recordings too, and keep it.
     threads
         Threads of one prediction.
     version
@@ -101,8 +101,8 @@ def predict(
     about = recogniser.model.metadata
     single = is_single(audio) and channel != EACH
     job = Job(recogniser.labels, recogniser.model.name, about.version, about.licence, timeline, single)
-    adapted = adaptation(recogniser, enrol, speaker, voices, adapt=adapt, channel=channel)
-    options = Options(channel, adapted.voice, adapt, carry=adapt and bool(speaker))
+    adapted = adaptation(recogniser, enrol, profile, profiles, adapt=adapt, channel=channel)
+    options = Options(channel, adapted.profile, adapt, carry=adapt and bool(profile))
     with sink(output) if format not in FOLDERS else nullcontext(None) as out:
         return hear(recogniser, audio, options, writer(format, job, out, output), adapted)
 
@@ -125,25 +125,25 @@ def _versions(model: str) -> int:
     return 0
 
 
-def voices(
+def profiles(
     *,
     forget: str = "",
-    voices: Path | None = None,
+    profiles: Path | None = None,
 ) -> None:
-    """List the voices that are kept on this machine, or forget one.
+    """List the profiles that are kept on this machine, or forget one.
 
-    Example: unheard voices --forget anna
+    Example: unheard profiles --forget anna
 
     Parameters
     ----------
     forget
-        Name of a voice to delete.
-    voices
-        Folder of kept voices (default: this user's).
+        Name of a profile to delete.
+    profiles
+        Folder of kept profiles (default: this user's).
     """
-    from unheard.recogniser.profiles import VoiceBook
+    from unheard.recogniser.profiles import ProfileStore
 
-    book = VoiceBook(voices)
+    book = ProfileStore(profiles)
     if forget:
         book.forget(forget)
         print(f"forgot {forget}")
@@ -155,12 +155,12 @@ def voices(
     for problem in book.broken():
         say(f"unheard: {problem}")
     if not names:
-        print(f"no voice is kept in {book.folder}")
+        print(f"no profile is kept in {book.folder}")
 
 
 # `unheard embed`: what a model makes of a recording, as a vector.
 
-EMBED_OPTIONS = ("--output", "--channel", "--window", "--hop", "--enrol", "--speaker", "--voices", "--threads")
+EMBED_OPTIONS = ("--output", "--channel", "--window", "--hop", "--enrol", "--profile", "--profiles", "--threads")
 
 
 def embed(
@@ -172,8 +172,8 @@ def embed(
     window: float = 0.0,
     hop: float = 0.0,
     enrol: Clips = (),
-    speaker: str = "",
-    voices: Path | None = None,
+    profile: str = "",
+    profiles: Path | None = None,
     threads: int = 1,
 ) -> int:
     """Write the embedding of each recording; of a long one, the mean over its windows, weighted by the speech in them.
@@ -198,10 +198,10 @@ def embed(
         Seconds from one window to the next (0: the model's own).
     enrol
         A clip of the same person speaking, unlabelled; may be given several times.
-    speaker
-        Name under which what is learnt of the voice is kept on this machine, and found again.
-    voices
-        Folder of kept voices (default: this user's).
+    profile
+        Name under which what is learnt of the profile is kept on this machine, and found again.
+    profiles
+        Folder of kept profiles (default: this user's).
     threads
         Threads of one prediction.
     """
@@ -214,11 +214,11 @@ def embed(
         check_suffix(output)
         not_over(output, *audio, *enrol)
     recogniser = recogniser_of(model, window, hop, threads)
-    adapted = adaptation(recogniser, enrol, speaker, voices, adapt=False, channel=channel)
+    adapted = adaptation(recogniser, enrol, profile, profiles, adapt=False, channel=channel)
     text = output is None or output.suffix == ".jsonl"
     with sink(output) if text else nullcontext(None) as out:
         writer: Writer = JsonlEmbeddings(out) if out is not None else ArrayEmbeddings(output or Path())
-        code = hear(recogniser, audio, Options(channel, adapted.voice), writer)
+        code = hear(recogniser, audio, Options(channel, adapted.profile), writer)
     for one in writer.left_out if isinstance(writer, ArrayEmbeddings) else ():
         say(f"{one.file} ({one.channel}) has no embedding and no row: {one.abstained}")
     return code
@@ -244,8 +244,8 @@ def listen(
     window: float = 0.0,
     hop: float = 0.0,
     enrol: Clips = (),
-    speaker: str = "",
-    voices: Path | None = None,
+    profile: str = "",
+    profiles: Path | None = None,
     adapt: Switch = False,
     threads: int = 1,
 ) -> None:
@@ -281,17 +281,17 @@ def listen(
         Seconds from one window to the next, the step of the timeline (0: the model's own).
     enrol
         A clip of the same person speaking, unlabelled; may be given several times.
-    speaker
-        Name under which what is learnt of the voice is kept on this machine, and found again.
-    voices
-        Folder of kept voices (default: this user's).
+    profile
+        Name under which what is learnt of the profile is kept on this machine, and found again.
+    profiles
+        Folder of kept profiles (default: this user's).
     adapt
-        Learn the voice along the way; with a speaker, keep it.
+        Learn the profile along the way; with a speaker, keep it.
     threads
         Threads of one prediction.
     """
     recogniser = recogniser_of(model, window, hop, threads)
-    adapted = adaptation(recogniser, enrol, speaker, voices, adapt=adapt, channel=channel)
+    adapted = adaptation(recogniser, enrol, profile, profiles, adapt=adapt, channel=channel)
     printer = _Printer(jsonl, partial)
     microphone: Microphone | None = None
     with ExitStack() as stack:
@@ -301,7 +301,7 @@ def listen(
         else:
             microphone = _microphone(stack, wanted, device)
             blocks, given = microphone.blocks(), microphone.rate
-        stream = recogniser.stream(sample_rate=given, voice=adapted.voice, adapt=adapt, name=pcm or "microphone")
+        stream = recogniser.stream(sample_rate=given, profile=adapted.profile, adapt=adapt, name=pcm or "microphone")
         gone: AudioError | None = None
         try:
             for block in blocks:
@@ -320,7 +320,7 @@ def listen(
     for segment in prediction.segments[printer.count :]:
         printer.ended(segment)
     if adapt:
-        adapted.keep(prediction.voice, recogniser.model)
+        adapted.keep(prediction.profile, recogniser.model)
     times = f"{prediction.duration:.1f} s, {prediction.speech_seconds:.1f} s of it speech"
     say(f"{times}: {prediction.label or prediction.abstained}")
     if microphone is not None and (microphone.lost or microphone.overflows):

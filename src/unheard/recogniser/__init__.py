@@ -7,8 +7,8 @@
 
 from unheard.recogniser.model import OnnxModel
 from unheard.recogniser.prediction import Prediction, Segment
-from unheard.recogniser.profiles import Voice
+from unheard.recogniser.profiles import SpeakerProfile
 from unheard.recogniser.recogniser import Recogniser, load
 from unheard.recogniser.stream import Stream, WindowSettings
 
-__all__ = ["OnnxModel", "Prediction", "Recogniser", "Segment", "Stream", "Voice", "WindowSettings", "load"]
+__all__ = ["OnnxModel", "Prediction", "Recogniser", "Segment", "SpeakerProfile", "Stream", "WindowSettings", "load"]

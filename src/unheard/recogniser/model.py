@@ -1,6 +1,7 @@
 """An ONNX model file: its graph, run by onnxruntime, and what it says of itself.
 
-    features (B, T, F), lengths (B,), voice (1, V) -> logits, probabilities (B, C), embedding (B, E), description (B, V)
+    features (B, T, F), lengths (B,), profile (1, V)
+        -> logits, probabilities (B, C), embedding (B, E), description (B, V)
 
 A graph is data: it computes numbers from numbers, and nothing in the file is run as a program.
 """
@@ -61,7 +62,7 @@ class OnnxModel:
         self.where = where
         self.folder = folder
         self.digest = sha256(content).hexdigest()
-        """Of the file: what is learnt of a voice belongs to one model."""
+        """Of the file: what is learnt of a profile belongs to one model."""
         graph = _opened(content, where, threads)
         if graph.description is None:
             raise ModelError(
@@ -69,8 +70,8 @@ class OnnxModel:
             )
         self._session = graph.session
         self.metadata: Metadata = read_metadata(graph.description, where)
-        self.voice_width: int = _voice_width(graph, self.metadata, where)
-        """V; 0 for a model that knows no voices."""
+        self.profile_width: int = _profile_width(graph, self.metadata, where)
+        """V; 0 for a model that knows no profiles."""
 
     @classmethod
     def open(cls, path: str | Path, *, threads: int = 1) -> OnnxModel:
@@ -116,14 +117,14 @@ class OnnxModel:
         """What its maker called it, else the name of its file or folder."""
         return self.metadata.name or Path(self.where).stem
 
-    def run(self, features: Floats, lengths: npt.NDArray[np.int64], voice: Floats | None = None) -> Outputs:
-        """Run the graph on features (B, T, F) with `lengths` (B,) valid frames each, and a voice (1 or B, V).
+    def run(self, features: Floats, lengths: npt.NDArray[np.int64], profile: Floats | None = None) -> Outputs:
+        """Run the graph on features (B, T, F) with `lengths` (B,) valid frames each, and a profile (1 or B, V).
 
         Raises `ModelError` where the graph fails or says what are no numbers.
         """
         given: dict[str, Any] = {"features": features, "lengths": lengths}
-        if voice is not None:
-            given["voice"] = voice
+        if profile is not None:
+            given["voice"] = profile
         try:
             found = self._session.run(_OUTPUTS, given)
         except Exception as problem:  # onnxruntime's own classes derive from nothing else
@@ -190,8 +191,8 @@ def _opened(content: bytes, where: str, threads: int) -> _Graph:
         ) from None
 
 
-def _voice_width(graph: _Graph, metadata: Metadata, where: str) -> int:
-    """The width of a voice, 0 without one; raises `ModelError` for inputs and outputs other than a model's."""
+def _profile_width(graph: _Graph, metadata: Metadata, where: str) -> int:
+    """The width of a profile, 0 without one; raises `ModelError` for inputs and outputs other than a model's."""
     width = metadata.features.dim
     shape = graph.inputs.get("features", [])
     if set(graph.inputs) != set(_INPUTS) or not set(_OUTPUTS) <= set(graph.outputs) or shape[2:] != [width]:
@@ -200,8 +201,8 @@ def _voice_width(graph: _Graph, metadata: Metadata, where: str) -> int:
             where=where,
             mend="Make it again with: unheard export",
         )
-    voice = graph.optional.get("voice", [])
-    return voice[1] if len(voice) == 2 and isinstance(voice[1], int) else 0
+    profile = graph.optional.get("voice", [])
+    return profile[1] if len(profile) == 2 and isinstance(profile[1], int) else 0
 
 
 def _first_line(problem: Exception) -> str:
@@ -227,7 +228,7 @@ class Metadata:
     """A model's own account: what it was trained on, what its inputs are, what may be done with it.
 
     `labels` are in index order. `licence` is that of the weights. `data` are the corpora behind them (name, title,
-    language, licence, citation, homepage, each where known). `shrinkage` is kappa of the adaptation to a voice.
+    language, licence, citation, homepage, each where known). `shrinkage` is kappa of the adaptation to a profile.
     `about` is whatever else its maker wrote down.
     """
 

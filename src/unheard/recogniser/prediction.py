@@ -1,4 +1,4 @@
-"""What a recogniser says of one voice in one recording."""
+"""What a recogniser says of one profile in one recording."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from unheard.recogniser.profiles import Voice
+from unheard.recogniser.profiles import SpeakerProfile
 
 Embedding = npt.NDArray[np.float32]
 
@@ -45,7 +45,7 @@ class Prediction:
     `label` has the highest of the calibrated `probabilities`, which are in the model's order and sum to 1; where the
     recogniser abstained, `label` and `embedding` are None, `probabilities` is empty and `abstained` says why.
     `embedding` is (E,). `segments` cover the recording without gaps. `duration` and `speech_seconds` are seconds.
-    `voice` is what was known of the voice at the end, None without adaptation; `adapting`: it was learnt along the
+    `profile` is what was known of the profile at the end, None without adaptation; `adapting`: it was learnt along the
     way.
     """
 
@@ -58,15 +58,15 @@ class Prediction:
     duration: float
     speech_seconds: float
     channel: str = "mix"
-    voice: Voice | None = None
+    profile: SpeakerProfile | None = None
     adapting: bool = False
     model: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; the embedding is left out."""
-        voice = None
-        if self.voice is not None:
-            voice = {"name": self.voice.name, "utterances": self.voice.utterances, "adapting": self.adapting}
+        profile = None
+        if self.profile is not None:
+            profile = {"name": self.profile.name, "utterances": self.profile.utterances, "adapting": self.adapting}
         return {
             "file": self.file,
             "channel": self.channel,
@@ -76,7 +76,7 @@ class Prediction:
             "abstained": self.abstained,
             "duration": round(self.duration, 3),
             "speech": round(self.speech_seconds, 3),
-            "voice": voice,
+            "profile": profile,
             "model": self.model,
         }
 

@@ -1,7 +1,7 @@
 """Voices that were enrolled, kept on this machine: a small JSON file a name.
 
 A file holds, for every model the person was enrolled with, how many utterances were heard, the mean of their
-descriptions, and marks by which a clip that is enrolled twice is known. No audio is kept; but a voice is told from
+descriptions, and marks by which a clip that is enrolled twice is known. No audio is kept; but a profile is told from
 others by such numbers, so the files are for their owner only.
 """
 
@@ -23,39 +23,39 @@ from unheard.errors import ConfigError, did_you_mean
 from unheard.files import cannot_read, write_json
 
 FORMAT = 1
-LARGEST = 1 << 20  # bytes of a voice's file
+LARGEST = 1 << 20  # bytes of a profile's file
 _LARGE = 1e30  # no description has such numbers; compared, not converted: JSON's integers have no end
 _LONGEST_NAME = 180  # of a file, so that every file system takes it
 
 
 def default_folder() -> Path:
-    """Where a user's voices are: the place for a program's data on this system."""
+    """Where a user's profiles are: the place for a program's data on this system."""
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
     elif sys.platform == "darwin":
         base = str(Path.home() / "Library" / "Application Support")
     else:
         base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
-    return Path(base) / "unheard" / "voices"
+    return Path(base) / "unheard" / "profiles"
 
 
-class VoiceBook:
-    """The voices in a folder, by name; upper and lower case are the same."""
+class ProfileStore:
+    """The profiles in a folder, by name; upper and lower case are the same."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder or default_folder()
 
     def names(self) -> list[str]:
-        """Everyone in it, sorted; files that are no voices are passed over (`broken` has them)."""
+        """Everyone in it, sorted; files that are no profiles are passed over (`broken` has them)."""
         return self._sorted_out()[0]
 
     def broken(self) -> list[ConfigError]:
-        """What is wrong with each file of a voice that cannot be read."""
+        """What is wrong with each file of a profile that cannot be read."""
         return self._sorted_out()[1]
 
     def _sorted_out(self) -> tuple[list[str], list[ConfigError]]:
         found, broken = [], []
-        for path in sorted(self.folder.glob("voice-*.json")):
+        for path in sorted(self.folder.glob("profile-*.json")):
             try:
                 found.append(str(_read(path)["name"]))
             except ConfigError as problem:
@@ -63,7 +63,7 @@ class VoiceBook:
         return sorted(found, key=str.casefold), broken
 
     def entries(self, name: str) -> dict[str, dict[str, Any]]:
-        """What is known of a voice: digest of a model -> its name and the utterances heard.
+        """What is known of a profile: digest of a model -> its name and the utterances heard.
 
         Raises `ConfigError` for a name that is not in it.
         """
@@ -72,43 +72,45 @@ class VoiceBook:
             raise self._unknown(name)
         return {digest: dict(entry) for digest, entry in _read(path)["models"].items()}
 
-    def get(self, name: str, digest: str, width: int) -> Voice:
-        """The voice as the model with `digest` knows it, unknown where it has not heard it yet (V = `width`).
+    def get(self, name: str, digest: str, width: int) -> SpeakerProfile:
+        """The profile as the model with `digest` knows it, unknown where it has not heard it yet (V = `width`).
 
         Raises `ConfigError` for a name that is none, or a file that is broken.
         """
         path = self._path(name)
         if not path.exists():
-            return Voice.unknown(digest, width, name.strip())
+            return SpeakerProfile.unknown(digest, width, name.strip())
         values = _read(path)
         entry = values["models"].get(digest)
         if entry is None:
-            return Voice.unknown(digest, width, values["name"])
+            return SpeakerProfile.unknown(digest, width, values["name"])
         if len(entry["mean"]) != width:
             raise _broken(path)
         enrolled = frozenset(entry.get("enrolled", ()))
-        return Voice(digest, np.array(entry["mean"], np.float64), entry["utterances"], values["name"], enrolled)
+        return SpeakerProfile(
+            digest, np.array(entry["mean"], np.float64), entry["utterances"], values["name"], enrolled
+        )
 
-    def keep(self, voice: Voice, model: str = "") -> Path:
-        """Write what is known of `voice`, beside what other models know of it; returns the file.
+    def keep(self, profile: SpeakerProfile, model: str = "") -> Path:
+        """Write what is known of `profile`, beside what other models know of it; returns the file.
 
         Raises `ConfigError` for a name that is none.
         """
-        path = self._path(voice.name)
+        path = self._path(profile.name)
         models = _read(path)["models"] if path.exists() else {}
-        models[voice.digest] = {
+        models[profile.digest] = {
             "model": model,
-            "utterances": voice.utterances,
-            "mean": voice.mean.tolist(),
-            "enrolled": sorted(voice.enrolled),
+            "utterances": profile.utterances,
+            "mean": profile.mean.tolist(),
+            "enrolled": sorted(profile.enrolled),
         }
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_json(path, {"format": FORMAT, "name": voice.name.strip(), "models": models})
+        write_json(path, {"format": FORMAT, "name": profile.name.strip(), "models": models})
         path.chmod(0o600)
         return path
 
     def forget(self, name: str) -> None:
-        """Delete everything known of a voice; raises `ConfigError` for a name that is not in the book."""
+        """Delete everything known of a profile; raises `ConfigError` for a name that is not in the book."""
         path = self._path(name)
         if not path.exists():
             raise self._unknown(name)
@@ -116,20 +118,20 @@ class VoiceBook:
 
     def _unknown(self, name: str) -> ConfigError:
         names = self.names()
-        mend = did_you_mean(name, names) if names else "No voice is kept there yet: use --enrol with --speaker."
-        return ConfigError(f"no voice '{name}'", where=self.folder, mend=mend)
+        mend = did_you_mean(name, names) if names else "No profile is kept there yet: use --enrol with --profile."
+        return ConfigError(f"no profile '{name}'", where=self.folder, mend=mend)
 
     def _path(self, name: str) -> Path:
         """The file of a name: percent-encoded, so that no name leads out of the folder."""
         word = name.strip()
         file = quote(word.casefold(), safe=" ", errors="replace")
         if not word or not word.isprintable() or len(file) > _LONGEST_NAME:
-            raise ConfigError(f"'{name[:40]!s}' is no name for a voice", mend="Use a short word, such as anna.")
-        return self.folder / f"voice-{file}.json"
+            raise ConfigError(f"'{name[:40]!s}' is no name for a profile", mend="Use a short word, such as anna.")
+        return self.folder / f"profile-{file}.json"
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A voice's file, every value checked; raises `ConfigError` for anything else."""
+    """A profile's file, every value checked; raises `ConfigError` for anything else."""
     try:
         with path.open("rb") as file:
             text = file.read(LARGEST + 1)
@@ -161,17 +163,17 @@ def _entries_fine(models: Any) -> bool:
 
 
 def _broken(path: Path) -> ConfigError:
-    return ConfigError("this is no voice, or a broken one", where=path, mend="Delete it and enrol again.")
+    return ConfigError("this is no profile, or a broken one", where=path, mend="Delete it and enrol again.")
 
 
-# What is known of a voice from unlabelled speech, and how a model is told.
+# What is known of a profile from unlabelled speech, and how a model is told.
 #
-# Every utterance is described by the graph itself (V numbers, 0 for the average training voice). A voice known from
-# n utterances is the mean of their descriptions, shrunk by n / (n + kappa): little is believed of a voice heard once.
+# Every utterance is described by the graph itself (V numbers, 0 for the average training profile). A profile known from
+# n utterances is the mean of their descriptions, shrunk by n / (n + kappa): little is believed of a profile heard once.
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Voice:
+class SpeakerProfile:
     """The mean description (V,) of `utterances` utterances of one person, as the model with `digest` describes them."""
 
     digest: str
@@ -182,17 +184,17 @@ class Voice:
     """Marks of the utterances that were enrolled, so that none counts twice."""
 
     @classmethod
-    def unknown(cls, digest: str, width: int, name: str = "") -> Voice:
-        """The voice of someone never heard."""
+    def unknown(cls, digest: str, width: int, name: str = "") -> SpeakerProfile:
+        """The profile of someone never heard."""
         return cls(digest, np.zeros(width), 0, name)
 
-    def learnt(self, description: npt.NDArray[np.float32]) -> Voice:
-        """The voice after one more utterance with this description (V,)."""
+    def learnt(self, description: npt.NDArray[np.float32]) -> SpeakerProfile:
+        """The profile after one more utterance with this description (V,)."""
         count = self.utterances + 1
         return replace(self, utterances=count, mean=self.mean + (description - self.mean) / count)
 
-    def enrol(self, description: npt.NDArray[np.float32]) -> Voice:
-        """The voice after an utterance with this description (V,), which counts once however often it is given."""
+    def enrol(self, description: npt.NDArray[np.float32]) -> SpeakerProfile:
+        """The profile after an utterance with this description (V,), which counts once however often it is given."""
         mark = blake2b(description.tobytes(), digest_size=8).hexdigest()
         if mark in self.enrolled:
             return self

@@ -16,7 +16,7 @@ from unheard.files import cannot_read
 from unheard.recogniser.inputs import Found
 from unheard.recogniser.model import OnnxModel, open_model
 from unheard.recogniser.prediction import Prediction, Segment
-from unheard.recogniser.profiles import Voice
+from unheard.recogniser.profiles import SpeakerProfile
 from unheard.recogniser.sources import Audio, Several, blocks_of, channels_of, name_of
 from unheard.recogniser.stream import Stream, Window, WindowCutter, WindowSettings
 from unheard.recogniser.window_scorer import LEAST_SPEECH, Ear
@@ -64,7 +64,7 @@ class Recogniser:
         *,
         sample_rate: int | None = None,
         channel: str | int = "mix",
-        voice: Voice | None = None,
+        profile: SpeakerProfile | None = None,
         adapt: bool = False,
         longest: float = LONGEST,
         progress: Progress | None = None,
@@ -77,7 +77,7 @@ class Recogniser:
         *,
         sample_rate: int | None = None,
         channel: str | int = "mix",
-        voice: Voice | None = None,
+        profile: SpeakerProfile | None = None,
         adapt: bool = False,
         longest: float = LONGEST,
         progress: Progress | None = None,
@@ -89,7 +89,7 @@ class Recogniser:
         *,
         sample_rate: int | None = None,
         channel: str | int = "mix",
-        voice: Voice | None = None,
+        profile: SpeakerProfile | None = None,
         adapt: bool = False,
         longest: float = LONGEST,
         progress: Progress | None = None,
@@ -97,10 +97,10 @@ class Recogniser:
         """What is heard in one recording, or in each of several.
 
         `audio` is a path, an open binary file, or samples (N,) or (N, channels), floats in [-1, 1] or integers, at
-        `sample_rate` (by default the model's own). `channel` is mix, left, right or a number from 1. `voice` is what
+        `sample_rate` (by default the model's own). `channel` is mix, left, right or a number from 1. `profile` is what
         `enrol` knows of the speaker; `adapt` goes on learning it along each recording. More than `longest` seconds
         are refused. `progress` is told the seconds heard so far; what it raises ends the work.
-        Raises `AudioError` for audio that cannot be read, `ModelError` for a voice of another model.
+        Raises `AudioError` for audio that cannot be read, `ModelError` for a profile of another model.
         """
         if isinstance(audio, (list, tuple)):
             return [
@@ -108,14 +108,14 @@ class Recogniser:
                     one,
                     sample_rate=sample_rate,
                     channel=channel,
-                    voice=voice,
+                    profile=profile,
                     adapt=adapt,
                     longest=longest,
                     progress=progress,
                 )
                 for one in audio
             ]
-        stream = self.stream(voice=voice, adapt=adapt, name=name_of(audio), channel=channel_name(channel))
+        stream = self.stream(profile=profile, adapt=adapt, name=name_of(audio), channel=channel_name(channel))
         for block in blocks_of(audio, self._rate, sample_rate=sample_rate, channel=channel, longest=longest):
             stream.push(block)
             if progress is not None:
@@ -145,10 +145,10 @@ class Recogniser:
         *,
         sample_rate: int | None = None,
         channel: str | int = "mix",
-        voice: Voice | None = None,
+        profile: SpeakerProfile | None = None,
     ) -> npt.NDArray[np.float32]:
         """The embedding (E,) of one recording; raises `AudioError` where there is too little speech for one."""
-        found = self.predict(audio, sample_rate=sample_rate, channel=channel, voice=voice)
+        found = self.predict(audio, sample_rate=sample_rate, channel=channel, profile=profile)
         if found.embedding is None:
             raise AudioError(f"no embedding: {found.abstained}", where=found.file or None, mend="Use more speech.")
         return found.embedding
@@ -159,19 +159,19 @@ class Recogniser:
         *,
         sample_rate: int | None = None,
         channel: str | int = "mix",
-        voice: Voice | None = None,
+        profile: SpeakerProfile | None = None,
         name: str = "",
         longest: float = LONGEST,
         progress: Progress | None = None,
-    ) -> Voice:
-        """What can be learnt of a voice from unlabelled speech of one person, on top of what `voice` knows.
+    ) -> SpeakerProfile:
+        """What can be learnt of a profile from unlabelled speech of one person, on top of what `profile` knows.
 
-        An utterance that `voice` was enrolled with before counts once. Clips longer than one of the model's own windows
+        An utterance enrolled before counts once. Clips longer than one of the model's own windows
         are cut into windows that do not overlap, each an utterance. `longest` and `progress` are as of `predict`.
         Raises `AudioError` where no clip holds enough speech, `ModelError` for a model that cannot adapt.
         """
-        self.check_voice(voice, adapting=True)
-        learnt = voice or Voice.unknown(self.model.digest, self.model.voice_width, name)
+        self.check_profile(profile, adapting=True)
+        learnt = profile or SpeakerProfile.unknown(self.model.digest, self.model.profile_width, name)
         heard = 0
         ear = self._ear()
         for clip in clips if isinstance(clips, (list, tuple)) else [clips]:
@@ -182,31 +182,31 @@ class Recogniser:
                 if description is not None:
                     learnt, heard = learnt.enrol(description), heard + 1
         if not heard:
-            raise NoSpeechError("no clip holds enough speech to learn a voice from", mend="Enrol longer recordings.")
+            raise NoSpeechError("no clip holds enough speech to learn a profile from", mend="Enrol longer recordings.")
         return learnt
 
     def stream(
         self,
         *,
         sample_rate: int | None = None,
-        voice: Voice | None = None,
+        profile: SpeakerProfile | None = None,
         adapt: bool = False,
         name: str = "",
         channel: str = "mix",
         watch: Callable[[Segment], object] | None = None,
     ) -> Stream:
-        """A stream to push samples of one voice into as they come, floats in [-1, 1] or integers.
+        """A stream to push samples of one profile into as they come, floats in [-1, 1] or integers.
 
         `name` and `channel` say in the prediction what they are of. `watch` is told every step of one hop as it
         settles, a segment of its own.
         """
-        self.check_voice(voice, adapting=adapt)
+        self.check_profile(profile, adapting=adapt)
         return Stream(
             self.model,
             self._ear(),
             self.windows,
             sample_rate=sample_rate,
-            voice=voice,
+            profile=profile,
             adapting=adapt,
             name=name,
             channel=channel,
@@ -220,13 +220,13 @@ class Recogniser:
     def _ear(self) -> Ear:
         return Ear(self.model, round(self.windows.hop * self._rate), self.least_speech)
 
-    def check_voice(self, voice: Voice | None, *, adapting: bool) -> None:
-        """Raise `ModelError` where the model cannot adapt, or `voice` was learnt with another one."""
-        if (adapting or voice is not None) and not self.model.voice_width:
-            raise ModelError("this model cannot adapt to a voice", where=self.model.where)
-        if voice is not None and voice.digest != self.model.digest:
+    def check_profile(self, profile: SpeakerProfile | None, *, adapting: bool) -> None:
+        """Raise `ModelError` where the model cannot adapt, or `profile` was learnt with another one."""
+        if (adapting or profile is not None) and not self.model.profile_width:
+            raise ModelError("this model cannot adapt to a profile", where=self.model.where)
+        if profile is not None and profile.digest != self.model.digest:
             raise ModelError(
-                f"the voice '{voice.name}' was learnt with another model",
+                f"the profile '{profile.name}' was learnt with another model",
                 where=self.model.where,
                 mend="Enrol it again with this one.",
             )
@@ -259,12 +259,12 @@ class Failure:
 class Options:
     """How recordings are heard; `channel` may be `each`.
 
-    With `adapt` the voice is learnt along each recording; with `carry` what one recording taught is known in the next,
+    With `adapt` the profile is updated along each recording; with `carry` it is kept for the next recording,
     as is right for recordings of one person.
     """
 
     channel: str = "mix"
-    voice: Voice | None = None
+    profile: SpeakerProfile | None = None
     adapt: bool = False
     carry: bool = False
 
@@ -277,12 +277,12 @@ def predictions(
 ) -> Iterator[Prediction | Failure]:
     """An answer, or several for several channels, for every recording, in their order and as soon as it is known.
 
-    Raises `AudioError` for a channel that no recording has, `ModelError` for a voice or adapting that the model cannot.
+    Raises `AudioError` for a channel that no recording has, `ModelError` for a profile that does not fit.
     """
-    voice = options.voice
+    profile = options.profile
     if options.channel != EACH:
         channel_index(options.channel, MOST_CHANNELS, "--channel")
-    recogniser.check_voice(voice, adapting=options.adapt)
+    recogniser.check_profile(profile, adapting=options.adapt)
     for file in found:
         if isinstance(file, UnheardError):
             yield Failure(file.where or "", file)
@@ -293,7 +293,7 @@ def predictions(
             else:
                 answers = [
                     recogniser.predict(
-                        file, channel=options.channel, voice=voice, adapt=options.adapt, progress=progress(file)
+                        file, channel=options.channel, profile=profile, adapt=options.adapt, progress=progress(file)
                     )
                 ]
         except UnheardError as error:
@@ -303,5 +303,5 @@ def predictions(
             yield Failure(file, cannot_read(file, problem))
             continue
         if options.carry:
-            voice = answers[-1].voice
+            profile = answers[-1].profile
         yield from answers

@@ -1,4 +1,4 @@
-"""One voice as it comes: samples in blocks of any size, segments as soon as they are known.
+"""One profile as it comes: samples in blocks of any size, segments as soon as they are known.
 
 A recording read from disk goes through here too, so that what is heard live and what is heard afterwards agree
 exactly.
@@ -18,7 +18,7 @@ import numpy.typing as npt
 from unheard.channels import Mix, Samples, finite, to_float
 from unheard.errors import AudioError, ConfigError
 from unheard.recogniser.prediction import Prediction, Segment
-from unheard.recogniser.profiles import Voice
+from unheard.recogniser.profiles import SpeakerProfile
 from unheard.recogniser.sources import checked_rate
 
 if TYPE_CHECKING:
@@ -227,13 +227,13 @@ class _Run:
         return Segment(self.first * hop, end, labels[self.index], dict(zip(labels, mean.tolist(), strict=True)))
 
 
-Listen = Callable[[Window, Voice | None], Heard]
+Listen = Callable[[Window, SpeakerProfile | None], Heard]
 
 
 class Stream:
-    """What is heard of one voice; `push` samples, then `finish`.
+    """What is heard of one profile; `push` samples, then `finish`.
 
-    `voice` is what is known of it. With `adapting` it grows along the way: a window is answered with what the windows
+    `profile` is what is known of it. With `adapting` it grows along the way: a window is answered with what the windows
     before it have taught, and teaches where it shares no sample with the last one that did. `watch` is told every step
     of one hop as it settles: segments are made of them.
     """
@@ -245,14 +245,14 @@ class Stream:
         windows: WindowSettings,
         *,
         sample_rate: int | None = None,
-        voice: Voice | None = None,
+        profile: SpeakerProfile | None = None,
         adapting: bool = False,
         name: str = "",
         channel: str = "mix",
         watch: Callable[[Segment], object] | None = None,
     ) -> None:
         rate = model.metadata.features.sample_rate
-        self.voice = voice
+        self.profile = profile
         self._model, self._listen, self._adapting = model, listen, adapting
         self._rate, self._name, self._channel = rate, name, channel
         self._resampler = _resampler(rate if sample_rate is None else checked_rate(sample_rate), rate)
@@ -308,12 +308,12 @@ class Stream:
         self._due += windows
         while self._due:
             window = self._due[0]
-            heard = self._listen(window, self.voice)
+            heard = self._listen(window, self.profile)
             self._due.popleft()
             self._totals.add(heard)
             if self._adapting and heard.description is not None and window.first >= self._taught_until:
-                voice = self.voice or Voice.unknown(self._model.digest, len(heard.description))
-                self.voice = voice.learnt(heard.description)
+                profile = self.profile or SpeakerProfile.unknown(self._model.digest, len(heard.description))
+                self.profile = profile.learnt(heard.description)
                 self._taught_until = window.first + self._cutter.length
             ended += self._timeline.add(heard, last=last and not self._due)
         self._segments += ended
@@ -337,7 +337,7 @@ class Stream:
             duration=self.seconds,
             speech_seconds=totals.speech,
             channel=self._channel,
-            voice=self.voice,
+            profile=self.profile,
             adapting=self._adapting,
             model=self._model.name,
         )

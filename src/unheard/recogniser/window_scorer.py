@@ -12,7 +12,7 @@ from unheard.features.kaldi import frame_count
 from unheard.features.settings import FeatureSettings
 from unheard.features.vad import VAD_PRESETS, voiced_frames
 from unheard.recogniser.model import OnnxModel
-from unheard.recogniser.profiles import Voice
+from unheard.recogniser.profiles import SpeakerProfile
 from unheard.recogniser.stream import Heard, Window
 
 # Whether there is speech to judge: an answer on silence would be an answer all the same.
@@ -60,7 +60,7 @@ class Ear:
     def __init__(self, model: OnnxModel, hop: int, least_speech: float = LEAST_SPEECH) -> None:
         self._model, self._hop, self._least = model, hop, least_speech
 
-    def __call__(self, window: Window, voice: Voice | None = None) -> Heard:
+    def __call__(self, window: Window, profile: SpeakerProfile | None = None) -> Heard:
         """The answer on one window, or why there is none; raises `AudioError` for samples that are no sound."""
         settings = self._model.metadata.features
         steps = -(-len(window.samples) // self._hop)
@@ -73,13 +73,18 @@ class Ear:
         activity = _activity(speech, steps, self._hop, settings)
         if speech.too_little is not None:
             return Heard(window.index, window.first, speech.seconds, activity, speech.too_little)
-        return self._asked(window, analysis, speech, activity, voice)
+        return self._asked(window, analysis, speech, activity, profile)
 
     def _asked(
-        self, window: Window, analysis: Analysis, speech: Speech, activity: tuple[float, ...], voice: Voice | None
+        self,
+        window: Window,
+        analysis: Analysis,
+        speech: Speech,
+        activity: tuple[float, ...],
+        profile: SpeakerProfile | None,
     ) -> Heard:
-        known = voice is not None and voice.utterances
-        vector = voice.vector(self._model.metadata.shrinkage) if voice is not None and known else None
+        known = profile is not None and profile.utterances
+        vector = profile.vector(self._model.metadata.shrinkage) if profile is not None and known else None
         found = self._model.run(analysis.features[None], np.array([len(analysis.features)]), vector)
         return Heard(
             window.index,

@@ -54,7 +54,7 @@ class Answer(BaseModel):
             steps=[SegmentAnswer(**step.as_dict()) for step in heard.steps] if steps else None,
             duration=round(prediction.duration, 3),
             speech=round(prediction.speech_seconds, 3),
-            voice=None if prediction.voice is None else VoiceAnswer(utterances=prediction.voice.utterances),
+            voice=None if prediction.profile is None else VoiceAnswer(utterances=prediction.profile.utterances),
             remark=heard.remark,
             embedding=None if vector is None else [float(value) for value in vector],
             model=prediction.model,

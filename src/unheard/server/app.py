@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from unheard import __version__
 from unheard.errors import did_you_mean
-from unheard.recogniser.profiles import Voice
+from unheard.recogniser.profiles import SpeakerProfile
 from unheard.recogniser.recogniser import Recogniser
 from unheard.server.answers import Answer, Health, Learnt, Limits, Problem
 from unheard.server.limits import Guard, Refusal, ServerSettings, Work
@@ -112,7 +112,7 @@ async def channels(
 async def voice(request: Request, channel: Channel = "mix", voice: Token = None) -> Learnt:
     """What a clip of unlabelled speech says of its speaker's voice, added to what the header `Voice` holds."""
     known = _known(request, voice)
-    if not request.app.state.recogniser.model.voice_width:
+    if not request.app.state.recogniser.model.profile_width:
         raise Refusal(422, "this model cannot adapt to a voice", "Ask without a voice.")
     learnt = await _work(request, lambda hearing: hearing.learn(channel, known))
     return Learnt(token=write_token(learnt), utterances=learnt.utterances)
@@ -136,7 +136,7 @@ async def health(request: Request) -> Health:
         model=model.name,
         labels=list(model.labels),
         licence=model.metadata.licence,
-        adapts=model.voice_width > 0,
+        adapts=model.profile_width > 0,
         busy=state.work.taken,
         limits=Limits(
             bytes=settings.bytes,
@@ -171,9 +171,9 @@ async def _work(request: Request, job: Callable[[Hearing], T]) -> T:
         return done
 
 
-def _known(request: Request, token: str | None) -> Voice | None:
+def _known(request: Request, token: str | None) -> SpeakerProfile | None:
     model = request.app.state.recogniser.model
-    return None if token is None else read_token(token, model.digest, model.voice_width)
+    return None if token is None else read_token(token, model.digest, model.profile_width)
 
 
 async def _no_such_thing(request: Request, error: Exception) -> Response:

@@ -8,7 +8,7 @@ import struct
 
 import numpy as np
 
-from unheard.recogniser.profiles import Voice
+from unheard.recogniser.profiles import SpeakerProfile
 from unheard.server.limits import Refusal
 
 _HEAD = struct.Struct("<32sII")
@@ -20,7 +20,7 @@ _MARKS = 256
 """Of so many clips a token knows that they have been heard: it has to fit into a header."""
 
 
-def write_token(voice: Voice) -> str:
+def write_token(voice: SpeakerProfile) -> str:
     """The voice as URL-safe base64."""
     mean = np.asarray(voice.mean, "<f8").tobytes()
     marks = sorted(voice.enrolled)[:_MARKS]
@@ -28,7 +28,7 @@ def write_token(voice: Voice) -> str:
     return base64.urlsafe_b64encode(head + bytes.fromhex("".join(marks)) + mean).decode()
 
 
-def read_token(token: str, digest: str, width: int) -> Voice:
+def read_token(token: str, digest: str, width: int) -> SpeakerProfile:
     """The voice in a token, (V,) with V = `width`, for the model with this digest.
 
     Raises `Refusal` 422 for a token that is damaged or was made by another model.
@@ -47,7 +47,7 @@ def read_token(token: str, digest: str, width: int) -> Voice:
         raise _unusable("was learnt by another model")
     if len(mean) != width or not np.isfinite(mean).all() or np.abs(mean).max(initial=0) > 1e6:
         raise _unusable("is damaged")
-    return Voice(digest, mean, utterances, enrolled=frozenset(marks))
+    return SpeakerProfile(digest, mean, utterances, enrolled=frozenset(marks))
 
 
 def _unusable(why: str) -> Refusal:

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from unheard.audio import info, read_blocks
 from unheard.errors import AudioError, TooLongError
 from unheard.recogniser.prediction import Prediction, Segment
-from unheard.recogniser.profiles import Voice
+from unheard.recogniser.profiles import SpeakerProfile
 from unheard.recogniser.recogniser import Recogniser
 from unheard.recogniser.sources import channels_of
 from unheard.server.limits import Refusal, ServerSettings, refused, too_large, too_slow, upload_too_slow
@@ -63,7 +63,7 @@ class Hearing:
         self._file = Upload(body)
         self._remark: str | None = None
 
-    def one(self, channel: str, voice: Voice | None = None) -> Heard:
+    def one(self, channel: str, voice: SpeakerProfile | None = None) -> Heard:
         """What is heard in one channel: mix, left, right or a number."""
         return self._answered(lambda: self._hear(channel, voice))
 
@@ -71,19 +71,19 @@ class Hearing:
         """What is heard in every channel on its own."""
         return self._answered(lambda: [self._hear(channel) for channel in channels_of(self._file)])
 
-    def learn(self, channel: str, known: Voice | None) -> Voice:
+    def learn(self, channel: str, known: SpeakerProfile | None) -> SpeakerProfile:
         """What one channel of the upload teaches of a voice, on top of what is `known`."""
 
-        def enrol() -> Voice:
+        def enrol() -> SpeakerProfile:
             return self._recogniser.enrol(
-                self._file, channel=channel, voice=known, longest=self._longest, progress=lambda _: self._go_on()
+                self._file, channel=channel, profile=known, longest=self._longest, progress=lambda _: self._go_on()
             )
 
         return self._answered(enrol)
 
-    def _hear(self, channel: str, voice: Voice | None = None) -> Heard:
+    def _hear(self, channel: str, voice: SpeakerProfile | None = None) -> Heard:
         steps: list[Segment] = []
-        stream = self._recogniser.stream(voice=voice, channel=channel, watch=steps.append)
+        stream = self._recogniser.stream(profile=voice, channel=channel, watch=steps.append)
         self._file.seek(0)
         for block in read_blocks(self._file, sample_rate=self._rate, channel=channel, longest=self._longest):
             for first in range(0, len(block), PIECE * self._rate):

@@ -128,15 +128,15 @@ class TableWriter:
     def add(self, prediction: Prediction) -> None:
         """Write one recording."""
         place = prediction.file + (f" ({prediction.channel})" if prediction.channel != "mix" else "")
-        voice = ""
-        if prediction.voice is not None:
-            known = f"{prediction.voice.name or 'a voice'}, {prediction.voice.utterances} utterances"
-            voice = f"   [adapted to {known}{', learning' if prediction.adapting else ''}]"
+        profile = ""
+        if prediction.profile is not None:
+            known = f"{prediction.profile.name or 'a profile'}, {prediction.profile.utterances} utterances"
+            profile = f"   [adapted to {known}{', learning' if prediction.adapting else ''}]"
         if prediction.label is None:
             answer, place = f"{'–':<{self._width}}      ", f"{place}   ({prediction.abstained})"
         else:
             answer = f"{prediction.label:<{self._width}}  {prediction.probabilities[prediction.label]:>4.0%}"
-        self._sink.write(f"{answer}  {clock(prediction.duration)}  {printable(place)}{voice}\n")
+        self._sink.write(f"{answer}  {clock(prediction.duration)}  {printable(place)}{profile}\n")
         if self._job.timeline or (self._job.single and len(prediction.segments) > 1):
             for segment in prediction.segments:
                 self._sink.write("  " + line(segment, self._width) + "\n")
