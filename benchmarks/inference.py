@@ -55,10 +55,10 @@ from unheard.experiments.config import load
 from unheard.export.metadata import Facts
 from unheard.export.onnx import export_model
 from unheard.features import Normaliser, analysis, extract
+from unheard.model.saving import Model
 from unheard.recogniser import Recogniser, WindowSettings
 from unheard.recogniser import window_scorer as hear
 from unheard.recogniser.model import OnnxModel
-from unheard.training.saving import Model
 from unheard.training.strategies import Setting, build
 
 RATE, SECONDS, HOP = 16_000, 3.0, 1.0
@@ -94,7 +94,7 @@ def pytorch(model: Model, path: Path) -> NDArray[np.float32]:
     """The probabilities of one recording, as a program with PyTorch would find them."""
     x = torch.from_numpy(model.normaliser.apply(extract(path, model.features)))
     with torch.inference_mode():
-        logits, _ = model.strategy.logits(x[None], torch.tensor([len(x)]))
+        logits, _ = model.network.logits(x[None], torch.tensor([len(x)]))
         found: NDArray[np.float32] = logits.softmax(dim=1).numpy()[0]
     return found
 

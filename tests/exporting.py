@@ -11,7 +11,7 @@ from torch import nn
 
 from unheard.features import FeatureSettings, Normaliser
 from unheard.model.network import NETWORKS, NetworkSettings
-from unheard.training.saving import Model
+from unheard.model.saving import Model
 from unheard.training.strategies import Setting, build
 
 Floats = NDArray[np.float32]

@@ -134,7 +134,7 @@ class Scripted(Strategy):
         self.clock += 1
         return {"emotion": 0.0 * sum(p.sum() for p in self.parameters())}
 
-    def logits(self, x: Tensor, lengths: Tensor, voice: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def logits(self, x: Tensor, lengths: Tensor, profile: Tensor | None = None) -> tuple[Tensor, Tensor]:
         place, truth = x[:, 0, 0], x[:, 0, 1].long()
         right = place < self.right[int(self.clock) - 1]
         return torch.eye(2)[torch.where(right, truth, 1 - truth)], self.clock.expand(len(x), 1).float()

@@ -27,7 +27,7 @@ from unheard.export.folder import licence_warnings, write_folder
 from unheard.export.metadata import Data, Facts
 from unheard.export.quantise import measure_cost
 from unheard.manifest import Manifest
-from unheard.training.saving import Model
+from unheard.model.saving import Model
 
 SAID = {"s0": "aa as ss ss", "s1": "aa sa"}
 """s0: 3 of 4 right, recalls 1/2 and 1; s1: 1 of 2 right, recalls 1 and 0."""

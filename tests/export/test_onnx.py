@@ -20,7 +20,7 @@ from unheard.export.metadata import Data, Facts
 from unheard.export.onnx import build_graph, export_model
 from unheard.features import FeatureSettings, Normaliser
 from unheard.model.network import NetworkSettings
-from unheard.training.saving import Model
+from unheard.model.saving import Model
 
 LENGTHS = (1, 2, 15, 16, 17, 18, 50, 333, 1500, 6000)
 KINDS = [
@@ -39,7 +39,7 @@ def in_double(
     model: Model, frames: list[NDArray[np.float32]], voice: NDArray[np.float32] | None
 ) -> list[NDArray[np.float64]]:
     """Logits, embeddings and descriptions of PyTorch in double precision: the truth both are measured by."""
-    exact = deepcopy(model.strategy).double()
+    exact = deepcopy(model.network).double()
     x, lengths = parity.padded([model.normaliser.apply(one) for one in frames])
     given = torch.from_numpy(x).double(), torch.from_numpy(lengths)
     with torch.inference_mode():

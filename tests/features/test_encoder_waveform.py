@@ -308,7 +308,7 @@ def test_all_layers_lie_side_by_side(encoder: Path) -> None:
 def test_the_weights_of_the_layers_are_learned(encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Equal weights are the mean; training moves them; padding is not read."""
     from unheard.model.network import EmbeddingNetwork, NetworkSettings, initialised
-    from unheard.training.saving import Model
+    from unheard.model.saving import Model
 
     settings = NetworkSettings(layers=3, layer_width=4, dropout=0.0)
     mean = initialised(EmbeddingNetwork, 0, 4 + 2, NetworkSettings(dropout=0.0)).eval()
@@ -324,6 +324,6 @@ def test_the_weights_of_the_layers_are_learned(encoder: Path, tmp_path: Path, mo
         source = ("--features.kind", "encoder", "--features.encoder", str(encoder), "--features.layer", "learned")
         assert experiment(out, *source, "--systems", system, "--epochs", "2") == 0
         model = Model.load(only(out, system))
-        weights = model.strategy.embed.weighing.weights.detach()
+        weights = model.network.embed.weighing.weights.detach()
         assert weights.abs().max() > 1e-6
         assert weights.shape == (model.features.encoder_layers,)

@@ -11,9 +11,17 @@ from torch import Tensor, nn
 
 from unheard.model import cpu as compiled
 from unheard.model.cpu import kernels_serve
-from unheard.model.layers import Dense, Dropout, Frames, affine_relu_norm_dropout, norm_dropout, windows
+from unheard.model.layers import (
+    VARIANCE_FLOOR,
+    Dense,
+    Dropout,
+    Frames,
+    affine_relu_norm_dropout,
+    mean_std_pooling,
+    norm_dropout,
+    windows,
+)
 from unheard.model.network import NetworkSettings
-from unheard.model.pooling import VARIANCE_FLOOR, mean_std_pooling
 from unheard.training.strategies import Batch, Setting, build
 
 pytest.importorskip("numba", reason="the kernels are compiled by numba")

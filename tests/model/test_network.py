@@ -12,9 +12,19 @@ import torch
 from torch import Tensor, nn
 
 from unheard.errors import ConfigError
-from unheard.model.layers import TDNN, BiLSTM, Dense, Dropout, Frames, frozen_statistics, use_stream, valid_frames
+from unheard.model.layers import (
+    TDNN,
+    VARIANCE_FLOOR,
+    BiLSTM,
+    Dense,
+    Dropout,
+    Frames,
+    frozen_statistics,
+    mean_std_pooling,
+    use_stream,
+    valid_frames,
+)
 from unheard.model.network import NETWORKS, EmbeddingNetwork, Head, NetworkSettings, count_parameters, initialised
-from unheard.model.pooling import VARIANCE_FLOOR, mean_std_pooling
 
 FEATURES = 39
 SMALL = NetworkSettings(tdnn=((10, 5, 2), (8, 3, 4)), lstm=8, dense=9, hidden=(7, 7), dropout=0.0)
@@ -372,7 +382,7 @@ def test_a_voice_is_the_mean_frame_and_is_taken_away() -> None:
     generator = torch.Generator().manual_seed(1)
     x, lengths = torch.randn(3, 60, 39, generator=generator), torch.tensor([60, 41, 23])
     said = network.describe(x, lengths)
-    assert said.shape == (3, network.voice_width)
+    assert said.shape == (3, network.features)
     assert torch.allclose(said[1], x[1, :41].mean(0), atol=1e-6)
     voice = torch.randn(1, 39, generator=generator)
     with torch.no_grad():
@@ -397,7 +407,7 @@ def test_a_summary_passes_the_frames_by() -> None:
         # a voice shifts the summary as it shifts the frames
         voice = torch.randn(1, FEATURES, generator=generator)
         assert torch.allclose(network(x, lengths, voice), network(x - voice, lengths), atol=1e-5)
-    assert network.voice_width == FEATURES
+    assert network.features == FEATURES
 
 
 def test_a_summary_is_dropped_in_training_only_and_frames_must_be_left() -> None:
@@ -406,7 +416,7 @@ def test_a_summary_is_dropped_in_training_only_and_frames_must_be_left() -> None
     x, lengths = torch.ones(8, 40, FEATURES), torch.full((8,), 40)
     first, second = (network.train()(x, lengths)[:, 18:] for _ in range(2))
     assert not torch.equal(first, second)
-    with pytest.raises(ConfigError, match="no frames are left"):
+    with pytest.raises(ConfigError, match="no frame features are left"):
         initialised(EmbeddingNetwork, 0, 5, settings)
     assert replace(SMALL, dropout=0.5, head_dropout=0.25).dropout_of_heads == 0.25
     assert replace(SMALL, dropout=0.5).dropout_of_heads == 0.5

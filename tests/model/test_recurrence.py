@@ -8,9 +8,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 
 from unheard.model import cpu as compiled
-from unheard.model import recurrence
+from unheard.model.cpu import kernels_serve, lstm
 from unheard.model.layers import BiLSTM, Frames
-from unheard.model.recurrence import Recurrence, usable
 
 pytest.importorskip("numba", reason="the kernels are compiled by numba")
 
@@ -70,7 +69,7 @@ def close(a: list[Tensor], b: list[Tensor], tolerance: float = 1e-6) -> None:
 def test_equals_a_packed_lstm(cells: int, lengths: tuple[int, ...], scale: float) -> None:
     layer = rnn(cells, scale)
     x, count = draw(lengths)
-    assert usable(x, cells)
+    assert kernels_serve(x, cells)
     ours = with_gradients(layer, layer(Frames(x, count)), x)
     exact, exact_x = rnn(cells, scale).double(), x.detach().double().requires_grad_()
     theirs = with_gradients(exact, packed(exact, exact_x, count), exact_x)
@@ -103,8 +102,8 @@ class TestWhatIsAskedFor:
 
     def test_weight_products_are_skipped_where_nobody_asks(self, monkeypatch: pytest.MonkeyPatch) -> None:
         calls: list[int] = []
-        before = recurrence._before
-        monkeypatch.setattr(recurrence, "_before", lambda *a: calls.append(1) or before(*a))
+        before = lstm._before
+        monkeypatch.setattr(lstm, "_before", lambda *a: calls.append(1) or before(*a))
         layer = rnn(64)
         x, count = draw(LENGTHS["all sorts"])
         loss = layer(Frames(x, count)).sum()
@@ -175,25 +174,25 @@ class TestStepsAside:
         x, count = draw(LENGTHS["all sorts"])
         ours = with_gradients(layer, layer(Frames(x, count)), x)
         monkeypatch.setattr(compiled, "_numba_is_here", lambda: False)
-        assert not usable(x, 64)
+        assert not kernels_serve(x, 64)
         close(ours, with_gradients(layer, layer(Frames(x, count)), x), 3e-6)
 
     @pytest.mark.parametrize("cells", [5, 12, 72, 100])
     def test_for_cells_that_are_no_whole_tiles(self, cells: int) -> None:
         layer = rnn(cells)
         x, count = draw(LENGTHS["all sorts"])
-        assert not usable(x, cells)
+        assert not kernels_serve(x, cells)
         close(
             with_gradients(layer, layer(Frames(x, count)), x), with_gradients(layer, packed(layer, x, count), x), 1e-5
         )
 
     def test_for_other_types_and_devices(self) -> None:
         x = torch.zeros(3, 4)
-        assert usable(x, 64)
-        assert not usable(x.double(), 64)
-        assert not usable(x.to("meta"), 64)
+        assert kernels_serve(x, 64)
+        assert not kernels_serve(x.double(), 64)
+        assert not kernels_serve(x.to("meta"), 64)
         with torch.autocast("cpu", torch.bfloat16):
-            assert not usable(x, 64)
+            assert not kernels_serve(x, 64)
 
     @pytest.mark.filterwarnings("ignore")  # tracing is deprecated, and shapes become constants
     def test_when_traced(self) -> None:
@@ -210,4 +209,4 @@ class TestStepsAside:
         traced = torch.jit.trace(plain, (x,), check_trace=False)
         close([traced(x)], [plain(x)])
         assert "aten::lstm" in str(traced.inlined_graph)
-        assert Recurrence.__name__ not in str(traced.inlined_graph)
+        assert lstm.Recurrence.__name__ not in str(traced.inlined_graph)

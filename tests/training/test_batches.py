@@ -11,7 +11,7 @@ from tiny_training import (
 )
 
 from unheard.training.batches import Task, draw_batches
-from unheard.training.seeds import derive
+from unheard.training.strategies import derive
 
 
 class TestBatches:

@@ -96,7 +96,7 @@ class TestDAT:
         assert entropy(torch.tensor([[100.0, 0.0], [0.0, 100.0]])) == pytest.approx(0.0, abs=1e-6)
 
     def test_an_unknown_loss_is_refused(self) -> None:
-        with pytest.raises(ConfigError, match="reversal or entropy"):
+        with pytest.raises(ConfigError, match="entropy, reversal"):
             make("dat", {"loss": "hinge"})
 
     def test_reversal_layer(self) -> None:

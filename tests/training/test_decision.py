@@ -19,10 +19,10 @@ from unheard.experiments import run as run_module
 from unheard.experiments.comparison import against
 from unheard.experiments.records import read_run
 from unheard.model.network import Head
-from unheard.training.evaluation import decided
-from unheard.training.metrics import worth
+from unheard.model.saving import Model
+from unheard.training.evaluation import decision_rule
+from unheard.training.metrics import decision_factors
 from unheard.training.recipe import DECISIONS, Recipe
-from unheard.training.saving import Model
 
 LAST = ("--training.select", "last", "--training.lr", "0.003")
 
@@ -39,22 +39,22 @@ def test_each_decision_is_the_best_by_what_it_is_for(decision: str, wa: float, u
         recall = sum(one / prior[answer] for one, answer in zip(right, answers, strict=True)) / 3
         return float(wa * right.sum() + uar * recall)
 
-    ours = tuple((p * worth(decision, counts.tolist())).argmax(axis=1).tolist())
+    ours = tuple((p * decision_factors(decision, counts.tolist())).argmax(axis=1).tolist())
     assert expected(ours) == pytest.approx(max(map(expected, itertools.product(range(3), repeat=3))))
 
 
 def test_decisions_differ_where_emotions_are_not_equally_common() -> None:
     p = np.array([[0.55, 0.45], [0.7, 0.3], [0.6, 0.4]])
-    said = [(p * worth(decision, [6, 3])).argmax(axis=1).tolist() for decision in DECISIONS]
+    said = [(p * decision_factors(decision, [6, 3])).argmax(axis=1).tolist() for decision in DECISIONS]
     assert said == [[0, 0, 0], [1, 0, 0], [1, 0, 1]]
-    assert all(worth(decision, [5, 5, 5]) == [1, 1, 1] for decision in DECISIONS)
-    assert np.isfinite(worth("even", [0, 4])).all()
+    assert all(decision_factors(decision, [5, 5, 5]) == [1, 1, 1] for decision in DECISIONS)
+    assert np.isfinite(decision_factors("even", [0, 4])).all()
 
 
 def test_a_head_decides_while_it_is_asked_to() -> None:
     head, e = Head(4, (3,), 2, 0.0).eval(), torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
     before, bias = head(e).softmax(1), head.output.bias.detach().clone()
-    with decided(head, [2.0, 0.5]):
+    with decision_rule(head, [2.0, 0.5]):
         scaled = before * torch.tensor([2, 0.5])
         torch.testing.assert_close(head(e).softmax(1), scaled / scaled.sum(1, keepdim=True))
     assert torch.equal(head.output.bias, bias)
@@ -103,13 +103,13 @@ def test_published_predictions_become_those_of_a_network_that_decides(
     ser = [next(line for line in run.lines if line.system == "ser").seeds[0] for run in (before, after)]
     for part in ("dev", "test"):
         old, new = (getattr(seed, part) for seed in ser)
-        factors = np.array(worth(decision, [2, 1]))
+        factors = np.array(decision_factors(decision, [2, 1]))
         expected = old.probabilities * factors
         np.testing.assert_allclose(new.probabilities, expected / expected.sum(1, keepdims=True), atol=2e-5)
     (model,), (plain,) = (
         [folder for name, folder in cells(run).items() if name.startswith("ser")] for run in (own, likeliest)
     )
-    one, other = Model.load(model).strategy.state_dict(), Model.load(plain).strategy.state_dict()
+    one, other = Model.load(model).network.state_dict(), Model.load(plain).network.state_dict()
     assert [name for name in one if not torch.equal(one[name], other[name])] == ["emotion.output.bias"]
 
 
@@ -125,7 +125,7 @@ def test_what_cannot_be_decided(likeliest: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("decision", DECISIONS)
 def test_an_emotion_that_was_not_trained_on_is_not_favoured(decision: str) -> None:
     """The others are told apart as if there were no such emotion."""
-    assert worth(decision, [0, 10, 30]) == [1.0, *worth(decision, [10, 30])]
+    assert decision_factors(decision, [0, 10, 30]) == [1.0, *decision_factors(decision, [10, 30])]
 
 
 def test_rarity_is_made_up_for_once(tmp_path: Path) -> None:

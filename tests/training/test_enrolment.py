@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from unheard.training.enrolment import SIZES, Companions, voice_of
+from unheard.training.augment import SIZES, Companions, profile_of
 
 
 @pytest.mark.parametrize(("n", "share"), [(1, 0.2), (4, 0.5), (16, 0.8)])
 def test_little_is_believed_of_few_utterances(n: int, share: float) -> None:
-    assert np.allclose(voice_of(np.full((n, 3), 2.0, np.float32)), 2 * share)
+    assert np.allclose(profile_of(np.full((n, 3), 2.0, np.float32)), 2 * share)
 
 
 def test_nothing_heard_is_the_average_voice() -> None:
-    assert np.array_equal(voice_of(np.zeros((0, 5), np.float32)), np.zeros(5))
+    assert np.array_equal(profile_of(np.zeros((0, 5), np.float32)), np.zeros(5))
 
 
 class Flat(dict[str, np.ndarray]):

@@ -28,12 +28,11 @@ from unheard.experiments.plan import lay_out
 from unheard.experiments.records import NAMES, RunRecords, read_run
 from unheard.features import FeatureStore
 from unheard.files import write_text
+from unheard.model.saving import WITH_PROFILES, Model
+from unheard.training.augment import profile_of
 from unheard.training.batches import Task
-from unheard.training.enrolment import VOICED, voice_of
 from unheard.training.evaluation import score
-from unheard.training.saving import Model
-from unheard.training.seeds import derive
-from unheard.training.strategies import STRATEGIES
+from unheard.training.strategies import STRATEGIES, derive
 
 # What adaptation.csv holds: how many utterances were told after so many of their speaker had been heard.
 #
@@ -194,14 +193,14 @@ def adapt(
         raise RunError(
             "its features are normalised by all recordings of each test speaker: at k = 0 they have been heard already",
             where=out,
-            mend=f"Train with --normalise {VOICED[0]}.",
+            mend=f"Train with --normalise {WITH_PROFILES[0]}.",
         )
-    if settings.normalise not in VOICED:
+    if settings.normalise not in WITH_PROFILES:
         raise RunError(
             f"its features are normalised by '{settings.normalise}', and what an utterance says of a voice is how it "
             "differs from the training speakers' mean",
             where=out,
-            mend=f"Train with --normalise {VOICED[0]}.",
+            mend=f"Train with --normalise {WITH_PROFILES[0]}.",
         )
     grid = lay_out(settings)
     cells = [cell for cell in _with_models(grid.cells) if not systems or cell.system in systems]
@@ -282,7 +281,7 @@ def describe(model: Model, task: Task, ids: Sequence[str]) -> dict[str, Floats]:
     found: dict[str, Floats] = {}
     with torch.no_grad():
         for positions, batch in task.in_order(ids, 64):
-            rows = model.strategy.embed.describe(batch.x, batch.lengths).numpy()
+            rows = model.network.embed.describe(batch.x, batch.lengths).numpy()
             found.update({ids[i]: row for i, row in zip(positions, rows, strict=True)})
     return found
 
@@ -314,7 +313,7 @@ def _counted(
     for speaker, utterances in speakers.items():
         heard, others = drawn(utterances, k, speaker, draw)
         width = len(described[utterances[0]])
-        voice = voice_of(np.array([described[name] for name in heard], np.float32).reshape(len(heard), width))
+        voice = profile_of(np.array([described[name] for name in heard], np.float32).reshape(len(heard), width))
         for name in others:
             voices[name], scored[name] = voice, speaker
     if not scored:
@@ -330,7 +329,7 @@ def _counted(
 
 def _told(model: Model, task: Task, voices: Mapping[str, Floats]) -> dict[str, bool]:
     """Whether the emotion of each utterance of `voices` is told, given what is known of its speaker's voice."""
-    said = score(model.strategy, task, list(voices), device=torch.device("cpu"), voices=voices)
+    said = score(model.network, task, list(voices), device=torch.device("cpu"), profiles=voices)
     return {name: bool(right) for name, right in zip(said.ids, said.truth == said.predicted, strict=True)}
 
 

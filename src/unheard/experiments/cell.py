@@ -31,16 +31,14 @@ from unheard.features.settings import columns_of
 from unheard.files import write_json, write_text, write_whole
 from unheard.manifest import Utterance
 from unheard.model.network import NetworkSettings
+from unheard.model.saving import Model
 from unheard.splits import Fold
-from unheard.training.augment import invent
+from unheard.training.augment import Companions, augment
 from unheard.training.batches import Change, Task
-from unheard.training.enrolment import Companions
 from unheard.training.evaluation import Scores, choose_device
 from unheard.training.metrics import macro_f1, unweighted_average_recall, weighted_accuracy
 from unheard.training.recipe import Recipe, follows_a_schedule
-from unheard.training.saving import Model
-from unheard.training.seeds import derive
-from unheard.training.strategies import STRATEGIES, Setting, Strategy, build, resolve_options
+from unheard.training.strategies import STRATEGIES, Setting, build, derive, resolve_options
 from unheard.training.strategies.cgt import CGT
 from unheard.training.trainer import Direction, Evaluation, Trainer
 
@@ -209,7 +207,6 @@ def write_predictions(cell: Cell, readouts: Sequence[Evaluation], folder: Path) 
 
 def write_models(
     cell: Cell,
-    strategy: Strategy,
     normaliser: Normaliser,
     features: FeatureSettings,
     readouts: Sequence[Evaluation],
@@ -217,7 +214,7 @@ def write_models(
 ) -> None:
     """`model.safetensors` of the first reading, `model-<reading>.safetensors` of a second."""
     for place, readout in enumerate(readouts):
-        model = Model.of(strategy, readout.weights, cell.network, cell.labels, normaliser, features)
+        model = Model.of(readout.weights, cell.network, cell.labels, normaliser, features)
         heard = {full_name(cell.rows[utterance]) for utterance in cell.fold.train}
         about = {
             "cell": cell.name,
@@ -483,7 +480,7 @@ def run_cell(cell: Cell, on_epoch: Callable[[Mapping[str, Any]], None] | None = 
         for folder, readouts in ((target / "reestimated", again), (target, own)):
             if readouts:
                 write_predictions(cell, readouts, folder)
-                write_models(cell, trainer.strategy, normaliser, features, readouts, folder)
+                write_models(cell, normaliser, features, readouts, folder)
                 result = result_of(cell, trainer, readouts) | {"resumed": resumed, "seconds": round(seconds, 3)}
                 write_json(folder / "result.json", result)
     return result
@@ -561,7 +558,7 @@ def change_of(cell: Cell, frames: NormalisedFrames, features: FeatureSettings) -
     def change(name: str, x: NDArray[np.float32], random: np.random.Generator) -> NDArray[np.float32]:
         if companions is not None and random.random() < share:
             x = x - companions.draw(name, random)
-        return invent(x, columns, how, random)
+        return augment(x, columns, how, random)
 
     return change
 

@@ -33,7 +33,7 @@ from unheard.experiments.summary import (
 from unheard.features.normalise import TRANSDUCTIVE
 from unheard.manifest import Manifest, Utterance
 from unheard.splits.files import of_part
-from unheard.training.metrics import worth
+from unheard.training.metrics import decision_factors
 from unheard.training.recipe import DECISIONS
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def against(*runs: str | Path, baseline: str = "ser", speakers: str = "", decisi
     """WA and UAR of every system of each run, and its difference to `baseline`, in Markdown; of several their mean too.
 
     `speakers` is `FILE:PART` (see `of_part`). `decision`: of networks that said the likeliest emotion, what they would
-    say by another one (see `unheard.training.decision`); classical systems stay as they are. p values are corrected
+    say by another one (see `unheard.training.metrics`); classical systems stay as they are. p values are corrected
     (Holm) over the contrasts of a metric in the report's families: fixed λ and ε, chosen ones, classical systems.
     Raises `ConfigError` for a baseline the run has not, for a decision that cannot be and for runs that test the same
     person, `RunError` where a run has no complete seed, `SplitError` where none of the speakers is tested.
@@ -197,7 +197,7 @@ def _redecided(records: RunRecords, line: Line, decision: str) -> Line:
         counts[fold][records.labels.index(emotion)] += 1
 
     def said(part: Predictions) -> Predictions:
-        factors = np.array([worth(decision, counts[int(fold)]) for fold in part.folds])
+        factors = np.array([decision_factors(decision, counts[int(fold)]) for fold in part.folds])
         scaled = part.probabilities * factors
         return replace(part, predicted=scaled.argmax(axis=1), probabilities=scaled / scaled.sum(axis=1, keepdims=True))
 

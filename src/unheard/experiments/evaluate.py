@@ -20,10 +20,10 @@ from unheard.features import build_store
 from unheard.features.normalise import TRANSDUCTIVE
 from unheard.files import write_json, write_text
 from unheard.manifest import Manifest, Utterance
+from unheard.model.saving import Model
 from unheard.training.batches import Task
 from unheard.training.evaluation import Scores, choose_device, score
 from unheard.training.metrics import confusion, recalls
-from unheard.training.saving import Model
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def heard(
         y = {row.id: trained.labels.index(row.emotion) for row in rows}
         frames = NormalisedFrames(features, normaliser, rows.by_id())
         processor = choose_device(device)
-        strategy = trained.strategy.place(processor)
+        strategy = trained.network.to(processor)
         yield Heard(rows, score(strategy, Task(frames, y, {}), rows.ids, device=processor), frames)
 
 

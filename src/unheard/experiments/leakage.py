@@ -34,9 +34,9 @@ from unheard.features import FeatureStore, Normaliser
 from unheard.features.normalise import TRANSDUCTIVE
 from unheard.files import write_json
 from unheard.manifest import Manifest
+from unheard.model.saving import Model
 from unheard.splits.protocols import GENDERS, default_protocol, make_split
 from unheard.splits.split import Split, key_of
-from unheard.training.saving import Model
 
 if TYPE_CHECKING:
     from unheard.experiments.config import Experiment

@@ -25,14 +25,13 @@ from unheard.features.encoder import resolve
 from unheard.features.settings import columns_of
 from unheard.manifest import Manifest, Note
 from unheard.model.network import NetworkSettings
+from unheard.model.saving import WITH_PROFILES
 from unheard.splits import PROTOCOLS, Split, default_protocol, exclude_shared_recordings, make_split
 from unheard.splits.files import of_part
 from unheard.training.batches import Task, draw_batches
-from unheard.training.enrolment import VOICED
 from unheard.training.evaluation import choose_device
 from unheard.training.recipe import Recipe, follows_a_schedule
-from unheard.training.seeds import derive
-from unheard.training.strategies import STRATEGIES, Setting, build, resolve_options
+from unheard.training.strategies import STRATEGIES, Setting, build, derive, resolve_options
 from unheard.training.trainer import Direction, Trainer
 
 
@@ -130,7 +129,7 @@ def lay_out(settings: Experiment, say: Callable[[str], None] = lambda _: None) -
 
 def check_normalisation(settings: Experiment, recipe: Recipe) -> None:
     """Raises `ConfigError` where the normalisation takes away what other settings work on."""
-    if settings.normalise in VOICED:
+    if settings.normalise in WITH_PROFILES:
         return
     needed = {
         "--features.summary": settings.features.summary,
@@ -142,7 +141,7 @@ def check_normalisation(settings: Experiment, recipe: Recipe) -> None:
         raise ConfigError(
             f"--normalise {settings.normalise} gives no deviations from the training speakers' mean, which "
             f"{' and '.join(asking)} cannot do without",
-            mend=f"Choose --normalise {' or '.join(VOICED)}, or do without {' and '.join(asking)}.",
+            mend=f"Choose --normalise {' or '.join(WITH_PROFILES)}, or do without {' and '.join(asking)}.",
         )
 
 

@@ -21,8 +21,8 @@ from unheard.export.calibration import BINS
 from unheard.export.evidence import Evidence, Figures
 from unheard.export.metadata import Data, Facts
 from unheard.export.quantise import Cost
+from unheard.model.saving import Model
 from unheard.report.content import counted
-from unheard.training.saving import Model
 
 HUB_LICENCES = {"mit", "apache-2.0", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0",
                 "cc-by-nc-nd-4.0", "bsd-3-clause", "gpl-3.0", "agpl-3.0", "openrail"}  # fmt: skip

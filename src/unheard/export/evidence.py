@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from unheard.errors import ExportError, did_you_mean
 from unheard.experiments.records import Line, Predictions, RunRecords, SeedRecord
 from unheard.export.calibration import Calibration, calibrate
+from unheard.model.saving import Model
 from unheard.report.protocol import corpus_name, describe
 from unheard.training.metrics import recalls, unweighted_average_recall, weighted_accuracy
-from unheard.training.saving import Model
 
 
 @dataclass(frozen=True)

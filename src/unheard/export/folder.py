@@ -25,7 +25,7 @@ from unheard.export.onnx import export_model
 from unheard.export.quantise import Cost, measure_cost, quantise
 from unheard.files import write_json, write_text, write_whole
 from unheard.manifest import Manifest
-from unheard.training.saving import Model
+from unheard.model.saving import Model
 
 FULL, SMALL, CARD, CONFIG = "model.onnx", "model.int8.onnx", "README.md", "config.json"
 

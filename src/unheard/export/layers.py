@@ -1,4 +1,4 @@
-"""The layers of the network as ONNX nodes, one function each; the same numbers as `unheard.training.layers`.
+"""The layers of the network as ONNX nodes, one function each; the same numbers as `unheard.model.layers`.
 
 PyTorch's layers see the valid frames of a batch laid end to end. ONNX has no such thing: here a batch stays a grid
 (B, T, C), every position beyond an utterance's end repeats its last frame, so that padding is never read, and
@@ -16,9 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from unheard.model.layers import TDNN, BiLSTM, Dense
-from unheard.model.network import Head, Summary
-from unheard.model.pooling import VARIANCE_FLOOR
+from unheard.model.layers import TDNN, VARIANCE_FLOOR, BiLSTM, Dense
+from unheard.model.network import Functionals, Head
 
 _GATES = (0, 3, 1, 2)
 """Where ONNX's gates (input, output, forget, cell) are in PyTorch's order (input, forget, cell, output)."""
@@ -159,7 +158,7 @@ def columns(emit: Emitter, values: str, first: int, last: int) -> str:
     return emit("Slice", values, emit.whole(first), emit.whole(last), emit.whole(2))
 
 
-def summary(emit: Emitter, layer: Summary, frames: Grid, first: int) -> str:
+def summary(emit: Emitter, layer: Functionals, frames: Grid, first: int) -> str:
     """What the columns from `first` on, the same in every frame, add to the embedding: (B, T, F) -> (B, width)."""
     earliest = emit("Gather", frames.values, emit.whole(0, alone=True), axis=1)  # (B, F)
     vector = emit("Slice", earliest, emit.whole(first), emit.whole(first + layer.affine.in_features), emit.whole(1))

@@ -9,7 +9,7 @@ from typing import Any
 
 from unheard import __version__
 from unheard.errors import ConfigError
-from unheard.training.saving import Model
+from unheard.model.saving import Model
 
 FORMAT = 1
 """Raised when a reader of the file before would misunderstand it."""

@@ -23,8 +23,8 @@ from unheard.export.metadata import Facts, encoded, metadata
 from unheard.export.parity import check, embedding_network
 from unheard.features.normalise import LEAST_STD, Normaliser
 from unheard.files import write_whole
-from unheard.model.network import EmbeddingNetwork, Head
-from unheard.training.saving import Model
+from unheard.model.network import EmbeddingNetwork
+from unheard.model.saving import Model
 
 OPSET = 17
 IR_VERSION = 8
@@ -56,16 +56,14 @@ def build_graph(model: Model, facts: Facts = Facts()) -> onnx.ModelProto:  # noq
         )
     if len(model.labels) < 2:
         raise ExportError("this model has one emotion and tells nothing apart", mend="Train it with two or more.")
-    embed, emotion = embedding_network(model), model.strategy.emotion
-    if not isinstance(emotion, Head):
-        raise ExportError("this emotion head is not known here")
+    embed, emotion = embedding_network(model), model.network.emotion
     emit = Emitter()
     frames, genuine = layers.edges_repeated(emit, "features", "lengths", embed.receptive_field)
     frames = normalised(emit, model.normaliser, frames, genuine)
     description(emit, frames, genuine)
-    if model.knows_voices:
+    if model.adapts:
         frames = without_voice(emit, frames)
-        emit.weight("voice", np.zeros((1, embed.voice_width)))  # an input too: what it is where none is given
+        emit.weight("voice", np.zeros((1, embed.features)))  # an input too: what it is where none is given
     embedding = embedded(emit, embed, frames)
     logits = layers.head(emit, "emotion", emotion, embedding, "logits")
     emit("Softmax", emit("Div", logits, emit.weight("temperature", facts.temperature)), name="probabilities", axis=-1)
@@ -128,19 +126,19 @@ def _assembled(emit: Emitter, model: Model, embed: EmbeddingNetwork, facts: Fact
     def value(name: str, *shape: str | int, kind: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
         return helper.make_tensor_value_info(name, kind, shape)
 
-    voice, labels = embed.voice_width, len(model.labels)
+    voice, labels = embed.features, len(model.labels)
     graph = helper.make_graph(
         emit.nodes,
         "unheard",
         [
             value("features", "batch", "frames", model.features.dim),
             value("lengths", "batch", kind=TensorProto.INT64),
-            *([value("voice", "voices", voice)] if model.knows_voices else []),
+            *([value("voice", "voices", voice)] if model.adapts else []),
         ],
         [
             value("logits", "batch", labels),
             value("probabilities", "batch", labels),
-            value("embedding", "batch", model.network.embedding),
+            value("embedding", "batch", model.settings.embedding),
             value("description", "batch", voice),
         ],
         emit.initializers(),

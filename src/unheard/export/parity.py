@@ -9,7 +9,7 @@ from onnxruntime import InferenceSession, SessionOptions
 
 from unheard.errors import ExportError
 from unheard.model.network import EmbeddingNetwork
-from unheard.training.saving import Model
+from unheard.model.saving import Model
 
 TOLERANCE = 1e-4
 LENGTHS = (1, 2, 17, 60, 301)
@@ -31,8 +31,8 @@ def check(model: Model, content: bytes, tolerance: float = TOLERANCE) -> float:
     if model.normaliser.kind == "train" and model.normaliser.mean is not None and model.normaliser.std is not None:
         utterances = [x * model.normaliser.std[0] + model.normaliser.mean[0] for x in utterances]
     voice = None
-    if model.knows_voices:
-        voice = random.normal(0, 1, (len(LENGTHS), embedding_network(model).voice_width)).astype(np.float32)
+    if model.adapts:
+        voice = random.normal(0, 1, (len(LENGTHS), embedding_network(model).features)).astype(np.float32)
     expected = by_torch(model, utterances, voice)
     worst = max(
         difference(by_onnx(content, utterances, voice), expected),
@@ -53,7 +53,7 @@ def by_torch(model: Model, utterances: list[Floats], voice: Floats | None = None
     x, lengths = (torch.from_numpy(array) for array in padded([model.normaliser.apply(x) for x in utterances]))
     known = None if voice is None else torch.from_numpy(voice)
     with torch.inference_mode():
-        logits, embedding = model.strategy.logits(x, lengths, known)
+        logits, embedding = model.network.logits(x, lengths, known)
         description = embedding_network(model).describe(x, lengths)
     return [value.numpy() for value in (logits, embedding, description)]
 
@@ -74,7 +74,7 @@ def session(content: bytes) -> InferenceSession:
 
 def embedding_network(model: Model) -> EmbeddingNetwork:
     """The network of `model`; raises `ExportError` for one that is not known here."""
-    network = model.strategy.embed
+    network = model.network.embed
     if not isinstance(network, EmbeddingNetwork):
         raise ExportError("this network is not known here")
     return network

@@ -31,8 +31,8 @@ from unheard.export.parity import session
 from unheard.features import FeatureStore, build_store
 from unheard.files import cannot_read, write_whole
 from unheard.manifest import Manifest
+from unheard.model.saving import Model
 from unheard.training.metrics import unweighted_average_recall, weighted_accuracy
-from unheard.training.saving import Model
 
 SUMMED = {"Conv": (1, 2), "LSTM": (2,), "MatMul": (0,)}
 """Operator -> the axes of its weight that it sums over; the others are output channels, each with its scale."""

@@ -26,8 +26,7 @@ from unheard.export.evidence import evidence_of
 from unheard.export.folder import Exported, licence_warnings, write_folder
 from unheard.export.metadata import Facts
 from unheard.manifest import Manifest
-from unheard.training.enrolment import VOICED
-from unheard.training.saving import Model
+from unheard.model.saving import WITH_PROFILES, Model
 
 HELD_OUT = 12
 """One speaker of so many validates the model itself, and as many test it."""
@@ -54,10 +53,10 @@ def make_starter(
     first = load(None, {**base, "out": str(runs / "cross-validated")})
     if len(first.systems) != 1:
         raise ConfigError("a model is of one system", mend="Name one, such as --systems ser.")
-    if first.normalise not in VOICED:
+    if first.normalise not in WITH_PROFILES:
         raise ConfigError(
             f"a model normalised by '{first.normalise}' knows no average voice, and its card says what they are worth",
-            mend=f"Choose --normalise {VOICED[0]}.",
+            mend=f"Choose --normalise {WITH_PROFILES[0]}.",
         )
     rows = read_rows(first)
     if len(rows.speakers) < 2 * folds:

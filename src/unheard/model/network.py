@@ -3,11 +3,9 @@
 (B, T, F) -> TDNN -> TDNN -> BiLSTM -> FC -> mean ‖ std -> e (B, E) -> emotion head (B, C)
                                                                   └-> speaker head (B, S)
 
-Ours may look at a summary of the utterance too (its functionals, which are columns of every frame):
-
-(B, T, K) -> clipped -> affine -> appended to e
-
-And of the layers of a pretrained encoder, where all are there, it learns a weighted mean before the first TDNN.
+Two additions that are not in the paper: functionals of the utterance (the last K columns, equal in every frame) are
+clipped, pass an affine layer and are appended to e; of the layers of a pretrained encoder a learnt weighted mean is
+taken before the first TDNN.
 """
 
 from __future__ import annotations
@@ -18,19 +16,28 @@ import torch
 from torch import Tensor, nn
 
 from unheard.errors import ConfigError
-from unheard.model.layers import TDNN, BiLSTM, Dense, Dropout, norm_dropout, valid_frames
-from unheard.model.pooling import mean_std_pooling, sum_frames
+from unheard.model.layers import (
+    TDNN,
+    BiLSTM,
+    Dense,
+    Dropout,
+    Frames,
+    mean_std_pooling,
+    norm_dropout,
+    sum_frames,
+    valid_frames,
+)
 from unheard.model.settings import NETWORKS, NetworkSettings
 
 __all__ = [
     "NETWORKS",
     "EmbeddingNetwork",
+    "EmotionNetwork",
     "Head",
     "NetworkSettings",
     "count_parameters",
     "initialised",
 ]
-
 
 Part = TypeVar("Part", bound=nn.Module)
 
@@ -40,12 +47,13 @@ class EmbeddingNetwork(nn.Module):
 
     def __init__(self, features: int, settings: NetworkSettings) -> None:
         super().__init__()
+        self.features = features
         self.framed = features - settings.summary
         if self.framed < 1:
-            raise ConfigError(f"of {features} features {settings.summary} are a summary: no frames are left")
-        self.weighing = Weighing(settings) if settings.layers else None
-        heard = self.framed - (settings.layers - 1) * settings.layer_width if settings.layers else self.framed
-        widths = [heard, *(outputs for outputs, _, _ in settings.tdnn)]
+            raise ConfigError(f"{settings.summary} of {features} features are functionals: no frame features are left")
+        self.weighing = LayerWeights(settings) if settings.layers else None
+        inputs = self.framed - (settings.layers - 1) * settings.layer_width if settings.layers else self.framed
+        widths = [inputs, *(outputs for outputs, _, _ in settings.tdnn)]
         self.tdnn = nn.ModuleList(
             TDNN(inputs, outputs, kernel, dilation, settings.dropout, settings.padding)
             for inputs, (outputs, kernel, dilation) in zip(widths, settings.tdnn, strict=False)
@@ -54,50 +62,46 @@ class EmbeddingNetwork(nn.Module):
         self.rnn_norm = nn.BatchNorm1d(2 * settings.lstm) if settings.rnn_bn else nn.Identity()
         self.rnn_dropout = Dropout(settings.dropout if settings.rnn_dropout else 0.0)
         self.dense = Dense(2 * settings.lstm, settings.dense, settings.dropout if settings.pooled_dropout else 0.0)
-        self.summary = Summary(settings) if settings.summary else None
-        self.receptive_field = 1 + sum(layer.shortens for layer in self._layers())
-        self.voice_width = features
+        self.summary = Functionals(settings) if settings.summary else None
+        self.receptive_field = 1 + sum(layer.shortens for layer in self.tdnn if isinstance(layer, TDNN))
 
-    def _layers(self) -> list[TDNN]:
-        return [layer for layer in self.tdnn if isinstance(layer, TDNN)]
-
-    def numbers_read(self, lengths: Tensor) -> Tensor:
-        """How many numbers of its input the network looks at, (B,): the valid frames, and the summary once."""
-        return lengths * self.framed + (self.voice_width - self.framed)
+    def inputs_read(self, lengths: Tensor) -> Tensor:
+        """Count the input values that influence each embedding, (B,): those of valid frames, and functionals once."""
+        return lengths * self.framed + (self.features - self.framed)
 
     def describe(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """What can be learnt of a voice from `x` (B, T, F) without knowing its emotion: (B, V), here V = F.
+        """Return the mean valid frame of each utterance, (B, T, F) -> (B, F).
 
-        The mean of an utterance's valid frames: averaged over utterances of one speaker it is the `voice` of `forward`.
+        Averaged over utterances of one speaker it is the `profile` of `forward`.
         """
         frames = valid_frames(x, lengths)
         return sum_frames(frames.values, frames) / lengths.unsqueeze(1)
 
-    def forward(self, x: Tensor, lengths: Tensor, voice: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, lengths: Tensor, profile: Tensor | None = None) -> Tensor:
         """`x` (B, T, F) with `lengths` (B,) valid frames each -> embeddings (B, E).
 
-        Frames beyond an utterance's length are never read. Utterances under the receptive field (17 frames) repeat
-        their edge frames up to it. `voice` (B, V) or (1, V) is what is known of the speakers, already shrunk towards
-        the average voice, which is 0; it is taken away from the frames.
+        Frames beyond an utterance's length are never read. Utterances shorter than the receptive field (17 frames)
+        repeat their edge frames up to it. `profile` (B, F) or (1, F) is subtracted from the frames: the speaker's
+        mean frame, shrunk towards that of all speakers, which is 0.
         """
-        if voice is not None:
-            x = x - voice.unsqueeze(1)
+        if profile is not None:
+            x = x - profile.unsqueeze(1)
         frames = valid_frames(x[:, :, : self.framed], lengths, at_least=self.receptive_field)  # (N, F)
         if self.weighing is not None:
-            frames = type(frames)(self.weighing(frames.values), frames.lengths)
-        for layer in self._layers():
+            frames = Frames(self.weighing(frames.values), frames.lengths)
+        for layer in self.tdnn:
             frames = layer(frames)  # (N - 16B, 64)
         states = norm_dropout(self.rnn(frames), self.rnn_norm, self.rnn_dropout)  # (N - 16B, 2 * cells)
-        pooled = mean_std_pooling(type(frames)(self.dense(states), frames.lengths))  # (B, 2 * dense)
+        pooled = mean_std_pooling(Frames(self.dense(states), frames.lengths))  # (B, 2 * dense)
         if self.summary is None:
             return pooled
         return torch.cat([pooled, self.summary(x[:, 0, self.framed :])], 1)  # (B, E)
 
 
-class Weighing(nn.Module):
-    """How much is heard of each layer of an encoder: (N, L·W + rest) -> (N, W + rest).
+class LayerWeights(nn.Module):
+    """Learnt weighted mean of an encoder's layers: (N, L·W + rest) -> (N, W + rest).
 
-    The weights are positive and sum to 1; they are equal at first. Source: Yang et al. 2021 (SUPERB).
+    The weights are positive, sum to 1 and are equal at first. Source: Yang et al. 2021 (SUPERB).
     """
 
     def __init__(self, settings: NetworkSettings) -> None:
@@ -109,14 +113,14 @@ class Weighing(nn.Module):
         """(N, L·W + rest) -> (N, W + rest)."""
         layers, width = self.sizes
         states = x[:, : layers * width].reshape(len(x), layers, width)  # (N, L, W)
-        heard = torch.einsum("l,nlw->nw", self.weights.softmax(0), states)
-        return torch.cat([heard, x[:, layers * width :]], 1)
+        mean = torch.einsum("l,nlw->nw", self.weights.softmax(0), states)  # (N, W)
+        return torch.cat([mean, x[:, layers * width :]], 1)
 
 
-class Summary(nn.Module):
-    """What an utterance's functionals add to its embedding: (B, K) -> (B, summary_width).
+class Functionals(nn.Module):
+    """What an utterance's functionals append to its embedding: (B, K) -> (B, summary_width).
 
-    They are clipped at `CLIP` of their standard deviations: a recording unlike any before has some far out.
+    They are clipped at `CLIP` of their standard deviations, since an unusual recording has some far out.
     """
 
     CLIP = 4.0
@@ -145,13 +149,27 @@ class Head(nn.Module):
         return self.output(self.hidden(embedding))  # type: ignore[no-any-return]
 
 
+class EmotionNetwork(nn.Module):
+    """Embedding network and emotion head: the part of every strategy that is used after training."""
+
+    def __init__(self, embed: EmbeddingNetwork, emotion: Head) -> None:
+        super().__init__()
+        self.embed = embed
+        self.emotion = emotion
+
+    def logits(self, x: Tensor, lengths: Tensor, profile: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Emotion logits (B, C) and embeddings (B, E) of a padded batch; arguments as `EmbeddingNetwork.forward`."""
+        e = self.embed(x, lengths, profile)  # (B, E)
+        return self.emotion(e), e
+
+
 def count_parameters(module: nn.Module) -> int:
-    """How many trainable numbers `module` holds."""
+    """Count the trainable parameters of `module`."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
 def initialised(make: type[Part], seed: int, *arguments: object) -> Part:
-    """`make(*arguments)` with PyTorch's own initialisation drawn from `seed` alone; no other stream moves."""
+    """`make(*arguments)` with PyTorch's own initialisation drawn from `seed` alone; no other stream advances."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return make(*arguments)

@@ -1,15 +1,23 @@
-"""Invented speakers: every time an utterance is trained on, it is said by somebody slightly different.
+"""Changes of an utterance's frames in training: another speaker is simulated, or a speaker profile subtracted.
 
-What a stranger changes is the length of the vocal tract (the mel bands are stretched), the colour and the level of
-the voice and of the microphone (a smooth curve is added to the bands), the pitch (log F0 moves), the pace (frames are
-resampled in time). All of it is done to normalised features, in their standard deviations; with every strength at 0
-nothing is. Sources: Jaitly and Hinton 2013 (vocal tract length perturbation), Ko et al. 2015 (speed perturbation),
-Park et al. 2019 (masks).
+Augmentation changes what differs between speakers: vocal tract length (the mel bands are stretched), timbre and level
+of voice and microphone (a smooth curve is added to the bands), pitch (log F0 is shifted), tempo (frames are resampled
+in time). It works on normalised features, in units of their standard deviations. Sources: Jaitly and Hinton 2013
+(vocal tract length perturbation), Ko et al. 2015 (speed perturbation), Park et al. 2019 (masks).
+
+Enrolment: n unlabelled utterances of a speaker give a profile, which is subtracted from the others:
+
+    mean frames (n, F) -> n / (n + κ) · their mean = profile (F,), 0 being the average speaker
+
+The mean of few utterances reflects their emotions more than the speaker, hence the shrinkage. Training draws the
+profile from a random number of the speaker's other utterances, so that the network works with and without one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +25,13 @@ from numpy.typing import NDArray
 from unheard.errors import ConfigError
 from unheard.features.settings import Columns
 
+if TYPE_CHECKING:  # this file needs no torch
+    from unheard.training.batches import Frames
+
 Floats = NDArray[np.float32]
 
 CURVES = 6
-"""Half cosines over the mel bands that a colour is made of, the constant one first."""
+"""Number of half cosines over the mel bands in a timbre curve, the constant one first."""
 
 _BANDS = ("mel bands without deltas", "--features.kind fbank --features.deltas 0")
 _PITCH = ("log F0 as it is", "--features.pitch --features.log-pitch both")
@@ -68,19 +79,27 @@ class Augmentation:
                 )
 
 
-def invent(x: Floats, columns: Columns, how: Augmentation, random: np.random.Generator) -> Floats:
-    """Normalised frames (T, F) of an utterance as somebody else's: (T', F), a copy; T' differs where the pace does.
+def augment(x: Floats, columns: Columns, how: Augmentation, random: np.random.Generator) -> Floats:
+    """Return normalised frames (T, F) as another speaker's, (T', F); a copy, T' differs where the tempo changes.
 
-    A summary among the columns stays that of the utterance as it was said.
+    Functionals among the columns stay those of the original utterance.
     """
-    x = _at_pace(x, random.uniform(1 - how.pace, 1 + how.pace)) if how.pace else x.copy()
+    if how.pace:  # at least 2 frames, by linear interpolation in time
+        pace = random.uniform(1 - how.pace, 1 + how.pace)
+        x = _interpolated(x, np.linspace(0, len(x) - 1, max(2, round(len(x) / pace)) if len(x) > 1 else 1))
+    else:
+        x = x.copy()
     if columns.bands is not None:
         bands = x[:, columns.bands]
-        if how.tract:
-            bands = _stretched(bands, random.uniform(1 - how.tract, 1 + how.tract))
+        if how.tract:  # band k is read at k times a factor, the last one repeated
+            last = bands.shape[1] - 1
+            factor = random.uniform(1 - how.tract, 1 + how.tract)
+            bands = _interpolated(bands.T, np.minimum(np.arange(last + 1) * factor, last)).T
         if how.colour:
             heights = random.normal(0, how.colour, CURVES)
-            bands = bands + _curves(bands.shape[1]) @ heights.astype(np.float32)
+            place = np.linspace(0, np.pi, bands.shape[1])
+            curves = np.cos(np.outer(place, np.arange(CURVES))).astype(np.float32)  # (bands, CURVES)
+            bands = bands + curves @ heights.astype(np.float32)
             if columns.energy is not None:
                 x[:, columns.energy] += np.float32(heights[0])
         x[:, columns.bands] = bands
@@ -96,36 +115,58 @@ def invent(x: Floats, columns: Columns, how: Augmentation, random: np.random.Gen
     return x
 
 
-def _at_pace(x: Floats, pace: float) -> Floats:
-    """`x` (T, F) said `pace` times as fast, at least 2 frames, by linear interpolation in time."""
-    frames = max(2, round(len(x) / pace)) if len(x) > 1 else 1
-    return _between(x, np.linspace(0, len(x) - 1, frames))
-
-
-def _stretched(bands: Floats, factor: float) -> Floats:
-    """`bands` (T, M) read at `factor` times each band's place, the last one repeated."""
-    last = bands.shape[1] - 1
-    stretched: Floats = _between(bands.T, np.minimum(np.arange(last + 1) * factor, last)).T
-    return stretched
-
-
-def _between(x: Floats, at: NDArray[np.float64]) -> Floats:
-    """Rows of `x` (N, K) at the fractional places `at` (n,), 0 to N - 1: (n, K)."""
+def _interpolated(x: Floats, at: NDArray[np.float64]) -> Floats:
+    """Rows of `x` (N, K) at fractional positions `at` (n,), 0 to N - 1: (n, K)."""
     below = np.floor(at).astype(np.int64)
     share = (at - below).astype(np.float32)[:, None]
     mixed: Floats = (1 - share) * x[below] + share * x[np.minimum(below + 1, len(x) - 1)]
     return mixed
 
 
-def _curves(bands: int) -> Floats:
-    """The half cosines (M, CURVES)."""
-    place = np.linspace(0, np.pi, bands)
-    curves: Floats = np.cos(np.outer(place, np.arange(CURVES))).astype(np.float32)
-    return curves
-
-
 def _span(whole: int, most: int, random: np.random.Generator) -> tuple[int, int]:
-    """A run of fewer than `most` places among `whole`: first and one past the last."""
+    """Draw a run of fewer than `most` positions among `whole`: first and one past the last."""
     length = int(random.integers(0, min(most, whole + 1)))
     first = int(random.integers(0, whole - length + 1))
     return first, first + length
+
+
+# Enrolment.
+
+SHRINKAGE = 4.0
+"""κ: the number of utterances whose mean is shrunk by half."""
+
+SIZES = (1, 2, 4, 8, 16, 64)
+"""Numbers of enrolment utterances drawn in training."""
+
+
+def profile_of(means: Floats, shrinkage: float = SHRINKAGE) -> Floats:
+    """Return a speaker's profile from the mean frames of n utterances, (n, F) -> (F,); 0 for none."""
+    n = len(means)
+    if n == 0:
+        return np.zeros(means.shape[1], np.float32)
+    profile: Floats = (n / (n + shrinkage) * means.mean(axis=0, dtype=np.float64)).astype(np.float32)
+    return profile
+
+
+class Companions:
+    """Draws speaker profiles for training utterances from other utterances of the same speaker.
+
+    `frames` are the normalised ones trained on, `speakers` the speaker of each of `ids`.
+    """
+
+    def __init__(self, frames: Frames, ids: Sequence[str], speakers: Mapping[str, str]) -> None:
+        self._means = {name: frames[name].mean(axis=0, dtype=np.float64).astype(np.float32) for name in ids}
+        self._utterances: dict[str, list[str]] = {}
+        for name in ids:
+            self._utterances.setdefault(speakers[name], []).append(name)
+        self._speakers = speakers
+
+    def draw(self, name: str, random: np.random.Generator) -> Floats:
+        """Return a profile (F,) from a random number of the speaker's utterances other than `name`."""
+        others = [other for other in self._utterances[self._speakers[name]] if other != name]
+        n = min(int(random.choice(SIZES)), len(others))
+        chosen = random.permutation(len(others))[:n]
+        means = np.zeros((n, len(self._means[name])), np.float32)
+        for row, i in zip(means, chosen, strict=True):
+            row[:] = self._means[others[i]]
+        return profile_of(means)

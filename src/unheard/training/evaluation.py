@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unheard.errors import ConfigError
-from unheard.model.network import Head
+from unheard.model.network import EmotionNetwork, Head
 from unheard.training.batches import Task, draw_batches
 from unheard.training.metrics import macro_f1, unweighted_average_recall, weighted_accuracy
-from unheard.training.strategies import Strategy
 
 
 @dataclass(frozen=True)
@@ -66,35 +65,35 @@ class Scores:
 
 @torch.no_grad()
 def score(
-    strategy: Strategy,
+    network: EmotionNetwork,
     task: Task,
     ids: Sequence[str],
     *,
     device: torch.device,
     precision: str = "fp32",
     size: int = 64,
-    voices: Mapping[str, NDArray[np.float32]] | None = None,
+    profiles: Mapping[str, NDArray[np.float32]] | None = None,
 ) -> Scores:
-    """Evaluate `strategy` on `ids` in evaluation mode; its mode is restored afterwards.
+    """Evaluate `network` on `ids` in evaluation mode; its mode is restored afterwards.
 
-    `voices` gives the speaker profile (V,) of each utterance.
+    `profiles` gives the speaker profile (F,) of each utterance (see `EmbeddingNetwork.forward`).
     """
-    was_training = strategy.training
-    strategy.eval()
+    was_training = network.training
+    network.eval()
     logits, embeddings = np.empty(0, np.float32), np.empty(0, np.float32)
     for positions, batch in task.in_order(ids, size):
         batch = batch.to(device)
-        voice = None
-        if voices is not None:
-            voice = torch.from_numpy(np.stack([voices[ids[i]] for i in positions])).to(device)
+        profile = None
+        if profiles is not None:
+            profile = torch.from_numpy(np.stack([profiles[ids[i]] for i in positions])).to(device)
         with autocast(device, precision):
-            out, e = strategy.logits(batch.x, batch.lengths, voice)
+            out, e = network.logits(batch.x, batch.lengths, profile)
         if not len(logits):
             logits = np.empty((len(ids), out.shape[1]), np.float32)
             embeddings = np.empty((len(ids), e.shape[1]), np.float32)
         logits[positions] = out.float().cpu().numpy()
         embeddings[positions] = e.float().cpu().numpy()
-    strategy.train(was_training)
+    network.train(was_training)
     if not len(logits):
         raise ValueError("no utterance to score")
     return Scores(tuple(ids), np.array([task.y[name] for name in ids]), logits, embeddings)
@@ -110,19 +109,19 @@ def score(
 
 @contextmanager
 def reestimated_batchnorm(
-    strategy: Strategy, task: Task, ids: Sequence[str], size: int, *, device: torch.device, precision: str = "fp32"
+    network: EmotionNetwork, task: Task, ids: Sequence[str], size: int, *, device: torch.device, precision: str = "fp32"
 ) -> Iterator[None]:
     """Within the context the batch norms have the statistics of `ids`, computed in batches of `size` without dropout.
 
     Each batch is weighted by its number of utterances. No weight changes and no random stream advances; the running
     statistics are restored on exit.
     """
-    norms = [layer for layer in strategy.modules() if isinstance(layer, nn.BatchNorm1d)]
+    norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm1d)]
     before = [{name: value.clone() for name, value in norm.named_buffers()} for norm in norms]
     momenta = [norm.momentum for norm in norms]
-    was_training = strategy.training
+    was_training = network.training
     try:
-        strategy.eval()
+        network.eval()
         for norm in norms:
             norm.train()
         seen = 0
@@ -132,11 +131,11 @@ def reestimated_batchnorm(
                 norm.momentum = len(chosen) / seen
             batch = task.batch([ids[i] for i in chosen]).to(device)
             with torch.no_grad(), autocast(device, precision):
-                strategy.logits(batch.x, batch.lengths)
-        strategy.train(was_training)
+                network.logits(batch.x, batch.lengths)
+        network.train(was_training)
         yield
     finally:
-        strategy.train(was_training)
+        network.train(was_training)
         for norm, momentum, values in zip(norms, momenta, before, strict=True):
             norm.momentum = momentum
             buffers: dict[str, Tensor] = dict(norm.named_buffers())
@@ -145,7 +144,7 @@ def reestimated_batchnorm(
 
 
 @contextmanager
-def decided(head: Head, factors: Sequence[float]) -> Iterator[None]:
+def decision_rule(head: Head, factors: Sequence[float]) -> Iterator[None]:
     """Within the context the emotion head multiplies its probabilities by `factors` (C,), through its bias."""
     bias = head.output.bias
     before = bias.detach().clone()

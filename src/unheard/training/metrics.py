@@ -1,7 +1,7 @@
-"""Accuracies, each as its formula. Arrays of labels are integer indices, (N,).
+"""Metrics, each as its formula, and the decision rules. Arrays of labels are integer indices, (N,).
 
-WA, weighted (plain) accuracy: the share of utterances classified right.
-UAR, unweighted average recall (UA): the mean over the emotions of each one's recall.
+WA, weighted (plain) accuracy: the share of correctly classified utterances.
+UAR, unweighted average recall (UA): the mean of the emotions' recalls.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Labels = NDArray[np.integer]
 
 
 def confusion(truth: Labels, predicted: Labels, classes: int) -> NDArray[np.int64]:
-    """Counts (classes, classes): row the true class, column the predicted one.
+    """Count pairs, (classes, classes): true class by predicted class.
 
     >>> confusion(np.array([0, 0, 1]), np.array([0, 1, 1]), 2).tolist()
     [[1, 1], [0, 1]]
@@ -25,7 +25,7 @@ def confusion(truth: Labels, predicted: Labels, classes: int) -> NDArray[np.int6
 
 
 def weighted_accuracy(truth: Labels, predicted: Labels) -> float:
-    """WA = correct / all; NaN for no utterance.
+    """WA = correct / all; NaN without utterances.
 
     >>> weighted_accuracy(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1]))
     0.75
@@ -34,7 +34,7 @@ def weighted_accuracy(truth: Labels, predicted: Labels) -> float:
 
 
 def recalls(truth: Labels, predicted: Labels, classes: int) -> NDArray[np.float64]:
-    """Recall of each class (classes,); NaN for a class that no utterance has.
+    """Recall of each class (classes,); NaN for a class without utterances.
 
     >>> recalls(np.array([0, 0, 1]), np.array([0, 1, 1]), 3).tolist()
     [0.5, 1.0, nan]
@@ -46,7 +46,7 @@ def recalls(truth: Labels, predicted: Labels, classes: int) -> NDArray[np.float6
 
 
 def unweighted_average_recall(truth: Labels, predicted: Labels, classes: int) -> float:
-    """UAR = mean recall over the classes that occur (Schuller et al. 2009); NaN for no utterance.
+    """UAR = mean recall over the classes that occur (Schuller et al. 2009); NaN without utterances.
 
     >>> unweighted_average_recall(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1]), 2)
     0.8333333333333333
@@ -56,7 +56,7 @@ def unweighted_average_recall(truth: Labels, predicted: Labels, classes: int) ->
 
 
 def macro_f1(truth: Labels, predicted: Labels, classes: int) -> float:
-    """Mean over the classes that occur or are predicted of F1 = 2 TP / (2 TP + FP + FN); NaN for no utterance.
+    """Mean over the classes that occur or are predicted of F1 = 2 TP / (2 TP + FP + FN); NaN without utterances.
 
     >>> round(macro_f1(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1]), 2), 4)
     0.7333
@@ -68,25 +68,19 @@ def macro_f1(truth: Labels, predicted: Labels, classes: int) -> float:
     return float(np.mean(2 * np.diag(counts)[both > 0] / both[both > 0]))
 
 
-# Which emotion a network says: the likeliest, or the one that serves UAR, or WA and UAR together.
-#
-# Trained by cross-entropy, a network says p(emotion | sound) for emotions as common as in its training. Saying the
-# likeliest is right most often, which is WA. The mean recall, UAR, is served best by the largest p / π, where π is the
-# emotion's share of the training utterances (Menon et al. 2021, Long-tail learning via logit adjustment), and the
-# mean of
-# both by the largest p · (1 + 1 / (C π)) / 2. No test utterance is asked how common emotions are there.
+def decision_factors(decision: str, counts: Sequence[int]) -> list[float]:
+    """Return the factors (C,) that a decision rule multiplies probabilities by; `counts` (C,) are of training.
 
+    Trained by cross-entropy, a network estimates p, the probability of an emotion for the frequencies π of training.
+    "likeliest", the largest p, maximises expected WA; "even", the largest p / π, maximises expected UAR (Menon et al.
+    2021, Long-tail learning via logit adjustment); "both", the largest p · (1 + 1 / (C π)) / 2, their mean.
+    The probability of an emotion without training utterances is not changed.
 
-def worth(decision: str, counts: Sequence[int]) -> list[float]:
-    """What each emotion's probability is multiplied by, (C,), where `counts` (C,) of each were trained on.
-
-    An emotion that was not trained on is no rare one: its probability stays.
-
-    >>> worth("even", [10, 30])
+    >>> decision_factors("even", [10, 30])
     [2.0, 0.6666666666666666]
-    >>> worth("both", [10, 30])
+    >>> decision_factors("both", [10, 30])
     [1.5, 0.8333333333333333]
-    >>> worth("both", [0, 20, 20])
+    >>> decision_factors("both", [0, 20, 20])
     [1.0, 1.0, 1.0]
     """
     present = sum(n > 0 for n in counts)

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from unheard.errors import TrainingError
 from unheard.files import write_text, write_whole
 from unheard.training.batches import Task
-from unheard.training.evaluation import Scores, autocast, decided, reestimated_batchnorm, score
-from unheard.training.metrics import worth
+from unheard.training.evaluation import Scores, autocast, decision_rule, reestimated_batchnorm, score
+from unheard.training.metrics import decision_factors
 from unheard.training.recipe import Recipe
 from unheard.training.strategies import Strategy
 
@@ -213,7 +213,7 @@ class Trainer:
             if self.recipe.decision != "likeliest":
                 head = self.strategy.emotion
                 counts = np.bincount([self.task.y[name] for name in self.train_ids], minlength=head.output.out_features)
-                use.enter_context(decided(head, worth(self.recipe.decision, counts.tolist())))
+                use.enter_context(decision_rule(head, decision_factors(self.recipe.decision, counts.tolist())))
             yield
 
     def _weights(self) -> dict[str, Tensor]:

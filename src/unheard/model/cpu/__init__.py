@@ -1,4 +1,4 @@
-"""Where kernels compiled by numba may stand in for PyTorch's operations."""
+"""Kernels compiled by numba, and the one switch that decides where they replace PyTorch's operations."""
 
 from __future__ import annotations
 
@@ -13,17 +13,20 @@ from torch import Tensor
 Array = NDArray[np.float32]
 
 
-def kernels_serve(x: Tensor) -> bool:
-    """Whether the kernels can work on `x`: they need numba, and float32 on a CPU.
+def kernels_serve(x: Tensor, cells: int = 8) -> bool:
+    """Whether the kernels can compute on `x`: they need numba, and float32 on a CPU.
 
-    A network that is being traced or exported needs operations of PyTorch alone.
+    An LSTM's kernels need whole vectors: `cells` a multiple of 8, above 64 a multiple of 64. A network that is being
+    traced or exported needs PyTorch's own operations.
     """
     return (
         x.device.type == "cpu"
         and x.dtype == torch.float32
+        and cells % 8 == 0
+        and cells % min(cells, 64) == 0
         and not torch.is_autocast_enabled("cpu")
         and not torch._C._get_tracing_state()
-        and not torch.compiler.is_compiling()  # which exporting is a kind of
+        and not torch.compiler.is_compiling()  # also true while exporting
         and not torch.onnx.is_in_onnx_export()
         and _numba_is_here()
     )
@@ -33,11 +36,11 @@ def kernels_serve(x: Tensor) -> bool:
 def _numba_is_here() -> bool:
     try:
         from unheard.model.cpu import lstm  # noqa: F401
-    except ImportError:  # not there, or not made for this Python or numpy
+    except ImportError:  # not installed, or not built for this Python or numpy
         return False
     return True
 
 
 def as_array(x: Tensor) -> Array:
-    """The numbers of `x` as the kernels take them: contiguous, and shared where they are so already."""
+    """`x` as the kernels take it: contiguous, sharing memory where it is so already."""
     return cast(Array, x.detach().contiguous().numpy())

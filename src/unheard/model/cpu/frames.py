@@ -1,21 +1,148 @@
-"""What lies between the matrix products, each in as few walks through memory as it can do with; compiled by numba.
+"""Windows, batch norm with its neighbours, and pooling of ragged frames, compiled by numba.
 
-These steps do a few operations a number, so their time is that of reading and writing it. Shapes: N frames of a batch,
-B utterances, C channels. Sums over many frames are taken in blocks that stay in the cache, and the blocks' sums in
-double precision, always in one order.
+These steps do few operations per number, so their time is that of reading and writing memory. As PyTorch operations
+bias, ReLU, batch norm and dropout pass over the frames some fifteen times per training step; the kernels need five.
+Shapes: N frames of a batch, B utterances, C channels. Sums over many frames are taken in blocks that stay in the
+cache, and over the blocks in double precision, always in the same order.
 """
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any, cast
 
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from unheard.model.cpu import as_array
 from unheard.model.cpu.lstm import compiled
 
 # mypy: allow-untyped-defs, allow-untyped-calls
 
 
+# Autograd functions; none can be differentiated twice.
+
+
+def windows(x: Tensor, lengths: Tensor, taps: int, dilation: int) -> Tensor:
+    """Windows of `taps` frames, `dilation` apart: (N, C), (B,) -> (N', taps * C + zeros up to a multiple of 8)."""
+    return cast(Tensor, _Windows.apply(x, lengths, taps, dilation))
+
+
+class _Windows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, lengths: Tensor, taps: int, dilation: int) -> Tensor:
+        ctx.frames, ctx.how = x.shape, (lengths.numpy(), taps, dilation)
+        count = len(x) - len(lengths) * dilation * (taps - 1)
+        columns = taps * x.shape[1]
+        out = x.new_empty((count, columns + -columns % 8))
+        out[:, columns:] = 0.0
+        gather_windows(as_array(x), *ctx.how, as_array(out))
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        of_x = gradient.new_empty(ctx.frames)
+        scatter_windows(as_array(gradient), *ctx.how, as_array(of_x))
+        return of_x, None, None, None
+
+
+def activation(y: Tensor, bias: Tensor, floor: float, norm: nn.BatchNorm1d, drawn: tuple[Tensor, int] | None) -> Tensor:
+    """Batch norm of max(y + bias, floor) in training, then dropout by the random bytes `drawn`: (N, C) -> (N, C).
+
+    Updates the running statistics of `norm` as PyTorch does.
+    """
+    count, channels = y.shape
+    mean, squares = np.empty(channels), np.empty(channels)
+    statistics(as_array(y), as_array(bias), np.float32(floor), mean, squares)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    assert norm.num_batches_tracked is not None
+    assert norm.momentum is not None
+    norm.num_batches_tracked.add_(1)
+    for running, new in ((norm.running_mean, mean), (norm.running_var, squares / (count - 1))):
+        running.mul_(1.0 - norm.momentum).add_(torch.from_numpy(new).to(running.dtype), alpha=norm.momentum)
+    deviation = np.sqrt(squares / count + norm.eps)
+    random, kept = drawn or (torch.empty((0, channels), dtype=torch.uint8), 256)
+    of_batch = mean.astype(np.float32), deviation.astype(np.float32)
+    return cast(Tensor, _Activation.apply(y, bias, norm.weight, norm.bias, floor, *of_batch, random, kept))
+
+
+class _Activation(torch.autograd.Function):
+    """weight · (r - mean) / deviation + shift with r = max(y + bias, floor), then dropout by the `random` bytes.
+
+    `y` (N, C); the others (C,) or, the random bytes, (N, C). Mean and deviation are the batch's own: the gradient of
+    `y` passes through them.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        y: Tensor,
+        bias: Tensor,
+        weight: Tensor,
+        shift: Tensor,
+        floor: float,
+        mean: Any,
+        deviation: Any,
+        random: Tensor,
+        kept: int,
+    ) -> Tensor:
+        scale = np.float32(256.0 / kept)
+        slope = as_array(weight) / deviation * scale
+        offset = as_array(shift) * scale - mean * slope
+        out = torch.empty_like(y, memory_format=torch.contiguous_format)
+        activate(as_array(y), as_array(bias), np.float32(floor), slope, offset, random.numpy(), kept, as_array(out))
+        ctx.save_for_backward(y, bias, random)
+        ctx.rest = np.float32(floor), mean, deviation, slope, scale, kept
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        y, bias, random = ctx.saved_tensors
+        floor, mean, deviation, slope, scale, kept = ctx.rest
+        frames, channels = y.shape
+        before = as_array(y), as_array(bias), floor, mean, random.numpy(), kept, as_array(gradient)
+        total, along, of_bias = np.empty(channels), np.empty(channels), np.empty(channels)
+        activation_sums(*before, total, along)
+        level = (slope * total / frames).astype(np.float32)
+        tilt = (slope * along / (frames * deviation.astype(np.float64) ** 2)).astype(np.float32)
+        of_y = torch.empty_like(y, memory_format=torch.contiguous_format)
+        activation_gradient(*before, slope, level, tilt, as_array(of_y), of_bias)
+        of_weight, of_shift = along * scale / deviation, total * scale
+        sums = (torch.from_numpy(values.astype(np.float32)) for values in (of_bias, of_weight, of_shift))
+        return (of_y, *sums, None, None, None, None, None)
+
+
+def pooling(x: Tensor, lengths: Tensor, floor: float) -> Tensor:
+    """Mean and standard deviation of each utterance's frames, the variance floored: (N, C), (B,) -> (B, 2C)."""
+    return cast(Tensor, _Pooling.apply(x, lengths, floor))
+
+
+class _Pooling(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, lengths: Tensor, floor: float) -> Tensor:
+        pooled = x.new_empty((len(lengths), 2 * x.shape[1]))
+        pool(as_array(x), lengths.numpy(), np.float32(floor), as_array(pooled))
+        ctx.save_for_backward(x, lengths, pooled)
+        ctx.floor = np.float32(floor)
+        return pooled
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        x, lengths, pooled = ctx.saved_tensors
+        of_x = torch.empty_like(x)
+        pool_gradient(as_array(x), lengths.numpy(), ctx.floor, as_array(pooled), as_array(gradient), as_array(of_x))
+        return of_x, None, None
+
+
+# Kernels.
+
 ROWS = 64
-"""Frames in a block: 64 KiB at 256 channels, which stay in the second-level cache."""
+"""Frames per block: 64 KiB at 256 channels, which fit in the second-level cache."""
 
 ZERO = np.float32(0)
 
@@ -24,7 +151,7 @@ ZERO = np.float32(0)
 def statistics(y, bias, floor, mean, squares):
     """Mean and sum of squared distances from it, (C,) float64 each, of max(y + bias, floor); `y` (N, C).
 
-    Each block's own are merged with those before it (Chan et al. 1979), so that a large mean costs no precision.
+    Statistics of blocks are merged (Chan et al. 1979), so that a large mean costs no precision.
     """
     rows, channels = y.shape
     sums, spread = np.empty(channels, np.float32), np.empty(channels, np.float32)
@@ -57,7 +184,7 @@ def statistics(y, bias, floor, mean, squares):
 def activate(y, bias, floor, slope, shift, random, kept, out):
     """out = max(y + bias, floor) * slope + shift where the random byte is below `kept`, else 0; all (N, C).
 
-    Without random bytes (no rows) nothing is dropped.
+    Nothing is dropped where there are no random bytes (no rows).
     """
     rows, channels = y.shape
     if len(random) == 0:
@@ -75,7 +202,7 @@ def activate(y, bias, floor, slope, shift, random, kept, out):
 
 @compiled
 def activation_sums(y, bias, floor, mean, random, kept, gradient, total, along):
-    """Over the frames: of the kept gradient, and of it times the distance from the mean; (C,) float64 each."""
+    """Sums over the frames of the kept gradient, and of it times the distance from the mean; (C,) float64 each."""
     rows, channels = y.shape
     first, second = np.empty(channels, np.float32), np.empty(channels, np.float32)
     total[:] = 0.0
@@ -134,7 +261,7 @@ def activation_gradient(y, bias, floor, mean, random, kept, gradient, slope, lev
 
 @compiled
 def gather_windows(x, lengths, taps, dilation, windows):
-    """The `taps` frames of `x` (N, C), `dilation` apart, of each window within an utterance: (W, at least taps * C)."""
+    """Fill `windows` (N', at least taps * C) with the `taps` frames of `x` (N, C), `dilation` apart, of each window."""
     channels = x.shape[1]
     span = dilation * (taps - 1)
     start = row = 0
@@ -149,7 +276,7 @@ def gather_windows(x, lengths, taps, dilation, windows):
 
 @compiled
 def scatter_windows(gradient, lengths, taps, dilation, of_x):
-    """The gradient of the windows brought back to the frames they were taken from: (N, C)."""
+    """Sum the gradient of the windows over the frames they were taken from: `of_x` (N, C)."""
     channels = of_x.shape[1]
     span = dilation * (taps - 1)
     start = row = 0
@@ -169,7 +296,7 @@ def scatter_windows(gradient, lengths, taps, dilation, of_x):
 
 @compiled
 def pool(x, lengths, floor, pooled):
-    """Mean and standard deviation of each utterance's frames of `x` (N, C): (B, 2C); the variance is floored."""
+    """Fill `pooled` (B, 2C) with mean and standard deviation of each utterance's frames; the variance is floored."""
     channels = x.shape[1]
     start = 0
     for utterance in range(len(lengths)):
@@ -195,7 +322,7 @@ def pool(x, lengths, floor, pooled):
 
 @compiled
 def pool_gradient(x, lengths, floor, pooled, gradient, of_x):
-    """The gradient (B, 2C) of `pooled` brought back to the frames (N, C)."""
+    """Fill `of_x` (N, C) from the `gradient` (B, 2C) of `pooled`."""
     channels = x.shape[1]
     tilt, level = np.empty(channels, np.float32), np.empty(channels, np.float32)
     lowest = np.sqrt(floor)

@@ -1,23 +1,32 @@
-"""The LSTM's steps through ragged frames, compiled by numba on first use and kept on disk.
+"""A bidirectional LSTM's recurrence on ragged frames (N, C): no padding, no gathering, no flipping.
+
+`torch.nn.LSTM` needs a padded copy. Here the utterances advance side by side, longest first, so that step t touches
+only those longer than t; everything that is not recurrent (products with the inputs, gradients of the weights) stays
+one large matrix product. The steps are compiled by numba on first use and cached on disk. Each sum is taken in one
+fixed order, so the same frames give the same bits, whatever else is in the batch.
 
 Shapes: N frames of a batch, H cells; an utterance's step t is row `first + t * stride`. Sizes are constants to the
-compiler, which makes vectors of the loops over cells; a kernel may capture nothing else, or numba would not
-find it on disk again.
+compiler, which vectorises the loops over cells; a kernel must capture nothing else, or numba would not find it on disk
+again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple, cast
 
 import numpy as np
+import torch
 from numba import njit
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 # mypy: allow-untyped-defs, allow-untyped-calls
 
-
 TILE = 64
-"""Weights are multiplied in tiles of so many rows and columns: 16 KiB, which stay in the first-level cache."""
+"""Rows and columns of the tiles in which weights are multiplied: 16 KiB, which fit in the first-level cache."""
 
 # "contract" fuses a multiplication with an addition; other "fast" mathematics would reorder sums or lose a NaN.
 HOW: dict[str, Any] = {"fastmath": {"contract", "nsz"}, "error_model": "numpy", "nogil": True}
@@ -29,7 +38,7 @@ C3, C4, C5, C6 = (np.float32(1 / n) for n in (6, 24, 120, 720))
 
 
 def compiled(function: Callable[..., None]) -> Callable[..., None]:
-    """`function` as machine code, kept on disk where some folder can be written to."""
+    """Compile `function`; the machine code is cached on disk where a folder is writable."""
     try:
         return njit(cache=True, **HOW)(function)  # type: ignore[no-any-return]
     except RuntimeError:
@@ -64,8 +73,8 @@ def tanh(x):
 def product(a, b, out, rows, inner, outer, tile):
     """out[:rows] = a[:rows] @ b, of (., inner) and (inner, outer).
 
-    Rows go in pairs, an odd one with a spare. Eight products a pass over a tile's columns: the scalars stay in
-    registers, the columns are vectors.
+    Rows are taken in pairs, an odd one with a spare row, and eight products per pass over a tile's columns: the
+    scalars stay in registers, the columns are vectors.
     """
     for k0 in range(0, inner, tile):
         for j0 in range(0, outer, tile):
@@ -83,10 +92,11 @@ def product(a, b, out, rows, inner, outer, tile):
                         out[m + 1, j] = out[m + 1, j] + b0 * w0 + b1 * w1 + b2 * w2 + b3 * w3
 
 
+@lru_cache
 def forward_kernel(cells: int) -> Callable[..., None]:
     """Steps forward: projected (N, 4H) becomes the gates; fills states (N, 2H) and memory (2, N, 2H) at column `at`.
 
-    Memory holds c and tanh c; where it is not to be kept it has one row.
+    Memory holds c and tanh c; without `keep` it has one row.
     """
     H, gates4, tile = cells, 4 * cells, min(cells, TILE)
 
@@ -121,6 +131,7 @@ def forward_kernel(cells: int) -> Callable[..., None]:
     return forward
 
 
+@lru_cache
 def backward_kernel(cells: int) -> Callable[..., None]:
     """Steps backward: from the gates (N, 4H), memory and the gradient (N, 2H) of the states to that of `projected`.
 
@@ -156,3 +167,99 @@ def backward_kernel(cells: int) -> Callable[..., None]:
                 product(of_gate, weight, of_hidden, active[t], gates4, H, tile)
 
     return backward
+
+
+# The recurrence as an autograd function.
+
+
+class Walk(NamedTuple):
+    """The order in which one direction visits a batch: the first row of each utterance, longest first.
+
+    Step t of an utterance is row `first + t * stride`; at step t the first `active[t]` utterances continue.
+    """
+
+    first: NDArray[np.int64]
+    active: NDArray[np.int64]
+    stride: int
+
+
+def walks(lengths: Tensor) -> tuple[Walk, Walk]:
+    """Return the walks of both directions through utterances of `lengths` (B,) laid end to end."""
+    frames = lengths.numpy()
+    ends = np.cumsum(frames)
+    order = np.argsort(-frames, kind="stable")
+    # active[t] = how many lengths exceed t
+    active = len(frames) - np.searchsorted(np.sort(frames), np.arange(frames.max()), side="right")
+    return Walk((ends - frames)[order], active, 1), Walk(ends[order] - 1, active, -1)
+
+
+def recur(projected: Sequence[Tensor], weights: Sequence[Tensor], lengths: Tensor) -> Tensor:
+    """`Recurrence` of both directions; what its backward pass needs is kept only while gradients are enabled."""
+    return cast(Tensor, Recurrence.apply(*projected, *weights, lengths, torch.is_grad_enabled()))
+
+
+class Recurrence(torch.autograd.Function):
+    """h_t = LSTM(projected_t, h_t-1) in both directions: two (N, 4H) and two (H, 4H) -> (N, 2H), forward states first.
+
+    `projected` = W_ih x + both biases, gates in PyTorch's order (i, f, g, o); it is overwritten with the gates' values.
+    `weight` is W_hh transposed. It must not be a leaf: only then can autograd tell whether its gradient is needed
+    (cross-gradient training needs that of the input alone). It cannot be differentiated twice.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, ahead: Tensor, back: Tensor, weight_ahead: Tensor, weight_back: Tensor, lengths: Tensor, keep: bool
+    ) -> Tensor:
+        """(N, 2H); `keep` stores what the backward pass needs."""
+        frames, cells = len(ahead), len(weight_ahead)
+        states = ahead.new_empty((frames, 2 * cells))
+        memory = ahead.new_empty((2, frames if keep else 1, 2 * cells))  # c and tanh c
+        kernel = forward_kernel(cells)
+        ways = walks(lengths)
+        for at, (projected, weight, walk) in enumerate(
+            zip((ahead, back), (weight_ahead, weight_back), ways, strict=True)
+        ):
+            kernel(*_arrays(projected, weight, states, memory), *walk, at * cells, keep)
+        if keep:
+            ctx.save_for_backward(ahead, back, weight_ahead, weight_back, states, memory)
+            ctx.ways, ctx.starts = ways, torch.cumsum(lengths, 0) - lengths
+        return states
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of `projected`, and of a weight where this pass needs it."""
+        ahead, back, weight_ahead, weight_back, states, memory = ctx.saved_tensors
+        gradient = gradient.contiguous()
+        cells = len(weight_ahead)
+        kernel = backward_kernel(cells)
+        of_projected: list[Tensor] = []
+        of_weight: list[Tensor | None] = []
+        for at, (gates, weight) in enumerate(((ahead, weight_ahead), (back, weight_back))):
+            of_gates = torch.empty_like(gates)
+            rows = weight.t().contiguous()  # (4H, H)
+            kernel(*_arrays(gates, rows, memory, gradient, of_gates), *ctx.ways[at], at * cells)
+            of_projected.append(of_gates)
+            wanted = ctx.needs_input_grad[2 + at] and _is_wanted(ctx.next_functions[2 + at][0])
+            of_weight.append(_before(states, ctx.starts, at, cells).t() @ of_gates if wanted else None)
+        return (*of_projected, *of_weight, None, None)
+
+
+def _is_wanted(node: Any) -> bool:
+    """Whether the running backward pass continues to `node` (not a leaf's)."""
+    ask = getattr(torch._C, "_will_engine_execute_node", None)
+    return ask is None or bool(ask(node))
+
+
+def _before(states: Tensor, starts: Tensor, at: int, cells: int) -> Tensor:
+    """The state before each frame, zero where an utterance begins: (N, H)."""
+    own = states[:, at * cells : (at + 1) * cells]
+    if at == 0:
+        before = torch.cat([own[:1], own[:-1]])
+        return before.index_fill_(0, starts, 0.0)
+    before = torch.cat([own[1:], own[:1]])
+    return before.index_fill_(0, torch.cat([starts[1:], starts[:1]]) - 1, 0.0)  # -1: the last frame of all
+
+
+def _arrays(*tensors: Tensor) -> list[Any]:
+    return [x.detach().numpy() for x in tensors]

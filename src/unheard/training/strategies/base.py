@@ -1,18 +1,19 @@
-"""What every strategy is: the embedding network, the emotion head, and an objective."""
+"""What every strategy has in common, and the two that need nothing else: SER_only and SER_SR_MTL."""
 
 from __future__ import annotations
 
 import abc
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import final
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from unheard.model.layers import use_stream
-from unheard.model.network import EmbeddingNetwork, Head, NetworkSettings, Part, initialised
-from unheard.training.seeds import derive
+from unheard.model.layers import Dropout, use_stream
+from unheard.model.network import EmbeddingNetwork, EmotionNetwork, Head, NetworkSettings, Part, initialised
+from unheard.settings import setting
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,9 @@ class Batch:
 
 @dataclass(frozen=True)
 class Setting:
-    """What a strategy is built for: the task's sizes, the network, and the seed of its weights and masks.
+    """What a strategy is built for: sizes of the task, the network, and the seed of its weights and dropout masks.
 
-    `smoothing` is the share of an emotion's probability that its loss moves to all emotions; `weights` are the
-    emotions' own in the loss (none: all the same).
+    `smoothing` is the label smoothing of the emotion loss; `weights` are the emotions' weights in it (none: equal).
     """
 
     features: int
@@ -46,78 +46,85 @@ class Setting:
     weights: tuple[float, ...] = ()
 
 
-class Strategy(nn.Module, abc.ABC):
+def derive(*parts: object) -> int:
+    """Derive a 63-bit seed from `parts`: the same on every machine, unrelated for different parts."""
+    text = "\x1f".join(map(str, parts)).encode()
+    return int.from_bytes(blake2b(text, digest_size=8).digest(), "little") >> 1
+
+
+def part(name: str, setting: Setting, make: type[Part], *arguments: object) -> Part:
+    """Build a sub-network whose weights and dropout masks depend on its `name` and the seed only."""
+    module = initialised(make, derive(setting.seed, name, "weights"), *arguments)
+    use_stream(module, torch.Generator().manual_seed(derive(setting.seed, name, "dropout")))
+    return module
+
+
+def head(name: str, setting: Setting, outputs: int) -> Head:
+    """Build a head with logits for `outputs` classes."""
+    network = setting.network
+    return part(name, setting, Head, network.embedding, network.hidden, outputs, network.dropout_of_heads)
+
+
+def stream_of(module: nn.Module) -> torch.Generator | None:
+    """Return the random stream of a sub-network's dropout masks; None where it has no dropout layer."""
+    return next((layer.generator for layer in module.modules() if isinstance(layer, Dropout)), None)
+
+
+class Strategy(EmotionNetwork, abc.ABC):
     """The embedding network Θ_e and the emotion head Θ_y; a subclass adds what only its training needs.
 
-    Its one duty is `forward(batch) -> {term: loss}`; the trainer minimises the sum of the terms and never
-    learns which strategy it trains. The weights and dropout masks of the embedding network and of the emotion
-    head come from random streams of their own: two strategies with one seed start alike and are compared in
-    pairs.
+    Its one duty is `forward(batch) -> {term: loss}`; the trainer minimises the sum of the terms and does not know
+    which strategy it trains. Each sub-network has its own random streams of weights and dropout masks: strategies
+    with the same seed start alike and are compared in pairs.
     """
 
     weights: Tensor | None
 
     def __init__(self, setting: Setting) -> None:
-        super().__init__()
-        self._streams: dict[str, torch.Generator] = {}
-        self.embed = self._part("embed", setting, EmbeddingNetwork, setting.features, setting.network)
-        self.emotion = self._head("emotion", setting, setting.emotions)
+        super().__init__(
+            part("embed", setting, EmbeddingNetwork, setting.features, setting.network),
+            head("emotion", setting, setting.emotions),
+        )
         self.smoothing = setting.smoothing
         self.register_buffer("weights", torch.tensor(setting.weights) if setting.weights else None, persistent=False)
         self.progress = 0.0
-        """How much of the training is done, 0 to 1; set by the trainer before each step."""
+        """Share of the training done, 0 to 1; the trainer sets it before each step."""
         self._observed: dict[str, list[Tensor]] = {}
 
     @abc.abstractmethod
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """The objective's terms on one batch, each a scalar; their sum is minimised."""
-
-    def logits(self, x: Tensor, lengths: Tensor, voice: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Emotion logits (B, C) and embeddings (B, E) of a padded batch `x` (B, T, F); `voice` as the network's."""
-        e = self.embed(x, lengths, voice)
-        return self.emotion(e), e
+        """The terms of the objective on one batch, each a scalar; their sum is minimised."""
 
     def observe(self, **values: Tensor | float) -> None:
-        """Note figures of this step for the history; they steer nothing."""
+        """Note figures of this step for the history; they do not influence the training."""
         for name, value in values.items():
             self._observed.setdefault(name, []).append(torch.as_tensor(value, dtype=torch.float32).detach())
 
     def observations(self) -> dict[str, float]:
-        """The mean of every figure noted since the last call."""
+        """Return the mean of every figure noted since the last call."""
         means = {name: float(torch.stack(values).mean()) for name, values in self._observed.items()}
         self._observed.clear()
         return means
 
     def place(self, device: torch.device) -> Strategy:
-        """Move everything to `device`, the random streams too (a new stream there begins from the same seed)."""
+        """Move everything to `device`, random streams included (a new stream there starts from the same seed)."""
         self.to(device)
-        for name, stream in self._streams.items():
+        for name, stream in self.streams().items():
             if stream.device.type != device.type:
-                self._streams[name] = torch.Generator(device).manual_seed(stream.initial_seed())
-                use_stream(self.get_submodule(name), self._streams[name])
+                moved = torch.Generator(device).manual_seed(stream.initial_seed())
+                use_stream(self.get_submodule(name), moved)
         return self
 
     def streams(self) -> dict[str, torch.Generator]:
-        """The random streams of the dropout masks, by the part's name (a checkpoint keeps their states)."""
-        return dict(self._streams)
-
-    def _head(self, name: str, setting: Setting, outputs: int) -> Head:
-        network = setting.network
-        return self._part(name, setting, Head, network.embedding, network.hidden, outputs, network.dropout_of_heads)
-
-    def _part(self, name: str, setting: Setting, make: type[Part], *arguments: object) -> Part:
-        """A sub-network, to be kept under its `name`; its weights and masks depend on the seed and on that only."""
-        part = initialised(make, derive(setting.seed, name, "weights"), *arguments)
-        stream = torch.Generator().manual_seed(derive(setting.seed, name, "dropout"))
-        self._streams[name] = stream
-        use_stream(part, stream)
-        return part
+        """The random streams of the dropout masks by sub-network; a checkpoint keeps their states."""
+        streams = {name: stream_of(child) for name, child in self.named_children()}
+        return {name: stream for name, stream in streams.items() if stream is not None}
 
 
 def emotion_entropy(strategy: Strategy, logits: Tensor, batch: Batch) -> Tensor:
-    """L(y, ŷ): mean cross-entropy of the emotions, smoothed and weighted where asked for.
+    """L_y: mean cross-entropy of the emotions, with label smoothing and class weights where they are set.
 
-    Weights average to 1 over the training utterances: an emotion's say does not depend on which others are in a batch.
+    Class weights average to 1 over the training utterances, so an utterance's weight does not depend on its batch.
     """
     if strategy.weights is None:
         return cross_entropy(logits, batch.y, label_smoothing=strategy.smoothing)
@@ -126,23 +133,20 @@ def emotion_entropy(strategy: Strategy, logits: Tensor, batch: Batch) -> Tensor:
 
 
 def emotion_loss(strategy: Strategy, logits: Tensor, batch: Batch) -> Tensor:
-    """`emotion_entropy` of the utterances as they are; notes the training accuracy."""
+    """L_y of unperturbed utterances; notes the training accuracy."""
     strategy.observe(train_wa=(logits.argmax(1) == batch.y).float().mean())
     return emotion_entropy(strategy, logits, batch)
 
 
 def speaker_loss(strategy: Strategy, logits: Tensor, batch: Batch) -> Tensor:
-    """L(s, ŝ): mean cross-entropy of the training speakers; notes the speaker accuracy."""
+    """L_s: mean cross-entropy of the training speakers; notes the speaker accuracy."""
     strategy.observe(speaker_accuracy=(logits.argmax(1) == batch.s).float().mean())
     return cross_entropy(logits, batch.s)
 
 
-# SER_only: emotion recognition alone, the baseline.
-
-
 @final
 class SER(Strategy):
-    """L(Θ) = L_y. No speaker head exists."""
+    """SER_only, the baseline: L(Θ) = L_y. It has no speaker head."""
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """{"emotion": L_y}."""
@@ -150,28 +154,25 @@ class SER(Strategy):
         return {"emotion": emotion_loss(self, logits, batch)}
 
 
-# SER_SR_MTL: emotion and speaker recognition learnt together.
-
-
 @dataclass(frozen=True)
 class MTLOptions:
-    """`weight` w of the speaker loss; at 1 this is Eq. 4 with α = 0."""
+    """Options of SER_SR_MTL; with weight 1 it is Eq. 4 with α = 0."""
 
-    weight: float = 1.0
+    weight: float = setting(1.0, "Weight w of the speaker loss.")
 
 
 @final
 class MTL(Strategy):
-    """L(Θ) = L_y + w·L_s."""
+    """SER_SR_MTL, multi-task learning of emotions and speakers: L(Θ) = L_y + w·L_s."""
 
     def __init__(self, setting: Setting, options: MTLOptions = MTLOptions()) -> None:
         super().__init__(setting)
-        self.speaker = self._head("speaker", setting, setting.speakers)
+        self.speaker = head("speaker", setting, setting.speakers)
         self.weight = options.weight
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """{"emotion": L_y, "speaker": w·L_s}."""
-        e = self.embed(batch.x, batch.lengths)
+        e = self.embed(batch.x, batch.lengths)  # (B, E)
         return {
             "emotion": emotion_loss(self, self.emotion(e), batch),
             "speaker": self.weight * speaker_loss(self, self.speaker(e), batch),

@@ -5,53 +5,54 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, cast, final
+from typing import Any, Literal, cast, final
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from unheard.errors import ConfigError
 from unheard.model.layers import frozen_statistics
-from unheard.training.strategies.base import Batch, Setting, Strategy, emotion_entropy, emotion_loss, speaker_loss
+from unheard.settings import setting
+from unheard.training.strategies.base import (
+    Batch,
+    Setting,
+    Strategy,
+    emotion_entropy,
+    emotion_loss,
+    head,
+    speaker_loss,
+    stream_of,
+)
 
 
 @dataclass(frozen=True)
 class CGTOptions:
-    """`epsilon` ε of the perturbations, how it is measured, and `alpha` α, their share of the objective.
+    """Options of SER_SR_CGT: size ε of the perturbations, its unit, and their share α of the objective.
 
-    `eps_mode` "rms": each utterance moves by ε standard deviations of the input, root mean square over its
-    valid frames (and its summary, counted once); "raw": by ε times the gradient, as Eq. 2 and 3 stand. (At
-    ε = 1 the raw step is a fraction of a percent of a standard deviation: a silent no-op.)
-    `clean_statistics`: batch norm's running statistics follow the clean passes only.
+    `eps_mode` "rms": each utterance moves by ε standard deviations of the input, root mean square over its valid
+    frames (and its functionals, counted once). "raw": by ε times the gradient, as Eq. 2 and 3 are written; at ε = 1
+    this is a fraction of a percent of a standard deviation and has no effect.
     """
 
-    epsilon: float = 0.3
-    eps_mode: str = "rms"
-    alpha: float = 0.5
-    clean_statistics: bool = False
-
-    def __post_init__(self) -> None:
-        if self.eps_mode not in ("rms", "raw"):
-            raise ConfigError(f"unknown eps_mode '{self.eps_mode}'", mend="Choose rms or raw.")
-        if not 0.0 <= self.alpha <= 1.0:
-            raise ConfigError(f"alpha {self.alpha} is out of range", mend="Choose from 0 to 1.")
+    epsilon: float = setting(0.3, "Size ε of the perturbations.")
+    eps_mode: Literal["rms", "raw"] = setting("rms", "Unit of ε: standard deviations of the input, or the gradient.")
+    alpha: float = setting(0.5, "Share α of the perturbed losses.", ge=0, le=1)
+    clean_statistics: bool = setting(False, "Update batch norm's running statistics by the clean passes only.")
 
 
 @final
 class CGT(Strategy):
-    """(1-α)(L_y(X) + L_s(X)) + α(L_y(X_s) + L_s(X_y)).
+    """Eq. 4: L(Θ) = (1-α)(L_y(X) + L_s(X)) + α(L_y(X_s) + L_s(X_y)).
 
-    X_s = X + ε∇_X L_s and X_y = X + ε∇_X L_y are constants to the optimiser. The emotion head learns on utterances
-    moved towards other speakers, the speaker head on ones moved towards other emotions; therefore label smoothing is
-    in the objective's L_y and not in the one that X_y is moved by.
+    X_s = X + ε∇_X L_s (Eq. 2) and X_y = X + ε∇_X L_y (Eq. 3) are constants to the optimiser. The emotion head learns
+    from utterances moved towards other speakers, the speaker head from utterances moved towards other emotions.
     """
 
     input_std: Tensor
 
     def __init__(self, setting: Setting, options: CGTOptions = CGTOptions()) -> None:
         super().__init__(setting)
-        self.speaker = self._head("speaker", setting, setting.speakers)
+        self.speaker = head("speaker", setting, setting.speakers)
         self.options = options
         self.register_buffer("input_std", torch.ones(setting.features))
         """Standard deviation of each input dimension (F,): 1 unless the features are not normalised."""
@@ -61,22 +62,22 @@ class CGT(Strategy):
         alpha = self.options.alpha
         x = batch.x.detach()
         x.requires_grad_(alpha > 0.0)
-        e = self.embed(x, batch.lengths)
+        e = self.embed(x, batch.lengths)  # (B, E)
         logits_y = self.emotion(e)
         loss_y = emotion_loss(self, logits_y, batch)
         loss_s = speaker_loss(self, self.speaker(e), batch)
         if alpha == 0.0:
             return {"emotion": loss_y, "speaker": loss_s}
+        # One backward pass from each clean loss gives its perturbation and its gradient by the parameters.
         parameters = [p for p in self.parameters() if p.requires_grad]
-        # One walk back from each clean loss serves its perturbation and, with the parameters' share, its own term.
         if self.smoothing:
-            # A smoothed loss falls again where an utterance is told too surely, and would point the wrong way there.
+            # A smoothed loss rises again where the posterior is too high; there its gradient has the wrong sign.
             (gradient_y,) = torch.autograd.grad(cross_entropy(logits_y, batch.y), x, retain_graph=True)
             clean_y = loss_y
         else:
-            gradient_y, clean_y = _differentiated(loss_y, x, parameters, again=True)
-        gradient_s, clean_s = _differentiated(loss_s, x, parameters, again=bool(self.smoothing))
-        # Per-utterance gradients: of the sum, not of the mean, or ε would shrink with the batch.
+            gradient_y, clean_y = _differentiated(loss_y, x, parameters, retain_graph=True)
+        gradient_s, clean_s = _differentiated(loss_s, x, parameters, retain_graph=bool(self.smoothing))
+        # The gradient of an utterance's own loss: of the sum, not the mean, or ε would shrink with the batch.
         x_s = self._perturbed(x, gradient_s * len(x), batch.lengths)  # Eq. 2
         x_y = self._perturbed(x, gradient_y * len(x), batch.lengths)  # Eq. 3
         with frozen_statistics(self) if self.options.clean_statistics else nullcontext():
@@ -92,21 +93,12 @@ class CGT(Strategy):
             "speaker_perturbed": alpha * perturbed_s,
         }
 
-    def _observe_gain(self, e_s: Tensor, batch: Batch, clean: Tensor) -> None:
-        """Note L_s(X_s) - L_s(X): how much harder the speakers are to tell where the perturbation went."""
-        stream = self.streams()["speaker"]
-        state = stream.get_state()  # a figure for the history must not move the training's random stream
-        with torch.no_grad(), frozen_statistics(self):
-            self.observe(speaker_gain=cross_entropy(self.speaker(e_s), batch.s) - clean)
-        stream.set_state(state)
-
     def _perturbed(self, x: Tensor, gradient: Tensor, lengths: Tensor) -> Tensor:
-        """X + ε∇L (B, T, F), detached; zero on padding because the gradient is."""
+        """X + ε∇L (B, T, F), detached; padding does not move because its gradient is 0."""
+        count = self.embed.inputs_read(lengths).view(-1, 1, 1)
 
-        read = self.embed.numbers_read(lengths).view(-1, 1, 1)
-
-        def rms(step: Tensor) -> Tensor:  # (B, 1, 1), over what is read: all else adds zero
-            return (step.square().sum((1, 2), keepdim=True) / read).sqrt()
+        def rms(step: Tensor) -> Tensor:  # (B, 1, 1)
+            return (step.square().sum((1, 2), keepdim=True) / count).sqrt()
 
         if self.options.eps_mode == "rms":
             direction = gradient * self.input_std  # the gradient with respect to standardised inputs
@@ -116,20 +108,24 @@ class CGT(Strategy):
         self.observe(perturbation_rms=rms(step / self.input_std).mean())
         return (x + step).detach()
 
+    def _observe_gain(self, e_s: Tensor, batch: Batch, clean: Tensor) -> None:
+        """Note L_s(X_s) - L_s(X): by how much the perturbation raises the speaker loss."""
+        stream = stream_of(self.speaker)
+        state = None if stream is None else stream.get_state()  # noting a figure must not advance the stream
+        with torch.no_grad(), frozen_statistics(self):
+            self.observe(speaker_gain=cross_entropy(self.speaker(e_s), batch.s) - clean)
+        if stream is not None and state is not None:
+            stream.set_state(state)
 
-def _differentiated(
-    loss: Tensor, x: Tensor, parameters: Sequence[Tensor], again: bool = False
-) -> tuple[Tensor, Tensor]:
-    """∇_x `loss` (B, T, F), and `loss` again as a scalar that already knows its gradients by `parameters`.
 
-    `again`: what lies between x and the loss will be walked back once more.
-    """
-    of_x, *known = torch.autograd.grad(loss, [x, *parameters], retain_graph=again, allow_unused=True)
+def _differentiated(loss: Tensor, x: Tensor, parameters: Sequence[Tensor], retain_graph: bool) -> tuple[Tensor, Tensor]:
+    """Return ∇_x `loss` (B, T, F), and `loss` as a scalar that carries its gradients by `parameters` already."""
+    of_x, *known = torch.autograd.grad(loss, [x, *parameters], retain_graph=retain_graph, allow_unused=True)
     return of_x, cast(Tensor, _Known.apply(loss.detach(), known, *parameters))  # type: ignore[no-untyped-call]
 
 
 class _Known(torch.autograd.Function):
-    """A scalar whose gradients by its parameters were computed before; None where it does not depend on one."""
+    """A scalar whose gradients were computed before; None by a parameter that it does not depend on."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, known: Sequence[Tensor | None], *parameters: Tensor) -> Tensor:

@@ -1,49 +1,38 @@
-"""SER_SR_DAT: domain adversarial training, the speakers being the domains (Eq. 1)."""
+"""SER_SR_DAT: domain adversarial training with speakers as domains (Eq. 1)."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Literal, final
 
 import torch
 from torch import Tensor
 
-from unheard.errors import ConfigError
 from unheard.model.network import Head
-from unheard.training.strategies.base import Batch, Setting, Strategy, emotion_loss, speaker_loss
+from unheard.settings import setting
+from unheard.training.strategies.base import Batch, Setting, Strategy, emotion_loss, head, speaker_loss
 
 
 @dataclass(frozen=True)
 class DATOptions:
-    """`lam` λ of the gradient reversal, and how it grows.
+    """Options of SER_SR_DAT: the weight λ of the adversary, its schedule and its loss.
 
-    `schedule` "constant" (the paper's), or "ganin": λ(p) = lam · (2/(1 + exp(-γp)) - 1) over the training's
-    progress p (Ganin et al. 2016); before `warmup` (a share of the training) λ is 0 and the schedule
-    follows on the rest; `cap` bounds λ.
-
-    `loss` "reversal" (the paper's) makes the embedding raise the speaker loss, which a head that is wrong with
-    confidence satisfies as well; "entropy" (Li et al. 2020, Speaker-invariant affective representation learning via
-    adversarial training) makes it raise the entropy of what the head says, which is highest where it cannot tell.
+    Schedule "ganin" (Ganin et al. 2016): λ(p) = lam · (2 / (1 + exp(-γp)) - 1) over the progress p of the training.
+    Loss "reversal" (the paper's) makes the embedding raise the speaker loss, which a confidently wrong head satisfies
+    as well; "entropy" (Li et al. 2020, Speaker-invariant affective representation learning via adversarial training)
+    makes it raise the entropy of the speaker posteriors, which is highest where they are uninformative.
     """
 
-    lam: float = 0.1
-    loss: str = "reversal"
-    schedule: str = "constant"
-    gamma: float = 10.0
-    warmup: float = 0.0
-    cap: float = math.inf
-
-    def __post_init__(self) -> None:
-        if self.schedule not in ("constant", "ganin"):
-            raise ConfigError(f"unknown schedule '{self.schedule}'", mend="Choose constant or ganin.")
-        if self.loss not in ("reversal", "entropy"):
-            raise ConfigError(f"unknown adversarial loss '{self.loss}'", mend="Choose reversal or entropy.")
-        if not 0.0 <= self.warmup < 1.0:
-            raise ConfigError(f"warm-up {self.warmup} is no share of the training", mend="Choose 0 up to 1.")
+    lam: float = setting(0.1, "Weight λ of the adversary.")
+    loss: Literal["reversal", "entropy"] = setting("reversal", "What the embedding maximises: L_s, or the entropy.")
+    schedule: Literal["constant", "ganin"] = setting("constant", "Schedule of λ over the training.")
+    gamma: float = setting(10.0, "ganin: steepness γ.")
+    warmup: float = setting(0.0, "Share of the training with λ = 0; the schedule covers the rest.", ge=0, lt=1)
+    cap: float = setting(math.inf, "Upper bound of λ.")
 
     def at(self, progress: float) -> float:
-        """λ at `progress` (0 to 1) of the training."""
+        """Return λ at `progress` (0 to 1) of the training."""
         if progress < self.warmup:
             return 0.0
         p = (progress - self.warmup) / (1.0 - self.warmup)
@@ -52,8 +41,6 @@ class DATOptions:
 
 
 class _Reverse(torch.autograd.Function):
-    """Identity forwards; multiplies the gradient by -λ backwards."""
-
     @staticmethod
     def forward(ctx: Any, e: Tensor, lam: float) -> Tensor:
         ctx.lam = lam
@@ -65,42 +52,41 @@ class _Reverse(torch.autograd.Function):
 
 
 def reverse_gradient(e: Tensor, lam: float) -> Tensor:
-    """The gradient reversal layer GRL_λ(e): identity forwards, gradient times -λ backwards; any shape."""
+    """The gradient reversal layer GRL_λ(e), any shape: identity forwards, gradient times -λ backwards."""
     return _Reverse.apply(e, lam)  # type: ignore[no-any-return,no-untyped-call,unused-ignore]
 
 
 def frozen(head: Head, e: Tensor) -> Tensor:
-    """What `head` says of `e` (B, E) -> (B, S), its weights being constants: only `e` learns, no statistics move."""
+    """Apply `head` to `e`, (B, E) -> (B, S), with constant weights: only `e` gets a gradient, no statistics change."""
     weights = {name: weight.detach() for name, weight in head.named_parameters()}
     statistics = {name: value.clone() for name, value in head.named_buffers()}
     return torch.func.functional_call(head, weights | statistics, (e,))  # type: ignore[no-any-return]
 
 
 def entropy(logits: Tensor) -> Tensor:
-    """The mean entropy in nats of the distributions that `logits` (B, S) stand for: 0 to log S."""
+    """Return the mean entropy in nats, 0 to log S, of the distributions softmax(`logits`), (B, S) -> ()."""
     log_p = logits.log_softmax(1)
     return -(log_p.exp() * log_p).sum(1).mean()
 
 
 @final
 class DAT(Strategy):
-    """Eq. 1 as a saddle point: L_y + L_s(GRL_λ(e)).
+    """Eq. 1 as a saddle point: L(Θ) = L_y(e) + L_s(GRL_λ(e)).
 
-    The speaker head learns at full rate to tell the speakers apart; the embedding network receives its
-    gradient times -λ and so learns to confuse it. Or, with the loss "entropy", L_y + L_s(e constant) - λ H(ŝ(e)) with
-    the head constant in H.
+    The speaker head minimises L_s at full rate; the embedding network receives its gradient times -λ and so learns to
+    remove the speaker. With the loss "entropy": L_y(e) + L_s(e constant) - λ H(ŝ(e)), the head constant in H.
     """
 
     def __init__(self, setting: Setting, options: DATOptions = DATOptions()) -> None:
         super().__init__(setting)
-        self.speaker = self._head("speaker", setting, setting.speakers)
+        self.speaker = head("speaker", setting, setting.speakers)
         self.options = options
         self.chance_entropy = math.log(setting.speakers)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """{"emotion": L_y, "speaker": L_s(GRL_λ(e))}; with the loss "entropy" L_s(e) and "confusion": -λ H(ŝ(e))."""
+        """{"emotion": L_y, "speaker": L_s(GRL_λ(e))}, or with the loss "entropy" L_s(e) and "confusion": -λ H(ŝ(e))."""
         lam = self.options.at(self.progress)
-        e = self.embed(batch.x, batch.lengths)
+        e = self.embed(batch.x, batch.lengths)  # (B, E)
         self.observe(lam=lam, chance_entropy=self.chance_entropy)
         if self.options.loss == "entropy":
             return {

@@ -1,6 +1,6 @@
-"""A trained recogniser: embedding network and emotion head, and all that is needed to use them.
+"""A trained model in one safetensors file: the network and everything needed to use it.
 
-Nothing that existed only for training is in it: no speaker head can travel with a model.
+Nothing that existed only for training is in it: no speaker head is saved.
 """
 
 from __future__ import annotations
@@ -19,51 +19,55 @@ from torch import Tensor
 from unheard.errors import TrainingError, UnheardError
 from unheard.features.normalise import Normaliser
 from unheard.features.settings import FeatureSettings
-from unheard.model.network import NetworkSettings
-from unheard.training.enrolment import VOICED
-from unheard.training.strategies import Setting, Strategy, build
+from unheard.model.network import EmbeddingNetwork, EmotionNetwork, Head
+from unheard.model.settings import NetworkSettings
 
 FORMAT = 1
-PARTS = ("embed.", "emotion.")
+
+WITH_PROFILES = ("train", "speaker")
+"""Normalisations under which a mean frame describes the speaker; the others remove it from every utterance."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """A strategy in evaluation mode with what it was trained for; `labels` are in index order."""
+    """A network in evaluation mode, its settings, and the input it was trained on; `labels` are in index order."""
 
-    strategy: Strategy
-    network: NetworkSettings
+    network: EmotionNetwork
+    settings: NetworkSettings
     labels: tuple[str, ...]
     normaliser: Normaliser
     features: FeatureSettings
     about: Mapping[str, str]
 
     @property
-    def knows_voices(self) -> bool:
-        """Whether a voice can be taken away from its input: after other normalisations a mean frame is none."""
-        return self.normaliser.kind in VOICED
+    def adapts(self) -> bool:
+        """Whether the model can use a speaker profile."""
+        return self.normaliser.kind in WITH_PROFILES
 
     @classmethod
     def of(
         cls,
-        strategy: Strategy,
         weights: Mapping[str, Tensor],
-        network: NetworkSettings,
+        settings: NetworkSettings,
         labels: tuple[str, ...],
         normaliser: Normaliser,
         features: FeatureSettings,
+        about: Mapping[str, str] | None = None,
     ) -> Model:
-        """The recogniser inside a trained `strategy` at `weights`."""
-        kept = {name: value for name, value in weights.items() if name.startswith(PARTS)}
-        bare = build("ser", Setting(features.dim, len(labels), 0, network, 0))
-        bare.load_state_dict(kept)
-        return cls(bare.eval(), network, labels, normaliser, features, {})
+        """Build the model from a strategy's `weights`; those of other parts than its network are left out.
+
+        Raises `RuntimeError` for weights that do not fit `settings`, as PyTorch does.
+        """
+        head = Head(settings.embedding, settings.hidden, len(labels), settings.dropout_of_heads)
+        network = EmotionNetwork(EmbeddingNetwork(features.dim, settings), head)
+        network.load_state_dict({name: w for name, w in weights.items() if name.startswith(("embed.", "emotion."))})
+        return cls(network.eval(), settings, labels, normaliser, features, about or {})
 
     def save(self, path: Path, about: Mapping[str, str] | None = None) -> None:
         """Write one safetensors file; settings, labels and `about` are in its metadata."""
         from safetensors.torch import save_file
 
-        tensors = {name: value.contiguous().cpu() for name, value in self.strategy.state_dict().items()}
+        tensors = {name: value.contiguous().cpu() for name, value in self.network.state_dict().items()}
         arrays = self.normaliser.to_arrays()
         for name in ("mean", "std"):
             if name in arrays:
@@ -71,7 +75,7 @@ class Model:
         description = {
             "format": FORMAT,
             "labels": self.labels,
-            "network": asdict(self.network),
+            "network": asdict(self.settings),
             "features": self.features.as_dict(),
             "normalise": self.normaliser.kind,
             "normalise_speakers": self.normaliser.speakers,
@@ -81,10 +85,10 @@ class Model:
 
     @classmethod
     def load(cls, path: str | Path) -> Model:
-        """Read what `save` wrote (or a cell's folder that holds it).
+        """Read a file that `save` wrote, or the one in a cell's folder.
 
-        Safe on a stranger's file: safetensors holds numbers only. Raises `TrainingError` where it is missing,
-        damaged or no model of ours.
+        Safe on untrusted files: safetensors holds numbers only. Raises `TrainingError` where the file is missing,
+        damaged or not a model.
         """
         from safetensors import SafetensorError, safe_open
 
@@ -98,24 +102,26 @@ class Model:
             description: dict[str, Any] = json.loads(metadata["unheard"])
             if description["format"] != FORMAT:
                 raise ValueError(f"format {description['format']} is not {FORMAT}")
-            settings = dict(description["network"])
-            settings["tdnn"] = tuple(tuple(layer) for layer in settings["tdnn"])
-            settings["hidden"] = tuple(settings["hidden"])
-            network = NetworkSettings(**settings)
-            labels = tuple(description["labels"])
-            features = FeatureSettings.from_dict(description["features"])
+            sizes = dict(description["network"])
+            sizes["tdnn"] = tuple(tuple(layer) for layer in sizes["tdnn"])
+            sizes["hidden"] = tuple(sizes["hidden"])
             statistics: dict[str, NDArray[Any]] = {"kind": np.array(description["normalise"])}
             for name in ("mean", "std"):
                 if f"normaliser.{name}" in tensors:
-                    statistics[name] = tensors.pop(f"normaliser.{name}").numpy()
+                    statistics[name] = tensors[f"normaliser.{name}"].numpy()
             if description["normalise_speakers"]:
                 statistics["speakers"] = np.array(description["normalise_speakers"])
-            strategy = build("ser", Setting(features.dim, len(labels), 0, network, 0))
-            strategy.load_state_dict(tensors)
-            normaliser = Normaliser.from_arrays(statistics)
             about = {str(name): str(value) for name, value in description["about"].items()}
             if not isinstance(json.loads(about.get("train_speakers", "[]")), list):
-                raise ValueError("its training speakers are no list")
+                raise ValueError("train_speakers is not a list")
+            return cls.of(
+                tensors,
+                NetworkSettings(**sizes),
+                tuple(description["labels"]),
+                Normaliser.from_arrays(statistics),
+                FeatureSettings.from_dict(description["features"]),
+                about,
+            )
         except FileNotFoundError:
             raise TrainingError(
                 "there is no model here",
@@ -126,8 +132,7 @@ class Model:
             SafetensorError, UnheardError, AttributeError, KeyError, ValueError, TypeError, RuntimeError, OSError
         ) as error:  # fmt: skip
             raise TrainingError(
-                f"this is no model that can be used ({type(error).__name__}: {error})",
+                f"this is not a usable model ({type(error).__name__}: {error})",
                 where=path,
                 mend="Name a model.safetensors that `unheard experiment` or `unheard train` wrote.",
             ) from error
-        return cls(strategy.eval(), network, labels, normaliser, features, about)
