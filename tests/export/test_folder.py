@@ -85,7 +85,7 @@ def test_one_corpus_and_unknown_genders_make_no_groups() -> None:
     ("change", "message"),
     [
         ({"labels": ("angry", "happy")}, "other labels"),
-        ({"network": NETWORKS["mandarin"]}, "other network"),
+        ({"settings": NETWORKS["mandarin"]}, "other network"),
         ({"normaliser": random_model(normalise="utterance").normaliser}, "other normalisation"),
     ],
 )

@@ -104,7 +104,7 @@ def _same_recipe(model: Model, run: RunRecords) -> None:
     pairs = {
         "labels": (model.labels, run.labels),
         "features": (model.features, settings.features),
-        "network": (model.network, settings.network.resolved(settings.features)),
+        "network": (model.settings, settings.network.resolved(settings.features)),
         "normalisation": (model.normaliser.kind, settings.normalise),
     }
     for what, (ours, theirs) in pairs.items():
