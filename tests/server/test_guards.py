@@ -25,8 +25,11 @@ from starlette.testclient import TestClient
 
 from unheard.recogniser.recogniser import Recogniser
 from unheard.server.app import create_app
-from unheard.server.limits import SECURITY, Refusal, ServerSettings
-from unheard.server.upload import Hearing, Upload, read_body
+from unheard.server.guard import SECURITY
+from unheard.server.refusals import Refusal
+from unheard.server.scoring import Scorer, inspect
+from unheard.server.settings import ServerSettings
+from unheard.server.upload import Budget, Recording, Upload, read_upload
 
 CLIP = encoded(speech_like(1.5))
 
@@ -45,7 +48,7 @@ def client(ear: Recogniser) -> Iterator[TestClient]:
 def refusal(answer: Any) -> tuple[int, str]:
     """Status and text of a refusal, which always says what and mend, and carries no traceback."""
     said = answer.json()
-    assert set(said) == {"what", "mend"}
+    assert set(said) == {"code", "what", "mend"}
     assert all(said.values())
     assert "Traceback" not in answer.text
     assert 'File "' not in answer.text
@@ -103,7 +106,7 @@ def test_pages_of_other_sites_get_nothing(client: TestClient, headers: dict[str,
 
 def test_a_preflight_is_refused(client: TestClient) -> None:
     asked = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
-    assert refusal(client.options("/predict", headers=asked)) == (403, "another site is asking")
+    assert refusal(client.options("/predict", headers=asked)) == (403, "a page of another site sent this")
 
 
 @pytest.mark.parametrize(
@@ -153,7 +156,7 @@ def _nan_wav() -> bytes:
     ],
 )
 def test_what_is_no_recording(client: TestClient, body: bytes, what: str) -> None:
-    for path in ("/predict", "/channels", "/voice"):
+    for path in ("/predict", "/channels"):
         status, said = refusal(client.post(path, content=body, headers=WAV))
         assert status == 422
         assert what in said
@@ -184,9 +187,7 @@ def test_absurd_rates_are_answered_or_refused(client: TestClient, rate: int) -> 
     assert answer.status_code in (200, 413, 422), answer.text
 
 
-@pytest.mark.parametrize(
-    "kind", ["", "text/plain", "multipart/form-data; boundary=x", "application/x-www-form-urlencoded", "video/webm"]
-)
+@pytest.mark.parametrize("kind", ["", "text/plain", "application/x-www-form-urlencoded", "video/webm"])
 def test_types_a_form_of_another_site_can_send(client: TestClient, kind: str) -> None:
     answer = client.post("/predict", content=CLIP, headers={"Content-Type": kind})
     assert refusal(answer)[0] == 415
@@ -202,31 +203,75 @@ def test_too_many_bytes(client: TestClient) -> None:
     pieces = (large[first : first + 65_536] for first in range(0, len(large), 65_536))
     for content in (large, pieces):  # with a length said before, and without
         answer = client.post("/predict", content=content, headers=WAV)
-        assert refusal(answer) == (413, "this recording is more than the 1 MB this server takes at once")
+        assert refusal(answer) == (413, "the recording exceeds this server's limit of 1 MB")
     assert client.post("/predict", content=large[:1_000_000], headers=WAV).status_code == 422  # read, and no audio
 
 
 def test_too_many_seconds(client: TestClient) -> None:
-    told = "this recording is more than the 20 seconds this server takes at once"
+    told = "the recording exceeds this server's limit of 20 seconds"
     hours = np.zeros(3600 * 4000, np.int16)
     for body in (encoded(hours, 4000, "FLAC"), encoded(np.zeros(21 * 8000, np.float32), 8000)):
         assert len(body) < 1_000_000
-        for path in ("/predict", "/channels", "/voice"):
+        for path in ("/predict", "/channels"):
             assert refusal(client.post(path, content=body, headers=WAV)) == (413, told)
 
 
-def test_a_client_that_is_too_slow() -> None:
-    async def nothing_more() -> dict[str, Any]:
-        await anyio.sleep(10)
-        return {}
+def test_a_client_that_is_too_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unheard.server.upload.RATE_GRACE", 0.05)
+    pieces = iter([b"RIFF", b"x"])
+
+    async def trickle() -> dict[str, Any]:
+        if (piece := next(pieces, None)) is None:
+            await anyio.sleep(10)
+        return {"type": "http.request", "body": piece, "more_body": True}
 
     async def read() -> None:
         scope = {"type": "http", "headers": [(b"content-type", b"audio/wav")]}
-        await read_body(Request(scope, nothing_more), ServerSettings(timeout=0.05))  # type: ignore[arg-type]
+        with Budget(100).hold() as holding:
+            await read_upload(Request(scope, trickle), ServerSettings(), holding)  # type: ignore[arg-type]
 
     with pytest.raises(Refusal) as raised:
         anyio.run(read)
-    assert raised.value.status == 408
+    assert (raised.value.status, raised.value.code) == (408, "slow_upload")
+
+
+def test_uploads_hold_no_more_bytes_than_the_budget() -> None:
+    budget = Budget(10)
+    with budget.hold() as one, budget.hold() as other:
+        one.add(6)
+        other.add(4)
+        with pytest.raises(Refusal, match="as much work"):
+            other.add(1)
+    assert budget.held == 0
+
+
+def test_a_length_that_is_stated_in_two_ways(client: TestClient) -> None:
+    headers = {**WAV, "Content-Length": "3", "Transfer-Encoding": "chunked"}
+    answer = client.post("/predict", content=CLIP, headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (400, "ambiguous_length")
+
+
+def test_a_token(ear: Recogniser) -> None:
+    with TestClient(create_app(ear, ServerSettings(token="secret")), base_url="http://localhost") as client:
+        for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "secret"}):
+            answer = client.post("/predict", content=CLIP, headers={**WAV, **headers})
+            assert (answer.status_code, answer.json()["code"]) == (401, "unauthorised")
+        assert client.post("/predict", content=CLIP, headers={**WAV, "Authorization": "Bearer secret"}).is_success
+        assert client.get("/health").is_success
+        assert client.get("/metrics").status_code == 401
+
+
+def test_pages_that_are_allowed(ear: Recogniser) -> None:
+    settings = ServerSettings(cors=("https://app.example",))
+    own = {"Origin": "https://app.example", "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "cors"}
+    with TestClient(create_app(ear, settings), base_url="http://localhost") as client:
+        answer = client.post("/predict", content=CLIP, headers={**WAV, **own})
+        assert answer.headers["access-control-allow-origin"] == "https://app.example"
+        preflight = client.options("/predict", headers={**own, "Access-Control-Request-Method": "POST"})
+        assert preflight.status_code == 204
+        assert "authorization" in preflight.headers["access-control-allow-headers"]
+        other = client.post("/predict", content=CLIP, headers={**WAV, "Origin": "https://evil.example"})
+        assert other.status_code == 403
 
 
 class Slow:
@@ -258,7 +303,7 @@ def test_too_much_to_do(ear: Recogniser) -> None:
         waiting = [threads.submit(client.post, "/predict", content=CLIP, headers=WAV) for _ in range(2)]
         until(lambda: app.state.work.taken == 2)
         answer = client.post("/predict", content=CLIP, headers=WAV)
-        assert refusal(answer) == (429, "the server has as much to do as it takes at once")
+        assert (answer.status_code, answer.json()["code"]) == (429, "busy")
         assert int(answer.headers["retry-after"]) > 0
         assert client.get("/health").json()["busy"] == 2  # which is answered all the same
         slow.may.set()
@@ -267,19 +312,72 @@ def test_too_much_to_do(ear: Recogniser) -> None:
         assert app.state.work.taken == 0
 
 
+def test_what_would_wait_too_long_is_refused_with_the_time(ear: Recogniser) -> None:
+    slow = Slow(ear)
+    app = create_app(slow, ServerSettings(concurrency=1, max_wait=2))  # type: ignore[arg-type]
+    app.state.work.speed = 1.0  # a second of work for a second of audio
+    with TestClient(app, base_url="http://localhost") as client, ThreadPoolExecutor(1) as threads:
+        long = threads.submit(client.post, "/predict", content=encoded(speech_like(9.0)), headers=WAV)
+        until(lambda: app.state.work.taken == 1)
+        answer = client.post("/predict", content=CLIP, headers=WAV)
+        assert answer.status_code == 429
+        assert 7 <= int(answer.headers["retry-after"]) <= 8
+        slow.may.set()
+        assert long.result().status_code == 200
+
+
 def test_an_answer_that_takes_too_long(ear: Recogniser) -> None:
     slow = Slow(ear)
-    app = create_app(slow, ServerSettings(concurrency=1, waiting=1, timeout=0.1))  # type: ignore[arg-type]
+    app = create_app(slow, ServerSettings(concurrency=1, timeout=0.1))  # type: ignore[arg-type]
     with TestClient(app, base_url="http://localhost") as client:
-        told = (504, "no answer was found in the time this server allows")
-        assert refusal(client.post("/predict", content=CLIP, headers=WAV)) == told
-        assert app.state.work.taken == 1  # its thread goes on, and keeps its place
-        assert refusal(client.post("/predict", content=CLIP, headers=WAV)) == told  # this one never began
-        until(lambda: app.state.work.taken == 1)
+        answer = client.post("/predict", content=CLIP, headers=WAV)
+        assert (answer.status_code, answer.json()["code"]) == (504, "timeout")
         slow.may.set()
-        until(lambda: app.state.work.taken == 0)
-        assert slow.ended == 1
+        until(lambda: slow.ended == 1)
         assert client.post("/predict", content=CLIP, headers=WAV).status_code == 200
+
+
+def test_waiting_does_not_count_as_work(ear: Recogniser) -> None:
+    slow = Slow(ear)
+    app = create_app(slow, ServerSettings(concurrency=1, timeout=1.0))  # type: ignore[arg-type]
+    with TestClient(app, base_url="http://localhost") as client, ThreadPoolExecutor(3) as threads:
+        threading.Timer(0.7, slow.may.set).start()
+        answers = [threads.submit(client.post, "/predict", content=CLIP, headers=WAV) for _ in range(3)]
+        assert [one.result().status_code for one in answers] == [200, 200, 200]
+
+
+def test_a_server_that_stops(ear: Recogniser) -> None:
+    slow = Slow(ear)
+    app = create_app(slow, ServerSettings(concurrency=1))  # type: ignore[arg-type]
+    with TestClient(app, base_url="http://localhost") as client, ThreadPoolExecutor(2) as threads:
+        running, queued = (threads.submit(client.post, "/predict", content=CLIP, headers=WAV) for _ in range(2))
+        until(lambda: app.state.work.taken == 2)
+        client.portal.call(app.state.work.stopped.set)
+        until(lambda: app.state.work.taken == 1)
+        assert client.get("/ready").json()["code"] == "stopping"
+        assert client.post("/predict", content=CLIP, headers=WAV).status_code == 503
+        client.portal.call(app.state.work.expired.set)
+        assert {running.result().status_code, queued.result().status_code} == {503}
+        slow.may.set()
+
+
+def test_a_client_that_leaves_frees_its_place(ear: Recogniser) -> None:
+    slow = Slow(ear)
+    work = create_app(slow, ServerSettings(concurrency=1)).state.work  # type: ignore[arg-type]
+    stopped = threading.Event()
+
+    def job(stop: threading.Event) -> None:
+        stop.wait(20)
+        stopped.set()
+
+    async def leave() -> None:
+        async with work.admitted(10):
+            with pytest.raises(Refusal):
+                await work.run(job, 10, anyio.sleep(0.05))
+
+    anyio.run(leave)
+    assert stopped.wait(2)
+    assert work.taken == 0
 
 
 def test_what_goes_wrong_inside_stays_inside(ear: Recogniser, caplog: pytest.LogCaptureFixture) -> None:
@@ -290,7 +388,7 @@ def test_what_goes_wrong_inside_stays_inside(ear: Recogniser, caplog: pytest.Log
     app = create_app(Broken(ear))  # type: ignore[arg-type]
     with TestClient(app, base_url="http://localhost") as client:
         answer = client.post("/predict", content=CLIP, headers=WAV)
-        assert refusal(answer) == (500, "something went wrong in the server")
+        assert refusal(answer) == (500, "the server failed")
         assert "secret" not in answer.text
         assert "secret" in caplog.text  # the log has it
         assert answer.headers["x-content-type-options"] == "nosniff"
@@ -315,7 +413,7 @@ def test_nothing_is_kept(client: TestClient, ear: Recogniser) -> None:
     try:
         with Path(os.devnull).open("w"):  # what watches, sees
             assert WRITTEN.pop() == os.devnull
-        for path in ("/predict", "/channels", "/voice", "/predict?channel=7"):
+        for path in ("/predict", "/channels", "/predict?channel=7"):
             client.post(path, content=encoded(np.zeros((32_000, 2)) + 0.001), headers=headers)
         client.post("/predict", content=b"nonsense", headers=headers)
     finally:
@@ -335,12 +433,13 @@ def test_no_upload_stays_in_memory(ear: Recogniser) -> None:
 
     def kept() -> list[object]:
         gc.collect()
-        return [one for one in gc.get_objects() if type(one) is Upload]  # asking others who they are wakes them
+        return [one for one in gc.get_objects() if type(one) in (Recording, Upload)]
 
     until(lambda: not kept())  # a thread may be putting its last one down
+    assert app.state.budget.held == 0
 
 
-def test_learning_a_voice_is_given_up_where_nobody_waits(ear: Recogniser) -> None:
+def test_scoring_is_given_up_where_nobody_waits(ear: Recogniser) -> None:
     class Soon(threading.Event):
         looks = 0
 
@@ -348,8 +447,8 @@ def test_learning_a_voice_is_given_up_where_nobody_waits(ear: Recogniser) -> Non
             self.looks += 1
             return self.looks > 3
 
-    stop = Soon()
+    stop, upload = Soon(), Upload(encoded(speech_like(60.0)))
     with pytest.raises(Refusal) as raised:
-        Hearing(ear, encoded(speech_like(60.0)), 900, stop).learn("mix", None)
+        Scorer(ear, upload, inspect(upload, 900), 900, stop).one("mix")
     assert raised.value.status == 504
-    assert stop.looks == 4  # of twenty windows
+    assert stop.looks == 4  # of six pieces

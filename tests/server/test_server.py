@@ -7,7 +7,6 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -23,11 +22,10 @@ from tiny_model import LABELS
 
 from unheard.cli import main
 from unheard.errors import ConfigError
-from unheard.recogniser.profiles import SpeakerProfile
 from unheard.recogniser.recogniser import Recogniser
 from unheard.server.app import create_app
-from unheard.server.limits import ServerSettings
-from unheard.server.tokens import write_token
+from unheard.server.page import rendered
+from unheard.server.settings import ServerSettings
 
 CLIP = encoded(speech_like(2.0, seed=1))
 LONG = encoded(np.concatenate([speech_like(5.0, seed=2), np.zeros(4 * 16_000, np.float32), speech_like(4.5, seed=3)]))
@@ -45,7 +43,7 @@ def client(ear: Recogniser) -> Iterator[TestClient]:
         yield client
 
 
-def heard(client: TestClient, body: bytes, path: str = "/predict", **headers: str) -> Any:
+def answered(client: TestClient, body: bytes, path: str = "/predict", **headers: str) -> Any:
     answer = client.post(path, content=body, headers={**WAV, **headers})
     assert answer.status_code == 200, answer.text
     return answer.json()
@@ -56,13 +54,13 @@ def library(ear: Recogniser, body: bytes, tmp_path: Path, **options: Any) -> dic
     file = tmp_path / "same.wav"
     file.write_bytes(body)
     said = ear.predict(file, **options).as_dict()
-    voice = said.pop("profile")
-    return {**said, "file": None, "voice": voice and {"utterances": voice["utterances"]}}
+    profile = said.pop("profile")
+    return {**said, "file": None, "profile": profile and {"utterances": profile["utterances"]}}
 
 
 @pytest.mark.parametrize("body", [CLIP, LONG])
 def test_the_answer_is_the_librarys(client: TestClient, ear: Recogniser, body: bytes, tmp_path: Path) -> None:
-    answer = heard(client, body)
+    answer = answered(client, body)
     assert answer.pop("embedding") is None
     assert answer.pop("steps") is None
     assert answer.pop("remark") is None
@@ -70,7 +68,7 @@ def test_the_answer_is_the_librarys(client: TestClient, ear: Recogniser, body: b
 
 
 def test_steps_are_what_segments_are_made_of(client: TestClient) -> None:
-    answer = heard(client, LONG, "/predict?steps=true")
+    answer = answered(client, LONG, "/predict?steps=true")
     steps, segments = answer["steps"], answer["segments"]
     assert len(steps) == 14
     assert [step["start"] for step in steps] == [float(second) for second in range(14)]
@@ -83,30 +81,28 @@ def test_steps_are_what_segments_are_made_of(client: TestClient) -> None:
 
 
 def test_one_utterance_is_one_step(client: TestClient) -> None:
-    answer = heard(client, CLIP, "/predict?steps=true")
+    answer = answered(client, CLIP, "/predict?steps=true")
     assert answer["steps"] == answer["segments"]
     assert len(answer["steps"]) == 1
 
 
 def test_the_embedding_where_it_is_asked_for(client: TestClient, ear: Recogniser) -> None:
-    answer = heard(client, CLIP, "/predict?embedding=true")
+    answer = answered(client, CLIP, "/predict?embedding=true")
     np.testing.assert_allclose(answer["embedding"], ear.predict(speech_like(2.0, seed=1)).embedding, atol=2e-2)
 
 
 def test_channels(client: TestClient, ear: Recogniser, tmp_path: Path) -> None:
-    left, right = heard(client, CALL, "/channels")
+    left, right = answered(client, CALL, "/channels")
     assert (left["channel"], right["channel"]) == ("left", "right")
     assert left["probabilities"] != right["probabilities"]
-    assert heard(client, CALL, "/predict?channel=right")["probabilities"] == right["probabilities"]
-    assert heard(client, CALL, "/predict?channel=2")["probabilities"] == right["probabilities"]
-    assert heard(client, CALL)["probabilities"] == library(ear, CALL, tmp_path)["probabilities"]
-    (alone,) = heard(client, CLIP, "/channels")
+    assert answered(client, CALL, "/predict?channel=right")["probabilities"] == right["probabilities"]
+    assert answered(client, CALL, "/predict?channel=2")["probabilities"] == right["probabilities"]
+    assert answered(client, CALL)["probabilities"] == library(ear, CALL, tmp_path)["probabilities"]
+    (alone,) = answered(client, CLIP, "/channels")
     assert alone["channel"] == "mix"
 
 
-@pytest.mark.parametrize(
-    ("rate", "said"), [(8000, "recorded at 8,000 samples a second"), (16_000, None), (44_100, None)]
-)
+@pytest.mark.parametrize(("rate", "said"), [(8000, "sampled at 8,000 Hz"), (16_000, None), (44_100, None)])
 def test_a_recording_that_lacks_what_the_model_listens_to_is_remarked(
     client: TestClient, rate: int, said: str | None
 ) -> None:
@@ -126,44 +122,64 @@ def test_channels_that_cancel_each_other(client: TestClient) -> None:
 
 
 def test_abstention_is_an_answer(client: TestClient) -> None:
-    answer = heard(client, encoded(np.zeros(16_000, np.float32)))
+    answer = answered(client, encoded(np.zeros(16_000, np.float32)))
     assert answer["label"] is None
     assert answer["abstained"]
     assert answer["probabilities"] == {}
 
 
-def test_a_voice_is_learnt_kept_by_the_client_and_used(client: TestClient, ear: Recogniser, tmp_path: Path) -> None:
-    one, two = (encoded(speech_like(2.0, seed=seed), subtype="FLOAT") for seed in (6, 7))
-    first = heard(client, one, "/voice")
-    both = heard(client, two, "/voice", Voice=first["token"])
-    assert (first["utterances"], both["utterances"]) == (1, 2)
-    assert heard(client, one, "/voice", Voice=both["token"]) == both  # it was there already
-    voice = ear.enrol([speech_like(2.0, seed=6), speech_like(2.0, seed=7)])
-    adapted = heard(client, CLIP, Voice=both["token"])
-    assert adapted["voice"] == {"utterances": 2}
-    assert adapted["probabilities"] == library(ear, CLIP, tmp_path, profile=voice)["probabilities"]
-    assert adapted["probabilities"] != heard(client, CLIP)["probabilities"]
+def form(client: TestClient, path: str = "/predict", **parts: Any) -> Any:
+    """The answer to a multipart request; parts are bytes, or lists of bytes."""
+    files = [
+        (name, ("clip.wav", body, "audio/wav"))
+        for name, value in parts.items()
+        for body in (value if isinstance(value, list) else [value])
+    ]
+    return client.post(path, files=files)
 
 
-def test_a_voice_of_more_clips_than_anybody_gives(client: TestClient, ear: Recogniser) -> None:
-    """An edited token is refused, and not carried on until its count overflows."""
-    voice = replace(SpeakerProfile.unknown(ear.model.digest, ear.model.profile_width), utterances=2**32 - 1)
-    answer = client.post("/voice", content=CLIP, headers={**WAV, "Voice": write_token(voice)})
-    assert (answer.status_code, answer.json()["what"]) == (422, "the voice is damaged")
+def test_a_form_is_answered_as_raw_bytes_are(client: TestClient) -> None:
+    assert form(client, file=CLIP).json() == answered(client, CLIP)
+    for parts, code in (
+        ({"enrol": CLIP}, "empty"),
+        ({"file": CLIP, "other": CLIP}, "unexpected_part"),
+        ({"file": [CLIP, CLIP]}, "unexpected_part"),
+    ):
+        answer = form(client, **parts)
+        assert (answer.status_code, answer.json()["code"]) == (422, code)
+    broken = client.post("/predict", content=b"no form", headers={"Content-Type": "multipart/form-data; boundary=x"})
+    assert (broken.status_code, broken.json()["code"]) == (400, "bad_form")
 
 
-def test_voices_that_cannot_be_used(client: TestClient) -> None:
-    token = heard(client, CLIP, "/voice")["token"]
-    with TestClient(create_app(recogniser(name="another")), base_url="http://localhost") as other:
-        answer = other.post("/predict", content=CLIP, headers={**WAV, "Voice": token})
-        assert (answer.status_code, answer.json()["what"]) == (422, "the voice was learnt by another model")
-    for damaged in (token[:-4], token[:40], "x", "", "é".encode(), token[:-8] + "AAAAAPh_"):
-        answer = client.post("/predict", content=CLIP, headers={**WAV, "Voice": damaged})
-        assert (answer.status_code, answer.json()["what"]) == (422, "the voice is damaged"), damaged
-    with TestClient(create_app(recogniser(voice=False)), base_url="http://localhost") as deaf:
-        assert not deaf.get("/health").json()["adapts"]
-        answer = deaf.post("/voice", content=CLIP, headers=WAV)
-        assert (answer.status_code, answer.json()["what"]) == (422, "this model cannot adapt to a voice")
+def test_answers_adapt_to_enrolled_clips(client: TestClient, ear: Recogniser, tmp_path: Path) -> None:
+    clips = [encoded(speech_like(2.0, seed=seed), subtype="FLOAT") for seed in (6, 7)]
+    adapted = form(client, file=CLIP, enrol=clips).json()
+    profile = ear.enrol([speech_like(2.0, seed=6), speech_like(2.0, seed=7)])
+    assert adapted["profile"] == {"utterances": 2}
+    assert adapted["probabilities"] == library(ear, CLIP, tmp_path, profile=profile)["probabilities"]
+    assert adapted["probabilities"] != answered(client, CLIP)["probabilities"]
+    left, right = (form(client, f"/predict?channel={side}", file=CALL, enrol=CALL).json() for side in ("left", "right"))
+    assert left["probabilities"] != right["probabilities"]
+
+
+def test_enrolment_that_cannot_be_used(client: TestClient) -> None:
+    silent = form(client, file=CLIP, enrol=[CLIP, encoded(np.zeros(32_000, np.float32))])
+    assert silent.status_code == 422
+    assert silent.json()["what"].startswith("enrolment clip 2: ")
+    assert form(client, "/channels", file=CALL, enrol=CLIP).json()["code"] == "unexpected_part"
+    with TestClient(create_app(recogniser(voice=False)), base_url="http://localhost") as fixed:
+        assert not fixed.get("/health").json()["adapts"]
+        assert form(fixed, file=CLIP, enrol=CLIP).json()["code"] == "no_adaptation"
+
+
+@pytest.mark.parametrize(("format", "accept"), [("csv", "text/csv"), ("rttm", "application/x-rttm")])
+def test_other_formats(client: TestClient, format: str, accept: str) -> None:
+    by_parameter = client.post(f"/predict?format={format}", content=LONG, headers=WAV)
+    by_header = client.post("/predict", content=LONG, headers={**WAV, "Accept": accept})
+    assert by_parameter.status_code == 200
+    assert by_parameter.text == by_header.text
+    assert len(by_parameter.text.splitlines()) >= len(answered(client, LONG)["segments"]) - (format == "rttm") * 2
+    assert any(label in by_parameter.text for label in LABELS)
 
 
 def test_health(client: TestClient) -> None:
@@ -173,6 +189,18 @@ def test_health(client: TestClient) -> None:
     assert answer["licence"] == "CC BY-NC-SA 4.0"
     assert answer["limits"]["bytes"] == 32_000_000
     assert answer["busy"] == 0
+    assert client.get("/ready").json() == {"ready": True}
+    assert client.head("/health").content == b""
+    assert client.head("/health").headers["content-length"] != "0"
+
+
+def test_metrics_and_request_ids(client: TestClient) -> None:
+    answer = client.post("/predict", content=CLIP, headers={**WAV, "X-Request-Id": "abc-1"})
+    assert answer.headers["x-request-id"] == "abc-1"
+    assert len(client.get("/health", headers={"X-Request-Id": "no <spaces>"}).headers["x-request-id"]) == 32
+    text = client.get("/metrics").text
+    assert 'unheard_requests_total{method="POST",path="/predict",status="200"}' in text
+    assert "unheard_work_seconds_bucket" in text
 
 
 def test_the_card(client: TestClient, tmp_path: Path) -> None:
@@ -183,22 +211,33 @@ def test_the_card(client: TestClient, tmp_path: Path) -> None:
         answer = with_card.get("/card")
         assert answer.text.startswith("# tiny\n")
         assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+        assert "<h1>tiny</h1>" in with_card.get("/card?format=html").text
+
+
+def test_markdown_from_strangers_cannot_do_anything() -> None:
+    text = "---\nlicence: x\n---\n# a\n<script>1</script> [x](javascript:alert(1)) ![i](http://e/x.png)\n\n|a|b|\n|-|-|\n|1|2|\n"
+    html = rendered(text)
+    assert "<table>" in html
+    assert "licence: x" not in html
+    assert not any(word in html for word in ("<script", 'href="javascript', "<img"))
 
 
 def test_the_interface_describes_itself(client: TestClient) -> None:
     described = client.get("/openapi.json").json()
-    assert set(described["paths"]) == {"/predict", "/channels", "/voice", "/health", "/card"}
+    assert set(described["paths"]) == {"/predict", "/channels", "/health", "/ready", "/card", "/metrics"}
     refusals = set(described["paths"]["/predict"]["post"]["responses"]) - {"200"}
-    assert refusals == {"400", "403", "408", "413", "415", "421", "422", "429", "500", "504"}
-    for loads_from_elsewhere in ("/docs", "/redoc"):
-        assert client.get(loads_from_elsewhere).status_code == 404
+    assert refusals == {"400", "401", "403", "408", "413", "415", "421", "422", "429", "500", "503", "504"}
+    page = client.get("/docs").text
+    assert "POST /predict" in page
+    assert "<script" not in page
+    assert client.get("/redoc").status_code == 404
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
         {"port": 65536}, {"port": -1}, {"megabytes": 0}, {"seconds": float("inf")}, {"timeout": float("nan")},
-        {"concurrency": 0}, {"waiting": -1},
+        {"concurrency": 0}, {"waiting": -1}, {"workers": 0}, {"cors": ("example.org",)}, {"grace": -1.0},
     ],
 )  # fmt: skip
 def test_settings_no_server_can_work_with(wrong: dict[str, Any]) -> None:
@@ -228,26 +267,11 @@ def test_without_the_extra_it_says_which(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_voice_is_learnt_from_one_side_of_a_call(client: TestClient, ear: Recogniser) -> None:
-    left, right, mix = (heard(client, CALL, f"/voice?channel={one}") for one in ("left", "right", "mix"))
-    assert len({left["token"], right["token"], mix["token"]}) == 3
-    assert heard(client, CALL, "/voice") == mix
-    answer = client.post("/voice?channel=both", content=CALL, headers=WAV)
-    assert answer.status_code == 422
-
-
-def test_health_for_those_who_ask_no_more(client: TestClient) -> None:
-    answer = client.head("/health")
-    assert (answer.status_code, answer.content) == (200, b"")
-
-
 @pytest.mark.parametrize(
     ("path", "headers", "says"),
     [
         ("/predict?stepz=1", {}, "Did you mean 'steps'"),
-        ("/voice?window=60", {}, "unknown parameter 'window'"),
         ("/channels?channel=left", {}, "unknown parameter 'channel'"),
-        ("/channels", {"Voice": "x"}, "one voice was sent"),
     ],
 )
 def test_what_nothing_would_hear_is_refused(client: TestClient, path: str, headers: dict[str, str], says: str) -> None:

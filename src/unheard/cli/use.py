@@ -399,21 +399,28 @@ def serve(
     max_megabytes: float = 32.0,
     max_seconds: float = 900.0,
     timeout: float = 30.0,
-    concurrency: int | None = None,
-    waiting: int = 8,
+    concurrency: int = 0,
+    waiting: int = 64,
+    max_wait: float = 60.0,
+    grace: float = 20.0,
+    token: Annotated[str, Parameter(env_var="UNHEARD_TOKEN")] = "",
+    cors: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    workers: int = 1,
+    root_path: str = "",
+    access_log: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Serve a model over HTTP, with a page to try it; keeps nothing it is sent.
 
     Example: unheard serve starter --port 8000
 
-    The page is at http://127.0.0.1:8000/, the interface for programs is described at /openapi.json.
+    The page is at http://127.0.0.1:8000/, the interface for programs at /docs and /openapi.json.
 
     Parameters
     ----------
     model
         A name that came with the package, an exported model's folder, or its .onnx file.
     host
-        Address to listen on. Any but a loopback address lets others in: see docs/server.md.
+        Address to listen on. Any but a loopback address lets others in: see the page on the server.
     port
         0: any free one.
     name
@@ -423,21 +430,36 @@ def serve(
     max_seconds
         Longest recording.
     timeout
-        Seconds for an upload to arrive, and seconds for an answer.
+        Seconds of work on a short recording; a long one gets a tenth of its duration in addition.
     concurrency
-        Recordings worked on at once (default: one a core, at most 4).
+        Recordings scored at once (0: one a core, at most 4).
     waiting
         Recordings that may wait; one more is answered 429.
+    max_wait
+        Seconds a recording may be expected to wait; one that would wait longer is answered 429.
+    grace
+        Seconds that running work gets to finish after SIGTERM.
+    token
+        Bearer token that requests must carry.
+    cors
+        Origin of another site whose pages may use the server, such as https://example.org; can be given several times.
+    workers
+        Processes, forked after the model is loaded.
+    root_path
+        Path under which a proxy serves it.
+    access_log
+        Write a JSON line to standard error for every request.
     """
     try:
-        from unheard.server.limits import ServerSettings
         from unheard.server.run import serve as run
+        from unheard.server.settings import ServerSettings
     except ModuleNotFoundError as error:
         from unheard.errors import MissingExtra
 
-        if error.name not in ("fastapi", "starlette", "pydantic", "anyio", "uvicorn"):
+        needed = ("fastapi", "starlette", "pydantic", "anyio", "uvicorn", "markdown_it", "python_multipart")
+        if error.name not in (*needed, "prometheus_client"):
             raise
-        raise MissingExtra(error.name, "server") from None
+        raise MissingExtra(error.name or "fastapi", "server") from None
     from unheard.recogniser.recogniser import load
 
     settings = ServerSettings(
@@ -448,13 +470,20 @@ def serve(
         seconds=max_seconds,
         timeout=timeout,
         waiting=waiting,
-        **({} if concurrency is None else {"concurrency": concurrency}),
+        max_wait=max_wait,
+        grace=grace,
+        token=token,
+        cors=cors,
+        workers=workers,
+        root_path=root_path,
+        access_log=access_log,
+        **({"concurrency": concurrency} if concurrency else {}),  # type: ignore[arg-type]
     )
     recogniser = load(model)
 
     def ready(address: str) -> None:
-        if not settings.local:
-            say("unheard: others can reach this server. Whoever does can use it; see docs/server.md.")
+        if not settings.local and not token:
+            say("unheard: others can reach this server, and whoever does can use it; --token asks for a password.")
         say(f"{recogniser.model.name} is at {address} (Ctrl-C stops it)")
 
     run(recogniser, settings, ready=ready)

@@ -1,49 +1,57 @@
-"""What the server says, as types: they make the JSON and its description in `/openapi.json`."""
+"""The server's answers as types: they make the JSON and its description in `/openapi.json`."""
 
 from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
 from unheard.recogniser.prediction import rounded
-from unheard.server.upload import Heard
+from unheard.server.scoring import Scored
+
+PROBABILITIES = {"angry": 0.71, "happy": 0.2, "neutral": 0.06, "sad": 0.03}
 
 
 class SegmentAnswer(BaseModel):
-    """A stretch of the recording with one answer; seconds."""
+    """A segment of the recording with one label; times in seconds."""
 
-    start: float
-    end: float
-    label: str | None = Field(description="None where the recogniser abstained")
-    probabilities: dict[str, float] = Field(description="Empty where the recogniser abstained")
-    abstained: str | None = Field(description="Why there is no label")
+    start: float = Field(examples=[0.0])
+    end: float = Field(examples=[4.0])
+    label: str | None = Field(description="None where the recogniser abstained", examples=["angry"])
+    probabilities: dict[str, float] = Field(
+        description="Empty where the recogniser abstained", examples=[PROBABILITIES]
+    )
+    abstained: str | None = Field(description="Why there is no label", examples=[None])
 
 
-class VoiceAnswer(BaseModel):
-    """What was known of the voice."""
+class ProfileAnswer(BaseModel):
+    """The speaker profile that the answer was adapted to."""
 
-    utterances: int = Field(description="How many utterances it is known from")
+    utterances: int = Field(description="Utterances it was enrolled from", examples=[4])
 
 
 class Answer(BaseModel):
-    """What was heard in a recording, or in one channel of it."""
+    """The emotion in one channel of a recording."""
 
-    channel: str
-    label: str | None = Field(description="The most probable emotion; None where the recogniser abstained")
-    probabilities: dict[str, float] = Field(description="Calibrated, over all of the model's emotions")
-    abstained: str | None = Field(description="Why there is no label")
-    segments: list[SegmentAnswer] = Field(description="The timeline: they cover the recording without gaps")
+    channel: str = Field(examples=["mix"])
+    label: str | None = Field(
+        description="The most probable emotion; None where the recogniser abstained", examples=["angry"]
+    )
+    probabilities: dict[str, float] = Field(
+        description="Calibrated, over all of the model's emotions", examples=[PROBABILITIES]
+    )
+    abstained: str | None = Field(description="Why there is no label", examples=[None])
+    segments: list[SegmentAnswer] = Field(description="The timeline: segments cover the recording without gaps")
     steps: list[SegmentAnswer] | None = Field(description="What segments are made of; only with `steps=true`")
-    duration: float = Field(description="Seconds")
-    speech: float = Field(description="Seconds of speech")
-    voice: VoiceAnswer | None = Field(description="None without adaptation")
-    remark: str | None = Field(description="What makes an answer on this recording less certain than others")
+    duration: float = Field(description="Seconds", examples=[12.4])
+    speech: float = Field(description="Seconds of speech", examples=[9.8])
+    profile: ProfileAnswer | None = Field(description="None without enrolment")
+    remark: str | None = Field(description="Why the answer is less certain than usual", examples=[None])
     embedding: list[float] | None = Field(description="Only with `embedding=true`")
-    model: str
+    model: str = Field(examples=["starter"])
 
     @classmethod
-    def of(cls, heard: Heard, *, embedding: bool = False, steps: bool = False) -> Answer:
-        """What was heard, less the name of its file, which the server does not know."""
-        prediction = heard.prediction
+    def of(cls, scored: Scored, *, embedding: bool = False, steps: bool = False) -> Answer:
+        """Build the answer from a prediction, without the file's name, which the server does not know."""
+        prediction = scored.prediction
         vector = prediction.embedding if embedding else None
         return cls(
             channel=prediction.channel,
@@ -51,21 +59,14 @@ class Answer(BaseModel):
             probabilities=rounded(prediction.probabilities),
             abstained=prediction.abstained,
             segments=[SegmentAnswer(**segment.as_dict()) for segment in prediction.segments],
-            steps=[SegmentAnswer(**step.as_dict()) for step in heard.steps] if steps else None,
+            steps=[SegmentAnswer(**step.as_dict()) for step in scored.steps] if steps else None,
             duration=round(prediction.duration, 3),
             speech=round(prediction.speech_seconds, 3),
-            voice=None if prediction.profile is None else VoiceAnswer(utterances=prediction.profile.utterances),
-            remark=heard.remark,
+            profile=None if prediction.profile is None else ProfileAnswer(utterances=prediction.profile.utterances),
+            remark=scored.remark,
             embedding=None if vector is None else [float(value) for value in vector],
             model=prediction.model,
         )
-
-
-class Learnt(BaseModel):
-    """A voice, for the client to keep: the server forgets it with the answer."""
-
-    token: str = Field(description="Send it back in the header `Voice`")
-    utterances: int
 
 
 class Limits(BaseModel):
@@ -79,20 +80,27 @@ class Limits(BaseModel):
 
 
 class Health(BaseModel):
-    """That the server is there, with which model, and what it takes."""
+    """The server's version, model and limits."""
 
-    status: str
+    status: str = Field(examples=["ok"])
     version: str
     model: str
     labels: list[str]
     licence: str = Field(description="Of the model's weights")
-    adapts: bool = Field(description="Whether the model can adapt to a voice")
-    busy: int = Field(description="Recordings worked on or waiting")
+    adapts: bool = Field(description="Whether the model can adapt to a speaker")
+    busy: int = Field(description="Recordings waiting or being scored")
     limits: Limits
+
+
+class Readiness(BaseModel):
+    """Whether the server takes work."""
+
+    ready: bool
 
 
 class Problem(BaseModel):
     """Why there is no answer."""
 
-    what: str
-    mend: str
+    code: str = Field(description="For programs", examples=["too_large"])
+    what: str = Field(examples=["the recording exceeds this server's limit of 900 seconds"])
+    mend: str = Field(examples=["Send it in shorter pieces."])

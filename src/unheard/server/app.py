@@ -2,131 +2,134 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from fastapi import APIRouter, FastAPI, Header, Query, Request
+from fastapi import APIRouter, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from unheard import __version__
 from unheard.errors import did_you_mean
-from unheard.recogniser.profiles import SpeakerProfile
+from unheard.recogniser.formats import Job, Sink, writer
+from unheard.recogniser.prediction import Prediction
 from unheard.recogniser.recogniser import Recogniser
-from unheard.server.answers import Answer, Health, Learnt, Limits, Problem
-from unheard.server.limits import Guard, Refusal, ServerSettings, Work
-from unheard.server.page import page_routes
-from unheard.server.tokens import read_token, write_token
-from unheard.server.upload import Drain, Hearing, read_body
+from unheard.server.answers import Answer, Health, Limits, Problem, Readiness
+from unheard.server.guard import Guard
+from unheard.server.metrics import REGISTRY
+from unheard.server.page import page_routes, rendered
+from unheard.server.refusals import STATUSES, Refusal, stopping
+from unheard.server.scoring import Scored, Scorer, inspect
+from unheard.server.settings import ServerSettings
+from unheard.server.upload import Budget, Drain, read_upload
+from unheard.server.work import Work
 
 T = TypeVar("T")
 
-REFUSALS = {
-    400: "The connection ended, or the request is none.",
-    403: "Another site is asking.",
-    408: "The upload took too long.",
-    413: "Too many bytes or seconds.",
-    415: "The body is no recording.",
-    421: "The server does not go by that name.",
-    422: "The recording cannot be read, or a parameter is none that exists.",
-    429: "Too much to do: try again after the seconds in `Retry-After`.",
-    500: "Something went wrong in the server.",
-    504: "No answer was found in time.",
-}
-_DOOR = {status: {"model": Problem, "description": REFUSALS[status]} for status in (400, 403, 421, 500)}
+TEXT_TYPES = {"csv": "text/csv; charset=utf-8", "rttm": "text/plain; charset=utf-8"}
+
+
+def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {status: {"model": Problem, "description": STATUSES[status]} for status in statuses}
+
+
+_ANY = (400, 401, 403, 421, 500)
+_BINARY = {"type": "string", "format": "binary"}
 _UPLOAD: dict[str, Any] = {
-    "responses": {status: {"model": Problem, "description": text} for status, text in REFUSALS.items()},
+    "tags": ["recognise"],
+    "responses": {
+        200: {"description": "JSON, or the format asked for", "content": {"text/csv": {}, "text/plain": {}}},
+        **_problems(*_ANY, 408, 413, 415, 422, 429, 503, 504),
+    },
     "openapi_extra": {
         "requestBody": {
             "required": True,
-            "description": "The bytes of a recording: WAV, FLAC, OGG, MP3 and whatever else libsndfile reads.",
+            "description": "The bytes of a recording (WAV, FLAC, OGG, MP3 and what else libsndfile reads), or a form "
+            "with the recording as `file` and clips of the same speaker as `enrol`.",
             "content": {
-                kind: {"schema": {"type": "string", "format": "binary"}}
-                for kind in ("application/octet-stream", "audio/wav", "audio/flac", "audio/ogg", "audio/mpeg")
+                **{
+                    kind: {"schema": _BINARY}
+                    for kind in ("application/octet-stream", "audio/wav", "audio/flac", "audio/ogg", "audio/mpeg")
+                },
+                "multipart/form-data": {
+                    "schema": {
+                        "type": "object",
+                        "required": ["file"],
+                        "properties": {"file": _BINARY, "enrol": {"type": "array", "items": _BINARY}},
+                    }
+                },
             },
         }
     },
 }
 
 Channel = Annotated[str, Query(pattern=r"^(mix|left|right|[1-9][0-9]?)$", description="mix, left, right or a number")]
-Token = Annotated[str | None, Header(alias="Voice", max_length=32_000, description="What `/voice` gave")]
-Embedding = Annotated[bool, Query(description="Whether to send the embedding too")]
-Steps = Annotated[bool, Query(description="Whether to send every step too, not only the segments made of them")]
+Embedding = Annotated[bool, Query(description="Send the embedding too")]
+Steps = Annotated[bool, Query(description="Send every step of one hop too, not only the segments made of them")]
+Format = Annotated[
+    Literal["json", "csv", "rttm"] | None, Query(description="Default: json, or what the Accept header names")
+]
 
-router = APIRouter()
+router = APIRouter(redirect_slashes=False)
 
 
 def create_app(recogniser: Recogniser, settings: ServerSettings | None = None) -> FastAPI:
-    """An ASGI application that answers with this recogniser."""
+    """Create an ASGI application that answers with this recogniser."""
     settings = settings or ServerSettings()
     app = FastAPI(
         title="unheard",
         version=__version__,
         summary="Emotion in speech, for voices the model has never heard",
-        description="Nothing that is sent is kept. An estimate of how speech sounds; not for decisions about anyone.",
-        docs_url=None,  # these pages load their scripts from elsewhere
+        description="Nothing that is sent is kept. An estimate of how speech sounds; not for decisions about people.",
+        docs_url=None,  # these pages load scripts from elsewhere; /docs below does not
         redoc_url=None,
+        redirect_slashes=False,
+        openapi_tags=[
+            {"name": "recognise", "description": "Send a recording"},
+            {"name": "server", "description": "Ask about the server and its model"},
+        ],
     )
     app.state.recogniser, app.state.settings = recogniser, settings
-    app.state.work = Work(settings.concurrency, settings.waiting)
+    app.state.work, app.state.budget = Work(settings), Budget(settings.upload_megabytes * 1_000_000)
     app.include_router(router)
     app.router.routes.extend(page_routes())
     app.add_middleware(Guard, settings=settings)
     app.add_middleware(Drain, settings=settings)  # the outermost
-    app.add_exception_handler(HTTPException, _no_such_thing)
+    app.add_exception_handler(HTTPException, _no_such_address)
     app.add_exception_handler(RequestValidationError, _wrong_parameter)
     return app
 
 
-@router.post("/predict", **_UPLOAD)
+@router.post("/predict", response_model=Answer, operation_id="predict", **_UPLOAD)
 async def predict(
     request: Request,
     channel: Channel = "mix",
     embedding: Embedding = False,
     steps: Steps = False,
-    voice: Token = None,
-) -> Answer:
-    """The emotion of a recording, and its timeline."""
-    known = _known(request, voice)
-    heard = await _work(request, lambda hearing: hearing.one(channel, known))
-    return Answer.of(heard, embedding=embedding, steps=steps)
+    format: Format = None,
+) -> Response:
+    """Recognise the emotion of a recording, with its timeline; adapted to the speaker of the `enrol` clips, if any."""
+    scored = await _scored(request, lambda scorer: scorer.one(channel))
+    text = _as_text(request, format, [scored])
+    return text or JSONResponse(Answer.of(scored, embedding=embedding, steps=steps).model_dump())
 
 
-@router.post("/channels", **_UPLOAD)
+@router.post("/channels", response_model=list[Answer], operation_id="channels", **_UPLOAD)
 async def channels(
-    request: Request, embedding: Embedding = False, steps: Steps = False, voice: Token = None
-) -> list[Answer]:
-    """The emotion and the timeline of every channel on its own, as for the two sides of a call."""
-    if voice is not None:
-        raise Refusal(
-            422,
-            "every channel is a person of its own, and one voice was sent",
-            "Send it to /predict?channel=left or right.",
-        )
-    heard = await _work(request, lambda hearing: hearing.each())
-    return [Answer.of(one, embedding=embedding, steps=steps) for one in heard]
+    request: Request, embedding: Embedding = False, steps: Steps = False, format: Format = None
+) -> Response:
+    """Recognise the emotion in every channel on its own, as for the two sides of a call."""
+    scored = await _scored(request, lambda scorer: scorer.each(), enrolment=False)
+    answers = [Answer.of(one, embedding=embedding, steps=steps).model_dump() for one in scored]
+    return _as_text(request, format, scored) or JSONResponse(answers)
 
 
-@router.post("/voice", **_UPLOAD)
-async def voice(request: Request, channel: Channel = "mix", voice: Token = None) -> Learnt:
-    """What a clip of unlabelled speech says of its speaker's voice, added to what the header `Voice` holds."""
-    known = _known(request, voice)
-    if not request.app.state.recogniser.model.profile_width:
-        raise Refusal(422, "this model cannot adapt to a voice", "Ask without a voice.")
-    learnt = await _work(request, lambda hearing: hearing.learn(channel, known))
-    return Learnt(token=write_token(learnt), utterances=learnt.utterances)
-
-
-@router.head("/health", include_in_schema=False)
-async def alive() -> Response:
-    """That the server is there, for those who ask no more."""
-    return Response()
-
-
-@router.get("/health", responses=_DOOR)  # type: ignore[arg-type]
+@router.get("/health", tags=["server"], operation_id="health", responses=_problems(400, 403, 421, 500))
 async def health(request: Request) -> Health:
-    """That the server is there, its model, and what it takes."""
+    """Return the model, its licence and the server's limits."""
     state = request.app.state
     settings: ServerSettings = state.settings
     model = state.recogniser.model
@@ -148,43 +151,104 @@ async def health(request: Request) -> Health:
     )
 
 
-@router.get("/card", response_class=PlainTextResponse, responses=_DOOR)  # type: ignore[arg-type]
-async def card(request: Request) -> str:
-    """The model card: training data, licences, accuracy, limits, what it must not be used for."""
-    text: str = request.app.state.recogniser.model.card()
-    return text or "This model came without a card.\n"
+@router.get("/ready", tags=["server"], operation_id="ready", responses=_problems(400, 403, 421, 500, 503))
+async def ready(request: Request) -> Readiness:
+    """Return whether the server takes work; 503 as soon as it begins to stop."""
+    if request.app.state.work.stopped.is_set():
+        raise stopping()
+    return Readiness(ready=True)
 
 
-async def _work(request: Request, job: Callable[[Hearing], T]) -> T:
-    """Takes a place, reads the upload, has the job done."""
+@router.get(
+    "/card", tags=["server"], operation_id="card", response_class=PlainTextResponse,
+    responses=_problems(400, 403, 421, 422, 500),
+)  # fmt: skip
+async def card(request: Request, format: Literal["markdown", "html"] = "markdown") -> Response:
+    """Return the model card: training data, licences, accuracy, limits, what it must not be used for."""
+    text: str = request.app.state.recogniser.model.card() or "This model came without a card.\n"
+    if format == "html":
+        return Response(rendered(text), media_type="text/html; charset=utf-8")
+    return PlainTextResponse(text)
+
+
+@router.get("/metrics", tags=["server"], operation_id="metrics", response_class=PlainTextResponse,
+            responses=_problems(*_ANY))  # fmt: skip
+async def metrics() -> Response:
+    """Return this process's metrics in the format of Prometheus."""
+    return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/docs", include_in_schema=False)
+async def docs(request: Request) -> Response:
+    """The interface as a page that loads nothing from elsewhere."""
+    described = request.app.openapi()
+    lines = [f"# {described['info']['title']} {described['info']['version']}", described["info"]["description"]]
+    for path, methods in described["paths"].items():
+        for method, operation in methods.items():
+            lines += [f"## {method.upper()} {path}", operation["description"]]
+            lines += [f"- `?{p['name']}=` {p.get('description', '')}" for p in operation.get("parameters", [])]
+            lines += [f"- {status}: {answer['description']}" for status, answer in operation["responses"].items()]
+    page = f"<!doctype html><html lang=en><title>unheard</title>{rendered(chr(10).join(lines))}</html>"
+    return Response(page, media_type="text/html; charset=utf-8")
+
+
+async def _scored(request: Request, job: Callable[[Scorer], T], enrolment: bool = True) -> T:
+    """Read the upload, admit it, and return the result of `job` when its turn has come."""
     state = request.app.state
     settings: ServerSettings = state.settings
+    work: Work = state.work
     known = [one.alias for one in request.scope["route"].dependant.query_params]
     for name in request.query_params:
         if name not in known:
-            raise Refusal(422, f"unknown parameter '{name}'", did_you_mean(name, known))
-    async with state.work.place() as place:
-        body = await read_body(request, settings)
-        done: T = await place.run(
-            lambda stop: job(Hearing(state.recogniser, body, settings.seconds, stop)), settings.timeout
-        )
-        return done
+            raise Refusal(422, "unknown_parameter", f"unknown parameter '{name}'", did_you_mean(name, known))
+    if work.stopped.is_set():
+        raise stopping()
+    with state.budget.hold() as holding:
+        upload = await read_upload(request, settings, holding)
+        if upload.enrol and not enrolment:
+            raise Refusal(
+                422, "unexpected_part", "every channel has a speaker of its own", "Send enrol to /predict?channel=left."
+            )
+        header = inspect(upload, settings.seconds)
+        seconds = min(header.seconds, settings.seconds) + sum(map(len, upload.enrol)) / 32_000
+        async with work.admitted(seconds):
+            return await work.run(
+                lambda stop: job(Scorer(state.recogniser, upload, header, settings.seconds, stop)),
+                seconds,
+                _gone(request),
+            )
 
 
-def _known(request: Request, token: str | None) -> SpeakerProfile | None:
+async def _gone(request: Request) -> None:
+    """Return when the client has left."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _as_text(request: Request, format: str | None, scored: list[Scored]) -> Response | None:
+    """The predictions as CSV or RTTM where that is asked for, else None."""
+    accepted = request.headers.get("accept", "")
+    chosen = format or ("csv" if "text/csv" in accepted else "rttm" if "rttm" in accepted else "json")
+    if chosen == "json":
+        return None
     model = request.app.state.recogniser.model
-    return None if token is None else read_token(token, model.digest, model.profile_width)
+    text = io.StringIO()
+    out = writer(chosen, Job(model.labels, model.name, timeline=True), Sink(text))
+    for one in scored:
+        prediction: Prediction = one.prediction
+        out.add(prediction)
+    out.close()
+    return Response(text.getvalue(), media_type=TEXT_TYPES[chosen])
 
 
-async def _no_such_thing(request: Request, error: Exception) -> Response:
+async def _no_such_address(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    mends = {404: "See /openapi.json for what there is.", 405: "See /openapi.json for what can be done here."}
-    mend = mends.get(error.status_code, "See /openapi.json.")
-    return Refusal(error.status_code, str(error.detail), mend, error.headers).response()
+    code = {404: "not_found", 405: "wrong_method"}.get(error.status_code, "bad_request")
+    return Refusal(error.status_code, code, str(error.detail), "See /docs for what there is.", error.headers).response()
 
 
 async def _wrong_parameter(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     name = " ".join(str(part) for part in first["loc"])
-    return Refusal(422, f"{name}: {first['msg']}", "See /openapi.json for what it can be.").response()
+    return Refusal(422, "wrong_parameter", f"{name}: {first['msg']}", "See /docs for what it can be.").response()

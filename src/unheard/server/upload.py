@@ -1,176 +1,179 @@
-"""An upload to predictions: decoded in memory, heard block by block, given up where nobody waits any more."""
+"""An upload in memory: bounded in bytes, refused when it trickles, never written to a file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from io import BytesIO
-from threading import Event
-from typing import TypeVar
+from typing import Any
 
 import anyio
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from unheard.audio import info, read_blocks
-from unheard.errors import AudioError, TooLongError
-from unheard.recogniser.prediction import Prediction, Segment
-from unheard.recogniser.profiles import SpeakerProfile
-from unheard.recogniser.recogniser import Recogniser
-from unheard.recogniser.sources import channels_of
-from unheard.server.limits import Refusal, ServerSettings, refused, too_large, too_slow, upload_too_slow
+from unheard.server.metrics import UPLOADS
+from unheard.server.refusals import Refusal, busy, too_large
+from unheard.server.settings import ServerSettings
 
-T = TypeVar("T")
+AUDIO_TYPES = ("audio/", "application/octet-stream")
+"""Content types of a raw upload; the bytes say what it is. A form on another site can send none of these."""
 
-MOST_CHANNELS = 16
-"""A compressed file can claim 255, and would take 255 times the memory while it is decoded."""
-
-PIECE = 10
-"""Seconds heard between two looks at whether anybody still waits."""
+RATE_GRACE = 5.0  # seconds before the rate of an upload is judged
+MOST_CLIPS = 64  # parts of a multipart upload
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Heard:
-    """A prediction, the steps of one hop that its segments are made of, and a remark on the recording, if any."""
+class Recording(BytesIO):
+    """The bytes of a recording as a file.
 
-    prediction: Prediction
-    steps: tuple[Segment, ...]
-    remark: str | None = None
-
-
-class Upload(BytesIO):
-    """An upload as a file.
-
-    A damaged recording can send its reader to before the start, which a `BytesIO` answers with an error that rises in
-    a callback of libsndfile, where nobody can catch it.
+    A damaged recording can make its reader seek before the start, which `BytesIO` answers with an exception that rises
+    in a callback of libsndfile, where nobody can catch it.
     """
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """Goes to the start instead of before it."""
+        """Go to the start instead of before it."""
         return super().seek(max(0, offset) if whence == 0 else offset, whence)
 
 
-class Hearing:
-    """One upload and what it may cost: at most `longest` seconds, and nothing more once `stop` is set.
+@dataclass
+class Upload:
+    """The recording to score, and clips of the same speaker to adapt to."""
 
-    All raise a `Refusal`: 413 for too long a recording, 422 for what is none, holds too little speech to learn from or
-    has no such channel, 504 when stopped.
-    """
+    recording: bytes = b""
+    enrol: list[bytes] = field(default_factory=list)
 
-    def __init__(self, recogniser: Recogniser, body: bytes, longest: float, stop: Event) -> None:
-        self._recogniser, self._longest, self._stop = recogniser, longest, stop
-        self._file = Upload(body)
-        self._remark: str | None = None
 
-    def one(self, channel: str, voice: SpeakerProfile | None = None) -> Heard:
-        """What is heard in one channel: mix, left, right or a number."""
-        return self._answered(lambda: self._hear(channel, voice))
+class Budget:
+    """Bytes that uploads hold together, from their first byte until they are answered."""
 
-    def each(self) -> list[Heard]:
-        """What is heard in every channel on its own."""
-        return self._answered(lambda: [self._hear(channel) for channel in channels_of(self._file)])
+    def __init__(self, limit: float) -> None:
+        self.limit, self.held = limit, 0
 
-    def learn(self, channel: str, known: SpeakerProfile | None) -> SpeakerProfile:
-        """What one channel of the upload teaches of a voice, on top of what is `known`."""
-
-        def enrol() -> SpeakerProfile:
-            return self._recogniser.enrol(
-                self._file, channel=channel, profile=known, longest=self._longest, progress=lambda _: self._go_on()
-            )
-
-        return self._answered(enrol)
-
-    def _hear(self, channel: str, voice: SpeakerProfile | None = None) -> Heard:
-        steps: list[Segment] = []
-        stream = self._recogniser.stream(profile=voice, channel=channel, watch=steps.append)
-        self._file.seek(0)
-        for block in read_blocks(self._file, sample_rate=self._rate, channel=channel, longest=self._longest):
-            for first in range(0, len(block), PIECE * self._rate):
-                self._go_on()
-                stream.push(block[first : first + PIECE * self._rate])
-        prediction = stream.finish()
-        if prediction.duration <= self._recogniser.windows.seconds:  # one utterance has one answer
-            return Heard(prediction, prediction.segments, self._remark)
-        steps[-1] = replace(steps[-1], end=prediction.duration)
-        return Heard(prediction, tuple(steps), self._remark)
-
-    @property
-    def _rate(self) -> int:
-        return self._recogniser.model.metadata.features.sample_rate
-
-    def _go_on(self) -> None:
-        if self._stop.is_set():
-            raise too_slow()
-
-    def _answered(self, work: Callable[[], T]) -> T:
-        """What `work` gives, its errors as refusals."""
-        self._go_on()
+    @contextmanager
+    def hold(self) -> Iterator[Holding]:
+        """Return what is held when the block ends."""
+        holding = Holding(self)
         try:
-            header = info(self._file)
-            if header.channels > MOST_CHANNELS:
-                raise AudioError(
-                    f"has {header.channels} channels, more than the {MOST_CHANNELS} taken here", mend="Mix them first."
-                )
-            if header.sample_rate < self._rate:
-                self._remark = (
-                    f"recorded at {header.sample_rate:,} samples a second: what the model listens to is partly "
-                    "missing, and it is right less often (see its card)"
-                )
-            self._file.seek(0)
-            return work()
-        except TooLongError:
-            raise too_large("this recording", self._longest, "seconds") from None
-        except AudioError as error:
-            raise refused(error) from None
+            yield holding
+        finally:
+            holding.add(-holding.bytes)
 
 
-# An upload into memory: never more than the limit, never longer than the timeout, never to a file.
+@dataclass
+class Holding:
+    """One upload's share of the budget."""
 
-TYPES = ("audio/", "application/octet-stream")
-"""Content types an upload may have; what it is, its bytes say. A form on another site can send none of these."""
+    budget: Budget
+    bytes: int = 0
+
+    def add(self, count: int) -> None:
+        """Hold `count` more bytes; raises the `Refusal` 429 where they would exceed the budget."""
+        if count > 0 and self.budget.held + count > self.budget.limit:
+            raise busy(5)
+        self.bytes += count
+        self.budget.held += count
+        UPLOADS.set(self.budget.held)
 
 
-async def read_body(request: Request, settings: ServerSettings) -> bytes:
-    """The body of an upload.
+async def read_upload(request: Request, settings: ServerSettings, holding: Holding) -> Upload:
+    """Read the body of a request: a raw recording, or multipart/form-data with `file` and any number of `enrol`.
 
-    Raises `Refusal`: 415 for a content type that is no audio, 413 for too many bytes, 408 for a client that is too
-    slow, 422 for an empty body.
+    Raises `Refusal`: 415 for a content type that is not audio, 413 for too many bytes, 408 for a client that is too
+    slow, 422 for an empty body, 429 where uploads in progress hold too many bytes.
     """
-    kind = request.headers.get("content-type", "").lower()
-    if not kind.startswith(TYPES):
+    kind, options = parse_options_header(request.headers.get("content-type", ""))
+    multipart = kind == b"multipart/form-data"
+    if not multipart and not kind.lower().startswith(tuple(name.encode() for name in AUDIO_TYPES)):
         raise Refusal(
             415,
-            f"an upload is the recording itself, not {kind.partition(';')[0] or 'something unnamed'}",
-            "Send its bytes with a header such as Content-Type: audio/wav.",
+            "not_audio",
+            f"the content type is {kind.decode('latin-1') or 'missing'}",
+            "Send the bytes of a recording as Content-Type: audio/wav, or a form with a part named file.",
         )
-    said = request.headers.get("content-length", "")
-    if said.isdecimal() and int(said) > settings.bytes:
-        raise too_large("this recording", settings.megabytes, "MB")
-    body = bytearray()
+    if multipart and not options.get(b"boundary"):
+        raise Refusal(400, "bad_form", "the form has no boundary", "Let your client set the header Content-Type.")
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > settings.bytes:
+        raise too_large(settings.megabytes, "MB")
+    body, began = bytearray(), time.monotonic()
     try:
-        with anyio.fail_after(settings.timeout):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > settings.bytes:
-                    raise too_large("this recording", settings.megabytes, "MB")
+        stream = request.stream()
+        while True:
+            left = RATE_GRACE + len(body) / settings.min_rate - (time.monotonic() - began)
+            with anyio.fail_after(max(left, 0)):
+                chunk = await anext(stream, None)
+            if chunk is None:
+                break
+            holding.add(len(chunk))
+            body += chunk
+            if len(body) > settings.bytes:
+                raise too_large(settings.megabytes, "MB")
     except TimeoutError:
-        raise upload_too_slow() from None
-    except ClientDisconnect:  # nobody is left to hear it
-        raise Refusal(400, "the connection ended before the recording did", "Send it again.") from None
-    if not body:
-        raise Refusal(422, "the upload is empty", "Send the bytes of a recording as the body of the request.")
-    return bytes(body)
+        raise Refusal(
+            408,
+            "slow_upload",
+            f"the upload arrived at less than {settings.min_rate:g} bytes a second",
+            "Send it again, smaller or over a faster connection.",
+            {"Connection": "close"},
+        ) from None
+    except ClientDisconnect:
+        raise Refusal(400, "disconnected", "the connection ended before the upload did", "Send it again.") from None
+    upload = _parts(bytes(body), options[b"boundary"]) if multipart else Upload(bytes(body))
+    if not upload.recording:
+        what = "the form has no part named file" if multipart else "the upload is empty"
+        raise Refusal(422, "empty", what, "Send the bytes of a recording.")
+    return upload
 
 
-# Reading on: what a client still sends when its answer is already known.
+def _parts(body: bytes, boundary: bytes) -> Upload:
+    """The parts of a multipart body by name; names other than file and enrol are refused."""
+    upload = Upload()
+    part: dict[str, Any] = {}
 
-UPLOADS = 8
-"""So many times the largest upload are read on and thrown away."""
+    def begin() -> None:
+        part.update(name=b"", header=bytearray(), value=bytearray(), content=bytearray())
+
+    def header_end() -> None:
+        if bytes(part["header"]).lower() == b"content-disposition":
+            part["name"] = parse_options_header(bytes(part["value"]))[1].get(b"name", b"")
+        part["header"], part["value"] = bytearray(), bytearray()
+
+    def end() -> None:
+        if part["name"] == b"file" and not upload.recording:
+            upload.recording = bytes(part["content"])
+        elif part["name"] == b"enrol" and len(upload.enrol) < MOST_CLIPS:
+            upload.enrol.append(bytes(part["content"]))
+        else:
+            raise Refusal(
+                422,
+                "unexpected_part",
+                f"unexpected part '{part['name'].decode('utf-8', 'replace')[:40]}' in the form",
+                f"Send one part named file, and up to {MOST_CLIPS} named enrol.",
+            )
+
+    callbacks = {
+        "on_part_begin": begin,
+        "on_header_field": lambda data, start, stop: part["header"].extend(data[start:stop]),
+        "on_header_value": lambda data, start, stop: part["value"].extend(data[start:stop]),
+        "on_header_end": header_end,
+        "on_part_data": lambda data, start, stop: part["content"].extend(data[start:stop]),
+        "on_part_end": end,
+    }
+    try:
+        parser = MultipartParser(boundary, callbacks)  # type: ignore[arg-type]
+        parser.write(body)
+        parser.finalize()
+    except FormParserError:
+        raise Refusal(400, "bad_form", "the form cannot be parsed", "Check how it is encoded.") from None
+    return upload
 
 
 class Drain:
-    """ASGI middleware: a request is read to its end, within bounds, before it is answered.
+    """ASGI middleware: read a request to its end, within bounds, before it is answered.
 
     Many clients listen only when they have sent everything. Refused earlier, they see a broken connection and never
     the reason. Nothing of what is read on is kept.
@@ -178,14 +181,14 @@ class Drain:
 
     def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
         self.app = app
-        self.bytes, self.seconds = UPLOADS * settings.bytes, settings.timeout
+        self.bytes, self.seconds = 8 * settings.bytes, settings.timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hands the request on, and reads on before the answer goes out."""
+        """Pass the request on, and read on before the answer goes out."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        ended = "expect" in Headers(scope=scope)  # such a client asks first, and sends nothing when it is refused
+        ended = "expect" in Headers(scope=scope)  # such a client sends nothing when it is refused
 
         async def observed() -> Message:
             nonlocal ended
@@ -194,18 +197,11 @@ class Drain:
             return message
 
         async def last(message: Message) -> None:
-            too_slow = message.get("status") == 408
-            if message["type"] == "http.response.start" and not ended and not too_slow:
-                await self._read_on(receive)
+            if message["type"] == "http.response.start" and not ended and message["status"] not in (408, 503):
+                left = self.bytes
+                with anyio.move_on_after(self.seconds):
+                    while left > 0 and (rest := await receive()).get("more_body", False):
+                        left -= len(rest.get("body", b""))
             await send(message)
 
         await self.app(scope, observed, last)
-
-    async def _read_on(self, receive: Receive) -> None:
-        left = self.bytes
-        with anyio.move_on_after(self.seconds):
-            while left > 0:
-                message = await receive()
-                left -= len(message.get("body", b""))
-                if not message.get("more_body", False):
-                    return

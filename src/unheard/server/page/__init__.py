@@ -1,9 +1,11 @@
-"""The page at `/`: its files, read once, from the package and from nowhere else."""
+"""The page at `/`: its files, read once, from the package and from nowhere else; and Markdown as HTML."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+from markdown_it import MarkdownIt
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -18,8 +20,14 @@ TYPES = {
 
 
 def page_routes() -> list[Route]:
-    """A route for every file of the page; `/` is its index.html."""
+    """Return a route for every file of the page; `/` is its index.html."""
     return [_route(file) for file in sorted(FOLDER.iterdir()) if file.suffix in TYPES]
+
+
+def rendered(markdown: str) -> str:
+    """Render Markdown from strangers as HTML: no HTML of theirs, no scripts; front matter is left out."""
+    text = re.sub(r"\A---\n.*?\n---\n", "", markdown, flags=re.DOTALL)
+    return str(MarkdownIt("commonmark", {"html": False}).enable("table").disable("image").render(text))
 
 
 def _route(file: Path) -> Route:

@@ -20,8 +20,6 @@ function say() {
   $("status").textContent = latest ? latest.text : standing;
 }
 
-export const asked = (kind) => running.has(kind);
-
 // Nobody waits any more for the answer to the question of this kind.
 export function cancel(kind) {
   running.delete(kind);

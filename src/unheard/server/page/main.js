@@ -1,7 +1,6 @@
 // The page: from a file or the microphone to an answer. What it keeps, it keeps until it is closed.
-import { asked, cancel, question, trouble } from "./desk.js";
+import { cancel, question, trouble } from "./desk.js";
 import { span } from "./emotions.js";
-import { render } from "./markdown.js";
 import { Player } from "./player.js";
 import { Recorder } from "./recorder.js";
 import { charts, csv, download, headline, notes, plain, table } from "./result.js";
@@ -11,8 +10,8 @@ import { sendable } from "./upload.js";
 
 const $ = (id) => document.getElementById(id);
 const player = new Player($("play"), $("clock"));
-let facts = { limits: { bytes: Infinity, seconds: Infinity }, labels: null }; // what the server says of itself
-let voice = null; // what was learnt of a voice
+let facts = { limits: { bytes: Infinity, seconds: Infinity }, labels: null }; // the server's answer to /health
+let clips = []; // other recordings of the same speaker
 let shown = null; // the answer on the page
 
 // A recording: its name, its bytes, and its channels at 16 kHz, null where the browser cannot decode it.
@@ -33,8 +32,8 @@ async function ask(sound, channel) {
   player.pause();
   $("result").hidden = true;
   await question(`Listening to ${sound.name}…`, async (current) => {
-    const predictions = await server.predict(sendable(sound, channel, facts.limits), channel, voice?.token);
-    if (current()) show(predictions, sound, channel === "each" && voice);
+    const predictions = await server.predict(sendable(sound, channel, facts.limits), channel, clips);
+    if (current()) show(predictions, sound, channel === "each" && clips.length > 0);
   }, { name: sound.name, repeat: () => ask(sound, channel) });
 }
 
@@ -52,24 +51,22 @@ function show(predictions, { name, type, bytes, channels, files }, unused = fals
   $("result").scrollIntoView({ block: "nearest" });
 }
 
-// Has a turn of its own: recordings are answered meanwhile.
 async function enrol(files) {
   if (!files.length) return;
-  $("forget").hidden = false; // it also ends this
-  let learnt = null;
-  const done = await question("Learning the voice…", async (current) => {
-    for (const file of files) if (current()) learnt = await server.learn(sendable(await open(file), "mix", facts.limits), learnt?.token);
+  const opened = [];
+  const done = await question("Opening clips…", async () => {
+    for (const file of files) opened.push(sendable(await open(file), "mix", facts.limits));
   }, { kind: "voice" });
   if (done) {
-    voice = learnt;
-    $("voice").textContent = `Adapting to a voice known from ${voice.utterances} utterance${voice.utterances === 1 ? "" : "s"}.`;
+    clips = opened;
+    $("voice").textContent = `Answers are adapted to the speaker of ${clips.length} clip${clips.length === 1 ? "" : "s"}.`;
   }
-  $("forget").hidden = !voice && !asked("voice");
+  $("forget").hidden = clips.length === 0;
 }
 
 function forget() {
   cancel("voice");
-  voice = null;
+  clips = [];
   $("enrol").value = "";
   $("voice").textContent = "Forgotten.";
   $("forget").hidden = true;
@@ -102,7 +99,7 @@ $("as-json").addEventListener("click", () => download(plain(shown), `${shown.nam
 $("as-csv").addEventListener("click", () => download(csv(shown), `${shown.name}.csv`, "text/csv"));
 $("show-card").addEventListener("click", async () => {
   try {
-    $("card-text").replaceChildren(...render(await server.card()));
+    $("card-text").replaceChildren(...await server.card());
     $("card").showModal();
   } catch (error) {
     trouble(error);

@@ -28,9 +28,9 @@ export function notes(predictions, name, { unused = false, files = 1 } = {}) {
     const others = Object.entries(first.probabilities).filter(([label]) => label !== first.label).sort((a, b) => b[1] - a[1]);
     parts.push(`then ${others.map(([label, share]) => `${label} ${percent(share)}`).join(", ")}`);
   }
-  if (first.voice) parts.push(`adapted to a voice from ${first.voice.utterances} utterance${first.voice.utterances === 1 ? "" : "s"}`);
+  if (first.profile) parts.push(`adapted to a speaker known from ${first.profile.utterances} utterance${first.profile.utterances === 1 ? "" : "s"}`);
   if (first.remark) parts.push(first.remark); // of the file: the same for every channel
-  if (unused) parts.push("every channel is a person of its own: the voice that was learnt is not used");
+  if (unused) parts.push("every channel has its own speaker: the enrolled clips were not used");
   if (files > 1) parts.push(`only the first of ${files} files was taken`);
   return parts.filter(Boolean).join(" · ");
 }

@@ -1,6 +1,6 @@
-// What the page asks of the server it came from.
+// Requests to the server that the page came from.
 
-// Something a person can read and act on: what is wrong, and how to mend it.
+// An error for the person at the page: what is wrong, and how to mend it.
 export class Trouble extends Error {
   constructor(what, mend = "", status = 0) {
     super(what);
@@ -8,32 +8,46 @@ export class Trouble extends Error {
   }
 }
 
-async function ask(path, options) {
+let secret = sessionStorage.getItem("token") ?? ""; // for servers that ask for one
+
+async function ask(path, options = {}) {
   let answer;
   try {
-    answer = await fetch(path, { ...options, cache: "no-store" });
+    const headers = { ...options.headers, ...(secret ? { Authorization: `Bearer ${secret}` } : {}) };
+    answer = await fetch(path, { ...options, headers, cache: "no-store" });
   } catch {
     throw new Trouble("the server does not answer", "Is it still running? Start it again, then try again.");
   }
   if (answer.ok) return answer;
-  const said = await answer.json().catch(() => ({}));
-  throw new Trouble(said.what ?? `the server answered ${answer.status}`, said.mend ?? "Try again.", answer.status);
+  if (answer.status === 401 && (secret = prompt("This server asks for an access token:") ?? "")) {
+    sessionStorage.setItem("token", secret);
+    return ask(path, options);
+  }
+  const problem = await answer.json().catch(() => ({}));
+  throw new Trouble(problem.what ?? `the server answered ${answer.status}`, problem.mend ?? "Try again.", answer.status);
 }
 
 export const health = async () => (await ask("health")).json();
 
-export const card = async () => (await ask("card")).text();
-
-const upload = (path, audio, headers = {}) =>
-  ask(path, { method: "POST", body: audio, headers: { "Content-Type": "application/octet-stream", ...headers } });
-
-const known = (token) => (token ? { Voice: token } : {});
-
-// The prediction of every channel asked for: one, or with `each` all of them. `token` is what `learn` gave.
-export async function predict(audio, channel, token) {
-  if (channel === "each") return (await upload("channels?steps=true", audio)).json();
-  return [await (await upload(`predict?steps=true&channel=${channel}`, audio, known(token))).json()];
+// The model card as elements. The server renders it without any HTML or script of the card's own.
+export async function card() {
+  const page = new DOMParser().parseFromString(await (await ask("card?format=html")).text(), "text/html");
+  for (const link of page.querySelectorAll("a")) Object.assign(link, { target: "_blank", rel: "noopener noreferrer" });
+  return [...page.body.childNodes];
 }
 
-// What a clip says of its speaker's voice, added to what `token` holds.
-export const learn = async (audio, token) => (await upload("voice", audio, known(token))).json();
+function upload(path, audio, clips = []) {
+  if (!clips.length) {
+    return ask(path, { method: "POST", body: audio, headers: { "Content-Type": "application/octet-stream" } });
+  }
+  const form = new FormData();
+  form.append("file", new Blob([audio]));
+  for (const clip of clips) form.append("enrol", new Blob([clip]));
+  return ask(path, { method: "POST", body: form });
+}
+
+// The predictions of the channels asked for: one, or with `each` all of them; `clips` are of the same speaker.
+export async function predict(audio, channel, clips) {
+  if (channel === "each") return (await upload("channels?steps=true", audio)).json();
+  return [await (await upload(`predict?steps=true&channel=${channel}`, audio, clips)).json()];
+}

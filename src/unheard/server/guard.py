@@ -1,0 +1,191 @@
+"""The outer layer of the server: who may ask, what every answer carries, request ids, log and metrics.
+
+A page in somebody's browser can send requests to a server on their own machine. Two checks keep strangers' pages out:
+the `Host` must be a name or address of this server (else another name was made to point here: DNS rebinding), and the
+`Origin`, which browsers add and pages cannot change, must be this server or a site allowed with --cors.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import logging
+import re
+import sys
+import time
+import uuid
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from unheard.server.metrics import REQUESTS
+from unheard.server.refusals import Refusal, broken
+from unheard.server.settings import ServerSettings
+
+log = logging.getLogger("unheard.server")
+
+SECURITY = {
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self' blob:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "microphone=(self), camera=(), geolocation=(), payment=(), usb=()",
+    "cache-control": "no-store",
+}
+"""Headers of every answer that does not set them itself."""
+
+PROTECTED = ("/predict", "/channels", "/metrics")
+"""Addresses that need the token, where there is one; the page, /health and /ready are open."""
+
+
+class Guard:
+    """ASGI middleware: checks Host, Origin and token; adds headers; counts and logs; lets no traceback out."""
+
+    def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
+        self.app, self.settings = app, settings
+        self.names = {bare(name) for name in ("localhost", settings.host, *settings.names)}
+        self.foreign = {origin.rstrip("/").lower() for origin in settings.cors}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, refuse or pass on one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers, began, status = Headers(scope=scope), time.perf_counter(), 0
+        given = headers.get("x-request-id", "")
+        request_id = given if re.fullmatch(r"[\w.-]{1,64}", given) else uuid.uuid4().hex
+        origin = headers.get("origin", "").rstrip("/").lower()
+        head = scope["method"] == "HEAD"
+
+        async def guarded(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                answer = MutableHeaders(scope=message)
+                answer["x-request-id"] = request_id
+                for name, value in SECURITY.items():
+                    answer.setdefault(name, value)
+                if origin in self.foreign:
+                    answer["access-control-allow-origin"] = headers["origin"]
+                    answer["access-control-expose-headers"] = "retry-after, x-request-id"
+                    answer["cross-origin-resource-policy"] = "cross-origin"
+                    answer.add_vary_header("Origin")
+            elif head:
+                message = {**message, "body": b""}
+            await send(message)
+
+        try:
+            self.check(scope, headers)
+            if scope["method"] == "OPTIONS" and origin in self.foreign:
+                allowed = {
+                    "access-control-allow-methods": "GET, POST",
+                    "access-control-allow-headers": "authorization, content-type, x-request-id",
+                    "access-control-max-age": "600",
+                }
+                await Response(status_code=204, headers=allowed)(scope, receive, guarded)
+            else:
+                await self.app({**scope, "method": "GET"} if head else scope, receive, guarded)
+        except Refusal as refusal:
+            await refusal.response()(scope, receive, guarded)
+        except Exception:
+            log.exception("%s %s failed", scope["method"], scope["path"])
+            if status:  # half an answer is out: ending the connection shows that it broke off
+                raise
+            await broken().response()(scope, receive, guarded)
+        finally:
+            self._observe(scope, status, request_id, time.perf_counter() - began)
+
+    def check(self, scope: Scope, headers: Headers) -> None:
+        """Raise `Refusal` for a request that is ambiguous, not meant for this server, or not allowed."""
+        if "transfer-encoding" in headers and "content-length" in headers:
+            raise Refusal(
+                400,
+                "ambiguous_length",
+                "the request has both Content-Length and Transfer-Encoding",
+                "Send one of them.",
+                {"Connection": "close"},
+            )
+        host = headers.getlist("host")
+        if len(host) != 1 or not self.known(_split(host[0])[0]):
+            raise Refusal(
+                421,
+                "wrong_host",
+                "this server does not go by that name",
+                "Use its address or localhost; add another name with --name.",
+            )
+        origins = headers.getlist("origin")
+        allowed = len(origins) == 1 and origins[0].rstrip("/").lower() in self.foreign
+        site = headers.get("sec-fetch-site", "same-origin")
+        asks = headers.get("sec-fetch-mode", "cors") != "navigate"
+        other = any(_origin(origin) != _split(host[0]) for origin in origins)
+        if not allowed and (other or (asks and site not in ("same-origin", "none"))):
+            raise Refusal(
+                403,
+                "wrong_origin",
+                "a page of another site sent this",
+                "Open the server's own page, or allow it: --cors.",
+            )
+        if self.settings.token and scope["path"].startswith(PROTECTED) and scope["method"] != "OPTIONS":
+            expected = f"Bearer {self.settings.token}".encode()
+            if not hmac.compare_digest(headers.get("authorization", "").encode(), expected):
+                raise Refusal(
+                    401,
+                    "unauthorised",
+                    "the access token is missing or wrong",
+                    "Send the header Authorization: Bearer TOKEN.",
+                    {"WWW-Authenticate": "Bearer"},
+                )
+
+    def known(self, host: str) -> bool:
+        """Whether `host` is this server: a name it was given, or an address, which nobody can rebind."""
+        if host in self.names:
+            return True
+        try:
+            address = ip_address(host)
+        except ValueError:
+            return False
+        return address.is_loopback or not self.settings.local
+
+    def _observe(self, scope: Scope, status: int, request_id: str, seconds: float) -> None:
+        route = scope.get("route")
+        path = getattr(route, "path", None) or ("other" if status in (404, 405) else scope["path"][:40])
+        REQUESTS.labels(scope["method"] if scope["method"] in ("GET", "POST", "HEAD", "OPTIONS") else "other", path,
+                        str(status or 499)).inc()  # fmt: skip
+        if self.settings.access_log:
+            line = {
+                "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                "id": request_id,
+                "method": scope["method"],
+                "path": scope["path"],
+                "status": status or 499,
+                "ms": round(1000 * seconds, 1),
+            }
+            print(json.dumps(line), file=sys.stderr, flush=True)
+
+
+def bare(name: str) -> str:
+    """Return a host name without port, brackets and capitals."""
+    return _split(name)[0] or name.lower().strip("[]").rstrip(".")
+
+
+def _split(netloc: str) -> tuple[str, str]:
+    """Host, without brackets and in lower case, and port; 80 and 443 are the same as none."""
+    try:
+        parts = urlsplit(f"//{netloc}")
+        port = "" if parts.port in (None, 80, 443) else str(parts.port)
+        return (parts.hostname or "").rstrip("."), port if parts.netloc == netloc else "?"
+    except ValueError:
+        return "", "?"
+
+
+def _origin(origin: str) -> tuple[str, str]:
+    scheme, mark, netloc = origin.partition("://")
+    return _split(netloc) if mark and scheme in ("http", "https") else ("", "?")

@@ -1,0 +1,119 @@
+"""An upload to answers: decoded in memory, scored block by block, given up where nobody waits any more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from threading import Event
+
+from unheard.audio import AudioInfo, info, read_blocks
+from unheard.errors import AudioError, TooLongError
+from unheard.recogniser.prediction import Prediction, Segment
+from unheard.recogniser.profiles import SpeakerProfile
+from unheard.recogniser.recogniser import Recogniser
+from unheard.recogniser.sources import channels_of
+from unheard.server.refusals import Refusal, too_large, too_slow, unusable
+from unheard.server.upload import Recording, Upload
+
+MOST_CHANNELS = 16
+"""A compressed file can claim 255, and would take 255 times the memory while it is decoded."""
+
+PIECE = 10
+"""Seconds scored between two looks at whether anybody still waits."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scored:
+    """A prediction, the steps of one hop that its segments are made of, and a remark on the recording, if any."""
+
+    prediction: Prediction
+    steps: tuple[Segment, ...]
+    remark: str | None = None
+
+
+def inspect(upload: Upload, longest: float) -> AudioInfo:
+    """Read the header of the recording; raises `Refusal` 422 for no audio, 413 for more than `longest` seconds."""
+    try:
+        header = info(Recording(upload.recording))
+    except AudioError as error:
+        raise unusable(error) from None
+    if header.channels > MOST_CHANNELS:
+        raise Refusal(
+            422,
+            "unusable_audio",
+            f"has {header.channels} channels, more than the {MOST_CHANNELS} taken here",
+            "Mix them first.",
+        )
+    if longest < header.seconds < float("inf"):
+        raise too_large(longest, "seconds")
+    return header
+
+
+class Scorer:
+    """Scores one upload; raises `Refusal` 413 for too long a recording, 422 for an unusable one, 504 when stopped."""
+
+    def __init__(self, recogniser: Recogniser, upload: Upload, header: AudioInfo, longest: float, stop: Event) -> None:
+        self._recogniser, self._upload, self._longest, self._stop = recogniser, upload, longest, stop
+        self._file = Recording(upload.recording)
+        self._rate = recogniser.model.metadata.features.sample_rate
+        self._remark = None
+        if header.sample_rate < self._rate:
+            self._remark = (
+                f"sampled at {header.sample_rate:,} Hz, below the model's {self._rate:,} Hz: the model is less "
+                "accurate on it (see its card)"
+            )
+
+    def one(self, channel: str) -> Scored:
+        """Score one channel: mix, left, right or a number."""
+        try:
+            return self._score(channel, self._enrolled(channel))
+        except TooLongError:
+            raise too_large(self._longest, "seconds") from None
+        except AudioError as error:
+            raise unusable(error) from None
+
+    def each(self) -> list[Scored]:
+        """Score every channel on its own."""
+        try:
+            return [self._score(channel, None) for channel in channels_of(self._file)]
+        except TooLongError:
+            raise too_large(self._longest, "seconds") from None
+        except AudioError as error:
+            raise unusable(error) from None
+
+    def _enrolled(self, channel: str) -> SpeakerProfile | None:
+        """The speaker profile from the enrolment clips."""
+        if not self._upload.enrol:
+            return None
+        if not self._recogniser.model.profile_width:
+            raise Refusal(422, "no_adaptation", "this model cannot adapt to a speaker", "Leave the enrol parts out.")
+        profile = None
+        for number, clip in enumerate(self._upload.enrol, 1):
+            file = Recording(clip)
+            try:
+                of_clip = channel if len(channels_of(file)) > 1 else "mix"
+                profile = self._recogniser.enrol(
+                    file, channel=of_clip, profile=profile, longest=self._longest, progress=lambda _: self._go_on()
+                )
+            except TooLongError:
+                raise too_large(self._longest, "seconds") from None
+            except AudioError as error:
+                raise unusable(error, f"enrolment clip {number}: ") from None
+        return profile
+
+    def _score(self, channel: str, profile: SpeakerProfile | None) -> Scored:
+        steps: list[Segment] = []
+        stream = self._recogniser.stream(profile=profile, channel=channel, watch=steps.append)
+        self._file.seek(0)
+        for block in read_blocks(self._file, sample_rate=self._rate, channel=channel, longest=self._longest):
+            for first in range(0, len(block), PIECE * self._rate):
+                self._go_on()
+                stream.push(block[first : first + PIECE * self._rate])
+        prediction = stream.finish()
+        if prediction.duration <= self._recogniser.windows.seconds:  # one utterance has one answer
+            return Scored(prediction, prediction.segments, self._remark)
+        steps[-1] = replace(steps[-1], end=prediction.duration)
+        return Scored(prediction, tuple(steps), self._remark)
+
+    def _go_on(self) -> None:
+        if self._stop.is_set():
+            raise too_slow()
