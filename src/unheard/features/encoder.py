@@ -216,6 +216,7 @@ def _session(model: bytes | str, where: Path) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1  # one process a core; the same sums everywhere
+    options.log_severity_level = 4  # errors are raised
     try:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own classes share no base but this

@@ -78,7 +78,8 @@ class _Graph:
 
     def half(self, value: Floats) -> str:
         """A constant that is stored in float16 where nothing is lost by it."""
-        short = value.astype(np.float16)
+        with np.errstate(over="ignore"):
+            short = value.astype(np.float16)
         if not np.array_equal(short.astype(np.float32), value):
             return self.constant(value)
         return self.node("Cast", [self.constant(short)], to=self.onnx.TensorProto.FLOAT)

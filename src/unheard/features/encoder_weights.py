@@ -1,10 +1,10 @@
-"""Read the weights of a Whisper encoder, from the two layouts in which people have them on disk.
+"""Read the weights of a Whisper encoder, and what an encoder's folder holds.
 
     Hugging Face folder      config.json, model.safetensors (or its parts with an index)
     faster-whisper folder    model.bin of CTranslate2 (binary version 4 and later)
 
-Both become tensors under Hugging Face's names without their prefix (`conv1.weight`, `layers.0.fc1.bias`). Tensors are
-memory-mapped or read one at a time, so that only the layers in use cost memory. A pickle is never opened.
+Both become tensors under Hugging Face's names without their prefix (`conv1.weight`, `layers.0.fc1.bias`), mapped from
+the files, so that only the layers in use cost memory. A pickle is never opened.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import mmap
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
@@ -22,27 +22,56 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from unheard.errors import ConfigError, MissingExtra
+from unheard.errors import ConfigError
 from unheard.features.settings import LEARNED
 
 Floats = npt.NDArray[np.float32]
+Tensors = dict[str, npt.NDArray[Any]]
 
 _CTRANSLATE2 = "model.bin"
-_TYPES = (np.float32, np.int8, np.int16, np.int32, np.float16, np.uint16)  # CTranslate2's DataType; the last: bfloat16
-_BFLOAT16 = 5
-_HEAD = 64  # the width of an attention head in every released Whisper
+_AGAIN = "Download or copy it again."
+_HEAD = 64  # width of an attention head in every released Whisper
 
 
 @dataclass(frozen=True)
 class Weights:
-    """The encoder's sizes and `tensor(name)`, which returns one tensor in float32 or raises `ConfigError`."""
+    """A Whisper encoder's sizes and tensors."""
 
+    folder: Path
     width: int
     layers: int
     heads: int
     mels: int
     positions: int
-    tensor: Callable[[str], Floats]
+    tensors: Tensors
+
+    def tensor(self, name: str) -> Floats:
+        """Return one tensor in float32; raises `ConfigError` where it is missing."""
+        if name not in self.tensors:
+            raise ConfigError(f"not the weights of a Whisper encoder: no tensor {name}", where=self.folder, mend=_AGAIN)
+        return self.tensors[name].astype(np.float32)
+
+
+def read_weights(folder: Path, config: Mapping[str, Any]) -> Weights:
+    """Map the weights of the Whisper encoder in `folder`, whose config.json is `config`.
+
+    Raises `ConfigError` for weights that are missing, damaged, truncated, or of another model.
+    """
+    files = weight_files(folder)
+    tensors: Tensors = {}
+    for path in files:
+        if path.suffix != ".json":
+            tensors |= _read(path)
+    prefix = next((p for p in ("model.encoder.", "encoder.", "") if f"{p}conv1.weight" in tensors), "")
+    tensors = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    found = Weights(folder, 0, 0, 0, 0, 0, tensors)
+    width, mels, kernel = (*found.tensor("conv1.weight").shape, 0, 0, 0)[:3]
+    if kernel != 3:
+        raise ConfigError("not the weights of a Whisper encoder: conv1.weight", where=folder, mend=_AGAIN)
+    layers = len({name.split(".")[1] for name in tensors if name.startswith("layers.")})
+    heads = int(tensors["num_heads"]) if "num_heads" in tensors else int(config.get("encoder_attention_heads", 0))
+    positions = len(found.tensor("embed_positions.weight"))
+    return Weights(folder, width, layers, heads or width // _HEAD, mels, positions, tensors)
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -58,52 +87,21 @@ def weight_files(folder: Path) -> list[Path]:
         if absent := [part for part in parts if not (folder / part).is_file() or Path(part).name != part]:
             raise ConfigError(f"a part of the weights is missing: {absent[0]}", where=folder, mend=_AGAIN)
         return [index, *(folder / part for part in parts)]
-    if (folder / _CTRANSLATE2).is_file() and not _is_pickle(folder / _CTRANSLATE2):
+    pickles = sorted(path for ending in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(ending))
+    if folder / _CTRANSLATE2 in pickles and not _is_pickle(folder / _CTRANSLATE2):
         return [folder / _CTRANSLATE2]
-    pickles = sorted(path.name for ending in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(ending))
+    if pickles:
+        raise ConfigError(
+            f"the weights are a pickle ({pickles[0].name}), which can run code",
+            where=folder,
+            mend="Convert it where you trust it: transformers' AutoModel.from_pretrained(FOLDER).save_pretrained(NEW) "
+            "writes safetensors.",
+        )
     raise ConfigError(
-        f"the weights are a pickle ({pickles[0]}), which can run code" if pickles else "no weights (model.safetensors)",
+        "no weights (model.safetensors)",
         where=folder,
-        mend="Convert it where you trust it: transformers' AutoModel.from_pretrained(FOLDER).save_pretrained(NEW) "
-        "writes safetensors."
-        if pickles
-        else "Name a folder in Hugging Face's or faster-whisper's layout.",
+        mend="Name a folder in Hugging Face's or faster-whisper's layout.",
     )
-
-
-def read_weights(folder: Path, config: Mapping[str, Any]) -> Weights:
-    """Open the weights of the Whisper encoder in `folder`, whose config.json is `config`.
-
-    Raises `ConfigError` for weights that are missing, truncated, of another model or in a type that numpy lacks.
-    """
-    files = weight_files(folder)
-    if files[0].name == _CTRANSLATE2:
-        found = _read_ctranslate2(files[0])
-        heads = int(found["encoder/num_heads"]) if "encoder/num_heads" in found else 0
-        tensor = _renamed(found, files[0])
-    else:
-        tensor = _safetensors(folder, [path for path in files if path.suffix == ".safetensors"])
-        heads = int(config.get("encoder_attention_heads", 0))
-    layers = 0
-    width, mels, _ = tensor("conv1.weight").shape
-    while _has(tensor, f"layers.{layers}.fc1.bias"):
-        layers += 1
-    return Weights(width, layers, heads or width // _HEAD, mels, len(tensor("embed_positions.weight")), tensor)
-
-
-_AGAIN = "Download or copy it again."
-
-
-def _has(tensor: Callable[[str], Floats], name: str) -> bool:
-    try:
-        tensor(name)
-    except ConfigError:
-        return False
-    return True
-
-
-def _foreign(where: Path, name: str) -> ConfigError:
-    return ConfigError(f"not the weights of a Whisper encoder: no tensor {name}", where=where, mend=_AGAIN)
 
 
 def _is_pickle(path: Path) -> bool:
@@ -112,111 +110,98 @@ def _is_pickle(path: Path) -> bool:
     return head == b"PK" or head[:1] == b"\x80"  # a zip of torch.save, or a bare pickle
 
 
-def _safetensors(folder: Path, files: list[Path]) -> Callable[[str], Floats]:
-    try:
-        from safetensors import SafetensorError, safe_open
-    except ImportError:
-        raise MissingExtra("safetensors", "train") from None
-    where: dict[str, Any] = {}
-    for path in files:
-        try:
-            opened: Any = safe_open(path, framework="np")
-            where |= dict.fromkeys(opened.keys(), opened)
-        except (SafetensorError, OSError) as error:
-            raise ConfigError(f"the weights are damaged ({error})", where=path, mend=_AGAIN) from None
-    prefix = next((p for p in ("model.encoder.", "encoder.", "") if f"{p}conv1.weight" in where), None)
-
-    def tensor(name: str) -> Floats:
-        if prefix is None or prefix + name not in where:
-            raise _foreign(folder, name)
-        try:
-            read: Floats = where[prefix + name].get_tensor(prefix + name).astype(np.float32)
-        except (TypeError, ValueError, SafetensorError) as error:  # numpy has no bfloat16
-            raise ConfigError(
-                f"tensor {name} cannot be read ({error})", where=folder, mend="Save the model in float16 or float32."
-            ) from None
-        return read
-
-    return tensor
-
-
-def _read_ctranslate2(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """Map every variable of a CTranslate2 model.bin, bounds checked, by its name."""
+def _read(path: Path) -> Tensors:
+    """Map the tensors of a file; every length in it is checked against the file's."""
     with path.open("rb") as file:
-        size = path.stat().st_size
-        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
+        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if path.stat().st_size else b""
+    try:
+        return _ctranslate2(data, path) if path.name == _CTRANSLATE2 else _safetensors(data)
+    except (ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+        what = " ".join(str(error).split())[:100]
+        raise ConfigError(f"the weights are damaged or truncated ({what})", where=path, mend=_AGAIN) from None
+
+
+def _view(data: mmap.mmap | bytes, kind: str, shape: Sequence[int], start: int, length: int) -> npt.NDArray[Any]:
+    """The tensor at data[start : start + length]; raises `ValueError` where its length is another or passes the end."""
+    dtype = np.dtype(np.uint16 if kind == "bfloat16" else kind)
+    count = int(np.prod(shape, dtype=object))
+    if count * dtype.itemsize != length or start + length > len(data):
+        raise ValueError(f"{length} bytes for a tensor of shape {tuple(shape)}, {len(data)} in the file")
+    value = np.frombuffer(data, dtype, count, start).reshape(shape)
+    return (value.astype(np.uint32) << 16).view(np.float32) if kind == "bfloat16" else value
+
+
+_SAFETENSORS_TYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+
+
+def _safetensors(data: mmap.mmap | bytes) -> Tensors:
+    body = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:body].decode())
+    header.pop("__metadata__", None)
+    found: Tensors = {}
+    for name, entry in header.items():
+        if entry["dtype"] in _SAFETENSORS_TYPES:
+            start, end = entry["data_offsets"]
+            found[name] = _view(data, _SAFETENSORS_TYPES[entry["dtype"]], entry["shape"], body + start, end - start)
+    return found
+
+
+_CTRANSLATE2_TYPES = ("float32", "int8", "int16", "int32", "float16", "bfloat16")
+_CTRANSLATE2_NAMES = {
+    "position_encodings.encodings": "embed_positions.weight",
+    "self_attention.linear_0": "self_attn.qkv_proj",
+    "self_attention.linear_1": "self_attn.out_proj",
+    "self_attention.layer_norm": "self_attn_layer_norm",
+    "ffn.layer_norm": "final_layer_norm",
+    "ffn.linear_0": "fc1",
+    "ffn.linear_1": "fc2",
+    "layer_norm.gamma": "layer_norm.weight",
+    "layer_norm.beta": "layer_norm.bias",
+}
+
+
+def _ctranslate2(data: mmap.mmap | bytes, path: Path) -> Tensors:
+    """The encoder's variables under Hugging Face's names: queries, keys and values apart, integers scaled back."""
     place = 0
 
-    def take(count: int) -> int:
-        nonlocal place
-        if place + count > size:
-            raise ConfigError(f"model.bin is truncated after {size} bytes", where=path, mend=_AGAIN)
-        place += count
-        return place - count
-
     def number(code: str) -> int:
-        return int(struct.unpack_from("<" + code, data, take(struct.calcsize(code)))[0])
+        nonlocal place
+        place += struct.calcsize("<" + code)
+        return int(struct.unpack_from("<" + code, data, place - struct.calcsize("<" + code))[0])
 
     def text() -> str:
+        nonlocal place
         length = number("H")
-        start = take(length)
-        return bytes(data[start : start + length]).rstrip(b"\0").decode("utf-8", "replace")
+        place += length
+        return bytes(data[place - length : place]).rstrip(b"\0").decode()
 
     version = number("I")
     if not 4 <= version <= 100:
         raise ConfigError("model.bin is not in CTranslate2's format", where=path, mend="Convert the model again.")
     kind, _ = text(), number("I")
     if kind != "WhisperSpec":
-        raise ConfigError(f"model.bin holds a {kind or 'model without a name'}, not Whisper", where=path)
-    found: dict[str, npt.NDArray[Any]] = {}
+        raise ConfigError(f"model.bin holds a {kind}, not Whisper", where=path, mend="Name a Whisper model.")
+    variables: Tensors = {}
     for _ in range(number("I")):
         name = text()
-        shape = tuple(number("I") for _ in range(number("B")))
-        code, length = number("B"), number("I")
-        start = take(length)
-        if code >= len(_TYPES) or length != int(np.prod(shape, dtype=object)) * np.dtype(_TYPES[code]).itemsize:
-            raise ConfigError(f"model.bin is damaged at variable '{name}'", where=path, mend=_AGAIN)
-        value = np.frombuffer(data, _TYPES[code], length // np.dtype(_TYPES[code]).itemsize, start).reshape(shape)
-        found[name] = (value.astype(np.uint32) << 16).view(np.float32) if code == _BFLOAT16 else value
-    for _ in range(number("I")):
-        alias, name = text(), text()
-        if name in found:
-            found[alias] = found[name]
+        shape = [number("I") for _ in range(number("B"))]
+        dtype, length = number("B"), number("I")
+        variables[name] = _view(data, dict(enumerate(_CTRANSLATE2_TYPES))[dtype], shape, place, length)
+        place += length
+    variables |= {text(): variables[text()] for _ in range(number("I"))}  # aliases
+    found: Tensors = {}
+    for name, value in variables.items():
+        if not name.startswith("encoder/") or name.endswith("_scale"):
+            continue
+        if f"{name}_scale" in variables:  # int8: one scale a row; int16: one for all
+            scale = variables[f"{name}_scale"].astype(np.float32)
+            value = value / scale.reshape(scale.shape + (1,) * (value.ndim - scale.ndim))
+        name = name.replace("encoder/layer_", "layers.").removeprefix("encoder/").replace("/", ".")
+        for theirs, ours in _CTRANSLATE2_NAMES.items():
+            name = name.replace(theirs, ours)
+        parts = np.split(value, 3) if "qkv_proj" in name else [value]
+        found |= {name.replace("qkv_proj", f"{part}_proj"): v for part, v in zip("qkv", parts, strict=False)}
     return found
-
-
-def _renamed(found: Mapping[str, npt.NDArray[Any]], path: Path) -> Callable[[str], Floats]:
-    """Give CTranslate2's variables Hugging Face's names; integer weights are divided by their scale."""
-
-    def variable(name: str) -> Floats:
-        if name not in found:
-            raise _foreign(path, name)
-        value = found[name].astype(np.float32)
-        if f"{name}_scale" in found:  # int8: one scale a row; int16: one for all
-            scale = found[f"{name}_scale"].astype(np.float32)
-            value = value / scale.reshape(scale.shape + (1,) * (value.ndim - 1) if scale.size > 1 else ())
-        return value
-
-    def tensor(name: str) -> Floats:
-        *place, module, kind = name.split(".")
-        scope = "/".join(("encoder", f"layer_{place[1]}" if place else "")).rstrip("/")
-        kind = {"weight": "gamma", "bias": "beta"}[kind] if "norm" in module else kind
-        if module in ("q_proj", "k_proj", "v_proj"):
-            packed = variable(f"{scope}/self_attention/linear_0/{kind}")
-            return np.split(packed, 3)["qkv".index(module[0])]
-        return variable(f"{scope}/{_MODULES.get(module, module)}/{'encodings' if 'embed' in module else kind}")
-
-    return tensor
-
-
-_MODULES = {
-    "embed_positions": "position_encodings",
-    "out_proj": "self_attention/linear_1",
-    "self_attn_layer_norm": "self_attention/layer_norm",
-    "final_layer_norm": "ffn/layer_norm",
-    "fc1": "ffn/linear_0",
-    "fc2": "ffn/linear_1",
-}
 
 
 # What an encoder's folder says: its configuration, its layers, its identity.
