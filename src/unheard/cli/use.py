@@ -477,7 +477,7 @@ def serve(
         workers=workers,
         root_path=root_path,
         access_log=access_log,
-        **({"concurrency": concurrency} if concurrency else {}),  # type: ignore[arg-type]
+        **({"concurrency": concurrency} if concurrency else {}),
     )
     recogniser = load(model)
 
