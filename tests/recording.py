@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from unheard.experiments.config import Experiment, load
-from unheard.training.recipe import Recipe
+from unheard.training.recipe import TrainingSettings
 
 WORDS = {"a": "angry", "s": "sad"}
 
@@ -93,7 +93,7 @@ def write_cell(
             "group": settings.group,
             "options": options,
             "network": asdict(settings.network.resolved(settings.features)),
-            "recipe": asdict(Recipe(epochs=settings.epochs)),
+            "recipe": asdict(TrainingSettings(epochs=settings.epochs)),
             "normalise": settings.normalise,
         },
         "proof": {"data": "same"},

@@ -14,7 +14,7 @@ import yaml
 
 from unheard.experiments.config import Experiment, load
 from unheard.experiments.selection import KNOBS
-from unheard.training.recipe import Recipe
+from unheard.training.recipe import TrainingSettings
 
 SKILL = {"ser": 0.4, "mtl": 0.42, "dat": 0.52, "cgt": 0.5}
 
@@ -127,7 +127,7 @@ def _cell(
         "settings": {
             "labels": list(labels), "group": settings.group, "options": {knob.option: value} if knob else {},
             "network": asdict(settings.network.resolved(settings.features)),
-            "recipe": asdict(Recipe(epochs=settings.epochs)),
+            "recipe": asdict(TrainingSettings(epochs=settings.epochs)),
             "normalise": settings.normalise,
         },
         "proof": {"data": f"{fold:016x}", "split": "", "features": "b0b2ac87c4aa", "versions": {"torch": "2.0"}},

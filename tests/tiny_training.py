@@ -14,7 +14,7 @@ from torch import Tensor
 from unheard.model.network import NetworkSettings
 from unheard.training.batches import Task
 from unheard.training.evaluation import Scores
-from unheard.training.recipe import Recipe
+from unheard.training.recipe import TrainingSettings
 from unheard.training.strategies import Batch, Setting, Strategy, build
 from unheard.training.trainer import Direction, Evaluation, Trainer
 
@@ -72,7 +72,7 @@ def trainer(
     cells: int = NETWORK.lstm,
     lr: float = 0.05,
 ) -> Trainer:
-    recipe = Recipe(epochs=4, batch_size=5, lr=lr)
+    recipe = TrainingSettings(epochs=4, batch_size=5, lr=lr)
     model = strategy(key, cells=cells)
     return Trainer(model, tiny()[0], TRAIN, readings, recipe, folder, key=(0, 0), on_epoch=on_epoch)
 
@@ -146,5 +146,5 @@ def scripted(right: Sequence[int], folder: Path) -> tuple[Trainer, InMemory]:
     frames = InMemory({name: np.array([[int(name[-1]), truth]] * 2, np.float32) for name, truth in y.items()})
     readings = [Direction("test", *(tuple(n for n in y if n.startswith(part)) for part in ("dev", "test")))]
     train = [name for name in y if name.startswith("train")]
-    recipe = Recipe(epochs=len(right))
+    recipe = TrainingSettings(epochs=len(right))
     return Trainer(Scripted(right), Task(frames, y, {}), train, readings, recipe, folder), frames

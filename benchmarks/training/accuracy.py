@@ -31,10 +31,12 @@ from torch.nn import functional
 from benchmarks.training import bucketed, plain
 from benchmarks.training.shapes import fold_data
 from unheard.experiments.cell import Cell, prepare
-from unheard.experiments.config import Experiment, NetworkChoice, TrainingSettings
+from unheard.experiments.config import Experiment
 from unheard.experiments.launch import worker_environment
 from unheard.experiments.plan import lay_out
 from unheard.features import FeatureStore
+from unheard.model.settings import NetworkSettings
+from unheard.training.recipe import TrainingSettings
 from unheard.training.strategies import Strategy
 from unheard.training.trainer import Trainer
 
@@ -227,9 +229,8 @@ def main() -> None:
             test="both",
             folds=options.folds,
             seeds=options.seeds,
-            epochs=options.epochs,
-            training=TrainingSettings(lr=options.lr),
-            network=NetworkChoice(dropout=options.dropout),
+            training=TrainingSettings(epochs=options.epochs, lr=options.lr),
+            network=NetworkSettings(dropout=options.dropout),
             device="cpu",
             progress=False,
         )

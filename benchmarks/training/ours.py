@@ -21,7 +21,7 @@ from unheard.features import FeatureSettings, FeatureStore, Normaliser
 from unheard.features.store import write_store
 from unheard.model.network import NETWORKS
 from unheard.training.batches import Task
-from unheard.training.recipe import Recipe
+from unheard.training.recipe import TrainingSettings
 from unheard.training.strategies import Setting, build
 from unheard.training.trainer import Direction, Trainer
 
@@ -59,7 +59,7 @@ def make_trainer(system: str, store: FeatureStore, folder: Path, seed: int = 0) 
     reading = Direction("test", store.ids[-4:-2], store.ids[-2:])
     folder.mkdir(parents=True, exist_ok=True)
     task = Task(MappedFrames(store), y, s)
-    recipe = Recipe(batch_size=BATCH)
+    recipe = TrainingSettings(batch_size=BATCH)
     return Trainer(build(system, setting), task, store.ids, [reading], recipe, folder, key=(seed,))
 
 

@@ -220,7 +220,7 @@ def test_demo_makes_a_corpus_and_a_table(
         (["--option", "dat.lambda=1"], "'lam'"),
         (["--option", "dat"], "dat.lam=0.3"),
         (["--option", "dat.lam=much"], "dat.lam"),
-        (["--network.preset", "huge"], "iemocap or mandarin"),
+        (["--sizes", "huge"], "iemocap or mandarin"),
         (["--network.dropout", "1.5"], "dropout"),
         (["--training.batch-size", "1"], "batch_size"),
         (["--training.precision", "fp8"], "precision"),

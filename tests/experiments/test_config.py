@@ -1,25 +1,48 @@
-"""Settings: a file, flags that win over it, and an answer to every mistake in them."""
+"""Settings: recipes, presets, a file and flags; paths; an answer to every mistake; help and the reference page."""
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from experimenting import cells, corpus, table
 
+from unheard.cli import main
+from unheard.corpora import CORPORA
 from unheard.errors import ConfigError
-from unheard.experiments.config import Experiment, load
+from unheard.experiments.config import (
+    PRESETS,
+    RECIPES,
+    about,
+    identity,
+    keys,
+    load,
+    names_in,
+    read_in,
+    read_named,
+    reference,
+    same_place,
+    written_in,
+)
+from unheard.experiments.records import read_run
 from unheard.features.settings import FeatureSettings
+from unheard.splits import default_protocol
+from unheard.training.recipe import TrainingSettings
 from unheard.training.strategies import resolve_options
 
+pytestmark = pytest.mark.usefixtures("one_process")
 LEAST = {"corpus": "emodb", "root": "data", "out": "run"}
+PLACE = {"root": "somewhere", "out": "run"}
+QUICK = ["--emotions", "angry,sad", "--systems", "ser", "--epochs", "1", "--training.batch-size", "4"]
 
 
-def written(folder: Path, text: str) -> Path:
+def written(folder: Path, values: str | dict[str, Any]) -> Path:
     path = folder / "settings.yaml"
-    path.write_text(text, encoding="utf-8")
+    path.write_text(values if isinstance(values, str) else yaml.safe_dump(values), encoding="utf-8")
     return path
 
 
@@ -28,45 +51,57 @@ def test_the_defaults_are_the_papers() -> None:
     assert settings.labels == ("angry", "happy", "neutral", "sad")
     assert settings.systems == ("ser", "mtl", "dat", "cgt")
     assert (settings.epochs, settings.training.lr, settings.training.momentum) == (100, 1e-3, 0.9)
-    assert settings.network.preset == "iemocap"
+    assert settings.sizes == "iemocap"
 
 
-def test_what_is_given_wins_over_the_file_one_by_one(tmp_path: Path) -> None:
+def test_each_source_overrides_the_one_before(tmp_path: Path) -> None:
+    """Recipe, preset, file, flags; key by key."""
+    options = {"dat": {"lam": 0.3}}
     file = written(
         tmp_path,
-        "corpus: emodb\nroot: data\nout: run\nepochs: 7\n"
-        "training: {lr: 0.5, momentum: 0.1}\noptions: {dat: {lam: 0.3}}\n",
-    )
-    settings = load(file, {"epochs": 9, "training": {"lr": 0.25}, "options": {"cgt": {"epsilon": 0.1}}})
-    assert (settings.epochs, settings.training.lr, settings.training.momentum) == (9, 0.25, 0.1)
-    assert settings.options == {"dat": {"lam": 0.3}, "cgt": {"epsilon": 0.1}}
+        {"preset": "iemocap", "recipe": "strong", **PLACE, "seeds": 2, "epochs": 7, "network": {"dropout": 0.1},
+         "training": {"batch-size": 8, "momentum": 0.9}, "options": options},
+    )  # fmt: skip
+    flags = {"epochs": 9, "training": {"batch_size": 4}, "options": {"cgt": {"epsilon": 0.1}}}
+    for settings, expected in ((load(file), (2, 7, 8)), (load(file, flags), (2, 9, 4))):
+        assert (settings.seeds, settings.epochs, settings.training.batch_size) == expected
+        assert (settings.test, settings.training.optimizer, settings.network.dropout) == ("male", "adamw", 0.1)
+        assert settings.network.hidden == ()
+    assert load(file, flags).options == {"dat": {"lam": 0.3}, "cgt": {"epsilon": 0.1}}
+    assert load(file, {"preset": "emodb"}).corpus == "emodb"
+    assert load(None, {"preset": "emodb", "recipe": "strong", **PLACE}).epochs == 50
 
 
 def test_there_and_back(tmp_path: Path) -> None:
-    more = {"map": {"excited": "happy"}, "n": [3, 1, 1], "training": {"readouts": [1, 2]}, "features": {"deltas": 0}}
-    settings = load(None, {**LEAST, **more, "options": {"dat": {"lam": 0.3, "schedule": "ganin"}}, "k": 3})
-    file = written(tmp_path, yaml.safe_dump(settings.as_dict()))
-    assert load(file) == replace(settings, root=str(tmp_path / "data"), out=str(tmp_path / "run"))
+    more = {"map": {"excited": "happy"}, "n": [3, 1, 1], "training": {"report_epochs": [1, 2]},
+            "features": {"deltas": 0}, "options": {"dat": {"lam": 0.3, "schedule": "ganin"}}}  # fmt: skip
+    settings = load(None, {**LEAST, **more, "k": 3, "sizes": "mandarin"})
+    for marked in ({}, {"resolved": True}):
+        file = written(tmp_path, {**settings.as_dict(), **marked})
+        assert load(file) == replace(settings, root=str(tmp_path / "data"), out=str(tmp_path / "run"))
     assert settings.features == FeatureSettings(deltas=0)
-    assert settings.n == (3, 1, 1)
+    assert (settings.n, settings.network.lstm, settings.training.report_epochs) == ((3, 1, 1), 128, (1, 2))
 
 
 @pytest.mark.parametrize(
     ("key", "closest"),
     [
-        ({"epoch": 3}, "'epochs'"),
+        ({"epoch": 3}, "'training.epochs'"),
+        ({"lr": 3}, "'training.lr'"),
         ({"training": {"learning_rate": 3}}, "label_smoothing, lr"),
         ({"training": {"momentun": 3}}, "'momentum'"),
+        ({"training": {"augment": {"tracts": 3}}}, "'tract'"),
         ({"features": {"mel_bin": 3}}, "'mel_bins'"),
         ({"network": {"drop_out": 3}}, "'dropout'"),
         ({"normalize": "train"}, "'normalise'"),
+        ({"training": {"mel-bins": 3}}, "'features.mel_bins'"),
     ],
 )
 def test_an_unknown_key_suggests_the_right_one(tmp_path: Path, key: dict[str, Any], closest: str) -> None:
     with pytest.raises(ConfigError, match="unknown setting") as caught:
         load(None, {**LEAST, **key})
     assert closest in str(caught.value)
-    file = written(tmp_path, yaml.safe_dump({**LEAST, **key}))
+    file = written(tmp_path, {**LEAST, **key})
     with pytest.raises(ConfigError, match="unknown setting") as caught:
         load(file)
     assert str(file) in str(caught.value)
@@ -77,97 +112,91 @@ def test_an_unknown_key_suggests_the_right_one(tmp_path: Path, key: dict[str, An
     [
         {"epochs": "many"}, {"epochs": 1.5}, {"epochs": True}, {"epochs": 0}, {"epochs": None}, {"seeds": -1},
         {"folds": -1}, {"k": -2}, {"training": 3}, {"training": None}, {"training": {"lr": "fast"}},
-        {"training": {"nesterov": "perhaps"}}, {"training": {"readouts": "1,x"}}, {"systems": []},
+        {"training": {"nesterov": "perhaps"}}, {"training": {"report_epochs": "1,x"}}, {"systems": []},
         {"systems": "ser,ser"}, {"emotions": "sad,sad"}, {"map": "excited"}, {"map": "excited="}, {"map": ["a"]},
         {"map": {"excited": ["happy"]}}, {"options": {"dat": 3}}, {"options": "dat"}, {"options": {"x": 2}},
         {"n": "1,two,3"}, {"channel": "up"}, {"channel": "3"}, {"normalise": "batch"}, {"test": "child"},
         {"partial": "sometimes"}, {"features": {"deltas": 9}}, {"features": {"vad": "loud"}}, {"corpus": ["a"]},
+        {"sizes": "huge"}, {"network": {"hidden": "3,-1"}}, {"recipe": "papers"}, {"preset": "mandarine"},
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_refused_by_name(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError) as caught:
         load(None, {**LEAST, **wrong})
     (name,) = wrong
-    assert name.removeprefix("features") in str(caught.value)
-
-
-@pytest.mark.parametrize("missing", ["corpus", "root", "out"])
-def test_what_is_needed_is_asked_for(missing: str) -> None:
-    with pytest.raises(ConfigError, match=f"--{missing}"):
-        load(None, {name: value for name, value in LEAST.items() if name != missing})
-
-
-def test_a_corpus_or_a_manifest() -> None:
-    with pytest.raises(ConfigError, match="either a corpus or a manifest"):
-        load(None, {**LEAST, "manifest": "a.csv"})
-    assert load(None, {"manifest": Path("a.csv"), "out": "run"}).manifest == "a.csv"
+    assert name in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("values", "message"),
     [
-        ({"root": "folder"}, "root = folder is of a corpus.*Leave out --root"),
-        ({"subset": "paper"}, "subset = paper is of a corpus.*Leave out --subset"),
-        ({"address": "auto"}, "are of the engine ray.*--engine ray"),
-        ({"gpus": 0.5}, "are of the engine ray.*--engine ray"),
+        ({"root": "data", "out": "run"}, "either a corpus or a manifest.*--corpus"),
+        ({"corpus": "emodb", "out": "run"}, "where is the corpus 'emodb'.*--root"),
+        ({"corpus": "emodb", "root": "data"}, "--out"),
+        ({**LEAST, "manifest": "a.csv"}, "either a corpus or a manifest"),
+        ({**LEAST, "emotions": "sad"}, "only one emotion, sad"),
+        ({"preset": "mandarin", "out": "run"}, "either a corpus or a manifest"),
+        ({"preset": "mandarine", "out": "run"}, "Did you mean 'mandarin'"),
+        ({"manifest": "a.csv", "out": "run", "root": "x"}, "root = x applies to a corpus.*Leave out --root"),
+        ({"manifest": "a.csv", "out": "run", "subset": "paper"}, "subset = paper applies.*Leave out --subset"),
+        ({**LEAST, "address": "auto"}, "apply to the engine ray.*--engine ray"),
+        ({**LEAST, "gpus": 0.5}, "apply to the engine ray.*--engine ray"),
     ],
 )
-def test_what_would_not_be_heard_is_refused(given: dict[str, Any], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
-        load(None, {"manifest": "a.csv", "out": "run", **given})
+def test_missing_and_contradictory_settings(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load(None, values)
 
 
-@pytest.mark.parametrize("text", ["a: [", "- 1\n- 2", "just words", "\x00", "corpus: &a [*a]"])
-def test_a_file_that_holds_no_settings(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize("text", ["a: [", "- 1\n- 2", "just words", "\x00", "resolved: perhaps"])
+def test_a_file_without_settings(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigError, match=r"settings\.yaml"):
         load(written(tmp_path, text))
 
 
-def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot be read"):
-        load(tmp_path / "absent.yaml")
+def test_unreadable_files(tmp_path: Path) -> None:
     (tmp_path / "latin.yaml").write_bytes(b"corpus: \xe9modb")
-    with pytest.raises(ConfigError, match="cannot be read"):
-        load(tmp_path / "latin.yaml")
+    for name in ("absent.yaml", "latin.yaml"):
+        with pytest.raises(ConfigError, match="cannot be read"):
+            load(tmp_path / name)
     with pytest.raises(ConfigError, match="needs either"):
         load(written(tmp_path, ""))
 
 
-def test_a_resolved_file_is_not_changed_by_what_its_recipe_says_now(tmp_path: Path) -> None:
-    """A run from before there was such a setting."""
+def test_preset_and_recipe_are_not_applied_to_a_resolved_file_again(tmp_path: Path) -> None:
     settings = load(None, {**LEAST, "recipe": "strong"}).as_dict()
-    del settings["training"]["decision"], settings["training"]["enrol"]
-    now = load(written(tmp_path, yaml.safe_dump(settings))).training
-    assert (now.decision, now.enrol) == ("both", 0.5)
-    file = written(tmp_path, yaml.safe_dump({"resolved": True, **settings}))
-    then = load(file).training
-    assert (then.decision, then.enrol, then.optimizer) == ("likeliest", 0.0, "adamw")
-    assert load(file, {"training": {"enrol": 0.25}, "recipe": "strong"}).training.enrol == 0.25
-    for other in ({"recipe": "paper"}, {"preset": "emodb"}):
-        with pytest.raises(ConfigError, match="another would change none"):
+    settings["training"]["decision"] = "even"
+    settings["network"]["lstm"] = 8
+    file = written(tmp_path, {"resolved": True, **settings})
+    again = load(file, {"training": {"enrol": 0.25}, "recipe": "strong"})
+    assert (again.training.decision, again.training.enrol, again.network.lstm) == ("even", 0.25, 8)
+    for other in ({"recipe": "paper"}, {"preset": "emodb"}, {"sizes": "mandarin"}):
+        with pytest.raises(ConfigError, match="another would change nothing"):
             load(file, other)
-    with pytest.raises(ConfigError, match="true or false"):
-        load(written(tmp_path, yaml.safe_dump({**settings, "resolved": "perhaps"})))
 
 
-def test_words_become_what_they_mean() -> None:
-    settings = load(None, {**LEAST, "epochs": "3", "emotions": "sad, angry", "map": "excited=happy, calm=neutral",
-                           "training": {"lr": "1e-2", "nesterov": "no", "readouts": "1,2"}, "n": "4,1,1"})  # fmt: skip
-    assert (settings.epochs, settings.emotions, settings.labels) == (3, ("sad", "angry"), ("angry", "sad"))
+def test_words_are_converted() -> None:
+    settings = load(None, {"manifest": Path("m.csv"), "out": "run", "epochs": "3", "emotions": "sad, angry",
+                           "map": "excited=happy, calm=neutral", "n": "4,1,1", "network": {"hidden": 0},
+                           "training": {"lr": "1e-2", "nesterov": "no", "report-epochs": "1,2"}})  # fmt: skip
+    assert (settings.manifest, settings.epochs, settings.labels) == ("m.csv", 3, ("angry", "sad"))
     assert settings.map == {"excited": "happy", "calm": "neutral"}
-    assert (settings.training.lr, settings.training.nesterov, settings.training.readouts) == (0.01, False, (1, 2))
-    assert settings.n == (4, 1, 1)
+    training = settings.training
+    assert (training.lr, training.nesterov, training.report_epochs) == (0.01, False, (1, 2))
+    assert (settings.n, settings.network.hidden) == ((4, 1, 1), ())
 
 
-def test_options_of_systems_have_kinds_too() -> None:
+def test_options_of_systems_are_typed() -> None:
     assert resolve_options("dat", {"lam": 1}) == resolve_options("dat", {"lam": "1.0"}) != resolve_options("dat")
     assert type(resolve_options("dat", {"lam": 1})["lam"]) is float
     for system, options in (
         ("dat", {"lam": "much"}),
         ("dat", {"lam": None}),
         ("dat", {"lam": float("nan")}),
+        ("dat", {"lam": float("inf")}),
         ("dat", {"schedule": 3}),
         ("cgt", {"clean_statistics": "yes"}),
+        ("cgt", {"alpha": 1.5}),
         ("mtl", {"weight": True}),
         ("ser", {"lam": 1}),
         ("dat", {"lambda": 1}),
@@ -177,8 +206,159 @@ def test_options_of_systems_have_kinds_too() -> None:
             resolve_options(system, options)
 
 
-def test_every_setting_is_explained() -> None:
-    import dataclasses
+def test_every_key_is_described_and_declared_once() -> None:
+    for key, field, _ in keys():
+        assert field.metadata["description"].endswith("."), key
+    groups = [hint for _, _, hint in keys() if dataclasses.is_dataclass(hint)]
+    assert len(groups) == len(set(groups))
 
-    for field in dataclasses.fields(Experiment):
-        assert field.metadata.get("help", "").endswith("."), field.name
+
+def test_identity_changes_with_every_part() -> None:
+    base = (TrainingSettings(), {"lam": 0.1}, 0)
+    others = [(TrainingSettings(lr=0.1), *base[1:]), (base[0], {"lam": 0.2}, 0), (*base[:2], 1)]
+    assert len({identity(*parts) for parts in (base, *others)}) == 4
+    assert identity(*base) == identity(TrainingSettings(), {"lam": 0.1}, 0)
+
+
+# Presets and recipes.
+
+
+@pytest.mark.parametrize("name", names_in(PRESETS))
+def test_every_preset_is_an_experiment_that_needs_a_place(name: str) -> None:
+    values = read_named(PRESETS, name)
+    assert not {"root", "out", "manifest", "workers", "device"} & set(values)
+    where = {"root": "somewhere"} if "corpus" in values else {"manifest": "mine.csv"}
+    settings = load(None, {"preset": name, "out": "run", **where})
+    assert (settings.preset, settings.epochs) == (name, 100)
+    assert about(PRESETS, name).endswith(".")
+    if settings.corpus:
+        assert settings.corpus in CORPORA
+        protocol, options = default_protocol(settings.corpus)
+        assert (settings.protocol, settings.k or None) == (protocol, options.get("k"))
+
+
+def test_the_papers_two_presets() -> None:
+    iemocap = load(None, {"preset": "iemocap", **PLACE})
+    assert (iemocap.protocol, iemocap.test, iemocap.seeds, iemocap.subset) == ("paired", "male", 5, "paper")
+    assert iemocap.labels == ("angry", "happy", "neutral", "sad")
+    mandarin = load(None, {"preset": "mandarin", "manifest": "m.csv", "out": "run"})
+    assert (mandarin.protocol, mandarin.n, mandarin.seeds) == ("random", (200, 25, 25), 3)
+    assert mandarin.labels == ("angry", "happy", "sad", "surprised")
+    assert (mandarin.network.lstm, mandarin.network.hidden) == (128, (128, 128))
+
+
+def test_a_preset_gives_way_to_a_manifest_and_to_another_protocol() -> None:
+    mine = load(None, {"preset": "iemocap", "manifest": "iemocap.csv", "out": "run"})
+    assert (mine.corpus, mine.subset, mine.protocol, mine.test) == ("", "", "paired", "male")
+    for protocol, k in (("", 6), ("loso", 0), ("kfold", 6)):
+        more = {"protocol": protocol} if protocol else {}
+        assert load(None, {"preset": "ravdess", **more, **PLACE}).k == k
+    assert load(None, {"preset": "iemocap", "protocol": "loso", **PLACE}).test == "both"
+
+
+def test_a_run_with_a_preset_continues_from_its_own_config(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    source = ["--manifest", str(corpus() / "manifest.csv"), "--n", "2,2,2", "--seeds", "1"]
+    assert main(["experiment", "--preset", "mandarin", *source, *QUICK, "--out", str(out)]) == 0
+    saved = yaml.safe_load((out / "config.yaml").read_text())
+    assert (saved["preset"], saved["n"], saved["network"]["lstm"]) == ("mandarin", [2, 2, 2], 128)
+    assert main(["experiment", "--config", str(out / "config.yaml")]) == 0
+    assert len(cells(out)) == 1
+    assert read_run(out).settings == load(out / "config.yaml")
+
+
+# Help and the reference page.
+
+
+def test_help_shows_common_settings_and_help_all_the_others(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["experiment", "--help"]) == 0
+    short = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for words in ("--preset", "--training.lr", "--help-all", *(f"{name}:" for name in names_in(PRESETS))):
+        assert words in short
+    assert "--training.warmup" not in short
+    for verb in ("experiment", "train"):
+        assert main([verb, "--help-all"]) == 0
+        long = capsys.readouterr().out
+        for key, field, hint in keys():
+            flag = not dataclasses.is_dataclass(hint) and not field.metadata["json_schema_extra"]["derived"]
+            assert (f"--{key.replace('_', '-')}\n" in long) == flag, key
+        assert "--option dat.lam=VALUE" in long
+
+
+def test_the_reference_page_is_current() -> None:
+    page = Path(__file__).parents[2] / "docs" / "reference" / "configuration.md"
+    assert page.read_text(encoding="utf-8") == reference(), "python -m unheard.experiments.config > " + str(page)
+
+
+# Paths in a file are relative to its folder.
+
+
+def test_paths_there_and_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    values = {
+        "manifest": "voices/m.csv", "root": "data/a, /elsewhere/b", "store": "", "out": "runs/one", "epochs": 3,
+        "speakers": "people.csv:development", "features": {"encoder": "wavlm", "deltas": 1},
+    }  # fmt: skip
+    (tmp_path / "runs" / "one").mkdir(parents=True)
+    written = written_in(Path("runs/one"), values)
+    assert written == {
+        "manifest": "../../voices/m.csv", "root": "../../data/a,/elsewhere/b", "store": "", "out": ".", "epochs": 3,
+        "speakers": "../../people.csv:development", "features": {"encoder": "../../wavlm", "deltas": 1},
+    }  # fmt: skip
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+    found = read_in(Path("../runs/one"), written)
+    assert same_place(found["manifest"], str(tmp_path / "voices" / "m.csv"))
+    assert same_place(found["speakers"], str(tmp_path / "people.csv:development"))
+    assert not same_place(found["speakers"], str(tmp_path / "people.csv:untouched"))
+    assert not same_place(found["manifest"], "")
+    roots = found["root"].split(",")
+    assert all(same_place(*pair) for pair in zip(roots, ("../data/a", "/elsewhere/b"), strict=True))
+    assert (found["store"], found["epochs"]) == ("", 3)
+
+
+def test_a_run_behind_a_link_finds_its_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "large" / "disk").mkdir(parents=True)
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "runs").symlink_to(tmp_path / "large" / "disk")
+    monkeypatch.chdir(tmp_path / "work")
+    (tmp_path / "work" / "m.csv").touch()
+    found = read_in(Path("runs"), written_in(Path("runs"), {"manifest": "m.csv"}))
+    assert Path(found["manifest"]).samefile("m.csv")
+
+
+def test_a_run_from_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another corpus under the same relative path is another one, and the same one under another path the same."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder in (one, two):
+        folder.mkdir()
+        table(folder)
+    monkeypatch.chdir(one)
+    assert main(["experiment", "--manifest", "manifest.csv", *QUICK, "--out", "run"]) == 0
+    first = read_run(one / "run")
+    monkeypatch.chdir(two)
+    assert main(["experiment", "--manifest", "manifest.csv", *QUICK, "--out", "../one/run"]) == 2
+    assert "holds a run with manifest" in capsys.readouterr().err
+    assert main(["experiment", "--manifest", "../one/manifest.csv", *QUICK, "--out", "../one/run"]) == 0
+    assert main(["experiment", "--config", "../one/run/config.yaml"]) == 0
+    assert list(cells(one / "run")) == [cell.name for cell in first.cells]
+    assert yaml.safe_load((one / "run" / "config.yaml").read_text())["manifest"] == "../manifest.csv"
+    assert main(["adapt", "../one/run", "--k", "1", "--draws", "1"]) == 0
+
+
+def test_a_file_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(tmp_path, "manifest: voices/m.csv\nout: runs\nstore: features\n")
+    monkeypatch.chdir(tmp_path)
+    assert load("settings.yaml").manifest == "voices/m.csv"
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir("below")
+    settings = load("../settings.yaml", {"out": "mine"})
+    assert (settings.manifest, settings.out, settings.store) == ("../voices/m.csv", "mine", "../features")
+
+
+@pytest.mark.parametrize("name", names_in(RECIPES))
+def test_every_recipe_is_described(name: str) -> None:
+    assert about(RECIPES, name).endswith(".")
+    assert load(None, {**LEAST, "recipe": name}).recipe == name

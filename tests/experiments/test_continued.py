@@ -59,7 +59,7 @@ def test_a_shorter_result_is_kept_and_given_back(tmp_path: Path, monkeypatch: py
 
 def test_readouts_equal_separate_short_runs(done: Path, tmp_path: Path) -> None:
     out, short = tmp_path / "run", tmp_path / "short"
-    assert experiment(out, "--epochs", "3", "--training.readouts", "1,2") == 0
+    assert experiment(out, "--epochs", "3", "--training.report-epochs", "1,2") == 0
     assert experiment(short, "--epochs", "2") == 0
     for name, folder in cells(out).items():
         readout, alone = numbers(folder / "readouts" / "00002", whole=False), numbers(cells(short)[name], whole=False)
@@ -224,8 +224,8 @@ def test_training_and_use_far_apart_are_told(tmp_path: Path, capsys: pytest.Capt
 def test_both_modes_of_batch_norm_are_those_of_separate_runs(done: Path, tmp_path: Path) -> None:
     """Every system, to the byte: as written in the cell's folder, re-estimated in a folder of its own."""
     both, anew = tmp_path / "both", tmp_path / "anew"
-    assert experiment(both, "--epochs", "3", "--training.statistics", "both") == 0
-    assert experiment(anew, "--epochs", "3", "--training.statistics", "anew", "--training.select", "last") == 0
+    assert experiment(both, "--epochs", "3", "--training.batchnorm", "both") == 0
+    assert experiment(anew, "--epochs", "3", "--training.batchnorm", "reestimate", "--training.select", "last") == 0
     for name, folder in cells(both).items():
         system = name.partition("-")[0]
         for ours, theirs in ((folder, only(done, system)), (folder / "reestimated", only(anew, system))):
@@ -237,7 +237,7 @@ def test_both_modes_of_batch_norm_are_those_of_separate_runs(done: Path, tmp_pat
 def test_a_schedule_of_lambda_holds_no_shorter_training(
     option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    early = ("--systems", "dat", "--epochs", "3", "--training.readouts", "1")
+    early = ("--systems", "dat", "--epochs", "3", "--training.report-epochs", "1")
     assert experiment(tmp_path / "run", *early, "--option", option) == 2
     assert "holds no shorter one" in capsys.readouterr().err
 

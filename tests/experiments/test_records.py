@@ -218,7 +218,7 @@ def test_records_load_no_torch() -> None:
 def test_a_real_run(tmp_path: Path) -> None:
     """Both directions of two pairs, two seeds, in two calls; then an earlier readout."""
     out = tmp_path / "run"
-    paired = ("--protocol", "paired", "--epochs", "2", "--training.readouts", "1")
+    paired = ("--protocol", "paired", "--epochs", "2", "--training.report-epochs", "1")
     assert experiment(out, *paired, "--folds", "1", "--systems", "ser") == 0
     assert experiment(out, *paired, "--folds", "2", "--systems", "ser,dat") == 0
     run = read_run(out)

@@ -213,15 +213,15 @@ def test_what_cannot_be_tuned_is_refused(tmp_path: Path, capsys: pytest.CaptureF
 def test_a_readout_asked_for_too_late_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
     common = ("--epochs", "3", "--systems", "ser")
-    assert experiment(out, *common, "--training.readouts", "1") == 0
+    assert experiment(out, *common, "--training.report-epochs", "1") == 0
     assert "no readout" not in capsys.readouterr().err
-    assert experiment(out, *common, "--training.readouts", "1,2") == 0
+    assert experiment(out, *common, "--training.report-epochs", "1,2") == 0
     said = capsys.readouterr().err
     assert "1 of 1 trainings have no readout at 2 epochs" in said
     assert "A fresh --out" in said
 
 
-LAST = ("--training.statistics", "anew", "--training.select", "last")
+LAST = ("--training.batchnorm", "reestimate", "--training.select", "last")
 
 
 def test_where_the_last_epoch_is_read_validation_that_chose_is_no_second_opinion(tmp_path: Path) -> None:

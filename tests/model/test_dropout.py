@@ -93,7 +93,7 @@ class TestDropout:
 
 @pytest.mark.parametrize("name", ["dropout", "head_dropout", "summary_dropout"])
 def test_a_dropout_that_would_drop_nothing(name: str) -> None:
-    with pytest.raises(ConfigError, match=f"{name} 0.001 is less than can be dropped"):
+    with pytest.raises(ConfigError, match=f"{name} 0.001 is too small"):
         NetworkSettings(**{name: 0.001})  # type: ignore[arg-type]
     least = Dropout(LEAST_DROPOUT)
     assert (least(torch.ones(100_000)) == 0).float().mean() == pytest.approx(1 / 256, rel=0.3)

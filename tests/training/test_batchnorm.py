@@ -21,14 +21,14 @@ from tiny_training import (
 
 from unheard.errors import TrainingError
 from unheard.training.evaluation import reestimated_batchnorm, score
-from unheard.training.recipe import Recipe
+from unheard.training.recipe import TrainingSettings
 from unheard.training.trainer import AS_WRITTEN, REESTIMATED, Trainer
 
 
 def trainer(
-    folder: Path, statistics: str, select: str = "best", decision: str = "likeliest", key: str = "dat"
+    folder: Path, batchnorm: str, select: str = "best", decision: str = "likeliest", key: str = "dat"
 ) -> Trainer:
-    recipe = Recipe(epochs=4, batch_size=5, lr=0.05, statistics=statistics, select=select, decision=decision)
+    recipe = TrainingSettings(epochs=4, batch_size=5, lr=0.05, batchnorm=batchnorm, select=select, decision=decision)
     return Trainer(strategy(key), tiny()[0], TRAIN, BOTH, recipe, folder, key=(0, 0))
 
 
@@ -40,7 +40,7 @@ def test_both_is_as_written_and_the_last_epoch_reestimated(
 ) -> None:
     both, written, anew = (
         trainer(tmp_path / name, name, how, decision, key)
-        for name, how in (("both", select), ("running", select), ("anew", "last"))
+        for name, how in (("both", select), ("running", select), ("reestimate", "last"))
     )
     both.run(2)  # evaluating in between changes nothing
     again = trainer(tmp_path / "both", "both", select, decision, key)
@@ -63,7 +63,7 @@ def test_both_is_as_written_and_the_last_epoch_reestimated(
 
 def test_reestimated_statistics_are_those_of_the_training_utterances_without_dropout(tmp_path: Path) -> None:
     """One batch of all: the first norm sees relu(affine) of every window of every utterance."""
-    training = trainer(tmp_path, "anew")
+    training = trainer(tmp_path, "reestimate")
     training.run(1)
     first = next(m for m in training.strategy.modules() if isinstance(m, torch.nn.BatchNorm1d))
     seen: list[torch.Tensor] = []
@@ -81,10 +81,10 @@ def test_reestimated_statistics_are_those_of_the_training_utterances_without_dro
 
 @pytest.mark.parametrize("select", ["best", "last"])
 def test_resumed_with_reestimated_validation(tmp_path: Path, select: str) -> None:
-    whole = trainer(tmp_path / "whole", "anew", select)
+    whole = trainer(tmp_path / "whole", "reestimate", select)
     expected = whole.run(4)
-    trainer(tmp_path / "parts", "anew", select).run(2)
-    second = trainer(tmp_path / "parts", "anew", select)
+    trainer(tmp_path / "parts", "reestimate", select).run(2)
+    second = trainer(tmp_path / "parts", "reestimate", select)
     assert second.resume()
     assert_same_readouts(second.run(4), expected)
     assert_same(second, whole)

@@ -23,7 +23,7 @@ from tiny_training import (
 
 from unheard.errors import TrainingError, UnheardError
 from unheard.files import write_text, write_whole
-from unheard.training.recipe import Recipe
+from unheard.training.recipe import TrainingSettings
 from unheard.training.strategies import Setting, build
 from unheard.training.trainer import Direction, Trainer
 
@@ -79,7 +79,7 @@ class TestBadCheckpoints:
     def test_of_another_size(self, tmp_path: Path) -> None:
         trainer("mtl", tmp_path).run(1)
         other = build("mtl", Setting(F, C, S + 1, NETWORK, 0))
-        training = Trainer(other, tiny()[0], TRAIN, READINGS, Recipe(), tmp_path)
+        training = Trainer(other, tiny()[0], TRAIN, READINGS, TrainingSettings(), tmp_path)
         with pytest.raises(TrainingError, match="checkpoint"):
             training.resume()
 

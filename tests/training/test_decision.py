@@ -22,7 +22,7 @@ from unheard.model.network import Head
 from unheard.model.saving import Model
 from unheard.training.evaluation import decision_rule
 from unheard.training.metrics import decision_factors
-from unheard.training.recipe import DECISIONS, Recipe
+from unheard.training.recipe import DECISIONS, TrainingSettings
 
 LAST = ("--training.select", "last", "--training.lr", "0.003")
 
@@ -61,8 +61,8 @@ def test_a_head_decides_while_it_is_asked_to() -> None:
 
 
 def test_unknown_decisions() -> None:
-    with pytest.raises(ConfigError, match="decision = best is out of range"):
-        Recipe(decision="best")
+    with pytest.raises(ConfigError, match="unknown decision 'best'"):
+        TrainingSettings(decision="best")
 
 
 @pytest.fixture(scope="module")
@@ -130,8 +130,8 @@ def test_an_emotion_that_was_not_trained_on_is_not_favoured(decision: str) -> No
 
 def test_rarity_is_made_up_for_once(tmp_path: Path) -> None:
     for decision in ("both", "even"):
-        with pytest.raises(ConfigError, match="would both make up"):
-            Recipe(class_weights="balanced", decision=decision)
+        with pytest.raises(ConfigError, match="would both compensate"):
+            TrainingSettings(class_weights="balanced", decision=decision)
     run = invent(tmp_path / "run", systems=("ser",), extras=False)
     settings = yaml.safe_load((run / "config.yaml").read_text())
     settings["training"]["class_weights"] = "balanced"

@@ -33,7 +33,7 @@ from torch import Tensor
 from unheard.errors import ConfigError, TrainingError
 from unheard.training import trainer as trainer_module
 from unheard.training.evaluation import Scores, choose_device, score
-from unheard.training.recipe import Recipe
+from unheard.training.recipe import TrainingSettings
 from unheard.training.strategies import STRATEGIES, Batch
 from unheard.training.trainer import Evaluation, Trainer
 
@@ -196,7 +196,7 @@ class TestKilled:
 
 class TestTraining:
     def test_it_learns(self, tmp_path: Path) -> None:
-        training = Trainer(strategy("ser", 0.0), tiny()[0], TRAIN, READINGS, Recipe(30, 14, 0.1), tmp_path)
+        training = Trainer(strategy("ser", 0.0), tiny()[0], TRAIN, READINGS, TrainingSettings(30, 14, 0.1), tmp_path)
         training.run(30)
         losses = [record["loss_emotion"] for record in training.history]
         assert losses[-1] < 0.6 * losses[0]
@@ -250,24 +250,24 @@ class TestTraining:
     @pytest.mark.parametrize("select", ["best", "last"])
     def test_a_last_step_that_goes_astray_is_no_result(self, select: str, tmp_path: Path) -> None:
         """One step of one epoch: its loss is that of the weights before."""
-        recipe = Recipe(epochs=1, batch_size=len(IDS), lr=1e25, select=select)
+        recipe = TrainingSettings(epochs=1, batch_size=len(IDS), lr=1e25, select=select)
         training = Trainer(strategy("ser"), tiny()[0], IDS, READINGS, recipe, tmp_path)
         with pytest.raises(TrainingError, match=r"not finite after epoch 1.*learning rate"):
             training.run(1)
 
     def test_too_few_utterances(self, tmp_path: Path) -> None:
         with pytest.raises(TrainingError, match="fewer than two"):
-            Trainer(strategy("ser"), tiny()[0], IDS[:1], READINGS, Recipe(), tmp_path)
+            Trainer(strategy("ser"), tiny()[0], IDS[:1], READINGS, TrainingSettings(), tmp_path)
 
     @pytest.mark.parametrize("utterances", range(2, 12))
     @pytest.mark.parametrize("size", [3, 4, 32])
     def test_no_number_of_utterances_leaves_one_alone(self, utterances: int, size: int, tmp_path: Path) -> None:
-        recipe = Recipe(epochs=1, batch_size=size)
+        recipe = TrainingSettings(epochs=1, batch_size=size)
         (readout,) = Trainer(strategy("ser"), tiny()[0], IDS[:utterances], READINGS, recipe, tmp_path).run(1)
         assert np.isfinite(readout.test.logits).all()
 
     def test_bf16_trains_too(self, tmp_path: Path) -> None:
-        recipe = Recipe(epochs=1, batch_size=5, precision="bf16")
+        recipe = TrainingSettings(epochs=1, batch_size=5, precision="bf16")
         (readout,) = Trainer(strategy("cgt"), tiny()[0], TRAIN, READINGS, recipe, tmp_path).run(1)
         assert readout.test.logits.dtype == np.float32
         assert np.isfinite(readout.test.logits).all()

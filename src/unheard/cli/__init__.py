@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except ImportError as error:
         missing = getattr(error.__cause__ or error, "name", None) or getattr(error, "name", None)
-        if debug or missing not in ("torch", "safetensors", "onnx"):
+        if debug or missing not in ("torch", "safetensors", "onnx", "pydantic"):
             raise
         say(f'unheard: this needs {missing}, which is not installed. Install it with: pip install "unheard[train]"')
         return 2

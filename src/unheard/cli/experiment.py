@@ -9,77 +9,70 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import yaml
 from cyclopts import Parameter, Token
 
 from unheard.cli.common import say
 from unheard.errors import ConfigError
-from unheard.experiments.config import Experiment, load
+from unheard.experiments.config import Experiment, described, keys, load
+from unheard.settings import hints_of
 
 
 def _flags(kind: type, name: str, leave_out: tuple[str, ...] = ()) -> type:
-    """A dataclass with the fields of `kind`, all optional: what is not given on the command line stays None."""
-    hints = typing.get_type_hints(kind)
+    """A dataclass with the settings of `kind`, all optional: None where the command line gives no value."""
     fields: list[Any] = []
+    if kind is Experiment:
+        epochs = Parameter(help="Short for --training.epochs.", show=False, converter=_whole)
+        fields.append(("epochs", Annotated[int | None, epochs], dataclasses.field(default=None)))
     for field in dataclasses.fields(kind):
-        if field.name in leave_out:
+        hint: Any = hints_of(kind)[field.name]
+        about = field.metadata["json_schema_extra"]
+        nested = dataclasses.is_dataclass(hint)
+        if field.name in leave_out or about["derived"] or field.name == "tdnn":  # no flag for tuples of tuples
             continue
-        hint: Any = hints[field.name]
-        if dataclasses.is_dataclass(hint):
+        parameter = Parameter(
+            help=described(field, hint),
+            show=nested or about["common"],
+            show_default=False,
+            converter=_whole if hint is int else None,
+        )
+        if nested:
             hint = _flags(typing.cast(type, hint), field.name)
         elif hint not in (bool, int, float):
-            hint = str  # words and pairs come separated by commas; `load` takes them apart
-        default = _shown(field)
-        text = " ".join(filter(None, [field.metadata.get("description", ""), default and f"[default: {default}]"]))
-        parameter = Parameter(help=text, show_default=False, converter=_whole if hint is int else None)
+            hint = str  # lists and pairs are separated by commas; `load` splits them
         fields.append((field.name, Annotated[hint | None, parameter], dataclasses.field(default=None)))
     made = dataclasses.make_dataclass(name, fields, frozen=True)
-    made.__module__ = __name__  # a class of the module `types` would not be taken apart into flags
+    made.__module__ = __name__  # cyclopts does not expand a class of the module `types` into flags
     return made
 
 
 def _whole(_: object, tokens: Sequence[Token]) -> int:
-    """A whole number; 2.7 is none, as in a YAML file, where it would be cut otherwise."""
+    """A whole number; 2.7 is refused, as in a YAML file, rather than cut."""
     try:
         return int(tokens[0].value)
     except ValueError:
-        raise ValueError(f"{tokens[0].value} is no whole number") from None
-
-
-def _shown(field: dataclasses.Field[Any]) -> str:
-    default = field.default
-    if default is dataclasses.MISSING or default in ("", ()):
-        return ""
-    return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
+        raise ValueError(f"{tokens[0].value} is not a whole number") from None
 
 
 def _given(flags: Any) -> dict[str, Any]:
-    """What was given, nested as in a YAML file."""
-    values = {}
-    for field in dataclasses.fields(flags):
-        value = getattr(flags, field.name)
-        if dataclasses.is_dataclass(value):
-            value = _given(value) or None
-        if value is not None:
-            values[field.name] = value
-    return values
+    """The values given on the command line, nested as in a YAML file."""
+    values = {field.name: getattr(flags, field.name) for field in dataclasses.fields(flags)}
+    nested = {name: _given(value) if dataclasses.is_dataclass(value) else value for name, value in values.items()}
+    return {name: value for name, value in nested.items() if value is not None and value != {}}
 
 
 def _options(words: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     """`dat.lam=0.3` as {"dat": {"lam": 0.3}}."""
-    import yaml
-
     options: dict[str, dict[str, Any]] = {}
     for word in words:
         path, sign, value = word.partition("=")
         system, dot, name = path.partition(".")
-        if not (sign and dot and system and name):
-            raise ConfigError(f"option '{word}' is not SYSTEM.NAME=VALUE", mend="Write --option dat.lam=0.3.")
         try:
+            if not (sign and dot and system and name):
+                raise ValueError
             options.setdefault(system, {})[name.replace("-", "_")] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError(
-                f"option '{word}' has no value that can be read", mend="Write --option dat.lam=0.3."
-            ) from error
+        except (ValueError, yaml.YAMLError):
+            raise ConfigError(f"option '{word}' is not SYSTEM.NAME=VALUE", mend="Write --option dat.lam=0.3.") from None
     return options
 
 
@@ -87,16 +80,12 @@ Flags = _flags(Experiment, "Flags", leave_out=("options",))
 TrainFlags = _flags(Experiment, "TrainFlags", leave_out=("options", "systems", "folds", "seeds", "tune"))
 Config = Annotated[
     Path | None,
-    Parameter(help="YAML file with the same settings, its paths relative to its folder; flags win over it."),
+    Parameter(help="YAML file with the same settings, its paths relative to its folder; flags override it."),
 ]
 DryRun = Annotated[
-    bool,
-    Parameter(
-        negative="",
-        show_default=False,
-        help="Say how many trainings it is and how long they take here, measured, and stop; only features are made.",
-    ),
+    bool, Parameter(negative="", show_default=False, help="Print the number of trainings and stop; makes features.")
 ]
+HelpAll = Annotated[bool, Parameter(negative="", show_default=False, help="Print every setting and stop.")]
 Options = Annotated[
     tuple[str, ...],
     Parameter(
@@ -106,6 +95,18 @@ Options = Annotated[
         help="Option of one system, such as dat.lam=0.3 or cgt.epsilon=0.1; may be repeated.",
     ),
 ]
+
+
+def _help_all() -> int:
+    from unheard.training.strategies import STRATEGIES
+
+    for key, field, hint in keys():
+        if not dataclasses.is_dataclass(hint) and not field.metadata["json_schema_extra"]["derived"]:
+            print(f"--{key.replace('_', '-')}\n    {described(field, hint)}")
+    for system, (_, _, kind) in STRATEGIES.items():
+        for field in dataclasses.fields(kind) if kind else ():
+            print(f"--option {system}.{field.name}=VALUE\n    {described(field, hints_of(kind)[field.name])}")
+    return 0
 
 
 def _settings(config: Path | None, flags: Any, option: tuple[str, ...], **fixed: Any) -> Experiment:
@@ -120,16 +121,19 @@ def experiment(
     config: Config = None,
     option: Options = (),
     dry_run: DryRun = False,
+    help_all: HelpAll = False,
     flags: Annotated[Flags, Parameter(name="*")] = Flags(),  # type: ignore[valid-type]  # noqa: B008 - frozen
 ) -> int:
-    """Compare systems over folds and seeds on speakers never heard in training.
+    """Compare systems over folds and seeds on speakers not used for training.
 
     Example: unheard experiment --preset emodb --root data/emodb --systems ser,dat --out RUN
 
-    Says first how many trainings it is and how long they take here. Writes RUN/table.md, results.csv, splits.csv,
-    config.yaml and a folder for every training. The same call again does only what is missing; a longer --epochs
-    continues, unless the learning rate follows a schedule. Exits with 1 where a training failed.
+    Writes RUN/table.md, results.csv, splits.csv, config.yaml and a folder for every training. Another call does only
+    what is missing; a longer --epochs continues, unless the learning rate follows a schedule. The most common settings
+    are below, all of them in --help-all. Exits with 1 if a training failed.
     """
+    if help_all:
+        return _help_all()
     settings = _settings(config, flags, option)
     from unheard.experiments.run import carry_out, foretell
 
@@ -149,22 +153,27 @@ def train(
     *,
     config: Config = None,
     option: Options = (),
+    help_all: HelpAll = False,
     flags: Annotated[TrainFlags, Parameter(name="*")] = TrainFlags(),  # type: ignore[valid-type]  # noqa: B008 - frozen
 ) -> int:
-    """Train one system on the first fold with seed 0, and say where its model is.
+    """Train one system on the first fold with seed 0, and print the path of its model.
 
     Example: unheard train dat --manifest my.csv --protocol random --out RUN
+
+    The most common settings are below, all of them in --help-all.
 
     Parameters
     ----------
     system
         ser (SER_only), mtl, dat or cgt.
     """
+    if help_all:
+        return _help_all()
     from unheard.experiments.baselines import FITTED
 
     if system in FITTED:
         raise ConfigError(
-            f"system '{system}' is fitted in an experiment and leaves no model",
+            f"system '{system}' is a baseline and leaves no model",
             mend=f"Compare with it: unheard experiment --systems ser,{system} ...",
         )
     fixed = {"systems": (system,), "folds": 1, "seeds": 1, "tune": False}

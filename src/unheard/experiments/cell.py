@@ -9,7 +9,7 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError, version
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 import unheard
 from unheard.errors import TrainingError
 from unheard.experiments.baselines import EPOCHS, Decide, Doubles, Fitted
+from unheard.experiments.config import identity
 from unheard.experiments.records import epochs_of, place_of, read_predictions, readout_of, result_in
 from unheard.experiments.selection import SEEN
 from unheard.features import FeatureSettings, FeatureStore, Normaliser
@@ -37,8 +38,8 @@ from unheard.training.augment import Companions, augment
 from unheard.training.batches import Change, Task
 from unheard.training.evaluation import Scores, choose_device
 from unheard.training.metrics import macro_f1, unweighted_average_recall, weighted_accuracy
-from unheard.training.recipe import Recipe, follows_a_schedule
-from unheard.training.strategies import STRATEGIES, Setting, build, derive, resolve_options
+from unheard.training.recipe import TrainingSettings, follows_a_schedule
+from unheard.training.strategies import STRATEGIES, Setting, build, derive
 from unheard.training.strategies.cgt import CGT
 from unheard.training.trainer import Direction, Evaluation, Trainer
 
@@ -73,7 +74,7 @@ class Cell:
     labels: tuple[str, ...]
     group: str
     network: NetworkSettings
-    recipe: Recipe
+    recipe: TrainingSettings
     normalise: str
     store: Path
     out: Path
@@ -108,32 +109,15 @@ class Cell:
 
     @property
     def digest(self) -> str:
-        """Eight hexadecimal digits over the resolved settings.
+        """Eight hexadecimal digits over the resolved settings and the data.
 
-        Of the network, the recipe and the options it is what differs from the defaults: a setting that is added later
-        leaves the cells of before their names. The number of epochs is not among them, so that a longer run continues
-        a shorter one; unless the learning rate or the strategy follows a schedule over the whole training.
+        The number of epochs is not among them, so that a longer run continues a shorter one; unless the learning rate
+        or the strategy follows a schedule over the whole training.
         """
         follows = follows_a_schedule(self.options, self.recipe.schedule)
-        recipe = _changed(asdict(self.recipe), asdict(Recipe())) | {"epochs": self.recipe.epochs if follows else 0}
-        recipe.pop("readouts", None)
-        deciding = {
-            "format": FORMAT,
-            "options": {} if self.fitted else _changed(self.options, resolve_options(self.system)),
-            "fold": asdict(self.fold),
-            "labels": self.labels,
-            "group": self.group,
-            "network": _changed(asdict(self.network), asdict(NetworkSettings())),
-            "recipe": recipe,
-            "normalise": self.normalise,
-            "data": self.data,
-        }
-        if self.fitted:
-            deciding["fitted"] = self.fitted.digest
-        if self.system == "cgt" and self.normalise == "sliding":
-            deciding["epsilon"] = SEEN
-        text = json.dumps(deciding, sort_keys=True)
-        return blake2b(text.encode(), digest_size=4).hexdigest()
+        training = replace(self.recipe, epochs=self.recipe.epochs if follows else 1, report_epochs=())
+        own = self.fitted.digest if self.fitted else [asdict(self.network), asdict(training), dict(self.options)]
+        return identity(FORMAT, own, self.fold, self.labels, self.group, self.normalise, self.data)
 
     def result(self) -> dict[str, Any] | None:
         """The result for exactly this cell's number of epochs, or None while there is none that is whole."""
@@ -174,12 +158,6 @@ def data_digest(fold: Fold, rows: Mapping[str, Utterance], audio: Mapping[str, s
             words.append(row.get(group))
         digest.update("\t".join(words).encode() + b"\n")
     return digest.hexdigest()
-
-
-def _changed(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """The `values` that are not their defaults, of settings within settings too."""
-    changed = {name: value for name, value in values.items() if value != defaults.get(name)}
-    return {name: _changed(v, defaults.get(name, {})) if isinstance(v, dict) else v for name, v in changed.items()}
 
 
 # What a trained cell leaves: predictions, embeddings, models, and the result with its proof.
@@ -462,7 +440,7 @@ def run_cell(cell: Cell, on_epoch: Callable[[Mapping[str, Any]], None] | None = 
         raise TrainingError(
             f"this cell has been trained to {trainer.epoch} epochs and was not read out at {cell.recipe.epochs}",
             where=cell.folder,
-            mend="Name a fresh --out, or list the epochs you want in training.readouts before training further.",
+            mend="Name a fresh --out, or list the epochs you want in training.report_epochs before training further.",
         )
     previous = epochs_of(result_in(cell.folder))
     if 0 < previous < cell.recipe.epochs:

@@ -233,7 +233,7 @@ SPLITTING = (
 )  # fmt: skip
 """Settings that decide who trains, validates and is tested; equal splits make their differences immaterial."""
 IMMATERIAL = ("root", "out", "systems", "seeds", "store", "workers", "engine", "address", "gpus", "tensorboard",
-              "progress", "invariance", "weights_from")  # fmt: skip
+              "progress", "invariance")  # fmt: skip
 """Settings that are no property of a trained system."""
 
 VERBS = {"train": "trains on", "dev": "validates on", "test": "tests"}

@@ -1,98 +1,315 @@
-"""What an experiment is: every setting, from a YAML file, the command line or Python.
+"""The configuration tree of an experiment, from presets, recipes, a YAML file, flags or Python.
 
-Unknown keys are errors that suggest the right one; the settings of a run are all written into its folder, `resolved`.
+Each setting is declared once, in the dataclass of its room: `Experiment` here, `FeatureSettings`, `NetworkSettings`,
+`TrainingSettings` and the options of the strategies. pydantic converts and checks values; flags, `config.yaml`, help
+and the reference page (`python -m unheard.experiments.config`) are generated from the declarations.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import re
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal, get_args, get_origin
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
 
 from unheard.errors import ConfigError, did_you_mean
 from unheard.features.settings import FeatureSettings
 from unheard.manifest import FOUR
 from unheard.model.settings import NETWORKS, NetworkSettings
-
-# Ready-made experiments, a YAML file each: what a configuration file and the command line build on.
-#
-# A preset names a corpus, never where it is. Its first line says what it is for.
+from unheard.settings import check, hints_of, range_of, setting
+from unheard.training.recipe import TrainingSettings
 
 PRESETS = Path(__file__).parent / "presets"
-
-
-def preset_names() -> tuple[str, ...]:
-    """The presets, the paper's two first."""
-    found = sorted(path.stem for path in PRESETS.glob("*.yaml"))
-    paper = ("iemocap", "mandarin")
-    return (*paper, *(name for name in found if name not in paper))
-
-
-def about_preset(name: str) -> str:
-    """What a preset is for, in one line."""
-    return _preset_text(name).splitlines()[0].lstrip("# ")
-
-
-def read_preset(name: str) -> dict[str, Any]:
-    """The settings of a preset; raises `ConfigError` for an unknown one, naming the closest."""
-    import yaml
-
-    values: dict[str, Any] = yaml.safe_load(_preset_text(name))
-    return values
-
-
-def _preset_text(name: str) -> str:
-    if name not in preset_names():
-        raise ConfigError(f"unknown preset '{name}'", mend=did_you_mean(name, preset_names()))
-    return (PRESETS / f"{name}.yaml").read_text(encoding="utf-8")
-
-
-# Recipes, a YAML file each: how networks are trained, whatever the corpus.
-#
-# A recipe is features, network and training together. Settings of a preset, of a file and of the command line win over
-# it. Its first line says what it is.
+"""Ready-made experiments: a corpus, its protocol and seeds. The first line of a file describes it."""
 
 RECIPES = Path(__file__).parent / "recipes"
+"""How networks are trained on any corpus: features, network and training. The first line of a file describes it."""
+
+SIZES = ("tdnn", "lstm", "dense", "hidden")
+"""The settings of a network that Table 1 of the paper gives."""
 
 
-def recipe_names() -> tuple[str, ...]:
-    """The recipes, the paper's first."""
-    return tuple(sorted((path.stem for path in RECIPES.glob("*.yaml")), key=lambda name: (name != "paper", name)))
+def names_in(folder: Path) -> tuple[str, ...]:
+    """The names of the presets or recipes in `folder`, the paper's own first."""
+    paper = ("iemocap", "mandarin", "paper")
+    found = (path.stem for path in folder.glob("*.yaml"))
+    return tuple(sorted(found, key=lambda name: (name not in paper, name)))
 
 
-def about_recipe(name: str) -> str:
-    """What a recipe is, in one line."""
-    return _recipe_text(name).splitlines()[0].lstrip("# ")
+def about(folder: Path, name: str) -> str:
+    """Describe a preset or recipe in one line."""
+    return (folder / f"{name}.yaml").read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
 
 
-def read_recipe(name: str) -> dict[str, Any]:
-    """The settings of a recipe; raises `ConfigError` for an unknown one, naming the closest."""
-    import yaml
-
-    values: dict[str, Any] = yaml.safe_load(_recipe_text(name))
-    return values
-
-
-def _recipe_text(name: str) -> str:
-    if name not in recipe_names():
-        raise ConfigError(f"unknown recipe '{name}'", mend=did_you_mean(name, recipe_names()))
-    return (RECIPES / f"{name}.yaml").read_text(encoding="utf-8")
+def read_named(folder: Path, name: str) -> dict[str, Any]:
+    """Read a preset or recipe; raises `ConfigError` for an unknown one, naming the closest."""
+    if name not in names_in(folder):
+        raise ConfigError(f"unknown {folder.name[:-1]} '{name}'", mend=did_you_mean(name, names_in(folder)))
+    return _prepared(Experiment, yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8")))
 
 
-# Paths in a file of settings: they are relative to the folder the file is in, from wherever it is read.
-#
-# So a run's `config.yaml` finds its corpus after `cd`, and after run and corpus have been moved together.
+def _listed(folder: Path) -> str:
+    return " ".join(f"{name}: {about(folder, name)}" for name in names_in(folder))
 
-_PATHS = ("manifest", "store", "weights_from", "out")
+
+@dataclass(frozen=True)
+class Experiment:
+    """Systems x folds x seeds on one corpus, under one protocol and one recipe."""
+
+    __pydantic_config__: ClassVar[Mapping[str, Any]] = {"coerce_numbers_to_str": True}
+
+    preset: str = setting("", f"Ready-made experiment that other settings change. {_listed(PRESETS)}", common=True)
+    recipe: str = setting(
+        "paper",
+        f"Features, network and training together, which other settings change. {_listed(RECIPES)}",
+        common=True,
+    )
+    sizes: Literal["iemocap", "mandarin"] = setting(
+        "iemocap", "Column of the paper's Table 1 that the sizes of the network are taken from."
+    )
+    corpus: str = setting("", "Name of a corpus with a reader (see `unheard corpora`); needs root.", common=True)
+    root: str = setting("", "Folder of that corpus.", common=True)
+    manifest: str = setting("", "Your own manifest instead: CSV, JSONL or a Kaldi data directory.", common=True)
+    out: str = setting("", "Folder of the run; another call does only what is missing there.", common=True)
+    subset: str = setting("", "Subset of a corpus that has some (IEMOCAP: paper, four, all).", common=True)
+    partial: bool = setting(False, "Accept an incomplete corpus tree.")
+    emotions: tuple[str, ...] = setting(FOUR, "Emotions to recognise.", common=True)
+    map: Mapping[str, str] = setting(dict, "Labels to rename first, such as excited=happy.", common=True)
+    speakers: str = setting(
+        "",
+        "FILE:PART: only speakers with that part in a table corpus,speaker,part, such as "
+        "results/development-speakers.csv:development.",
+    )
+    channel: Literal["mix", "left", "right", "each"] = setting(
+        "mix", "Channel of recordings with several; each makes a recording of every channel."
+    )
+    systems: tuple[str, ...] = setting(
+        ("ser", "mtl", "dat", "cgt"),
+        "Systems: ser (SER_only), mtl, dat, cgt; svm, the classical baseline.",
+        common=True,
+    )
+    protocol: str = setting("", "paired, kfold, loso, random, given or cross; each corpus has a default.", common=True)
+    group: str = setting("speaker", "Column that the split keeps apart and the adversary recognises.")
+    test: Literal["male", "female", "both"] = setting(
+        "both", "paired: the tested speaker of a pair; both is one training with two directions."
+    )
+    k: int = setting(0, "kfold: number of folds (0: the corpus's default).", ge=0)
+    n: tuple[int, ...] = setting((), "random: numbers of training, validation and test speakers.")
+    column: str = setting("", "given: column with train, dev or test, or with the name of the fold.")
+    train_corpora: tuple[str, ...] = setting((), "cross: corpora to train on (default: all that are not tested).")
+    test_corpora: tuple[str, ...] = setting((), "cross: corpora to test on.")
+    split_seed: int = setting(0, "Seed of the split, apart from the training seeds.")
+    folds: int = setting(0, "Only the first so many folds (0: all).", ge=0, common=True)
+    seeds: int = setting(1, "Number of training seeds, from 0.", ge=1, common=True)
+    normalise: Literal["none", "train", "utterance", "sliding", "speaker"] = setting(
+        "train", "Normalisation; speaker uses the test speakers' recordings (transductive)."
+    )
+    features: FeatureSettings = setting(FeatureSettings, "Features and VAD.")
+    network: NetworkSettings = setting(NetworkSettings, "The network.")
+    training: TrainingSettings = setting(TrainingSettings, "The training.")
+    options: Mapping[str, Mapping[str, Any]] = setting(
+        dict, "Options of single systems, such as dat: {lam: 0.3} or cgt: {epsilon: 0.1}."
+    )
+    tune: bool = setting(
+        False, "Choose λ (dat) and ε (cgt) on seed 0 by each fold's validation speakers, beside the fixed values."
+    )
+    invariance: bool = setting(
+        False,
+        "Also train on a random split with at least four unseen speakers, in RUN/invariance, to measure how much of "
+        "the speaker the embeddings keep.",
+    )
+    store: str = setting("", "Folder of the feature store (default: in the run's folder).")
+    workers: int = setting(0, "Parallel trainings, one thread each on a CPU (0: one a core).", ge=0, common=True)
+    device: str = setting("auto", "auto, cpu, cuda or mps.", common=True)
+    engine: Literal["local", "ray"] = setting("local", "Processes of this machine, or a Ray cluster (extra: ray).")
+    address: str = setting("", "ray: auto, or HOST:PORT of a running cluster (default: this machine alone).")
+    gpus: float = setting(0.0, "ray: share of a GPU for a training (0: a quarter where there are GPUs).")
+    tensorboard: bool = setting(False, "Write TensorBoard logs (extra: tensorboard).")
+    progress: bool = setting(True, "Show progress on a terminal.")
+
+    def __post_init__(self) -> None:
+        check(self)
+        for name in ("systems", "emotions"):
+            chosen = getattr(self, name)
+            if not chosen or len(set(chosen)) < len(chosen):
+                raise ConfigError(f"{name} = {', '.join(chosen)} is empty or names one twice")
+        if len(self.emotions) < 2:
+            raise ConfigError(f"only one emotion, {self.emotions[0]}", mend="Give two or more with --emotions.")
+        if bool(self.manifest) == bool(self.corpus):
+            raise ConfigError(
+                "an experiment needs either a corpus or a manifest",
+                mend="Give --corpus NAME --root FOLDER, or --manifest FILE.",
+            )
+        if self.corpus and not self.root:
+            raise ConfigError(f"where is the corpus '{self.corpus}'?", mend="Give its folder with --root.")
+        for name in ("subset", "root", "partial"):
+            if self.manifest and getattr(self, name):
+                raise ConfigError(
+                    f"{name} = {getattr(self, name)} applies to a corpus, and this experiment has a manifest",
+                    mend=f"Leave out --{name}, or --manifest.",
+                )
+        if self.engine == "local" and (self.address or self.gpus):
+            raise ConfigError("address and gpus apply to the engine ray", mend="Add --engine ray, or leave them out.")
+        if not self.out:
+            raise ConfigError("where should the results go?", mend="Name a folder with --out.")
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The emotions in a model's index order: alphabetical."""
+        return tuple(sorted(self.emotions))
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of each training."""
+        return self.training.epochs
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values, for YAML and JSON."""
+        plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return plain
+
+
+def load(path: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> Experiment:
+    """Load an experiment from a recipe, a preset, a YAML file and `overrides` (nested like the file); later ones win.
+
+    Relative paths in the file are relative to its folder, those of `overrides` to the working directory. `epochs` at
+    the top is short for `training.epochs`. A file with `resolved: true`, as a run's `config.yaml`, holds every setting:
+    preset, recipe and sizes are not applied again.
+    Raises `ConfigError` for a file that cannot be read, an unknown key (naming the closest), a value of the wrong
+    type or out of range, or another preset, recipe or sizes for a resolved file.
+    """
+    given, resolved = _read(Path(path)) if path is not None else ({}, False)
+    was = given
+    given = _merged(given, _prepared(Experiment, overrides or {}))
+    if resolved:
+        for name in ("preset", "recipe", "sizes"):
+            if given.get(name) != was.get(name):
+                raise ConfigError(
+                    f"this file is resolved with the {name} '{was.get(name, '')}': another would change nothing",
+                    where=path,
+                    mend=f"Leave out --{name}, or give it without --config.",
+                )
+        return _validated(given)
+    if given.get("preset"):
+        base = read_named(PRESETS, str(given["preset"]))
+        if given.get("manifest"):  # a manifest replaces the preset's corpus
+            base = {key: value for key, value in base.items() if key not in ("corpus", "subset")}
+        if given.get("protocol", base.get("protocol")) != base.get("protocol"):  # options of the preset's protocol
+            base = {key: value for key, value in base.items() if key not in ("test", "k", "n")}
+        given = _merged(base, given)
+    given = _merged(read_named(RECIPES, str(given.get("recipe", "paper"))), given)
+    sizes = NETWORKS.get(str(given.get("sizes", "iemocap")), NetworkSettings())
+    return _validated(_merged({"network": {name: getattr(sizes, name) for name in SIZES}}, given))
+
+
+def _read(path: Path) -> tuple[dict[str, Any], bool]:
+    """The settings of a file, and whether it is resolved."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot be read ({error})", where=path) from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"is not YAML ({error})", where=path, mend="Write `key: value` lines.") from error
+    if not isinstance(values, dict):
+        raise ConfigError("holds no settings", where=path, mend="Write `key: value` lines.")
+    resolved = values.pop("resolved", False)
+    try:
+        if not isinstance(resolved, bool):
+            raise ConfigError(f"setting 'resolved' is true or false, not {resolved!r}")
+        return read_in(path.parent, _prepared(Experiment, values)), resolved
+    except ConfigError as error:
+        raise ConfigError(error.what, where=path, mend=error.mend) from None
+
+
+def _prepared(kind: type, values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Values of a (part of the) tree for pydantic: names with underscores, "a,b" as a list, "a=b" as a mapping.
+
+    Raises `ConfigError` for an unknown key, with the closest one anywhere in the tree.
+    """
+    hints = hints_of(kind)
+    prepared: dict[str, Any] = {}
+    for key, value in values.items():
+        name = str(key).replace("-", "_")
+        if prefix + name == "epochs":
+            name, value = "training", {"epochs": value}
+        if name not in hints or name.startswith("__"):
+            raise ConfigError(f"unknown setting '{prefix}{key}'", mend=_suggestion(name, prefix))
+        hint, path = hints[name], prefix + name
+        if dataclasses.is_dataclass(hint) and not isinstance(value, typing.cast(type, hint)):
+            if not isinstance(value, Mapping):
+                raise ConfigError(f"setting '{path}' is a group of settings, not {value!r}")
+            value = _merged(prepared.get(name, {}), _prepared(typing.cast(type, hint), value, f"{path}."))
+        elif isinstance(value, Path):
+            value = str(value)
+        elif get_origin(hint) is tuple and not isinstance(value, (list, tuple)):
+            words = [word.strip() for word in value.split(",")] if isinstance(value, str) else [value]
+            value = [word for word in words if word != ""]
+        elif path == "map" and isinstance(value, str):
+            pairs = [word.partition("=") for word in value.split(",") if word.strip()]
+            if not all(new.strip() for _, _, new in pairs):
+                raise ConfigError(f"setting 'map' takes pairs, not {value!r}", mend="For instance excited=happy.")
+            value = {old.strip(): new.strip() for old, _, new in pairs}
+        elif isinstance(value, bool) and hint in (int, float):
+            raise ConfigError(f"setting '{path}' takes a number, not {value!r}")
+        prepared[name] = value
+    return prepared
+
+
+def _suggestion(name: str, prefix: str) -> str:
+    here = [key[len(prefix) :] for key, _, _ in keys() if key.startswith(prefix) and "." not in key[len(prefix) :]]
+    elsewhere = {key.rpartition(".")[2]: key for key, _, _ in keys()}
+    close = [elsewhere[name]] if name in elsewhere else get_close_matches(name, here, n=1, cutoff=0.5)
+    close = close or [elsewhere[leaf] for leaf in get_close_matches(name, elsewhere, n=1, cutoff=0.75)]
+    guess = f"Did you mean '{close[0]}'? " if close else ""
+    return f"{guess}Known: {', '.join(sorted(here))}."
+
+
+@cache
+def _adapter() -> TypeAdapter[Experiment]:
+    return TypeAdapter(Experiment)
+
+
+def _validated(values: Mapping[str, Any]) -> Experiment:
+    try:
+        return _adapter().validate_python(values)
+    except ValidationError as invalid:
+        error = invalid.errors()[0]
+        name, value = ".".join(map(str, error["loc"])), error["input"]
+        if error["type"] == "literal_error":
+            known = re.findall(r"'([^']*)'", error["ctx"]["expected"])
+            raise ConfigError(f"unknown {name} '{value}'", mend=did_you_mean(str(value), known)) from None
+        what = error["msg"].replace("Input should be", "it should be")
+        raise ConfigError(f"setting '{name}' = {value!r}: {what}") from None
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        merged[key] = _merged(old, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+# Paths in a file are relative to its folder: a run's `config.yaml` finds its corpus from any working directory, and
+# after run and corpus have been moved together.
+
+_PATHS = ("manifest", "store", "out")
 
 
 def read_in(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a file in `folder`, their paths as the present folder sees them."""
+    """Return settings of a file in `folder` with paths relative to the working directory."""
 
     def seen(path: str) -> str:
         joined = str(folder / path)
@@ -103,7 +320,7 @@ def read_in(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def written_in(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings for a file in `folder`: relative paths become relative to it, absolute ones stay."""
+    """Return settings for a file in `folder`: relative paths become relative to it, absolute ones stay."""
 
     def relative(path: str) -> str:
         if Path(path).is_absolute():
@@ -118,27 +335,24 @@ def written_in(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def same_place(one: str, other: str) -> bool:
-    """Whether two paths name the same; of `FILE:PART` the part too."""
+    """Whether two paths name the same file; of `FILE:PART` the part too."""
     return one == other or (bool(one) and bool(other) and os.path.realpath(one) == os.path.realpath(other))
 
 
 def _changed(values: Mapping[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
-    changed = {str(name).replace("-", "_"): value for name, value in values.items()}
-
-    def put(name: str, words: Callable[[str], str]) -> None:
-        if isinstance(changed.get(name), (str, Path)) and str(changed[name]):
-            changed[name] = words(str(changed[name]))
+    changed = dict(values)
 
     def of_part(place: str) -> str:
         file, mark, part = place.rpartition(":")
         return change(file) + mark + part if mark else change(place)
 
-    for name in _PATHS:
-        put(name, change)
-    put("root", lambda roots: ",".join(change(root.strip()) for root in roots.split(",")))
-    put("speakers", of_part)
+    ways = {**dict.fromkeys(_PATHS, change), "speakers": of_part}
+    ways["root"] = lambda roots: ",".join(change(root.strip()) for root in roots.split(","))
+    for name, way in ways.items():
+        if changed.get(name) and isinstance(changed[name], str):
+            changed[name] = way(changed[name])
     features = changed.get("features")
-    if isinstance(features, Mapping) and isinstance(features.get("encoder"), (str, Path)) and features["encoder"]:
+    if isinstance(features, Mapping) and features.get("encoder"):
         encoder = str(features["encoder"])
         hub_id = re.fullmatch(r"\w[\w.-]*/[^/]+", encoder) and not Path(encoder).exists()
         if not hub_id or Path(change(encoder)).exists():
@@ -146,344 +360,71 @@ def _changed(values: Mapping[str, Any], change: Callable[[str], str]) -> dict[st
     return changed
 
 
-def setting(text: str, default: Any = dataclasses.MISSING, *, factory: Any = dataclasses.MISSING) -> Any:
-    """A field with the sentence that explains it on the command line."""
-    return dataclasses.field(default=default, default_factory=factory, metadata={"help": text})
+def identity(*parts: object) -> str:
+    """Return eight hexadecimal digits over settings (dataclasses) and plain values: the identity of a cell."""
+    plain = [dataclasses.asdict(p) if dataclasses.is_dataclass(p) and not isinstance(p, type) else p for p in parts]
+    return blake2b(json.dumps(plain, sort_keys=True).encode(), digest_size=4).hexdigest()
 
 
-@dataclass(frozen=True)
-class Augment:
-    """How strongly speakers are invented in training; 0 is not at all."""
-
-    tract: float = setting("Vocal tract: mel bands are stretched by 1 ± this.", 0.0)
-    colour: float = setting("Voice and microphone: deviation of smooth curves added to the mel bands.", 0.0)
-    pitch: float = setting("Deviation that log F0 is moved by, in its own deviations.", 0.0)
-    pace: float = setting("The tempo changes by 1 ± this.", 0.0)
-    time_masks: int = setting("Spans of frames that are left out.", 0)
-    band_masks: int = setting("Runs of mel bands that are left out.", 0)
+# Help and the reference page.
 
 
-@dataclass(frozen=True)
-class TrainingSettings:
-    """How a network is trained; the defaults are the paper's (the batch size is not given there)."""
+@cache
+def keys(kind: type = Experiment, prefix: str = "") -> tuple[tuple[str, dataclasses.Field[Any], Any], ...]:
+    """Every key of the tree in its order, dotted, with its field and type; groups before their keys."""
 
-    batch_size: int = setting("Utterances in a batch.", 32)
-    lr: float = setting("Learning rate, the highest of a schedule.", 1e-3)
-    momentum: float = setting("Momentum of the stochastic gradient descent.", 0.9)
-    nesterov: bool = setting("Nesterov's form of the momentum.", True)
-    weight_decay: float = setting("L2 penalty; of adamw the decoupled decay of weight matrices.", 0.0)
-    precision: str = setting("fp32, or bf16 (automatic mixed precision).", "fp32")
-    readouts: tuple[int, ...] = setting("Earlier numbers of epochs whose results are wanted too.", ())
-    optimizer: str = setting("sgd or adamw.", "sgd")
-    schedule: str = setting("Of the learning rate: constant, or onecycle (up, and down to nothing).", "constant")
-    warmup: float = setting("onecycle: the share of all steps that lead up.", 0.2)
-    label_smoothing: float = setting("Share of an emotion's probability that the loss moves to all.", 0.0)
-    class_weights: str = setting("none, or balanced: every emotion has the same say in the loss.", "none")
-    select: str = setting("Whose weights are read out: the best epoch's on validation, or the last one's.", "best")
-    augment: Augment = setting("Invented speakers.", factory=Augment)  # noqa: RUF009 - makes a field
-    enrol: float = setting("Share of utterances heard as if others of their speaker had been heard before.", 0.0)
-    statistics: str = setting("Of batch norm in use: running ones, or taken anew without dropout.", "running")
-    decision: str = setting("Which emotion is said: likeliest, even (for UAR), or both (WA and UAR).", "likeliest")
+    def walk() -> Iterator[tuple[str, dataclasses.Field[Any], Any]]:
+        for field in dataclasses.fields(kind):
+            hint = hints_of(kind)[field.name]
+            yield prefix + field.name, field, hint
+            if dataclasses.is_dataclass(hint):
+                yield from keys(typing.cast(type, hint), f"{prefix}{field.name}.")
+
+    return tuple(walk())
 
 
-@dataclass(frozen=True)
-class NetworkChoice:
-    """Which network: a column of the paper's Table 1, and what to change in it."""
-
-    preset: str = setting("iemocap or mandarin.", "iemocap")
-    dropout: float = setting("Probability of dropping a unit.", 0.5)
-    rnn_bn: bool = setting("Batch normalisation of the BiLSTM's output.", True)
-    rnn_dropout: bool = setting("Dropout of the BiLSTM's output.", True)
-    pooled_dropout: bool = setting("Dropout right before mean and deviation are pooled.", True)
-    padding: str = setting("valid (an utterance loses 16 frames in the TDNN layers) or same.", "valid")
-    hidden: tuple[int, ...] = setting("Widths of the heads' hidden layers, 0 for none (default: the preset's).", ())
-    head_dropout: float = setting("Dropout in the heads (-1: as everywhere).", -1.0)
-    summary_width: int = setting("Of features with a summary: what it adds to the embedding.", 128)
-    summary_dropout: float = setting("Of features with a summary: dropout of its numbers.", 0.5)
-
-    def resolved(self, features: FeatureSettings) -> NetworkSettings:
-        """The network's sizes for `features`; raises `ConfigError` for an unknown preset or a value out of range."""
-        if self.preset not in NETWORKS:
-            raise ConfigError(f"unknown network '{self.preset}'", mend=f"Choose {' or '.join(NETWORKS)}.")
-        chosen = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "preset"}
-        chosen["hidden"] = tuple(filter(None, self.hidden)) if self.hidden else NETWORKS[self.preset].hidden
-        if features.encoder_layers:
-            chosen |= {"layers": features.encoder_layers, "layer_width": features.encoder_width}
-        return dataclasses.replace(NETWORKS[self.preset], summary=features.summary_dim, **chosen)
+def described(field: dataclasses.Field[Any], hint: Any) -> str:
+    """The description of a setting with its choices, range and default."""
+    default = field.default
+    if isinstance(default, tuple):
+        default = ",".join(map(str, default)) if all(isinstance(x, (str, int)) for x in default) else list(default)
+    notes = [", ".join(get_args(hint)) if get_origin(hint) is Literal else "", range_of(field)]
+    if default is not dataclasses.MISSING and default != "":
+        notes.append(f"default: {default}")
+    more = "; ".join(filter(None, notes))
+    return str(field.metadata.get("description", "")) + (f" [{more}]" if more else "")
 
 
-@dataclass(frozen=True)
-class Experiment:
-    """Systems x folds x seeds on one corpus, under one protocol and one recipe."""
+def reference() -> str:
+    """Return the reference page of every key, in Markdown."""
+    from unheard.training.strategies import STRATEGIES
 
-    preset: str = setting(
-        "A ready-made experiment that the other settings change. "
-        + " ".join(f"{name}: {about_preset(name)}" for name in preset_names()),
+    lines = [
+        "# Configuration",
         "",
-    )
-    recipe: str = setting(
-        "How networks are trained: features, network and training together, which other settings change. "
-        + " ".join(f"{name}: {about_recipe(name)}" for name in recipe_names()),
-        "paper",
-    )
-    corpus: str = setting("Name of a corpus with a reader (see `unheard corpora`); it needs `root`.", "")
-    root: str = setting("Folder of that corpus.", "")
-    manifest: str = setting("A manifest of your own instead: CSV, JSONL, or a Kaldi data directory.", "")
-    out: str = setting("Folder of the run; calling again does only what is missing there.", "")
-    subset: str = setting("Subset of a corpus that has some (IEMOCAP: paper, four, all).", "")
-    partial: bool = setting("Take a corpus tree that is incomplete.", False)
-    emotions: tuple[str, ...] = setting("The emotions told apart.", FOUR)
-    map: Mapping[str, str] = setting("Labels renamed before, such as excited=happy.", factory=dict)
-    speakers: str = setting(
-        "FILE:PART: only the speakers with that part in a table corpus,speaker,part, such as "
-        "results/development-speakers.csv:development.",
-        "",
-    )
-    channel: str = setting("mix, left, right or each (every channel a recording of its own).", "mix")
-    systems: tuple[str, ...] = setting(
-        "Which systems: ser (SER_only), mtl, dat, cgt; svm, the classical baseline.", ("ser", "mtl", "dat", "cgt")
-    )
-    protocol: str = setting("paired, kfold, loso, random, given or cross; each corpus has a default.", "")
-    group: str = setting("The column that is kept apart and that the adversary works on.", "speaker")
-    test: str = setting("paired: who is tested, male, female or both (one training, two readings).", "both")
-    k: int = setting("kfold: how many folds (0: the corpus's default).", 0)
-    n: tuple[int, ...] = setting("random: speakers for train, dev and test.", ())
-    column: str = setting("given: the column that says train, dev or test, or names the fold.", "")
-    train_corpora: tuple[str, ...] = setting("cross: corpora trained on (default: all that are not tested).", ())
-    test_corpora: tuple[str, ...] = setting("cross: corpora tested.", ())
-    split_seed: int = setting("Seed of the split, apart from the training seeds.", 0)
-    folds: int = setting("Only the first so many folds (0: all).", 0)
-    seeds: int = setting("Training seeds 0 to seeds - 1.", 1)
-    epochs: int = setting(
-        "Epochs of each training; a longer run continues a shorter one, unless a schedule depends on how long it is.",
-        100,
-    )
-    normalise: str = setting(
-        "none, train, utterance, sliding, or speaker (uses the test speakers' recordings: transductive).", "train"
-    )
-    features: FeatureSettings = setting("Features and VAD.", factory=FeatureSettings)  # noqa: RUF009 - makes a field
-    network: NetworkChoice = setting("The network.", factory=NetworkChoice)  # noqa: RUF009
-    training: TrainingSettings = setting("The optimiser.", factory=TrainingSettings)  # noqa: RUF009
-    options: Mapping[str, Mapping[str, Any]] = setting(
-        "Options of single systems, such as dat: {lam: 0.3} or cgt: {epsilon: 0.1}.", factory=dict
-    )
-    tune: bool = setting(
-        "Choose λ (dat) and ε (cgt) on seed 0 by each fold's validation speakers, beside the fixed values.", False
-    )
-    invariance: bool = setting(
-        "Also train on a random split with at least four unseen speakers, in RUN/invariance, where it is measured how "
-        "much of the speaker is left in the embeddings.",
-        False,
-    )
-    weights_from: str = setting(
-        "Another run: of what it has trained with the same settings but for --training.statistics, "
-        "--training.decision and --training.select the last weights are read, instead of training again.",
-        "",
-    )
-    store: str = setting("Folder of the feature store (default: inside the run's).", "")
-    workers: int = setting("Trainings at once, one thread each on a CPU (0: one a core).", 0)
-    device: str = setting("auto, cpu, cuda or mps.", "auto")
-    engine: str = setting("local (processes of this machine) or ray (a cluster; needs the extra 'ray').", "local")
-    address: str = setting("ray: auto, or HOST:PORT of a running cluster (default: this machine alone).", "")
-    gpus: float = setting("ray: share of a GPU a training takes (0: a quarter where there are GPUs).", 0.0)
-    tensorboard: bool = setting("Write TensorBoard logs beside the history (needs the extra 'tensorboard').", False)
-    progress: bool = setting("Show progress on a terminal.", True)
+        "Every setting of `unheard experiment` and `unheard train`, as a key of a YAML file (`--config FILE`) or as a "
+        "flag:",
+        "`lr` in the group `training` is `--training.lr 0.01`. `epochs` is short for `training.epochs`.",
+        "This page is generated: `python -m unheard.experiments.config > docs/reference/configuration.md`.",
+    ]
 
-    def __post_init__(self) -> None:
-        for name in ("seeds", "epochs"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} = {getattr(self, name)} is out of range", mend="Give at least 1.")
-        for name in ("folds", "workers", "k"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} = {getattr(self, name)} is out of range", mend="Give 0 or more.")
-        for name in ("systems", "emotions"):
-            chosen = getattr(self, name)
-            if not chosen or len(set(chosen)) < len(chosen):
-                raise ConfigError(f"{name} = {', '.join(chosen)} is empty or names one twice")
-        if len(self.emotions) < 2:
-            raise ConfigError(
-                f"with one emotion, {self.emotions[0]}, there is nothing to tell apart",
-                mend="Give two or more with --emotions.",
-            )
-        choices = {
-            "channel": ("mix", "left", "right", "each"),
-            "engine": ("local", "ray"),
-            "normalise": ("none", "train", "utterance", "sliding", "speaker"),
-            "test": ("male", "female", "both"),
-        }
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise ConfigError(
-                    f"unknown {name} '{getattr(self, name)}'", mend=did_you_mean(getattr(self, name), known)
-                )
-        if bool(self.manifest) == bool(self.corpus):
-            raise ConfigError(
-                "an experiment needs either a corpus or a manifest",
-                mend="Give --corpus NAME --root FOLDER, or --manifest FILE.",
-            )
-        if self.corpus and not self.root:
-            raise ConfigError(f"where is the corpus '{self.corpus}'?", mend="Give its folder with --root.")
-        if self.weights_from and self.training.select != "last":
-            raise ConfigError(
-                "of another run's trainings the last weights are there, not those of every epoch",
-                mend="Add --training.select last, or leave --weights-from out.",
-            )
-        if self.weights_from and any(epochs < self.epochs for epochs in self.training.readouts):
-            raise ConfigError(
-                f"another run's trainings are there as they were after {self.epochs} epochs, and cannot be read out "
-                "earlier",
-                mend="Leave out --training.readouts or --weights-from.",
-            )
-        for name in ("subset", "root", "partial"):
-            if self.manifest and getattr(self, name):
-                raise ConfigError(
-                    f"{name} = {getattr(self, name)} is of a corpus; a manifest says itself what is in it",
-                    mend=f"Leave out --{name}, or --manifest.",
-                )
-        if self.engine == "local" and (self.address or self.gpus):
-            raise ConfigError("address and gpus are of the engine ray", mend="Add --engine ray, or leave them out.")
-        if not self.out:
-            raise ConfigError("where should the results go?", mend="Name a folder with --out.")
+    def section(title: str, text: str, kind: type) -> None:
+        lines.extend(["", f"## {title}", "", text, ""])
+        for field in dataclasses.fields(kind):
+            hint = hints_of(kind)[field.name]
+            if not dataclasses.is_dataclass(hint):
+                note = " Derived, not given." if field.metadata["json_schema_extra"]["derived"] else ""
+                lines.append(f"- `{field.name}`: {described(field, hint)}{note}")
 
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The emotions in a model's index order: alphabetical."""
-        return tuple(sorted(self.emotions))
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for YAML and JSON."""
-        plain: dict[str, Any] = _plain(self)
-        return plain
+    section("Experiment", "At the top of the file.", Experiment)
+    for key, field, hint in keys():
+        if dataclasses.is_dataclass(hint):
+            section(f"`{key}`", field.metadata["description"], typing.cast(type, hint))
+    for key, (name, _, kind) in STRATEGIES.items():
+        if kind:
+            section(f"`options.{key}`", f"Options of {name}; as a flag `--option {key}.NAME=VALUE`.", kind)
+    return "\n".join(lines) + "\n"
 
 
-def load(path: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> Experiment:
-    """An experiment from a preset, a YAML file and `overrides` (nested like the file), later ones winning.
-
-    Relative paths in the file are relative to its folder, those of `overrides` to the present one. In a file with
-    `resolved: true`, as a run's, preset and recipe are names of where the settings once came from: what it does not
-    say, being from before there was such a setting, is the setting's own default.
-    Raises `ConfigError` for a file that cannot be read, an unknown key (naming the closest), a value of the wrong
-    kind, or another preset or recipe for a resolved file.
-    """
-    values: dict[str, Any] = {}
-    resolved: object = False
-    if path is not None:
-        import yaml
-
-        try:
-            read = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"cannot be read ({error})", where=path) from error
-        except yaml.YAMLError as error:
-            raise ConfigError(f"is not YAML ({error})", where=path, mend="Write `key: value` lines.") from error
-        if not isinstance(read or {}, dict):
-            raise ConfigError("holds no settings", where=path, mend="Write `key: value` lines.")
-        values = read_in(Path(path).parent, read or {})
-        resolved = values.pop("resolved", False)
-        try:
-            if not isinstance(resolved, bool):
-                raise ConfigError(f"setting 'resolved' is true or false, not {resolved!r}")
-            _checked(Experiment, values, "")
-        except ConfigError as error:
-            raise ConfigError(error.what, where=path, mend=error.mend) from None
-    given = _merged(values, overrides or {})
-    if resolved:
-        for name in ("preset", "recipe"):
-            if given.get(name) != values.get(name):
-                raise ConfigError(
-                    f"this file has every setting of {name} '{values.get(name, '')}' in it: another would change none",
-                    where=path,
-                    mend=f"Leave out --{name}, or give it without --config.",
-                )
-        return typing.cast(Experiment, _build(Experiment, given))
-    if given.get("preset"):
-        base = read_preset(str(given["preset"]))
-        if given.get("manifest"):  # a manifest of one's own takes the place of the preset's corpus
-            base = {key: value for key, value in base.items() if key not in ("corpus", "subset")}
-        if given.get("protocol", base.get("protocol")) != base.get("protocol"):  # what another protocol was told
-            base = {key: value for key, value in base.items() if key not in ("test", "k", "n")}
-        if given.get("recipe", "paper") != "paper":  # how long to train is the recipe's
-            base.pop("epochs", None)
-        given = _merged(base, given)
-    given = _merged(read_recipe(str(given.get("recipe", "paper"))), given)
-    return typing.cast(Experiment, _build(Experiment, given))
-
-
-def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in over.items():
-        old = merged.get(key)
-        both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        merged[key] = _merged(old, value) if both else value  # type: ignore[arg-type]
-    return merged
-
-
-def _build(kind: type, values: Mapping[str, Any], prefix: str = "") -> Any:
-    """A dataclass `kind` from plain values, checked key by key."""
-    return kind(**_checked(kind, values, prefix))
-
-
-def _checked(kind: type, values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """The arguments of a dataclass `kind`; raises `ConfigError` for an unknown key or a value of the wrong kind."""
-    hints = typing.get_type_hints(kind)
-    known = [f.name for f in dataclasses.fields(kind)]
-    arguments = {}
-    for key, value in values.items():
-        name = str(key).replace("-", "_")
-        if name not in known:
-            raise ConfigError(f"unknown setting '{prefix}{key}'", mend=did_you_mean(name, known))
-        arguments[name] = _value(hints[name], value, f"{prefix}{name}")
-    return arguments
-
-
-def _value(hint: Any, value: Any, name: str) -> Any:
-    if dataclasses.is_dataclass(hint):
-        if isinstance(value, hint):  # type: ignore[arg-type]
-            return value
-        if not isinstance(value, Mapping):
-            raise ConfigError(f"setting '{name}' holds settings of its own, not {value!r}")
-        return _build(hint, value, f"{name}.")  # type: ignore[arg-type]
-    origin, parts = typing.get_origin(hint), typing.get_args(hint)
-    if origin is typing.Literal:
-        return str(value)
-    if origin is tuple:
-        if isinstance(value, str):
-            value = [word.strip() for word in value.split(",") if word.strip()]
-        if not isinstance(value, (list, tuple)):
-            value = [value]
-        return tuple(_value(parts[0], item, name) for item in value)
-    if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
-        if isinstance(value, str):  # excited=happy,calm=neutral
-            words = [word.strip() for word in value.split(",") if word.strip()]
-            if not all(word.partition("=")[2] for word in words):
-                raise ConfigError(f"setting '{name}' takes pairs, not {value!r}", mend="For instance excited=happy.")
-            value = {word.partition("=")[0].strip(): word.partition("=")[2].strip() for word in words}
-        if not isinstance(value, Mapping):
-            raise ConfigError(f"setting '{name}' takes pairs, not {value!r}", mend="For instance excited=happy.")
-        return {str(key): _value(parts[1], item, f"{name}.{key}") for key, item in value.items()}
-    if hint is Any:
-        return value
-    if hint is bool and isinstance(value, str) and value.lower() in ("true", "false", "yes", "no"):
-        return value.lower() in ("true", "yes")
-    if hint is float and isinstance(value, (int, str)) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except ValueError:
-            pass
-    if hint is int and isinstance(value, str) and value.lstrip("-").isdigit():
-        return int(value)
-    if hint is str and isinstance(value, (int, float, Path)) and not isinstance(value, bool):
-        return str(value)
-    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        raise ConfigError(f"setting '{name}' takes a {hint.__name__}, not {value!r}")
-    return value
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    return value
+if __name__ == "__main__":
+    print(reference(), end="")

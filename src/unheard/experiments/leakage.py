@@ -401,7 +401,6 @@ def sub_run_settings(settings: Experiment, manifest: Manifest) -> Experiment | N
     return dataclasses.replace(
         settings,
         out=str(Path(settings.out) / FOLDER),
-        weights_from=_weights_from(settings.weights_from),
         store=settings.store or str(Path(settings.out) / "features"),
         protocol="random",
         test="both",
@@ -414,12 +413,6 @@ def sub_run_settings(settings: Experiment, manifest: Manifest) -> Experiment | N
         test_corpora=(),
         invariance=False,
     )
-
-
-def _weights_from(run: str) -> str:
-    """Where the trainings of another run for its own invariance are, if it has any."""
-    folder = Path(run) / FOLDER
-    return str(folder) if run and (folder / "cells").is_dir() else ""
 
 
 def _balanced_seed(manifest: Manifest, group: str, sizes: tuple[int, int, int], first: int) -> int:

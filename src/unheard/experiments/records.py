@@ -28,9 +28,8 @@ from unheard.experiments.config import Experiment, load
 from unheard.experiments.selection import ADDED, KNOBS, SEEN, Choice, Figure, choose
 from unheard.manifest import Manifest
 from unheard.model.settings import NetworkSettings
-from unheard.training.augment import Augmentation
 from unheard.training.metrics import confusion, macro_f1, unweighted_average_recall, weighted_accuracy
-from unheard.training.recipe import Recipe, follows_a_schedule
+from unheard.training.recipe import Augmentation, TrainingSettings, follows_a_schedule
 
 __all__ = ["NAMES", "CellRecord", "Choice", "Line", "Predictions", "RunRecords", "SeedRecord", "read_run"]
 
@@ -503,7 +502,7 @@ def _place(record: CellRecord) -> tuple[int, str, int, int, float]:
 
 def _decisive(settings: Experiment) -> dict[str, Any]:
     """The settings that a result has to share, as JSON would read them."""
-    recipe = asdict(Recipe.from_dict(settings.as_dict()["training"])) | {"epochs": 0, "readouts": []}
+    recipe = asdict(settings.training) | {"epochs": 0, "report_epochs": []}
     wanted = {
         "labels": list(settings.labels),
         "group": settings.group,
@@ -529,7 +528,7 @@ def _fits(result: Mapping[str, Any], settings: Experiment, wanted: Mapping[str, 
     own = {name: said.get(name) for name in wanted}
     # an older result does not say what was added since, and had it at its default
     own["network"] = json.loads(json.dumps(asdict(NetworkSettings()))) | dict(own["network"] or {})
-    recipe = asdict(Recipe()) | dict(own["recipe"] or {}) | {"epochs": 0, "readouts": []}
+    recipe = asdict(TrainingSettings()) | dict(own["recipe"] or {}) | {"epochs": 0, "report_epochs": []}
     recipe["augment"] = asdict(Augmentation()) | dict(recipe["augment"])
     own["recipe"] = recipe
     if own != wanted:

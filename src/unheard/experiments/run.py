@@ -13,12 +13,12 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from unheard.errors import ConfigError, RunError, UnheardError
+from unheard.errors import ConfigError, RunError
 from unheard.experiments import plan as tuning
 from unheard.experiments.cell import Cell
 from unheard.experiments.config import Experiment, load, same_place, written_in
-from unheard.experiments.launch import Event, run_cells
-from unheard.experiments.plan import Estimate, Grid, estimate, lay_out
+from unheard.experiments.launch import Event, run_cells, usual_workers
+from unheard.experiments.plan import Grid, lay_out
 from unheard.experiments.records import (
     DATA,
     RunRecords,
@@ -72,7 +72,7 @@ def carry_out(settings: Experiment, say: Callable[[str], None]) -> Run:
         grid = _begin(settings, say)
         prepare(grid)
         tried = tuning.candidates(grid.cells) if settings.tune else []
-        say(str(_estimate(grid)))
+        say(_counted(grid))
         failed = _train([*grid.cells, *tried], settings, say)
         chosen = _chosen(grid, say) if settings.tune else []
         failed |= _train(chosen, settings, say)
@@ -92,10 +92,10 @@ def carry_out(settings: Experiment, say: Callable[[str], None]) -> Run:
     return Run(out, records, table, failed, tuple(models))
 
 
-def foretell(settings: Experiment, say: Callable[[str], None]) -> Estimate:
-    """How much an experiment is, and how long it takes here; its features are made, and nothing is trained."""
+def foretell(settings: Experiment, say: Callable[[str], None]) -> str:
+    """Return the number of trainings of an experiment in words; makes its features and trains nothing."""
     with locked(_folder(settings), "running an experiment here"):
-        return _estimate(_begin(settings, say), always=True)
+        return _counted(_begin(settings, say))
 
 
 def _folder(settings: Experiment) -> Path:
@@ -111,46 +111,25 @@ def _begin(settings: Experiment, say: Callable[[str], None]) -> Grid:
     """The grid of an experiment that may be run in its folder."""
     settings = replace(settings, features=resolve(settings.features))
     check_same_run(Path(settings.out), settings)
-    tuning.check(settings)
+    tuning.check_tuning(settings)
     return lay_out(settings, say)
 
 
-def _estimate(grid: Grid, *, always: bool = False) -> Estimate:
+def _counted(grid: Grid) -> str:
     cells, more = list(grid.cells), {}
-    out = Path(grid.settings.out)
     if grid.settings.tune:
         cells += tuning.candidates(grid.cells)
-        before = _told(out)
-        choices = before.choices if before else ()
-        if choices and not tuning.waiting(grid.cells, choices):
-            cells += tuning.frozen(grid.cells, choices)
-        else:
-            more["up to {} more with the chosen λ and ε"] = tuning.at_most(grid.cells)
+        more["up to {} more with the chosen λ and ε"] = tuning.at_most(grid.cells)
     if grid.settings.invariance:
         from unheard.experiments.leakage import sub_run_settings
 
-        sub = sub_run_settings(grid.settings, grid.manifest)
-        there = _told(out / "invariance")
-        same = there and sub and all(getattr(there.settings, name) == getattr(sub, name) for name in _DECIDING)
-        done = {(cell.system, cell.seed) for cell in there.cells} if there and same else set()
-        like = [cell for cell in grid.cells if cell.fold is grid.split.folds[0]] if sub else []
-        more["{} for invariance"] = [cell for cell in like if (cell.system, cell.seed) not in done]
-    return estimate(cells, grid.settings, more=more, always=always)
+        separate = sub_run_settings(grid.settings, grid.manifest) is not None
+        more["{} for invariance"] = separate * len(grid.settings.systems) * grid.settings.seeds
+    return tuning.count(cells, more)
 
 
 APART = 0.4
 """A difference between the accuracies of training and of validation that strangers' voices alone seldom make."""
-
-_DECIDING = ("epochs", "labels", "network", "training", "normalise")
-"""Settings without which the trainings of an earlier call are none of this one's."""
-
-
-def _told(out: Path) -> RunRecords | None:
-    """The records of a folder as far as there are any that can be read: an estimate stops nothing."""
-    try:
-        return read_run(out)
-    except UnheardError:
-        return None
 
 
 def _chosen(grid: Grid, say: Callable[[str], None]) -> list[Cell]:
@@ -194,7 +173,7 @@ def _tell(cells: Sequence[Cell], say: Callable[[str], None]) -> None:
         say(
             f"{len(apart)} of {len(cells)} trainings tell {train:.0f} % of their batches and {dev:.0f} % of the "
             "validation speakers: dropout before the pooled deviation may have left batch norm with statistics of "
-            "another network; --training.statistics both and another --out also re-estimate these"
+            "another network; --training.batchnorm both and another --out also re-estimate these"
         )
     for epochs in sorted({n for cell in cells for n in cell.recipe.budgets[:-1]}):
         finished = [cell for cell in cells if epochs in cell.recipe.budgets and cell.result() is not None]
@@ -208,7 +187,7 @@ def _tell(cells: Sequence[Cell], say: Callable[[str], None]) -> None:
 
 def _apart(cell: Cell) -> tuple[float, float] | None:
     """Accuracy in training and on validation in the last epoch, where they are too far apart."""
-    if cell.fitted or not cell.network.dropout or cell.recipe.statistics != "running" or cell.result() is None:
+    if cell.fitted or not cell.network.dropout or cell.recipe.batchnorm != "running" or cell.result() is None:
         return None
     last: dict[str, Any] = next(reversed(read_history(cell.folder)), {})
     dev = [value for name, value in last.items() if name.startswith("val_wa")]
@@ -238,6 +217,8 @@ def _train(cells: Sequence[Cell], settings: Experiment, say: Callable[[str], Non
     with Progress(*columns, console=console, disable=not (settings.progress and console.is_terminal)) as bar:
         task = bar.add_task("", total=len(missing) * epochs, now="")
         seen: dict[str, int] = {}
+        parallel = min(settings.workers or usual_workers(settings.device), len(missing))
+        first: list[float] = []
         for event in _engine(settings)(missing, settings.workers, settings.device):
             name = event.cell.name
             if event.kind == "failed":
@@ -245,7 +226,14 @@ def _train(cells: Sequence[Cell], settings: Experiment, say: Callable[[str], Non
                 say(f"{name} failed: {failed[name]}")
             # a resumed cell begins later, a failed one ends early: both count as far as they are gone
             seen[name] = event.record["epoch"] if event.kind == "epoch" else epochs
-            bar.update(task, completed=sum(seen.values()), now=name)
+            done = sum(seen.values())
+            bar.update(task, completed=done, now=name)
+            if settings.progress and event.kind == "epoch" and len(first) < parallel:
+                first.append(event.record["seconds"])
+                if len(first) == parallel:
+                    each = statistics.fmean(first)
+                    left = each * (len(missing) * epochs - done) / parallel
+                    say(f"The first epochs took {tuning.duration(each)}; about {tuning.duration(left)} left")
     return failed
 
 

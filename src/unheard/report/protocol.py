@@ -118,7 +118,7 @@ def recipe(settings: Experiment) -> str:
         f"label smoothing {training.label_smoothing:g}" * bool(training.label_smoothing),
         f"class weights {training.class_weights}" * (training.class_weights != "none"),
         f"{percent(training.enrol, digits=0)} % of the utterances with a voice heard before" * bool(training.enrol),
-        "batch-norm statistics taken anew without dropout" * (training.statistics == "anew"),
+        "batch-norm statistics taken anew without dropout" * (training.batchnorm == "reestimate"),
         DECIDED.get(training.decision, ""),
         training.precision,
         f"{settings.epochs:,} epochs",

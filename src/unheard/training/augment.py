@@ -16,14 +16,13 @@ profile from a random number of the speaker's other utterances, so that the netw
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unheard.errors import ConfigError
 from unheard.features.settings import Columns
+from unheard.training.recipe import Augmentation
 
 if TYPE_CHECKING:  # this file needs no torch
     from unheard.training.batches import Frames
@@ -32,51 +31,6 @@ Floats = NDArray[np.float32]
 
 CURVES = 6
 """Number of half cosines over the mel bands in a timbre curve, the constant one first."""
-
-_BANDS = ("mel bands without deltas", "--features.kind fbank --features.deltas 0")
-_PITCH = ("log F0 as it is", "--features.pitch --features.log-pitch both")
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """How strongly speakers are invented; 0 is not at all.
-
-    `tract`: the bands are stretched by 1 ± this. `colour`: the standard deviation of each of the `CURVES` added to the
-    bands; the constant one, the level, moves the energy too. `pitch`: the standard deviation log F0 is moved by.
-    `pace`: the tempo changes by 1 ± this. `time_masks` spans of fewer than 20 frames and `band_masks` runs of up to 7
-    bands become their mean, 0.
-    """
-
-    tract: float = 0.0
-    colour: float = 0.0
-    pitch: float = 0.0
-    pace: float = 0.0
-    time_masks: int = 0
-    band_masks: int = 0
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value, most = getattr(self, field.name), 0.5 if field.name in ("tract", "pace") else 100
-            if not 0 <= value <= most:
-                raise ConfigError(
-                    f"augmentation {field.name} = {value} is out of range", mend=f"Choose from 0 to {most}."
-                )
-
-    @property
-    def on(self) -> bool:
-        """Whether anything is done."""
-        return any(getattr(self, field.name) for field in fields(self))
-
-    def check(self, columns: Columns) -> None:
-        """Raises `ConfigError` where the features have no such columns."""
-        needed = {"tract": columns.bands, "colour": columns.bands, "band_masks": columns.bands, "pitch": columns.log_f0}
-        for name, there in needed.items():
-            if getattr(self, name) and there is None:
-                what, flags = _PITCH if name == "pitch" else _BANDS
-                raise ConfigError(
-                    f"augmentation {name} needs features with {what}",
-                    mend=f"Choose {flags}, or set --training.augment.{name.replace('_', '-')} 0.",
-                )
 
 
 def augment(x: Floats, columns: Columns, how: Augmentation, random: np.random.Generator) -> Floats:

@@ -1,21 +1,21 @@
-"""How a network is trained: every knob, with the paper's values as defaults."""
+"""The settings of a training, with the paper's values as defaults."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
 
 from unheard.errors import ConfigError
-from unheard.training.augment import Augmentation
+from unheard.features.settings import Columns
+from unheard.settings import check, setting
 
-SELECT = ("best", "last")
-STATISTICS = ("running", "anew", "both")
-DECISIONS = ("likeliest", "both", "even")
+Decision = Literal["likeliest", "both", "even"]
+DECISIONS = get_args(Decision)
 
 START = 1 / 25
-"""The share of the highest learning rate that a cycle begins with; Smith and Topin's."""
+"""The first learning rate of a one-cycle schedule, as a share of the highest; Smith and Topin 2018."""
 
 
 def _half_cosine(share: float) -> float:
@@ -24,123 +24,136 @@ def _half_cosine(share: float) -> float:
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """The paper's recipe: SGD with Nesterov momentum 0.9, constant learning rate 1e-3, 100 epochs.
+class Augmentation:
+    """How strongly `unheard.training.augment` changes the speaker of a training utterance; 0 everywhere: not at all."""
 
-    The batch size is not in the paper; 32 is ours. `readouts` are earlier numbers of epochs whose
-    results are wanted too, as if the training had stopped there (the learning rate is constant, so a long training
-    contains the shorter one). `precision` is `fp32` or `bf16`.
-
-    `optimizer` `adamw` (Loshchilov and Hutter 2019) leaves momentum and Nesterov aside and decays weight matrices only.
-    `schedule` `onecycle` (Smith and Topin 2018) warms up over the share `warmup` of all steps, from a 25th of `lr` to
-    `lr`, and then falls to nothing, both along half a cosine. `label_smoothing` moves that share of each emotion's
-    probability to all of them. `class_weights` `balanced` gives every emotion the same say in the loss, however many
-    utterances it has. `select` says whose weights are read out: those of the `best` epoch on the validation
-    speakers, or of the `last`, which needs nobody to judge. `augment` invents speakers (see `augment.py`); `enrol` is
-    the share of utterances that are heard as if some others of their speaker had been heard before (see `enrol.py`).
-    `statistics` are those of batch norm in evaluation: the `running` ones of training, or re-estimated (`anew`) without
-    dropout, in validation too, or `both`: as `running`, and the last epoch re-estimated (see `trainer.py`).
-    `decision` is the decision rule: the `likeliest` emotion, `even`, for UAR, or `both`, for the mean of WA and UAR
-    (see `metrics.py`).
-    """
-
-    epochs: int = 100
-    batch_size: int = 32
-    lr: float = 1e-3
-    momentum: float = 0.9
-    nesterov: bool = True
-    weight_decay: float = 0.0
-    precision: str = "fp32"
-    readouts: tuple[int, ...] = ()
-    optimizer: str = "sgd"
-    schedule: str = "constant"
-    warmup: float = 0.2
-    label_smoothing: float = 0.0
-    class_weights: str = "none"
-    select: str = "best"
-    augment: Augmentation = field(default_factory=Augmentation)
-    enrol: float = 0.0
-    statistics: str = "running"
-    decision: str = "likeliest"
+    tract: float = setting(0.0, "Vocal tract length: stretch the mel bands by 1 ± this.", ge=0, le=0.5)
+    colour: float = setting(
+        0.0, "Voice and microphone: standard deviation of smooth curves added to the mel bands.", ge=0, le=100
+    )
+    pitch: float = setting(0.0, "Standard deviation of a shift of log F0, in its own deviations.", ge=0, le=100)
+    pace: float = setting(0.0, "Tempo: resample the frames by 1 ± this.", ge=0, le=0.5)
+    time_masks: int = setting(0, "Number of masks over time, each of fewer than 20 frames.", ge=0, le=100)
+    band_masks: int = setting(0, "Number of masks over mel bands, each of at most 7 bands.", ge=0, le=100)
 
     def __post_init__(self) -> None:
-        checks = {
-            "epochs": self.epochs >= 1,
-            "batch_size": self.batch_size >= 3,  # pairs would leave one of an odd number alone: no batch norm
-            "lr": 0 < self.lr < math.inf,
-            "momentum": 0 <= self.momentum < 1,
-            "weight_decay": 0 <= self.weight_decay < math.inf,
-            "precision": self.precision in ("fp32", "bf16"),
-            "readouts": all(r >= 1 for r in self.readouts),
-            "optimizer": self.optimizer in ("sgd", "adamw"),
-            "schedule": self.schedule in ("constant", "onecycle"),
-            "warmup": 0 <= self.warmup < 1,
-            "label_smoothing": 0 <= self.label_smoothing < 1,
-            "class_weights": self.class_weights in ("none", "balanced"),
-            "enrol": 0 <= self.enrol <= 1,
-            "select": self.select in SELECT,
-            "statistics": self.statistics in STATISTICS,
-            "decision": self.decision in DECISIONS,
-        }
-        for knob in fields(self):
-            if not checks.get(knob.name, True):
+        check(self)
+
+    @property
+    def on(self) -> bool:
+        """Whether anything is changed."""
+        return any(getattr(self, field.name) for field in fields(self))
+
+    def check(self, columns: Columns) -> None:
+        """Raise `ConfigError` where the features lack the columns that these settings change."""
+        bands = columns.bands, "mel bands without deltas", "--features.kind fbank --features.deltas 0"
+        pitch = columns.log_f0, "log F0 as it is", "--features.pitch --features.log-pitch both"
+        needed = {"tract": bands, "colour": bands, "band_masks": bands, "pitch": pitch}
+        for name, (there, what, flags) in needed.items():
+            if getattr(self, name) and there is None:
                 raise ConfigError(
-                    f"recipe setting {knob.name} = {getattr(self, knob.name)} is out of range",
-                    mend="See `unheard experiment --help` for what it may be.",
+                    f"augmentation {name} needs features with {what}",
+                    mend=f"Choose {flags}, or set --training.augment.{name.replace('_', '-')} 0.",
                 )
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """The paper's recipe: SGD with Nesterov momentum 0.9, constant learning rate 1e-3, 100 epochs.
+
+    The paper gives no batch size; 32 is ours. AdamW (Loshchilov and Hutter 2019) has no momentum setting and decays
+    weight matrices only. The one-cycle schedule (Smith and Topin 2018) rises from a 25th of `lr` to `lr` and falls to
+    0, both along half a cosine. Raises `ConfigError` for values out of range or that contradict each other.
+    """
+
+    epochs: int = setting(
+        100,
+        "Epochs of each training; a longer run continues a shorter one, unless a schedule depends on the length.",
+        ge=1,
+        common=True,
+    )
+    # with pairs, an odd number of utterances leaves one alone: no batch norm
+    batch_size: int = setting(32, "Utterances in a batch.", ge=3, common=True)
+    lr: float = setting(1e-3, "Learning rate; of a schedule the highest.", gt=0, common=True)
+    momentum: float = setting(0.9, "sgd: momentum.", ge=0, lt=1)
+    nesterov: bool = setting(True, "sgd: Nesterov's form of the momentum.")
+    weight_decay: float = setting(0.0, "sgd: L2 penalty; adamw: decoupled decay of weight matrices.", ge=0)
+    precision: Literal["fp32", "bf16"] = setting("fp32", "bf16: automatic mixed precision.")
+    report_epochs: tuple[int, ...] = setting(
+        (), "Also report results after these epochs, as if the training had ended there."
+    )
+    optimizer: Literal["sgd", "adamw"] = setting("sgd", "Optimiser.")
+    schedule: Literal["constant", "onecycle"] = setting("constant", "Schedule of the learning rate.")
+    warmup: float = setting(0.2, "onecycle: share of all steps in which the rate rises.", ge=0, lt=1)
+    label_smoothing: float = setting(0.0, "Probability moved from the true emotion to all emotions.", ge=0, lt=1)
+    class_weights: Literal["none", "balanced"] = setting(
+        "none", "balanced: every emotion has the same weight in the loss, however rare it is."
+    )
+    select: Literal["best", "last"] = setting(
+        "best", "Report the best epoch on the validation speakers, or the last epoch."
+    )
+    augment: Augmentation = setting(Augmentation, "Augmentation: change the speaker of training utterances.")
+    enrol: float = setting(
+        0.0, "Share of training utterances normalised by other utterances of their speaker (enrolment).", ge=0, le=1
+    )
+    batchnorm: Literal["running", "reestimate", "both"] = setting(
+        "running",
+        "Batch-norm statistics in evaluation: running averages; re-estimated without dropout; or both (two results).",
+    )
+    decision: Decision = setting(
+        "likeliest", "Decision rule: likeliest emotion; even, maximise UAR; both, maximise (WA + UAR) / 2."
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+        if any(epochs < 1 for epochs in self.report_epochs):
+            raise ConfigError(f"report_epochs = {self.report_epochs} is out of range", mend="Give at least 1.")
         if self.nesterov and self.momentum == 0 and self.optimizer == "sgd":
             raise ConfigError("Nesterov needs a momentum", mend="Set momentum above 0, or nesterov to false.")
-        if self.schedule == "constant" and self.warmup != Recipe.warmup:
+        if self.schedule == "constant" and self.warmup != TrainingSettings.warmup:
             raise ConfigError(
-                f"warmup = {self.warmup} is of a schedule, and a constant learning rate has none to warm up",
+                f"warmup = {self.warmup} has no effect with a constant learning rate",
                 mend="Add training.schedule onecycle, or leave out training.warmup.",
             )
-        if self.optimizer == "adamw" and (self.momentum, self.nesterov) != (Recipe.momentum, Recipe.nesterov):
+        paper = (TrainingSettings.momentum, TrainingSettings.nesterov)
+        if self.optimizer == "adamw" and (self.momentum, self.nesterov) != paper:
             raise ConfigError(
-                "momentum and nesterov are of sgd; adamw has two momenta of its own",
+                "momentum and nesterov are settings of sgd",
                 mend="Leave out training.momentum and training.nesterov, or choose training.optimizer sgd.",
             )
         if self.class_weights == "balanced" and self.decision != "likeliest":
             raise ConfigError(
-                f"class_weights balanced and decision {self.decision} would both make up for how rare an emotion is",
+                f"class_weights balanced and decision {self.decision} would both compensate for rare emotions",
                 mend="Set training.decision to likeliest, or training.class-weights to none.",
             )
-        if not self.extensible and any(r < self.epochs for r in self.readouts):
+        if not self.extensible and any(epochs < self.epochs for epochs in self.report_epochs):
             raise ConfigError(
-                "a training whose learning rate follows a schedule holds no shorter one",
-                mend="Leave out training.readouts, or choose the constant schedule.",
+                "a training with a learning-rate schedule does not contain a shorter one",
+                mend="Leave out training.report-epochs, or choose the constant schedule.",
             )
 
     @property
     def extensible(self) -> bool:
-        """Whether a longer training contains a shorter one: its steps do not depend on how long it will be."""
+        """Whether a longer training contains a shorter one: no step depends on the length."""
         return self.schedule == "constant"
 
     def lr_at(self, progress: float) -> float:
-        """The learning rate at `progress` (0 to 1) of the training."""
+        """Return the learning rate at `progress` (0 to 1) of the training."""
         if self.schedule == "constant":
             return self.lr
         if progress < self.warmup:
             return self.lr * (START + (1 - START) * _half_cosine(progress / self.warmup))
         return self.lr * (1 - _half_cosine((progress - self.warmup) / (1 - self.warmup)))
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
-        """The recipe from plain values, as JSON or YAML give them; what is not named is at its default."""
-        chosen = dict(values)
-        chosen["readouts"] = tuple(chosen.get("readouts", ()))
-        chosen["augment"] = Augmentation(**chosen.get("augment", {}))
-        return cls(**chosen)
-
     @property
     def budgets(self) -> tuple[int, ...]:
-        """The numbers of epochs whose results are wanted, ascending; the last is `epochs`."""
-        return tuple(sorted({r for r in self.readouts if r < self.epochs} | {self.epochs}))
+        """The numbers of epochs to report, ascending; the last is `epochs`."""
+        return tuple(sorted({epochs for epochs in self.report_epochs if epochs < self.epochs} | {self.epochs}))
 
 
 def follows_a_schedule(options: Mapping[str, Any], schedule: str) -> bool:
-    """Whether a training depends on how long it is going to be, so that a longer one does not continue it.
+    """Whether a training depends on its length, so that a longer one does not continue it.
 
-    By the options of its strategy, or by the schedule of its learning rate.
+    `options` are those of its strategy, `schedule` that of its learning rate.
     """
     return schedule != "constant" or options.get("schedule", "constant") != "constant" or bool(options.get("warmup"))

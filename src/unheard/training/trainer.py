@@ -26,7 +26,7 @@ from unheard.files import write_text, write_whole
 from unheard.training.batches import Task
 from unheard.training.evaluation import Scores, autocast, decision_rule, reestimated_batchnorm, score
 from unheard.training.metrics import decision_factors
-from unheard.training.recipe import Recipe
+from unheard.training.recipe import TrainingSettings
 from unheard.training.strategies import Strategy
 
 CHECKPOINT_SECONDS = 20.0
@@ -86,8 +86,8 @@ class Trainer:
     `train` are the ids to train on; `key` seeds the order of the batches (fold and seed, never the strategy, so that
     systems are compared in pairs).
 
-    `run(epochs)` returns one `Evaluation` per mode and direction. There are one or two modes, by `recipe.statistics`:
-    "running" `AS_WRITTEN`; "anew" `REESTIMATED`, in validation too; "both" first `AS_WRITTEN`, exactly as "running",
+    `run(epochs)` returns one `Evaluation` per mode and direction. There are one or two modes, by `recipe.batchnorm`:
+    "running" `AS_WRITTEN`; "reestimate" `REESTIMATED`, in validation too; "both" first `AS_WRITTEN`, as "running",
     then `REESTIMATED` for the last epoch's weights (no epoch is selected, so this costs one pass over the training
     utterances per reported epoch). Evaluating changes neither weights nor random streams.
     """
@@ -98,7 +98,7 @@ class Trainer:
         task: Task,
         train: Sequence[str],
         directions: Sequence[Direction],
-        recipe: Recipe,
+        recipe: TrainingSettings,
         folder: Path,
         *,
         key: tuple[object, ...] = (),
@@ -129,10 +129,10 @@ class Trainer:
             if time.monotonic() - self._saved_at > CHECKPOINT_SECONDS:
                 self.save()
         self.save()
-        if self.recipe.statistics == "anew":
+        if self.recipe.batchnorm == "reestimate":
             return self._evaluate(REESTIMATED, self.recipe.select)
         evaluations = self._evaluate(AS_WRITTEN, self.recipe.select)
-        if self.recipe.statistics == "both":
+        if self.recipe.batchnorm == "both":
             evaluations += self._evaluate(REESTIMATED, "last")
         return evaluations
 
@@ -176,7 +176,7 @@ class Trainer:
     def _validate(self) -> dict[str, Any]:
         """Score the validation speakers of every direction; keep the weights of the best epoch."""
         figures: dict[str, Any] = {}
-        with self._in_use(REESTIMATED if self.recipe.statistics == "anew" else AS_WRITTEN):
+        with self._in_use(REESTIMATED if self.recipe.batchnorm == "reestimate" else AS_WRITTEN):
             for direction in self.directions:
                 scores = self._score(direction.dev)
                 if not np.isfinite(scores.logits).all():
@@ -267,7 +267,7 @@ class Trainer:
 
     def _identity(self) -> str:
         """The settings that a checkpoint must share with the training it resumes; the number of epochs may differ."""
-        recipe = replace(self.recipe, epochs=1 if self.recipe.extensible else self.recipe.epochs, readouts=())
+        recipe = replace(self.recipe, epochs=1 if self.recipe.extensible else self.recipe.epochs, report_epochs=())
         parts = {"strategy": type(self.strategy).__name__, "key": list(map(str, self.key)), "recipe": asdict(recipe)}
         return json.dumps(parts, sort_keys=True)
 
@@ -302,7 +302,7 @@ class Trainer:
         return True
 
 
-def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+def make_optimizer(network: nn.Module, recipe: TrainingSettings) -> torch.optim.Optimizer:
     """Build SGD over all parameters, or AdamW, which decays neither biases nor batch-norm weights."""
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(
