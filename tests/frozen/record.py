@@ -43,7 +43,7 @@ EXPERIMENTS: dict[str, dict[str, Any]] = {
         **PAPER,
         "systems": ["ser"],
         "seeds": 2,
-        "training": {**PAPER["training"], "select": "last", "decision": "even", "statistics": "anew"},
+        "training": {**PAPER["training"], "select": "last", "decision": "even", "batchnorm": "reestimate"},
     },
     "tuned": {
         **PAPER,

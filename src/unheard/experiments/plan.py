@@ -50,7 +50,8 @@ def lay_out(settings: Experiment, say: Say = lambda _: None) -> Grid:
 
     `say` receives a line a step. Raises an `UnheardError` of whatever step fails.
     """
-    settings = replace(settings, features=resolve(settings.features))
+    features = resolve(settings.features)
+    settings = replace(settings, features=features, network=settings.network.resolved(features))
     options = _check(settings)  # before minutes of features
     manifest = read_rows(settings)
     for column in filter(None, (settings.group, settings.column)):
@@ -73,7 +74,7 @@ def lay_out(settings: Experiment, say: Say = lambda _: None) -> Grid:
     for split_note in split.notes:
         say(str(split_note))
     rows = manifest.by_id()
-    network, digest = settings.network.resolved(settings.features), store.settings.digest
+    digest = store.settings.digest
 
     def cell(seed: int, fold: Any, key: str) -> Cell:
         made = Cell(
@@ -84,7 +85,7 @@ def lay_out(settings: Experiment, say: Say = lambda _: None) -> Grid:
             rows={name: rows[name] for name in fold.ids},
             labels=settings.labels,
             group=settings.group,
-            network=network,
+            network=settings.network,
             recipe=settings.training,
             normalise=settings.normalise,
             store=stores[key],

@@ -528,7 +528,12 @@ def _fits(result: Mapping[str, Any], settings: Experiment, wanted: Mapping[str, 
     own = {name: said.get(name) for name in wanted}
     # an older result does not say what was added since, and had it at its default
     own["network"] = json.loads(json.dumps(asdict(NetworkSettings()))) | dict(own["network"] or {})
-    recipe = asdict(TrainingSettings()) | dict(own["recipe"] or {}) | {"epochs": 0, "report_epochs": []}
+    theirs = dict(own["recipe"] or {})
+    theirs.pop("readouts", None)
+    if "statistics" in theirs:  # until the published results are of format 1
+        theirs["batchnorm"] = {"anew": "reestimate"}.get(theirs["statistics"], theirs.pop("statistics"))
+        theirs.pop("statistics", None)
+    recipe = asdict(TrainingSettings()) | theirs | {"epochs": 0, "report_epochs": []}
     recipe["augment"] = asdict(Augmentation()) | dict(recipe["augment"])
     own["recipe"] = recipe
     if own != wanted:
