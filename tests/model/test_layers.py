@@ -1,0 +1,206 @@
+"""Layers against PyTorch's own and literal formulas; dropout whose masks come from a random stream of its own."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+import references
+import torch
+from torch import Tensor, nn
+
+from unheard.model.layers import (
+    TDNN,
+    VARIANCE_FLOOR,
+    BiLSTM,
+    Dense,
+    Dropout,
+    Frames,
+    frozen_statistics,
+    mean_std_pooling,
+    use_stream,
+    valid_frames,
+)
+from unheard.model.network import EmbeddingNetwork, NetworkSettings
+
+
+def draw(lengths: tuple[int, ...], features: int = 4) -> list[Tensor]:
+    """Utterances (T, F)."""
+    return [torch.randn(n, features, generator=torch.Generator().manual_seed(i)) for i, n in enumerate(lengths)]
+
+
+class TestLayers:
+    @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+    @pytest.mark.parametrize("padding", ["valid", "same"])
+    @pytest.mark.parametrize(("kernel", "dilation"), [(5, 2), (3, 4), (1, 1), (2, 3), (4, 1)])
+    def test_tdnn_is_conv1d(self, padding: str, kernel: int, dilation: int) -> None:
+        layer, us = TDNN(4, 6, kernel, dilation, 0.0, padding).train(), draw((20, 13, 31))
+        out = layer(Frames(torch.cat(us), torch.tensor([20, 13, 31])))
+        conv = nn.Conv1d(4, 6, kernel, dilation=dilation, padding=padding)
+        conv.load_state_dict(layer.affine.state_dict())
+        expected = [conv(u.T[None])[0].T.relu() for u in us]
+        assert out.lengths.tolist() == [len(u) for u in expected]
+        torch.testing.assert_close(out.values, references.normalise(layer.norm, torch.cat(expected), True))
+        assert layer.shortens == 20 - len(expected[0])
+
+    @pytest.mark.parametrize("cells", [3, 8, 64, 128])  # with and without a kernel
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_bilstm_is_nn_lstm_on_packed_sequences(self, cells: int, dtype: torch.dtype) -> None:
+        torch.manual_seed(0)
+        rnn, lengths = BiLSTM(4, cells).to(dtype), (5, 1, 9, 2, 9)
+        both = []
+        for reference in (False, True):
+            values = torch.cat(draw(lengths)).to(dtype).requires_grad_()
+            if reference:
+                out = torch.cat(references.bilstm(rnn, list(values.split(list(lengths)))))
+            else:
+                out = rnn(Frames(values, torch.tensor(lengths)))
+            rnn.zero_grad()
+            (out * torch.linspace(-1, 1, out.numel(), dtype=dtype).view_as(out)).sum().backward()
+            both.append((out, values.grad, {name: p.grad for name, p in rnn.named_parameters()}))
+        torch.testing.assert_close(both[0], both[1], rtol=1e-5, atol=1e-5 if dtype is torch.float32 else 1e-12)
+
+    def test_dense_is_affine_relu_norm_dropout(self) -> None:
+        layer, x = Dense(4, 3, 0.0).train(), torch.randn(9, 4)
+        torch.testing.assert_close(layer(x), nn.BatchNorm1d(3)(layer.affine(x).relu()))
+        dropped = Dense(4, 50, 0.5).train()(torch.randn(40, 4)) == 0  # a norm after dropout would fill the zeros
+        assert 0.3 < dropped.float().mean() < 0.7
+
+    @pytest.mark.parametrize("layer", [TDNN(2, 3, 3, 2, 0.0), TDNN(2, 3, 3, 2, 0.0, "same"), BiLSTM(2, 2)])
+    def test_gradients_of_one_layer(self, layer: nn.Module) -> None:
+        layer = copy.deepcopy(layer).double().train()
+        values = torch.randn(12, 2, dtype=torch.float64, requires_grad=True)
+
+        def run(values: Tensor, *_: Tensor) -> Tensor:
+            out = layer(Frames(values, torch.tensor([7, 5])))
+            return out.values if isinstance(out, Frames) else out
+
+        assert torch.autograd.gradcheck(run, (values, *layer.parameters()))
+
+    def test_gradients_of_the_network(self) -> None:
+        torch.manual_seed(0)
+        x = torch.randn(3, 20, 2, dtype=torch.float64, requires_grad=True)
+        settings = NetworkSettings(tdnn=((3, 5, 2), (3, 3, 4)), lstm=2, dense=3, dropout=0.0)
+        net = EmbeddingNetwork(2, settings).double().train()
+        assert torch.autograd.gradcheck(net, (x, torch.tensor([20, 3, 18])), atol=1e-6)
+
+    def test_frozen_statistics_stand_still_and_change_no_output(self) -> None:
+        layer, x = Dense(4, 3, 0.0).train(), torch.randn(9, 4)
+        before, same = copy.deepcopy(layer.state_dict()), copy.deepcopy(layer)
+        with frozen_statistics(layer):
+            assert torch.equal(layer(x), same(x))
+        before["norm.num_batches_tracked"] += 1
+        torch.testing.assert_close(layer.state_dict(), before, rtol=0, atol=0)
+        with pytest.raises(ZeroDivisionError), frozen_statistics(layer):
+            raise ZeroDivisionError
+        layer(x)  # and afterwards, also after an error, they are updated again
+        torch.testing.assert_close(layer.norm.running_mean, same.norm.running_mean, rtol=0, atol=0)
+
+
+class TestValidFrames:
+    def test_visible_answer(self) -> None:
+        x = torch.arange(10.0).view(2, 5, 1)
+        frames = valid_frames(x, torch.tensor([2, 5]))
+        assert frames.values.flatten().tolist() == [0, 1, 5, 6, 7, 8, 9]
+        assert frames.owner.tolist() == [0, 0, 1, 1, 1, 1, 1]
+        assert frames.position().tolist() == [0, 1, 0, 1, 2, 3, 4]
+        assert frames.starts.tolist() == [0, 2]
+        longer = valid_frames(x, torch.tensor([2, 5]), at_least=5)
+        assert longer.values.flatten().tolist() == [0, 0, 1, 1, 1, 5, 6, 7, 8, 9]
+        assert longer.lengths.tolist() == [5, 5]
+
+    def test_repeated_frames_collect_their_gradients(self) -> None:
+        x = torch.randn(1, 2, 1, requires_grad=True)
+        valid_frames(x, torch.tensor([2]), at_least=17).values.sum().backward()
+        assert x.grad.flatten().tolist() == [8, 9]
+
+
+class TestPooling:
+    def test_literal_formulas(self) -> None:
+        us = draw((4, 1, 13), 6)
+        pooled = mean_std_pooling(Frames(torch.cat(us), torch.tensor([4, 1, 13])))
+        torch.testing.assert_close(pooled, torch.stack([references.pool(u) for u in us]))
+
+    def test_visible_answer(self) -> None:
+        pooled = mean_std_pooling(Frames(torch.tensor([[1.0], [3.0], [7.0]]), torch.tensor([2, 1])))
+        assert pooled[0].tolist() == [2, 1]  # the biased deviation; the unbiased one is sqrt(2)
+        assert pooled[1].tolist() == pytest.approx([7, math.sqrt(VARIANCE_FLOOR)])
+        large = mean_std_pooling(Frames(torch.tensor([[9999.0], [10001.0]]), torch.tensor([2])))
+        assert large[0].tolist() == [10000.0, 1.0]
+
+    def test_a_constant_has_a_finite_slope(self) -> None:
+        x = torch.full((5, 2), 3.0, requires_grad=True)
+        pooled = mean_std_pooling(Frames(x, torch.tensor([5])))
+        assert pooled[0, 2:].tolist() == pytest.approx([math.sqrt(1e-5)] * 2)
+        pooled.sum().backward()
+        assert torch.allclose(x.grad, torch.full_like(x, 1 / 5))
+
+    def test_gradients(self) -> None:
+        x = torch.randn(9, 3, dtype=torch.float64, requires_grad=True)
+        assert torch.autograd.gradcheck(lambda v: mean_std_pooling(Frames(v, torch.tensor([4, 5]))), (x,))
+
+
+class TestDropout:
+    @pytest.mark.parametrize("p", [0.5, 0.25, 0.1, 0.9])
+    def test_mean_and_probability(self, p: float) -> None:
+        layer, n = Dropout(p).train(), 400_000
+        layer.generator = torch.Generator().manual_seed(0)
+        out = layer(torch.ones(n))
+        sigma = math.sqrt(p * (1 - p) / n)
+        dropped = float((out == 0).float().mean())
+        assert dropped == pytest.approx(p, abs=5 * sigma + (0 if p in (0.5, 0.25) else 1 / 512))
+        assert float(out.double().mean()) == pytest.approx(1.0, abs=5 * sigma / (1 - p))
+
+    @pytest.mark.parametrize("p", [0.0005, 0.001, 0.0019, 0.002, 0.998, 0.9999])
+    def test_probabilities_near_the_ends(self, p: float) -> None:
+        layer = Dropout(p).train()
+        layer.generator = torch.Generator().manual_seed(0)
+        out = layer(torch.ones(200_000))
+        assert float((out == 0).float().mean()) == pytest.approx(p, abs=1 / 256 + 1e-3)
+        assert float(out.double().mean()) == pytest.approx(1.0, abs=0.2)
+
+    def test_neighbouring_masks_are_independent(self) -> None:
+        layer = Dropout(0.5).train()
+        layer.generator = torch.Generator().manual_seed(0)
+        mask = layer(torch.ones(400_000)) - 1
+        assert set(mask.tolist()) == {-1.0, 1.0}  # one half is exact
+        for lag in (1, 2, 3, 4, 8):  # four masks come from one random word
+            assert abs(float((mask[lag:] * mask[:-lag]).mean())) < 5 / math.sqrt(len(mask))
+
+    def test_the_gradient_has_the_same_mask(self) -> None:
+        x = torch.randn(37, 11, requires_grad=True)
+        out = Dropout(0.5).train()(x)
+        out.sum().backward()
+        torch.testing.assert_close(out, x * x.grad)
+        assert set(x.grad.flatten().tolist()) == {0.0, 2.0}
+
+    @pytest.mark.parametrize("shape", [(1,), (3,), (5, 7), (0, 4), (2, 3, 5)])
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+    def test_any_shape_and_type(self, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+        out = Dropout(0.5).train()(torch.ones(shape, dtype=dtype))
+        assert (out.shape, out.dtype) == (shape, dtype)
+
+    def test_off_in_evaluation_and_at_zero(self) -> None:
+        x = torch.randn(50)
+        assert torch.equal(Dropout(0.5).eval()(x), x)
+        assert torch.equal(Dropout(0.0).train()(x), x)
+
+    def test_a_stream_of_its_own_or_the_default_one(self) -> None:
+        layer, x = Dropout(0.5).train(), torch.ones(64)
+        for seed in (lambda: use_stream(layer, torch.Generator().manual_seed(3)), lambda: torch.manual_seed(1)):
+            layer.generator = None
+            seed()
+            state = torch.get_rng_state()
+            first, second = layer(x), layer(x)
+            assert torch.equal(torch.get_rng_state(), state) is (layer.generator is not None)
+            assert not torch.equal(first, second)
+            torch.manual_seed(99)
+            seed()
+            assert torch.equal(layer(x), first)
+            assert torch.equal(layer(x), second)
+
+    @pytest.mark.parametrize("p", [-0.1, 1.0, 1.5, math.nan])
+    def test_not_a_probability(self, p: float) -> None:
+        with pytest.raises(ValueError, match="probability"):
+            Dropout(p)
