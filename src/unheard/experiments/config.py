@@ -289,6 +289,11 @@ def _validated(values: Mapping[str, Any]) -> Experiment:
         if error["type"] == "literal_error":
             known = re.findall(r"'([^']*)'", error["ctx"]["expected"])
             raise ConfigError(f"unknown {name} '{value}'", mend=did_you_mean(str(value), known)) from None
+        bounds = next((range_of(field) for key, field, _ in keys() if key == name), "")
+        if bounds and error["type"].startswith(("greater_than", "less_than")):
+            raise ConfigError(
+                f"setting '{name}' = {value!r} is out of range", mend=f"Give a number {bounds}."
+            ) from None
         what = error["msg"].replace("Input should be", "it should be")
         raise ConfigError(f"setting '{name}' = {value!r}: {what}") from None
 

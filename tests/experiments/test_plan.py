@@ -1,0 +1,144 @@
+"""From settings to cells: sources, splits, how many trainings there are and how long they take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+import soundfile
+from experimenting import (
+    corpus,
+    experiment,
+    flags,
+    in_this_process,
+    only,
+    result,
+    rows_of,
+    table,
+    write_rows,
+)
+
+from unheard.cli import main
+from unheard.experiments import run as run_module
+from unheard.experiments.cell import Cell
+from unheard.experiments.launch import Event
+from unheard.experiments.plan import duration
+from unheard.experiments.records import read_run
+
+pytestmark = pytest.mark.usefixtures("one_process")
+
+
+def test_each_channel_of_a_call_is_a_person(tmp_path: Path) -> None:
+    rows = rows_of(table(tmp_path))
+    speakers = sorted({row["speaker"] for row in rows})
+    halves = [[row for row in rows if row["speaker"] in speakers[i::2]] for i in (0, 1)]
+    calls = []
+    for place, (left, right) in enumerate(zip(*halves, strict=True)):
+        assert left["emotion"] == right["emotion"]
+        a, rate = soundfile.read(left["audio"])
+        b, _ = soundfile.read(right["audio"])
+        length = min(len(a), len(b))
+        path = tmp_path / f"call{place}.wav"
+        soundfile.write(path, [[x, y] for x, y in zip(a[:length], b[:length], strict=True)], rate)
+        calls.append({"id": f"call{place}", "audio": str(path), "speaker": left["speaker"], "emotion": left["emotion"]})
+    write_rows(tmp_path / "calls.csv", calls)
+    source = ("--manifest", str(tmp_path / "calls.csv"), "--channel", "each")
+    short = ("--systems", "ser", "--epochs", "1", "--protocol", "kfold", "--k", "3", "--folds", "1")
+    assert experiment(tmp_path / "run", *short, source=source) == 0
+    ids = {row["id"] for row in rows_of(tmp_path / "run" / "splits.csv")}
+    assert ids == {f"call{i}-{side}" for i in range(len(calls)) for side in ("left", "right")}
+    assert "24 utterances, 6 speakers" in (tmp_path / "run" / "table.md").read_text()
+
+
+def test_across_two_corpora(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Trained on one, tested on the other: no id collides, and `evaluate` knows who was heard in training."""
+    emodb = tmp_path / "emodb" / "wav"
+    emodb.mkdir(parents=True)
+    letters, speakers = {"angry": "W", "sad": "T"}, {"s5": "08", "s6": "03"}
+    for row in rows_of(corpus() / "manifest.csv"):
+        if row["speaker"] in speakers:
+            samples, rate = soundfile.read(corpus() / row["audio"])
+            name = f"{speakers[row['speaker']]}a0{row['text'].split()[1]}{letters[row['emotion']]}a.wav"
+            soundfile.write(emodb / name, samples / 2, rate)  # as they are they would be recordings of two speakers
+    source = ("--corpus", "synthetic,emodb", "--root", f"{corpus()},{tmp_path / 'emodb'}", "--partial")
+    more = ("--protocol", "cross", "--test-corpora", "emodb", "--systems", "ser", "--epochs", "1")
+    assert experiment(tmp_path / "run", *more, source=source) == 0
+    parts = {row["id"]: row["part"] for row in rows_of(tmp_path / "run" / "splits.csv")}
+    assert {name.split("/")[0] for name, part in parts.items() if part == "test"} == {"emodb"}
+    assert {name.split("/")[0] for name, part in parts.items() if part != "test"} == {"synthetic"}
+    capsys.readouterr()
+    assert main(["evaluate", str(only(tmp_path / "run")), str(corpus() / "manifest.csv")]) == 0
+    assert "the model was trained on 2 of these speakers" in capsys.readouterr().err
+
+
+def test_normalising_by_speaker_is_marked(tmp_path: Path) -> None:
+    assert experiment(tmp_path / "run", "--systems", "ser", "--epochs", "1", "--normalise", "speaker") == 0
+    assert "transductive" in (tmp_path / "run" / "table.md").read_text()
+    assert result(only(tmp_path / "run"))["settings"]["transductive"] is True
+
+
+def test_invariance_has_a_run_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Held-out couples are two unseen speakers: too few. A random split of 2, 2 and 2 has four."""
+    out = tmp_path / "run"
+    quick = ["--epochs", "1", "--emotions", "angry,sad", "--systems", "ser", "--training.batch-size", "4"]
+    paired = ["--corpus", "synthetic", "--root", str(corpus()), "--protocol", "paired", "--folds", "1"]
+    arguments = ["experiment", *paired, *quick, "--invariance", "--out", str(out)]
+    assert main(arguments) == 0
+    run = read_run(out)
+    assert run.invariance is not None
+    assert run.settings.invariance
+    assert run.invariance.settings.protocol == "random"
+    (seed,) = run.invariance.lines[0].seeds
+    assert len({*seed.dev.speakers, *seed.test.speakers}) == 4
+    assert not (out / "invariance" / "features").exists()  # the features are the run's
+    capsys.readouterr()
+    assert main(arguments) == 0
+    assert capsys.readouterr().err.count("1 trainings (1 done before)") == 2
+    assert read_run(out / "invariance").invariance is None
+    random = ["--corpus", "synthetic", "--root", str(corpus()), "--protocol", "random", "--n", "2,2,2"]
+    assert main(["experiment", *random, *quick, "--invariance", "--out", str(tmp_path / "enough")]) == 0
+    assert read_run(tmp_path / "enough").invariance is None
+
+
+def test_a_dry_run_counts_and_stops(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    same = ("--systems", "ser,dat", "--epochs", "2", "--seeds", "2", "--protocol", "paired", "--folds", "1")
+    assert main(["experiment", *flags(out, *same, "--dry-run")]) == 0
+    assert capsys.readouterr().out == "4 trainings (0 done before)\n"
+    assert {path.name for path in out.iterdir()} == {"features", ".lock"}
+    assert experiment(out, "--systems", "ser", *same[2:]) == 0
+    assert "2 trainings (0 done before)\n" in capsys.readouterr().err
+    assert main(["experiment", *flags(out, *same, "--dry-run", "--tune", "--invariance")]) == 0
+    # three other λ on seed 0; on seed 1 one for each direction; a random split for every system and seed
+    wanted = "7 trainings (2 done before), up to 2 more with the chosen λ and ε, 4 for invariance\n"
+    assert capsys.readouterr().out == wanted
+
+
+def test_the_time_left_follows_from_the_first_epochs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(cells: Sequence[Cell], workers: int = 0, device: str = "auto") -> Iterator[Event]:
+        for cell in cells[:2]:
+            yield Event("epoch", cell, {"epoch": 1, "seconds": 60.0})
+        yield from in_this_process(cells)
+
+    monkeypatch.setattr(run_module, "run_cells", slow)
+    more = ("--protocol", "kfold", "--k", "3", "--systems", "ser", "--epochs", "2", "--workers", "2")
+    assert experiment(tmp_path, *more) == 0
+    assert "The first epochs took 60.0 s; about 2 min left" in capsys.readouterr().err  # 4 epochs by 2 workers
+    assert [duration(seconds) for seconds in (3.14, 100, 7800, 300_000)] == ["3.1 s", "2 min", "2 h 10 min", "83 h"]
+
+
+def test_settings_that_cannot_work_are_refused_before_features(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for more, message in (
+        (("--features.kind", "functionals"), "one vector an utterance"),
+        (("--option", "dat.lam=-1"), "option 'dat.lam' = -1.0 is out of range"),
+        (("--option", "dat.warmup=0.1", "--training.report-epochs", "1"), "does not contain a shorter one"),
+        (("--training.augment.tract", "0.1"), "needs features with mel bands without deltas"),
+    ):
+        assert experiment(tmp_path, *more) == 2
+        assert message in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "features").exists()
