@@ -1,16 +1,20 @@
-"""Batches: what one holds, and in which order an epoch sees them."""
+"""Batches: content and order. Augmentation and enrolment: what they change in training, and nothing else."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tiny_training import (
-    IDS,
-    tiny,
-)
+from tiny_training import IDS, InMemory, tiny
 
+from unheard.errors import ConfigError
+from unheard.features import FeatureSettings
+from unheard.features.settings import Columns, columns_of
+from unheard.training.augment import SIZES, Companions, augment, profile_of
 from unheard.training.batches import Task, draw_batches
+from unheard.training.recipe import Augmentation
 from unheard.training.strategies import derive
 
 
@@ -28,12 +32,10 @@ class TestBatches:
     def test_reshuffled_every_epoch(self) -> None:
         one, same, other = (draw_batches(200, 8, seed) for seed in (1, 1, 2))
         assert one == same
-
-        def together(batches: list[list[int]]) -> set[tuple[int, int]]:
-            return {(a, b) for batch in batches for a in batch for b in batch if a < b}
-
-        shared = len(together(one) & together(other)) / len(together(one))
-        assert shared < 0.1  # which utterances meet changes, not only the order of fixed batches
+        pairs = [{(a, b) for batch in each for a in batch for b in batch if a < b} for each in (one, other)]
+        assert (
+            len(pairs[0] & pairs[1]) / len(pairs[0]) < 0.1
+        )  # not fixed batches in another order
 
     def test_an_epoch_depends_on_its_seed_alone(self) -> None:
         task, _ = tiny()
@@ -42,7 +44,6 @@ class TestBatches:
             return [batch.lengths.tolist() for batch in task.epoch(IDS, 5, *seed)]
 
         first = order("fold", 0, 3)
-        np.random.default_rng().random()
         torch.manual_seed(5)
         assert order("fold", 0, 3) == first
         assert order("fold", 0, 4) != first
@@ -50,18 +51,126 @@ class TestBatches:
 
     def test_a_batch_holds_the_utterances_padded_with_zeros(self) -> None:
         task, frames = tiny()
-        ids = IDS[4:8]
-        batch = task.batch(ids)
-        for name, row, length, y, s in zip(ids, batch.x, batch.lengths, batch.y, batch.s, strict=True):
+        batch = task.batch(IDS[4:8])
+        for name, row, length, y, s in zip(IDS[4:8], batch.x, batch.lengths, batch.y, batch.s, strict=True):
             assert np.array_equal(row[:length].numpy(), frames.arrays[name])
             assert not row[length:].any()
             assert (int(y), int(s)) == (task.y[name], task.s[name])
-
-    def test_a_speaker_outside_training_has_no_index(self) -> None:
-        task, frames = tiny()
-        assert Task(frames, task.y, {"u00": 2}).batch(["u00", "u01"]).s.tolist() == [2, -1]
+        assert Task(frames, task.y, {"u00": 2}).batch(["u00", "u01"]).s.tolist() == [2, -1]  # outside training
 
     def test_seeds_are_the_same_everywhere(self) -> None:
         assert derive(0, "embed", "weights") == derive("0", "embed", "weights")
         assert len({derive(*parts) for parts in [(0, 1), (1, 0), ("01",), (0, 1, "")]}) == 4
         assert all(0 <= derive(i) < 2**63 for i in range(50))
+
+
+COLUMNS = Columns(slice(1, 41), 0, 44)
+ENERGY, BANDS, REST, LOG_F0 = slice(0, 1), slice(1, 41), slice(41, 44), slice(44, 45)
+X = np.random.default_rng(0).normal(size=(60, 45)).astype(np.float32)
+
+
+def random(seed: int = 7) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+class TestAugmentation:
+    def test_off_it_is_a_copy(self) -> None:
+        out = augment(X, COLUMNS, Augmentation(), random())
+        assert np.array_equal(out, X)
+        assert out is not X
+        assert (Augmentation().on, Augmentation(pace=0.1).on) == (False, True)
+
+    @pytest.mark.parametrize(
+        ("how", "changed"),
+        [
+            ({"tract": 0.1}, [BANDS]),
+            ({"colour": 0.3}, [BANDS, ENERGY]),
+            ({"pitch": 0.3}, [LOG_F0]),
+            ({"pace": 0.1}, [BANDS, ENERGY, LOG_F0, REST]),
+            ({"time_masks": 2}, [BANDS, ENERGY, LOG_F0, REST]),
+            ({"band_masks": 2}, [BANDS]),
+        ],
+    )
+    def test_the_seed_decides_and_other_columns_stay(self, how: dict[str, Any], changed: list[slice]) -> None:
+        before = X.copy()
+        one, again, other = (augment(X, COLUMNS, Augmentation(**how), random(seed)) for seed in (7, 7, 8))
+        assert np.array_equal(one, again)
+        assert np.array_equal(X, before)
+        assert one.shape != other.shape or not np.array_equal(one, other)
+        assert one.dtype == np.float32
+        for part in (ENERGY, BANDS, REST, LOG_F0):
+            same = one.shape == X.shape and np.array_equal(one[:, part], X[:, part])
+            assert same == (part not in changed)
+
+    def test_a_longer_tract_stretches_the_bands(self) -> None:
+        ramp = X.copy()
+        ramp[:, BANDS] = np.arange(40)
+        out = augment(ramp, COLUMNS, Augmentation(tract=0.1), random())
+        assert np.allclose(out[:, BANDS], np.minimum(np.arange(40) * random().uniform(0.9, 1.1), 39), atol=1e-4)
+
+    def test_a_timbre_is_one_curve_for_the_utterance_and_its_level_is_the_energys(self) -> None:
+        added = augment(X, COLUMNS, Augmentation(colour=0.3), random()) - X
+        heights, place = random().normal(0, 0.3, 6), np.linspace(0, np.pi, 40)
+        curve = sum(h * np.cos(k * place) for k, h in enumerate(heights))
+        assert np.allclose(added[:, BANDS], curve, atol=1e-5)
+        assert np.allclose(added[:, 0], heights[0], atol=1e-6)
+
+    def test_pitch_shifts_log_f0_by_one_number(self) -> None:
+        added = augment(X, COLUMNS, Augmentation(pitch=0.5), random()) - X
+        assert np.allclose(added[:, 44], random().normal(0, 0.5), atol=1e-6)
+
+    def test_pace_resamples_time(self) -> None:
+        ramp = np.repeat(np.arange(60, dtype=np.float32)[:, None], 45, axis=1)
+        out = augment(ramp, COLUMNS, Augmentation(pace=0.2), random())
+        assert len(out) == round(60 / random().uniform(0.8, 1.2))
+        assert np.allclose(out[:, 3], np.linspace(0, 59, len(out)), atol=1e-4)
+        assert augment(ramp[:1], COLUMNS, Augmentation(pace=0.2), random()).shape == (1, 45)
+
+    def test_sizes_of_masks(self) -> None:
+        gone = ~augment(X, COLUMNS, Augmentation(time_masks=1), random(3)).any(axis=1)
+        assert 0 < gone.sum() < 12
+        gone = ~augment(X, COLUMNS, Augmentation(band_masks=1), random(3)).any(axis=0)
+        assert 0 < gone.sum() < 8
+
+    def test_columns_of_the_settings(self) -> None:
+        both = FeatureSettings(kind="fbank", mel_bins=40, energy=True, deltas=0, pitch=True, log_pitch="both")
+        assert columns_of(both) == COLUMNS
+        assert columns_of(FeatureSettings()) == Columns()
+        assert columns_of(FeatureSettings(kind="fbank", deltas=0)) == Columns(slice(0, 23))
+        assert columns_of(FeatureSettings(pitch=True, log_pitch="raw")) == Columns(log_f0=41)
+
+    def test_features_without_the_columns(self) -> None:
+        Augmentation(pace=0.1, time_masks=1).check(Columns())
+        with pytest.raises(ConfigError, match=r"tract needs .* mel bands.*--features.kind fbank --features.deltas 0"):
+            Augmentation(tract=0.1).check(columns_of(FeatureSettings()))
+        with pytest.raises(ConfigError, match=r"log F0.*--features.pitch --features.log-pitch both"):
+            Augmentation(pitch=0.1).check(Columns(slice(0, 23)))
+        with pytest.raises(ConfigError, match=r"pace = 0\.7"):
+            Augmentation(pace=0.7)
+
+
+class TestEnrolment:
+    @pytest.mark.parametrize(("n", "share"), [(0, 0.0), (1, 0.2), (4, 0.5), (16, 0.8)])
+    def test_the_mean_of_few_utterances_is_shrunk(self, n: int, share: float) -> None:
+        assert np.allclose(profile_of(np.full((n, 3), 2.0, np.float32)), [2 * share] * 3)
+
+    def test_companions_are_other_utterances_of_the_speaker(self) -> None:
+        # Every utterance is a power of two: the chosen ones can be read off their mean.
+        frames = InMemory(
+            {f"{s}{i}": np.full((3, 2), (1 if s == "a" else -1) * 2.0**i, np.float32) for s in "ab" for i in range(5)}
+        )
+        companions = Companions(frames, list(frames.arrays), {name: name[0] for name in frames.arrays})
+        draws, seen = np.random.default_rng(0), set()
+        for _ in range(200):
+            profile = companions.draw("a2", draws)
+            totals = {round(float(profile[0]) * (min(n, 4) + 4), 4): min(n, 4) for n in SIZES}
+            (total,) = {int(t) for t, n in totals.items() if t == int(t) and bin(int(t)).count("1") == n}
+            assert not total & 4  # never itself
+            assert 0 < total < 32
+            seen.add(total)
+        assert 27 in seen  # all four others
+        assert {1, 2, 8, 16} <= seen
+
+    def test_a_speaker_with_one_utterance_has_no_companions(self) -> None:
+        companions = Companions(InMemory({"a": np.ones((2, 3), np.float32)}), ["a"], {"a": "a"})
+        assert np.array_equal(companions.draw("a", np.random.default_rng(0)), np.zeros(3))

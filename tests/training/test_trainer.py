@@ -1,8 +1,10 @@
-"""The trainer on a tiny task in memory: which epoch counts, and that no interruption changes a bit."""
+"""The trainer on a tiny task in memory: which epoch counts, what is evaluated, and exact resuming."""
 
 from __future__ import annotations
 
 import json
+import os
+import resource
 import signal
 import subprocess
 import sys
@@ -18,10 +20,15 @@ from tiny_training import (
     CPU,
     DEV,
     IDS,
+    NETWORK,
     READINGS,
     TRAIN,
+    C,
+    F,
+    S,
     assert_same,
     assert_same_readouts,
+    assert_same_scores,
     assert_same_tensors,
     scripted,
     strategy,
@@ -30,12 +37,14 @@ from tiny_training import (
 )
 from torch import Tensor
 
-from unheard.errors import ConfigError, TrainingError
+from unheard.errors import ConfigError, TrainingError, UnheardError
 from unheard.training import trainer as trainer_module
-from unheard.training.evaluation import Scores, choose_device, score
+from unheard.training.evaluation import Scores, choose_device, reestimated_batchnorm, score
 from unheard.training.recipe import TrainingSettings
-from unheard.training.strategies import STRATEGIES, Batch
-from unheard.training.trainer import Evaluation, Trainer
+from unheard.training.strategies import STRATEGIES, Batch, Setting, build
+from unheard.training.trainer import AS_WRITTEN, REESTIMATED, Direction, Evaluation, Trainer
+
+every_strategy = pytest.mark.parametrize("key", STRATEGIES)
 
 
 class TestSelection:
@@ -44,79 +53,128 @@ class TestSelection:
         [((1, 3, 2), 2), ((2, 3, 3, 1), 2), ((4, 4, 4), 1), ((0, 0, 0), 1), ((0, 1, 2, 3), 4), ((3, 1, 4, 4, 0), 3)],
     )
     def test_best_validation_and_the_earliest_on_a_tie(self, right: tuple[int, ...], best: int, tmp_path: Path) -> None:
-        training, _ = scripted(right, tmp_path)
-        (readout,) = training.run(len(right))
-        assert readout.best_epoch == best
+        training, frames = scripted(right, tmp_path)
+        tested: list[int] = []
+        training.on_epoch = lambda _: tested.append(sum(name.startswith("test") for name in frames.read))
+        (evaluation,) = training.run(len(right))
+        assert evaluation.best_epoch == best
         assert [record["val_wa"] for record in training.history] == [n / 4 for n in right]
-        assert readout.dev.wa == readout.test.wa == right[best - 1] / 4
-        assert (readout.test.embeddings == best).all()  # scored with the weights of that epoch
-
-    def test_the_test_is_scored_once_and_after_the_last_epoch(self, tmp_path: Path) -> None:
-        training, frames = scripted((1, 3, 2), tmp_path)
-        seen: list[int] = []
-        training.on_epoch = lambda _: seen.append(sum(name.startswith("test") for name in frames.read))
-        training.run(3)
-        assert seen == [0, 0, 0]
-        assert Counter(name for name in frames.read if name.startswith("test")) == {f"test{i}": 1 for i in range(4)}
-
-    def test_reading_out_leaves_the_last_weights(self, tmp_path: Path) -> None:
-        training, _ = scripted((4, 1, 1), tmp_path)
-        training.run(3)
-        assert int(training.strategy.state_dict()["clock"]) == 3
+        assert evaluation.dev.wa == evaluation.test.wa == right[best - 1] / 4
+        assert (evaluation.test.embeddings == best).all()  # scored with the weights of that epoch
+        assert int(training.strategy.state_dict()["clock"]) == len(right)  # the trainer keeps the last weights
+        assert not any(tested)  # test utterances are scored once, after the last epoch
+        assert Counter(n for n in frames.read if n.startswith("test")) == {f"test{i}": 1 for i in range(4)}
 
     def test_a_longer_training_contains_the_shorter_one(self, tmp_path: Path) -> None:
         training, _ = scripted((1, 2, 0, 4), tmp_path)
-        assert [(r.epochs, r.best_epoch) for r in training.run(3)] == [(3, 2)]
-        assert [(r.epochs, r.best_epoch) for r in training.run(4)] == [(4, 4)]
+        assert [(e.epochs, e.best_epoch) for e in training.run(3)] == [(3, 2)]
+        assert [(e.epochs, e.best_epoch) for e in training.run(4)] == [(4, 4)]
 
     @pytest.mark.parametrize(
         ("epochs", "best", "late"),
         [(100, 100, True), (100, 96, True), (100, 95, False), (100, 1, False), (5, 5, False)],
     )
     def test_under_trained(self, epochs: int, best: int, late: bool, tmp_path: Path) -> None:
-        (readout,) = scripted((1,), tmp_path)[0].run(1)
-        assert Evaluation("test", epochs, best, readout.dev, readout.test).under_trained is late
+        (evaluation,) = scripted((1,), tmp_path)[0].run(1)
+        assert Evaluation("test", epochs, best, evaluation.dev, evaluation.test).under_trained is late
 
-    def test_two_readings_in_one_training_are_two_trainings(self, tmp_path: Path) -> None:
+    def test_two_directions_in_one_training_are_two_trainings(self, tmp_path: Path) -> None:
         both = trainer("mtl", tmp_path / "both", BOTH)
         together = both.run(4)
-        alone = [trainer("mtl", tmp_path / r.name, (r,)).run(4)[0] for r in BOTH]
+        alone = [trainer("mtl", tmp_path / direction.name, (direction,)).run(4)[0] for direction in BOTH]
         assert_same_readouts(together, alone)
         assert {"val_wa_female", "val_wa_male"} <= both.history[0].keys()
         assert together[0].dev.ids == DEV == together[1].test.ids
 
 
+def with_batchnorm(
+    folder: Path, batchnorm: Any, select: Any = "best", decision: Any = "likeliest", key: str = "dat"
+) -> Trainer:
+    recipe = TrainingSettings(epochs=4, batch_size=5, lr=0.05, batchnorm=batchnorm, select=select, decision=decision)
+    return Trainer(strategy(key), tiny()[0], TRAIN, BOTH, recipe, folder, key=(0, 0))
+
+
+class TestBatchNorm:
+    @pytest.mark.parametrize("key", ["dat", "cgt"])
+    @pytest.mark.parametrize("select", ["best", "last"])
+    @pytest.mark.parametrize("decision", ["likeliest", "both"])
+    def test_both_is_as_written_and_the_last_epoch_reestimated(
+        self, key: str, select: str, decision: str, tmp_path: Path
+    ) -> None:
+        both, written, reestimate = (
+            with_batchnorm(tmp_path / name, name, how, decision, key)
+            for name, how in (("both", select), ("running", select), ("reestimate", "last"))
+        )
+        both.run(2)  # evaluating in between changes nothing
+        again = with_batchnorm(tmp_path / "both", "both", select, decision, key)
+        assert again.resume()
+        evaluations = again.run(4)
+        modes = ((AS_WRITTEN, select == "best"), (REESTIMATED, False))
+        expected = [(mode, direction.name, selected) for mode, selected in modes for direction in BOTH]
+        assert [(e.mode, e.direction, e.selected) for e in evaluations] == expected
+        as_written, reestimated = written.run(4), reestimate.run(4)
+        assert_same_readouts(evaluations, [*as_written, *reestimated])
+        assert_same(again, written)
+        assert_same_tensors(again.strategy.state_dict(), reestimate.strategy.state_dict())
+        assert not np.allclose(as_written[0].test.logits, reestimated[0].test.logits)
+        for evaluation in evaluations:  # the weights it comes with give its scores
+            again.strategy.load_state_dict(dict(evaluation.weights))
+            assert_same_scores(score(again.strategy, again.task, evaluation.test.ids, device=CPU), evaluation.test)
+
+    def test_statistics_are_those_of_the_training_utterances_without_dropout(self, tmp_path: Path) -> None:
+        """One batch of all: the first norm sees relu(affine) of every window of every utterance."""
+        training = with_batchnorm(tmp_path, "reestimate")
+        training.run(1)
+        first = next(m for m in training.strategy.modules() if isinstance(m, torch.nn.BatchNorm1d))
+        seen: list[Tensor] = []
+        before = first.running_mean.clone()  # type: ignore[union-attr]
+        hook = first.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach().clone()))
+        with reestimated_batchnorm(training.strategy, training.task, TRAIN, len(TRAIN), device=CPU):
+            hook.remove()
+            (values,) = seen
+            torch.testing.assert_close(first.running_mean, values.mean(0))
+            torch.testing.assert_close(first.running_var, values.var(0))
+            assert training.strategy.training
+        torch.testing.assert_close(first.running_mean, before, rtol=0, atol=0)
+        assert first.momentum == 0.1
+
+    @pytest.mark.parametrize("select", ["best", "last"])
+    def test_resumed_with_reestimated_validation(self, tmp_path: Path, select: str) -> None:
+        whole = with_batchnorm(tmp_path / "whole", "reestimate", select)
+        expected = whole.run(4)
+        with_batchnorm(tmp_path / "parts", "reestimate", select).run(2)
+        second = with_batchnorm(tmp_path / "parts", "reestimate", select)
+        assert second.resume()
+        assert_same_readouts(second.run(4), expected)
+        assert_same(second, whole)
+        if select == "best":
+            assert [e.dev.wa for e in expected] == [whole.best[e.direction].wa for e in expected]
+
+
 class TestResuming:
-    @pytest.mark.parametrize("key", STRATEGIES)
+    @every_strategy
     def test_two_and_two_epochs_are_four(self, key: str, tmp_path: Path) -> None:
         never = trainer(key, tmp_path / "never", BOTH)
         expected = never.run(4)
-        trainer(key, tmp_path / "twice", BOTH).run(2)
-        again = trainer(key, tmp_path / "twice", BOTH)
+        for until in (1, 2):  # evaluating in between changes nothing
+            paused = trainer(key, tmp_path / "paused", BOTH)
+            assert paused.resume() is (until > 1)
+            torch.manual_seed(1234)  # the resuming process has another random state
+            paused.run(until)
+        again = trainer(key, tmp_path / "paused", BOTH)
         assert again.resume()
         assert again.epoch == 2
-        torch.manual_seed(1234)  # the process it goes on in has another random state
+        again.run(3)
         assert_same_readouts(again.run(4), expected)
         assert_same(again, never)
 
-    def test_reading_out_in_between_changes_nothing(self, tmp_path: Path) -> None:
-        never, paused = trainer("cgt", tmp_path / "never"), trainer("cgt", tmp_path / "paused")
-        expected = never.run(4)
-        for until in (1, 2, 3):
-            paused.run(until)
-        assert_same_readouts(paused.run(4), expected)
-        assert_same(paused, never)
-
-    def test_a_finished_training_is_read_out_again_without_training(self, tmp_path: Path) -> None:
+    def test_a_finished_training_is_evaluated_again_without_training(self, tmp_path: Path) -> None:
         expected = trainer("ser", tmp_path).run(2)
         epochs: list[Any] = []
         again = trainer("ser", tmp_path, on_epoch=epochs.append)
         assert again.resume()
         assert_same_readouts(again.run(2), expected)
         assert not epochs
-
-    def test_nothing_to_resume(self, tmp_path: Path) -> None:
-        assert not trainer("ser", tmp_path).resume()
 
     def test_checkpoints_come_when_there_is_something_to_lose(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -129,16 +187,13 @@ class TestResuming:
         trainer("ser", tmp_path).run(3)
         assert saved == [3, 1, 2, 3, 3]
 
-    def test_history_is_written_line_by_line(self, tmp_path: Path) -> None:
+    def test_history_is_written_line_by_line_and_no_other_file_is_left(self, tmp_path: Path) -> None:
         training = trainer("cgt", tmp_path, BOTH)
         training.run(2)
         lines = (tmp_path / "history.jsonl").read_text("utf-8").splitlines()
         assert [json.loads(line) for line in lines] == training.history
         assert [record["epoch"] for record in training.history] == [1, 2]
         assert training.history[0]["frames"] == sum(tiny()[1].length(name) for name in TRAIN)
-
-    def test_no_temporary_file_is_left(self, tmp_path: Path) -> None:
-        trainer("ser", tmp_path).run(1)
         assert {path.name for path in tmp_path.iterdir()} == {"checkpoint.pt", "history.jsonl"}
 
 
@@ -178,20 +233,101 @@ for how in sys.argv[2:]:
 """
 
 
-class TestKilled:
-    def test_killed_and_resumed_as_never_killed(self, tmp_path: Path) -> None:
-        command = [sys.executable, "-c", KILLED, str(tmp_path), "epoch", "save"]
-        died = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=120)
-        assert died.stdout.split() == ["epoch", str(-signal.SIGKILL), "save", str(-signal.SIGKILL)], died.stderr
-        assert list((tmp_path / "save").glob(".checkpoint.pt.*.tmp"))
-        never = trainer("cgt", tmp_path / "never", BOTH, cells=4)
-        expected = never.run(4)
-        for how in ("epoch", "save"):
-            again = trainer("cgt", tmp_path / how, BOTH, cells=4)
-            assert again.resume()
-            assert again.epoch == 2  # the last one written whole
-            assert_same_readouts(again.run(4), expected)
-            assert_same(again, never)
+def test_killed_and_resumed_as_never_killed(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", KILLED, str(tmp_path), "epoch", "save"]
+    died = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=120)
+    assert died.stdout.split() == ["epoch", str(-signal.SIGKILL), "save", str(-signal.SIGKILL)], died.stderr
+    never = trainer("cgt", tmp_path / "never", BOTH, cells=4)
+    expected = never.run(4)
+    assert list((tmp_path / "save").glob(".checkpoint.pt.*.tmp"))
+    for how in ("epoch", "save"):
+        again = trainer("cgt", tmp_path / how, BOTH, cells=4)
+        assert again.resume()
+        assert again.epoch == 2  # the last one written whole
+        assert not list((tmp_path / how).glob(".*.tmp"))
+        assert_same_readouts(again.run(4), expected)
+        assert_same(again, never)
+
+
+class Malicious:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.path),)
+
+
+class TestBadCheckpoints:
+    @pytest.mark.parametrize("how", ["empty", "truncated", "text", "flipped"])
+    def test_damaged(self, how: str, tmp_path: Path) -> None:
+        trainer("ser", tmp_path).run(1)
+        path = tmp_path / "checkpoint.pt"
+        whole = path.read_bytes()
+        flipped, quarter = bytearray(whole), len(whole) // 4
+        flipped[quarter : 3 * quarter] = bytes(b ^ 255 for b in whole[quarter : 3 * quarter])
+        path.write_bytes({"empty": b"", "truncated": whole[: 2 * quarter], "text": b"hello", "flipped": flipped}[how])
+        with pytest.raises(TrainingError, match="Delete it") as raised:
+            trainer("ser", tmp_path).resume()
+        assert str(path) in str(raised.value)
+
+    @pytest.mark.parametrize(
+        ("trained", "resumed"),
+        [
+            (("ser",), ("dat",)),
+            (("dat",), ("mtl",)),  # with the same parts
+            (("ser", READINGS, 0.5), ("ser", READINGS, 0.25)),
+            (("ser",), ("ser", BOTH)),
+        ],
+    )
+    def test_of_another_training(self, trained: tuple[Any, ...], resumed: tuple[Any, ...], tmp_path: Path) -> None:
+        def make(key: str, directions: tuple[Direction, ...] = READINGS, lr: float = 0.05) -> Trainer:
+            return trainer(key, tmp_path, directions, lr=lr)
+
+        make(*trained).run(1)
+        with pytest.raises(TrainingError, match="checkpoint cannot be used"):
+            make(*resumed).resume()
+
+    def test_of_another_size_or_evaluation(self, tmp_path: Path) -> None:
+        training = trainer("mtl", tmp_path)
+        training.run(1)
+        other = build("mtl", Setting(F, C, S + 1, NETWORK, 0))
+        with pytest.raises(TrainingError, match="size mismatch"):
+            Trainer(other, tiny()[0], TRAIN, READINGS, training.recipe, tmp_path, key=(0, 0)).resume()
+        with_batchnorm(tmp_path / "mode", "reestimate").run(1)
+        with pytest.raises(TrainingError, match="belongs to"):
+            with_batchnorm(tmp_path / "mode", "running").resume()
+
+    @pytest.mark.parametrize("content", [[1, 2], {"epoch": 3}, {}])
+    def test_of_another_program(self, content: object, tmp_path: Path) -> None:
+        torch.save(content, tmp_path / "checkpoint.pt")
+        with pytest.raises(TrainingError, match="checkpoint"):
+            trainer("ser", tmp_path).resume()
+
+    def test_it_cannot_run_code(self, tmp_path: Path) -> None:
+        evil = tmp_path / "evil"
+        for content in (Malicious(evil), {"weights": Malicious(evil)}):
+            torch.save(content, tmp_path / "checkpoint.pt")
+            with pytest.raises(TrainingError, match="checkpoint"):
+                trainer("ser", tmp_path).resume()
+            assert not evil.exists()
+        torch.load(tmp_path / "checkpoint.pt", weights_only=False)
+        assert evil.exists()  # it would have
+
+    def test_a_full_disk_keeps_the_last_checkpoint(self, tmp_path: Path) -> None:
+        training = trainer("ser", tmp_path)
+        training.run(1)
+        before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before["checkpoint.pt"]) // 2, limits[1]))
+        try:
+            with pytest.raises(UnheardError, match=r"cannot be written.*free some space"):
+                training.run(2)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+        again = trainer("ser", tmp_path)
+        assert again.resume()
+        assert again.epoch == 1
 
 
 class TestTraining:
@@ -221,7 +357,7 @@ class TestTraining:
         assert training.history[0]["steps"] == 3
         torch.testing.assert_close(training.strategy.state_dict(), model.state_dict())
 
-    @pytest.mark.parametrize("key", STRATEGIES)
+    @every_strategy
     def test_every_strategy_sees_the_same_batches(self, key: str, tmp_path: Path) -> None:
         seen: list[list[list[int]]] = []
         for each in ("ser", key):
@@ -258,19 +394,21 @@ class TestTraining:
     def test_too_few_utterances(self, tmp_path: Path) -> None:
         with pytest.raises(TrainingError, match="fewer than two"):
             Trainer(strategy("ser"), tiny()[0], IDS[:1], READINGS, TrainingSettings(), tmp_path)
+        with pytest.raises(TrainingError, match="no validation or no test"):
+            trainer("ser", tmp_path, [Direction("test", (), READINGS[0].test)])
 
     @pytest.mark.parametrize("utterances", range(2, 12))
     @pytest.mark.parametrize("size", [3, 4, 32])
     def test_no_number_of_utterances_leaves_one_alone(self, utterances: int, size: int, tmp_path: Path) -> None:
         recipe = TrainingSettings(epochs=1, batch_size=size)
-        (readout,) = Trainer(strategy("ser"), tiny()[0], IDS[:utterances], READINGS, recipe, tmp_path).run(1)
-        assert np.isfinite(readout.test.logits).all()
+        (evaluation,) = Trainer(strategy("ser"), tiny()[0], IDS[:utterances], READINGS, recipe, tmp_path).run(1)
+        assert np.isfinite(evaluation.test.logits).all()
 
     def test_bf16_trains_too(self, tmp_path: Path) -> None:
         recipe = TrainingSettings(epochs=1, batch_size=5, precision="bf16")
-        (readout,) = Trainer(strategy("cgt"), tiny()[0], TRAIN, READINGS, recipe, tmp_path).run(1)
-        assert readout.test.logits.dtype == np.float32
-        assert np.isfinite(readout.test.logits).all()
+        (evaluation,) = Trainer(strategy("cgt"), tiny()[0], TRAIN, READINGS, recipe, tmp_path).run(1)
+        assert evaluation.test.logits.dtype == np.float32
+        assert np.isfinite(evaluation.test.logits).all()
 
     def test_no_such_device(self) -> None:
         assert choose_device("cpu") == CPU
