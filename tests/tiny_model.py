@@ -1,6 +1,6 @@
 """A tiny ONNX model that keeps the contract of exported ones, made by hand so that its answers are visible.
 
-The description of an utterance is its mean frame; the embedding is that less the voice; logits are W·embedding.
+The description of an utterance is its mean frame; the embedding is that less the profile; logits are W·embedding.
 """
 
 from __future__ import annotations
@@ -47,61 +47,42 @@ def tiny_proto(
     labels: tuple[str, ...] = LABELS,
     settings: FeatureSettings | None = None,
     *,
-    voice: bool = True,
+    profile: bool = True,
     text: str | None = None,
     **changed: Any,
 ) -> onnx.ModelProto:
     """The model; `text` instead of its metadata, `changed` for single values of it."""
     settings = settings or FeatureSettings()
     width, classes = settings.dim, len(labels)
-    given = {
-        "zero": np.zeros(1, np.int64),
-        "one": np.ones(1, np.int64),
+    constants: dict[str, np.ndarray] = {
         "weights": weights(width, classes),
         "temperature": np.array(TEMPERATURE, np.float32),
-        "start": np.array(0, np.int64),
-        "step": np.array(1, np.int64),
-        "time": np.array(1, np.int64),
-        **({"voice": np.zeros((1, width), np.float32)} if voice else {}),
+        **({"profile": np.zeros(width, np.float32)} if profile else {}),
     }
     nodes = [
-        helper.make_node("Shape", ["features"], ["shape"]),
-        helper.make_node("Gather", ["shape", "time"], ["frames"]),
-        helper.make_node("Range", ["start", "frames", "step"], ["at"]),
-        helper.make_node("Unsqueeze", ["lengths", "one"], ["limit"]),
-        helper.make_node("Less", ["at", "limit"], ["valid"]),
-        helper.make_node("Cast", ["valid"], ["mask"], to=TensorProto.FLOAT),
-        helper.make_node("Unsqueeze", ["mask", "two"], ["mask3"]),
-        helper.make_node("Mul", ["features", "mask3"], ["kept"]),
-        helper.make_node("ReduceSum", ["kept", "one"], ["total"], keepdims=0),
-        helper.make_node("Cast", ["limit"], ["count"], to=TensorProto.FLOAT),
-        helper.make_node("Div", ["total", "count"], ["description"]),
-        helper.make_node("Sub", ["description", "voice"], ["embedding"])
-        if voice
+        helper.make_node("ReduceMean", ["features"], ["description"], axes=[0], keepdims=0),
+        helper.make_node("Sub", ["description", "profile"], ["embedding"])
+        if profile
         else helper.make_node("Identity", ["description"], ["embedding"]),
         helper.make_node("MatMul", ["embedding", "weights"], ["logits"]),
         helper.make_node("Div", ["logits", "temperature"], ["cooled"]),
         helper.make_node("Softmax", ["cooled"], ["probabilities"], axis=-1),
     ]
-    given["two"] = np.full(1, 2, np.int64)
-    value = helper.make_tensor_value_info
-    inputs = [
-        value("features", TensorProto.FLOAT, ["batch", "frames", width]),
-        value("lengths", TensorProto.INT64, ["batch"]),
-    ]
-    if voice:
-        inputs.append(value("voice", TensorProto.FLOAT, ["voices", width]))
+
+    def value(name: str, *shape: int | str) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
     graph = helper.make_graph(
         nodes,
         "tiny",
-        inputs,
+        [value("features", "frames", width), *[value("profile", width)] * profile],
         [
-            value("logits", TensorProto.FLOAT, ["batch", classes]),
-            value("probabilities", TensorProto.FLOAT, ["batch", classes]),
-            value("embedding", TensorProto.FLOAT, ["batch", width]),
-            value("description", TensorProto.FLOAT, ["batch", width]),
+            value("logits", classes),
+            value("probabilities", classes),
+            value("embedding", width),
+            value("description", width),
         ],
-        [numpy_helper.from_array(array, name) for name, array in given.items()],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     described = metadata(labels, settings, **changed)

@@ -5,6 +5,7 @@ What is here is imported when it is first used, so that `import unheard` is quic
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from unheard.recogniser import load
     from unheard.splits import make_split
 
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime from 1.29 on reports usage unless it is set before
 
 __version__ = "0.1.0"
 

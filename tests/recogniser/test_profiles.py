@@ -34,8 +34,8 @@ def test_the_mean_is_a_mean_and_believed_little_at_first() -> None:
     for count, description in enumerate(descriptions, start=1):
         found = found.learnt(description)
         mean = descriptions[:count].mean(axis=0)
-        np.testing.assert_allclose(found.vector(4.0), count / (count + 4) * mean[None], rtol=1e-5)
-        np.testing.assert_allclose(found.vector(0.0), mean[None], rtol=1e-5)
+        np.testing.assert_allclose(found.vector(4.0), count / (count + 4) * mean, rtol=1e-5)
+        np.testing.assert_allclose(found.vector(0.0), mean, rtol=1e-5)
 
 
 def test_what_is_kept_comes_back_exactly(tmp_path: Path) -> None:

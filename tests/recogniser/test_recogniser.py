@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 import tracemalloc
@@ -450,7 +451,7 @@ def test_a_voice_is_the_shrunk_mean_of_descriptions(recogniser: Recogniser) -> N
     mean = np.mean([unheard.extract(clip).mean(axis=0) for clip in clips], axis=0)
     assert (profile.utterances, profile.name) == (3, "anna")
     np.testing.assert_allclose(profile.mean, mean, rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(profile.vector(4.0), 3 / 7 * mean[None], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(profile.vector(4.0), 3 / 7 * mean, rtol=1e-4, atol=1e-4)
     probabilities, embedding = by_hand(unheard.extract(murmur(2, 9)), 3 / 7 * mean)
     found = recogniser.predict(murmur(2, 9), profile=profile)
     np.testing.assert_allclose(found.embedding, embedding, rtol=1e-3, atol=1e-3)
@@ -496,7 +497,7 @@ def test_a_voice_of_another_model_is_refused(recogniser: Recogniser, tmp_path: P
     stranger = SpeakerProfile.unknown("0" * 64, SETTINGS.dim, "anna").learnt(np.ones(SETTINGS.dim, np.float32))
     with pytest.raises(ModelError, match="'anna' was learnt with another model"):
         recogniser.predict(murmur(2), profile=stranger)
-    deaf = load(tiny_model.write_tiny(tmp_path / "deaf.onnx", voice=False))
+    deaf = load(tiny_model.write_tiny(tmp_path / "deaf.onnx", profile=False))
     assert deaf.predict(murmur(2)).label
     for hear in (lambda: deaf.enrol(murmur(2)), lambda: deaf.predict(murmur(2), adapt=True)):
         with pytest.raises(ModelError, match="cannot adapt"):
@@ -506,20 +507,31 @@ def test_a_voice_of_another_model_is_refused(recogniser: Recogniser, tmp_path: P
 # what is loaded
 
 LOADED = """
-import json, sys
+import json, os, sys
 import unheard
 early = "onnxruntime" in sys.modules or "numpy" in sys.modules
 found = unheard.load(sys.argv[1]).predict(sys.argv[2])
-print(json.dumps([early, found.label, sorted({name.split(".")[0] for name in sys.modules})]))
+packages = sorted({name.split(".")[0] for name in sys.modules})
+print(json.dumps([early, found.label, packages, os.environ["ORT_DISABLE_TELEMETRY"]]))
 """
 
 
-def test_a_prediction_loads_nothing_heavy(folder: Path, tmp_path: Path) -> None:
-    path = write(tmp_path / "a.wav", murmur(2))
+@pytest.mark.parametrize("telemetry", [None, "0"])
+def test_a_prediction_loads_nothing_heavy_and_writes_nothing(
+    folder: Path, tmp_path: Path, telemetry: str | None
+) -> None:
+    path, home = write(tmp_path / "a.wav", murmur(2)), tmp_path / "home"
+    home.mkdir()
     command = [sys.executable, "-W", "error", "-c", LOADED, str(folder), str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "ORT_"))}
+    environment |= {"HOME": str(home), **({} if telemetry is None else {"ORT_DISABLE_TELEMETRY": telemetry})}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
     assert done.returncode == 0, done.stderr
-    early, label, packages = json.loads(done.stdout)
+    early, label, packages, disabled = json.loads(done.stdout)
     assert not early
     assert label
     assert not set(packages) & {"torch", "sklearn", "scipy", "pandas", "onnx", "matplotlib", "librosa", "numba"}
+    assert not set(packages) & {"pydantic", "audformat"}
+    assert disabled == telemetry or (telemetry is None and disabled == "1")
+    if telemetry is None:
+        assert not list(home.rglob("*"))

@@ -167,7 +167,7 @@ def test_enrolment_that_cannot_be_used(client: TestClient) -> None:
     assert silent.status_code == 422
     assert silent.json()["what"].startswith("enrolment clip 2: ")
     assert form(client, "/channels", file=CALL, enrol=CLIP).json()["code"] == "unexpected_part"
-    with TestClient(create_app(recogniser(voice=False)), base_url="http://localhost") as fixed:
+    with TestClient(create_app(recogniser(profile=False)), base_url="http://localhost") as fixed:
         assert not fixed.get("/health").json()["adapts"]
         assert form(fixed, file=CLIP, enrol=CLIP).json()["code"] == "no_adaptation"
 

@@ -1,150 +1,284 @@
-"""A trained model as one ONNX file, built node by node.
+"""Write a trained model as an ONNX file that computes one utterance; the graph is built node by node.
 
-    features (B, T, F), lengths (B,), voice (1 or B, V)
-        -> normalised -> edge frames repeated -> description (B, V)
-                                              -> less the voice -> TDNN, TDNN, BiLSTM, FC, pooling
-                                                                -> embedding (B, E) -> logits, probabilities (B, C)
+    features (T, F) -> normalise -> description (V,)
+                                 -> subtract profile (V,) -> repeat edge frames -> TDNN, TDNN, BiLSTM, FC, pooling
+                                                          -> embedding (E,) -> logits (C,), probabilities (C,)
 
-No exporter traces the network: a traced loop, packed sequence or shape is right for the lengths it was traced with.
+There is no batch dimension: the recogniser scores one window at a time, so the graph needs no lengths and no masks. The
+edge frames are repeated inside the graph because the statistics and the description are those of the frames before.
+No exporter traces the network: a traced loop or shape may hold only for the length it was traced with.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from numpy.typing import ArrayLike, NDArray
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
 
 from unheard.errors import ExportError
-from unheard.export import layers
-from unheard.export.layers import Emitter, Grid
 from unheard.export.metadata import Facts, encoded, metadata
-from unheard.export.parity import check, embedding_network
+from unheard.export.parity import check
 from unheard.features.normalise import LEAST_STD, Normaliser
 from unheard.files import write_whole
-from unheard.model.network import EmbeddingNetwork
+from unheard.model.layers import TDNN, VARIANCE_FLOOR, BiLSTM, Dense
+from unheard.model.network import EmbeddingNetwork, Functionals, Head
 from unheard.model.saving import Model
 
 OPSET = 17
 IR_VERSION = 8
-"""Both old enough for every onnxruntime of the last years."""
+"""Both are old enough for every onnxruntime of the last years."""
 
 NORMALISATIONS = ("none", "train", "utterance")
-"""Those that need nothing but the utterance itself and can be part of a graph."""
+"""Normalisations that need nothing but the utterance itself and can be part of a graph."""
+
+_GATES = (0, 3, 1, 2)
+"""Position of ONNX's LSTM gates (input, output, forget, cell) in PyTorch's order (input, forget, cell, output)."""
 
 
 def export_model(model: Model, path: str | Path, facts: Facts = Facts()) -> Path:  # noqa: B008 - it is frozen
-    """Write `model` as an ONNX file to `path`, compared with PyTorch before it appears; returns the path.
+    """Write `model` to the ONNX file `path` after comparing it with PyTorch; return the path.
 
-    Raises `ExportError` for a model that cannot be one, and where the file does not compute what PyTorch does.
+    Raises `ExportError` for a model that cannot be exported, and where the file does not compute what PyTorch does.
     """
     path = Path(path)
-    graph = build_graph(model, facts)
-    content = graph.SerializeToString()
+    content = build_graph(model, facts).SerializeToString()
     check(model, content)
     write_whole(path, lambda temporary: temporary.write_bytes(content))
     return path
 
 
 def build_graph(model: Model, facts: Facts = Facts()) -> onnx.ModelProto:  # noqa: B008 - it is frozen
-    """`model` as an ONNX graph with its metadata; raises `ExportError` for input that needs more."""
+    """Build the ONNX graph of `model` with its metadata; raises `ExportError` for a model that cannot be exported."""
     if model.features.kind == "encoder":
         raise ExportError(
-            "this model hears through a pretrained encoder, which is no part of it",
-            mend="Only models of Kaldi's features can be exported; use this one with `unheard evaluate`.",
+            "this model needs a pretrained encoder, which cannot be exported with it",
+            mend="Only models on Kaldi features can be exported; use this one with `unheard evaluate`.",
         )
     if len(model.labels) < 2:
-        raise ExportError("this model has one emotion and tells nothing apart", mend="Train it with two or more.")
-    embed, emotion = embedding_network(model), model.network.emotion
-    emit = Emitter()
-    frames, genuine = layers.edges_repeated(emit, "features", "lengths", embed.receptive_field)
-    frames = normalised(emit, model.normaliser, frames, genuine)
-    description(emit, frames, genuine)
+        raise ExportError("this model has a single emotion", mend="Train it with two or more.")
+    graph, embed = Graph(), model.network.embed
+    frames = normalised(graph, model.normaliser)
+    graph("Identity", single(graph, mean(graph, exact(graph, frames))), name="description")
     if model.adapts:
-        frames = without_voice(emit, frames)
-        emit.weight("voice", np.zeros((1, embed.features)))  # an input too: what it is where none is given
-    embedding = embedded(emit, embed, frames)
-    logits = layers.head(emit, "emotion", emotion, embedding, "logits")
-    emit("Softmax", emit("Div", logits, emit.weight("temperature", facts.temperature)), name="probabilities", axis=-1)
-    return _assembled(emit, model, embed, facts)
+        frames = graph("Sub", frames, graph.constant("profile", np.zeros(embed.features)))  # also an optional input
+    embedding = embedded(graph, embed, frames)
+    logits = graph("Identity", head(graph, "emotion", model.network.emotion, embedding), name="logits")
+    graph("Softmax", graph("Div", logits, graph.constant("temperature", facts.temperature)), name="probabilities")
+    return _assembled(graph, model, facts)
 
 
-def normalised(emit: Emitter, normaliser: Normaliser, frames: Grid, genuine: str) -> Grid:
-    """`Normaliser.apply` on a batch; the statistics of an utterance are those of its genuine frames."""
+class Graph:
+    """ONNX nodes and constants, each known by the name of its value.
+
+    `graph("Relu", x)` appends a node with one output and returns the output's name.
+    """
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: dict[str, NDArray[Any]] = {}
+
+    def __call__(self, op: str, *inputs: str, name: str = "", **attributes: Any) -> str:
+        """Append a node; `name` is that of its output, made up where it is empty."""
+        output = name or f"{op.lower()}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(op, list(inputs), [output], name=output, **attributes))
+        return output
+
+    def constant(self, name: str, values: ArrayLike) -> str:
+        """Add a float32 constant."""
+        self.constants[name] = np.ascontiguousarray(values, np.float32).reshape(np.shape(values))
+        return name
+
+    def integers(self, *values: int) -> str:
+        """Add a vector of int64, such as axes or a shape."""
+        name = "_".join(["integers", *map(str, values)])
+        self.constants[name] = np.array(values, np.int64)
+        return name
+
+
+def exact(graph: Graph, x: str) -> str:
+    """Cast to double precision: a sum over thousands of frames in single precision loses the fourth digit."""
+    return graph("Cast", x, to=TensorProto.DOUBLE)
+
+
+def single(graph: Graph, x: str) -> str:
+    """Cast to single precision."""
+    return graph("Cast", x, to=TensorProto.FLOAT)
+
+
+def mean(graph: Graph, x: str) -> str:
+    """Mean over time: (T, C) -> (C,)."""
+    return graph("ReduceMean", x, axes=[0], keepdims=0)
+
+
+def normalised(graph: Graph, normaliser: Normaliser) -> str:
+    """`Normaliser.apply`: (T, F) -> (T, F)."""
     if normaliser.kind == "none":
-        return frames
+        return "features"
     if normaliser.kind == "train":
         if normaliser.mean is None or normaliser.std is None:
-            raise ExportError("this model's normalisation has not been fitted")
-        mean = emit.weight("normaliser.mean", normaliser.mean[:1])
-        deviation = emit.weight("normaliser.std", normaliser.std[:1])
-        return Grid(emit("Div", emit("Sub", frames.values, mean), deviation), frames.lengths)
+            raise ExportError("the normalisation of this model has not been fitted")
+        centred = graph("Sub", "features", graph.constant("normaliser.mean", normaliser.mean[0]))
+        return graph("Div", centred, graph.constant("normaliser.std", normaliser.std[0]))
     if normaliser.kind == "utterance":
-        share = layers.shares(emit, genuine, "lengths")
-        _, variance, centred = layers.mean_and_variance(emit, layers.exact(emit, frames.values), share)
-        deviation = emit("Sqrt", variance)
-        constant = emit("Less", deviation, layers.exact(emit, emit.scalar(LEAST_STD)))
-        divisor = emit("Where", constant, layers.exact(emit, emit.scalar(1.0)), deviation)
-        return Grid(layers.single(emit, emit("Div", centred, divisor)), frames.lengths)
+        frames = exact(graph, "features")
+        centred = graph("Sub", frames, mean(graph, frames))
+        deviation = graph("Sqrt", mean(graph, graph("Mul", centred, centred)))
+        constant = graph("Less", deviation, exact(graph, graph.constant("least_std", LEAST_STD)))
+        divisor = graph("Where", constant, exact(graph, graph.constant("one", 1.0)), deviation)
+        return single(graph, graph("Div", centred, divisor))
     raise ExportError(
         f"normalisation '{normaliser.kind}' needs more than the utterance itself and cannot be exported",
         mend=f"Train with one of: {', '.join(NORMALISATIONS)}.",
     )
 
 
-def description(emit: Emitter, frames: Grid, genuine: str) -> str:
-    """`EmbeddingNetwork.describe`: the mean of the normalised, genuine frames, (B, V)."""
-    share = layers.shares(emit, genuine, "lengths")
-    mean = layers.single(emit, emit("MatMul", share, layers.exact(emit, frames.values)))
-    return emit("Squeeze", mean, emit.whole(1), name="description")
-
-
-def without_voice(emit: Emitter, frames: Grid) -> Grid:
-    """The frames less what is known of the voice."""
-    return Grid(emit("Sub", frames.values, emit("Unsqueeze", "voice", emit.whole(1))), frames.lengths)
-
-
-def embedded(emit: Emitter, network: EmbeddingNetwork, frames: Grid) -> str:
-    """`EmbeddingNetwork.forward`: (B, T, F) -> (B, E)."""
-    whole = frames
+def embedded(graph: Graph, network: EmbeddingNetwork, frames: str) -> str:
+    """`EmbeddingNetwork.forward`: (T, F) -> (E,)."""
+    x = frames
     if network.summary is not None:
-        frames = Grid(layers.columns(emit, whole.values, 0, network.framed), frames.lengths)
+        x = graph("Slice", x, graph.integers(0), graph.integers(network.framed), graph.integers(1))
+    if network.receptive_field > 1:
+        x = edges_repeated(graph, x, network.receptive_field)
     for number, layer in enumerate(network.tdnn):
-        frames = layers.tdnn(emit, f"tdnn{number}", layer, frames)
-    states = layers.bilstm(emit, "rnn", network.rnn, frames)
-    values = layers.norm(emit, "rnn.norm", network.rnn_norm, states.values)
-    pooled = layers.mean_std_pooling(emit, Grid(layers.dense(emit, "dense", network.dense, values), states.lengths))
+        x = tdnn(graph, f"tdnn{number}", cast(TDNN, layer), x)
+    x = norm(graph, "rnn.norm", network.rnn_norm, bilstm(graph, "rnn", network.rnn, x))
+    pooled = mean_std_pooling(graph, dense(graph, "dense", network.dense, x))
     if network.summary is None:
-        return emit("Identity", pooled, name="embedding")
-    return emit(
-        "Concat", pooled, layers.summary(emit, network.summary, whole, network.framed), axis=1, name="embedding"
+        return graph("Identity", pooled, name="embedding")
+    appended = functionals(graph, network.summary, frames, network.framed)
+    return graph("Concat", pooled, appended, axis=0, name="embedding")
+
+
+def edges_repeated(graph: Graph, x: str, at_least: int) -> str:
+    """`valid_frames(at_least=...)`: repeat the first and the last frame, once more at the end where it is odd."""
+    missing = graph("Sub", graph.integers(at_least), graph("Shape", x, start=0, end=1))
+    missing = graph("Max", missing, graph.integers(0))
+    before = graph("Div", missing, graph.integers(2))
+    zero = graph.integers(0)
+    return graph("Pad", x, graph("Concat", before, zero, graph("Sub", missing, before), zero, axis=0), mode="edge")
+
+
+def tdnn(graph: Graph, name: str, layer: TDNN, x: str) -> str:
+    """Affine over shifted frames, ReLU, batch norm: (T, inputs) -> (T', outputs)."""
+    span = layer.dilation * (layer.kernel - 1)
+    convolved = graph(
+        "Conv",
+        graph("Unsqueeze", graph("Transpose", x, perm=(1, 0)), graph.integers(0)),
+        graph.constant(f"{name}.weight", _array(layer.affine.weight)),
+        graph.constant(f"{name}.bias", _array(layer.affine.bias)),
+        kernel_shape=(layer.kernel,),
+        dilations=(layer.dilation,),
+        pads=(span // 2, span - span // 2) if layer.padding == "same" else (0, 0),
+    )  # (1, outputs, T')
+    frames = graph("Transpose", graph("Squeeze", convolved, graph.integers(0)), perm=(1, 0))
+    return norm(graph, f"{name}.norm", layer.norm, graph("Relu", frames))
+
+
+def bilstm(graph: Graph, name: str, layer: BiLSTM, x: str) -> str:
+    """Bidirectional LSTM, forward states first: (T, inputs) -> (T, 2 * cells)."""
+    of_input, of_state, bias = [], [], []
+    for lstm in (layer.ahead, layer.back):
+        w, r, w_bias, r_bias = (_gates(parameter) for parameter in lstm.all_weights[0])
+        of_input.append(w)
+        of_state.append(r)
+        bias.append(np.concatenate([w_bias, r_bias]))
+    states = graph(
+        "LSTM",
+        graph("Unsqueeze", x, graph.integers(1)),
+        graph.constant(f"{name}.input", np.stack(of_input)),
+        graph.constant(f"{name}.state", np.stack(of_state)),
+        graph.constant(f"{name}.bias", np.stack(bias)),
+        direction="bidirectional",
+        hidden_size=layer.ahead.hidden_size,
+    )  # (T, 2, 1, cells)
+    return graph("Reshape", states, graph.integers(0, -1))
+
+
+def dense(graph: Graph, name: str, layer: Dense, x: str) -> str:
+    """Affine, ReLU, batch norm: (..., inputs) -> (..., outputs)."""
+    return norm(graph, f"{name}.norm", layer.norm, graph("Relu", linear(graph, name, layer.affine, x)))
+
+
+def linear(graph: Graph, name: str, layer: nn.Linear, x: str) -> str:
+    """x Wᵀ + b: (..., inputs) -> (..., outputs)."""
+    product = graph("MatMul", x, graph.constant(f"{name}.weight", _array(layer.weight).T))
+    return graph("Add", product, graph.constant(f"{name}.bias", _array(layer.bias)))
+
+
+def norm(graph: Graph, name: str, layer: nn.Module, x: str) -> str:
+    """Batch norm in evaluation mode, as one multiplication and one addition: (..., C) -> (..., C)."""
+    if not isinstance(layer, nn.BatchNorm1d):
+        return x  # nn.Identity: this network has no batch norm here
+    weight, bias, center, variance = (
+        _array(one).astype(np.float64) for one in (layer.weight, layer.bias, layer.running_mean, layer.running_var)
     )
+    slope = weight / np.sqrt(variance + layer.eps)
+    scaled = graph("Mul", x, graph.constant(f"{name}.slope", slope))
+    return graph("Add", scaled, graph.constant(f"{name}.offset", bias - center * slope))
 
 
-def _assembled(emit: Emitter, model: Model, embed: EmbeddingNetwork, facts: Facts) -> onnx.ModelProto:
-    def value(name: str, *shape: str | int, kind: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
-        return helper.make_tensor_value_info(name, kind, shape)
+def mean_std_pooling(graph: Graph, x: str) -> str:
+    """Mean and standard deviation over time: (T, C) -> (2C,)."""
+    x = exact(graph, x)
+    average = mean(graph, x)
+    centred = graph("Sub", x, average)
+    variance = mean(graph, graph("Mul", centred, centred))
+    floor = exact(graph, graph.constant("variance_floor", VARIANCE_FLOOR))
+    return single(graph, graph("Concat", average, graph("Sqrt", graph("Max", variance, floor)), axis=0))
 
-    voice, labels = embed.features, len(model.labels)
-    graph = helper.make_graph(
-        emit.nodes,
-        "unheard",
-        [
-            value("features", "batch", "frames", model.features.dim),
-            value("lengths", "batch", kind=TensorProto.INT64),
-            *([value("voice", "voices", voice)] if model.adapts else []),
-        ],
-        [
-            value("logits", "batch", labels),
-            value("probabilities", "batch", labels),
-            value("embedding", "batch", model.settings.embedding),
-            value("description", "batch", voice),
-        ],
-        emit.initializers(),
-    )
+
+def functionals(graph: Graph, layer: Functionals, frames: str, first: int) -> str:
+    """What the functionals, in the columns from `first` on of every frame, add to the embedding: (T, F) -> (width,)."""
+    begin, end = graph.integers(0, first), graph.integers(1, first + layer.affine.in_features)
+    vector = graph("Squeeze", graph("Slice", frames, begin, end, graph.integers(0, 1)), graph.integers(0))
+    low, high = graph.constant("clip.low", -layer.CLIP), graph.constant("clip.high", layer.CLIP)
+    return linear(graph, "summary", layer.affine, graph("Clip", vector, low, high))
+
+
+def head(graph: Graph, name: str, layer: Head, x: str) -> str:
+    """A classifier: embedding (E,) -> logits (C,)."""
+    for number, hidden in enumerate(layer.hidden):
+        x = dense(graph, f"{name}.hidden{number}", cast(Dense, hidden), x)
+    return linear(graph, f"{name}.output", layer.output, x)
+
+
+def _array(tensor: Tensor | None) -> NDArray[Any]:
+    assert tensor is not None
+    return tensor.detach().cpu().numpy()
+
+
+def _gates(parameter: Tensor) -> NDArray[Any]:
+    """Reorder the gates of (4H, ...) for ONNX."""
+    blocks = np.split(_array(parameter), 4)
+    return np.concatenate([blocks[at] for at in _GATES])
+
+
+def _assembled(graph: Graph, model: Model, facts: Facts) -> onnx.ModelProto:
+    def value(name: str, *shape: str | int) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+    width, labels = model.features.dim, len(model.labels)
     built = helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="unheard"
+        helper.make_graph(
+            graph.nodes,
+            "unheard",
+            [value("features", "frames", width), *[value("profile", width)] * model.adapts],
+            [
+                value("logits", labels),
+                value("probabilities", labels),
+                value("embedding", model.settings.embedding),
+                value("description", width),
+            ],
+            [numpy_helper.from_array(values, name) for name, values in graph.constants.items()],
+        ),
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="unheard",
     )
     helper.set_model_props(built, {"unheard": encoded(metadata(model, facts))})
     onnx.checker.check_model(built, full_check=True)

@@ -163,10 +163,6 @@ def measure_cost(
 
 
 def probabilities(path: Path, store: FeatureStore, ids: tuple[str, ...]) -> Floats:
-    """What the file at `path` says of the utterances `ids` of a store, (n, C)."""
+    """Compute the probabilities of the utterances `ids` of a store with the model file `path`: (n, C)."""
     run = session(path.read_bytes())
-    said = [
-        run.run(["probabilities"], {"features": store[name][None], "lengths": np.array([len(store[name])])})[0]
-        for name in ids
-    ]
-    return np.concatenate(said)
+    return np.stack([run.run(["probabilities"], {"features": store[name]})[0] for name in ids])

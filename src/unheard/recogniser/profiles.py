@@ -201,8 +201,6 @@ class SpeakerProfile:
         return replace(self.learnt(description), enrolled=self.enrolled | {mark})
 
     def vector(self, shrinkage: float) -> npt.NDArray[np.float32]:
-        """What the graph takes away from the frames: float32 (1, V)."""
-        if not self.utterances:
-            return np.zeros((1, len(self.mean)), np.float32)
-        believed = self.utterances / (self.utterances + shrinkage)
-        return (believed * self.mean).astype(np.float32)[None]
+        """Return the input of the graph, n / (n + κ) times the mean: float32 (V,)."""
+        weight = self.utterances / (self.utterances + shrinkage) if self.utterances else 0.0
+        return (weight * self.mean).astype(np.float32)

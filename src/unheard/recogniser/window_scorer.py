@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from unheard.features.analysis import Analysis, analyse
+from unheard.features.analysis import analyse
 from unheard.features.kaldi import frame_count
 from unheard.features.settings import FeatureSettings
 from unheard.features.vad import VAD_PRESETS, voiced_frames
@@ -73,29 +73,10 @@ class Ear:
         activity = _activity(speech, steps, self._hop, settings)
         if speech.too_little is not None:
             return Heard(window.index, window.first, speech.seconds, activity, speech.too_little)
-        return self._asked(window, analysis, speech, activity, profile)
-
-    def _asked(
-        self,
-        window: Window,
-        analysis: Analysis,
-        speech: Speech,
-        activity: tuple[float, ...],
-        profile: SpeakerProfile | None,
-    ) -> Heard:
-        known = profile is not None and profile.utterances
-        vector = profile.vector(self._model.metadata.shrinkage) if profile is not None and known else None
-        found = self._model.run(analysis.features[None], np.array([len(analysis.features)]), vector)
-        return Heard(
-            window.index,
-            window.first,
-            speech.seconds,
-            activity,
-            None,
-            found.probabilities[0],
-            found.embedding[0],
-            found.description[0],
-        )
+        vector = profile.vector(self._model.metadata.shrinkage) if profile is not None and profile.utterances else None
+        found = self._model.run(analysis.features, vector)
+        outputs = found.probabilities, found.embedding, found.description
+        return Heard(window.index, window.first, speech.seconds, activity, None, *outputs)
 
 
 def _activity(speech: Speech, steps: int, hop: int, settings: FeatureSettings) -> tuple[float, ...]:
