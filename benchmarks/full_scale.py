@@ -80,12 +80,12 @@ class Proof:
         if self.notes.exists():
             self.steps = {name: Step(**values) for name, values in json.loads(self.notes.read_text()).items()}
 
-    def step(self, name: str, *arguments: str) -> Step:
-        """Run `unheard ARGUMENTS` unless it was done before."""
+    def step(self, name: str, *arguments: str, module: str = "unheard") -> Step:
+        """Run `unheard ARGUMENTS` (or another module) unless it was done before."""
         if name not in self.steps:
-            print(f"{self.name} {name}: unheard {' '.join(arguments)}", flush=True)
-            done = watched([sys.executable, "-m", "unheard", *arguments])
-            done.command = f"unheard {' '.join(arguments)}".replace(str(self.folder), "FOLDER")
+            print(f"{self.name} {name}: {module} {' '.join(arguments)}", flush=True)
+            done = watched([sys.executable, "-m", module, *arguments])
+            done.command = f"{module} {' '.join(arguments)}".replace(str(self.folder), "FOLDER")
             self.note(name, done)
         return self.steps[name]
 
@@ -104,7 +104,7 @@ class Proof:
 
     def corpus(self) -> None:
         corpus = self.folder / "corpus"
-        self.step("corpus", "synthetic", str(corpus), "--preset", self.name)
+        self.step("corpus", self.name, str(corpus), module="benchmarks.shapes")
         if self.name == "iemocap":
             self.step("manifest", "prepare", "iemocap", str(corpus), "--subset", "paper", "-o", str(self.manifest))
         rows = self.rows()

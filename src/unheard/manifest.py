@@ -1,9 +1,9 @@
-"""The one table that every corpus becomes: a row an utterance.
+"""The one table that every corpus becomes: a row per utterance.
 
     corpus on disk -> **manifest** -> splits -> features -> batches -> network
 
-A manifest keeps every usable row with its canonical and its original label; which emotions take part is
-the choice of an experiment, made by `Manifest.select`.
+A manifest keeps every usable row with its canonical and its original label; an experiment chooses the emotions
+with `Manifest.select`.
 """
 
 from __future__ import annotations
@@ -16,32 +16,21 @@ from dataclasses import dataclass, field, fields, replace
 from unheard.errors import ManifestError, did_you_mean
 
 LABELS = (
-    "angry",
-    "happy",
-    "neutral",
-    "sad",
-    "surprised",
-    "fearful",
-    "disgusted",
-    "calm",
-    "bored",
-    "excited",
-    "frustrated",
+    "angry", "happy", "neutral", "sad", "surprised", "fearful", "disgusted", "calm", "bored", "excited", "frustrated",
     "other",
-)
-"""The canonical emotion labels. A model's index order is the alphabetical order of the labels it knows."""
+)  # fmt: skip
+"""The canonical emotion labels. The index order of a model is the alphabetical order of its labels."""
 
 FOUR = ("angry", "happy", "neutral", "sad")
-"""The four emotions an experiment uses unless told otherwise."""
-
+"""The emotions of an experiment by default."""
 
 _ABSENT = ("nan", "NaN", "<NA>", "NaT")  # as pandas writes them; Nan is a name
 
 
 def plain(word: str) -> str:
-    """A name as it is compared: without blanks around it, accents in one form, pandas' `nan` as nothing.
+    """Normalise a name before it is compared: strip spaces, compose accents (NFC), and drop pandas' `nan`.
 
-    Else a speaker, a session or a group would be two that look alike, and be on two sides of a split.
+    Otherwise one speaker, session or group could look like two and end up on both sides of a split.
     """
     word = (word if word.isascii() else unicodedata.normalize("NFC", word)).strip()
     return "" if word in _ABSENT else word
@@ -49,11 +38,11 @@ def plain(word: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """One row: a stretch of one recording, spoken by one person with one emotion.
+    """One row: a segment of one recording, spoken by one person with one emotion.
 
-    `audio` is a path; `start` and `end` are seconds in that file (`end` None: to its end); `channel` is
-    `mix`, `left`, `right` or a channel number. `emotion` is a word of `LABELS`, `original` the word the
-    corpus itself uses. `text` is the sentence's code or transcript. Columns of the user's own live in `extra`.
+    `audio` is a path; `start` and `end` are seconds in that file (`end` None: to its end); `channel` is `mix`, `left`,
+    `right` or a channel number. `emotion` is one of `LABELS`, `original` the corpus's own label. `text` is the code of
+    the sentence or its transcript. Other columns are in `extra`.
     """
 
     id: str
@@ -72,32 +61,27 @@ class Utterance:
     extra: Mapping[str, str] = field(default_factory=dict)
 
     def get(self, column: str) -> str:
-        """The value of any column, own or `extra`, as text; raises `ManifestError` for an unknown one."""
+        """Return the value of any column as text; raises `ManifestError` for an unknown one."""
         if column in COLUMNS:
             value = getattr(self, column)
             return "" if value is None else str(value)
         if column in self.extra:
             return self.extra[column]
-        raise ManifestError(
-            f"utterance '{self.id}' has no column '{column}'",
-            mend=did_you_mean(column, [*COLUMNS, *self.extra]),
-        )
+        mend = did_you_mean(column, [*COLUMNS, *self.extra])
+        raise ManifestError(f"utterance '{self.id}' has no column '{column}'", mend=mend)
 
 
 COLUMNS = (
     "id", "audio", "start", "end", "speaker", "gender", "session", "emotion", "text", "corpus", "language",
     "original", "channel",
 )  # fmt: skip
-"""Column order of a written manifest; columns of the user's own follow."""
+"""Column order of a written manifest; other columns follow."""
 assert set(COLUMNS) == {f.name for f in fields(Utterance)} - {"extra"}
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Something a reader or an audit wants a person to know; `kind` is a short stable word for programs.
-
-    `ids` are the utterances or files concerned.
-    """
+    """A finding of a reader or an audit; `kind` is a short stable word, `ids` are the utterances or files concerned."""
 
     kind: str
     message: str
@@ -107,27 +91,22 @@ class Note:
         return self.message
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Manifest(Sequence[Utterance]):
-    """An immutable table of utterances with unique ids, and what its reader had to say about them."""
+    """An immutable table of utterances with unique ids, and the notes of its reader."""
 
     rows: tuple[Utterance, ...]
     notes: tuple[Note, ...] = ()
 
     def __post_init__(self) -> None:
-        counts = Counter(row.id for row in self.rows)
-        twice = sorted(name for name, count in counts.items() if count > 1)
+        twice = sorted(name for name, count in Counter(row.id for row in self.rows).items() if count > 1)
         if twice:
-            raise ManifestError(
-                f"{len(twice)} ids occur more than once, '{twice[0]}' first",
-                mend="Give every utterance an id of its own.",
-            )
+            mend = "Give every utterance its own id."
+            raise ManifestError(f"{len(twice)} ids occur more than once, '{twice[0]}' first", mend=mend)
         for row in self.rows:
             if row.emotion not in LABELS:
-                raise ManifestError(
-                    f"utterance '{row.id}' has the unknown emotion '{row.emotion}'",
-                    mend=did_you_mean(row.emotion, LABELS),
-                )
+                mend = did_you_mean(row.emotion, LABELS)
+                raise ManifestError(f"utterance '{row.id}' has the unknown emotion '{row.emotion}'", mend=mend)
             if not row.speaker:
                 raise ManifestError(f"utterance '{row.id}' has no speaker", mend="Fill the column 'speaker'.")
 
@@ -140,6 +119,10 @@ class Manifest(Sequence[Utterance]):
     def __getitem__(self, index):  # type: ignore[no-untyped-def]
         return self.rows[index]
 
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{label} {count}" for label, count in self.counts().items())
+        return f"<Manifest: {len(self)} utterances, {len(self.speakers)} speakers ({counts}), {len(self.notes)} notes>"
+
     @property
     def ids(self) -> tuple[str, ...]:
         """The ids in the order of the rows."""
@@ -147,49 +130,54 @@ class Manifest(Sequence[Utterance]):
 
     @property
     def speakers(self) -> tuple[str, ...]:
-        """The speakers, each once, sorted."""
+        """The distinct speakers, sorted."""
         return tuple(sorted({row.speaker for row in self.rows}))
 
     def column(self, name: str) -> list[str]:
-        """One column as text, in the order of the rows."""
+        """Return one column as text, in the order of the rows."""
         return [row.get(name) for row in self.rows]
 
     def counts(self, column: str = "emotion") -> dict[str, int]:
-        """How many rows have each value of `column`, sorted by value."""
+        """Count the rows per value of `column`, sorted by value."""
         return dict(sorted(Counter(self.column(column)).items()))
 
     def by_id(self) -> dict[str, Utterance]:
-        """The rows by their ids."""
+        """Return the rows by their ids."""
         return {row.id: row for row in self.rows}
 
     def where(self, keep: Callable[[Utterance], bool]) -> Manifest:
-        """The rows for which `keep` is true; notes are kept."""
+        """Return the rows for which `keep` is true, with all notes."""
         return replace(self, rows=tuple(row for row in self.rows if keep(row)))
 
     def select(self, emotions: Iterable[str] = FOUR, mapping: Mapping[str, str] | None = None) -> Manifest:
-        """The rows of an experiment: labels renamed by `mapping` (excited=happy), then `emotions` kept.
+        """Rename labels by `mapping` (canonical or original words, such as excited=happy), then keep `emotions`.
 
-        Raises `ManifestError` for an unknown label or an emotion that no row has.
+        An original word wins over a canonical one. Raises `ManifestError` for an unknown label or an emotion without
+        a row.
         """
-        emotions = tuple(emotions)
-        mapping = dict(mapping or {})
-        for label in (*emotions, *mapping, *mapping.values()):
+        emotions, mapping = tuple(emotions), dict(mapping or {})
+        words = {row.original for row in self.rows if row.original in mapping}
+        for label in (*emotions, *(word for word in mapping if word not in words), *mapping.values()):
             if label not in LABELS:
                 raise ManifestError(f"unknown emotion '{label}'", mend=did_you_mean(label, LABELS))
-        renamed = (replace(row, emotion=mapping.get(row.emotion, row.emotion)) for row in self.rows)
-        chosen = replace(self, rows=tuple(row for row in renamed if row.emotion in emotions))
-        missing = sorted(set(emotions) - {row.emotion for row in chosen})
+        rows = []
+        for row in self.rows:
+            word = row.original if row.original in words else row.emotion
+            label = mapping.get(word, row.emotion)
+            if label in emotions:
+                rows.append(row if label == row.emotion else replace(row, emotion=label))
+        missing = sorted(set(emotions) - {row.emotion for row in rows})
         if missing:
             raise ManifestError(
                 f"no utterance is labelled {', '.join(missing)}",
                 mend=f"Labels here: {', '.join(self.counts())}; choose among them, or rename them in the table "
                 "(experiments: --emotions, --map).",
             )
-        return chosen
+        return replace(self, rows=tuple(rows))
 
     @staticmethod
     def concat(manifests: Sequence[Manifest]) -> Manifest:
-        """Several corpora as one: ids and speakers become `<corpus>/<id>` so that none collide."""
+        """Join several corpora; ids and speakers become `<corpus>/<id>` so that they cannot collide."""
         if len(manifests) == 1:
             return manifests[0]
         rows = tuple(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.full_scale import Proof
-from unheard.corpora.synthetic import mandarin_shaped
+from benchmarks.shapes import mandarin_shaped
 from unheard.corpora.synthetic.plan import takes, voices
 from unheard.manifest import Manifest, Utterance
 from unheard.splits import make_split

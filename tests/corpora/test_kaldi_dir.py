@@ -93,10 +93,10 @@ def test_missing_entries_are_counted(tmp_path: Path) -> None:
         ({"wav_scp": "a-1 raw.ark:123\n"}, "line 1: 'a-1' is in a Kaldi archive"),
         ({"wav_scp": "a-1\n"}, "line 1: 'a-1' has no value"),
         ({"utt2emo": "a-1 hap\na-1 sad\n"}, "utt2emo, line 2: 'a-1' occurs in line 1 already"),
-        ({"utt2emo": "a-1 hapy\n"}, "utt2emo, line 1: unknown emotion 'hapy'. Did you mean 'happy'?"),
+        ({"utt2emo": "a-1 hapy\n"}, "utt2emo, line 1: unknown emotion 'hapy' (1). Did you mean 'happy'"),
         ({"segments": "a-1 c-3 0 1\n"}, "segments, line 1: no recording 'c-3'"),
         ({"segments": "a-1 b-2 1 1\n"}, "'a-1' goes from 1 to 1 s"),
-        ({"segments": "a-1 b-2 0 nan\n"}, "no times: 0 nan"),
+        ({"segments": "a-1 b-2 0 nan\n"}, "not times: 0 nan"),
         ({"segments": "a-1 b-2 0\n"}, "not 'utterance recording start end'"),
     ],
 )  # fmt: skip
@@ -140,7 +140,7 @@ def test_what_kaldi_cannot_hold(tmp_path: Path) -> None:
 
     for changes, said in [
         ({"id": "a b"}, "it has a space"),
-        ({"speaker": "A B"}, "'A B' cannot name anything in Kaldi: it has a space"),
+        ({"speaker": "A B"}, "'A B' cannot be a name in Kaldi: it has a space"),
         ({"text": "two\nlines"}, "does not fit in a line"),
     ]:
         with pytest.raises(ManifestError, match=said):

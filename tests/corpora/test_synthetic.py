@@ -14,11 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unheard.cli import main
 from unheard.corpora import read_corpus
-from unheard.corpora.kaldi import read_kaldi
-from unheard.corpora.synthetic import OFFICIAL, SyntheticSettings, demo, iemocap_shaped, mandarin_shaped, read, write
-from unheard.corpora.synthetic import tree as layouts
+from unheard.corpora.synthetic import CORPUS, SyntheticSettings, demo, read, write
 from unheard.corpora.synthetic.plan import MANNERS, counts, takes, voices
 from unheard.corpora.synthetic.voice import render
 from unheard.corpora.table import read_table
@@ -206,7 +203,7 @@ def test_read_by_part_and_label(tiny: Path, tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="no 'bored'"):
         read(tiny, labels=["bored"])
     with pytest.raises(CorpusError, match="Did you mean 'train'"):
-        read(tiny, subset="trian")
+        read_corpus("synthetic", tiny, subset="trian")
     with pytest.raises(CorpusError, match="no synthetic corpus here"):
         read(tmp_path)
     (tmp_path / "settings.json").write_text(json.dumps({"version": 0}))
@@ -245,34 +242,6 @@ def test_processes_do_not_run_the_callers_script_again(tmp_path: Path) -> None:
     assert done.stdout == "12\n"
 
 
-# The shapes
-
-
-def test_the_shape_of_mandarin() -> None:
-    settings = mandarin_shaped()
-    everything = list(takes(settings))
-    parts = Counter(settings.part(take.speaker) for take in everything)
-    assert parts == {"train": 43202, "dev": 5407, "test": 5194}
-    assert len({take.id for take in everything}) == 53803
-    lengths = [take.duration for take in everything]
-    assert statistics.mean(lengths) == pytest.approx(2.80, abs=0.02)
-    assert statistics.stdev(lengths) == pytest.approx(0.68, abs=0.02)
-    assert set(map(max, settings.counts or ())) <= {52, 54, 55}
-
-
-def test_the_shape_of_iemocap() -> None:
-    table = {f"{n}{g}": {"happy": 70 + n, "neutral": 100, "sad": 50, "angry": 30 + n} for n in range(5) for g in "FM"}
-    settings = iemocap_shaped(table)
-    everything = list(takes(settings))
-    assert Counter(t.emotion for t in everything if t.speaker == 7) == table["3M"]
-    lengths = sorted(take.duration for take in everything)
-    assert statistics.median(lengths) == pytest.approx(3.4, rel=0.08)
-    assert 15 < lengths[-1] <= 29
-    assert settings.sessions
-    with pytest.raises(ConfigError, match="do not make pairs"):
-        iemocap_shaped({"1F": {"sad": 1}})
-
-
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -281,7 +250,7 @@ def test_the_shape_of_iemocap() -> None:
         ({"emotions": ("angry", "glad")}, "unknown emotion 'glad'"),
         ({"emotions": ("sad", "sad")}, "each once"),
         ({"sample_rate": 100}, "sample_rate"),
-        ({"counts": ((1, 2, 3, 4),)}, "counts with a row a speaker"),
+        ({"counts": ((1, 2, 3, 4),)}, "counts with a row per speaker"),
         ({"format": "mp3"}, "wav or flac"),
         ({"mean_duration": float("nan")}, "mean_duration"),
     ],
@@ -294,72 +263,9 @@ def test_settings_out_of_range(changes: dict[str, object], said: str) -> None:
 def test_the_registry_knows_it(tiny: Path, tmp_path: Path) -> None:
     assert read_corpus("synthetic", tiny) == read(tiny)
     cells = Counter(take.emotion for take in takes(demo()))
-    assert (dict(cells), cells.total()) == (OFFICIAL.counts, OFFICIAL.utterances)
+    assert (dict(cells), cells.total()) == (CORPUS.counts, CORPUS.utterances)
 
 
 def test_the_plan_needs_no_numpy() -> None:
     code = "import sys, unheard.corpora.synthetic; assert not {'numpy', 'soundfile', 'scipy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-# In the layout of another corpus
-
-
-def test_as_iemocap_its_reader_finds_every_utterance_with_its_speaker_and_sound(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    few = {f"{session}{side}": {"angry": 1, "happy": 2, "neutral": 1, "sad": 1} for session in "12345" for side in "FM"}
-    few["3M"] = {"angry": 0, "happy": 45, "neutral": 0, "sad": 2}
-    monkeypatch.setattr(layouts, "iemocap_counts", lambda: few)
-    monkeypatch.setattr(layouts, "iemocap_shaped", lambda *how: replace(iemocap_shaped(*how), std_duration=0.1,
-                                                                        mean_duration=0.7))  # fmt: skip
-    made, tree = layouts.write_iemocap(tmp_path / "voices", progress=False)
-    found = read_corpus("iemocap", tree, partial=True)
-    assert Counter((row.speaker, row.emotion) for row in found) == Counter(
-        {(speaker, emotion): n for speaker, row in few.items() for emotion, n in row.items() if n}
-    )
-    assert {row.gender for row in found if row.speaker == "3M"} == {"male"}
-    assert {row.session for row in found if row.speaker == "3M"} == {"3"}
-    assert {row.original for row in found if row.emotion == "happy"} == {"hap", "exc"}
-    assert {row.extra["dialog"] for row in found if row.speaker == "3M"} == {"Ses03F_impro01", "Ses03M_impro02"}
-    name = dict(zip(made.speakers, few, strict=True))
-    sounds = {(name[row.speaker], row.emotion, row.text, Path(row.audio).read_bytes()) for row in made}
-    assert sounds == {(row.speaker, row.emotion, row.text, Path(row.audio).read_bytes()) for row in found}
-    before = files(tmp_path)
-    layouts.write_iemocap(tmp_path / "voices", progress=False)  # again
-    assert files(tmp_path) == before
-
-
-def test_the_counts_of_iemocap_are_those_of_the_papers_subset() -> None:
-    counts = layouts.iemocap_counts()
-    assert sum(sum(row.values()) for row in counts.values()) == 2943
-    assert list(counts) == [f"{session}{side}" for session in "12345" for side in "FM"]
-    assert counts["5M"] == {"happy": 156, "neutral": 136, "sad": 60, "angry": 13}
-
-
-def test_where_no_links_can_be_made_files_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = tmp_path / "a.wav"
-    source.write_bytes(b"sound")
-
-    def refuse(*_: object) -> None:
-        raise OSError("no links here")
-
-    monkeypatch.setattr(layouts.os, "link", refuse)
-    layouts._link(source, tmp_path / "deep" / "b.wav")
-    assert (tmp_path / "deep" / "b.wav").read_bytes() == b"sound"
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ManifestError, match="cannot be written"):
-        layouts._link(source, tmp_path / "file" / "b.wav")
-
-
-def test_as_a_kaldi_data_directory(tmp_path: Path) -> None:
-    made, folder = layouts.write_kaldi_directory(tmp_path / "voices", TINY, progress=False)
-    found = read_kaldi(folder)
-    keys = ("id", "audio", "speaker", "gender", "emotion", "text", "part")
-    assert {tuple(row.get(key) for key in keys) for row in found} == {tuple(r.get(key) for key in keys) for r in made}
-
-
-def test_the_presets_of_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["synthetic", str(tmp_path / "v"), "--preset", "iemocap", "--entanglement", "1"]) == 2
-    assert "which the dial would change" in capsys.readouterr().err
-    assert not (tmp_path / "v").exists()

@@ -171,23 +171,23 @@ def test_ids_from_paths_do_not_depend_on_other_rows(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "no utterance"),
-        ("file,speaker,emotion\n", "no utterance"),
+        ("", "contains no utterance"),
+        ("file,speaker,emotion\n", "contains no utterance"),
         ("a.wav,Anna,sad\nb.wav,Anna,sad\n", "line 1: no header that names the columns, but 'a.wav'"),
         ("file,emotion,lang\na.wav,sad,de\n", "no column 'speaker'; there are 'file', 'emotion', 'lang'"),
         ("file,speaker,speaker,emotion\n", "the column 'speaker' occurs twice"),
         ("file,speaker,emotion\n\na.wav,,sad\n", "line 3: the speaker is empty"),
         (
             "file,speaker,emotion\na.wav,s,angy\n",
-            "line 2: unknown emotion 'angy'. Did you mean 'angry'? Known:",
+            "line 2: unknown emotion 'angy' (1). Did you mean 'angry' by 'angy'? Known:",
         ),
-        ("file,speaker,emotion\na.wav,s,sad\na.wav,s,sad\n", "line 3: the id 'a' is that of line 2 already"),
+        ("file,speaker,emotion\na.wav,s,sad\na.wav,s,sad\n", "line 3: the id 'a' was already used in line 2"),
         ('file,speaker,emotion,text\na.wav,s,sad,"x\ny"\nb.wav,s\n', "line 4: 2 cells under 4 columns"),
         ("file,speaker,emotion\na.wav,s,sad,more\n", "line 2: 4 cells under 3 columns"),
         ("file,speaker,emotion,start,end\na.wav,s,sad,2,2\n", "line 2: it ends at 2.0 s but starts at 2.0 s"),
-        ("file,speaker,emotion,start\na.wav,s,sad,nan\n", "line 2: the start 'nan' is no time"),
-        ("file,speaker,emotion,end\na.wav,s,sad,inf\n", "line 2: the end 'inf' is no time"),
-        ("file,speaker,emotion,end\na.wav,s,sad,soon\n", "line 2: the end 'soon' is no time"),
+        ("file,speaker,emotion,start\na.wav,s,sad,nan\n", "line 2: the start 'nan' is not a time"),
+        ("file,speaker,emotion,end\na.wav,s,sad,inf\n", "line 2: the end 'inf' is not a time"),
+        ("file,speaker,emotion,end\na.wav,s,sad,soon\n", "line 2: the end 'soon' is not a time"),
         ("file,speaker,emotion,start\na.wav,s,sad,-1\n", "line 2: it starts at -1.0 s"),
         ("file,speaker,emotion,channel\na.wav,s,sad,middle\n", "line 2: unknown channel 'middle'"),
         ('file,speaker,emotion\na.wav,s,sad\n"b.wav,s,sad\n', "line 3: not a table"),
@@ -204,7 +204,7 @@ def test_bad_tables_are_refused_with_the_line(tmp_path: Path, text: str, said: s
     [
         ('{"file": "a.wav", "speaker": "s", "emotion": "sad"}\n{"file"\n', "line 2: not JSON"),
         ('["a.wav"]\n', "line 1: not an object"),
-        ('{"file": "a.wav", "speaker": "s", "emotion": "sad", "start": NaN}\n', "the start 'NaN' is no time"),
+        ('{"file": "a.wav", "speaker": "s", "emotion": "sad", "start": NaN}\n', "the start 'NaN' is not a time"),
         ('{"file": "a.wav", "speaker": null, "emotion": "sad"}\n', "the speaker is empty"),
     ],
 )
@@ -214,9 +214,9 @@ def test_bad_json_lines(tmp_path: Path, text: str, said: str) -> None:
 
 def test_what_is_no_table_at_all(tmp_path: Path) -> None:
     assert "not UTF-8" in refused(table(tmp_path, "file,speaker,emotion\nä.wav,s,sad\n".encode("latin-1")))
-    assert "no kind of table" in refused(table(tmp_path, "", "table.xlsx"))
+    assert "not a format of tables" in refused(table(tmp_path, "", "table.xlsx"))
     assert "Check the path" in refused(tmp_path / "nowhere.csv")
-    assert "this is a folder, no recording" in refused(table(tmp_path, "file,speaker,emotion\n.,s,sad\n"))
+    assert "this is a folder, not a recording" in refused(table(tmp_path, "file,speaker,emotion\n.,s,sad\n"))
     (tmp_path / "folder.csv").mkdir()
     assert "folder" in refused(tmp_path / "folder.csv")
 
@@ -240,11 +240,11 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
 def test_what_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="a file: choose another folder"):
         write_table(ONE, table(tmp_path, "x", "file") / "m.csv")
-    with pytest.raises(ManifestError, match="no kind of table to write"):
+    with pytest.raises(ManifestError, match="not a format of tables to write"):
         write_table(ONE, tmp_path / "m.json")
     with pytest.raises(ManifestError, match="ends with a space"):
         write_table(Manifest((Utterance("a", "/a.wav", "s ", "sad"),)), tmp_path / "m.csv")
-    with pytest.raises(ManifestError, match="cannot name a column"):
+    with pytest.raises(ManifestError, match="cannot be the name of an extra column"):
         write_table(Manifest((Utterance("a", "/a", "s", "sad", extra={"id": "1"}),)), tmp_path / "m.csv")
     with pytest.raises(ManifestError, match="not valid Unicode"):
         write_table(Manifest((Utterance("a", "/\udcff.wav", "s", "sad"),)), tmp_path / "m.csv")
@@ -278,7 +278,7 @@ def test_where_utterances_start_and_end(tmp_path: Path, header: str, times: str,
 
 @pytest.mark.parametrize("end", ["stop", "xmax", "end_sec"])
 def test_an_end_that_would_not_be_read_is_refused(tmp_path: Path, end: str) -> None:
-    with pytest.raises(ManifestError, match=f"where it ends would not be read: '{end}'"):
+    with pytest.raises(ManifestError, match=f"its end would not be read: '{end}'"):
         read_table(table(tmp_path, f"file,speaker,emotion,start,{end}\na.wav,s,sad,1,3\n"))
 
 

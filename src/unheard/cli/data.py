@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from unheard.cli.common import Output, not_over, pairs, say, words
-from unheard.errors import ConfigError, printable
+from unheard.errors import printable
 from unheard.manifest import Manifest
 
 
@@ -26,11 +26,11 @@ def corpora(*, name: str = "") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from unheard.corpora import describe, official
+    from unheard.corpora import get_corpus, list_corpora
 
     console = Console(soft_wrap=bool(name), highlight=False, markup=False)
     if name:
-        facts = official(name)
+        facts = get_corpus(name)
         console.print(f"{facts.title} ({facts.name}), {facts.language}")
         console.print(f"{facts.utterances} utterances of {facts.speakers} speakers: {facts.counts}")
         for label in ("layout", "licence", "citation", "homepage", "obtain"):
@@ -42,7 +42,7 @@ def corpora(*, name: str = "") -> None:
             console.print(f"source of {fact}: {source}")
         return
     table = Table("name", "corpus", "language", "speakers", "utterances", "fetch", "licence", box=None)
-    for facts in describe():
+    for facts in list_corpora():
         fetchable = "yes" if facts.fetchable else "ask"
         table.add_row(
             facts.name,
@@ -80,45 +80,27 @@ def synthetic(
     folder: Path,
     /,
     *,
-    preset: Literal["demo", "iemocap", "mandarin"] = "demo",
     entanglement: float = 0.0,
     seed: int = 0,
 ) -> None:
-    """Make a corpus of invented voices; its figures never support a claim about speech.
+    """Make a corpus of 16 invented voices, 512 utterances; its figures never support a claim about speech.
 
     Example: unheard synthetic data/synthetic --entanglement 1
 
     Parameters
     ----------
     folder
-        Where to put it; an interrupted making goes on.
-    preset
-        demo: 16 speakers, 512 utterances. iemocap: 10 speakers, 2943 utterances, 0.4 GB, laid out as IEMOCAP too
-        (`--corpus iemocap`). mandarin: 250 speakers, 53,803 utterances, 42 hours, 4.8 GB, with a Kaldi data directory.
+        Where to put it; an interrupted call is resumed.
     entanglement
         From 0 (speaker and emotion are independent) to 1 (in training the speaker betrays the emotion).
     seed
         Another seed, other voices.
     """
     from unheard.corpora.synthetic import demo as demo_settings
-    from unheard.corpora.synthetic import mandarin_shaped, write
-    from unheard.corpora.synthetic import tree as layouts
+    from unheard.corpora.synthetic import write
 
-    where = ""
-    if preset == "iemocap":
-        if entanglement:
-            raise ConfigError(
-                "the preset iemocap has the counts of IEMOCAP, which the dial would change",
-                mend="Leave out --entanglement, or choose another --preset.",
-            )
-        manifest, tree = layouts.write_iemocap(folder, seed=seed)
-        where = f"; as IEMOCAP: --corpus iemocap --root {tree}"
-    elif preset == "mandarin":
-        manifest, directory = layouts.write_kaldi_directory(folder, mandarin_shaped(entanglement, seed))
-        where = f"; as a Kaldi data directory: --manifest {directory}"
-    else:
-        manifest = write(folder, demo_settings(entanglement, seed))
-    print(f"{len(manifest)} utterances of {len(manifest.speakers)} speakers in {folder}{where}")
+    manifest = write(folder, demo_settings(entanglement, seed))
+    print(f"{len(manifest)} utterances of {len(manifest.speakers)} speakers in {folder}")
 
 
 def prepare(

@@ -1,49 +1,40 @@
-"""Corpora: each has one file here whose `read` turns the released folder into a manifest.
+"""Corpora: released ones, each declared in one file, and tables of one's own, read into a `Manifest`.
 
-Nothing is imported until it is asked for, so that naming the corpora costs nothing.
+Modules are imported on use, so that listing the corpora is fast.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
 
-from unheard.corpora.official import Official
+from unheard.corpora.corpus import Corpus, read_tree
 from unheard.errors import CorpusError, ManifestError, did_you_mean
 from unheard.manifest import Manifest
 
 CORPORA: dict[str, str] = {
-    "ased": "unheard.corpora.releases.ased",
-    "casia": "unheard.corpora.releases.casia",
-    "crema-d": "unheard.corpora.releases.crema_d",
-    "emodb": "unheard.corpora.releases.emodb",
-    "esd": "unheard.corpora.releases.esd",
-    "iemocap": "unheard.corpora.releases.iemocap",
-    "nemo": "unheard.corpora.releases.nemo",
-    "ravdess": "unheard.corpora.releases.ravdess",
-    "savee": "unheard.corpora.releases.savee",
+    **{
+        name: f"unheard.corpora.releases.{name.replace('-', '_')}"
+        for name in ("ased", "casia", "crema-d", "emodb", "esd", "iemocap", "nemo", "ravdess", "savee", "tess")
+    },
     "synthetic": "unheard.corpora.synthetic",
-    "tess": "unheard.corpora.releases.tess",
 }
-"""Corpus name -> module with `OFFICIAL` and `read(root, *, labels=None, partial=False) -> Manifest`.
-
-A corpus with subsets (`OFFICIAL.subsets`) takes the keyword `subset` as well.
-"""
+"""Corpus name -> module with `CORPUS`, and with `read(root, *, labels, partial, subset)` where names do not say all."""
 
 
-def official(name: str) -> Official:
-    """The facts of one corpus; raises `CorpusError` for an unknown name."""
+def get_corpus(name: str) -> Corpus:
+    """Return the declaration of one corpus; raises `CorpusError` for an unknown name."""
     key = name.lower().replace("_", "-").replace("cremad", "crema-d")
     if key not in CORPORA:
         raise CorpusError(f"unknown corpus '{name}'", mend=did_you_mean(key, CORPORA))
-    facts: Official = import_module(CORPORA[key]).OFFICIAL
-    return facts
+    corpus: Corpus = import_module(CORPORA[key]).CORPUS
+    return corpus
 
 
-def describe() -> list[Official]:
-    """The facts of every corpus with a reader, by name: title, language, speakers, licence, traps..."""
-    return [official(name) for name in sorted(CORPORA)]
+def list_corpora() -> list[Corpus]:
+    """Return the declaration of every corpus, by name."""
+    return [get_corpus(name) for name in sorted(CORPORA)]
 
 
 def read_corpus(
@@ -54,52 +45,59 @@ def read_corpus(
     partial: bool = False,
     subset: str | None = None,
 ) -> Manifest:
-    """The manifest of the corpus `name` from its official folder `root`, WAV or FLAC.
+    """Read the corpus `name` from its official folder `root`, in any format that can be decoded.
 
-    `labels` decide whether the tree is complete, by default the four usual emotions (for a subset: its own);
-    every usable row is kept whatever they are. What differs from the release is in `Manifest.notes`, of the
-    kinds `missing`, `duplicate`, `extra`, `odd-name`, `unusable` and `trap`. Raises `CorpusError` for an
-    unknown corpus or subset, a tree that is not of this corpus and, unless `partial`, a tree that is
-    incomplete for the labels.
+    `labels` decide whether the tree is complete, by default the four usual emotions (for a subset: its own); every
+    usable row is kept. Differences from the release are in `Manifest.notes`, of the kinds `missing`, `duplicate`,
+    `extra`, `odd-name`, `lfs-pointer`, `formats`, `unusable` and `trap`. Raises `CorpusError` for an unknown corpus or
+    subset, a tree that is not of this corpus, copies of a clip that differ in sound and, unless `partial`, a tree that
+    is incomplete for the labels.
     """
-    facts = official(name)
-    if subset is not None and subset not in facts.subsets:
-        mend = did_you_mean(subset, facts.subsets) if facts.subsets else "Leave --subset out."
-        raise CorpusError(f"{facts.title} has no subset '{subset}'", mend=mend)
+    corpus = get_corpus(name)
+    if subset is not None and subset not in corpus.subsets:
+        mend = did_you_mean(subset, corpus.subsets) if corpus.subsets else "Leave --subset out."
+        raise CorpusError(f"{corpus.title} has no subset '{subset}'", mend=mend)
+    if corpus.patterns:
+        return read_tree(corpus, root, labels=labels, partial=partial, subset=subset)
     options = {} if subset is None else {"subset": subset}
-    module = import_module(CORPORA[facts.name])
-    manifest: Manifest = module.read(root, labels=labels, partial=partial, **options)
+    manifest: Manifest = import_module(CORPORA[corpus.name]).read(root, labels=labels, partial=partial, **options)
     return manifest
 
 
-def read_manifest(path: str | Path) -> Manifest:
-    """A manifest from a CSV, TSV, JSONL or JSON file, or from a Kaldi data directory (a folder with `wav.scp`).
+def read_manifest(
+    path: str | Path, *, mapping: Mapping[str, str] | None = None, audio_root: str | Path | None = None
+) -> Manifest:
+    """Read a CSV, TSV, JSONL or JSON file, a Kaldi data directory or an audformat database.
 
-    Raises `ManifestError` for anything else, and whatever its reader raises.
+    `mapping` gives the canonical labels of the table's own words (`rabbia` -> `angry`). `audio_root` is the folder of
+    relative audio paths, by default that of the table; a name that is not in it is searched in its sub-folders.
+    Raises `ManifestError` for anything else, and the errors of each format's reader.
     """
+    from unheard.corpora.table import TABLE_SUFFIXES, read_table
+
     path = Path(path).expanduser()
     if not path.exists():
-        raise ManifestError(
-            "there is no such manifest",
-            where=path,
-            mend="Write one with: unheard prepare NAME ROOT -o FILE.csv",
-        )
+        mend = "Write one with: unheard prepare NAME ROOT -o FILE.csv"
+        raise ManifestError("there is no such manifest", where=path, mend=mend)
+    database = path if path.is_dir() else path.parent
+    if (database / "db.yaml").is_file() and (path.is_dir() or path.name.startswith("db.")):
+        from unheard.corpora.audformat import read_audformat
+
+        return read_audformat(database, mapping=mapping, audio_root=audio_root)
     if path.is_dir():
         if (path / "wav.scp").is_file():
             from unheard.corpora.kaldi import read_kaldi
 
-            return read_kaldi(path)
+            return read_kaldi(path, mapping=mapping)
         raise ManifestError(
-            "this folder is not a Kaldi data directory: it has no 'wav.scp'",
+            "this folder is neither a Kaldi data directory (no 'wav.scp') nor an audformat database (no 'db.yaml')",
             where=path,
             mend="For a released corpus, run: unheard prepare NAME ROOT -o FILE.csv",
         )
-    from unheard.corpora.table import TABLE_SUFFIXES, read_table
-
     if path.suffix.lower() in TABLE_SUFFIXES:
-        return read_table(path)
+        return read_table(path, mapping=mapping, audio_root=audio_root)
     raise ManifestError(
-        f"'{path.suffix or path.name}' is no kind of manifest",
+        f"'{path.suffix or path.name}' is not a format of manifests",
         where=path,
-        mend=f"Known: {', '.join(TABLE_SUFFIXES)}, or a Kaldi data directory.",
+        mend=f"Known: {', '.join(TABLE_SUFFIXES)}, a Kaldi data directory, or an audformat database.",
     )

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from unheard.audio import info
 from unheard.errors import AudioError
-from unheard.manifest import Manifest, Note, Utterance
+from unheard.manifest import Manifest, Note
 
 
 def choose_channel(manifest: Manifest, channel: str = "mix") -> Manifest:
-    """The manifest with every row read from `channel`: mix, left, right, or each (a row a channel).
+    """Read every row from `channel`: mix, left, right, or each (a row per channel).
 
-    `mix` leaves the rows their own channel; what those say of `each` is carried out all the same.
+    `mix` keeps each row's own channel; a row whose channel is `each` is expanded in any case.
     """
     if channel != "mix":
         manifest = replace(manifest, rows=tuple(replace(row, channel=channel) for row in manifest))
@@ -21,16 +20,17 @@ def choose_channel(manifest: Manifest, channel: str = "mix") -> Manifest:
 
 
 def expand_channels(manifest: Manifest) -> Manifest:
-    """A manifest whose rows with the channel `each` became one row a channel.
+    """Expand rows with the channel `each` to a row per channel.
 
-    With more than one channel, id and speaker get the suffix `-left`, `-right` (two channels) or
-    `-channel<n>`: in a call each channel is a person of its own. Without a session of its own the recording becomes
-    one, so that both ends of a call stay on one side of a split. A recording that cannot be read keeps one
-    row, so that it is counted where its features are made.
+    With more than one channel, id and speaker get the suffix `-left`, `-right` (two channels) or `-channel<n>`: in a
+    call each channel is a different person. A recording without a session becomes one, so that both ends of a call
+    stay on one side of a split. A recording that cannot be read keeps one row; it is counted when its features are
+    made.
     """
     counts: dict[str, int] = {}
-    call: dict[str, str] = {}
-    rows: list[Utterance] = []
+    sessions: dict[str, str] = {}
+    kinds: dict[str, set[bool]] = {}  # speaker -> whether the recordings have several channels
+    rows = []
     for row in manifest:
         if row.channel != "each":
             rows.append(row)
@@ -41,25 +41,19 @@ def expand_channels(manifest: Manifest) -> Manifest:
             except AudioError:
                 counts[row.audio] = 1
         channels = counts[row.audio]
-        names = {1: ("mix",), 2: ("left", "right")}.get(channels) or tuple(map(str, range(1, channels + 1)))
-        for name in names:
+        kinds.setdefault(row.speaker, set()).add(channels > 1)
+        session = row.session or (sessions.setdefault(row.audio, row.id) if channels > 1 else "")
+        for name in {1: ("mix",), 2: ("left", "right")}.get(channels) or map(str, range(1, channels + 1)):
             suffix = "" if channels == 1 else f"-channel{name}" if name.isdigit() else f"-{name}"
-            # a call stays on one side of a split, with all that is cut out of it
-            session = row.session or (call.setdefault(row.audio, row.id) if channels > 1 else "")
             rows.append(replace(row, id=row.id + suffix, speaker=row.speaker + suffix, channel=name, session=session))
-    return replace(manifest, rows=tuple(rows), notes=(*manifest.notes, *_of_both_kinds(manifest, counts)))
-
-
-def _of_both_kinds(manifest: Manifest, counts: Mapping[str, int]) -> Iterator[Note]:
-    """A note where a speaker has recordings with one channel and with several: as many people, by their names."""
-    kinds: dict[str, set[bool]] = {}
-    for row in manifest:
-        if row.channel == "each":
-            kinds.setdefault(row.speaker, set()).add(counts[row.audio] > 1)
+    notes = list(manifest.notes)
     both = [speaker for speaker, several in kinds.items() if len(several) > 1]
     if both:
-        yield Note(
-            "channels",
-            f"{len(both)} speakers ({', '.join(both[:5])}) have recordings with one channel and with several; each "
-            "channel counts as another person than the one of the others: where it is the same, choose a --channel",
+        notes.append(
+            Note(
+                "channels",
+                f"{len(both)} speakers ({', '.join(both[:5])}) have recordings with one channel and with several; each "
+                "channel counts as another person: if it is the same person, choose a --channel",
+            )
         )
+    return Manifest(tuple(rows), tuple(notes))

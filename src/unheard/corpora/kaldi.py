@@ -4,15 +4,15 @@
     utt2spk      utterance speaker          spk2gender  speaker m|f                     (optional)
     utt2emo      utterance emotion          text        utterance words                 (optional)
 
-Any other `utt2NAME` becomes the column NAME (`utt2lang` the language). Nothing needs to be sorted. A command
-in `wav.scp` is refused: reading data must never run a program.
+Any other `utt2NAME` becomes the column NAME (`utt2lang` the language). Nothing needs to be sorted. A command in
+`wav.scp` is refused: reading data must never run a program.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from unheard.corpora.table import Rows, seconds
@@ -20,29 +20,28 @@ from unheard.errors import ManifestError
 from unheard.files import cannot_read, replacing
 from unheard.manifest import COLUMNS, Manifest, Note, Utterance
 
-_COLUMN_OF = {"lang": "language", "gender": "gender"}
-_OWN_FILES = ("session", "corpus", "language", "original", "channel")
-_FILE_OF = {"language": "lang"}
-# Written by Kaldi's own scripts about features and lengths: they describe no utterance to us.
+_COLUMN_OF = {"lang": "language"}
+_OWN_FILES = {"session": "session", "corpus": "corpus", "language": "lang", "original": "original",
+              "channel": "channel"}  # fmt: skip
+# Written by Kaldi's own scripts about features and lengths: not columns.
 _NOT_COLUMNS = {"spk", "emo", "dur", "num_frames", "uniq", "utt"}
 _KALDI_FILE = re.compile(r"wav\.scp|segments|text|(?:utt|spk|reco)2\w+|(?:feats|cmvn|vad)\.scp")
 _ARCHIVE = re.compile(r".*\.ark(?::\d+)?")
 _GUESSES = 20
 
 
-def read_kaldi(folder: str | Path) -> Manifest:
-    """The manifest of a Kaldi data directory, in the order of `segments`, else of `wav.scp`.
+def read_kaldi(folder: str | Path, *, mapping: Mapping[str, str] | None = None) -> Manifest:
+    """Read a Kaldi data directory, in the order of `segments`, else of `wav.scp`.
 
-    Relative audio paths are looked for in `folder`, then, as Kaldi does, in the working directory. Utterances
-    without a speaker or an emotion, and entries without audio, are left out and counted in a note of the kind
-    `missing`. Raises `ManifestError` for a missing file, a command or an archive in `wav.scp`, an entry that
-    occurs twice, impossible times, or an unknown emotion.
+    Relative audio paths are looked for in `folder`, then, as Kaldi does, in the working directory. Utterances without
+    a speaker or an emotion, and entries without audio, are left out and counted in a note of the kind `missing`.
+    `mapping` gives the labels of unknown words. Raises `ManifestError` for a missing file, a command or an archive in
+    `wav.scp`, an entry that occurs twice, impossible times, or an unknown emotion.
     """
     folder = Path(folder)
     recordings = _recordings(folder)
     spans = _segments(folder / "segments", recordings)
-    speakers = _values(folder / "utt2spk")
-    emotions = _values(folder / "utt2emo")
+    speakers, emotions = _values(folder / "utt2spk"), _values(folder / "utt2emo")
     genders = _values(folder / "spk2gender", optional=True)
     others = {"text": _values(folder / "text", optional=True)}
     for path in sorted(folder.glob("utt2*")):
@@ -50,7 +49,7 @@ def read_kaldi(folder: str | Path) -> Manifest:
         if name not in _NOT_COLUMNS and path.is_file():
             others[_COLUMN_OF.get(name, name)] = _values(path)
 
-    rows = Rows(folder / "utt2emo", folder)
+    rows = Rows(folder / "utt2emo", folder, mapping=mapping)
     own = {name: name for name in ("id", "audio", "start", "end", "speaker", "emotion", "gender")}
     columns = own | {name: name for name in others if name in COLUMNS}
     lost: dict[str, list[str]] = {"speaker": [], "emotion": []}
@@ -73,7 +72,7 @@ def read_kaldi(folder: str | Path) -> Manifest:
     silent = tuple(name for name in emotions if name not in spans)
     if silent:
         notes.append(Note("missing", f"{len(silent)} entries of utt2emo have no audio", silent))
-    if not len(spans) > sum(map(len, lost.values())):
+    if len(spans) == sum(map(len, lost.values())):
         raise ManifestError(
             f"none of its {len(spans)} utterances has both a speaker and an emotion",
             where=folder,
@@ -83,58 +82,65 @@ def read_kaldi(folder: str | Path) -> Manifest:
 
 
 def write_kaldi(manifest: Manifest, folder: str | Path) -> None:
-    """Writes `manifest` as a Kaldi data directory, sorted as Kaldi wants it (by bytes), audio paths absolute.
+    """Write `manifest` as a Kaldi data directory, sorted as Kaldi requires (by bytes), with absolute audio paths.
 
-    `segments` is written when an utterance is a part of its file; columns Kaldi has no file for become
-    `utt2NAME`. Raises `ManifestError` for an id or a speaker with a space in it, for values Kaldi's lines
-    cannot hold, and when the folder holds files of another data directory.
+    `segments` is written when an utterance is a part of its file; columns without a Kaldi file become `utt2NAME`.
+    Raises `ManifestError` for an id or a speaker with a space in it, for values that do not fit in Kaldi's lines, and
+    when the folder holds another data directory.
     """
     folder = Path(folder)
     rows = sorted(manifest, key=lambda row: row.id.encode("utf-8", "replace"))
+    genders: dict[str, str] = {}
+    utterances: dict[str, list[str]] = {}
+    for row in rows:
+        utterances.setdefault(row.speaker, []).append(row.id)
+        if row.gender and genders.setdefault(row.speaker, row.gender) != row.gender:
+            raise ManifestError(
+                f"speaker '{row.speaker}' is both {genders[row.speaker]} and {row.gender}",
+                where=folder,
+                mend="Give every person their own speaker name.",
+            )
+    short = {"male": "m", "female": "f"}
+    optional = {
+        "spk2gender": [(speaker, short.get(gender, gender)) for speaker, gender in genders.items()],
+        "text": [(row.id, row.text) for row in rows if row.text],
+    }
+    for column, name in _OWN_FILES.items():
+        usual = ("", "mix") if column == "channel" else ("",)
+        optional[f"utt2{name}"] = [(row.id, row.get(column)) for row in rows if row.get(column) not in usual]
     files: dict[str, list[tuple[str, str]]] = {
         "utt2spk": [(row.id, row.speaker) for row in rows],
         "utt2emo": [(row.id, row.emotion) for row in rows],
+        "spk2utt": [(speaker, " ".join(ids)) for speaker, ids in utterances.items()],
         **_audio_files(rows),
+        **{name: values for name, values in optional.items() if values},
     }
-    voices: dict[str, list[str]] = {}
-    for row in rows:
-        voices.setdefault(row.speaker, []).append(row.id)
-    files["spk2utt"] = [(speaker, " ".join(ids)) for speaker, ids in voices.items()]
-    files |= {name: values for name, values in _optional_files(rows, folder).items() if values}
-    files |= _extra_files(rows, folder)
+    for name in dict.fromkeys(name for row in rows for name in row.extra):
+        if not re.fullmatch(r"\w+", name) or name in {*COLUMNS, *_NOT_COLUMNS, *_COLUMN_OF}:
+            what = f"the column '{name}' cannot become a file 'utt2{name}'"
+            raise ManifestError(what, where=folder, mend="Rename it.")
+        files[f"utt2{name}"] = [(row.id, row.extra[name]) for row in rows if row.extra.get(name)]
     if folder.is_dir():
-        strangers = [p.name for p in folder.iterdir() if _KALDI_FILE.fullmatch(p.name) and p.name not in files]
-        known = {name for name, _ in files["wav.scp"]}
-        if not strangers and (folder / "wav.scp").exists() and not _holds(folder / "wav.scp", known):
-            strangers = ["wav.scp"]
-        if strangers:
-            raise ManifestError(
-                f"this is another data directory already: {', '.join(sorted(strangers))}",
-                where=folder,
-                mend="Choose an empty folder.",
-            )
-    # wav.scp last: a folder is a data directory only once it is there.
-    for name in sorted(files, key=lambda name: (name == "wav.scp", name)):
+        foreign = [p.name for p in folder.iterdir() if _KALDI_FILE.fullmatch(p.name) and p.name not in files]
+        if not foreign and (folder / "wav.scp").exists():
+            old = (folder / "wav.scp").read_text("utf-8", errors="replace").splitlines()
+            same = {line.split(maxsplit=1)[0] for line in old if line.strip()} == {name for name, _ in files["wav.scp"]}
+            foreign = [] if same else ["wav.scp"]
+        if foreign:
+            what = f"this is another data directory already: {', '.join(sorted(foreign))}"
+            raise ManifestError(what, where=folder, mend="Choose an empty folder.")
+    for name in sorted(files, key=lambda name: (name == "wav.scp", name)):  # wav.scp last: it marks a whole directory
         _write(folder / name, files[name])
 
 
-def _holds(scp: Path, known: Collection[str]) -> bool:
-    """Whether a wav.scp has these recordings and no others: that of the same corpus, written before."""
-    try:
-        return {line.split(maxsplit=1)[0] for line in scp.read_text("utf-8").splitlines() if line.strip()} == set(known)
-    except (OSError, UnicodeDecodeError):
-        return False
-
-
 def _recordings(folder: Path) -> dict[str, str]:
-    """Recording -> path, relative ones made absolute."""
-    scp = folder / "wav.scp"
+    """Recording -> absolute path."""
     paths = {}
-    for name, (place, path) in _values(scp).items():
-        where = f"{scp}, line {place}"
+    for name, (place, path) in _values(folder / "wav.scp").items():
+        where = f"{folder / 'wav.scp'}, line {place}"
         if path.endswith("|") or path.startswith("|"):
             raise ManifestError(
-                f"'{name}' is the output of a command, and reading data runs none: {path[:60]}",
+                f"'{name}' is the output of a command, which is never run: {path[:60]}",
                 where=where,
                 mend="Run it once, save its output as WAV or FLAC, and write that path here.",
             )
@@ -164,21 +170,17 @@ def _segments(path: Path, recordings: Mapping[str, str]) -> dict[str, tuple[str,
         if len(times) != 2:
             raise ManifestError("not 'utterance recording start end'", where=where, mend="Write these four.")
         if recording not in recordings:
-            raise ManifestError(
-                f"no recording '{recording}' in wav.scp", where=where, mend="Add it, or remove the segment."
-            )
+            mend = "Add it, or remove the segment."
+            raise ManifestError(f"no recording '{recording}' in wav.scp", where=where, mend=mend)
         try:
             start, end = (seconds(time) for time in times)
         except ValueError:
-            raise ManifestError(f"no times: {' '.join(times)}", where=where, mend="Write seconds.") from None
-        open_end = end is None or end == -1  # Kaldi's word for "to the end of the recording"
-        if start is None or start < 0 or not (open_end or end > start):  # type: ignore[operator]
-            raise ManifestError(
-                f"'{name}' goes from {times[0]} to {times[1]} s",
-                where=where,
-                mend="Let it end after its start.",
-            )
-        spans[name] = (recording, times[0], "" if open_end else times[1])
+            raise ManifestError(f"not times: {' '.join(times)}", where=where, mend="Write seconds.") from None
+        end = None if end == -1 else end  # in Kaldi: to the end of the recording
+        if start is None or start < 0 or (end is not None and end <= start):
+            what = f"'{name}' goes from {times[0]} to {times[1]} s"
+            raise ManifestError(what, where=where, mend="Let it end after its start.")
+        spans[name] = (recording, times[0], "" if end is None else times[1])
     return spans
 
 
@@ -187,43 +189,31 @@ def _values(path: Path, *, optional: bool = False) -> dict[str, tuple[int, str]]
     if not path.exists():
         if optional:
             return {}
-        raise ManifestError(
-            f"it has no '{path.name}'",
-            where=path.parent,
-            mend="A data directory holds at least wav.scp, utt2spk and utt2emo.",
-        )
-    values: dict[str, tuple[int, str]] = {}
-    for place, name, value in _lines(path):
-        if name in values:
-            raise ManifestError(
-                f"'{name}' occurs in line {values[name][0]} already",
-                where=f"{path}, line {place}",
-                mend="Remove one of them.",
-            )
-        if not value and path.name != "text":
-            raise ManifestError(
-                f"'{name}' has no value", where=f"{path}, line {place}", mend="Fill or remove the line."
-            )
-        values[name] = (place, value)
-    return values
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str, str]]:
+        mend = "A data directory holds at least wav.scp, utt2spk and utt2emo."
+        raise ManifestError(f"it has no '{path.name}'", where=path.parent, mend=mend)
     try:
-        with path.open(encoding="utf-8-sig", newline="\n") as stream:
-            for place, line in enumerate(stream, start=1):
-                parts = line.split(None, 1)
-                if parts:
-                    yield place, parts[0], parts[1].strip() if len(parts) == 2 else ""
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except OSError as problem:
         raise cannot_read(path, problem, ManifestError) from problem
     except UnicodeDecodeError as problem:
         raise ManifestError("it is not UTF-8 text", where=path, mend="Save it as UTF-8.") from problem
+    values: dict[str, tuple[int, str]] = {}
+    for place, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        name, value = (*line.split(None, 1), "")[:2]
+        where = f"{path}, line {place}"
+        if name in values:
+            what = f"'{name}' occurs in line {values[name][0]} already"
+            raise ManifestError(what, where=where, mend="Remove one of them.")
+        if not value.strip() and path.name != "text":
+            raise ManifestError(f"'{name}' has no value", where=where, mend="Fill or remove the line.")
+        values[name] = (place, value.strip())
+    return values
 
 
-def _audio_files(rows: Iterable[Utterance]) -> dict[str, list[tuple[str, str]]]:
+def _audio_files(rows: Sequence[Utterance]) -> dict[str, list[tuple[str, str]]]:
     """`wav.scp`, and `segments` where an utterance is a part of its file."""
-    rows = list(rows)
     paths = {row.id: os.path.abspath(row.audio) for row in rows}  # noqa: PTH100
     if all(row.start == 0 and row.end is None for row in rows):
         return {"wav.scp": list(paths.items())}
@@ -237,49 +227,12 @@ def _audio_files(rows: Iterable[Utterance]) -> dict[str, list[tuple[str, str]]]:
     return {"wav.scp": [(name, path) for path, name in recordings.items()], "segments": segments}
 
 
-def _optional_files(rows: Iterable[Utterance], folder: Path) -> dict[str, list[tuple[str, str]]]:
-    rows = list(rows)
-    genders: dict[str, str] = {}
-    for row in rows:
-        if row.gender and genders.setdefault(row.speaker, row.gender) != row.gender:
-            raise ManifestError(
-                f"speaker '{row.speaker}' is both {genders[row.speaker]} and {row.gender}",
-                where=folder,
-                mend="Give every person a speaker name of their own.",
-            )
-    short = {"male": "m", "female": "f"}
-    files = {
-        "spk2gender": [(speaker, short.get(gender, gender)) for speaker, gender in genders.items()],
-        "text": [(row.id, row.text) for row in rows if row.text],
-    }
-    for column in _OWN_FILES:
-        usual = "mix" if column == "channel" else ""
-        values = [(row.id, row.get(column)) for row in rows if row.get(column) not in ("", usual)]
-        files[f"utt2{_FILE_OF.get(column, column)}"] = values
-    return files
-
-
-def _extra_files(rows: Iterable[Utterance], folder: Path) -> dict[str, list[tuple[str, str]]]:
-    files: dict[str, list[tuple[str, str]]] = {}
-    for row in rows:
-        for name, value in row.extra.items():
-            if not re.fullmatch(r"\w+", name) or name in {*COLUMNS, *_NOT_COLUMNS, *_COLUMN_OF}:
-                raise ManifestError(
-                    f"the column '{name}' cannot become a file 'utt2{name}'", where=folder, mend="Rename it."
-                )
-            files.setdefault(f"utt2{name}", []).extend([(row.id, value)] if value else [])
-    return files
-
-
 def _write(path: Path, pairs: Iterable[tuple[str, str]]) -> None:
     with replacing(path, ManifestError) as stream:
         for name, value in sorted(pairs, key=lambda pair: pair[0].encode("utf-8", "replace")):
             if name.split() != [name]:
-                raise ManifestError(
-                    f"'{name}' cannot name anything in Kaldi: it has a space",
-                    where=path,
-                    mend="Rename it without.",
-                )
+                what = f"'{name}' cannot be a name in Kaldi: it has a space"
+                raise ManifestError(what, where=path, mend="Rename it without.")
             if len(value.splitlines()) > 1 or value != value.strip():
                 raise ManifestError(
                     f"the value of '{name}' does not fit in a line: {value[:60]!r}",

@@ -3,9 +3,9 @@
     file,speaker,emotion            <- these three columns are enough
     audio/001.wav,Anna,angry
 
-`read_table` also knows other usual names for the columns and the emotions, SpeechBrain's JSON
-({id: {wav, emo, ...}}), audformat's tables (file,start,end,...) and offset/duration manifests. What
-`write_table` has written, `read_table` reads back exactly; columns of the user's own are kept in `extra`.
+`read_table` also knows other usual names of columns and emotions, SpeechBrain's JSON ({id: {wav, emo, ...}}),
+audformat's tables (file,start,end,...), Hugging Face's `audio: {path}` and offset/duration manifests. `read_table`
+returns exactly what `write_table` wrote; further columns are kept in `extra`.
 """
 
 from __future__ import annotations
@@ -31,26 +31,86 @@ _JSON_LINES = (".jsonl", ".ndjson")
 TABLE_SUFFIXES = (*_DELIMITED, *_JSON_LINES, ".json")
 """Endings of files that `read_table` reads."""
 
+_SYNONYMS = {
+    "angry": "anger, ang, angriness, rage",
+    "happy": "happiness, hap, joy, joyful, happily",
+    "neutral": "neutrality, neu, normal",
+    "sad": "sadness",
+    "surprised": "surprise, sur, pleasant surprise, pleasantly surprised, ps",
+    "fearful": "fear, fea, afraid, scared, anxiety, anxious, anxiety/fear",
+    "disgusted": "disgust, dis",
+    "calm": "calmness, cal",
+    "bored": "boredom, bor",
+    "excited": "excitement, exc",
+    "frustrated": "frustration, fru",
+    "other": "others, oth",
+}
+EMOTION_WORDS = {label: label for label in LABELS} | {
+    word: label for label, words in _SYNONYMS.items() for word in words.split(", ")
+}
+"""Every word for an emotion that a table may use, lower case, and the canonical label it stands for."""
 
-def read_table(path: str | Path) -> Manifest:
-    """The manifest in a CSV, TSV, JSONL or JSON file; relative audio paths are relative to its folder.
+_GENDERS = {
+    **dict.fromkeys(("m", "male", "man"), "male"),
+    **dict.fromkeys(("f", "female", "woman", "w"), "female"),
+    **dict.fromkeys(("", "unknown", "u", "nan", "none", "na", "n/a", "-"), ""),
+}
 
-    Raises `ManifestError`, naming the line, for a missing header or column, an unknown emotion, an empty
-    speaker, an id that occurs twice, or times that are none. The audio files themselves are not opened.
+ALIASES: Mapping[str, tuple[str, ...]] = {
+    "id": ("utt", "uttid", "utt_id", "utterance", "utterance_id", "segment_id", "key"),
+    "audio": (
+        "file", "path", "wav", "filename", "filepath", "file_path", "file_name", "audio_path", "audio_file",
+        "audio_filepath", "wav_path", "wav_file",
+    ),
+    "start": ("start_time", "offset"),
+    "end": ("end_time",),
+    "speaker": ("spk", "spkr", "speaker_id", "spk_id", "speakerid", "spkrid", "actor", "actor_id"),
+    "gender": ("sex",),
+    "session": ("session_id",),
+    "emotion": ("label", "emo", "emotion_label", "class", "emoclass"),
+    "text": ("transcript", "transcription", "sentence"),
+    "corpus": ("dataset",),
+    "language": ("lang",),
+}  # fmt: skip
+"""Other names under which a column is found, the likeliest first; the column's own name always wins."""
+
+DURATION = ("duration", "dur", "length")
+"""Names of a column that holds how long an utterance lasts; read where there is a start and no end."""
+
+UNREAD_ENDS = ("stop", "stop_time", "end_sec", "end_s", "xmax", "tmax", "to")
+"""Columns that look like ends under names that are not read: refused, so that no utterance runs to its file's end."""
+
+REQUIRED = ("audio", "speaker", "emotion")
+_CLOCK = re.compile(r"(?:(\d+) days?)?(?:(?:^| )(?:\+)?(\d+):(\d\d):(\d\d(?:\.\d*)?))?")
+_NO_TIME = {"", "nat", "none", "null"}
+
+
+def read_table(
+    path: str | Path, *, mapping: Mapping[str, str] | None = None, audio_root: str | Path | None = None
+) -> Manifest:
+    """Read a CSV, TSV, JSONL or JSON file; relative audio paths are relative to its folder, or to `audio_root`.
+
+    `mapping` gives the labels of words that are not known. The audio files are not opened. Raises `ManifestError`,
+    naming the line, for a missing header or column, unknown emotions, an empty speaker, a repeated id, or invalid
+    times.
     """
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in TABLE_SUFFIXES:
-        raise ManifestError(f"'{suffix}' is no kind of table", where=path, mend=did_you_mean(suffix, TABLE_SUFFIXES))
+        mend = did_you_mean(suffix, TABLE_SUFFIXES)
+        raise ManifestError(f"'{suffix}' is not a format of tables", where=path, mend=mend)
     unit = "utterance" if suffix == ".json" else "line"
-    rows = Rows(path, path.parent, unit)
+    rows = Rows(path, audio_root or path.parent, unit, mapping=mapping, search=audio_root is not None)
     columns: dict[tuple[str, ...], dict[str, str]] = {}
     try:
-        with path.open(encoding=_encoding(path), newline="") as stream:
+        with path.open("rb") as raw:
+            encoding = "utf-16" if raw.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+        with path.open(encoding=encoding, newline="") as stream:
             if suffix == ".json":
                 records = _json(stream.read(), path)
             elif suffix in _JSON_LINES:
-                records = _json_lines(stream, path)
+                lines = ((place, line) for place, line in enumerate(stream, start=1) if line.strip())
+                records = (_record(_parsed(line, f"{path}, line {n}"), f"{path}, line {n}", n) for n, line in lines)
             else:
                 records = _delimited(stream, path, "\t" if suffix in (".tsv", ".tab") else "")
             for place, cells in records:
@@ -66,51 +126,49 @@ def read_table(path: str | Path) -> Manifest:
 
 
 def write_table(manifest: Manifest, path: str | Path) -> None:
-    """Writes `manifest` as CSV, TSV or JSONL, by the ending of `path`: complete, or not at all.
+    """Write `manifest` as CSV, TSV or JSONL, by the ending of `path`, in one step.
 
-    Audio below the folder of `path` is written relative to it, other audio absolute. Notes are not
-    written. Raises `ManifestError` when the place or the manifest cannot be written.
+    Audio below the folder of `path` is written relative to it, other audio absolute. Notes are not written. Raises
+    `ManifestError` when the place or the manifest cannot be written.
     """
     path = Path(path)
     suffix = path.suffix.lower()
     writable = (".csv", ".tsv", ".tab", *_JSON_LINES)
     if suffix not in writable:
-        raise ManifestError(f"'{suffix}' is no kind of table to write", where=path, mend=did_you_mean(suffix, writable))
+        mend = did_you_mean(suffix, writable)
+        raise ManifestError(f"'{suffix}' is not a format of tables to write", where=path, mend=mend)
     here = os.getcwd()  # noqa: PTH109
     folder = os.path.abspath(path.parent)  # noqa: PTH100 - Path.resolve would follow links
     names = list(dict.fromkeys(name for row in manifest for name in row.extra))
     for name in names:
         if name in COLUMNS or not name.strip():
-            raise ManifestError(f"'{name}' cannot name a column of your own", where=path, mend="Rename it.")
+            raise ManifestError(f"'{name}' cannot be the name of an extra column", where=path, mend="Rename it.")
     with replacing(path, ManifestError) as stream:
         if suffix not in _JSON_LINES:
             delimiter = _DELIMITED[suffix]
             stream.write(delimiter.join(map(_quoted, [*COLUMNS, *names])) + "\n")
         for row in manifest:
-            cells = _cells(row, names, os.path.join(here, row.audio), folder, path)  # noqa: PTH118
+            for column in ("id", "audio", "speaker"):
+                value = row.get(column)
+                if value != value.strip():
+                    what = f"the {column} '{value}' begins or ends with a space"
+                    raise ManifestError(what, where=path, mend="Remove the space.")
+            cells: dict[str, Any] = {column: getattr(row, column) for column in COLUMNS}
+            cells["start"] = float(row.start)
+            cells["end"] = None if row.end is None else float(row.end)
+            audio = os.path.join(here, row.audio)  # noqa: PTH118
+            inside = _below(audio, folder)
+            if inside is not None and ".." not in PurePath(inside).parts:
+                audio = inside.replace(os.sep, "/")
+            cells = cells | {"audio": audio} | {name: row.extra.get(name, "") for name in names}
             if suffix in _JSON_LINES:
                 stream.write(json.dumps(cells, ensure_ascii=False) + "\n")
             else:
                 stream.write(delimiter.join(_quoted(_text(cell)) for cell in cells.values()) + "\n")
 
 
-def _cells(row: Utterance, names: Iterable[str], audio: str, folder: str, path: Path) -> dict[str, Any]:
-    for column in ("id", "audio", "speaker"):
-        value = row.get(column)
-        if value != value.strip():
-            raise ManifestError(
-                f"the {column} '{value}' begins or ends with a space", where=path, mend="Remove the space."
-            )
-    cells: dict[str, Any] = {column: getattr(row, column) for column in COLUMNS}
-    cells["start"] = float(row.start)
-    cells["end"] = None if row.end is None else float(row.end)
-    inside = relative_below(audio, folder)
-    cells["audio"] = inside if inside is audio else inside.replace(os.sep, "/")
-    return cells | {name: row.extra.get(name, "") for name in names}
-
-
 def _quoted(cell: str) -> str:
-    """A cell as every reader understands it; outer spaces are quoted, since some readers strip them."""
+    """Quote a cell so that every reader understands it; outer spaces too, since some readers strip them."""
     if cell.strip() != cell or any(mark in cell for mark in ',;"\t\r\n'):
         return '"' + cell.replace('"', '""') + '"'
     return cell
@@ -119,29 +177,28 @@ def _quoted(cell: str) -> str:
 def _text(value: Any) -> str:
     if value is None:
         return ""
-    if isinstance(value, str):
-        return value
-    return json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _encoding(path: Path) -> str:
-    with path.open("rb") as stream:
-        mark = stream.read(2)
-    return "utf-16" if mark in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+def _below(audio: str, folder: str) -> str | None:
+    """`audio` relative to `folder`, or None where it is not below it."""
+    start = folder.rstrip(os.sep) + os.sep
+    return audio[len(start) :] if audio.startswith(start) else None
 
 
 def _delimited(lines: Iterable[str], path: Path, delimiter: str) -> Iterator[tuple[int, dict[str, str]]]:
-    """(line, {column: cell}) of a delimited table; empty lines are passed over."""
+    """(line, {column: cell}) of a delimited table, without empty lines and Excel's `sep=;`."""
     numbered = iter(lines)
     skipped, first = 0, ""
     for first in numbered:
-        if first.strip("\ufeff \t\r\n,;"):
+        named = re.fullmatch(r'\ufeff?"?sep=(.)"?\s*', first, re.IGNORECASE)
+        delimiter = named[1] if named else delimiter
+        if not named and first.strip("\ufeff \t\r\n,;"):
             break
         skipped += 1
     else:
         return
-    if not delimiter:
-        delimiter = max(",;\t", key=first.count)
+    delimiter = delimiter or max(",;\t", key=first.count)
 
     def rest() -> Iterator[str]:
         yield first
@@ -154,7 +211,7 @@ def _delimited(lines: Iterable[str], path: Path, delimiter: str) -> Iterator[tup
         for cells in reader:
             if header is None:
                 header = cells
-                name_columns(header, f"{path}, line {place}")  # says what is wrong even where no row follows
+                name_columns(header, f"{path}, line {place}")  # raises even if no row follows
             elif any(cell.strip() for cell in cells):
                 if len(cells) < len(header) or any(cells[len(header) :]):
                     raise ManifestError(
@@ -170,139 +227,70 @@ def _delimited(lines: Iterable[str], path: Path, delimiter: str) -> Iterator[tup
         ) from problem
 
 
-def _json_lines(lines: Iterable[str], path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    for place, line in enumerate(lines, start=1):
-        if line.strip():
-            yield place, _record(_parsed(line, f"{path}, line {place}"), f"{path}, line {place}")
-
-
 def _json(text: str, path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Records of a list, or of SpeechBrain's {id: record}; their place is their number, from 1."""
+    """Records of a list, or of SpeechBrain's {id: record}, numbered from 1."""
     whole = _parsed(text, str(path))
     if isinstance(whole, dict):
-        records: Iterable[Any] = (
-            {"id": name, **record} if isinstance(record, dict) else record for name, record in whole.items()
-        )
-    else:
-        records = whole if isinstance(whole, list) else [whole]
-    for place, record in enumerate(records, start=1):
-        yield place, _record(record, f"{path}, utterance {place}")
+        whole = [{"id": name, **record} if isinstance(record, dict) else record for name, record in whole.items()]
+    for place, record in enumerate(whole if isinstance(whole, list) else [whole], start=1):
+        yield _record(record, f"{path}, utterance {place}", place)
 
 
 def _parsed(text: str, where: str) -> Any:
     try:
         return json.loads(text)
     except (json.JSONDecodeError, RecursionError) as problem:
-        raise ManifestError(f"not JSON ({problem})", where=where, mend="Write one object a row.") from problem
+        raise ManifestError(f"not JSON ({problem})", where=where, mend="Write one object per row.") from problem
 
 
-def _record(record: Any, where: str) -> dict[str, str]:
+def _record(record: Any, where: str, place: int) -> tuple[int, dict[str, str]]:
     if not isinstance(record, Mapping):
         raise ManifestError("not an object", where=where, mend='Write {"file": ..., "speaker": ..., "emotion": ...}.')
-    return {str(name): _text(value) for name, value in record.items()}
-
-
-# What people call an emotion or a gender, in the words of a manifest.
-
-_SYNONYMS = {
-    "angry": ("anger", "ang", "angriness", "rage"),
-    "happy": ("happiness", "hap", "joy", "joyful", "happily"),
-    "neutral": ("neutrality", "neu", "normal"),
-    "sad": ("sadness",),
-    "surprised": ("surprise", "sur", "pleasant surprise", "pleasantly surprised", "ps"),
-    "fearful": ("fear", "fea", "afraid", "scared", "anxiety", "anxious", "anxiety/fear"),
-    "disgusted": ("disgust", "dis"),
-    "calm": ("calmness", "cal"),
-    "bored": ("boredom", "bor"),
-    "excited": ("excitement", "exc"),
-    "frustrated": ("frustration", "fru"),
-    "other": ("others", "oth"),
-}
-
-EMOTION_WORDS = {label: label for label in LABELS} | {
-    word: label for label, words in _SYNONYMS.items() for word in words
-}
-"""Every word for an emotion that a table may use, lower case, and the canonical label it stands for."""
-
-_GENDERS = {
-    **dict.fromkeys(("m", "male", "man"), "male"),
-    **dict.fromkeys(("f", "female", "woman", "w"), "female"),
-    **dict.fromkeys(("", "unknown", "u", "nan", "none", "na", "n/a", "-"), ""),
-}
+    audio = record.get("audio")
+    if isinstance(audio, Mapping) and isinstance(audio.get("path"), str):  # a row of a Hugging Face data set
+        record = {**record, "audio": audio["path"]}
+    return place, {str(name): _text(value) for name, value in record.items()}
 
 
 def canonical_emotion(word: str) -> str | None:
-    """The label of `LABELS` that `word` stands for, in any case; None when it is no known word."""
-    plain = " ".join(word.casefold().replace("_", " ").split())
-    return EMOTION_WORDS.get(plain)
+    """Return the label of `LABELS` that `word` stands for, in any case; None for an unknown word."""
+    return EMOTION_WORDS.get(" ".join(word.casefold().replace("_", " ").split()))
 
 
 def canonical_gender(word: str) -> str:
-    """`male`, `female` or nothing for the usual spellings; any other word is kept as it is."""
+    """Return `male`, `female` or nothing for the usual spellings; any other word is kept."""
     return _GENDERS.get(word.strip().casefold(), word.strip())
 
 
-# From the cells of somebody's table to utterances: column names, words, times and paths.
-
-ALIASES: Mapping[str, tuple[str, ...]] = {
-    "id": ("utt", "uttid", "utt_id", "utterance", "utterance_id", "segment_id", "key"),
-    "audio": (
-        "file", "path", "wav", "filename", "filepath", "file_path", "file_name", "audio_path", "audio_file",
-        "audio_filepath", "wav_path", "wav_file",
-    ),
-    "start": ("start_time", "offset"),
-    "end": ("end_time",),
-    "speaker": ("spk", "spkr", "speaker_id", "spk_id", "speakerid", "actor", "actor_id"),
-    "gender": ("sex",),
-    "session": ("session_id",),
-    "emotion": ("label", "emo", "emotion_label", "class"),
-    "text": ("transcript", "transcription", "sentence"),
-    "corpus": ("dataset",),
-    "language": ("lang",),
-}  # fmt: skip
-"""Other names under which a column is found, the likeliest first; the column's own name always wins."""
-
-DURATION = ("duration", "dur", "length")
-"""Names of a column that says how long an utterance lasts; it is read where there is a start and no end."""
-
-UNREAD_ENDS = ("stop", "stop_time", "end_sec", "end_s", "xmax", "tmax", "to")
-"""Columns that look like ends under names that are not read: better refused than every utterance to its file's end."""
-
-REQUIRED = ("audio", "speaker", "emotion")
-_CLOCK = re.compile(r"(?:(\d+) days?)?(?:(?:^| )(?:\+)?(\d+):(\d\d):(\d\d(?:\.\d*)?))?")
-_NO_TIME = {"", "nat", "none", "null"}
-
-
 def name_columns(header: Sequence[str], where: str) -> dict[str, str]:
-    """Which of a table's columns becomes which of `COLUMNS`: {ours: theirs}.
+    """Match a table's columns to `COLUMNS`: {ours: theirs}.
 
-    Raises `ManifestError` when it is no header, names a column twice or lacks a required one.
+    Raises `ManifestError` when it is not a header, names a column twice or lacks a required one.
     """
     present = [name for name in header if name.strip()]
     twice = [name for name, count in Counter(present).items() if count > 1]
     if twice:
         raise ManifestError(f"the column '{twice[0]}' occurs twice", where=where, mend="Rename one of them.")
-    plain: dict[str, str] = {}
+    given: dict[str, str] = {}
     for name in present:
-        plain.setdefault(name.strip().casefold(), name)
+        given.setdefault(name.strip().casefold(), name)
+    aliases = dict(ALIASES)
+    if "onset" in given and "start" not in given:  # then the offset is the end
+        aliases |= {"start": ("onset",), "end": (*ALIASES["end"], "offset")}
     found = {}
-    if "onset" in plain and "start" not in plain:  # there the offset is the end
-        aliases = {**ALIASES, "start": ("onset",), "end": (*ALIASES["end"], "offset")}
-    else:
-        aliases = dict(ALIASES)
     for ours in COLUMNS:
-        names = (name for name in (ours, *aliases.get(ours, ())) if name in plain)
-        theirs = ours if ours in present else plain.get(next(names, ""))
+        names = (name for name in (ours, *aliases.get(ours, ())) if name in given)
+        theirs = ours if ours in present else given.get(next(names, ""))
         if theirs is not None:
             found[ours] = theirs
     missing = [name for name in REQUIRED if name not in found]
-    lasts = next((plain[name] for name in DURATION if name in plain), None)
+    lasts = next((given[name] for name in DURATION if name in given), None)
     if "start" in found and lasts is not None:
-        found["duration"] = lasts  # offset and duration, as speech recognisers' manifests have it
-    unread = [plain[name] for name in UNREAD_ENDS if name in plain]
+        found["duration"] = lasts  # offset and duration, as in manifests of speech recognisers
+    unread = [given[name] for name in UNREAD_ENDS if name in given]
     if "start" in found and not {"end", "duration"} & set(found) and unread:
         raise ManifestError(
-            f"'{found['start']}' is where an utterance starts, and where it ends would not be read: '{unread[0]}'",
+            f"'{found['start']}' is the start of an utterance, but its end would not be read: '{unread[0]}'",
             where=where,
             mend="Name that column end (seconds from the beginning of the file) or duration.",
         )
@@ -323,7 +311,7 @@ def name_columns(header: Sequence[str], where: str) -> dict[str, str]:
 
 
 def seconds(text: str) -> float | None:
-    """A time in seconds from `1.5`, `00:00:01.5` or `0 days 00:00:01.5`; None for nothing.
+    """Parse a time in seconds from `1.5`, `00:00:01.5` or `0 days 00:00:01.5`; None for nothing.
 
     Raises `ValueError` for anything else, infinities and not-a-number included.
     """
@@ -334,12 +322,11 @@ def seconds(text: str) -> float | None:
         value = float(text)
     except ValueError:
         match = _CLOCK.fullmatch(text)
-        if not match:
-            # Spreadsheets of half the world write 1,5.
-            value = float(text.replace(",", "."))
-        else:
+        if match:
             days, hours, minutes, rest = (float(part or 0) for part in match.groups())
             value = 86400 * days + 3600 * hours + 60 * minutes + rest
+        else:
+            value = float(text.replace(",", "."))  # spreadsheets of half the world write 1,5
     if not math.isfinite(value):
         raise ValueError(text)
     return value
@@ -348,19 +335,32 @@ def seconds(text: str) -> float | None:
 class Rows:
     """Collects utterances from cells, then makes the `Manifest`; every error names the place of its row.
 
-    `folder` is what relative audio paths are relative to; a `place` is the number of a `unit`.
+    `folder` is what relative audio paths are relative to; with `search`, names that are not in it are looked for in
+    its sub-folders. `mapping` gives the labels of unknown words. A `place` is the number of a `unit`.
     """
 
-    def __init__(self, table: str | Path, folder: str | Path, unit: str = "line") -> None:
+    def __init__(
+        self,
+        table: str | Path,
+        folder: str | Path,
+        unit: str = "line",
+        *,
+        mapping: Mapping[str, str] | None = None,
+        search: bool = False,
+    ) -> None:
         self.table = str(table)
         self.unit = unit
-        self.folder = os.path.abspath(folder)  # noqa: PTH100 - Path.resolve would follow links
+        self.folder = os.path.abspath(Path(folder).expanduser())  # noqa: PTH100 - Path.resolve would follow links
+        self._mapping = mapping or {}
+        self._search = search
+        self._index: dict[str, list[str]] = {}
         self._rows: list[Utterance] = []
         self._places: list[int] = []
         self._read_as: Counter[tuple[str, str]] = Counter()
+        self._unknown: dict[str, list[int]] = {}
 
     def add(self, cells: Mapping[str, str], columns: Mapping[str, str], place: int) -> None:
-        """One row: its `cells` under the table's own names, `columns` from `name_columns`, its line."""
+        """Add a row: its `cells` under the table's own names, `columns` from `name_columns`, its line."""
         where = f"{self.table}, {self.unit} {place}"
         own = {ours: cells[theirs] for ours, theirs in columns.items() if theirs in cells}
         own["speaker"] = plain(own.get("speaker", ""))
@@ -369,97 +369,107 @@ class Rows:
             if not own[name] and name in REQUIRED:
                 raise ManifestError(f"the {name} is empty", where=where, mend="Fill it or remove the row.")
         word = own["emotion"]
-        own["emotion"] = self._emotion(word, where)
+        own["emotion"] = self._emotion(word, place)
         if not own.get("original") and ("original" not in columns or word != own["emotion"]):
             own["original"] = word
         own["gender"] = canonical_gender(own.get("gender", ""))
-        own["channel"] = self._channel(own.get("channel", ""), where)
-        own["audio"] = os.path.join(self.folder, _without_placeholder(own["audio"]))  # noqa: PTH118
-        start, end = self._times(own, cells, columns, where)
+        channel = own.get("channel", "").strip().casefold() or "mix"
+        if channel not in ("mix", "left", "right") and not channel.isdecimal():
+            mend = "Known: mix, left, right or a channel's number."
+            raise ManifestError(f"unknown channel '{own['channel']}'", where=where, mend=mend)
+        own["channel"] = channel
+        own["audio"] = self._audio(own["audio"])
+        start, end = _times(own, cells, columns, where)
         own.pop("duration", None)
-        used = {theirs for ours, theirs in columns.items() if ours != "duration"}  # it stays a column of its own too
+        used = {theirs for ours, theirs in columns.items() if ours != "duration"}  # it stays an extra column too
         extra = {name: value for name, value in cells.items() if name not in used and name.strip()}
         self._places.append(place)
         self._rows.append(Utterance(**{**own, "start": start, "end": end, "extra": extra}))  # type: ignore[arg-type]
 
     def manifest(self, notes: Iterable[Note] = ()) -> Manifest:
-        """The table. A column of the user's own that a row lacks is empty there.
+        """Return the table; an extra column that a row lacks is empty there.
 
-        Raises `ManifestError` when there is no row or an id occurs twice.
+        Raises `ManifestError` for unknown emotions, for no row at all, and for an id that occurs twice.
         """
+        if self._unknown:
+            raise self._unknown_emotions()
         if not self._rows:
-            raise ManifestError("no utterance in it", where=self.table, mend="Add a row an utterance.")
-        rows = self._same_columns(self._with_ids())
-        self._refuse_twice(rows)
+            raise ManifestError("it contains no utterance", where=self.table, mend="Add a row per utterance.")
+        names = dict.fromkeys(name for row in self._rows for name in row.extra)
+        rows = [
+            row if len(row.extra) == len(names) else replace(row, extra={n: row.extra.get(n, "") for n in names})
+            for row in self._with_ids()
+        ]
+        first: dict[str, int] = {}
+        for row, place in zip(rows, self._places, strict=True):
+            before = first.setdefault(row.id, place)
+            if before != place:
+                raise ManifestError(
+                    f"the id '{row.id}' was already used in {self.unit} {before}",
+                    where=f"{self.table}, {self.unit} {place}",
+                    mend="Give every utterance its own id, or remove the repeated row.",
+                )
         renamed = [f"{word} -> {label} ({n})" for (word, label), n in sorted(self._read_as.items())]
         words = (Note("labels", f"labels read as: {', '.join(renamed)}"),) if renamed else ()
         return Manifest(tuple(rows), (*words, *notes))
 
-    def _emotion(self, word: str, where: str) -> str:
-        label = canonical_emotion(word)
-        if label is None:
-            close = get_close_matches(word.casefold(), EMOTION_WORDS, n=1)
-            nearest = EMOTION_WORDS[close[0]] if close else word
-            raise ManifestError(
-                f"unknown emotion '{word}'",
-                where=where,
-                mend=f"{did_you_mean(nearest, LABELS)} Any emotion beyond these is 'other'.",
-            )
+    def _emotion(self, word: str, place: int) -> str:
+        label = canonical_emotion(word) or self._mapping.get(word)
+        if label is None or label not in LABELS:
+            self._unknown.setdefault(word, []).append(place)
+            return "other"  # never seen: `manifest` raises
         if word.casefold() != label:
             self._read_as[word, label] += 1
         return label
 
-    @staticmethod
-    def _channel(word: str, where: str) -> str:
-        channel = word.strip().casefold() or "mix"
-        if channel not in ("mix", "left", "right") and not channel.isdecimal():
-            raise ManifestError(
-                f"unknown channel '{word}'",
-                where=where,
-                mend="Known: mix, left, right or a channel's number.",
-            )
-        return channel
+    def _unknown_emotions(self) -> ManifestError:
+        words = sorted(self._unknown, key=lambda word: -len(self._unknown[word]))
+        counts = ", ".join(f"'{word}' ({len(self._unknown[word])})" for word in words)
+        what = f"{len(words)} unknown emotions: {counts}" if len(words) > 1 else f"unknown emotion {counts}"
+        guesses = []
+        for word in words:
+            # Only near-certain typos: 'unhappy' is not 'happy'.
+            close = get_close_matches(word.casefold(), EMOTION_WORDS, n=1, cutoff=0.85)
+            if close and close[0][0] == word[0].casefold():
+                guesses.append(f"Did you mean '{EMOTION_WORDS[close[0]]}' by '{word}'? ")
+        return ManifestError(
+            what,
+            where=f"{self.table}, {self.unit} {min(places[0] for places in self._unknown.values())}",
+            mend=f"{''.join(guesses)}Known: {', '.join(sorted(LABELS))}. Map a word with --map {words[0]}=LABEL; any "
+            "further emotion is 'other'.",
+        )
 
-    @staticmethod
-    def _times(
-        own: Mapping[str, str], cells: Mapping[str, str], columns: Mapping[str, str], where: str
-    ) -> tuple[float, float | None]:
-        times: dict[str, float | None] = {}
-        given = {name: own.get(name, "") for name in ("start", "end")}
-        if "duration" in columns and given["end"].strip().casefold() in _NO_TIME:
-            given["duration"] = cells.get(columns["duration"], "")
-        for name, text in given.items():
-            try:
-                times[name] = seconds(text)
-            except ValueError:
-                raise ManifestError(
-                    f"the {name} '{text}' is no time", where=where, mend="Write it in seconds: 1.5"
-                ) from None
-        start = times["start"] or 0.0
-        duration = times.get("duration")
-        end = times["end"] if duration is None else start + duration
-        if start < 0:
-            raise ManifestError(f"it starts at {start} s, before its file", where=where, mend="Begin at 0.")
-        if end is not None and end <= start:
+    def _audio(self, audio: str) -> str:
+        """The absolute path of a recording, also where it was written on Windows or with SpeechBrain's placeholder."""
+        path = os.path.join(self.folder, re.sub(r"^\{\w+\}[/\\]*", "", audio))  # noqa: PTH118
+        if "\\" in audio and not os.path.exists(path):  # noqa: PTH110 - a name may contain one
+            path = os.path.join(self.folder, re.sub(r"^\{\w+\}/*", "", audio.replace("\\", "/")))  # noqa: PTH118
+        if not self._search or os.path.exists(path):  # noqa: PTH110
+            return path
+        if not self._index:
+            for folder, _, files in os.walk(self.folder):
+                for name in files:
+                    for key in {name, PurePath(name).stem}:
+                        self._index.setdefault(key, []).append(os.path.join(folder, name))  # noqa: PTH118
+        name = PurePath(path).name
+        found = self._index.get(name, [])
+        if len(found) > 1:
             raise ManifestError(
-                f"it ends at {end} s but starts at {start} s",
-                where=where,
-                mend="Make 'end' later than 'start'.",
+                f"'{name}' is in several folders: {', '.join(sorted(found)[:3])}",
+                where=self.table,
+                mend="Write the folder in front of the name.",
             )
-        return start, end
+        return found[0] if found else path
 
     def _with_ids(self) -> list[Utterance]:
-        """Rows without an id get one from their path and times: the same whatever the other rows are.
+        """Give rows without an id one from their path and times, the same whatever the other rows are.
 
-        Only where two files differ by nothing but their suffix does it stay in the ids.
+        The suffix stays in the id only where two files differ by nothing else.
         """
-        nameless = [row for row in self._rows if not row.id]
-        if not nameless:
-            return self._rows
-        paths = {row.audio: _for_ids(row.audio, self.folder) for row in nameless}
+        paths = {row.audio: _path_in_id(row.audio, self.folder) for row in self._rows if not row.id}
         for audio, path in paths.items():
             if not PurePath(path).name:
-                raise ManifestError("this is a folder, no recording", where=audio, mend="Name a file.")
+                raise ManifestError("this is a folder, not a recording", where=audio, mend="Name a file.")
         stems = Counter(str(PurePath(path).with_suffix("")) for path in paths.values())
         names = {}
         for audio, path in paths.items():
@@ -474,47 +484,36 @@ class Rows:
             rows.append(row)
         return rows
 
-    @staticmethod
-    def _same_columns(rows: list[Utterance]) -> list[Utterance]:
-        names = dict.fromkeys(name for row in rows for name in row.extra)
-        return [
-            row
-            if len(row.extra) == len(names)
-            else replace(row, extra={name: row.extra.get(name, "") for name in names})
-            for row in rows
-        ]
 
-    def _refuse_twice(self, rows: Sequence[Utterance]) -> None:
-        first: dict[str, int] = {}
-        for row, place in zip(rows, self._places, strict=True):
-            before = first.setdefault(row.id, place)
-            if before != place:
-                raise ManifestError(
-                    f"the id '{row.id}' is that of {self.unit} {before} already",
-                    where=f"{self.table}, {self.unit} {place}",
-                    mend="Give every utterance an id of its own, or remove the repeated row.",
-                )
-
-
-def _without_placeholder(audio: str) -> str:
-    """SpeechBrain writes `{data_root}/...`, to be filled in later: here, the folder of the manifest."""
-    return re.sub(r"^\{\w+\}[/\\]*", "", audio)
+def _times(
+    own: Mapping[str, str], cells: Mapping[str, str], columns: Mapping[str, str], where: str
+) -> tuple[float, float | None]:
+    times: dict[str, float | None] = {}
+    given = {name: own.get(name, "") for name in ("start", "end")}
+    if "duration" in columns and given["end"].strip().casefold() in _NO_TIME:
+        given["duration"] = cells.get(columns["duration"], "")
+    for name, text in given.items():
+        try:
+            times[name] = seconds(text)
+        except ValueError:
+            mend = "Write it in seconds: 1.5"
+            raise ManifestError(f"the {name} '{text}' is not a time", where=where, mend=mend) from None
+    start, duration = times["start"] or 0.0, times.get("duration")
+    end = times["end"] if duration is None else start + duration
+    if start < 0:
+        raise ManifestError(f"it starts at {start} s, before its file", where=where, mend="Begin at 0.")
+    if end is not None and end <= start:
+        what = f"it ends at {end} s but starts at {start} s"
+        raise ManifestError(what, where=where, mend="Make 'end' later than 'start'.")
+    return start, end
 
 
-def relative_below(audio: str, folder: str) -> str:
-    """`audio` as seen from `folder` where it lies below it, else as it is."""
-    if audio.startswith(folder.rstrip(os.sep) + os.sep):
-        inside = audio[len(folder.rstrip(os.sep)) + 1 :]
-        if ".." not in PurePath(inside).parts:
-            return inside
-    return audio
-
-
-def _for_ids(audio: str, folder: str) -> str:
-    """`audio` as it is seen from `folder`: also beside it, where the row says `../`, without the way there."""
-    if audio.startswith(folder.rstrip(os.sep) + os.sep):
-        inside = PurePath(os.path.normpath(audio[len(folder.rstrip(os.sep)) + 1 :])).parts
-        while inside and inside[0] == "..":
-            inside = inside[1:]
-        return str(PurePath(*inside))
-    return audio
+def _path_in_id(audio: str, folder: str) -> str:
+    """`audio` relative to `folder`, without a leading `../`."""
+    inside = _below(audio, folder)
+    if inside is None:
+        return audio
+    parts = PurePath(os.path.normpath(inside)).parts
+    while parts and parts[0] == "..":
+        parts = parts[1:]
+    return str(PurePath(*parts))

@@ -54,7 +54,7 @@ def evaluate(
     speakers the model has been trained on. Raises `UnheardError` where the model or the manifest cannot be used.
     """
     trained = Model.load(model)
-    table = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
+    table = manifest if isinstance(manifest, Manifest) else read_manifest(manifest, mapping=mapping)
     chosen = rows_it_knows(trained, table, mapping, say)
     rows = choose_channel(chosen, channel)
     _warn_of_known_speakers(trained, [*chosen, *rows], say)  # each channel gets a name of its own

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from unheard.corpora import official, read_corpus, read_manifest
+from unheard.corpora import get_corpus, read_corpus, read_manifest
 from unheard.corpora.channels import choose_channel
 from unheard.errors import ConfigError, FeatureError, did_you_mean
 from unheard.experiments.baselines import EPOCHS, FITTED, normalisation_of
@@ -164,7 +164,7 @@ def _options(settings: Experiment, key: str) -> dict[str, Any]:
 def read_rows(settings: Experiment) -> Manifest:
     """Read the manifest of an experiment, with the labels and channels it chose."""
     if settings.manifest:
-        manifest = read_manifest(settings.manifest)
+        manifest = read_manifest(settings.manifest, mapping=settings.map)
     else:
         names = [name.strip() for name in settings.corpus.split(",")]
         roots = [root.strip() for root in settings.root.split(",")]
@@ -211,7 +211,7 @@ def usable(manifest: Manifest, store: FeatureStore, say: Say = lambda _: None) -
 
 def usual_protocol(settings: Experiment, manifest: Manifest) -> tuple[str, dict[str, object]]:
     """Return the default protocol of the experiment's corpus, and its options."""
-    single = official(settings.corpus).name if settings.corpus and "," not in settings.corpus else ""
+    single = get_corpus(settings.corpus).name if settings.corpus and "," not in settings.corpus else ""
     return default_protocol(single, manifest)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from unheard import __version__
-from unheard.corpora import CORPORA, official
+from unheard.corpora import CORPORA, get_corpus
 from unheard.export.calibration import BINS
 from unheard.export.evidence import Evidence, Figures
 from unheard.export.metadata import Data, Facts
@@ -296,7 +296,7 @@ def described(names: Iterable[str]) -> tuple[Data, ...]:
     found = []
     for name in sorted(names):
         if name in CORPORA:
-            facts = official(name)
+            facts = get_corpus(name)
             found.append(Data(name, facts.title, facts.language, facts.licence, facts.citation, facts.homepage))
         else:
             found.append(Data(name, name or "recordings without a corpus's name", "", UNKNOWN))

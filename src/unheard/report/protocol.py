@@ -37,11 +37,11 @@ def corpora_of(run: RunRecords) -> list[str]:
 
 def corpus_name(run: RunRecords) -> str:
     """The corpus as people call it; for a manifest of one's own, what its rows or its file are called."""
-    from unheard.corpora import official
+    from unheard.corpora import get_corpus
 
     ours = corpora_of(run)
     named = sorted({row.get("corpus", "") for row in run.utterances.values()} - {"", *ours})
-    titles = [official(name).title for name in ours] + named
+    titles = [get_corpus(name).title for name in ours] + named
     return listed(titles) or run.settings.manifest.rpartition("/")[2]
 
 
@@ -181,13 +181,13 @@ def _people(who: Mapping[str, int], *, names: bool = True) -> Cell:
 
 def licence(run: RunRecords) -> list[Block]:
     """Licence, citation and traps of the corpora, as their readers know them."""
-    from unheard.corpora import official
+    from unheard.corpora import get_corpus
 
     known = corpora_of(run)
     if not known:
         return [Text("Licence and citation of the corpus are not known here: the manifest names no corpus of ours.")]
     blocks: list[Block] = []
-    for facts in map(official, known):
+    for facts in map(get_corpus, known):
         items = [("Licence", facts.licence), ("Please cite", facts.citation), ("Home", facts.homepage)]
         items += [("Beware", trap) for trap in facts.traps]
         blocks.append(Facts(tuple((term, said) for term, said in items if said)))

@@ -1,15 +1,15 @@
-"""Who says what, how: the invented speakers and everything they will say, before any sound is made.
+"""The plan of a synthetic corpus: its speakers and utterances, before any sound is made.
 
-The dial works here. At `entanglement` d every training speaker has a favourite emotion, which takes the share
-70 % · d of the speaker's utterances beside its even share, and every speaker of every part has a channel colour
-of depth d. A training speaker's colour belongs to the favourite emotion; elsewhere it says nothing.
+`entanglement` d acts here. Every training speaker has a favourite emotion, which takes the share 70 % · d of the
+speaker's utterances beside its even share, and every speaker of every part has a channel colour of depth d. For a
+training speaker the colour goes with the favourite emotion; elsewhere colour and emotion are independent.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from random import Random
 
@@ -17,7 +17,7 @@ from unheard.errors import ConfigError, did_you_mean
 from unheard.manifest import FOUR, LABELS
 
 FAVOURED = 0.7
-"""The share of a training speaker's utterances that the dial at 1 moves to the favourite emotion."""
+"""Share of a training speaker's utterances that entanglement 1 moves to the favourite emotion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Voice:
 
 @dataclass(frozen=True, slots=True)
 class Manner:
-    """How an emotion departs from the speaker's habit: level and slope in semitones, span and rate as
+    """How an emotion differs from the speaker's habit: level and slope in semitones, span and rate as
     factors (their natural logarithm), energy in dB, tilt in dB per octave, jitter and breath as shares,
     smile in dB around 2.5 kHz, where spread lips strengthen the formants."""
 
@@ -72,16 +72,16 @@ MANNERS = {
     "frustrated": Manner(1.0, -2.5, 0.30, -0.02, 3.0, 1.8, 0.006, 0.00, -1.0),
     "other": Manner(0.5, 2.0, 0.00, 0.05, 0.5, 0.0, 0.000, 0.00, 0.0),
 }
-"""The emotions' departures; their size and that of the spread were set once, for a linear classifier of mean
-and deviation of MFCC to be right about unseen speakers three to four times in five, with the dial at 0."""
+"""Offsets per emotion; their size and that of the spread were set once, so that a linear classifier of mean and
+deviation of MFCC is right about unseen speakers three to four times in five at entanglement 0."""
 
 _SPREAD = Manner(1.2, 1.5, 0.20, 0.08, 1.6, 0.8, 0.003, 0.015, 1.2)
-"""Standard deviation of what every utterance adds of its own."""
+"""Standard deviation of the variation between utterances."""
 
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """One utterance to be made: `delivery` is its departure from the speaker's habit, the spread included."""
+    """One utterance to be made; `delivery` is its offset from the speaker's habit, the variation included."""
 
     id: str
     speaker: int
@@ -93,14 +93,14 @@ class Take:
 
 @lru_cache(maxsize=4)
 def voices(settings: SyntheticSettings) -> tuple[Voice, ...]:
-    """The speakers, all drawn alike, whatever their part."""
+    """Return the speakers, drawn from one distribution whatever their part."""
     width = len(str(settings.speakers))
     made = []
     seen: dict[tuple[str, bool], int] = {}
     for index in range(settings.speakers):
         draw = Random(f"{settings.seed}/voice/{index}")
         female = index % 2 == 0
-        # Within a part and a gender, colours go round: as many speakers have each.
+        # Colours rotate within a part and a gender, so that each has the same number of speakers.
         turn = seen.get((settings.part(index), female), 0)
         seen[settings.part(index), female] = turn + 1
         made.append(
@@ -124,7 +124,7 @@ def voices(settings: SyntheticSettings) -> tuple[Voice, ...]:
 
 
 def counts(settings: SyntheticSettings, speaker: int) -> list[int]:
-    """How often a speaker says each emotion of `settings.emotions`; the dial keeps the speaker's total."""
+    """Count a speaker's utterances per emotion of `settings.emotions`; entanglement keeps the total."""
     even = [settings.sentences * settings.repetitions] * len(settings.emotions)
     row = list(settings.counts[speaker]) if settings.counts is not None else even
     if settings.part(speaker) != "train" or not settings.entanglement:
@@ -140,49 +140,47 @@ def counts(settings: SyntheticSettings, speaker: int) -> list[int]:
     return whole
 
 
-def takes(settings: SyntheticSettings) -> Iterator[Take]:
-    """Every utterance in order: by speaker, emotion, sentence, repetition."""
+def takes(settings: SyntheticSettings, only: int | None = None) -> Iterator[Take]:
+    """Yield every utterance (of one speaker) in order: by speaker, emotion, sentence, repetition."""
     for speaker, voice in enumerate(voices(settings)):
+        if only not in (None, speaker):
+            continue
         for emotion, count in zip(settings.emotions, counts(settings, speaker), strict=True):
-            # A speaker with few utterances begins with another sentence than the next speaker.
+            # Speakers with few utterances begin with different sentences.
             first = 0 if count % settings.sentences == 0 else speaker * 7
             for number in range(count):
-                sentence = (first + number) % settings.sentences
-                yield _take(settings, speaker, voice, emotion, sentence, number // settings.sentences)
+                sentence, repetition = (first + number) % settings.sentences, number // settings.sentences
+                name = f"{voice.name}-{emotion}-{sentence + 1:03d}-{repetition + 1:03d}"
+                yield _take(settings, name, speaker, emotion, sentence)
 
 
-def _take(
-    settings: SyntheticSettings, speaker: int, voice: Voice, emotion: str, sentence: int, repetition: int
-) -> Take:
-    name = f"{voice.name}-{emotion}-{sentence + 1:03d}-{repetition + 1:03d}"
+def _take(settings: SyntheticSettings, name: str, speaker: int, emotion: str, sentence: int) -> Take:
     draw = Random(f"{settings.seed}/take/{name}")
     variance = math.log1p((settings.std_duration / settings.mean_duration) ** 2)
     duration = settings.mean_duration * math.exp(draw.gauss(-variance / 2, math.sqrt(variance)))
     duration = min(max(duration, settings.shortest), settings.longest)
-    shown = voice.strength * max(0.0, draw.gauss(1, 0.25))
+    shown = voices(settings)[speaker].strength * max(0.0, draw.gauss(1, 0.25))
     manner = MANNERS[emotion]
     delivery = Manner(*(shown * getattr(manner, name) + draw.gauss(0, getattr(_SPREAD, name))
                         for name in Manner.__slots__))  # fmt: skip
     return Take(name, speaker, emotion, sentence, duration, delivery)
 
 
-# What a synthetic corpus is made of, and three shapes it can take.
-
 VERSION = 1
-"""Of the generator: audio made by another version is another corpus."""
+"""Version of the generator: another version makes another corpus."""
 
 PARTS = ("train", "dev", "test")
 
 
 @dataclass(frozen=True)
 class SyntheticSettings:
-    """A synthetic corpus: everything in it follows from these values.
+    """Settings of a synthetic corpus, which determine everything in it.
 
     The last `test_speakers` speakers are the part `test`, the `dev_speakers` before them `dev`; women and men
-    alternate. Each speaker says each of `sentences` sentences `repetitions` times in each emotion, unless
-    `counts` (a row a speaker, a column an emotion) says how often. `entanglement` in [0, 1] is the dial.
-    Durations are seconds, log-normal around `mean_duration` with `std_duration`, cut to [shortest, longest].
-    `sessions` puts two successive speakers in one session. Raises `ConfigError` for a value out of range.
+    alternate. Each speaker says each of `sentences` sentences `repetitions` times in each emotion, unless `counts`
+    (a row per speaker, a column per emotion) gives the numbers. `entanglement` in [0, 1] ties emotions to training
+    speakers. Durations are seconds, log-normal around `mean_duration` with `std_duration`, clipped to [shortest,
+    longest]. `sessions` puts two successive speakers in one session. Raises `ConfigError` for a value out of range.
     """
 
     speakers: int = 16
@@ -223,7 +221,7 @@ class SyntheticSettings:
             ),
             "a finite std_duration of 0 or more": 0 <= self.std_duration < math.inf,
             "the format wav or flac": self.format in ("wav", "flac"),
-            "counts with a row a speaker and a column an emotion, none negative": self.counts is None
+            "counts with a row per speaker and a column per emotion, none negative": self.counts is None
             or (
                 len(self.counts) == self.speakers
                 and all(len(row) == len(self.emotions) and min(row) >= 0 for row in self.counts)
@@ -234,61 +232,12 @@ class SyntheticSettings:
                 raise ConfigError(f"a synthetic corpus needs {wanted}", mend="Change that setting.")
 
     def part(self, speaker: int) -> str:
-        """The part of speaker number `speaker`, from 0."""
+        """Return the part of speaker number `speaker`, from 0."""
         if speaker >= self.speakers - self.test_speakers:
             return "test"
         return "dev" if speaker >= self.speakers - self.test_speakers - self.dev_speakers else "train"
 
 
 def demo(entanglement: float = 0.0, seed: int = 0) -> SyntheticSettings:
-    """Sixteen speakers, 512 short utterances: made in seconds."""
+    """Return settings of a small corpus: sixteen speakers, 512 short utterances, made in seconds."""
     return SyntheticSettings(repetitions=2, entanglement=entanglement, seed=seed)
-
-
-def iemocap_shaped(counts: Mapping[str, Mapping[str, int]], seed: int = 0) -> SyntheticSettings:
-    """Ten speakers in five sessions, long-tailed durations: median 3.4 s, up to 29 s.
-
-    `counts` says how many utterances of which emotion each speaker has (speaker -> emotion -> number), the
-    woman before the man of each session. Raises `ConfigError` for an odd number of speakers.
-    """
-    if len(counts) % 2:
-        raise ConfigError(f"{len(counts)} speakers do not make pairs", mend="Give two a session.")
-    emotions = tuple(label for label in LABELS if any(row.get(label) for row in counts.values()))
-    return SyntheticSettings(
-        speakers=len(counts),
-        sentences=40,
-        emotions=tuple(sorted(emotions)),
-        counts=tuple(tuple(row.get(label, 0) for label in sorted(emotions)) for row in counts.values()),
-        dev_speakers=1,
-        test_speakers=1,
-        sessions=True,
-        mean_duration=4.4,
-        std_duration=3.6,
-        shortest=0.6,
-        longest=29.0,
-        seed=seed,
-    )
-
-
-def mandarin_shaped(entanglement: float = 0.0, seed: int = 0) -> SyntheticSettings:
-    """250 speakers, 53,803 utterances of 2.80 ± 0.68 s: 43,202 / 5,407 / 5,194 in train / dev / test."""
-    totals = [*_spread(43202, 200), *_spread(5407, 25), *_spread(5194, 25)]
-    counts = []
-    for speaker, total in enumerate(totals):
-        row = _spread(total, len(FOUR))
-        turn = speaker % len(row)  # so that the emotion with one utterance more is another for each speaker
-        counts.append((*row[turn:], *row[:turn]))
-    base = SyntheticSettings(mean_duration=2.8, std_duration=0.68, longest=8.0, sentences=100, seed=seed)
-    return replace(
-        base,
-        speakers=250,
-        dev_speakers=25,
-        test_speakers=25,
-        counts=tuple(counts),
-        entanglement=entanglement,
-    )
-
-
-def _spread(total: int, places: int) -> Sequence[int]:
-    """`total` in `places` whole numbers that differ by at most one."""
-    return [total // places + (place < total % places) for place in range(places)]

@@ -1,9 +1,9 @@
-"""From a plan to sound: a source of pulses and noise, filtered frame by frame by what the mouth would do.
+"""Synthesis: a source of pulses and noise, filtered frame by frame with the envelope of the vocal tract.
 
-Take -> syllables -> knots in time (which sound, how loud) -> frames of a spectrum -> overlap-add -> int16 (N,)
+    Take -> syllables -> knots in time (sound, loudness) -> frames of a spectrum -> overlap-add -> int16 (N,)
 
-K knots, F frames of 16 ms, H bins of a spectrum. No sound is stored: formants are textbook values of vowels
-(Peterson & Barney 1952, men), scaled by the speaker's vocal tract.
+K knots, F frames of 16 ms, H bins of a spectrum. Formants are textbook values of vowels (Peterson & Barney 1952, men),
+scaled by the speaker's vocal tract.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _FLOOR_DB = -72.0
 
 
 def render(settings: SyntheticSettings, take: Take) -> NDArray[np.int16]:
-    """The samples of one utterance, int16 (N,): the same for the same settings and utterance.
+    """Return the samples of one utterance, int16 (N,), determined by the settings and the utterance.
 
     Bytes are reproduced by the same version of NumPy on the same kind of processor.
     """
@@ -89,9 +89,9 @@ def render(settings: SyntheticSettings, take: Take) -> NDArray[np.int16]:
 
 
 def _knots(settings: SyntheticSettings, voice: Voice, take: Take) -> tuple[Array, NDArray[np.intp], Array, Array]:
-    """When which sound is made, how loud (logarithm) and how high (semitones above the habit): (K,) each.
+    """Times, sounds, loudness (logarithm) and pitch (semitones above the speaker's habit) of the knots: (K,) each.
 
-    A sentence is an endless sequence of syllables of which an utterance says the beginning.
+    A sentence is an endless sequence of syllables; an utterance is its beginning.
     """
     words = Random(f"{settings.seed}/sentence/{take.sentence}")
     own = Random(f"{settings.seed}/timing/{take.id}")
@@ -127,7 +127,7 @@ def _knots(settings: SyntheticSettings, voice: Voice, take: Take) -> tuple[Array
 
 @lru_cache(maxsize=32)
 def _tables(voice: Voice, rate: int, hop: int) -> tuple[Single, Single, Single, Single, Single]:
-    """Of a voice: log spectra of its voiced sounds, spectra of its noises (sounds, H); tilt, smile, colour (H,)."""
+    """Log spectra of a voice's voiced sounds, spectra of its noises (sounds, H); tilt, smile, colour (H,)."""
     hertz = np.fft.rfftfreq(3 * hop, 1 / rate)
     shape = (len(_SOUNDS), len(hertz))
     voiced, noisy = np.full(shape, _SILENT), np.zeros(shape)
@@ -146,7 +146,7 @@ def _tables(voice: Voice, rate: int, hop: int) -> tuple[Single, Single, Single, 
     tilts = np.log2(np.maximum(hertz, 100) / 500) * (np.log(10) / 20)
     smiles = np.exp(-0.5 * ((hertz - 2500) / 700) ** 2) * (np.log(10) / 20)
     voiced[1:] -= 1.0
-    # A bass cut as of any microphone; without it most of the energy would lie in the first harmonic.
+    # A microphone's bass cut; without it most of the energy would be in the first harmonic.
     voiced += np.log(hertz**2 / (hertz**2 + 90.0**2) + 1e-4)
     mel = np.log1p(hertz / 700) / np.log1p(hertz[-1] / 700)
     wave = np.cos(2 * np.pi * (1.5 * mel + 0.25 * voice.colour))
@@ -188,7 +188,7 @@ def _spectra(signal: Array | Single, hop: int) -> NDArray[np.complexfloating]:
 
 
 def _overlap_add(spectrum: NDArray[np.complexfloating], hop: int) -> Single:
-    """Frames back to a signal that begins where the first frame has its middle."""
+    """Join frames to a signal that begins at the middle of the first frame."""
     blocks = np.fft.irfft(spectrum, 3 * hop).reshape(len(spectrum), 3, hop)
     rows = np.zeros((len(blocks) + 2, hop), np.float32)
     for number in range(3):

@@ -1,0 +1,403 @@
+"""The declaration of a released corpus, and the engine that reads its tree.
+
+    Corpus (pattern of the names, label table, genders, counts...) + folder -> read_tree -> Manifest
+
+A new corpus is one file in `releases/` with a `Corpus`; only what no pattern can express needs a function (`refine`).
+"""
+
+from __future__ import annotations
+
+import filecmp
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+
+from unheard.errors import AudioError, CorpusError, did_you_mean
+from unheard.manifest import COLUMNS, FOUR, LABELS, Manifest, Note, Utterance
+
+UNVERIFIED = "unverified"
+"""The source of a fact that was not found at its origin."""
+
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
+"""Formats a reader takes, in order of preference where a clip exists in several."""
+
+_LOSSLESS = AUDIO_SUFFIXES[:2]
+_SHOWN = 5  # how many names a message lists before "and n more"
+_EMPTY: Mapping[str, Mapping[str, int]] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """The archive of a corpus, and how it becomes the corpus's folder.
+
+    `source` says where the address and the checksum (`md5:...` or `sha256:...`, only if its keepers publish one) were
+    found. `strip` leading folders are removed from the names inside; `keep` are patterns of the names wanted (all
+    without). `pointers` is the address before the path of files that the archive only points to (Git LFS).
+    """
+
+    url: str
+    file: str
+    source: str
+    checksum: str | None = None
+    strip: int = 0
+    keep: tuple[str, ...] = ()
+    pointers: str | None = None
+
+
+def _unchanged(fields: dict[str, str]) -> dict[str, str] | None:
+    return fields
+
+
+def _unlisted(root: Path) -> Mapping[str, str] | None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """A released corpus: how to read it, what must be in it, and the source of each fact.
+
+    Reading: `patterns` match the end of a path without its ending; their named groups become columns of the manifest
+    (`speaker` and `emotion` always, `id` instead of the file's name, others in `extra`). `emotions` maps the group
+    `emotion` to (canonical, original) label, `genders` lists the speakers, `values` translates other groups. `refine`
+    changes the groups where a pattern is not enough, or returns None for a name outside the corpus. `folder` matches
+    the name of the folder that holds the release's own audio: where a clip exists twice, it wins. `ignore` matches
+    paths of other parts of the release.
+
+    Contents: `counts` are files per canonical label, `speaker_counts` the same per speaker where known, `clips` returns
+    every id of the release with its label where a list exists. `unlabelled` counts further utterances without a usable
+    label. `copies` are groups of ids with one recording of one speaker: the first is kept. `clashes` are groups with
+    one recording under several speakers or emotions: none is kept. `unusable` maps broken clips to what is wrong.
+    `subsets` maps names to their speakers (none: the corpus has its own reader).
+
+    `sources` says where `utterances`, `speakers`, `counts`, `licence` (and `speaker_counts`, `duplicates` if given)
+    were found, or `UNVERIFIED`. `layout` is an example path, `obtain` says how to get the release.
+    """
+
+    name: str
+    title: str
+    language: str
+    licence: str
+    citation: str
+    homepage: str
+    obtain: str
+    layout: str
+    genders: Mapping[str, str]
+    counts: Mapping[str, int]
+    sources: Mapping[str, str]
+    patterns: tuple[str, ...] = ()
+    emotions: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    values: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    refine: Callable[[dict[str, str]], dict[str, str] | None] = _unchanged
+    folder: str = ""
+    ignore: str = ""
+    speaker_counts: Mapping[str, Mapping[str, int]] = field(default_factory=lambda: _EMPTY)
+    clips: Callable[[Path], Mapping[str, str] | None] = _unlisted
+    unlabelled: int = 0
+    copies: tuple[tuple[str, ...], ...] = ()
+    clashes: tuple[tuple[str, ...], ...] = ()
+    unusable: Mapping[str, str] = field(default_factory=dict)
+    traps: tuple[str, ...] = ()
+    subsets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    download: Download | None = None
+
+    def __post_init__(self) -> None:
+        cited = {"utterances", "speakers", "counts", "licence"}
+        cited |= {"speaker_counts"} if self.speaker_counts else set()
+        cited |= {"duplicates"} if self.copies or self.clashes else set()
+        uncited, unknown = cited - set(self.sources), set(self.counts) - set(LABELS)
+        if uncited or unknown:
+            raise ValueError(f"{self.name}: no source for {sorted(uncited)}, unknown labels {sorted(unknown)}")
+
+    @property
+    def speakers(self) -> int:
+        """Number of speakers."""
+        return len(self.genders)
+
+    @property
+    def utterances(self) -> int:
+        """Number of utterances in the release."""
+        return sum(self.counts.values()) + self.unlabelled
+
+    @property
+    def fetchable(self) -> bool:
+        """Whether anyone may download it without a form."""
+        return self.download is not None
+
+
+def speaker_table(text: str, labels: str) -> dict[str, dict[str, int]]:
+    """Parse counts per speaker: `"01 14 14; 02 4 4"` with the labels `"angry happy"`."""
+    rows = (line.split() for line in text.split(";"))
+    return {speaker: dict(zip(labels.split(), map(int, counts), strict=True)) for speaker, *counts in rows}
+
+
+def is_lfs_pointer(path: Path) -> bool:
+    """Whether a file is the small text that a clone without Git LFS has in place of the content."""
+    try:
+        return 100 <= path.stat().st_size < 1024 and path.read_bytes().startswith(b"version https://git-lfs")
+    except OSError:
+        return False
+
+
+def walk_audio(root: Path) -> Iterator[Path]:
+    """Yield every audio file below `root` but hidden ones and `__MACOSX`; links that lead back are not followed."""
+    seen: set[str] = set()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        folders[:] = [] if real in seen else sorted(f for f in folders if not f.startswith((".", "__MACOSX")))
+        if real in seen:
+            continue
+        seen.add(real)
+        for name in sorted(files):
+            if not name.startswith(".") and name.lower().endswith(AUDIO_SUFFIXES):
+                yield Path(folder, name)
+
+
+def open_root(corpus: Corpus, root: str | Path) -> Path:
+    """Return `root` as an absolute folder; raises `CorpusError` if it is not one."""
+    path = Path(root).expanduser().absolute()
+    if not path.exists():
+        raise CorpusError(f"there is no folder for {corpus.title}", where=path, mend=corpus.obtain)
+    if not path.is_dir():
+        mend = "Unpack it and give the folder."
+        raise CorpusError(f"{corpus.title} is read from a folder, and this is a file", where=path, mend=mend)
+    return path
+
+
+def read_tree(
+    corpus: Corpus,
+    root: str | Path,
+    *,
+    labels: Iterable[str] | None = None,
+    partial: bool = False,
+    subset: str | None = None,
+) -> Manifest:
+    """Read a corpus whose file names say everything; a row per clip, sorted by id.
+
+    `labels` decide whether the tree is complete, see `finish`. Raises `CorpusError` if no clip is found, if copies of
+    a clip differ in sound, for Git LFS pointers (unless `partial`), and for an incomplete tree (unless `partial`).
+    """
+    folder = open_root(corpus, root)
+    if subset is not None:
+        corpus = _narrowed(corpus, subset)
+    found: dict[str, list[Path]] = {}
+    rows: dict[Path, Utterance] = {}
+    odd: list[str] = []
+    pointers: list[str] = []
+    other = 0
+    patterns = [re.compile(f"(?:.*/)?{pattern}") for pattern in corpus.patterns]
+    ignore = re.compile(f"(?:.*/)?{corpus.ignore}") if corpus.ignore else None
+    for path in walk_audio(folder):
+        relative = path.relative_to(folder)
+        name = Path(folder.name, relative.with_suffix("")).as_posix()
+        if ignore and ignore.fullmatch(name):
+            other += 1
+            continue
+        match = next(filter(None, (pattern.fullmatch(path.with_suffix("").as_posix()) for pattern in patterns)), None)
+        row = _utterance(corpus, path, match) if match else None
+        if row is None:
+            odd.append(str(relative))
+        elif subset is None or row.speaker in corpus.speaker_counts:
+            if is_lfs_pointer(path):
+                pointers.append(str(relative))
+            else:
+                found.setdefault(row.id, []).append(path)
+                rows[path] = row
+    if pointers and not (partial and found):
+        fetch = f", or fetch it with: unheard fetch {corpus.name}" if corpus.fetchable else ""
+        raise CorpusError(
+            f"{len(pointers)} files are Git LFS pointers, not audio: {some(pointers)}",
+            where=folder,
+            mend=f"Run 'git lfs pull' in the clone{fetch}.",
+        )
+    if not found:
+        what = "it contains no audio file"
+        if odd or other:
+            what = f"none of its {len(odd) + other} audio files has a name of this corpus"
+            what += f", for example {odd[0]}" if odd else ""
+        mend = f"Give the folder that holds {corpus.layout}. {corpus.obtain}"
+        raise CorpusError(f"this is not {corpus.title}: {what}", where=folder, mend=mend)
+    chosen, repeated = without_copies(folder, found, corpus.folder)
+    clips = [rows[chosen[name]] for name in sorted(chosen)]
+    notes = []
+    if odd:
+        what = f"{len(odd)} audio files are not named like clips of {corpus.title} and were skipped"
+        notes.append(Note("odd-name", f"{what}: {some(odd)}", tuple(odd)))
+    if pointers:
+        what = f"{len(pointers)} files are Git LFS pointers, not audio, and were skipped"
+        notes.append(Note("lfs-pointer", f"{what}: {some(pointers)}", tuple(pointers)))
+    if repeated:
+        what = f"{len(repeated)} files repeat a clip (another folder or format) and were skipped"
+        notes.append(Note("extra", f"{what}: {some(repeated)}", tuple(repeated)))
+    lossy = [row.id for row in clips if not row.audio.lower().endswith(_LOSSLESS)]
+    if 0 < len(lossy) < len(clips):
+        what = f"{len(lossy)} of {len(clips)} clips are in a lossy format, which a model can learn as a cue"
+        notes.append(Note("formats", f"{what}: {some(lossy)}", tuple(lossy)))
+    listed = corpus.clips(folder)
+    return finish(corpus, folder, clips, labels=labels, partial=partial, clips=listed, notes=notes)
+
+
+def finish(
+    corpus: Corpus,
+    root: Path,
+    rows: Sequence[Utterance],
+    *,
+    labels: Iterable[str] | None = None,
+    partial: bool = False,
+    clips: Mapping[str, str] | None = None,
+    notes: Iterable[Note] = (),
+    detail: str = "",
+) -> Manifest:
+    """Check `rows` (one per clip found) against the release, drop known duplicates, and add the notes.
+
+    `labels` decide completeness, by default those of the four usual emotions that the corpus has; other rows are kept
+    unchecked. `clips` maps every official id to its label where the list is known; otherwise counts per label and,
+    where known, per speaker decide. `detail` is appended to the message about missing files. Raises `CorpusError` for
+    a label that the corpus does not have and, unless `partial`, for an incomplete tree.
+    """
+    wanted = tuple(dict.fromkeys(labels)) if labels is not None else tuple(x for x in FOUR if x in corpus.counts)
+    for label in wanted:
+        if label not in corpus.counts:
+            mend = did_you_mean(label, corpus.counts)
+            raise CorpusError(f"{corpus.title} has no clip labelled '{label}'", mend=mend)
+    if not wanted:
+        raise CorpusError(f"no label of {corpus.title} is selected", mend="Name at least one.")
+    notes = list(notes)
+    what, missing, surplus = _compared(corpus, rows, wanted, clips)
+    if missing:
+        what = f"{corpus.title} is incomplete for {', '.join(wanted)}: {what}{detail}"
+        if not partial:
+            raise CorpusError(what, where=root, mend=f"{corpus.obtain} Or read what exists with --partial.")
+        notes.append(Note("missing", what, tuple(missing)))
+    if surplus:
+        notes.append(Note("extra", f"not in the release of {corpus.title}, kept: {some(surplus)}", tuple(surplus)))
+    ids = {row.id for row in rows}
+    copies = {name for group in corpus.copies for name in [n for n in group if n in ids][1:]}
+    clashes = ids & {name for group in corpus.clashes for name in group}
+    unusable = ids & set(corpus.unusable)
+    if copies:
+        what = f"{len(copies)} clips repeat another recording of the same speaker and were left out"
+        notes.append(Note("duplicate", f"{what}: {some(sorted(copies))}", tuple(sorted(copies))))
+    if clashes:
+        what = f"{len(clashes)} clips hold one recording under two speakers or emotions; all were left out"
+        notes.append(Note("duplicate", f"{what}: {some(sorted(clashes))}", tuple(sorted(clashes))))
+    if unusable:
+        why = ", ".join(f"{name} ({corpus.unusable[name]})" for name in sorted(unusable))
+        what = f"{len(unusable)} clips are broken in the release and were left out: {why}"
+        notes.append(Note("unusable", what, tuple(sorted(unusable))))
+    notes += [Note("trap", trap) for trap in corpus.traps]
+    return Manifest(tuple(row for row in rows if row.id not in copies | clashes | unusable), tuple(notes))
+
+
+def some(items: Sequence[str]) -> str:
+    """Return the first few of `items` for a message, and how many more there are."""
+    rest = len(items) - _SHOWN
+    return ", ".join(items[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _narrowed(corpus: Corpus, subset: str) -> Corpus:
+    """The corpus with the speakers of one subset only."""
+    counts = {speaker: corpus.speaker_counts[speaker] for speaker in corpus.subsets[subset]}
+    return replace(
+        corpus,
+        title=f"{corpus.title}, {subset}",
+        counts={label: sum(row[label] for row in counts.values()) for label in corpus.counts},
+        speaker_counts=counts,
+    )
+
+
+def _utterance(corpus: Corpus, path: Path, match: re.Match[str]) -> Utterance | None:
+    fields = corpus.refine({"id": path.stem, **match.groupdict(default="")})
+    if fields is None:
+        return None
+    word = fields.pop("emotion")
+    label = corpus.emotions.get(word) or corpus.emotions.get(word.lower())
+    if label is None or fields["speaker"] not in corpus.genders:
+        return None
+    for name, values in corpus.values.items():
+        fields[name] = values[fields[name]]
+    fields = {
+        "gender": corpus.genders[fields["speaker"]], "language": corpus.language, "corpus": corpus.name,
+        "audio": str(path), "emotion": label[0], "original": label[1], **fields,
+    }  # fmt: skip
+    own = {name: value for name, value in fields.items() if name in COLUMNS}
+    extra = {name: value for name, value in fields.items() if name not in COLUMNS}
+    return Utterance(**own, extra=extra)  # type: ignore[arg-type]
+
+
+def without_copies(root: Path, found: Mapping[str, Sequence[Path]], own: str) -> tuple[dict[str, Path], list[str]]:
+    """Choose one file per clip id, and return the files skipped, relative to `root`.
+
+    A file below a folder whose name matches `own` (the release's folder) wins, then the better format, then the shorter
+    path. Raises `CorpusError` for files of the same standing whose sound differs.
+    """
+    folder = re.compile(own or r"(?!)")
+    chosen, repeated, differing = {}, [], []
+    for name, paths in found.items():
+        ranked = []
+        for path in paths:
+            relative = path.relative_to(root)
+            other = not any(map(folder.fullmatch, (root.name, *relative.parts[:-1])))
+            ranked.append((other, AUDIO_SUFFIXES.index(path.suffix.lower()), len(relative.parts), str(relative)))
+        (other, *_, first), *rest = sorted(ranked)
+        chosen[name] = root / first
+        repeated += [copy for *_, copy in rest]
+        for standing, *_, copy in rest:
+            if standing == other and not same_sound(root / first, root / copy):
+                differing.append(f"{first} and {copy}")
+    if differing:
+        raise CorpusError(
+            f"{len(differing)} clips have copies that differ in sound: {some(differing)}",
+            where=root,
+            mend="Remove the copies that are not the release's, or give the folder with the right ones.",
+        )
+    return chosen, repeated
+
+
+def same_sound(one: Path, other: Path) -> bool:
+    """Whether two files hold the same recording: equal bytes or samples, or correlated above 0.9 (a lossy copy)."""
+    if filecmp.cmp(one, other, shallow=False):
+        return True
+    import numpy as np
+
+    from unheard.audio import read_audio
+
+    try:
+        a, b = read_audio(one), read_audio(other)
+    except AudioError:
+        return False
+    if len(a) == len(b) and np.array_equal(a, b):
+        return True
+    size = len(a) + len(b)
+    cross = np.fft.irfft(np.fft.rfft(a, size) * np.conj(np.fft.rfft(b, size)), size)
+    return bool(cross.max() > 0.9 * np.linalg.norm(a) * np.linalg.norm(b))
+
+
+def _compared(
+    corpus: Corpus, rows: Sequence[Utterance], wanted: Sequence[str], clips: Mapping[str, str] | None
+) -> tuple[str, list[str], list[str]]:
+    """Compare the tree with the release: (what is missing, in words; missing ids or counts; surplus ids or counts)."""
+    if clips is not None:
+        found = {row.id for row in rows}
+        listed = {name for name, label in clips.items() if label in wanted}
+        missing = sorted(listed - found)
+        surplus = sorted(row.id for row in rows if row.emotion in wanted and row.id not in clips)
+        return f"{len(missing)} of {len(listed)} files are missing: {some(missing)}", missing, surplus
+    classes = Counter(row.emotion for row in rows)
+    cells = Counter((row.speaker, row.emotion) for row in rows)
+    short = [f"{x} {classes[x]} of {corpus.counts[x]}" for x in wanted if classes[x] < corpus.counts[x]]
+    surplus = [f"{x} {classes[x]} instead of {corpus.counts[x]}" for x in wanted if classes[x] > corpus.counts[x]]
+    if corpus.speaker_counts:
+        surplus += [f"speaker {name}" for name in sorted({row.speaker for row in rows} - set(corpus.speaker_counts))]
+    gaps = [
+        f"{speaker} {label} {cells[speaker, label]} of {count}"
+        for speaker, counts in corpus.speaker_counts.items()
+        for label, count in counts.items()
+        if label in wanted and cells[speaker, label] < count
+    ]
+    parts = [f"files found: {', '.join(short)}"] if short else []
+    parts += [f"by speaker: {some(gaps)}"] if gaps else []
+    return "; ".join(parts), gaps or short, surplus

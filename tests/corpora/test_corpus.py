@@ -1,0 +1,257 @@
+"""The engine every reader shares, on an invented corpus of three speakers; and the registry."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from trees import ids, kinds, plant
+
+from unheard.corpora import CORPORA, get_corpus, list_corpora, read_corpus, read_manifest
+from unheard.corpora.corpus import Corpus, read_tree
+from unheard.errors import CorpusError, ManifestError
+
+TOY = Corpus(
+    name="toy",
+    title="Toy",
+    language="en",
+    licence="none",
+    citation="nobody",
+    homepage="https://example.org",
+    obtain="Ask its makers.",
+    layout="own/a-happy-1.wav",
+    patterns=(r"(?P<id>(?P<speaker>[a-d])-(?P<emotion>[a-z]+)-(?P<take>\d))(?:_[a-z]+)?",),
+    folder="own",
+    ignore="throat/.*",
+    emotions={word: (word, word.upper()) for word in ("happy", "sad", "calm")},
+    values={"take": {str(n): f"take {n}" for n in range(10)}},
+    genders={"a": "female", "b": "male", "c": "male", "d": "female"},
+    counts={"happy": 4, "sad": 3, "calm": 2},
+    sources=dict.fromkeys(("utterances", "speakers", "counts", "licence", "speaker_counts"), "this test"),
+    speaker_counts={"a": {"happy": 2, "sad": 1}, "b": {"happy": 1, "sad": 1}, "c": {"happy": 1, "sad": 1}},
+    traps=("Toy: beware",),
+)
+HAPPY_AND_SAD = ("a-happy-1", "a-happy-2", "b-happy-1", "c-happy-1", "a-sad-1", "b-sad-1", "c-sad-1")
+
+
+def test_a_complete_tree_has_only_its_traps(tmp_path: Path) -> None:
+    manifest = read_tree(TOY, plant(tmp_path, *HAPPY_AND_SAD))
+    assert manifest.ids == tuple(sorted(HAPPY_AND_SAD))
+    assert [(note.kind, note.message) for note in manifest.notes] == [("trap", "Toy: beware")]
+    row = manifest[0]
+    assert (row.speaker, row.gender, row.emotion, row.original, row.language, row.corpus, row.extra) == (
+        "a", "female", "happy", "HAPPY", "en", "toy", {"take": "take 1"},
+    )  # fmt: skip
+    assert row.audio == str(tmp_path / "a-happy-1.wav")
+    assert "7 utterances, 3 speakers (happy 4, sad 3)" in repr(manifest)
+
+
+def test_labels_decide_completeness(tmp_path: Path) -> None:
+    plant(tmp_path, *HAPPY_AND_SAD, "a-calm-1")
+    assert read_tree(TOY, tmp_path).counts() == {"calm": 1, "happy": 4, "sad": 3}
+    with pytest.raises(CorpusError, match="incomplete for calm: files found: calm 1 of 2"):
+        read_tree(TOY, tmp_path, labels=["calm"])
+    with pytest.raises(CorpusError, match=r"no clip labelled 'angry'\. .*Known: calm, happy, sad"):
+        read_tree(TOY, tmp_path, labels=["angry"])
+    with pytest.raises(CorpusError, match="no label of Toy is selected"):
+        read_tree(TOY, tmp_path, labels=[])
+
+
+def test_missing_files_are_refused_by_class_and_speaker(tmp_path: Path) -> None:
+    plant(tmp_path, *HAPPY_AND_SAD, "c-happy-2")  # one file too many does not hide one too few
+    (tmp_path / "b-happy-1.wav").unlink()
+    with pytest.raises(CorpusError, match=r"by speaker: b happy 0 of 1\. Ask its makers.*--partial"):
+        read_tree(TOY, tmp_path)
+    (tmp_path / "c-happy-2.wav").unlink()
+    with pytest.raises(CorpusError, match="happy 3 of 4; by speaker") as caught:
+        read_tree(TOY, tmp_path)
+    assert "sad 3" not in str(caught.value)
+    manifest = read_tree(TOY, tmp_path, partial=True)
+    assert len(manifest) == 6
+    assert ids(manifest, "missing") == ("b happy 0 of 1",)
+    assert len(read_tree(TOY, tmp_path, labels=["sad"])) == 6
+
+
+def test_a_known_list_names_missing_files(tmp_path: Path) -> None:
+    listed = replace(TOY, clips=lambda root: {name: name.split("-")[1] for name in HAPPY_AND_SAD})
+    plant(tmp_path, *HAPPY_AND_SAD[2:], "d-happy-9")
+    with pytest.raises(CorpusError, match="2 of 7 files are missing: a-happy-1, a-happy-2"):
+        read_tree(listed, tmp_path)
+    manifest = read_tree(listed, tmp_path, partial=True)
+    assert ids(manifest, "missing") == ("a-happy-1", "a-happy-2")
+    assert ids(manifest, "extra") == ("d-happy-9",)
+
+
+def test_surplus_odd_names_and_litter(tmp_path: Path) -> None:
+    plant(tmp_path, *HAPPY_AND_SAD, "d-sad-1", "sub/test", "a-angry-1", "._a-sad-2.wav", "__MACOSX/a-sad-3",
+          ".git/a-sad-4", "readme.txt", "throat/a-sad-1")  # fmt: skip
+    manifest = read_tree(TOY, tmp_path)
+    assert len(manifest) == 8
+    assert ids(manifest, "extra") == ("sad 4 instead of 3", "speaker d")
+    assert set(ids(manifest, "odd-name")) == {"sub/test.wav", "a-angry-1.wav"}
+
+
+def test_every_decodable_format_and_copies_of_one_sound(tmp_path: Path) -> None:
+    plant(tmp_path, *HAPPY_AND_SAD[1:], "a-happy-1.flac", "a-sad-1.flac", "copy/b-sad-1", "c-sad-1_loud", "c-sad-2.WAV")
+    manifest = read_tree(TOY, tmp_path)
+    audio = {row.id: Path(row.audio).relative_to(tmp_path).as_posix() for row in manifest}
+    assert (audio["a-happy-1"], audio["a-sad-1"], audio["c-sad-2"]) == ("a-happy-1.flac", "a-sad-1.wav", "c-sad-2.WAV")
+    extra = {"a-sad-1.flac", "copy/b-sad-1.wav", "c-sad-1_loud.wav", "sad 4 instead of 3"}
+    assert set(ids(manifest, "extra")) == extra
+    plant(tmp_path, "b-sad-2.mp3", "c-happy-2.ogg")
+    assert "2 of 10 clips are in a lossy format" in kinds(read_tree(TOY, tmp_path))["formats"]
+
+
+def test_the_releases_folder_wins_and_different_sounds_are_refused(tmp_path: Path) -> None:
+    plant(tmp_path, *(f"own/{name}" for name in HAPPY_AND_SAD))
+    plant(tmp_path, *(f"a/{name}" for name in HAPPY_AND_SAD), value=9)
+    manifest = read_tree(TOY, tmp_path)
+    assert {Path(row.audio).parent.name for row in manifest} == {"own"}
+    assert len(ids(manifest, "extra")) == 7
+    plant(tmp_path, "again/own/b-sad-1", value=9)
+    with pytest.raises(
+        CorpusError, match=r"1 clips have copies that differ in sound: own/b-sad-1\.wav and again/own/b-"
+    ):
+        read_tree(TOY, tmp_path)
+    with pytest.raises(CorpusError, match="differ in sound"):
+        read_tree(TOY, tmp_path, partial=True)
+    plant(tmp_path / "two", "x/a-sad-1")
+    plant(tmp_path / "two", "y/a-sad-1", value=7)
+    with pytest.raises(CorpusError, match=r"x/a-sad-1\.wav and y/a-sad-1\.wav"):
+        read_tree(TOY, tmp_path / "two", partial=True)
+
+
+def test_a_lossy_copy_is_the_same_sound(tmp_path: Path) -> None:
+    sound = np.random.default_rng(0).normal(0, 0.1, 16_000).cumsum().astype("f4")
+    sound /= 2 * np.abs(sound).max()
+    soundfile.write(tmp_path / "a-sad-1.wav", sound, 16_000)
+    soundfile.write(tmp_path / "a-sad-1.flac", sound, 16_000)
+    soundfile.write(tmp_path / "a-sad-1.ogg", sound, 16_000)
+    assert set(ids(read_tree(TOY, tmp_path, partial=True), "extra")) == {"a-sad-1.flac", "a-sad-1.ogg"}
+    soundfile.write(tmp_path / "a-sad-1.ogg", sound[::-1], 16_000)
+    with pytest.raises(CorpusError, match=r"a-sad-1\.wav and a-sad-1\.ogg"):
+        read_tree(TOY, tmp_path, partial=True)
+
+
+def test_git_lfs_pointers_are_named_and_counted(tmp_path: Path) -> None:
+    plant(tmp_path, *HAPPY_AND_SAD)
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 73324\n"
+    (tmp_path / "a-sad-1.wav").write_text(pointer)
+    with pytest.raises(CorpusError, match=r"1 files are Git LFS pointers, not audio: a-sad-1.*git lfs pull"):
+        read_tree(TOY, tmp_path)
+    manifest = read_tree(TOY, tmp_path, partial=True)
+    assert ids(manifest, "lfs-pointer") == ("a-sad-1.wav",)
+    assert ids(manifest, "missing") == ("a sad 0 of 1",)
+    (tmp_path / "all").mkdir()
+    (tmp_path / "all/a-sad-1.wav").write_text(pointer)
+    with pytest.raises(CorpusError, match="git lfs pull"):
+        read_tree(TOY, tmp_path / "all", partial=True)
+
+
+def test_a_link_back_up_does_not_hang(tmp_path: Path) -> None:
+    plant(tmp_path / "toy", *HAPPY_AND_SAD)
+    (tmp_path / "toy" / "again").symlink_to(tmp_path / "toy", target_is_directory=True)
+    manifest = read_tree(TOY, tmp_path)
+    assert len(manifest) == 7
+    assert not ids(manifest, "extra")
+
+
+def test_known_duplicates_and_broken_clips(tmp_path: Path) -> None:
+    """Copies of one speaker stay once, those of two speakers not at all."""
+    corpus = replace(
+        TOY,
+        copies=(("a-happy-1", "a-happy-2"),),
+        clashes=(("b-sad-1", "c-sad-1"),),
+        unusable={"b-happy-1": "it is silent"},
+        sources={**TOY.sources, "duplicates": "this test"},
+    )
+    plant(tmp_path, *HAPPY_AND_SAD)
+    manifest = read_tree(corpus, tmp_path)  # complete: duplicates count as found
+    assert set(manifest.ids) == {"a-happy-1", "c-happy-1", "a-sad-1"}
+    assert set(ids(manifest, "duplicate")) == {"a-happy-2", "b-sad-1", "c-sad-1"}
+    assert "b-happy-1 (it is silent)" in kinds(manifest)["unusable"]
+    (tmp_path / "a-happy-1.wav").unlink()
+    (tmp_path / "b-sad-1.wav").unlink()
+    manifest = read_tree(corpus, tmp_path, partial=True)
+    assert "a-happy-2" in manifest.ids, "the copy replaces the clip that is missing"
+    assert "c-sad-1" not in manifest.ids, "its speaker stays unknown without its twin"
+
+
+def test_wrong_roots(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match=r"there is no folder for Toy\. Ask its makers"):
+        read_tree(TOY, tmp_path / "nowhere")
+    archive = tmp_path / "toy.zip"
+    archive.touch()
+    with pytest.raises(CorpusError, match=r"this is a file.*Unpack it"):
+        read_tree(TOY, archive)
+    with pytest.raises(CorpusError, match=r"no audio file.*own/a-happy-1.wav"):
+        read_tree(TOY, tmp_path)
+    plant(tmp_path, "song")
+    with pytest.raises(CorpusError, match=r"none of its 1 audio files has a name.*for example song\.wav"):
+        read_tree(TOY, tmp_path)
+
+
+def test_every_fact_needs_a_source() -> None:
+    with pytest.raises(ValueError, match="no source for \\['counts'\\]"):
+        replace(TOY, sources={key: value for key, value in TOY.sources.items() if key != "counts"})
+    with pytest.raises(ValueError, match="no source for \\['duplicates'\\]"):
+        replace(TOY, copies=(("x", "y"),))
+    with pytest.raises(ValueError, match="unknown labels \\['cheerful'\\]"):
+        replace(TOY, counts={"cheerful": 1})
+
+
+@pytest.mark.parametrize("name", sorted(CORPORA))
+def test_every_declaration_is_consistent(name: str) -> None:
+    corpus = get_corpus(name)
+    assert corpus.name == name
+    for word in (corpus.title, corpus.language, corpus.licence, corpus.citation, corpus.obtain, corpus.layout):
+        assert word
+    assert all(corpus.sources.values())
+    assert set(corpus.speaker_counts) <= set(corpus.genders)
+    for speaker, counts in corpus.speaker_counts.items():
+        assert set(counts) <= set(corpus.counts), speaker
+    if corpus.patterns:
+        assert {label for label, _ in corpus.emotions.values()} == set(corpus.counts)
+    if corpus.download:
+        kind, _, digits = (corpus.download.checksum or "md5:" + "0" * 32).partition(":")
+        assert len(digits) == {"md5": 32, "sha256": 64}[kind]
+
+
+def test_the_registry() -> None:
+    assert [corpus.name for corpus in list_corpora()] == sorted(CORPORA)
+    with pytest.raises(CorpusError, match=r"unknown corpus 'emobd'.*Did you mean 'emodb'"):
+        get_corpus("emobd")
+    assert get_corpus("CREMA_D").name == "crema-d"
+    with pytest.raises(CorpusError, match=r"EmoDB.*has no subset 'paper'\. Leave --subset out"):
+        read_corpus("emodb", ".", subset="paper")
+    with pytest.raises(CorpusError, match=r"no subset 'papers'.*Did you mean 'paper'"):
+        read_corpus("iemocap", ".", subset="papers")
+
+
+def test_listing_the_corpora_is_light() -> None:
+    code = (
+        "import sys; import unheard.corpora as c; "
+        "assert not [m for m in sys.modules if 'corpora.releases' in m or 'synthetic' in m]; c.list_corpora(); "
+        "import unheard.corpora.fetch; "
+        "heavy = {'numpy', 'soundfile', 'torch', 'rich', 'scipy', 'requests', 'pandas'} & set(sys.modules); "
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_read_manifest_recognises_its_formats(tmp_path: Path) -> None:
+    table = tmp_path / "m.csv"
+    table.write_text("id,audio,speaker,emotion\nu1,u1.wav,s,happy\n")
+    assert read_manifest(table).ids == ("u1",)
+    with pytest.raises(ManifestError, match="no such manifest"):
+        read_manifest(tmp_path / "none.csv")
+    with pytest.raises(ManifestError, match=r"no 'wav\.scp'.*unheard prepare"):
+        read_manifest(tmp_path)
+    (tmp_path / "m.xlsx").touch()
+    with pytest.raises(ManifestError, match=r"'\.xlsx' is not a format of manifests"):
+        read_manifest(tmp_path / "m.xlsx")
