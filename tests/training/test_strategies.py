@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,12 +24,12 @@ from tiny_strategies import (
     settled,
     train,
 )
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from unheard.errors import ConfigError
 from unheard.experiments.cell import balanced
 from unheard.model.layers import Dropout
-from unheard.model.network import NetworkSettings
 from unheard.training.strategies import STRATEGIES, Batch, Setting, build, resolve_options
 from unheard.training.strategies.base import emotion_entropy, emotion_loss
 
@@ -50,59 +51,47 @@ class TestEvery:
             assert gradient.abs().sum() > 0 or "bias" in name, name
 
     @every_strategy
-    def test_the_batch_is_left_as_it_was(self, key: str) -> None:
-        strategy, batch, same = make(key).train(), draw(), draw()
-        gradients(strategy, batch)
-        assert torch.equal(batch.x, same.x)
+    def test_forward_changes_neither_the_batch_nor_gradients(self, key: str) -> None:
+        strategy, batch = make(key).train(), draw()
+        strategy(batch)
+        assert all(p.grad is None for p in strategy.parameters())
+        for p in strategy.parameters():
+            p.grad = torch.ones_like(p)
+        strategy(batch)
+        assert all(torch.equal(p.grad, torch.ones_like(p)) for p in strategy.parameters())
+        assert torch.equal(batch.x, draw().x)
         assert not batch.x.requires_grad
         assert batch.x.grad is None
 
     @every_strategy
-    def test_forward_leaves_no_gradient_behind(self, key: str) -> None:
-        strategy = make(key).train()
-        strategy(draw())
-        assert all(p.grad is None for p in strategy.parameters())
-        for p in strategy.parameters():
-            p.grad = torch.ones_like(p)
-        strategy(draw())
-        assert all(torch.equal(p.grad, torch.ones_like(p)) for p in strategy.parameters())
-
-    @every_strategy
-    def test_starts_as_the_baseline_does(self, key: str) -> None:
-        weights, baseline = make(key, seed=4).state_dict(), make("ser", seed=4).state_dict()
-        assert_same(only("embed", weights), only("embed", baseline))
-        assert_same(only("emotion", weights), only("emotion", baseline))
+    def test_weights_and_first_masks_are_the_baselines(self, key: str) -> None:
+        seen: list[list[Tensor]] = []
+        strategies = make(key, dropout=0.5, seed=4), make("ser", dropout=0.5, seed=4)
+        weights, baseline = (strategy.state_dict() for strategy in strategies)
+        for part in ("embed", "emotion"):
+            assert_same(only(part, weights), only(part, baseline))
         other = make(key, seed=5).state_dict()
         assert not torch.equal(weights["emotion.output.weight"], other["emotion.output.weight"])
-
-    @every_strategy
-    def test_first_masks_are_the_baselines(self, key: str) -> None:
-        seen: list[list[Tensor]] = []
-        for strategy in (make(key, dropout=0.5), make("ser", dropout=0.5)):
+        for strategy in strategies:
             outputs: list[Tensor] = []
-            strategy.embed.register_forward_hook(lambda _, __, e, o=outputs: o.append(e))
-            strategy.emotion.register_forward_hook(lambda _, __, e, o=outputs: o.append(e))
+            for part in (strategy.embed, strategy.emotion):
+                part.register_forward_hook(lambda _, __, out, o=outputs: o.append(out))
             strategy.train()(draw())
             seen.append(outputs[:2])
-        for mine, baselines in zip(*seen, strict=True):
-            assert torch.equal(mine, baselines)
+        assert all(torch.equal(mine, baselines) for mine, baselines in zip(*seen, strict=True))
 
     @every_strategy
-    def test_the_seed_decides_everything(self, key: str) -> None:
+    def test_the_seed_decides_everything_by_streams_of_its_own(self, key: str) -> None:
         torch.manual_seed(1)
-        first = train(make(key, dropout=0.5), 2)
-        torch.manual_seed(2)
-        assert_same(train(make(key, dropout=0.5), 2), first)
-
-    @every_strategy
-    def test_training_draws_from_its_own_streams(self, key: str) -> None:
         state = torch.get_rng_state()
         strategy = make(key, dropout=0.5)
-        train(strategy, 1)
+        first = train(strategy, 2)
         assert torch.equal(torch.get_rng_state(), state)
-        streams = list(strategy.streams().values())
         layers = [layer for layer in strategy.modules() if isinstance(layer, Dropout)]
+        streams = list(strategy.streams().values())
         assert all(any(layer.generator is stream for stream in streams) for layer in layers)
+        torch.manual_seed(2)
+        assert_same(train(make(key, dropout=0.5), 2), first)
 
     @every_strategy
     def test_padding_changes_nothing(self, key: str) -> None:
@@ -115,25 +104,24 @@ class TestEvery:
     def test_observations_are_finite_means_and_then_forgotten(self, key: str) -> None:
         strategy = make(key).train()
         strategy(draw())
-        first = strategy.observations()
-        assert all(math.isfinite(value) for value in first.values())
-        assert 0 <= first["train_wa"] <= 1
+        strategy.observe(figure=1.0)
+        strategy.observe(figure=torch.tensor(2.0))
+        noted = strategy.observations()
+        assert all(math.isfinite(value) for value in noted.values())
+        assert 0 <= noted["train_wa"] <= 1
+        assert noted["figure"] == 1.5
         assert strategy.observations() == {}
 
     @every_strategy
-    def test_an_unknown_option_says_which_one_was_meant(self, key: str) -> None:
+    def test_options_are_plain_values_and_an_unknown_one_says_which_was_meant(self, key: str) -> None:
         options = resolve_options(key)
+        assert resolve_options(key, options) == options
+        assert all(isinstance(value, (bool, int, float, str, type(None))) for value in options.values())
         with pytest.raises(ConfigError, match=f"system '{key}' has no option 'speling'"):
             make(key, {"speling": 1})
         for name in options:
             with pytest.raises(ConfigError, match=f"Did you mean '{name}'\\?"):
                 make(key, {f"{name}x": 1})
-
-    @every_strategy
-    def test_options_are_plain_values_with_defaults(self, key: str) -> None:
-        options = resolve_options(key)
-        assert resolve_options(key, options) == options
-        assert all(isinstance(value, (bool, int, float, str, type(None))) for value in options.values())
 
     @every_strategy
     def test_logits_are_head_of_embedding(self, key: str) -> None:
@@ -143,87 +131,65 @@ class TestEvery:
         torch.testing.assert_close(e, expected)
         torch.testing.assert_close(logits, references.classify(strategy.emotion, e))
 
-    def test_an_unknown_system_says_which_one_was_meant(self) -> None:
+    @every_strategy
+    def test_class_weights_give_weighted_means(self, key: str) -> None:
+        weights = (0.5, 2.0, 1.25, 0.8)[:C]
+        plain, batch = make(key).eval(), draw()
+        weighted = build(key, Setting(F, C, S, replace(NETWORK, dropout=0.0), 0, 0.0, weights)).eval()
+        weighted.load_state_dict(plain.state_dict())
+        each = cross_entropy(plain.logits(batch.x, batch.lengths)[0], batch.y, reduction="none")
+        expected = (0.5 if key == "cgt" else 1.0) * (torch.tensor(weights)[batch.y] * each).mean()
+        torch.testing.assert_close(weighted(batch)["emotion"], expected)
+
+    def test_the_papers_four_and_an_unknown_one(self) -> None:
+        names = {key: STRATEGIES[key][0] for key in ("ser", "mtl", "dat", "cgt")}
+        assert names == {"ser": "SER_only", "mtl": "SER_SR_MTL", "dat": "SER_SR_DAT", "cgt": "SER_SR_CGT"}
         with pytest.raises(ConfigError, match=r"unknown system 'dta'.*Did you mean 'dat'\?"):
             make("dta")
 
-    def test_the_papers_four(self) -> None:
-        names = {key: STRATEGIES[key][0] for key in ("ser", "mtl", "dat", "cgt")}
-        assert names == {"ser": "SER_only", "mtl": "SER_SR_MTL", "dat": "SER_SR_DAT", "cgt": "SER_SR_CGT"}
-
-    def test_noted_figures_are_averaged(self) -> None:
-        strategy = make("ser")
-        strategy.observe(figure=1.0)
-        strategy.observe(figure=torch.tensor(2.0))
-        assert strategy.observations() == {"figure": 1.5}
-
 
 class TestSER:
-    def test_no_speaker_head_exists(self) -> None:
-        assert {name.split(".")[0] for name in make("ser").state_dict()} == {"embed", "emotion"}
-
     def test_the_objective_is_the_emotion_loss(self) -> None:
         strategy, batch = make("mtl").train(), draw()
         (term,) = make("ser").train()(batch).values()
         torch.testing.assert_close(term, losses(strategy, batch.x, batch, True)[0].mean())
 
-    def test_speakers_are_not_looked_at(self) -> None:
+    def test_there_is_no_speaker_head_and_speakers_are_not_read(self) -> None:
+        assert {name.split(".")[0] for name in make("ser").state_dict()} == {"embed", "emotion"}
         batch = draw()
         nobody = Batch(batch.x, batch.lengths, batch.y, torch.full_like(batch.s, -1))
         assert_same(gradients(make("ser"), batch), gradients(make("ser"), nobody))
 
 
-class TestMTL:
-    @pytest.mark.parametrize("weight", [1.0, 0.3, 0.0])
-    def test_the_literal_equation(self, weight: float) -> None:
-        strategy, batch = make("mtl", {"weight": weight}).double().train(), exactly()
-        y, s = losses(strategy, batch.x, batch, True)
-        (y.mean() + weight * s.mean()).backward()
-        expected = {name: p.grad.clone() for name, p in strategy.named_parameters()}
-        torch.testing.assert_close(gradients(strategy, batch), expected, rtol=1e-6, atol=1e-9)
-
-    def test_the_weight_is_one_by_default(self) -> None:
-        assert resolve_options("mtl") == {"weight": 1.0}
+@pytest.mark.parametrize("weight", [1.0, 0.3, 0.0])
+def test_mtl_is_the_literal_equation(weight: float) -> None:
+    strategy, batch = make("mtl", {"weight": weight}).double().train(), exactly()
+    y, s = losses(strategy, batch.x, batch, True)
+    (y.mean() + weight * s.mean()).backward()
+    expected = {name: p.grad.clone() for name, p in strategy.named_parameters()}
+    torch.testing.assert_close(gradients(strategy, batch), expected, rtol=1e-6, atol=1e-9)
+    assert resolve_options("mtl") == {"weight": 1.0}
 
 
-class TestClassWeights:
-    """Every emotion has the same say in the loss, however many utterances it has."""
+class TestEmotionLoss:
+    def test_it_is_the_mean_cross_entropy_and_notes_the_accuracy(self) -> None:
+        strategy, batch, logits = make("ser"), draw(), torch.randn(8, C)
+        expected = references.cross_entropy(logits, batch.y).mean()
+        torch.testing.assert_close(emotion_loss(strategy, logits, batch), expected)
+        accuracy = sum(int(row.argmax()) == int(y) for row, y in zip(logits, batch.y, strict=True)) / 8
+        assert strategy.observations() == {"train_wa": pytest.approx(accuracy)}
 
-    @every_strategy
-    def test_the_emotions_terms_are_weighted_means(self, key: str) -> None:
-        weights = (0.5, 2.0, 1.25, 0.8)[:C]
-        plain = make(key).eval()
-        weighted = build(key, Setting(F, C, S, NetworkSettings(**{**vars(NETWORK), "dropout": 0.0}), 0, 0.0, weights))
-        weighted.load_state_dict(plain.state_dict())
-        batch = draw()
-        logits, _ = plain.logits(batch.x, batch.lengths)
-        each = nn.functional.cross_entropy(logits, batch.y, reduction="none")
-        half = 0.5 if key == "cgt" else 1.0
-        expected = half * (torch.tensor(weights)[batch.y] * each).mean()
-        torch.testing.assert_close(weighted.eval()(batch)["emotion"], expected)
+    @pytest.mark.parametrize("emotion", [0, 1])
+    def test_class_weights_do_not_change_the_target_of_smoothing(self, emotion: int) -> None:
+        """With 9 of one emotion to 1 of the other, the loss of either is least where its own probability is 0.95."""
+        strategy = build("ser", Setting(F, 2, S, NETWORK, 0, 0.1, balanced([0] * 9 + [1], 2)))
+        p = torch.linspace(0.01, 0.99, 99)
+        logits = torch.stack([p, 1 - p] if emotion == 0 else [1 - p, p], 1).log()
+        batch = Batch(torch.empty(0), torch.empty(0), torch.tensor([emotion]), torch.tensor([0]))
+        values = [float(emotion_entropy(strategy, row[None], batch)) for row in logits]
+        assert float(p[int(np.argmin(values))]) == pytest.approx(0.95, abs=1e-6)
 
-    def test_weighting_leaves_alone_what_smoothing_aims_at(self) -> None:
-        """With 9 of one emotion to 1 of another, the loss of either is least where its own probability is 0.95."""
-        setting = Setting(F, 2, S, NETWORK, 0, 0.1, balanced([0] * 9 + [1], 2))
-        strategy = build("ser", setting)
-        probabilities = torch.linspace(0.01, 0.99, 99)
-        for emotion in (0, 1):
-            other = torch.stack([probabilities, 1 - probabilities], 1)
-            logits = (other if emotion == 0 else other.flip(1)).log()
-            batch = Batch(torch.empty(0), torch.empty(0), torch.tensor([emotion]), torch.tensor([0]))
-            losses = [float(emotion_entropy(strategy, row[None], batch)) for row in logits]
-            assert float(probabilities[int(np.argmin(losses))]) == pytest.approx(0.95, abs=1e-6)
-
-    def test_balanced_weights_make_every_emotion_matter_alike(self) -> None:
+    def test_balanced_weights_give_every_emotion_the_same_share(self) -> None:
         emotions = [0] * 6 + [1] * 2 + [2] * 4
         weights = balanced(emotions, 4)
         assert [weights[k] * emotions.count(k) for k in range(4)] == pytest.approx([3, 3, 3, 0])
-
-
-def test_the_emotion_loss_is_the_mean_cross_entropy() -> None:
-    strategy, batch = make("ser"), draw()
-    logits = torch.randn(8, C)
-    expected = references.cross_entropy(logits, batch.y).mean()
-    torch.testing.assert_close(emotion_loss(strategy, logits, batch), expected)
-    accuracy = sum(int(row.argmax()) == int(y) for row, y in zip(logits, batch.y, strict=True)) / 8
-    assert strategy.observations() == {"train_wa": pytest.approx(accuracy)}
