@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from unheard.experiments.comparison import against
+from unheard.experiments.comparison import contrast_runs
 from unheard.experiments.records import NAMES, read_run
 from unheard.experiments.tables import table_markdown
 
@@ -51,14 +51,14 @@ STRONG = section("## The strong recipe")
 @cache
 def figures(run: str, speakers: str = "", decision: str = "") -> dict[str, list[str]]:
     """System -> WA, UAR and seeds, as `unheard contrast` says them of a published run."""
-    first, *_ = tables(against(RESULTS / run, speakers=speakers, decision=decision))
+    first, *_ = tables(contrast_runs(RESULTS / run, speakers=speakers, decision=decision))
     return {name: rest for name, *rest in first[1:]}
 
 
 @cache
 def contrasts(run: str, baseline: str, speakers: str = "", decision: str = "") -> dict[tuple[str, str], list[str]]:
     """(system, metric) -> difference, interval, relative reduction, p, p (Holm), detectable."""
-    _, second = tables(against(RESULTS / run, baseline=baseline, speakers=speakers, decision=decision))
+    _, second = tables(contrast_runs(RESULTS / run, baseline=baseline, speakers=speakers, decision=decision))
     return {(row[0].split(" - ")[0], row[1]): row[2:] for row in second[1:]}
 
 
@@ -223,7 +223,9 @@ TOGETHER = section("### The three corpora together", STRONG)
 def together(kind: str, baseline: str, speakers: str = "", decision: str = "") -> tuple[int, dict[Any, list[str]]]:
     """How many speakers, and (system, metric) -> difference, interval, relative reduction, p, p (Holm), detectable."""
     runs = [RESULTS / f"{corpus}-{kind}" for corpus in CORPORA.values()]
-    text = against(*runs, baseline=baseline, speakers=speakers, decision=decision).partition("## Together")[2]
+    text = contrast_runs(*runs, baseline=baseline, speakers=speakers, decision=decision).partition("## Mean over runs")[
+        2
+    ]
     (found,) = tables(text)
     (people,) = re.findall(r"on (\d+) test speakers", text)
     return int(people), {(row[0].split(" - ")[0], row[1]): row[2:] for row in found[1:]}

@@ -11,7 +11,7 @@ from experimenting import corpus, experiment, in_this_process, only, result, row
 from benchmarks import opensmile_svm
 from unheard.experiments import run as run_module
 from unheard.experiments.records import read_run
-from unheard.experiments.summary import summarize
+from unheard.experiments.summary import summarise
 
 
 class Numbers:
@@ -45,7 +45,7 @@ def test_it_joins_a_run_that_is_there(tmp_path: Path, capsys: pytest.CaptureFixt
     run = read_run(out)
     assert [line.name for line in run.lines] == ["SER_only", "SVM (functionals)", "ComParE 2016 + SVM"]
     assert [(line.done, line.wanted) for line in run.lines] == [(6, 6)] * 3
-    assert {one.name for one in summarize(run).contrasts} == {"SVM (functionals)", "ComParE 2016 + SVM"}
+    assert {one.name for one in summarise(run).contrasts} == {"SVM (functionals)", "ComParE 2016 + SVM"}
     assert "| ComParE 2016 + SVM |" in capsys.readouterr().out
     assert Numbers.calls == 24
     assert "| ComParE 2016 + SVM |" in (out / "table.md").read_text()

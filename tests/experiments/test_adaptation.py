@@ -10,24 +10,24 @@ import pytest
 
 from unheard.cli import main
 from unheard.errors import RunError
-from unheard.experiments.adaptation import ALL, Count, adapt, drawn, summarise, table_markdown
+from unheard.experiments.adaptation import ALL, Count, adapt, draw_enrolment, summarise, table_markdown
 
 UTTERANCES = [f"u{i}" for i in range(6)]
 
 
 def test_the_heard_are_not_scored_and_a_seed_draws_them() -> None:
-    heard, scored = drawn(UTTERANCES, 2, "speaker", 0)
+    heard, scored = draw_enrolment(UTTERANCES, 2, "speaker", 0)
     assert len(heard) == 2
     assert sorted(heard + scored) == UTTERANCES
-    assert drawn(UTTERANCES, 2, "speaker", 0) == (heard, scored)
-    assert len({tuple(drawn(UTTERANCES, 2, "speaker", draw)[0]) for draw in range(20)}) > 5
-    assert drawn(UTTERANCES, 0, "speaker", 0) == ([], UTTERANCES)
+    assert draw_enrolment(UTTERANCES, 2, "speaker", 0) == (heard, scored)
+    assert len({tuple(draw_enrolment(UTTERANCES, 2, "speaker", draw)[0]) for draw in range(20)}) > 5
+    assert draw_enrolment(UTTERANCES, 0, "speaker", 0) == ([], UTTERANCES)
 
 
 def test_all_hears_what_it_scores_and_too_many_leave_nothing() -> None:
-    assert drawn(UTTERANCES, ALL, 0) == (UTTERANCES, UTTERANCES)
-    assert drawn(UTTERANCES, 6, 0)[1] == []
-    assert drawn(UTTERANCES, 16, 0)[1] == []
+    assert draw_enrolment(UTTERANCES, ALL, 0) == (UTTERANCES, UTTERANCES)
+    assert draw_enrolment(UTTERANCES, 6, 0)[1] == []
+    assert draw_enrolment(UTTERANCES, 16, 0)[1] == []
 
 
 def test_figures_are_pooled_in_a_draw_and_averaged_over_draws_and_seeds() -> None:
@@ -166,7 +166,7 @@ def test_what_was_measured_before_stays_where_the_models_are_gone(run: Path, tmp
         (bare / "adaptation.csv").write_text(changed)
         said.clear()
         assert "SER_only" not in adapt(bare, sizes=sizes, draws=1, say=said.append)
-        assert "SER_only (seed 0): measured before, otherwise than now, and left out" in said
+        assert "SER_only (seed 0): left out, measured before with other settings or predictions" in said
     (bare / "adaptation.csv").write_text("system,seed\nser,x\n")
-    with pytest.raises(RunError, match=r"adaptation\.csv.*no table of counts"):
+    with pytest.raises(RunError, match=r"adaptation\.csv.*not a table of counts"):
         adapt(bare, sizes=(1,), draws=1)

@@ -5,16 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 from recording import write_run
 from reporting import invent
 
-from unheard.analysis.statistics import Counts
 from unheard.cli import main
-from unheard.experiments.comparison import against, of_speakers
+from unheard.experiments.comparison import contrast_runs
 from unheard.experiments.records import read_run
-from unheard.experiments.summary import summarize
+from unheard.experiments.summary import summarise
 
 RUN = Path(__file__).parents[2] / "results" / "first" / "ravdess-paper"
 PARTS = RUN.parents[1] / "development-speakers.csv"
@@ -27,7 +25,7 @@ def rows(text: str, start: str) -> list[list[str]]:
 
 
 def test_the_figures_are_the_tables_and_the_difference_is_theirs() -> None:
-    text = against(RUN, baseline="dat")
+    text = contrast_runs(RUN, baseline="dat")
     table = {row[0]: row for row in rows((RUN / "table.md").read_text(), "| SER")}
     for name, wa, *_ in rows(text.partition("Contrast")[0], "| SER"):
         assert table[name][2].startswith(wa)
@@ -47,18 +45,8 @@ def test_some_of_the_speakers(capsys: pytest.CaptureFixture[str]) -> None:
         assert speakers == 12
         said.append((n, float(rows(out, "| SER_only")[0][1])))
     assert sum(n for n, _ in said) == 671
-    whole = float(rows(against(RUN), "| SER_only")[0][1])
+    whole = float(rows(contrast_runs(RUN), "| SER_only")[0][1])
     assert sum(n * wa for n, wa in said) / 671 == pytest.approx(whole, abs=0.1)
-
-
-def test_counts_of_some_keep_their_places() -> None:
-    totals = np.arange(6.0).reshape(3, 2)
-    counts = Counts(("a", "b", "c"), (0, 1), totals, np.stack([totals, totals + 1]))
-    some = of_speakers(counts, {"c", "a"})
-    assert some.speakers == ("a", "c")
-    assert some.totals.tolist() == [[0, 1], [4, 5]]
-    assert some.hits[1].tolist() == [[1, 2], [5, 6]]
-    assert of_speakers(counts, None) is counts
 
 
 @pytest.mark.parametrize(
@@ -85,8 +73,8 @@ def test_speakers_that_the_run_does_not_test(tmp_path: Path, capsys: pytest.Capt
 
 def test_lines_with_a_chosen_knob_are_there_and_corrected_as_in_the_report(tmp_path: Path) -> None:
     run = invent(tmp_path / "run", speakers=8, folds=4, seeds=2, tune=True)
-    text = against(run)
-    summary = summarize(read_run(run))
+    text = contrast_runs(run)
+    summary = summarise(read_run(run))
     assert {one.name for one in summary.contrasts} >= {"SER_SR_DAT, λ chosen", "SER_SR_CGT"}
     for one in summary.contrasts:
         (row,) = [row for row in rows(text, f"| {one.name} − SER_only") if row[1] == one.metric.upper()]
@@ -96,11 +84,13 @@ def test_lines_with_a_chosen_knob_are_there_and_corrected_as_in_the_report(tmp_p
 
 def test_without_a_seed_in_common_nothing_is_compared(tmp_path: Path) -> None:
     skip = [("dat", fold, 0) for fold in range(2)] + [("ser", fold, 1) for fold in range(2)]
-    text = against(invent(tmp_path / "run", speakers=8, folds=2, seeds=2, systems=("ser", "mtl", "dat"), skip=skip))
+    text = contrast_runs(
+        invent(tmp_path / "run", speakers=8, folds=2, seeds=2, systems=("ser", "mtl", "dat"), skip=skip)
+    )
     assert "SER_SR_DAT is not compared: it has no complete seed in common with SER_only." in text
     assert len(rows(text, "| SER_SR_MTL − SER_only")) == 2
     assert not rows(text, "| SER_SR_DAT −")
-    alone = against(invent(tmp_path / "two", speakers=8, folds=2, seeds=2, systems=("ser", "dat"), skip=skip))
+    alone = contrast_runs(invent(tmp_path / "two", speakers=8, folds=2, seeds=2, systems=("ser", "dat"), skip=skip))
     assert "is not compared" in alone
     assert "Contrast" not in alone
 
@@ -109,14 +99,14 @@ PUBLISHED = [RUN.parents[1] / f"{corpus}-paper-anew" for corpus in ("emodb", "ra
 
 
 def test_of_several_runs_the_mean_of_their_differences(capsys: pytest.CaptureFixture[str]) -> None:
-    alone = [{tuple(row[:2]): row for row in rows(against(run), "| SER_SR")} for run in PUBLISHED]
+    alone = [{tuple(row[:2]): row for row in rows(contrast_runs(run), "| SER_SR")} for run in PUBLISHED]
     assert main(["contrast", *map(str, PUBLISHED)]) == 0
     text = capsys.readouterr().out
     first, second, both = [part for part in text.split("## ") if part]
     for part, run in zip((first, second), PUBLISHED, strict=True):
-        assert part == f"{run}\n\n{against(run)}\n"
+        assert part == f"{run}\n\n{contrast_runs(run)}\n"
     found = {tuple(row[:2]): row for row in rows(both, "| SER_SR")}
-    assert both.startswith("Together")
+    assert both.startswith("Mean over runs")
     assert len(found) == 6
     for key, row in found.items():
         assert float(row[2]) == pytest.approx(sum(float(one[key][2]) for one in alone) / 2, abs=0.11)
@@ -136,4 +126,4 @@ def test_runs_that_test_the_same_people_are_no_two(capsys: pytest.CaptureFixture
 def test_runs_without_a_system_in_common(tmp_path: Path) -> None:
     one = invent(tmp_path / "one", speakers=8, folds=2, seeds=1, systems=("ser", "mtl"))
     other = invent(tmp_path / "other", speakers=8, folds=2, seeds=1, systems=("ser", "dat"), names="other {}")
-    assert "No system besides SER_only is in all of these runs." in against(one, other)
+    assert "No system besides SER_only is in all of these runs." in contrast_runs(one, other)

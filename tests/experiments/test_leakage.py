@@ -16,7 +16,7 @@ from unheard.cli import main
 from unheard.errors import ConfigError
 from unheard.experiments import run as run_module
 from unheard.experiments.config import Experiment
-from unheard.experiments.leakage import of_run, probe_model, sub_run_settings, unseen_of
+from unheard.experiments.leakage import probe_model, run_leakage, sub_run_settings, unseen_of
 from unheard.experiments.plan import check_split_options, choose_split
 from unheard.experiments.records import read_run
 from unheard.manifest import Manifest, Utterance
@@ -47,7 +47,7 @@ def test_every_system_of_a_run(run: Path) -> None:
     assert unseen is not None
     assert unseen.fold == 0
     assert [row.part for row in unseen.rows] == ["dev"] * 8 + ["test"] * 8
-    found = of_run(records)
+    found = run_leakage(records)
     assert list(found) == ["SER_only", "SER_SR_DAT", INPUT]
     assert found["SER_only"].seeds == (0, 1)
     one = found["SER_only"].each[0]
@@ -65,7 +65,7 @@ def test_every_system_of_a_run(run: Path) -> None:
 
 
 def test_emotion_recall_is_of_the_cells_own_predictions(run: Path, model: Path) -> None:
-    groups = of_run(read_run(run))["SER_only"].each[0].groups
+    groups = run_leakage(read_run(run))["SER_only"].each[0].groups
     assert groups is not None
     rows = rows_of(model / "predictions.csv")
     for person in groups.people:
@@ -80,12 +80,12 @@ def test_emotion_recall_is_of_the_cells_own_predictions(run: Path, model: Path) 
 def test_figures_are_kept_until_a_training_changes(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
-    before = {name: line.each for name, line in of_run(read_run(copy)).items()}
+    before = {name: line.each for name, line in run_leakage(read_run(copy)).items()}
     said: list[str] = []
     for path in copy.glob("cells/*/embeddings.npz"):  # published results come without them
         path.unlink()
     shutil.rmtree(copy / "features")
-    kept = of_run(read_run(copy), said.append)
+    kept = run_leakage(read_run(copy), said.append)
     assert not said
     assert [inv.as_dict() for each in before.values() for inv in each] == [
         inv.as_dict() for line in kept.values() for inv in line.each
@@ -93,31 +93,31 @@ def test_figures_are_kept_until_a_training_changes(run: Path, tmp_path: Path, mo
     changed = next(copy.glob("cells/dat-fold0-seed1-*/predictions.csv"))
     text = changed.read_text()
     changed.write_text(text.replace("angry,angry", "angry,sad") if "angry,angry" in text else text + "\n")
-    again = of_run(read_run(copy))
+    again = run_leakage(read_run(copy))
     assert again["SER_SR_DAT"].seeds == (0,)  # the other would need its embeddings
     (copy / "invariance.json").write_text("{]")
-    assert of_run(read_run(copy)) == {}
+    assert run_leakage(read_run(copy)) == {}
 
 
 def test_the_input_of_other_recordings_is_examined_anew(run: Path, tmp_path: Path) -> None:
     """The same ids, split and settings over recordings that have changed since: what was known is not of these."""
     copy = Path(shutil.copytree(run, tmp_path / "run"))
-    assert INPUT in of_run(read_run(copy))
+    assert INPUT in run_leakage(read_run(copy))
     shutil.rmtree(copy / "features")
-    assert INPUT in of_run(read_run(copy))  # it is kept
+    assert INPUT in run_leakage(read_run(copy))  # it is kept
     digests = json.loads((copy / "data.json").read_text())
     (copy / "data.json").write_text(json.dumps(dict.fromkeys(digests, "of other recordings")))
     for path in copy.glob("cells/*/result.json"):
         result = json.loads(path.read_text())
         path.write_text(json.dumps(result | {"proof": result["proof"] | {"data": "of other recordings"}}))
-    assert INPUT not in of_run(read_run(copy))
+    assert INPUT not in run_leakage(read_run(copy))
 
 
 def test_a_fold_with_two_unseen_speakers_is_not_enough(run: Path) -> None:
     records = read_run(run)
     fewer = dataclasses.replace(records, splits=tuple(r for r in records.splits if r.part in ("train", "dev")))
     assert unseen_of(fewer) is None
-    assert of_run(fewer) == {}
+    assert run_leakage(fewer) == {}
 
 
 def test_a_diverged_training_and_a_speaker_heard_once(run: Path, tmp_path: Path) -> None:
@@ -130,8 +130,8 @@ def test_a_diverged_training_and_a_speaker_heard_once(run: Path, tmp_path: Path)
     np.savez(path, **(changed | {"e": np.full_like(changed["e"], np.nan)}))
     said: list[str] = []
     records = read_run(copy)
-    assert of_run(records, said.append)["SER_SR_DAT"].seeds == (0,)
-    assert any(f"{path.parent.name} has embeddings that are no numbers" in line for line in said)
+    assert run_leakage(records, said.append)["SER_SR_DAT"].seeds == (0,)
+    assert any(f"{path.parent.name} has embeddings that are not finite" in line for line in said)
     once = next(row for row in records.splits if row.part == "test")
     rest = tuple(r for r in records.splits if r.speaker != once.speaker or r is once)
     assert unseen_of(dataclasses.replace(records, splits=rest)) is None  # three speakers are left
@@ -271,7 +271,7 @@ def test_probe_knows_speakers_by_the_names_of_the_table(
 
 
 def test_a_model_and_its_run_agree(run: Path, model: Path) -> None:
-    of_the_run = of_run(read_run(run))
+    of_the_run = run_leakage(read_run(run))
     probed = probe_model(model, corpus() / "manifest.csv")
     for ours, theirs in (
         (probed.embeddings, of_the_run["SER_only"].each[0]),
@@ -291,7 +291,7 @@ def test_the_table(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "| input features | " in text
     assert "16 recordings of 4 unseen speakers; the probe is trained and tested on different recordings and" in text
     assert "Worst speaker: s" in text or "Every speaker's UAR is 50.0 %" in text
-    assert "The gender of 1 speakers is not known." in text
+    assert "The gender of 1 speakers is unknown." in text
     assert capsys.readouterr().out == ""
 
 

@@ -14,7 +14,7 @@ from reporting import invent
 
 from unheard.experiments.baselines import FITTED
 from unheard.experiments.records import Line, read_run
-from unheard.experiments.summary import summarize
+from unheard.experiments.summary import summarise
 from unheard.experiments.tables import (
     COLUMNS,
     VALIDATION,
@@ -138,7 +138,7 @@ def test_validation_that_only_says_the_test_again(tmp_path: Path) -> None:
     rows = list(csv.DictReader(results_csv(run).splitlines()))
     assert {row[name] for row in rows for name in VALIDATION} == {""}
     assert {row["test_wa"] for row in rows} == {"0.500000"}
-    summary = summarize(run)
+    summary = summarise(run)
     assert summary.gaps == ()
     assert len(summary.contrasts) == 2
     assert summary.lines[0].gap.values == ()

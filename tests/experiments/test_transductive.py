@@ -11,7 +11,7 @@ from experimenting import cells, experiment, in_this_process, table
 from unheard.errors import RunError
 from unheard.experiments import run as run_module
 from unheard.experiments.adaptation import adapt
-from unheard.experiments.comparison import against, compare_runs, to_markdown
+from unheard.experiments.comparison import compare_runs, contrast_runs, to_markdown
 from unheard.experiments.evaluate import evaluate
 from unheard.experiments.leakage import probe_model
 from unheard.experiments.records import read_run
@@ -37,9 +37,9 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_of_runs(run: Path, plain: Path) -> None:
     assert TRANSDUCTIVE in (run / "table.md").read_text()
-    assert TRANSDUCTIVE in against(run)
+    assert TRANSDUCTIVE in contrast_runs(run)
     assert f"B is {TRANSDUCTIVE}." in to_markdown(compare_runs(read_run(plain), read_run(run)))
-    assert TRANSDUCTIVE not in against(plain)
+    assert TRANSDUCTIVE not in contrast_runs(plain)
     assert TRANSDUCTIVE not in to_markdown(compare_runs(read_run(plain), read_run(plain)))
 
 
@@ -55,5 +55,5 @@ def test_of_a_model(run: Path, plain: Path, tmp_path: Path) -> None:
 
 
 def test_nobody_is_unheard_at_k_0(run: Path) -> None:
-    with pytest.raises(RunError, match=r"at k = 0 they have been heard already.*--normalise train"):
+    with pytest.raises(RunError, match=r"k = 0 would be adapted already.*--normalise train"):
         adapt(run)

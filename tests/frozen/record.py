@@ -129,7 +129,7 @@ def choices(run: Any) -> list[list[Any]]:
 
 def contrasts(run: Any) -> dict[str, dict[str, Any]]:
     """`system[+] metric` -> its difference to SER_only with interval, p values and detectable difference."""
-    from unheard.experiments.summary import summarize
+    from unheard.experiments.summary import summarise
 
     key = {line.name: line_key(line) for line in run.lines}
     return {
@@ -141,7 +141,7 @@ def contrasts(run: Any) -> dict[str, dict[str, Any]]:
             "exact": one.exact,
             "detectable": one.detectable,
         }
-        for one in summarize(run).contrasts
+        for one in summarise(run).contrasts
     }
 
 

@@ -17,14 +17,13 @@ import pytest
 import yaml
 from reporting import invent
 
-from unheard.analysis.groups import Groups, Person
-from unheard.analysis.resample import Estimate
-from unheard.analysis.speaker_leakage import Invariance, LineInvariance
+from unheard.analysis.intervals import Estimate
+from unheard.analysis.speaker_leakage import Groups, Leakage, LineLeakage, SpeakerRecall
 from unheard.cli import main
 from unheard.errors import RunError
 from unheard.experiments.config import load
 from unheard.experiments.records import digest_of, read_run
-from unheard.experiments.summary import summarize
+from unheard.experiments.summary import summarise
 from unheard.report import embedding_plots as maps
 from unheard.report import write_report
 from unheard.report.content import Cell, Column, Table, interval, percent, probability, spread
@@ -137,7 +136,7 @@ def test_the_numbers_are_those_of_the_records(folder: Path, page: Path) -> None:
 
 
 def test_contrasts_are_those_of_the_summary(folder: Path, page: Path) -> None:
-    summary = summarize(read_run(folder))
+    summary = summarise(read_run(folder))
     for family, name in (("fixed", "differences"), ("chosen", "differences-chosen")):
         own = [one for one in summary.contrasts if one.family == family]
         written = rows(page.parent / "tables" / f"{name}.csv")
@@ -343,26 +342,26 @@ def test_trainings_of_the_first_folds_only_were_given_the_same_split(tmp_path: P
     result = json.loads(path.read_text())
     for split, warned in ((digest_of(row for row in splits if row.fold == 0), False), ("0123456789abcdef", True)):
         path.write_text(json.dumps(result | {"proof": result["proof"] | {"split": split}}))
-        report: Any = compose(read_run(run), summarize(read_run(run)))
+        report: Any = compose(read_run(run), summarise(read_run(run)))
         assert ("digests of the split differ" in str(report)) is warned
 
 
 def test_an_invariance_of_other_settings_is_named_and_a_diverged_training_has_no_map(tmp_path: Path) -> None:
     run = invent(tmp_path, systems=("ser",), seeds=1, epochs=7)
     invent(run / "invariance", systems=("ser",), seeds=1, epochs=5)
-    text = markdown_of(compose(read_run(run), summarize(read_run(run))))
+    text = markdown_of(compose(read_run(run), summarise(read_run(run))))
     assert text.count("trained otherwise than the systems of the tables: epochs 5 instead of 7.") == 2
     for path in run.rglob("embeddings.npz"):
         with np.load(path) as arrays:
             np.savez(path, **{**arrays, "e": np.full_like(arrays["e"], np.inf)})
     (run / "invariance.json").unlink()
-    assert "The map of the embeddings needs" in markdown_of(compose(read_run(run), summarize(read_run(run))))
+    assert "The map of the embeddings needs" in markdown_of(compose(read_run(run), summarise(read_run(run))))
 
 
 def test_a_gap_between_genders_that_nobody_knows() -> None:
-    groups = Groups((Person("a", "", 1, 1, Estimate(0.5)),), 0.5, math.nan, Estimate(math.nan), 1)
-    one = Invariance(1, 1, 1, 1, 1, 1.0, 1.0, "texts", *[Estimate(0.5)] * 3, (1, 1), "any", groups)
-    mean, std = LineInvariance("SER_only", (0, 1), (one, one)).over_seeds("gender_gap")
+    groups = Groups((SpeakerRecall("a", "", 1, 1, Estimate(0.5)),), 0.5, math.nan, Estimate(math.nan), 1)
+    one = Leakage(1, 1, 1, 1, 1, 1.0, 1.0, "texts", *[Estimate(0.5)] * 3, (1, 1), "any", groups)
+    mean, std = LineLeakage("SER_only", (0, 1), (one, one)).over_seeds("gender_gap")
     assert math.isnan(mean)
     assert math.isnan(std)
 
@@ -447,7 +446,7 @@ def test_maps_are_seeded_and_bounded() -> None:
 def test_the_content_does_not_know_where_the_run_lies(tmp_path: Path) -> None:
     """A published report tells nothing about the machine it was made on."""
     run = invent(tmp_path / "somewhere-private", systems=("ser",), seeds=1, extras=False)
-    report: Any = compose(read_run(run), summarize(read_run(run)))
+    report: Any = compose(read_run(run), summarise(read_run(run)))
     assert "somewhere-private" not in str(report)
 
 
@@ -462,7 +461,7 @@ def test_the_recipe_is_said_as_it_is(tmp_path: Path) -> None:
         "fp32, 50 epochs; the last epoch is read out"
     )
     out = invent(tmp_path / "run", recipe="strong", epochs=50)
-    text = markdown_of(compose(read_run(out), summarize(read_run(out))))
+    text = markdown_of(compose(read_run(out), summarise(read_run(out))))
     assert "AdamW" in text
     assert "kind fbank" in text
     assert "tract 0.15" in text

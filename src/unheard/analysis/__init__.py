@@ -1,1 +1,1 @@
-"""Statistics over speakers and what an embedding keeps of the speaker; arrays in, figures out."""
+"""Statistics over speakers, and how much of the speaker an embedding keeps: arrays in, figures out."""

@@ -1,4 +1,11 @@
-"""All that is measured of one space of embeddings of unseen speakers."""
+"""Speaker leakage: how much of the speaker embeddings keep, and which speakers the recogniser serves badly.
+
+A fresh probe and verification are run on embeddings of speakers that the network was not trained on. The accuracy of
+the adversary proves nothing: it may be at chance because it lost the game, not because the speaker is gone (Elazar and
+Goldberg 2018). All settings below are fixed, so that nothing is chosen on what is measured.
+
+Shapes: N recordings, E embedding, S speakers, D bootstrap draws.
+"""
 
 from __future__ import annotations
 
@@ -6,31 +13,83 @@ import math
 import statistics
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unheard.analysis.groups import Groups, compare_groups
-from unheard.analysis.resample import Estimate, clusters, indices, mean_with_interval, resampled
+from unheard.analysis.intervals import Estimate, bootstrap_weights, mean_with_interval
 from unheard.errors import MissingExtra, TrainingError
+from unheard.splits.protocols import GENDERS, natural
 
 FORMAT = 1
 """Raised when the same embeddings give other figures than before."""
 MOST_RECORDINGS = 2000
-"""Probe and verification take a seeded draw of at most so many recordings, even over the speakers."""
+"""Probe and verification use a seeded draw of at most so many recordings, even over the speakers."""
 FIGURES = ("linear", "mlp", "eer", "worst_uar", "mean_uar", "deviation_uar", "spread_uar", "gender_gap")
+DRAWS = 2000
+EER_DRAWS = 200
+
+FOLDS = 5
+MOST_FOLDS = 20
+PROBES = ("linear", "mlp")
+INVERSE_REGULARISATION = 0.1
+"""C of the logistic regression."""
+HIDDEN = 128
+WEIGHT_DECAY = 1e-2
+EPOCHS = 200
 
 
 @dataclass(frozen=True)
-class Invariance:
-    """How much of the speaker is in one space of embeddings, and whom its recogniser serves badly.
+class SpeakerRecall:
+    """A speaker's `uar` over the `emotions` (number) that the speaker shows, in `recordings` recordings."""
 
-    `linear` and `mlp` are accuracies of fresh speaker probes, to be read against `chance` (1 / speakers) and `majority`
+    speaker: str
+    gender: str
+    recordings: int
+    emotions: int
+    uar: Estimate
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Emotion UAR of every speaker, in natural order, and of genders.
+
+    `mean` and `deviation` (sample) are over speakers; `gender_gap` is the mean UAR of women minus that of men, NaN if
+    a gender is missing. Intervals resample each speaker's recordings of each emotion, not the speakers.
+    """
+
+    people: tuple[SpeakerRecall, ...]
+    mean: float
+    deviation: float
+    gender_gap: Estimate
+    gender_unknown: int
+
+    @property
+    def worst(self) -> SpeakerRecall:
+        """The (first) speaker with the lowest UAR."""
+        return min(self.people, key=lambda person: person.uar.value)
+
+    @property
+    def best(self) -> SpeakerRecall:
+        """The (first) speaker with the highest UAR."""
+        return max(self.people, key=lambda person: person.uar.value)
+
+    @property
+    def spread(self) -> float:
+        """The highest UAR minus the lowest."""
+        return self.best.uar.value - self.worst.uar.value
+
+
+@dataclass(frozen=True)
+class Leakage:
+    """Speaker leakage of the embeddings of one network. All figures are portions, 0 to 1.
+
+    `linear` and `mlp` are accuracies of speaker probes, to be compared with `chance` (1 / speakers) and `majority`
     (always the most frequent speaker); `disjoint` says what their training and test parts do not share, "texts" or
-    "recordings". `eer` is the equal error rate of verification over `pairs` (of one speaker, of two), whose texts are
-    "different" or "any" (`pair_texts`). `groups` is None where there are no predictions. All shares, 0 to 1.
+    "recordings". `eer` is the equal error rate of verification over `pairs` (same speaker, different speakers) with
+    "different" or "any" texts (`pair_texts`). `groups` is None without predictions. `width` is E.
     """
 
     speakers: int
@@ -48,38 +107,53 @@ class Invariance:
     pair_texts: str
     groups: Groups | None = None
 
-    def figure(self, name: str) -> float:
-        """One of `FIGURES`; NaN where it is not known."""
+    def estimate(self, name: str) -> Estimate:
+        """Return one of `FIGURES`, with its interval if it has one; NaN if unknown."""
         if name in ("linear", "mlp", "eer"):
-            return float(getattr(self, name).value)
+            found: Estimate = getattr(self, name)
+            return found
         if self.groups is None:
-            return math.nan
-        figures = {
-            "worst_uar": self.groups.worst.uar.value,
-            "mean_uar": self.groups.mean,
-            "deviation_uar": self.groups.deviation,
-            "spread_uar": self.groups.spread,
-            "gender_gap": self.groups.gender_gap.value,
-        }
-        return figures[name]
+            return Estimate(math.nan)
+        return {
+            "worst_uar": self.groups.worst.uar,
+            "mean_uar": Estimate(self.groups.mean),
+            "deviation_uar": Estimate(self.groups.deviation),
+            "spread_uar": Estimate(self.groups.spread),
+            "gender_gap": self.groups.gender_gap,
+        }[name]
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        plain |= {name: plain[name].as_list() for name in ("linear", "mlp", "eer")}
-        plain["pairs"] = list(self.pairs)
-        plain["groups"] = None if self.groups is None else self.groups.as_dict()
+        """Return plain values for JSON: an estimate is [value, low, high], NaN is None."""
+        plain: dict[str, Any] = _plain(asdict(self))
         return plain
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Invariance:
-        """What `as_dict` wrote; raises `KeyError`, `TypeError` or `ValueError` for anything else."""
+    def from_dict(cls, values: Mapping[str, Any]) -> Leakage:
+        """Read what `as_dict` wrote; raises `KeyError`, `TypeError` or `ValueError` for anything else."""
         read = dict(values)
-        read |= {name: Estimate.from_list(read[name]) for name in ("linear", "mlp", "eer")}
-        one, two = read["pairs"]
-        read["pairs"] = (int(one), int(two))
-        read["groups"] = None if read["groups"] is None else Groups.from_dict(read["groups"])
+        read |= {name: _estimate(read[name]) for name in ("linear", "mlp", "eer")}
+        same, different = read["pairs"]
+        read["pairs"] = (int(same), int(different))
+        if read["groups"] is not None:
+            groups = dict(read["groups"])
+            groups["people"] = tuple(SpeakerRecall(**{**p, "uar": _estimate(p["uar"])}) for p in groups["people"])
+            deviation = groups["deviation"]
+            groups["deviation"] = math.nan if deviation is None else float(deviation)
+            read["groups"] = Groups(**{**groups, "gender_gap": _estimate(groups["gender_gap"])})
         return cls(**read)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _estimate(values: Sequence[Any]) -> Estimate:
+    value, low, high = (math.nan if x is None else float(x) for x in values)
+    return Estimate(value, low, high)
 
 
 def examine_embeddings(
@@ -91,31 +165,31 @@ def examine_embeddings(
     predicted: Sequence[Any] | None = None,
     *,
     seed: int = 0,
-) -> Invariance:
-    """Examine the embeddings `e` (n, E) of one network, all of speakers it was not trained on.
+) -> Leakage:
+    """Measure speaker leakage of the embeddings `e` (N, E) of one network, of speakers it was not trained on.
 
-    The rows belong to `speakers` and say `texts` ("" unknown); with `genders`, true `emotions` and those `predicted`
-    the groups are compared too. Embeddings of different trainings live in different spaces: never put them together.
+    The rows belong to `speakers` and `texts` ("" unknown). With `genders`, true `emotions` and `predicted` ones, groups
+    are compared too. Embeddings of different trainings live in different spaces: never combine them.
     Raises `TrainingError` for fewer than two speakers, a speaker with one recording or embeddings that are not finite,
     `MissingExtra` without scikit-learn.
     """
     if not np.isfinite(e).all():
-        raise TrainingError("there are embeddings that are no numbers", mend="The training has diverged: take another.")
+        raise TrainingError("some embeddings are not finite", mend="The training has diverged: use another one.")
     taken = _drawn(speakers, seed)
     x = np.asarray(e)[taken]
-    who, said = [speakers[i] for i in taken], [texts[i] for i in taken]
-    folds = make_folds(who, said, seed)
-    cluster = clusters(who, said)
+    who, what = [speakers[i] for i in taken], [texts[i] for i in taken]
+    folds, disjoint = make_folds(who, what, seed)
+    cluster = clusters(who, what)
     linear, mlp = (
-        mean_with_interval(predicted_speakers(x, who, folds, kind, seed) == np.asarray(who), cluster, seed)
-        for kind in ("linear", "mlp")
+        mean_with_interval(predicted_speakers(x, who, folds, kind, seed) == np.asarray(who), cluster, DRAWS, seed)
+        for kind in PROBES
     )
-    verification = verify(x, who, said, seed)
-    counts = np.bincount(indices(who))
+    eer, pairs, pair_texts = verify(x, who, what, seed)
+    counts = np.bincount(_indices(who))
     groups = None
     if genders is not None and emotions is not None and predicted is not None:
         groups = compare_groups(speakers, genders, emotions, predicted, seed)
-    return Invariance(
+    return Leakage(
         speakers=len(counts),
         recordings=len(speakers),
         examined=len(taken),
@@ -123,218 +197,166 @@ def examine_embeddings(
         width=x.shape[1],
         chance=1 / len(counts),
         majority=float(counts.max() / counts.sum()),
-        disjoint=folds.disjoint,
+        disjoint=disjoint,
         linear=linear,
         mlp=mlp,
-        eer=verification.eer,
-        pairs=(verification.same, verification.different),
-        pair_texts=verification.texts,
+        eer=eer,
+        pairs=pairs,
+        pair_texts=pair_texts,
         groups=groups,
     )
 
 
-def _drawn(speakers: Sequence[str], seed: int) -> list[int]:
-    """Places of the recordings to examine: all, or as many of each speaker as make at most `MOST_RECORDINGS`.
+def _indices(words: Sequence[str]) -> NDArray[np.int64]:
+    """Index of each word among the sorted different words (N,)."""
+    return np.unique(np.asarray(words, dtype=np.str_), return_inverse=True)[1].reshape(-1).astype(np.int64)
 
-    Of so many speakers that not even two of each would be few enough, some are drawn.
+
+def clusters(speakers: Sequence[str], texts: Sequence[str]) -> NDArray[np.int64]:
+    """Return the cluster (N,) of each recording: one speaker and one text, whose repetitions resemble each other.
+
+    A recording without a text is a cluster of its own.
+    """
+    return _indices(
+        [f"{s}\t{t}" if t else f"{s}\t\t{place}" for place, (s, t) in enumerate(zip(speakers, texts, strict=True))]
+    )
+
+
+def _drawn(speakers: Sequence[str], seed: int) -> list[int]:
+    """Places of all recordings, or of equally many of each speaker, at most `MOST_RECORDINGS` in all.
+
+    If two of each speaker would already be too many, speakers are drawn too.
     """
     if len(speakers) <= MOST_RECORDINGS:
         return list(range(len(speakers)))
-    who = indices(speakers)
+    who = _indices(speakers)
     random = np.random.default_rng(seed)
-    there = np.arange(int(who.max()) + 1)
-    if 2 * len(there) > MOST_RECORDINGS:
-        there = np.sort(random.permutation(there)[: MOST_RECORDINGS // 2])
-    share = MOST_RECORDINGS // len(there)
-    taken = [random.permutation(np.flatnonzero(who == speaker))[:share] for speaker in there]
+    names = np.arange(int(who.max()) + 1)
+    if 2 * len(names) > MOST_RECORDINGS:
+        names = np.sort(random.permutation(names)[: MOST_RECORDINGS // 2])
+    share = MOST_RECORDINGS // len(names)
+    taken = [random.permutation(np.flatnonzero(who == speaker))[:share] for speaker in names]
     return sorted(int(i) for i in np.concatenate(taken))
 
 
-# A fresh speaker probe: how well does a new classifier read the speaker from frozen embeddings?
-#
-# The adversary of a training proves nothing: it may be near chance because it has lost the game, not because the
-# speaker
-# is gone. So a classifier that had no part in training is trained on the finished embeddings (Elazar and Goldberg
-# 2018),
-# and tested on recordings, and where possible on texts, that it was not trained on.
+def make_folds(speakers: Sequence[str], texts: Sequence[str], seed: int = 0) -> tuple[NDArray[np.int64], str]:
+    """Return the fold (N,) that tests each recording, and what folds do not share: "texts" or "recordings".
 
-FOLDS = 5
-MOST_FOLDS = 20
-PROBES = ("linear", "mlp")
-INVERSE_REGULARISATION = 0.1
-"""C of the logistic regression; like all below fixed beforehand, so that nothing is chosen on what is measured."""
-HIDDEN = 128
-WEIGHT_DECAY = 1e-2
-EPOCHS = 200
-
-
-@dataclass(frozen=True)
-class Folds:
-    """Which fold (n,) tests each recording. `disjoint` is "texts" where no text is on two sides, or "recordings"."""
-
-    disjoint: str
-    of: NDArray[np.int64]
-
-
-def make_folds(speakers: Sequence[str], texts: Sequence[str], seed: int = 0) -> Folds:
-    """Folds in which every speaker tested is also trained on, in other recordings; each recording is tested once.
-
-    Folds of texts where every text is known and every speaker says at least two: what the probe knows of a speaker
-    then comes from other sentences. There are five, fewer of few texts, more where speakers say few of them. Otherwise
-    five folds of recordings, each speaker's spread over them. Raises
-    `TrainingError` for fewer than two speakers, or a speaker with a single recording.
+    Every tested speaker has other recordings for training. Folds of texts if all texts are known and every speaker has
+    at least two: the probe then cannot recognise a sentence instead of a voice. Five of them, fewer for few texts, more
+    if speakers have few texts. Otherwise five folds of recordings.
+    Raises `TrainingError` for fewer than two speakers, or a speaker with a single recording.
     """
-    who = indices(speakers)
+    who = _indices(speakers)
     counts = np.bincount(who)
-    names = sorted(set(speakers))
     if len(counts) < 2:
         raise TrainingError(f"a speaker probe needs at least 2 speakers, not {len(counts)}", mend="Add speakers.")
     if counts.min() < 2:
-        single = [name for name, count in zip(names, counts, strict=True) if count < 2]
+        single = [name for name, n in zip(sorted(set(speakers)), counts, strict=True) if n < 2]
         raise TrainingError(
-            f"{len(single)} speakers have one recording ({', '.join(single[:3])}): a probe cannot learn and be tested",
+            f"{len(single)} speakers have one recording ({', '.join(single[:3])}), too few for training and test",
             mend="Leave them out, or add recordings.",
         )
     known = [text.strip().casefold() for text in texts]
     if all(known):
-        folds = _folds_of_texts(who, indices(known), seed)
-        if folds is not None:
-            return Folds("texts", folds)
-    return Folds("recordings", _folds_of_recordings(who, seed))
+        text = _indices(known)
+        n_texts = int(text.max()) + 1
+        for n_folds in range(min(FOLDS, n_texts), min(MOST_FOLDS, n_texts) + 1):
+            fold = _folds_of_texts(who, text, n_folds, seed)
+            if not len(_in_one_fold(who, fold)):
+                return fold, "texts"
+    random = np.random.default_rng(seed)
+    fold = np.zeros(len(who), np.int64)
+    first = 0
+    for speaker in range(len(counts)):
+        own = random.permutation(np.flatnonzero(who == speaker))
+        fold[own] = (first + np.arange(len(own))) % FOLDS
+        first += len(own)
+    return fold, "recordings"
 
 
-def predicted_speakers(
-    e: NDArray[Any], speakers: Sequence[str], folds: Folds, kind: str = "linear", seed: int = 0
-) -> NDArray[np.str_]:
-    """Who speaks, as a probe of `kind` (linear, mlp) trained on the other folds hears it: (n,).
-
-    `e` (n, E) is standardised with the probe's own training part. Raises `MissingExtra` without scikit-learn.
-    """
-    try:
-        import sklearn  # noqa: F401 - for the message
-        from threadpoolctl import threadpool_limits  # comes with it
-    except ModuleNotFoundError as error:
-        raise MissingExtra("scikit-learn", "train") from error
-    names = np.asarray(speakers, dtype=np.str_)
-    x = np.asarray(e, np.float64)
-    said = np.empty_like(names)
-    for fold in np.unique(folds.of):
-        test = folds.of == fold
-        mean, std = x[~test].mean(axis=0), x[~test].std(axis=0)
-        # a dead unit is centred, not blown up to unit variance
-        std = np.where(std <= 1e-6 * np.abs(x[~test]).max(axis=0), 1.0, std)
-        classifier = _classifier(kind, seed)
-        with warnings.catch_warnings(), threadpool_limits(1):  # tiny products: threads would wait for each other
-            warnings.simplefilter("ignore")  # of the fixed number of epochs: it is meant to end the training
-            classifier.fit((x[~test] - mean) / std, names[~test])
-        said[test] = classifier.predict((x[test] - mean) / std)
-    return said
-
-
-def _classifier(kind: str, seed: int) -> Any:
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.neural_network import MLPClassifier
-
-    if kind == "linear":
-        return LogisticRegression(C=INVERSE_REGULARISATION, max_iter=2000)
-    if kind == "mlp":
-        return MLPClassifier((HIDDEN,), alpha=WEIGHT_DECAY, max_iter=EPOCHS, random_state=seed)
-    raise ValueError(f"unknown probe {kind!r}, not one of {PROBES}")
-
-
-def _folds_of_texts(who: NDArray[np.int64], text: NDArray[np.int64], seed: int) -> NDArray[np.int64] | None:
-    """Folds of whole texts with every speaker in at least two: five, or as many more as that takes; or None."""
-    texts = int(text.max()) + 1
-    for count in range(min(FOLDS, texts), min(MOST_FOLDS, texts) + 1):
-        fold = _dealt(who, text, count, seed)
-        if not len(_in_one_fold(who, fold)):
-            return fold
-    return None
-
-
-def _dealt(who: NDArray[np.int64], text: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
-    """Texts dealt over `count` folds of about equal size, then moved while that spreads more speakers: (n,)."""
+def _folds_of_texts(who: NDArray[np.int64], text: NDArray[np.int64], n_folds: int, seed: int) -> NDArray[np.int64]:
+    """Assign texts to folds of about equal size, then move texts while that puts more speakers in two folds: (N,)."""
     sizes = np.bincount(text)
     fold = np.zeros(len(sizes), np.int64)
-    filled = np.zeros(count)
+    filled = np.zeros(n_folds)
     random = np.random.default_rng(seed)
     for item in random.permutation(len(sizes)):
         fold[item] = filled.argmin()
         filled[fold[item]] += sizes[item]
-    while len(alone := _in_one_fold(who, fold[text])):
-        if not _spread(alone, who, text, fold, count, random):
-            break
+
+    def moved_one(alone: NDArray[np.int64]) -> bool:
+        for speaker in alone:
+            for item in random.permutation(np.unique(text[who == speaker])):
+                before = fold[item]
+                for step in range(1, n_folds):
+                    fold[item] = (before + step) % n_folds
+                    if len(_in_one_fold(who, fold[text])) < len(alone):
+                        return True
+                fold[item] = before
+        return False
+
+    while len(alone := _in_one_fold(who, fold[text])) and moved_one(alone):
+        pass
     return fold[text]
 
 
-def _spread(
-    alone: NDArray[np.int64],
-    who: NDArray[np.int64],
-    text: NDArray[np.int64],
-    fold: NDArray[np.int64],
-    count: int,
-    random: np.random.Generator,
-) -> bool:
-    """Move one text of a speaker who is in one fold only, if that leaves fewer such speakers; changes `fold`."""
-    for speaker in alone:
-        for item in random.permutation(np.unique(text[who == speaker])):
-            before = fold[item]
-            for step in range(1, count):
-                fold[item] = (before + step) % count
-                if len(_in_one_fold(who, fold[text])) < len(alone):
-                    return True
-            fold[item] = before
-    return False
-
-
 def _in_one_fold(who: NDArray[np.int64], fold: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The speakers all of whose recordings are in one fold."""
+    """Speakers all of whose recordings are in one fold."""
     seen = np.zeros((int(who.max()) + 1, int(fold.max()) + 1), bool)
     seen[who, fold] = True
     return np.flatnonzero(seen.sum(axis=1) < 2)
 
 
-def _folds_of_recordings(who: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """Each speaker's recordings dealt over the folds, one after the other."""
-    random = np.random.default_rng(seed)
-    fold = np.zeros(len(who), np.int64)
-    first = 0
-    for speaker in range(int(who.max()) + 1):
-        own = random.permutation(np.flatnonzero(who == speaker))
-        fold[own] = (first + np.arange(len(own))) % FOLDS
-        first += len(own)
-    return fold
+def predicted_speakers(
+    e: NDArray[Any], speakers: Sequence[str], folds: NDArray[np.int64], kind: str = "linear", seed: int = 0
+) -> NDArray[np.str_]:
+    """Predict the speaker (N,) of each recording by a probe, linear or mlp, trained on the other `folds` (N,).
 
-
-# Speaker verification with embeddings: are two recordings by one voice? The equal error rate, by cosine.
-#
-# It needs no training at all, so there is nothing to tune or to overfit: it asks whether voices lie apart in the
-# space as
-# it is. Embeddings are centred on the mean of the recordings scored, which uses no speaker label: the units of this
-# network are not negative, and raw cosines of such vectors differ little from 1 and mostly repeat what all recordings
-# have in common. Centring is the usual first step of verification back ends for the same reason.
-
-DRAWS = 200
-
-
-@dataclass(frozen=True)
-class Verification:
-    """The equal error rate with its interval; `texts` is "different" where no pair shares its text, or "any"."""
-
-    eer: Estimate
-    same: int
-    different: int
-    texts: str
-
-
-def verify(e: NDArray[Any], speakers: Sequence[str], texts: Sequence[str], seed: int = 0) -> Verification:
-    """All pairs of the recordings `e` (n, E), of one speaker or of two, told apart by the cosine.
-
-    Where texts are known, only pairs with different texts count, of one speaker and of two alike: a common sentence
-    shall neither help nor hinder. The interval resamples clusters (one speaker, one text), as the probe's does.
-    Raises `TrainingError` where there is no pair of one kind.
+    `e` (N, E) is standardised by each probe's training part. Raises `MissingExtra` without scikit-learn.
     """
-    who, what = indices(speakers), indices([text.strip().casefold() for text in texts])
+    try:
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.neural_network import MLPClassifier
+        from threadpoolctl import threadpool_limits
+    except ModuleNotFoundError as error:
+        raise MissingExtra("scikit-learn", "train") from error
+    names = np.asarray(speakers, dtype=np.str_)
+    x = np.asarray(e, np.float64)
+    predicted = np.empty_like(names)
+    for fold in np.unique(folds):
+        test = folds == fold
+        mean, std = x[~test].mean(axis=0), x[~test].std(axis=0)
+        # a dead unit is centred, not scaled to unit variance
+        std = np.where(std <= 1e-6 * np.abs(x[~test]).max(axis=0), 1.0, std)
+        classifier = (
+            LogisticRegression(C=INVERSE_REGULARISATION, max_iter=2000)
+            if kind == "linear"
+            else MLPClassifier((HIDDEN,), alpha=WEIGHT_DECAY, max_iter=EPOCHS, random_state=seed)
+        )
+        with warnings.catch_warnings(), threadpool_limits(1):  # tiny products: threads would wait for each other
+            warnings.simplefilter("ignore")  # the fixed number of epochs ends the training
+            classifier.fit((x[~test] - mean) / std, names[~test])
+        predicted[test] = classifier.predict((x[test] - mean) / std)
+    return predicted
+
+
+# Verification needs no training, so nothing can be tuned or overfitted. Embeddings are centred on the mean of the
+# recordings, as in verification back ends: the units of this network are not negative, so raw cosines are near 1.
+
+
+def verify(
+    e: NDArray[Any], speakers: Sequence[str], texts: Sequence[str], seed: int = 0
+) -> tuple[Estimate, tuple[int, int], str]:
+    """Verify the speakers of all pairs of recordings `e` (N, E), by the cosine of centred embeddings.
+
+    Returns the equal error rate, how many pairs are of one speaker and of two, and their texts: "different" or "any".
+
+    If texts are known, only pairs with different texts count, so that a common sentence neither helps nor hinders. The
+    interval resamples clusters (speaker and text), as the probe's does. Raises `TrainingError` if there is no pair of
+    one speaker, or of two.
+    """
+    who, what = _indices(speakers), _indices([text.strip().casefold() for text in texts])
     first, second = np.triu_indices(len(who), 1)
     same = who[first] == who[second]
     texts_kind = "any"
@@ -351,73 +373,82 @@ def verify(e: NDArray[Any], speakers: Sequence[str], texts: Sequence[str], seed:
     scores = cosines(e)[first, second]
     order = np.argsort(-scores, kind="stable")
     scores, same, first, second = scores[order], same[order], first[order], second[order]
-    value = _equal_error(scores, same.astype(np.float64), (~same).astype(np.float64))
+    value = equal_error_rate(scores, same.astype(np.float64), (~same).astype(np.float64))
     cluster = clusters(speakers, texts)
-    draws = []
-    for weights in resampled(int(cluster.max()) + 1, DRAWS, seed):
-        recording = weights[cluster].astype(np.float64)
+    draws = np.full(EER_DRAWS, np.nan)
+    for place, weights in enumerate(bootstrap_weights(int(cluster.max()) + 1, EER_DRAWS, seed)):
+        recording = weights[cluster]
         pair = recording[first] * recording[second]
-        of_same, of_two = np.where(same, pair, 0.0), np.where(same, 0.0, pair)
-        usable = of_same.any() and of_two.any()
-        draws.append(_equal_error(scores, of_same, of_two) if usable else np.nan)
-    return Verification(Estimate.of(value, np.array(draws)), int(same.sum()), int((~same).sum()), texts_kind)
+        of_same, of_different = np.where(same, pair, 0.0), np.where(same, 0.0, pair)
+        if of_same.any() and of_different.any():
+            draws[place] = equal_error_rate(scores, of_same, of_different)
+    return Estimate.of(value, draws), (int(same.sum()), int((~same).sum())), texts_kind
 
 
 def cosines(e: NDArray[Any]) -> NDArray[np.float64]:
-    """Cosine (n, n) between the rows of `e` (n, E), centred on their mean; 0 where a row is the mean itself."""
+    """Return cosines (N, N) between the rows of `e` (N, E), centred on their mean; 0 for a row at the mean."""
     x = np.asarray(e, np.float64)
     x = x - x.mean(axis=0)
     length = np.linalg.norm(x, axis=1, keepdims=True)
-    # rounding is all that is left of rows that are equal: it must not become a direction
+    # equal rows leave rounding errors, which must not become a direction
     nothing = length <= 1e-12 * max(1.0, float(np.abs(e).max()))
     x = np.where(nothing, 0.0, x / np.where(nothing, 1.0, length))
     return np.asarray(np.round(x @ x.T, 12))
 
 
-def equal_error_rate(scores: NDArray[Any], same: NDArray[Any]) -> float:
-    """Where as many pairs of two speakers are accepted as pairs of one are rejected, as a share: 0 to 1.
+def equal_error_rate(scores: NDArray[np.float64], same: NDArray[np.float64], different: NDArray[np.float64]) -> float:
+    """Return the rate, 0 to 1, at which false acceptance equals false rejection.
 
-    `scores` (n,) higher for one speaker, `same` (n,) says which are. Exact: every different score is a threshold, equal
-    scores move together, and between two thresholds the rates are interpolated linearly.
+    `scores` (N,), highest first, are higher for pairs of one speaker; `same` and `different` (N,) are the pairs'
+    weights of either kind. Every different score is a threshold, equal scores move together, and the rates between two
+    thresholds are interpolated linearly.
 
-    >>> equal_error_rate(np.array([0.9, 0.8, 0.2, 0.1]), np.array([True, False, True, False]))
+    >>> equal_error_rate(np.array([0.9, 0.8, 0.2, 0.1]), np.array([1.0, 0, 1, 0]), np.array([0, 1.0, 0, 1]))
     0.5
     """
-    order = np.argsort(-np.asarray(scores, np.float64), kind="stable")
-    same = np.asarray(same, bool)[order]
-    return _equal_error(np.asarray(scores, np.float64)[order], same.astype(np.float64), (~same).astype(np.float64))
-
-
-def _equal_error(scores: NDArray[np.float64], same: NDArray[np.float64], different: NDArray[np.float64]) -> float:
-    """The equal error rate of sorted `scores` (n,), highest first, with the weights (n,) of either kind of pair."""
     ends = np.flatnonzero(np.append(np.diff(scores) != 0, True))
     accepted = np.concatenate([[0.0], np.cumsum(different)[ends]]) / different.sum()
     rejected = 1.0 - np.concatenate([[0.0], np.cumsum(same)[ends]]) / same.sum()
     return float(np.interp(0.0, accepted - rejected, accepted))  # the difference rises from -1 to 1
 
 
-# The figures of a line of the tables: one examination a seed, and their mean.
+def compare_groups(
+    speakers: Sequence[str], genders: Sequence[str], emotions: Sequence[Any], predicted: Sequence[Any], seed: int = 0
+) -> Groups:
+    """Compare speakers and genders by emotion UAR, from true and `predicted` emotions (words or indices), (N,) each.
+
+    A speaker's UAR is over the emotions that the speaker shows. A gender is known if it is female or male (or f, m),
+    the same in all rows of the speaker.
+    """
+    who = np.asarray(speakers, dtype=np.str_)
+    truth, hits = np.asarray(emotions), np.asarray(emotions) == np.asarray(predicted)
+    random = np.random.default_rng(seed)
+    people, rows = [], []
+    for name in sorted(set(speakers), key=natural):
+        own = who == name
+        found = {GENDERS.get(gender.strip().lower(), "") for gender, mine in zip(genders, own, strict=True) if mine}
+        recalls = [hits[own & (truth == emotion)] for emotion in np.unique(truth[own])]
+        uar = float(np.mean([each.mean() for each in recalls]))
+        # drawing hits and misses with replacement is drawing from a binomial distribution
+        drawn = np.mean([random.binomial(len(each), each.mean(), DRAWS) / len(each) for each in recalls], axis=0)
+        gender = found.pop() if len(found) == 1 else ""
+        people.append(SpeakerRecall(name, gender, int(own.sum()), len(recalls), Estimate.of(uar, drawn)))
+        rows.append(drawn)
+    values, draws = np.array([person.uar.value for person in people]), np.array(rows)  # (S,), (S, D)
+    known = [person.gender for person in people]
+    women, men = (np.flatnonzero([own == gender for own in known]) for gender in ("female", "male"))
+    gap = Estimate(math.nan)
+    if len(women) and len(men):
+        gap = Estimate.of(
+            values[women].mean() - values[men].mean(), draws[women].mean(axis=0) - draws[men].mean(axis=0)
+        )
+    deviation = float(values.std(ddof=1)) if len(values) > 1 else math.nan
+    return Groups(tuple(people), float(values.mean()), deviation, gap, known.count(""))
+
 
 INPUT = "input features"
-"""The name of the row that is no system: mean ‖ std of the normalised features."""
-
-
-@dataclass(frozen=True)
-class LineInvariance:
-    """A line of the tables: `each` examination belongs to one of `seeds`; the input features have no seed."""
-
-    name: str
-    seeds: tuple[int, ...]
-    each: tuple[Invariance, ...]
-
-    def over_seeds(self, figure: str) -> tuple[float, float]:
-        """Mean and sample standard deviation over the seeds of a figure of `FIGURES`; NaN where there are too few."""
-        values = [inv.figure(figure) for inv in self.each]
-        mean = statistics.fmean(values) if values else math.nan
-        # `stdev` refuses what is not finite, such as the gap of genders that nobody knows
-        return mean, statistics.stdev(values) if len(values) > 1 and math.isfinite(mean) else math.nan
-
-
+"""Name of the row of the input: mean and standard deviation over time of the normalised features."""
+UNSEEN = "unseen speakers"
 HEADS = {
     "linear": "Speaker probe, linear",
     "mlp": "Speaker probe, MLP",
@@ -427,55 +458,54 @@ HEADS = {
     "spread_uar": "Best − worst",
     "gender_gap": "Women − men",
 }
-"""Figure -> head of its column."""
+"""Figure -> column head."""
 
 
-UNSEEN = "unseen speakers"
+@dataclass(frozen=True)
+class LineLeakage:
+    """A line of the tables: one measurement of `each` of the `seeds`; the input features have no seed."""
+
+    name: str
+    seeds: tuple[int, ...]
+    each: tuple[Leakage, ...]
+
+    def over_seeds(self, figure: str) -> tuple[float, float]:
+        """Return mean and sample standard deviation over the seeds of one of `FIGURES`; NaN if there are too few."""
+        values = [one.estimate(figure).value for one in self.each]
+        mean = statistics.fmean(values) if values else math.nan
+        # `stdev` refuses NaN, such as the gap of unknown genders
+        return mean, statistics.stdev(values) if len(values) > 1 and math.isfinite(mean) else math.nan
+
+    def shown(self, figure: str) -> str:
+        """Return a figure in percent: mean ± standard deviation over seeds, of one seed its interval if it has one."""
+        mean, deviation = self.over_seeds(figure)
+        if math.isnan(mean):
+            return "–"
+        if len(self.each) > 1:
+            return f"{100 * mean:.1f} ± {100 * deviation:.1f}"
+        _, low, high = self.each[0].estimate(figure)
+        return f"{100 * mean:.1f}" + ("" if math.isnan(low) else f" [{100 * low:.1f}, {100 * high:.1f}]")
 
 
-def markdown(lines: Mapping[str, LineInvariance], whose: str = UNSEEN) -> str:
-    """The lines as a Markdown table, percent and points, with what they are to be read against below it."""
+def markdown(lines: Mapping[str, LineLeakage], whose: str = UNSEEN) -> str:
+    """Return the lines as a Markdown table in percent and points, with chance and the recordings below it."""
     rows = ["| | " + " | ".join(HEADS.values()) + " |", "|---|" + "---:|" * len(HEADS)]
-    for line in lines.values():
-        rows.append(f"| {line.name} | " + " | ".join(shown(line, figure) for figure in HEADS) + " |")
-    first = next(iter(lines.values())).each[0]
-    return "\n".join([*rows, "", *explained(first, whose)]) + "\n"
+    rows += [f"| {line.name} | " + " | ".join(map(line.shown, HEADS)) + " |" for line in lines.values()]
+    return "\n".join([*rows, "", *explained(next(iter(lines.values())).each[0], whose)]) + "\n"
 
 
-def shown(line: LineInvariance, figure: str) -> str:
-    """A figure in percent: mean ± standard deviation over seeds, or with one seed its interval where it has one."""
-    mean, deviation = line.over_seeds(figure)
-    if math.isnan(mean):
-        return "–"
-    if len(line.each) > 1:
-        return f"{100 * mean:.1f} ± {100 * deviation:.1f}"
-    interval = _interval(line.each[0], figure)
-    if interval is None or math.isnan(interval.low):
-        return f"{100 * mean:.1f}"
-    return f"{100 * mean:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
-
-
-def _interval(inv: Invariance, figure: str) -> Estimate | None:
-    if figure in ("linear", "mlp", "eer"):
-        estimate: Estimate = getattr(inv, figure)
-        return estimate
-    if inv.groups is None:
-        return None
-    return {"worst_uar": inv.groups.worst.uar, "gender_gap": inv.groups.gender_gap}.get(figure)
-
-
-def explained(inv: Invariance, whose: str = UNSEEN) -> Sequence[str]:
-    """Sentences that say what the figures are of, `whose` recordings, and what chance is."""
-    drawn = "" if inv.examined == inv.recordings else f" (probe and EER: a seeded draw of {inv.examined})"
-    one, two = inv.pairs
-    of_texts = "with different texts" if inv.pair_texts == "different" else "whatever their texts"
-    if inv.disjoint == "texts":
-        parts = f"the probe is trained and tested on different recordings and different texts ({inv.texts} texts)"
+def explained(found: Leakage, whose: str = UNSEEN) -> Sequence[str]:
+    """Return sentences on the recordings (of `whose`), on chance and on the intervals."""
+    drawn = "" if found.examined == found.recordings else f" (probe and EER: a seeded draw of {found.examined})"
+    same, different = found.pairs
+    of_texts = "with different texts" if found.pair_texts == "different" else "with any texts"
+    if found.disjoint == "texts":
+        parts = f"the probe is trained and tested on different recordings and different texts ({found.texts} texts)"
     else:
         parts = "the probe is trained and tested on different recordings; their texts may be the same"
     return [
-        f"{inv.recordings} recordings of {inv.speakers} {whose}{drawn}; {parts}.",
-        f"Chance {100 * inv.chance:.1f} %, always the most frequent speaker {100 * inv.majority:.1f} %; an EER of 50 % "
-        f"is chance ({one:,} pairs of one speaker and {two:,} of two, {of_texts}).",
+        f"{found.recordings} recordings of {found.speakers} {whose}{drawn}; {parts}.",
+        f"Chance {100 * found.chance:.1f} %, always the most frequent speaker {100 * found.majority:.1f} %; an EER of "
+        f"50 % is chance ({same:,} pairs of one speaker and {different:,} of two, {of_texts}).",
         "Percent and points; [95 % interval] from resampling recordings, ± standard deviation over seeds.",
     ]

@@ -99,9 +99,9 @@ def contrast(run: Path, /, *more: Path, baseline: str = "ser", speakers: str = "
         both (the mean of WA and UAR) or even (UAR): what networks that said the likeliest emotion, of the epochs that
         were read out, would have said with that --training.decision.
     """
-    from unheard.experiments.comparison import against
+    from unheard.experiments.comparison import contrast_runs
 
-    sys.stdout.write(against(run, *more, baseline=baseline, speakers=speakers, decision=decision))
+    sys.stdout.write(contrast_runs(run, *more, baseline=baseline, speakers=speakers, decision=decision))
 
 
 # `unheard probe`: how much of the speaker a model keeps, and whom it serves badly.

@@ -24,7 +24,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from unheard.errors import ExportError
 from unheard.experiments.cell import full_name
-from unheard.experiments.evaluate import rows_it_knows, trained_on
+from unheard.experiments.evaluate import known_rows, trained_on
 from unheard.experiments.plan import usable
 from unheard.export.metadata import encoded
 from unheard.export.parity import session
@@ -133,7 +133,7 @@ def measure_cost(
     Only speakers that the model was not trained on count, where there are any. `store` keeps the features. Raises
     `ExportError` where no recording is left.
     """
-    rows = rows_it_knows(model, manifest, None, say)
+    rows = known_rows(model, manifest, None, say)
     heard = trained_on(model)
     unseen = rows.where(lambda row: full_name(row) not in heard)
     seen = not len(unseen)

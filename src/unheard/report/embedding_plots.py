@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from unheard.analysis.speaker_leakage import HEADS, INPUT, LineInvariance, explained
+from unheard.analysis.speaker_leakage import HEADS, INPUT, LineLeakage, explained
 from unheard.errors import MissingExtra
 from unheard.experiments.comparison import settings_that_differ
-from unheard.experiments.leakage import of_run
+from unheard.experiments.leakage import run_leakage
 from unheard.experiments.records import CellRecord, Line, RunRecords, read_csv
 from unheard.files import write_text
 from unheard.report.content import Cell, Column, Figure, Key, Section, Table, Text, counted, percent, plain, spread
@@ -128,7 +128,7 @@ def _entry(words: str, colour: str, place: int) -> Key:
 def invariance(run: RunRecords, say: Callable[[str], None]) -> Section:
     """Speaker probes, verification and groups, and the same of the input features."""
     title = "What is left of the speaker"
-    found = of_run(run, say)
+    found = run_leakage(run, say)
     if not found:
         words = (
             "A speaker probe needs the embeddings of at least four unseen speakers in one fold, which this run does "
@@ -175,7 +175,7 @@ def _otherwise(run: RunRecords) -> list[Text]:
     ]
 
 
-def _figure(line: LineInvariance, name: str) -> Cell:
+def _figure(line: LineLeakage, name: str) -> Cell:
     mean, std = line.over_seeds(name)
     cell = spread(mean, std, sign=name == "gender_gap")
     if len(line.each) > 1 or not math.isfinite(mean):
@@ -191,7 +191,7 @@ def _figure(line: LineInvariance, name: str) -> Cell:
     return Cell(f"{value} ({percent(low)} to {percent(high)})", {**cell.data, "low": low, "high": high})
 
 
-def _probes(found: Mapping[str, LineInvariance], chance: float) -> Figure:
+def _probes(found: Mapping[str, LineLeakage], chance: float) -> Figure:
     words = {"linear": "linear probe", "mlp": "MLP probe", "eer": "equal error rate"}
     values = {words[name]: [line.over_seeds(name)[0] for line in found.values()] for name in words}
     looks = {words[name]: look for name, look in _PROBES.items()}

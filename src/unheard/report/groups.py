@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from unheard.analysis.statistics import Floats
+from unheard.analysis.counts import Floats
 from unheard.experiments.summary import Summary
 from unheard.report.content import Column, Figure, Section, Table, Text, known, percent, plain, share, tiled
 from unheard.report.performance import METRIC, spread_cell

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from unheard.analysis.statistics import Interval
+from unheard.analysis.intervals import Interval
 from unheard.experiments.summary import LineSummary, Spread, Summary
 from unheard.experiments.tables import NO_SECOND_OPINION
 from unheard.report.content import Block, Cell, Column, Section, Table, Text, interval, listed, percent, plain, spread

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from unheard.errors import MissingExtra
 from unheard.experiments.records import RunRecords, read_run
-from unheard.experiments.summary import Summary, summarize
+from unheard.experiments.summary import Summary, summarise
 from unheard.files import write_text
 from unheard.report import differences, groups, performance, process, protocol
 from unheard.report import embedding_plots as spaces
@@ -40,7 +40,7 @@ def write_report(
     """
     records = read_run(run)
     say("Figures, tests and intervals")
-    report = compose(records, summarize(records), say)
+    report = compose(records, summarise(records), say)
     folder = Path(records.folder if out is None else out)
     page = html_of(report)  # before anything is written: it may lack its template engine
     for table in report.tables():

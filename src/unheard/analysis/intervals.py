@@ -1,0 +1,148 @@
+"""Percentile bootstrap intervals over clusters: speakers for the metrics, (speaker, text) for speaker leakage.
+
+Utterances of one speaker are right or wrong together, so whole clusters are drawn with replacement (Efron 1979; the
+cluster bootstrap: Davison and Hinkley 1997, section 3.8; Field and Welsh 2007). Written by hand because
+`scipy.stats.bootstrap` draws single observations, calls its statistic on each draw, and does not draw several strata
+or the same speakers for two systems; here a draw is a row of weights and the statistic a matrix product.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unheard.analysis.counts import Counts, Floats, Metric
+
+DRAWS = 10_000
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A 95 % interval from `low` to `high`; `incomplete` is the portion of draws in which an emotion is missing."""
+
+    low: float
+    high: float
+    incomplete: float = 0.0
+
+
+class Estimate(NamedTuple):
+    """A figure and its 95 % interval; NaN where unknown."""
+
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+
+    @classmethod
+    def of(cls, value: float, draws: Floats) -> Estimate:
+        """Return `value` with the percentile interval of its bootstrap `draws` (D,)."""
+        return cls(float(value), *percentiles(draws))
+
+
+def percentiles(draws: Floats) -> tuple[float, float]:
+    """Return the ends of the middle 95 % of `draws` (D,) that are not NaN; NaN if there are none."""
+    if not np.isfinite(draws).any():
+        return math.nan, math.nan
+    low, high = np.nanquantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+@lru_cache(maxsize=4)
+def bootstrap_weights(clusters: int, draws: int = DRAWS, seed: int = 0) -> Floats:
+    """Return how often each cluster is in each draw of as many clusters as there are, with replacement: (D, S)."""
+    random = np.random.default_rng(seed)
+    return random.multinomial(clusters, np.full(clusters, 1.0 / clusters), size=draws).astype(np.float64)
+
+
+def mean_with_interval(values: NDArray[Any], cluster: NDArray[np.int64], draws: int, seed: int = 0) -> Estimate:
+    """Return the mean of `values` (N,) with its interval from resampling their clusters (N,)."""
+    sums = np.bincount(cluster, weights=np.asarray(values, np.float64))
+    sizes = np.bincount(cluster).astype(np.float64)
+    weights = bootstrap_weights(len(sizes), draws, seed)
+    return Estimate.of(float(np.mean(values)), (weights @ sums) / (weights @ sizes))
+
+
+def resampled_metric(hits: Floats, totals: Floats, weights: Floats, metric: Metric) -> Floats:
+    """Return the metric (D,) with each speaker taken `weights` (D, S) times; `hits` and `totals` are (S, C).
+
+    UAR is the mean recall of the emotions that occur in the draw.
+    """
+    hit, total = weights @ hits, weights @ totals
+    if metric == "wa":
+        accuracy: Floats = hit.sum(axis=1) / total.sum(axis=1)
+        return accuracy
+    occurs = total > 0
+    recall = np.divide(hit, total, out=np.zeros_like(hit), where=occurs)
+    mean: Floats = recall.sum(axis=1) / occurs.sum(axis=1)
+    return mean
+
+
+def interval(counts: Counts, metric: Metric) -> Interval | None:
+    """Return the interval of the metric's mean over seeds; None for a single speaker.
+
+    The interval covers the choice of speakers. Seeds and trained models are taken as given.
+    """
+    weights = _weights([counts])
+    return _interval([(1.0, counts, weights[0])], metric) if weights else None
+
+
+def difference_interval(pairs: Sequence[tuple[Counts, Counts]], metric: Metric) -> Interval | None:
+    """Return the interval of the mean over `pairs` of the differences after - before of the means over seeds.
+
+    Each pair (before, after) is one run. Speakers are drawn within their run, the same for both systems. None if a run
+    has a single speaker.
+    """
+    weights = _weights([before for before, _ in pairs])
+    terms = [
+        (sign, counts, own)
+        for (before, after), own in zip(pairs, weights, strict=False)
+        for sign, counts in ((1.0, after), (-1.0, before))
+    ]
+    return _interval(terms, metric, runs=len(pairs)) if weights else None
+
+
+def gap_interval(before: tuple[Counts, Counts], after: tuple[Counts, Counts], metric: Metric) -> Interval | None:
+    """Return the interval of the change of the gap, validation minus test accuracy, from `before` to `after`.
+
+    Each side is (validation, test). Speakers that only validate, that only test, and that do both are drawn as three
+    separate groups. None if one of the groups, or a side, is a single speaker.
+    """
+    sides = [counts.speakers for counts in before]
+    first, second = map(set, sides)
+    groups = (first & second, first - second, second - first)
+    if min(map(len, sides)) < 2 or 1 in map(len, groups):
+        return None
+    drawn: dict[str, Floats] = {}
+    for place, group in enumerate(groups):
+        weights = bootstrap_weights(len(group), DRAWS, place) if group else np.empty((DRAWS, 0))
+        drawn |= {speaker: weights[:, i] for i, speaker in enumerate(sorted(group))}
+    own = [np.stack([drawn[speaker] for speaker in side], axis=1) for side in sides]
+    terms = [
+        (direction * sign, system[side], own[side])
+        for side, direction in ((0, 1.0), (1, -1.0))
+        for sign, system in ((1.0, after), (-1.0, before))
+    ]
+    return _interval(terms, metric)
+
+
+def _weights(runs: Sequence[Counts]) -> list[Floats]:
+    """Draws (D, S) of each run's speakers; none if a run has one speaker, who says nothing about the variation."""
+    if any(len(counts.speakers) < 2 for counts in runs):
+        return []
+    return [bootstrap_weights(len(counts.speakers), DRAWS, place) for place, counts in enumerate(runs)]
+
+
+def _interval(terms: Sequence[tuple[float, Counts, Floats]], metric: Metric, runs: int = 1) -> Interval:
+    """Interval of the sum of sign * metric over `terms` (sign, counts, weights), divided by `runs`."""
+    values, incomplete = np.zeros(DRAWS), np.zeros(DRAWS, bool)
+    for sign, counts, weights in terms:
+        values += sign * resampled_metric(counts.mean_hits, counts.totals, weights, metric) / runs
+        occurring = counts.totals.sum(axis=0) > 0
+        incomplete |= ((weights @ counts.totals)[:, occurring] == 0).any(axis=1)
+    return Interval(*percentiles(values), float(incomplete.mean()))
