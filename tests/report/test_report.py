@@ -350,7 +350,7 @@ def test_an_invariance_of_other_settings_is_named_and_a_diverged_training_has_no
     run = invent(tmp_path, systems=("ser",), seeds=1, epochs=7)
     invent(run / "invariance", systems=("ser",), seeds=1, epochs=5)
     text = markdown_of(compose(read_run(run), summarise(read_run(run))))
-    assert text.count("trained otherwise than the systems of the tables: epochs 5 instead of 7.") == 2
+    assert text.count("trained otherwise than the systems of the tables: training.epochs 5 instead of 7.") == 2
     for path in run.rglob("embeddings.npz"):
         with np.load(path) as arrays:
             np.savez(path, **{**arrays, "e": np.full_like(arrays["e"], np.inf)})
