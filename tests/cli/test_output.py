@@ -13,7 +13,7 @@ from sounds import murmur, write
 
 from unheard.cli import main
 from unheard.files import write_text
-from unheard.recogniser.formats.base import sink
+from unheard.recogniser.formats import sink
 
 
 @pytest.fixture

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from unheard.recogniser.microphone import Microphone
 
 
+Format = Literal["table", "json", "jsonl", "csv", "rttm", "srt", "textgrid", "audformat", "labelstudio"]
+
 OPTIONS = (
     *("--format", "--output", "--channel", "--window", "--hop", "--timeline", "--enrol", "--profile", "--profiles"),
     *("--adapt", "--threads", "--version"),
@@ -32,7 +34,8 @@ def predict(
     model: str = "",
     /,
     *audio: Words,
-    format: Literal["table", "json", "jsonl", "csv", "rttm", "audformat", "labelstudio"] | None = None,
+    format: Literal["table", "json", "jsonl", "csv", "rttm", "srt", "textgrid", "audformat", "labelstudio"]
+    | None = None,
     output: Output | None = None,
     channel: str = "mix",
     window: float = 0.0,
@@ -58,8 +61,8 @@ def predict(
     audio
         Recordings, folders, patterns in quotes, or - for a list of paths on standard input, answered line by line.
     format
-        table, json, jsonl, csv, rttm, audformat (a folder) or labelstudio (default: by the ending of the output,
-        else table).
+        table, json, jsonl, csv, rttm, srt or textgrid (for one recording), labelstudio, or audformat (a folder); by
+        default the ending of the output decides, else table.
     output
         File to write to instead; for audformat the folder.
     channel
@@ -88,31 +91,22 @@ def predict(
     if not model:
         raise ConfigError("no model was named", mend="For example: unheard predict starter call.wav")
     check_words("predict", model, audio, OPTIONS)
-    from unheard.recogniser.formats import FOLDERS, Job, writer
-    from unheard.recogniser.formats.base import sink
+    from unheard.recogniser.formats import FOLDERS, Job, format_of, sink, writer
     from unheard.recogniser.inputs import is_single
     from unheard.recogniser.recogniser import EACH, Options
 
     not_over(output, *audio, *enrol)
-    format = format or _of_ending(output)
-    if format in FOLDERS and channel == EACH:
-        raise ConfigError(f"{format} has no place for channels", mend="Choose one --channel, or another --format.")
+    wanted = format or format_of(output)
+    if wanted in FOLDERS and channel == EACH:
+        raise ConfigError(f"{wanted} has no place for channels", mend="Choose one --channel, or another --format.")
     recogniser = recogniser_of(model, window, hop, threads)
     about = recogniser.model.metadata
     single = is_single(audio) and channel != EACH
     job = Job(recogniser.labels, recogniser.model.name, about.version, about.licence, timeline, single)
     adapted = adaptation(recogniser, enrol, profile, profiles, adapt=adapt, channel=channel)
     options = Options(channel, adapted.profile, adapt, carry=adapt and bool(profile))
-    with sink(output) if format not in FOLDERS else nullcontext(None) as out:
-        return hear(recogniser, audio, options, writer(format, job, out, output), adapted)
-
-
-def _of_ending(output: Path | None) -> Literal["table", "json", "jsonl", "csv", "rttm"]:
-    """The format that the output's name asks for."""
-    ending = "" if output is None else output.suffix.lower()
-    if ending in (".json", ".jsonl", ".csv", ".rttm"):
-        return cast(Literal["json", "jsonl", "csv", "rttm"], ending[1:])
-    return "table"
+    with sink(output) if wanted not in FOLDERS else nullcontext(None) as out:
+        return hear(recogniser, audio, options, writer(wanted, job, out, output), adapted)
 
 
 def _versions(model: str) -> int:
@@ -206,7 +200,7 @@ def embed(
         Threads of one prediction.
     """
     check_words("embed", model, audio, EMBED_OPTIONS)
-    from unheard.recogniser.formats.base import Writer, sink
+    from unheard.recogniser.formats import Writer, sink
     from unheard.recogniser.formats.tables import ArrayEmbeddings, JsonlEmbeddings, check_suffix
     from unheard.recogniser.recogniser import Options
 
@@ -352,7 +346,7 @@ class _Printer:
             self._last = segment
 
     def _print(self, segment: Segment, *, final: bool) -> None:
-        from unheard.recogniser.formats.base import takes_all
+        from unheard.recogniser.formats import takes_all
         from unheard.recogniser.formats.tables import as_json, line
 
         if self._jsonl:
