@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from unheard.audio import has_table, read_audio
+from unheard.audio import read_audio
+from unheard.decoding import has_length_table
 from unheard.errors import AudioError
 
 NOISE = (0.1 * np.random.default_rng(0).standard_normal(8 * 16_000)).astype(np.float32)
@@ -25,7 +26,7 @@ def mp3(mode: str) -> bytes:
 @pytest.mark.parametrize("tag", [b"", b"ID3\x04\x00\x00\x00\x00\x01\x00" + bytes(128)])
 def test_a_cut_mp3_with_a_table_is_not_taken_for_a_whole_one(tmp_path: Path, mode: str, tag: bytes) -> None:
     content = tag + mp3(mode)
-    assert has_table(io.BytesIO(content))
+    assert has_length_table(io.BytesIO(content))
     whole, cut = tmp_path / "whole.mp3", tmp_path / "cut.mp3"
     whole.write_bytes(content)
     assert len(read_audio(whole)) == pytest.approx(len(NOISE), abs=3000)
@@ -43,7 +44,7 @@ def test_an_mp3_without_a_table_has_a_length_that_is_a_guess(tmp_path: Path) -> 
     content = mp3("CONSTANT")
     place = max(content.find(word) for word in (b"Xing", b"Info"))
     bare = content[content.index(content[:2], place) :]  # from the second frame on
-    assert not has_table(io.BytesIO(bare))
+    assert not has_length_table(io.BytesIO(bare))
     path = tmp_path / "bare.mp3"
     path.write_bytes(bare[: len(bare) // 2])
     assert len(read_audio(path))

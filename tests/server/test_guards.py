@@ -142,17 +142,17 @@ def _nan_wav() -> bytes:
     ("body", "what"),
     [
         (b"", "the upload is empty"),
-        (b"no sound at all", "this is no audio that can be read"),
-        (os.urandom(5000), "this is no audio that can be read"),
-        (b"\x00" * 5000, "this is no audio that can be read"),
+        (b"no sound at all", "cannot be read as audio"),
+        (os.urandom(5000), "cannot be read as audio"),
+        (b"\x00" * 5000, "cannot be read as audio"),
         (CLIP[:44], "holds no samples"),
         (CLIP[: len(CLIP) // 2], "is cut short"),
         (encoded(speech_like(1.0), format="FLAC")[:9000], ""),
         (_nan_wav(), "holds samples that are not numbers"),
-        (b"\x00\x00\x00\x18ftypmp42" + b"\x00" * 99, "this format needs a conversion first"),
-        (b"\x1aE\xdf\xa3" + b"\x00" * 99, "this format needs a conversion first"),
+        (b"\x00\x00\x00\x18ftypmp42" + b"\x00" * 99, "needs a conversion first"),
+        (b"\x1aE\xdf\xa3" + b"\x00" * 99, "needs a conversion first"),
         (encoded(np.zeros((800, 20), np.float32)), "has 20 channels"),
-        (b"../../etc/passwd", "this is no audio that can be read"),
+        (b"../../etc/passwd", "cannot be read as audio"),
     ],
 )
 def test_what_is_no_recording(client: TestClient, body: bytes, what: str) -> None:

@@ -33,9 +33,7 @@ class TestBatches:
         one, same, other = (draw_batches(200, 8, seed) for seed in (1, 1, 2))
         assert one == same
         pairs = [{(a, b) for batch in each for a in batch for b in batch if a < b} for each in (one, other)]
-        assert (
-            len(pairs[0] & pairs[1]) / len(pairs[0]) < 0.1
-        )  # not fixed batches in another order
+        assert len(pairs[0] & pairs[1]) / len(pairs[0]) < 0.1  # not fixed batches in another order
 
     def test_an_epoch_depends_on_its_seed_alone(self) -> None:
         task, _ = tiny()

@@ -517,6 +517,6 @@ def _short(reason: str) -> str:
         "cut short": "cut short",
         "breaks off": "cut short",
         "conversion": "need a conversion",
-        "no audio": "no audio",
+        "as audio": "not audio",
     }
     return next((short for part, short in words.items() if part in reason), "other")

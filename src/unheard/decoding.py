@@ -1,0 +1,473 @@
+"""Opening recordings: libsndfile for what it reads, all parts of joined files, PyAV or ffmpeg for the rest.
+
+Headers are not trusted where the data goes on: lengths that an encoder never filled in are overlaid before libsndfile
+reads them, and FLAC, Ogg and MP3 files that were joined end to end are split into their streams and read as one.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import mmap
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from unheard.errors import AudioError, UnreachableError
+
+Source: TypeAlias = str | Path | BinaryIO
+Block: TypeAlias = npt.NDArray[np.float32]
+
+UNKNOWN_LENGTH = 1 << 35
+"""libsndfile gives a huge count of frames for streams that do not state their length."""
+
+LOWEST_RATE = 4000
+"""Hz; below, a recording cannot carry speech, or its header is wrong."""
+
+CONVERTED = {".m4a", ".mp4", ".aac", ".webm", ".mkv", ".mka", ".wma", ".amr", ".3gp", ".mov", ".mp2", ".spx", ".gsm"}
+"""Endings of recordings that libsndfile does not read and PyAV or ffmpeg does; .opus is read by libsndfile."""
+
+_SYSTEM_ERROR = 2  # libsndfile's code for what the operating system refused
+_CODECS = {
+    0x028F: "G.722",
+    0x0064: "G.726",
+    0x0045: "G.726",
+    0x0014: "G.723",
+    0x0055: "MP3 in WAV",
+    0x00FF: "AAC in WAV",
+}
+_AV_FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,amr,amrnb,amrwb,asf,aac,adts,mp3,ogg,flac,wav,g722,g726,gsm,aiff,caf"
+)
+
+
+class Decoder(Protocol):
+    """A recording being decoded; `frames` is at least `UNKNOWN_LENGTH` if the length is not known."""
+
+    samplerate: int
+    channels: int
+    frames: int
+    format: str
+    subtype: str
+
+    def read(self, frames: int) -> Block:
+        """Return the next samples (at most `frames`, channels); none at the end."""
+
+    def seek(self, frame: int) -> None:
+        """Go to a frame."""
+
+    def close(self) -> None:
+        """Close the file."""
+
+    def missing_frames(self) -> float:
+        """Return the frames that the header promises beyond the end; infinite where it does not say how many."""
+
+
+def open_audio(path: Source) -> Decoder:
+    """Open a recording for decoding.
+
+    Raises `AudioError` for what cannot be read, with the reason and what to do, and `UnreachableError` for a file that
+    cannot be opened now.
+    """
+    import soundfile
+
+    name = name_of(path)
+    try:
+        decoder = _open_sndfile(path)
+    except (soundfile.LibsndfileError, TypeError, OSError, ValueError) as error:
+        refusal, elsewhere = _unreadable(path, name, error)
+        converted = _open_converted(path) if elsewhere else None
+        if converted is None:
+            raise refusal from None
+        decoder = converted
+    if decoder.samplerate < LOWEST_RATE:
+        decoder.close()
+        raise AudioError(
+            f"has a sample rate of {decoder.samplerate} Hz, too low to carry speech",
+            where=name,
+            mend="Its header may be wrong: export it again with its true rate.",
+        )
+    return decoder
+
+
+def name_of(path: Source) -> str:
+    """Return the path, or what an open file is called."""
+    return str(path) if isinstance(path, (str, Path)) else str(getattr(path, "name", "the audio"))
+
+
+def _open_sndfile(path: Source) -> Decoder:
+    patches, starts = _repairs(path)
+    if patches:
+        return _Sndfile(_View(path, 0, None, patches))
+    if len(starts) > 1:
+        ends: Sequence[int | None] = [*starts[1:], None]
+        return _Joined(
+            [_Sndfile(_View(path, start, end)) for start, end in zip(starts, ends, strict=True)], name_of(path)
+        )
+    file: str | bytes | BinaryIO = str(path) if isinstance(path, Path) else path
+    if isinstance(file, str) and os.name == "posix":
+        file = os.fsencode(file)  # names that are not Unicode can be opened too
+    return _Sndfile(file)
+
+
+def _repairs(path: Source) -> tuple[dict[int, bytes], list[int]]:
+    """Bytes to overlay on a header that was never finished, and where the streams of a joined file begin."""
+    opened: BinaryIO
+    if isinstance(path, (str, Path)):
+        if not Path(path).is_file():  # a pipe can be read only once
+            return {}, [0]
+        opened = Path(path).open("rb")  # noqa: SIM115 - closed below
+    else:
+        opened = path
+        opened.seek(0)
+    try:
+        head = opened.read(4096)
+        if head[:4] == b"RIFF" and (at := head.find(b"data")) > 0 and head[at + 4 : at + 8] == bytes(4):
+            return {at + 4: b"\xff\xff\xff\xff"} if _size(opened) > at + 8 else {}, [0]
+        if head[:4] == b"FORM" and (at := head.find(b"SSND")) > 0:
+            stated = int.from_bytes(head[at + 4 : at + 8], "big")
+            unfinished = stated <= 8 and _size(opened) > at + 16 + 8
+            return {at + 4: (_size(opened) - at - 8).to_bytes(4, "big")} if unfinished else {}, [0]
+        if len(head) > 26 and head[:8] in (b"fLaC\0\0\0\x22", b"fLaC\x80\0\0\x22"):
+            patches = {21: bytes([head[21] | 0x0F]), 22: b"\xff\xff\xff\xff"}
+            unknown = not (head[21] & 0x0F or any(head[22:26]))
+            return (patches if unknown else {}), _starts(opened, head)
+        if head[:4] == b"OggS" or head[:3] == b"ID3" or (len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0):
+            return {}, _starts(opened, head)
+        return {}, [0]
+    finally:
+        if opened is path:
+            opened.seek(0)
+        else:
+            opened.close()
+
+
+def _size(file: BinaryIO) -> int:
+    return file.seek(0, io.SEEK_END)
+
+
+_FLAC = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")
+_OGG = re.compile(rb"OggS\x00(.)", re.DOTALL)
+_MP3 = re.compile(rb"\xff[\xe2-\xff][\x10-\xef].(?:.{9}|.{17}|.{32})(?:Xing|Info|VBRI)", re.DOTALL)
+
+
+def _starts(file: BinaryIO, head: bytes) -> list[int]:
+    """The bytes where the streams of a FLAC, Ogg or MP3 file begin."""
+    file.seek(0)
+    try:
+        data: Any = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError, AttributeError):  # a file in memory
+        data = file.read()
+    if head[:4] == b"OggS":
+        starts, first = [], False
+        for page in _OGG.finditer(data):
+            begins = bool(page[1][0] & 0x02)
+            if begins and not first:  # the first pages of multiplexed streams stand together
+                starts.append(page.start())
+            first = begins
+        return starts or [0]
+    if head[:4] == b"fLaC":
+        return [one.start() for one in _FLAC.finditer(data)]
+    found = [one.start() for one in _MP3.finditer(data)]
+    return [0, *(found[1:] if has_length_table(file) else found)]  # the first is the table of the first stream
+
+
+class _View(io.RawIOBase):
+    """Part of a file, with some bytes overlaid."""
+
+    def __init__(self, path: Source, start: int, end: int | None, patches: Mapping[int, bytes] | None = None) -> None:
+        self._file = Path(path).open("rb") if isinstance(path, (str, Path)) else path  # noqa: SIM115 - closed below
+        self._own = self._file is not path
+        self._start, self._patches, self._place = start, dict(patches or {}), 0
+        self._length = (_size(self._file) if end is None else end) - start
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._place = max(0, (0, self._place, self._length)[whence] + offset)
+        return self._place
+
+    def tell(self) -> int:
+        return self._place
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        self._file.seek(self._start + self._place)
+        data = bytearray(self._file.read(max(0, min(len(buffer), self._length - self._place))))
+        for at, patch in self._patches.items():
+            for k, byte in enumerate(patch):
+                if 0 <= at + k - self._place < len(data):
+                    data[at + k - self._place] = byte
+        buffer[: len(data)] = data
+        self._place += len(data)
+        return len(data)
+
+    def close(self) -> None:
+        if self._own and not self.closed:
+            self._file.close()
+        super().close()
+
+
+class _Sndfile:
+    """libsndfile's decoder."""
+
+    def __init__(self, file: str | bytes | BinaryIO | io.RawIOBase) -> None:
+        import soundfile
+
+        self._source = file
+        try:
+            self._file = soundfile.SoundFile(file)
+        except BaseException:
+            if isinstance(file, _View):
+                file.close()
+            raise
+        self.samplerate, self.channels, self.frames = self._file.samplerate, self._file.channels, self._file.frames
+        self.format, self.subtype = self._file.format, self._file.subtype
+        self._unknown = self.frames >= UNKNOWN_LENGTH
+
+    def read(self, frames: int) -> Block:
+        import soundfile
+
+        block: Block
+        if not self._unknown:
+            block = self._file.read(frames, dtype="float32", always_2d=True)
+            return block
+        block = np.full((frames, self.channels), np.nan, np.float32)
+        try:
+            block = self._file.read(out=block)
+        except soundfile.LibsndfileError:  # it seeks behind the samples it has read, and fails at the end
+            block = block[: int(np.isfinite(block[:, 0]).sum())]
+        return block
+
+    def seek(self, frame: int) -> None:
+        self._file.seek(frame)
+
+    def close(self) -> None:
+        self._file.close()
+        if isinstance(self._source, _View):
+            self._source.close()
+
+    def missing_frames(self) -> float:
+        if self.format == "NIST" and isinstance(self._file.name, (str, bytes)):  # libsndfile's log does not say
+            with Path(os.fsdecode(self._file.name)).open("rb") as opened:
+                count = re.search(rb"^sample_count -i (\d+)", opened.read(1024), re.MULTILINE)
+            return max(0.0, int(count[1]) - float(self.frames)) if count else 0
+        pattern = _CUT.get(self.format)
+        found = re.search(pattern, self._file.extra_info, re.MULTILINE) if pattern else None
+        if found is None or not self.frames:
+            return 0
+        if not found.groupdict():
+            return math.inf
+        promised, present = int(found["promised"]), int(found["present"])
+        if (promised >= 0x7FFFF000 and self.format in ("WAV", "WAVEX", "AU", "AIFF")) or present <= 0:
+            return 0  # written to a pipe: the length was not known
+        return float(max(0, round(self.frames * (promised / present - 1))))
+
+
+_CUT = {
+    **dict.fromkeys(("WAV", "WAVEX"), r"^data : (?P<promised>\d+) \(should be (?P<present>\d+)\)"),
+    "AIFF": r"^ *SSND : (?P<promised>\d+) \(should be (?P<present>\d+)\)",
+    "AU": r"^ *Data Size *: (?P<promised>\d+) \(should be (?P<present>\d+)\)",
+    "W64": r"^riff : (?P<promised>\d+) \(should be (?P<present>\d+)\)",
+    "RF64": r"frame count (?P<present>\d+) does not match value from 'ds64' chunk of (?P<promised>\d+)",
+    "VOC": r"^Seems to be a truncated file",
+    "OGG": r"^Ogg ?: Junk after the last page",
+}
+"""Format -> what libsndfile's log says of a file that ends before its header says; it reads what is there."""
+
+
+class _Joined:
+    """Several streams of one file, one after the other; raises `AudioError` where their rates or channels differ."""
+
+    def __init__(self, parts: Sequence[_Sndfile], name: str) -> None:
+        self._parts, self._part = list(parts), 0
+        first = parts[0]
+        if any((part.samplerate, part.channels) != (first.samplerate, first.channels) for part in parts):
+            self.close()
+            raise AudioError(
+                "joins recordings of different sample rates or channels",
+                where=name,
+                mend="Give them as separate files.",
+            )
+        self.samplerate, self.channels, self.format = first.samplerate, first.channels, first.format
+        self.subtype, self.frames = first.subtype, sum(part.frames for part in parts)
+
+    def read(self, frames: int) -> Block:
+        while self._part < len(self._parts):
+            block = self._parts[self._part].read(frames)
+            if len(block):
+                return block
+            self._part += 1
+        return np.zeros((0, self.channels), np.float32)
+
+    def seek(self, frame: int) -> None:
+        place = 0
+        while place < len(self._parts) - 1 and frame >= self._parts[place].frames:
+            frame -= self._parts[place].frames
+            place += 1
+        self._part = place
+        self._parts[place].seek(min(frame, self._parts[place].frames))
+
+    def close(self) -> None:
+        for part in self._parts:
+            part.close()
+
+    def missing_frames(self) -> float:
+        return 0
+
+
+def _open_converted(path: Source) -> Decoder | None:
+    """Open what libsndfile does not read: with PyAV (extra `media`), else through ffmpeg; None without either."""
+    with suppress(ImportError):
+        import av
+
+        with suppress(av.FFmpegError, ValueError, IndexError, OSError):
+            return _PyAV(path)
+        return None
+    if (ffmpeg := shutil.which("ffmpeg")) and isinstance(path, (str, Path)):
+        import soundfile
+
+        wave = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as its decoder
+        command = [ffmpeg, "-v", "error", "-i", f"file:{path}", "-vn", "-f", "au", "-c:a", "pcm_f32be", "-"]
+        if subprocess.run(command, stdin=subprocess.DEVNULL, stdout=wave, stderr=subprocess.DEVNULL).returncode == 0:
+            wave.seek(0)
+            with suppress(soundfile.LibsndfileError):
+                return _Sndfile(wave)
+        wave.close()
+    return None
+
+
+class _PyAV:
+    """ffmpeg's decoders through PyAV. No other file is opened, whatever a container refers to."""
+
+    def __init__(self, path: Source) -> None:
+        import av
+
+        if not isinstance(path, (str, Path)):
+            path.seek(0)
+        file = str(path) if isinstance(path, (str, Path)) else path
+        options = {"protocol_whitelist": "file,pipe", "format_whitelist": _AV_FORMATS}
+        self._container = av.open(file, options=options)
+        try:
+            stream = self._container.streams.audio[0]
+        except IndexError:
+            self._container.close()
+            raise
+        self.samplerate, self.channels = int(stream.rate), int(stream.codec_context.channels)
+        self.format, self.subtype = self._container.format.name.split(",")[0].upper(), stream.codec_context.name.upper()
+        self.frames = UNKNOWN_LENGTH
+        resampler = av.AudioResampler("fltp")
+        decoded = self._container.decode(stream)  # type: ignore[union-attr]
+        self._frames = (out for frame in decoded for out in resampler.resample(frame))
+        self._left = np.zeros((0, self.channels), np.float32)
+
+    def read(self, frames: int) -> Block:
+        import av
+
+        pieces, count = [self._left], len(self._left)
+        while count < frames:
+            try:
+                frame = next(self._frames)
+            except (StopIteration, av.FFmpegError):
+                break
+            pieces.append(frame.to_ndarray().T.astype(np.float32, copy=False))
+            count += len(pieces[-1])
+        whole = np.concatenate(pieces)
+        self._left = whole[frames:]
+        return np.ascontiguousarray(whole[:frames])
+
+    def seek(self, frame: int) -> None:
+        while frame > 0 and (passed := len(self.read(min(frame, 1 << 18)))):
+            frame -= passed
+
+    def close(self) -> None:
+        self._container.close()
+
+    def missing_frames(self) -> float:
+        return 0
+
+
+def has_length_table(path: Source) -> bool:
+    """Whether an MP3 states in its first frame how long it is (Xing's, LAME's or Fraunhofer's header)."""
+    opened = Path(path).open("rb") if isinstance(path, (str, Path)) else path  # noqa: SIM115 - closed below
+    place = opened.tell()
+    try:
+        opened.seek(0)
+        head = opened.read(10)
+        tag = 0
+        if head[:3] == b"ID3" and len(head) == 10:  # its size is in four times seven bits
+            tag = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
+        opened.seek(tag)
+        frame = opened.read(4096)
+        return any(word in frame for word in (b"Xing", b"Info", b"VBRI"))
+    finally:
+        if opened is path:
+            opened.seek(place)
+        else:
+            opened.close()
+
+
+def _unreadable(path: Source, name: str, error: Exception) -> tuple[AudioError, bool]:
+    """Why libsndfile refused a file, and whether other decoders may read it."""
+    if isinstance(path, (str, Path)):
+        file = Path(path)
+        try:
+            if not file.exists():
+                return AudioError("there is no such file", where=name, mend="Check the path."), False
+            if file.is_dir():
+                return AudioError("this is a folder", where=name, mend="Name one recording in it."), False
+            with file.open("rb") as opened:
+                head = opened.read(256)
+        except (OSError, ValueError) as refused:
+            what = f"cannot be opened: {getattr(refused, 'strerror', None) or refused}"
+            return UnreachableError(what, where=name, mend="Check the path and its permissions."), False
+    else:
+        path.seek(0)
+        head = path.read(256)
+    if not head:
+        return AudioError("the file is empty", where=name, mend="Copy or record it again."), False
+    if head.startswith(b"version https://git-lfs"):
+        what = "this is a Git LFS pointer, not the recording"
+        return AudioError(what, where=name, mend="Fetch the recordings with: git lfs pull"), False
+    coding = _coding(head)
+    if coding or Path(name).suffix.lower() in CONVERTED:
+        target = Path(name).with_suffix(".wav").name
+        mend = f'Convert it with: ffmpeg -i "{name}" -ac 1 -ar 16000 "{target}"; or: pip install "unheard[media]"'
+        return AudioError(f"{coding or 'this format'} needs a conversion first", where=name, mend=mend), True
+    reason = (str(getattr(error, "error_string", "")) or "Format not recognised.").rstrip(".")
+    if getattr(error, "code", None) == _SYSTEM_ERROR:
+        what = f"cannot be read ({reason})"
+        return UnreachableError(what, where=name, mend="Check the disk; try again."), False
+    mend = "WAV, FLAC, OGG and MP3 are read; check that the file is complete."
+    return AudioError(f"cannot be read as audio ({reason})", where=name, mend=mend), False
+
+
+def _coding(head: bytes) -> str:
+    """The name of a coding that libsndfile lacks; empty for others."""
+    if head[4:8] == b"ftyp":
+        return "MP4 or M4A"
+    if head[:4] == b"\x1aE\xdf\xa3":
+        return "WebM or Matroska"
+    if head[:5] == b"#!AMR":
+        return "AMR"
+    if head[:4] == b"0&\xb2u":
+        return "WMA"
+    if head[:4] == b"OggS":
+        return next(
+            (name for mark, name in ((b"Speex", "Speex"), (b"\x7fFLAC", "FLAC in Ogg")) if mark in head[:64]), ""
+        )
+    if head[:4] == b"RIFF" and (at := head.find(b"fmt ")) > 0:
+        return _CODECS.get(int.from_bytes(head[at + 8 : at + 10], "little"), "")
+    return ""

@@ -1,0 +1,149 @@
+"""Recordings whose headers do not say what is there, joined files, and codings that libsndfile lacks."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from unheard.audio import info, read_audio
+from unheard.decoding import open_audio
+from unheard.errors import AudioError
+
+SAMPLES = (0.1 * np.sin(np.arange(32_000) / 20)).astype(np.float32)
+
+
+def encoded(format: str, subtype: str | None = None, samples: np.ndarray = SAMPLES, rate: int = 16_000) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, format=format, subtype=subtype)
+    return file.getvalue()
+
+
+def streamed_flac() -> bytes:
+    """FLAC as encoders write it to a pipe: 0 samples stated."""
+    content = bytearray(encoded("FLAC"))
+    content[21] &= 0xF0
+    content[22:26] = bytes(4)
+    return bytes(content)
+
+
+def unfinished_wav() -> bytes:
+    content = bytearray(encoded("WAV", "PCM_16"))
+    content[4:8] = content[40:44] = bytes(4)
+    return bytes(content)
+
+
+def unfinished_aiff(size: int) -> bytes:
+    content = bytearray(encoded("AIFF", "PCM_16"))
+    at = content.index(b"SSND")
+    content[at + 4 : at + 8] = struct.pack(">I", size)
+    return bytes(content)
+
+
+@pytest.mark.parametrize("content", [streamed_flac(), unfinished_wav(), unfinished_aiff(0), unfinished_aiff(8)])
+def test_lengths_that_were_never_filled_in(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "recording"
+    path.write_bytes(content)
+    for source in (path, io.BytesIO(content)):
+        np.testing.assert_allclose(read_audio(source), SAMPLES, atol=1e-3)
+    np.testing.assert_allclose(read_audio(path, start=0.5, end=1.5), SAMPLES[8000:24_000], atol=1e-3)
+
+
+@pytest.mark.parametrize("format", ["FLAC", "OGG", "MP3"])
+def test_joined_recordings_are_read_to_the_end(format: str, tmp_path: Path) -> None:
+    first, second = encoded(format), encoded(format, samples=SAMPLES[::-1].copy())
+    path = tmp_path / "joined"
+    path.write_bytes(first + second + first)
+    parts = [read_audio(io.BytesIO(part)) for part in (first, second, first)]
+    whole = np.concatenate(parts)
+    for source in (path, io.BytesIO(path.read_bytes())):
+        np.testing.assert_array_equal(read_audio(source), whole)
+    middle = read_audio(path, start=2.5, end=3.5)[6000:]  # an MP3 decoder needs some frames to settle
+    np.testing.assert_allclose(middle, whole[46_000:56_000], atol=1e-2)
+    assert info(path).seconds == pytest.approx(6, abs=0.2)
+
+
+def test_joined_recordings_of_different_rates_are_refused() -> None:
+    with pytest.raises(AudioError, match="different sample rates"):
+        read_audio(io.BytesIO(encoded("FLAC") + encoded("FLAC", rate=8000)))
+
+
+def converted(tmp_path: Path, name: str, *options: str) -> Path:
+    av = pytest.importorskip("av", reason="needs PyAV (extra `media`)")
+    path = tmp_path / name
+    codec = {"a.m4a": "aac", "a.webm": "libopus", "a.mp2": "mp2"}[name]
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream(codec, rate=48_000 if codec == "libopus" else 16_000)
+        frame = av.AudioFrame.from_ndarray((32767 * SAMPLES).astype(np.int16)[None], format="s16", layout="mono")
+        frame.sample_rate = 16_000
+        resampler = av.AudioResampler(stream.format, stream.layout, stream.rate, stream.codec_context.frame_size or 960)
+        for piece in (*resampler.resample(frame), *resampler.resample(None)):
+            out.mux(stream.encode(piece))
+        out.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.m4a", "a.webm", "a.mp2"])
+def test_codings_that_libsndfile_lacks_are_read_by_pyav(name: str, tmp_path: Path) -> None:
+    path = converted(tmp_path, name)
+    for source in (path, io.BytesIO(path.read_bytes())) if name != "a.mp2" else (path,):
+        samples = read_audio(source)
+        assert len(samples) == pytest.approx(32_000, abs=4000)
+        assert np.abs(samples).max() == pytest.approx(0.1, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("head", "name"),
+    [
+        (b"\0\0\0\x20ftypM4A ", "MP4 or M4A"),
+        (b"\x1aE\xdf\xa3", "WebM or Matroska"),
+        (b"#!AMR\n", "AMR"),
+        (b"RIFF\0\0\0\0WAVEfmt \x12\0\0\0\x8f\x02", "G.722"),
+        (b"RIFF\0\0\0\0WAVEfmt \x12\0\0\0\x45\x00", "G.726"),
+        (b"OggS\0\x02" + bytes(22) + b"\x01\x50Speex   1.2.1", "Speex"),
+        (b"OggS\0\x02" + bytes(22) + b"\x01\x33\x7fFLAC\x01", "FLAC in Ogg"),
+    ],
+)
+def test_codings_are_named_with_the_conversion(
+    head: bytes, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("unheard.decoding._open_converted", lambda path: None)
+    path = tmp_path / "a.bin"
+    path.write_bytes(head + bytes(200))
+    with pytest.raises(AudioError, match=f"{name} needs a conversion first.*ffmpeg -i"):
+        read_audio(path)
+
+
+def test_without_pyav_and_ffmpeg_the_conversion_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.m4a"
+    path.write_bytes(b"\0\0\0\x20ftypM4A " + bytes(99))
+    code = f"import sys; sys.modules['av'] = None; from unheard.audio import read_audio; read_audio({str(path)!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=no_ffmpeg())
+    assert "MP4 or M4A needs a conversion first" in done.stderr
+
+
+def no_ffmpeg() -> dict[str, str]:
+    return {**os.environ, "PATH": str(Path(sys.executable).parent)}
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg")
+def test_ffmpeg_reads_them_where_pyav_is_absent(tmp_path: Path) -> None:
+    path = converted(tmp_path, "a.m4a")
+    code = f"import sys; sys.modules['av'] = None; import unheard.audio as a; print(len(a.read_audio({str(path)!r})))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert int(done.stdout) == pytest.approx(32_000, abs=4000)
+
+
+def test_a_git_lfs_pointer_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    with pytest.raises(AudioError, match="Git LFS pointer"):
+        open_audio(path)
