@@ -1,24 +1,22 @@
-"""Metrics against visible answers, literal formulas, and scikit-learn."""
+"""Metrics against literal formulas and scikit-learn; decision rules against every possible answer."""
 
 from __future__ import annotations
 
 import doctest
+import itertools
 import math
 
 import numpy as np
 import pytest
+import torch
 from sklearn import metrics as reference
 
+from unheard.errors import ConfigError
+from unheard.model.network import Head
 from unheard.training import metrics
-
-
-def draw(seed: int, classes: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Skewed truths and predictions that are right about half of the time."""
-    random = np.random.default_rng(seed)
-    truth = random.choice(classes, size, p=random.dirichlet(np.ones(classes)))
-    predicted = np.where(random.random(size) < 0.5, truth, random.integers(0, classes, size))
-    return truth, predicted
-
+from unheard.training.evaluation import decision_rule
+from unheard.training.metrics import confusion, decision_factors, macro_f1, unweighted_average_recall, weighted_accuracy
+from unheard.training.recipe import DECISIONS, TrainingSettings
 
 CASES = [(seed, classes, size) for seed, (classes, size) in enumerate([(2, 1), (2, 30), (4, 3), (4, 500), (7, 2000)])]
 
@@ -31,57 +29,87 @@ def test_the_examples_in_the_docstrings_hold() -> None:
 
 @pytest.mark.parametrize(("seed", "classes", "size"), CASES)
 @pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
-def test_as_scikit_learn(seed: int, classes: int, size: int) -> None:
-    truth, predicted = draw(seed, classes, size)
-    counts = metrics.confusion(truth, predicted, classes)
-    assert np.array_equal(counts, reference.confusion_matrix(truth, predicted, labels=range(classes)))
-    assert metrics.weighted_accuracy(truth, predicted) == pytest.approx(reference.accuracy_score(truth, predicted))
-    if len(set(truth)) > 1:
-        uar = metrics.unweighted_average_recall(truth, predicted, classes)
-        assert uar == pytest.approx(reference.balanced_accuracy_score(truth, predicted))
-    f1 = metrics.macro_f1(truth, predicted, classes)
-    assert f1 == pytest.approx(reference.f1_score(truth, predicted, average="macro"))
-
-
-@pytest.mark.parametrize(("seed", "classes", "size"), CASES)
-def test_as_the_literal_formulas(seed: int, classes: int, size: int) -> None:
-    truth, predicted = draw(seed, classes, size)
+def test_as_the_literal_formulas_and_scikit_learn(seed: int, classes: int, size: int) -> None:
+    random = np.random.default_rng(seed)  # skewed truths, and predictions that are right about half of the time
+    truth = random.choice(classes, size, p=random.dirichlet(np.ones(classes)))
+    predicted = np.where(random.random(size) < 0.5, truth, random.integers(0, classes, size))
     pairs = list(zip(truth.tolist(), predicted.tolist(), strict=True))
-    assert metrics.weighted_accuracy(truth, predicted) == pytest.approx(sum(t == p for t, p in pairs) / size)
     recall, f1 = [], []
     for c in range(classes):
         hits = sum(t == p == c for t, p in pairs)
         misses = sum(t == c != p for t, p in pairs)
         alarms = sum(p == c != t for t, p in pairs)
+        found = metrics.recalls(truth, predicted, classes)[c]
         if hits + misses:
             recall.append(hits / (hits + misses))
-            assert metrics.recalls(truth, predicted, classes)[c] == pytest.approx(recall[-1])
+            assert found == pytest.approx(recall[-1])
         else:
-            assert math.isnan(metrics.recalls(truth, predicted, classes)[c])
+            assert math.isnan(found)
         if hits + misses + alarms:
             f1.append(2 * hits / (2 * hits + alarms + misses))
-    assert metrics.unweighted_average_recall(truth, predicted, classes) == pytest.approx(sum(recall) / len(recall))
-    assert metrics.macro_f1(truth, predicted, classes) == pytest.approx(sum(f1) / len(f1))
+    wa = weighted_accuracy(truth, predicted)
+    uar, f1_found = unweighted_average_recall(truth, predicted, classes), macro_f1(truth, predicted, classes)
+    assert wa == pytest.approx(sum(t == p for t, p in pairs) / size)
+    assert wa == pytest.approx(reference.accuracy_score(truth, predicted))
+    assert uar == pytest.approx(sum(recall) / len(recall))
+    if len(set(truth)) > 1:
+        assert uar == pytest.approx(reference.balanced_accuracy_score(truth, predicted))
+    assert f1_found == pytest.approx(sum(f1) / len(f1))
+    assert f1_found == pytest.approx(reference.f1_score(truth, predicted, average="macro"))
+    counts = reference.confusion_matrix(truth, predicted, labels=range(classes))
+    assert np.array_equal(confusion(truth, predicted, classes), counts)
 
 
-def test_accuracy_is_weighted_by_utterances_and_recall_is_not() -> None:
+def test_visible_answers() -> None:
     truth, predicted = np.array([0] * 9 + [1]), np.zeros(10, int)
-    assert metrics.weighted_accuracy(truth, predicted) == 0.9
-    assert metrics.unweighted_average_recall(truth, predicted, 2) == 0.5
+    assert weighted_accuracy(truth, predicted) == 0.9
+    assert unweighted_average_recall(truth, predicted, 2) == 0.5
+    assert confusion(np.array([2, 2, 0]), np.array([1, 1, 0]), 3).tolist() == [[1, 0, 0], [0, 0, 0], [0, 2, 0]]
+    narrow = np.full(3, 11, np.int8)  # 11 · 12 does not fit in it
+    assert confusion(narrow, narrow, 12)[11, 11] == 3
 
 
-def test_rows_are_truths_and_columns_predictions() -> None:
-    assert metrics.confusion(np.array([2, 2, 0]), np.array([1, 1, 0]), 3).tolist() == [[1, 0, 0], [0, 0, 0], [0, 2, 0]]
-
-
-def test_narrow_integers_do_not_overflow() -> None:
-    truth = np.full(3, 11, np.int8)
-    assert metrics.confusion(truth, truth, 12)[11, 11] == 3
-
-
-def test_no_utterance_has_no_accuracy() -> None:
+def test_without_utterances() -> None:
     none = np.array([], int)
-    assert metrics.confusion(none, none, 2).tolist() == [[0, 0], [0, 0]]
-    assert math.isnan(metrics.weighted_accuracy(none, none))
-    assert math.isnan(metrics.unweighted_average_recall(none, none, 2))
-    assert math.isnan(metrics.macro_f1(none, none, 2))
+    assert confusion(none, none, 2).tolist() == [[0, 0], [0, 0]]
+    values = weighted_accuracy(none, none), unweighted_average_recall(none, none, 2), macro_f1(none, none, 2)
+    assert all(map(math.isnan, values))
+
+
+@pytest.mark.parametrize(("decision", "wa", "uar"), [("likeliest", 1, 0), ("both", 0.5, 0.5), ("even", 0, 1)])
+def test_each_decision_rule_maximises_its_metric(decision: str, wa: float, uar: float) -> None:
+    """Of all answers to three utterances of known posteriors none has a higher expected value."""
+    p = np.array([[0.55, 0.25, 0.2], [0.5, 0.1, 0.4], [0.6, 0.35, 0.05]])
+    prior = p.mean(axis=0)
+    counts = (1200 * prior).round().astype(int)
+
+    def expected(answers: tuple[int, ...]) -> float:
+        right = np.array([p[utterance, answer] / 3 for utterance, answer in enumerate(answers)])
+        recall = sum(one / prior[answer] for one, answer in zip(right, answers, strict=True)) / 3
+        return float(wa * right.sum() + uar * recall)
+
+    ours = tuple((p * decision_factors(decision, counts.tolist())).argmax(axis=1).tolist())
+    assert expected(ours) == pytest.approx(max(map(expected, itertools.product(range(3), repeat=3))))
+
+
+def test_decision_rules_differ_where_emotions_are_not_equally_frequent() -> None:
+    p = np.array([[0.55, 0.45], [0.7, 0.3], [0.6, 0.4]])
+    predicted = [(p * decision_factors(decision, [6, 3])).argmax(axis=1).tolist() for decision in DECISIONS]
+    assert predicted == [[0, 0, 0], [1, 0, 0], [1, 0, 1]]
+    with pytest.raises(ConfigError, match="unknown decision 'best'"):
+        TrainingSettings(decision="best")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("decision", DECISIONS)
+def test_an_emotion_without_training_utterances_is_not_favoured(decision: str) -> None:
+    assert decision_factors(decision, [5, 5, 5]) == [1, 1, 1]
+    assert decision_factors(decision, [0, 10, 30]) == [1.0, *decision_factors(decision, [10, 30])]
+
+
+def test_a_head_applies_a_decision_rule_within_the_context() -> None:
+    head, e = Head(4, (3,), 2, 0.0).eval(), torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
+    before, bias = head(e).softmax(1), head.output.bias.detach().clone()
+    with decision_rule(head, [2.0, 0.5]):
+        scaled = before * torch.tensor([2, 0.5])
+        torch.testing.assert_close(head(e).softmax(1), scaled / scaled.sum(1, keepdim=True))
+    assert torch.equal(head.output.bias, bias)

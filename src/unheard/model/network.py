@@ -35,7 +35,6 @@ __all__ = [
     "EmotionNetwork",
     "Head",
     "NetworkSettings",
-    "count_parameters",
     "initialised",
 ]
 
@@ -161,11 +160,6 @@ class EmotionNetwork(nn.Module):
         """Emotion logits (B, C) and embeddings (B, E) of a padded batch; arguments as `EmbeddingNetwork.forward`."""
         e = self.embed(x, lengths, profile)  # (B, E)
         return self.emotion(e), e
-
-
-def count_parameters(module: nn.Module) -> int:
-    """Count the trainable parameters of `module`."""
-    return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
 def initialised(make: type[Part], seed: int, *arguments: object) -> Part:

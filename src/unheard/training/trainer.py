@@ -41,7 +41,7 @@ REESTIMATED = "batch norm re-estimated"
 
 @dataclass
 class Best:
-    """The best epoch so far on the validation speakers of one direction: its WA and its weights."""
+    """The best epoch so far on the validation speakers of one direction: its WA, and its weights as used then."""
 
     epoch: int = 0
     wa: float = -1.0
@@ -224,24 +224,19 @@ class Trainer:
 
     def _evaluate(self, mode: str, select: str) -> list[Evaluation]:
         """Score dev and test of each direction: the only place where test utterances are scored."""
-        evaluations = []
+        last, chosen = self._weights(), self.best
         if select == "last":
             with self._in_use(mode):
-                weights = self._weights()
-                for direction in self.directions:
-                    scores = self._score(direction.dev), self._score(direction.test)
-                    evaluations.append(
-                        Evaluation(direction.name, self.epoch, self.epoch, *scores, False, mode, weights)
-                    )
-            return evaluations
-        last = self._weights()
+                chosen = dict.fromkeys(self.best, Best(self.epoch, weights=self._weights()))
+        evaluations = []
         try:
             for direction in self.directions:
-                best = self.best[direction.name]
-                self.strategy.load_state_dict(best.weights)  # as in use: validation stored them so
-                scores = self._score(direction.dev), self._score(direction.test)
+                best = chosen[direction.name]
+                self.strategy.load_state_dict(best.weights)
+                dev, test = self._score(direction.dev), self._score(direction.test)
+                selected = select == "best"
                 evaluations.append(
-                    Evaluation(direction.name, self.epoch, best.epoch, *scores, True, mode, best.weights)
+                    Evaluation(direction.name, self.epoch, best.epoch, dev, test, selected, mode, best.weights)
                 )
         finally:
             self.strategy.load_state_dict(last)

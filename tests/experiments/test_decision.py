@@ -1,8 +1,7 @@
-"""Which emotion is said: by WA, by UAR, by both; in training, of a model, and of predictions that are published."""
+"""Decision rules in trainings, in saved models and in published predictions."""
 
 from __future__ import annotations
 
-import itertools
 import json
 from pathlib import Path
 
@@ -17,51 +16,11 @@ from unheard.errors import ConfigError
 from unheard.experiments import run as run_module
 from unheard.experiments.comparison import contrast_runs
 from unheard.experiments.records import read_run
-from unheard.model.network import Head
 from unheard.model.saving import Model
-from unheard.training.evaluation import decision_rule
 from unheard.training.metrics import decision_factors
-from unheard.training.recipe import DECISIONS, TrainingSettings
+from unheard.training.recipe import TrainingSettings
 
 LAST = ("--training.select", "last", "--training.lr", "0.003")
-
-
-@pytest.mark.parametrize(("decision", "wa", "uar"), [("likeliest", 1, 0), ("both", 0.5, 0.5), ("even", 0, 1)])
-def test_each_decision_is_the_best_by_what_it_is_for(decision: str, wa: float, uar: float) -> None:
-    """Of all ways to answer three sounds of known posteriors none is expected to do better."""
-    p = np.array([[0.55, 0.25, 0.2], [0.5, 0.1, 0.4], [0.6, 0.35, 0.05]])
-    prior = p.mean(axis=0)
-    counts = (1200 * prior).round().astype(int)
-
-    def expected(answers: tuple[int, ...]) -> float:
-        right = np.array([p[sound, answer] / 3 for sound, answer in enumerate(answers)])
-        recall = sum(one / prior[answer] for one, answer in zip(right, answers, strict=True)) / 3
-        return float(wa * right.sum() + uar * recall)
-
-    ours = tuple((p * decision_factors(decision, counts.tolist())).argmax(axis=1).tolist())
-    assert expected(ours) == pytest.approx(max(map(expected, itertools.product(range(3), repeat=3))))
-
-
-def test_decisions_differ_where_emotions_are_not_equally_common() -> None:
-    p = np.array([[0.55, 0.45], [0.7, 0.3], [0.6, 0.4]])
-    said = [(p * decision_factors(decision, [6, 3])).argmax(axis=1).tolist() for decision in DECISIONS]
-    assert said == [[0, 0, 0], [1, 0, 0], [1, 0, 1]]
-    assert all(decision_factors(decision, [5, 5, 5]) == [1, 1, 1] for decision in DECISIONS)
-    assert np.isfinite(decision_factors("even", [0, 4])).all()
-
-
-def test_a_head_decides_while_it_is_asked_to() -> None:
-    head, e = Head(4, (3,), 2, 0.0).eval(), torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
-    before, bias = head(e).softmax(1), head.output.bias.detach().clone()
-    with decision_rule(head, [2.0, 0.5]):
-        scaled = before * torch.tensor([2, 0.5])
-        torch.testing.assert_close(head(e).softmax(1), scaled / scaled.sum(1, keepdim=True))
-    assert torch.equal(head.output.bias, bias)
-
-
-def test_unknown_decisions() -> None:
-    with pytest.raises(ConfigError, match="unknown decision 'best'"):
-        TrainingSettings(decision="best")
 
 
 @pytest.fixture(scope="module")
@@ -115,12 +74,6 @@ def test_published_predictions_become_those_of_a_network_that_decides(
 def test_unknown_decisions_are_refused(likeliest: Path) -> None:
     with pytest.raises(ConfigError, match=r"unknown decision 'evenly'\. Did you mean 'even'"):
         contrast_runs(likeliest, decision="evenly")
-
-
-@pytest.mark.parametrize("decision", DECISIONS)
-def test_an_emotion_that_was_not_trained_on_is_not_favoured(decision: str) -> None:
-    """The others are told apart as if there were no such emotion."""
-    assert decision_factors(decision, [0, 10, 30]) == [1.0, *decision_factors(decision, [10, 30])]
 
 
 def test_rarity_is_made_up_for_once(tmp_path: Path) -> None:
