@@ -25,7 +25,6 @@ UNVERIFIED = "unverified"
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 """Formats a reader takes, in order of preference where a clip exists in several."""
 
-_LOSSLESS = AUDIO_SUFFIXES[:2]
 _SHOWN = 5  # how many names a message lists before "and n more"
 _EMPTY: Mapping[str, Mapping[str, int]] = MappingProxyType({})
 
@@ -222,22 +221,16 @@ def read_tree(
         raise CorpusError(f"this is not {corpus.title}: {what}", where=folder, mend=mend)
     chosen, repeated = without_copies(folder, found, corpus.folder)
     clips = [rows[chosen[name]] for name in sorted(chosen)]
-    notes = []
-    if odd:
-        what = f"{len(odd)} audio files are not named like clips of {corpus.title} and were skipped"
-        notes.append(Note("odd-name", f"{what}: {some(odd)}", tuple(odd)))
-    if pointers:
-        what = f"{len(pointers)} files are Git LFS pointers, not audio, and were skipped"
-        notes.append(Note("lfs-pointer", f"{what}: {some(pointers)}", tuple(pointers)))
-    if repeated:
-        what = f"{len(repeated)} files repeat a clip (another folder or format) and were skipped"
-        notes.append(Note("extra", f"{what}: {some(repeated)}", tuple(repeated)))
-    lossy = [row.id for row in clips if not row.audio.lower().endswith(_LOSSLESS)]
-    if 0 < len(lossy) < len(clips):
-        what = f"{len(lossy)} of {len(clips)} clips are in a lossy format, which a model can learn as a cue"
-        notes.append(Note("formats", f"{what}: {some(lossy)}", tuple(lossy)))
-    listed = corpus.clips(folder)
-    return finish(corpus, folder, clips, labels=labels, partial=partial, clips=listed, notes=notes)
+    lossy = [row.id for row in clips if not row.audio.lower().endswith(AUDIO_SUFFIXES[:2])]
+    notes = [
+        *listed("odd-name", f"audio files are not named like clips of {corpus.title} and were skipped", odd),
+        *listed("lfs-pointer", "files are Git LFS pointers, not audio, and were skipped", pointers),
+        *listed("extra", "files repeat a clip (another folder or format) and were skipped", repeated),
+        *listed("formats", "clips are in a lossy format and the others are not, which a model can learn as a cue",
+                lossy if len(lossy) < len(clips) else ()),
+    ]  # fmt: skip
+    release = corpus.clips(folder)
+    return finish(corpus, folder, clips, labels=labels, partial=partial, clips=release, notes=notes)
 
 
 def finish(
@@ -272,24 +265,25 @@ def finish(
         if not partial:
             raise CorpusError(what, where=root, mend=f"{corpus.obtain} Or read what exists with --partial.")
         notes.append(Note("missing", what, tuple(missing)))
-    if surplus:
-        notes.append(Note("extra", f"not in the release of {corpus.title}, kept: {some(surplus)}", tuple(surplus)))
+    notes += listed("extra", f"differences from the release of {corpus.title}, kept", surplus)
     ids = {row.id for row in rows}
     copies = {name for group in corpus.copies for name in [n for n in group if n in ids][1:]}
     clashes = ids & {name for group in corpus.clashes for name in group}
     unusable = ids & set(corpus.unusable)
-    if copies:
-        what = f"{len(copies)} clips repeat another recording of the same speaker and were left out"
-        notes.append(Note("duplicate", f"{what}: {some(sorted(copies))}", tuple(sorted(copies))))
-    if clashes:
-        what = f"{len(clashes)} clips hold one recording under two speakers or emotions; all were left out"
-        notes.append(Note("duplicate", f"{what}: {some(sorted(clashes))}", tuple(sorted(clashes))))
-    if unusable:
-        why = ", ".join(f"{name} ({corpus.unusable[name]})" for name in sorted(unusable))
-        what = f"{len(unusable)} clips are broken in the release and were left out: {why}"
-        notes.append(Note("unusable", what, tuple(sorted(unusable))))
-    notes += [Note("trap", trap) for trap in corpus.traps]
+    why = [corpus.unusable[name] for name in sorted(unusable)]
+    notes += [
+        *listed("duplicate", "clips repeat another recording of the same speaker and were left out", copies),
+        *listed("duplicate", "clips hold one recording under two speakers or emotions; all were left out", clashes),
+        *listed("unusable", f"clips are broken in the release ({'; '.join(why)}) and were left out", unusable),
+        *(Note("trap", trap) for trap in corpus.traps),
+    ]
     return Manifest(tuple(row for row in rows if row.id not in copies | clashes | unusable), tuple(notes))
+
+
+def listed(kind: str, what: str, names: Iterable[str]) -> list[Note]:
+    """Return one note that counts and lists `names`, or none without names."""
+    names = tuple(sorted(names))
+    return [Note(kind, f"{len(names)} {what}: {some(names)}", names)] if names else []
 
 
 def some(items: Sequence[str]) -> str:

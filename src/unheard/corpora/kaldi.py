@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from unheard.corpora.table import Rows, seconds
+from unheard.corpora.table import Rows, invalid, seconds
 from unheard.errors import ManifestError
 from unheard.files import cannot_read, replacing
 from unheard.manifest import COLUMNS, Manifest, Note, Utterance
@@ -73,10 +73,10 @@ def read_kaldi(folder: str | Path, *, mapping: Mapping[str, str] | None = None) 
     if silent:
         notes.append(Note("missing", f"{len(silent)} entries of utt2emo have no audio", silent))
     if len(spans) == sum(map(len, lost.values())):
-        raise ManifestError(
+        raise invalid(
             f"none of its {len(spans)} utterances has both a speaker and an emotion",
-            where=folder,
-            mend="Use the same utterance ids in wav.scp (or segments), utt2spk and utt2emo.",
+            folder,
+            "Use the same utterance ids in wav.scp (or segments), utt2spk and utt2emo.",
         )
     return rows.manifest(notes)
 
@@ -95,10 +95,10 @@ def write_kaldi(manifest: Manifest, folder: str | Path) -> None:
     for row in rows:
         utterances.setdefault(row.speaker, []).append(row.id)
         if row.gender and genders.setdefault(row.speaker, row.gender) != row.gender:
-            raise ManifestError(
+            raise invalid(
                 f"speaker '{row.speaker}' is both {genders[row.speaker]} and {row.gender}",
-                where=folder,
-                mend="Give every person their own speaker name.",
+                folder,
+                "Give every person their own speaker name.",
             )
     short = {"male": "m", "female": "f"}
     optional = {
@@ -117,8 +117,7 @@ def write_kaldi(manifest: Manifest, folder: str | Path) -> None:
     }
     for name in dict.fromkeys(name for row in rows for name in row.extra):
         if not re.fullmatch(r"\w+", name) or name in {*COLUMNS, *_NOT_COLUMNS, *_COLUMN_OF}:
-            what = f"the column '{name}' cannot become a file 'utt2{name}'"
-            raise ManifestError(what, where=folder, mend="Rename it.")
+            raise invalid(f"the column '{name}' cannot become a file 'utt2{name}'", folder, "Rename it.")
         files[f"utt2{name}"] = [(row.id, row.extra[name]) for row in rows if row.extra.get(name)]
     if folder.is_dir():
         foreign = [p.name for p in folder.iterdir() if _KALDI_FILE.fullmatch(p.name) and p.name not in files]
@@ -127,8 +126,11 @@ def write_kaldi(manifest: Manifest, folder: str | Path) -> None:
             same = {line.split(maxsplit=1)[0] for line in old if line.strip()} == {name for name, _ in files["wav.scp"]}
             foreign = [] if same else ["wav.scp"]
         if foreign:
-            what = f"this is another data directory already: {', '.join(sorted(foreign))}"
-            raise ManifestError(what, where=folder, mend="Choose an empty folder.")
+            raise invalid(
+                f"this is another data directory already: {', '.join(sorted(foreign))}",
+                folder,
+                "Choose an empty folder.",
+            )
     for name in sorted(files, key=lambda name: (name == "wav.scp", name)):  # wav.scp last: it marks a whole directory
         _write(folder / name, files[name])
 
@@ -139,16 +141,16 @@ def _recordings(folder: Path) -> dict[str, str]:
     for name, (place, path) in _values(folder / "wav.scp").items():
         where = f"{folder / 'wav.scp'}, line {place}"
         if path.endswith("|") or path.startswith("|"):
-            raise ManifestError(
+            raise invalid(
                 f"'{name}' is the output of a command, which is never run: {path[:60]}",
-                where=where,
-                mend="Run it once, save its output as WAV or FLAC, and write that path here.",
+                where,
+                "Run it once, save its output as WAV or FLAC, and write that path here.",
             )
         if path == "-" or _ARCHIVE.fullmatch(path):
-            raise ManifestError(
+            raise invalid(
                 f"'{name}' is in a Kaldi archive or a stream: {path[:60]}",
-                where=where,
-                mend="Copy it to WAV files (wav-copy) and write their paths here.",
+                where,
+                "Copy it to WAV files (wav-copy) and write their paths here.",
             )
         paths[name] = path
     some = [path for path in paths.values() if not Path(path).is_absolute()][:_GUESSES]
@@ -168,18 +170,16 @@ def _segments(path: Path, recordings: Mapping[str, str]) -> dict[str, tuple[str,
         where = f"{path}, line {place}"
         recording, *times = line.split()
         if len(times) != 2:
-            raise ManifestError("not 'utterance recording start end'", where=where, mend="Write these four.")
+            raise invalid("not 'utterance recording start end'", where, "Write these four.")
         if recording not in recordings:
-            mend = "Add it, or remove the segment."
-            raise ManifestError(f"no recording '{recording}' in wav.scp", where=where, mend=mend)
+            raise invalid(f"no recording '{recording}' in wav.scp", where, "Add it, or remove the segment.")
         try:
             start, end = (seconds(time) for time in times)
         except ValueError:
-            raise ManifestError(f"not times: {' '.join(times)}", where=where, mend="Write seconds.") from None
+            raise invalid(f"not times: {' '.join(times)}", where, "Write seconds.") from None
         end = None if end == -1 else end  # in Kaldi: to the end of the recording
         if start is None or start < 0 or (end is not None and end <= start):
-            what = f"'{name}' goes from {times[0]} to {times[1]} s"
-            raise ManifestError(what, where=where, mend="Let it end after its start.")
+            raise invalid(f"'{name}' goes from {times[0]} to {times[1]} s", where, "Let it end after its start.")
         spans[name] = (recording, times[0], "" if end is None else times[1])
     return spans
 
@@ -189,14 +189,15 @@ def _values(path: Path, *, optional: bool = False) -> dict[str, tuple[int, str]]
     if not path.exists():
         if optional:
             return {}
-        mend = "A data directory holds at least wav.scp, utt2spk and utt2emo."
-        raise ManifestError(f"it has no '{path.name}'", where=path.parent, mend=mend)
+        raise invalid(
+            f"it has no '{path.name}'", path.parent, "A data directory holds at least wav.scp, utt2spk and utt2emo."
+        )
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except OSError as problem:
         raise cannot_read(path, problem, ManifestError) from problem
     except UnicodeDecodeError as problem:
-        raise ManifestError("it is not UTF-8 text", where=path, mend="Save it as UTF-8.") from problem
+        raise invalid("it is not UTF-8 text", path, "Save it as UTF-8.") from problem
     values: dict[str, tuple[int, str]] = {}
     for place, line in enumerate(lines, start=1):
         if not line.strip():
@@ -204,10 +205,9 @@ def _values(path: Path, *, optional: bool = False) -> dict[str, tuple[int, str]]
         name, value = (*line.split(None, 1), "")[:2]
         where = f"{path}, line {place}"
         if name in values:
-            what = f"'{name}' occurs in line {values[name][0]} already"
-            raise ManifestError(what, where=where, mend="Remove one of them.")
+            raise invalid(f"'{name}' occurs in line {values[name][0]} already", where, "Remove one of them.")
         if not value.strip() and path.name != "text":
-            raise ManifestError(f"'{name}' has no value", where=where, mend="Fill or remove the line.")
+            raise invalid(f"'{name}' has no value", where, "Fill or remove the line.")
         values[name] = (place, value.strip())
     return values
 
@@ -231,12 +231,11 @@ def _write(path: Path, pairs: Iterable[tuple[str, str]]) -> None:
     with replacing(path, ManifestError) as stream:
         for name, value in sorted(pairs, key=lambda pair: pair[0].encode("utf-8", "replace")):
             if name.split() != [name]:
-                what = f"'{name}' cannot be a name in Kaldi: it has a space"
-                raise ManifestError(what, where=path, mend="Rename it without.")
+                raise invalid(f"'{name}' cannot be a name in Kaldi: it has a space", path, "Rename it without.")
             if len(value.splitlines()) > 1 or value != value.strip():
-                raise ManifestError(
+                raise invalid(
                     f"the value of '{name}' does not fit in a line: {value[:60]!r}",
-                    where=path,
-                    mend="Remove its line breaks and outer spaces.",
+                    path,
+                    "Remove its line breaks and outer spaces.",
                 )
             stream.write(f"{name} {value}\n")

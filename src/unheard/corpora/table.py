@@ -97,8 +97,7 @@ def read_table(
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in TABLE_SUFFIXES:
-        mend = did_you_mean(suffix, TABLE_SUFFIXES)
-        raise ManifestError(f"'{suffix}' is not a format of tables", where=path, mend=mend)
+        raise invalid(f"'{suffix}' is not a format of tables", path, did_you_mean(suffix, TABLE_SUFFIXES))
     unit = "utterance" if suffix == ".json" else "line"
     rows = Rows(path, audio_root or path.parent, unit, mapping=mapping, search=audio_root is not None)
     columns: dict[tuple[str, ...], dict[str, str]] = {}
@@ -121,7 +120,7 @@ def read_table(
     except OSError as problem:
         raise cannot_read(path, problem, ManifestError) from problem
     except UnicodeDecodeError as problem:
-        raise ManifestError("it is not UTF-8 text", where=path, mend="Save it as UTF-8.") from problem
+        raise invalid("it is not UTF-8 text", path, "Save it as UTF-8.") from problem
     return rows.manifest()
 
 
@@ -135,14 +134,13 @@ def write_table(manifest: Manifest, path: str | Path) -> None:
     suffix = path.suffix.lower()
     writable = (".csv", ".tsv", ".tab", *_JSON_LINES)
     if suffix not in writable:
-        mend = did_you_mean(suffix, writable)
-        raise ManifestError(f"'{suffix}' is not a format of tables to write", where=path, mend=mend)
+        raise invalid(f"'{suffix}' is not a format of tables to write", path, did_you_mean(suffix, writable))
     here = os.getcwd()  # noqa: PTH109
     folder = os.path.abspath(path.parent)  # noqa: PTH100 - Path.resolve would follow links
     names = list(dict.fromkeys(name for row in manifest for name in row.extra))
     for name in names:
         if name in COLUMNS or not name.strip():
-            raise ManifestError(f"'{name}' cannot be the name of an extra column", where=path, mend="Rename it.")
+            raise invalid(f"'{name}' cannot be the name of an extra column", path, "Rename it.")
     with replacing(path, ManifestError) as stream:
         if suffix not in _JSON_LINES:
             delimiter = _DELIMITED[suffix]
@@ -151,8 +149,7 @@ def write_table(manifest: Manifest, path: str | Path) -> None:
             for column in ("id", "audio", "speaker"):
                 value = row.get(column)
                 if value != value.strip():
-                    what = f"the {column} '{value}' begins or ends with a space"
-                    raise ManifestError(what, where=path, mend="Remove the space.")
+                    raise invalid(f"the {column} '{value}' begins or ends with a space", path, "Remove the space.")
             cells: dict[str, Any] = {column: getattr(row, column) for column in COLUMNS}
             cells["start"] = float(row.start)
             cells["end"] = None if row.end is None else float(row.end)
@@ -165,6 +162,11 @@ def write_table(manifest: Manifest, path: str | Path) -> None:
                 stream.write(json.dumps(cells, ensure_ascii=False) + "\n")
             else:
                 stream.write(delimiter.join(_quoted(_text(cell)) for cell in cells.values()) + "\n")
+
+
+def invalid(what: str, where: str | Path, mend: str) -> ManifestError:
+    """Return the error of a manifest: what is wrong, where, and how to mend it."""
+    return ManifestError(what, where=where, mend=mend)
 
 
 def _quoted(cell: str) -> str:
@@ -214,16 +216,16 @@ def _delimited(lines: Iterable[str], path: Path, delimiter: str) -> Iterator[tup
                 name_columns(header, f"{path}, line {place}")  # raises even if no row follows
             elif any(cell.strip() for cell in cells):
                 if len(cells) < len(header) or any(cells[len(header) :]):
-                    raise ManifestError(
+                    raise invalid(
                         f"{len(cells)} cells under {len(header)} columns",
-                        where=f"{path}, line {place}",
-                        mend=f'Separate cells by {delimiter!r}; "quote" a cell that contains one.',
+                        f"{path}, line {place}",
+                        f'Separate cells by {delimiter!r}; "quote" a cell that contains one.',
                     )
                 yield place, dict(zip(header, cells, strict=False))
             place = skipped + reader.line_num + 1
     except csv.Error as problem:
-        raise ManifestError(
-            f"not a table ({problem})", where=f"{path}, line {place}", mend='Look for a lone quote (") or a huge cell.'
+        raise invalid(
+            f"not a table ({problem})", f"{path}, line {place}", 'Look for a lone quote (") or a huge cell.'
         ) from problem
 
 
@@ -240,12 +242,12 @@ def _parsed(text: str, where: str) -> Any:
     try:
         return json.loads(text)
     except (json.JSONDecodeError, RecursionError) as problem:
-        raise ManifestError(f"not JSON ({problem})", where=where, mend="Write one object per row.") from problem
+        raise invalid(f"not JSON ({problem})", where, "Write one object per row.") from problem
 
 
 def _record(record: Any, where: str, place: int) -> tuple[int, dict[str, str]]:
     if not isinstance(record, Mapping):
-        raise ManifestError("not an object", where=where, mend='Write {"file": ..., "speaker": ..., "emotion": ...}.')
+        raise invalid("not an object", where, 'Write {"file": ..., "speaker": ..., "emotion": ...}.')
     audio = record.get("audio")
     if isinstance(audio, Mapping) and isinstance(audio.get("path"), str):  # a row of a Hugging Face data set
         record = {**record, "audio": audio["path"]}
@@ -270,7 +272,7 @@ def name_columns(header: Sequence[str], where: str) -> dict[str, str]:
     present = [name for name in header if name.strip()]
     twice = [name for name, count in Counter(present).items() if count > 1]
     if twice:
-        raise ManifestError(f"the column '{twice[0]}' occurs twice", where=where, mend="Rename one of them.")
+        raise invalid(f"the column '{twice[0]}' occurs twice", where, "Rename one of them.")
     given: dict[str, str] = {}
     for name in present:
         given.setdefault(name.strip().casefold(), name)
@@ -289,24 +291,24 @@ def name_columns(header: Sequence[str], where: str) -> dict[str, str]:
         found["duration"] = lasts  # offset and duration, as in manifests of speech recognisers
     unread = [given[name] for name in UNREAD_ENDS if name in given]
     if "start" in found and not {"end", "duration"} & set(found) and unread:
-        raise ManifestError(
+        raise invalid(
             f"'{found['start']}' is the start of an utterance, but its end would not be read: '{unread[0]}'",
-            where=where,
-            mend="Name that column end (seconds from the beginning of the file) or duration.",
+            where,
+            "Name that column end (seconds from the beginning of the file) or duration.",
         )
     if not missing:
         return found
     shown = ", ".join(repr(name) for name in present[:12])
     if not found:
-        raise ManifestError(
+        raise invalid(
             f"no header that names the columns, but {shown or 'nothing'}",
-            where=where,
-            mend="Name them: file,speaker,emotion are enough.",
+            where,
+            "Name them: file,speaker,emotion are enough.",
         )
-    raise ManifestError(
+    raise invalid(
         f"no column {' and no column '.join(repr(name) for name in missing)}; there are {shown}",
-        where=where,
-        mend=f"Add or rename one. Accepted for '{missing[0]}': {', '.join(ALIASES[missing[0]])}.",
+        where,
+        f"Add or rename one. Accepted for '{missing[0]}': {', '.join(ALIASES[missing[0]])}.",
     )
 
 
@@ -367,7 +369,7 @@ class Rows:
         for name in ("id", *REQUIRED):
             own[name] = own.get(name, "").strip()
             if not own[name] and name in REQUIRED:
-                raise ManifestError(f"the {name} is empty", where=where, mend="Fill it or remove the row.")
+                raise invalid(f"the {name} is empty", where, "Fill it or remove the row.")
         word = own["emotion"]
         own["emotion"] = self._emotion(word, place)
         if not own.get("original") and ("original" not in columns or word != own["emotion"]):
@@ -375,8 +377,9 @@ class Rows:
         own["gender"] = canonical_gender(own.get("gender", ""))
         channel = own.get("channel", "").strip().casefold() or "mix"
         if channel not in ("mix", "left", "right") and not channel.isdecimal():
-            mend = "Known: mix, left, right or a channel's number."
-            raise ManifestError(f"unknown channel '{own['channel']}'", where=where, mend=mend)
+            raise invalid(
+                f"unknown channel '{own['channel']}'", where, "Known: mix, left, right or a channel's number."
+            )
         own["channel"] = channel
         own["audio"] = self._audio(own["audio"])
         start, end = _times(own, cells, columns, where)
@@ -394,7 +397,7 @@ class Rows:
         if self._unknown:
             raise self._unknown_emotions()
         if not self._rows:
-            raise ManifestError("it contains no utterance", where=self.table, mend="Add a row per utterance.")
+            raise invalid("it contains no utterance", self.table, "Add a row per utterance.")
         names = dict.fromkeys(name for row in self._rows for name in row.extra)
         rows = [
             row if len(row.extra) == len(names) else replace(row, extra={n: row.extra.get(n, "") for n in names})
@@ -404,10 +407,10 @@ class Rows:
         for row, place in zip(rows, self._places, strict=True):
             before = first.setdefault(row.id, place)
             if before != place:
-                raise ManifestError(
+                raise invalid(
                     f"the id '{row.id}' was already used in {self.unit} {before}",
-                    where=f"{self.table}, {self.unit} {place}",
-                    mend="Give every utterance its own id, or remove the repeated row.",
+                    f"{self.table}, {self.unit} {place}",
+                    "Give every utterance its own id, or remove the repeated row.",
                 )
         renamed = [f"{word} -> {label} ({n})" for (word, label), n in sorted(self._read_as.items())]
         words = (Note("labels", f"labels read as: {', '.join(renamed)}"),) if renamed else ()
@@ -454,10 +457,10 @@ class Rows:
         name = PurePath(path).name
         found = self._index.get(name, [])
         if len(found) > 1:
-            raise ManifestError(
+            raise invalid(
                 f"'{name}' is in several folders: {', '.join(sorted(found)[:3])}",
-                where=self.table,
-                mend="Write the folder in front of the name.",
+                self.table,
+                "Write the folder in front of the name.",
             )
         return found[0] if found else path
 
@@ -469,7 +472,7 @@ class Rows:
         paths = {row.audio: _path_in_id(row.audio, self.folder) for row in self._rows if not row.id}
         for audio, path in paths.items():
             if not PurePath(path).name:
-                raise ManifestError("this is a folder, not a recording", where=audio, mend="Name a file.")
+                raise invalid("this is a folder, not a recording", audio, "Name a file.")
         stems = Counter(str(PurePath(path).with_suffix("")) for path in paths.values())
         names = {}
         for audio, path in paths.items():
@@ -496,15 +499,13 @@ def _times(
         try:
             times[name] = seconds(text)
         except ValueError:
-            mend = "Write it in seconds: 1.5"
-            raise ManifestError(f"the {name} '{text}' is not a time", where=where, mend=mend) from None
+            raise invalid(f"the {name} '{text}' is not a time", where, "Write it in seconds: 1.5") from None
     start, duration = times["start"] or 0.0, times.get("duration")
     end = times["end"] if duration is None else start + duration
     if start < 0:
-        raise ManifestError(f"it starts at {start} s, before its file", where=where, mend="Begin at 0.")
+        raise invalid(f"it starts at {start} s, before its file", where, "Begin at 0.")
     if end is not None and end <= start:
-        what = f"it ends at {end} s but starts at {start} s"
-        raise ManifestError(what, where=where, mend="Make 'end' later than 'start'.")
+        raise invalid(f"it ends at {end} s but starts at {start} s", where, "Make 'end' later than 'start'.")
     return start, end
 
 

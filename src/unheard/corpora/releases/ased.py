@@ -51,11 +51,8 @@ CORPUS = Corpus(
     folder="0[1-5][A-Z][a-z]+",
     refine=_tied,
     emotions={
-        "n1": ("neutral", "neutral"),
-        "f2": ("fearful", "fearful"),
-        "h3": ("happy", "happy"),
-        "s4": ("sad", "sad"),
-        "a5": ("angry", "angry"),
+        "n1": ("neutral", "neutral"), "f2": ("fearful", "fearful"), "h3": ("happy", "happy"),
+        "s4": ("sad", "sad"), "a5": ("angry", "angry"),
     },
     genders={f"{n:02d}": "female" if n in _FEMALE else "male" for n in range(1, 66)},
     counts={"angry": 486, "fearful": 510, "happy": 486, "neutral": 522, "sad": 470},
@@ -100,4 +97,4 @@ CORPUS = Corpus(
         pointers="https://media.githubusercontent.com/media/Ethio2021/ASED_V1/main/",
         source="https://github.com/Ethio2021/ASED_V1; no checksum published",
     ),
-)
+)  # fmt: skip

@@ -7,14 +7,10 @@ corpus (9600) are kept and noted as extra.
 from unheard.corpora.corpus import UNVERIFIED, Corpus
 
 EMOTIONS = {
-    "angry": ("angry", "angry"),
-    "fear": ("fearful", "fear"),
-    "happy": ("happy", "happy"),
-    "neutral": ("neutral", "neutral"),
-    "normal": ("neutral", "neutral"),  # in places of the whole corpus
-    "sad": ("sad", "sad"),
+    "angry": ("angry", "angry"), "fear": ("fearful", "fear"), "happy": ("happy", "happy"),
+    "neutral": ("neutral", "neutral"), "normal": ("neutral", "neutral"), "sad": ("sad", "sad"),
     "surprise": ("surprised", "surprise"),
-}
+}  # fmt: skip
 # Folder name in lower case -> speaker, spelt as in the part of 1200 clips ('liuchanhg' is the release's).
 SPEAKERS = {
     "liuchanhg": "liuchanhg", "liuchang": "liuchanhg", "chang.liu": "liuchanhg",
@@ -66,4 +62,4 @@ CORPUS = Corpus(
         "CASIA: four speakers say the same 50 sentences in every emotion; a split by speaker shares the words",
         "CASIA: the whole corpus has 9600 utterances, the part most papers use 1200; say which one you used",
     ),
-)
+)  # fmt: skip

@@ -36,12 +36,8 @@ CORPUS = Corpus(
     folder="AudioWAV",
     refine=_full_level,
     emotions={
-        "ANG": ("angry", "anger"),
-        "DIS": ("disgusted", "disgust"),
-        "FEA": ("fearful", "fear"),
-        "HAP": ("happy", "happy"),
-        "NEU": ("neutral", "neutral"),
-        "SAD": ("sad", "sad"),
+        "ANG": ("angry", "anger"), "DIS": ("disgusted", "disgust"), "FEA": ("fearful", "fear"),
+        "HAP": ("happy", "happy"), "NEU": ("neutral", "neutral"), "SAD": ("sad", "sad"),
     },
     values={"level": {"LO": "low", "MD": "medium", "HI": "high", "XX": "unspecified", "X": "unspecified"}},
     genders={str(actor): "female" if actor in _FEMALE else "male" for actor in range(1001, 1092)},
@@ -70,4 +66,4 @@ CORPUS = Corpus(
         pointers="https://media.githubusercontent.com/media/CheyneyComputerScience/CREMA-D/master/",
         source=f"{_HOME}: .gitattributes keeps *.wav in Git LFS",
     ),
-)
+)  # fmt: skip

@@ -21,12 +21,8 @@ CORPUS = Corpus(
     folder="wav",
     ignore="laryngo/.*",  # EmoDB 2.0: the throat microphone, under the names of wav/
     emotions={
-        "W": ("angry", "anger"),
-        "L": ("bored", "boredom"),
-        "E": ("disgusted", "disgust"),
-        "A": ("fearful", "fear"),
-        "F": ("happy", "happiness"),
-        "T": ("sad", "sadness"),
+        "W": ("angry", "anger"), "L": ("bored", "boredom"), "E": ("disgusted", "disgust"),
+        "A": ("fearful", "fear"), "F": ("happy", "happiness"), "T": ("sad", "sadness"),
         "N": ("neutral", "neutral"),
     },
     genders={

@@ -7,12 +7,9 @@ in between.
 from unheard.corpora.corpus import Corpus
 
 EMOTIONS = {
-    "angry": ("angry", "Angry"),
-    "happy": ("happy", "Happy"),
-    "neutral": ("neutral", "Neutral"),
-    "sad": ("sad", "Sad"),
-    "surprise": ("surprised", "Surprise"),
-}
+    "angry": ("angry", "Angry"), "happy": ("happy", "Happy"), "neutral": ("neutral", "Neutral"),
+    "sad": ("sad", "Sad"), "surprise": ("surprised", "Surprise"),
+}  # fmt: skip
 SENTENCES = 350  # per language; every speaker says each once in each emotion
 MANDARIN = tuple(f"{number:04d}" for number in range(1, 11))
 ENGLISH = tuple(f"{number:04d}" for number in range(11, 21))
@@ -65,4 +62,4 @@ CORPUS = Corpus(
         "ESD: the transcripts (0001/0001.txt) differ in encoding and labels between speakers and are not read",
         "ESD: two languages; ask for one with --subset english or mandarin",
     ),
-)
+)  # fmt: skip

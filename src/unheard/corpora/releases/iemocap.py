@@ -10,14 +10,14 @@ In `Ses01F_impro01_M003` the first letter is who wears the markers; **the last o
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from unheard.corpora.corpus import Corpus, finish, open_root, some, speaker_table, walk_audio, without_copies
+from unheard.corpora.corpus import Corpus, finish, listed, open_root, some, speaker_table, walk_audio, without_copies
 from unheard.errors import CorpusError
-from unheard.manifest import Manifest, Note, Utterance
+from unheard.manifest import Manifest, Utterance
 
 EMOTIONS = {
     "ang": "angry", "dis": "disgusted", "exc": "excited", "fea": "fearful", "fru": "frustrated",
@@ -107,8 +107,7 @@ def read(
     corpus = SUBSETS[subset]
     folder = _sessions_folder(open_root(CORPUS, root))
     rows: list[Utterance] = []
-    names = ("xxx", "silent", "unlabelled", "garbled", "repeated", "copies")
-    lists: dict[str, list[str]] = {name: [] for name in names}
+    lists: defaultdict[str, list[str]] = defaultdict(list)
     for session in SESSIONS:
         home = folder / f"Session{session}"
         lines = _label_lines(home, session, lists)
@@ -127,18 +126,15 @@ def read(
                 lists["silent"].append(name)
             elif _in_subset(line, subset):
                 rows.append(_utterance(line, audio[name], texts.get(name, ""), subset))
-    messages = {
-        "xxx": ("unusable", "utterances have no label that most listeners agreed on (xxx) and are not used"),
-        "silent": ("no-audio", "labelled utterances have no audio"),
-        "unlabelled": ("no-label", "sentences have audio and no label line"),
-        "garbled": ("garbled", "label lines cannot be read"),
-        "repeated": ("extra", "label lines repeat an utterance already labelled"),
-        "copies": ("extra", "files repeat a sentence (another folder or format) and were skipped"),
-    }
     notes = [
-        Note(kind, f"{len(lists[name])} {what}: {some(lists[name])}", tuple(lists[name]))
-        for name, (kind, what) in messages.items()
-        if lists[name]
+        *listed(
+            "unusable", "utterances have no label that most listeners agreed on (xxx) and are not used", lists["xxx"]
+        ),
+        *listed("no-audio", "labelled utterances have no audio", lists["silent"]),
+        *listed("no-label", "sentences have audio and no label line", lists["unlabelled"]),
+        *listed("garbled", "label lines cannot be read", lists["garbled"]),
+        *listed("extra", "label lines repeat an utterance already labelled", lists["repeated"]),
+        *listed("extra", "files repeat a sentence (another folder or format) and were skipped", lists["copies"]),
     ]
     return finish(
         corpus,

@@ -11,13 +11,9 @@ from pathlib import Path
 from unheard.corpora.corpus import Corpus, Download
 
 EMOTIONS = {
-    "anger": ("angry", "anger"),
-    "fear": ("fearful", "fear"),
-    "happiness": ("happy", "happiness"),
-    "neutral": ("neutral", "neutral"),
-    "sadness": ("sad", "sadness"),
-    "surprised": ("surprised", "surprised"),
-}
+    "anger": ("angry", "anger"), "fear": ("fearful", "fear"), "happiness": ("happy", "happiness"),
+    "neutral": ("neutral", "neutral"), "sadness": ("sad", "sadness"), "surprised": ("surprised", "surprised"),
+}  # fmt: skip
 _NAME = r"(?P<speaker>[A-Z]{2}0)_(?P<emotion>[a-z]+)_(?P<text>[1-9]|[1-8]\d|90)"
 _HOME = "https://github.com/amu-cai/nEMO"
 _CARD = "https://huggingface.co/datasets/amu-cai/nEMO (dataset card)"
@@ -66,4 +62,4 @@ CORPUS = Corpus(
         strip=1,
         source=f"{_HOME}; address as used by public code, no checksum published",
     ),
-)
+)  # fmt: skip

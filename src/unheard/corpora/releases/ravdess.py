@@ -11,15 +11,10 @@ from pathlib import Path
 from unheard.corpora.corpus import Corpus, Download
 
 EMOTIONS = {
-    "01": ("neutral", "neutral"),
-    "02": ("calm", "calm"),
-    "03": ("happy", "happy"),
-    "04": ("sad", "sad"),
-    "05": ("angry", "angry"),
-    "06": ("fearful", "fearful"),
-    "07": ("disgusted", "disgust"),
+    "01": ("neutral", "neutral"), "02": ("calm", "calm"), "03": ("happy", "happy"), "04": ("sad", "sad"),
+    "05": ("angry", "angry"), "06": ("fearful", "fearful"), "07": ("disgusted", "disgust"),
     "08": ("surprised", "surprised"),
-}
+}  # fmt: skip
 GENDERS = {f"{number:02d}": "male" if number % 2 else "female" for number in range(1, 25)}
 _RECORD = "https://zenodo.org/record/1188976"
 
@@ -75,4 +70,4 @@ CORPUS = Corpus(
         checksum="md5:bc696df654c87fed845eb13823edef8a",
         source="https://zenodo.org/records/1188976 (address and MD5 as copied by several projects)",
     ),
-)
+)  # fmt: skip

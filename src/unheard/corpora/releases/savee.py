@@ -6,14 +6,10 @@
 from unheard.corpora.corpus import UNVERIFIED, Corpus
 
 EMOTIONS = {
-    "a": ("angry", "anger"),
-    "d": ("disgusted", "disgust"),
-    "f": ("fearful", "fear"),
-    "h": ("happy", "happiness"),
-    "n": ("neutral", "neutral"),
-    "sa": ("sad", "sadness"),
+    "a": ("angry", "anger"), "d": ("disgusted", "disgust"), "f": ("fearful", "fear"),
+    "h": ("happy", "happiness"), "n": ("neutral", "neutral"), "sa": ("sad", "sadness"),
     "su": ("surprised", "surprise"),
-}
+}  # fmt: skip
 SPEAKERS = ("DC", "JE", "JK", "KL")
 _EACH = {label: 30 if label == "neutral" else 15 for label, _ in EMOTIONS.values()}
 _HOME = "http://kahlan.eps.surrey.ac.uk/savee/"
@@ -54,4 +50,4 @@ CORPUS = Corpus(
         "SAVEE: four speakers, all men; no result on it says much about unseen voices",
         "SAVEE: most sentences belong to one emotion, so the words give the emotion away",
     ),
-)
+)  # fmt: skip

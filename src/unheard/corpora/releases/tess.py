@@ -6,14 +6,10 @@
 from unheard.corpora.corpus import Corpus, Download
 
 EMOTIONS = {
-    "angry": ("angry", "angry"),
-    "disgust": ("disgusted", "disgust"),
-    "fear": ("fearful", "fear"),
-    "happy": ("happy", "happy"),
-    "neutral": ("neutral", "neutral"),
-    "ps": ("surprised", "pleasant surprise"),
+    "angry": ("angry", "angry"), "disgust": ("disgusted", "disgust"), "fear": ("fearful", "fear"),
+    "happy": ("happy", "happy"), "neutral": ("neutral", "neutral"), "ps": ("surprised", "pleasant surprise"),
     "sad": ("sad", "sad"),
-}
+}  # fmt: skip
 AGES = {"OAF": "64", "YAF": "26"}
 _LABELS = [label for label, _ in EMOTIONS.values()]
 _HOME = "https://doi.org/10.5683/SP2/E8H2MF"
@@ -63,4 +59,4 @@ CORPUS = Corpus(
         file="TESS.zip",
         source="https://doi.org/10.5683/SP2/E8H2MF, through the Data Access API of Dataverse",
     ),
-)
+)  # fmt: skip
