@@ -95,15 +95,11 @@ def test_audio_below_the_folder_is_written_relative(tmp_path: Path, monkeypatch:
     assert read_table("moved/m.jsonl")[1].audio == str(tmp_path / "moved/wav/b.wav")
 
 
-def test_a_row_has_its_own_end_or_duration(tmp_path: Path) -> None:
-    text = "file,speaker,emotion,start,end,duration\na.wav,s,sad,1,3,\na.wav,s,sad,5,,2\na.wav,s,sad,6,8,99\n"
-    assert [(row.start, row.end) for row in read_table(table(tmp_path, text))] == [(1, 3), (5, 7), (6, 8)]
-
-
-def test_speakers_are_written_in_one_way(tmp_path: Path) -> None:
-    manifest = read_table(table(tmp_path, "file,speaker,emotion\na.wav,Jos\u00e9,sad\nb.wav,Jose\u0301 ,sad\n"))
-    assert manifest.speakers == ("Jos\u00e9",)
-    assert "the speaker is empty" in refused(table(tmp_path, "file,speaker,emotion\na.wav,NaN,sad\n"))
+def test_names_of_speakers_are_normalised(tmp_path: Path) -> None:
+    text = "file,speaker,emotion\na.wav,Jos\u00e9,sad\nb.wav,Jose\u0301 ,sad\nc.wav,Nan,sad\n"
+    assert read_table(table(tmp_path, text)).speakers == ("Jos\u00e9", "Nan")
+    for nobody in ("nan", "NaN", "<NA>", " "):
+        assert "the speaker is empty" in refused(table(tmp_path, f"file,speaker,emotion\na.wav,{nobody},sad\n"))
 
 
 @pytest.mark.parametrize(
@@ -115,6 +111,9 @@ def test_speakers_are_written_in_one_way(tmp_path: Path) -> None:
         "\n\nWav, SPK , Label, transcript\na.wav, s , SADNESS ,\"x, y\"\n",
         "file,speaker,emotion,text,\na.wav,s,sad,\"x, y\",\n",
         ",file,speaker,emotion,text\n0,a.wav,s,sad,\"x, y\"\n",  # pandas' unnamed index
+        "sep=;\r\nfile;speaker;emotion;text\r\na.wav;s;sad;x, y\r\n",  # Excel
+        "\ufeff\"sep=,\"\n\nfile,speaker,emotion,text\na.wav,s,sad,\"x, y\"\n",
+        "FileName,SpkrID,EmoClass,text\na.wav,s,sad,\"x, y\"\n",
     ],
 )  # fmt: skip
 def test_dialects(tmp_path: Path, text: str) -> None:
@@ -269,6 +268,9 @@ def test_ids_of_recordings_beside_the_table_do_not_name_the_way_there(tmp_path: 
         ("start,length", "1,2", (1.0, 3.0)),
         ("start,dur", "1,2", (1.0, 3.0)),
         ("start,end,onset", "1,3,9", (1.0, 3.0)),
+        ("start,end,duration", "1,3,", (1.0, 3.0)),
+        ("start,end,duration", "1,,2", (1.0, 3.0)),
+        ("start,end,duration", "1,3,99", (1.0, 3.0)),
     ],
 )
 def test_where_utterances_start_and_end(tmp_path: Path, header: str, times: str, expected: tuple[float, float]) -> None:
@@ -282,9 +284,84 @@ def test_an_end_that_would_not_be_read_is_refused(tmp_path: Path, end: str) -> N
         read_table(table(tmp_path, f"file,speaker,emotion,start,{end}\na.wav,s,sad,1,3\n"))
 
 
-def test_a_speaker_may_be_called_nan_with_a_capital(tmp_path: Path) -> None:
-    (row,) = read_table(table(tmp_path, "file,speaker,emotion\na.wav,Nan,sad\n"))
-    assert row.speaker == "Nan"
-    for nobody in ("nan", "NaN", "<NA>"):
-        with pytest.raises(ManifestError, match="the speaker is empty"):
-            read_table(table(tmp_path, f"file,speaker,emotion\na.wav,{nobody},sad\n"))
+def test_words_of_the_table_are_mapped(tmp_path: Path) -> None:
+    path = table(tmp_path, "file,speaker,emotion\na.wav,s,rabbia\nb.wav,s,gioia\nc.wav,s,rabbia\nd.wav,s,calm\n")
+    assert "line 2: 2 unknown emotions: 'rabbia' (2), 'gioia' (1). Known:" in refused(path)
+    mapping = {"rabbia": "angry", "gioia": "excited", "calm": "neutral"}
+    manifest = read_manifest(path, mapping=mapping)
+    assert [(row.emotion, row.original) for row in manifest] == [
+        ("angry", "rabbia"), ("excited", "gioia"), ("angry", "rabbia"), ("calm", "calm"),
+    ]  # fmt: skip
+    chosen = manifest.select(("angry", "happy", "neutral"), mapping | {"gioia": "happy"})
+    assert chosen.counts() == {"angry": 2, "happy": 1, "neutral": 1}
+    with pytest.raises(ManifestError, match="unknown emotion 'freude'"):
+        manifest.select(("angry",), {"freude": "happy"})
+    with pytest.raises(ManifestError, match="unknown emotion 'gioia'"):
+        read_manifest(path, mapping={"rabbia": "angry", "gioia": "gladness"})
+
+
+@pytest.mark.parametrize(
+    ("word", "guess"),
+    [
+        *(("hapy", "happy"), ("Angery", "angry"), ("neutrall", "neutral"), ("surprized", "surprised")),
+        *((word, "") for word in ("unhappy", "cheerful", "annoyed", "amused", "Freude", "Trauer", "Angst", "alegría")),
+        *((word, "") for word in ("unexcited", "displeased", "felicidad")),
+    ],
+)
+def test_only_near_certain_typos_are_corrected(tmp_path: Path, word: str, guess: str) -> None:
+    message = refused(table(tmp_path, f"file,speaker,emotion\na.wav,s,{word}\n"))
+    assert (f"Did you mean '{guess}'" in message) if guess else ("Did you mean" not in message)
+
+
+def test_where_recordings_are(tmp_path: Path) -> None:
+    """Paths written on Windows, a row of a Hugging Face data set, and audio in another folder."""
+    for name in ("wav/a.wav", "deep/er/b.wav", "deep/c.flac", "deep/d.wav", "er/d.wav"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (row,) = read_table(table(tmp_path, "file,speaker,emotion\nwav\\a.wav,s,sad\n"))
+    assert (row.audio, row.id) == (str(tmp_path / "wav/a.wav"), "wav/a")
+    record = {"audio": {"path": "wav/a.wav", "bytes": None}, "speaker": "s", "label": "sad"}
+    (row,) = read_table(table(tmp_path, json.dumps(record) + "\n", "t.jsonl"))
+    assert row.audio == str(tmp_path / "wav/a.wav")
+    (tmp_path / "lists").mkdir()
+    lines = "file,speaker,emotion\nwav/a.wav,s,sad\nb.wav,s,sad\nc,s,sad\ngone.wav,s,sad\n"
+    found = read_manifest(table(tmp_path / "lists", lines), audio_root=tmp_path)
+    places = [Path(row.audio).relative_to(tmp_path).as_posix() for row in found]
+    assert places == ["wav/a.wav", "deep/er/b.wav", "deep/c.flac", "gone.wav"]
+    old = table(tmp_path / "lists", "file,speaker,emotion\nZ:\\old\\b.wav,t,sad\n")
+    assert read_manifest(old, audio_root=tmp_path)[0].audio == str(tmp_path / "deep/er/b.wav")
+    with pytest.raises(ManifestError, match=r"'d\.wav' is in several folders: .*deep/d\.wav"):
+        read_manifest(table(tmp_path / "lists", "file,speaker,emotion\nd.wav,s,sad\n"), audio_root=tmp_path)
+
+
+def test_an_audformat_database_is_joined(tmp_path: Path) -> None:
+    pytest.importorskip("audformat")
+    header = """
+name: small
+schemes:
+  speaker: {dtype: str, labels: {x: {gender: female}, y: {gender: male}}}
+tables:
+  emotion: {type: segmented, columns: {emotion: {}}}
+  files: {type: filewise, columns: {speaker: {scheme_id: speaker}}}
+"""
+    (tmp_path / "db.yaml").write_text(header)
+    rows = (
+        "wav/a.wav,0 days,0 days 00:00:01.5,anger\nwav/a.wav,0 days 00:00:01.5,NaT,joy\nwav/b.wav,0 days,NaT,sadness\n"
+    )
+    (tmp_path / "db.emotion.csv").write_text("file,start,end,emotion\n" + rows)
+    (tmp_path / "db.files.csv").write_text("file,duration,speaker\nwav/a.wav,0 days 00:00:03,x\nwav/b.wav,,y\n")
+    manifest = read_manifest(tmp_path)
+    assert [(row.emotion, row.speaker, row.gender, row.start, row.end) for row in manifest] == [
+        ("angry", "x", "female", 0, 1.5),
+        ("happy", "x", "female", 1.5, None),
+        ("sad", "y", "male", 0, None),
+    ]
+    assert manifest[0].audio == str(tmp_path / "wav/a.wav")
+    assert read_manifest(tmp_path / "db.emotion.csv").rows == manifest.rows
+    (tmp_path / "db.yaml").write_text(header.replace("{speaker: {scheme_id: speaker}}", "{age: {}}"))
+    (tmp_path / "db.files.csv").write_text("file,age\nwav/a.wav,3\n")
+    with pytest.raises(ManifestError, match=r"no column 'speaker'.*emotion\.emotion, files\.age"):
+        read_manifest(tmp_path)
+    (tmp_path / "db.yaml").write_text("tables: 3")
+    with pytest.raises(ManifestError, match="not an audformat database"):
+        read_manifest(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,10 @@ def read_audformat(
     try:
         header = yaml.safe_load((folder / "db.yaml").read_text(encoding="utf-8"))
         database = audformat.Database.load_header_from_yaml({"source": "", "usage": "unrestricted", **header})
-        for name, table in {**database.tables, **database.misc_tables}.items():
-            table.load(str(folder / f"db.{name}"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the package's own use of pandas
+            for name, table in {**database.tables, **database.misc_tables}.items():
+                table.load(str(folder / f"db.{name}"))
     except Exception as problem:  # the package raises whatever pandas, yaml and the operating system do
         mend = "Open it with audformat.load(...) to see more."
         raise ManifestError(f"not an audformat database ({problem})", where=folder / "db.yaml", mend=mend) from problem
