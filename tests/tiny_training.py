@@ -1,4 +1,4 @@
-"""A training that is over in a blink, and what it takes to say that two are the same to the bit."""
+"""A tiny training task, and assertions that two trainings are equal to the bit."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def tiny(utterances: int = 26) -> tuple[Task, InMemory]:
 
 IDS = [f"u{i:02}" for i in range(26)]
 TRAIN, DEV, TEST = IDS[:14], tuple(IDS[14:20]), tuple(IDS[20:])
-READINGS = (Direction("test", DEV, TEST),)
+ONE = (Direction("test", DEV, TEST),)
 BOTH = (Direction("female", DEV, TEST), Direction("male", TEST, DEV))
 
 
@@ -66,7 +66,7 @@ def strategy(key: str, dropout: float = 0.5, cells: int = NETWORK.lstm) -> Strat
 def trainer(
     key: str,
     folder: Path,
-    readings: Sequence[Direction] = READINGS,
+    directions: Sequence[Direction] = ONE,
     *,
     on_epoch: Callable[[Mapping[str, Any]], None] | None = None,
     cells: int = NETWORK.lstm,
@@ -74,11 +74,11 @@ def trainer(
 ) -> Trainer:
     recipe = TrainingSettings(epochs=4, batch_size=5, lr=lr)
     model = strategy(key, cells=cells)
-    return Trainer(model, tiny()[0], TRAIN, readings, recipe, folder, key=(0, 0), on_epoch=on_epoch)
+    return Trainer(model, tiny()[0], TRAIN, directions, recipe, folder, key=(0, 0), on_epoch=on_epoch)
 
 
 def figures(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A history without what the clock said."""
+    """A history without durations."""
     return [{name: v for name, v in record.items() if "seconds" not in name} for record in history]
 
 
@@ -107,7 +107,7 @@ def assert_same(one: Trainer, other: Trainer) -> None:
         assert_same_tensors(best.weights, other.best[name].weights)
 
 
-def assert_same_readouts(one: Sequence[Evaluation], other: Sequence[Evaluation]) -> None:
+def assert_same_evaluations(one: Sequence[Evaluation], other: Sequence[Evaluation]) -> None:
     assert len(one) == len(other)
     for a, b in zip(one, other, strict=True):
         assert (a.direction, a.epochs, a.best_epoch) == (b.direction, b.epochs, b.best_epoch)
@@ -144,7 +144,7 @@ def scripted(right: Sequence[int], folder: Path) -> tuple[Trainer, InMemory]:
     """Four validation and four test utterances, `right[epoch - 1]` of each classified right."""
     y = {f"{part}{i}": i % 2 for part in ("train", "dev", "test") for i in range(4)}
     frames = InMemory({name: np.array([[int(name[-1]), truth]] * 2, np.float32) for name, truth in y.items()})
-    readings = [Direction("test", *(tuple(n for n in y if n.startswith(part)) for part in ("dev", "test")))]
+    directions = [Direction("test", *(tuple(n for n in y if n.startswith(part)) for part in ("dev", "test")))]
     train = [name for name in y if name.startswith("train")]
     recipe = TrainingSettings(epochs=len(right))
-    return Trainer(Scripted(right), Task(frames, y, {}), train, readings, recipe, folder), frames
+    return Trainer(Scripted(right), Task(frames, y, {}), train, directions, recipe, folder), frames

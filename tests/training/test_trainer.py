@@ -21,13 +21,13 @@ from tiny_training import (
     DEV,
     IDS,
     NETWORK,
-    READINGS,
+    ONE,
     TRAIN,
     C,
     F,
     S,
     assert_same,
-    assert_same_readouts,
+    assert_same_evaluations,
     assert_same_scores,
     assert_same_tensors,
     scripted,
@@ -82,7 +82,7 @@ class TestSelection:
         both = trainer("mtl", tmp_path / "both", BOTH)
         together = both.run(4)
         alone = [trainer("mtl", tmp_path / direction.name, (direction,)).run(4)[0] for direction in BOTH]
-        assert_same_readouts(together, alone)
+        assert_same_evaluations(together, alone)
         assert {"val_wa_female", "val_wa_male"} <= both.history[0].keys()
         assert together[0].dev.ids == DEV == together[1].test.ids
 
@@ -113,7 +113,7 @@ class TestBatchNorm:
         expected = [(mode, direction.name, selected) for mode, selected in modes for direction in BOTH]
         assert [(e.mode, e.direction, e.selected) for e in evaluations] == expected
         as_written, reestimated = written.run(4), reestimate.run(4)
-        assert_same_readouts(evaluations, [*as_written, *reestimated])
+        assert_same_evaluations(evaluations, [*as_written, *reestimated])
         assert_same(again, written)
         assert_same_tensors(again.strategy.state_dict(), reestimate.strategy.state_dict())
         assert not np.allclose(as_written[0].test.logits, reestimated[0].test.logits)
@@ -145,7 +145,7 @@ class TestBatchNorm:
         with_batchnorm(tmp_path / "parts", "reestimate", select).run(2)
         second = with_batchnorm(tmp_path / "parts", "reestimate", select)
         assert second.resume()
-        assert_same_readouts(second.run(4), expected)
+        assert_same_evaluations(second.run(4), expected)
         assert_same(second, whole)
         if select == "best":
             assert [e.dev.wa for e in expected] == [whole.best[e.direction].wa for e in expected]
@@ -165,7 +165,7 @@ class TestResuming:
         assert again.resume()
         assert again.epoch == 2
         again.run(3)
-        assert_same_readouts(again.run(4), expected)
+        assert_same_evaluations(again.run(4), expected)
         assert_same(again, never)
 
     def test_a_finished_training_is_evaluated_again_without_training(self, tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ class TestResuming:
         epochs: list[Any] = []
         again = trainer("ser", tmp_path, on_epoch=epochs.append)
         assert again.resume()
-        assert_same_readouts(again.run(2), expected)
+        assert_same_evaluations(again.run(2), expected)
         assert not epochs
 
     def test_checkpoints_come_when_there_is_something_to_lose(
@@ -245,7 +245,7 @@ def test_killed_and_resumed_as_never_killed(tmp_path: Path) -> None:
         assert again.resume()
         assert again.epoch == 2  # the last one written whole
         assert not list((tmp_path / how).glob(".*.tmp"))
-        assert_same_readouts(again.run(4), expected)
+        assert_same_evaluations(again.run(4), expected)
         assert_same(again, never)
 
 
@@ -275,12 +275,12 @@ class TestBadCheckpoints:
         [
             (("ser",), ("dat",)),
             (("dat",), ("mtl",)),  # with the same parts
-            (("ser", READINGS, 0.5), ("ser", READINGS, 0.25)),
+            (("ser", ONE, 0.5), ("ser", ONE, 0.25)),
             (("ser",), ("ser", BOTH)),
         ],
     )
     def test_of_another_training(self, trained: tuple[Any, ...], resumed: tuple[Any, ...], tmp_path: Path) -> None:
-        def make(key: str, directions: tuple[Direction, ...] = READINGS, lr: float = 0.05) -> Trainer:
+        def make(key: str, directions: tuple[Direction, ...] = ONE, lr: float = 0.05) -> Trainer:
             return trainer(key, tmp_path, directions, lr=lr)
 
         make(*trained).run(1)
@@ -292,7 +292,7 @@ class TestBadCheckpoints:
         training.run(1)
         other = build("mtl", Setting(F, C, S + 1, NETWORK, 0))
         with pytest.raises(TrainingError, match="size mismatch"):
-            Trainer(other, tiny()[0], TRAIN, READINGS, training.recipe, tmp_path, key=(0, 0)).resume()
+            Trainer(other, tiny()[0], TRAIN, ONE, training.recipe, tmp_path, key=(0, 0)).resume()
         with_batchnorm(tmp_path / "mode", "reestimate").run(1)
         with pytest.raises(TrainingError, match="belongs to"):
             with_batchnorm(tmp_path / "mode", "running").resume()
@@ -332,7 +332,7 @@ class TestBadCheckpoints:
 
 class TestTraining:
     def test_it_learns(self, tmp_path: Path) -> None:
-        training = Trainer(strategy("ser", 0.0), tiny()[0], TRAIN, READINGS, TrainingSettings(30, 14, 0.1), tmp_path)
+        training = Trainer(strategy("ser", 0.0), tiny()[0], TRAIN, ONE, TrainingSettings(30, 14, 0.1), tmp_path)
         training.run(30)
         losses = [record["loss_emotion"] for record in training.history]
         assert losses[-1] < 0.6 * losses[0]
@@ -387,26 +387,26 @@ class TestTraining:
     def test_a_last_step_that_goes_astray_is_no_result(self, select: str, tmp_path: Path) -> None:
         """One step of one epoch: its loss is that of the weights before."""
         recipe = TrainingSettings(epochs=1, batch_size=len(IDS), lr=1e25, select=select)
-        training = Trainer(strategy("ser"), tiny()[0], IDS, READINGS, recipe, tmp_path)
+        training = Trainer(strategy("ser"), tiny()[0], IDS, ONE, recipe, tmp_path)
         with pytest.raises(TrainingError, match=r"not finite after epoch 1.*learning rate"):
             training.run(1)
 
     def test_too_few_utterances(self, tmp_path: Path) -> None:
         with pytest.raises(TrainingError, match="fewer than two"):
-            Trainer(strategy("ser"), tiny()[0], IDS[:1], READINGS, TrainingSettings(), tmp_path)
+            Trainer(strategy("ser"), tiny()[0], IDS[:1], ONE, TrainingSettings(), tmp_path)
         with pytest.raises(TrainingError, match="no validation or no test"):
-            trainer("ser", tmp_path, [Direction("test", (), READINGS[0].test)])
+            trainer("ser", tmp_path, [Direction("test", (), ONE[0].test)])
 
     @pytest.mark.parametrize("utterances", range(2, 12))
     @pytest.mark.parametrize("size", [3, 4, 32])
     def test_no_number_of_utterances_leaves_one_alone(self, utterances: int, size: int, tmp_path: Path) -> None:
         recipe = TrainingSettings(epochs=1, batch_size=size)
-        (evaluation,) = Trainer(strategy("ser"), tiny()[0], IDS[:utterances], READINGS, recipe, tmp_path).run(1)
+        (evaluation,) = Trainer(strategy("ser"), tiny()[0], IDS[:utterances], ONE, recipe, tmp_path).run(1)
         assert np.isfinite(evaluation.test.logits).all()
 
     def test_bf16_trains_too(self, tmp_path: Path) -> None:
         recipe = TrainingSettings(epochs=1, batch_size=5, precision="bf16")
-        (evaluation,) = Trainer(strategy("cgt"), tiny()[0], TRAIN, READINGS, recipe, tmp_path).run(1)
+        (evaluation,) = Trainer(strategy("cgt"), tiny()[0], TRAIN, ONE, recipe, tmp_path).run(1)
         assert evaluation.test.logits.dtype == np.float32
         assert np.isfinite(evaluation.test.logits).all()
 
