@@ -10,12 +10,12 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from unheard.audio import SLACK, Source, checked_source, read_audio, resample
+from unheard.audio import SLACK, checked_source, read_audio, resample
 from unheard.channels import Samples, select_channel, to_float
+from unheard.decoding import Source
 from unheard.errors import AudioError
 from unheard.features.functionals import frame_settings, summarise
-from unheard.features.kaldi import Floats, add_deltas, frame_count, spectral_frames
-from unheard.features.pitch import pitch_frames
+from unheard.features.kaldi import Floats, add_deltas, frame_count, pitch_frames, spectral_frames
 from unheard.features.settings import FeatureSettings
 from unheard.features.vad import VAD_PRESETS, voiced_frames
 

@@ -1,7 +1,7 @@
 """Kaldi's MFCC, log-mel bands and deltas (`compute-mfcc-feats`, `compute-fbank-feats`, `add-deltas`) in numpy.
 
 Written here instead of calling kaldi-native-fbank because it is faster (that library gives one frame a call)
-and nearer to Kaldi, whose own FFT it repeats: see `fft.py`. `benchmarks/features.py` compares both.
+and nearer to Kaldi, whose own FFT it repeats: see `srfft.py`. `benchmarks/features.py` compares both.
 
 N samples, T frames, L samples a frame, C cepstra, M mel bands. Samples are at 16-bit scale (±32768) throughout.
 """
@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import threading
 import zlib
+from array import array
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib import import_module
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from unheard.errors import ConfigError
+from unheard.errors import ConfigError, FeatureError
 from unheard.features.settings import FeatureSettings
 from unheard.features.srfft import PowerSpectrum
 
@@ -201,3 +204,56 @@ def _mel(hz: npt.NDArray[np.float32] | np.float32) -> Floats:
     ratio = np.float32(1) + np.asarray(hz, np.float32) / np.float32(700)
     mels: Floats = np.float32(1127) * np.log(ratio.astype(np.float64)).astype(np.float32)
     return mels
+
+
+# Pitch: `compute-and-process-kaldi-pitch-feats`, computed by kaldi-native-fbank (Ghahremani et al. 2014, A pitch
+# extraction algorithm tuned for automatic speech recognition). Columns, in Kaldi's order:
+#
+#   voicing    Kaldi's POV feature: the normalised cross-correlation at the pitch's lag, warped; -1.5 for a perfectly
+#              periodic frame, 0 for one without period
+#   log pitch  2 · (log F0 - its mean over 1.5 s, weighted by voicing); with `log_pitch` normalised or both
+#   change     10 · the slope of log F0 over five frames, with Kaldi's noise of 0.005 (a fixed sequence)
+#   raw        log F0, F0 in Hz; with `log_pitch` raw or both
+#
+# F0 is a number in every frame: unvoiced frames continue their voiced neighbours.
+
+
+def pitch_frames(samples: Floats, settings: FeatureSettings) -> Floats:
+    """Pitch features of samples (N,) at 16-bit scale: float32 (T, 3), or (T, 4) with both kinds of log pitch.
+
+    T is that of the spectral features. Pitch is found at 4 kHz, where rounding may give one frame more or less:
+    then the last one is dropped or repeated. Raises `FeatureError` without kaldi-native-fbank.
+    """
+    knf = pitch_library()
+    search = knf.PitchExtractionOptions(
+        samp_freq=settings.sample_rate,
+        frame_shift_ms=settings.frame_shift_ms,
+        frame_length_ms=settings.frame_length_ms,
+        min_f0=settings.pitch_low_hz,
+        max_f0=settings.pitch_high_hz,
+    )
+    process = knf.ProcessPitchOptions(
+        add_normalized_log_pitch=settings.log_pitch != "raw", add_raw_log_pitch=settings.log_pitch != "normalised"
+    )
+    frames = frame_count(len(samples), settings)
+    found = knf.compute_and_process_kaldi_pitch(search, process, array("f", samples.tobytes()))  # quicker than a list
+    out = np.zeros((frames, settings.pitch_dim), np.float32)
+    common = min(frames, len(found))
+    out[:common] = found[:common]
+    if common:
+        out[common:] = found[common - 1]
+    return out
+
+
+def pitch_library() -> Any:
+    """The module kaldi_native_fbank; raises `FeatureError` where it is missing or knows no pitch yet."""
+    try:
+        module = import_module("kaldi_native_fbank")
+    except ImportError:
+        module = None
+    if not hasattr(module, "compute_and_process_kaldi_pitch"):
+        raise FeatureError(
+            "pitch needs kaldi-native-fbank 1.23 or later, which is not installed",
+            mend='Install it with: pip install -U "kaldi-native-fbank>=1.23", or leave pitch out.',
+        )
+    return module

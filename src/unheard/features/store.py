@@ -37,7 +37,7 @@ from unheard.audio import read_recording
 from unheard.errors import AudioError, FeatureError, UnreachableError
 from unheard.features.analysis import analyse
 from unheard.features.encoder import encoder_of, resolve
-from unheard.features.pitch import library
+from unheard.features.kaldi import pitch_library
 from unheard.features.settings import FeatureSettings
 from unheard.files import locked
 from unheard.manifest import Manifest, Utterance
@@ -241,7 +241,7 @@ def build_store(
     if store is not None and _complete(store, segments, failures_too=not os.access(folder, os.W_OK)):
         return store
     if settings.needs_pitch:
-        library()  # without it every recording would fail
+        pitch_library()  # without it every recording would fail
     if settings.kind == "encoder":
         encoder_of(settings.encoder, settings.layer, settings.encoder_digest)  # raises once, not for every recording
     try:

@@ -10,8 +10,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from unheard.audio import Source, checked_source, info, read_blocks, resample
+from unheard.audio import checked_source, info, read_blocks, resample
 from unheard.channels import Mix, Samples, channel_index, finite, select_channel, to_float
+from unheard.decoding import Source
 from unheard.errors import AudioError, ConfigError, TooLongError, did_you_mean
 
 Audio: TypeAlias = Source | npt.NDArray[Any]
