@@ -46,20 +46,20 @@ def test_the_cells_own_test_again(cell: Path, tmp_path: Path, capsys: pytest.Cap
     assert confusion.trace() / 8 == wa
     for label, counts in zip(("angry", "sad"), confusion, strict=True):
         assert f"| {label} | {counts[0]} | {counts[1]} |" in said.out
+    assert "| true \\ predicted | angry | sad | recall |" in said.out
     own = {row["id"]: row for row in rows_of(cell / "predictions.csv") if row["part"] == "test"}
     for row in rows_of(tmp_path / "scores" / "predictions.csv"):
-        assert row["predicted"] == own[row["id"]]["predicted"]
+        assert (row["true"], row["predicted"]) == (own[row["id"]]["emotion"], own[row["id"]]["predicted"])
         assert float(row["p_sad"]) == pytest.approx(float(own[row["id"]]["p_sad"]), abs=1e-5)
 
 
-def test_the_model_alone_will_do(cell: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_file_and_speakers_it_was_trained_on(
+    cell: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     manifest = part(tmp_path, "test")
     assert main(["evaluate", str(cell / "model.safetensors"), str(manifest), "--store", str(tmp_path / "store")]) == 0
     assert (tmp_path / "store" / "store.json").exists()
     assert f"WA {100 * result(cell)['test_wa']:.1f} %" in capsys.readouterr().out
-
-
-def test_speakers_it_was_trained_on_are_named(cell: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(cell), str(part(tmp_path, "train", "test"))]) == 0
     assert "the model was trained on 2 of these speakers (synthetic/s1, synthetic/s2)" in capsys.readouterr().err
 
@@ -81,47 +81,37 @@ def test_labels_it_does_not_know_are_counted(cell: Path, tmp_path: Path, capsys:
     assert "bored" in capsys.readouterr().err
 
 
-def test_an_emotion_without_utterances(cell: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    manifest = part(tmp_path, "test")
-    write_rows(manifest, [row for row in rows_of(manifest) if row["emotion"] == "sad"])
-    assert main(["evaluate", str(cell), str(manifest), "-o", str(tmp_path / "scores")]) == 0
-    assert "| angry | 0 | 0 | – |" in capsys.readouterr().out
-    read = json.loads((tmp_path / "scores" / "result.json").read_text(), parse_constant=lambda word: pytest.fail(word))
-    assert read["n"] == 4
-
-
-def test_recordings_that_cannot_be_read_are_counted(
+def test_missing_emotions_unreadable_and_repeated_recordings(
     cell: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     manifest = part(tmp_path, "test")
     rows = rows_of(manifest)
-    rows[0]["audio"] = str(tmp_path / "absent.wav")
-    write_rows(manifest, rows)
+    write_rows(manifest, [row for row in rows if row["emotion"] == "sad"])
+    assert main(["evaluate", str(cell), str(manifest), "-o", str(tmp_path / "scores")]) == 0
+    assert "| angry | 0 | 0 | – |" in capsys.readouterr().out
+    read = json.loads((tmp_path / "scores" / "result.json").read_text(), parse_constant=lambda word: pytest.fail(word))
+    assert (read["n"], read["recall"]["angry"]) == (4, None)
+    write_rows(manifest, [rows[0] | {"audio": str(tmp_path / "absent.wav")}, *rows[1:]])
     assert main(["evaluate", str(cell), str(manifest)]) == 0
     said = capsys.readouterr()
     assert "1 of 8 utterances have no features" in said.err
     assert "7 utterances" in said.out
+    write_rows(manifest, [rows[0] | {"id": emotion, "emotion": emotion} for emotion in ("angry", "sad")])
+    assert main(["evaluate", str(cell), str(manifest)]) == 2
+    assert "every recording occurs more than once" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("one_process")
 def test_namesakes_of_tables_without_a_corpus(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    nameless = {"corpus": lambda row: ""}
     out = tmp_path / "run"
-    source = ("--manifest", str(table(tmp_path, **nameless)))
-    more = ("--systems", "ser", "--epochs", "1", "--protocol", "loso", "--folds", "1", "--workers", "1")
+    source = ("--manifest", str(table(tmp_path, corpus=lambda row: "")))
+    more = ("--systems", "ser", "--epochs", "1", "--protocol", "loso", "--folds", "1")
     assert experiment(out, *more, source=source) == 0
     capsys.readouterr()
     assert main(["evaluate", str(only(out)), str(tmp_path / "manifest.csv")]) == 0
     said = capsys.readouterr().err
     assert "neither table names a corpus" in said
     assert "(/" not in said
-
-
-def test_nothing_but_repeated_recordings(cell: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    manifest = part(tmp_path, "test")
-    rows = rows_of(manifest)[:1]
-    write_rows(manifest, [row | {"id": e, "emotion": e} for row in rows for e in ("angry", "sad")])
-    assert main(["evaluate", str(cell), str(manifest)]) == 2
-    assert "every recording occurs more than once" in capsys.readouterr().err
 
 
 def changed(cell: Path, path: Path, change: Any) -> Path:

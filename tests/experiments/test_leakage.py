@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from experimenting import cells, corpus, experiment, in_this_process, rows_of, table, write_rows
 
 from unheard.analysis.speaker_leakage import INPUT, markdown
@@ -38,10 +39,10 @@ def model(run: Path) -> Path:
     return next(folder for name, folder in cells(run).items() if name.startswith("ser-fold0-seed0"))
 
 
-# --- of a run
+# Of a run.
 
 
-def test_every_system_of_a_run(run: Path) -> None:
+def test_every_system_of_a_run(run: Path, model: Path) -> None:
     records = read_run(run)
     unseen = unseen_of(records)
     assert unseen is not None
@@ -54,6 +55,14 @@ def test_every_system_of_a_run(run: Path) -> None:
     assert (one.speakers, one.recordings, one.texts, one.disjoint) == (4, 16, 2, "texts")
     assert one.groups is not None
     assert {person.gender for person in one.groups.people} == {"female", "male"}
+    rows = rows_of(model / "predictions.csv")
+    for person in one.groups.people:
+        own = [row for row in rows if row["speaker"] == person.speaker]
+        recalls = [
+            np.mean([row["predicted"] == emotion for row in own if row["emotion"] == emotion])
+            for emotion in sorted({row["emotion"] for row in own})
+        ]
+        assert person.uar.value == pytest.approx(np.mean(recalls))
     assert found[INPUT].each[0].groups is None
     assert found[INPUT].each[0].width == 2 * 39
     values = [inv.linear.value for inv in found["SER_only"].each]
@@ -62,19 +71,6 @@ def test_every_system_of_a_run(run: Path) -> None:
     assert f"| SER_only | {100 * np.mean(values):.1f} ± " in text
     assert "16 recordings of 4 unseen speakers" in text
     assert "Chance 25.0 %" in text
-
-
-def test_emotion_recall_is_of_the_cells_own_predictions(run: Path, model: Path) -> None:
-    groups = run_leakage(read_run(run))["SER_only"].each[0].groups
-    assert groups is not None
-    rows = rows_of(model / "predictions.csv")
-    for person in groups.people:
-        own = [row for row in rows if row["speaker"] == person.speaker]
-        recalls = [
-            np.mean([row["predicted"] == emotion for row in own if row["emotion"] == emotion])
-            for emotion in sorted({row["emotion"] for row in own})
-        ]
-        assert person.uar.value == pytest.approx(np.mean(recalls))
 
 
 def test_figures_are_kept_until_a_training_changes(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,8 +95,8 @@ def test_figures_are_kept_until_a_training_changes(run: Path, tmp_path: Path, mo
     assert run_leakage(read_run(copy)) == {}
 
 
-def test_the_input_of_other_recordings_is_examined_anew(run: Path, tmp_path: Path) -> None:
-    """The same ids, split and settings over recordings that have changed since: what was known is not of these."""
+def test_the_input_of_other_recordings_is_measured_again(run: Path, tmp_path: Path) -> None:
+    """The same ids, split and settings over recordings that have changed since: what was measured is not of these."""
     copy = Path(shutil.copytree(run, tmp_path / "run"))
     assert INPUT in run_leakage(read_run(copy))
     shutil.rmtree(copy / "features")
@@ -113,14 +109,7 @@ def test_the_input_of_other_recordings_is_examined_anew(run: Path, tmp_path: Pat
     assert INPUT not in run_leakage(read_run(copy))
 
 
-def test_a_fold_with_two_unseen_speakers_is_not_enough(run: Path) -> None:
-    records = read_run(run)
-    fewer = dataclasses.replace(records, splits=tuple(r for r in records.splits if r.part in ("train", "dev")))
-    assert unseen_of(fewer) is None
-    assert run_leakage(fewer) == {}
-
-
-def test_a_diverged_training_and_a_speaker_heard_once(run: Path, tmp_path: Path) -> None:
+def test_a_diverged_training_and_too_few_unseen_speakers(run: Path, tmp_path: Path) -> None:
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
     (copy / "invariance.json").unlink(missing_ok=True)
@@ -131,13 +120,15 @@ def test_a_diverged_training_and_a_speaker_heard_once(run: Path, tmp_path: Path)
     said: list[str] = []
     records = read_run(copy)
     assert run_leakage(records, said.append)["SER_SR_DAT"].seeds == (0,)
+    fewer = dataclasses.replace(records, splits=tuple(r for r in records.splits if r.part in ("train", "dev")))
+    assert run_leakage(fewer) == {}  # two unseen speakers
     assert any(f"{path.parent.name} has embeddings that are not finite" in line for line in said)
     once = next(row for row in records.splits if row.part == "test")
     rest = tuple(r for r in records.splits if r.speaker != once.speaker or r is once)
     assert unseen_of(dataclasses.replace(records, splits=rest)) is None  # three speakers are left
 
 
-# --- the run in RUN/invariance
+# The run in RUN/invariance.
 
 
 def voices(count: int, *, gender: bool = True, utterances: int = 4) -> Manifest:
@@ -191,16 +182,21 @@ def test_sizes_of_the_invariance_run(speakers: int, protocol: str, n: tuple[int,
     assert sub.n == n
 
 
-def test_ravdess_usual_fold_serves() -> None:
+def test_a_usual_fold_may_serve() -> None:
     manifest = voices(24)
     assert sub_run_settings(settings(protocol="kfold", k=6), manifest) is None  # 16 train, 4 validate, 4 are tested
-    for test in ("male", "both"):  # what the run tests is no option of the sub-run's protocol
+    for test in ("male", "both"):  # the sub-run's protocol has no such option
         sub = sub_run_settings(settings(protocol="paired", test=test), manifest)
         assert sub is not None
         check_split_options(sub, "kfold")
     sub = sub_run_settings(settings(manifest="", corpus="ravdess", root="x", protocol="paired"), manifest)
     assert sub is not None
     assert sub.n == (16, 4, 4)
+    unknown = sub_run_settings(settings(protocol="loso", split_seed=3), voices(10, gender=False))
+    assert unknown is not None
+    assert unknown.split_seed == 3
+    with pytest.raises(ConfigError, match=r"at least 6 values of 'speaker'.*here are 5"):
+        sub_run_settings(settings(protocol="loso"), voices(5))
 
 
 def test_speakers_with_one_recording_held_out_are_not_counted_here_either() -> None:
@@ -213,34 +209,22 @@ def test_speakers_with_one_recording_held_out_are_not_counted_here_either() -> N
     assert sub_run_settings(ours, Manifest(tuple(rows))) is not None
 
 
-def test_unknown_genders_do_not_stop_it() -> None:
-    sub = sub_run_settings(settings(protocol="loso", split_seed=3), voices(10, gender=False))
-    assert sub is not None
-    assert sub.split_seed == 3
+# Of a model.
 
 
-def test_too_few_speakers_for_invariance() -> None:
-    with pytest.raises(ConfigError, match=r"at least 6 values of 'speaker'.*here are 5"):
-        sub_run_settings(settings(protocol="loso"), voices(5))
-
-
-# --- of a model
-
-
-def stereo(folder: Path) -> Path:
-    """The corpus with a second channel that is not the first."""
-    import soundfile
-
-    manifest = table(folder)
+def stereo(manifest: Path, folder: Path) -> None:
+    """Give each recording of `manifest` a second channel that differs from the first."""
     rows = rows_of(manifest)
     for row in rows:
         samples, rate = soundfile.read(row["audio"])
         row["audio"] = str(folder / f"{row['id']}.wav")
         soundfile.write(row["audio"], np.stack([samples, 0.5 * samples[::-1]], 1), rate)
-    return write_rows(manifest, rows)
+    write_rows(manifest, rows)
 
 
-def test_probe_leaves_out_whom_the_model_knows(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_speakers_the_model_was_trained_on_are_left_out(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     manifest = table(tmp_path)
     assert main(["probe", str(model), str(manifest), "--format", "json"]) == 0
     said = capsys.readouterr()
@@ -253,19 +237,12 @@ def test_probe_leaves_out_whom_the_model_knows(model: Path, tmp_path: Path, caps
     read = json.loads(capsys.readouterr().out)
     assert read["embeddings"]["speakers"] == 6
     assert read["whose"] == "speakers (2 of them trained on)"
-
-
-def test_probe_knows_speakers_by_the_names_of_the_table(
-    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """With `--channel each` every channel of a trained speaker is one the model was trained on."""
-    manifest = stereo(tmp_path)
+    stereo(manifest, tmp_path)  # every channel of a training speaker is one too
     assert main(["probe", str(model), str(manifest), "--channel", "each", "--format", "json"]) == 0
     said = capsys.readouterr()
     assert "16 of 48 utterances are of speakers the model was trained on: left out" in said.err
-    assert {one["speaker"][:2] for one in json.loads(said.out)["embeddings"]["groups"]["people"]} == {
-        "s3", "s4", "s5", "s6",
-    }  # fmt: skip
+    people = json.loads(said.out)["embeddings"]["groups"]["people"]
+    assert {one["speaker"][:2] for one in people} == {"s3", "s4", "s5", "s6"}
     assert main(["evaluate", str(model), str(manifest), "--channel", "each"]) == 0
     assert "the model was trained on 2 of these speakers" in capsys.readouterr().err
 

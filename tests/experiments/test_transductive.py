@@ -54,6 +54,6 @@ def test_of_a_model(run: Path, plain: Path, tmp_path: Path) -> None:
         assert probed.as_dict()["transductive"] is marked
 
 
-def test_nobody_is_unheard_at_k_0(run: Path) -> None:
+def test_adaptation_is_refused(run: Path) -> None:
     with pytest.raises(RunError, match=r"k = 0 would be adapted already.*--normalise train"):
         adapt(run)
