@@ -66,7 +66,7 @@ def test_readouts_equal_separate_short_runs(done: Path, tmp_path: Path) -> None:
         readout["result"]["settings"]["recipe"] = alone["result"]["settings"]["recipe"] = {}
         assert readout == alone
         long = numbers(folder)
-        long["result"]["settings"]["recipe"]["readouts"] = []
+        long["result"]["settings"]["recipe"]["report_epochs"] = []
         assert long == numbers(cells(done)[name])
 
 
@@ -239,10 +239,10 @@ def test_a_schedule_of_lambda_holds_no_shorter_training(
 ) -> None:
     early = ("--systems", "dat", "--epochs", "3", "--training.report-epochs", "1")
     assert experiment(tmp_path / "run", *early, "--option", option) == 2
-    assert "holds no shorter one" in capsys.readouterr().err
+    assert "does not contain a shorter one" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("option", ["dat.lam=-1", "mtl.weight=-0.5", "cgt.epsilon=-0.3", "dat.lam=inf"])
+@pytest.mark.parametrize("option", ["dat.lam=-1", "mtl.weight=-0.5", "cgt.epsilon=-0.3"])
 def test_options_out_of_range_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str) -> None:
     assert experiment(tmp_path / "run", "--systems", option.partition(".")[0], "--option", option) == 2
     assert "is out of range" in capsys.readouterr().err

@@ -69,7 +69,7 @@ def test_cells_of_earlier_calls_count_too(tmp_path: Path) -> None:
         {"group": "room"},
         {"normalise": "speaker"},
         {"network": {"dropout": 0.1}},
-        {"network": {"preset": "mandarin"}},
+        {"network": {"lstm": 128}},
         {"training": {"lr": 0.1}},
         {"options": {"ser": {"some": 1}}},
     ],
@@ -99,7 +99,7 @@ def test_settings_that_decide_no_number_do_not_matter(tmp_path: Path) -> None:
         "progress": False,
         "options": {"dat": {"cap": float("inf"), "lam": 0.1}},
     }
-    settings["training"]["readouts"] = [3]
+    settings["training"]["report_epochs"] = [3]
     (out / "config.yaml").write_text(yaml.safe_dump(settings))
     assert len(read_run(out).cells) == 1  # JSON knows no infinity: an old result says null
 

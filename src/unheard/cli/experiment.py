@@ -14,7 +14,7 @@ from cyclopts import Parameter, Token
 
 from unheard.cli.common import say
 from unheard.errors import ConfigError
-from unheard.experiments.config import Experiment, described, keys, load
+from unheard.experiments.config import Experiment, described, load, reference
 from unheard.settings import hints_of
 
 
@@ -97,18 +97,6 @@ Options = Annotated[
 ]
 
 
-def _help_all() -> int:
-    from unheard.training.strategies import STRATEGIES
-
-    for key, field, hint in keys():
-        if not dataclasses.is_dataclass(hint) and not field.metadata["json_schema_extra"]["derived"]:
-            print(f"--{key.replace('_', '-')}\n    {described(field, hint)}")
-    for system, (_, _, kind) in STRATEGIES.items():
-        for field in dataclasses.fields(kind) if kind else ():
-            print(f"--option {system}.{field.name}=VALUE\n    {described(field, hints_of(kind)[field.name])}")
-    return 0
-
-
 def _settings(config: Path | None, flags: Any, option: tuple[str, ...], **fixed: Any) -> Experiment:
     overrides: Mapping[str, Any] = {**_given(flags), **fixed}
     if option:
@@ -133,7 +121,8 @@ def experiment(
     are below, all of them in --help-all. Exits with 1 if a training failed.
     """
     if help_all:
-        return _help_all()
+        print(reference(), end="")
+        return 0
     settings = _settings(config, flags, option)
     from unheard.experiments.run import carry_out, foretell
 
@@ -168,7 +157,8 @@ def train(
         ser (SER_only), mtl, dat or cgt.
     """
     if help_all:
-        return _help_all()
+        print(reference(), end="")
+        return 0
     from unheard.experiments.baselines import FITTED
 
     if system in FITTED:

@@ -239,7 +239,7 @@ def _prepared(kind: type, values: Mapping[str, Any], prefix: str = "") -> dict[s
     """
     hints = hints_of(kind)
     prepared: dict[str, Any] = {}
-    for key, value in values.items():
+    for key, value in sorted(values.items(), key=lambda item: item[0] == "epochs"):  # last: the short form wins
         name = str(key).replace("-", "_")
         if prefix + name == "epochs":
             name, value = "training", {"epochs": value}
@@ -404,31 +404,27 @@ def reference() -> str:
     """Return the reference page of every key, in Markdown."""
     from unheard.training.strategies import STRATEGIES
 
-    lines = [
-        "# Configuration",
-        "",
-        "Every setting of `unheard experiment` and `unheard train`, as a key of a YAML file (`--config FILE`) or as a "
-        "flag:",
-        "`lr` in the group `training` is `--training.lr 0.01`. `epochs` is short for `training.epochs`.",
-        "This page is generated: `python -m unheard.experiments.config > docs/reference/configuration.md`.",
-    ]
-
-    def section(title: str, text: str, kind: type) -> None:
-        lines.extend(["", f"## {title}", "", text, ""])
-        for field in dataclasses.fields(kind):
-            hint = hints_of(kind)[field.name]
-            if not dataclasses.is_dataclass(hint):
-                note = " Derived, not given." if field.metadata["json_schema_extra"]["derived"] else ""
-                lines.append(f"- `{field.name}`: {described(field, hint)}{note}")
-
-    section("Experiment", "At the top of the file.", Experiment)
-    for key, field, hint in keys():
-        if dataclasses.is_dataclass(hint):
-            section(f"`{key}`", field.metadata["description"], typing.cast(type, hint))
-    for key, (name, _, kind) in STRATEGIES.items():
-        if kind:
-            section(f"`options.{key}`", f"Options of {name}; as a flag `--option {key}.NAME=VALUE`.", kind)
+    tree = [(key, field, hint) for key, field, hint in keys() if not dataclasses.is_dataclass(hint)]
+    groups = {key: field.metadata["description"] for key, field, hint in keys() if dataclasses.is_dataclass(hint)}
+    for system, (name, _, kind) in STRATEGIES.items():
+        groups[f"options.{system}"] = f"Options of {name}; as a flag `--option {system}.NAME=VALUE`."
+        tree += keys(kind, f"options.{system}.") if kind else ()
+    lines = ["# Configuration", "", *_REFERENCE]
+    for group, text in {"": "At the top of the file.", **groups}.items():
+        own = [entry for entry in tree if entry[0].rpartition(".")[0] == group]
+        if own:
+            lines += ["", f"## `{group}`" if group else "## Experiment", "", text, ""]
+        for key, field, hint in own:
+            derived = " Derived, not given." * field.metadata.get("json_schema_extra", {}).get("derived", False)
+            lines.append(f"- `{key}`: {described(field, hint)}{derived}")
     return "\n".join(lines) + "\n"
+
+
+_REFERENCE = (
+    "Every setting of `unheard experiment` and `unheard train`. `training.lr` is `lr` in the group `training` of a YAML",
+    "file (`--config FILE`), or the flag `--training.lr`. `epochs` is short for `training.epochs`.",
+    "This page is generated: `python -m unheard.experiments.config > docs/reference/configuration.md`.",
+)
 
 
 if __name__ == "__main__":
