@@ -209,7 +209,7 @@ def test_a_damaged_config_is_named(done: Path, tmp_path: Path, capsys: pytest.Ca
 
 def test_training_and_use_far_apart_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
-    same = ("--systems", "ser", "--epochs", "2", "--network.dropout", "0.5")
+    same = ("--systems", "ser", "--epochs", "2", "--training.batchnorm", "running", "--network.dropout", "0.5")
     assert experiment(out, *same) == 0
     (path,) = out.glob("cells/*/history.jsonl")
     lines = [json.loads(line) for line in path.read_text().splitlines()]

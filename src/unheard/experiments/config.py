@@ -11,6 +11,7 @@ import dataclasses
 import json
 import os
 import re
+import textwrap
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -416,13 +417,14 @@ def reference() -> str:
             lines += ["", f"## `{group}`" if group else "## Experiment", "", text, ""]
         for key, field, hint in own:
             derived = " Derived, not given." * field.metadata.get("json_schema_extra", {}).get("derived", False)
-            lines.append(f"- `{key}`: {described(field, hint)}{derived}")
+            text = f"- `{key}`: {described(field, hint)}{derived}"
+            lines.append(textwrap.fill(text, 120, subsequent_indent="  ", break_on_hyphens=False))
     return "\n".join(lines) + "\n"
 
 
 _REFERENCE = (
-    "Every setting of `unheard experiment` and `unheard train`. `training.lr` is `lr` in the group `training` of a YAML",
-    "file (`--config FILE`), or the flag `--training.lr`. `epochs` is short for `training.epochs`.",
+    "Every setting of `unheard experiment` and `unheard train`. `training.lr` is the key `lr` in the group `training`",
+    "of a YAML file (`--config FILE`), or the flag `--training.lr`. `epochs` is short for `training.epochs`.",
     "This page is generated: `python -m unheard.experiments.config > docs/reference/configuration.md`.",
 )
 

@@ -1,8 +1,7 @@
-"""Which λ and which ε: a choice by each fold's own validation speakers, as a pure function over records.
+"""Selection of λ and ε by each fold's validation speakers, as a pure function over records.
 
-Every system that has a knob gets the same budget: four values, tried on seed 0. Each reading of a fold takes the value
-with the best accuracy on its validation speakers, the smaller one on a tie; then it is frozen for all seeds.
-Test figures are no argument here.
+Every tuned system gets the same budget: four values, trained on seed 0. Each direction of a fold takes the value with
+the best accuracy on its validation speakers, the smaller one on a tie, for all seeds. Test results are never read.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Knob:
-    """The one option of a system that is chosen: its name, its letter, the value fixed beforehand, and the others."""
+    """The option of a system that is tuned: its name, its symbol, its fixed value, and the values tried."""
 
     option: str
     symbol: str
@@ -27,12 +26,10 @@ KNOBS = {
     "dat": Knob("lam", "λ", 0.1, (0.03, 0.1, 0.3, 1.0)),
     "cgt": Knob("epsilon", "ε", 0.3, (0.03, 0.1, 0.3, 1.0)),
 }
-"""System -> its knob; ε counts in input standard deviations (RMS)."""
-
+"""System -> its tuned option; ε is in input standard deviations (RMS)."""
 
 SEEN = "of what the network sees"
-"""What an RMS ε is a share of: the deviation of normalised features. Of sliding ones it once was that of raw ones."""
-
+"""The unit of an RMS ε: standard deviations of the normalised features."""
 
 ADDED = {"dat": {"loss": "reversal"}}
 """System -> options that older results do not name, and what they stood at."""
@@ -40,7 +37,7 @@ ADDED = {"dat": {"loss": "reversal"}}
 
 @dataclass(frozen=True)
 class Figure:
-    """What a value came to on the validation speakers of one reading of a fold, seed 0."""
+    """The result of one value on the validation speakers of one direction of a fold, seed 0."""
 
     system: str
     fold: int
@@ -52,7 +49,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Choice:
-    """A candidate, and whether it was chosen for its fold and reading."""
+    """A candidate, and whether it is chosen for its fold and direction."""
 
     system: str
     knob: str
@@ -65,9 +62,9 @@ class Choice:
 
 
 def choose(figures: Iterable[Figure]) -> tuple[Choice, ...]:
-    """A row for every candidate, by system, fold, reading and value.
+    """Return a row for every candidate, by system, fold, direction and value.
 
-    A reading for which a value of the grid is still missing has nothing chosen: it would have had a smaller budget.
+    Nothing is chosen for a direction while a value of the grid is missing: its budget would be smaller.
     """
     groups: dict[tuple[str, int, str], dict[float, Figure]] = {}
     for figure in figures:
@@ -83,11 +80,11 @@ def choose(figures: Iterable[Figure]) -> tuple[Choice, ...]:
             for value in sorted(tried)
         ]
     order = list(KNOBS)
-    return tuple(sorted(rows, key=lambda c: (order.index(c.system), c.fold)))  # stable: readings in the split's order
+    return tuple(sorted(rows, key=lambda c: (order.index(c.system), c.fold)))  # stable: directions in the split's order
 
 
 def choices_csv(choices: Iterable[Choice]) -> str:
-    """The text of `choices.csv`."""
+    """Return the text of `choices.csv`."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["system", "knob", "fold", "reading", "value", "val_wa", "val_uar", "chosen"])
