@@ -56,8 +56,7 @@ from unheard.export.metadata import Facts
 from unheard.export.onnx import export_model
 from unheard.features import Normaliser, analysis, extract
 from unheard.model.saving import Model
-from unheard.recogniser import Recogniser, WindowSettings
-from unheard.recogniser import window_scorer as hear
+from unheard.recogniser import Recogniser, WindowSettings, window_scorer
 from unheard.recogniser.model import OnnxModel
 from unheard.training.strategies import Setting, build
 
@@ -66,7 +65,11 @@ LABELS = ("angry", "happy", "neutral", "sad")
 RECIPES = ("paper", "strong")
 WHOLE = WindowSettings(60.0, 60.0)
 PARTS = ("files", "start", "stream", "memory")
-STAGES = {"front end": (hear, "analyse"), "of it pitch": (analysis, "pitch_frames"), "graph": (OnnxModel, "run")}
+STAGES = {
+    "front end": (window_scorer, "analyse"),
+    "of it pitch": (analysis, "pitch_frames"),
+    "graph": (OnnxModel, "run"),
+}
 """What is timed within an answer: where its function is looked up."""
 
 MEMORY = """

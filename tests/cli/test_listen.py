@@ -70,7 +70,7 @@ def test_pipes_that_make_no_sense() -> None:
         pcm_blocks(io.BytesIO(), channels=0)
     with pytest.raises(AudioError, match="has 1 channel, not a channel 'right'"):
         pcm_blocks(io.BytesIO(), channel="right")
-    with pytest.raises(AudioError, match="a recording with a header"):
+    with pytest.raises(AudioError, match="an audio file with a header"):
         list(pcm_blocks(io.BytesIO(b"RIFF\x24\0\0\0WAVEfmt ")))
     with pytest.raises(AudioError, match="not numbers"):
         list(pcm_blocks(io.BytesIO(np.array([np.nan], "<f4").tobytes()), "f32le"))

@@ -180,7 +180,7 @@ def test_version_shows_licence_and_card(there: Path, capsys: pytest.CaptureFixtu
         ),
         (["predict", "model", "audio/a.wav", "--enrol", "audio/text.wav"], "no audio that can be read"),
         (["predict", "model", "audio", "--channel", "each", "--enrol", "audio/a.wav"], "a person of its own"),
-        (["predict", "model", "audio/a.wav", "--profile", "a\nb", "--profiles", "none"], "no name for a profile"),
+        (["predict", "model", "audio/a.wav", "--profile", "a\nb", "--profiles", "none"], "not a valid profile name"),
         (["predict", "model", "audio/a.wav", "audio/stereo.wav", "--channel", "foo"], "unknown channel 'foo'"),
         (["predict", "model", "audio/a.wav", "--threads", "2147483648"], "threads are out of range"),
         (["embed", "model", "audio/a.wav", "-o", "x.txt"], "no format of embeddings"),
@@ -216,11 +216,11 @@ def test_enrol_speaker_and_voices(there: Path, tmp_path: Path, capsys: pytest.Ca
     assert main(["profiles", "--profiles", kept]) == 0
     out, err = capsys.readouterr()
     assert out.startswith("Anna: ")
-    assert "profile-bob.json: this is no profile, or a broken one" in err
+    assert "profile-bob.json: this is not a speaker profile, or a broken one" in err
     assert main(["profiles", "--profiles", kept, "--forget", "bob"]) == 0
     assert capsys.readouterr().out == "forgot bob\n"
     assert main(["profiles", "--profiles", kept, "--forget", "bob"]) == 2
-    assert "no profile 'bob'" in said(capsys)
+    assert "no speaker profile 'bob'" in said(capsys)
     assert main(["profiles", "--profiles", kept, "--forget", "ANNA"]) == 0
     assert main(["profiles", "--profiles", kept]) == 0
     assert "no profile is kept" in capsys.readouterr().out
@@ -273,10 +273,10 @@ def test_names_with_brackets_and_zeros(tmp_path: Path) -> None:
     assert not is_single(["-"])
     assert list(recordings(["-"], [b"FORMal.wav\n", b"-\n"])) == ["FORMal.wav", "./-"]
     (itself,) = recordings(["-"], [odd.read_bytes(), b"another.wav"])
-    assert "a recording itself" in str(itself)
+    assert "this is a recording" in str(itself)
     (found,) = recordings(["-"], [b"a\0b.wav\n"])
     assert isinstance(found, UnheardError)
-    assert "no path" in str(found)
+    assert "not a valid path" in str(found)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -324,7 +324,7 @@ def test_a_pipe_is_opened_once_only(there: Path, tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     with progress_bar() as bar:
         assert bar(str(pipe)) is None
-    with pytest.raises(AudioError, match=r"pipe.wav: how many channels there are cannot be asked of a pipe"):
+    with pytest.raises(AudioError, match=r"pipe.wav: cannot count the channels of a pipe"):
         unheard.load("model").predict_channels(pipe)
 
 

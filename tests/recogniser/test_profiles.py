@@ -53,7 +53,7 @@ def test_what_is_kept_comes_back_exactly(tmp_path: Path) -> None:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
     book.forget("ANNA")
     assert book.names() == []
-    with pytest.raises(ConfigError, match="no profile 'anna'"):
+    with pytest.raises(ConfigError, match="no speaker profile 'anna'"):
         book.entries("anna")
 
 
@@ -65,7 +65,7 @@ def test_no_name_leads_out_of_the_folder(tmp_path: Path, name: str) -> None:
     try:
         path = book.keep(profile(name))
     except ConfigError as error:
-        assert "no name for a profile" in error.what  # noqa: PT017 - either is right
+        assert "not a valid profile name" in error.what  # noqa: PT017 - either is right
         return
     assert path.parent == tmp_path / "profiles"
     assert set(tmp_path.iterdir()) <= before
@@ -82,7 +82,7 @@ def test_names_that_look_like_paths_are_names(tmp_path: Path, name: str) -> None
 
 @pytest.mark.parametrize("name", ["", " ", "a\nb", "\x1b[2J", "x" * 500, "\N{SNOWMAN}" * 100])
 def test_names_that_are_none(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ConfigError, match="no name for a profile"):
+    with pytest.raises(ConfigError, match="not a valid profile name"):
         ProfileStore(tmp_path).get(name, DIGEST, 3)
 
 
@@ -105,7 +105,7 @@ def test_a_broken_file_is_refused(tmp_path: Path, change: dict[str, object]) -> 
     book = ProfileStore(tmp_path)
     path = book.keep(profile())
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(ConfigError, match="no profile, or a broken one"):
+    with pytest.raises(ConfigError, match="not a speaker profile, or a broken one"):
         book.get("anna", DIGEST, 3)
 
 
@@ -113,7 +113,7 @@ def test_a_broken_file_is_refused(tmp_path: Path, change: dict[str, object]) -> 
 def test_a_file_of_something_else_is_refused_and_not_listed(tmp_path: Path, content: bytes) -> None:
     book = ProfileStore(tmp_path)
     book.keep(profile()).write_bytes(content)
-    with pytest.raises(ConfigError, match="no profile, or a broken one"):
+    with pytest.raises(ConfigError, match="not a speaker profile, or a broken one"):
         book.get("anna", DIGEST, 3)
     assert book.names() == []
     assert [problem.where for problem in book.broken()] == [str(tmp_path / "profile-anna.json")]

@@ -495,7 +495,7 @@ def test_what_comes_later_changes_nothing_before(recogniser: Recogniser) -> None
 
 def test_a_voice_of_another_model_is_refused(recogniser: Recogniser, tmp_path: Path) -> None:
     stranger = SpeakerProfile.unknown("0" * 64, SETTINGS.dim, "anna").learnt(np.ones(SETTINGS.dim, np.float32))
-    with pytest.raises(ModelError, match="'anna' was learnt with another model"):
+    with pytest.raises(ModelError, match="'anna' was made with another model"):
         recogniser.predict(murmur(2), profile=stranger)
     deaf = load(tiny_model.write_tiny(tmp_path / "deaf.onnx", profile=False))
     assert deaf.predict(murmur(2)).label

@@ -1,8 +1,8 @@
-"""A trained model in use: recordings, streams and microphones to emotions. Nothing here loads torch.
+"""Use a trained model: recordings, streams and microphones to emotions, without PyTorch.
 
     audio -> windows -> features -> ONNX graph -> prediction, timeline
 
-`load` is the way in.
+`load` is the entry point.
 """
 
 from unheard.recogniser.model import OnnxModel

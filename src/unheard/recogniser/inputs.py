@@ -1,4 +1,4 @@
-"""Recordings named one by one, by folders, by patterns, or in a list on standard input."""
+"""Find the recordings named on the command line: files, folders, patterns, or a list on standard input."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ SUFFIXES = frozenset(
         *(".au", ".snd", ".caf", ".w64", ".rf64", ".sph", ".nist", ".voc"),
     }
 )
-"""Endings of recordings in a folder; a file that is named is read whatever its ending."""
+"""Endings of recordings in a folder; a file named by its path is read whatever its ending."""
 
 LIST = "-"
 
 Found = str | AudioError
-"""A path, or why a word names none; its `where` is the word."""
+"""A path, or the error for a word that names no recording."""
 
 
 def recordings(words: Iterable[str], lines: Iterable[bytes] = ()) -> Iterator[Found]:
-    """The recordings that `words` name, as they are found; `lines` is what `-` stands for, a path a line."""
+    """Yield the recordings that `words` name as they are found; `-` stands for `lines`, a path a line."""
     for word in words:
-        if word == LIST:
-            for place, line in enumerate(lines):
-                if place == 0 and line.startswith(HEADERS) and b"\0" in line:
-                    yield AudioError(
-                        "standard input is a list of paths here, and this is a recording itself",
-                        where="-",
-                        mend="Name /dev/stdin to have it read.",
-                    )
-                    break
-                path = os.fsdecode(line.rstrip(b"\r\n"))
-                if path.strip():
-                    yield from _named("./-" if path == LIST else path)
-        else:
+        if word != LIST:
             yield from _named(word)
+            continue
+        for number, line in enumerate(lines):
+            if number == 0 and line.startswith(HEADERS) and b"\0" in line:
+                yield AudioError(
+                    "standard input must be a list of paths, and this is a recording",
+                    where="-",
+                    mend="Name /dev/stdin to read it.",
+                )
+                break
+            path = os.fsdecode(line.rstrip(b"\r\n"))
+            if path.strip():
+                yield from _named("./-" if path == LIST else path)
 
 
 def is_single(words: Iterable[str]) -> bool:
-    """Whether exactly one recording was named, by its own path; it need not be there."""
+    """Return whether exactly one recording is named, by its own path; it need not exist."""
     words = list(words)
     if len(words) != 1 or words[0] == LIST:
         return False
@@ -53,32 +53,27 @@ def is_single(words: Iterable[str]) -> bool:
 
 def _named(word: str) -> Iterator[Found]:
     if _exists(word):
-        if Path(word).is_dir():
-            yield from _in_folder(word)
-        else:
-            yield word
-        return
-    if "\0" in word:
-        yield AudioError("this is no path", where=word.replace("\0", "\\0"), mend="Check the list.")
-        return
-    if not glob.has_magic(word):
-        yield word  # reading it says what is wrong
-        return
-    matches = sorted(glob.glob(word, recursive=True))  # noqa: PTH207 - a Path would not take an absolute pattern
-    if not matches:
-        yield AudioError("no file matches this pattern", where=word, mend="Check it, and put it in quotes.")
-    met = set()  # `**` finds a folder and what is in it
-    for match in matches:
-        if Path(match).is_dir() and "**" in word:
-            continue
-        for path in _in_folder(match) if Path(match).is_dir() else [match]:
-            if path not in met:
-                yield path
-            met.add(path)
+        yield from _in_folder(word) if Path(word).is_dir() else [word]
+    elif "\0" in word:
+        yield AudioError("not a valid path", where=word.replace("\0", "\\0"), mend="Check the list.")
+    elif not glob.has_magic(word):
+        yield word  # reading it raises the error
+    else:
+        matches = sorted(glob.glob(word, recursive=True))  # noqa: PTH207 - a Path would not take an absolute pattern
+        if not matches:
+            yield AudioError("no file matches this pattern", where=word, mend="Check it, and put it in quotes.")
+        seen = set()  # `**` matches a folder and what is in it
+        for match in matches:
+            if Path(match).is_dir() and "**" in word:
+                continue
+            for path in _in_folder(match) if Path(match).is_dir() else [match]:
+                if path not in seen:
+                    yield path
+                seen.add(path)
 
 
 def _in_folder(folder: str) -> Iterator[Found]:
-    """The recordings below `folder` in the order of their paths; hidden files and folders are passed over."""
+    """Yield the recordings below `folder`, sorted by path, without hidden files and folders."""
     empty = True
     for place, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))

@@ -1,4 +1,4 @@
-"""A microphone as blocks of samples; needs the extra `microphone` (sounddevice, which brings PortAudio)."""
+"""Record from a microphone; needs the extra `microphone` (sounddevice, which brings PortAudio)."""
 
 from __future__ import annotations
 
@@ -12,22 +12,50 @@ from unheard.channels import Samples
 from unheard.errors import AudioError, MissingExtra
 
 BLOCK_SECONDS = 0.1
-_MOST_WAITING = 600  # blocks: a minute, after which sound is lost rather than memory
+_MOST_WAITING = 600  # blocks, a minute; further ones are dropped
 
 
 class Microphone:
-    """An input device, open from `with` to its end; `rate` is what it records at, `wanted` where it can.
+    """An input device, open inside `with`, at the sample rate `wanted` or else at its own, `rate`.
 
-    `lost` counts blocks that could not be taken in time, `overflows` how often the device itself lost sound.
-
-    Raises `MissingExtra` without sounddevice, and `AudioError` where there is no microphone.
+    `lost` counts blocks that were dropped because they were not read in time, `overflows` those that the device lost.
+    Raises `MissingExtra` without sounddevice, `AudioError` without a microphone.
     """
 
     def __init__(self, wanted: int, device: str | int | None = None) -> None:
-        self._sound = _sounddevice()
+        try:
+            import sounddevice
+        except ModuleNotFoundError:
+            raise MissingExtra("sounddevice", "microphone") from None
+        except OSError as problem:
+            raise AudioError(
+                f"the microphone needs PortAudio ({problem})", mend="On Debian: apt install libportaudio2"
+            ) from None
         self._blocks: queue.Queue[Samples | None] = queue.Queue(_MOST_WAITING)
         self.lost = self.overflows = 0
-        self.rate, self._stream = self._opened(wanted, device)
+
+        def opened(rate: int) -> Any:
+            return sounddevice.InputStream(
+                samplerate=rate,
+                blocksize=round(BLOCK_SECONDS * rate),
+                device=device,
+                channels=1,
+                dtype="float32",
+                callback=self._take,
+                finished_callback=lambda: self._put(None),
+            )
+
+        try:
+            try:
+                self.rate, self._stream = wanted, opened(wanted)
+            except sounddevice.PortAudioError:
+                self.rate = int(sounddevice.query_devices(device, "input")["default_samplerate"])
+                self._stream = opened(self.rate)
+        except (sounddevice.PortAudioError, ValueError) as problem:
+            raise AudioError(
+                f"no microphone can be used ({str(problem).splitlines()[0]})",
+                mend="Connect one, choose it with --device, or send samples with --pcm.",
+            ) from None
 
     def __enter__(self) -> Microphone:
         self._stream.start()
@@ -38,7 +66,7 @@ class Microphone:
         self._stream.close()
 
     def blocks(self, patience: float = 5.0) -> Iterator[Samples]:
-        """Blocks (N,) as they are recorded, until the device ends; raises `AudioError` when none comes any more."""
+        """Yield blocks (N,) as they are recorded; raises `AudioError` when none comes for `patience` seconds."""
         while True:
             try:
                 block = self._blocks.get(timeout=patience)
@@ -48,53 +76,13 @@ class Microphone:
                 return
             yield block
 
-    def _opened(self, wanted: int, device: str | int | None) -> tuple[int, Any]:
-        """The stream at the rate `wanted`, else at the device's own."""
-        try:
-            try:
-                return wanted, self._input(wanted, device)
-            except self._sound.PortAudioError:
-                own = int(self._sound.query_devices(device, "input")["default_samplerate"])
-                return own, self._input(own, device)
-        except (self._sound.PortAudioError, ValueError) as problem:
-            raise AudioError(
-                f"no microphone can be used ({str(problem).splitlines()[0]})",
-                mend="Connect one, choose it with --device, or send samples with --pcm.",
-            ) from None
-
-    def _input(self, rate: int, device: str | int | None) -> Any:
-        return self._sound.InputStream(
-            samplerate=rate,
-            blocksize=round(BLOCK_SECONDS * rate),
-            device=device,
-            channels=1,
-            dtype="float32",
-            callback=self._take,
-            finished_callback=self._end,
-        )
-
     def _take(self, samples: np.ndarray, frames: int, time: object, status: object) -> None:
-        """Called by PortAudio in a thread of its own, with a buffer that is its own."""
+        """Called by PortAudio in its own thread, with a buffer that it reuses."""
         self.overflows += bool(getattr(status, "input_overflow", False))
+        self._put(samples[:, 0].copy())
+
+    def _put(self, block: Samples | None) -> None:
         try:
-            self._blocks.put_nowait(samples[:, 0].copy())
+            self._blocks.put_nowait(block)
         except queue.Full:
             self.lost += 1
-
-    def _end(self) -> None:
-        try:
-            self._blocks.put_nowait(None)
-        except queue.Full:
-            self.lost += 1
-
-
-def _sounddevice() -> Any:
-    try:
-        import sounddevice
-    except ModuleNotFoundError:
-        raise MissingExtra("sounddevice", "microphone") from None
-    except OSError as problem:
-        raise AudioError(
-            f"the microphone needs PortAudio ({problem})", mend="Install it, on Debian with: apt install libportaudio2"
-        ) from None
-    return sounddevice

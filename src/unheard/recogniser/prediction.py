@@ -1,4 +1,4 @@
-"""What a recogniser says of one profile in one recording."""
+"""The results of a recogniser: a prediction for one channel of a recording, made of segments."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Embedding = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A stretch of a recording with one answer: seconds `start` to `end`, its emotion or why there is none.
+    """A stretch of a recording from `start` to `end` (seconds) with one label.
 
-    `label` is None and `probabilities` empty where the recogniser abstained; `abstained` then says why.
+    Where the recogniser abstained, `label` is None, `probabilities` is empty and `abstained` is the reason.
     """
 
     start: float
@@ -28,7 +28,7 @@ class Segment:
     abstained: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; times in milliseconds' precision, probabilities in millionths."""
+        """Return plain values for JSON; times to the millisecond, probabilities to a millionth."""
         return {
             "start": round(self.start, 3),
             "end": round(self.end, 3),
@@ -40,13 +40,12 @@ class Segment:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prediction:
-    """What was heard in one recording, or in one channel of it.
+    """The prediction for a recording, or for one channel of it.
 
-    `label` has the highest of the calibrated `probabilities`, which are in the model's order and sum to 1; where the
-    recogniser abstained, `label` and `embedding` are None, `probabilities` is empty and `abstained` says why.
+    `label` has the highest of the calibrated `probabilities`, which are in the model's order and sum to 1. Where the
+    recogniser abstained, `label` and `embedding` are None, `probabilities` is empty and `abstained` is the reason.
     `embedding` is (E,). `segments` cover the recording without gaps. `duration` and `speech_seconds` are seconds.
-    `profile` is what was known of the profile at the end, None without adaptation; `adapting`: it was learnt along the
-    way.
+    `profile` is the speaker profile at the end, None without adaptation; `adapting`: it was updated along the way.
     """
 
     file: str
@@ -63,7 +62,7 @@ class Prediction:
     model: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; the embedding is left out."""
+        """Return plain values for JSON, without the embedding."""
         profile = None
         if self.profile is not None:
             profile = {"name": self.profile.name, "utterances": self.profile.utterances, "adapting": self.adapting}
@@ -82,5 +81,5 @@ class Prediction:
 
 
 def rounded(probabilities: Mapping[str, float]) -> dict[str, float]:
-    """Probabilities in millionths."""
+    """Round probabilities to a millionth."""
     return {label: round(value, 6) for label, value in probabilities.items()}

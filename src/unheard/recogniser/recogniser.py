@@ -1,11 +1,11 @@
-"""`unheard.load("starter").predict("call.wav")`: the way in for programs."""
+"""Recognise emotions from Python: `unheard.load("starter").predict("call.wav")`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias, overload
+from typing import TYPE_CHECKING, TypeAlias, TypedDict, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -15,16 +15,30 @@ from unheard.errors import AudioError, ModelError, NoSpeechError, UnheardError
 from unheard.files import cannot_read
 from unheard.recogniser.inputs import Found
 from unheard.recogniser.model import OnnxModel, open_model
-from unheard.recogniser.prediction import Prediction, Segment
+from unheard.recogniser.prediction import Prediction
 from unheard.recogniser.profiles import SpeakerProfile
 from unheard.recogniser.sources import Audio, Several, blocks_of, channels_of, name_of
-from unheard.recogniser.stream import Stream, Window, WindowCutter, WindowSettings
-from unheard.recogniser.window_scorer import LEAST_SPEECH, Ear
+from unheard.recogniser.stream import Stream, Watch, WindowSettings, cut
+from unheard.recogniser.window_scorer import LEAST_SPEECH, WindowScorer
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 Progress: TypeAlias = Callable[[float], object]
 
 LONGEST = 24 * 3600.0
-"""Seconds of a recording that are heard at most, unless told otherwise."""
+"""Default limit for the length of a recording, seconds."""
+
+
+class PredictOptions(TypedDict, total=False):
+    """Keyword arguments of `Recogniser.predict`."""
+
+    sample_rate: int | None
+    channel: str | int
+    profile: SpeakerProfile | None
+    adapt: bool
+    longest: float
+    progress: Progress | None
 
 
 def load(
@@ -34,16 +48,16 @@ def load(
     least_speech: float = LEAST_SPEECH,
     threads: int = 1,
 ) -> Recogniser:
-    """A recogniser from a model's folder, its .onnx file, or the name of a model that came with the package.
+    """Load a recogniser from a model folder, an .onnx file, or the name of a model in the package.
 
-    `windows` instead of the model's own, `least_speech` seconds below which it abstains, `threads` for the graph.
-    Raises `ModelError` where there is no such model, or one that is broken.
+    `windows` replaces the model's own; the recogniser abstains below `least_speech` seconds of speech; the graph runs
+    on `threads` threads. Raises `ModelError` where there is no such model, or a broken one.
     """
     return Recogniser(open_model(model, threads=threads), windows=windows, least_speech=least_speech)
 
 
 class Recogniser:
-    """A model in use. It keeps nothing of what it hears, and may be used from several threads."""
+    """A model ready to use. It keeps no audio, and several threads may share it."""
 
     def __init__(
         self, model: OnnxModel, *, windows: WindowSettings | None = None, least_speech: float = LEAST_SPEECH
@@ -51,37 +65,18 @@ class Recogniser:
         self.model = model
         self.windows = windows or model.metadata.windows
         self.least_speech = least_speech
+        self._rate = model.metadata.features.sample_rate
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The emotions it knows, in index order."""
+        """The emotions in index order."""
         return self.model.labels
 
     @overload
-    def predict(
-        self,
-        audio: Audio,
-        *,
-        sample_rate: int | None = None,
-        channel: str | int = "mix",
-        profile: SpeakerProfile | None = None,
-        adapt: bool = False,
-        longest: float = LONGEST,
-        progress: Progress | None = None,
-    ) -> Prediction: ...
+    def predict(self, audio: Audio, **options: Unpack[PredictOptions]) -> Prediction: ...
 
     @overload
-    def predict(
-        self,
-        audio: Several,
-        *,
-        sample_rate: int | None = None,
-        channel: str | int = "mix",
-        profile: SpeakerProfile | None = None,
-        adapt: bool = False,
-        longest: float = LONGEST,
-        progress: Progress | None = None,
-    ) -> list[Prediction]: ...
+    def predict(self, audio: Several, **options: Unpack[PredictOptions]) -> list[Prediction]: ...
 
     def predict(
         self,
@@ -94,27 +89,25 @@ class Recogniser:
         longest: float = LONGEST,
         progress: Progress | None = None,
     ) -> Prediction | list[Prediction]:
-        """What is heard in one recording, or in each of several.
+        """Predict the emotion of one recording, or of each in a list.
 
         `audio` is a path, an open binary file, or samples (N,) or (N, channels), floats in [-1, 1] or integers, at
-        `sample_rate` (by default the model's own). `channel` is mix, left, right or a number from 1. `profile` is what
-        `enrol` knows of the speaker; `adapt` goes on learning it along each recording. More than `longest` seconds
-        are refused. `progress` is told the seconds heard so far; what it raises ends the work.
-        Raises `AudioError` for audio that cannot be read, `ModelError` for a profile of another model.
+        `sample_rate` (default: that of the model). `channel` is mix, left, right or a number from 1. `profile` is the
+        result of `enrol`; `adapt` updates it along each recording. `progress` receives the seconds done so far; an
+        exception that it raises ends the work.
+        Raises `AudioError` for audio that cannot be read, `TooLongError` above `longest` seconds, `ModelError` for a
+        profile of another model.
         """
         if isinstance(audio, (list, tuple)):
-            return [
-                self.predict(
-                    one,
-                    sample_rate=sample_rate,
-                    channel=channel,
-                    profile=profile,
-                    adapt=adapt,
-                    longest=longest,
-                    progress=progress,
-                )
-                for one in audio
-            ]
+            options = PredictOptions(
+                sample_rate=sample_rate,
+                channel=channel,
+                profile=profile,
+                adapt=adapt,
+                longest=longest,
+                progress=progress,
+            )
+            return [self.predict(one, **options) for one in audio]
         stream = self.stream(profile=profile, adapt=adapt, name=name_of(audio), channel=channel_name(channel))
         for block in blocks_of(audio, self._rate, sample_rate=sample_rate, channel=channel, longest=longest):
             stream.push(block)
@@ -122,33 +115,13 @@ class Recogniser:
                 progress(stream.seconds)
         return stream.finish()
 
-    def predict_channels(
-        self,
-        audio: Audio,
-        *,
-        sample_rate: int | None = None,
-        adapt: bool = False,
-        longest: float = LONGEST,
-        progress: Progress | None = None,
-    ) -> list[Prediction]:
-        """A prediction for every channel of one recording, in which each is a person of its own, as in a call."""
-        return [
-            self.predict(
-                audio, sample_rate=sample_rate, channel=channel, adapt=adapt, longest=longest, progress=progress
-            )
-            for channel in channels_of(audio)
-        ]
+    def predict_channels(self, audio: Audio, **options: Unpack[PredictOptions]) -> list[Prediction]:
+        """Predict every channel of one recording; each is another speaker, as in a call."""
+        return [self.predict(audio, **(options | {"channel": channel})) for channel in channels_of(audio)]
 
-    def embed(
-        self,
-        audio: Audio,
-        *,
-        sample_rate: int | None = None,
-        channel: str | int = "mix",
-        profile: SpeakerProfile | None = None,
-    ) -> npt.NDArray[np.float32]:
-        """The embedding (E,) of one recording; raises `AudioError` where there is too little speech for one."""
-        found = self.predict(audio, sample_rate=sample_rate, channel=channel, profile=profile)
+    def embed(self, audio: Audio, **options: Unpack[PredictOptions]) -> npt.NDArray[np.float32]:
+        """Compute the embedding (E,) of one recording; raises `AudioError` where there is too little speech."""
+        found = self.predict(audio, **options)
         if found.embedding is None:
             raise AudioError(f"no embedding: {found.abstained}", where=found.file or None, mend="Use more speech.")
         return found.embedding
@@ -164,26 +137,27 @@ class Recogniser:
         longest: float = LONGEST,
         progress: Progress | None = None,
     ) -> SpeakerProfile:
-        """What can be learnt of a profile from unlabelled speech of one person, on top of what `profile` knows.
+        """Make a speaker profile from unlabelled speech of one person, or add to `profile`.
 
-        An utterance enrolled before counts once. Clips longer than one of the model's own windows
-        are cut into windows that do not overlap, each an utterance. `longest` and `progress` are as of `predict`.
-        Raises `AudioError` where no clip holds enough speech, `ModelError` for a model that cannot adapt.
+        Clips are cut into windows of the model's own length that do not overlap, each an utterance; an utterance that
+        is in `profile` already counts once. Other arguments are as of `predict`.
+        Raises `AudioError` where no clip has enough speech, `ModelError` for a model that cannot adapt.
         """
         self.check_profile(profile, adapting=True)
-        learnt = profile or SpeakerProfile.unknown(self.model.digest, self.model.profile_width, name)
-        heard = 0
-        ear = self._ear()
+        found = profile or SpeakerProfile.unknown(self.model.digest, self.model.profile_width, name)
+        enough, score = False, self._scorer()
+        seconds = self.model.metadata.windows.seconds
         for clip in clips if isinstance(clips, (list, tuple)) else [clips]:
-            for window in self._apart(clip, sample_rate, channel, longest):
-                description = ear(window).description
+            blocks = blocks_of(clip, self._rate, sample_rate=sample_rate, channel=channel, longest=longest)
+            for window in cut(blocks, WindowSettings(seconds, seconds), self._rate):
+                description = score(window).description
                 if progress is not None:
                     progress((window.first + len(window.samples)) / self._rate)
                 if description is not None:
-                    learnt, heard = learnt.enrol(description), heard + 1
-        if not heard:
-            raise NoSpeechError("no clip holds enough speech to learn a profile from", mend="Enrol longer recordings.")
-        return learnt
+                    found, enough = found.enrol(description), True
+        if not enough:
+            raise NoSpeechError("no clip holds enough speech for a speaker profile", mend="Enrol longer recordings.")
+        return found
 
     def stream(
         self,
@@ -193,17 +167,17 @@ class Recogniser:
         adapt: bool = False,
         name: str = "",
         channel: str = "mix",
-        watch: Callable[[Segment], object] | None = None,
+        watch: Watch | None = None,
     ) -> Stream:
-        """A stream to push samples of one profile into as they come, floats in [-1, 1] or integers.
+        """Start a stream for samples of one speaker, floats in [-1, 1] or integers.
 
-        `name` and `channel` say in the prediction what they are of. `watch` is told every step of one hop as it
-        settles, a segment of its own.
+        `name` and `channel` appear in the prediction. `watch` receives every step of one hop once it is final, as a
+        segment.
         """
         self.check_profile(profile, adapting=adapt)
         return Stream(
             self.model,
-            self._ear(),
+            self._scorer(),
             self.windows,
             sample_rate=sample_rate,
             profile=profile,
@@ -213,43 +187,28 @@ class Recogniser:
             watch=watch,
         )
 
-    @property
-    def _rate(self) -> int:
-        return self.model.metadata.features.sample_rate
-
-    def _ear(self) -> Ear:
-        return Ear(self.model, round(self.windows.hop * self._rate), self.least_speech)
-
     def check_profile(self, profile: SpeakerProfile | None, *, adapting: bool) -> None:
-        """Raise `ModelError` where the model cannot adapt, or `profile` was learnt with another one."""
+        """Raise `ModelError` where the model cannot adapt, or `profile` belongs to another model."""
         if (adapting or profile is not None) and not self.model.profile_width:
-            raise ModelError("this model cannot adapt to a profile", where=self.model.where)
+            raise ModelError("this model cannot adapt to a speaker", where=self.model.where)
         if profile is not None and profile.digest != self.model.digest:
             raise ModelError(
-                f"the profile '{profile.name}' was learnt with another model",
+                f"the speaker profile '{profile.name}' was made with another model",
                 where=self.model.where,
-                mend="Enrol it again with this one.",
+                mend="Enrol the speaker again with this one.",
             )
 
-    def _apart(self, clip: Audio, sample_rate: int | None, channel: str | int, longest: float) -> Iterator[Window]:
-        """Windows of one clip that do not overlap: the model's own, so that a clip is the same utterances always."""
-        seconds = self.model.metadata.windows.seconds
-        apart = WindowSettings(seconds, seconds)
-        cutter = WindowCutter(apart, self._rate)
-        for block in blocks_of(clip, self._rate, sample_rate=sample_rate, channel=channel, longest=longest):
-            yield from cutter.push(block)
-        yield from cutter.finish()
+    def _scorer(self) -> WindowScorer:
+        return WindowScorer(self.model, round(self.windows.hop * self._rate), self.least_speech)
 
-
-# Many recordings, one after the other: a broken one is an answer too, and does not stop the rest.
 
 EACH = "each"
-"""The channel that stands for every channel, each a person of its own."""
+"""The value of `Options.channel` for every channel, each another speaker."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A recording without a prediction, and why."""
+    """A recording without a prediction, and the error."""
 
     file: str
     error: UnheardError
@@ -257,10 +216,10 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How recordings are heard; `channel` may be `each`.
+    """How to score several recordings; `channel` may be `each`.
 
-    With `adapt` the profile is updated along each recording; with `carry` it is kept for the next recording,
-    as is right for recordings of one person.
+    With `adapt` the profile is updated along each recording; with `carry`, for recordings of one speaker, it is also
+    kept from one recording to the next.
     """
 
     channel: str = "mix"
@@ -275,9 +234,9 @@ def predictions(
     options: Options,
     progress: Callable[[str], Progress | None] = lambda file: None,
 ) -> Iterator[Prediction | Failure]:
-    """An answer, or several for several channels, for every recording, in their order and as soon as it is known.
+    """Predict recordings one after another, each as soon as it is found; a broken one does not stop the others.
 
-    Raises `AudioError` for a channel that no recording has, `ModelError` for a profile that does not fit.
+    Raises `AudioError` for a channel that no recording has, `ModelError` for a profile or adaptation that does not fit.
     """
     profile = options.profile
     if options.channel != EACH:
@@ -287,15 +246,13 @@ def predictions(
         if isinstance(file, UnheardError):
             yield Failure(file.where or "", file)
             continue
+        given = PredictOptions(adapt=options.adapt, progress=progress(file))
         try:
             if options.channel == EACH:
-                answers = recogniser.predict_channels(file, adapt=options.adapt, progress=progress(file))
+                answers = recogniser.predict_channels(file, **given)
             else:
-                answers = [
-                    recogniser.predict(
-                        file, channel=options.channel, profile=profile, adapt=options.adapt, progress=progress(file)
-                    )
-                ]
+                given |= {"channel": options.channel, "profile": profile}
+                answers = [recogniser.predict(file, **given)]
         except UnheardError as error:
             yield Failure(file, error)
             continue

@@ -1,4 +1,4 @@
-"""Where sound comes from, paths, open files and arrays alike: blocks of one channel at the model's rate."""
+"""Read audio from paths, open files, arrays and pipes: blocks of one channel at the model's sample rate."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ Audio: TypeAlias = Source | npt.NDArray[Any]
 
 Several: TypeAlias = list[Audio] | tuple[Audio, ...]
 
-_BLOCK = 1 << 20  # samples of an array that go through at a time
+_BLOCK = 1 << 20  # samples of an array in a block
 
 
 def blocks_of(
     audio: Audio, rate: int, *, sample_rate: int | None, channel: str | int, longest: float
 ) -> Iterable[Samples]:
-    """One channel of a recording, block by block, at `rate` Hz; `sample_rate` is that of samples (None: `rate`).
+    """Read one channel of a recording in blocks at `rate` Hz; `sample_rate` is that of an array (None: `rate`).
 
-    Raises `AudioError` for what cannot be read or is no sound, `TooLongError` above `longest` seconds.
+    Raises `AudioError` for what cannot be read, `TooLongError` above `longest` seconds.
     """
     if not isinstance(audio, np.ndarray):
         _rewind(audio)
@@ -36,7 +36,7 @@ def blocks_of(
     given = rate if sample_rate is None else checked_rate(sample_rate)
     samples = select_channel(to_float(audio), channel)
     if len(samples) > longest * given:
-        raise TooLongError(f"the samples are longer than the {longest:g} s taken at once")
+        raise TooLongError(f"the samples are longer than the limit of {longest:g} s")
     if not finite(samples):
         raise AudioError("the samples are not all numbers (NaN or infinite)", mend="Export them again.")
     whole = resample(samples, given, rate)
@@ -44,14 +44,14 @@ def blocks_of(
 
 
 def channels_of(audio: Audio) -> tuple[str, ...]:
-    """The names of a recording's channels: mix for one, left and right for two, else numbers from 1."""
+    """Return the names of a recording's channels: mix for one, left and right for two, else numbers from 1."""
     if isinstance(audio, np.ndarray):
         count = 1 if audio.ndim == 1 else int(audio.shape[-1])
     else:
         _rewind(audio)
         if isinstance(audio, (str, Path)) and Path(audio).exists() and not Path(audio).is_file():
             raise AudioError(
-                "how many channels there are cannot be asked of a pipe, which is read only once",
+                "cannot count the channels of a pipe, which can be read only once",
                 where=str(audio),
                 mend="Choose --channel mix, or save it as a file first.",
             )
@@ -60,27 +60,25 @@ def channels_of(audio: Audio) -> tuple[str, ...]:
 
 
 def name_of(audio: Audio) -> str:
-    """The path as it was given; empty for samples and for files without a name."""
+    """Return the path as given; empty for samples and for files without a name."""
     if isinstance(audio, (str, Path)):
         return str(audio)
     return "" if isinstance(audio, np.ndarray) else str(getattr(audio, "name", ""))
 
 
 def checked_rate(rate: int) -> int:
-    """`rate`; raises `ConfigError` where no sound has such a sample rate."""
+    """Return `rate`; raises `ConfigError` where it is out of range."""
     if not 100 <= rate <= 10_000_000:
-        raise ConfigError(
-            f"a sample rate of {rate} Hz is out of range", mend="Say how many samples a second there are."
-        )
+        raise ConfigError(f"a sample rate of {rate} Hz is out of range", mend="Give the samples per second.")
     return rate
 
 
 def _rewind(audio: Source) -> None:
-    """The channels of an open file are read one after the other, each from its beginning."""
+    """Go to the beginning of an open file, whose channels are read one after another."""
     if not isinstance(checked_source(audio), (str, Path)):
         try:
             audio.seek(0)  # type: ignore[union-attr]
-        except (OSError, ValueError) as problem:  # a pipe, or a file that was closed
+        except (OSError, ValueError) as problem:  # a pipe, or a closed file
             raise AudioError(
                 f"this open file cannot be read from its beginning ({problem})",
                 where=str(getattr(audio, "name", "")) or None,
@@ -88,46 +86,43 @@ def _rewind(audio: Source) -> None:
             ) from None
 
 
-# Raw samples without a header, as from a pipe: `arecord -t raw`, `ffmpeg -f s16le -`, a telephone switch.
+# Raw samples without a header, as from `arecord -t raw` or `ffmpeg -f s16le -`.
 
 FORMATS = {"u8": "|u1", "s16le": "<i2", "s16be": ">i2", "s24le": "", "s32le": "<i4", "f32le": "<f4"}
-"""Name (as in FFmpeg) -> numpy's; 24 bits are put together by hand."""
+"""Name (as in FFmpeg) -> numpy's; numpy has no type of 24 bits."""
 
 HEADERS = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"ID3", b"FORM", b"caff", b".snd")
-"""How files with recordings begin."""
-
-_PCM_BLOCK = 1 << 16  # bytes taken at once, where so many are there
+"""First bytes of audio files."""
 
 
 def pcm_blocks(
     file: BufferedIOBase, format: str = "s16le", *, channels: int = 1, channel: str | int = "mix"
 ) -> Iterator[Samples]:
-    """Blocks (N,) in [-1, 1] of one channel of interleaved samples, as soon as they arrive, until the pipe ends.
+    """Read blocks (N,) in [-1, 1] of one channel of interleaved samples as they arrive, until the pipe ends.
 
-    Half a frame at the end is dropped. Raises `ConfigError` for an unknown format, `AudioError` for a channel that
-    is not there and for floats that are no numbers.
+    An incomplete frame at the end is dropped. Raises `ConfigError` for an unknown format, `AudioError` for a channel
+    that does not exist and for floats that are not finite.
     """
     if format not in FORMATS:
         raise ConfigError(f"unknown sample format '{format}'", mend=did_you_mean(format, FORMATS))
     if not 1 <= channels <= 256:
         raise ConfigError(f"{channels} channels are out of range", mend="Give --channels from 1 to 256.")
-    index = channel_index(channel, channels, "the pipe")
-    return _blocks(file, format, channels, index)
+    return _blocks(file, format, channels, channel_index(channel, channels, "the pipe"))
 
 
 def _blocks(file: BufferedIOBase, format: str, channels: int, index: int | None) -> Iterator[Samples]:
     width = 3 if format == "s24le" else np.dtype(FORMATS[format]).itemsize
-    left, begun, mix = b"", False, Mix(index, "the pipe")
-    while piece := file.read1(_PCM_BLOCK):
-        if not begun and piece.startswith(HEADERS):
+    rest, first, mix = b"", True, Mix(index, "the pipe")
+    while piece := file.read1(1 << 16):
+        if first and piece.startswith(HEADERS):
             raise AudioError(
-                "this is a recording with a header, and raw samples are expected",
+                "this is an audio file with a header, not raw samples",
                 mend="Use `unheard predict` for it, or send its samples alone.",
             )
-        begun = True
-        data = left + piece
+        first = False
+        data = rest + piece
         whole = len(data) - len(data) % (width * channels)
-        left = data[whole:]
+        rest = data[whole:]
         if whole:
             block = mix(to_float(_decoded(data[:whole], format)).reshape(-1, channels))
             if not finite(block):
@@ -138,8 +133,7 @@ def _blocks(file: BufferedIOBase, format: str, channels: int, index: int | None)
 
 def _decoded(data: bytes, format: str) -> npt.NDArray[Any]:
     if format != "s24le":
-        samples: npt.NDArray[Any] = np.frombuffer(data, FORMATS[format])
-        return samples
+        return np.frombuffer(data, FORMATS[format])
     padded = np.zeros((len(data) // 3, 4), np.uint8)
     padded[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
     return padded.view("<i4")[:, 0]

@@ -1,4 +1,4 @@
-"""One window to one answer: features and VAD of the window alone, then the graph."""
+"""Score one window: features and voice activity of the window alone, then the graph."""
 
 from __future__ import annotations
 
@@ -13,22 +13,20 @@ from unheard.features.settings import FeatureSettings
 from unheard.features.vad import VAD_PRESETS, voiced_frames
 from unheard.recogniser.model import OnnxModel
 from unheard.recogniser.profiles import SpeakerProfile
-from unheard.recogniser.stream import Heard, Window
-
-# Whether there is speech to judge: an answer on silence would be an answer all the same.
+from unheard.recogniser.stream import Window, WindowResult
 
 LEAST_SPEECH = 0.3
 """Seconds of voiced frames below which the recogniser abstains."""
 
 STEADY = 0.45
-"""Deviation of the log energy of voiced frames (natural logarithm) below which a sound is a hum or noise."""
+"""Standard deviation of the log energy of voiced frames (natural logarithm) below which a sound is hum or noise."""
 
-_SILENT = -15.0  # log energy: below one unit of the 16-bit scale in every frame
+_SILENT = -15.0  # log energy: less than one unit of the 16-bit scale in every frame
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Speech:
-    """Which frames are speech (T,), how many seconds, and why that is too little, if it is."""
+    """Which frames are speech (T,), how many seconds, and the reason to abstain, if any."""
 
     frames: npt.NDArray[np.bool_]
     seconds: float
@@ -36,7 +34,7 @@ class Speech:
 
 
 def find_speech(log_energy: npt.NDArray[np.float32], settings: FeatureSettings, least: float = LEAST_SPEECH) -> Speech:
-    """The speech in frames with these log energies (T,), by the model's own VAD (by `xvector` where it has none)."""
+    """Find speech in frames with these log energies (T,), by the VAD of the model (`xvector` where it has none)."""
     preset = settings.vad if settings.vad in VAD_PRESETS else "xvector"
     voiced = voiced_frames(log_energy, VAD_PRESETS[preset])
     seconds = float(np.count_nonzero(voiced)) * settings.frame_shift_ms / 1000
@@ -50,37 +48,31 @@ def find_speech(log_energy: npt.NDArray[np.float32], settings: FeatureSettings, 
     return found
 
 
-class Ear:
-    """A model with ears: windows of samples in, answers out. `hop` is the distance of windows in samples.
+class WindowScorer:
+    """Score windows with a model; `hop` is the distance between windows in samples.
 
-    One window is one run of the graph: a window's answer then depends on nothing but the window, to the last bit,
-    also where a graph quantises a whole batch by its loudest number.
+    The graph runs once for each window, so that a result depends on the window alone, to the last bit.
     """
 
     def __init__(self, model: OnnxModel, hop: int, least_speech: float = LEAST_SPEECH) -> None:
         self._model, self._hop, self._least = model, hop, least_speech
 
-    def __call__(self, window: Window, profile: SpeakerProfile | None = None) -> Heard:
-        """The answer on one window, or why there is none; raises `AudioError` for samples that are no sound."""
+    def __call__(self, window: Window, profile: SpeakerProfile | None = None) -> WindowResult:
+        """Return the result of one window; raises `AudioError` for samples that are too large or not finite."""
         settings = self._model.metadata.features
         steps = -(-len(window.samples) // self._hop)
         if not frame_count(len(window.samples), settings):
-            seconds = len(window.samples) / settings.sample_rate
-            reason = f"too short: {seconds:.3f} s"
-            return Heard(window.index, window.first, 0.0, (0.0,) * steps, reason)
+            reason = f"too short: {len(window.samples) / settings.sample_rate:.3f} s"
+            return WindowResult(window.index, window.first, 0.0, (0.0,) * steps, reason)
         analysis = analyse(window.samples, settings)
         speech = find_speech(analysis.log_energy, settings, self._least)
-        activity = _activity(speech, steps, self._hop, settings)
+        # A frame belongs to the step that its middle lies in.
+        middles = np.arange(len(speech.frames)) * settings.samples_per_shift + settings.samples_per_frame // 2
+        frames = np.bincount(middles[speech.frames] // self._hop, minlength=steps)
+        activity = tuple((frames * settings.frame_shift_ms / 1000).tolist())
         if speech.too_little is not None:
-            return Heard(window.index, window.first, speech.seconds, activity, speech.too_little)
+            return WindowResult(window.index, window.first, speech.seconds, activity, speech.too_little)
         vector = profile.vector(self._model.metadata.shrinkage) if profile is not None and profile.utterances else None
         found = self._model.run(analysis.features, vector)
         outputs = found.probabilities, found.embedding, found.description
-        return Heard(window.index, window.first, speech.seconds, activity, None, *outputs)
-
-
-def _activity(speech: Speech, steps: int, hop: int, settings: FeatureSettings) -> tuple[float, ...]:
-    """Seconds of speech in each step of a window; a frame belongs to the step its middle lies in."""
-    middles = np.arange(len(speech.frames)) * settings.samples_per_shift + settings.samples_per_frame // 2
-    frames = np.bincount(middles[speech.frames] // hop, minlength=steps)
-    return tuple((frames * settings.frame_shift_ms / 1000).tolist())
+        return WindowResult(window.index, window.first, speech.seconds, activity, None, *outputs)

@@ -70,8 +70,9 @@ class AudformatWriter(Writer):
             database.schemes["probability"] = audformat.Scheme("float", minimum=0, maximum=1)
             database.schemes["reason"] = audformat.Scheme("str")
             files = [name for name, _, _ in self._segments]
-            starts, ends = ([f"{round(1e6 * key[place])}us" for key in self._segments] for place in (1, 2))
-            tables = {
+            starts = [f"{round(1e6 * start)}us" for _, start, _ in self._segments]
+            ends = [f"{round(1e6 * end)}us" for _, _, end in self._segments]
+            tables: dict[str, tuple[Any, dict[Any, list[str]]]] = {
                 "files": (audformat.filewise_index(list(self._files)), self._files),
                 "segments": (audformat.segmented_index(files, starts, ends), self._segments),
             }
