@@ -27,7 +27,6 @@ FORMAT = 1
 """Raised when the same embeddings give other figures than before."""
 MOST_RECORDINGS = 2000
 """Probe and verification use a seeded draw of at most so many recordings, even over the speakers."""
-FIGURES = ("linear", "mlp", "eer", "worst_uar", "mean_uar", "deviation_uar", "spread_uar", "gender_gap")
 DRAWS = 2000
 EER_DRAWS = 200
 
@@ -108,7 +107,7 @@ class Leakage:
     groups: Groups | None = None
 
     def estimate(self, name: str) -> Estimate:
-        """Return one of `FIGURES`, with its interval if it has one; NaN if unknown."""
+        """Return a figure of `HEADS`, with its interval if it has one; NaN if unknown."""
         if name in ("linear", "mlp", "eer"):
             found: Estimate = getattr(self, name)
             return found
@@ -117,7 +116,6 @@ class Leakage:
         return {
             "worst_uar": self.groups.worst.uar,
             "mean_uar": Estimate(self.groups.mean),
-            "deviation_uar": Estimate(self.groups.deviation),
             "spread_uar": Estimate(self.groups.spread),
             "gender_gap": self.groups.gender_gap,
         }[name]
@@ -470,7 +468,7 @@ class LineLeakage:
     each: tuple[Leakage, ...]
 
     def over_seeds(self, figure: str) -> tuple[float, float]:
-        """Return mean and sample standard deviation over the seeds of one of `FIGURES`; NaN if there are too few."""
+        """Return mean and sample standard deviation over the seeds of a figure of `HEADS`; NaN if there are too few."""
         values = [one.estimate(figure).value for one in self.each]
         mean = statistics.fmean(values) if values else math.nan
         # `stdev` refuses NaN, such as the gap of unknown genders

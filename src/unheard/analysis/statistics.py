@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -200,8 +201,19 @@ def contrast(name: str, baseline: str, runs: Sequence[Pair], metric: Metric, fam
         for speaker in before.speakers
     )
     before, after = (float(np.mean([pair[side].scores(metric).mean() for pair in runs])) for side in (0, 1))
-    common = (name, baseline, metric, family, min(seeds, key=len), speakers, groups, before, after)
-    return _contrast(*common, difference_interval(runs, metric), relative_error_reduction(before, after))
+    return _contrast(
+        groups,
+        name=name,
+        baseline=baseline,
+        metric=metric,
+        family=family,
+        seeds=min(seeds, key=len),
+        speakers=speakers,
+        before=before,
+        after=after,
+        interval=difference_interval(runs, metric),
+        rerr=relative_error_reduction(before, after),
+    )
 
 
 def gap_contrast(
@@ -220,38 +232,28 @@ def gap_contrast(
     speakers = tuple(sorted({*validation, *test}))
     each = np.array([validation.get(speaker, 0.0) - test.get(speaker, 0.0) for speaker in speakers])
     gaps = [float(system[0].scores(metric).mean() - system[1].scores(metric).mean()) for system in (a, b)]
-    common = (name, baseline, metric, family, seeds, speakers, [each], gaps[0], gaps[1])
-    return _contrast(*common, gap_interval(a, b, metric), None)
-
-
-def _contrast(
-    name: str,
-    baseline: str,
-    metric: Metric,
-    family: str,
-    seeds: tuple[int, ...],
-    speakers: tuple[str, ...],
-    groups: Sequence[Floats],
-    before: float,
-    after: float,
-    interval: Interval | None,
-    rerr: float | None,
-) -> Contrast:
-    each = np.concatenate(groups)
-    test = permutation_test(each)
-    return Contrast(
+    return _contrast(
+        [each],
         name=name,
         baseline=baseline,
         metric=metric,
         family=family,
         seeds=seeds,
         speakers=speakers,
+        before=gaps[0],
+        after=gaps[1],
+        interval=gap_interval(a, b, metric),
+        rerr=None,
+    )
+
+
+def _contrast(groups: Sequence[Floats], **fields: Any) -> Contrast:
+    """The contrast with these groups of shares (S,), tested; `fields` are those that do not follow from them."""
+    each = np.concatenate(groups)
+    test = permutation_test(each)
+    return Contrast(
         shares=tuple(map(float, each)),
-        before=before,
-        after=after,
         difference=float(each.sum()),
-        interval=interval,
-        rerr=rerr,
         p=test.p,
         p_holm=test.p,
         family_size=1,
@@ -259,6 +261,7 @@ def _contrast(
         arrangements=test.arrangements,
         smallest_p=test.smallest,
         detectable=detectable_difference(groups),
+        **fields,
     )
 
 

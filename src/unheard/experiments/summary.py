@@ -52,7 +52,7 @@ class Spread:
 class LineSummary:
     """A line of the tables over its complete `seeds`. Figures are portions; `confusion` (C, C) is summed over seeds.
 
-    `wa`, `uar` and `macro_f1` are pooled over the folds, `wa_of_folds` is the mean of the folds' WA; `val_…` are those
+    `wa`, `uar` and `macro_f1` are pooled over the folds, `wa_of_folds` is the mean of the folds' WA; `val_wa` is that
     of the validation speakers and `gap` is val_wa - wa, without values if validation repeats the test
     (`Line.judged_twice`). `recalls` are by label, without values for a label that does not occur. Intervals are of the
     means over seeds. `counts` are of the test speakers, `val_counts` of the validation speakers. Intervals and counts
@@ -62,7 +62,6 @@ class LineSummary:
     name: str
     system: str
     chosen: bool
-    value: float | None
     seeds: tuple[int, ...]
     done: int
     wanted: int
@@ -71,8 +70,6 @@ class LineSummary:
     macro_f1: Spread
     wa_of_folds: Spread
     val_wa: Spread
-    val_uar: Spread
-    val_macro_f1: Spread
     gap: Spread
     recalls: tuple[Spread, ...]
     confusion: NDArray[np.int64]
@@ -149,7 +146,6 @@ def summarise_line(line: Line, labels: tuple[str, ...]) -> LineSummary:
         name=line.name,
         system=line.system,
         chosen=line.chosen,
-        value=line.value,
         seeds=tuple(seed.seed for seed in line.seeds),
         done=line.done,
         wanted=line.wanted,
@@ -158,8 +154,6 @@ def summarise_line(line: Line, labels: tuple[str, ...]) -> LineSummary:
         macro_f1=test(lambda seed: seed.test.macro_f1),
         wa_of_folds=test(lambda seed: seed.test.wa_of_folds),
         val_wa=validation(lambda seed: seed.dev.wa),
-        val_uar=validation(lambda seed: seed.dev.uar),
-        val_macro_f1=validation(lambda seed: seed.dev.macro_f1),
         gap=validation(lambda seed: seed.dev.wa - seed.test.wa),
         recalls=tuple(
             Spread(tuple(float(c[i, i] / c[i].sum()) for c in confusions if c[i].any())) for i in range(len(labels))
