@@ -208,9 +208,6 @@ def test_what_an_earlier_call_left(site: Site, tmp_path: Path, part: bytes, aske
 
 
 def test_a_wrong_file_is_removed(site: Site, tmp_path: Path) -> None:
-    site.bodies["/a"] = b"<!DOCTYPE html><p>Please log in"
-    with pytest.raises(FetchError, match=r"not the expected file.*web page"):
-        download(f"{site.url}/a", tmp_path / "a", checksum="md5:" + "0" * 32)
     site.bodies["/a"] = b"something"
     with pytest.raises(FetchError, match=r"not the expected file.*md5:0000"):
         download(f"{site.url}/a", tmp_path / "a", checksum="md5:" + "0" * 32)

@@ -198,7 +198,6 @@ class SyntheticSettings:
     test_speakers: int = 4
     counts: tuple[tuple[int, ...], ...] | None = None
     sessions: bool = False
-    format: str = "wav"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "emotions", tuple(self.emotions))
@@ -220,7 +219,6 @@ class SyntheticSettings:
                 0.3 <= self.shortest <= self.mean_duration <= self.longest <= 600
             ),
             "a finite std_duration of 0 or more": 0 <= self.std_duration < math.inf,
-            "the format wav or flac": self.format in ("wav", "flac"),
             "counts with a row per speaker and a column per emotion, none negative": self.counts is None
             or (
                 len(self.counts) == self.speakers

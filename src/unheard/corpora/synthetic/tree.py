@@ -34,11 +34,9 @@ def write(
 
     The files do not depend on `workers` (None: one for a small corpus, else one per core). `progress` shows a bar on a
     terminal. Raises `CorpusError` when `root` holds a corpus of other settings or a worker dies, `ManifestError` when
-    the place cannot be written, `ConfigError` for a number of workers below one.
+    the place cannot be written.
     """
     root = Path(root).expanduser().absolute()
-    if workers is not None and workers < 1:
-        raise ConfigError(f"{workers} workers cannot make a corpus", mend="Use at least one.")
     _claim(root, settings)
     total = sum(sum(counts(settings, speaker)) for speaker in range(settings.speakers))
     workers = (1 if total < _FEW else 0) if workers is None else workers
@@ -125,7 +123,7 @@ def _row(root: Path, settings: SyntheticSettings, take: Take) -> Utterance:
     voice = voices(settings)[take.speaker]
     return Utterance(
         id=take.id,
-        audio=str(root / "wav" / voice.name / f"{take.id}.{settings.format}"),
+        audio=str(root / "wav" / voice.name / f"{take.id}.wav"),
         speaker=voice.name,
         emotion=take.emotion,
         gender=voice.gender,
@@ -146,27 +144,13 @@ def _make(root: Path, settings: SyntheticSettings, speaker: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         sizes = {entry.name: entry.stat().st_size for entry in os.scandir(folder)}
         for take in takes(settings, speaker):
-            path = folder / f"{take.id}.{settings.format}"
-            size = sizes.get(path.name, 0)
-            samples = round(take.duration * settings.sample_rate)
+            path = folder / f"{take.id}.wav"
             # A power cut can leave a renamed file empty or short.
-            if size != _HEADER + 2 * samples if settings.format == "wav" else not size:
+            if sizes.get(path.name) != _HEADER + 2 * round(take.duration * settings.sample_rate):
                 temporary = path.with_name(f".{path.name}.tmp")
-                _save(temporary, render(settings, take).tobytes(), settings)
+                with temporary.open("wb") as stream, wave.open(stream, "wb") as file:
+                    file.setparams((1, 2, settings.sample_rate, 0, "NONE", ""))
+                    file.writeframes(render(settings, take).tobytes())
                 temporary.replace(path)
     except OSError as problem:
         raise cannot_write(folder, problem, ManifestError) from problem
-
-
-def _save(path: Path, samples: bytes, settings: SyntheticSettings) -> None:
-    if settings.format == "wav":
-        with path.open("wb") as stream, wave.open(stream, "wb") as file:
-            file.setnchannels(1)
-            file.setsampwidth(2)
-            file.setframerate(settings.sample_rate)
-            file.writeframes(samples)
-        return
-    import numpy as np
-    import soundfile
-
-    soundfile.write(path, np.frombuffer(samples, "<i2"), settings.sample_rate, "PCM_16", format="FLAC")
