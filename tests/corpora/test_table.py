@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from unheard.cli import main
 from unheard.corpora import read_manifest
 from unheard.corpora.table import read_table, write_table
 from unheard.errors import ManifestError
@@ -313,7 +314,7 @@ def test_only_near_certain_typos_are_corrected(tmp_path: Path, word: str, guess:
     assert (f"Did you mean '{guess}'" in message) if guess else ("Did you mean" not in message)
 
 
-def test_where_recordings_are(tmp_path: Path) -> None:
+def test_where_recordings_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Paths written on Windows, a row of a Hugging Face data set, and audio in another folder."""
     for name in ("wav/a.wav", "deep/er/b.wav", "deep/c.flac", "deep/d.wav", "er/d.wav"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -330,6 +331,8 @@ def test_where_recordings_are(tmp_path: Path) -> None:
     assert places == ["wav/a.wav", "deep/er/b.wav", "deep/c.flac", "gone.wav"]
     old = table(tmp_path / "lists", "file,speaker,emotion\nZ:\\old\\b.wav,t,sad\n")
     assert read_manifest(old, audio_root=tmp_path)[0].audio == str(tmp_path / "deep/er/b.wav")
+    main(["doctor", str(old), "--audio-root", str(tmp_path), "--map", "rabbia=angry", "--no-listen"])
+    assert "1 utterances of 1 speakers" in capsys.readouterr().out
     with pytest.raises(ManifestError, match=r"'d\.wav' is in several folders: .*deep/d\.wav"):
         read_manifest(table(tmp_path / "lists", "file,speaker,emotion\nd.wav,s,sad\n"), audio_root=tmp_path)
 

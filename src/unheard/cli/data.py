@@ -121,7 +121,7 @@ def prepare(
     name
         Name of the corpus (see `unheard corpora`).
     root
-        Its folder, WAV or FLAC.
+        Its folder; WAV, FLAC, Ogg or MP3.
     output
         The manifest: .csv or .jsonl, or a new folder for a Kaldi data directory.
     subset
@@ -158,6 +158,8 @@ def doctor(
     /,
     *,
     splits: Path | None = None,
+    map: str = "",
+    audio_root: Path | None = None,
     listen: bool = True,
     format: Literal["text", "markdown", "json"] = "text",
     output: Output | None = None,
@@ -172,9 +174,13 @@ def doctor(
     Parameters
     ----------
     manifest
-        CSV, JSONL or a Kaldi data directory.
+        CSV, JSONL, a Kaldi data directory or an audformat database.
     splits
         A split to check: columns fold,reading,part,id,speaker, or just id,part or speaker,part.
+    map
+        Labels of the table's own words, such as rabbia=angry,gioia=happy.
+    audio_root
+        Folder of relative audio paths (default: the table's own); its sub-folders are searched.
     listen
         Also decode every recording.
     format
@@ -188,10 +194,11 @@ def doctor(
     from unheard.doctor import examine, to_json, to_markdown, to_text
 
     not_over(output, manifest, *([splits] if splits else []))
-    findings = examine(read_manifest(manifest), splits=splits, listen=listen, workers=workers or None)
+    rows = read_manifest(manifest, mapping=pairs(map), audio_root=audio_root)
+    findings = examine(rows, splits=splits, listen=listen, workers=workers or None)
     text = {"text": to_text, "markdown": to_markdown, "json": to_json}[format](findings)
     if output is None:
-        print("\n".join(map(printable, text.split("\n"))))
+        print("\n".join(printable(line) for line in text.split("\n")))
     else:
         from unheard.files import write_text
 
@@ -210,6 +217,8 @@ def features(
     vad: Literal["xvector", "ivector", "kaldi_default", "none"] = "xvector",
     dither: float = 0.0,
     channel: Literal["mix", "left", "right", "each"] = "mix",
+    map: str = "",
+    audio_root: Path | None = None,
     workers: int = 0,
 ) -> None:
     """Extract Kaldi MFCC, deltas and voiced frames into a memory-mapped store; resumes, skips and counts bad files.
@@ -236,6 +245,10 @@ def features(
         Kaldi's dither; 0 makes features repeatable.
     channel
         Of recordings with several: their mean, one of them, or each as a recording of its own.
+    map
+        Labels of the table's own words, such as rabbia=angry,gioia=happy.
+    audio_root
+        Folder of relative audio paths (default: the table's own); its sub-folders are searched.
     workers
         Processes (0: one a core).
     """
@@ -248,7 +261,7 @@ def features(
 
     base = FUNCTIONALS if kind == "functionals" else FeatureSettings()
     settings = replace(base, kind=kind, encoder=encoder, layer=layer, vad=vad, dither=dither)
-    rows = choose_channel(read_manifest(manifest), channel)
+    rows = choose_channel(read_manifest(manifest, mapping=pairs(map), audio_root=audio_root), channel)
     store = build_store(rows, output, settings, workers=workers or None)
     asked = {row.id for row in rows}
     for name, reason in [item for item in store.skipped.items() if item[0] in asked][:20]:

@@ -213,7 +213,7 @@ def read_tree(
             mend=f"Run 'git lfs pull' in the clone{fetch}.",
         )
     if not found:
-        what = "it contains no audio file"
+        what = f"it contains no audio file ({', '.join(AUDIO_SUFFIXES)})"
         if odd or other:
             what = f"none of its {len(odd) + other} audio files has a name of this corpus"
             what += f", for example {odd[0]}" if odd else ""
