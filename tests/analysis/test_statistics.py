@@ -111,14 +111,6 @@ def test_counts_agree_with_the_metrics_and_swapping_a_speaker_changes_the_sign_o
         assert (1 - 2 * owner) @ of_gap == pytest.approx(gaps[1] - gaps[0])
 
 
-def test_shares_of_a_difference() -> None:
-    """WA: 8 utterances; s0 gains 2, s1 loses 1. UAR: 4 of each class, so each hit adds 1/8 as well."""
-    before = made({"s0": [[0, 0, 1, 1]], "s1": [[1, 1, 1, 0]]})
-    after = made({"s0": [[1, 1, 1, 1]], "s1": [[0, 1, 1, 0]]})
-    for metric in METRICS:
-        assert shares(before, after, metric) == pytest.approx([2 / 8, -1 / 8])
-
-
 def test_unusable_input_is_refused() -> None:
     with pytest.raises(ValueError, match="no utterance"):
         count([], np.array([], int), {0: np.array([], int)}, 2)
@@ -235,17 +227,14 @@ def test_bootstrap_by_hand() -> None:
     found = interval(counts, "wa")
     assert found is not None
     assert (found.low, found.high) == (0.0, 1.0)
-    alone = made({"s0": [[1, 0, 1, 1]]})
-    assert interval(alone, "wa") is None  # a single speaker says nothing about speakers
-    assert difference_interval([(counts, counts), (alone, alone)], "wa") is None
-
-
-def test_bootstrap_draws_whole_speakers_with_equal_probability() -> None:
     weights = bootstrap_weights(5)
     assert weights.shape == (10_000, 5)
     assert (weights.sum(axis=1) == 5).all()
     assert weights.mean(axis=0) == pytest.approx(np.ones(5), abs=0.05)
     assert weights.var(axis=0) == pytest.approx(np.full(5, 0.8), abs=0.05)  # n p (1 - p)
+    alone = made({"s0": [[1, 0, 1, 1]]})
+    assert interval(alone, "wa") is None  # a single speaker says nothing about speakers
+    assert difference_interval([(counts, counts), (alone, alone)], "wa") is None
 
 
 @both_metrics
