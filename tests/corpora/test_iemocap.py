@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from iemocap_tree import ALL, FOUR_BY_SESSION, FOUR_TOTALS, IMPROVISED, Tree, improvised
+from trees import kinds
 
 from unheard.corpora import read_corpus
 from unheard.errors import CorpusError
-from unheard.manifest import Manifest
 
 
 @pytest.fixture
@@ -18,22 +18,18 @@ def tree(tmp_path: Path) -> Tree:
     return improvised(tmp_path / "IEMOCAP_full_release")
 
 
-def notes(manifest: Manifest, kind: str) -> list[str]:
-    return [note.message for note in manifest.notes if note.kind == kind]
-
-
 def test_the_subset_of_the_paper_speaker_by_speaker(tree: Tree) -> None:
     manifest = read_corpus("iemocap", tree.write())
     assert len(manifest) == 2943
+    assert read_corpus("iemocap", tree.root.parent).ids == manifest.ids  # the folder above
     counts = Counter((row.speaker, row.emotion) for row in manifest)
     for speaker, expected in IMPROVISED.items():
         found = tuple(counts[speaker, emotion] for emotion in ("happy", "neutral", "sad", "angry"))
         assert found == expected, speaker
     assert manifest.counts() == {"angry": 289, "happy": 947, "neutral": 1099, "sad": 608}
     assert {row.original for row in manifest if row.emotion == "happy"} == {"hap", "exc"}
-    assert notes(manifest, "unusable")[0].startswith("30 utterances")
-    assert not notes(manifest, "missing")
-    assert not notes(manifest, "garbled")
+    assert kinds(manifest)["unusable"].startswith("30 utterances")
+    assert set(kinds(manifest)) == {"unusable"}
 
 
 def test_the_last_letter_speaks(tree: Tree) -> None:
@@ -50,10 +46,6 @@ def test_the_last_letter_speaks(tree: Tree) -> None:
     assert female.audio.endswith("Session3/sentences/wav/Ses03M_impro02/Ses03M_impro02_F000.wav")
     sides = Counter(row.id[5] == row.id.rsplit("_", 1)[1][0] for row in by_id.values())
     assert min(sides.values()) > 0.3 * len(by_id), "the tree must tell the marker side from the speaker"
-
-
-def test_the_folder_above_will_do(tree: Tree) -> None:
-    assert len(read_corpus("iemocap", tree.write().parent)) == 2943
 
 
 def add_scripted(tree: Tree) -> None:
@@ -93,7 +85,7 @@ def test_four_and_all(tree: Tree) -> None:
     assert len(everything) == 10039 - 2507
     assert everything.counts("original") == {key: ALL[key] for key in sorted(ALL) if key != "xxx"}
     assert everything.counts()["excited"] == 1041
-    assert "2507 utterances" in notes(everything, "unusable")[0]
+    assert "2507 utterances" in kinds(everything)["unusable"]
     assert len(read_corpus("iemocap", root)) == 2943
 
 
@@ -107,8 +99,8 @@ def test_one_missing_line_is_not_silent(tree: Tree) -> None:
         read_corpus("iemocap", root)
     manifest = read_corpus("iemocap", root, partial=True)
     assert len(manifest) == 2942
-    assert "3F" in notes(manifest, "missing")[0]
-    assert lost in notes(manifest, "no-label")[0]
+    assert "3F" in kinds(manifest)["missing"]
+    assert lost in kinds(manifest)["no-label"]
 
 
 @pytest.mark.parametrize(
@@ -129,7 +121,7 @@ def test_a_garbled_line_is_named(tree: Tree, broken: str) -> None:
     file.write_text("\n".join(lines))
     with pytest.raises(CorpusError, match=f"unreadable label lines: Ses03M_impro02.txt line {place + 1}"):
         read_corpus("iemocap", root)
-    assert "Ses03M_impro02.txt" in notes(read_corpus("iemocap", root, partial=True), "garbled")[0]
+    assert "Ses03M_impro02.txt" in kinds(read_corpus("iemocap", root, partial=True))["garbled"]
 
 
 def test_missing_audio_is_named_and_flac_is_read(tree: Tree) -> None:
@@ -160,7 +152,7 @@ def test_a_copied_label_file_adds_nothing_and_a_contradicting_one_is_refused(tre
     copy.write_text(file.read_text())
     manifest = read_corpus("iemocap", root)
     assert len(manifest) == 2943
-    assert "repeat" in notes(manifest, "extra")[0]
+    assert "repeat" in kinds(manifest)["extra"]
     copy.write_text(copy.read_text().replace("\thap\t", "\tang\t", 1))
     with pytest.raises(CorpusError, match="labelled twice and differently"):
         read_corpus("iemocap", root)

@@ -11,6 +11,7 @@ returns exactly what `write_table` wrote; further columns are kept in `extra`.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 import os
@@ -99,28 +100,24 @@ def read_table(
     if suffix not in TABLE_SUFFIXES:
         raise invalid(f"'{suffix}' is not a format of tables", path, did_you_mean(suffix, TABLE_SUFFIXES))
     unit = "utterance" if suffix == ".json" else "line"
-    rows = Rows(path, audio_root or path.parent, unit, mapping=mapping, search=audio_root is not None)
-    columns: dict[tuple[str, ...], dict[str, str]] = {}
     try:
-        with path.open("rb") as raw:
-            encoding = "utf-16" if raw.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-        with path.open(encoding=encoding, newline="") as stream:
-            if suffix == ".json":
-                records = _json(stream.read(), path)
-            elif suffix in _JSON_LINES:
-                lines = ((place, line) for place, line in enumerate(stream, start=1) if line.strip())
-                records = (_record(_parsed(line, f"{path}, line {n}"), f"{path}, line {n}", n) for n, line in lines)
-            else:
-                records = _delimited(stream, path, "\t" if suffix in (".tsv", ".tab") else "")
-            for place, cells in records:
-                header = tuple(cells)
-                if header not in columns:
-                    columns[header] = name_columns(header, f"{path}, {unit} {place}")
-                rows.add(cells, columns[header], place)
+        data = path.read_bytes()
+        text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except OSError as problem:
         raise cannot_read(path, problem, ManifestError) from problem
     except UnicodeDecodeError as problem:
         raise invalid("it is not UTF-8 text", path, "Save it as UTF-8.") from problem
+    if suffix in (".json", *_JSON_LINES):
+        records = _json(text, path, unit)
+    else:
+        records = _delimited(text, path, "\t" if suffix in (".tsv", ".tab") else "")
+    rows = Rows(path, audio_root or path.parent, unit, mapping=mapping, search=audio_root is not None)
+    columns: dict[tuple[str, ...], dict[str, str]] = {}
+    for place, cells in records:
+        header = tuple(cells)
+        if header not in columns:
+            columns[header] = name_columns(header, f"{path}, {unit} {place}")
+        rows.add(cells, columns[header], place)
     return rows.manifest()
 
 
@@ -188,25 +185,18 @@ def _below(audio: str, folder: str) -> str | None:
     return audio[len(start) :] if audio.startswith(start) else None
 
 
-def _delimited(lines: Iterable[str], path: Path, delimiter: str) -> Iterator[tuple[int, dict[str, str]]]:
+def _delimited(text: str, path: Path, delimiter: str) -> Iterator[tuple[int, dict[str, str]]]:
     """(line, {column: cell}) of a delimited table, without empty lines and Excel's `sep=;`."""
-    numbered = iter(lines)
-    skipped, first = 0, ""
-    for first in numbered:
-        named = re.fullmatch(r'\ufeff?"?sep=(.)"?\s*', first, re.IGNORECASE)
+    lines = list(io.StringIO(text, newline=""))
+    skipped = 0
+    for line in lines:
+        named = re.fullmatch(r'"?sep=(.)"?\s*', line, re.IGNORECASE)
         delimiter = named[1] if named else delimiter
-        if not named and first.strip("\ufeff \t\r\n,;"):
+        if not named and line.strip("\ufeff \t\r\n,;"):
+            delimiter = delimiter or max(",;\t", key=line.count)
             break
         skipped += 1
-    else:
-        return
-    delimiter = delimiter or max(",;\t", key=first.count)
-
-    def rest() -> Iterator[str]:
-        yield first
-        yield from numbered
-
-    reader = csv.reader(rest(), delimiter=delimiter, skipinitialspace=delimiter != "\t", strict=True)
+    reader = csv.reader(lines[skipped:], delimiter=delimiter or ",", skipinitialspace=delimiter != "\t", strict=True)
     header: list[str] | None = None
     place = skipped + 1
     try:
@@ -229,29 +219,29 @@ def _delimited(lines: Iterable[str], path: Path, delimiter: str) -> Iterator[tup
         ) from problem
 
 
-def _json(text: str, path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Records of a list, or of SpeechBrain's {id: record}, numbered from 1."""
-    whole = _parsed(text, str(path))
-    if isinstance(whole, dict):
-        whole = [{"id": name, **record} if isinstance(record, dict) else record for name, record in whole.items()]
-    for place, record in enumerate(whole if isinstance(whole, list) else [whole], start=1):
-        yield _record(record, f"{path}, utterance {place}", place)
-
-
-def _parsed(text: str, where: str) -> Any:
+def _json(text: str, path: Path, unit: str) -> Iterator[tuple[int, dict[str, str]]]:
+    """(place, record) of JSON lines, of a list, or of SpeechBrain's {id: record}, numbered from 1."""
     try:
-        return json.loads(text)
+        place = 1
+        if unit == "line":
+            records = []
+            for place, line in enumerate(io.StringIO(text), start=1):
+                records += [(place, json.loads(line))] if line.strip() else []
+        else:
+            whole = json.loads(text)
+            if isinstance(whole, dict):
+                whole = [{"id": name, **row} if isinstance(row, dict) else row for name, row in whole.items()]
+            records = list(enumerate(whole if isinstance(whole, list) else [whole], start=1))
     except (json.JSONDecodeError, RecursionError) as problem:
-        raise invalid(f"not JSON ({problem})", where, "Write one object per row.") from problem
-
-
-def _record(record: Any, where: str, place: int) -> tuple[int, dict[str, str]]:
-    if not isinstance(record, Mapping):
-        raise invalid("not an object", where, 'Write {"file": ..., "speaker": ..., "emotion": ...}.')
-    audio = record.get("audio")
-    if isinstance(audio, Mapping) and isinstance(audio.get("path"), str):  # a row of a Hugging Face data set
-        record = {**record, "audio": audio["path"]}
-    return place, {str(name): _text(value) for name, value in record.items()}
+        raise invalid(f"not JSON ({problem})", f"{path}, {unit} {place}", "Write one object per row.") from problem
+    for place, record in records:
+        if not isinstance(record, Mapping):
+            mend = 'Write {"file": ..., "speaker": ..., "emotion": ...}.'
+            raise invalid("not an object", f"{path}, {unit} {place}", mend)
+        audio = record.get("audio")
+        if isinstance(audio, Mapping) and isinstance(audio.get("path"), str):  # a row of a Hugging Face data set
+            record = {**record, "audio": audio["path"]}
+        yield place, {str(name): _text(value) for name, value in record.items()}
 
 
 def canonical_emotion(word: str) -> str | None:
