@@ -237,7 +237,9 @@ def test_demo_makes_a_corpus_and_a_table(
         (["--protocol", "loso", "--k", "3"], "--k is for the protocol kfold"),
         (["--n", "2,2,2"], "Add --protocol random"),
         (["--protocol", "kfold", "--test", "male"], "--test is for the protocol paired"),
-        (["--protocol", "kfold", "--train-corpora", "emodb"], "--train-corpora is for the protocol cross"),
+        (["--protocol", "leave-corpus-out", "--train-corpora", "emodb"], "--train-corpora is for the protocol cross"),
+        (["--protocol", "leave-corpus-out"], "needs at least 2 corpora"),
+        (["--same-speakers", "some"], "Known: , distinct, merge"),
         (["--normalise", "utterance", "--training.enrol", "0.5"], "--training.enrol needs features normalised"),
         (["--recipe", "strong", "--normalise", "sliding"], "--features.summary and --training.augment and"),
     ],
@@ -367,6 +369,8 @@ def test_manifests_that_no_experiment_can_use(tmp_path: Path, capsys: pytest.Cap
         ({"gender": lambda row: ""}, ("--protocol", "paired"), "gender"),
         ({"emotion": lambda row: train_sad.get(row["part"], row["emotion"])}, given, "sad"),
         ({"end": lambda row: "soon"}, (), "soon"),
+        ({"speaker": lambda row: {"s1": "S02"}.get(row["speaker"], row["speaker"])}, (), "--same-speakers merge"),
+        ({"speaker": lambda row: "N/A"}, (), "every speaker is unknown"),
     ):
         manifest = table(tmp_path, **changes)
         assert experiment(tmp_path / "run", *more, source=("--manifest", str(manifest))) == 2
@@ -377,3 +381,16 @@ def test_manifests_that_no_experiment_can_use(tmp_path: Path, capsys: pytest.Cap
         one_line(capsys)
     assert os.listdir(tmp_path / "run")  # noqa: PTH208 - the folder may be there, a training may not
     assert not (tmp_path / "run" / "cells").exists()
+
+
+def test_an_experiment_resolves_speakers_and_counts_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = {"s1": "01", "s2": "1", "s3": "Unknown"}
+    manifest = table(tmp_path, speaker=lambda row: names.get(row["speaker"], row["speaker"]))
+    more = ("--dry-run", "--protocol", "kfold", "--k", "3")
+    for same, unknown, speakers in (("merge", "drop", 4), ("distinct", "drop", 5), ("distinct", "each", 9)):
+        given = (*more, "--same-speakers", same, "--unknown-speakers", unknown)
+        assert experiment(tmp_path / f"{same}-{unknown}", *given, source=("--manifest", str(manifest))) == 0
+        said = capsys.readouterr().err
+        assert f"utterances of {speakers} speakers" in said
+        assert ("merged speakers whose names look alike" in said) == (same == "merge")
+        assert f"4 utterances of unknown speakers {'dropped' if unknown == 'drop' else 'counted as one'}" in said

@@ -59,3 +59,5 @@ def test_unknown_speakers_are_dropped_or_one_each() -> None:
     assert "2 utterances of unknown speakers dropped" in dropped.notes[-1].message
     assert len(set(resolve_speakers(manifest, unknown="each").speakers)) == 4
     assert resolve_speakers(table("1", "2")).notes == ()
+    with pytest.raises(SplitError, match="every speaker is unknown"):
+        resolve_speakers(table("?", "N/A"))

@@ -164,6 +164,28 @@ def test_cross_tests_one_corpus_and_validates_on_training_corpora():
     assert who(manifest, fold.train) == set(manifest.speakers) - dev - {"b/f1", "b/m1"}
 
 
+def test_leave_corpus_out_tests_each_corpus_once_as_cross_does():
+    names = [f"{gender}{i}" for gender in "fm" for i in range(12)]
+    manifest = Manifest.concat([table(*names, corpus="b"), table("f1", "m1", corpus="c"), table(*names, corpus="a")])
+    split = make_split(manifest, "leave-corpus-out", seed=4)
+    assert len(split.folds) == 3
+    for fold, corpus in zip(split.folds, "abc", strict=True):
+        (reading,) = fold.readings
+        of_corpus = {speaker for speaker in manifest.speakers if speaker[0] == corpus}
+        assert who(manifest, reading.test) == of_corpus
+        assert who(manifest, (*fold.train, *reading.dev)) == set(manifest.speakers) - of_corpus
+        assert len({name[0] for name in who(manifest, reading.dev)}) == 2  # of both training corpora
+        (one,) = make_split(manifest, "cross", test_corpora=[corpus], seed=4).folds
+        assert (one.train, one.readings) == (fold.train, fold.readings)
+    assert [note.message.split(":")[0] for note in split.notes] == [f"test on {corpus}" for corpus in "abc"]
+
+
+@pytest.mark.parametrize("corpus", ["a", ""])
+def test_leave_corpus_out_needs_two_corpora(corpus):
+    with pytest.raises(SplitError, match="at least 2 corpora"):
+        make_split(table("f1", "f2", "f3", "f4", corpus=corpus), "leave-corpus-out")
+
+
 def test_cross_takes_no_other_corpus_though_names_collide():
     """Corpora number their speakers alike: '1' of c is nobody of a or b."""
     rows = [
@@ -286,7 +308,7 @@ def test_folds_keeps_the_first():
 
 def test_default_protocols_are_the_ones_of_the_design():
     assert default_protocol("iemocap") == default_protocol("emodb") == ("paired", {"test": "both"})
-    assert default_protocol("ravdess") == ("kfold", {"k": 6})
+    assert default_protocol("ravdess") == default_protocol("nemo") == ("kfold", {"k": 6})
     assert default_protocol("ased") == default_protocol("cremad") == ("kfold", {"k": 5})
     mine = table("f1", "f2", "f3", "f4")
     assert default_protocol("mine", mine) == ("loso", {})

@@ -92,6 +92,12 @@ class Experiment:
         "FILE:PART: only speakers with that part in a table corpus,speaker,part, such as "
         "results/development-speakers.csv:development.",
     )
+    same_speakers: Literal["", "merge", "distinct"] = setting(
+        "", "Whether speakers whose names look alike, such as 1 and 01, are one person (merge) or several (distinct)."
+    )
+    unknown_speakers: Literal["drop", "each"] = setting(
+        "drop", "Drop utterances of unknown speakers (N/A, ?, -1), or count each utterance as another speaker."
+    )
     channel: Literal["mix", "left", "right", "each"] = setting(
         "mix", "Channel of recordings with several; each makes a recording of every channel."
     )
@@ -100,7 +106,11 @@ class Experiment:
         "Systems: ser (SER_only), mtl, dat, cgt; svm, the classical baseline.",
         common=True,
     )
-    protocol: str = setting("", "paired, kfold, loso, random, given or cross; each corpus has a default.", common=True)
+    protocol: str = setting(
+        "",
+        "paired, kfold, loso, random, given, cross or leave-corpus-out; each corpus has a default.",
+        common=True,
+    )
     group: str = setting("speaker", "Column that the split keeps apart and the adversary recognises.")
     test: Literal["male", "female", "both"] = setting(
         "both", "paired: the tested speaker of a pair; both is one training with two directions."

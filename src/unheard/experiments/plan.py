@@ -22,6 +22,7 @@ from unheard.model.saving import WITH_PROFILES
 from unheard.model.settings import NetworkSettings
 from unheard.splits import PROTOCOLS, Split, default_protocol, exclude_shared_recordings, make_split
 from unheard.splits.files import of_part
+from unheard.splits.speakers import resolve_speakers
 from unheard.training.evaluation import choose_device
 from unheard.training.recipe import TrainingSettings, follows_a_schedule
 from unheard.training.strategies import STRATEGIES, resolve_options
@@ -162,7 +163,7 @@ def _options(settings: Experiment, key: str) -> dict[str, Any]:
 
 
 def read_rows(settings: Experiment) -> Manifest:
-    """Read the manifest of an experiment, with the labels and channels it chose."""
+    """Read the manifest of an experiment, with the labels, speakers and channels it chose."""
     if settings.manifest:
         manifest = read_manifest(settings.manifest, mapping=settings.map)
     else:
@@ -179,7 +180,9 @@ def read_rows(settings: Experiment) -> Manifest:
         manifest = Manifest.concat(corpora)
     if settings.speakers:
         manifest = of_part(manifest, settings.speakers)
-    return choose_channel(manifest.select(settings.emotions, settings.map), settings.channel)
+    manifest = manifest.select(settings.emotions, settings.map)
+    manifest = resolve_speakers(manifest, settings.same_speakers, settings.unknown_speakers)
+    return choose_channel(manifest, settings.channel)
 
 
 def usable(manifest: Manifest, store: FeatureStore, say: Say = lambda _: None) -> Manifest:

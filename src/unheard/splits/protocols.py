@@ -22,7 +22,7 @@ from unheard.errors import ConfigError, SplitError, did_you_mean
 from unheard.manifest import Manifest, Note, Utterance, plain
 from unheard.splits.split import Fold, Reading, Split, key_of
 
-PROTOCOLS = ("paired", "kfold", "loso", "random", "given", "cross")
+PROTOCOLS = ("paired", "kfold", "loso", "random", "given", "cross", "leave-corpus-out")
 PARTS = {
     "train": "train",
     "training": "train",
@@ -52,7 +52,7 @@ def make_split(
     folds: int | None = None,
     emotions_may_differ: bool = False,
 ) -> Split:
-    """Split `manifest` by `group` with one of the six protocols; equal arguments give an equal split.
+    """Split `manifest` by `group` with one of the `PROTOCOLS`; equal arguments give an equal split.
 
     - `paired`: the i-th female and the i-th male by id are held out; where sessions hold both, of
       the session. `test="both"` reads a fold twice, reading "male" (dev female, test male) and "female";
@@ -66,6 +66,8 @@ def make_split(
       column that holds both, parts and other words, is refused.
     - `cross`: train on `train_corpora` (all but the tested ones by default), test on `test_corpora`, validate
       on a tenth (at least 2) of the training corpora's groups, drawn evenly over corpora and genders.
+    - `leave-corpus-out`: one fold a corpus, in alphabetical order; each is the fold of `cross` that tests this corpus
+      and trains on all others.
 
     `folds` keeps the first N. Raises `SplitError` where the manifest allows no such split or it would leak,
     `ConfigError` for an unknown protocol or option.
@@ -91,8 +93,10 @@ def make_split(
             plans = plan_loso(groups, salt)
         elif protocol == "random":
             plans = plan_random(groups, n, salt)
-        else:
+        elif protocol == "cross":
             plans = plan_cross(groups, trained, tested, salt)
+        else:
+            plans = plan_leave_corpus_out(groups, seed)
         made, notes = _carry_out(groups, plans)
         if len(taking_part) < len(manifest):
             unused = len(manifest) - len(taking_part)
@@ -115,13 +119,13 @@ def make_split(
 def default_protocol(corpus: str, manifest: Manifest | None = None) -> tuple[str, dict[str, object]]:
     """The protocol and its options for a corpus when the user chooses none.
 
-    IEMOCAP and EmoDB: `paired`, both directions; RAVDESS: `kfold` 6; the synthetic corpus: `given` by its
+    IEMOCAP and EmoDB: `paired`, both directions; RAVDESS and nEMO: `kfold` 6; the synthetic corpus: `given` by its
     column `part`; everything else, ASED and CREMA-D included: `kfold` 5, or `loso` where `manifest` has fewer
     than 10 speakers.
     """
     if corpus in ("iemocap", "emodb"):
         return "paired", {"test": "both"}
-    if corpus == "ravdess":
+    if corpus in ("ravdess", "nemo"):
         return "kfold", {"k": 6}
     if corpus == "synthetic" and (manifest is None or all("part" in row.extra for row in manifest)):
         return "given", {"column": "part"}
@@ -482,3 +486,21 @@ def plan_cross(groups: Groups, trained: set[str], tested: set[str], salt: str) -
         [Plan(train, [("test", dev, held)])],
         [Note("cross_dev", f"{len(dev)} of {len(pool)} from the training corpora validate: {', '.join(dev)}")],
     )
+
+
+def plan_leave_corpus_out(groups: Groups, seed: int) -> Plans:
+    """One fold a corpus: test it, train on the others."""
+    corpora = {row.corpus for row in groups.manifest}
+    if len(corpora) < 2 or "" in corpora:
+        raise SplitError(
+            f"leave-corpus-out needs at least 2 corpora and a corpus for every row, here are: "
+            f"{', '.join(map(repr, sorted(corpora)))}",
+            mend="Fill the column 'corpus', or choose another protocol.",
+        )
+    every = [plan_cross(groups, corpora - {corpus}, {corpus}, f"cross/{seed}") for corpus in sorted(corpora)]
+    notes = [
+        Note(note.kind, f"test on {corpus}: {note.message}")
+        for corpus, plans in zip(sorted(corpora), every, strict=True)
+        for note in plans.notes
+    ]
+    return Plans([plan for plans in every for plan in plans.folds], notes)

@@ -80,4 +80,9 @@ def resolve_speakers(
             rows = tuple(row for row in rows if row.speaker not in nobody)
         else:
             rows = tuple(replace(r, speaker=f"{r.speaker}#{r.id}") if r.speaker in nobody else r for r in rows)
+    if not rows:
+        raise SplitError(
+            "every speaker is unknown",
+            mend="Fill the column 'speaker', or take each utterance for another speaker's: --unknown-speakers each.",
+        )
     return manifest if rows is manifest.rows else replace(manifest, rows=rows, notes=tuple(notes))
