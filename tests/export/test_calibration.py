@@ -7,17 +7,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from made_runs import line
+from scipy.special import softmax
 
 from unheard.errors import ExportError
 from unheard.experiments.records import Line, Predictions, SeedRecord
 from unheard.export.calibration import (
-    COOLEST,
-    WARMEST,
+    HIGHEST,
+    LOWEST,
     best_temperature,
     calibrate,
     calibration_error,
     negative_log_likelihood,
-    softmax,
 )
 
 
@@ -30,11 +30,11 @@ def test_temperature_with_visible_answer() -> None:
 def test_calibrated_logits_keep_their_temperature() -> None:
     random = np.random.default_rng(0)
     logits = random.normal(0, 2, (20_000, 4))
-    truth = (softmax(logits).cumsum(1) > random.random((20_000, 1))).argmax(1)
+    truth = (softmax(logits, axis=1).cumsum(1) > random.random((20_000, 1))).argmax(1)
     assert best_temperature(logits, truth) == pytest.approx(1.0, abs=0.03)
     assert best_temperature(logits * 2.5, truth) == pytest.approx(2.5, abs=0.08)
-    assert calibration_error(softmax(logits), truth) < 0.02
-    assert calibration_error(softmax(logits * 2.5), truth) > 0.1
+    assert calibration_error(softmax(logits, axis=1), truth) < 0.02
+    assert calibration_error(softmax(logits * 2.5, axis=1), truth) > 0.1
 
 
 def test_no_better_temperature_beside_it() -> None:
@@ -47,8 +47,8 @@ def test_no_better_temperature_beside_it() -> None:
 
 def test_search_ends_at_its_bounds() -> None:
     logits = np.tile([3.0, 0.0], (5, 1))
-    assert best_temperature(logits, np.zeros(5, int)) == pytest.approx(COOLEST, rel=1e-2)  # always right
-    assert best_temperature(logits, np.ones(5, int)) == pytest.approx(WARMEST, rel=1e-2)  # always wrong
+    assert best_temperature(logits, np.zeros(5, int)) == pytest.approx(LOWEST, rel=1e-2)  # always right
+    assert best_temperature(logits, np.ones(5, int)) == pytest.approx(HIGHEST, rel=1e-2)  # always wrong
 
 
 def test_likelihood_and_error_with_visible_answer() -> None:
@@ -114,7 +114,7 @@ def test_what_it_brings_is_said_without_the_speakers_it_is_said_of() -> None:
     both = told(sure, [0, 0, 0, 0, 1, 1, 1, 1], "aaaabbbb")
     folds = np.array([0, 0, 0, 0, 1, 1, 1, 1])
     found = calibrate(Line("ser", "", False, None, (SeedRecord(0, both, replace(both, folds=folds), ()),), 1, 1))
-    assert found.temperature == pytest.approx(WARMEST, rel=1e-2)  # half is right: no confidence at all
+    assert found.temperature == pytest.approx(HIGHEST, rel=1e-2)  # half is right: no confidence at all
     assert found.dev_error[1] == pytest.approx(0.057, abs=1e-3)
     # for b's sake a is 0.557 sure, and right; for a's sake b is certain, and wrong
     assert found.test_error[1] == pytest.approx((0.443 + 1.0) / 2, abs=1e-3)

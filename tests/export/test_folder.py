@@ -138,16 +138,16 @@ def test_front_matter_is_what_the_hub_reads() -> None:
 def test_card_says_whom_it_knows_what_it_is_worth_and_what_it_is_not_for() -> None:
     text = card().text()
     assert "| [EmoDB (Berlin Database of Emotional Speech)](http://emodb.bilderbar.info/) | de | 2 |" in text
-    assert "| mine | – | 1 | not known to this program |" in text
+    assert "| mine | – | 1 | unknown to this program |" in text
     assert "Burkhardt" in text
     assert "| all | 2 | 6 | 75.0 ± 11.8 | 75.0 ± 11.8 |" in text
     assert "| female | 1 | 4 | 87.5 ± 17.7 |" in text
-    assert "another one of this recipe: no figure is of this file" in text
-    assert "divided by 1.7 " in text
+    assert "another training of the recipe: no figure is of this file" in text
+    assert "divided by T = 1.7 " in text
     assert "Article 5(1)(f)" in text
     assert "at work or in education" in text
     assert "EmoDB (Berlin Database of Emotional Speech), RAVDESS (speech) are **acted**" in text
-    assert "How the recordings of mine were made is not known" in text
+    assert "How the recordings of mine were made is unknown" in text
 
 
 def test_card_without_measurements_says_so() -> None:
@@ -241,12 +241,12 @@ def test_cost_is_measured_on_speakers_not_heard(cell: Path, tmp_path: Path) -> N
     trained = measure_cost(model, *files, table.where(lambda row: row.speaker in heard))
     assert trained.seen
     text = Card(model, Facts(name="x"), cost=trained).text()
-    assert "the accuracies say nothing of other people" in text
+    assert "only the difference between the files means something" in text
 
 
 def test_a_readme_of_somebody_elses_stays(cell: Path, tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("my project")
-    with pytest.raises(ExportError, match=r"README\.md that is no model's"):
+    with pytest.raises(ExportError, match=r"README\.md that does not belong to a model"):
         write_folder(Model.load(cell), tmp_path, Facts(name="x"))
     assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
     assert (tmp_path / "README.md").read_text() == "my project"

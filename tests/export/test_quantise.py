@@ -14,19 +14,19 @@ from unheard.errors import ExportError
 from unheard.export import parity
 from unheard.export.metadata import Facts
 from unheard.export.onnx import export_model
-from unheard.export.quantise import as_bytes, quantise
+from unheard.export.quantise import as_int8, quantise
 
 
-def test_bytes_with_visible_answer() -> None:
+def test_int8_of_a_small_matrix() -> None:
     values = np.array([[1.27, -0.5, 0.004], [0.0, 0.0, 0.0], [-254.0, 127.0, 1.1]], np.float32)
-    whole, scale = as_bytes(values, (1,))
+    whole, scale = as_int8(values, (1,))
     np.testing.assert_allclose(scale[:, 0], [0.01, 1.0, 2.0], rtol=1e-6)
     assert whole.tolist() == [[127, -50, 0], [0, 0, 0], [-127, 64, 1]]  # 63.5 and 0.55 rounded
 
 
-def test_bytes_are_at_most_half_a_scale_off() -> None:
+def test_values_are_at_most_half_a_scale_off() -> None:
     values = np.random.default_rng(0).normal(size=(2, 20, 30)).astype(np.float32)
-    whole, scale = as_bytes(values, (2,))
+    whole, scale = as_int8(values, (2,))
     assert scale.shape == (2, 20, 1)
     assert (np.abs(values - whole * scale) <= scale * 0.5001).all()
 

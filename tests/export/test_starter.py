@@ -27,7 +27,12 @@ def test_a_folder_with_a_card_and_nothing_is_trained_twice(tmp_path: Path, capsy
     where = ["--runs", str(tmp_path / "runs"), "-o", str(tmp_path / "model"), "--workers", "1"]
     assert main(["starter", *source, *where, "--name", "toy", "--licence", "MIT"]) == 0
     card = (tmp_path / "model" / "README.md").read_text()
-    for title in ("# toy", "## Adaptation to a voice", "## What is left of the speaker", "## The small file"):
+    for title in (
+        "# toy",
+        "## Adaptation to a speaker",
+        "## Speaker information in the embedding",
+        "## The small file",
+    ):
         assert title in card
     assert "| ser" not in card
     said = unheard.load(tmp_path / "model").predict(manifest.rows[0].audio, sample_rate=None)

@@ -1,7 +1,7 @@
-"""A model folder: what a Hugging Face repository expects, and `unheard.load` opens.
+"""Write a model folder, as a Hugging Face repository expects it and `unheard.load` opens it.
 
-FOLDER/model.onnx        the graph, with all that a recogniser has to know
-FOLDER/model.int8.onnx   the same with its weights as bytes, where asked for
+FOLDER/model.onnx        the graph with its metadata
+FOLDER/model.int8.onnx   the same with int8 weights, on request
 FOLDER/README.md         the card
 FOLDER/config.json       labels and settings, for people and for the Hub
 """
@@ -29,10 +29,20 @@ from unheard.model.saving import Model
 
 FULL, SMALL, CARD, CONFIG = "model.onnx", "model.int8.onnx", "README.md", "config.json"
 
+Say = Callable[[str], None]
+
+_DEMANDS = {
+    r"\bNC\b": "non-commercial",
+    r"\bSA\b|\bODbL\b|Open Database License": "share-alike",
+    r"\bresearch\b(?!.*\bCC0)": "for research",
+    r"\bagreement\b": "by agreement",
+}
+"""Words in a corpus's licence -> what it demands of the licence of the weights, which must contain them too."""
+
 
 @dataclass(frozen=True)
 class Exported:
-    """A finished folder, the model in it and what its card says was measured."""
+    """A finished folder, with the measurements in its card."""
 
     folder: Path
     facts: Facts
@@ -50,11 +60,11 @@ def export(
     system: str = "",
     int8: bool = False,
     manifest: str | Path | None = None,
-    say: Callable[[str], None] = lambda _: None,
+    say: Say = lambda _: None,
 ) -> Exported:
     """Export the trained `model` (a file or a cell's folder) to a model folder.
 
-    `run` is the run of its recipe: it gives the temperature and the card's figures, those of `system` (default: the
+    `run` is a run of its recipe, which gives the temperature and the card's figures, those of `system` (default: the
     model's own). `int8` adds the small file; `manifest` names recordings to measure its cost on. Raises
     `UnheardError` where something does not fit.
     """
@@ -67,11 +77,9 @@ def export(
         data=data_of(trained),
         temperature=evidence[0].calibration.temperature if evidence else 1.0,
     )
-    for warning in licence_warnings(facts):
-        say(warning)
     for one in evidence:
         if one.calibration.doubtful:
-            say(f"beware: {one.calibration.doubtful}")
+            say(f"warning: {one.calibration.doubtful}")
     if not evidence:
         say("without --run there is no calibration, and the card has no figures")
     return write_folder(trained, folder, facts, evidence, int8=int8 or table is not None, manifest=table, say=say)
@@ -86,59 +94,53 @@ def write_folder(
     int8: bool = False,
     manifest: Manifest | None = None,
     sections: Sequence[tuple[str, str]] = (),
-    say: Callable[[str], None] = lambda _: None,
+    say: Say = lambda _: None,
 ) -> Exported:
-    """Write the files of a model folder; the card comes last, with `sections` (title, Markdown) of one's own.
+    """Write the files of a model folder; `sections` (title, Markdown) are added to the card.
 
-    All that can fail for what the model is comes before anything in the folder is touched.
+    All that can fail is done before anything in the folder changes. Raises `ExportError` for a model that cannot be
+    exported, and where a README.md of something else is in the folder.
     """
     folder = Path(folder)
+    for warning in licence_warnings(facts):
+        say(warning)
     if (folder / CARD).exists() and not (folder / FULL).exists():
         raise ExportError(
-            f"a {CARD} that is no model's is here, and the model's card would take its place",
+            f"the model card would replace a {CARD} that does not belong to a model",
             where=folder,
-            mend="Choose a folder of its own with --output.",
+            mend="Choose an empty folder with --output.",
         )
-    with tempfile.TemporaryDirectory(prefix="unheard-") as workshop:
-        full, small, cost = Path(workshop) / FULL, Path(workshop) / SMALL, None
+    with tempfile.TemporaryDirectory(prefix="unheard-") as temporary:
+        full, small, cost = Path(temporary) / FULL, Path(temporary) / SMALL, None
         export_model(model, full, facts)
         if int8:
             quantise(full, small)
             if manifest is not None:
                 cost = measure_cost(model, full, small, manifest, say=say)
             else:
-                say("what int8 costs in accuracy was not measured: name recordings with --manifest")
-        config = metadata(model, facts) | {
-            "library_name": "unheard",
-            "id2label": {str(place): label for place, label in enumerate(model.labels)},
-            "label2id": {label: place for place, label in enumerate(model.labels)},
-        }
+                say("the cost of int8 in accuracy was not measured: name recordings with --manifest")
         card = Card(model, facts, tuple(evidence), cost, tuple(sections)).text()
-        for name in (CARD, CONFIG, SMALL):  # of an earlier export, and another model's
+        for name in (CARD, CONFIG, SMALL):  # of an earlier export
             (folder / name).unlink(missing_ok=True)
         for made in (full, small):
             if made.exists():
                 write_whole(folder / made.name, partial(shutil.copyfile, made))
+    config = metadata(model, facts) | {
+        "library_name": "unheard",
+        "id2label": {str(index): label for index, label in enumerate(model.labels)},
+        "label2id": {label: index for index, label in enumerate(model.labels)},
+    }
     write_json(folder / CONFIG, config)
     write_text(folder / CARD, card)
     return Exported(folder, facts, tuple(evidence), cost)
 
 
-_ASKED = {
-    r"\bNC\b": "non-commercial",
-    r"\bSA\b|\bODbL\b|Open Database License": "share-alike",
-    r"\bresearch\b(?!.*\bCC0)": "for research",
-    r"\bagreement\b": "by agreement",
-}
-"""What words of a corpus's licence ask of that of the weights, which has to say it too."""
-
-
 def licence_warnings(facts: Facts) -> list[str]:
-    """What the licences of the training data ask of the weights' own, where the two do not go together."""
+    """Return a warning for each demand of a training corpus's licence that the licence of the weights does not meet."""
     found = []
     for one in facts.data:
-        for mark, meaning in _ASKED.items():
-            if re.search(mark, one.licence, re.IGNORECASE) and not re.search(mark, facts.licence, re.IGNORECASE):
-                ours = f"'{facts.licence}' is not" if facts.licence else "say so with --licence"
-                found.append(f"beware: {one.title} is {one.licence}, {meaning}; {ours}")
+        for words, demand in _DEMANDS.items():
+            if re.search(words, one.licence, re.IGNORECASE) and not re.search(words, facts.licence, re.IGNORECASE):
+                ours = f"'{facts.licence}' is not" if facts.licence else "state it with --licence"
+                found.append(f"warning: the licence of {one.title} is {one.licence}, {demand}; {ours}")
     return found

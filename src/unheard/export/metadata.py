@@ -1,4 +1,4 @@
-"""What a model file says of itself, as JSON under the key `unheard` of its metadata."""
+"""The metadata of an exported model, as JSON under the key `unheard` of the ONNX file."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from unheard.errors import ConfigError
 from unheard.model.saving import Model
 
 FORMAT = 1
-"""Raised when a reader of the file before would misunderstand it."""
 
 SHRINKAGE = 4.0
-"""A voice known from n utterances is the mean of their descriptions times n / (n + this)."""
+"""κ: a speaker profile of n utterances is the mean of their descriptions times n / (n + κ)."""
 
 
 @dataclass(frozen=True)
 class Data:
-    """A corpus that a model was trained on, and what its makers ask for."""
+    """A corpus that a model was trained on."""
 
     name: str
     title: str
@@ -32,11 +31,11 @@ class Data:
 
 @dataclass(frozen=True)
 class Facts:
-    """What an exported model says of itself beside what `Model` knows.
+    """What is stored with an exported model beside what `Model` contains.
 
-    `licence` is that of the weights, `data` what they were trained on; logits are divided by `temperature`;
-    `shrinkage` is that of a voice; long audio is read in windows of `window_seconds` every `window_hop` seconds.
-    Raises `ConfigError` for figures that make no sense.
+    `licence` is that of the weights, `data` the training corpora; logits are divided by `temperature`; `shrinkage` is
+    that of speaker profiles; long audio is cut into windows of `window_seconds` every `window_hop` seconds.
+    Raises `ConfigError` for values out of range.
     """
 
     name: str = ""
@@ -49,15 +48,15 @@ class Facts:
 
     def __post_init__(self) -> None:
         if not 0.01 <= self.temperature <= 100:
-            raise ConfigError(f"temperature {self.temperature} is out of range", mend="It lies from 0.01 to 100.")
+            raise ConfigError(f"temperature {self.temperature} is out of range", mend="Use 0.01 to 100.")
         if not self.shrinkage >= 0:
-            raise ConfigError(f"shrinkage {self.shrinkage} is out of range", mend="It is 0 or more.")
+            raise ConfigError(f"shrinkage {self.shrinkage} is out of range", mend="Use 0 or more.")
         if not 0 < self.window_hop <= self.window_seconds:
-            raise ConfigError("windows must be longer than nothing and touch each other")
+            raise ConfigError("a window hop must be above 0 and not above the window's length")
 
 
 def metadata(model: Model, facts: Facts) -> dict[str, Any]:
-    """Everything that a recogniser has to know of a model file, as plain values."""
+    """Return the metadata of an exported model as plain values."""
     return {
         "format": FORMAT,
         "unheard": __version__,
@@ -76,5 +75,5 @@ def metadata(model: Model, facts: Facts) -> dict[str, Any]:
 
 
 def encoded(values: Mapping[str, Any]) -> str:
-    """The text that goes into the file."""
+    """Encode metadata for the file."""
     return json.dumps(values, ensure_ascii=False, allow_nan=False)

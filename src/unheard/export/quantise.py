@@ -1,10 +1,7 @@
-"""A model file with its weights as bytes: a quarter of the size, the arithmetic as before.
+"""Store the weights of a model file as int8, a quarter of the size, and measure the cost in accuracy.
 
-Each output channel of a weight gets a scale of its own, and the file keeps round(weight / scale) in -127...127; the
-graph begins by multiplying them out again, which onnxruntime does once, when it loads the file.
-
-Activations stay as they are. Quantised on the fly they would share one range over a whole batch: what is said of an
-utterance would depend on the others beside it and on its padding, and a stream would no longer agree with a file.
+Each output channel of a weight has its own scale, and the file holds round(weight / scale) in -127...127. The graph
+begins by multiplying them out, which onnxruntime does once when it loads the file. Activations stay float32.
 """
 
 from __future__ import annotations
@@ -15,7 +12,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -28,46 +24,36 @@ from unheard.experiments.evaluate import known_rows, trained_on
 from unheard.experiments.plan import usable
 from unheard.export.metadata import encoded
 from unheard.export.parity import session
-from unheard.features import FeatureStore, build_store
+from unheard.features import build_store
 from unheard.files import cannot_read, write_whole
 from unheard.manifest import Manifest
 from unheard.model.saving import Model
 from unheard.training.metrics import unweighted_average_recall, weighted_accuracy
 
 SUMMED = {"Conv": (1, 2), "LSTM": (2,), "MatMul": (0,)}
-"""Operator -> the axes of its weight that it sums over; the others are output channels, each with its scale."""
+"""Operator -> the axes of its weight that it sums over; the others are output channels."""
 
 LEAST = 256
-"""Smaller weights stay as they are: they would save nothing."""
+"""Smaller weights stay float32."""
 
 
 def quantise(path: str | Path, output: str | Path) -> Path:
-    """Write the model file `path` with its weights as int8 to `output`; returns that path.
+    """Write the model file `path` with int8 weights to `output`; return that path.
 
-    Raises `ExportError` for a file that is no model of ours.
+    Raises `ExportError` for a file that is not an exported model.
     """
     path, output = Path(path), Path(output)
     try:
         model = onnx.load_model_from_string(path.read_bytes())
         properties = {entry.key: entry.value for entry in model.metadata_props}
-        said: dict[str, Any] = json.loads(properties["unheard"])
+        metadata = json.loads(properties["unheard"]) | {"weights": "int8"}
     except OSError as problem:
         raise cannot_read(path, problem, ExportError) from problem
-    except Exception as problem:  # protobuf's errors share no class
+    except Exception as problem:  # protobuf's errors have no common class
         raise ExportError(
-            f"this is no exported model ({type(problem).__name__})", where=path, mend="Make one with: unheard export"
+            f"this is not an exported model ({type(problem).__name__})", where=path, mend="Make one: unheard export"
         ) from problem
-    small = quantised(model)
-    helper.set_model_props(small, properties | {"unheard": encoded(said | {"weights": "int8"})})
-    write_whole(output, lambda temporary: temporary.write_bytes(small.SerializeToString()))
-    return output
-
-
-def quantised(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of `model` whose large weights are int8 and are multiplied out at its beginning."""
-    small = onnx.ModelProto()
-    small.CopyFrom(model)
-    graph = small.graph
+    graph = model.graph
     summed = {name: SUMMED[node.op_type] for node in graph.node if node.op_type in SUMMED for name in node.input[1:]}
     kept, nodes = [], []
     for tensor in graph.initializer:
@@ -75,38 +61,35 @@ def quantised(model: onnx.ModelProto) -> onnx.ModelProto:
         if axes is None or values.size < LEAST or max(axes) >= values.ndim:
             kept.append(tensor)
             continue
-        whole, scale = as_bytes(values, axes)
+        whole, scale = as_int8(values, axes)
         names = [f"{tensor.name}.{part}" for part in ("int8", "scale", "whole")]
         kept += [numpy_helper.from_array(whole, names[0]), numpy_helper.from_array(scale, names[1])]
         nodes.append(helper.make_node("Cast", [names[0]], [names[2]], name=names[2], to=TensorProto.FLOAT))
         nodes.append(helper.make_node("Mul", [names[2], names[1]], [tensor.name], name=tensor.name))
-    nodes += graph.node
-    for field, content in ((graph.initializer, kept), (graph.node, nodes)):
-        copies = [type(one).FromString(one.SerializeToString()) for one in content]
-        del field[:]
-        field.extend(copies)
+    small = onnx.ModelProto()
+    small.CopyFrom(model)
+    del small.graph.initializer[:], small.graph.node[:]
+    small.graph.initializer.extend(kept)
+    small.graph.node.extend([*nodes, *graph.node])
+    helper.set_model_props(small, properties | {"unheard": encoded(metadata)})
     onnx.checker.check_model(small, full_check=True)
-    return small
+    write_whole(output, lambda temporary: temporary.write_bytes(small.SerializeToString()))
+    return output
 
 
-def as_bytes(values: NDArray[np.float32], axes: tuple[int, ...]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """`values` as int8 and their scales, one for all values along `axes`; their product is at most half a scale off."""
+def as_int8(values: NDArray[np.float32], axes: tuple[int, ...]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Return int8 values and their scales, one for all values along `axes`; the error is at most half a scale."""
     largest = np.abs(values).max(axis=axes, keepdims=True)
     scale = np.where(largest > 0, largest / np.float32(127), np.float32(1)).astype(np.float32)
     return np.round(values / scale).astype(np.int8), scale
 
 
-# What a model file with smaller weights costs in accuracy, on recordings.
-
-Floats = NDArray[np.float32]
-
-
 @dataclass(frozen=True)
 class Cost:
-    """Two files on the same recordings, the larger first: `size` in bytes, WA, UAR; `changed` labels between them.
+    """The full and the small file compared on the same recordings, in this order.
 
-    `shift` is the largest difference of a probability. `seen` says that the model was trained on these speakers:
-    its accuracies then say nothing of others, their difference still does.
+    `size` is in bytes, `changed` counts the labels that differ, `shift` is the largest difference of a probability.
+    `seen`: the model was trained on these speakers, so that only the differences mean something.
     """
 
     utterances: int
@@ -128,41 +111,34 @@ def measure_cost(
     store: str | Path | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Cost:
-    """Compare two exported files of `model` on the rows of `manifest` whose label it knows.
+    """Compare two exported files of `model` on the rows of `manifest` that have one of its labels.
 
-    Only speakers that the model was not trained on count, where there are any. `store` keeps the features. Raises
+    Speakers that the model was trained on are left out where there are others. `store` keeps the features. Raises
     `ExportError` where no recording is left.
     """
     rows = known_rows(model, manifest, None, say)
-    heard = trained_on(model)
-    unseen = rows.where(lambda row: full_name(row) not in heard)
-    seen = not len(unseen)
-    rows = rows if seen else unseen
+    trained = trained_on(model)
+    unseen = rows.where(lambda row: full_name(row) not in trained)
+    rows = unseen if len(unseen) else rows
     with ExitStack() as stack:
         where = Path(store) if store else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="unheard-")))
         features = build_store(rows, where, model.features)
         rows = usable(rows, features, say)
         if not len(rows):
             raise ExportError("no recording is left to compare the two files on", mend="Name another manifest.")
-        said = [probabilities(Path(path), features, rows.ids) for path in (full, small)]
+        runs = [session(Path(path).read_bytes()) for path in (full, small)]
+        a, b = (
+            np.stack([run.run(["probabilities"], {"features": features[name]})[0] for name in rows.ids]) for run in runs
+        )  # (n, C)
     truth = np.array([model.labels.index(row.emotion) for row in rows])
-    predicted = [one.argmax(axis=1) for one in said]
+    p, q, classes = a.argmax(axis=1), b.argmax(axis=1), len(model.labels)
     return Cost(
         utterances=len(rows),
         speakers=len(rows.speakers),
-        seen=seen,
+        seen=not len(unseen),
         size=(Path(full).stat().st_size, Path(small).stat().st_size),
-        wa=(weighted_accuracy(truth, predicted[0]), weighted_accuracy(truth, predicted[1])),
-        uar=(
-            unweighted_average_recall(truth, predicted[0], len(model.labels)),
-            unweighted_average_recall(truth, predicted[1], len(model.labels)),
-        ),
-        changed=int((predicted[0] != predicted[1]).sum()),
-        shift=float(np.abs(said[0] - said[1]).max()),
+        wa=(weighted_accuracy(truth, p), weighted_accuracy(truth, q)),
+        uar=(unweighted_average_recall(truth, p, classes), unweighted_average_recall(truth, q, classes)),
+        changed=int((p != q).sum()),
+        shift=float(np.abs(a - b).max()),
     )
-
-
-def probabilities(path: Path, store: FeatureStore, ids: tuple[str, ...]) -> Floats:
-    """Compute the probabilities of the utterances `ids` of a store with the model file `path`: (n, C)."""
-    run = session(path.read_bytes())
-    return np.stack([run.run(["probabilities"], {"features": store[name]})[0] for name in ids])

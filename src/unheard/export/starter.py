@@ -1,11 +1,11 @@
-"""A model to give to people: trained on nearly everybody, and a card that says what to expect of strangers.
+"""Train a model for others to use, on nearly all speakers, with a card of what to expect on unseen ones.
 
-    corpora -> cross-validated by speakers   accuracy on each corpus, the temperature, adaptation, the probe
-            -> each corpus left out in turn  its accuracy on recordings of another kind
-            -> all speakers but a few        the model itself; those few choose nothing and are its own test
+    corpora -> cross-validation by speakers   accuracy on each corpus, temperature, adaptation, probe
+            -> each corpus left out in turn   accuracy on recordings of another kind
+            -> all speakers but a few         the model; those few validate and test it
             -> a model folder
 
-Every step is an experiment in a folder of its own, so that what is interrupted goes on where it stopped.
+Every step is an experiment in its own folder, so that an interrupted call continues where it stopped.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from typing import Any
 
 from unheard.errors import ConfigError
 from unheard.experiments.adaptation import adapt
-from unheard.experiments.config import Experiment, load
+from unheard.experiments.config import load
 from unheard.experiments.leakage import probe_model
 from unheard.experiments.plan import read_rows
 from unheard.experiments.records import Line, RunRecords, read_run
 from unheard.experiments.run import experiment
 from unheard.export.card import data_of, percent
 from unheard.export.evidence import evidence_of
-from unheard.export.folder import Exported, licence_warnings, write_folder
+from unheard.export.folder import Exported, write_folder
 from unheard.export.metadata import Facts
 from unheard.manifest import Manifest
 from unheard.model.saving import WITH_PROFILES, Model
 
 HELD_OUT = 12
-"""One speaker of so many validates the model itself, and as many test it."""
+"""One of this many speakers validates the final model, and one tests it."""
 
 Say = Callable[[str], None]
 
@@ -46,16 +46,16 @@ def make_starter(
 ) -> Exported:
     """Train, measure and write a model folder; `settings` are those of an experiment (corpora, recipe, one system).
 
-    The experiments go to `runs`. Raises `UnheardError` for what cannot work, before anything is trained.
+    The experiments are written to `runs`. Raises `UnheardError` for settings that do not fit, before any training.
     """
     base = {"recipe": "strong", "systems": ("ser",), **settings}
     runs = Path(runs)
     first = load(None, {**base, "out": str(runs / "cross-validated")})
     if len(first.systems) != 1:
-        raise ConfigError("a model is of one system", mend="Name one, such as --systems ser.")
+        raise ConfigError("a model has one system", mend="Name one, such as --systems ser.")
     if first.normalise not in WITH_PROFILES:
         raise ConfigError(
-            f"a model normalised by '{first.normalise}' knows no average voice, and its card says what they are worth",
+            f"a model with normalisation '{first.normalise}' cannot adapt, and its card reports adaptation",
             mend=f"Choose --normalise {WITH_PROFILES[0]}.",
         )
     rows = read_rows(first)
@@ -65,19 +65,21 @@ def make_starter(
             mend="Add a corpus, or lower --folds.",
         )
     crossed = _run(base, runs / "cross-validated", say, protocol="kfold", k=folds)
-    left_out = [_left_out(base, runs, corpus, say) for corpus in _corpora(first)]
+    corpora = [name.strip() for name in first.corpus.split(",") if name.strip()]
+    left_out = [
+        _run(base, runs / f"without-{corpus}", say, protocol="cross", test_corpora=(corpus,))
+        for corpus in (corpora if len(corpora) > 1 else [])
+    ]
     final = _run(base, runs / "final", say, protocol="random", n=shares(len(rows.speakers)))
     (system,) = first.systems
     own = line_of(final)
     model = Model.load(own.seeds[0].cells[0].folder)
     evidence = (evidence_of(model, final, system), evidence_of(model, crossed, system))
     facts = Facts(name, licence, data_of(model), evidence[1].calibration.temperature)
-    for warning in licence_warnings(facts):
-        say(warning)
     sections = [
-        ("Adaptation to a voice", adapt(crossed.folder, systems=(system,), say=say)),
-        *([("Recordings of another kind", _of_other_corpora(left_out))] if left_out else []),
-        ("What is left of the speaker", _probe(crossed, rows, runs, say)),
+        ("Adaptation to a speaker", adapt(crossed.folder, systems=(system,), say=say)),
+        *([("Recordings of another kind", _on_other_corpora(left_out))] if left_out else []),
+        ("Speaker information in the embedding", _probe(crossed, rows, runs, say)),
     ]
     tested = {row["id"] for row in final.utterances.values() if row["id"] in set(own.seeds[0].test.ids)}
     unseen = rows.where(lambda row: row.id in tested)
@@ -85,20 +87,15 @@ def make_starter(
 
 
 def shares(speakers: int) -> tuple[int, int, int]:
-    """How many of the speakers train, validate and test the model itself."""
+    """Return how many speakers train, validate and test the final model."""
     held = max(1, speakers // HELD_OUT)
     return speakers - 2 * held, held, held
 
 
 def line_of(run: RunRecords) -> Line:
-    """The line of the system that was just trained; the folder may hold others, of earlier calls."""
+    """Return the results of the system just trained; the folder may hold others from earlier calls."""
     (system,) = run.settings.systems
     return next(line for line in run.lines if line.system == system and not line.chosen)
-
-
-def _corpora(settings: Experiment) -> list[str]:
-    names = [name.strip() for name in settings.corpus.split(",") if name.strip()]
-    return names if len(names) > 1 else []
 
 
 def _run(base: Mapping[str, Any], out: Path, say: Say, **protocol: Any) -> RunRecords:
@@ -113,19 +110,15 @@ def _run(base: Mapping[str, Any], out: Path, say: Say, **protocol: Any) -> RunRe
     return read_run(out)
 
 
-def _left_out(base: Mapping[str, Any], runs: Path, corpus: str, say: Say) -> RunRecords:
-    return _run(base, runs / f"without-{corpus}", say, protocol="cross", test_corpora=(corpus,))
-
-
-def _of_other_corpora(left_out: list[RunRecords]) -> str:
+def _on_other_corpora(left_out: list[RunRecords]) -> str:
     lines = ["| Trained without | Utterances tested | WA, % | UAR, % |", "|---|---:|---:|---:|"]
     for run in left_out:
-        said = line_of(run).seeds[0].test
+        test = line_of(run).seeds[0].test
         corpus = ", ".join(run.settings.test_corpora)
-        lines.append(f"| {corpus} | {len(said.ids)} | {percent(said.wa)} | {percent(said.uar)} |")
+        lines.append(f"| {corpus} | {len(test.ids)} | {percent(test.wa)} | {percent(test.uar)} |")
     note = (
-        "Trained on the other corpora alone and tested on all of this one: other microphones, sentences and languages. "
-        "Expect figures like these, rather than those above, of recordings unlike the training data."
+        "Trained on the other corpora only and tested on all of this one: other microphones, sentences and languages. "
+        "Expect these figures, rather than those above, on recordings unlike the training data."
     )
     return "\n".join([*lines, "", note])
 
@@ -137,4 +130,4 @@ def _probe(crossed: RunRecords, rows: Manifest, runs: Path, say: Say) -> str:
     write_table(rows, table)
     cell = line_of(crossed).seeds[0].cells[0]
     probed = probe_model(cell.folder, table, store=runs / "cross-validated" / "features", say=say)
-    return f"Of the first cross-validated training, on speakers it has not heard.\n\n{probed.as_markdown()}"
+    return f"For the first cross-validated training, on unseen speakers.\n\n{probed.as_markdown()}"
