@@ -4,48 +4,56 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+TEST := $(BIN)/python -m pytest -n auto --dist worksteal
 
-.PHONY: install demo test test-slow full-scale check lint types format bench clean
+.PHONY: help install demo test test-slow full-scale lint types docs format check bench clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 install: $(STAMP)  ## the project and everything needed to develop it, in .venv
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "unheard needs Python 3.10 or later; try: make PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,tensorboard,server,dev]'
+	$(PIP) -e '.[train,tensorboard,server,audformat,docs,dev]'
 	touch $(STAMP)
 
-demo: $(STAMP)  ## the main job on invented voices, in minutes
+demo: $(STAMP)  ## the four systems on synthetic speakers, from audio to a table, in minutes
 	$(BIN)/unheard demo --out demo
 
 test: $(STAMP)  ## the test suite
-	$(BIN)/python -m pytest -n auto --dist worksteal -m 'not slow'
+	$(TEST) -m 'not slow'
 
-test-slow: $(STAMP)  ## the heavy tests alone; Ray and schemathesis, which only they need, are installed here
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray,fuzz]'
-	$(BIN)/python -m pytest -n auto --dist worksteal -m slow
+test-slow: $(STAMP)  ## the heavy tests only; installs Ray and schemathesis
+	$(PIP) -e '.[ray,fuzz]'
+	$(TEST) -m slow
 
-full-scale: $(STAMP)  ## the paper's two experiments at full size on invented voices; 6 GB of disk, an hour or two
-	$(BIN)/python -m benchmarks.full_scale iemocap full-scale/iemocap
-	$(BIN)/python -m benchmarks.full_scale mandarin full-scale/mandarin
-
-lint: $(STAMP)
+lint: $(STAMP)  ## ruff
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(STAMP)
+types: $(STAMP)  ## mypy
 	$(BIN)/mypy
 
-format: $(STAMP)
+docs: $(STAMP)  ## the documentation as a site, in site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+check: lint types docs test  ## what a change has to pass
+
+format: $(STAMP)  ## let ruff format and repair the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-check: lint types test  ## what a change has to pass
-
-bench: $(STAMP)  ## ratios to peers, measured side by side; needs a quiet machine
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+bench: $(STAMP)  ## speed of features and training beside other libraries; needs an idle machine
+	$(PIP) -e '.[bench]'
 	$(BIN)/python -m benchmarks.features
 	$(BIN)/python -m benchmarks.training.run
 
-clean:
-	rm -rf $(VENV) demo full-scale build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache
+full-scale: $(STAMP)  ## the paper's two experiments at full size on synthetic speech; 6 GB of disk, an hour or two
+	$(BIN)/python -m benchmarks.full_scale iemocap full-scale/iemocap
+	$(BIN)/python -m benchmarks.full_scale mandarin full-scale/mandarin
+
+clean:  ## everything that these targets made
+	rm -rf $(VENV) demo full-scale build dist site src/*.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,4 +1,7 @@
-"""The figures of docs/results.md and the README are those of the files under results/."""
+"""The figures of the README, docs/results.md and docs/notebook.md are those of the files under results/.
+
+A comment `<!-- table NAME: RUN ... -->` stands before every table that is recomputed.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,9 @@ from unheard.experiments.tables import table_markdown
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results"
-TEXT = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+TEXT = "".join(
+    (ROOT / page).read_text(encoding="utf-8") for page in ("README.md", "docs/results.md", "docs/notebook.md")
+)
 CORPORA = {"EmoDB": "emodb", "RAVDESS": "ravdess", "ASED": "ased"}
 SYSTEMS = {**NAMES, "opensmile": "ComParE 2016 + SVM"}
 UNTOUCHED = f"{RESULTS / 'development-speakers.csv'}:untouched"
@@ -38,14 +43,15 @@ def tables(text: str) -> Iterator[list[list[str]]]:
         yield [cells(row) for row in (rows[0], *rows[2:])]
 
 
-def section(title: str, within: str = TEXT) -> str:
-    """The text under a heading, up to the next one of its level."""
-    level = title.split(" ")[0]
-    (found,) = re.findall(rf"^{re.escape(title)}$\n(.*?)(?=^#{{1,{len(level)}}} |\Z)", within, re.MULTILINE | re.DOTALL)
-    return str(found)
+def table(name: str) -> list[list[str]]:
+    """The table after the comment with this name: its rows, the header first."""
+    ((block),) = re.findall(rf"^<!-- table {name}: .*-->\n\n((?:\|.*\n)+)", TEXT, re.MULTILINE)
+    return next(tables(block))
 
 
-STRONG = section("## The strong recipe")
+def names(start: str) -> list[str]:
+    """The names of the tables that begin with `start`."""
+    return re.findall(rf"^<!-- table ({start}\S*): ", TEXT, re.MULTILINE)
 
 
 @cache
@@ -100,11 +106,11 @@ def published(pattern: str) -> set[tuple[str, ...]]:
 
 def test_tables_of_systems_are_those_of_the_runs() -> None:
     """What cannot be said (–) has no column in some."""
-    rows = [row for table in tables(TEXT) if table[0][-1] == "Cells" for row in table[1:]]
+    rows = [row for name in names("paper-") + names("reestimated-") for row in table(name)[1:]]
     assert len(rows) > 20
     runs = [read_run(path.parent) for path in RESULTS.glob("*-paper*/config.yaml")]
     assert len(runs) > 5
-    known = {_said(row) for run in runs for table in tables(table_markdown(run.lines, "")) for row in table}
+    known = {_said(row) for run in runs for found in tables(table_markdown(run.lines, "")) for row in found}
     assert [row for row in rows if _said(row) not in known] == []
 
 
@@ -113,7 +119,7 @@ def _said(row: list[str]) -> tuple[str, ...]:
 
 
 def test_what_hearing_a_speaker_is_worth() -> None:
-    rows = [row for table in tables(STRONG) if table[0][1] == "k = 0" for row in table[1:]]
+    rows = [row for name in names("adapt-") for row in table(name)[1:]]
     assert len(rows) == 12
     known = published("*-strong/adaptation.md")
     assert [row for row in rows if tuple(row) not in known] == []
@@ -122,23 +128,23 @@ def test_what_hearing_a_speaker_is_worth() -> None:
 @pytest.mark.parametrize("corpus", CORPORA)
 def test_the_strong_recipe(corpus: str) -> None:
     run = f"{CORPORA[corpus]}-strong"
-    table = next(tables(section(f"### {corpus}", STRONG)))
-    assert table[0][:4] == ["System", "WA", "UAR", "Seeds"]
-    assert {row[0] for row in table[1:]} == set(SYSTEMS.values())
-    for name, *row in table[1:]:
+    head, *rows = table(f"strong-{CORPORA[corpus]}")
+    assert head[:4] == ["System", "WA", "UAR", "Seeds"]
+    assert {row[0] for row in rows} == set(SYSTEMS.values())
+    for name, *row in rows:
         exact = figures(run)[name]
         assert row[:3] == exact
-        if table[0][4].startswith("untouched"):
+        if head[4:]:
             assert row[3:5] == figures(run, UNTOUCHED)[name][:2]
 
 
 @pytest.mark.parametrize("corpus", CORPORA)
 def test_the_emotion_that_serves_both(corpus: str) -> None:
     run = f"{CORPORA[corpus]}-strong"
-    table = next(tables(section("### With the emotion that serves WA and UAR", STRONG)))
-    place = table[0].index(corpus)
-    some = place + 1 if table[0][place + 1 :][:1] == ["untouched speakers"] else 0
-    for row in table[1:]:
+    head, *rows = table("decision")
+    place = head.index(corpus)
+    some = place + 1 if head[place + 1 :][:1] == ["untouched speakers"] else 0
+    for row in rows:
         if row[0] in SYSTEMS.values():
             assert_agree(row[place], " / ".join(_shown_like(row[place], figures(run, "", "both")[row[0]][:2])))
             if some:
@@ -163,17 +169,18 @@ def _spaced(cell: str) -> str:
 @pytest.mark.parametrize("corpus", CORPORA)
 def test_whether_the_speaker_systems_help(corpus: str) -> None:
     run = f"{CORPORA[corpus]}-strong"
-    (table,) = (table for table in tables(STRONG) if table[0] == ["", *CORPORA])
-    for row in table[1:]:
+    head, *rows = table("strong-systems")
+    for row in rows:
         difference, interval, _, _, holm, _ = contrasts(run, "ser")[row[0], "WA"]
-        assert_agree(_spaced(row[table[0].index(corpus)]), f"{difference} {interval} {holm}")
+        assert_agree(_spaced(row[head.index(corpus)]), f"{difference} {interval} {holm}")
 
 
 @pytest.mark.parametrize("corpus", CORPORA)
 def test_against_the_peer(corpus: str) -> None:
     """The sentence under each table: SER_only against ComParE + SVM."""
     run = f"{CORPORA[corpus]}-strong"
-    text = " ".join(section(f"### {corpus}", STRONG).replace("**", "").split())
+    text = " ".join(TEXT.partition(f"<!-- table strong-{CORPORA[corpus]}: ")[2].replace("**", "").split())
+    text = text.partition("points of WA. ")[0] + "points of WA."
     for metric in ("WA", "UAR"):
         (said,) = re.findall(rf"SER_only against ComParE \+ SVM:.*?{metric} ([^=]*= [\d.]+)[;\s.(]", text)
         difference, interval, _, p, *_ = contrasts(run, "opensmile")["SER_only", metric]
@@ -182,42 +189,58 @@ def test_against_the_peer(corpus: str) -> None:
     assert_agree(least, contrasts(run, "opensmile")["SER_only", "WA"][-1])
 
 
-@pytest.mark.parametrize(("title", "run"), [("RAVDESS", "ravdess-paper-anew"), ("ASED", "ased-paper-anew")])
-def test_what_the_embeddings_keep(title: str, run: str) -> None:
-    part = section("## What the embeddings keep of the speaker")
-    (block,) = re.findall(rf"^{title}, .*?\n\n((?:\|.*\n)+)", part, re.MULTILINE)
-    report = (RESULTS / run / "report.md").read_text(encoding="utf-8")
-    (known,) = (table for table in tables(report) if "Speaker probe, linear" in table[0] and "EER" in table[0])
+@pytest.mark.parametrize("corpus", ["ravdess", "ased"])
+def test_what_the_embeddings_keep(corpus: str) -> None:
+    report = (RESULTS / f"{corpus}-paper-anew" / "report.md").read_text(encoding="utf-8")
+    (known,) = (found for found in tables(report) if "Speaker probe, linear" in found[0] and "EER" in found[0])
     heads = ["Speaker probe, linear", "Speaker probe, MLP", "EER", "Mean of speakers' UAR"]
     exact = {row[0]: [row[known[0].index(head)] for head in heads] for row in known[1:]}
-    (table,) = tables(block)
-    assert len(table) > 4
-    names = {"functionals": "SVM (functionals)", "ComParE 2016": "ComParE 2016 + SVM"}
-    for name, *row in table[1:]:
-        for shown, one in zip(row, exact[names.get(name, name)], strict=True):
+    rows = table(f"leakage-{corpus}")[1:]
+    assert len(rows) > 3
+    longer = {"functionals": "SVM (functionals)", "ComParE 2016": "ComParE 2016 + SVM"}
+    for name, *row in rows:
+        for shown, one in zip(row, exact[longer.get(name, name)], strict=True):
             if ("±" in shown, "(" in shown) == ("±" in one, "(" in one):
                 assert_agree(shown, one)
             else:  # of one seed, or the same whatever the seed
                 assert_agree(shown.split(" ")[0], one.split(" ")[0])
 
 
+def _adapted(short: str) -> dict[str, str]:
+    """System -> gain in WA from 16 utterances."""
+    head, *rows = next(tables((RESULTS / f"{short}-strong" / "adaptation.md").read_text(encoding="utf-8")))
+    return {row[0]: row[head.index("k = 16")].partition("(")[2].split(" ")[0] for row in rows}
+
+
 def test_the_table_of_the_readme() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (table,) = (table for table in tables(readme) if len(table[0]) > 2 and "ComParE" in table[0][2])
-    assert [row[0] for row in table[1:]] == list(CORPORA)
-    for corpus, paper, peer, strong, heard in table[1:]:
+    rows = table("readme")[1:]
+    assert [row[0] for row in rows] == list(CORPORA)
+    for corpus, written, reestimated, peer, strong, adapted in rows:
         short = CORPORA[corpus]
-        written, anew = paper.split(";")
         assert_agree(written, figures(f"{short}-paper")["SER_only"][0].split(" ")[0])
-        assert_agree(anew, figures(f"{short}-paper-anew")["SER_only"][0].split(" ")[0])
+        assert_agree(reestimated, figures(f"{short}-paper-anew")["SER_only"][0].split(" ")[0])
         assert_agree(peer, figures(f"{short}-strong")["ComParE 2016 + SVM"][0].split(" ")[0])
         assert_agree(strong, figures(f"{short}-strong", "", "both")["SER_only"][0].split(" ")[0])
-        adapted = (RESULTS / f"{short}-strong" / "adaptation.md").read_text(encoding="utf-8")
-        head, ours = next(tables(adapted))[:2]
-        assert_agree(heard, ours[head.index("k = 16")].partition("(")[2].split(" ")[0])
+        assert_agree(adapted, _adapted(short)["SER_only"])
 
 
-TOGETHER = section("### The three corpora together", STRONG)
+@pytest.mark.parametrize("short", CORPORA.values())
+def test_the_tables_of_the_results(short: str) -> None:
+    rows = table(short)[1:]
+    strong = figures(f"{short}-strong", "", "both")
+    assert [row[0] for row in rows] == list(strong)
+    for name, *row in rows:
+        paper = (
+            [*figures(f"{short}-paper")[name][:2], *figures(f"{short}-paper-anew")[name][:2]] if row[0] else [""] * 4
+        )
+        assert row == [*paper[0], *paper[1], *strong[name][:2], _adapted(short).get(name, "")]
+
+
+def test_the_differences_of_the_results() -> None:
+    for name, *row in table("together")[1:]:
+        for shown, kind in zip(row, ("paper", "paper-anew", "strong"), strict=True):
+            difference, interval, _, _, holm, _ = together(kind, "ser")[1][name, "WA"]
+            assert_agree(_spaced(shown), f"{difference} {interval} {holm}")
 
 
 def together(kind: str, baseline: str, speakers: str = "", decision: str = "") -> tuple[int, dict[Any, list[str]]]:
@@ -232,8 +255,8 @@ def together(kind: str, baseline: str, speakers: str = "", decision: str = "") -
 
 
 OVER = {
-    "over ComParE + SVM": ("opensmile", [("strong", ""), ("strong", UNTOUCHED)]),
-    "over SER_only": ("ser", [("strong", ""), ("paper-anew", ""), ("paper", "")]),
+    "together-compare": ("opensmile", [("strong", ""), ("strong", UNTOUCHED)]),
+    "together-systems": ("ser", [("strong", ""), ("paper-anew", ""), ("paper", "")]),
 }
 
 
@@ -241,25 +264,24 @@ OVER = {
 def test_the_corpora_together(title: str) -> None:
     """WA and UAR of each run and set of speakers; p is Holm's."""
     baseline, columns = OVER[title]
-    (table,) = (table for table in tables(TOGETHER) if table[0][0] == title)
-    assert len(table) == (6 if baseline == "opensmile" else 4)
-    assert len(table[0]) == 1 + 2 * len(columns)
+    head, *rows = table(title)
+    assert len(rows) == (5 if baseline == "opensmile" else 3)
+    assert len(head) == 1 + 2 * len(columns)
     for place, (kind, speakers) in enumerate(columns):
         people, exact = together(kind, baseline, speakers)
         if baseline == "opensmile":
-            assert re.findall(r"\d+", table[0][1 + 2 * place]) == [str(people)]
-        for row in table[1:]:
+            assert re.findall(r"\d+", head[1 + 2 * place]) == [str(people)]
+        for row in rows:
             for column, metric in ((1 + 2 * place, "WA"), (2 + 2 * place, "UAR")):
                 difference, interval, _, _, holm, _ = exact[row[0], metric]
                 assert_agree(_spaced(row[column]), f"{difference} {interval} {holm}")
 
 
 def test_the_corpora_together_with_the_emotion_that_serves_both() -> None:
-    said = " ".join(TOGETHER.replace("−", "-").split()).partition("`--decision both`")[2].partition("|")[0]
-    shown = re.findall(r"[+-][\d.]+ \([^)]*\)", said)
+    text = " ".join(TEXT.replace("−", "-").split())
+    shown = re.findall(r"[+-][\d.]+ \([^)]*\)", text.partition("(`--decision both`)")[2].partition("|")[0])
     assert len(shown) == 4
-    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").replace("−", "-").split())
-    (of_readme,) = re.findall(r"On the three corpora together(.*?)The last column", readme)
+    of_readme = text.partition("On the three corpora together")[2].partition("CGT's gain")[0]
     for half, speakers in enumerate(("", UNTOUCHED)):
         people, exact = together("strong", "opensmile", speakers, "both")
         for metric, cell in zip(("WA", "UAR"), shown[2 * half : 2 * half + 2], strict=True):
@@ -274,7 +296,7 @@ def test_the_corpora_together_with_the_emotion_that_serves_both() -> None:
 
 def test_what_choosing_among_seeds_alone_is_worth() -> None:
     """SER_only on RAVDESS as written, each fold by the seed that its validation speakers like best."""
-    (shown,) = re.findall(r"SER_only's best of three seeds, .*?has ([\d.]+) where", " ".join(TEXT.split()))
+    (shown,) = re.findall(r"SER_only's best of three seeds, .*? has ([\d.]+) where", " ".join(TEXT.split()))
     with (RESULTS / "ravdess-paper" / "results.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["system"] == "ser"]
     folds: dict[str, list[dict[str, str]]] = {}

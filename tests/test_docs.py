@@ -1,0 +1,64 @@
+"""The documentation: lengths, links of files outside the site, and commands whose options exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from unheard.cli import VERBS, main
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+GENERATED = DOCS / "reference" / "configuration.md"
+PAGES = sorted({ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.rglob("*.md")} - {GENERATED})
+NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_lengths(page: Path) -> None:
+    """A line of prose has at most 120 characters, a page for newcomers at most 150 lines."""
+    lines = page.read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if len(line) > 120 and not line.startswith(("|", "![", "<!--"))] == []
+    assert len(lines) <= {"README.md": 120, "CONTRIBUTING.md": 45, "results.md": 120, "notebook.md": 1000}.get(
+        page.name, 150
+    )
+
+
+def test_links_outside_the_site() -> None:
+    """Links within the site are checked when it is built."""
+    for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"):
+        for link in re.findall(r"\]\(([^)#:]+)[^):]*\)", (ROOT / name).read_text(encoding="utf-8")):
+            assert (ROOT / link).exists(), (name, link)
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The commands of the page's shell blocks that call unheard, as words."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    parts = [part for line in lines for part in re.split(r"\s\|\s", line)]
+    return [shlex.split(part, comments=True) for part in parts if part.strip().startswith("unheard ")]
+
+
+@cache
+def options(verb: str) -> set[str]:
+    """The options that the help of a verb names."""
+    import contextlib
+    import io
+
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text):
+        assert main([verb, "--help"]) == 0
+    return {*re.findall(r"(?<![\w-])--?[a-z][\w.-]*", text.getvalue()), "--help"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_options_exist(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    for _, verb, *words in commands(page):
+        assert verb in VERBS
+        given = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)}
+        assert given <= options(verb), (verb, given - options(verb))
