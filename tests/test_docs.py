@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import re
 import shlex
+from contextlib import redirect_stdout
 from functools import cache
 from pathlib import Path
 
 import pytest
 
 from unheard.cli import VERBS, main
+from unheard.experiments.config import keys
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 GENERATED = DOCS / "reference" / "configuration.md"
 PAGES = sorted({ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.rglob("*.md")} - {GENERATED})
+LIMITS = {"README.md": 120, "CONTRIBUTING.md": 45, "results.md": 120, "notebook.md": 1000}
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 
 
@@ -23,9 +27,7 @@ def test_lengths(page: Path) -> None:
     """A line of prose has at most 120 characters, a page for newcomers at most 150 lines."""
     lines = page.read_text(encoding="utf-8").splitlines()
     assert [line for line in lines if len(line) > 120 and not line.startswith(("|", "![", "<!--"))] == []
-    assert len(lines) <= {"README.md": 120, "CONTRIBUTING.md": 45, "results.md": 120, "notebook.md": 1000}.get(
-        page.name, 150
-    )
+    assert len(lines) <= LIMITS.get(page.name, 150)
 
 
 def test_links_outside_the_site() -> None:
@@ -46,13 +48,14 @@ def commands(page: Path) -> list[list[str]]:
 @cache
 def options(verb: str) -> set[str]:
     """The options that the help of a verb names."""
-    import contextlib
-    import io
-
     text = io.StringIO()
-    with contextlib.redirect_stdout(text):
+    with redirect_stdout(text):
         assert main([verb, "--help"]) == 0
-    return {*re.findall(r"(?<![\w-])--?[a-z][\w.-]*", text.getvalue()), "--help"}
+    found = {*re.findall(r"(?<![\w-])--?[a-z][\w.-]*", text.getvalue()), "--help"}
+    if "--help-all" in found:
+        names = [name.replace("_", "-") for name, *_ in keys()]
+        found |= {f"--{name}" for name in names} | {re.sub(r"([\w-]+)$", r"no-\1", f"--{name}") for name in names}
+    return found
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)

@@ -230,9 +230,7 @@ def test_the_tables_of_the_results(short: str) -> None:
     strong = figures(f"{short}-strong", "", "both")
     assert [row[0] for row in rows] == list(strong)
     for name, *row in rows:
-        paper = (
-            [*figures(f"{short}-paper")[name][:2], *figures(f"{short}-paper-anew")[name][:2]] if row[0] else [""] * 4
-        )
+        paper = [figures(f"{short}-{kind}")[name][:2] if row[0] else ["", ""] for kind in ("paper", "paper-anew")]
         assert row == [*paper[0], *paper[1], *strong[name][:2], _adapted(short).get(name, "")]
 
 
