@@ -70,9 +70,11 @@ def fetch(name: str, *, output: Output | None = None, url: str = "") -> None:
     url
         Another address of the same archive, a mirror for instance.
     """
+    from unheard.corpora import get_corpus
     from unheard.corpora.fetch import fetch as download
 
     folder = download(name, output or Path("data") / name, url=url or None)
+    say(f"Licence: {get_corpus(name).licence}")
     print(folder)
 
 

@@ -133,16 +133,17 @@ def speaker_table(text: str, labels: str) -> dict[str, dict[str, int]]:
     return {speaker: dict(zip(labels.split(), map(int, counts), strict=True)) for speaker, *counts in rows}
 
 
-def is_lfs_pointer(path: Path) -> bool:
-    """Whether a file is the small text that a clone without Git LFS has in place of the content."""
+def is_lfs_pointer(path: str) -> bool:
+    """Return whether a file is the small text that a clone without Git LFS has in place of the content."""
     try:
-        return 100 <= path.stat().st_size < 1024 and path.read_bytes().startswith(b"version https://git-lfs")
+        small = 100 <= os.stat(path).st_size < 1024  # noqa: PTH116
+        return small and Path(path).read_bytes().startswith(b"version https://git-lfs")
     except OSError:
         return False
 
 
-def walk_audio(root: Path) -> Iterator[Path]:
-    """Yield every audio file below `root` but hidden ones and `__MACOSX`; links that lead back are not followed."""
+def walk_audio(root: Path) -> Iterator[str]:
+    """Yield the paths of audio files below `root`, without hidden ones, `__MACOSX` and links that lead back."""
     seen: set[str] = set()
     for folder, folders, files in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
@@ -152,7 +153,7 @@ def walk_audio(root: Path) -> Iterator[Path]:
         seen.add(real)
         for name in sorted(files):
             if not name.startswith(".") and name.lower().endswith(AUDIO_SUFFIXES):
-                yield Path(folder, name)
+                yield os.path.join(folder, name)  # noqa: PTH118 - a Path each would triple the time
 
 
 def open_root(corpus: Corpus, root: str | Path) -> Path:
@@ -182,26 +183,25 @@ def read_tree(
     folder = open_root(corpus, root)
     if subset is not None:
         corpus = _narrowed(corpus, subset)
-    found: dict[str, list[Path]] = {}
-    rows: dict[Path, Utterance] = {}
+    found: dict[str, list[str]] = {}
+    rows: dict[str, Utterance] = {}
     odd: list[str] = []
     pointers: list[str] = []
     other = 0
     patterns = [re.compile(f"(?:.*/)?{pattern}") for pattern in corpus.patterns]
     ignore = re.compile(f"(?:.*/)?{corpus.ignore}") if corpus.ignore else None
     for path in walk_audio(folder):
-        relative = path.relative_to(folder)
-        name = Path(folder.name, relative.with_suffix("")).as_posix()
-        if ignore and ignore.fullmatch(name):
+        name = path.rpartition(".")[0].replace(os.sep, "/")
+        if ignore and ignore.fullmatch(name, len(str(folder.parent))):
             other += 1
             continue
-        match = next(filter(None, (pattern.fullmatch(path.with_suffix("").as_posix()) for pattern in patterns)), None)
+        match = next(filter(None, (pattern.fullmatch(name) for pattern in patterns)), None)
         row = _utterance(corpus, path, match) if match else None
         if row is None:
-            odd.append(str(relative))
+            odd.append(os.path.relpath(path, folder))
         elif subset is None or row.speaker in corpus.speaker_counts:
             if is_lfs_pointer(path):
-                pointers.append(str(relative))
+                pointers.append(os.path.relpath(path, folder))
             else:
                 found.setdefault(row.id, []).append(path)
                 rows[path] = row
@@ -303,8 +303,8 @@ def _narrowed(corpus: Corpus, subset: str) -> Corpus:
     )
 
 
-def _utterance(corpus: Corpus, path: Path, match: re.Match[str]) -> Utterance | None:
-    fields = corpus.refine({"id": path.stem, **match.groupdict(default="")})
+def _utterance(corpus: Corpus, path: str, match: re.Match[str]) -> Utterance | None:
+    fields = corpus.refine({"id": match.string.rpartition("/")[2], **match.groupdict(default="")})
     if fields is None:
         return None
     word = fields.pop("emotion")
@@ -315,14 +315,14 @@ def _utterance(corpus: Corpus, path: Path, match: re.Match[str]) -> Utterance | 
         fields[name] = values[fields[name]]
     fields = {
         "gender": corpus.genders[fields["speaker"]], "language": corpus.language, "corpus": corpus.name,
-        "audio": str(path), "emotion": label[0], "original": label[1], **fields,
+        "audio": path, "emotion": label[0], "original": label[1], **fields,
     }  # fmt: skip
     own = {name: value for name, value in fields.items() if name in COLUMNS}
     extra = {name: value for name, value in fields.items() if name not in COLUMNS}
     return Utterance(**own, extra=extra)  # type: ignore[arg-type]
 
 
-def without_copies(root: Path, found: Mapping[str, Sequence[Path]], own: str) -> tuple[dict[str, Path], list[str]]:
+def without_copies(root: Path, found: Mapping[str, Sequence[str]], own: str) -> tuple[dict[str, str], list[str]]:
     """Choose one file per clip id, and return the files skipped, relative to `root`.
 
     A file below a folder whose name matches `own` (the release's folder) wins, then the better format, then the shorter
@@ -331,13 +331,16 @@ def without_copies(root: Path, found: Mapping[str, Sequence[Path]], own: str) ->
     folder = re.compile(own or r"(?!)")
     chosen, repeated, differing = {}, [], []
     for name, paths in found.items():
+        if len(paths) == 1:
+            chosen[name] = paths[0]
+            continue
         ranked = []
         for path in paths:
-            relative = path.relative_to(root)
+            relative = Path(path).relative_to(root)
             other = not any(map(folder.fullmatch, (root.name, *relative.parts[:-1])))
-            ranked.append((other, AUDIO_SUFFIXES.index(path.suffix.lower()), len(relative.parts), str(relative)))
+            ranked.append((other, AUDIO_SUFFIXES.index(relative.suffix.lower()), len(relative.parts), str(relative)))
         (other, *_, first), *rest = sorted(ranked)
-        chosen[name] = root / first
+        chosen[name] = str(root / first)
         repeated += [copy for *_, copy in rest]
         for standing, *_, copy in rest:
             if standing == other and not same_sound(root / first, root / copy):

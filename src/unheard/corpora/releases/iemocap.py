@@ -113,9 +113,9 @@ def read(
         lines = _label_lines(home, session, lists)
         texts = _transcripts(home / "dialog" / "transcriptions")
         sentences = home / "sentences" / "wav"
-        paths: dict[str, list[Path]] = {}
+        paths: dict[str, list[str]] = {}
         for path in walk_audio(sentences):
-            paths.setdefault(path.stem, []).append(path)
+            paths.setdefault(Path(path).stem, []).append(path)
         audio, copies = without_copies(sentences, paths, r"Ses0[1-5][FM]_\w+")
         lists["copies"] += copies
         lists["unlabelled"] += sorted(set(audio) - set(lines))
@@ -180,11 +180,11 @@ def _in_subset(line: Mapping[str, str], subset: str) -> bool:
     return subset == "all" or (four and (subset == "four" or "_impro" in line["dialog"]))
 
 
-def _utterance(line: Mapping[str, str], audio: Path, text: str, subset: str) -> Utterance:
+def _utterance(line: Mapping[str, str], audio: str, text: str, subset: str) -> Utterance:
     speaker = line["session"] + line["speaker"]
     return Utterance(
         id=line["id"],
-        audio=str(audio),
+        audio=audio,
         speaker=speaker,
         emotion="happy" if line["label"] == "exc" and subset != "all" else EMOTIONS[line["label"]],
         gender=CORPUS.genders[speaker],
