@@ -1,4 +1,4 @@
-"""Model files from strangers: refused with a reason, whatever is in them."""
+"""Model files from strangers: refused with a reason, whatever they contain."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_model_knows_itself(tmp_path: Path) -> None:
         assert piece in text
 
 
-# files that are no models
+# other files
 
 
 def test_something_else() -> None:
@@ -92,25 +92,18 @@ def test_other_graphs_are_refused() -> None:
     assert "the graph must map features" in refused(renamed.SerializeToString())
     narrow = unheard.FeatureSettings(deltas=1)
     assert "(T, 26)" in refused(tiny_model.tiny_proto(features=narrow.as_dict()).SerializeToString())
-
-
-def test_outputs_that_do_not_fit_the_labels_are_refused() -> None:
-    found = OnnxModel(tiny_model.tiny_proto(labels=("angry", "sad")).SerializeToString(), "two")
-    found.metadata = OnnxModel(CONTENT, "four").metadata
-    with pytest.raises(ModelError, match="do not fit the labels"):
-        Recogniser(found).predict(murmur(1))
-
-
-def test_outputs_that_are_no_numbers_are_refused() -> None:
-    proto = tiny_model.tiny_proto()
-    for tensor in proto.graph.initializer:
+    two = OnnxModel(tiny_model.tiny_proto(labels=("angry", "sad")).SerializeToString(), "two")
+    two.metadata = OnnxModel(CONTENT, "four").metadata
+    nan = tiny_model.tiny_proto()
+    for tensor in nan.graph.initializer:
         if tensor.name == "weights":
             tensor.raw_data = np.full(39 * 4, np.nan, np.float32).tobytes()
-    with pytest.raises(ModelError, match="not finite"):
-        Recogniser(OnnxModel(proto.SerializeToString(), "nan")).predict(murmur(1))
+    for model_ in (two, OnnxModel(nan.SerializeToString(), "nan")):
+        with pytest.raises(ModelError, match="not finite, or do not fit the labels"):
+            Recogniser(model_).predict(murmur(1))
 
 
-# what they say of themselves
+# metadata
 
 
 @pytest.mark.parametrize(
@@ -125,7 +118,7 @@ def test_outputs_that_are_no_numbers_are_refused() -> None:
         ("1" * (1 << 20) + "1", "characters long"),
     ],
 )
-def test_broken_descriptions(text: str, said: str) -> None:
+def test_broken_metadata(text: str, said: str) -> None:
     with pytest.raises(ModelError) as caught:
         read_metadata(text, "stranger.onnx")
     assert said in str(caught.value)
@@ -179,7 +172,7 @@ def test_any_value_is_taken_or_refused(key: str, value: Any) -> None:
         return
 
 
-# where they are
+# paths
 
 
 def test_places_without_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
