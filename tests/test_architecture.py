@@ -15,7 +15,7 @@ import pytest
 import unheard
 
 ROOT = Path(unheard.__file__).parent
-HEAVY = ("torch", "sklearn", "scipy", "pandas", "polars", "matplotlib", "librosa")
+HEAVY = ("torch", "sklearn", "scipy", "pandas", "polars", "matplotlib", "librosa", "pydantic")
 LIGHT = ("", ".errors", ".manifest", ".corpora", ".audio", ".splits", ".doctor", ".features", ".recogniser")
 BARE = ("", ".errors", ".manifest", ".corpora", ".splits")
 """Modules that a program may import for a table only: not even numpy, until a function needs it."""
