@@ -1,4 +1,4 @@
-"""`unheard listen`: raw samples from a pipe, and a microphone that is made up."""
+"""`unheard listen`: raw samples from a pipe, and a simulated microphone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import subprocess
 import sys
 import threading
 import types
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,15 +21,21 @@ from hypothesis import strategies as st
 from sounds import RATE, call, murmur
 
 import unheard
+from unheard.channels import Samples
 from unheard.cli import main
 from unheard.errors import AudioError, ConfigError, MissingExtra
 from unheard.recogniser.microphone import Microphone
 from unheard.recogniser.sources import FORMATS, pcm_blocks
 
+Capture = pytest.CaptureFixture[str]
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(tiny_model.write_tiny(tmp_path_factory.mktemp("model") / "model.onnx"))
+
+
+# pipes
 
 
 class Trickle(io.BytesIO):
@@ -63,21 +71,25 @@ def test_every_sample_format_in_pieces_of_any_size(sizes: list[int], format: str
         np.testing.assert_allclose(np.concatenate(blocks), expected, atol=1e-7)
 
 
-def test_pipes_that_make_no_sense() -> None:
-    with pytest.raises(ConfigError, match="Did you mean 's16le'"):
-        pcm_blocks(io.BytesIO(), "s16")
-    with pytest.raises(ConfigError, match="0 channels"):
-        pcm_blocks(io.BytesIO(), channels=0)
-    with pytest.raises(AudioError, match="has 1 channel, not a channel 'right'"):
-        pcm_blocks(io.BytesIO(), channel="right")
-    with pytest.raises(AudioError, match="an audio file with a header"):
-        list(pcm_blocks(io.BytesIO(b"RIFF\x24\0\0\0WAVEfmt ")))
-    with pytest.raises(AudioError, match="not numbers"):
-        list(pcm_blocks(io.BytesIO(np.array([np.nan], "<f4").tobytes()), "f32le"))
+@pytest.mark.parametrize(
+    ("content", "options", "error", "message"),
+    [
+        (b"", {"format": "s16"}, ConfigError, "Did you mean 's16le'"),
+        (b"", {"channels": 0}, ConfigError, "0 channels"),
+        (b"", {"channel": "right"}, AudioError, "has 1 channel, not a channel 'right'"),
+        (b"RIFF\x24\0\0\0WAVEfmt ", {}, AudioError, "an audio file with a header"),
+        (np.array([np.nan], "<f4").tobytes(), {"format": "f32le"}, AudioError, "not numbers"),
+    ],
+)
+def test_pipes_that_cannot_be_read(
+    content: bytes, options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        list(pcm_blocks(io.BytesIO(content), **options))
 
 
-def test_a_pipe_says_what_the_file_says(
-    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_a_pipe_gives_the_segments_of_the_file(
+    model: str, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     samples = (call() * 32_767).astype("<i2")
     expected = [segment.as_dict() for segment in unheard.load(model).predict(samples).segments]
@@ -88,9 +100,8 @@ def test_a_pipe_says_what_the_file_says(
     path.write_bytes(samples.tobytes())
     assert main(["listen", model, "--pcm", str(path), "--jsonl", "--partial"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    ended = [{k: v for k, v in line.items() if k != "final"} for line in lines if line["final"]]
-    assert ended == expected
-    assert len(lines) > len(ended)
+    assert [{k: v for k, v in line.items() if k != "final"} for line in lines if line["final"]] == expected
+    assert len(lines) > len(expected)
     assert main(["listen", model, "--pcm", str(path), "--adapt"]) == 0
     out, err = capsys.readouterr()
     assert len(out.splitlines()) >= 3
@@ -113,66 +124,74 @@ def test_segments_are_printed_while_the_pipe_is_open(model: str) -> None:
         assert running.wait(timeout=30) == 0
 
 
-def test_nothing_in_the_pipe(model: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    (tmp_path / "empty").touch()
-    assert main(["listen", model, "--pcm", str(tmp_path / "empty")]) == 2
-    assert "nothing was heard" in capsys.readouterr().err
-    assert main(["listen", model, "--pcm", str(tmp_path / "missing")]) == 2
-    assert "cannot be read" in capsys.readouterr().err
-    assert main(["listen", model, "--pcm", "-", "--rate", "1"]) == 2
-    assert "sample rate of 1 Hz" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("pipe", "message"),
+    [(["empty"], "nothing was heard"), (["missing"], "cannot be read"), (["-", "--rate", "1"], "rate of 1 Hz")],
+)
+def test_nothing_in_the_pipe(
+    model: str, capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pipe: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("empty").touch()
+    assert main(["listen", model, "--pcm", *pipe]) == 2
+    assert message in capsys.readouterr().err
 
 
-# a microphone
+# microphones
 
 
-class MadeUpStream:
-    """Plays `SOUND` in blocks from a thread of its own, as PortAudio does."""
+class SimulatedError(Exception):
+    pass
+
+
+class SimulatedStream:
+    """Plays `sound` in blocks from a thread of its own, as PortAudio does."""
 
     sound = murmur(5)
     rates = (16_000,)
 
     def __init__(self, samplerate, blocksize, callback, finished_callback, **options) -> None:  # type: ignore[no-untyped-def]
         if samplerate not in self.rates:
-            raise MadeUpError("Invalid sample rate [PaErrorCode -9997]")
-        self.rate, self.block = samplerate, blocksize
-        self.callback, self.finished, self.options = callback, finished_callback, options
-        self.closed = False
+            raise SimulatedError("Invalid sample rate [PaErrorCode -9997]")
+        self.block, self.callback, self.finished = blocksize, callback, finished_callback
 
     def start(self) -> None:
-        def play() -> None:
-            for first in range(0, len(self.sound), self.block):
-                buffer = self.sound[first : first + self.block, None].copy()
-                self.callback(buffer, len(buffer), None, None)
-                buffer[:] = np.nan  # PortAudio takes its buffer back
-            self.finished()
-
-        self.thread = threading.Thread(target=play)
+        self.thread = threading.Thread(target=self.play)
         self.thread.start()
+
+    def play(self) -> None:
+        for first in range(0, len(self.sound), self.block):
+            buffer = self.sound[first : first + self.block, None].copy()
+            self.callback(buffer, len(buffer), None, None)
+            buffer[:] = np.nan  # PortAudio reuses its buffer
+        self.finished()
 
     def stop(self) -> None:
         self.thread.join()
 
     def close(self) -> None:
-        self.closed = True
+        pass
 
 
-class MadeUpError(Exception):
-    pass
+@pytest.fixture
+def sounddevice(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Install a module `sounddevice` whose streams have other attributes."""
+
+    def install(**attributes: Any) -> None:
+        module = types.ModuleType("sounddevice")
+        module.InputStream = type("Stream", (SimulatedStream,), attributes)  # type: ignore[attr-defined]
+        module.PortAudioError = SimulatedError  # type: ignore[attr-defined]
+        module.query_devices = lambda device, kind: {"default_samplerate": 44_100.0}  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "sounddevice", module)
+
+    return install
 
 
-def made_up(stream: type[MadeUpStream], rate: float = 44_100.0) -> types.ModuleType:
-    module = types.ModuleType("sounddevice")
-    module.InputStream = stream  # type: ignore[attr-defined]
-    module.PortAudioError = MadeUpError  # type: ignore[attr-defined]
-    module.query_devices = lambda device, kind: {"default_samplerate": rate}  # type: ignore[attr-defined]
-    return module
+Install = Callable[..., None]
 
 
-def test_listening_to_a_microphone(
-    model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "sounddevice", made_up(MadeUpStream))
+def test_listening_to_a_microphone(model: str, capsys: Capture, sounddevice: Install) -> None:
+    sounddevice()
     assert main(["listen", model, "--jsonl"]) == 0
     out, err = capsys.readouterr()
     expected = unheard.load(model).predict(murmur(5))
@@ -180,22 +199,15 @@ def test_listening_to_a_microphone(
     assert "Ctrl-C" in err
 
 
-def test_a_microphone_at_its_own_rate(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Other(MadeUpStream):
-        rates = (44_100,)
-
-    monkeypatch.setitem(sys.modules, "sounddevice", made_up(Other))
+def test_a_microphone_at_its_own_rate(sounddevice: Install) -> None:
+    sounddevice(rates=(44_100,))
     with Microphone(16_000) as microphone:
         assert microphone.rate == 44_100
-        heard = np.concatenate(list(microphone.blocks()))
-    np.testing.assert_array_equal(heard, Other.sound)
+        np.testing.assert_array_equal(np.concatenate(list(microphone.blocks())), SimulatedStream.sound)
 
 
-def test_no_microphone(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Nothing(MadeUpStream):
-        rates = ()
-
-    monkeypatch.setitem(sys.modules, "sounddevice", made_up(Nothing))
+def test_no_microphone(sounddevice: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    sounddevice(rates=())
     with pytest.raises(AudioError, match="no microphone can be used"):
         Microphone(16_000)
     monkeypatch.setitem(sys.modules, "sounddevice", None)
@@ -203,68 +215,56 @@ def test_no_microphone(monkeypatch: pytest.MonkeyPatch) -> None:
         Microphone(16_000)
 
 
-def test_a_microphone_that_falls_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Stuck(MadeUpStream):
-        sound = np.zeros(0, np.float32)
-
-        def start(self) -> None:
-            self.thread = threading.Thread(target=lambda: None)
-            self.thread.start()
-
-    monkeypatch.setitem(sys.modules, "sounddevice", made_up(Stuck))
+def test_a_microphone_that_falls_silent(sounddevice: Install) -> None:
+    sounddevice(play=lambda self: None)
     with Microphone(16_000) as microphone, pytest.raises(AudioError, match="the microphone is gone"):
         next(microphone.blocks(patience=0.05))
 
 
-def test_what_was_heard_before_a_microphone_went_is_kept(
-    model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("problem", "code", "messages"),
+    [
+        (AudioError("the microphone is gone"), 2, ("3.5 s, ", "0.7 s or more", "the microphone is gone")),
+        (KeyboardInterrupt(), 0, ("3.5 s, ",)),
+    ],
+)
+def test_results_before_the_end_of_a_microphone_are_kept(
+    model: str,
+    capsys: Capture,
+    sounddevice: Install,
+    monkeypatch: pytest.MonkeyPatch,
+    problem: BaseException,
+    code: int,
+    messages: tuple[str, ...],
 ) -> None:
-    monkeypatch.setitem(sys.modules, "sounddevice", made_up(MadeUpStream))
+    sounddevice()
     plain = Microphone.blocks
 
-    def gone(self: Microphone, patience: float = 5.0):  # type: ignore[no-untyped-def]
-        yield from plain(self)
-        self.lost = 7
-        raise AudioError("the microphone is gone", mend="Check that it is connected.")
+    def ending(self: Microphone, patience: float = 5.0) -> Iterator[Samples]:
+        for number, block in enumerate(plain(self)):
+            if number == 35:
+                self.lost = 7
+                raise problem
+            yield block
 
-    monkeypatch.setattr(Microphone, "blocks", gone)
-    assert main(["listen", model, "--jsonl"]) == 2
+    monkeypatch.setattr(Microphone, "blocks", ending)
+    assert main(["listen", model, "--jsonl"]) == code
     out, err = capsys.readouterr()
-    expected = unheard.load(model).predict(murmur(5))
+    expected = unheard.load(model).predict(murmur(5)[: 35 * 1600])
     assert [json.loads(line) for line in out.splitlines()] == [one.as_dict() for one in expected.segments]
-    for said in ("5.0 s, ", "0.7 s or more are missing", "the microphone is gone"):
-        assert said in err
+    assert all(message in err for message in messages)
 
 
-def test_a_clip_is_enrolled_by_the_channel_that_is_heard(
-    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Of a call the caller's own side, not both; a clip with one channel has no other."""
+def test_a_clip_is_enrolled_by_the_channel_that_is_scored(model: str, tmp_path: Path, capsys: Capture) -> None:
+    """The caller's own side of a call, not both; a clip with one channel has no other."""
     call, mono = tmp_path / "call.wav", tmp_path / "mono.wav"
     soundfile.write(call, np.stack([murmur(3), 0.3 * murmur(3)[::-1]], 1), 16_000, subtype="FLOAT")
     soundfile.write(mono, murmur(2), 16_000, subtype="FLOAT")
-    ear = unheard.load(model)
-    profile = ear.enrol(mono, profile=ear.enrol(call, channel="right"))
-    expected = ear.predict(call, channel="right", profile=profile)
+    recogniser = unheard.load(model)
+    profile = recogniser.enrol(mono, profile=recogniser.enrol(call, channel="right"))
+    expected = recogniser.predict(call, channel="right", profile=profile)
     words = ["predict", model, str(call), "--channel", " Right", "--format", "json"]
     assert main([*words, "--enrol", str(call), "--enrol", str(mono)]) == 0
-    said = json.loads(capsys.readouterr().out)
-    assert said["probabilities"] == pytest.approx(expected.probabilities, abs=1e-6)
-    assert said["channel"] == expected.channel == "right"
-
-
-def test_ctrl_c_ends_listening_well(
-    model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "sounddevice", made_up(MadeUpStream))
-    plain = Microphone.blocks
-
-    def interrupted(self: Microphone, patience: float = 5.0):  # type: ignore[no-untyped-def]
-        for number, block in enumerate(plain(self)):
-            if number == 35:
-                raise KeyboardInterrupt
-            yield block
-
-    monkeypatch.setattr(Microphone, "blocks", interrupted)
-    assert main(["listen", model]) == 0
-    assert "3.5 s" in capsys.readouterr().err
+    found = json.loads(capsys.readouterr().out)
+    assert found["probabilities"] == pytest.approx(expected.probabilities, abs=1e-6)
+    assert found["channel"] == expected.channel == "right"
