@@ -10,11 +10,9 @@ from typing import Any
 from unheard import __version__
 from unheard.errors import ConfigError
 from unheard.model.saving import Model
+from unheard.training.augment import SHRINKAGE
 
 FORMAT = 1
-
-SHRINKAGE = 4.0
-"""κ: a speaker profile of n utterances is the mean of their descriptions times n / (n + κ)."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
@@ -87,12 +86,10 @@ class TextGridWriter(SrtWriter):
         self._sink.write("\n".join(lines) + "\n")
 
 
-REGIONS, AUDIO = "emotion", "audio"
-
-
 class LabelStudioWriter(Writer):
-    """A list of tasks with regions to correct, a task for each channel; they fit the labelling interface `interface`.
+    """A list of tasks, one for each channel, with regions to correct.
 
+    They fit `<View><Labels name="emotion" toName="audio">…</Labels><Audio name="audio" value="$audio"/></View>`.
     Source: Label Studio documentation, "Import pre-annotated data".
     """
 
@@ -107,8 +104,8 @@ class LabelStudioWriter(Writer):
         regions = [
             {
                 "id": f"segment{number}",
-                "from_name": REGIONS,
-                "to_name": AUDIO,
+                "from_name": "emotion",
+                "to_name": "audio",
                 "type": "labels",
                 "original_length": round(prediction.duration, 3),
                 "score": round(max(segment.probabilities.values(), default=0.0), 6),
@@ -133,10 +130,3 @@ class LabelStudioWriter(Writer):
     def close(self) -> None:
         """End the list."""
         self._sink.write("\n]\n" if self._count else "[]\n")
-
-
-def interface(labels: tuple[str, ...]) -> str:
-    """Return the labelling interface for these regions as XML."""
-    choices = "".join(f'<Label value="{escape(label)}"/>' for label in labels)
-    regions = f'<Labels name="{REGIONS}" toName="{AUDIO}">{choices}</Labels>'
-    return f'<View>{regions}<Audio name="{AUDIO}" value="$audio"/></View>'
