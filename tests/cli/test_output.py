@@ -85,12 +85,12 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
 def test_pipes_and_devices_are_written_to(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    heard: list[str] = []
-    reader = threading.Thread(target=lambda: heard.append(pipe.read_text()), daemon=True)
+    received: list[str] = []
+    reader = threading.Thread(target=lambda: received.append(pipe.read_text()), daemon=True)
     reader.start()
     write_text(pipe, "through the pipe")
     reader.join(10)
-    assert heard == ["through the pipe"]
+    assert received == ["through the pipe"]
     assert pipe.is_fifo()
     write_text(Path(os.devnull), "nowhere")
     assert Path(os.devnull).is_char_device()
@@ -113,7 +113,7 @@ def test_answers_given_before_a_stop_are_kept(tmp_path: Path, capsys: pytest.Cap
 
 
 @pytest.mark.parametrize(("verb", "goes_on"), [("experiment", True), ("predict", False)])
-def test_what_a_stop_is_said_to_leave(
+def test_the_message_after_a_stop(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], verb: str, goes_on: bool
 ) -> None:
     from cyclopts import App
@@ -123,13 +123,13 @@ def test_what_a_stop_is_said_to_leave(
 
     monkeypatch.setattr(App, "__call__", stop)
     assert main([verb, "x"]) == 130
-    said = capsys.readouterr().err
-    assert said.startswith("unheard: stopped.")
-    assert ("goes on where it stopped" in said) == goes_on
+    err = capsys.readouterr().err
+    assert err.startswith("unheard: stopped.")
+    assert ("goes on where it stopped" in err) == goes_on
 
 
 def test_a_name_does_not_steer_the_terminal(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", "model", "\x1b[31mred.wav"]) == 1
-    said = capsys.readouterr().err
-    assert "red.wav" in said
-    assert "\x1b[31m" not in said
+    err = capsys.readouterr().err
+    assert "red.wav" in err
+    assert "\x1b[31m" not in err

@@ -14,6 +14,7 @@ from unheard.experiments.records import Line, Predictions, SeedRecord
 from unheard.export.calibration import (
     HIGHEST,
     LOWEST,
+    Calibration,
     best_temperature,
     calibrate,
     calibration_error,
@@ -62,12 +63,12 @@ def test_likelihood_and_error_with_visible_answer() -> None:
     assert calibration_error(np.array([[1.0, 0.0]]), np.array([0])) == 0
 
 
-def told(probabilities: list[list[float]], truth: list[int], speakers: str) -> Predictions:
+def predicted(probabilities: list[list[float]], truth: list[int], speakers: str, folds: list[int]) -> Predictions:
     p = np.array(probabilities)
     return Predictions(
         ids=tuple(f"{speaker}{place}" for place, speaker in enumerate(speakers)),
         speakers=tuple(speakers),
-        folds=np.zeros(len(p), np.int64),
+        folds=np.array(folds),
         readings=("test",) * len(p),
         truth=np.array(truth),
         predicted=p.argmax(1),
@@ -75,48 +76,41 @@ def told(probabilities: list[list[float]], truth: list[int], speakers: str) -> P
     )
 
 
+def calibrated(dev: Predictions, test: Predictions) -> Calibration:
+    return calibrate(Line("ser", "", False, None, (SeedRecord(0, dev, test, ()),), 1, 1))
+
+
 def test_only_validation_speakers_choose() -> None:
-    sure = [[0.99, 0.01]] * 4
-    dev = told(sure, [0, 0, 0, 1], "aabb")
-    records = [
-        SeedRecord(seed, dev, told(sure, truth, "cccc"), ()) for seed, truth in enumerate([[0, 0, 0, 0], [1, 1, 1, 1]])
-    ]
-    found = [calibrate(Line("ser", "", False, None, (record,), 1, 1)) for record in records]
+    sure, fold = [[0.99, 0.01]] * 4, [0] * 4
+    dev = predicted(sure, [0, 0, 0, 1], "aabb", fold)
+    found = [calibrated(dev, predicted(sure, truth, "cccc", fold)) for truth in ([0] * 4, [1] * 4)]
     assert found[0].temperature == found[1].temperature == pytest.approx(np.log(99) / np.log(3), rel=1e-3)
-    assert (found[0].utterances, found[0].speakers) == (4, 2)
+    assert (found[0].utterances, found[0].speakers, found[0].doubtful) == (4, 2, "")
     assert found[0].nll[1] == pytest.approx(-(3 * np.log(0.75) + np.log(0.25)) / 4, rel=1e-4)
     assert found[0].dev_error == pytest.approx((0.24, 0.0), abs=1e-3)
-    assert not found[0].doubtful
     assert found[0].test_error == pytest.approx((0.01, 0.25), abs=1e-3)
     assert found[1].test_error == pytest.approx((0.99, 0.75), abs=1e-3)
 
 
-def test_a_certainty_written_as_zero_is_no_infinity() -> None:
-    dev = told([[1.0, 0.0]] * 3, [0, 0, 1], "abc")
-    found = calibrate(Line("ser", "", False, None, (SeedRecord(0, dev, dev, ()),), 1, 1))
-    assert np.isfinite(found.nll).all()
-
-
 @pytest.mark.parametrize(("truth", "bound"), [([0, 0, 0], "lower"), ([1, 1, 1], "upper")])
-def test_a_search_that_ends_at_a_bound_says_so(truth: list[int], bound: str) -> None:
-    dev = told([[0.9, 0.1]] * 3, truth, "abc")
-    assert bound in calibrate(Line("ser", "", False, None, (SeedRecord(0, dev, dev, ()),), 1, 1)).doubtful
+def test_a_search_that_ends_at_a_bound_is_doubtful(truth: list[int], bound: str) -> None:
+    dev = predicted([[0.9, 0.1]] * 3, truth, "abc", [0] * 3)
+    assert bound in calibrated(dev, dev).doubtful
 
 
-def test_no_complete_seed() -> None:
+def test_degenerate_seeds() -> None:
+    certain = predicted([[1.0, 0.0]] * 3, [0, 0, 1], "abc", [0] * 3)
+    assert np.isfinite(calibrated(certain, certain).nll).all()
     with pytest.raises(ExportError, match="no complete seed"):
         calibrate(line("ser", {}))
 
 
-def test_what_it_brings_is_said_without_the_speakers_it_is_said_of() -> None:
-    """Both validate and both are tested, in two folds; a is always right and b never: each gets the other's."""
-    sure = [[0.99, 0.01]] * 8
-    both = told(sure, [0, 0, 0, 0, 1, 1, 1, 1], "aaaabbbb")
-    folds = np.array([0, 0, 0, 0, 1, 1, 1, 1])
-    found = calibrate(Line("ser", "", False, None, (SeedRecord(0, both, replace(both, folds=folds), ()),), 1, 1))
+def test_the_effect_is_measured_without_the_test_speakers() -> None:
+    """Both speakers validate and are tested, in two folds; a is always right and b never: each gets the other's T."""
+    dev = predicted([[0.99, 0.01]] * 8, [0] * 4 + [1] * 4, "aaaabbbb", [0] * 8)
+    found = calibrated(dev, replace(dev, folds=np.repeat([0, 1], 4)))
     assert found.temperature == pytest.approx(HIGHEST, rel=1e-2)  # half is right: no confidence at all
     assert found.dev_error[1] == pytest.approx(0.057, abs=1e-3)
-    # for b's sake a is 0.557 sure, and right; for a's sake b is certain, and wrong
+    # with the T of b, a is right with 0.557; with the T of a, b is wrong with certainty
     assert found.test_error[1] == pytest.approx((0.443 + 1.0) / 2, abs=1e-3)
-    alone = calibrate(Line("ser", "", False, None, (SeedRecord(0, both, both, ()),), 1, 1))
-    assert np.isnan(alone.test_error[1])
+    assert np.isnan(calibrated(dev, dev).test_error[1])

@@ -30,7 +30,7 @@ from unheard.features import Normaliser
 from unheard.manifest import Manifest
 from unheard.model.saving import Model
 
-SAID = {"s0": "aa as ss ss", "s1": "aa sa"}
+ANSWERS = {"s0": "aa as ss ss", "s1": "aa sa"}
 """s0: 3 of 4 right, recalls 1/2 and 1; s1: 1 of 2 right, recalls 1 and 0."""
 
 
@@ -39,7 +39,7 @@ def model_of_run(**about: str) -> Model:
 
 
 def made(**columns: dict[str, str]) -> RunRecords:
-    records = run(line("ser", {0: SAID, 1: {"s0": "aa aa ss ss", "s1": "aa sa"}}), line("dat", {0: SAID}))
+    records = run(line("ser", {0: ANSWERS, 1: {"s0": "aa aa ss ss", "s1": "aa sa"}}), line("dat", {0: ANSWERS}))
     rows = {
         name: row | {column: values[row["speaker"]] for column, values in columns.items()}
         for name, row in records.utterances.items()
@@ -213,13 +213,13 @@ def test_cost_is_measured_on_speakers_not_heard(cell: Path, tmp_path: Path) -> N
     write_folder(model, tmp_path, Facts(name="x"), int8=True)
     files = tmp_path / "model.onnx", tmp_path / "model.int8.onnx"
     cost = measure_cost(model, *files, table)
-    heard = {name.partition("/")[2] for name in json.loads(model.about["train_speakers"])}
-    unseen = table.where(lambda row: row.speaker not in heard)
+    trained_on = {name.partition("/")[2] for name in json.loads(model.about["train_speakers"])}
+    unseen = table.where(lambda row: row.speaker not in trained_on)
     assert (cost.seen, cost.speakers, cost.utterances) == (False, len(unseen.speakers), len(unseen))
     assert cost.wa[0] == pytest.approx(evaluate(cell, unseen).scores.wa)
     assert cost.size == tuple(file.stat().st_size for file in files)
     assert 0 < cost.shift < 0.05
-    trained = measure_cost(model, *files, table.where(lambda row: row.speaker in heard))
+    trained = measure_cost(model, *files, table.where(lambda row: row.speaker in trained_on))
     assert trained.seen
     text = Card(model, Facts(name="x"), cost=trained).text()
     assert "only the difference between the files means something" in text
@@ -250,15 +250,15 @@ def test_an_exported_model_needs_no_torch(cell: Path, tmp_path: Path) -> None:
     clip = next(iter(read_manifest(corpus() / "manifest.csv"))).audio
     program = (
         "import sys, json, unheard\n"
-        f"said = unheard.load({str(tmp_path)!r}).predict({str(clip)!r})\n"
+        f"found = unheard.load({str(tmp_path)!r}).predict({str(clip)!r})\n"
         "assert 'torch' not in sys.modules and 'onnx' not in sys.modules\n"
-        "print(json.dumps(said.probabilities))"
+        "print(json.dumps(found.probabilities))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout)
+    found = json.loads(done.stdout)
     rows = read_manifest(corpus() / "manifest.csv").where(lambda row: row.audio == clip)
-    ours = [said[label] for label in model.labels]
+    ours = [found[label] for label in model.labels]
     np.testing.assert_allclose(ours, evaluate(cell, rows).scores.probabilities[0], atol=1e-4)
 
 

@@ -35,9 +35,9 @@ def test_a_folder_with_a_card_and_nothing_is_trained_twice(tmp_path: Path, capsy
     ):
         assert title in card
     assert "| ser" not in card
-    said = unheard.load(tmp_path / "model").predict(manifest.rows[0].audio, sample_rate=None)
-    assert said.label in ("angry", "happy", "neutral", "sad") or said.abstained
-    assert np.isclose(sum(said.probabilities.values()), 1, atol=1e-4) or said.abstained
+    found = unheard.load(tmp_path / "model").predict(manifest.rows[0].audio, sample_rate=None)
+    assert found.label in ("angry", "happy", "neutral", "sad") or found.abstained
+    assert np.isclose(sum(found.probabilities.values()), 1, atol=1e-4) or found.abstained
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("checkpoint.pt")}
     assert len(before) == 4
     assert main(["starter", *source, *where, "--name", "toy", "--licence", "MIT"]) == 0

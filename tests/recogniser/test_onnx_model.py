@@ -107,7 +107,7 @@ def test_other_graphs_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("{", "is not JSON"),
         ("[" * 100_000, "is not JSON"),
@@ -118,14 +118,14 @@ def test_other_graphs_are_refused() -> None:
         ("1" * (1 << 20) + "1", "characters long"),
     ],
 )
-def test_broken_metadata(text: str, said: str) -> None:
+def test_broken_metadata(text: str, message: str) -> None:
     with pytest.raises(ModelError) as caught:
         read_metadata(text, "stranger.onnx")
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
         ({"labels": ["angry"]}, "all different"),
         ({"labels": ["angry", "angry"]}, "all different"),
@@ -148,11 +148,11 @@ def test_broken_metadata(text: str, said: str) -> None:
         ({"name": None}, "that is not a text"),
     ],
 )
-def test_values_of_the_wrong_kind(changed: dict[str, Any], said: str) -> None:
+def test_values_of_the_wrong_kind(changed: dict[str, Any], message: str) -> None:
     text = json.dumps(tiny_model.metadata() | changed)
     with pytest.raises(ModelError) as caught:
         read_metadata(text, "stranger.onnx")
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -185,8 +185,8 @@ def test_places_without_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         tmp_path / "nothing.onnx": "no such file",
         Path("a\0b"): "no such file",
     }
-    for path, said in cases.items():
-        with pytest.raises(ModelError, match=said):
+    for path, message in cases.items():
+        with pytest.raises(ModelError, match=message):
             unheard.load(path)
     tiny_model.write_tiny(tmp_path / "model.onnx")
     monkeypatch.setattr(model, "LARGEST", 100)
