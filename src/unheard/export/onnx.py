@@ -90,7 +90,7 @@ class Graph:
 
     def constant(self, name: str, values: ArrayLike) -> str:
         """Add a float32 constant."""
-        self.constants[name] = np.ascontiguousarray(values, np.float32).reshape(np.shape(values))
+        self.constants[name] = np.array(values, np.float32, order="C")
         return name
 
     def integers(self, *values: int) -> str:
