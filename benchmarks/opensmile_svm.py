@@ -33,8 +33,8 @@ from unheard.experiments.baselines import Fitted, linear_svm
 from unheard.experiments.cell import Cell, fit_cell, run_cell
 from unheard.experiments.config import Experiment, load
 from unheard.experiments.plan import Grid, lay_out
-from unheard.experiments.records import RunRecords, read_run
-from unheard.experiments.run import check_same_run, keep_data, prepare
+from unheard.experiments.records import RunRecords
+from unheard.experiments.run import check_same_run, collect, prepare
 from unheard.experiments.tables import caption, table_markdown, write_tables
 from unheard.files import locked, write_whole
 
@@ -111,7 +111,6 @@ def standardised(cell: Cell, vectors: Mapping[str, Vectors]) -> dict[str, Vector
 def fit(settings: Experiment, cache: Path) -> RunRecords:
     """Fit ours and the peer on every fold and seed; what is there already stays. Returns the run's records."""
     out = Path(settings.out)
-    fresh = not (out / "config.yaml").exists()
     out.mkdir(parents=True, exist_ok=True)
     if settings.normalise == "speaker":
         raise ConfigError(
@@ -123,24 +122,21 @@ def fit(settings: Experiment, cache: Path) -> RunRecords:
     with locked(out, "running an experiment here"):
         check_same_run(out, settings)
         grid = lay_out(replace(settings, systems=("svm",)), lambda line: print(line, file=sys.stderr))
-        if fresh:
-            prepare(grid)
-        else:
-            keep_data(grid)
+        prepare(grid)
         vectors = vectors_of(grid, cache)
         for cell in grid.cells:
             run_cell(cell)
             peer = replace(cell, system=KEY, fitted=PEER)
             if peer.result() is None:
                 fit_cell(peer, PEER, standardised(peer, vectors))
-        records = read_run(out)
+        records = collect(grid)
         write_tables(records, grid.split.total_folds)
     return records
 
 
 def write_records(run: RunRecords, path: Path) -> None:
-    """Every prediction of the classical systems, to be paired by fold, reading, part and id."""
-    columns = ["system", "seed", "fold", "reading", "part", "id", "speaker", "emotion", "predicted"]
+    """Every prediction of the classical systems, to be paired by fold, direction, part and id."""
+    columns = ["system", "seed", "fold", "direction", "part", "id", "speaker", "emotion", "predicted"]
 
     def write(path: Path) -> None:
         with path.open("w", newline="", encoding="utf-8") as file:
@@ -150,7 +146,7 @@ def write_records(run: RunRecords, path: Path) -> None:
                 for seed in line.seeds if line.system in (KEY, "svm") else ():
                     for part, said in (("dev", seed.dev), ("test", seed.test)):
                         for k, name in enumerate(said.ids):
-                            place = (line.system, seed.seed, said.folds[k], said.readings[k], part, name)
+                            place = (line.system, seed.seed, said.folds[k], said.directions[k], part, name)
                             words = (run.labels[said.truth[k]], run.labels[said.predicted[k]])
                             probabilities = (f"{p:.6g}" for p in said.probabilities[k])
                             rows.writerow([*place, said.speakers[k], *words, *probabilities])

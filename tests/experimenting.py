@@ -19,8 +19,7 @@ import torch
 
 from unheard.cli import main
 from unheard.corpora.synthetic import SyntheticSettings, write
-from unheard.experiments.cell import Cell, run_cell
-from unheard.experiments.launch import Event
+from unheard.experiments.cell import Cell, Outcome, run_cell
 
 TIMINGS = ("frames_per_second", "train_seconds", "seconds", "resumed")
 
@@ -103,13 +102,16 @@ def experiment(out: Path, *more: str, source: Sequence[str] = ()) -> int:
     return main(["experiment", *flags(out, *more, source=source)])
 
 
-def in_this_process(cells: Sequence[Cell], workers: int = 0, device: str = "auto") -> Iterator[Event]:
+def in_this_process(
+    cells: Sequence[Cell], workers: int = 0, device: str = "auto", tick: Callable[[], None] | None = None
+) -> Iterator[Outcome]:
     """What `run_cells` does, without processes: torch need not be imported again."""
     for cell in cells:
         try:
-            yield Event("done", cell, run_cell(cell))
+            run_cell(cell)
+            yield cell, ""
         except Exception as error:
-            yield Event("failed", cell, {"reason": str(error)})
+            yield cell, str(error)
 
 
 def environment(site: Path | None = None, text: str = SITE, **variables: str) -> dict[str, str]:

@@ -32,10 +32,10 @@ from benchmarks.training import bucketed, plain
 from benchmarks.training.shapes import fold_data
 from unheard.experiments.cell import Cell, prepare
 from unheard.experiments.config import Experiment
-from unheard.experiments.launch import worker_environment
 from unheard.experiments.plan import lay_out
 from unheard.features import FeatureStore
 from unheard.model.settings import NetworkSettings
+from unheard.parallel import ENVIRONMENT
 from unheard.training.recipe import TrainingSettings
 from unheard.training.strategies import Strategy
 from unheard.training.trainer import Trainer
@@ -168,7 +168,8 @@ def train(loop: str, cell: Cell) -> float:
 
 def train_all(work: Sequence[tuple[str, Cell]], workers: int) -> Iterator[tuple[str, Training, float]]:
     """Every loop and cell of `work`, as they finish: loop, training, accuracy."""
-    with worker_environment(), ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    os.environ.update(ENVIRONMENT)
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         waiting = {pool.submit(train, loop, cell): (loop, cell) for loop, cell in work}
         for future in as_completed(waiting):
             loop, cell = waiting[future]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -16,10 +17,10 @@ from numpy.typing import NDArray
 
 from benchmarks.training.plain import BATCH
 from benchmarks.training.shapes import EMOTIONS, FEATURES, draw_lengths
-from unheard.experiments.launch import worker_environment
 from unheard.features import FeatureSettings, FeatureStore, Normaliser
 from unheard.features.store import write_store
 from unheard.model.network import NETWORKS
+from unheard.parallel import ENVIRONMENT
 from unheard.training.batches import Task
 from unheard.training.recipe import TrainingSettings
 from unheard.training.strategies import Setting, build
@@ -78,8 +79,8 @@ class Process:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, store, seed), daemon=True)
-        with worker_environment():
-            self.process.start()
+        os.environ.update(ENVIRONMENT)
+        self.process.start()
 
     def send(self, *what: Any) -> None:
         """Let it train: (system, ids)."""
@@ -154,8 +155,8 @@ def memory(store: Path) -> float:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_memory_of, args=(store, theirs))
-    with worker_environment():
-        process.start()
+    os.environ.update(ENVIRONMENT)
+    process.start()
     peak: float = ours.recv()
     process.join()
     return peak

@@ -27,13 +27,13 @@ from experimenting import (
     start,
     wait_until,
 )
+from unheard.experiments.launch import Event
 
 from unheard.errors import ConfigError, MissingExtra, UnheardError
 from unheard.experiments import ray_engine
 from unheard.experiments import run as run_module
 from unheard.experiments.cell import Cell
 from unheard.experiments.config import load
-from unheard.experiments.launch import Event
 from unheard.experiments.plan import lay_out
 from unheard.files import locked
 

@@ -106,7 +106,7 @@ def adapt(
         )
     plan = lay_out(replace(settings, out=str(out)))  # the run may have been moved
     trained = [cell for cell in plan.cells if cell.system in STRATEGIES and (not systems or cell.system in systems)]
-    trained = [cell for cell in trained if cell.result() and (cell.readout_folder() / "model.safetensors").is_file()]
+    trained = [cell for cell in trained if cell.result() and (cell.result_folder() / "model.safetensors").is_file()]
     if not trained:
         stale = any((out / "cells").glob("*/model*.safetensors"))
         which = f" of {', '.join(systems)}" if systems else ""
@@ -162,7 +162,7 @@ def counts_of(cell: Cell, sizes: Sequence[int], draws: int) -> Iterator[Count]:
     store = FeatureStore(cell.store)
     for place, reading in enumerate(cell.fold.readings):
         name = "model.safetensors" if place == 0 else f"model-{reading.name}.safetensors"
-        model = Model.load(cell.readout_folder() / name)
+        model = Model.load(cell.result_folder() / name)
         frames = NormalisedFrames(store, model.normaliser, cell.rows)
         task = Task(frames, {i: cell.labels.index(cell.rows[i].emotion) for i in reading.test}, {})
         speakers: dict[str, list[str]] = {}

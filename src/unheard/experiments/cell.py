@@ -1,4 +1,16 @@
-"""Training one cell: from its settings to its files, or from where a killed one stopped."""
+"""One cell of an experiment: a system on a fold with a seed, in a folder of its own.
+
+    RUN/cells/<system>-fold<k>-seed<s>-<hash>/
+        result.json        what was trained and its proof (digests, versions, speakers); written last
+        predictions.csv    id, speaker, part, emotion, predicted, p_<label>...
+        embeddings.npz     e (n, E) of the same utterances
+        history.jsonl      a line for each epoch
+        model.safetensors  the trained recogniser; of a second direction model-<direction>.safetensors
+        reestimated/       the same with batch norm re-estimated, where both evaluations are reported
+        epochs/<n>/        the same after fewer epochs
+
+The hash is over everything that determines the numbers. Training continues from the checkpoint of a killed process.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +20,9 @@ import json
 import platform
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from hashlib import blake2b
@@ -21,11 +35,10 @@ import torch
 from numpy.typing import NDArray
 
 import unheard
-from unheard.errors import TrainingError
+from unheard.errors import TrainingError, UnheardError
 from unheard.experiments.baselines import EPOCHS, Decide, Doubles, Fitted
 from unheard.experiments.config import identity
-from unheard.experiments.records import epochs_of, place_of, read_predictions, readout_of, result_in
-from unheard.experiments.selection import SEEN
+from unheard.experiments.records import epochs_of, place_of, read_predictions, reported_in, result_in
 from unheard.features import FeatureSettings, FeatureStore, Normaliser
 from unheard.features.normalise import Moments, guarded
 from unheard.features.settings import columns_of
@@ -33,37 +46,23 @@ from unheard.files import write_json, write_text, write_whole
 from unheard.manifest import Utterance
 from unheard.model.network import NetworkSettings
 from unheard.model.saving import Model
+from unheard.parallel import Died, available_cores, map_unordered
 from unheard.splits import Fold
 from unheard.training.augment import Companions, augment
 from unheard.training.batches import Change, Task
 from unheard.training.evaluation import Scores, choose_device
-from unheard.training.metrics import macro_f1, unweighted_average_recall, weighted_accuracy
 from unheard.training.recipe import TrainingSettings, follows_a_schedule
 from unheard.training.strategies import STRATEGIES, Setting, build, derive
 from unheard.training.strategies.cgt import CGT
 from unheard.training.trainer import Direction, Evaluation, Trainer
 
-# One cell of an experiment: a system on a fold with a seed, in a folder of its own.
-#
-# CELL/result.json      figures, proof (digests, versions, seeds, counts), timings last
-# CELL/predictions.csv  id, speaker, part, emotion, predicted, p_<label>…
-# CELL/embeddings.npz   e (B, E) of the same utterances
-# CELL/history.jsonl    a line an epoch
-# CELL/model.safetensors  what recognises emotions, and nothing else
-#
-# The folder's name ends with a hash of all that decides its numbers; state is files.
-
-FORMAT = 3
-"""Part of every cell's hash; raised when the same settings give other numbers than before."""
-
 
 @dataclass(frozen=True)
 class Cell:
-    """Everything that decides a cell's numbers, and where it lives.
+    """Everything that determines a cell's numbers, and where it lives.
 
-    `rows` are the utterances of the fold (train, dev, test); `folder` is the cell's own. `features` is the digest of
-    the experiment's feature settings, which `data` covers. A classical system says in `fitted` what it is; `store`
-    is its own then.
+    `rows` are the utterances of the fold (train, dev, test). `features` is the digest of the experiment's feature
+    settings, which `data` covers. A classical system has its definition in `fitted` and a `store` of its own.
     """
 
     system: str
@@ -86,13 +85,10 @@ class Cell:
     fitted: Fitted | None = None
 
     def check(self, store: FeatureStore) -> None:
-        """Raises `TrainingError` where a store, shared with another experiment perhaps, is of other recordings now."""
-        absent = next((name for name in self.rows if name not in store), None)
-        now = absent is None and data_digest(self.fold, self.rows, store.audio_digest, self.features, self.group)
-        if now != self.data:
+        """Raise `TrainingError` if another experiment has rebuilt a shared store from other recordings."""
+        if data_digest(self.fold.ids, self.rows, store.audio_digest, self.features, self.group) != self.data:
             raise TrainingError(
-                "the features in this store are not those that the experiment was laid out with"
-                + (f": '{absent}' has none" if absent else ""),
+                "the features in this store are not those that the experiment was laid out with",
                 where=store.folder,
                 mend="Another experiment has rebuilt it. Run this one again, with a --store of its own.",
             )
@@ -104,54 +100,62 @@ class Cell:
 
     @property
     def folder(self) -> Path:
-        """Where the cell lives."""
+        """The cell's own folder."""
         return self.out / "cells" / self.name
 
     @property
-    def digest(self) -> str:
-        """Eight hexadecimal digits over the resolved settings and the data.
+    def settings_digest(self) -> str:
+        """A hash of the settings that the cells of one table share."""
+        if self.fitted:
+            return identity(self.fitted.digest, self.labels, self.group, self.normalise)
+        return settings_digest(self.labels, self.group, self.network, self.recipe, self.normalise)
 
-        The number of epochs is not among them, so that a longer run continues a shorter one; unless the learning rate
+    @property
+    def digest(self) -> str:
+        """Eight hexadecimal digits over the resolved settings, the fold and its data.
+
+        The number of epochs is not among them, so that a longer run continues a shorter one, unless the learning rate
         or the strategy follows a schedule over the whole training.
         """
-        follows = follows_a_schedule(self.options, self.recipe.schedule)
-        training = replace(self.recipe, epochs=self.recipe.epochs if follows else 1, report_epochs=())
-        own = self.fitted.digest if self.fitted else [asdict(self.network), asdict(training), dict(self.options)]
-        return identity(FORMAT, own, self.fold, self.labels, self.group, self.normalise, self.data)
+        epochs = self.recipe.epochs if follows_a_schedule(self.options, self.recipe.schedule) else 0
+        return identity(self.settings_digest, dict(self.options), asdict(self.fold), self.data, epochs)
 
     def result(self) -> dict[str, Any] | None:
-        """The result for exactly this cell's number of epochs, or None while there is none that is whole."""
-        folder = self.readout_folder()
+        """Return the complete result for exactly this cell's number of epochs, or None."""
+        folder = self.result_folder()
         read = result_in(folder)
-        whole = epochs_of(read) == self.recipe.epochs and self._has_all(folder)
-        return read if whole else None
+        names = ["embeddings.npz", "model.safetensors"] if self.fitted is None else []
+        if epochs_of(read) != self.recipe.epochs or not all((folder / name).is_file() for name in names):
+            return None
+        try:
+            found = read_predictions(folder / "predictions.csv", self.labels)
+        except (OSError, ValueError):
+            return None
+        return read if found.keys() == set(self.fold.held) else None
 
-    def readout_folder(self, epochs: int | None = None) -> Path:
-        """Where the result for `epochs` (default: the recipe's own) is, once it exists.
-
-        The longest training's result is in the cell's folder itself, earlier readouts in `readouts/<epochs>`.
-        """
+    def result_folder(self, epochs: int | None = None) -> Path:
+        """Return the folder of the result after `epochs` (default: the recipe's)."""
         return place_of(self.folder, self.recipe.epochs if epochs is None else epochs)
 
-    def _has_all(self, folder: Path) -> bool:
-        """Whether what was written before a `result.json` is still beside it, and says something of everybody held out.
 
-        Without a checkpoint it is a published cell: its result and predictions are all there is, and they count.
-        """
-        names = []
-        if (self.folder / "checkpoint.pt").exists():  # from which the rest could be made again
-            names += ["embeddings.npz", "model.safetensors"]
-        try:
-            said = read_predictions(folder / "predictions.csv", self.labels)
-        except (OSError, ValueError, KeyError):
-            return False
-        return said.keys() == set(self.fold.held) and all((folder / name).is_file() for name in names)
+def settings_digest(
+    labels: Sequence[str], group: str, network: NetworkSettings, recipe: TrainingSettings, normalise: str
+) -> str:
+    """Return a hash of the settings that all trained cells of a table share, without the options of systems."""
+    epochs = 1 if recipe.extensible else recipe.epochs
+    return identity(
+        list(labels), group, asdict(network), asdict(replace(recipe, epochs=epochs, report_epochs=())), normalise
+    )
 
 
-def data_digest(fold: Fold, rows: Mapping[str, Utterance], audio: Mapping[str, str], features: str, group: str) -> str:
-    """A hash of what a fold is made of: labels, speakers, groups, audio, and how features were made of it."""
+def data_digest(
+    ids: Sequence[str], rows: Mapping[str, Utterance], audio: Mapping[str, str], features: str, group: str
+) -> str:
+    """Return a hash of a fold's labels, speakers, groups and audio, and of its feature settings; "" if some is gone."""
     digest = blake2b(features.encode(), digest_size=8)
-    for name in fold.ids:
+    for name in ids:
+        if name not in rows or name not in audio:
+            return ""
         row = rows[name]
         words = [name, row.emotion, row.speaker, audio[name]]
         if group != "speaker":
@@ -160,12 +164,73 @@ def data_digest(fold: Fold, rows: Mapping[str, Utterance], audio: Mapping[str, s
     return digest.hexdigest()
 
 
-# What a trained cell leaves: predictions, embeddings, models, and the result with its proof.
+# Running cells in worker processes.
+
+Outcome = tuple[Cell, str]
+"""A cell and why it failed, "" if it is done."""
 
 
-def write_predictions(cell: Cell, readouts: Sequence[Evaluation], folder: Path) -> None:
-    """`predictions.csv` and `embeddings.npz`: dev and test of every reading, in the same order."""
-    parts = [(part, scores) for r in readouts for part, scores in (("dev", r.dev), ("test", r.test))]
+def run_cells(
+    cells: Sequence[Cell], workers: int = 0, device: str = "auto", tick: Callable[[], None] | None = None
+) -> Iterator[Outcome]:
+    """Train `cells` in their order in `workers` processes (0: one a core on a CPU, one on an accelerator).
+
+    Yields each cell as it ends. A cell whose worker dies is tried once more and continues from its checkpoint. The
+    numbers do not depend on `workers`.
+    """
+    for place, failure in map_unordered(
+        attempt, cells, workers=workers or usual_workers(device), isolate=True, tick=tick
+    ):
+        yield cells[place], failure.reason if isinstance(failure, Died) else failure
+
+
+def usual_workers(device: str) -> int:
+    """Return the default number of simultaneous trainings."""
+    return 1 if device != "cpu" and choose_device(device).type != "cpu" else available_cores()
+
+
+def attempt(cell: Cell) -> str:
+    """Train `cell` with one thread; return "" or why it failed, with the traceback in its failure.txt."""
+    torch.set_num_threads(1)
+    try:
+        run_cell(cell, _reporter(cell))
+    except Exception as error:
+        with suppress(UnheardError):
+            write_text(cell.folder / "failure.txt", traceback.format_exc())
+        return str(error) if isinstance(error, UnheardError) else f"{type(error).__name__}: {error}"
+    finally:
+        epoch_file(cell).unlink(missing_ok=True)
+    (cell.folder / "failure.txt").unlink(missing_ok=True)
+    return ""
+
+
+def epoch_file(cell: Cell) -> Path:
+    """The file that holds the number of the last finished epoch while a cell is trained."""
+    return cell.folder / ".epoch"
+
+
+def _reporter(cell: Cell) -> Callable[[Mapping[str, Any]], None]:
+    log: Callable[[Mapping[str, Any]], None] = lambda record: None  # noqa: E731
+    if cell.tensorboard:
+        from unheard.experiments.logging import writer
+
+        log = writer(cell.folder / "tensorboard")
+
+    def report(record: Mapping[str, Any]) -> None:
+        with suppress(OSError):
+            cell.folder.mkdir(parents=True, exist_ok=True)
+            epoch_file(cell).write_text(str(record["epoch"]))
+        log(record)
+
+    return report
+
+
+# The files of a finished cell.
+
+
+def write_predictions(cell: Cell, evaluations: Sequence[Evaluation], folder: Path) -> None:
+    """Write `predictions.csv` and `embeddings.npz`: dev and test of every direction, in the same order."""
+    parts = [(part, scores) for e in evaluations for part, scores in (("dev", e.dev), ("test", e.test))]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["id", "speaker", "part", "emotion", "predicted", *(f"p_{label}" for label in cell.labels)])
@@ -175,32 +240,33 @@ def write_predictions(cell: Cell, readouts: Sequence[Evaluation], folder: Path) 
             words = [name, row.speaker, part, row.emotion, cell.labels[predicted]]
             writer.writerow([*words, *(f"{p:.6g}" for p in probabilities)])
     write_text(folder / "predictions.csv", text.getvalue())
-    arrays = {
+    arrays: dict[str, NDArray[Any]] = {
         "e": np.concatenate([scores.embeddings for _, scores in parts]),
         "id": np.array([name for _, scores in parts for name in scores.ids]),
         "part": np.array([part for part, scores in parts for _ in scores.ids]),
     }
-    write_whole(folder / "embeddings.npz", lambda path: _save_npz(path, arrays))
+
+    def save(path: Path) -> None:
+        with path.open("wb") as file:
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+
+    write_whole(folder / "embeddings.npz", save)
 
 
 def write_models(
-    cell: Cell,
-    normaliser: Normaliser,
-    features: FeatureSettings,
-    readouts: Sequence[Evaluation],
-    folder: Path,
+    cell: Cell, normaliser: Normaliser, features: FeatureSettings, evaluations: Sequence[Evaluation], folder: Path
 ) -> None:
-    """`model.safetensors` of the first reading, `model-<reading>.safetensors` of a second."""
-    for place, readout in enumerate(readouts):
-        model = Model.of(readout.weights, cell.network, cell.labels, normaliser, features)
-        heard = {full_name(cell.rows[utterance]) for utterance in cell.fold.train}
+    """Write `model.safetensors` of the first direction, `model-<direction>.safetensors` of a second."""
+    speakers = sorted({full_name(cell.rows[utterance]) for utterance in cell.fold.train})
+    for place, one in enumerate(evaluations):
         about = {
             "cell": cell.name,
-            "reading": readout.direction,
-            "epoch": str(readout.best_epoch),
-            "train_speakers": json.dumps(sorted(heard)),
+            "direction": one.direction,
+            "epoch": str(one.best_epoch),
+            "train_speakers": json.dumps(speakers),
         }
-        name = "model.safetensors" if place == 0 else f"model-{readout.direction}.safetensors"
+        model = Model.of(one.weights, cell.network, cell.labels, normaliser, features)
+        name = "model.safetensors" if place == 0 else f"model-{one.direction}.safetensors"
         write_whole(folder / name, partial(model.save, about=about))
 
 
@@ -208,132 +274,84 @@ NAMESAKES = "neither table names a corpus, so these may be other people: a colum
 
 
 def full_name(row: Utterance) -> str:
-    """`<corpus>/<speaker>`, which several corpora read together have in the column `speaker` already.
+    """Return `<corpus>/<speaker>`, which is in the column `speaker` already if several corpora were read together.
 
-    Where a table names no corpus nobody knows whether an equal name is the same person: see `NAMESAKES`.
+    Without a corpus in both tables, equal names may be different people: see `NAMESAKES`.
     """
     return row.speaker if row.speaker.startswith(f"{row.corpus}/") else f"{row.corpus}/{row.speaker}"
 
 
-def _save_npz(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    with path.open("wb") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-
-
-def figures_of(cell: Cell, readouts: Sequence[Evaluation]) -> dict[str, Any]:
-    """WA, UAR and macro-F1 of both parts; those of two readings are pooled over their utterances."""
-    figures: dict[str, Any] = {}
-    for part in ("dev", "test"):
-        chosen = [getattr(r, part) for r in readouts]
-        truth = np.concatenate([s.truth for s in chosen])
-        predicted = np.concatenate([s.predicted for s in chosen])
-        prefix = "val" if part == "dev" else "test"
-        figures[f"{prefix}_wa"] = weighted_accuracy(truth, predicted)
-        figures[f"{prefix}_uar"] = unweighted_average_recall(truth, predicted, len(cell.labels))
-        figures[f"{prefix}_macro_f1"] = macro_f1(truth, predicted, len(cell.labels))
-        figures[f"n_{prefix}"] = len(truth)
-    return figures
-
-
-def readings_of(readouts: Sequence[Evaluation]) -> dict[str, dict[str, Any]]:
-    """The figures of each reading, by its name."""
-    return {
-        r.direction: {
-            "val_wa": r.dev.wa,
-            "val_uar": r.dev.uar,
-            "test_wa": r.test.wa,
-            "test_uar": r.test.uar,
-            "n_val": len(r.dev.ids),
-            "n_test": len(r.test.ids),
-        }
-        for r in readouts
-    }
-
-
-def proof_of(cell: Cell, device: str) -> dict[str, Any]:
-    """What a cell's numbers stand on: digests, training data, versions."""
+def result_of(cell: Cell, evaluations: Sequence[Evaluation], device: str) -> dict[str, Any]:
+    """Return the content of a `result.json` that trained and classical cells share."""
     train = [cell.rows[name] for name in cell.fold.train]
     return {
-        "cell": cell.name,
-        "format": FORMAT,
-        "split": cell.split,
-        "data": cell.data,
-        "features": cell.features,
-        **({"epsilon": SEEN} if cell.system == "cgt" else {}),
-        "train_utterances": len(train),
-        "train_speakers": sorted({row.speaker for row in train}),
-        "train_emotions": {label: sum(row.emotion == label for row in train) for label in cell.labels},
-        "versions": versions(),
-        "device": device,
-    }
-
-
-def result_of(cell: Cell, trainer: Trainer, readouts: Sequence[Evaluation]) -> dict[str, Any]:
-    """What a training came to: figures first, then their proof, then timings."""
-    readings = {
-        r.direction: {"best_epoch": r.best_epoch, **figures, "under_trained": r.under_trained}
-        for r, figures in zip(readouts, readings_of(readouts).values(), strict=True)
-    }
-    frames = sum(record["frames"] for record in trainer.history)
-    train_seconds = sum(record["train_seconds"] for record in trainer.history)
-    return {
         "system": cell.system,
-        "name": STRATEGIES[cell.system][0],
+        "name": cell.fitted.name if cell.fitted else STRATEGIES[cell.system][0],
+        "fitted": cell.fitted is not None,
+        "evaluation": "" if cell.fitted else evaluations[0].mode,
         "fold": cell.fold.index,
         "seed": cell.seed,
-        "epochs": trainer.epoch,
-        **figures_of(cell, readouts),
-        "best_epoch": max(r.best_epoch for r in readouts),
-        "under_trained": any(r.under_trained for r in readouts),
-        "readings": readings,
-        "updates": sum(record["steps"] for record in trainer.history),
+        "epochs": evaluations[0].epochs,
+        "under_trained": any(one.under_trained for one in evaluations),
+        "directions": {
+            one.direction: {
+                "best_epoch": one.best_epoch,
+                "under_trained": one.under_trained,
+                "val_wa": one.dev.wa,
+                "val_uar": one.dev.uar,
+                "test_wa": one.test.wa,
+                "test_uar": one.test.uar,
+            }
+            for one in evaluations
+        },
+        "options": dict(cell.options),
         "settings": {
+            "digest": cell.settings_digest,
             "labels": list(cell.labels),
             "group": cell.group,
-            "options": dict(cell.options),
-            "network": asdict(cell.network),
-            "recipe": asdict(cell.recipe),
             "normalise": cell.normalise,
             "transductive": cell.normalise == "speaker",
         },
-        "proof": proof_of(cell, str(trainer.device)),
-        "frames": frames,
-        "train_seconds": round(train_seconds, 3),
-        "frames_per_second": round(frames / train_seconds, 1) if train_seconds else 0.0,
+        "proof": {
+            "cell": cell.name,
+            "split": cell.split,
+            "data": cell.data,
+            "features": cell.features,
+            "train_utterances": len(train),
+            "train_speakers": sorted({row.speaker for row in train}),
+            "train_emotions": {label: sum(row.emotion == label for row in train) for label in cell.labels},
+            "versions": versions(),
+            "device": device,
+        },
     }
 
 
 def versions() -> dict[str, str]:
-    """The versions a number may depend on."""
+    """Return the versions a number may depend on; numba is "" where it is not installed."""
+    try:
+        numba = version("numba")
+    except PackageNotFoundError:
+        numba = ""
     return {
         "unheard": unheard.__version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
-        "numba": _numba(),
+        "numba": numba,
         "platform": f"{platform.system()} {platform.machine()}",
     }
 
 
-def _numba() -> str:
-    """The version of numba, which computes the LSTM's recurrence where it is installed, or ""."""
-    try:
-        return version("numba")
-    except PackageNotFoundError:
-        return ""
-
-
-# Fitting one cell of a classical system: from its settings to its files.
+# Classical systems.
 
 Vectors = Mapping[str, NDArray[np.float32]]
 
 
 def fit_cell(cell: Cell, system: Fitted, vectors: Vectors | None = None) -> dict[str, Any]:
-    """Fit one cell; returns the content of its `result.json`.
+    """Fit one cell; return the content of its `result.json`.
 
-    `vectors` are the standardised ones (D,) by id; without them they come from the cell's store. The seed plays no
-    part: every seed has the same numbers, so that each can be paired with the same seed of a network.
-    Raises `TrainingError` where there is nobody to learn from, to choose by or to test.
+    `vectors` are the standardised ones (D,) by id; without them they come from the cell's store. The seed has no
+    effect: every seed has the same numbers, so that each can be paired with the same seed of a network.
     """
     began = time.perf_counter()
     x = standardised(cell) if vectors is None else vectors
@@ -341,58 +359,43 @@ def fit_cell(cell: Cell, system: Fitted, vectors: Vectors | None = None) -> dict
     train = _matrix(x, cell.fold.train)
     truth = np.array([y[name] for name in cell.fold.train], np.int64)
     fits = {value: system.fit(train, truth, len(cell.labels), value) for value in sorted(system.grid)}
-    readouts, chosen = [], {}
-    for reading in cell.fold.readings:
-        if not reading.dev or not reading.test:
-            raise TrainingError(
-                f"reading '{reading.name}' has nobody to validate on or to test", mend="Check the split."
-            )
-        tried = {value: _scores(decide, x, y, reading.dev) for value, decide in fits.items()}
+    evaluations, chosen = [], {}
+    for direction in cell.fold.readings:
+        tried = {value: _scores(decide, x, y, direction.dev) for value, decide in fits.items()}
         best = max(tried, key=lambda value: (tried[value].wa, -value))
-        chosen[reading.name] = best
-        test = _scores(fits[best], x, y, reading.test)  # the one place where test utterances are scored
-        readouts.append(Evaluation(reading.name, EPOCHS, EPOCHS, tried[best], test))
-    write_predictions(cell, readouts, cell.folder)
-    readings = readings_of(readouts)
-    for name, value in chosen.items():
-        readings[name][system.knob] = value
-    values = [f"{system.knob}={value:g}" for value in dict.fromkeys(chosen.values())]
-    result = {
-        "system": cell.system,
-        "name": system.name,
-        "fitted": True,
-        "fold": cell.fold.index,
-        "seed": cell.seed,
-        "epochs": EPOCHS,
-        **figures_of(cell, readouts),
-        "readings": readings,
-        "chosen": " ".join(values),
-        "settings": {
-            "labels": list(cell.labels),
-            "group": cell.group,
-            "normalise": cell.normalise,
-            "transductive": cell.normalise == "speaker",
-            "features": system.features.as_dict() if system.features else system.source,
-            "grid": list(system.grid),
-        },
-        "proof": proof_of(cell, "cpu") | {"fitted": system.digest, "numbers": int(train.shape[1])},
-        "seconds": round(time.perf_counter() - began, 3),
+        chosen[direction.name] = best
+        test = _scores(fits[best], x, y, direction.test)  # the one place where test utterances are scored
+        evaluations.append(Evaluation(direction.name, EPOCHS, EPOCHS, tried[best], test))
+    write_predictions(cell, evaluations, cell.folder)
+    result = result_of(replace(cell, fitted=system), evaluations, "cpu")
+    result["settings"] |= {
+        "features": system.features.as_dict() if system.features else system.source,
+        "grid": list(system.grid),
     }
-    write_json(cell.folder / "result.json", result)  # last: it is what makes the others count
+    for name, value in chosen.items():
+        result["directions"][name][system.knob] = value
+    result["chosen"] = " ".join(f"{system.knob}={value:g}" for value in dict.fromkeys(chosen.values()))
+    result["proof"]["dimensions"] = int(train.shape[1])
+    result["seconds"] = round(time.perf_counter() - began, 3)
+    write_json(cell.folder / "result.json", result)  # last: it makes the others count
     return result
 
 
 def standardised(cell: Cell) -> dict[str, NDArray[np.float32]]:
-    """The vectors (D,) of the cell's store, with mean and deviation taken from the training utterances.
+    """Return the vectors (D,) of the cell's store, standardised on the training utterances.
 
-    Or, where the experiment normalises by speaker, from all utterances of each speaker.
+    With `normalise` "speaker": on all utterances of each speaker.
     """
     store = FeatureStore(cell.store)
+    normaliser = _fitted_normaliser(cell, store)
+    return {name: normaliser.apply(store[name], row.speaker)[0] for name, row in cell.rows.items()}
+
+
+def _fitted_normaliser(cell: Cell, store: FeatureStore) -> Normaliser:
     cell.check(store)
     speakers = {name: row.speaker for name, row in cell.rows.items()}
-    seen = cell.rows if cell.normalise == "speaker" else cell.fold.train
-    normaliser = Normaliser(cell.normalise).fit(store, seen, speakers)
-    return {name: normaliser.apply(store[name], speaker)[0] for name, speaker in speakers.items()}
+    ids = cell.rows if cell.normalise == "speaker" else cell.fold.train
+    return Normaliser(cell.normalise).fit(store, ids, speakers)
 
 
 def _matrix(vectors: Vectors, ids: tuple[str, ...]) -> Doubles:
@@ -400,31 +403,34 @@ def _matrix(vectors: Vectors, ids: tuple[str, ...]) -> Doubles:
 
 
 def _scores(decide: Decide, vectors: Vectors, y: Mapping[str, int], ids: tuple[str, ...]) -> Scores:
-    """Decision values stand where a network has logits: probabilities are their softmax, not calibrated."""
+    """Scores with decision values as logits: probabilities are their softmax, not calibrated."""
     x = _matrix(vectors, ids)
     truth = np.array([y[name] for name in ids], np.int64)
     return Scores(tuple(ids), truth, decide(x).astype(np.float32), x.astype(np.float32))
 
 
+# Networks.
+
+
 @dataclass(frozen=True)
 class NormalisedFrames:
-    """The store's features as the network sees them."""
+    """The store's features as the network receives them."""
 
     store: FeatureStore
     normaliser: Normaliser
     rows: Mapping[str, Utterance]
 
     def length(self, utterance: str) -> int:
-        """Frames of one utterance."""
+        """Return the number of frames of one utterance."""
         return self.store.entries[utterance].frames
 
     def __getitem__(self, utterance: str) -> NDArray[np.float32]:
-        """Normalised frames (T, F)."""
+        """Return normalised frames (T, F)."""
         return self.normaliser.apply(self.store[utterance], self.rows[utterance].speaker)
 
 
 def run_cell(cell: Cell, on_epoch: Callable[[Mapping[str, Any]], None] | None = None) -> dict[str, Any]:
-    """Train, or finish training, or fit one cell; returns the content of its `result.json`.
+    """Train, or finish training, or fit one cell; return the content of its `result.json`.
 
     Raises what training raises; what is already on disk stays.
     """
@@ -438,7 +444,7 @@ def run_cell(cell: Cell, on_epoch: Callable[[Mapping[str, Any]], None] | None = 
     resumed = trainer.resume()
     if trainer.epoch > cell.recipe.epochs:
         raise TrainingError(
-            f"this cell has been trained to {trainer.epoch} epochs and was not read out at {cell.recipe.epochs}",
+            f"this cell has been trained to {trainer.epoch} epochs and has no result at {cell.recipe.epochs}",
             where=cell.folder,
             mend="Name a fresh --out, or list the epochs you want in training.report_epochs before training further.",
         )
@@ -450,81 +456,72 @@ def run_cell(cell: Cell, on_epoch: Callable[[Mapping[str, Any]], None] | None = 
         if epochs < trainer.epoch:
             continue
         evaluations = trainer.run(epochs)
-        target = cell.folder if epochs == cell.recipe.epochs else readout_of(cell.folder, epochs)
-        seconds = time.perf_counter() - began
-        own = [e for e in evaluations if e.mode == evaluations[0].mode]
-        again = evaluations[len(own) :]  # the same weights with batch norm re-estimated
-        # a folder's result.json is written last: it is what makes the others count
-        for folder, readouts in ((target / "reestimated", again), (target, own)):
-            if readouts:
-                write_predictions(cell, readouts, folder)
-                write_models(cell, normaliser, features, readouts, folder)
-                result = result_of(cell, trainer, readouts) | {"resumed": resumed, "seconds": round(seconds, 3)}
-                write_json(folder / "result.json", result)
+        target = cell.folder if epochs == cell.recipe.epochs else reported_in(cell.folder, epochs)
+        first = [e for e in evaluations if e.mode == evaluations[0].mode]
+        # result.json is written last: it makes the others count
+        for folder, own in ((target / "reestimated", evaluations[len(first) :]), (target, first)):
+            if not own:
+                continue
+            write_predictions(cell, own, folder)
+            write_models(cell, normaliser, features, own, folder)
+            history = trainer.history
+            frames, seconds = (sum(record[name] for record in history) for name in ("frames", "train_seconds"))
+            result = result_of(cell, own, str(trainer.device)) | {
+                "updates": sum(record["steps"] for record in history),
+                "frames": frames,
+                "train_seconds": round(seconds, 3),
+                "frames_per_second": round(frames / seconds, 1) if seconds else 0.0,
+                "resumed": resumed,
+                "seconds": round(time.perf_counter() - began, 3),
+            }
+            result["settings"] |= {"network": asdict(cell.network), "recipe": asdict(cell.recipe)}
+            write_json(folder / "result.json", result)
     return result
 
 
 def prepare(
     cell: Cell, on_epoch: Callable[[Mapping[str, Any]], None] | None = None
 ) -> tuple[Trainer, Normaliser, FeatureSettings]:
-    """The trainer of a cell, its normaliser, and the settings of its features."""
-    device = choose_device(cell.device)
+    """Return the trainer of a cell, its normaliser, and the settings of its features."""
     store = FeatureStore(cell.store)
-    cell.check(store)
-    speakers = {name: row.speaker for name, row in cell.rows.items()}
-    seen = cell.rows if cell.normalise == "speaker" else cell.fold.train
-    normaliser = Normaliser(cell.normalise).fit(store, seen, speakers)
+    normaliser = _fitted_normaliser(cell, store)
     groups = sorted({cell.rows[name].get(cell.group) for name in cell.fold.train})
     y = {name: cell.labels.index(row.emotion) for name, row in cell.rows.items()}
     s = {name: groups.index(cell.rows[name].get(cell.group)) for name in cell.fold.train}
     frames = NormalisedFrames(store, normaliser, cell.rows)
-    task = Task(frames, y, s, change_of(cell, frames, store.settings))
-    seed = derive("weights", cell.fold.index, cell.seed)
-    even = cell.recipe.class_weights == "balanced"
-    weights = balanced([y[name] for name in cell.fold.train], len(cell.labels)) if even else ()
-    setting = Setting(
-        store.dim,
-        len(cell.labels),
-        len(groups),
-        cell.network,
-        seed,
-        cell.recipe.label_smoothing,
-        weights,
-    )
+    weights: tuple[float, ...] = ()
+    if cell.recipe.class_weights == "balanced":
+        weights = balanced([y[name] for name in cell.fold.train], len(cell.labels))
+    seed, smoothing = derive("weights", cell.fold.index, cell.seed), cell.recipe.label_smoothing
+    setting = Setting(store.dim, len(cell.labels), len(groups), cell.network, seed, smoothing, weights)
     strategy = build(cell.system, setting, cell.options)
     if isinstance(strategy, CGT) and cell.normalise in ("none", "sliding"):
-        strategy.input_std.copy_(torch.from_numpy(_deviation(frames, cell.fold.train)))
-    readings = [Direction(r.name, r.dev, r.test) for r in cell.fold.readings]
+        moments = Moments(store.dim)
+        for name in cell.fold.train:
+            moments.add(frames[name])
+        strategy.input_std.copy_(torch.from_numpy(guarded(np.sqrt(moments.variance)).astype(np.float32)))
     trainer = Trainer(
         strategy,
-        task,
+        Task(frames, y, s, change_of(cell, frames, store.settings)),
         cell.fold.train,
-        readings,
+        [Direction(one.name, one.dev, one.test) for one in cell.fold.readings],
         cell.recipe,
         cell.folder,
         key=("batches", cell.fold.index, cell.seed),
-        device=device,
+        device=choose_device(cell.device),
         on_epoch=on_epoch,
     )
     return trainer, normaliser, store.settings
 
 
-def _deviation(frames: NormalisedFrames, ids: Sequence[str]) -> NDArray[np.float32]:
-    """The standard deviation (F,) of the frames that the network sees of `ids`."""
-    moments = Moments(frames.store.dim)
-    for name in ids:
-        moments.add(frames[name])
-    return guarded(np.sqrt(moments.variance)).astype(np.float32)
-
-
 def balanced(emotions: Sequence[int], count: int) -> tuple[float, ...]:
-    """The weight of each of `count` emotions that makes all matter alike: N / (C N_c), 0 of one that is not there."""
+    """Return the weight N / (C N_c) of each of `count` emotions, 0 for one that does not occur."""
     found = np.bincount(emotions, minlength=count)
     return tuple(len(emotions) / (count * n) if n else 0.0 for n in found.tolist())
 
 
 def change_of(cell: Cell, frames: NormalisedFrames, features: FeatureSettings) -> Change | None:
-    """What the recipe does to an utterance each time it is trained on: a voice taken away, a speaker invented."""
+    """Return what the recipe does to an utterance each time it is trained on: enrolment, then augmentation."""
     how, share = cell.recipe.augment, cell.recipe.enrol
     columns = columns_of(features)
     how.check(columns)
@@ -542,9 +539,12 @@ def change_of(cell: Cell, frames: NormalisedFrames, features: FeatureSettings) -
 
 
 def _set_apart(folder: Path, epochs: int) -> None:
-    """Keep a shorter training's result before a longer one takes its place."""
-    apart = readout_of(folder, epochs)
-    for path in [*folder.glob("predictions.csv"), *folder.glob("embeddings.npz"), *folder.glob("model*.safetensors")]:
-        write_whole(apart / path.name, partial(shutil.copyfile, path))
-    # last and in one step: the result counts here until it counts there, and is whole in both places
-    (folder / "result.json").replace(apart / "result.json")
+    """Keep a shorter training's results before a longer one takes their place."""
+    apart = reported_in(folder, epochs)
+    for place in (Path("reestimated"), Path()):
+        for name in ("predictions.csv", "embeddings.npz", "model*.safetensors"):
+            for path in (folder / place).glob(name):
+                write_whole(apart / place / path.name, partial(shutil.copyfile, path))
+        # last and in one step: the result counts here until it counts there
+        if (folder / place / "result.json").exists():
+            (folder / place / "result.json").replace(apart / place / "result.json")

@@ -16,7 +16,7 @@ import numpy as np
 from unheard.analysis.counts import METRICS, Counts
 from unheard.analysis.statistics import Contrast, contrast, corrected
 from unheard.errors import ConfigError, RunError, SplitError, did_you_mean
-from unheard.experiments.records import Line, Predictions, RunRecords, read_run
+from unheard.experiments.records import Line, Predictions, RunRecords, baseline_of, read_run
 from unheard.experiments.summary import (
     LineSummary,
     contrast_table,
@@ -48,10 +48,18 @@ class _Run:
     speakers: frozenset[tuple[str, str]]  # (corpus, speaker)
     about: str
 
+    def base_of(self, line: Line) -> Line:
+        """Return the baseline under the same evaluation as `line`."""
+        return baseline_of(line, self.lines, self.base.system) or self.base
+
+    def pair(self, line: Line) -> tuple[Counts, Counts]:
+        """Return the counts of the baseline and of `line`."""
+        return self.counts[self.base_of(line).name], self.counts[line.name]
+
     def shares_seed(self, line: Line) -> bool:
         """Whether `line` is not the baseline and has a complete seed in common with it."""
-        shared = set(self.counts[line.name].seeds) & set(self.counts[self.base.name].seeds)
-        return line is not self.base and bool(shared)
+        before, after = self.pair(line)
+        return line is not self.base_of(line) and bool(set(before.seeds) & set(after.seeds))
 
 
 def contrast_runs(*runs: str | Path, baseline: str = "ser", speakers: str = "", decision: str = "") -> str:
@@ -137,17 +145,16 @@ def _one_run(run: _Run) -> str:
         figures = [f"{x.mean():.1f}" + (f" ± {x.std(ddof=1):.1f}" if len(x) > 1 else "") for x in scores]
         rows.append([line.name, *figures, str(len(line.seeds))])
     parts = [f"{run.about}\n", markdown_table(["System", "WA, %", "UAR, %", "Seeds"], rows)]
-    base = run.base.name
     compared = [line for line in run.lines if run.shares_seed(line)]
     contrasts = corrected(
-        contrast(line.name, base, [(run.counts[base], run.counts[line.name])], metric, line.family)
+        contrast(line.name, run.base_of(line).name, [run.pair(line)], metric, line.family)
         for metric in METRICS
         for line in compared
     )
     parts += [
-        f"\n{line.name} is not compared: it has no complete seed in common with {base}."
+        f"\n{line.name} is not compared: it has no complete seed in common with {run.base_of(line).name}."
         for line in run.lines
-        if line is not run.base and line not in compared
+        if line is not run.base_of(line) and line not in compared
     ]
     if contrasts:
         after = f"Over the seeds both have. {FAMILIES}"
@@ -171,7 +178,13 @@ def _mean_over_runs(runs: Sequence[_Run]) -> str:
     if not lines:
         return f"No system besides {base} is in all of these runs.\n"
     contrasts = corrected(
-        contrast(line.name, base, [(run.counts[base], run.counts[line.name]) for run in runs], metric, line.family)
+        contrast(
+            line.name,
+            runs[0].base_of(line).name,
+            [run.pair(next(one for one in run.lines if one.name == line.name)) for run in runs],
+            metric,
+            line.family,
+        )
         for metric in METRICS
         for line in lines
     )
@@ -299,7 +312,7 @@ def _parts(run: RunRecords) -> dict[tuple[int, str, str], dict[str, str]]:
     parts: dict[tuple[int, str, str], dict[str, str]] = {}
     order = ("test", "dev", "train")
     for row in sorted(run.splits, key=lambda row: (row.fold, order.index(row.part))):
-        parts.setdefault((row.fold, row.reading, row.part), {})[row.id] = row.speaker
+        parts.setdefault((row.fold, row.direction, row.part), {})[row.id] = row.speaker
     return parts
 
 
@@ -380,7 +393,10 @@ def compare_runs(a: RunRecords, b: RunRecords) -> Comparison:
     Raises `SplitError` if labels, split or data differ, `RunError` if no line is complete in both.
     """
     check_comparable(a, b)
-    own, other = ({(one.system, one.chosen): summarise_line(one, run.labels) for one in run.lines} for run in (a, b))
+    own, other = (
+        {(one.system, one.chosen, one.evaluation): summarise_line(one, run.labels) for one in run.lines}
+        for run in (a, b)
+    )
     lines, notes = [], []
     contrasts: list[Contrast] = []
     for key in dict.fromkeys((*own, *other)):

@@ -75,11 +75,11 @@ def unseen_of(run: RunRecords) -> Unseen | None:
     for source in filter(None, (run.invariance, run)):
         fold = source.folds[0]
         held = [row for row in source.splits if row.fold == fold and row.part != "train"]
-        held = [row for row in held if row.reading == held[0].reading]
+        held = [row for row in held if row.direction == held[0].direction]
         counts = Counter(row.speaker for row in held)
         rows = tuple(row for row in held if counts[row.speaker] > 1)
         if len({row.speaker for row in rows}) >= LEAST_UNSEEN:
-            return Unseen(source, fold, held[0].reading, rows)
+            return Unseen(source, fold, held[0].direction, rows)
     return None
 
 
@@ -125,7 +125,7 @@ def _of_seed(unseen: Unseen, seed: SeedRecord, cache: _Cache, say: Callable[[str
             (part, name): (int(truth), int(predicted))
             for part, of_part in (("dev", seed.dev), ("test", seed.test))
             for name, fold, direction, truth, predicted in zip(
-                of_part.ids, of_part.folds, of_part.readings, of_part.truth, of_part.predicted, strict=True
+                of_part.ids, of_part.folds, of_part.directions, of_part.truth, of_part.predicted, strict=True
             )
             if (fold, direction) == (unseen.fold, unseen.direction)
         }
@@ -133,8 +133,7 @@ def _of_seed(unseen: Unseen, seed: SeedRecord, cache: _Cache, say: Callable[[str
         speakers = [row.speaker for row in unseen.rows]
         return examine_embeddings(e, speakers, unseen.column("text"), unseen.column("gender"), truth, predicted)
 
-    predictions = (cell.folder / "predictions.csv").read_bytes()
-    return cache.get([cell.name, str(cell.result["epochs"]), blake2b(predictions).hexdigest()], unseen, examine)
+    return cache.get([cell.name, str(cell.result["epochs"]), cell.digest], unseen, examine)
 
 
 def _of_input(unseen: Unseen, cache: _Cache) -> Leakage | None:

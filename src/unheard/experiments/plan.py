@@ -92,7 +92,7 @@ def lay_out(settings: Experiment, say: Say = lambda _: None) -> Grid:
             store=stores[key],
             out=out,
             split=split.digest,
-            data=data_digest(fold, rows, store.audio_digest, digest, settings.group),
+            data=data_digest(fold.ids, rows, store.audio_digest, digest, settings.group),
             device=settings.device,
             tensorboard=settings.tensorboard,
             features=digest,
@@ -316,10 +316,10 @@ def frozen(cells: Sequence[Cell], choices: Iterable[Choice]) -> list[Cell]:
 def waiting(cells: Iterable[Cell], choices: Iterable[Choice]) -> int:
     """Count the directions of the folds of `cells` for which no value is chosen because a result is missing."""
     asked = {(cell.system, cell.fold.index) for cell in cells}
-    decided: dict[tuple[str, int, str], bool] = {}
+    decided: dict[tuple[str, int, str, str], bool] = {}
     for choice in choices:
         if (choice.system, choice.fold) in asked:
-            key = (choice.system, choice.fold, choice.reading)
+            key = (choice.system, choice.fold, choice.direction, choice.evaluation)
             decided[key] = decided.get(key, False) or choice.chosen
     return sum(not chosen for chosen in decided.values())
 

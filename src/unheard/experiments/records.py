@@ -1,9 +1,13 @@
-"""What a run's folder says, as records: for statistics, figures and tables. Needs neither torch nor the corpus.
+"""The folder of a run, format 1: the only module that knows its files. Needs neither torch nor the corpus.
 
-    config.yaml + splits.csv + cells/* -> read_run -> lines (a system each) -> seeds -> predictions
+    config.yaml         every setting, resolved
+    predictions.csv.xz  the split and every prediction in one table, see `write_records`
+    results.csv         figures, digests and versions of every training, evaluation and direction
+    table.md            the systems side by side
+    splits.csv          fold, direction, part, id and speaker, written before the first training
+    cells/<cell>/       working files of a training: result.json, predictions.csv, history.jsonl, checkpoint.pt, ...
 
-A cell counts where its settings are those of the run and its utterances are its fold's in splits.csv, whichever call
-made it. A seed counts only when all folds are there.
+`read_run` needs the first three; they are what is published. A seed of a system counts if all of its folds are done.
 """
 
 from __future__ import annotations
@@ -12,9 +16,10 @@ import csv
 import hashlib
 import io
 import json
+import lzma
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,247 +28,48 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unheard.errors import ConfigError, RunError
-from unheard.experiments.baselines import FITTED, normalisation_of
+from unheard.experiments.baselines import FITTED
 from unheard.experiments.config import Experiment, load
-from unheard.experiments.selection import ADDED, KNOBS, SEEN, Choice, Figure, choose
-from unheard.manifest import Manifest
-from unheard.model.settings import NetworkSettings
+from unheard.experiments.selection import KNOBS, Choice, Figure, choose
+from unheard.files import write_text, write_whole
+from unheard.manifest import Utterance
 from unheard.training.metrics import confusion, macro_f1, unweighted_average_recall, weighted_accuracy
-from unheard.training.recipe import Augmentation, TrainingSettings, follows_a_schedule
 
 __all__ = ["NAMES", "CellRecord", "Choice", "Line", "Predictions", "RunRecords", "SeedRecord", "read_run"]
 
+TABLE = "predictions.csv.xz"
+RESULTS = "results.csv"
+UTTERANCES = ("gender", "session", "text", "corpus", "language")
+"""Columns of the manifest that the table of predictions keeps beside id, speaker and emotion."""
+KEY = ("system", "options", "evaluation", "fold", "direction", "seed", "epochs", "part", "id", "speaker", "emotion")
+FIGURES = ("val_wa", "val_uar", "val_macro_f1", "test_wa", "test_uar", "test_macro_f1", "n_val", "n_test")
+VERSIONS = ("unheard", "python", "torch", "numpy", "numba", "platform")
+COLUMNS = (
+    "system", "options", "evaluation", "fold", "direction", "seed", *FIGURES, "best_epoch", "under_trained", "epochs",
+    "updates", "name", "fitted", "cell", "normalise", "data", "features", "device", *VERSIONS, "frames_per_second",
+    "train_seconds",
+)  # fmt: skip
+"""Columns of `results.csv`, timings last."""
 
-@dataclass(frozen=True, eq=False)
-class RunRecords:
-    """Everything a run's folder says.
-
-    `lines` in the order of the tables; `cells` are all finished ones, those tried for a choice too; `utterances` are
-    rows of utterances.csv by id; `absent` says in words what the folder does not hold.
-    """
-
-    folder: Path
-    settings: Experiment
-    labels: tuple[str, ...]
-    utterances: Mapping[str, Mapping[str, str]]
-    splits: tuple[Assigned, ...]
-    split_digest: str
-    lines: tuple[Line, ...]
-    choices: tuple[Choice, ...]
-    cells: tuple[CellRecord, ...]
-    absent: tuple[str, ...] = ()
-
-    @property
-    def folds(self) -> tuple[int, ...]:
-        """The folds of the split, ascending."""
-        return tuple(sorted({row.fold for row in self.splits}))
-
-    @cached_property
-    def invariance(self) -> RunRecords | None:
-        """The run in RUN/invariance, or None where there is none."""
-        folder = self.folder / "invariance"
-        return read_run(folder) if (folder / "config.yaml").exists() else None
-
-
-def read_run(folder: str | Path) -> RunRecords:
-    """The records of the run in `folder`; raises `RunError` where it holds none or one that cannot be read."""
-    folder = Path(folder)
-    path = folder / "config.yaml"
-    if not path.is_file():
-        raise RunError(
-            "this folder holds no run",
-            where=folder,
-            mend="Name the --out of an `unheard experiment`: it has config.yaml, splits.csv and cells/.",
-        )
-    try:
-        settings = load(path)
-    except ConfigError as error:
-        raise RunError(
-            f"the settings of this run cannot be read ({error.what})", where=path, mend=error.mend
-        ) from error
-    splits = read_assignment(folder)
-    found = gather(folder, settings, splits)
-    utterances, absent = read_utterances(folder), list(found.absent)
-    bare = {row.id: row.speaker for row in splits if row.id not in utterances}
-    if bare:
-        of_how_many = f" of {len(bare)} utterances" if utterances else ""
-        absent.append(f"utterances.csv: genders, sessions, texts and languages{of_how_many} are not known")
-        for name, speaker in bare.items():
-            known = {"id": name, "speaker": speaker, "emotion": found.emotions.get(name, "")}
-            utterances[name] = dict.fromkeys(UTTERANCES, "") | known
-    return RunRecords(
-        folder=folder,
-        settings=settings,
-        labels=settings.labels,
-        utterances=utterances,
-        splits=splits,
-        split_digest=digest_of(splits),
-        lines=found.lines,
-        choices=found.choices,
-        cells=found.cells,
-        absent=tuple(absent),
-    )
-
-
-# The files of a run's folder as plain tables: nothing here knows torch or the corpus.
-#
-# RUN/config.yaml, splits.csv, utterances.csv, data.json, cells/<name>/{result.json, predictions.csv, ...}
-
-UTTERANCES = ("id", "speaker", "gender", "session", "emotion", "text", "corpus", "language")
-"""Columns of `utterances.csv`: the manifest's rows without paths."""
-
-DATA = "data.json"
-"""Which data each fold stands on: what trainings on labels or recordings of before are told by."""
+NAMES = {"ser": "SER_only", "mtl": "SER_SR_MTL", "dat": "SER_SR_DAT", "cgt": "SER_SR_CGT"} | {
+    key: system.name for key, system in FITTED.items()
+}
+"""The systems in the order of the paper's tables with their names there, then the classical ones."""
 
 
 class Assigned(NamedTuple):
-    """A row of `splits.csv`: an utterance's part in a fold; training rows have an empty reading."""
+    """The part of an utterance in a fold; training rows have an empty direction."""
 
     fold: int
-    reading: str
+    direction: str
     part: str
     id: str
     speaker: str
 
 
-def read_assignment(folder: Path) -> tuple[Assigned, ...]:
-    """The rows of a run's `splits.csv`; raises `RunError` where there is none or it cannot be understood."""
-    path = folder / "splits.csv"
-    try:
-        rows = [
-            Assigned(int(row["fold"]), row["reading"], row["part"], row["id"], row["speaker"]) for row in read_csv(path)
-        ]
-    except (OSError, UnicodeDecodeError, csv.Error, KeyError, ValueError, TypeError) as error:
-        raise RunError(
-            f"the run's split cannot be read ({type(error).__name__}: {error})",
-            where=path,
-            mend="Run the same experiment again: it writes this file, and trains only what is missing.",
-        ) from error
-    if not any(row.part == "test" for row in rows):
-        raise RunError("the run's split tests nobody", where=path, mend="Run the same experiment again.")
-    return tuple(rows)
-
-
-def digest_of(rows: Iterable[Assigned]) -> str:
-    """What `Split.digest` is of the same assignment."""
-    lines = sorted("\t".join(map(str, row[:4])) for row in rows)
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
-
-
-def utterances_csv(manifest: Manifest) -> str:
-    """The text of `utterances.csv`."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(UTTERANCES)
-    writer.writerows([row.get(column) for column in UTTERANCES] for row in manifest)
-    return text.getvalue()
-
-
-def read_utterances(folder: Path) -> dict[str, dict[str, str]]:
-    """id -> its row of `utterances.csv`, whole ones alone; nothing where a run has no such file."""
-    path = folder / "utterances.csv"
-    if not path.exists():
-        return {}
-    try:
-        return {row["id"]: row for row in read_csv(path) if None not in row.values()}
-    except (OSError, UnicodeDecodeError, csv.Error, KeyError) as error:
-        raise RunError(
-            f"cannot be read ({error})", where=path, mend="Delete it; the same experiment again writes it anew."
-        ) from error
-
-
-def read_csv(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file with a header."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def read_data(folder: Path) -> dict[int, str | None]:
-    """Fold -> the digest of the labels and recordings it stands on now, from `data.json`; None: it has others now.
-
-    Of a fold that is not named nothing has changed since there is such a file. Nothing where the run has none, or none
-    that can be read.
-    """
-    try:
-        read = json.loads((folder / DATA).read_text(encoding="utf-8"))
-        return {int(fold): None if digest is None else str(digest) for fold, digest in read.items()}
-    except (OSError, ValueError, AttributeError):
-        return {}
-
-
-def result_in(folder: Path) -> dict[str, Any]:
-    """The content of a `result.json`; nothing where it is missing or damaged."""
-    try:
-        read = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return read if isinstance(read, dict) else {}
-
-
-def epochs_of(result: Mapping[str, Any]) -> int:
-    """The number of epochs a result is for; -1 where it does not say."""
-    epochs = result.get("epochs")
-    return epochs if isinstance(epochs, int) else -1
-
-
-def readout_of(folder: Path, epochs: int) -> Path:
-    """Where a cell in `folder` keeps its result for `epochs` once it was trained further."""
-    return folder / "readouts" / f"{epochs:05d}"
-
-
-def place_of(folder: Path, epochs: int) -> Path:
-    """Where the result of the cell in `folder` for `epochs` is, once it exists.
-
-    The longest training's result is in the cell's folder itself, earlier readouts in `readouts/<epochs>`.
-    """
-    return folder if epochs_of(result_in(folder)) == epochs else readout_of(folder, epochs)
-
-
-def read_history(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a `history.jsonl`; none where it is missing or damaged."""
-    try:
-        lines = (folder / "history.jsonl").read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines]
-    except (OSError, ValueError):
-        return []
-
-
-def read_predictions(path: Path, labels: Sequence[str]) -> dict[tuple[str, str], tuple[int, int, list[float]]]:
-    """(part, id) -> true and predicted index in `labels`, and the probability of each label.
-
-    Raises `ValueError`, `KeyError` or `OSError` for a file that is damaged or has other labels.
-    """
-    index = {label: place for place, label in enumerate(labels)}
-    columns = ["id", "speaker", "part", "emotion", "predicted", *(f"p_{label}" for label in labels)]
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = csv.reader(file)
-        try:
-            if next(rows, None) != columns:
-                raise ValueError(f"the columns are not {','.join(columns)}")
-            return {
-                (part, name): (index[emotion], index[predicted], [float(p) for p in probabilities])
-                for name, _, part, emotion, predicted, *probabilities in rows
-                if len(probabilities) == len(labels) or _damaged(name)
-            }
-        except csv.Error as error:
-            raise ValueError(str(error)) from error
-
-
-def _damaged(name: str) -> bool:
-    raise ValueError(f"the row of '{name}' is incomplete")
-
-
-# The records of a run: what a system said, a cell, a seed, a line of the tables.
-
-NAMES = {"ser": "SER_only", "mtl": "SER_SR_MTL", "dat": "SER_SR_DAT", "cgt": "SER_SR_CGT"} | {
-    key: system.name for key, system in FITTED.items()
-}
-"""The systems in the order of the paper's tables, with the names they have there, then the classical ones."""
-
-
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a system said of the utterances of one part, dev or test, of one seed: all folds in splits.csv's order.
+    """Predictions for one part, dev or test, of one seed: all folds in the order of the split.
 
     `truth` and `predicted` (n,) are indices of labels, `probabilities` is (n, C); `folds` (n,).
     """
@@ -271,7 +77,7 @@ class Predictions:
     ids: tuple[str, ...]
     speakers: tuple[str, ...]
     folds: NDArray[np.int64]
-    readings: tuple[str, ...]
+    directions: tuple[str, ...]
     truth: NDArray[np.int64]
     predicted: NDArray[np.int64]
     probabilities: NDArray[np.float64]
@@ -304,10 +110,12 @@ class Predictions:
 
 @dataclass(frozen=True, eq=False)
 class CellRecord:
-    """A finished cell. `folder` holds its result; `home` is the cell's own folder, another one for a readout.
+    """A finished training (a cell) under one evaluation.
 
-    `value` is what its knob stood at, None for a system that has none. `judged_twice`: it has two readings and gave
-    the same answers in both, so that its validation and its test say the same of the same utterances.
+    `home` is its working folder and `folder` the one of this result, which may be an earlier number of epochs or the
+    re-estimated evaluation; both are absent in a published run. `value` is that of the system's knob, None without
+    one. `judged_twice`: both directions gave the same answers, so that validation repeats the test. `digest` is a hash
+    of the predictions.
     """
 
     name: str
@@ -319,18 +127,20 @@ class CellRecord:
     home: Path
     value: float | None = None
     judged_twice: bool = False
+    evaluation: str = ""
+    digest: str = ""
 
     @property
     def fitted(self) -> bool:
-        """Whether it was fitted in one go, and has neither epochs nor curves."""
+        """Whether it is a classical system, without epochs and curves."""
         return bool(self.result.get("fitted"))
 
     def history(self) -> list[dict[str, Any]]:
-        """A record an epoch, up to the result's; [] where they are absent."""
+        """Return a record for each epoch up to the result's; [] if absent."""
         return [record for record in read_history(self.home) if record.get("epoch", 0) <= self.result["epochs"]]
 
     def embeddings(self) -> tuple[NDArray[np.float32], tuple[str, ...], tuple[str, ...]] | None:
-        """Embeddings (n, E) with their ids and parts, or None where they are absent."""
+        """Return embeddings (n, E) with their ids and parts, or None if absent."""
         path = self.folder / "embeddings.npz"
         if not path.exists():
             return None
@@ -345,7 +155,7 @@ class CellRecord:
 
 @dataclass(frozen=True, eq=False)
 class SeedRecord:
-    """One complete seed of a line; `cells` are those its predictions are from, in the order of the folds."""
+    """One complete seed of a line; `cells` are those of its predictions, in the order of the folds."""
 
     seed: int
     dev: Predictions
@@ -355,9 +165,9 @@ class SeedRecord:
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """A line of the tables: a system, its knob fixed at `value` or chosen by validation speakers.
+    """A row of the tables: a system under one evaluation, its knob fixed at `value` or chosen on validation speakers.
 
-    `seeds` are the complete ones; `done` of `wanted` trainings are there.
+    `seeds` are the complete ones; `done` of `wanted` trainings are finished. `evaluation` is empty in runs with one.
     """
 
     system: str
@@ -367,13 +177,15 @@ class Line:
     seeds: tuple[SeedRecord, ...]
     done: int
     wanted: int
+    evaluation: str = ""
 
     @property
     def name(self) -> str:
-        """The paper's name, and what was chosen: `SER_SR_DAT, λ chosen`; of systems not ours what their cells say."""
-        said = (cell.result.get("name") for seed in self.seeds for cell in seed.cells)
-        name = NAMES.get(self.system) or next(said, None) or self.system.upper()
-        return f"{name}, {KNOBS[self.system].symbol} chosen" if self.chosen else name
+        """The paper's name with what was chosen and how it was evaluated: `SER_SR_DAT, λ chosen, as written`."""
+        stored = (cell.result.get("name") for seed in self.seeds for cell in seed.cells)
+        name = NAMES.get(self.system) or next(stored, None) or self.system.upper()
+        chosen = f"{KNOBS[self.system].symbol} chosen" if self.chosen else ""
+        return ", ".join(filter(None, (name, chosen, self.evaluation)))
 
     @property
     def fitted(self) -> bool:
@@ -382,340 +194,547 @@ class Line:
 
     @property
     def judged_twice(self) -> bool:
-        """Whether validation says over again what the test says: the same answers of the same networks.
-
-        Where a fold is read in both directions and both readings come to the same network, as they do when the last
-        epoch is read out, validation is no second opinion; nor is it where it chose among such networks.
-        """
+        """Whether validation repeats the test: both directions of a fold have the same network and answers."""
         return bool(self.seeds) and all(cell.judged_twice for seed in self.seeds for cell in seed.cells)
 
     @property
     def family(self) -> str:
-        """Whose contrasts it is corrected with."""
-        return "classical" if self.fitted else "chosen" if self.chosen else "fixed"
+        """The family of Holm's correction: classical, chosen or fixed, each evaluation apart."""
+        kind = "classical" if self.fitted else "chosen" if self.chosen else "fixed"
+        return f"{kind}, {self.evaluation}" if self.evaluation else kind
 
     def over_seeds(self, figure: str, part: str = "test") -> tuple[float, float]:
-        """Mean and sample standard deviation over the complete seeds of `wa`, `uar`, ...; NaN where too few."""
+        """Mean and sample standard deviation over the complete seeds of `wa`, `uar`, ...; NaN if too few."""
         values = [float(getattr(getattr(seed, part), figure)) for seed in self.seeds]
         mean = statistics.fmean(values) if values else float("nan")
         return mean, statistics.stdev(values) if len(values) > 1 else float("nan")
 
 
-# From the folders of cells to lines: which cells count, what was chosen, which seeds are complete.
-
-Key = tuple[str, float | None, int, int]
-"""(system, value of its knob, fold, seed): what a cell is for."""
-
-
-@dataclass(frozen=True)
-class Found:
-    """What the cells of a run come to; `emotions` are the true labels of the held-out utterances."""
-
-    lines: tuple[Line, ...]
-    choices: tuple[Choice, ...]
-    cells: tuple[CellRecord, ...]
-    emotions: Mapping[str, str]
-    absent: tuple[str, ...]
+def baseline_of(line: Line, lines: Sequence[Line], system: str = "ser") -> Line | None:
+    """Return the line of `system` to compare `line` with: under the same evaluation, else under the last one."""
+    own = [other for other in lines if other.system == system and not other.chosen]
+    return next((other for other in own if other.evaluation == line.evaluation), own[-1] if own else None)
 
 
 @dataclass(frozen=True, eq=False)
-class _Said:
-    """A cell and what it said of its fold's held-out utterances, in the order of splits.csv."""
+class RunRecords:
+    """A run as read from its folder.
+
+    `lines` in the order of the tables; `cells` are all finished ones, including values tried for a choice;
+    `utterances` maps id to speaker, emotion, gender, session, text, corpus and language; `absent` describes missing
+    working files.
+    """
+
+    folder: Path
+    settings: Experiment
+    labels: tuple[str, ...]
+    utterances: Mapping[str, Mapping[str, str]]
+    splits: tuple[Assigned, ...]
+    split_digest: str
+    lines: tuple[Line, ...]
+    choices: tuple[Choice, ...]
+    cells: tuple[CellRecord, ...]
+    absent: tuple[str, ...] = ()
+
+    @property
+    def folds(self) -> tuple[int, ...]:
+        """The folds of the split, ascending."""
+        return tuple(sorted({row.fold for row in self.splits}))
+
+    @cached_property
+    def invariance(self) -> RunRecords | None:
+        """The run in RUN/invariance, or None."""
+        folder = self.folder / "invariance"
+        return read_run(folder) if (folder / "config.yaml").exists() else None
+
+
+# Cells and their files.
+
+
+@dataclass(frozen=True, eq=False)
+class _Block:
+    """The predictions of a cell for its fold's held-out utterances, in the order of the split."""
 
     record: CellRecord
     truth: NDArray[np.int64]
     predicted: NDArray[np.int64]
     probabilities: NDArray[np.float64]
+    rows: Sequence[Sequence[str]] = field(repr=False)  # emotion, predicted, one probability a label: as in the files
+
+    @property
+    def key(self) -> tuple[str, float | None, int, int, str]:
+        one = self.record
+        return one.system, one.value, one.fold, one.seed, one.evaluation
 
 
-def gather(folder: Path, settings: Experiment, splits: Sequence[Assigned]) -> Found:
-    """Every finished cell that is one of this run, and the lines they make."""
-    held: dict[int, list[Assigned]] = {row.fold: [] for row in splits}
+def result_in(folder: Path) -> dict[str, Any]:
+    """Return the content of a `result.json`; {} if missing or damaged."""
+    try:
+        read = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return read if isinstance(read, dict) else {}
+
+
+def epochs_of(result: Mapping[str, Any]) -> int:
+    """Return the number of epochs of a result; -1 if unknown."""
+    epochs = result.get("epochs")
+    return epochs if isinstance(epochs, int) else -1
+
+
+def reported_in(folder: Path, epochs: int) -> Path:
+    """Return the folder of a cell's result after `epochs`, once the cell was trained further."""
+    return folder / "epochs" / f"{epochs:05d}"
+
+
+def place_of(folder: Path, epochs: int) -> Path:
+    """Return the folder of a cell's result after `epochs`: the cell's own for the longest training."""
+    return folder if epochs_of(result_in(folder)) == epochs else reported_in(folder, epochs)
+
+
+def read_history(folder: Path) -> list[dict[str, Any]]:
+    """Return the records of a `history.jsonl`; [] if missing or damaged."""
+    try:
+        lines = (folder / "history.jsonl").read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines]
+    except (OSError, ValueError):
+        return []
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a CSV file with a header."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def read_predictions(path: Path, labels: Sequence[str]) -> dict[tuple[str, str], list[str]]:
+    """Return (part, id) -> emotion, predicted emotion and probabilities as text, from a cell's `predictions.csv`.
+
+    Raises `ValueError` or `OSError` for a file that is damaged or has other labels.
+    """
+    columns = ["id", "speaker", "part", "emotion", "predicted", *(f"p_{label}" for label in labels)]
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = csv.reader(file)
+        try:
+            if next(rows, None) != columns:
+                raise ValueError(f"the columns are not {','.join(columns)}")
+            found = {(row[2], row[0]): row[3:] for row in rows if len(row) == len(columns) or _damaged(path)}
+        except (csv.Error, IndexError) as error:
+            raise ValueError(str(error)) from error
+    for row in found.values():
+        if row[0] not in labels or row[1] not in labels:
+            raise ValueError(f"'{row[0]}' or '{row[1]}' is no label")
+    return found
+
+
+def _damaged(path: Path) -> bool:
+    raise ValueError(f"a row of {path} is incomplete")
+
+
+def read_assignment(folder: Path) -> tuple[Assigned, ...]:
+    """Read a run's `splits.csv`; raises `RunError` if there is none or it cannot be read."""
+    path = folder / "splits.csv"
+    try:
+        rows = [
+            Assigned(int(row["fold"]), row["direction"], row["part"], row["id"], row["speaker"])
+            for row in read_csv(path)
+        ]
+    except (OSError, UnicodeDecodeError, csv.Error, KeyError, ValueError, TypeError) as error:
+        raise RunError(
+            f"the run's split cannot be read ({type(error).__name__}: {error})",
+            where=path,
+            mend="Run the same experiment again: it writes this file, and trains only what is missing.",
+        ) from error
+    return tuple(rows)
+
+
+def digest_of(rows: Iterable[Assigned]) -> str:
+    """Return `Split.digest` of the same assignment."""
+    lines = sorted("\t".join(map(str, row[:4])) for row in rows)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+# From the cells of a run to its tables.
+
+
+def write_records(
+    out: Path,
+    settings: Experiment,
+    splits: Sequence[Assigned],
+    utterances: Mapping[str, Utterance],
+    counts: Callable[[Mapping[str, Any]], bool],
+) -> None:
+    """Write predictions.csv.xz and results.csv from the finished cells in RUN/cells that `counts` accepts.
+
+    The rows of the table without a system are the split: every utterance of every fold with its part (train, dev,
+    test) and its columns of the manifest. Those with a system are predictions for dev and test utterances in the same
+    order: system, options (its knob), evaluation, fold, direction, seed, epochs, and one probability for each label.
+    """
+    labels, held = settings.labels, _held(splits)
+    blocks = []
+    for home in sorted((out / "cells").glob("*-fold*-seed*-*")):
+        own = home if result_in(home).get("fitted") else place_of(home, settings.epochs)
+        for place in (own, own / "reestimated"):
+            result = result_in(place)
+            fitted = bool(result.get("fitted"))
+            if result.get("fold") not in held or not (fitted or epochs_of(result) == settings.epochs):
+                continue
+            if not counts(result):
+                continue
+            rows = held[result["fold"]]
+            try:
+                found = read_predictions(place / "predictions.csv", labels)
+                blocks.append(
+                    _block(home.name, place, home, result, rows, [found[row.part, row.id] for row in rows], labels)
+                )
+            except (OSError, ValueError, KeyError):  # damaged, or of another split: trained again by the next call
+                continue
+    write_tables_of(out, settings, splits, utterances, blocks)
+
+
+def write_tables_of(
+    out: Path,
+    settings: Experiment,
+    splits: Sequence[Assigned],
+    utterances: Mapping[str, Utterance],
+    blocks: Sequence[_Block],
+    preset: int = 2,
+) -> None:
+    """Write the table of predictions and results.csv of `blocks`; `preset` is lzma's."""
+    labels, held = settings.labels, _held(splits)
+    blocks = sorted(blocks, key=lambda block: _order(block.record))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*KEY, "predicted", *(f"p_{label}" for label in labels), *UTTERANCES])
     for row in splits:
+        known = utterances.get(row.id)
+        of_manifest = [known.get(column) for column in UTTERANCES] if known else [""] * len(UTTERANCES)
+        emotion = known.emotion if known else ""
+        split = ["", "", "", row.fold, row.direction, "", "", row.part, row.id, row.speaker, emotion]
+        writer.writerow([*split, "", *[""] * len(labels), *of_manifest])
+    for block in blocks:
+        one = block.record
+        for row, words in zip(held[one.fold], block.rows, strict=True):
+            key = [one.system, _options(one), one.evaluation, one.fold, row.direction, one.seed, one.result["epochs"]]
+            writer.writerow([*key, row.part, row.id, row.speaker, *words, *[""] * len(UTTERANCES)])
+    write_whole(out / TABLE, lambda path: path.write_bytes(lzma.compress(text.getvalue().encode(), preset=preset)))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for block in blocks:
+        for values in _results(block, held[block.record.fold], settings):
+            cells = [values.get(name, "") for name in COLUMNS]
+            writer.writerow([f"{value:.6f}" if isinstance(value, float) else value for value in cells])
+    write_text(out / RESULTS, text.getvalue())
+
+
+def _options(record: CellRecord) -> str:
+    return f"{KNOBS[record.system].option}={record.value:g}" if record.value is not None else ""
+
+
+def _held(splits: Iterable[Assigned]) -> dict[int, list[Assigned]]:
+    """Fold -> its dev and test rows, in order."""
+    held: dict[int, list[Assigned]] = {}
+    for row in splits:
+        held.setdefault(row.fold, [])
         if row.part != "train":
             held[row.fold].append(row)
-    said, absent = _of_one_data(_cells(folder, settings, held), read_data(folder), folder)
-    choices = choose(_figures(said.values()))
-    # fixed values alone are no choice; one made by an earlier call is
+    return held
+
+
+def _block(
+    name: str,
+    folder: Path,
+    home: Path,
+    result: Mapping[str, Any],
+    rows: Sequence[Assigned],
+    words: Sequence[Sequence[str]],
+    labels: Sequence[str],
+    value: float | None = None,
+) -> _Block:
+    """The record and arrays of a cell; `words` are emotion, predicted emotion and probabilities of `rows`."""
+    index = {label: place for place, label in enumerate(labels)}
+    truth, predicted = (np.array([index[row[side]] for row in words], np.int64) for side in (0, 1))
+    probabilities = np.array([[float(p) for p in row[2:]] for row in words], np.float64)
+    knob = KNOBS.get(str(result["system"]))
+    if knob and "options" in result:
+        value = float(result["options"][knob.option])
+    by_part: dict[str, dict[str, tuple[str, ...]]] = {"dev": {}, "test": {}}
+    for row, own in zip(rows, words, strict=True):
+        by_part[row.part][row.id] = tuple(own[2:])
+    twice = len({row.direction for row in rows}) > 1 and by_part["dev"] == by_part["test"]
+    digest = hashlib.blake2b("\n".join(",".join(row) for row in words).encode(), digest_size=16).hexdigest()
+    record = CellRecord(
+        name=name,
+        folder=folder,
+        system=str(result["system"]),
+        fold=int(result["fold"]),
+        seed=int(result["seed"]),
+        result=result,
+        home=home,
+        value=value,
+        judged_twice=twice and not result.get("fitted"),
+        evaluation=str(result.get("evaluation", "")),
+        digest=digest,
+    )
+    return _Block(record, truth, predicted, probabilities, words)
+
+
+def _results(block: _Block, rows: Sequence[Assigned], settings: Experiment) -> Iterable[dict[str, Any]]:
+    """The rows of results.csv of a cell; validation is empty where it repeats the test."""
+    one, proof = block.record, block.record.result.get("proof", {})
+    for direction in dict.fromkeys(row.direction for row in rows):
+        values: dict[str, Any] = {**one.result, **one.result.get("directions", {}).get(direction, {}), **proof}
+        values |= proof.get("versions", {})
+        values |= {"options": _options(one) or one.result.get("chosen", ""), "evaluation": one.evaluation}
+        values |= {"direction": direction, "cell": one.name, "normalise": settings.normalise}
+        for part, prefix in (("dev", "val"), ("test", "test")):
+            own = np.array([(row.direction, row.part) == (direction, part) for row in rows])
+            truth, predicted, classes = block.truth[own], block.predicted[own], len(settings.labels)
+            figures = {
+                f"{prefix}_wa": weighted_accuracy(truth, predicted),
+                f"{prefix}_uar": unweighted_average_recall(truth, predicted, classes),
+                f"{prefix}_macro_f1": macro_f1(truth, predicted, classes),
+                f"n_{prefix}": len(truth),
+            }
+            values |= dict.fromkeys(figures, "") if part == "dev" and one.judged_twice else figures
+        yield values
+
+
+# From the tables to records.
+
+
+def read_run(folder: str | Path) -> RunRecords:
+    """Read the run in `folder`, published or not; raises `RunError` if there is none or it cannot be read."""
+    folder = Path(folder)
+    path = folder / "config.yaml"
+    if not path.is_file():
+        raise RunError(
+            "this folder holds no run", where=folder, mend="Name the --out of a finished `unheard experiment`."
+        )
+    try:
+        settings = load(path)
+    except ConfigError as error:
+        raise RunError(
+            f"the settings of this run cannot be read ({error.what})", where=path, mend=error.mend
+        ) from error
+    mend = "Run the same experiment again: it trains only what is missing and writes this file."
+    try:
+        with lzma.open(folder / TABLE, "rt", encoding="utf-8", newline="") as file:
+            table = list(csv.reader(file))
+        results: dict[tuple[str, ...], list[dict[str, str]]] = {}
+        for row in read_csv(folder / RESULTS):
+            options = row["options"] if row["system"] in KNOBS else ""
+            results.setdefault((row["system"], options, row["evaluation"], row["fold"], row["seed"]), []).append(row)
+    except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError, csv.Error, KeyError) as error:
+        raise RunError(f"the records of this run cannot be read ({error})", where=folder / TABLE, mend=mend) from error
+    try:
+        return _records(folder, settings, table, results)
+    except (KeyError, ValueError, IndexError) as error:
+        what = f"the records of this run are damaged ({type(error).__name__}: {error})"
+        raise RunError(what, where=folder / TABLE, mend=mend) from error
+
+
+def _records(
+    folder: Path,
+    settings: Experiment,
+    table: Sequence[Sequence[str]],
+    results: Mapping[tuple[str, ...], Sequence[Mapping[str, str]]],
+) -> RunRecords:
+    labels, width = settings.labels, len(KEY) + 1 + len(settings.labels)
+    if list(table[0]) != [*KEY, "predicted", *(f"p_{label}" for label in labels), *UTTERANCES]:
+        raise ValueError("the columns of the table are not those of these emotions")
+    splits: list[Assigned] = []
+    utterances: dict[str, dict[str, str]] = {}
+    words: dict[tuple[str, ...], list[Sequence[str]]] = {}
+    for row in table[1:]:
+        system, options, evaluation, fold, direction, seed, _, part, name, speaker, emotion = row[: len(KEY)]
+        if system:
+            words.setdefault((system, options, evaluation, fold, seed), []).append(row[len(KEY) - 1 : width])
+        else:
+            splits.append(Assigned(int(fold), direction, part, name, speaker))
+            known = {"id": name, "speaker": speaker, "emotion": emotion}
+            utterances[name] = known | dict(zip(UTTERANCES, row[width:], strict=True))
+    held = _held(splits)
+    blocks = []
+    for (system, options, evaluation, fold, seed), own in words.items():
+        rows = results[system, options, evaluation, fold, seed]
+        result = _result(rows)
+        home = folder / "cells" / result["cell"]
+        place = home if result["fitted"] else place_of(home, result["epochs"])
+        if evaluation and (place / "reestimated").is_dir() and result_in(place).get("evaluation") != evaluation:
+            place = place / "reestimated"
+        value = float(options.partition("=")[2]) if options else None
+        blocks.append(_block(result["cell"], place, home, result, held[int(fold)], own, labels, value))
+    choices = choose(_figures(blocks, held, labels))
+    # single values are no choice; one made by an earlier call is
     made = {choice.system for choice in choices if choice.chosen} | set(settings.systems if settings.tune else ())
     choices = tuple(choice for choice in choices if choice.system in made)
-    lines = _lines(said, choices, held, settings)
-    cells = tuple(one.record for one in said.values())
-    trained = [cell for cell in cells if not cell.fitted]
-    curves = [cell for cell in trained if not (cell.home / "history.jsonl").exists()]
-    if curves:
-        absent.append(f"history.jsonl: the histories of {len(curves)} of {len(trained)} trainings are not here")
-    spaces = [cell for cell in cells if not (cell.folder / "embeddings.npz").exists()]
-    if spaces:
-        absent.append(f"embeddings.npz: the embeddings of {len(spaces)} of {len(cells)} trainings are not here")
-    emotions = {
-        row.id: settings.labels[truth]
-        for one in said.values()
-        for row, truth in zip(held[one.record.fold], one.truth, strict=True)
+    cells = tuple(block.record for block in blocks)
+    return RunRecords(
+        folder=folder,
+        settings=settings,
+        labels=labels,
+        utterances=utterances,
+        splits=tuple(splits),
+        split_digest=digest_of(splits),
+        lines=_lines(blocks, choices, held, settings),
+        choices=choices,
+        cells=cells,
+        absent=_absent(cells),
+    )
+
+
+def _result(rows: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+    """The result of a cell from its rows of results.csv, a row for each direction."""
+    first = rows[0]
+    numbers = {name: int(first[name]) for name in ("epochs", "updates", "fold", "seed") if first[name]}
+    directions: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        figures: dict[str, Any] = {name: float(row[name]) for name in FIGURES if row[name]}
+        directions[row["direction"]] = figures | {
+            "best_epoch": int(row["best_epoch"]) if row["best_epoch"] else None,
+            "under_trained": row["under_trained"] == "True",
+        }
+    return {
+        **{name: first[name] for name in ("system", "name", "cell", "evaluation", "normalise")},
+        **numbers,
+        "fitted": first["fitted"] == "True",
+        "chosen": first["options"],
+        "under_trained": any(one["under_trained"] for one in directions.values()),
+        "directions": directions,
+        "proof": {
+            **{name: first[name] for name in ("data", "features", "device")},
+            "versions": {name: first[name] for name in VERSIONS if first[name]},
+        },
+        **{name: float(first[name]) for name in ("frames_per_second", "train_seconds") if first[name]},
     }
-    return Found(lines, choices, cells, emotions, tuple(absent))
 
 
-def _cells(folder: Path, settings: Experiment, held: Mapping[int, list[Assigned]]) -> list[_Said]:
-    """The finished cells whose settings are the run's and whose utterances are their fold's."""
-    wanted = _decisive(settings)
-    found = []
-    for home in sorted((folder / "cells").glob("*-fold*-seed*-*")):
-        fitted = result_in(home).get("fitted")
-        place = home if fitted else place_of(home, settings.epochs)
-        result = result_in(place)
-        if not (fitted or epochs_of(result) == settings.epochs) or result.get("fold") not in held:
-            continue
-        fits, value = _fits(result, settings, wanted)
-        said = _predictions(place / "predictions.csv", settings.labels, held[result["fold"]]) if fits else None
-        if said is None:
-            continue
-        record = CellRecord(
-            name=home.name,
-            folder=place,
-            system=result["system"],
-            fold=result["fold"],
-            seed=result["seed"],
-            result=result,
-            home=home,
-            value=value,
-            judged_twice=not fitted and _same_in_both(held[result["fold"]], said[2]),
-        )
-        found.append(_Said(record, *said))
-    return sorted(found, key=lambda said: _place(said.record))
+def _absent(cells: Sequence[CellRecord]) -> tuple[str, ...]:
+    trained = [cell for cell in cells if not cell.fitted]
+    curves = sum(not (cell.home / "history.jsonl").exists() for cell in trained)
+    spaces = sum(not (cell.folder / "embeddings.npz").exists() for cell in cells)
+    notes = [f"history.jsonl: the histories of {curves} of {len(trained)} trainings are not here"] if curves else []
+    notes += [f"embeddings.npz: the embeddings of {spaces} of {len(cells)} trainings are not here"] if spaces else []
+    return tuple(notes)
 
 
-def _same_in_both(rows: Sequence[Assigned], probabilities: NDArray[np.float64]) -> bool:
-    """Whether what is validation in one reading is the test of another, with the same probabilities (n, C)."""
-    said: dict[str, dict[str, tuple[float, ...]]] = {"dev": {}, "test": {}}
-    for row, each in zip(rows, probabilities.tolist(), strict=True):
-        said[row.part][row.id] = tuple(each)
-    return len({row.reading for row in rows}) > 1 and said["dev"] == said["test"]
-
-
-def _place(record: CellRecord) -> tuple[int, str, int, int, float]:
-    """By system in the paper's order, fold, seed and value."""
+def _order(record: CellRecord) -> tuple[int, str, str, int, int, float]:
+    """By system in the paper's order, evaluation, fold, seed and value."""
     order = list(NAMES)
     system = order.index(record.system) if record.system in order else len(order)
-    return system, record.system, record.fold, record.seed, record.value or 0.0
+    return system, record.system, record.evaluation, record.fold, record.seed, record.value or 0.0
 
 
-def _decisive(settings: Experiment) -> dict[str, Any]:
-    """The settings that a result has to share, as JSON would read them."""
-    recipe = asdict(settings.training) | {"epochs": 0, "report_epochs": []}
-    wanted = {
-        "labels": list(settings.labels),
-        "group": settings.group,
-        "network": asdict(settings.network.resolved(settings.features)),
-        "recipe": recipe,
-        "normalise": settings.normalise,
-    }
-    plain: dict[str, Any] = json.loads(json.dumps(wanted))
-    return plain
-
-
-def _fits(result: Mapping[str, Any], settings: Experiment, wanted: Mapping[str, Any]) -> tuple[bool, float | None]:
-    """Whether a result is of this run's settings, whatever its knob stands at; and what that is."""
-    said = result.get("settings")
-    system = result.get("system")
-    if not isinstance(said, dict) or not isinstance(system, str) or not isinstance(result.get("seed"), int):
-        return False, None
-    if result.get("fitted"):  # it has nothing of network and recipe
-        wanted = {name: wanted[name] for name in ("labels", "group")}
-        wanted["normalise"] = normalisation_of(settings.normalise)
-        defined = system not in FITTED or _definition(result) == FITTED[system].digest
-        return defined and {name: said.get(name) for name in wanted} == wanted, None
-    own = {name: said.get(name) for name in wanted}
-    # an older result does not say what was added since, and had it at its default
-    own["network"] = json.loads(json.dumps(asdict(NetworkSettings()))) | dict(own["network"] or {})
-    theirs = dict(own["recipe"] or {})
-    theirs.pop("readouts", None)
-    if "statistics" in theirs:  # until the published results are of format 1
-        theirs["batchnorm"] = {"anew": "reestimate"}.get(theirs["statistics"], theirs.pop("statistics"))
-        theirs.pop("statistics", None)
-    recipe = asdict(TrainingSettings()) | theirs | {"epochs": 0, "report_epochs": []}
-    recipe["augment"] = asdict(Augmentation()) | dict(recipe["augment"])
-    own["recipe"] = recipe
-    if own != wanted:
-        return False, None
-    options: dict[str, Any] = {**ADDED.get(system, {}), **(said.get("options") or {})}
-    follows = follows_a_schedule(options, recipe["schedule"])
-    if follows and (said["recipe"] or {}).get("epochs") != settings.epochs:  # midway through a longer schedule
-        return False, None
-    if system == "cgt" and settings.normalise == "sliding" and result.get("proof", {}).get("epsilon") != SEEN:
-        return False, None  # of an earlier version, whose ε was of the raw features
-    knob = KNOBS.get(system)
-    value = options.pop(knob.option, None) if knob else None
-    for name, asked in settings.options.get(system, {}).items():
-        # JSON has no infinity: an option that is one was written as null
-        if name in options and options[name] != asked and not (options[name] is None and asked == float("inf")):
-            return False, None
-    return True, None if value is None else float(value)
-
-
-def _predictions(
-    path: Path, labels: Sequence[str], rows: Sequence[Assigned]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]] | None:
-    """Truth (n,), predicted (n,) and probabilities (n, C) of `rows`; None where they are others, or damaged."""
-    try:
-        said = read_predictions(path, labels)
-        if len(said) != len(rows):
-            return None
-        chosen = [said[row.part, row.id] for row in rows]
-    except (OSError, ValueError, KeyError):
-        return None
-    truth, predicted, probabilities = zip(*chosen, strict=True)
-    return np.array(truth, np.int64), np.array(predicted, np.int64), np.array(probabilities, np.float64)
-
-
-def _key(record: CellRecord) -> Key:
-    return record.system, record.value, record.fold, record.seed
-
-
-def _of_one_data(
-    found: Sequence[_Said], data: Mapping[int, str | None], run: Path
-) -> tuple[dict[Key, _Said], list[str]]:
-    """One cell for each key, of the data that the run says its folds stand on.
-
-    For every system: one trained on the labels of before beside one trained on those of now would be no comparison.
-    Nor would one trained before the same settings began to give other numbers: of several formats the newest counts.
-    A fold that `data.json` does not name is from before there was one; raises `RunError` where its trainings are not of
-    one data.
-    """
-    newest = max((_format(said.record) for said in found if not said.record.fitted), default=0)
-    of_format = [said for said in found if said.record.fitted or _format(said.record) == newest]
-    older = len(found) - len(of_format)
-    notes = [f"{older} trainings of an earlier version, which gave other numbers, are left out"] if older else []
-    kept = [said for said in of_format if said.record.fold not in data or _data(said.record) == data[said.record.fold]]
-    gone = len(of_format) - len(kept)
-    if gone:
-        notes.append(f"{gone} trainings on other data (labels or recordings have changed since) are left out")
-    kinds: dict[str, set[object]] = {}
-    for said in kept:
-        if said.record.fitted:
-            kinds.setdefault(said.record.system, set()).add(_definition(said.record.result))
-    mixed = sorted(system for system, several in kinds.items() if len(several) > 1)
-    kept = [said for said in kept if said.record.system not in mixed]
-    notes += [f"{system} is left out: its cells are of several definitions; delete the older ones" for system in mixed]
-    options: dict[Key, set[str]] = {}
-    for said in kept:
-        own = {**ADDED.get(said.record.system, {}), **(said.record.result["settings"].get("options") or {})}
-        options.setdefault(_key(said.record), set()).add(json.dumps(own, sort_keys=True))
-    torn = sorted({key[0] for key, several in options.items() if len(several) > 1})
-    kept = [said for said in kept if said.record.system not in torn]
-    notes += [
-        f"{system} is left out: it was trained with several options; say which with --option {system}.NAME=VALUE"
-        for system in torn
-    ]
-    of_fold: dict[int, set[object]] = {}
-    for said in kept:
-        of_fold.setdefault(said.record.fold, set()).add(_data(said.record))
-    for fold, several in sorted(of_fold.items()):
-        if len(several) > 1:
-            raise RunError(
-                f"fold {fold} was trained on {len(several)} versions of the data, and {DATA} does not say which counts",
-                where=run,
-                mend="Run the same experiment again: it writes this file, and trains only what is missing.",
-            )
-    return {_key(said.record): said for said in sorted(kept, key=lambda said: _place(said.record))}, notes
-
-
-def _data(record: CellRecord) -> object:
-    """The digest of the data a training was given."""
-    return record.result.get("proof", {}).get("data")
-
-
-def _definition(result: Mapping[str, Any]) -> object:
-    """Which definition of a classical system a fit is of: its vectors, its way of fitting, its grid."""
-    return result.get("proof", {}).get("fitted")
-
-
-def _format(record: CellRecord) -> int:
-    """Which of the formats of `cells.FORMAT` a training is of; the first ones did not say."""
-    return int(record.result.get("proof", {}).get("format", 2))
-
-
-def _figures(said: Iterable[_Said]) -> list[Figure]:
-    """The validation figures of every value tried on seed 0; the test's are not looked at."""
-    return [
-        Figure(one.record.system, one.record.fold, reading, one.record.value, figures["val_wa"], figures["val_uar"])
-        for one in said
-        if one.record.seed == 0 and one.record.value is not None and one.record.system in KNOBS
-        for reading, figures in one.record.result.get("readings", {}).items()
-    ]
+def _figures(blocks: Iterable[_Block], held: Mapping[int, Sequence[Assigned]], labels: Sequence[str]) -> list[Figure]:
+    """The validation figures of every value tried on seed 0, by evaluation; test utterances are not looked at."""
+    found = []
+    for block in blocks:
+        one, rows = block.record, held[block.record.fold]
+        if one.seed or one.value is None:
+            continue
+        for direction in dict.fromkeys(row.direction for row in rows):
+            own = np.array([(row.direction, row.part) == (direction, "dev") for row in rows])
+            truth, predicted = block.truth[own], block.predicted[own]
+            uar = unweighted_average_recall(truth, predicted, len(labels))
+            wa = weighted_accuracy(truth, predicted)
+            found.append(Figure(one.system, one.fold, direction, one.value, wa, uar, one.evaluation))
+    return found
 
 
 def _lines(
-    said: Mapping[Key, _Said], choices: Sequence[Choice], held: Mapping[int, list[Assigned]], settings: Experiment
+    blocks: Sequence[_Block],
+    choices: Sequence[Choice],
+    held: Mapping[int, list[Assigned]],
+    settings: Experiment,
 ) -> tuple[Line, ...]:
-    systems = [*settings.systems, *dict.fromkeys(key[0] for key in said)]
+    found = {block.key: block for block in blocks}
+    evaluations = sorted({block.record.evaluation for block in blocks if not block.record.fitted}) or [""]
+    systems = [*settings.systems, *dict.fromkeys(block.record.system for block in blocks)]
     known = [name for name in NAMES if name in systems]
+    fitted = {block.record.system for block in blocks if block.record.fitted} | set(FITTED)
     lines = []
     for system in dict.fromkeys([*known, *systems]):
         knob = KNOBS.get(system)
         value = float(settings.options.get(system, {}).get(knob.option, knob.fixed)) if knob else None
         asked = settings.seeds if system in settings.systems else 0
-        fixed = {(fold, reading): value for fold, rows in held.items() for reading in {r.reading for r in rows}}
-        if knob is None:
-            lines.append(_line(system, "", fixed, False, None, said, held, asked))
-            continue
-        lines.append(_line(system, knob.option, fixed, False, value, said, held, asked))
-        chosen = {(c.fold, c.reading): c.value for c in choices if c.system == system and c.chosen}
-        tuned = settings.tune and system in settings.systems
-        if tuned or chosen.keys() == fixed.keys():
-            lines.append(_line(system, knob.option, chosen, True, None, said, held, asked if tuned else 0))
+        fixed = {(fold, row.direction): value for fold, rows in held.items() for row in rows}
+        for evaluation in [""] if system in fitted else evaluations:
+            blank = Line(
+                system, knob.option if knob else "", False, value, (), 0, 0, evaluation if len(evaluations) > 1 else ""
+            )
+            lines.append(_line(blank, fixed, evaluation, found, held, asked))
+            own = [c for c in choices if (c.system, c.evaluation) == (system, evaluation) and c.chosen]
+            chosen: dict[tuple[int, str], float | None] = {(c.fold, c.direction): c.value for c in own}
+            tuned = settings.tune and system in settings.systems
+            if knob and (tuned or chosen.keys() == fixed.keys()):
+                blank = Line(system, knob.option, True, None, (), 0, 0, blank.evaluation)
+                lines.append(_line(blank, chosen, evaluation, found, held, asked if tuned else 0))
     return tuple(lines)
 
 
 def _line(
-    system: str,
-    knob: str,
+    blank: Line,
     values: Mapping[tuple[int, str], float | None],
-    chosen: bool,
-    value: float | None,
-    said: Mapping[Key, _Said],
+    evaluation: str,
+    blocks: Mapping[tuple[str, float | None, int, int, str], _Block],
     held: Mapping[int, list[Assigned]],
     asked: int,
 ) -> Line:
-    """The line of the cells that have `values` (fold and reading -> value of the knob)."""
-    used = {(fold, v) for (fold, _), v in values.items()}
-    found = {key[3] for key in said if key[0] == system and (key[2], key[1]) in used}
-    if chosen:  # where the fixed value was chosen, its other seeds are no sign that the chosen ones' were wanted
-        found = {seed for seed in found if all((system, v, fold, seed) in said for fold, v in used)}
+    """The line of the cells that have `values` (fold and direction -> value of the knob)."""
+    system = blank.system
+    used = {(fold, value) for (fold, _), value in values.items()}
+    found = {key[3] for key in blocks if key[0] == system and key[4] == evaluation and (key[2], key[1]) in used}
+    if blank.chosen:  # seeds of the fixed value alone do not ask for the same seeds of the chosen ones
+        found = {seed for seed in found if all((system, v, fold, seed, evaluation) in blocks for fold, v in used)}
     seeds = range(max([asked, *(seed + 1 for seed in found)]))
     records, done = [], 0
     for seed in seeds:
-        parts: list[tuple[list[Assigned], _Said, NDArray[np.bool_]]] = []
+        parts: list[tuple[list[Assigned], _Block, NDArray[np.bool_]]] = []
+        complete = 0
         for fold, rows in held.items():
-            readings = list(dict.fromkeys(row.reading for row in rows))
-            cells = {r: said.get((system, values.get((fold, r), -1.0), fold, seed)) for r in readings}
-            whole = [(r, cell) for r, cell in cells.items() if cell is not None]
-            if len(whole) < len(readings):
+            own = {
+                row.direction: blocks.get((system, values.get((fold, row.direction), -1.0), fold, seed, evaluation))
+                for row in rows
+            }
+            if None in own.values():
                 continue
-            done += 1
-            for reading, cell in whole:
-                parts.append((rows, cell, np.array([row.reading == reading for row in rows])))
-        if len({id(rows) for rows, _, _ in parts}) == len(held):
-            used_cells = tuple(dict.fromkeys(cell.record for _, cell, _ in parts))
-            records.append(SeedRecord(seed, _joined(parts, "dev"), _joined(parts, "test"), used_cells))
-    return Line(system, knob, chosen, value, tuple(records), done, len(seeds) * len(held))
+            complete += 1
+            for direction, block in own.items():
+                if block is not None:
+                    parts.append((rows, block, np.array([row.direction == direction for row in rows])))
+        done += complete
+        if complete == len(held):
+            cells = tuple(dict.fromkeys(block.record for _, block, _ in parts))
+            records.append(SeedRecord(seed, _joined(parts, "dev"), _joined(parts, "test"), cells))
+    return Line(
+        system,
+        blank.knob,
+        blank.chosen,
+        blank.value,
+        tuple(records),
+        done,
+        len(seeds) * len(held),
+        blank.evaluation,
+    )
 
 
-def _joined(parts: Sequence[tuple[list[Assigned], _Said, NDArray[np.bool_]]], part: str) -> Predictions:
+def _joined(parts: Sequence[tuple[list[Assigned], _Block, NDArray[np.bool_]]], part: str) -> Predictions:
     rows: list[Assigned] = []
-    truth, predicted, probabilities = [], [], []
-    for all_rows, cell, of_reading in parts:
-        own = of_reading & np.array([row.part == part for row in all_rows])
+    arrays: tuple[list[Any], list[Any], list[Any]] = ([], [], [])
+    for all_rows, block, of_direction in parts:
+        own = of_direction & np.array([row.part == part for row in all_rows])
         rows += [row for row, mine in zip(all_rows, own, strict=True) if mine]
-        truth.append(cell.truth[own])
-        predicted.append(cell.predicted[own])
-        probabilities.append(cell.probabilities[own])
+        for array, values in zip(arrays, (block.truth, block.predicted, block.probabilities), strict=True):
+            array.append(values[own])
+    truth, predicted, probabilities = map(np.concatenate, arrays)
     return Predictions(
         ids=tuple(row.id for row in rows),
         speakers=tuple(row.speaker for row in rows),
         folds=np.array([row.fold for row in rows], np.int64),
-        readings=tuple(row.reading for row in rows),
-        truth=np.concatenate(truth),
-        predicted=np.concatenate(predicted),
-        probabilities=np.concatenate(probabilities),
+        directions=tuple(row.direction for row in rows),
+        truth=truth,
+        predicted=predicted,
+        probabilities=probabilities,
     )

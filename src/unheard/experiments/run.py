@@ -4,44 +4,48 @@ from __future__ import annotations
 
 import statistics
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import yaml
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from unheard.errors import ConfigError, RunError
 from unheard.experiments import plan as tuning
-from unheard.experiments.cell import Cell
+from unheard.experiments.cell import Cell, Outcome, data_digest, epoch_file, run_cells, settings_digest
 from unheard.experiments.config import Experiment, load, same_place, written_in
-from unheard.experiments.launch import Event, run_cells, usual_workers
 from unheard.experiments.plan import Grid, lay_out
 from unheard.experiments.records import (
-    DATA,
+    TABLE,
     RunRecords,
     epochs_of,
     read_assignment,
-    read_data,
     read_history,
     read_run,
     result_in,
-    utterances_csv,
+    write_records,
 )
+from unheard.experiments.selection import KNOBS, Figure, choose
 from unheard.experiments.tables import write_tables
 from unheard.features.encoder import resolve
-from unheard.files import locked, write_json, write_text, write_whole
-from unheard.splits import Split, write_splits
+from unheard.files import locked, write_text, write_whole
+from unheard.splits import write_splits
+
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Run:
-    """What an experiment came to; `failed` gives the reason for every cell without a result.
+    """The outcome of an experiment; `failed` maps every cell without a result to the reason.
 
-    `records` are all that the folder holds, of earlier calls too; `models` are the files of this call's trained
-    models, in the order of the cells.
+    `records` cover the whole folder, including earlier calls; `models` are the files of this call's trained models, in
+    the order of the cells.
     """
 
     folder: Path
@@ -51,12 +55,12 @@ class Run:
     models: tuple[Path, ...] = ()
 
 
-def experiment(config: str | Path | None = None, *, say: Callable[[str], None] | None = None, **settings: Any) -> Run:
+def experiment(config: str | Path | None = None, *, say: Say | None = None, **settings: Any) -> Run:
     """Train and compare systems; `config` is a YAML file, `settings` override it (see `Experiment`).
 
     Only what is missing in the folder `out` is done; without `out` a temporary folder is used. Cells that fail are
-    reported in the `Run` and do not stop the rest. Raises `UnheardError` for settings, corpora or splits that
-    cannot work, before anything is trained.
+    reported in the `Run` and do not stop the rest. Raises `UnheardError` before any training for settings, corpora or
+    splits that cannot work.
 
     >>> run = unheard.experiment(corpus="emodb", root="data/emodb", systems=["ser", "dat"])  # doctest: +SKIP
     """
@@ -65,8 +69,8 @@ def experiment(config: str | Path | None = None, *, say: Callable[[str], None] |
     return carry_out(load(config, settings), say or (lambda _: None))
 
 
-def carry_out(settings: Experiment, say: Callable[[str], None]) -> Run:
-    """Run the experiment `settings` describe; `say` receives a line for people now and then."""
+def carry_out(settings: Experiment, say: Say) -> Run:
+    """Run the experiment that `settings` describe; `say` receives a line for the user now and then."""
     out = _folder(settings)
     with locked(out, "running an experiment here"):
         grid = _begin(settings, say)
@@ -74,25 +78,23 @@ def carry_out(settings: Experiment, say: Callable[[str], None]) -> Run:
         tried = tuning.candidates(grid.cells) if settings.tune else []
         say(_counted(grid))
         failed = _train([*grid.cells, *tried], settings, say)
-        chosen = _chosen(grid, say) if settings.tune else []
+        chosen = _chosen([*grid.cells, *tried], grid.cells, say) if settings.tune else []
         failed |= _train(chosen, settings, say)
-        records = read_run(grid.settings.out)
-        for note in records.absent:
-            say(note)
+        records = collect(grid, say)
         table = write_tables(records, grid.split.total_folds)
         if settings.invariance:
             failed |= _invariance(grid, say)
-    _tell(grid.cells, say)
+    _advise(grid.cells, say)
     models = [
         path
         for cell in (*grid.cells, *tried, *chosen)
         if cell.result() is not None
-        for path in sorted(cell.readout_folder().glob("model*.safetensors"), reverse=True)  # the first reading's first
+        for path in sorted(cell.result_folder().glob("model*.safetensors"), reverse=True)  # first direction first
     ]
     return Run(out, records, table, failed, tuple(models))
 
 
-def foretell(settings: Experiment, say: Callable[[str], None]) -> str:
+def foretell(settings: Experiment, say: Say) -> str:
     """Return the number of trainings of an experiment in words; makes its features and trains nothing."""
     with locked(_folder(settings), "running an experiment here"):
         return _counted(_begin(settings, say))
@@ -107,7 +109,7 @@ def _folder(settings: Experiment) -> Path:
     return out
 
 
-def _begin(settings: Experiment, say: Callable[[str], None]) -> Grid:
+def _begin(settings: Experiment, say: Say) -> Grid:
     """The grid of an experiment that may be run in its folder."""
     settings = replace(settings, features=resolve(settings.features))
     check_same_run(Path(settings.out), settings)
@@ -128,25 +130,32 @@ def _counted(grid: Grid) -> str:
     return tuning.count(cells, more)
 
 
-APART = 0.4
-"""A difference between the accuracies of training and of validation that strangers' voices alone seldom make."""
-
-
-def _chosen(grid: Grid, say: Callable[[str], None]) -> list[Cell]:
+def _chosen(tried: Sequence[Cell], cells: Sequence[Cell], say: Say) -> list[Cell]:
     """The trainings of the other seeds with the λ and ε that the validation speakers chose on seed 0."""
-    choices = read_run(grid.settings.out).choices
-    waiting = tuning.waiting(grid.cells, choices)
+    figures = []
+    for cell in tried:
+        folder = cell.result_folder()
+        if cell.seed or cell.system not in KNOBS or cell.result() is None:
+            continue
+        for result in filter(None, map(result_in, (folder, folder / "reestimated"))):
+            value = float(cell.options[KNOBS[cell.system].option])
+            figures += [
+                Figure(cell.system, cell.fold.index, name, value, one["val_wa"], one["val_uar"], result["evaluation"])
+                for name, one in result["directions"].items()
+            ]
+    choices = choose(figures)
+    waiting = tuning.waiting(cells, choices)
     if waiting:
-        say(f"nothing is chosen for {waiting} readings: trainings of other values have failed there")
-    chosen = tuning.frozen(grid.cells, choices)
+        say(f"no value is chosen for {waiting} directions: trainings of other values have failed there")
+    chosen = tuning.frozen(cells, choices)
     missing = sum(cell.result() is None for cell in chosen)
     if chosen or not waiting:
         say(f"λ and ε are chosen; with the chosen values {missing} more trainings on the other seeds")
     return chosen
 
 
-def _invariance(grid: Grid, say: Callable[[str], None]) -> dict[str, str]:
-    """Train the same systems where invariance can be measured, unless the run's own first fold serves."""
+def _invariance(grid: Grid, say: Say) -> dict[str, str]:
+    """Train the same systems where invariance can be measured, unless the run's own first fold suffices."""
     from unheard.experiments.leakage import sub_run_settings
 
     settings = sub_run_settings(grid.settings, grid.manifest)
@@ -158,35 +167,39 @@ def _invariance(grid: Grid, say: Callable[[str], None]) -> dict[str, str]:
     return {f"invariance/{name}": reason for name, reason in run.failed.items()}
 
 
-def _tell(cells: Sequence[Cell], say: Callable[[str], None]) -> None:
-    """Which trainings should go on, and which readouts came too late."""
+APART = 0.4
+"""A difference between training and validation accuracy that unseen speakers alone seldom cause."""
+
+
+def _advise(cells: Sequence[Cell], say: Say) -> None:
+    """Report under-trained cells, batch norm that does not fit, and results at earlier epochs that are missing."""
     late = [cell for cell in cells if (cell.result() or {}).get("under_trained")]
     if late:
         say(
             f"{len(late)} of {len(cells)} trainings had their best epoch among the last five: "
             "they are under-trained; more --epochs would "
-            + ("go on where they stopped" if cells[0].recipe.extensible else "serve them")
+            + ("continue them" if cells[0].recipe.extensible else "train longer ones from the start")
         )
     apart = [gap for cell in cells if (gap := _apart(cell))]
     if apart:
         train, dev = (100 * statistics.fmean(column) for column in zip(*apart, strict=True))
         say(
-            f"{len(apart)} of {len(cells)} trainings tell {train:.0f} % of their batches and {dev:.0f} % of the "
-            "validation speakers: dropout before the pooled deviation may have left batch norm with statistics of "
-            "another network; --training.batchnorm both and another --out also re-estimate these"
+            f"{len(apart)} of {len(cells)} trainings recognise {train:.0f} % of their batches and {dev:.0f} % of the "
+            "validation speakers: with dropout before pooling, batch norm may have averaged the statistics of another "
+            "network; --training.batchnorm both and another --out also report re-estimated ones"
         )
     for epochs in sorted({n for cell in cells for n in cell.recipe.budgets[:-1]}):
         finished = [cell for cell in cells if epochs in cell.recipe.budgets and cell.result() is not None]
-        without = [cell for cell in finished if epochs_of(result_in(cell.readout_folder(epochs))) != epochs]
+        without = [cell for cell in finished if epochs_of(result_in(cell.result_folder(epochs))) != epochs]
         if without:
             say(
-                f"{len(without)} of {len(cells)} trainings have no readout at {epochs} epochs: they had been trained "
-                "past it before it was asked for. A fresh --out would have it"
+                f"{len(without)} of {len(cells)} trainings have no result at {epochs} epochs: they were trained further "
+                "before it was asked for. A fresh --out would have it"
             )
 
 
 def _apart(cell: Cell) -> tuple[float, float] | None:
-    """Accuracy in training and on validation in the last epoch, where they are too far apart."""
+    """Training and validation accuracy in the last epoch, if they are far apart."""
     if cell.fitted or not cell.network.dropout or cell.recipe.batchnorm != "running" or cell.result() is None:
         return None
     last: dict[str, Any] = next(reversed(read_history(cell.folder)), {})
@@ -197,48 +210,52 @@ def _apart(cell: Cell) -> tuple[float, float] | None:
     return train, statistics.fmean(dev)
 
 
-def _train(cells: Sequence[Cell], settings: Experiment, say: Callable[[str], None]) -> dict[str, str]:
-    """Train the cells that have no result yet; the reasons of those that failed."""
+# Training with progress.
+
+
+def _train(cells: Sequence[Cell], settings: Experiment, say: Say) -> dict[str, str]:
+    """Train the cells that have no result yet; return the reasons of those that failed."""
     missing = [cell for cell in cells if cell.result() is None]
     failed: dict[str, str] = {}
     if not missing:
         return failed
-    epochs = settings.epochs
+    total = sum(cell.recipe.epochs for cell in missing)
+    done: set[str] = set()
+    before = {cell.name: len(read_history(cell.folder)) for cell in missing}
+    began = time.monotonic()
     console = Console(stderr=True)
-    columns = (
-        TextColumn("training"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("epochs"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[now]}"),
-    )
+    columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("epochs{task.fields[speed]}"))
     with Progress(*columns, console=console, disable=not (settings.progress and console.is_terminal)) as bar:
-        task = bar.add_task("", total=len(missing) * epochs, now="")
-        seen: dict[str, int] = {}
-        parallel = min(settings.workers or usual_workers(settings.device), len(missing))
-        first: list[float] = []
-        for event in _engine(settings)(missing, settings.workers, settings.device):
-            name = event.cell.name
-            if event.kind == "failed":
-                failed[name] = str(event.record["reason"])
-                say(f"{name} failed: {failed[name]}")
-            # a resumed cell begins later, a failed one ends early: both count as far as they are gone
-            seen[name] = event.record["epoch"] if event.kind == "epoch" else epochs
-            done = sum(seen.values())
-            bar.update(task, completed=done, now=name)
-            if settings.progress and event.kind == "epoch" and len(first) < parallel:
-                first.append(event.record["seconds"])
-                if len(first) == parallel:
-                    each = statistics.fmean(first)
-                    left = each * (len(missing) * epochs - done) / parallel
-                    say(f"The first epochs took {tuning.duration(each)}; about {tuning.duration(left)} left")
+        task = bar.add_task("", total=total, speed="")
+
+        def tick() -> None:
+            epochs = {cell.name: _epochs_done(cell, done, before[cell.name]) for cell in missing}
+            trained, all_done = sum(epochs.values()) - sum(before.values()), sum(epochs.values())
+            speed = ""
+            if trained > 0:
+                seconds = (time.monotonic() - began) / trained
+                speed = f", {60 / seconds:.3g} a minute, {tuning.duration(seconds * (total - all_done))} left"
+            bar.update(task, completed=all_done, speed=speed)
+
+        for cell, reason in _engine(settings)(missing, settings.workers, settings.device, tick):
+            if reason:
+                failed[cell.name] = reason
+                say(f"{cell.name} failed: {reason}")
+            done.add(cell.name)
+            tick()
     return failed
 
 
-def _engine(settings: Experiment) -> Callable[..., Iterator[Event]]:
-    """What trains the cells: processes of this machine, or Ray."""
+def _epochs_done(cell: Cell, done: set[str], before: int) -> int:
+    if cell.name in done:
+        return cell.recipe.epochs
+    with suppress(OSError, ValueError):  # not started, or just being written
+        return int(epoch_file(cell).read_text())
+    return before
+
+
+def _engine(settings: Experiment) -> Callable[..., Iterator[Outcome]]:
+    """The function that trains cells: in processes of this machine, or on Ray."""
     if settings.engine == "local":
         return run_cells
     from unheard.experiments import ray_engine
@@ -246,7 +263,7 @@ def _engine(settings: Experiment) -> Callable[..., Iterator[Event]]:
     return partial(ray_engine.run_cells, address=settings.address, gpus=settings.gpus)
 
 
-# What a run's folder holds before anything is trained: settings, split, utterances; and what it refuses to mix.
+# The folder of the run before and after training.
 
 OF_THE_CORPUS = (
     "corpus", "manifest", "subset", "labels", "map", "speakers", "channel", "group", "split_seed", "features",
@@ -255,8 +272,12 @@ OF_THE_SPLIT = ("protocol", "test", "k", "n", "column", "train_corpora", "test_c
 
 
 def check_same_run(out: Path, settings: Experiment) -> None:
-    """Refuse a folder that holds a run on another corpus: its table would mix them."""
+    """Raise `ConfigError` for a folder with a published run or with a run on another corpus."""
     before = _before(out)
+    if before and (out / TABLE).exists() and not (out / "cells").is_dir():
+        raise ConfigError(
+            "this folder holds a published run, without its trainings", where=out, mend="Choose another --out."
+        )
     for name in OF_THE_CORPUS if before else ():
         theirs, ours = getattr(before, name), getattr(settings, name)
         same = same_place(theirs, ours) if name in ("manifest", "speakers") else theirs == ours
@@ -265,56 +286,83 @@ def check_same_run(out: Path, settings: Experiment) -> None:
 
 
 def prepare(grid: Grid) -> None:
-    """Write what the cells stand on; a split of earlier calls that has more folds stays as it is.
+    """Write the settings and the split; the split of an earlier call with more folds stays.
 
-    Raises `ConfigError` where the folder holds a run under another protocol.
+    Raises `ConfigError` if the folder holds a run under another protocol.
     """
-    out = Path(grid.settings.out)
-    was, now = _folds_before(out), _folds_of(grid.split)
+    out, before = Path(grid.settings.out), _before(Path(grid.settings.out))
+    was: dict[int, set[tuple[str, str, str]]] = {}
+    with suppress(RunError):  # none yet, or damaged: written again
+        for row in read_assignment(out):
+            was.setdefault(row.fold, set()).add((row.direction, row.part, row.id))
+    now: dict[int, set[tuple[str, str, str]]] = {}
+    for fold, direction, part, name in grid.split.assignment():
+        now.setdefault(fold, set()).add((direction, part, name))
     same = all(was[fold] == now[fold] for fold in was.keys() & now.keys())
-    before = _before(out)
     if was and not same and before:
-        # the same protocol splits otherwise where the corpus has changed: that may be
+        # the same protocol gives another split if the corpus has changed: that is allowed
         for name in OF_THE_SPLIT:
             theirs, ours = getattr(before, name), getattr(grid.settings, name)
             if theirs != ours and not (name == "protocol" and not ours):
                 raise _other(out, name, theirs, ours)
     if not was or not same or len(was) < len(now):
         write_whole(out / "splits.csv", lambda path: write_splits(grid.split, path))
-    write_text(out / "utterances.csv", utterances_csv(grid.manifest))
-    keep_data(grid)
     # options of systems of earlier calls stay: their trainings still count
     options: dict[str, Mapping[str, Any]] = dict(before.options) if before else {}
     options.update({cell.system: dict(cell.options) for cell in grid.cells})
-    write_text(out / "config.yaml", _yaml(replace(grid.settings, protocol=grid.split.protocol, options=options), out))
+    settings = replace(grid.settings, protocol=grid.split.protocol, options=options)
+    every = {"resolved": True, **written_in(out, settings.as_dict())}
+    about = "# The settings of this run; paths are relative to this file. Again: unheard experiment --config THIS\n"
+    write_text(out / "config.yaml", about + yaml.safe_dump(every, sort_keys=False, allow_unicode=True))
 
 
-def keep_data(grid: Grid) -> None:
-    """Write the data of every fold: this call's, and an earlier call's of folds that this one leaves out.
+def collect(grid: Grid, say: Say = lambda _: None) -> RunRecords:
+    """Write the run's records from all finished cells in its folder and read them.
 
-    Where labels or recordings have changed since, what earlier calls trained is of other data, in every fold. The
-    trainings tell what a run was of that is older than such files.
+    A cell counts, whichever call trained it, if its settings and options are those of the run and its fold and data
+    are unchanged. `say` receives how many trainings of other data are left out.
     """
-    out = Path(grid.settings.out)
-    before: dict[int, str | None] = read_data(out) or _data_of_trainings(out)
-    now: dict[int, str | None] = {cell.fold.index: cell.data for cell in grid.cells}
-    if any(before[fold] not in (None, now[fold]) for fold in before.keys() & now.keys()):
-        before = dict.fromkeys(_folds_before(out), None)
-    write_json(out / DATA, {str(fold): digest for fold, digest in sorted((before | now).items())})
+    out, settings = Path(grid.settings.out), grid.settings
+    options = load(out / "config.yaml").options
+    splits, rows = read_assignment(out), grid.manifest.by_id()
+    ids: dict[int, list[str]] = {}
+    for row in splits:
+        ids.setdefault(row.fold, []).append(row.id)
+    digest, audio = grid.store.settings.digest, grid.store.audio_digest
+    data = {
+        fold: data_digest(tuple(dict.fromkeys(own)), rows, audio, digest, settings.group) for fold, own in ids.items()
+    }
+    network = settings.network.resolved(settings.features)
+    networks = settings_digest(settings.labels, settings.group, network, settings.training, settings.normalise)
+    definitions = {cell.system: cell.settings_digest for cell in grid.cells if cell.fitted}
+    others: set[str] = set()
 
-
-def _data_of_trainings(out: Path) -> dict[int, str | None]:
-    """Fold -> the data that its finished trainings are of, where they are all of the same."""
-    found: dict[int, set[str]] = {}
-    for folder in (out / "cells").glob("*"):
-        result = result_in(folder)
-        if (
-            isinstance(result.get("fold"), int)
-            and isinstance(result.get("proof"), dict)
-            and result["proof"].get("data")
+    def counts(result: Mapping[str, Any]) -> bool:
+        system, own = result["system"], result["settings"]["digest"]
+        if own != (definitions.setdefault(system, own) if result["fitted"] else networks):
+            return False
+        if not result["fitted"] and _without_knob(system, result["options"]) != _without_knob(
+            system, options.get(system, {})
         ):
-            found.setdefault(result["fold"], set()).add(str(result["proof"]["data"]))
-    return {fold: next(iter(several)) for fold, several in found.items() if len(several) == 1}
+            return False
+        if result["proof"]["data"] != data[result["fold"]]:
+            others.add(result["proof"]["cell"])
+            return False
+        return True
+
+    write_records(out, settings, splits, rows, counts)
+    if others:
+        say(f"{len(others)} trainings on other data (labels or recordings have changed since) are left out")
+    records = read_run(out)
+    for note in records.absent:
+        say(note)
+    return records
+
+
+def _without_knob(system: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as JSON has them (no infinity), without the system's knob."""
+    knob = KNOBS[system].option if system in KNOBS else ""
+    return {name: None if value == float("inf") else value for name, value in options.items() if name != knob}
 
 
 def _before(out: Path) -> Experiment | None:
@@ -329,33 +377,6 @@ def _before(out: Path) -> Experiment | None:
         ) from error
 
 
-def _folds_before(out: Path) -> dict[int, set[tuple[str, str, str]]]:
-    folds: dict[int, set[tuple[str, str, str]]] = {}
-    try:
-        for row in read_assignment(out):
-            folds.setdefault(row.fold, set()).add((row.reading, row.part, row.id))
-    except RunError:  # it is written anew
-        return {}
-    return folds
-
-
-def _folds_of(split: Split) -> dict[int, set[tuple[str, str, str]]]:
-    folds: dict[int, set[tuple[str, str, str]]] = {}
-    for fold, reading, part, name in split.assignment():
-        folds.setdefault(fold, set()).add((reading, part, name))
-    return folds
-
-
 def _other(out: Path, name: str, theirs: object, ours: object) -> ConfigError:
     what = f"this folder holds a run with {name} = {theirs!r}, not {ours!r}"
     return ConfigError(what, where=out, mend="Choose another --out.")
-
-
-def _yaml(settings: Experiment, out: Path) -> str:
-    import yaml
-
-    every = {"resolved": True, **written_in(out, settings.as_dict())}
-    text: str = yaml.safe_dump(every, sort_keys=False, allow_unicode=True)
-    return (
-        "# The settings of this run; paths are relative to this file. Again: unheard experiment --config THIS\n" + text
-    )

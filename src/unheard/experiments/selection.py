@@ -28,37 +28,32 @@ KNOBS = {
 }
 """System -> its tuned option; ε is in input standard deviations (RMS)."""
 
-SEEN = "of what the network sees"
-"""The unit of an RMS ε: standard deviations of the normalised features."""
-
-ADDED = {"dat": {"loss": "reversal"}}
-"""System -> options that older results do not name, and what they stood at."""
-
-
 @dataclass(frozen=True)
 class Figure:
     """The result of one value on the validation speakers of one direction of a fold, seed 0."""
 
     system: str
     fold: int
-    reading: str
+    direction: str
     value: float
     val_wa: float
     val_uar: float
+    evaluation: str = ""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A candidate, and whether it is chosen for its fold and direction."""
+    """A candidate, and whether it is chosen for its fold, direction and evaluation."""
 
     system: str
     knob: str
     fold: int
-    reading: str
+    direction: str
     value: float
     val_wa: float
     val_uar: float
     chosen: bool
+    evaluation: str = ""
 
 
 def choose(figures: Iterable[Figure]) -> tuple[Choice, ...]:
@@ -66,29 +61,32 @@ def choose(figures: Iterable[Figure]) -> tuple[Choice, ...]:
 
     Nothing is chosen for a direction while a value of the grid is missing: its budget would be smaller.
     """
-    groups: dict[tuple[str, int, str], dict[float, Figure]] = {}
+    groups: dict[tuple[str, int, str, str], dict[float, Figure]] = {}
     for figure in figures:
         if figure.value in KNOBS[figure.system].grid:
-            groups.setdefault((figure.system, figure.fold, figure.reading), {})[figure.value] = figure
+            key = (figure.system, figure.fold, figure.direction, figure.evaluation)
+            groups.setdefault(key, {})[figure.value] = figure
     rows = []
-    for (system, fold, reading), tried in groups.items():
+    for (system, fold, direction, evaluation), tried in groups.items():
         knob = KNOBS[system]
         whole = set(tried) == set(knob.grid)
         best = max(tried, key=lambda value: (tried[value].val_wa, -value)) if whole else None
         rows += [
-            Choice(system, knob.option, fold, reading, value, tried[value].val_wa, tried[value].val_uar, value == best)
-            for value in sorted(tried)
+            Choice(system, knob.option, fold, direction, value, one.val_wa, one.val_uar, value == best, evaluation)
+            for value, one in sorted(tried.items())
         ]
     order = list(KNOBS)
-    return tuple(sorted(rows, key=lambda c: (order.index(c.system), c.fold)))  # stable: directions in the split's order
+    # stable: directions in the split's order
+    return tuple(sorted(rows, key=lambda c: (order.index(c.system), c.evaluation, c.fold)))
 
 
 def choices_csv(choices: Iterable[Choice]) -> str:
     """Return the text of `choices.csv`."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["system", "knob", "fold", "reading", "value", "val_wa", "val_uar", "chosen"])
+    writer.writerow(["system", "evaluation", "knob", "fold", "direction", "value", "val_wa", "val_uar", "chosen"])
     for c in choices:
         figures = (f"{c.val_wa:.6f}", f"{c.val_uar:.6f}")
-        writer.writerow([c.system, c.knob, c.fold, c.reading, f"{c.value:g}", *figures, str(c.chosen).lower()])
+        key = (c.system, c.evaluation, c.knob, c.fold, c.direction, f"{c.value:g}")
+        writer.writerow([*key, *figures, str(c.chosen).lower()])
     return text.getvalue()

@@ -14,6 +14,7 @@ from unheard.analysis.counts import METRICS, Counts, count
 from unheard.analysis.intervals import Interval, interval
 from unheard.analysis.statistics import Contrast, contrast, corrected, gap_contrast
 from unheard.errors import RunError
+from unheard.experiments.records import baseline_of
 
 if TYPE_CHECKING:
     from unheard.experiments.records import Line, Predictions, RunRecords, SeedRecord
@@ -101,9 +102,11 @@ def summarise(run: RunRecords) -> Summary:
     second one, classical systems a third. Raises `RunError` if seeds or systems were scored on different utterances.
     """
     lines = tuple(summarise_line(line, run.labels) for line in run.lines)
-    baseline = next((line for line in lines if line.system == BASELINE), None)
+    by_name = {line.name: line for line in lines}
     contrasts, gaps, notes = [], [], []
-    for line in lines:
+    for own, line in zip(run.lines, lines, strict=True):
+        base = baseline_of(own, run.lines, BASELINE)
+        baseline = by_name[base.name] if base else None
         if line is baseline:
             continue
         if baseline is None:

@@ -84,7 +84,7 @@ def _scaled_without_their_speakers(dev: Sequence[Predictions], test: Sequence[Pr
     (logits, truth), (scaled, _) = _joined(dev), _joined(test)
     validating = np.array([speaker for one in dev for speaker in one.speakers])
     tested = np.array([speaker for one in test for speaker in one.speakers])
-    folds = np.array([f"{fold} {way}" for one in test for fold, way in zip(one.folds, one.readings, strict=True)])
+    folds = np.array([f"{fold} {way}" for one in test for fold, way in zip(one.folds, one.directions, strict=True)])
     for fold in np.unique(folds):
         others = ~np.isin(validating, tested[folds == fold])
         if not others.any():

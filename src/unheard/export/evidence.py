@@ -135,9 +135,9 @@ def _line(model: Model, run: RunRecords, system: str) -> Line:
 
 
 def _own(model: Model, seeds: tuple[SeedRecord, ...]) -> Own | None:
-    name, way = model.about.get("cell", ""), model.about.get("reading", "")
+    name, way = model.about.get("cell", ""), model.about.get("direction", "")
     for seed, cell in ((one, cell) for one in seeds for cell in one.cells):
-        here = (seed.test.folds == cell.fold) & (np.array(seed.test.readings) == way)
+        here = (seed.test.folds == cell.fold) & (np.array(seed.test.directions) == way)
         if name and cell.name == name and here.any():
             speakers = len(set(np.array(seed.test.speakers)[here]))
             return Own(cell.fold, seed.seed, speakers, int(here.sum()), _wa(seed.test, here), _uar(seed.test, here))

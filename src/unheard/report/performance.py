@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from unheard.analysis.intervals import Interval
 from unheard.experiments.summary import LineSummary, Spread, Summary
-from unheard.experiments.tables import NO_SECOND_OPINION
+from unheard.experiments.tables import REPEATED
 from unheard.report.content import Block, Cell, Column, Section, Table, Text, interval, listed, percent, plain, spread
 
 METRIC = {"wa": "WA", "uar": "UAR"}
@@ -75,7 +75,7 @@ def headline(summary: Summary, about: str, select: str) -> Table:
             "WA: share of utterances classified right, pooled over the folds; then mean ± sample standard deviation "
             "over seeds (– where a single seed has none). Gap: validation less test; "
             f"{chose} Bold: the best of a column.",
-            *([NO_SECOND_OPINION] if alone else []),
+            *([REPEATED] if alone else []),
         ),
     )
 

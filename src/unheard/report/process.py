@@ -118,10 +118,10 @@ def _span(values: list[int]) -> str:
 
 def _readings(run: RunRecords, line: Line, cell: CellRecord) -> dict[str, Mapping[str, Any]]:
     """The readings of a training that a line takes from it; one that names none has a single one, nameless."""
-    readings = dict(cell.result.get("readings") or {"": cell.result})
+    readings = dict(cell.result.get("directions") or {"": cell.result})
     if not line.chosen:
         return readings
-    chosen = {c.reading: c.value for c in run.choices if c.chosen and (c.system, c.fold) == (line.system, cell.fold)}
+    chosen = {c.direction: c.value for c in run.choices if c.chosen and (c.system, c.fold) == (line.system, cell.fold)}
     return {name: said for name, said in readings.items() if chosen.get(name, cell.value) == cell.value}
 
 
@@ -133,7 +133,7 @@ def _trainings(cell: CellRecord, history: Epochs | None, readings: Mapping[str, 
     if not history:
         return []
     best = _best(readings)
-    several = len(cell.result.get("readings") or {}) > 1
+    several = len(cell.result.get("directions") or {}) > 1
     return trainings(f"fold {cell.fold}, seed {cell.seed}", history, best, several)
 
 
@@ -166,15 +166,15 @@ def knobs(run: RunRecords, looks: Looks) -> Section:
         own = [choice for choice in run.choices if choice.system == system]
         groups: dict[str, list[tuple[float, float, bool]]] = {}
         for choice in own:
-            several = len({c.reading for c in own if c.fold == choice.fold}) > 1
-            name = f"fold {choice.fold}" + (f", {choice.reading}" if several else "")
+            several = len({c.direction for c in own if c.fold == choice.fold}) > 1
+            name = f"fold {choice.fold}" + (f", {choice.direction}" if several else "")
             groups.setdefault(name, []).append((choice.value, choice.val_wa, choice.chosen))
             rows.append(
                 (
                     plain(NAMES.get(system, system)),
                     plain(knob.symbol, choice.knob),
                     plain(choice.fold, choice.fold),
-                    plain(choice.reading),
+                    plain(choice.direction),
                     plain(f"{choice.value:g}", choice.value),
                     share(choice.val_wa),
                     share(choice.val_uar),
@@ -236,7 +236,7 @@ def _moves(own: Sequence[Choice]) -> list[tuple[float, float]]:
     curves: dict[tuple[int, str], list[float]] = {}
     columns: dict[float, list[float]] = {}
     for choice in own:
-        curves.setdefault((choice.fold, choice.reading), []).append(choice.val_wa)
+        curves.setdefault((choice.fold, choice.direction), []).append(choice.val_wa)
         columns.setdefault(choice.value, []).append(choice.val_wa)
     if not own:
         return []

@@ -55,7 +55,7 @@ def protocol_name(run: RunRecords) -> str:
         few = len({row.speaker for row in run.splits}) < 10
         own = settings.corpus.lower().replace("_", "-")
         name = "loso" if few and own not in ("emodb", "synthetic") else default_protocol(own)[0]
-    directions = {row.reading for row in run.splits if row.part == "test"}
+    directions = {row.direction for row in run.splits if row.part == "test"}
     if len(directions) > 1:
         return f"{name}, both directions"
     return f"{name}, {settings.test} tested" if name == "paired" else name
@@ -141,7 +141,7 @@ def folds(run: RunRecords) -> Table:
     trained: dict[int, dict[str, int]] = {}
     held: dict[tuple[int, str], dict[str, dict[str, int]]] = {}
     for row in run.splits:
-        readings = held.setdefault((row.fold, row.reading), {"dev": {}, "test": {}}) if row.part != "train" else {}
+        readings = held.setdefault((row.fold, row.direction), {"dev": {}, "test": {}}) if row.part != "train" else {}
         own = readings[row.part] if readings else trained.setdefault(row.fold, {})
         own[row.speaker] = own.get(row.speaker, 0) + 1
     digests: dict[int, dict[str, None]] = {}

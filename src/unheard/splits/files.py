@@ -11,13 +11,13 @@ from unheard.manifest import Manifest, Utterance, plain
 from unheard.splits.protocols import PARTS, Groups
 from unheard.splits.split import Fold, Reading, Split
 
-HEADER = ("fold", "reading", "part", "id", "speaker")
+HEADER = ("fold", "direction", "part", "id", "speaker")
 
 
 def write_splits(split: Split, path: str | Path) -> None:
-    """Write `split` as CSV with the columns fold, reading, part (train, dev, test), id, speaker.
+    """Write `split` as CSV with the columns fold, direction, part (train, dev, test), id, speaker.
 
-    Training rows have an empty reading.
+    Training rows have an empty direction.
     """
     speakers = {row.id: row.speaker for row in split.manifest}
     with Path(path).open("w", newline="", encoding="utf-8") as file:
@@ -106,7 +106,7 @@ def _collect(lines: Sequence[dict[str, str]], manifest: Manifest, path: Path) ->
         if part == "train":
             train += ids
         else:
-            readings.setdefault(line.get("reading") or "test", {"dev": [], "test": []})[part] += ids
+            readings.setdefault(line.get("direction") or "test", {"dev": [], "test": []})[part] += ids
     return tuple(
         Fold(
             index,
