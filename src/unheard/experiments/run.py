@@ -193,8 +193,8 @@ def _advise(cells: Sequence[Cell], say: Say) -> None:
         without = [cell for cell in finished if epochs_of(result_in(cell.result_folder(epochs))) != epochs]
         if without:
             say(
-                f"{len(without)} of {len(cells)} trainings have no result at {epochs} epochs: they were trained further "
-                "before it was asked for. A fresh --out would have it"
+                f"{len(without)} of {len(cells)} trainings have no result at {epochs} epochs: they had been trained "
+                "further. A fresh --out would have it"
             )
 
 
