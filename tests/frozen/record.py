@@ -60,8 +60,26 @@ EXPERIMENTS: dict[str, dict[str, Any]] = {
 }
 """Settings of `unheard.experiment` on the synthetic corpus; `strong` draws enrolment and is adapted to its speakers."""
 
-MOVED: dict[str, str | None] = {}
-"""Recorded name of a published run -> its folder under results/ now, or None where it is not published any more."""
+AS_WRITTEN, LAST, REESTIMATED = "as written", "as written, last epoch", "batch norm re-estimated"
+MOVED: dict[str, tuple[str, str] | None] = {
+    **{f"{corpus}-paper": (f"{corpus}-paper", AS_WRITTEN) for corpus in ("ased", "emodb", "ravdess")},
+    **{f"{corpus}-paper-anew": (f"{corpus}-paper", REESTIMATED) for corpus in ("ased", "emodb", "ravdess")},
+    "ravdess-paper-last": ("ravdess-paper", LAST),
+    "emodb-paper/invariance": ("emodb-paper/invariance", AS_WRITTEN),
+    "emodb-paper-anew/invariance": ("emodb-paper/invariance", REESTIMATED),
+    **{f"emodb-lambda/{value}": ("emodb-lambda-epsilon", f"dat-lam{value}") for value in ("0.3", "1", "3", "10")},
+    "emodb-lambda/entropy-1": ("emodb-lambda-epsilon", "dat-lam1-entropy"),
+    **{f"emodb-epsilon/{value}": ("emodb-lambda-epsilon", f"cgt-epsilon{value}") for value in ("1", "3")},
+    **{
+        f"speaker-normalised/{corpus}": (f"{corpus}-speaker-normalised", "") for corpus in ("ased", "emodb", "ravdess")
+    },
+    # trained before batches were purely random, and superseded
+    **{f"first/{corpus}-{recipe}": None for corpus in ("emodb", "ravdess") for recipe in ("paper", "strong")},
+    **{f"first/emodb-{what}": None for what in ("no-dropout", "no-pooled-dropout", "random-batches")},
+    "first/emodb-paper/invariance": None,
+    "first/ased-strong": None,
+}
+"""Recorded name of a published run -> its folder under results/ and the evaluation or system there; None: dropped."""
 
 
 # Adapters: what follows the names and formats of `unheard`.
@@ -109,17 +127,24 @@ def predictions(run: Any) -> dict[str, dict[str, list[Any]]]:
     return found
 
 
-def accuracies(run: Any) -> dict[str, dict[str, list[Any]]]:
+def accuracies(run: Any, which: str = "") -> dict[str, dict[str, list[Any]]]:
     """`system[+]` -> seed -> pooled WA and UAR of the test predictions, and their number."""
     return {
         line_key(line): {str(seed.seed): [seed.test.wa, seed.test.uar, len(seed.test.ids)] for seed in line.seeds}
         for line in run.lines
-        if line.seeds
+        if line.seeds and selected(line, which)
     }
 
 
+def selected(line: Any, which: str) -> bool:
+    """Whether a line is of the evaluation or system `which`; classical systems were recorded with the re-estimated."""
+    if not which or line.system == which:
+        return True
+    return line.evaluation == which or (line.fitted and which == REESTIMATED)
+
+
 def line_key(line: Any) -> str:
-    return line.system + "+" * line.chosen
+    return line.system.partition("-")[0] + "+" * line.chosen
 
 
 def choices(run: Any) -> list[list[Any]]:
@@ -127,11 +152,11 @@ def choices(run: Any) -> list[list[Any]]:
     return [[c.system, c.fold, c.value, c.val_wa, c.val_uar, c.chosen] for c in run.choices]
 
 
-def contrasts(run: Any) -> dict[str, dict[str, Any]]:
+def contrasts(run: Any, which: str = "") -> dict[str, dict[str, Any]]:
     """`system[+] metric` -> its difference to SER_only with interval, p values and detectable difference."""
     from unheard.experiments.summary import summarise
 
-    key = {line.name: line_key(line) for line in run.lines}
+    key = {line.name: line_key(line) for line in run.lines if selected(line, which)}
     return {
         f"{key[one.name]} {one.metric}": {
             "difference": one.difference,
@@ -141,7 +166,12 @@ def contrasts(run: Any) -> dict[str, dict[str, Any]]:
             "exact": one.exact,
             "detectable": one.detectable,
         }
+<<<<<<< HEAD
         for one in summarise(run).contrasts
+=======
+        for one in summarize(run).contrasts
+        if one.name in key
+>>>>>>> 70281f8 (Published results in format 1: 13 folders, 58 files)
     }
 
 
@@ -256,14 +286,14 @@ def joined() -> Any:
 
 def published(name: str) -> dict[str, Any]:
     """Recompute accuracies and contrasts of a published run from its predictions."""
-    run = read_folder(published_folder(name))
-    return {"accuracies": accuracies(run), "contrasts": contrasts(run)}
+    run, which = read_folder(published_folder(name)), (MOVED.get(name) or ("", ""))[1]
+    return {"accuracies": accuracies(run, which), "contrasts": contrasts(run, which)}
 
 
 def published_folder(name: str) -> Path:
-    moved = MOVED.get(name, name)
+    moved = MOVED.get(name, (name, ""))
     assert moved is not None
-    return RESULTS / moved
+    return RESULTS / moved[0]
 
 
 UNTOUCHED = ("--speakers", f"{RESULTS / 'development-speakers.csv'}:untouched")

@@ -37,8 +37,12 @@ FAMILY = {
 def contrasts(summary: Summary, looks: Looks) -> Section:
     """What separates each system from SER_only, and what could have been seen at all."""
     blocks: list[Block] = []
-    for family, (name, caption) in FAMILY.items():
+    for family in dict.fromkeys(one.family for one in summary.contrasts):
         own = [one for one in summary.contrasts if one.family == family]
+        kind, _, evaluation = family.partition(", ")
+        name, caption = FAMILY[kind]
+        if evaluation:
+            name, caption = f"{name}-{evaluation.replace(' ', '-').replace(',', '')}", f"{caption}, {evaluation}"
         if own:
             blocks += [_contrast_table(own, name, caption), _difference_figure(own, looks, name, caption)]
             blocks += [Text(_in_words(own))]
