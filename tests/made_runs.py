@@ -27,7 +27,7 @@ def predictions(said: Said) -> Predictions:
         ids=tuple(ids),
         speakers=tuple(speaker for speaker, _ in words),
         folds=np.array([ORDER.index(speaker) for speaker, _ in words]),
-        readings=("test",) * len(words),
+        directions=("test",) * len(words),
         truth=truth,
         predicted=predicted,
         probabilities=np.eye(2)[predicted],

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from unheard.experiments.config import Experiment, load
-from unheard.training.recipe import TrainingSettings
+from unheard.experiments.records import Assigned, read_assignment, read_run, write_records
+from unheard.manifest import Utterance
 
 WORDS = {"a": "angry", "s": "sad"}
 
@@ -21,18 +21,37 @@ Said = Mapping[tuple[str, int, int], str | Mapping[str, str]]
 
 
 def write_run(out: Path, said: Said, **changes: Any) -> Path:
-    """A run on two emotions with one reading, "test", a fold; `changes` are settings of its config.yaml."""
+    """A run on two emotions with one direction, "test", a fold; `changes` are settings of its config.yaml."""
     usual = {"manifest": "made.csv", "out": str(out), "emotions": "angry,sad", "protocol": "kfold"}
     settings = load(None, {**usual, **changes})
     out.mkdir(parents=True, exist_ok=True)
     (out / "config.yaml").write_text(yaml.safe_dump(settings.as_dict()))
-    split: dict[int, list[tuple[str, str, str]]] = {}
+    split: dict[int, list[tuple[str, str, str, str]]] = {}
     for (system, fold, seed), words in said.items():
         parts = words if isinstance(words, Mapping) else {"test": words}
         rows = rows_of_cell(fold, {"dev": "aa sa", **parts})
-        split.setdefault(fold, [(part, name, speaker) for name, speaker, part, _, _ in rows])
+        split.setdefault(fold, [(part, name, speaker, emotion) for name, speaker, part, emotion, _ in rows])
         write_cell(out, settings, system, fold, seed, rows)
-    write_split(out, split)
+    with (out / "splits.csv").open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["fold", "direction", "part", "id", "speaker"])
+        for fold, held in sorted(split.items()):
+            writer.writerow([fold, "", "train", f"train{fold}", "teacher"])
+            writer.writerows([fold, "test", part, name, speaker] for part, name, speaker, _ in held)
+    emotions = {name: emotion for held in split.values() for _, name, _, emotion in held}
+    return finish(out, lambda row: Utterance(row.id, "", row.speaker, emotions.get(row.id, "angry")))
+
+
+def finish(out: Path, utterance: Callable[[Assigned], Utterance] | None = None) -> Path:
+    """Write the tables of predictions and results from the cells; with the utterances of before, or made ones."""
+    splits = read_assignment(out)
+    if utterance is None:
+        known = read_run(out).utterances
+
+        def utterance(row: Assigned) -> Utterance:
+            return Utterance(audio="", **known[row.id])
+
+    write_records(out, load(out / "config.yaml"), splits, {row.id: utterance(row) for row in splits}, lambda _: True)
     return out
 
 
@@ -43,15 +62,6 @@ def rows_of_cell(fold: int, parts: Mapping[str, str]) -> list[tuple[str, str, st
         for part in ("dev", "test")
         for place, pair in enumerate(parts[part].split())
     ]
-
-
-def write_split(out: Path, folds: Mapping[int, Sequence[tuple[str, str, str]]]) -> None:
-    with (out / "splits.csv").open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["fold", "reading", "part", "id", "speaker"])
-        for fold, rows in sorted(folds.items()):
-            writer.writerow([fold, "", "train", f"train{fold}", "teacher"])
-            writer.writerows([fold, "test", part, name, speaker] for part, name, speaker in rows)
 
 
 def write_cell(
@@ -86,16 +96,10 @@ def write_cell(
         "fold": fold,
         "seed": seed,
         "epochs": settings.epochs,
-        **figures,
-        "readings": {"test": figures},
-        "settings": {
-            "labels": list(settings.labels),
-            "group": settings.group,
-            "options": options,
-            "network": asdict(settings.network.resolved(settings.features)),
-            "recipe": asdict(TrainingSettings(epochs=settings.epochs)),
-            "normalise": settings.normalise,
-        },
+        "evaluation": "as written",
+        "options": options,
+        "directions": {"test": {**figures, "best_epoch": 1}},
+        "settings": {"digest": "same"},
         "proof": {"data": "same"},
         **result,
     }

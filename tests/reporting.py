@@ -5,16 +5,16 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
+from recording import finish
 
 from unheard.experiments.config import Experiment, load
 from unheard.experiments.selection import KNOBS
-from unheard.training.recipe import TrainingSettings
+from unheard.manifest import Utterance
 
 SKILL = {"ser": 0.4, "mtl": 0.42, "dat": 0.52, "cgt": 0.5}
 
@@ -51,10 +51,6 @@ def invent(
         for place, person in enumerate(people)
         for k in range(each)
     ]  # fmt: skip
-    with (out / "utterances.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
     split = []
     for fold in range(folds):
         test = {person for place, person in enumerate(people) if place % folds == fold}
@@ -71,7 +67,7 @@ def invent(
             split += [(fold, reading, "test", row) for row in rows if row["speaker"] in second]
     with (out / "splits.csv").open("w", newline="", encoding="utf-8") as file:
         plain = csv.writer(file, lineterminator="\n")
-        plain.writerow(["fold", "reading", "part", "id", "speaker"])
+        plain.writerow(["fold", "direction", "part", "id", "speaker"])
         plain.writerows([fold, reading, part, row["id"], row["speaker"]] for fold, reading, part, row in split)
     for fold in range(folds):
         held = [(reading, part, row) for f, reading, part, row in split if f == fold and part != "train"]
@@ -83,7 +79,8 @@ def invent(
                 values = (knob.grid if tune else (knob.fixed,)) if knob else (0.0,)
                 for value in values:
                     _cell(out, chosen, system, fold, seed, value, held, extras)
-    return out
+    known = {row["id"]: row for row in rows}
+    return finish(out, lambda row: Utterance(audio="", **known[row.id]))
 
 
 def _cell(
@@ -120,17 +117,13 @@ def _cell(
             figures[f"{prefix}_uar"] = figures[f"{prefix}_wa"]
         readings[reading] = figures
     knob = KNOBS.get(system)
-    late = any(figures["best_epoch"] > settings.epochs - 5 for figures in readings.values())
+    for figures in readings.values():
+        figures["under_trained"] = figures["best_epoch"] > settings.epochs - 5
     result = {
         "system": system, "fold": fold, "seed": seed, "epochs": settings.epochs, "updates": 9 * settings.epochs,
-        "readings": readings, "under_trained": late,
-        "settings": {
-            "labels": list(labels), "group": settings.group, "options": {knob.option: value} if knob else {},
-            "network": asdict(settings.network.resolved(settings.features)),
-            "recipe": asdict(TrainingSettings(epochs=settings.epochs)),
-            "normalise": settings.normalise,
-        },
-        "proof": {"data": f"{fold:016x}", "split": "", "features": "b0b2ac87c4aa", "versions": {"torch": "2.0"}},
+        "evaluation": "as written", "options": {knob.option: value} if knob else {}, "directions": readings,
+        "settings": {"digest": "same"},
+        "proof": {"data": f"{fold:016x}", "features": "b0b2ac87c4aa", "versions": {"torch": "2.0"}},
     }  # fmt: skip
     (folder / "result.json").write_text(json.dumps(result))
     if not extras:

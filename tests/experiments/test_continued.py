@@ -35,7 +35,7 @@ def test_a_longer_run_continues_a_shorter_one_and_equals_it(done: Path, tmp_path
         assert experiment(out, "--epochs", epochs) == 0
     assert all_numbers(out) == all_numbers(done)
     for folder in cells(out).values():
-        assert sorted(p.name for p in (folder / "readouts").iterdir()) == ["00001"]
+        assert sorted(p.name for p in (folder / "epochs").iterdir()) == ["00001"]
 
 
 def test_a_shorter_result_is_kept_and_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,7 +54,7 @@ def test_a_shorter_result_is_kept_and_given_back(tmp_path: Path, monkeypatch: py
     monkeypatch.undo()
     monkeypatch.setattr(run_module, "run_cells", in_this_process)
     assert experiment(short, *one, "1") == 0
-    assert numbers(only(out) / "readouts" / "00001", whole=False) == numbers(only(short), whole=False)
+    assert numbers(only(out) / "epochs" / "00001", whole=False) == numbers(only(short), whole=False)
 
 
 def test_readouts_equal_separate_short_runs(done: Path, tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_readouts_equal_separate_short_runs(done: Path, tmp_path: Path) -> None:
     assert experiment(out, "--epochs", "3", "--training.report-epochs", "1,2") == 0
     assert experiment(short, "--epochs", "2") == 0
     for name, folder in cells(out).items():
-        readout, alone = numbers(folder / "readouts" / "00002", whole=False), numbers(cells(short)[name], whole=False)
+        readout, alone = numbers(folder / "epochs" / "00002", whole=False), numbers(cells(short)[name], whole=False)
         readout["result"]["settings"]["recipe"] = alone["result"]["settings"]["recipe"] = {}
         assert readout == alone
         long = numbers(folder)
@@ -122,7 +122,7 @@ def test_killed_while_a_shorter_result_is_put_aside(
         patch.setattr(work_module, "Trainer", None)
         assert experiment(out, *one, "1") == 0
     assert experiment(out, *one, "2") == 0
-    assert numbers(only(out) / "readouts" / "00001", whole=False) == first
+    assert numbers(only(out) / "epochs" / "00001", whole=False) == first
     assert result(only(out))["epochs"] == 2
 
 
@@ -131,7 +131,7 @@ def test_a_shorter_result_that_was_never_read_out_is_asked_for(
 ) -> None:
     assert experiment(tmp_path / "run", "--systems", "ser", "--epochs", "2") == 0
     assert experiment(tmp_path / "run", "--systems", "ser", "--epochs", "1") == 1
-    assert "trained to 2 epochs and was not read out at 1" in capsys.readouterr().err
+    assert "trained to 2 epochs and has no result at 1" in capsys.readouterr().err
     assert "| 0/1 |" in (tmp_path / "run" / "table.md").read_text()
 
 
@@ -168,15 +168,12 @@ def test_a_lost_file_of_a_result_is_made_again(done: Path, tmp_path: Path, name:
     assert all_numbers(out) == all_numbers(done)
 
 
-def test_a_published_run_counts_with_results_and_predictions_alone(done: Path, tmp_path: Path) -> None:
+def test_a_published_run_is_not_continued(done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its trainings are gone: the tables of a second run would take the place of the published ones."""
     out = tmp_path / "run"
-    shutil.copytree(done, out)
-    for name in ("checkpoint.pt", "embeddings.npz", "model.safetensors", "history.jsonl"):
-        for path in out.glob(f"cells/*/{name}"):
-            path.unlink()
-    assert experiment(out, "--epochs", "3") == 0
-    assert not list(out.glob("cells/*/model.safetensors"))  # nothing was trained again
-    assert rows_of(out / "results.csv") == rows_of(done / "results.csv")
+    shutil.copytree(done, out, ignore=shutil.ignore_patterns("cells"))
+    assert experiment(out, "--epochs", "3") == 2
+    assert "holds a published run" in capsys.readouterr().err
 
 
 def test_a_damaged_checkpoint_is_named(done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -218,7 +215,7 @@ def test_training_and_use_far_apart_are_told(tmp_path: Path, capsys: pytest.Capt
         path.write_text("".join(json.dumps(line) + "\n" for line in lines))
         capsys.readouterr()
         assert experiment(out, *same) == 0
-        assert ("1 of 1 trainings tell 90 % of their batches and 40 %" in capsys.readouterr().err) == told
+        assert ("1 of 1 trainings recognise 90 % of their batches and 40 %" in capsys.readouterr().err) == told
 
 
 def test_both_modes_of_batch_norm_are_those_of_separate_runs(done: Path, tmp_path: Path) -> None:

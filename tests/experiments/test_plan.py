@@ -18,11 +18,11 @@ from experimenting import (
     table,
     write_rows,
 )
+from unheard.experiments.launch import Event
 
 from unheard.cli import main
 from unheard.experiments import run as run_module
 from unheard.experiments.cell import Cell
-from unheard.experiments.launch import Event
 from unheard.experiments.plan import duration
 from unheard.experiments.records import read_run
 

@@ -8,17 +8,27 @@ import random
 from pathlib import Path
 
 import pytest
-from experimenting import all_numbers, cells, corpus, experiment, flags, in_this_process, rows_of, times_of_change
+from experimenting import (
+    all_numbers,
+    cells,
+    corpus,
+    experiment,
+    flags,
+    in_this_process,
+    rows_of,
+    times_of_change,
+    write_rows,
+)
 from hypothesis import given
 from hypothesis import strategies as st
-from recording import rows_of_cell, write_cell, write_run
+from recording import finish, rows_of_cell, write_cell, write_run
 
 from unheard.cli import main
 from unheard.experiments import cell as work_module
 from unheard.experiments import run as run_module
 from unheard.experiments.records import read_run
 from unheard.experiments.selection import KNOBS, Figure, choices_csv, choose
-from unheard.experiments.tables import results_csv, table_latex, table_markdown
+from unheard.experiments.tables import table_latex, table_markdown
 from unheard.training.strategies import resolve_options
 
 GRID = KNOBS["dat"].grid
@@ -84,7 +94,7 @@ def tuned(out: Path, scramble: random.Random | None = None) -> Path:
                 test = f"a{scramble.choice('as')} a{scramble.choice('as')}" if scramble else "aa as"
                 rows = rows_of_cell(fold, {"dev": said, "test": test})
                 write_cell(out, settings, "dat", fold, seed, rows, {"lam": value})
-    return out
+    return finish(out)
 
 
 def test_the_chosen_line_is_put_together_fold_by_fold(tmp_path: Path) -> None:
@@ -100,13 +110,13 @@ def test_the_chosen_line_is_put_together_fold_by_fold(tmp_path: Path) -> None:
     text = table_markdown(run.lines, "")
     assert text.index("| SER_SR_DAT |") < text.index("| SER_SR_DAT, λ chosen |")
     assert r"SER\_SR\_DAT, $\lambda$ chosen &" in table_latex(run.lines, "")
-    assert sum("lam=" in row for row in results_csv(run).splitlines()) == 8 + 4
+    assert sum("lam=" in row for row in (run.folder / "results.csv").read_text().splitlines()) == 8 + 4
     assert choices_csv(run.choices).splitlines()[:5] == [
-        "system,knob,fold,reading,value,val_wa,val_uar,chosen",
-        "dat,lam,0,test,0.03,0.500000,0.500000,false",
-        "dat,lam,0,test,0.1,0.500000,0.500000,false",
-        "dat,lam,0,test,0.3,0.500000,0.500000,false",
-        "dat,lam,0,test,1,1.000000,0.500000,true",
+        "system,evaluation,knob,fold,direction,value,val_wa,val_uar,chosen",
+        "dat,as written,lam,0,test,0.03,0.500000,0.500000,false",
+        "dat,as written,lam,0,test,0.1,0.500000,0.500000,false",
+        "dat,as written,lam,0,test,0.3,0.500000,0.500000,false",
+        "dat,as written,lam,0,test,1,1.000000,1.000000,true",
     ]
 
 
@@ -123,13 +133,13 @@ def test_seeds_after_the_first_are_no_reason(tmp_path: Path) -> None:
     before = read_run(out).choices
     settings = read_run(out).settings
     write_cell(out, settings, "dat", 0, 1, rows_of_cell(0, {"dev": "aa ss", "test": "aa as"}), {"lam": 0.3})
-    assert read_run(out).choices == before
+    assert read_run(finish(out)).choices == before
 
 
 def test_an_incomplete_choice_shows_as_such(tmp_path: Path) -> None:
     out = tuned(tmp_path)
     next(out.glob("cells/dat-fold1-seed0-0.3/result.json")).unlink()
-    run = read_run(out)
+    run = read_run(finish(out))
     line = run.lines[-1]
     assert (line.name, line.done, line.wanted, line.seeds) == ("SER_SR_DAT, λ chosen", 2, 4, ())
     assert "| SER_SR_DAT, λ chosen | 2/4 |" in table_markdown(run.lines, "")
@@ -153,7 +163,7 @@ def test_tuning_for_real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert {name: folder.stat().st_mtime_ns for name, folder in cells(out).items() if name in fixed} == fixed
     choices = rows_of(out / "choices.csv")
     assert len(choices) == 2 * 2 * 4  # systems x readings x values
-    picked = [(row["system"], row["reading"]) for row in choices if row["chosen"] == "true"]
+    picked = [(row["system"], row["direction"]) for row in choices if row["chosen"] == "true"]
     assert picked == [(system, reading) for system in ("dat", "cgt") for reading in ("male", "female")]
     frozen = (out / "choices.csv").read_text()
     assert experiment(out, *common, "--tune", "--seeds", "2") == 0
@@ -184,9 +194,14 @@ def test_the_readings_of_one_training_may_choose_differently(tmp_path: Path) -> 
     for value, cell in by_value.items():
         path = cell.folder / "result.json"
         result = json.loads(path.read_text())
-        for reading, best in wanted.items():
-            result["readings"][reading]["val_wa"] = float(value == best)
+        rows = rows_of(cell.folder / "predictions.csv")
+        for direction, best in wanted.items():
+            result["directions"][direction]["val_wa"] = float(value == best)
+            for row in rows[: len(rows) // 2] if direction == "male" else rows[len(rows) // 2 :]:
+                if row["part"] == "dev":
+                    row["predicted"] = row["emotion"] if value == best else {"sad": "angry"}.get(row["emotion"], "sad")
         path.write_text(json.dumps(result))
+        write_rows(cell.folder / "predictions.csv", rows)
     assert experiment(out, *common, "--seeds", "2") == 0
     run = read_run(out)
     assert sorted((c.seed, c.value) for c in run.cells if c.seed) == [(1, 0.03), (1, 0.1), (1, 1.0)]
@@ -194,10 +209,10 @@ def test_the_readings_of_one_training_may_choose_differently(tmp_path: Path) -> 
     assert (line.name, line.done, line.wanted) == ("SER_SR_DAT, λ chosen", 2, 2)
     for seed in line.seeds:
         said = {}
-        for reading, value in wanted.items():
+        for direction, value in wanted.items():
             (cell,) = [c for c in run.cells if (c.seed, c.value) == (seed.seed, value)]
             rows = rows_of(cell.folder / "predictions.csv")
-            first = rows[: len(rows) // 2] if reading == "male" else rows[len(rows) // 2 :]
+            first = rows[: len(rows) // 2] if direction == "male" else rows[len(rows) // 2 :]
             said |= {row["id"]: row["predicted"] for row in first if row["part"] == "test"}
         assert dict(zip(seed.test.ids, [run.labels[i] for i in seed.test.predicted], strict=True)) == said
         assert [cell.value for cell in seed.cells] == [0.03, 1.0]
@@ -214,10 +229,10 @@ def test_a_readout_asked_for_too_late_is_told(tmp_path: Path, capsys: pytest.Cap
     out = tmp_path / "run"
     common = ("--epochs", "3", "--systems", "ser")
     assert experiment(out, *common, "--training.report-epochs", "1") == 0
-    assert "no readout" not in capsys.readouterr().err
+    assert "no result at" not in capsys.readouterr().err
     assert experiment(out, *common, "--training.report-epochs", "1,2") == 0
     said = capsys.readouterr().err
-    assert "1 of 1 trainings have no readout at 2 epochs" in said
+    assert "1 of 1 trainings have no result at 2 epochs" in said
     assert "A fresh --out" in said
 
 
@@ -243,9 +258,9 @@ def test_cells_of_no_line_have_no_second_opinion_either(tmp_path: Path) -> None:
     assert experiment(out, *common) == 0
     first, *_ = cells(out).values()
     (first / "result.json").unlink()  # the seed is incomplete, and in no line
-    run = read_run(out)
+    run = read_run(finish(out))
     assert not run.lines[0].seeds
-    rows = csv.DictReader(results_csv(run).splitlines())
+    rows = csv.DictReader((run.folder / "results.csv").read_text().splitlines())
     assert {row["val_wa"] for row in rows} == {""}
 
 
@@ -292,6 +307,6 @@ def test_other_seeds_of_a_fixed_value_that_was_chosen_too_are_not_wanted(tmp_pat
             for value in values:
                 rows = rows_of_cell(fold, {"dev": "aa ss" if value == winner else "as ss", "test": "aa as"})
                 write_cell(tmp_path, settings, "dat", fold, seed, rows, {"lam": value})
-    _, fixed, chosen = read_run(tmp_path).lines
+    _, fixed, chosen = read_run(finish(tmp_path)).lines
     assert (fixed.done, fixed.wanted) == (4, 4)
     assert (chosen.name, chosen.done, chosen.wanted, len(chosen.seeds)) == ("SER_SR_DAT, λ chosen", 2, 2, 1)

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from recording import write_run
+from recording import finish, write_run
 from reporting import invent
 
-from unheard.experiments.baselines import FITTED
 from unheard.experiments.records import Line, read_run
 from unheard.experiments.summary import summarise
 from unheard.experiments.tables import (
-    COLUMNS,
-    VALIDATION,
     caption,
-    results_csv,
     table_latex,
     table_markdown,
     write_tables,
@@ -89,13 +84,12 @@ def test_latex_is_escaped() -> None:
 
 def test_results_csv_is_sorted_and_leaves_out_what_is_not_there(tmp_path: Path) -> None:
     said = {("dat", 0, 0): "aa", ("ser", 1, 0): "aa", ("ser", 0, 1): "as"}
-    rows = list(csv.DictReader(results_csv(read_run(write_run(tmp_path, said, seeds=2))).splitlines()))
+    rows = list(csv.DictReader((write_run(tmp_path, said, seeds=2) / "results.csv").read_text().splitlines()))
     order = [(row["system"], row["fold"], row["seed"]) for row in rows]
     assert order == [("ser", "0", "1"), ("ser", "1", "0"), ("dat", "0", "0")]
     assert [row["test_wa"] for row in rows] == ["0.000000", "1.000000", "1.000000"]
     assert [row["options"] for row in rows] == ["", "", "lam=0.1"]
     assert list(rows[0])[-1] == "train_seconds"
-    assert json.dumps(COLUMNS[:7]) == '["system", "fold", "seed", "val_wa", "val_uar", "test_wa", "test_uar"]'
 
 
 @pytest.mark.parametrize(("total", "said"), [(0, "1 fold"), (1, "1 fold"), (4, "1 of 4 folds")])
@@ -125,9 +119,7 @@ def test_validation_that_only_says_the_test_again(tmp_path: Path) -> None:
             writer = csv.DictWriter(file, rows[0], lineterminator="\n")
             writer.writeheader()
             writer.writerows(tested[row["id"]] | {"part": row["part"]} for row in rows)
-    for path in out.glob("cells/*/result.json"):
-        path.write_text(json.dumps({**json.loads(path.read_text()), "val_wa": 0.5, "test_wa": 0.5}))
-    run = read_run(out)
+    run = read_run(finish(out))
     assert all(one.judged_twice for one in run.lines)
     text = table_markdown(run.lines, "caption")
     cells = line(text, "SER_only")
@@ -135,9 +127,8 @@ def test_validation_that_only_says_the_test_again(tmp_path: Path) -> None:
     assert "±" in cells[2]
     assert "No validation figure (–)" in text
     assert line(table_latex(run.lines, "caption"), "SER\\_only")[1] == "--"
-    rows = list(csv.DictReader(results_csv(run).splitlines()))
-    assert {row[name] for row in rows for name in VALIDATION} == {""}
-    assert {row["test_wa"] for row in rows} == {"0.500000"}
+    rows = list(csv.DictReader((run.folder / "results.csv").read_text().splitlines()))
+    assert {row[name] for row in rows for name in ("val_wa", "val_uar", "val_macro_f1", "n_val")} == {""}
     summary = summarise(run)
     assert summary.gaps == ()
     assert len(summary.contrasts) == 2
@@ -152,28 +143,3 @@ def test_choices_of_another_call_do_not_stay(tmp_path: Path) -> None:
     write_tables(replace(run, choices=()))
     assert not (run.folder / "choices.csv").exists()
     assert (run.folder / "table.md").read_text() == table_markdown(run.lines, caption(run))
-
-
-def test_cells_of_several_definitions_are_no_line(tmp_path: Path) -> None:
-    """Of ours those of today's count; of somebody else's nobody knows which."""
-    said = {(system, fold, 0): "aa ss as" for system in ("ser", "svm", "peer") for fold in (0, 1)}
-    out = write_run(tmp_path, said, seeds=1, systems="ser,svm")
-
-    def define(**kinds: str) -> None:
-        for folder in (out / "cells").iterdir():
-            system, fold, *_ = folder.name.split("-")
-            if system in kinds:
-                result = json.loads((folder / "result.json").read_text())
-                kind = kinds[system] if fold == "fold0" else kinds.get(f"{system}_then", kinds[system])
-                changed = result | {"fitted": True, "proof": result["proof"] | {"fitted": kind}}
-                (folder / "result.json").write_text(json.dumps(changed))
-
-    ours = FITTED["svm"].digest
-    define(svm=ours, peer="x")
-    assert {one.system: (one.done, len(one.seeds)) for one in read_run(out).lines} == {
-        "ser": (2, 1), "svm": (2, 1), "peer": (2, 1),
-    }  # fmt: skip
-    define(svm="another", svm_then=ours, peer="x", peer_then="y")
-    run = read_run(out)
-    assert {one.system: (one.done, len(one.seeds)) for one in run.lines} == {"ser": (2, 1), "svm": (1, 0)}
-    assert "peer is left out: its cells are of several definitions; delete the older ones" in run.absent

@@ -70,9 +70,7 @@ MOVED: dict[str, tuple[str, str] | None] = {
     **{f"emodb-lambda/{value}": ("emodb-lambda-epsilon", f"dat-lam{value}") for value in ("0.3", "1", "3", "10")},
     "emodb-lambda/entropy-1": ("emodb-lambda-epsilon", "dat-lam1-entropy"),
     **{f"emodb-epsilon/{value}": ("emodb-lambda-epsilon", f"cgt-epsilon{value}") for value in ("1", "3")},
-    **{
-        f"speaker-normalised/{corpus}": (f"{corpus}-speaker-normalised", "") for corpus in ("ased", "emodb", "ravdess")
-    },
+    **{f"speaker-normalised/{corpus}": (f"{corpus}-speaker-normalised", "") for corpus in ("ased", "emodb", "ravdess")},
     # trained before batches were purely random, and superseded
     **{f"first/{corpus}-{recipe}": None for corpus in ("emodb", "ravdess") for recipe in ("paper", "strong")},
     **{f"first/emodb-{what}": None for what in ("no-dropout", "no-pooled-dropout", "random-batches")},
@@ -166,12 +164,8 @@ def contrasts(run: Any, which: str = "") -> dict[str, dict[str, Any]]:
             "exact": one.exact,
             "detectable": one.detectable,
         }
-<<<<<<< HEAD
         for one in summarise(run).contrasts
-=======
-        for one in summarize(run).contrasts
         if one.name in key
->>>>>>> 70281f8 (Published results in format 1: 13 folders, 58 files)
     }
 
 

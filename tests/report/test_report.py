@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 import re
 import shutil
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from recording import finish
 from reporting import invent
 
 from unheard.analysis.intervals import Estimate
@@ -22,7 +22,7 @@ from unheard.analysis.speaker_leakage import Groups, Leakage, LineLeakage, Speak
 from unheard.cli import main
 from unheard.errors import RunError
 from unheard.experiments.config import load
-from unheard.experiments.records import digest_of, read_run
+from unheard.experiments.records import read_run
 from unheard.experiments.summary import summarise
 from unheard.report import embedding_plots as maps
 from unheard.report import write_report
@@ -235,7 +235,8 @@ def test_maps_outlive_their_embeddings(folder: Path, page: Path, tmp_path: Path)
     drawing = (page.parent / "figures" / "tsne.svg").read_bytes()
     assert (write_report(published).parent / "figures" / "tsne.svg").read_bytes() == drawing
     for path in published.rglob("predictions.csv"):
-        path.write_text(path.read_text() + "\n")
+        path.write_text(path.read_text().replace(",0.0", ",0.1", 1))
+    finish(published)
     assert "needs the trainings' embeddings.npz" in (write_report(published).parent / "report.md").read_text()
     (published / "maps.csv").write_text("digest,x\n1,no number\n")
     write_report(published)
@@ -249,7 +250,8 @@ def test_curves_outlive_their_histories(folder: Path, page: Path, tmp_path: Path
     assert (write_report(published).parent / "figures" / "curves.svg").read_bytes() == drawing
     assert (published / "curves.csv").read_bytes() == file
     for path in published.rglob("predictions.csv"):
-        path.write_text(path.read_text() + "\n")
+        path.write_text(path.read_text().replace(",0.0", ",0.1", 1))
+    finish(published)
     assert "need the trainings' history.jsonl" in (write_report(published).parent / "report.md").read_text()
     for damage in ("digest,epoch\n1,no number\n", "epoch\n1\n", "digest,epoch\n1,1,2,3\n", "\0"):
         (published / "curves.csv").write_text(damage)
@@ -311,13 +313,11 @@ def test_hostile_words_stay_words(tmp_path: Path) -> None:
 
 def test_a_run_without_histories_embeddings_and_a_baseline(tmp_path: Path) -> None:
     run = invent(tmp_path, systems=("dat",), seeds=1, extras=False)
-    (tmp_path / "utterances.csv").unlink()
     text = write_report(run).read_text(encoding="utf-8")
     assert "history.jsonl, which this run does not carry" in text
     assert "embeddings.npz, which this run does not carry" in text
     assert "There is nothing to compare" in text
     assert "no other values were tried" in text
-    assert "utterances.csv" in text
 
 
 def test_a_run_with_nothing_finished(tmp_path: Path) -> None:
@@ -333,17 +333,6 @@ def test_the_command_is_of_the_whole_run_not_of_the_last_call(tmp_path: Path) ->
     settings = yaml.safe_load(text) | {"systems": ["ser"], "seeds": 1, "tune": False}
     (run / "config.yaml").write_text(yaml.safe_dump(settings))
     assert again(read_run(run)).endswith(" --out NEW --systems ser,dat --seeds 2 --tune")
-
-
-def test_trainings_of_the_first_folds_only_were_given_the_same_split(tmp_path: Path) -> None:
-    run = invent(tmp_path, systems=("ser",), seeds=1, extras=False)
-    splits = read_run(run).splits
-    path = next(run.glob("cells/ser-fold0-*/result.json"))
-    result = json.loads(path.read_text())
-    for split, warned in ((digest_of(row for row in splits if row.fold == 0), False), ("0123456789abcdef", True)):
-        path.write_text(json.dumps(result | {"proof": result["proof"] | {"split": split}}))
-        report: Any = compose(read_run(run), summarise(read_run(run)))
-        assert ("digests of the split differ" in str(report)) is warned
 
 
 def test_an_invariance_of_other_settings_is_named_and_a_diverged_training_has_no_map(tmp_path: Path) -> None:
