@@ -9,7 +9,7 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny networks: threads would only wait for each other
 
-LONGEST = ("test_readme.py", "test_launch.py", "test_ray.py", "test_trainer.py", "test_report.py")
+LONGEST = ("test_readme.py", "test_processes.py", "test_ray.py", "test_trainer.py", "test_report.py")
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 

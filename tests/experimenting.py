@@ -92,7 +92,13 @@ def table(folder: Path, **changes: Any) -> Path:
 def flags(out: Path, *more: str, source: Sequence[str] = ()) -> list[str]:
     """Arguments of an experiment that learns something in three epochs; later flags are the caller's."""
     source = source or ("--corpus", "synthetic", "--root", str(corpus()))
-    quick = {"emotions": "angry,sad", "training.batch-size": "4", "training.lr": "0.03", "network.dropout": "0"}
+    quick = {
+        "emotions": "angry,sad",
+        "training.batch-size": "4",
+        "training.lr": "0.03",
+        "training.batchnorm": "running",
+        "network.dropout": "0",
+    }
     chosen = [word for name, value in quick.items() if f"--{name}" not in more for word in (f"--{name}", value)]
     return [*source, "--out", str(out), *chosen, *more]
 

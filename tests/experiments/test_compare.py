@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from made_runs import PROOF, line, resplit, run
+from reporting import invent
 
 from unheard.cli import main
 from unheard.errors import RunError, SplitError
@@ -48,14 +49,11 @@ def test_side_by_side() -> None:
     assert "No other setting differs." in text
 
 
-def test_a_run_is_no_different_from_itself() -> None:
+def test_equal_runs_and_runs_with_other_seeds() -> None:
     records = run(line("ser", {0: WORSE, 1: MIDDLE}), line("cgt", {0: BETTER}, chosen=True))
-    found = compare_runs(records, records)
-    assert all((one.difference, one.p, one.p_holm) == (0, 1, 1) for one in found.contrasts)
-    assert found.contrasts[2].name == "SER_SR_CGT, ε chosen"
-
-
-def test_other_seeds_are_compared_by_their_means_and_that_is_said() -> None:
+    same = compare_runs(records, records)
+    assert all((one.difference, one.p, one.p_holm) == (0, 1, 1) for one in same.contrasts)
+    assert (same.contrasts[2].name, same.notes) == ("SER_SR_CGT, ε chosen", ())
     found = compare_runs(run(line("ser", {0: WORSE, 1: MIDDLE})), run(line("ser", {2: BETTER}, wanted=9)))
     assert found.contrasts[0].seeds == ()
     assert found.contrasts[0].difference == pytest.approx(7 / 8 - 5 / 8)
@@ -63,9 +61,11 @@ def test_other_seeds_are_compared_by_their_means_and_that_is_said() -> None:
         "SER_only is incomplete in B: 3/9 trainings.",
         "SER_only has no seed in common: the means over each run's own seeds are compared.",
     )
+    with pytest.raises(RunError, match="no system has a complete seed in both"):
+        compare_runs(run(line("ser", {0: WORSE})), run(line("dat", {0: WORSE})))
 
 
-def test_csv_and_json_hold_the_same_and_no_nan() -> None:
+def test_csv_and_json() -> None:
     found = compare_runs(run(line("ser", {0: {"s0": "aa ss"}})), run(line("ser", {0: {"s0": "aa sa"}})))
     (wa, uar) = csv.DictReader(io.StringIO(to_csv(found)))
     assert (wa["metric"], wa["difference"], wa["rerr"], wa["a_std"], wa["low"]) == ("wa", "-0.500000", "", "", "")
@@ -76,7 +76,7 @@ def test_csv_and_json_hold_the_same_and_no_nan() -> None:
     assert read["systems"][0]["p"] == 1
 
 
-def test_settings_that_differ_are_listed_and_those_of_no_matter_are_not() -> None:
+def test_material_settings_that_differ_are_listed() -> None:
     a = run(line("ser", {0: WORSE}), out="A", workers=1, root="here", training={"lr": 0.001}, protocol="loso")
     b = run(
         line("ser", {0: WORSE}), out="B", workers=2, root="there", training={"lr": 0.01}, options={"dat": {"lam": 0.3}}
@@ -107,7 +107,7 @@ def test_other_speakers_are_named_with_their_fold_and_the_setting_to_mend() -> N
     assert "fold 1 tests speaker s1 in A, s2 in B" in refused(a, resplit(b, swapped))
 
 
-def test_other_folds_readings_and_utterances_are_named() -> None:
+def test_other_folds_directions_and_utterances_are_named() -> None:
     a = run(line("ser", {0: WORSE}))
     rows = list(a.splits)
     assert "A has the folds 0, 1, 2 (3 in all), B has 0, 1 (2 in all)" in refused(
@@ -121,13 +121,9 @@ def test_other_folds_readings_and_utterances_are_named() -> None:
     said = refused(a, resplit(a, fewer))
     assert "fold 0 tests the utterances s0-1 in A only." in said
     assert "Run both on the same corpus, in the same version" in said
-
-
-def test_many_speakers_are_counted() -> None:
-    many = {f"s{i}": "aa" for i in range(4)}
-    a = run(line("ser", {0: many}))
+    many = run(line("ser", {0: {f"s{i}": "aa" for i in range(4)}}))
     added = [Assigned(0, "", "train", f"n{i}-0", f"n{i}") for i in range(8)]
-    said = refused(a, resplit(a, [*a.splits, *added]))
+    said = refused(many, resplit(many, [*many.splits, *added]))
     assert "fold 0 trains on speakers n0, n1, n2, n3, n4, n5 and 2 more in B only" in said
 
 
@@ -145,31 +141,21 @@ def test_other_labels_emotions_and_recordings_are_refused() -> None:
     found = compare_runs(a, replace(a, cells=cells))  # its digest covers the features too: nothing is known
     assert found.contrasts
     assert "whether the recordings are the same is unknown" in " ".join(found.notes)
-    assert compare_runs(a, a).notes == ()
-
-
-def test_nothing_complete_in_both() -> None:
-    with pytest.raises(RunError, match="no system has a complete seed in both"):
-        compare_runs(run(line("ser", {0: WORSE})), run(line("dat", {0: WORSE})))
-
-
-PUBLISHED = Path(__file__).resolve().parents[2] / "results" / "emodb-strong"
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """On a published run: against itself, in three formats; against another split of it, refused with exit code 2."""
-    assert main(["compare", str(PUBLISHED), str(PUBLISHED)]) == 0
-    said = capsys.readouterr().out
-    assert "| SER_SR_DAT | WA | 0.0 | [0.0, 0.0] | 0.0 % | 1.000 | 1.000 | – |" in said
-    assert main(["compare", str(PUBLISHED), str(PUBLISHED), "--format", "json", "-o", str(tmp_path / "c.json")]) == 0
-    assert len(json.loads((tmp_path / "c.json").read_text())["systems"]) == 12
-    assert main(["compare", str(PUBLISHED), str(PUBLISHED), "--format", "csv"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 13
-
-    other = PUBLISHED.with_name("ravdess-strong")
-    assert main(["compare", str(PUBLISHED), str(other)]) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("unheard: A = ")
-    assert said.count("\n") == 1
-    assert main(["compare", str(PUBLISHED), str(tmp_path / "none")]) == 2
+    """With itself, in three formats; with another split, refused with exit code 2."""
+    own = invent(tmp_path / "own", speakers=8, folds=4, seeds=1, systems=("ser", "dat"), extras=False)
+    assert main(["compare", str(own), str(own)]) == 0
+    assert "| SER_SR_DAT | WA | 0.0 | [0.0, 0.0] | 0.0 % | 1.000 | 1.000 | – |" in capsys.readouterr().out
+    assert main(["compare", str(own), str(own), "--format", "json", "-o", str(tmp_path / "c.json")]) == 0
+    assert len(json.loads((tmp_path / "c.json").read_text())["systems"]) == 4
+    assert main(["compare", str(own), str(own), "--format", "csv"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 5
+    other = invent(tmp_path / "other", speakers=8, folds=2, seeds=1, systems=("ser", "dat"), extras=False)
+    assert main(["compare", str(own), str(other)]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("unheard: A = ")
+    assert err.count("\n") == 1
+    assert main(["compare", str(own), str(tmp_path / "none")]) == 2
     assert "holds no run" in capsys.readouterr().err

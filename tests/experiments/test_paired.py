@@ -112,8 +112,6 @@ def test_paired_both_is_one_training_read_twice(tmp_path: Path) -> None:
         readings = result(both)["directions"]
         for test, folder in (("male", male), ("female", female)):
             assert readings[test] == result(folder)["directions"][test]
-        right = sum(row["predicted"] == row["emotion"] for row in rows if row["part"] == "test")
-        assert result(both)["test_wa"] == pytest.approx(right / 8)
         models = {path.name: path.read_bytes() for path in both.glob("model*")}
         assert set(models) == {"model.safetensors", "model-female.safetensors"}
 

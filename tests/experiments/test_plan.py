@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import soundfile
@@ -18,11 +19,10 @@ from experimenting import (
     table,
     write_rows,
 )
-from unheard.experiments.launch import Event
 
 from unheard.cli import main
 from unheard.experiments import run as run_module
-from unheard.experiments.cell import Cell
+from unheard.experiments.cell import Cell, Outcome, epoch_file
 from unheard.experiments.plan import duration
 from unheard.experiments.records import read_run
 
@@ -118,15 +118,20 @@ def test_a_dry_run_counts_and_stops(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_the_time_left_follows_from_the_first_epochs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def slow(cells: Sequence[Cell], workers: int = 0, device: str = "auto") -> Iterator[Event]:
+    clock = iter(range(0, 10_000, 120))
+    monkeypatch.setattr(run_module, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+
+    def slow(cells: Sequence[Cell], workers: int, device: str, tick: Callable[[], None]) -> Iterator[Outcome]:
         for cell in cells[:2]:
-            yield Event("epoch", cell, {"epoch": 1, "seconds": 60.0})
+            cell.folder.mkdir(parents=True)
+            epoch_file(cell).write_text("1")
+        tick()  # two minutes later
         yield from in_this_process(cells)
 
     monkeypatch.setattr(run_module, "run_cells", slow)
     more = ("--protocol", "kfold", "--k", "3", "--systems", "ser", "--epochs", "2", "--workers", "2")
     assert experiment(tmp_path, *more) == 0
-    assert "The first epochs took 60.0 s; about 2 min left" in capsys.readouterr().err  # 4 epochs by 2 workers
+    assert "1 epochs a minute with 2 workers: about 4 min left" in capsys.readouterr().err  # 2 of 6 epochs are done
     assert [duration(seconds) for seconds in (3.14, 100, 7800, 300_000)] == ["3.1 s", "2 min", "2 h 10 min", "83 h"]
 
 

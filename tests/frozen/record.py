@@ -35,7 +35,11 @@ RECORDINGS = ROOT / "tests" / "golden" / "kaldi"
 SPEECH = ("speech_male", "speech_female", "speech_german")
 """The recordings that are joined, half a second of silence between them."""
 
-PAPER: dict[str, Any] = {"recipe": "paper", "epochs": 2, "training": {"batch_size": 8, "lr": 0.02}}
+PAPER: dict[str, Any] = {
+    "recipe": "paper",
+    "epochs": 2,
+    "training": {"batchnorm": "running", "batch_size": 8, "lr": 0.02},
+}
 EXPERIMENTS: dict[str, dict[str, Any]] = {
     "paper": {**PAPER, "systems": ["ser", "mtl", "dat", "cgt"], "protocol": "paired", "test": "both", "folds": 1},
     "strong": {"recipe": "strong", "epochs": 2, "systems": ["ser", "mtl", "dat", "cgt"]},

@@ -384,9 +384,9 @@ def write_records(
             rows = held[result["fold"]]
             try:
                 found = read_predictions(place / "predictions.csv", labels)
-                blocks.append(
-                    _block(home.name, place, home, result, rows, [found[row.part, row.id] for row in rows], labels)
-                )
+                words = [found.pop((row.part, row.id)) for row in rows]
+                if not found:
+                    blocks.append(_block(home.name, place, home, result, rows, words, labels))
             except (OSError, ValueError, KeyError):  # damaged, or of another split: trained again by the next call
                 continue
     write_tables_of(out, settings, splits, utterances, blocks)

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from unheard.errors import ConfigError, RunError
 from unheard.experiments import plan as tuning
-from unheard.experiments.cell import Cell, Outcome, data_digest, epoch_file, run_cells, settings_digest
+from unheard.experiments.cell import Cell, Outcome, data_digest, epoch_file, run_cells, settings_digest, usual_workers
 from unheard.experiments.config import Experiment, load, same_place, written_in
 from unheard.experiments.plan import Grid, lay_out
 from unheard.experiments.records import (
@@ -221,6 +221,8 @@ def _train(cells: Sequence[Cell], settings: Experiment, say: Say) -> dict[str, s
         return failed
     total = sum(cell.recipe.epochs for cell in missing)
     done: set[str] = set()
+    parallel = min(settings.workers or usual_workers(settings.device), len(missing))
+    measured = False
     before = {cell.name: len(read_history(cell.folder)) for cell in missing}
     began = time.monotonic()
     console = Console(stderr=True)
@@ -229,12 +231,17 @@ def _train(cells: Sequence[Cell], settings: Experiment, say: Say) -> dict[str, s
         task = bar.add_task("", total=total, speed="")
 
         def tick() -> None:
+            nonlocal measured
             epochs = {cell.name: _epochs_done(cell, done, before[cell.name]) for cell in missing}
             trained, all_done = sum(epochs.values()) - sum(before.values()), sum(epochs.values())
             speed = ""
             if trained > 0:
                 seconds = (time.monotonic() - began) / trained
-                speed = f", {60 / seconds:.3g} a minute, {tuning.duration(seconds * (total - all_done))} left"
+                left = tuning.duration(seconds * (total - all_done))
+                speed = f", {60 / seconds:.3g} a minute, {left} left"
+                if not measured and trained >= parallel and all_done < total:
+                    measured = True
+                    say(f"{60 / seconds:.3g} epochs a minute with {parallel} workers: about {left} left")
             bar.update(task, completed=all_done, speed=speed)
 
         for cell, reason in _engine(settings)(missing, settings.workers, settings.device, tick):

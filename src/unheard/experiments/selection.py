@@ -28,6 +28,7 @@ KNOBS = {
 }
 """System -> its tuned option; ε is in input standard deviations (RMS)."""
 
+
 @dataclass(frozen=True)
 class Figure:
     """The result of one value on the validation speakers of one direction of a fold, seed 0."""
