@@ -75,7 +75,7 @@ def test_it_begins_a_run_and_writes_every_prediction(tmp_path: Path) -> None:
     said = {row["id"]: row["predicted"] for row in rows_of(folder / "predictions.csv") if row["part"] == "test"}
     own = [row for row in rows if (row["system"], row["fold"], row["part"]) == ("opensmile", "0", "test")]
     assert {row["id"]: row["predicted"] for row in own} == said
-    assert result(folder)["readings"]["test"]["C"] in (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+    assert result(folder)["directions"]["test"]["C"] in (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
     with np.load(folder / "embeddings.npz") as arrays:
         assert (arrays["e"][:, 3] == 0).all(), "what is constant in training says nothing"
 

@@ -74,7 +74,7 @@ def test_figures_of_groups() -> None:
 
 
 def test_own_figures_are_those_of_its_fold_and_seed() -> None:
-    model = model_of_run(cell="ser-0-1", reading="test")
+    model = model_of_run(cell="ser-0-1", direction="test")
     own = Own(fold=0, seed=1, speakers=1, utterances=4, wa=1.0, uar=1.0)
     assert evidence_of(model, made()).own == evidence_of(model, made(), "ser").own == own
     assert [(one.corpus, one.gender) for one in evidence_of(model_of_run(), made(), "dat").groups] == [("", "")]
