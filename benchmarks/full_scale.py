@@ -181,9 +181,9 @@ class Proof:
 def parts(splits: Path) -> dict[str, dict[str, int]]:
     """Speakers and utterances of each part of the first reading."""
     rows = read_rows(splits)
-    first = {name: next(row["reading"] for row in rows if row["part"] == name) for name in ("train", "dev", "test")}
+    first = {name: next(row["direction"] for row in rows if row["part"] == name) for name in ("train", "dev", "test")}
     first |= {"test": first["dev"]}
-    chosen = [row for row in rows if row["reading"] == first[row["part"]]]
+    chosen = [row for row in rows if row["direction"] == first[row["part"]]]
     utterances = Counter(row["part"] for row in chosen)
     return {
         part: {"speakers": len({r["speaker"] for r in chosen if r["part"] == part}), "utterances": count}
