@@ -60,12 +60,26 @@ class _Worker:
                 1, timeout=None, initializer=_begin, initargs=(self.quiet, os.getpid()), env=ENVIRONMENT
             )
         self.task = task
-        self.future = self.pool.submit(_apply, function, [items[place] for place in task.places])
+        with _no_interrupts():
+            self.future = self.pool.submit(_apply, function, [items[place] for place in task.places])
 
     def stop(self) -> None:
         if self.pool is not None:
             self.pool.shutdown(wait=True, kill_workers=self.future is not None)
         self.pool = self.future = None
+
+
+@contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """A process started in here never sees Ctrl-C, not even while it imports: signal masks are inherited."""
+    if sys.platform == "win32":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def available_cores() -> int:

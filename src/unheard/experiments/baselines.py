@@ -1,7 +1,7 @@
-"""Classical systems: fitted in one go to one vector an utterance, not trained epoch by epoch.
+"""Classical systems: fitted once to one vector for each utterance, without epochs.
 
-    functionals (1, D) of their own store -> standardised on the training speakers -> one fit for each value of the grid
-    -> the value that the fold's own validation speakers like best, the smallest on a tie -> test, scored once
+    functionals (1, D) from a store of their own -> standardised on the training speakers -> a fit for each grid value
+    -> the value with the best WA on the fold's validation speakers, the smallest on a tie -> test, scored once
 
 To add one: a line in `FITTED`. Readable without torch and scikit-learn.
 """
@@ -25,15 +25,14 @@ Decide = Callable[[Doubles], Doubles]
 """Vectors (n, D) to decision values (n, C), the largest one winning."""
 
 EPOCHS = 1
-"""What a fit counts as where a training has its epochs."""
+"""The number of epochs in the records of a fit."""
 
 
 @dataclass(frozen=True)
 class Fitted:
     """A classical system: its `name` in tables, and `fit(x (n, D), y (n,), C, value)` for the values of `grid`.
 
-    `features` are the settings of its vectors; where they come from elsewhere it has none, and `source` says what
-    they are.
+    `features` are the settings of its vectors; `source` describes vectors that come from elsewhere.
     """
 
     name: str
@@ -45,16 +44,16 @@ class Fitted:
 
     @property
     def digest(self) -> str:
-        """Twelve hex digits over what the numbers of a fit depend on, beside its data."""
+        """Twelve hexadecimal digits over everything but the data that determines the numbers of a fit."""
         words = [self.fit.__name__, self.features.digest if self.features else self.source, self.knob, *self.grid]
         return blake2b("\t".join(map(str, words)).encode(), digest_size=6).hexdigest()
 
 
 def linear_svm(x: Doubles, y: NDArray[np.int64], classes: int, c: float) -> Decide:
-    """A linear support vector machine: one emotion against the rest, squared hinge, balanced weights.
+    """Fit a linear support vector machine: one against the rest, squared hinge loss, balanced class weights.
 
-    An emotion that nobody in `y` shows is never said. Raises `TrainingError` for a single emotion, `MissingExtra`
-    without scikit-learn.
+    An emotion that does not occur in `y` is never predicted. Raises `TrainingError` for a single emotion,
+    `MissingExtra` without scikit-learn.
     """
     try:
         from sklearn.svm import LinearSVC
@@ -64,7 +63,7 @@ def linear_svm(x: Doubles, y: NDArray[np.int64], classes: int, c: float) -> Deci
     if len(present) < 2:
         raise TrainingError("all utterances to train on show the same emotion", mend="Check the split.")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a solver that stops early: validation judges what it came to
+        warnings.simplefilter("ignore")  # of a solver that stops early: validation selects among the results
         machine = LinearSVC(C=c, class_weight="balanced", dual="auto", random_state=0, max_iter=10_000).fit(x, y)
 
     def decide(vectors: Doubles) -> Doubles:
@@ -84,5 +83,5 @@ FITTED = {
 
 
 def normalisation_of(normalise: str) -> str:
-    """The kind of `Normaliser` of a fitted system in an experiment with `normalise`: one vector has no other."""
+    """Return the kind of `Normaliser` of a classical system in an experiment with `normalise`."""
     return "speaker" if normalise == "speaker" else "train"

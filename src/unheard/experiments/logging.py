@@ -10,7 +10,7 @@ from unheard.errors import MissingExtra
 
 
 def available() -> None:
-    """Raises `MissingExtra` without TensorBoard."""
+    """Raise `MissingExtra` without TensorBoard."""
     try:
         import torch.utils.tensorboard  # noqa: F401
     except ImportError:
@@ -18,7 +18,7 @@ def available() -> None:
 
 
 def writer(folder: Path) -> Callable[[Mapping[str, Any]], None]:
-    """A function that writes an epoch's figures as scalars under `folder`.
+    """Return a function that writes an epoch's figures as scalars under `folder`.
 
     Raises `MissingExtra` without TensorBoard.
     """

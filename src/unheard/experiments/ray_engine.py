@@ -77,12 +77,17 @@ def run_cells(
     token = out / f".seen-by-all-{uuid.uuid4().hex}"
     running: dict[Any, int] = {}
     try:
-        share = gpus or (SHARE if device.startswith("cuda") or _has_gpus(ray, device) else 0.0)
+        some = device.startswith("cuda") or (device != "cpu" and ray.cluster_resources().get("GPU"))
+        share = gpus or (SHARE if some else 0.0)
         environment = {"env_vars": ENVIRONMENT}
         task = ray.remote(_train).options(num_cpus=1, num_gpus=share, max_retries=0, runtime_env=environment)
         write_text(token, token.name)
         rows: dict[str, Any] = {}  # the utterances of a fold are the same for all its cells: they are sent once
-        waiting, strikes, epochs = list(range(len(cells))), [0] * len(cells), [len(_history(cell)) for cell in cells]
+        waiting, strikes, epochs = (
+            list(range(len(cells))),
+            [0] * len(cells),
+            [len(read_history(cell.folder)) for cell in cells],
+        )
         while waiting or running:
             while waiting and len(running) < (workers or len(cells)):
                 place = waiting.pop(0)
@@ -102,10 +107,8 @@ def run_cells(
                     if isinstance(error.cause, ConfigError):
                         raise error.cause from None
                     yield cells[place], f"{type(error.cause).__name__}: {error.cause}"
-                except (ray.exceptions.RuntimeEnvSetupError, ray.exceptions.TaskUnschedulableError) as error:
-                    yield cells[place], f"{type(error).__name__}: {error}"
                 except ray.exceptions.RayError as error:  # its worker or node died
-                    before, epochs[place] = epochs[place], len(_history(cells[place]))
+                    before, epochs[place] = epochs[place], len(read_history(cells[place].folder))
                     strikes[place] = 0 if epochs[place] > before else strikes[place] + 1
                     if strikes[place] < STRIKES:
                         time.sleep(strikes[place])
@@ -120,14 +123,6 @@ def run_cells(
         token.unlink(missing_ok=True)
         if started:
             ray.shutdown()
-
-
-def _history(cell: Cell) -> list[dict[str, Any]]:
-    return read_history(cell.folder)
-
-
-def _has_gpus(ray: Any, device: str) -> bool:
-    return device != "cpu" and bool(ray.cluster_resources().get("GPU"))
 
 
 def _connect(ray: Any, address: str, workers: int) -> None:
