@@ -60,12 +60,22 @@ def __getattr__(name: str) -> Any:
     try:
         module = import_module(_WHERE[name])
     except ModuleNotFoundError as error:
-        if error.name not in ("torch", "safetensors"):
+        if error.name not in ("torch", "safetensors", "pydantic", "scipy", "sklearn", "matplotlib"):
             raise
-        from unheard.errors import MissingExtra
-
-        raise MissingExtra(str(error.name), "train") from None
+        return _missing(name, str(error.name))
     return getattr(module, name)
+
+
+def _missing(name: str, package: str) -> Any:
+    """Return a stand-in that raises `MissingExtra` when it is used: `hasattr`, `dir` and `help` work without it."""
+    from unheard.errors import MissingExtra
+
+    def needs_extra(*_: Any, **__: Any) -> Any:
+        raise MissingExtra(package, "train")
+
+    needs_extra.__name__ = needs_extra.__qualname__ = name
+    needs_extra.__doc__ = f'Not available without {package}. Install it with: pip install "unheard[train]"'
+    return needs_extra
 
 
 def __dir__() -> list[str]:

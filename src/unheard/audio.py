@@ -141,6 +141,12 @@ def checked_source(audio: Any) -> Source:
     """A path or an open file; raises `AudioError` for anything else."""
     if isinstance(audio, os.PathLike):
         return Path(audio)
+    if hasattr(audio, "numpy") or hasattr(audio, "__array__"):
+        give = "x.cpu().numpy()" if hasattr(audio, "numpy") else "numpy.asarray(x)"
+        raise AudioError(
+            f"a {type(audio).__module__}.{type(audio).__name__} is not a numpy array",
+            mend=f"Give {give}, as a tensor's .numpy() does, of shape (N,) or (N, channels).",
+        )
     if not isinstance(audio, str) and not hasattr(audio, "seek"):
         raise AudioError(
             f"a {type(audio).__name__} is no sound", mend="Give a path, an open file, or samples as a numpy array."

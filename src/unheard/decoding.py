@@ -6,6 +6,7 @@ reads them, and FLAC, Ogg and MP3 files that were joined end to end are split in
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import math
 import mmap
@@ -326,6 +327,11 @@ class _Joined:
 
     def missing_frames(self) -> float:
         return 0
+
+
+def can_convert() -> bool:
+    """Return whether PyAV or ffmpeg is at hand for what libsndfile does not read."""
+    return importlib.util.find_spec("av") is not None or shutil.which("ffmpeg") is not None
 
 
 def _open_converted(path: Source) -> Decoder | None:

@@ -26,7 +26,7 @@ Format = Literal["table", "json", "jsonl", "csv", "rttm", "srt", "textgrid", "au
 
 OPTIONS = (
     *("--format", "--output", "--channel", "--window", "--hop", "--timeline", "--enrol", "--profile", "--profiles"),
-    *("--adapt", "--threads", "--version"),
+    *("--adapt", "--min-confidence", "--threads", "--version"),
 )
 
 
@@ -45,6 +45,7 @@ def predict(
     profile: str = "",
     profiles: Path | None = None,
     adapt: Switch = False,
+    min_confidence: float = 0.0,
     threads: int = 1,
     version: Switch = False,
 ) -> int:
@@ -81,6 +82,8 @@ def predict(
         Folder of kept profiles (default: this user's).
     adapt
         Learn the profile along each recording; with a speaker, across recordings too, and keep it.
+    min_confidence
+        Lowest probability of an answer, such as 0.6; below it the answer is "uncertain" (0: off).
     threads
         Threads of one prediction.
     version
@@ -91,6 +94,8 @@ def predict(
     if not model:
         raise ConfigError("no model was named", mend="For example: unheard predict starter call.wav")
     check_words("predict", model, audio, OPTIONS)
+    if not 0 <= min_confidence <= 1:
+        raise ConfigError(f"--min-confidence {min_confidence:g} is out of range", mend="Use 0 to 1.")
     from unheard.recogniser.formats import FOLDERS, Job, format_of, sink, writer
     from unheard.recogniser.inputs import is_single
     from unheard.recogniser.recogniser import EACH, Options
@@ -104,7 +109,7 @@ def predict(
     single = is_single(audio) and channel != EACH
     job = Job(recogniser.labels, recogniser.model.name, about.version, about.licence, timeline, single)
     adapted = adaptation(recogniser, enrol, profile, profiles, adapt=adapt, channel=channel)
-    options = Options(channel, adapted.profile, adapt, carry=adapt and bool(profile))
+    options = Options(channel, adapted.profile, adapt, carry=adapt and bool(profile), min_confidence=min_confidence)
     with sink(output) if wanted not in FOLDERS else nullcontext(None) as out:
         return hear(recogniser, audio, options, writer(wanted, job, out, output), adapted)
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from unheard.decoding import CONVERTED, can_convert
 from unheard.errors import AudioError
 from unheard.recogniser.sources import HEADERS
 
@@ -74,13 +75,34 @@ def _named(word: str) -> Iterator[Found]:
 
 def _in_folder(folder: str) -> Iterator[Found]:
     """Yield the recordings below `folder`, sorted by path, without hidden files and folders."""
-    empty = True
-    for place, folders, files in os.walk(folder):
+    empty, seen, passed = True, set[str](), list[str]()
+    convertible = can_convert()
+    for place, folders, files in os.walk(folder, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        real = os.path.realpath(place)
+        if real in seen:  # linked twice, or a link to a folder above
+            folders.clear()
+            continue
+        seen.add(real)
         for name in sorted(files):
             if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
                 empty = False
                 yield str(Path(place) / name)
+            elif Path(name).suffix.lower() in CONVERTED and not name.startswith("."):
+                empty = False
+                if convertible:
+                    yield str(Path(place) / name)
+                else:
+                    passed.append(str(Path(place) / name))
+    if passed:
+        endings = " ".join(sorted({Path(name).suffix.lower() for name in passed}))
+        target = Path(passed[0]).with_suffix(".wav").name
+        yield AudioError(
+            f"{len(passed)} recording{'s' * (len(passed) != 1)} in this folder need a conversion first ({endings})",
+            where=folder,
+            mend=f'Convert each with: ffmpeg -i "{passed[0]}" -ac 1 -ar 16000 "{target}"; '
+            'or: pip install "unheard[media]"',
+        )
     if empty:
         yield AudioError(
             "no recording in this folder", where=folder, mend=f"These endings are read: {' '.join(sorted(SUFFIXES))}."

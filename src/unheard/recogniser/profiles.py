@@ -42,6 +42,9 @@ class SpeakerProfile:
     name: str = ""
     enrolled: frozenset[str] = frozenset()
 
+    def __repr__(self) -> str:
+        return f"SpeakerProfile({self.name or 'unnamed'!r}: {self.utterances} utterances)"
+
     @classmethod
     def unknown(cls, digest: str, width: int, name: str = "") -> SpeakerProfile:
         """Return the profile of a speaker without utterances."""

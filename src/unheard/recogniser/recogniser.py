@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unheard.channels import MOST_CHANNELS, channel_index, channel_name
-from unheard.errors import AudioError, ModelError, NoSpeechError, UnheardError
+from unheard.errors import AudioError, ConfigError, ModelError, NoSpeechError, UnheardError
 from unheard.files import cannot_read
 from unheard.recogniser.inputs import Found
 from unheard.recogniser.model import OnnxModel, open_model
@@ -39,6 +39,7 @@ class PredictOptions(TypedDict, total=False):
     adapt: bool
     longest: float
     progress: Progress | None
+    min_confidence: float
 
 
 def load(
@@ -67,6 +68,9 @@ class Recogniser:
         self.least_speech = least_speech
         self._rate = model.metadata.features.sample_rate
 
+    def __repr__(self) -> str:
+        return f"Recogniser({self.model.name!r}: {', '.join(self.labels)})"
+
     @property
     def labels(self) -> tuple[str, ...]:
         """The emotions in index order."""
@@ -88,16 +92,20 @@ class Recogniser:
         adapt: bool = False,
         longest: float = LONGEST,
         progress: Progress | None = None,
+        min_confidence: float = 0.0,
     ) -> Prediction | list[Prediction]:
         """Predict the emotion of one recording, or of each in a list.
 
         `audio` is a path, an open binary file, or samples (N,) or (N, channels), floats in [-1, 1] or integers, at
         `sample_rate` (default: that of the model). `channel` is mix, left, right or a number from 1. `profile` is the
         result of `enrol`; `adapt` updates it along each recording. `progress` receives the seconds done so far; an
-        exception that it raises ends the work.
+        exception that it raises ends the work. A recording or segment whose highest probability is below
+        `min_confidence` has no label and abstains as uncertain; it keeps its probabilities.
         Raises `AudioError` for audio that cannot be read, `TooLongError` above `longest` seconds, `ModelError` for a
         profile of another model.
         """
+        if not 0 <= min_confidence <= 1:
+            raise ConfigError(f"a confidence of {min_confidence} is out of range", mend="Use 0 to 1.")
         if isinstance(audio, (list, tuple)):
             options = PredictOptions(
                 sample_rate=sample_rate,
@@ -106,6 +114,7 @@ class Recogniser:
                 adapt=adapt,
                 longest=longest,
                 progress=progress,
+                min_confidence=min_confidence,
             )
             return [self.predict(one, **options) for one in audio]
         stream = self.stream(profile=profile, adapt=adapt, name=name_of(audio), channel=channel_name(channel))
@@ -113,7 +122,8 @@ class Recogniser:
             stream.push(block)
             if progress is not None:
                 progress(stream.seconds)
-        return stream.finish()
+        found = stream.finish()
+        return found.at_least(min_confidence) if min_confidence else found
 
     def predict_channels(self, audio: Audio, **options: Unpack[PredictOptions]) -> list[Prediction]:
         """Predict every channel of one recording; each is another speaker, as in a call."""
@@ -226,6 +236,7 @@ class Options:
     profile: SpeakerProfile | None = None
     adapt: bool = False
     carry: bool = False
+    min_confidence: float = 0.0
 
 
 def predictions(
@@ -246,7 +257,7 @@ def predictions(
         if isinstance(file, UnheardError):
             yield Failure(file.where or "", file)
             continue
-        given = PredictOptions(adapt=options.adapt, progress=progress(file))
+        given = PredictOptions(adapt=options.adapt, progress=progress(file), min_confidence=options.min_confidence)
         try:
             if options.channel == EACH:
                 answers = recogniser.predict_channels(file, **given)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from io import BufferedIOBase
+from collections.abc import Iterable, Iterator, Mapping
+from io import BufferedIOBase, BytesIO
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -12,11 +12,11 @@ import numpy.typing as npt
 
 from unheard.audio import checked_source, info, read_blocks, resample
 from unheard.channels import Mix, Samples, channel_index, finite, select_channel, to_float
-from unheard.decoding import Source
+from unheard.decoding import LOWEST_RATE, Source
 from unheard.errors import AudioError, ConfigError, TooLongError, did_you_mean
 
-Audio: TypeAlias = Source | npt.NDArray[Any]
-"""A path, an open binary file, or samples (N,) or (N, channels)."""
+Audio: TypeAlias = Source | npt.NDArray[Any] | Mapping[str, Any]
+"""A path, an open binary file, samples (N,) or (N, channels), or {"array": samples, "sampling_rate": Hz}."""
 
 Several: TypeAlias = list[Audio] | tuple[Audio, ...]
 
@@ -30,6 +30,8 @@ def blocks_of(
 
     Raises `AudioError` for what cannot be read, `TooLongError` above `longest` seconds.
     """
+    if isinstance(audio, Mapping):
+        audio, sample_rate = unpacked(audio, sample_rate)
     if not isinstance(audio, np.ndarray):
         _rewind(audio)
         return read_blocks(audio, sample_rate=rate, channel=channel, longest=longest)
@@ -45,6 +47,8 @@ def blocks_of(
 
 def channels_of(audio: Audio) -> tuple[str, ...]:
     """Return the names of a recording's channels: mix for one, left and right for two, else numbers from 1."""
+    if isinstance(audio, Mapping):
+        audio, _ = unpacked(audio, None)
     if isinstance(audio, np.ndarray):
         count = 1 if audio.ndim == 1 else int(audio.shape[-1])
     else:
@@ -63,14 +67,45 @@ def name_of(audio: Audio) -> str:
     """Return the path as given; empty for samples and for files without a name."""
     if isinstance(audio, (str, Path)):
         return str(audio)
+    if isinstance(audio, Mapping):
+        return str(audio.get("path") or "")
     return "" if isinstance(audio, np.ndarray) else str(getattr(audio, "name", ""))
 
 
+def unpacked(audio: Mapping[str, Any], sample_rate: int | None) -> tuple[Source | npt.NDArray[Any], int | None]:
+    """Return samples and rate of an entry of a Hugging Face data set, or its path or content where it is not decoded.
+
+    Raises `ConfigError` for other mappings, and for a `sample_rate` that differs from the one inside.
+    """
+    if audio.get("array") is not None and audio.get("sampling_rate") is not None:
+        rate = checked_rate(audio["sampling_rate"])
+        if sample_rate not in (None, rate):
+            raise ConfigError(f"sample_rate is {sample_rate} and sampling_rate is {rate}", mend="Give one of them.")
+        array = audio["array"]
+        return (np.asarray(array) if isinstance(array, (list, tuple)) else array), rate
+    if isinstance(audio.get("bytes"), bytes):
+        return BytesIO(audio["bytes"]), sample_rate
+    if audio.get("path"):
+        return audio["path"], sample_rate
+    raise ConfigError(
+        f"a mapping with the keys {', '.join(map(str, audio))} is no recording",
+        mend='Give {"array": samples, "sampling_rate": Hz}, or the samples and sample_rate=Hz.',
+    )
+
+
 def checked_rate(rate: int) -> int:
-    """Return `rate`; raises `ConfigError` where it is out of range."""
-    if not 100 <= rate <= 10_000_000:
-        raise ConfigError(f"a sample rate of {rate} Hz is out of range", mend="Give the samples per second.")
-    return rate
+    """Return `rate`; raises `ConfigError` where it is no number or out of range."""
+    if isinstance(rate, (str, bytes)):
+        raise ConfigError(f"the sample rate {rate!r} is text", mend=f"Give a number, such as int({rate!r}).")
+    if isinstance(rate, bool) or not isinstance(rate, (int, float, np.integer, np.floating)):
+        raise ConfigError(f"the sample rate is a {type(rate).__name__}, not a number", mend="Give it as an int.")
+    if rate != int(rate if np.isfinite(rate) else 0):
+        raise ConfigError(f"a sample rate of {rate} Hz is not a whole number", mend="Give it as an int.")
+    if not LOWEST_RATE <= rate <= 10_000_000:
+        raise ConfigError(
+            f"a sample rate of {rate} Hz is out of range", mend=f"Give the samples per second, {LOWEST_RATE} or more."
+        )
+    return int(rate)
 
 
 def _rewind(audio: Source) -> None:

@@ -122,9 +122,11 @@ class TableWriter(Writer):
             known = f"{prediction.profile.name or 'a speaker'}, {prediction.profile.utterances} utterances"
             note = f"   [adapted to {known}{', learning' if prediction.adapting else ''}]"
         if prediction.label is None:
-            answer, place = f"{'–':<{self._width}}      ", f"{place}   ({prediction.abstained})"
+            answer, place = f"{'–':<{self._width}}{' ' * (self._width + 21)}", f"{place}   ({prediction.abstained})"
         else:
             answer = f"{prediction.label:<{self._width}}  {prediction.probabilities[prediction.label]:>4.0%}"
+            second = sorted(prediction.probabilities.items(), key=lambda one: -one[1])[1]
+            answer += f"  (then {second[0]:<{self._width}} {second[1]:>4.0%})"
         self._sink.write(f"{answer}  {clock(prediction.duration)}  {printable(place)}{note}\n")
         if self._job.timeline or (self._job.single and len(prediction.segments) > 1):
             for segment in prediction.segments:

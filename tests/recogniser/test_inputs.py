@@ -1,0 +1,115 @@
+"""What people hand in: data-set entries, tensors, folders with everything in them; and what they get back."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sounds import RATE, murmur, write
+
+from unheard.errors import AudioError, ConfigError, UnheardError
+from unheard.recogniser import Recogniser, SpeakerProfile
+from unheard.recogniser import inputs as inputs_module
+from unheard.recogniser.inputs import recordings
+
+
+def test_an_entry_of_a_data_set(recogniser: Recogniser, tmp_path: Path) -> None:
+    samples = murmur(2, rate=44_100)
+    expected = recogniser.predict(samples, sample_rate=44_100)
+    path = str(write(tmp_path / "a.wav", samples, 44_100, subtype="FLOAT"))
+    for entry in (
+        {"array": samples, "sampling_rate": 44_100, "path": "a.wav"},
+        {"array": samples.tolist(), "sampling_rate": 44_100.0},
+        {"path": path, "bytes": None},
+        {"path": None, "bytes": Path(path).read_bytes()},
+    ):
+        found = recogniser.predict(entry)
+        assert list(found.probabilities.values()) == pytest.approx(list(expected.probabilities.values()), abs=1e-4)
+        assert len(recogniser.predict_channels(entry)) == 1
+    assert recogniser.predict({"array": samples, "sampling_rate": 44_100, "path": "a.wav"}).file == "a.wav"
+    with pytest.raises(ConfigError, match="Give one of them"):
+        recogniser.predict({"array": samples, "sampling_rate": 44_100}, sample_rate=RATE)
+    with pytest.raises(ConfigError, match="sampling_rate"):
+        recogniser.predict({"audio": samples})
+
+
+@pytest.mark.parametrize(
+    ("rate", "message"),
+    [("16000", r"is text. .*int\('16000'\)"), (16000.5, "whole number"), (100, "4000 or more"), (True, "a bool")],
+)
+def test_rates_that_are_none(recogniser: Recogniser, rate: int, message: str) -> None:
+    for score in (recogniser.predict, recogniser.enrol):
+        with pytest.raises(ConfigError, match=message):
+            score(murmur(2), sample_rate=rate)
+    with pytest.raises(ConfigError, match=message):
+        recogniser.stream(sample_rate=rate)
+
+
+def test_tensors_are_told_the_way(recogniser: Recogniser) -> None:
+    torch = pytest.importorskip("torch")
+    with pytest.raises(AudioError, match=r"torch.Tensor .*\.numpy\(\)"):
+        recogniser.predict(torch.zeros(RATE))
+
+
+def test_folders_with_recordings_to_convert(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("one.wav", "two.m4a", "deep/three.webm"):
+        (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data" / name).touch()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "four.wav").touch()
+    (tmp_path / "data" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "data" / "loop").symlink_to(tmp_path / "data")
+    for at_hand, expected in (
+        (True, {"one.wav", "two.m4a", "three.webm", "four.wav"}),
+        (False, {"one.wav", "four.wav"}),
+    ):
+        monkeypatch.setattr(inputs_module, "can_convert", lambda at_hand=at_hand: at_hand)
+        found = list(recordings([str(tmp_path / "data")]))
+        paths = [Path(one).name for one in found if isinstance(one, str)]
+        assert sorted(paths) == sorted(expected)
+        errors = [str(one) for one in found if isinstance(one, UnheardError)]
+        assert len(errors) == (not at_hand)
+        assert all("2 recordings" in one and "ffmpeg -i" in one for one in errors)
+
+
+def test_what_a_notebook_shows(recogniser: Recogniser, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = recogniser.predict(murmur(9))
+    assert repr(found).startswith(f"Prediction('samples': {found.label} ")
+    assert "9.0 s" in repr(found)
+    profile = SpeakerProfile("0", np.zeros(1000), 3, "anna")
+    assert repr(profile) == "SpeakerProfile('anna': 3 utterances)"
+    assert all(len(repr(one)) < 120 for one in (found, found.segments[0], recogniser))
+    assert "<table>" in found._repr_html_()
+    frame = found.to_frame()
+    assert len(frame) == len(found.segments)
+    assert [name for name in frame if name.startswith("p_")] == [f"p_{label}" for label in recogniser.labels]
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(UnheardError, match="pip install pandas"):
+        found.to_frame()
+
+
+def test_an_uncertain_answer_is_none(recogniser: Recogniser) -> None:
+    sure = recogniser.predict(murmur(2))
+    first, second = sorted(sure.probabilities, key=lambda label: -sure.probabilities[label])[:2]
+    unsure = recogniser.predict(murmur(2), min_confidence=0.9999)
+    assert (unsure.label, unsure.probabilities, unsure.segments[0].label) == (None, sure.probabilities, None)
+    assert (unsure.abstained or "").startswith("uncertain: ")
+    assert first in (unsure.abstained or "")
+    assert second in (unsure.abstained or "")
+    assert recogniser.predict(murmur(2), min_confidence=0.01).label == first
+    with pytest.raises(ConfigError, match="0 to 1"):
+        recogniser.predict(murmur(2), min_confidence=60)
+
+
+def test_help_and_hasattr_without_torch() -> None:
+    code = (
+        "import sys\nfor name in ('torch', 'pydantic', 'scipy', 'sklearn'): sys.modules[name] = None\n"
+        "import unheard, pydoc\nassert all(hasattr(unheard, name) for name in dir(unheard))\n"
+        "assert not hasattr(unheard, 'nothing')\npydoc.render_doc(unheard)\n"
+        "try: unheard.experiment()\nexcept unheard.UnheardError as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "unheard[train]" in done.stdout, done.stderr
