@@ -13,6 +13,7 @@ from unheard.features.settings import FeatureSettings
 from unheard.features.vad import VAD_PRESETS, voiced_frames
 from unheard.recogniser.model import OnnxModel
 from unheard.recogniser.profiles import SpeakerProfile
+from unheard.recogniser.speech import RATE, score
 from unheard.recogniser.stream import Window, WindowResult
 
 LEAST_SPEECH = 0.3
@@ -66,6 +67,10 @@ class WindowScorer:
             return WindowResult(window.index, window.first, 0.0, (0.0,) * steps, reason)
         analysis = analyse(window.samples, settings)
         speech = find_speech(analysis.log_energy, settings, self._least)
+        # Models without pitch are not judged: `score` was measured with the starter, which has it.
+        judged = settings.pitch and settings.sample_rate == RATE and settings.frame_shift_ms == 10
+        if judged and not speech.too_little and score(window.samples, analysis.log_energy, speech.frames) < 0:
+            speech = Speech(np.zeros_like(speech.frames), 0.0, "no voice: tones, noise or music")
         # A frame belongs to the step that its middle lies in.
         middles = np.arange(len(speech.frames)) * settings.samples_per_shift + settings.samples_per_frame // 2
         frames = np.bincount(middles[speech.frames] // self._hop, minlength=steps)
