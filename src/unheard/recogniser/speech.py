@@ -38,8 +38,10 @@ def score(samples: Floats, log_energy: Floats, voiced: npt.NDArray[np.bool_]) ->
     Infinite where there is too little to decide on.
     """
     count = (len(samples) - _SIZE) // _HOP + 1
-    at = np.flatnonzero(voiced[np.minimum((np.arange(count) * _HOP + 56) // 160, len(voiced) - 1)]) if count > 0 else []
-    if len(at) < 6 or np.count_nonzero(voiced) < LEAST_FRAMES:
+    if count < 6 or np.count_nonzero(voiced) < LEAST_FRAMES:
+        return np.inf
+    at = np.flatnonzero(voiced[np.minimum((np.arange(count) * _HOP + 56) // 160, len(voiced) - 1)])
+    if len(at) < 6:
         return np.inf
     spectrum = np.fft.rfft(np.lib.stride_tricks.sliding_window_view(samples, _SIZE)[::_HOP][at] * _WINDOW)
     gain = np.exp(max(0.0, _LOUD - float(log_energy.max())))  # of quiet recordings, so that the floors do not matter
