@@ -43,12 +43,12 @@ def right(trainer: Trainer, ids: Sequence[str], drops: bool, of_the_batch: bool)
     return told
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run")
     parser.add_argument("--systems", default="ser")
     parser.add_argument("--seeds", type=int, default=1)
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     torch.set_num_threads(1)
     overrides = {"out": given.run, "systems": given.systems, "seeds": given.seeds, "progress": False}
     print(

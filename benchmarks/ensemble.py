@@ -39,10 +39,10 @@ def together(said: Sequence[Predictions]) -> tuple[float, float]:
     return weighted_accuracy(truth, predicted), unweighted_average_recall(truth, predicted, mean.shape[1])
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("members", nargs="+", metavar="RUN:SYSTEM")
-    members, transductive = zip(*(seeds_of(name) for name in parser.parse_args().members), strict=True)
+    members, transductive = zip(*(seeds_of(name) for name in parser.parse_args(arguments).members), strict=True)
     if len(set(transductive)) > 1:
         raise SystemExit("some members are normalised with the test speakers' recordings, and some are not")
     most = max(map(len, members))

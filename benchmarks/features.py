@@ -15,7 +15,7 @@ import argparse
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -135,13 +135,13 @@ def measure(files: list[Path], rounds: int, rows: dict[str, tuple[str, Callable[
     return {name: float(times.sum()) for name, times in best.items()}
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("--seconds", type=float, default=120.0, help="how much audio to read a round")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--pitch", action="store_true", help="our front ends with pitch instead of other libraries")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     rows = PITCH_ROWS if options.pitch else ROWS
     with tempfile.TemporaryDirectory() as scratch:
         if options.folder is None:

@@ -38,6 +38,7 @@ class Scale:
     experiment: tuple[str, ...]
     parts: dict[str, tuple[int, int | None]]
     thin: int = 1
+    workers: int = 2
 
 
 SCALES = {
@@ -139,7 +140,7 @@ class Proof:
             "experiment",
             *("--manifest", str(manifest), "--store", str(self.folder / "store"), "--out", str(out)),
             *self.scale.experiment,
-            *("--systems", systems, "--epochs", "1", "--workers", "1" if systems == "ser" else "2"),
+            *("--systems", systems, "--epochs", "1", "--workers", "1" if systems == "ser" else str(self.scale.workers)),
         )
         if not step.found:
             cells = [json.loads(path.read_text()) for path in sorted(out.glob("cells/*/history.jsonl"))]

@@ -26,7 +26,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -271,7 +271,7 @@ def voices(folder: Path, seconds: float) -> None:
         soundfile.write(folder / f"{number}.{'flac' if number % 2 else 'wav'}", mine, RATE)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("--model", action="append", default=[], help="a model beside those of the recipes")
@@ -279,7 +279,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="how much audio to read a round")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--minutes", type=float, default=30.0, help="of the long recording")
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     parts = given.parts.split(",")
     if not set(parts) <= set(PARTS):
         parser.error(f"--parts are of {', '.join(PARTS)}")

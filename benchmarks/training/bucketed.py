@@ -2,8 +2,6 @@
 
 Batches hold utterances of similar length, so little is padding; the reverse direction flips every utterance
 within its own length by gathering, so nothing is packed. All else is `plain.py`'s.
-
-    python -m benchmarks.training.bucketed --epochs 1
 """
 
 from __future__ import annotations
@@ -13,8 +11,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from benchmarks.training.plain import BATCH, LEARNING_RATE, History, Network, cut, fit, main
-from benchmarks.training.shapes import Data, Part
+from benchmarks.training.plain import BATCH, cut
+from benchmarks.training.shapes import Part
 
 POOL = 25  # batches whose utterances are sorted together: 800 utterances
 
@@ -53,16 +51,3 @@ def bucketed_batches(part: Part, generator: torch.Generator) -> Iterator[list[in
     batches = cut([i for pool in pools for i in sorted(pool, key=lambda i: len(part.features[i]))])
     for i in torch.randperm(len(batches), generator=generator).tolist():
         yield batches[i]
-
-
-def train_epochs(
-    data: Data, epochs: int, seed: int = 0, threads: int = 2, lr: float = LEARNING_RATE, dropout: float = 0.5
-) -> tuple[float, History]:
-    """Train SER_only with buckets and a gathered reverse: (valid frames per second, history)."""
-    torch.set_num_threads(threads)
-    torch.manual_seed(seed)
-    return fit(Network(GatheredBiLSTM, dropout), bucketed_batches, data, epochs, seed, lr)
-
-
-if __name__ == "__main__":
-    main(train_epochs, "length buckets and a gathered reverse direction, fp32")

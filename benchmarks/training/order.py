@@ -46,14 +46,15 @@ def met_again(before: Sequence[Sequence[int]], now: Sequence[Sequence[int]]) -> 
     return mean(max(len(set(batch) & set(other)) for other in before) / len(batch) for batch in now)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Train a third of an epoch of each in every round, and compare."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--batches", type=int, default=19)
-    options = parser.parse_args()
+    parser.add_argument("--utterances", type=int, default=UTTERANCES, help="fewer only to see that it runs")
+    options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    part = random_data(UTTERANCES).train
+    part = random_data(options.utterances).train
     strategy = build("ser", Setting(FEATURES, EMOTIONS, 1, NETWORKS["iemocap"], 0)).train()
     optimiser = torch.optim.SGD(strategy.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM, nesterov=True)
     generator = torch.Generator().manual_seed(0)
@@ -68,7 +69,7 @@ def main() -> None:
         said = ", ".join(f"{name} {found:,.0f}" for name, found in rates.items())
         print(f"round {turn + 1}: {said} frames/s, random / similar {ratios[-1]:.2f}", flush=True)
     print(f"random / similar: {median(ratios):.2f} ({min(ratios):.2f} .. {max(ratios):.2f})")
-    for count in (SMALL, UTTERANCES):
+    for count in (min(SMALL, options.utterances), options.utterances):
         part = random_data(count).train
         for name, order in ORDERS.items():
             epochs = [list(order(part, generator)) for _ in range(5)]

@@ -1,25 +1,22 @@
 """The training loop a user would write first: random batches, padded, and a packed bidirectional LSTM.
 
-It imports nothing from `unheard`: an independent implementation of the paper's network, to measure against.
-
-    python -m benchmarks.training.plain --epochs 1
+It imports nothing from `unheard`: an independent implementation of the paper's network, to measure against in
+`benchmarks.training.run` and `benchmarks.training.accuracy`.
 
 Shapes: B batch, T frames, N valid frames of a batch, F features, C channels.
 """
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 
-from benchmarks.training.shapes import EMOTIONS, FEATURES, Data, Part, random_data, read_fold
+from benchmarks.training.shapes import EMOTIONS, FEATURES, Data, Part
 
 BATCH = 32
 LEARNING_RATE = 1e-3
@@ -172,42 +169,3 @@ def fit(
         history.append(record)
     seconds = sum(record["seconds"] for record in history)
     return epochs * data.train.frames / seconds, history
-
-
-def train_epochs(
-    data: Data, epochs: int, seed: int = 0, threads: int = 2, lr: float = LEARNING_RATE, dropout: float = 0.5
-) -> tuple[float, History]:
-    """Train SER_only with the plain loop: (valid frames per second, history)."""
-    torch.set_num_threads(threads)
-    torch.manual_seed(seed)
-    return fit(Network(dropout=dropout), random_batches, data, epochs, seed, lr)
-
-
-def best_epoch(history: History) -> dict[str, float]:
-    """The record of the best dev accuracy, the earliest on a tie; the last one where there is no dev."""
-    return max(history, key=lambda record: record["dev"]) if "dev" in history[0] else history[-1]
-
-
-def main(train: Callable[[Data, int, int, int], tuple[float, History]], description: str) -> None:
-    """Command line shared by the baselines."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--epochs", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--utterances", type=int, default=2400, help="of random features, where no real ones are given")
-    parser.add_argument("--features", type=Path, help="an .npz of id -> (T, 39), to train on real data")
-    parser.add_argument("--table", type=Path, help="a CSV with id, emotion, part for --features")
-    options = parser.parse_args()
-    if (options.features is None) != (options.table is None):
-        parser.error("--features and --table go together")
-    data = read_fold(options.features, options.table) if options.features else random_data(options.utterances)
-    rate, history = train(data, options.epochs, options.seed, options.threads)
-    for record in history:
-        print("  ".join(f"{name} {value:.4g}" for name, value in record.items()))
-    if data.dev is not None:
-        print("chosen on dev:", best_epoch(history))
-    print(f"{rate:,.0f} valid frames per second, {options.threads} threads, {data.train.frames:,} frames a pass")
-
-
-if __name__ == "__main__":
-    main(train_epochs, "random batches of 32, pad_sequence, pack_padded_sequence, fp32")

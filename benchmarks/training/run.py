@@ -13,7 +13,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -26,8 +26,6 @@ from benchmarks.training.peak import process_rate, training_flop_per_frame
 from benchmarks.training.plain import BATCH, LEARNING_RATE, MOMENTUM, Network, collate, random_batches
 from benchmarks.training.shapes import UTTERANCES, Part, random_data
 
-THREADS = 2
-PROCESSES = 2
 CGT_BATCHES = 8
 
 
@@ -52,11 +50,11 @@ class Loop:
         return frames / (time.perf_counter() - began)
 
 
-def without_end(draw: object, part: Part) -> Iterator[list[int]]:
+def endless(draw: Callable[[Part, torch.Generator], Iterator[list[int]]], part: Part) -> Iterator[list[int]]:
     """Batches of epoch after epoch."""
     generator = torch.Generator().manual_seed(0)
     while True:
-        yield from draw(part, generator)  # type: ignore[operator]
+        yield from draw(part, generator)
 
 
 def load() -> float:
@@ -71,33 +69,35 @@ def report(name: str, rates: list[float], peak: float) -> None:
     print(f"{name:<44}{rate:>10,.0f} frames/s  {spread}{100 * rate / peak:>6.1f} % of the peak")
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--plain-batches", type=int, default=5, help="of the plain loop, a round")
     parser.add_argument("--batches", type=int, default=25, help="of the others, a round")
     parser.add_argument("--utterances", type=int, default=UTTERANCES, help="fewer only to see that it runs")
-    options = parser.parse_args()
-    utterances = options.utterances
+    parser.add_argument("--processes", type=int, default=2, help="of ours, and threads of the baselines")
+    parser.add_argument("--peak-seconds", type=float, default=2.0, help="of matrix products, a round")
+    options = parser.parse_args(arguments)
+    utterances, processes = options.utterances, options.processes
 
     busy = load()
     if busy > 0.5:
         print(f"WARNING: the load average is {busy:.2f}: something else is running, and the numbers will be too low.")
-    torch.set_num_threads(THREADS)
+    torch.set_num_threads(processes)
     part = random_data(utterances).train
     torch.manual_seed(0)
-    plain = Loop(Network(), part, without_end(random_batches, part))
-    bucketed = Loop(Network(GatheredBiLSTM), part, without_end(bucketed_batches, part))
+    plain = Loop(Network(), part, endless(random_batches, part))
+    bucketed = Loop(Network(GatheredBiLSTM), part, endless(bucketed_batches, part))
     sums: dict[str, list[float]] = {"plain": [], "bucketed": [], "ours": [], "peak": []}
     cgt: list[float] = []
     ser: list[float] = []
     with tempfile.TemporaryDirectory() as scratch:
         store = Path(scratch) / "store"
         write_random_store(store, utterances)
-        with team(store, PROCESSES) as processes:
-            together(processes, "ser", [str(i) for i in range(0, utterances, 50)])  # the first batches are slow
-            together(processes, "cgt", [str(i) for i in range(0, utterances, 50)])
+        with team(store, processes) as members:
+            for system in ("ser", "cgt"):  # the first batches are slow
+                together(members, system, [str(i) for i in range(0, utterances, max(1, utterances // 48))])
             for _ in range(2):
                 plain.rate(1)
                 bucketed.rate(1)
@@ -106,11 +106,11 @@ def main() -> None:
                 sums["bucketed"].append(bucketed.rate(options.batches))
                 every = max(1, utterances // (options.batches * BATCH))
                 ids = [str(i) for i in range(turn % every, utterances, every)][: options.batches * BATCH]
-                sums["ours"].append(together(processes, "ser", ids))
+                sums["ours"].append(together(members, "ser", ids))
                 few = ids[:: max(1, len(ids) // (CGT_BATCHES * BATCH))][: CGT_BATCHES * BATCH]
-                ser.append(together(processes, "ser", few))
-                cgt.append(together(processes, "cgt", few))
-                sums["peak"].append(process_rate(PROCESSES))
+                ser.append(together(members, "ser", few))
+                cgt.append(together(members, "cgt", few))
+                sums["peak"].append(process_rate(processes, options.peak_seconds))
                 print(f"round {turn + 1}: " + ", ".join(f"{k} {v[-1]:,.0f}" for k, v in sums.items()), flush=True)
         twice = Path(scratch) / "twice"
         write_random_store(twice, 2 * utterances)
@@ -124,10 +124,10 @@ def main() -> None:
     print(
         f"\nSER_only at IEMOCAP's shape: {utterances} utterances, {part.frames:,} frames an epoch, batches of {BATCH}"
     )
-    report(f"plain, {THREADS} threads, {every_plain}", sums["plain"], peak)
-    report(f"bucketed, {THREADS} threads, {every_other}", sums["bucketed"], peak)
-    report(f"ours, {PROCESSES} processes, {every_other} each", sums["ours"], peak)
-    print(f"peak: {max(sums['peak']):.1f} GFLOP/s of {PROCESSES} processes", end=", ")
+    report(f"plain, {processes} threads, {every_plain}", sums["plain"], peak)
+    report(f"bucketed, {processes} threads, {every_other}", sums["bucketed"], peak)
+    report(f"ours, {processes} processes, {every_other} each", sums["ours"], peak)
+    print(f"peak: {max(sums['peak']):.1f} GFLOP/s of {processes} processes", end=", ")
     print(f"{flop:,.0f} FLOP a frame: {peak:,.0f} frames/s")
     for name in ("plain", "bucketed"):
         ratios = [a / b for a, b in zip(sums["ours"], sums[name], strict=True)]
@@ -137,7 +137,7 @@ def main() -> None:
     print(f"SER_SR_CGT costs {statistics.median(ratios):.2f} times SER_only ({min(ratios):.2f} .. {max(ratios):.2f})")
     print(f"memory while training (RssAnon): {small:.0f} MB from a store of {sizes[0]:.0f} MB", end=", ")
     print(f"{large:.0f} MB from one of {sizes[1]:.0f} MB")
-    print(f"load average now {load():.2f} (this benchmark itself keeps {PROCESSES} cores busy)")
+    print(f"load average now {load():.2f} (this benchmark itself keeps {processes} cores busy)")
 
 
 if __name__ == "__main__":

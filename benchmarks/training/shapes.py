@@ -5,10 +5,8 @@ Shapes: T frames, F features.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -111,14 +109,6 @@ def fold_data(features: Features, rows: Iterable[Mapping[str, str]]) -> Data:
     train = part("train")
     assert train is not None
     return Data(train, part("dev"), part("test"))
-
-
-def read_fold(features: Path, table: Path) -> Data:
-    """Read one fold: an .npz of id -> (T, F), and a CSV with the columns id, emotion, part."""
-    with table.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    with np.load(features) as archive:
-        return fold_data(archive, rows)
 
 
 def _at_least_one_output(x: NDArray[np.float32]) -> NDArray[np.float32]:
