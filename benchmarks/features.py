@@ -16,6 +16,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -142,7 +143,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--pitch", action="store_true", help="our front ends with pitch instead of other libraries")
     options = parser.parse_args(arguments)
-    rows = PITCH_ROWS if options.pitch else ROWS
+    rows = PITCH_ROWS if options.pitch else dict(ROWS)
+    if not find_spec("librosa"):
+        rows.pop("librosa", None)
     with tempfile.TemporaryDirectory() as scratch:
         if options.folder is None:
             synthesise(Path(scratch), options.seconds)

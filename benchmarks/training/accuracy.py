@@ -19,8 +19,6 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -35,7 +33,7 @@ from unheard.experiments.config import Experiment
 from unheard.experiments.plan import lay_out
 from unheard.features import FeatureStore
 from unheard.model.settings import NetworkSettings
-from unheard.parallel import ENVIRONMENT
+from unheard.parallel import Died, map_unordered
 from unheard.training.recipe import TrainingSettings
 from unheard.training.strategies import Strategy
 from unheard.training.trainer import Trainer
@@ -149,7 +147,7 @@ def train(loop: str, cell: Cell) -> float:
         assert data.test is not None
         twin = plain.Network(bilstm, cell.network.dropout)
         for one_of_two in (network, twin):
-            start_alike(one_of_two, trainer, *plain.collate(data.test, list(range(8)))[:2])
+            start_alike(one_of_two, trainer, *plain.collate(data.test, list(range(min(8, len(data.test)))))[:2])
         if cell.network.dropout == 0:  # else their masks differ
             order = next(plain.random_batches(data.train, torch.Generator().manual_seed(0)))
             print(
@@ -167,13 +165,16 @@ def train(loop: str, cell: Cell) -> float:
 
 
 def train_all(work: Sequence[tuple[str, Cell]], workers: int) -> Iterator[tuple[str, Training, float]]:
-    """Every loop and cell of `work`, as they finish: loop, training, accuracy."""
-    os.environ.update(ENVIRONMENT)
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        waiting = {pool.submit(train, loop, cell): (loop, cell) for loop, cell in work}
-        for future in as_completed(waiting):
-            loop, cell = waiting[future]
-            yield loop, (cell.fold.index, cell.seed), future.result()
+    """Yield loop, training and accuracy for every loop and cell of `work`, as they finish."""
+    for place, wa in map_unordered(_train, work, workers=workers):
+        if isinstance(wa, Died):
+            raise RuntimeError(wa.reason)
+        loop, cell = work[place]
+        yield loop, (cell.fold.index, cell.seed), wa
+
+
+def _train(work: tuple[str, Cell]) -> float:
+    return train(*work)
 
 
 def read(results: Path, how: str) -> dict[str, dict[Training, float]]:
@@ -201,10 +202,11 @@ def report(scores: dict[str, dict[Training, float]]) -> None:
             print(f"ours - {name}: {mean(differences):+.2f} points, standard error {error:.2f}, {len(both)} pairs")
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Train what is not in the results file yet, and report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--root", required=True, help="EmoDB")
+    parser.add_argument("--root", default="", help="EmoDB")
+    parser.add_argument("--manifest", default="", help="pairs of speakers instead of EmoDB")
     parser.add_argument("--results", type=Path, required=True, help="a CSV file, gone on with where it exists")
     parser.add_argument("--loops", default=",".join(LOOPS))
     parser.add_argument("--folds", type=int, default=5)
@@ -213,7 +215,7 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=5e-3, help="five times the paper's, to learn in few epochs")
     parser.add_argument("--dropout", type=float, default=0.0, help="of all three: at 0 they see the same but the order")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
 
     began = time.perf_counter()
     how = f"{options.epochs} epochs, the last {LAST} of them, learning rate {options.lr}, dropout {options.dropout}"
@@ -222,8 +224,9 @@ def main() -> None:
         options.results.write_text("loop,fold,seed,wa,how\n")
     with tempfile.TemporaryDirectory() as scratch:
         settings = Experiment(
-            corpus="emodb",
+            corpus="" if options.manifest else "emodb",
             root=options.root,
+            manifest=options.manifest,
             out=scratch,
             systems=("ser",),
             protocol="paired",

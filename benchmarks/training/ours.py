@@ -20,7 +20,7 @@ from benchmarks.training.shapes import EMOTIONS, FEATURES, draw_lengths
 from unheard.features import FeatureSettings, FeatureStore, Normaliser
 from unheard.features.store import write_store
 from unheard.model.network import NETWORKS
-from unheard.parallel import ENVIRONMENT
+from unheard.parallel import ENVIRONMENT, Died, map_unordered
 from unheard.training.batches import Task
 from unheard.training.recipe import TrainingSettings
 from unheard.training.strategies import Setting, build
@@ -81,6 +81,7 @@ class Process:
         self.process = context.Process(target=_serve, args=(theirs, store, seed), daemon=True)
         os.environ.update(ENVIRONMENT)
         self.process.start()
+        theirs.close()  # so that a process that dies ends the wait for it
 
     def send(self, *what: Any) -> None:
         """Let it train: (system, ids)."""
@@ -128,17 +129,16 @@ def together(processes: Sequence[Process], system: str, ids: Sequence[str]) -> f
     return sum(frames / seconds for frames, seconds in (process.receive() for process in processes))
 
 
-def _memory_of(store: Path, pipe: Connection) -> None:
-    torch.set_num_threads(1)
+def _memory_of(store: Path) -> float:
     opened = FeatureStore(store)
     longest, rest = opened.ids[:BATCH], opened.ids[BATCH : 5 * BATCH]
     with tempfile.TemporaryDirectory() as scratch:
         trainer = make_trainer("ser", opened, Path(scratch))  # reads every page of the store, to normalise
         peak = 0.0
-        for ids in (longest, rest, longest):  # the most that a batch can ask for
+        for ids in (longest, rest or longest, longest):  # the most that a batch can ask for
             train_once(trainer, ids)
             peak = max(peak, _anonymous_mb())
-    pipe.send(peak)
+    return peak
 
 
 def _anonymous_mb() -> float:
@@ -151,12 +151,8 @@ def _anonymous_mb() -> float:
 
 
 def memory(store: Path) -> float:
-    """Anonymous memory (RssAnon, MB) of a fresh process that trains from `store`, all of which it has read."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_memory_of, args=(store, theirs))
-    os.environ.update(ENVIRONMENT)
-    process.start()
-    peak: float = ours.recv()
-    process.join()
+    """Return the anonymous memory (RssAnon, MB) of a fresh process that trains from `store` and has read all of it."""
+    ((_, peak),) = map_unordered(_memory_of, [store], workers=1, isolate=True)
+    if isinstance(peak, Died):
+        raise RuntimeError(peak.reason)
     return peak

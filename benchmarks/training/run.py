@@ -25,6 +25,7 @@ from benchmarks.training.ours import memory, team, together, write_random_store
 from benchmarks.training.peak import process_rate, training_flop_per_frame
 from benchmarks.training.plain import BATCH, LEARNING_RATE, MOMENTUM, Network, collate, random_batches
 from benchmarks.training.shapes import UTTERANCES, Part, random_data
+from unheard.features import FeatureStore
 
 CGT_BATCHES = 8
 
@@ -115,7 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         twice = Path(scratch) / "twice"
         write_random_store(twice, 2 * utterances)
         small, large = memory(store), memory(twice)
-        sizes = [(folder / "features.f32").stat().st_size / 2**20 for folder in (store, twice)]
+        sizes = [FeatureStore(folder).matrix.nbytes / 2**20 for folder in (store, twice)]
 
     flop = training_flop_per_frame()
     peak = max(sums["peak"]) * 1e9 / flop
