@@ -8,9 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
-from sounds import call, murmur, write
+from sounds import RATE, write
 
+from unheard.corpora.synthetic import SyntheticSettings
+from unheard.corpora.synthetic.plan import takes
+from unheard.corpora.synthetic.voice import render
 from unheard.recogniser.model import packaged_models
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,8 +44,11 @@ def test_there_are_three_examples() -> None:
 
 @pytest.mark.skipif("starter" not in packaged_models(), reason="no model named starter is in the package")
 def test_a_recording_and_the_packaged_model(tmp_path: Path) -> None:
-    write(tmp_path / "call.wav", call())
-    write(tmp_path / "clip.wav", murmur(4.0, seed=2))
+    drawn = takes(SyntheticSettings())
+    speech = np.concatenate([render(SyntheticSettings(), next(drawn)) for _ in range(8)])
+    pause = np.zeros(3 * RATE, speech.dtype)
+    write(tmp_path / "call.wav", np.concatenate([speech[: 8 * RATE], pause, speech[8 * RATE : 14 * RATE]]))
+    write(tmp_path / "clip.wav", speech[-4 * RATE :])
     commands, program = BLOCKS[:2]
     said = run(*commands, tmp_path)
     assert re.search(r"^ *0:00\.0 – .*$", said, re.MULTILINE), "no timeline"

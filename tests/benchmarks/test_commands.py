@@ -24,7 +24,7 @@ from unheard.corpora.kaldi import write_kaldi
 from unheard.experiments import run as run_module
 from unheard.features import FeatureStore
 
-TINY = ["--rounds", "1", "--plain-batches", "1", "--batches", "1", "--utterances", "8", "--processes", "1"]
+TINY = ["--rounds", "1", "--plain-batches", "1", "--batches", "1", "--utterances", "4", "--processes", "1"]
 
 
 @pytest.fixture(scope="module")
