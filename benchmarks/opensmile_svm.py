@@ -122,7 +122,8 @@ def fit(settings: Experiment, cache: Path) -> RunRecords:
     with locked(out, "running an experiment here"):
         check_same_run(out, settings)
         grid = lay_out(replace(settings, systems=("svm",)), lambda line: print(line, file=sys.stderr))
-        prepare(grid)
+        if not (out / "config.yaml").exists():
+            prepare(grid)
         vectors = vectors_of(grid, cache)
         for cell in grid.cells:
             run_cell(cell)
