@@ -146,7 +146,8 @@ def embedded(graph: Graph, network: EmbeddingNetwork, frames: str) -> str:
         x = edges_repeated(graph, x, network.receptive_field)
     for number, layer in enumerate(network.tdnn):
         x = tdnn(graph, f"tdnn{number}", cast(TDNN, layer), x)
-    x = norm(graph, "rnn.norm", network.rnn_norm, bilstm(graph, "rnn", network.rnn, x))
+    if network.rnn is not None:
+        x = norm(graph, "rnn.norm", network.rnn_norm, bilstm(graph, "rnn", network.rnn, x))
     pooled = mean_std_pooling(graph, dense(graph, "dense", network.dense, x))
     if network.summary is None:
         return graph("Identity", pooled, name="embedding")

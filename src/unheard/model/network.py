@@ -3,9 +3,9 @@
 (B, T, F) -> TDNN -> TDNN -> BiLSTM -> FC -> mean ‖ std -> e (B, E) -> emotion head (B, C)
                                                                   └-> speaker head (B, S)
 
-Two additions that are not in the paper: functionals of the utterance (the last K columns, equal in every frame) are
-clipped, pass an affine layer and are appended to e; of the layers of a pretrained encoder a learnt weighted mean is
-taken before the first TDNN.
+Not in the paper: functionals of the utterance (the last K columns, equal in every frame) are clipped, pass an affine
+layer and are appended to e; of the layers of a pretrained encoder a learnt weighted mean is taken first, and since its
+frames know their context, TDNN and BiLSTM can be left out.
 """
 
 from __future__ import annotations
@@ -57,10 +57,10 @@ class EmbeddingNetwork(nn.Module):
             TDNN(inputs, outputs, kernel, dilation, settings.dropout, settings.padding)
             for inputs, (outputs, kernel, dilation) in zip(widths, settings.tdnn, strict=False)
         )
-        self.rnn = BiLSTM(widths[-1], settings.lstm)
-        self.rnn_norm = nn.BatchNorm1d(2 * settings.lstm) if settings.rnn_bn else nn.Identity()
+        self.rnn = BiLSTM(widths[-1], settings.lstm) if settings.lstm else None
+        self.rnn_norm = nn.BatchNorm1d(2 * settings.lstm) if settings.lstm and settings.rnn_bn else nn.Identity()
         self.rnn_dropout = Dropout(settings.dropout if settings.rnn_dropout else 0.0)
-        self.dense = Dense(2 * settings.lstm, settings.dense, settings.dropout if settings.pooled_dropout else 0.0)
+        self.dense = Dense(2 * settings.lstm or widths[-1], settings.dense, settings.dropout if settings.pooled_dropout else 0.0)
         self.summary = Functionals(settings) if settings.summary else None
         self.receptive_field = 1 + sum(layer.shortens for layer in self.tdnn if isinstance(layer, TDNN))
 
@@ -90,7 +90,9 @@ class EmbeddingNetwork(nn.Module):
             frames = Frames(self.weighing(frames.values), frames.lengths)
         for layer in self.tdnn:
             frames = layer(frames)  # (N - 16B, 64)
-        states = norm_dropout(self.rnn(frames), self.rnn_norm, self.rnn_dropout)  # (N - 16B, 2 * cells)
+        states = frames.values
+        if self.rnn is not None:
+            states = norm_dropout(self.rnn(frames), self.rnn_norm, self.rnn_dropout)  # (N - 16B, 2 * cells)
         pooled = mean_std_pooling(Frames(self.dense(states), frames.lengths))  # (B, 2 * dense)
         if self.summary is None:
             return pooled

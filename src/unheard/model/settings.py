@@ -24,9 +24,9 @@ class NetworkSettings:
     """
 
     tdnn: tuple[tuple[int, int, int], ...] = setting(
-        ((128, 5, 2), (64, 3, 4)), "TDNN layers: outputs, kernel and dilation of each."
+        ((128, 5, 2), (64, 3, 4)), "TDNN layers: outputs, kernel and dilation of each; [] for none."
     )
-    lstm: int = setting(64, "Cells of the BiLSTM per direction.", ge=1)
+    lstm: int = setting(64, "Cells of the BiLSTM per direction; 0 for no BiLSTM.", ge=0)
     dense: int = setting(256, "Width before pooling; the embedding is twice as wide.", ge=1)
     hidden: tuple[int, ...] = setting((64, 64), "Widths of the heads' hidden layers; 0: none.")
     dropout: float = setting(0.5, "Dropout probability of every layer.", ge=0, lt=1, common=True)
