@@ -1,68 +1,47 @@
-"""What a report is made of, before it is HTML, Markdown, LaTeX or CSV: sections of words, tables and figures."""
+"""What a report is made of: sections of words, tables and figures, before they are HTML, Markdown or LaTeX."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from unheard.report.svg import Panel
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Drawing
 
 NOTHING = "–"
-LAYOUTS = {"two": 2, "three": 3, "square": 2, "pairs": 4}
-"""How panels are laid out on a wide page: two or three side by side, two by two and smaller, two small pairs."""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One place of a table: `text` for people, `data` for CSV (suffix of the column's key -> value).
-
-    `best` is printed bold, as the best of its column.
-    """
-
-    text: str
-    data: Mapping[str, object] = field(default_factory=dict)
-    best: bool = False
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column: its head, its key in CSV, and whether it holds numbers (set to the right)."""
-
-    head: str
-    key: str
-    numeric: bool = True
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table with its caption; `name` names its files; `notes` stand under it."""
+    """A table of text with its caption; `name` names its file, `notes` stand under it, `bold` are (row, column)."""
 
     name: str
     caption: str
-    columns: tuple[Column, ...]
-    rows: tuple[tuple[Cell, ...], ...]
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
+    bold: frozenset[tuple[int, int]] = frozenset()
     kind: str = "table"
 
+    @property
+    def numeric(self) -> tuple[bool, ...]:
+        """Whether each column holds numbers, which are aligned to the right."""
+        number = re.compile(rf"({NOTHING}|[+−<]?\s?[\d.,]+.*)?")
+        columns = zip(*self.rows, strict=True) if self.rows else [() for _ in self.heads]
+        return tuple(place > 0 and all(map(number.fullmatch, column)) for place, column in enumerate(columns))
 
-@dataclass(frozen=True)
-class Key:
-    """An entry of a figure's key: what a mark means."""
 
-    text: str
-    mark: Panel
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Figure:
-    """Panels under one caption; `name` names its file, `layout` says how many are side by side (`LAYOUTS`)."""
+    """A drawing with its caption; `name` names its files, `alt` describes it in words."""
 
     name: str
     caption: str
-    panels: tuple[Panel, ...]
-    layout: str = "two"
-    key: tuple[Key, ...] = ()
+    alt: str
+    drawing: Drawing
     kind: str = "figure"
 
 
@@ -77,7 +56,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Facts:
-    """Terms with their descriptions; `code` sets the descriptions as they would be typed."""
+    """Terms with their descriptions; those in `code` are set as they would be typed."""
 
     items: tuple[tuple[str, str], ...]
     code: tuple[str, ...] = ()
@@ -87,7 +66,7 @@ class Facts:
 Block = Table | Figure | Text | Facts
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Section:
     """A heading and what stands under it; `anchor` is its address within the page."""
 
@@ -96,12 +75,13 @@ class Section:
     blocks: tuple[Block, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Report:
-    """A whole report."""
+    """A whole report; `headline` is its main finding in a sentence."""
 
     title: str
     subtitle: str
+    headline: str
     sections: tuple[Section, ...]
 
     def tables(self) -> list[Table]:
@@ -113,18 +93,13 @@ class Report:
         return [block for section in self.sections for block in section.blocks if isinstance(block, Figure)]
 
 
-def plain(text: object, value: object = None) -> Cell:
-    """A cell of words, or of a number shown as `text`."""
-    return Cell(str(text), {"": text if value is None else value})
-
-
 def known(value: float | None) -> float:
-    """`value`, NaN for None."""
+    """Return `value`, NaN for None."""
     return math.nan if value is None else float(value)
 
 
 def percent(value: float | None, *, sign: bool = False, digits: int = 1) -> str:
-    """A share in percent, without the sign %: 0.538 is "53.8"; NOTHING for no number."""
+    """Format a share in percent, without the sign %: 0.538 is "53.8"; `NOTHING` for no number."""
     value = known(value)
     if not math.isfinite(value):
         return NOTHING
@@ -133,45 +108,33 @@ def percent(value: float | None, *, sign: bool = False, digits: int = 1) -> str:
     return text.lstrip("+-") if zero else text.replace("-", "−")
 
 
-def tiled(n: int) -> str:
-    """The layout for n panels of one kind."""
-    return "square" if n in (2, 4) else "three"
+def spread(mean: float | None, std: float | None, *, sign: bool = False) -> str:
+    """Format mean ± standard deviation of shares in percent; the mean alone where there is no deviation."""
+    if not math.isfinite(known(std)):
+        return percent(mean, sign=sign)
+    return f"{percent(mean, sign=sign)} ± {percent(std)}"
 
 
-def share(value: float | None, *, sign: bool = False, digits: int = 1) -> Cell:
-    """A share, shown in percent."""
-    return Cell(percent(value, sign=sign, digits=digits), {"": known(value)})
+def interval(low: float | None, high: float | None, *, sign: bool = False) -> str:
+    """Format a confidence interval of shares in percent."""
+    if not (math.isfinite(known(low)) and math.isfinite(known(high))):
+        return NOTHING
+    return f"{percent(low, sign=sign)} to {percent(high, sign=sign)}"
 
 
-def spread(mean: float | None, std: float | None, *, sign: bool = False) -> Cell:
-    """mean ± standard deviation, shares shown in percent."""
-    data = {"mean": known(mean), "std": known(std)}
-    if not math.isfinite(known(mean)):
-        return Cell(NOTHING, data)
-    return Cell(f"{percent(mean, sign=sign)} ± {percent(std)}", data)
-
-
-def interval(low: float | None, high: float | None, *, sign: bool = False) -> Cell:
-    """A confidence interval of shares, shown in percent."""
-    data = {"low": known(low), "high": known(high)}
-    if not all(map(math.isfinite, data.values())):
-        return Cell(NOTHING, data)
-    return Cell(f"{percent(low, sign=sign)} to {percent(high, sign=sign)}", data)
-
-
-def probability(p: float | None) -> Cell:
-    """A p value, with three decimals."""
+def probability(p: float | None) -> str:
+    """Format a p value with three decimals."""
     if not math.isfinite(known(p)):
-        return Cell(NOTHING, {"": known(p)})
-    return Cell("< 0.001" if known(p) < 0.0005 else f"{p:.3f}", {"": p})
+        return NOTHING
+    return "< 0.001" if known(p) < 0.0005 else f"{p:.3f}"
 
 
-def listed(words: Sequence[str], last: str = "and") -> str:
-    """`a, b and c`."""
+def listed(words: Sequence[str]) -> str:
+    """Join words: `a, b and c`."""
     words = list(words)
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}" if words else ""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""
 
 
 def counted(n: int, thing: str) -> str:
-    """`1 fold`, `5 folds`."""
+    """Format a count: `1 fold`, `5 folds`."""
     return f"{n:,} {thing}{'' if n == 1 else 's'}"

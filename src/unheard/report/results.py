@@ -1,0 +1,302 @@
+"""Sections on the results: accuracy, differences between systems, emotions, speakers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from unheard.analysis.statistics import Contrast
+from unheard.experiments.summary import ONE_SEED, LineSummary, Spread, Summary
+from unheard.experiments.tables import REPEATED
+from unheard.report.content import (
+    NOTHING,
+    Block,
+    Figure,
+    Section,
+    Table,
+    Text,
+    counted,
+    interval,
+    known,
+    listed,
+    percent,
+    probability,
+    spread,
+)
+from unheard.report.plots import Look, confusions, differences, dots
+
+Looks = Mapping[str, Look]
+METRIC = {"wa": "WA", "uar": "UAR"}
+
+
+def headline(summary: Summary) -> str:
+    """State the best system by validation accuracy, its test accuracy, and what differs from SER_only."""
+    known_lines = [line for line in summary.lines if line.seeds]
+    if not known_lines:
+        return "No system has a complete seed yet."
+    judged = all(line.val_wa.mean is not None for line in known_lines)
+    best = max(known_lines, key=lambda line: known((line.val_wa if judged else line.wa).mean))
+    text = f"{best.name}: WA {_shown(best.wa)} %, UAR {_shown(best.uar)} % on unseen speakers"
+    if len(known_lines) > 1:
+        text = f"{'Best on validation speakers' if judged else 'Highest on the test speakers'} is {text}"
+    significant = [one for one in summary.contrasts if one.p_holm < 0.05 and one.metric == "wa"]
+    found = [f"{one.name} ({percent(one.difference, sign=True)} points of WA)" for one in significant]
+    if summary.contrasts:
+        text += f"; different from SER_only beyond chance: {listed(found) or 'none'}"
+    single = [line.name for line in known_lines if answers_one_class(line)]
+    return text + (f". {listed(single)} answered one class only" if single else "") + "."
+
+
+def answers_one_class(line: LineSummary) -> bool:
+    """Whether a system predicted a single label for (nearly) all test utterances."""
+    counts = line.confusion.sum(axis=0)
+    return bool(line.seeds) and len(counts) > 1 and counts.max() >= 0.98 * counts.sum()
+
+
+def accuracy(summary: Summary, about: str, select: str = "best") -> Section:
+    """The paper's Tables 2 and 3 with the gap, then UAR and F1 with intervals."""
+    chose = {
+        "best": "validation speakers chose the epoch (and λ and ε where those are chosen), which favours their figure",
+        "last": "the last epoch is evaluated, so that validation speakers chose none",
+    }[select]
+    alone = any(line.seeds and not line.gap.values for line in summary.lines)  # a test figure and none of validation
+    rows = tuple(
+        (line.name, _shown(line.val_wa), _shown(line.wa), _shown(line.gap, sign=True), str(len(line.seeds)),
+         f"{line.done}/{line.wanted}")
+        for line in summary.lines
+    )  # fmt: skip
+    main = Table(
+        "accuracy",
+        f"Weighted accuracy (WA, %) on {about}",
+        ("System", "Val WA, %", "Test WA, %", "Gap, points", "Seeds", "Trainings"),
+        rows,
+        (
+            "WA: share of utterances classified correctly, pooled over the folds; mean ± sample standard deviation "
+            f"over seeds. Gap: validation minus test; {chose}. Bold: best of a column.",
+            *([REPEATED] if alone else []),
+        ),
+        _best([[line.val_wa, line.wa] for line in summary.lines], (2,) if alone else (1, 2), 1),
+    )
+    more = Table(
+        "test-figures",
+        "Test figures other than weighted accuracy",
+        ("System", "WA, 95 % interval", "UAR, %", "UAR, 95 % interval", "Macro-F1, %", "Mean of folds' WA, %"),
+        tuple(
+            (line.name, _interval(line.wa_interval), _shown(line.uar), _interval(line.uar_interval),
+             _shown(line.macro_f1), _shown(line.wa_of_folds))
+            for line in summary.lines
+        ),
+        (
+            "UAR: mean recall over the emotions. Intervals: percentile bootstrap of the mean over seeds, resampling "
+            "whole test speakers.",
+        ),
+        _best([[line.uar, line.macro_f1, line.wa_of_folds] for line in summary.lines], (2, 4, 5), None),
+    )  # fmt: skip
+    blocks: list[Block] = [main]
+    missing = [f"{line.name} {line.done}/{line.wanted} trainings" for line in summary.lines if line.done < line.wanted]
+    if missing:
+        text = f"Incomplete: {listed(missing)}. A seed counts only when all its folds are trained."
+        blocks.append(Text(text, warning=True))
+    single = [line.name for line in summary.lines if answers_one_class(line)]
+    if single:
+        text = f"{listed(single)} predicted one emotion for nearly every test utterance: not a working recogniser."
+        blocks.append(Text(text, warning=True))
+    return Section("accuracy", "Accuracy", (*blocks, more))
+
+
+def contrasts(summary: Summary, looks: Looks) -> Section:
+    """What separates each system from SER_only, and what could have been detected."""
+    blocks: list[Block] = []
+    for place, family in enumerate(dict.fromkeys(one.family for one in summary.contrasts)):
+        own = [one for one in summary.contrasts if one.family == family]
+        name = "differences" + (f"-{place}" if place else "")
+        caption = "Differences to SER_only" + ("" if family == "fixed" else f" ({family})")
+        panels = {
+            f"Test {letters}": [
+                (
+                    c.name,
+                    looks[c.name],
+                    c.difference,
+                    *((c.interval.low, c.interval.high) if c.interval else (math.nan,) * 2),
+                )
+                for c in own
+                if c.metric == metric
+            ]
+            for metric, letters in METRIC.items()
+        }
+        alt = "; ".join(f"{c.name}, {METRIC[c.metric]}: {percent(c.difference, sign=True)} points" for c in own)
+        figure = Figure(name, f"{caption}, with 95 % intervals over test speakers.", alt, differences(panels))
+        blocks += [_contrast_table(own, name, caption), figure, Text(_in_words(own))]
+    if summary.gaps:
+        blocks.append(_gap_table(summary.gaps))
+    if not blocks:
+        blocks = [Text("There is nothing to compare: it needs SER_only and another system with a complete seed.")]
+    blocks += [Text(note) for note in summary.notes]
+    return Section("differences", "Differences between systems", tuple(blocks))
+
+
+def _contrast_table(own: Sequence[Contrast], name: str, caption: str) -> Table:
+    rows = tuple(
+        (one.name, METRIC[one.metric], percent(one.difference, sign=True), _interval(one.interval, sign=True),
+         NOTHING if one.rerr is None else f"{percent(-one.rerr, sign=True)} %", probability(one.p),
+         probability(one.p_holm), percent(one.detectable))
+        for one in own
+    )  # fmt: skip
+    first = own[0]
+    swaps = f"all {first.arrangements:,}" if first.exact else f"{first.arrangements:,} random"
+    note = (
+        f"Unit: the {counted(len(first.speakers), 'test speaker')}. p: paired permutation test, two-sided, {swaps} "
+        f"swaps of speakers; smallest possible p {first.smallest_p:.2g}. Holm: corrected for {first.family_size} "
+        "contrasts with the same metric. Error rate: relative change; negative is better. Detectable: smallest true "
+        "difference that a paired t-test detects with 80 % power at the 5 % level, before correction."
+    )
+    if first.smallest_p > 0.05:
+        note += " With so few speakers no difference, however large, can be significant."
+    if any(len(one.seeds) == 1 for one in own):
+        note += f" {ONE_SEED}"
+    short = max((one.interval.incomplete for one in own if one.interval), default=0.0)
+    if short:
+        note += f" In {percent(short)} % of the bootstrap draws an emotion is missing; UAR then leaves it out."
+    heads = ("System", "Metric", "Δ, points", "95 % interval", "Error rate", "p", "p, Holm", "Detectable, points")
+    return Table(name, caption, heads, rows, (note,))
+
+
+def _gap_table(gaps: Sequence[Contrast]) -> Table:
+    rows = tuple(
+        (one.name, METRIC[one.metric], percent(one.before, sign=True), percent(one.after, sign=True),
+         percent(one.difference, sign=True), _interval(one.interval, sign=True), probability(one.p),
+         probability(one.p_holm))
+        for one in gaps
+    )  # fmt: skip
+    note = (
+        "Gap: validation minus test, mean over the seeds that both systems have; a negative Δ is a smaller gap than "
+        f"SER_only's. Units: the {counted(len(gaps[0].speakers), 'speaker')} that validate or test; tests and "
+        "intervals as above."
+    )
+    heads = ("System", "Metric", "Gap of SER_only", "Gap", "Δ, points", "95 % interval", "p", "p, Holm")
+    caption = "The gap between validation and test speakers, compared with SER_only's"
+    return Table("gaps", caption, heads, rows, (note,))
+
+
+def _in_words(own: Sequence[Contrast]) -> str:
+    significant = [one for one in own if one.p_holm < 0.05]
+    found = [f"{one.name} ({METRIC[one.metric]} {percent(one.difference, sign=True)} points)" for one in significant]
+    if found:
+        text = f"Different from SER_only beyond chance, after Holm's correction: {listed(found)}."
+    else:
+        text = "No system differs from SER_only beyond chance here, after Holm's correction."
+    limits = [percent(one.detectable) for one in own if one.metric == "wa" and one.detectable is not None]
+    if limits:
+        low, high = min(limits, key=float), max(limits, key=float)
+        span = low if low == high else f"{low} to {high}"
+        text += (
+            f" The test has 80 % power to detect a true difference in WA of {span} points with"
+            f" {counted(len(own[0].speakers), 'test speaker')}; smaller ones may exist. A difference "
+            "that is not significant does not show that two systems are equal."
+        )
+    return text
+
+
+def emotions(summary: Summary, looks: Looks) -> Section:
+    """Recall of every emotion, and the confusion matrices."""
+    there = [line for line in summary.lines if line.seeds]
+    if not there:
+        return Section("emotions", "Emotions", (Text("This needs a system with a complete seed."),))
+    per_seed = there[0].confusion.sum(axis=1) // len(there[0].seeds)
+    rows = tuple(
+        (label, str(int(per_seed[place])), *(_shown(line.recalls[place]) for line in there))
+        for place, label in enumerate(summary.labels)
+    )
+    caption = "Recall of each emotion on the test speakers (%), mean ± standard deviation over seeds"
+    table = Table("recalls", caption, ("Emotion", "Utterances", *(line.name for line in there)), rows)
+    values = {line.name: [known(recall.mean) for recall in line.recalls] for line in there}
+    recall = dots({"Recall": values}, summary.labels, looks, "recall, %", reference=1 / len(summary.labels))
+    words = "; ".join(f"{row[0]}: {', '.join(row[2:])}" for row in rows)
+    matrices = {line.name: line.confusion for line in there}
+    return Section(
+        "emotions",
+        "Emotions",
+        (
+            table,
+            Figure("recalls", "Recall of each emotion, mean over seeds. Dashed: chance.", words, recall),
+            Figure(
+                "confusion",
+                "Confusion matrices of the test speakers: percent of the true emotion, and utterances in brackets, "
+                "summed over seeds.",
+                f"Confusion matrices of {listed(list(matrices))}; recalls: {words}",
+                confusions(matrices, summary.labels),
+            ),
+        ),
+    )
+
+
+def speakers(summary: Summary, looks: Looks, genders: Mapping[str, str]) -> Section:
+    """WA and UAR of each test speaker."""
+    there = [(line.name, line.counts) for line in summary.lines if line.counts is not None]
+    if not there:
+        return Section("speakers", "Speakers", (Text("This needs a system with a complete seed."),))
+    counts = there[0][1]
+    names, totals = counts.speakers, counts.totals
+    figures: dict[str, dict[str, list[float]]] = {"WA": {}, "UAR": {}}
+    for name, own in there:
+        figures["WA"][name] = list(own.mean_hits.sum(axis=1) / own.totals.sum(axis=1))
+        recall = np.divide(own.mean_hits, own.totals, out=np.full(own.totals.shape, np.nan), where=own.totals > 0)
+        figures["UAR"][name] = list(np.nanmean(recall, axis=1))
+    first = figures["WA"][there[0][0]]
+    order = sorted(range(len(names)), key=lambda i: (-first[i], names[i]))
+    panels = {
+        f"{letters} by test speaker": {name: [column[i] for i in order] for name, column in values.items()}
+        for letters, values in figures.items()
+    }
+    rows = tuple(
+        (names[i], genders.get(names[i], "") or NOTHING, str(int(totals[i].sum())),
+         *(f"{percent(figures['WA'][name][i])} / {percent(figures['UAR'][name][i])}" for name, _ in there))
+        for i in order
+    )  # fmt: skip
+    worst = [
+        f"{name}: {names[int(np.argmin(column))]}, {percent(min(column))}\u00a0%"
+        for name, column in figures["WA"].items()
+    ]
+    shown = [names[i] for i in order]
+    caption = f"Accuracy of each test speaker, mean over seeds; ordered by {there[0][0]}'s WA. Dashed: chance."
+    return Section(
+        "speakers",
+        "Speakers",
+        (
+            Figure(
+                "speakers",
+                caption,
+                f"WA and UAR of {counted(len(shown), 'speaker')}; lowest WA: {'; '.join(worst)}",
+                dots(panels, shown, looks, "%", reference=1 / len(summary.labels)),
+            ),
+            Text(f"Lowest WA: {'; '.join(worst)}."),
+            Table(
+                "speakers",
+                "WA / UAR of each test speaker (%), mean over seeds",
+                ("Speaker", "Gender", "Utterances", *(name for name, _ in there)),
+                rows,
+            ),
+        ),
+    )
+
+
+def _shown(figure: Spread, *, sign: bool = False) -> str:
+    return spread(figure.mean, figure.std, sign=sign)
+
+
+def _interval(found: object, *, sign: bool = False) -> str:
+    return interval(getattr(found, "low", None), getattr(found, "high", None), sign=sign)
+
+
+def _best(figures: Sequence[Sequence[Spread]], columns: Sequence[int], only: int | None) -> frozenset[tuple[int, int]]:
+    """The cells with the highest mean of each column, where there is something to choose; equal as printed is equal."""
+    marked = set()
+    picked = range(len(columns)) if only is None or len(columns) > 1 else (only,)
+    for column, place in zip(columns, picked, strict=True):
+        means = [percent(row[place].mean) for row in figures]
+        values = [float(mean) for mean in means if mean != NOTHING]
+        if len(values) > 1:
+            marked |= {(row, column) for row, mean in enumerate(means) if mean == percent(max(values) / 100)}
+    return frozenset(marked)
