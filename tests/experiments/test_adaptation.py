@@ -106,7 +106,7 @@ def test_a_run_that_was_moved(run: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["none", "utterance", "sliding"])
 def test_normalisations_without_a_speaker_profile(run: Path, tmp_path: Path, kind: str) -> None:
     (tmp_path / "other").mkdir()
-    for name in ("splits.csv", "utterances.csv"):
+    for name in ("splits.csv", "predictions.csv.xz", "results.csv"):
         shutil.copy(run / name, tmp_path / "other")
     settings = (run / "config.yaml").read_text()
     (tmp_path / "other" / "config.yaml").write_text(settings.replace("normalise: train", f"normalise: {kind}"))
@@ -118,7 +118,7 @@ def test_mistakes_are_explained(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert main(["adapt", str(tmp_path), "--k", "some"]) == 2
     assert "Write --k 0,1,4,16,all" in capsys.readouterr().err
     assert main(["adapt", str(tmp_path)]) == 2
-    assert "config.yaml" in capsys.readouterr().err
+    assert "holds no run" in capsys.readouterr().err
 
 
 def test_earlier_counts_stay_if_models_are_gone(run: Path, tmp_path: Path) -> None:

@@ -253,3 +253,13 @@ class TestFunctionals:
     def test_heads_may_have_another_dropout(self) -> None:
         assert replace(SMALL, dropout=0.5, head_dropout=0.25).dropout_of_heads == 0.25
         assert replace(SMALL, dropout=0.5).dropout_of_heads == 0.5
+
+
+def test_without_tdnn_and_bilstm_frames_are_pooled_as_they_are() -> None:
+    net = embedding(replace(SMALL, tdnn=(), lstm=0)).eval()
+    x, lengths = draw(), torch.tensor(LENGTHS)
+    assert net.receptive_field == 1
+    with torch.no_grad():
+        for row, (frames, length) in zip(net(x, lengths), zip(x, LENGTHS, strict=True), strict=True):
+            states = net.dense.norm(net.dense.affine(frames[:length]).relu())
+            torch.testing.assert_close(row[:9], states.mean(0), atol=1e-5, rtol=1e-4)

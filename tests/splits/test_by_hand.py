@@ -81,7 +81,7 @@ def test_a_written_split_reads_back_the_same(tmp_path: Path):
     split = make_split(manifest, "paired")
     write_splits(split, tmp_path / "splits.csv")
     lines = (tmp_path / "splits.csv").read_text().splitlines()
-    assert lines[0] == "fold,reading,part,id,speaker"
+    assert lines[0] == "fold,direction,part,id,speaker"
     assert lines[1] == "0,,train,Ses02F-angry,Ses02F"
     back = read_splits(tmp_path / "splits.csv", manifest)
     assert (back.folds, back.digest) == (split.folds, split.digest)

@@ -173,9 +173,8 @@ def report(run: Path, /, *, output: Output | None = None) -> None:
 
     Example: unheard report RUN -o report
 
-    Writes report.html (one file that needs no network), report.md, tables/ (CSV and LaTeX) and figures/ (SVG). It
-    reads the run's folder only: neither the corpus nor a model is needed, and nothing is trained. What is
-    slow to make, or made from files that are not published, is kept there: maps.csv, curves.csv, invariance.json.
+    Writes report.html (one file that needs no network), report.md, tables/ (LaTeX) and figures/ (SVG, PDF, PNG). Reads
+    the run's folder only: neither the corpus nor a model is needed, and nothing is trained.
 
     Parameters
     ----------
