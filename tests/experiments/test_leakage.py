@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 from experimenting import cells, corpus, experiment, in_this_process, rows_of, table, write_rows
+from recording import finish
 
 from unheard.analysis.speaker_leakage import INPUT, markdown
 from unheard.cli import main
@@ -89,6 +90,7 @@ def test_figures_are_kept_until_a_training_changes(run: Path, tmp_path: Path, mo
     changed = next(copy.glob("cells/dat-fold0-seed1-*/predictions.csv"))
     text = changed.read_text()
     changed.write_text(text.replace("angry,angry", "angry,sad") if "angry,angry" in text else text + "\n")
+    finish(copy)
     again = run_leakage(read_run(copy))
     assert again["SER_SR_DAT"].seeds == (0,)  # the other would need its embeddings
     (copy / "invariance.json").write_text("{]")
@@ -101,11 +103,10 @@ def test_the_input_of_other_recordings_is_measured_again(run: Path, tmp_path: Pa
     assert INPUT in run_leakage(read_run(copy))
     shutil.rmtree(copy / "features")
     assert INPUT in run_leakage(read_run(copy))  # it is kept
-    digests = json.loads((copy / "data.json").read_text())
-    (copy / "data.json").write_text(json.dumps(dict.fromkeys(digests, "of other recordings")))
     for path in copy.glob("cells/*/result.json"):
         result = json.loads(path.read_text())
         path.write_text(json.dumps(result | {"proof": result["proof"] | {"data": "of other recordings"}}))
+    finish(copy)
     assert INPUT not in run_leakage(read_run(copy))
 
 
