@@ -1,6 +1,6 @@
 """The command line: `unheard VERB ...`.
 
-Verbs are imported when they are called, so that `unheard --help` is quick.
+A verb is imported only when it is called, so that `unheard --help` is quick.
 """
 
 from __future__ import annotations
@@ -12,47 +12,44 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 VERBS = {
-    "corpora": "List the corpora with readers: size, language, licence, traps.",
-    "fetch": "Download a corpus that anyone may download.",
-    "synthetic": "Make a corpus of invented voices.",
-    "prepare": "Read a corpus and write its manifest.",
-    "doctor": "Examine a manifest, its recordings and a split.",
-    "features": "Extract the features of a manifest into a store.",
-    "encoder": "Write the first layers of a speech encoder as one ONNX file.",
-    "experiment": "Compare systems over folds and seeds on speakers never heard in training.",
-    "train": "Train one system on one fold; the model is left in the run's folder.",
-    "evaluate": "Score a trained model on a labelled manifest.",
-    "probe": "Measure how much of the speaker a model keeps, and whom it serves badly.",
-    "contrast": "Test every system of a run, or of several, against one of them, on all test speakers or some.",
-    "adapt": "Score a run's speakers after a few of their utterances have been heard, unlabelled.",
-    "report": "Write a run's report: a page to read, print and cite; tables and figures.",
-    "compare": "Put two runs on the same split side by side.",
-    "export": "Write a trained model as an ONNX file with its card; it needs no PyTorch.",
-    "serve": "Serve a model over HTTP, with a page to try it.",
-    "predict": "Say which emotion a recording expresses, with a timeline where it is long.",
-    "embed": "Write the embedding of each recording.",
-    "listen": "Hear a microphone, or raw samples from a pipe, and print emotions as they are known.",
-    "profiles": "List the speaker profiles kept on this machine, or delete one.",
-    "starter": "Train, measure and export a model to give to people.",
-    "demo": "The main job on invented voices, in minutes.",
+    "corpora": ("data", "List the supported corpora: size, language, licence, known problems."),
+    "fetch": ("data", "Download a corpus that is free to download."),
+    "synthetic": ("data", "Make a corpus of synthetic voices."),
+    "prepare": ("data", "Read a corpus and write its manifest."),
+    "doctor": ("data", "Check a manifest, its recordings and a split."),
+    "features": ("data", "Extract the features of a manifest into a store."),
+    "encoder": ("data", "Write the first layers of a speech encoder as one ONNX file."),
+    "experiment": ("experiment", "Compare systems over folds and seeds on speakers not used for training."),
+    "train": ("experiment", "Train one system on one fold."),
+    "evaluate": ("research", "Score a trained model on a labelled manifest."),
+    "report": ("research", "Write the report of a run: a page, tables and figures."),
+    "compare": ("research", "Compare two runs on the same split."),
+    "contrast": ("research", "Test the systems of one or more runs against a baseline."),
+    "probe": ("research", "Measure how much speaker information a model keeps, and which speakers it serves badly."),
+    "adapt": ("research", "Score the test speakers of a run after adapting to a few of their utterances."),
+    "demo": ("research", "Compare the four systems on synthetic voices, in minutes."),
+    "export": ("research", "Write a trained model as an ONNX file with its model card."),
+    "starter": ("research", "Train, measure and export a model."),
+    "predict": ("use", "Predict the emotion of recordings."),
+    "embed": ("use", "Write the embedding of each recording."),
+    "listen": ("use", "Predict emotions from a microphone or a pipe while somebody speaks."),
+    "profiles": ("use", "List or delete the speaker profiles stored on this machine."),
+    "serve": ("use", "Serve a model over HTTP, with a web page to try it."),
 }
-"""Verb -> what it does, in one line."""
+"""Verb -> its module in this package, and what it does in one line."""
+
+GROUPS = {
+    "data": "Prepare data", "experiment": "Train and evaluate", "research": "Train and evaluate", "use": "Use a model",
+}  # fmt: skip
+"""Module -> heading of its verbs in `unheard --help`."""
 
 RESUMED = ("experiment", "train", "features", "starter", "demo", "synthetic", "fetch")
-"""Verbs that go on where they were stopped."""
-
-FILES = {
-    "experiment": "experiment",
-    "train": "experiment",
-    **dict.fromkeys(("adapt", "compare", "contrast", "probe", "report", "starter", "export"), "research"),
-    **dict.fromkeys(("predict", "profiles", "embed", "listen", "serve"), "use"),
-}
-"""Verb -> its file in this folder, where that is not `data`."""
+"""Verbs that resume where they were stopped."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0, 1 (something failed or was found), 2 (cannot work), 130 (stopped)."""
-    from cyclopts import App, CycloptsError
+    """Run one command and return the exit code: 0, 1 (a failure or finding), 2 (an error), 130 (interrupted)."""
+    from cyclopts import App, CycloptsError, Group, Parameter
 
     from unheard import __version__
     from unheard.cli.common import say
@@ -65,15 +62,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         name="unheard",
         version=__version__,
         help="Speech emotion recognition for voices the model has never heard.\n\n"
-        "`unheard VERB --help` explains a verb, with an example. `--debug` shows where an error came from.",
+        "`unheard VERB --help` explains a verb, with an example. `--debug` shows the traceback of an error.",
         help_format="markdown",
-        suppress_keyboard_interrupt=False,  # it is answered below
+        default_parameter=Parameter(show_default=_shown_default),
+        suppress_keyboard_interrupt=False,  # handled below
     )
-    for verb, text in VERBS.items():
-        where = FILES.get(verb, "data")
-        # the verb that is called explains itself; the others get their line without being imported
-        app.command(f"unheard.cli.{where}:{verb}", name=verb, help=None if verb in given[:1] else text)
-    for stream in (sys.stdout, sys.stderr):  # a letter that a console does not know ends no answer
+    groups = {name: Group.create_ordered(name) for name in dict.fromkeys(GROUPS.values())}
+    for verb, (module, text) in VERBS.items():
+        # a docstring explains the verb that is called; the other verbs are not imported
+        text_or_docstring = None if verb in given[:1] else text
+        app.command(f"unheard.cli.{module}:{verb}", name=verb, help=text_or_docstring, group=groups[GROUPS[module]])
+    for stream in (sys.stdout, sys.stderr):  # consoles without Unicode
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
@@ -92,23 +91,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(f'unheard: this needs {missing}, which is not installed. Install it with: pip install "unheard[train]"')
         return 2
     except KeyboardInterrupt:
-        goes_on = bool(given) and given[0] in RESUMED
-        say("unheard: stopped." + " Nothing finished is lost; the same command goes on where it stopped." * goes_on)
+        resumed = bool(given) and given[0] in RESUMED
+        say("unheard: stopped." + " Finished work is kept; run the same command again to continue." * resumed)
         return 130
-    except BrokenPipeError:  # `unheard corpora | head -1` has seen enough
-        _close_output()
+    except BrokenPipeError:  # the reader has closed, as in `unheard corpora | head -1`
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        with suppress(OSError, ValueError):  # so that flushing at exit does not fail again; a notebook has no file
+            os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
         return 0
     except OSError as error:
         if debug:
             raise
         place = f"{error.filename}: " if error.filename else ""
-        say(f"unheard: {place}{error.strerror or error}. Check that place; --debug shows where it was needed.")
+        say(f"unheard: {place}{error.strerror or error}. Check this path; --debug shows where it was needed.")
         return 2
 
 
-def _close_output() -> None:
-    """So that what is left in the buffer does not fail again when the interpreter ends."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    with suppress(OSError, ValueError):  # no file of the system's own, as in a notebook
-        os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
+def _shown_default(value: object) -> str | None:
+    return None if isinstance(value, bool) or value in ("", (), None) else str(value)

@@ -1,109 +1,163 @@
-"""What verbs have in common: lines for people, lists in a word, and where an answer may be written."""
+"""Parameters and helpers that several verbs share."""
 
 from __future__ import annotations
 
-import math
+import inspect
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from unheard.errors import AudioError, ConfigError, NoSpeechError, did_you_mean, printable
 
 if TYPE_CHECKING:
+    from unheard.audio import AudioInfo
     from unheard.recogniser import OnnxModel, Recogniser, SpeakerProfile
     from unheard.recogniser.formats import Writer
     from unheard.recogniser.profiles import ProfileStore
     from unheard.recogniser.recogniser import Options, Progress
 
 
-def no_recording(kind: object, path: object) -> None:
-    """A shell that expands `-o *.wav` gives the first recording to `-o`."""
+def option(text: str, **more: Any) -> Parameter:
+    """Describe a parameter in `--help`."""
+    return Parameter(help=text, **more)
+
+
+def output_option(text: str, *names: str) -> Parameter:
+    """Describe a parameter `--output`, which is not a recording."""
+    return Parameter(help=text, name=["--output", "-o", *names], validator=_refuse_recording)
+
+
+def _refuse_recording(kind: object, path: object) -> None:
     from unheard.recogniser.inputs import SUFFIXES
 
-    if isinstance(path, Path) and path.suffix.lower() in SUFFIXES:
+    if isinstance(path, Path) and path.suffix.lower() in SUFFIXES:  # a shell expands `-o *.wav`
         raise ConfigError(
-            f"-o takes what is to be written, and '{path}' is a recording",
-            mend="Give -o a name of its own, after the recordings.",
+            f"-o names the file to write, and '{path}' is a recording",
+            mend="Give -o another name, after the recordings.",
         )
 
 
-Output = Annotated[Path, Parameter(name=["--output", "-o"], validator=no_recording)]
+# Arguments
+
+Table = Annotated[Path, option("CSV or JSONL table, Kaldi data directory or audformat database.")]
+LabelledTable = Annotated[
+    Path,
+    option(
+        "CSV or JSONL table, Kaldi data directory or audformat database. Rows with labels that the model does not "
+        "have are dropped and counted."
+    ),
+]
+TrainedModel = Annotated[Path, option("A model.safetensors file, or the folder of a trained cell.")]
+Run = Annotated[Path, option("Folder of a run (the --out of `unheard experiment`).")]
+Model = Annotated[str, option("Folder or .onnx file of an exported model, or the name of a packaged model.")]
+Recordings = Annotated[
+    str,  # with a hyphen: `-`
+    option("Files, folders, quoted patterns, or - for a list of paths on standard input.", allow_leading_hyphen=True),
+]
+
+# Options
+
+CorpusName = Annotated[str, option("Name of a corpus; `unheard corpora` lists them.")]
+Map = Annotated[str, option("Labels to rename first, such as excited=happy or rabbia=angry,gioia=happy.")]
+AudioRoot = Annotated[
+    Path | None, option("Folder that relative audio paths start from (default: the table's); subfolders are searched.")
+]
+Channel = Annotated[
+    Literal["mix", "left", "right", "each"],
+    option("Channel of recordings with several: their mean, one of them, or each as a separate recording."),
+]
+AnyChannel = Annotated[str, option("mix (mean of all channels), left, right, a number from 1, or each (separately).")]
+Store = Annotated[Path | None, option("Folder to keep the features in (default: not kept).")]
+Device = Annotated[str, option("auto, cpu, cuda or mps.")]
+Workers = Annotated[int, option("Processes (0: one per core).")]
+Window = Annotated[float, option("Window length in seconds (0: the model's); a shorter recording is one window.")]
+Hop = Annotated[float, option("Seconds between windows (0: the model's).")]
+Enrol = Annotated[
+    tuple[Path, ...], option("Unlabelled recording of the same speaker; may be repeated.", name="--enrol", negative="")
+]
+Profile = Annotated[str, option("Name of a stored speaker profile to use and update.")]
+Profiles = Annotated[Path | None, option("Folder of the stored profiles (default: in your home folder).")]
+Threads = Annotated[int, option("Threads per prediction.")]
 
 
-def not_over(output: Path | None, *inputs: str | Path) -> None:
-    """Raise `ConfigError` where an answer would be written over what it is made from."""
+def switch(text: str) -> Parameter:
+    """Describe a flag that has no `--no-` form."""
+    return Parameter(help=text, negative="")
+
+
+def say(line: str) -> None:
+    """Print a line for the user on standard error."""
+    from rich.console import Console  # slow to import, and most predictions print nothing here
+
+    Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(printable(line))
+
+
+def emit(text: str, output: Path | None) -> None:
+    """Write `text` to `output`, or to standard output."""
+    if output is None:
+        sys.stdout.write(text)
+        return
+    from unheard.files import write_text
+
+    write_text(output, text)
+
+
+def refuse_overwriting(output: Path | None, *inputs: str | Path) -> None:
+    """Raise `ConfigError` if `output` is one of the files that are read."""
     if output is None or not output.is_file():
         return
     for one in inputs:
         with suppress(OSError, ValueError):
             if Path(one).samefile(output):
-                raise ConfigError(
-                    f"the answer would be written over '{one}', which is read", mend="Give -o another name."
-                )
+                raise ConfigError(f"the output would overwrite the input '{one}'", mend="Give -o another name.")
 
 
-def say(line: str) -> None:
-    """A line for the person at the terminal, on standard error."""
-    from rich.console import Console  # not at the top: an answer of `unheard predict` needs none of it
-
-    Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(printable(line))
-
-
-def words(text: str) -> tuple[str, ...]:
-    """`a,b` as ("a", "b")."""
+def split_list(text: str) -> tuple[str, ...]:
+    """Split `a,b` into ("a", "b")."""
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
-def pairs(text: str) -> dict[str, str]:
-    """`a=b,c=d` as a dictionary; raises `ConfigError` for anything else."""
-    found = {}
-    for word in words(text):
-        key, sign, value = word.partition("=")
+def split_pairs(text: str) -> dict[str, str]:
+    """Split `a=b,c=d` into a dictionary; raises `ConfigError` for anything else."""
+    pairs = [word.partition("=") for word in split_list(text)]
+    for key, sign, value in pairs:
         if not (key and sign and value):
-            raise ConfigError(f"'{word}' is no pair", mend="Write it as --map excited=happy.")
-        found[key] = value
-    return found
+            raise ConfigError(f"'{key}{sign}{value}' is not a pair", mend="Write it as --map excited=happy.")
+    return {key: value for key, _, value in pairs}
 
 
-# What `predict`, `embed` and `listen` have in common: the model, the profile, the recordings named.
-
-Words = Annotated[str, Parameter(allow_leading_hyphen=True)]  # `-` alone is a list on standard input
-Switch = Annotated[bool, Parameter(negative="")]
-Clips = Annotated[tuple[Path, ...], Parameter(name="--enrol", negative="")]
-
-_LONG = 60.0  # seconds of a recording from which on a progress bar is worth its place
+# `predict`, `embed` and `listen`: the model, the recordings and the speaker profile.
 
 
-def check_words(verb: str, model: str, words: Sequence[str], options: Sequence[str]) -> None:
-    """Raise `ConfigError` where a recording stands in the model's place, or none was named.
-
-    And for a misspelt option, which would pass for a recording.
-    """
+def check_recordings(verb: Callable[..., object], model: str, recordings: Sequence[str]) -> None:
+    """Raise `ConfigError` for a recording in place of the model, no recording, or a misspelt option among them."""
     from unheard.recogniser.inputs import SUFFIXES
 
     if Path(model).suffix.lower() in SUFFIXES:
         raise ConfigError(
             f"the model comes first, and '{model}' is a recording",
-            mend=f"Write: unheard {verb} starter {shlex.quote(model)}",
+            mend=f"Write: unheard {verb.__name__} starter {shlex.quote(model)}",
         )
-    for word in words:
+    parameters = inspect.signature(verb).parameters.values()
+    options = [f"--{p.name.replace('_', '-')}" for p in parameters if p.kind is p.KEYWORD_ONLY]
+    for word in recordings:
         if word.startswith("-") and word != "-":
             raise ConfigError(
                 f"unknown option '{word}'",
-                mend=did_you_mean(word, options) + f" A recording of that name is written ./{word}.",
+                mend=did_you_mean(word, options) + f" Write a recording of this name as ./{word}.",
             )
-    if not words:
-        raise ConfigError("no recording was named", mend="Name files, folders or patterns, or - for a list.")
+    if not recordings:
+        raise ConfigError("no recording given", mend="Name files, folders or patterns, or - for a list.")
 
 
-def recogniser_of(model: str, window: float, hop: float, threads: int) -> Recogniser:
-    """The model, with other windows where they are asked for (0: its own)."""
+def open_recogniser(model: str, window: float, hop: float, threads: int) -> Recogniser:
+    """Open a model; `window` and `hop` of 0 stand for the model's own."""
     from unheard.recogniser import Recogniser, WindowSettings
     from unheard.recogniser.model import open_model
 
@@ -115,73 +169,73 @@ def recogniser_of(model: str, window: float, hop: float, threads: int) -> Recogn
 
 @dataclass
 class Adaptation:
-    """What is known of a profile at the start, and where it is kept."""
+    """The initial speaker profile, and the store that keeps it."""
 
     profile: SpeakerProfile | None = None
-    book: ProfileStore | None = None
+    store: ProfileStore | None = None
 
-    def keep(self, profile: SpeakerProfile | None, model: OnnxModel) -> None:
-        """Write what was learnt, where the profile has a name."""
-        if self.book is not None and profile is not None and profile.utterances:
-            self.book.keep(profile, model.name)
+    def save(self, profile: SpeakerProfile | None, model: OnnxModel) -> None:
+        """Store a profile that has a name."""
+        if self.store is not None and profile is not None and profile.utterances:
+            self.store.keep(profile, model.name)
 
 
-def adaptation(
+def open_profile(
     recogniser: Recogniser, enrol: Sequence[Path], name: str, profiles: Path | None, *, adapt: bool, channel: str
 ) -> Adaptation:
-    """The profile from `--enrol` clips and from the one kept under `--profile`; said on standard error.
+    """Load the profile stored as `name` and enrol the recordings `enrol`.
 
-    Raises `ConfigError` for an unknown profile, and for one profile with many channels.
+    Raises `ConfigError` for an unknown profile, and for one profile with `channel` each.
     """
     from unheard.recogniser.profiles import ProfileStore
     from unheard.recogniser.sources import channels_of
 
     if adapt:
-        say("adapting: the profile is learnt along the way")
+        say("adapting: the speaker profile is updated with each prediction")
     if not (enrol or name):
         return Adaptation()
     if channel == "each":
         raise ConfigError(
-            "every channel is a person of its own, and one profile was given", mend="Choose one --channel."
+            "each channel is another speaker, and a profile belongs to one speaker", mend="Choose one --channel."
         )
     model = recogniser.model
-    book = ProfileStore(profiles) if name else None
-    profile = book.get(name, model.digest, model.profile_width) if book is not None else None
+    store = ProfileStore(profiles) if name else None
+    profile = store.get(name, model.digest, model.profile_width) if store is not None else None
+    useless: list[Path] = []
+    for clip in enrol:
+        # the same channel as in the call, unless the clip has one channel only
+        of_clip = channel if channel != "mix" and len(channels_of(clip)) > 1 else "mix"
+        try:
+            profile = recogniser.enrol(clip, channel=of_clip, profile=profile, name=name)
+        except NoSpeechError:
+            useless.append(clip)
+            if useless == list(enrol):
+                raise
+            say(f"{clip}: too little speech, not used for enrolment")
+    found = Adaptation(profile, store)
     if enrol:
-        useless: list[Path] = []
-        for clip in enrol:  # of a call the same channel; a clip with one channel has no other
-            of_clip = channel if channel != "mix" and len(channels_of(clip)) > 1 else "mix"
-            try:
-                profile = recogniser.enrol(clip, channel=of_clip, profile=profile, name=name)
-            except NoSpeechError:
-                if [*useless, clip] == list(enrol):
-                    raise
-                useless.append(clip)
-                say(f"{clip}: too little speech, nothing was learnt from it")
-    elif book is not None and profile is not None and not profile.utterances and not adapt:
-        known = ", ".join(book.names())
+        found.save(profile, model)
+    elif store is not None and profile is not None and not profile.utterances and not adapt:
+        known = ", ".join(store.names())
         raise ConfigError(
-            f"nothing is known of the profile '{name}' with this model",
-            where=book.folder,
-            mend="Give a clip with --enrol." + (f" Known profiles: {known}." if known else ""),
+            f"there is no profile '{name}' for this model",
+            where=store.folder,
+            mend="Make it with --enrol." + (f" Known profiles: {known}." if known else ""),
         )
-    found = Adaptation(profile, book)
-    if enrol:
-        found.keep(profile, model)
     if profile is not None:
-        say(f"adapted to {profile.name or 'the enrolled profile'}: {profile.utterances} utterances heard")
+        say(f"adapted to {profile.name or 'the enrolled speaker'}: {profile.utterances} utterances")
     return found
 
 
-def hear(
+def write_predictions(
     recogniser: Recogniser, words: Sequence[str], options: Options, writer: Writer, adapted: Adaptation | None = None
 ) -> int:
-    """Write an answer for every recording as it comes; 1 where one had none, else 0."""
+    """Write a prediction for each recording as it comes; returns 1 if a recording could not be read, else 0."""
     from unheard.recogniser.inputs import recordings
     from unheard.recogniser.recogniser import Failure, predictions
 
     failed, low, rate = 0, set[str](), recogniser.model.metadata.features.sample_rate
-    with progress_bar() as progress:
+    with recording_progress() as progress:
         for answer in predictions(recogniser, recordings(words, sys.stdin.buffer), options, progress):
             if isinstance(answer, Failure):
                 failed += 1
@@ -189,34 +243,35 @@ def hear(
                 writer.failed(answer.file, answer.error)
                 continue
             writer.add(answer)
-            if _rate_of(answer.file) < rate:
-                low.add(answer.file)  # of several channels too it is one recording
+            header = _header(answer.file)
+            if header is not None and header.sample_rate < rate:
+                low.add(answer.file)
             if options.carry and adapted is not None:
-                adapted.keep(answer.profile, recogniser.model)
+                adapted.save(answer.profile, recogniser.model)
     writer.close()
     if low:
         say(
-            f"{len(low)} recording{'s' * (len(low) != 1)} of fewer than {rate:,} samples a second: what the model "
-            "listens to is partly missing there, and it is right less often (see its card)"
+            f"{len(low)} recording{'s' * (len(low) != 1)} below {rate:,} Hz: higher frequencies that the model uses "
+            "are missing, and predictions are less accurate (see the model card)"
         )
     if failed:
         say(f"unheard: {failed} recording{'s' * (failed != 1)} could not be read")
     return int(failed > 0)
 
 
-def _rate_of(file: str) -> float:
-    """Samples a second of a recording; infinite where there is no asking again, as of a pipe."""
+def _header(file: str) -> AudioInfo | None:
+    """Read the header of a recording; None for an unreadable file and for a pipe, which can be read only once."""
     from unheard.audio import info
 
     try:
-        return info(file).sample_rate if Path(file).is_file() else math.inf
+        return info(file) if Path(file).is_file() else None
     except AudioError:
-        return math.inf
+        return None
 
 
 @contextmanager
-def progress_bar() -> Iterator[Callable[[str], Progress | None]]:
-    """A bar for each long recording at a terminal; a function of a path that gives one, or None."""
+def recording_progress(shortest: float = 60.0) -> Iterator[Callable[[str], Progress | None]]:
+    """Yield a function from a path to a progress bar: None without a terminal or below `shortest` seconds."""
     if not sys.stderr.isatty():
         yield lambda file: None
         return
@@ -224,20 +279,15 @@ def progress_bar() -> Iterator[Callable[[str], Progress | None]]:
     from rich.markup import escape
     from rich.progress import Progress as Bar
 
-    from unheard.audio import info
-
     with Bar(console=Console(stderr=True), transient=True) as bar:
 
-        def of(file: str) -> Progress | None:
+        def start(file: str) -> Progress | None:
             for task in bar.task_ids:
                 bar.remove_task(task)
-            try:
-                seconds = info(file).seconds if Path(file).is_file() else 0.0  # a pipe can be read only once
-            except AudioError:
-                return None  # reading it says what is wrong
-            if seconds < _LONG:
+            header = _header(file)
+            if header is None or header.seconds < shortest:
                 return None
-            task = bar.add_task(escape(Path(file).name), total=seconds)
+            task = bar.add_task(escape(Path(file).name), total=header.seconds)
             return lambda done: bar.update(task, completed=done)
 
-        yield of
+        yield start

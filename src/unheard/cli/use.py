@@ -1,16 +1,34 @@
-"""`unheard predict` and `unheard profiles`: recordings to emotions, adapted to a profile where one is known."""
+"""Verbs that use an exported model, without PyTorch: predict, embed, listen, serve."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
-from cyclopts import Parameter
-
-from unheard.cli.common import Clips, Output, Switch, Words, adaptation, check_words, hear, not_over, recogniser_of, say
+from unheard.cli.common import (
+    AnyChannel,
+    Enrol,
+    Hop,
+    Model,
+    Profile,
+    Profiles,
+    Recordings,
+    Threads,
+    Window,
+    check_recordings,
+    open_profile,
+    open_recogniser,
+    option,
+    output_option,
+    refuse_overwriting,
+    say,
+    switch,
+    write_predictions,
+)
 from unheard.errors import AudioError, ConfigError
 from unheard.files import cannot_read
 
@@ -21,101 +39,66 @@ if TYPE_CHECKING:
     from unheard.recogniser import Segment
     from unheard.recogniser.microphone import Microphone
 
-
 Format = Literal["table", "json", "jsonl", "csv", "rttm", "srt", "textgrid", "audformat", "labelstudio"]
-
-OPTIONS = (
-    *("--format", "--output", "--channel", "--window", "--hop", "--timeline", "--enrol", "--profile", "--profiles"),
-    *("--adapt", "--min-confidence", "--threads", "--version"),
-)
 
 
 def predict(
-    model: str = "",
+    model: Model = "",
     /,
-    *audio: Words,
-    format: Literal["table", "json", "jsonl", "csv", "rttm", "srt", "textgrid", "audformat", "labelstudio"]
-    | None = None,
-    output: Output | None = None,
-    channel: str = "mix",
-    window: float = 0.0,
-    hop: float = 0.0,
-    timeline: Switch = False,
-    enrol: Clips = (),
-    profile: str = "",
-    profiles: Path | None = None,
-    adapt: Switch = False,
-    min_confidence: float = 0.0,
-    threads: int = 1,
-    version: Switch = False,
+    *audio: Recordings,
+    format: Annotated[
+        Format | None, option("Output format (default: by the ending of --output, else table). audformat is a folder.")
+    ] = None,
+    output: Annotated[Path | None, output_option("File (audformat: folder) to write.")] = None,
+    channel: AnyChannel = "mix",
+    window: Window = 0.0,
+    hop: Hop = 0.0,
+    timeline: Annotated[bool, switch("Write a row per segment in table and csv.")] = False,
+    enrol: Enrol = (),
+    profile: Profile = "",
+    profiles: Profiles = None,
+    adapt: Annotated[
+        bool, switch("Adapt to the speaker within each recording; with --profile, also across recordings.")
+    ] = False,
+    min_confidence: Annotated[
+        float, option('Predict "uncertain" below this probability, such as 0.6 (0: never).')
+    ] = 0.0,
+    threads: Threads = 1,
+    version: Annotated[bool, switch("Show the licence, training data and card of the model instead.")] = False,
 ) -> int:
-    """Say which emotion a recording expresses, with a timeline where it is long.
+    """Predict the emotion of recordings, with a timeline for long ones.
 
     Example: unheard predict starter call.wav --format json
 
-    Exits with 1 where a recording could not be read; the others are answered all the same.
-
-    Parameters
-    ----------
-    model
-        A model's folder, its .onnx file, or the name of one that came with the package.
-    audio
-        Recordings, folders, patterns in quotes, or - for a list of paths on standard input, answered line by line.
-    format
-        table, json, jsonl, csv, rttm, srt or textgrid (for one recording), labelstudio, or audformat (a folder); by
-        default the ending of the output decides, else table.
-    output
-        File to write to instead; for audformat the folder.
-    channel
-        mix (their mean), left, right, a number from 1, or each: a prediction a channel, as for a call.
-    window
-        Seconds of a window (0: the model's own); a recording no longer than one is a single utterance.
-    hop
-        Seconds from one window to the next, the step of a timeline (0: the model's own).
-    timeline
-        In table and csv, a row a segment.
-    enrol
-        A clip of the same person speaking, unlabelled; may be given several times.
-    profile
-        Name under which what is learnt of the profile is kept on this machine, and found again.
-    profiles
-        Folder of kept profiles (default: this user's).
-    adapt
-        Learn the profile along each recording; with a speaker, across recordings too, and keep it.
-    min_confidence
-        Lowest probability of an answer, such as 0.6; below it the answer is "uncertain" (0: off).
-    threads
-        Threads of one prediction.
-    version
-        Show the model's licence, training data and card instead.
+    Paths on standard input are answered line by line. Exits with 1 if a recording could not be read; the others are
+    still predicted.
     """
     if version:
-        return _versions(model)
+        return _print_versions(model)
     if not model:
-        raise ConfigError("no model was named", mend="For example: unheard predict starter call.wav")
-    check_words("predict", model, audio, OPTIONS)
+        raise ConfigError("no model given", mend="For example: unheard predict starter call.wav")
+    check_recordings(predict, model, audio)
     if not 0 <= min_confidence <= 1:
         raise ConfigError(f"--min-confidence {min_confidence:g} is out of range", mend="Use 0 to 1.")
     from unheard.recogniser.formats import FOLDERS, Job, format_of, sink, writer
     from unheard.recogniser.inputs import is_single
     from unheard.recogniser.recogniser import EACH, Options
 
-    not_over(output, *audio, *enrol)
-    wanted = format or format_of(output)
-    if wanted in FOLDERS and channel == EACH:
-        raise ConfigError(f"{wanted} has no place for channels", mend="Choose one --channel, or another --format.")
-    recogniser = recogniser_of(model, window, hop, threads)
+    refuse_overwriting(output, *audio, *enrol)
+    chosen = format or format_of(output)
+    if chosen in FOLDERS and channel == EACH:
+        raise ConfigError(f"{chosen} cannot hold channels", mend="Choose one --channel, or another --format.")
+    recogniser = open_recogniser(model, window, hop, threads)
     about = recogniser.model.metadata
     single = is_single(audio) and channel != EACH
     job = Job(recogniser.labels, recogniser.model.name, about.version, about.licence, timeline, single)
-    adapted = adaptation(recogniser, enrol, profile, profiles, adapt=adapt, channel=channel)
+    adapted = open_profile(recogniser, enrol, profile, profiles, adapt=adapt, channel=channel)
     options = Options(channel, adapted.profile, adapt, carry=adapt and bool(profile), min_confidence=min_confidence)
-    with sink(output) if wanted not in FOLDERS else nullcontext(None) as out:
-        return hear(recogniser, audio, options, writer(wanted, job, out, output), adapted)
+    with sink(output) if chosen not in FOLDERS else nullcontext(None) as out:
+        return write_predictions(recogniser, audio, options, writer(chosen, job, out, output), adapted)
 
 
-def _versions(model: str) -> int:
-    """Print what the model, or every model of the package, says of itself."""
+def _print_versions(model: str) -> int:
     from unheard import __version__
     from unheard.recogniser.model import describe, open_model, packaged_models
 
@@ -126,171 +109,108 @@ def _versions(model: str) -> int:
 
 def profiles(
     *,
-    forget: str = "",
-    profiles: Path | None = None,
+    forget: Annotated[str, option("Name of a profile to delete.")] = "",
+    profiles: Profiles = None,
 ) -> None:
-    """List the profiles that are kept on this machine, or forget one.
+    """List the speaker profiles stored on this machine, or delete one.
 
     Example: unheard profiles --forget anna
-
-    Parameters
-    ----------
-    forget
-        Name of a profile to delete.
-    profiles
-        Folder of kept profiles (default: this user's).
     """
     from unheard.recogniser.profiles import ProfileStore
 
-    book = ProfileStore(profiles)
+    store = ProfileStore(profiles)
     if forget:
-        book.forget(forget)
-        print(f"forgot {forget}")
+        store.forget(forget)
+        print(f"deleted {forget}")
         return
-    names = book.names()
+    names = store.names()
     for name in names:
-        known = [f"{entry['utterances']} utterances with {entry['model']}" for entry in book.entries(name).values()]
+        known = [f"{entry['utterances']} utterances with {entry['model']}" for entry in store.entries(name).values()]
         print(f"{name}: {', '.join(known)}")
-    for problem in book.broken():
+    for problem in store.broken():
         say(f"unheard: {problem}")
     if not names:
-        print(f"no profile is kept in {book.folder}")
-
-
-# `unheard embed`: what a model makes of a recording, as a vector.
-
-EMBED_OPTIONS = ("--output", "--channel", "--window", "--hop", "--enrol", "--profile", "--profiles", "--threads")
+        print(f"no profiles in {store.folder}")
 
 
 def embed(
-    model: str,
+    model: Model,
     /,
-    *audio: Words,
-    output: Output | None = None,
-    channel: str = "mix",
-    window: float = 0.0,
-    hop: float = 0.0,
-    enrol: Clips = (),
-    profile: str = "",
-    profiles: Path | None = None,
-    threads: int = 1,
+    *audio: Recordings,
+    output: Annotated[
+        Path | None, output_option("A .jsonl, .csv or .npz file (default: JSON lines on standard output).")
+    ] = None,
+    channel: AnyChannel = "mix",
+    window: Window = 0.0,
+    hop: Hop = 0.0,
+    enrol: Enrol = (),
+    profile: Profile = "",
+    profiles: Profiles = None,
+    threads: Threads = 1,
 ) -> int:
-    """Write the embedding of each recording; of a long one, the mean over its windows, weighted by the speech in them.
+    """Write the embedding of each recording; for a long one, the mean over its windows, weighted by speech.
 
     Example: unheard embed starter recordings/ -o embeddings.npz
 
-    Exits with 1 where a recording could not be read.
-
-    Parameters
-    ----------
-    model
-        A model's folder, its .onnx file, or the name of one that came with the package.
-    audio
-        Recordings, folders, patterns in quotes, or - for a list of paths on standard input.
-    output
-        A .jsonl, .csv or .npz file (default: JSON lines on standard output).
-    channel
-        mix (their mean), left, right, a number from 1, or each.
-    window
-        Seconds of a window (0: the model's own).
-    hop
-        Seconds from one window to the next (0: the model's own).
-    enrol
-        A clip of the same person speaking, unlabelled; may be given several times.
-    profile
-        Name under which what is learnt of the profile is kept on this machine, and found again.
-    profiles
-        Folder of kept profiles (default: this user's).
-    threads
-        Threads of one prediction.
+    Exits with 1 if a recording could not be read.
     """
-    check_words("embed", model, audio, EMBED_OPTIONS)
+    check_recordings(embed, model, audio)
     from unheard.recogniser.formats import Writer, sink
     from unheard.recogniser.formats.tables import ArrayEmbeddings, JsonlEmbeddings, check_suffix
     from unheard.recogniser.recogniser import Options
 
     if output is not None:
         check_suffix(output)
-        not_over(output, *audio, *enrol)
-    recogniser = recogniser_of(model, window, hop, threads)
-    adapted = adaptation(recogniser, enrol, profile, profiles, adapt=False, channel=channel)
+        refuse_overwriting(output, *audio, *enrol)
+    recogniser = open_recogniser(model, window, hop, threads)
+    adapted = open_profile(recogniser, enrol, profile, profiles, adapt=False, channel=channel)
     text = output is None or output.suffix == ".jsonl"
     with sink(output) if text else nullcontext(None) as out:
         writer: Writer = JsonlEmbeddings(out) if out is not None else ArrayEmbeddings(output or Path())
-        code = hear(recogniser, audio, Options(channel, adapted.profile), writer)
+        code = write_predictions(recogniser, audio, Options(channel, adapted.profile), writer)
     for one in writer.left_out if isinstance(writer, ArrayEmbeddings) else ():
         say(f"{one.file} ({one.channel}) has no embedding and no row: {one.abstained}")
     return code
 
 
-# `unheard listen`: emotions while somebody speaks, from a microphone or a pipe of raw samples.
-
-Pipe = Annotated[str, Parameter(allow_leading_hyphen=True)]
-
-
 def listen(
-    model: str,
+    model: Model,
     /,
     *,
-    pcm: Pipe = "",
-    rate: int = 16_000,
-    format: Literal["u8", "s16le", "s16be", "s24le", "s32le", "f32le"] = "s16le",
-    channels: int = 1,
-    channel: str = "mix",
-    device: str = "",
-    jsonl: Switch = False,
-    partial: Switch = False,
-    window: float = 0.0,
-    hop: float = 0.0,
-    enrol: Clips = (),
-    profile: str = "",
-    profiles: Path | None = None,
-    adapt: Switch = False,
-    threads: int = 1,
+    pcm: Annotated[
+        str,
+        option(
+            "Read raw samples, not a microphone: - for standard input, or a file or named pipe.",
+            allow_leading_hyphen=True,
+        ),
+    ] = "",
+    rate: Annotated[int, option("Sample rate of the raw samples, in Hz.")] = 16_000,
+    format: Annotated[
+        Literal["u8", "s16le", "s16be", "s24le", "s32le", "f32le"], option("Format of the raw samples, interleaved.")
+    ] = "s16le",
+    channels: Annotated[int, option("Number of channels of the raw samples.")] = 1,
+    channel: Annotated[str, option("mix (mean of all channels), left, right or a number from 1.")] = "mix",
+    device: Annotated[str, option("Name or number of the microphone (default: the system's).")] = "",
+    jsonl: Annotated[bool, switch("Print a line of JSON per segment.")] = False,
+    partial: Annotated[bool, switch("Print the current segment after every step, before it is final.")] = False,
+    window: Window = 0.0,
+    hop: Hop = 0.0,
+    enrol: Enrol = (),
+    profile: Profile = "",
+    profiles: Profiles = None,
+    adapt: Annotated[bool, switch("Adapt to the speaker over time; with --profile, store the profile.")] = False,
+    threads: Threads = 1,
 ) -> None:
-    """Print emotions while somebody speaks, each stretch as soon as it is known; Ctrl-C ends it. No sound is kept.
+    """Predict emotions while somebody speaks, and print each segment as soon as it is final. No audio is stored.
 
     Example: unheard listen starter
 
     From a pipe: arecord -t raw -f S16_LE -r 16000 | unheard listen starter --pcm - --rate 16000 --format s16le
 
-    Parameters
-    ----------
-    model
-        A model's folder, its .onnx file, or the name of one that came with the package.
-    pcm
-        Raw samples instead of a microphone: - for standard input, or the path of a file or named pipe.
-    rate
-        Samples a second in the pipe.
-    format
-        Samples in the pipe: u8, s16le, s16be, s24le, s32le or f32le, interleaved.
-    channels
-        Channels in the pipe.
-    channel
-        Of several: mix (their mean), left, right or a number from 1.
-    device
-        Name or number of the microphone (default: the system's).
-    jsonl
-        One line of JSON a segment.
-    partial
-        Also say what is known of the segment that goes on, after every step.
-    window
-        Seconds of a window (0: the model's own).
-    hop
-        Seconds from one window to the next, the step of the timeline (0: the model's own).
-    enrol
-        A clip of the same person speaking, unlabelled; may be given several times.
-    profile
-        Name under which what is learnt of the profile is kept on this machine, and found again.
-    profiles
-        Folder of kept profiles (default: this user's).
-    adapt
-        Learn the profile along the way; with a speaker, keep it.
-    threads
-        Threads of one prediction.
+    Ctrl-C ends it.
     """
-    recogniser = recogniser_of(model, window, hop, threads)
-    adapted = adaptation(recogniser, enrol, profile, profiles, adapt=adapt, channel=channel)
+    recogniser = open_recogniser(model, window, hop, threads)
+    adapted = open_profile(recogniser, enrol, profile, profiles, adapt=adapt, channel=channel)
     printer = _Printer(jsonl, partial)
     microphone: Microphone | None = None
     with ExitStack() as stack:
@@ -301,66 +221,58 @@ def listen(
             microphone = _microphone(stack, wanted, device)
             blocks, given = microphone.blocks(), microphone.rate
         stream = recogniser.stream(sample_rate=given, profile=adapted.profile, adapt=adapt, name=pcm or "microphone")
-        gone: AudioError | None = None
+        failure: AudioError | None = None
         try:
             for block in blocks:
                 for segment in stream.push(block):
-                    printer.ended(segment)
-                printer.going_on(stream.current)
+                    printer.print(segment)
+                if partial and stream.current is not None:
+                    printer.print(stream.current, final=False)
         except KeyboardInterrupt:
             pass
-        except AudioError as error:  # what was heard until then stays
-            gone = error
-    if gone is not None and not stream.seconds:
-        raise gone
+        except AudioError as error:  # results so far are kept
+            failure = error
     if not stream.seconds:
-        raise AudioError("nothing was heard", where=pcm or "microphone")
+        raise failure or AudioError("no audio received", where=pcm or "microphone")
     prediction = stream.finish()
     for segment in prediction.segments[printer.count :]:
-        printer.ended(segment)
+        printer.print(segment)
     if adapt:
-        adapted.keep(prediction.profile, recogniser.model)
-    times = f"{prediction.duration:.1f} s, {prediction.speech_seconds:.1f} s of it speech"
+        adapted.save(prediction.profile, recogniser.model)
+    times = f"{prediction.duration:.1f} s, {prediction.speech_seconds:.1f} s of speech"
     say(f"{times}: {prediction.label or prediction.abstained}")
     if microphone is not None and (microphone.lost or microphone.overflows):
         from unheard.recogniser.microphone import BLOCK_SECONDS
 
         seconds = microphone.lost * BLOCK_SECONDS
-        say(f"beware: sound came faster than it could be heard; {seconds:.1f} s or more are missing, times are early")
-    if gone is not None:
-        raise gone
+        say(f"warning: this machine is too slow; {seconds:.1f} s or more of audio are lost, and times are too early")
+    if failure is not None:
+        raise failure
 
 
+@dataclass
 class _Printer:
-    """Segments on standard output; `count` have ended so far."""
+    """Print segments on standard output; `count` counts the final ones."""
 
-    def __init__(self, jsonl: bool, partial: bool) -> None:
-        self.count = 0
-        self._jsonl, self._partial = jsonl, partial
-        self._last: Segment | None = None
+    jsonl: bool
+    partial: bool
+    count: int = 0
+    last: Segment | None = None
 
-    def ended(self, segment: Segment) -> None:
-        """Print a segment that will not change any more."""
-        self.count += 1
-        self._print(segment, final=True)
-
-    def going_on(self, segment: Segment | None) -> None:
-        """Print what is known so far of the one that goes on, where that is wanted and has changed."""
-        if self._partial and segment is not None and segment != self._last:
-            self._print(segment, final=False)
-            self._last = segment
-
-    def _print(self, segment: Segment, *, final: bool) -> None:
+    def print(self, segment: Segment, *, final: bool = True) -> None:
+        """Print a segment; one that is not final only if it has changed."""
         from unheard.recogniser.formats import takes_all
         from unheard.recogniser.formats.tables import as_json, line
 
-        if self._jsonl:
-            values: dict[str, Any] = segment.as_dict()
-            if self._partial:
-                values["final"] = final
+        self.count += final
+        if not final and segment == self.last:
+            return
+        if self.jsonl:
+            values: dict[str, Any] = segment.as_dict() | ({"final": final} if self.partial else {})
             text = as_json(values, ascii=not takes_all(sys.stdout))
         else:
             text = line(segment) + ("" if final else "  …")
+        self.last = self.last if final else segment
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
 
@@ -381,73 +293,48 @@ def _microphone(stack: ExitStack, wanted: int, device: str) -> Microphone:
     from unheard.recogniser.microphone import Microphone
 
     microphone = stack.enter_context(Microphone(wanted, int(device) if device.isdecimal() else device or None))
-    say("listening; Ctrl-C ends it")
+    say("listening; stop with Ctrl-C")
     return microphone
 
 
-# `unheard serve`: a model over HTTP, and a page to try it.
-
-
 def serve(
-    model: str,
+    model: Model,
     /,
     *,
-    host: str = "127.0.0.1",
-    port: int = 8000,
-    name: Annotated[tuple[str, ...], Parameter(negative="")] = (),
-    max_megabytes: float = 32.0,
-    max_seconds: float = 900.0,
-    timeout: float = 30.0,
-    concurrency: int = 0,
-    waiting: int = 64,
-    max_wait: float = 60.0,
-    grace: float = 20.0,
-    token: Annotated[str, Parameter(env_var="UNHEARD_TOKEN")] = "",
-    cors: Annotated[tuple[str, ...], Parameter(negative="")] = (),
-    workers: int = 1,
-    root_path: str = "",
-    access_log: Annotated[bool, Parameter(negative="")] = False,
+    host: Annotated[
+        str, option("Address to listen on; others can reach the server on any address but a loopback one.")
+    ] = "127.0.0.1",
+    port: Annotated[int, option("Port to listen on (0: any free one).")] = 8000,
+    name: Annotated[
+        tuple[str, ...],
+        option("Further host name of the server, as behind a proxy; may be repeated.", negative=""),
+    ] = (),
+    max_megabytes: Annotated[float, option("Largest upload.")] = 32.0,
+    max_seconds: Annotated[float, option("Longest recording.")] = 900.0,
+    timeout: Annotated[
+        float, option("Seconds to score a short recording; a long one gets a tenth of its duration in addition.")
+    ] = 30.0,
+    concurrency: Annotated[int, option("Recordings scored at once (0: one per core, at most 4).")] = 0,
+    waiting: Annotated[int, option("Recordings that may wait; further ones are refused with 429.")] = 64,
+    max_wait: Annotated[float, option("Longest expected wait in seconds; longer ones are refused with 429.")] = 60.0,
+    grace: Annotated[float, option("Seconds for running requests to finish after SIGTERM.")] = 20.0,
+    token: Annotated[str, option("Bearer token that requests must carry.", env_var="UNHEARD_TOKEN")] = "",
+    cors: Annotated[
+        tuple[str, ...],
+        option(
+            "Origin of a site whose pages may use the server, such as https://example.org; may be repeated.",
+            negative="",
+        ),
+    ] = (),
+    workers: Annotated[int, option("Processes, forked after the model is loaded.")] = 1,
+    root_path: Annotated[str, option("Path under which a proxy serves it.")] = "",
+    access_log: Annotated[bool, switch("Write a JSON line to standard error for every request.")] = False,
 ) -> None:
-    """Serve a model over HTTP, with a page to try it; keeps nothing it is sent.
+    """Serve a model over HTTP, with a web page to try it; nothing that it receives is stored.
 
     Example: unheard serve starter --port 8000
 
-    The page is at http://127.0.0.1:8000/, the interface for programs at /docs and /openapi.json.
-
-    Parameters
-    ----------
-    model
-        A name that came with the package, an exported model's folder, or its .onnx file.
-    host
-        Address to listen on. Any but a loopback address lets others in: see the page on the server.
-    port
-        0: any free one.
-    name
-        Host name that the server also answers to, such as one behind a proxy; can be given several times.
-    max_megabytes
-        Largest upload.
-    max_seconds
-        Longest recording.
-    timeout
-        Seconds of work on a short recording; a long one gets a tenth of its duration in addition.
-    concurrency
-        Recordings scored at once (0: one a core, at most 4).
-    waiting
-        Recordings that may wait; one more is answered 429.
-    max_wait
-        Seconds a recording may be expected to wait; one that would wait longer is answered 429.
-    grace
-        Seconds that running work gets to finish after SIGTERM.
-    token
-        Bearer token that requests must carry.
-    cors
-        Origin of another site whose pages may use the server, such as https://example.org; can be given several times.
-    workers
-        Processes, forked after the model is loaded.
-    root_path
-        Path under which a proxy serves it.
-    access_log
-        Write a JSON line to standard error for every request.
+    The page is at http://127.0.0.1:8000/, the API at /docs and /openapi.json.
     """
     try:
         from unheard.server.run import serve as run
@@ -462,27 +349,15 @@ def serve(
     from unheard.recogniser.recogniser import load
 
     settings = ServerSettings(
-        host=host,
-        port=port,
-        names=name,
-        megabytes=max_megabytes,
-        seconds=max_seconds,
-        timeout=timeout,
-        waiting=waiting,
-        max_wait=max_wait,
-        grace=grace,
-        token=token,
-        cors=cors,
-        workers=workers,
-        root_path=root_path,
-        access_log=access_log,
-        **({"concurrency": concurrency} if concurrency else {}),
-    )
+        host=host, port=port, names=name, megabytes=max_megabytes, seconds=max_seconds, timeout=timeout,
+        waiting=waiting, max_wait=max_wait, grace=grace, token=token, cors=cors, workers=workers, root_path=root_path,
+        access_log=access_log, **({"concurrency": concurrency} if concurrency else {}),
+    )  # fmt: skip
     recogniser = load(model)
 
     def ready(address: str) -> None:
         if not settings.local and not token:
-            say("unheard: others can reach this server, and whoever does can use it; --token asks for a password.")
-        say(f"{recogniser.model.name} is at {address} (Ctrl-C stops it)")
+            say("unheard: other machines can reach and use this server; require a password with --token.")
+        say(f"{recogniser.model.name} is at {address} (stop with Ctrl-C)")
 
     run(recogniser, settings, ready=ready)
