@@ -312,7 +312,7 @@ def test_ctrl_c(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch:
 
     monkeypatch.setattr(run_module, "run_cells", stop)
     assert experiment(tmp_path / "run") == 130
-    assert "the same command goes on" in one_line(capsys)
+    assert "run the same command again" in one_line(capsys)
 
 
 BAD: dict[str, Callable[[Path], object]] = {

@@ -126,7 +126,7 @@ def test_segments_are_printed_while_the_pipe_is_open(model: str) -> None:
 
 @pytest.mark.parametrize(
     ("pipe", "message"),
-    [(["empty"], "nothing was heard"), (["missing"], "cannot be read"), (["-", "--rate", "1"], "rate of 1 Hz")],
+    [(["empty"], "no audio received"), (["missing"], "cannot be read"), (["-", "--rate", "1"], "rate of 1 Hz")],
 )
 def test_nothing_in_the_pipe(
     model: str, capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pipe: list[str], message: str

@@ -58,7 +58,7 @@ def test_what_is_read_is_not_written_over(
     (there / "odd").write_bytes((there / "a.wav").read_bytes())
     before = {path: path.read_bytes() for path in there.iterdir() if path.is_file()}
     assert main(arguments) == 2
-    assert "would be written over" in capsys.readouterr().err
+    assert "would overwrite the input" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in there.iterdir() if path.is_file()} == before
 
 
@@ -125,7 +125,7 @@ def test_the_message_after_a_stop(
     assert main([verb, "x"]) == 130
     err = capsys.readouterr().err
     assert err.startswith("unheard: stopped.")
-    assert ("goes on where it stopped" in err) == goes_on
+    assert ("run the same command again" in err) == goes_on
 
 
 def test_a_name_does_not_steer_the_terminal(there: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,7 @@ from sounds import call, murmur, silence, write
 
 import unheard
 from unheard.cli import main
-from unheard.cli.common import progress_bar
+from unheard.cli.common import recording_progress
 from unheard.errors import AudioError, UnheardError
 from unheard.recogniser.inputs import is_single, recordings
 
@@ -167,8 +167,8 @@ A = "audio/a.wav"
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["predict"], "no model was named"),
-        (["predict", "model"], "no recording was named"),
+        (["predict"], "no model given"),
+        (["predict", "model"], "no recording given"),
         (["predict", "one clip.wav"], "Write: unheard predict starter 'one clip.wav'"),
         (["embed", "a.flac", "b.flac"], "the model comes first, and 'a.flac' is a recording"),
         (["predict", "nothing", "a.wav"], "there is no model of this name"),
@@ -183,7 +183,7 @@ A = "audio/a.wav"
         (["predict", "model", "audio", "--channel", "each", "--enrol", A], "--channel"),
         (
             ["predict", "model", "audio", "--channel", "each", "--format", "audformat", "-o", "x"],
-            "no place for channels",
+            "cannot hold channels",
         ),
         (["predict", "model", A, "audio/stereo.wav", "--channel", "foo"], "unknown channel 'foo'"),
         (["predict", "model", A, "--threads", "2147483648"], "threads are out of range"),
@@ -278,7 +278,7 @@ def test_recordings_of_a_lower_rate_are_counted_once(there: Path, tmp_path: Path
     low = write(tmp_path / "low.wav", np.stack([murmur(2, rate=8000), murmur(2, 1, rate=8000)], axis=1), 8000)
     for channel in ("each", "mix"):
         assert main(["predict", "model", str(low), A, "--channel", channel]) == 0
-        assert "1 recording of fewer than 16,000 samples a second" in " ".join(capsys.readouterr().err.split())
+        assert "1 recording below 16,000 Hz" in " ".join(capsys.readouterr().err.split())
     assert main(["predict", "model", A]) == 0
     assert capsys.readouterr().err == ""
 
@@ -289,7 +289,7 @@ def test_a_pipe_is_opened_once_only(there: Path, tmp_path: Path, monkeypatch: py
     pipe = tmp_path / "pipe.wav"
     os.mkfifo(pipe)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    with progress_bar() as bar:
+    with recording_progress() as bar:
         assert bar(str(pipe)) is None
     with pytest.raises(AudioError, match=r"pipe.wav: cannot count the channels of a pipe"):
         unheard.load("model").predict_channels(pipe)
