@@ -36,7 +36,7 @@ def invent(
     skip: Sequence[tuple[str, int, int]] = (),
     **settings: Any,
 ) -> Path:
-    """A run folder; `both`: two readings a fold; `skip`: cells that are missing; `extras`: histories, embeddings."""
+    """A run folder; `both`: two directions a fold; `skip`: cells that are missing; `extras`: histories, embeddings."""
     usual = {"manifest": "made.csv", "protocol": "kfold", "seeds": seeds, "epochs": epochs, "tune": tune}
     chosen = load(None, {**usual, "systems": tuple(systems), "out": str(out), **settings})
     out.mkdir(parents=True, exist_ok=True)
@@ -60,17 +60,17 @@ def invent(
             test, dev = test - train, dev - train
         else:
             train = set(people) - test - dev
-        readings = [("male", dev, test), ("female", test, dev)] if both else [("test", dev, test)]
+        directions = [("male", dev, test), ("female", test, dev)] if both else [("test", dev, test)]
         split += [(fold, "", "train", row) for row in rows if row["speaker"] in train]
-        for reading, first, second in readings:
-            split += [(fold, reading, "dev", row) for row in rows if row["speaker"] in first]
-            split += [(fold, reading, "test", row) for row in rows if row["speaker"] in second]
+        for direction, first, second in directions:
+            split += [(fold, direction, "dev", row) for row in rows if row["speaker"] in first]
+            split += [(fold, direction, "test", row) for row in rows if row["speaker"] in second]
     with (out / "splits.csv").open("w", newline="", encoding="utf-8") as file:
         plain = csv.writer(file, lineterminator="\n")
         plain.writerow(["fold", "direction", "part", "id", "speaker"])
-        plain.writerows([fold, reading, part, row["id"], row["speaker"]] for fold, reading, part, row in split)
+        plain.writerows([fold, direction, part, row["id"], row["speaker"]] for fold, direction, part, row in split)
     for fold in range(folds):
-        held = [(reading, part, row) for f, reading, part, row in split if f == fold and part != "train"]
+        held = [(direction, part, row) for f, direction, part, row in split if f == fold and part != "train"]
         for system in systems:
             knob = KNOBS.get(system)
             for seed in range(seeds):
@@ -108,20 +108,20 @@ def _cell(
         for (_, part, row), said, p in zip(held, predicted, shares, strict=True):
             words = [row["id"], row["speaker"], part, row["emotion"], labels[said]]
             writer.writerow([*words, *(f"{x:.6g}" for x in p)])
-    readings = {}
-    for reading in dict.fromkeys(name for name, _, _ in held):
+    directions = {}
+    for direction in dict.fromkeys(name for name, _, _ in held):
         figures: dict[str, Any] = {"best_epoch": int(random.integers(1, settings.epochs + 1))}
         for part, prefix in (("dev", "val"), ("test", "test")):
-            own = np.array([(name, its) == (reading, part) for name, its, _ in held])
+            own = np.array([(name, its) == (direction, part) for name, its, _ in held])
             figures[f"{prefix}_wa"] = float(np.mean(predicted[own] == truth[own]))
             figures[f"{prefix}_uar"] = figures[f"{prefix}_wa"]
-        readings[reading] = figures
+        directions[direction] = figures
     knob = KNOBS.get(system)
-    for figures in readings.values():
+    for figures in directions.values():
         figures["under_trained"] = figures["best_epoch"] > settings.epochs - 5
     result = {
         "system": system, "fold": fold, "seed": seed, "epochs": settings.epochs, "updates": 9 * settings.epochs,
-        "evaluation": "as written", "options": {knob.option: value} if knob else {}, "directions": readings,
+        "evaluation": "as written", "options": {knob.option: value} if knob else {}, "directions": directions,
         "settings": {"digest": "same"},
         "proof": {"data": f"{fold:016x}", "features": "b0b2ac87c4aa", "versions": {"torch": "2.0"}},
     }  # fmt: skip
@@ -133,8 +133,8 @@ def _cell(
         gone = 1 - np.exp(-3 * epoch / settings.epochs)
         noise = random.normal(0, 0.02, 4)
         line = {"epoch": epoch, "steps": 9, "train_wa": 0.3 + 0.5 * gone + noise[0], "loss_emotion": 1.4 - gone}
-        for reading in readings:
-            suffix = f"_{reading}" if len(readings) > 1 else ""
+        for direction in directions:
+            suffix = f"_{direction}" if len(directions) > 1 else ""
             line |= {f"val_wa{suffix}": 0.3 + 0.25 * gone + noise[1], f"val_loss{suffix}": 1.4 - 0.4 * gone + noise[2]}
         lines.append(json.dumps(line))
     (folder / "history.jsonl").write_text("\n".join(lines) + "\n")

@@ -133,7 +133,7 @@ def train(loop: str, cell: Cell) -> float:
     torch.set_num_threads(1)
     cell.folder.mkdir(parents=True, exist_ok=True)
     trainer, _, _ = prepare(cell)
-    one, other = cell.fold.readings  # each validates on one of the two unseen speakers
+    one, other = cell.fold.directions  # each validates on one of the two unseen speakers
     count = {"dev": len(one.dev), "test": len(other.dev)}
     if loop == "ours":
         trainer.run(cell.recipe.epochs)

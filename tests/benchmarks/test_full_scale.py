@@ -40,9 +40,9 @@ def test_mandarin_is_split_into_200_25_and_25_speakers() -> None:
     assert abs(mean - 2.80) < 0.01
     assert abs((sum((d - mean) ** 2 for d in durations) / len(durations)) ** 0.5 - 0.68) < 0.01
     (fold,) = make_split(Manifest(tuple(rows)), "random", n=(200, 25, 25)).folds
-    (reading,) = fold.readings
+    (direction,) = fold.directions
     speaker = {row.id: row.speaker for row in rows}
-    parts = {"train": fold.train, "dev": reading.dev, "test": reading.test}
+    parts = {"train": fold.train, "dev": direction.dev, "test": direction.test}
     assert {part: len({speaker[name] for name in ids}) for part, ids in parts.items()} == {
         "train": 200,
         "dev": 25,

@@ -18,7 +18,7 @@ from unheard.doctor.fingerprint import ALIKE, fingerprint, likeness, near_duplic
 from unheard.doctor.sound import measure, measure_all
 from unheard.errors import ManifestError, SplitError
 from unheard.manifest import Manifest, Note, Utterance
-from unheard.splits import Fold, Reading, exclude_shared_recordings, make_split
+from unheard.splits import Direction, Fold, exclude_shared_recordings, make_split
 
 EMOTIONS = ("angry", "happy", "neutral", "sad")
 RATE = 16_000
@@ -365,7 +365,7 @@ def parts(manifest: Manifest, train: str, dev: str, test: str) -> Fold:
     def ids(names: str) -> tuple[str, ...]:
         return tuple(row.id for row in manifest if row.speaker in names.split())
 
-    return Fold(0, ids(train), (Reading("test", ids(dev), ids(test)),))
+    return Fold(0, ids(train), (Direction("test", ids(dev), ids(test)),))
 
 
 def test_a_leaking_split_is_reported_in_full():

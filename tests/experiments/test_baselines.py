@@ -107,7 +107,7 @@ def test_test_speakers_decide_nothing(fitted: Path, tmp_path: Path) -> None:
     cell = next(cell for cell in lay_out(settings).cells if cell.system == "svm")
     vectors = fit_module.standardised(cell)
     noise = np.random.default_rng(0).normal(size=(len(vectors), 287)).astype(np.float32)
-    tested = set(cell.fold.readings[0].test)
+    tested = set(cell.fold.directions[0].test)
     other = {name: noise[k] if name in tested else x for k, (name, x) in enumerate(vectors.items())}
     said = []
     for k, given in enumerate((vectors, other)):

@@ -164,8 +164,8 @@ def test_the_invariance_run_is_the_same_experiment_on_a_random_split() -> None:
     assert (sub.seeds, sub.systems, sub.epochs, sub.training) == (3, ("ser", "dat"), 100, ours.training)
     split = make_split(manifest, "random", n=(6, 2, 2), seed=sub.split_seed)
     gender = {row.id: row.gender for row in manifest}
-    reading = split.folds[0].readings[0]
-    held = [gender[name] for name in (*reading.dev, *reading.test)]
+    direction = split.folds[0].directions[0]
+    held = [gender[name] for name in (*direction.dev, *direction.test)]
     assert held.count("female") == held.count("male") == 8
     assert sub.split_seed >= 5
     again = sub_run_settings(ours, manifest)
@@ -204,9 +204,9 @@ def test_speakers_with_one_recording_held_out_are_not_counted_here_either() -> N
     """They cannot be probed: a fold that has four unseen speakers only with them does not serve."""
     ours, manifest = settings(protocol="kfold", k=5), voices(10)
     assert sub_run_settings(ours, manifest) is None
-    reading = choose_split(ours, manifest).folds[0].readings[0]
-    silent = next(row.speaker for row in manifest if row.id == reading.test[0])
-    rows = [row for row in manifest if row.speaker != silent or row.id == reading.test[0]]
+    direction = choose_split(ours, manifest).folds[0].directions[0]
+    silent = next(row.speaker for row in manifest if row.id == direction.test[0])
+    rows = [row for row in manifest if row.speaker != silent or row.id == direction.test[0]]
     assert sub_run_settings(ours, Manifest(tuple(rows))) is not None
 
 

@@ -109,9 +109,9 @@ def test_paired_both_is_one_training_read_twice(tmp_path: Path) -> None:
         assert rows == [row for test in ("male", "female") for part in ("dev", "test") for row in apart[test, part]]
         assert {gender[row["speaker"]] for row in apart["male", "test"]} == {"male"}
         assert {gender[row["speaker"]] for row in apart["female", "dev"]} == {"male"}
-        readings = result(both)["directions"]
+        directions = result(both)["directions"]
         for test, folder in (("male", male), ("female", female)):
-            assert readings[test] == result(folder)["directions"][test]
+            assert directions[test] == result(folder)["directions"][test]
         models = {path.name: path.read_bytes() for path in both.glob("model*")}
         assert set(models) == {"model.safetensors", "model-female.safetensors"}
 

@@ -39,9 +39,9 @@ def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_module, "run_cells", in_this_process)
 
 
-def figures(*val_wa: float, system: str = "dat", fold: int = 0, reading: str = "test") -> list[Figure]:
+def figures(*val_wa: float, system: str = "dat", fold: int = 0, direction: str = "test") -> list[Figure]:
     grid = KNOBS[system].grid
-    return [Figure(system, fold, reading, value, wa, 0.5) for value, wa in zip(grid, val_wa, strict=False)]
+    return [Figure(system, fold, direction, value, wa, 0.5) for value, wa in zip(grid, val_wa, strict=False)]
 
 
 def chosen(found: list[Figure]) -> list[float]:
@@ -55,8 +55,8 @@ def test_the_best_on_validation_the_smaller_on_a_tie() -> None:
 
 
 def test_each_reading_chooses_for_itself() -> None:
-    both = [*figures(0.9, 0, 0, 0, reading="male"), *figures(0, 0, 0, 0.1, reading="female"),
-            *figures(0, 0.2, 0, 0.1, fold=1, reading="male")]  # fmt: skip
+    both = [*figures(0.9, 0, 0, 0, direction="male"), *figures(0, 0, 0, 0.1, direction="female"),
+            *figures(0, 0.2, 0, 0.1, fold=1, direction="male")]  # fmt: skip
     assert chosen(both) == [0.03, 1.0, 0.1]
 
 
@@ -162,9 +162,9 @@ def test_tuning_for_real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert sum("dat-fold0-seed0" in name for name in names) == sum("cgt-fold0-seed0" in name for name in names) == 4
     assert {name: folder.stat().st_mtime_ns for name, folder in cells(out).items() if name in fixed} == fixed
     choices = rows_of(out / "choices.csv")
-    assert len(choices) == 2 * 2 * 4  # systems x readings x values
+    assert len(choices) == 2 * 2 * 4  # systems x directions x values
     picked = [(row["system"], row["direction"]) for row in choices if row["chosen"] == "true"]
-    assert picked == [(system, reading) for system in ("dat", "cgt") for reading in ("male", "female")]
+    assert picked == [(system, direction) for system in ("dat", "cgt") for direction in ("male", "female")]
     frozen = (out / "choices.csv").read_text()
     assert experiment(out, *common, "--tune", "--seeds", "2") == 0
     assert (out / "choices.csv").read_text() == frozen

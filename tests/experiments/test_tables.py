@@ -108,7 +108,7 @@ def test_the_caption_counts(tmp_path: Path, total: int, said: str) -> None:
 
 
 def test_validation_that_only_says_the_test_again(tmp_path: Path) -> None:
-    """Both speakers of a pair, one network: what is validation of one reading is the test of the other."""
+    """Both speakers of a pair, one network: what is validation of one direction is the test of the other."""
     out = invent(tmp_path / "run", speakers=8, folds=4, both=True, systems=("ser", "mtl"), seeds=2)
     assert not any(one.judged_twice for one in read_run(out).lines)
     for path in out.glob("cells/*/predictions.csv"):

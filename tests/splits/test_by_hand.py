@@ -10,7 +10,7 @@ from splitting import iemocap, people, table
 
 from unheard.errors import SplitError
 from unheard.manifest import Manifest
-from unheard.splits import Fold, Reading, Split, make_split, read_folds, read_splits, write_splits
+from unheard.splits import Direction, Fold, Split, make_split, read_folds, read_splits, write_splits
 
 PAIR = table("f1", "f2", "f3", "f4")
 
@@ -19,7 +19,7 @@ def by_hand(train: str, dev: str, test: str, manifest: Manifest = PAIR, **option
     def ids(names: str) -> tuple[str, ...]:
         return tuple(row.id for name in names.split() for row in manifest if name in (row.speaker, row.id))
 
-    fold = Fold(0, ids(train), (Reading("test", ids(dev), ids(test)),))
+    fold = Fold(0, ids(train), (Direction("test", ids(dev), ids(test)),))
     return Split(manifest, "given", (fold,), **options)
 
 

@@ -24,8 +24,8 @@ def test_paired_holds_out_the_ith_female_with_the_ith_male_by_id():
     first, second = split.folds
     assert who(manifest, first.train) == {"f2", "m10", "f10"}
     assert who(manifest, second.train) == {"f1", "m9", "f10"}
-    assert [reading.name for reading in first.readings] == ["male", "female"]
-    male, female = first.readings
+    assert [direction.name for direction in first.directions] == ["male", "female"]
+    male, female = first.directions
     assert (who(manifest, male.dev), who(manifest, male.test)) == ({"f1"}, {"m9"})
     assert (male.dev, male.test) == (female.test, female.dev)
     assert "f10" in split.notes[0].message
@@ -36,7 +36,7 @@ def test_paired_in_one_direction_trains_on_the_same_speakers(test, tested):
     manifest = table("f1", "m1", "f2", "m2")
     fold = make_split(manifest, "paired", test=test).folds[0]
     assert fold.train == make_split(manifest, "paired").folds[0].train
-    assert [(reading.name, who(manifest, reading.test)) for reading in fold.readings] == [(test, {tested})]
+    assert [(direction.name, who(manifest, direction.test)) for direction in fold.directions] == [(test, {tested})]
 
 
 def test_paired_follows_the_session_where_sessions_hold_both_genders():
@@ -45,7 +45,7 @@ def test_paired_follows_the_session_where_sessions_hold_both_genders():
         rows += people(female, male, session=session)
     manifest = Manifest(tuple(rows))
     pairs = {
-        frozenset(who(manifest, fold.readings[0].dev + fold.readings[0].test))
+        frozenset(who(manifest, fold.directions[0].dev + fold.directions[0].test))
         for fold in make_split(manifest, "paired").folds
     }
     assert pairs == {frozenset(pair) for pair in (("f1", "m3"), ("f2", "m1"), ("f3", "m2"))}
@@ -69,10 +69,10 @@ def test_paired_without_gender_says_how_to_mend():
 def test_kfold_is_stratified_and_validates_on_the_next_part():
     manifest = table(*(f"f{i}" for i in range(12)), *(f"m{i}" for i in range(12)))
     split = make_split(manifest, "kfold", k=6)
-    tested = [who(manifest, fold.readings[0].test) for fold in split.folds]
+    tested = [who(manifest, fold.directions[0].test) for fold in split.folds]
     assert all(sorted(name[0] for name in part) == ["f", "f", "m", "m"] for part in tested)
     for f, fold in enumerate(split.folds):
-        assert who(manifest, fold.readings[0].dev) == tested[(f + 1) % 6]
+        assert who(manifest, fold.directions[0].dev) == tested[(f + 1) % 6]
         assert who(manifest, fold.train) == set(manifest.speakers) - tested[f] - tested[(f + 1) % 6]
 
 
@@ -89,7 +89,7 @@ def test_a_session_partner_of_dev_or_test_is_left_out_of_training_and_counted():
     assert len(split.folds) == 10
     left_out = {note.message.split(":")[0]: note.ids for note in split.notes}
     for fold in split.folds:
-        held = who(manifest, fold.readings[0].dev + fold.readings[0].test)
+        held = who(manifest, fold.directions[0].dev + fold.directions[0].test)
         partners = {f"{name[:-1]}{'M' if name.endswith('F') else 'F'}" for name in held} - held
         assert who(manifest, fold.train) == set(manifest.speakers) - held - partners
         assert who(manifest, left_out.get(f"fold {fold.index}", ())) == partners
@@ -98,10 +98,10 @@ def test_a_session_partner_of_dev_or_test_is_left_out_of_training_and_counted():
 def test_loso_tests_each_once_and_validates_on_the_next_two():
     manifest = table("f1", "f2", "m1", "m2", "m3")
     folds = make_split(manifest, "loso", seed=3).folds
-    order = [who(manifest, fold.readings[0].test).pop() for fold in folds]
+    order = [who(manifest, fold.directions[0].test).pop() for fold in folds]
     assert sorted(order) == list(manifest.speakers)
     for place, fold in enumerate(folds):
-        assert who(manifest, fold.readings[0].dev) == {order[(place + 1) % 5], order[(place + 2) % 5]}
+        assert who(manifest, fold.directions[0].dev) == {order[(place + 1) % 5], order[(place + 2) % 5]}
 
 
 def test_random_takes_as_many_speakers_as_asked():
@@ -109,8 +109,8 @@ def test_random_takes_as_many_speakers_as_asked():
     split = make_split(manifest, "random", n=(200, 25, 25))
     (fold,) = split.folds
     assert len(who(manifest, fold.train)) == 200
-    assert len(who(manifest, fold.readings[0].dev)) == 25
-    assert len(who(manifest, fold.readings[0].test)) == 25
+    assert len(who(manifest, fold.directions[0].dev)) == 25
+    assert len(who(manifest, fold.directions[0].test)) == 25
 
 
 def test_the_seeded_assignment_never_changes():
@@ -128,7 +128,7 @@ def test_given_parts_make_one_fold(words):
     manifest = Manifest(tuple(rows))
     split = make_split(manifest, "given", column="part")
     (fold,) = split.folds
-    parts = (fold.train, fold.readings[0].dev, fold.readings[0].test)
+    parts = (fold.train, fold.directions[0].dev, fold.directions[0].test)
     assert [who(manifest, part) for part in parts] == [{"f1"}, {"f2"}, {"f3"}]
     assert "2 utterances" in split.notes[0].message
 
@@ -136,9 +136,9 @@ def test_given_parts_make_one_fold(words):
 def test_given_folds_test_each_value_once_and_validate_on_the_next():
     manifest = Manifest(tuple(replace(row, extra={"fold": row.speaker[1:]}) for row in people("f1", "f2", "f10", "m2")))
     folds = make_split(manifest, "given", column="fold").folds
-    tested = [who(manifest, fold.readings[0].test) for fold in folds]
+    tested = [who(manifest, fold.directions[0].test) for fold in folds]
     assert tested == [{"f1"}, {"f2", "m2"}, {"f10"}]
-    assert [who(manifest, fold.readings[0].dev) for fold in folds] == [*tested[1:], tested[0]]
+    assert [who(manifest, fold.directions[0].dev) for fold in folds] == [*tested[1:], tested[0]]
 
 
 def test_given_that_leaks_raises_and_is_not_repaired():
@@ -158,8 +158,8 @@ def test_cross_tests_one_corpus_and_validates_on_training_corpora():
     b = Manifest(tuple(people("f1", "m1", corpus="b")))
     manifest = Manifest.concat([a, b])
     (fold,) = make_split(manifest, "cross", test_corpora=["b"]).folds
-    assert who(manifest, fold.readings[0].test) == {"b/f1", "b/m1"}
-    dev = who(manifest, fold.readings[0].dev)
+    assert who(manifest, fold.directions[0].test) == {"b/f1", "b/m1"}
+    dev = who(manifest, fold.directions[0].dev)
     assert sorted(name[:3] for name in dev) == ["a/f", "a/m"]
     assert who(manifest, fold.train) == set(manifest.speakers) - dev - {"b/f1", "b/m1"}
 
@@ -170,13 +170,13 @@ def test_leave_corpus_out_tests_each_corpus_once_as_cross_does():
     split = make_split(manifest, "leave-corpus-out", seed=4)
     assert len(split.folds) == 3
     for fold, corpus in zip(split.folds, "abc", strict=True):
-        (reading,) = fold.readings
+        (direction,) = fold.directions
         of_corpus = {speaker for speaker in manifest.speakers if speaker[0] == corpus}
-        assert who(manifest, reading.test) == of_corpus
-        assert who(manifest, (*fold.train, *reading.dev)) == set(manifest.speakers) - of_corpus
-        assert len({name[0] for name in who(manifest, reading.dev)}) == 2  # of both training corpora
+        assert who(manifest, direction.test) == of_corpus
+        assert who(manifest, (*fold.train, *direction.dev)) == set(manifest.speakers) - of_corpus
+        assert len({name[0] for name in who(manifest, direction.dev)}) == 2  # of both training corpora
         (one,) = make_split(manifest, "cross", test_corpora=[corpus], seed=4).folds
-        assert (one.train, one.readings) == (fold.train, fold.readings)
+        assert (one.train, one.directions) == (fold.train, fold.directions)
     assert [note.message.split(":")[0] for note in split.notes] == [f"test on {corpus}" for corpus in "abc"]
 
 
@@ -195,8 +195,8 @@ def test_cross_takes_no_other_corpus_though_names_collide():
     ]
     split = make_split(Manifest(tuple(rows)), "cross", train_corpora=["a"], test_corpora=["b"])
     (fold,) = split.folds
-    assert {name[0] for name in fold.train} == {name[0] for name in fold.readings[0].dev} == {"a"}
-    assert {name[0] for name in fold.readings[0].test} == {"b"}
+    assert {name[0] for name in fold.train} == {name[0] for name in fold.directions[0].dev} == {"a"}
+    assert {name[0] for name in fold.directions[0].test} == {"b"}
     assert "utterances of other corpora take no part" in " ".join(map(str, split.notes))
 
 
@@ -210,7 +210,7 @@ def test_names_that_look_alike_are_one():
     ]
     for fold in make_split(Manifest(tuple(rows)), "kfold", k=3).folds:
         sessions = {row.id: row.session.strip() for row in rows}
-        held = {sessions[name] for reading in fold.readings for name in (*reading.dev, *reading.test)}
+        held = {sessions[name] for direction in fold.directions for name in (*direction.dev, *direction.test)}
         assert held.isdisjoint(sessions[name] for name in fold.train)
     spelt = [replace(row, extra={"family": name}) for row, name in zip(people(*"abcdef"), FAMILIES * 4, strict=False)]
     assert set(Groups(Manifest(tuple(spelt)), "family").names) == {"Jos\u00e9", "Anna", "Bo"}
@@ -235,7 +235,7 @@ def test_sessions_count_within_their_corpus():
     other = [replace(row, id=f"b{row.id}", speaker="b1", corpus="b") for row in people("f1", session="1")]
     manifest = Manifest((*rows, *other))
     fold = make_split(manifest, "cross", test_corpora=["b"]).folds[0]
-    assert len(who(manifest, (*fold.train, *fold.readings[0].dev))) == 3
+    assert len(who(manifest, (*fold.train, *fold.directions[0].dev))) == 3
 
 
 def test_another_group_still_never_shares_a_speaker():
@@ -377,11 +377,11 @@ def test_no_split_ever_shares_a_speaker_or_a_session_and_all_are_tested_once(man
     session = {row.id: row.session for row in manifest}
     tested: list[str] = []
     for fold in split.folds:
-        for reading in fold.readings:
-            train, dev, test = ({speaker[i] for i in ids} for ids in (fold.train, reading.dev, reading.test))
+        for direction in fold.directions:
+            train, dev, test = ({speaker[i] for i in ids} for ids in (fold.train, direction.dev, direction.test))
             assert train.isdisjoint(dev | test)
             assert dev.isdisjoint(test)
-            held = {session[i] for i in (*reading.dev, *reading.test)} - {""}
+            held = {session[i] for i in (*direction.dev, *direction.test)} - {""}
             assert not held & {session[i] for i in fold.train}
             tested += test
     assert len(tested) == len(set(tested))

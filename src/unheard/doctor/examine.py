@@ -151,15 +151,15 @@ def _named_folds(numbers: Sequence[int], folds: Sequence[Fold]) -> str:
 
 def _copies_on_two_sides(folds: Sequence[Fold], copies: Sequence[Sequence[Utterance]]) -> Iterator[Finding]:
     for fold in folds:
-        for reading in fold.readings:
-            side = dict.fromkeys(reading.dev, "dev") | dict.fromkeys(reading.test, "test")
+        for direction in fold.directions:
+            side = dict.fromkeys(direction.dev, "dev") | dict.fromkeys(direction.test, "test")
             side |= dict.fromkeys(fold.train, "training")
             leaking = [rows for rows in copies if len({side[row.id] for row in rows if row.id in side}) > 1]
             if leaking:
                 yield Finding(
                     "error",
                     "leak_recording",
-                    f"fold {fold.index}, reading '{reading.name}': {count(len(leaking), 'recording')} on two sides: "
+                    f"fold {fold.index}, direction '{direction.name}': {count(len(leaking), 'recording')} in two parts: "
                     + some(
                         [" = ".join(f"{row.id} ({side.get(row.id, 'no part')})" for row in rows) for rows in leaking], 3
                     ),
@@ -175,16 +175,16 @@ def _parts(manifest: Manifest, folds: Sequence[Fold]) -> Iterator[Finding]:
     for fold in folds:
         known = {rows[name].emotion for name in fold.train}
         parts = {"training": fold.train}
-        for reading in fold.readings:
-            parts |= {f"dev of '{reading.name}'": reading.dev, f"test of '{reading.name}'": reading.test}
+        for direction in fold.directions:
+            parts |= {f"dev of '{direction.name}'": direction.dev, f"test of '{direction.name}'": direction.test}
         for part, ids in parts.items():
             if not ids:
                 yield Finding(
                     "error", "empty_part", f"fold {fold.index}: {part} is empty", (), "Give it speakers of its own."
                 )
-        for reading in fold.readings:
-            for emotion in sorted({rows[name].emotion for name in reading.test} - known):
-                names = tuple(name for name in reading.test if rows[name].emotion == emotion)
+        for direction in fold.directions:
+            for emotion in sorted({rows[name].emotion for name in direction.test} - known):
+                names = tuple(name for name in direction.test if rows[name].emotion == emotion)
                 yield Finding(
                     "warning",
                     "unseen_emotion",
@@ -192,9 +192,9 @@ def _parts(manifest: Manifest, folds: Sequence[Fold]) -> Iterator[Finding]:
                     names,
                     "Leave the emotion out, merge it, or move speakers.",
                 )
-            for name in reading.test:
+            for name in direction.test:
                 (again if name in tested else tested)[name] = None
-        if not fold.readings:
+        if not fold.directions:
             yield Finding("error", "empty_part", f"fold {fold.index}: dev and test are empty", (), "Name them.")
     if again:
         yield Finding(

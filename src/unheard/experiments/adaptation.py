@@ -160,15 +160,15 @@ def _with_all_trained(settings: Experiment, records: RunRecords) -> Experiment:
 def counts_of(cell: Cell, sizes: Sequence[int], draws: int) -> Iterator[Count]:
     """Yield the counts of one trained cell, over the test speakers of all its directions."""
     store = FeatureStore(cell.store)
-    for place, reading in enumerate(cell.fold.readings):
-        name = "model.safetensors" if place == 0 else f"model-{reading.name}.safetensors"
+    for place, direction in enumerate(cell.fold.directions):
+        name = "model.safetensors" if place == 0 else f"model-{direction.name}.safetensors"
         model = Model.load(cell.result_folder() / name)
         frames = NormalisedFrames(store, model.normaliser, cell.rows)
-        task = Task(frames, {i: cell.labels.index(cell.rows[i].emotion) for i in reading.test}, {})
+        task = Task(frames, {i: cell.labels.index(cell.rows[i].emotion) for i in direction.test}, {})
         speakers: dict[str, list[str]] = {}
-        for utterance in reading.test:
+        for utterance in direction.test:
             speakers.setdefault(cell.rows[utterance].speaker, []).append(utterance)
-        described = _describe(model, task, reading.test)
+        described = _describe(model, task, direction.test)
         before = _correct(model, task, {name: np.zeros_like(row) for name, row in described.items()})
         for k in sizes:
             for draw in range(draws if k > 0 else 1):

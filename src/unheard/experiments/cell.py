@@ -360,7 +360,7 @@ def fit_cell(cell: Cell, system: Fitted, vectors: Vectors | None = None) -> dict
     truth = np.array([y[name] for name in cell.fold.train], np.int64)
     fits = {value: system.fit(train, truth, len(cell.labels), value) for value in sorted(system.grid)}
     evaluations, chosen = [], {}
-    for direction in cell.fold.readings:
+    for direction in cell.fold.directions:
         tried = {value: _scores(decide, x, y, direction.dev) for value, decide in fits.items()}
         best = max(tried, key=lambda value: (tried[value].wa, -value))
         chosen[direction.name] = best
@@ -504,7 +504,7 @@ def prepare(
         strategy,
         Task(frames, y, s, change_of(cell, frames, store.settings)),
         cell.fold.train,
-        [Direction(one.name, one.dev, one.test) for one in cell.fold.readings],
+        [Direction(one.name, one.dev, one.test) for one in cell.fold.directions],
         cell.recipe,
         cell.folder,
         key=("batches", cell.fold.index, cell.seed),

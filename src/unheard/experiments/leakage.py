@@ -328,9 +328,9 @@ def unseen_speakers(split: Split) -> list[str]:
 
 
 def _held_out(split: Split) -> Counter[str]:
-    reading = split.folds[0].readings[0]
+    direction = split.folds[0].directions[0]
     speaker = {row.id: row.speaker for row in split.manifest}
-    return Counter(speaker[name] for name in (*reading.dev, *reading.test))
+    return Counter(speaker[name] for name in (*direction.dev, *direction.test))
 
 
 def sub_run_settings(settings: Experiment, manifest: Manifest) -> Experiment | None:

@@ -326,7 +326,7 @@ def waiting(cells: Iterable[Cell], choices: Iterable[Choice]) -> int:
 
 def at_most(cells: Iterable[Cell]) -> int:
     """Return how many trainings a choice adds at most: one a direction on the seeds after 0."""
-    return sum(len(cell.fold.readings) for cell in cells if cell.seed > 0 and cell.system in KNOBS)
+    return sum(len(cell.fold.directions) for cell in cells if cell.seed > 0 and cell.system in KNOBS)
 
 
 def _at(cell: Cell, value: float) -> Cell:

@@ -9,7 +9,7 @@ from pathlib import Path
 from unheard.errors import SplitError, did_you_mean
 from unheard.manifest import Manifest, Utterance, plain
 from unheard.splits.protocols import PARTS, Groups
-from unheard.splits.split import Fold, Reading, Split
+from unheard.splits.split import Direction, Fold, Split
 
 HEADER = ("fold", "direction", "part", "id", "speaker")
 
@@ -76,7 +76,7 @@ def _collect(lines: Sequence[dict[str, str]], manifest: Manifest, path: Path) ->
     ids_of: dict[str, list[str]] = {}
     for row in manifest:
         ids_of.setdefault(row.speaker, []).append(row.id)
-    # fold -> (training ids, reading -> part -> ids)
+    # fold -> (training ids, direction -> part -> ids)
     folds: dict[int, tuple[list[str], dict[str, dict[str, list[str]]]]] = {}
     for number, line in enumerate(lines, start=2):
         where = f"{path}, line {number}"
@@ -84,7 +84,7 @@ def _collect(lines: Sequence[dict[str, str]], manifest: Manifest, path: Path) ->
         if part is None:
             raise SplitError(f"unknown part '{line['part']}'", where=where, mend=did_you_mean(line["part"], PARTS))
         index = _whole_number(line.get("fold") or "0", where)
-        train, readings = folds.setdefault(index, ([], {}))
+        train, directions = folds.setdefault(index, ([], {}))
         name, speaker = line.get("id", ""), plain(line.get("speaker", ""))
         if name and name not in speaker_of:
             raise SplitError(
@@ -106,14 +106,14 @@ def _collect(lines: Sequence[dict[str, str]], manifest: Manifest, path: Path) ->
         if part == "train":
             train += ids
         else:
-            readings.setdefault(line.get("direction") or "test", {"dev": [], "test": []})[part] += ids
+            directions.setdefault(line.get("direction") or "test", {"dev": [], "test": []})[part] += ids
     return tuple(
         Fold(
             index,
             tuple(train),
-            tuple(Reading(name, tuple(parts["dev"]), tuple(parts["test"])) for name, parts in readings.items()),
+            tuple(Direction(name, tuple(parts["dev"]), tuple(parts["test"])) for name, parts in directions.items()),
         )
-        for index, (train, readings) in sorted(folds.items())
+        for index, (train, directions) in sorted(folds.items())
     )
 
 

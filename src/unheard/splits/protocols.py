@@ -20,7 +20,7 @@ from typing import TypeVar
 
 from unheard.errors import ConfigError, SplitError, did_you_mean
 from unheard.manifest import Manifest, Note, Utterance, plain
-from unheard.splits.split import Fold, Reading, Split, key_of
+from unheard.splits.split import Direction, Fold, Split, key_of
 
 PROTOCOLS = ("paired", "kfold", "loso", "random", "given", "cross", "leave-corpus-out")
 PARTS = {
@@ -55,8 +55,8 @@ def make_split(
     """Split `manifest` by `group` with one of the `PROTOCOLS`; equal arguments give an equal split.
 
     - `paired`: the i-th female and the i-th male by id are held out; where sessions hold both, of
-      the session. `test="both"` reads a fold twice, reading "male" (dev female, test male) and "female";
-      `"male"` or `"female"` reads it once, in a reading of that name. Who has no partner always trains.
+      the session. `test="both"` reads a fold twice, direction "male" (dev female, test male) and "female";
+      `"male"` or `"female"` reads it once, in a direction of that name. Who has no partner always trains.
     - `kfold`: `k` gender-stratified parts; fold f tests part f and validates on part f+1 (mod k).
     - `loso`: each group tests once, the next two in seeded order validate.
     - `random`: `n` = (train, dev, test) groups, one fold; without `n` a tenth, at least one,
@@ -143,16 +143,16 @@ def _carry_out(groups: Groups, plans: Plans) -> tuple[list[tuple[Fold, Note | No
     made: list[tuple[Fold, Note | None]] = []
     for index, held in enumerate(plans.folds):
         gone: list[str] = []
-        readings = []
+        directions = []
         speakers: set[str] = set()
         sessions: set[str] = set()
-        for name, dev_groups, test_groups in held.readings:
+        for name, dev_groups, test_groups in held.directions:
             test = [utterance for group in test_groups for utterance in groups.ids[group]]
             tested = {speaker[utterance] for utterance in test}
             offered = [utterance for group in dev_groups for utterance in groups.ids[group]]
             dev = [utterance for utterance in offered if speaker[utterance] not in tested]
             gone += [utterance for utterance in offered if speaker[utterance] in tested]
-            readings.append(Reading(name, tuple(dev), tuple(test)))
+            directions.append(Direction(name, tuple(dev), tuple(test)))
             for utterance in (*dev, *test):
                 speakers.add(speaker[utterance])
                 sessions.add(session[utterance])
@@ -165,7 +165,7 @@ def _carry_out(groups: Groups, plans: Plans) -> tuple[list[tuple[Fold, Note | No
             for utterance in groups.ids[group]:
                 away = speaker[utterance] in speakers or session[utterance] in sessions
                 (gone if away else train).append(utterance)
-        made.append((Fold(index, tuple(train), tuple(readings)), _left_out(index, gone, rows)))
+        made.append((Fold(index, tuple(train), tuple(directions)), _left_out(index, gone, rows)))
     return made, plans.notes
 
 
@@ -200,8 +200,8 @@ def _given(manifest: Manifest, column: str | None) -> tuple[list[tuple[Fold, Not
                 f"the column '{column}' marks no utterance as {' or '.join(absent)}",
                 mend="It takes train, dev (which chooses the epoch) and test, without common speakers.",
             )
-        reading = Reading("test", tuple(parts["dev"]), tuple(parts["test"]))
-        return [(Fold(0, tuple(parts["train"]), (reading,)), None)], notes
+        direction = Direction("test", tuple(parts["dev"]), tuple(parts["test"]))
+        return [(Fold(0, tuple(parts["train"]), (direction,)), None)], notes
     names = sorted(members, key=natural)
     if known := [name for name in names if name.lower() in PARTS]:  # a slip of the pen would test training speakers
         others = ", ".join(f"'{name}' ({len(members[name])})" for name in names if name not in known)
@@ -218,8 +218,8 @@ def _given(manifest: Manifest, column: str | None) -> tuple[list[tuple[Fold, Not
     for index, name in enumerate(names):
         following = names[(index + 1) % len(names)]
         train = tuple(i for value in names if value not in (name, following) for i in members[value])
-        readings = (Reading("test", tuple(members[following]), tuple(members[name])),)
-        made.append((Fold(index, train, readings), None))
+        directions = (Direction("test", tuple(members[following]), tuple(members[name])),)
+        made.append((Fold(index, train, directions), None))
     return made, notes
 
 
@@ -325,10 +325,10 @@ def _components(names: Sequence[str], ties: Iterable[set[str]]) -> list[list[str
 
 @dataclass(frozen=True)
 class Plan:
-    """Groups of one fold before the rule above is applied; readings are (name, dev, test)."""
+    """Groups of one fold before the rule above is applied; directions are (name, dev, test)."""
 
     train: Sequence[str]
-    readings: Sequence[tuple[str, Sequence[str], Sequence[str]]]
+    directions: Sequence[tuple[str, Sequence[str], Sequence[str]]]
 
 
 @dataclass

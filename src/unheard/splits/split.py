@@ -12,7 +12,7 @@ from unheard.manifest import Manifest, Note, Utterance, plain
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class Direction:
     """One way to read a trained fold: the ids that choose (`dev`) and the ids that are scored (`test`)."""
 
     name: str
@@ -22,16 +22,16 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """One training and its readings; `paired` with both directions has two readings, all else has one."""
+    """One training and its directions; `paired` with both directions has two directions, all else has one."""
 
     index: int
     train: tuple[str, ...]
-    readings: tuple[Reading, ...]
+    directions: tuple[Direction, ...]
 
     @property
     def held(self) -> tuple[tuple[str, str], ...]:
-        """(part, id) of everybody who validates or is tested, reading by reading."""
-        sides = [(part, ids) for r in self.readings for part, ids in (("dev", r.dev), ("test", r.test))]
+        """(part, id) of everybody who validates or is tested, direction by direction."""
+        sides = [(part, ids) for r in self.directions for part, ids in (("dev", r.dev), ("test", r.test))]
         return tuple((part, name) for part, ids in sides for name in ids)
 
     @property
@@ -48,7 +48,7 @@ class Leak:
     """
 
     fold: int
-    reading: str
+    direction: str
     column: str
     value: str
     sides: tuple[str, str]
@@ -56,7 +56,7 @@ class Leak:
 
     def __str__(self) -> str:
         first, second = self.sides
-        place = f"fold {self.fold}, reading '{self.reading}'"
+        place = f"fold {self.fold}, direction '{self.direction}'"
         return f"{place}: {self.column} {self.value} is in {first} and in {second}"
 
 
@@ -80,8 +80,8 @@ def find_leaks(manifest: Manifest, folds: Iterable[Fold], group: str = "speaker"
     keys = {column: {row.id: key_of(row, column) for row in rows.values()} for column in columns}
     leaks = []
     for fold in folds:
-        for reading in fold.readings:
-            sides = {"training": fold.train, "dev": reading.dev, "test": reading.test}
+        for direction in fold.directions:
+            sides = {"training": fold.train, "dev": direction.dev, "test": direction.test}
             for column in columns:
                 key = keys[column]
                 values = {side: set(map(key.__getitem__, ids)) for side, ids in sides.items()}
@@ -96,7 +96,7 @@ def find_leaks(manifest: Manifest, folds: Iterable[Fold], group: str = "speaker"
                         if key[name] in shared:
                             ids_of[key[name]].append(name)
                     leaks += [
-                        Leak(fold.index, reading.name, column, value, (first, second), tuple(ids_of[value]))
+                        Leak(fold.index, direction.name, column, value, (first, second), tuple(ids_of[value]))
                         for value in sorted(shared)
                     ]
     return leaks
@@ -140,12 +140,12 @@ class Split:
         object.__setattr__(self, "total_folds", self.total_folds or len(self.folds))
 
     def assignment(self) -> Iterator[tuple[int, str, str, str]]:
-        """Rows (fold, reading, part, id); training rows have an empty reading."""
+        """Rows (fold, direction, part, id); training rows have an empty direction."""
         for fold in self.folds:
             yield from ((fold.index, "", "train", name) for name in fold.train)
-            for reading in fold.readings:
-                yield from ((fold.index, reading.name, "dev", name) for name in reading.dev)
-                yield from ((fold.index, reading.name, "test", name) for name in reading.test)
+            for direction in fold.directions:
+                yield from ((fold.index, direction.name, "dev", name) for name in direction.dev)
+                yield from ((fold.index, direction.name, "test", name) for name in direction.test)
 
     @property
     def digest(self) -> str:
@@ -161,13 +161,13 @@ def _refuse_malformed(folds: Sequence[Fold], rows: dict[str, Utterance], group: 
         raise SplitError("two folds have the same index", mend="Number them from 0.")
     bare = {name for name, row in rows.items() if not key_of(row, group)}
     for fold in folds:
-        names = [reading.name for reading in fold.readings]
+        names = [direction.name for direction in fold.directions]
         if not names or len(set(names)) < len(names):
-            raise SplitError(f"fold {fold.index} needs readings with names of their own, has {names}")
+            raise SplitError(f"fold {fold.index} needs directions with names of their own, has {names}")
         parts = {"training": fold.train}
-        for reading in fold.readings:
-            parts[f"dev of reading '{reading.name}'"] = reading.dev
-            parts[f"test of reading '{reading.name}'"] = reading.test
+        for direction in fold.directions:
+            parts[f"dev of direction '{direction.name}'"] = direction.dev
+            parts[f"test of direction '{direction.name}'"] = direction.test
         for part, ids in parts.items():
             if not ids:
                 raise SplitError(
@@ -203,8 +203,8 @@ def _mend(leak: Leak, group: str) -> str:
 def _refuse_tested_twice(folds: Sequence[Fold]) -> None:
     where: dict[str, int] = {}
     for fold in folds:
-        for reading in fold.readings:
-            for name in reading.test:
+        for direction in fold.directions:
+            for name in direction.test:
                 if name in where:
                     raise SplitError(
                         f"utterance '{name}' is tested in fold {where[name]} and again in fold {fold.index}",
@@ -217,10 +217,10 @@ def _refuse_unseen_emotion(folds: Sequence[Fold], rows: dict[str, Utterance]) ->
     emotion = {name: row.emotion for name, row in rows.items()}
     for fold in folds:
         known = set(map(emotion.__getitem__, fold.train))
-        for reading in fold.readings:
-            unseen = sorted(set(map(emotion.__getitem__, reading.test)) - known)
+        for direction in fold.directions:
+            unseen = sorted(set(map(emotion.__getitem__, direction.test)) - known)
             if unseen:
-                who = sorted({rows[name].speaker for name in reading.test if rows[name].emotion == unseen[0]})
+                who = sorted({rows[name].speaker for name in direction.test if rows[name].emotion == unseen[0]})
                 raise SplitError(
                     f"fold {fold.index} tests the emotion '{unseen[0]}' (speakers {', '.join(who)}), "
                     "which none of its training speakers shows",
@@ -232,8 +232,10 @@ def _ordered(fold: Fold, order: dict[str, int]) -> Fold:
     def sort(ids: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(sorted(ids, key=order.__getitem__))
 
-    readings = tuple(Reading(reading.name, sort(reading.dev), sort(reading.test)) for reading in fold.readings)
-    return Fold(fold.index, sort(fold.train), readings)
+    directions = tuple(
+        Direction(direction.name, sort(direction.dev), sort(direction.test)) for direction in fold.directions
+    )
+    return Fold(fold.index, sort(fold.train), directions)
 
 
 # Recordings that occur more than once in a corpus must not sit on two sides.
