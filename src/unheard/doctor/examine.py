@@ -159,7 +159,7 @@ def _copies_on_two_sides(folds: Sequence[Fold], copies: Sequence[Sequence[Uttera
                 yield Finding(
                     "error",
                     "leak_recording",
-                    f"fold {fold.index}, direction '{direction.name}': {count(len(leaking), 'recording')} in two parts: "
+                    f"fold {fold.index}, {direction.name}: {count(len(leaking), 'recording')} on two sides: "
                     + some(
                         [" = ".join(f"{row.id} ({side.get(row.id, 'no part')})" for row in rows) for rows in leaking], 3
                     ),
