@@ -176,7 +176,7 @@ def test_mixed_rates_are_noted_and_warned_about_when_they_tell_the_emotion(healt
     assert findings.kinds() == {"sample_rates"}
     assert "16000 Hz (64), 8000 Hz (16)" in only(findings, "sample_rates").message
     by_emotion = swap(healthy, {row.id: at_8k(row) for row in healthy if row.emotion == "sad"})
-    assert "the sample rate alone tells" in only(examine(by_emotion), "emotion_predictable").message
+    assert "the sample rate alone predicts" in only(examine(by_emotion), "emotion_predictable").message
 
 
 # Copies
@@ -346,7 +346,7 @@ def test_duration_that_tells_the_emotion(healthy, tmp_path):
         r.id: {"audio": write(tmp_path, f"d-{r.id}.wav", voice(crc32(r.id.encode()), seconds[r.emotion]))}
         for r in healthy
     }
-    assert "the duration alone tells" in only(examine(swap(healthy, files)), "emotion_predictable").message
+    assert "the duration alone predicts" in only(examine(swap(healthy, files)), "emotion_predictable").message
 
 
 def test_one_emotion_and_the_readers_notes():
@@ -417,7 +417,7 @@ def test_empty_parts_lost_emotions_and_double_tests():
     fold = parts(manifest, "s1", "", "s6")
     findings = examine(manifest, splits=[fold, replace(fold, index=1)], listen=False)
     assert {"empty_part", "unseen_emotion", "tested_twice"} <= findings.kinds()
-    assert "dev of 'test' is empty" in findings.of("error")[0].message
+    assert "direction 'test': dev is empty" in findings.of("error")[0].message
 
 
 # Rendering and running

@@ -1,7 +1,7 @@
-"""The doctor of corpora and splits, ours and other people's.
+"""Check corpora and splits, also those made elsewhere.
 
-`examine` listens to every recording of a manifest and reports what makes results on it hard to believe:
-broken, silent or repeated files, leaking splits, emotions tied to speakers, sentences or sessions.
+`examine` decodes every recording of a manifest and reports what makes results on it doubtful: broken, silent or
+repeated files, leaking splits, emotions tied to speakers, sentences or sessions.
 """
 
 from unheard.doctor.examine import examine

@@ -1,4 +1,4 @@
-"""The doctor: everything that makes results on a manifest hard to believe."""
+"""Examine a manifest, its recordings and a split."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from unheard.doctor.findings import SEVERITIES, Finding, Findings, Summary, count, some
+from unheard.doctor.findings import SEVERITIES, Finding, Findings, Summary, count, finding, some
 from unheard.doctor.labels import check_labels, check_predictable
 from unheard.doctor.sound import (
     Measurement,
@@ -23,7 +23,7 @@ from unheard.errors import ManifestError
 from unheard.manifest import Manifest, Utterance
 from unheard.splits import Fold, Split, find_leaks, read_folds
 
-DURATION_TELLS = 0.3  # above chance; slower speech is a true cue of sadness, so only the glaring is named
+DURATION_BETTER = 0.3  # above chance; slow speech is a true cue of sadness, so only strong effects are reported
 
 
 def examine(
@@ -35,26 +35,29 @@ def examine(
     progress: bool = True,
     listen: bool = True,
 ) -> Findings:
-    """Examine a manifest, its recordings and, where given, a split of it.
+    """Examine a manifest, its recordings and, if given, a split.
 
-    `splits` is a CSV file as `read_splits` takes it, a split, or folds; what leaks is reported, never raised.
-    Without `listen` the table alone is examined. A broken recording is a finding and stops nothing.
-    Raises `ManifestError` for an empty manifest and `SplitError` for a file that cannot be understood.
+    `splits` is a CSV file as for `read_splits`, a split, or folds; leaks are findings, not errors. With `listen` false,
+    no recording is decoded. Raises `ManifestError` for an empty manifest and `SplitError` for an invalid file.
     """
     if not len(manifest):
-        raise ManifestError("the manifest has no row", mend="Check its path, and the emotions chosen.")
+        raise ManifestError("the manifest has no rows", mend="Check its path, and the chosen emotions.")
     folds = _folds(splits, manifest)
     measured = measure_all(manifest, workers=workers, progress=progress) if listen else []
     findings = [Finding("note", note.kind, note.message, note.ids) for note in manifest.notes]
     groups, pairs = repeated(manifest, measured), nearly_repeated(manifest, measured)
     copies = recordings(manifest, groups, pairs)
     if measured:
-        findings += [*check_sound(manifest, measured), *check_repeats(groups, pairs), *_telltales(manifest, measured)]
+        findings += [
+            *check_sound(manifest, measured),
+            *check_repeats(groups, pairs),
+            *_file_properties(manifest, measured),
+        ]
     findings += check_labels(manifest)
     if folds is not None:
         findings += check_split(manifest, folds, _together(manifest, copies), group)
     return Findings(
-        tuple(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))),
+        tuple(sorted(findings, key=lambda one: SEVERITIES.index(one.severity))),
         _summary(manifest, measured),
         MappingProxyType({row.id: s.digest for row, s in zip(manifest, measured, strict=False) if s.digest}),
         MappingProxyType(copies),
@@ -62,7 +65,7 @@ def examine(
 
 
 def _together(manifest: Manifest, copies: Mapping[str, str]) -> list[list[Utterance]]:
-    """All rows of each recording that there is more than once: also those that only a third one connects."""
+    """Return all rows of each repeated recording, also those that only a third copy connects."""
     groups: dict[str, list[Utterance]] = {}
     for row in manifest:
         if row.id in copies:
@@ -80,8 +83,8 @@ def _folds(splits: str | Path | Split | Iterable[Fold] | None, manifest: Manifes
     return tuple(splits)
 
 
-def _telltales(manifest: Manifest, measured: Sequence[Measurement]) -> Iterator[Finding]:
-    """Properties of the files, not of the voices, that tell the emotion."""
+def _file_properties(manifest: Manifest, measured: Sequence[Measurement]) -> Iterator[Finding]:
+    """Properties of the files, not of the voices, that predict the emotion."""
     ids = {row.id for row, sound in zip(manifest, measured, strict=True) if not sound.error}
     usable = manifest.where(lambda row: row.id in ids)
     sounds = [sound for sound in measured if not sound.error]
@@ -89,8 +92,8 @@ def _telltales(manifest: Manifest, measured: Sequence[Measurement]) -> Iterator[
     yield from check_predictable(usable, "the file format", [(s.format, s.channels) for s in sounds])
     seconds = sorted(sound.seconds for sound in sounds)
     bounds = [seconds[len(seconds) * tenth // 10] for tenth in range(1, 10)] if seconds else []
-    tenths = [bisect_right(bounds, sound.seconds) for sound in sounds]  # equal durations are in one
-    yield from check_predictable(usable, "the duration", tenths, DURATION_TELLS)
+    tenths = [bisect_right(bounds, sound.seconds) for sound in sounds]  # equal durations are in one tenth
+    yield from check_predictable(usable, "the duration", tenths, DURATION_BETTER)
 
 
 def _summary(manifest: Manifest, measured: Sequence[Measurement]) -> Summary:
@@ -110,15 +113,16 @@ def _summary(manifest: Manifest, measured: Sequence[Measurement]) -> Summary:
     )
 
 
-# A given split: everything it has on two sides, empty parts, emotions that training lacks.
+# A given split
 
 
 def check_split(
     manifest: Manifest, folds: Sequence[Fold], copies: Sequence[Sequence[Utterance]] = (), group: str = "speaker"
 ) -> Iterator[Finding]:
-    """Every speaker, group, session, utterance and recording (`copies`) on two sides; empty parts; lost emotions.
+    """Find groups, speakers, sessions, utterances and recordings (`copies`) in two parts of a fold.
 
-    One finding for each thing that leaks, over all folds. Dev and test may share a session.
+    Also empty parts, and emotions that training lacks. One finding per leaking value, over all folds. Validation and
+    test may share a session.
     """
     places: dict[tuple[str, str, tuple[str, str]], list[int]] = defaultdict(list)
     ids: dict[tuple[str, str, tuple[str, str]], dict[str, None]] = defaultdict(dict)
@@ -130,77 +134,56 @@ def check_split(
     for (column, value, (first, second)), numbers in places.items():
         names = tuple(ids[column, value, (first, second)])
         what = f"{column} {value} is" if value else f"{count(len(names), 'utterance')} are"
-        yield Finding(
-            "error",
-            f"leak_{column}",
-            f"{what} in {first} and in {second} of {_named_folds(numbers, folds)}: {some(names)}",
-            names,
-            "Make the split by speakers: results on this one say nothing about unheard voices.",
-        )
-    yield from _copies_on_two_sides(folds, copies)
-    yield from _parts(manifest, folds)
-
-
-def _named_folds(numbers: Sequence[int], folds: Sequence[Fold]) -> str:
-    if len(folds) == 1:
-        return "the split"
-    if len(numbers) == len(folds):
-        return f"all {len(folds)} folds"
-    return f"fold{'' if len(numbers) == 1 else 's'} {some([str(number) for number in numbers], 12)}"
-
-
-def _copies_on_two_sides(folds: Sequence[Fold], copies: Sequence[Sequence[Utterance]]) -> Iterator[Finding]:
+        if len(folds) == 1:
+            where = "the split"
+        elif len(numbers) == len(folds):
+            where = f"all {len(folds)} folds"
+        else:
+            where = f"fold{'s' * (len(numbers) > 1)} {some([str(number) for number in numbers], 12)}"
+        message = f"{what} in {first} and in {second} of {where}: {some(names)}"
+        mend = "Split by speaker: results on this split do not measure accuracy on unseen speakers."
+        yield Finding("error", f"leak_{column}", message, names, mend)
+    rows = manifest.by_id()
+    tested: Counter[str] = Counter()
     for fold in folds:
+        if not fold.directions:
+            yield finding("error", "empty_part", f"fold {fold.index}: dev and test are empty", "Add speakers to them.")
+        if not fold.train:
+            yield finding("error", "empty_part", f"fold {fold.index}: training is empty", "Add speakers to it.")
+        known = {rows[name].emotion for name in fold.train}
         for direction in fold.directions:
+            place = f"fold {fold.index}, direction '{direction.name}'"
             side = dict.fromkeys(direction.dev, "dev") | dict.fromkeys(direction.test, "test")
             side |= dict.fromkeys(fold.train, "training")
-            leaking = [rows for rows in copies if len({side[row.id] for row in rows if row.id in side}) > 1]
+            leaking = [same for same in copies if len({side[row.id] for row in same if row.id in side}) > 1]
             if leaking:
-                yield Finding(
+                shown = [" = ".join(f"{row.id} ({side.get(row.id, 'unused')})" for row in same) for same in leaking]
+                yield finding(
                     "error",
                     "leak_recording",
-                    f"fold {fold.index}, {direction.name}: {count(len(leaking), 'recording')} on two sides: "
-                    + some(
-                        [" = ".join(f"{row.id} ({side.get(row.id, 'no part')})" for row in rows) for rows in leaking], 3
-                    ),
-                    tuple(dict.fromkeys(row.id for rows in leaking for row in rows)),
-                    "Leave all copies out, or keep them on one side.",
+                    f"{place}: {count(len(leaking), 'recording')} in two parts: {some(shown, 3)}",
+                    "Drop all copies, or keep them in one part.",
+                    [row for same in leaking for row in same],
                 )
-
-
-def _parts(manifest: Manifest, folds: Sequence[Fold]) -> Iterator[Finding]:
-    rows = manifest.by_id()
-    tested: dict[str, None] = {}
-    again: dict[str, None] = {}
-    for fold in folds:
-        known = {rows[name].emotion for name in fold.train}
-        parts = {"training": fold.train}
-        for direction in fold.directions:
-            parts |= {f"dev of '{direction.name}'": direction.dev, f"test of '{direction.name}'": direction.test}
-        for part, ids in parts.items():
-            if not ids:
-                yield Finding(
-                    "error", "empty_part", f"fold {fold.index}: {part} is empty", (), "Give it speakers of its own."
-                )
-        for direction in fold.directions:
+            for part, members in (("dev", direction.dev), ("test", direction.test)):
+                if not members:
+                    yield finding("error", "empty_part", f"{place}: {part} is empty", "Add speakers to it.")
             for emotion in sorted({rows[name].emotion for name in direction.test} - known):
-                names = tuple(name for name in direction.test if rows[name].emotion == emotion)
-                yield Finding(
+                lost = [rows[name] for name in direction.test if rows[name].emotion == emotion]
+                yield finding(
                     "warning",
                     "unseen_emotion",
-                    f"fold {fold.index} tests the emotion '{emotion}', which its training lacks: {some(names)}",
-                    names,
-                    "Leave the emotion out, merge it, or move speakers.",
+                    f"{place}: the test emotion '{emotion}' is not in training: {some([row.id for row in lost])}",
+                    "Leave out the emotion, merge it, or move speakers.",
+                    lost,
                 )
-            for name in direction.test:
-                (again if name in tested else tested)[name] = None
-        if not fold.directions:
-            yield Finding("error", "empty_part", f"fold {fold.index}: dev and test are empty", (), "Name them.")
+            tested.update(direction.test)
+    again = [rows[name] for name, times in tested.items() if times > 1]
     if again:
-        yield Finding(
+        yield finding(
             "warning",
             "tested_twice",
-            f"{count(len(again), 'utterance')} are tested more than once: {some(list(again))}",
-            tuple(again),
-            "Pooled results would count them twice.",
+            f"{count(len(again), 'utterance')} are tested more than once: {some([row.id for row in again])}",
+            "Test each utterance once: pooled results would count it twice.",
+            again,
         )

@@ -1,12 +1,14 @@
-"""What an audit found, and what the manifest holds."""
+"""Findings, a summary of the manifest, and both as text, Markdown or JSON."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 from typing import Literal
+
+from unheard.manifest import Utterance
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
@@ -14,7 +16,7 @@ SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing found: how bad, a short stable word for programs, a sentence, whom it concerns, the mend."""
+    """A finding: severity, a short stable word for programs, a sentence, the utterances concerned, how to mend it."""
 
     severity: Severity
     kind: str
@@ -25,7 +27,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """The manifest in numbers; `hours` is None if the audio was not decoded, `table` is speaker -> emotion -> rows."""
+    """Counts of a manifest; `hours` is None if no audio was decoded, `table` maps speaker -> emotion -> rows."""
 
     utterances: int
     speakers: int
@@ -40,8 +42,8 @@ class Summary:
 class Findings:
     """The findings, worst first, and the summary.
 
-    `digests` maps utterance ids to hashes of the decoded samples. `copies` maps every utterance that has an exact or
-    near copy to the id of the first copy; `exclude_shared_recordings` accepts either.
+    `digests` maps ids to hashes of the decoded samples. `copies` maps the id of every utterance with an exact or near
+    copy to the id of the first copy. `exclude_shared_recordings` accepts either.
     """
 
     findings: tuple[Finding, ...]
@@ -51,59 +53,50 @@ class Findings:
 
     @property
     def worst(self) -> Severity | None:
-        """The worst severity, None where nothing was found."""
+        """The worst severity; None without findings."""
         return next((level for level in SEVERITIES if self.of(level)), None)
 
     def of(self, severity: Severity) -> tuple[Finding, ...]:
-        """The findings of one severity."""
-        return tuple(finding for finding in self.findings if finding.severity == severity)
+        """Return the findings of one severity."""
+        return tuple(one for one in self.findings if one.severity == severity)
 
     def kinds(self) -> frozenset[str]:
-        """The kinds that were found."""
-        return frozenset(finding.kind for finding in self.findings)
+        """Return the kinds of the findings."""
+        return frozenset(one.kind for one in self.findings)
 
 
-def some(names: tuple[str, ...] | list[str], most: int = 5) -> str:
-    """The first names, and how many more there are."""
+def finding(severity: Severity, kind: str, message: str, mend: str, rows: Iterable[Utterance] = ()) -> Finding:
+    """Make a finding about `rows`."""
+    return Finding(severity, kind, message, tuple(dict.fromkeys(row.id for row in rows)), mend)
+
+
+def some(names: Sequence[str], most: int = 5) -> str:
+    """Return the first names, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
 
 def count(number: int, thing: str) -> str:
-    """1 file, 2 files."""
+    """Return such as "1 file", "2 files"."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
-# Findings as text for a terminal, Markdown for a report, JSON for a program.
-
-MARKS = {"error": "ERROR  ", "warning": "warning", "note": "note   "}
-
-
 def to_text(findings: Findings) -> str:
-    """The summary in three lines, then a line a finding, worst first."""
-    summary = findings.summary
-    hours = "" if summary.hours is None else f", {_hours(summary.hours)}"
-    lines = [
-        f"{summary.utterances:,} utterances of {summary.speakers} speakers ({_counts(summary.genders)}){hours}",
-        f"emotions: {_counts(summary.emotions)}",
-        "",
-    ]
-    for finding in findings.findings:
-        lines.append(f"{MARKS[finding.severity]}  {finding.message}")
-        if finding.mend:
-            lines.append(f"{'':9}{finding.mend}")
+    """Render for a terminal: a summary, then each finding with its mend, worst first."""
+    lines = [_overview(findings.summary), f"emotions: {_counts(findings.summary.emotions)}", ""]
+    for one in findings.findings:
+        mark = "ERROR" if one.severity == "error" else one.severity
+        lines += [f"{mark:9}{one.message}", *([f"{'':9}{one.mend}"] if one.mend else [])]
     totals = [count(len(findings.of(level)), level) for level in SEVERITIES if findings.of(level)]
     lines += ["", ", ".join(totals) or "nothing found"]
     return "\n".join(lines)
 
 
 def to_markdown(findings: Findings) -> str:
-    """A summary, a table of speakers by emotions and a table of findings."""
-    summary = findings.summary
-    hours = "" if summary.hours is None else f", {_hours(summary.hours)}"
-    emotions = list(summary.emotions)
+    """Render as Markdown: a summary, a table of the findings, a table of speakers by emotions."""
+    summary, emotions = findings.summary, list(findings.summary.emotions)
     lines = [
-        f"{summary.utterances:,} utterances of {summary.speakers} speakers ({_counts(summary.genders)}){hours}.",
+        f"{_overview(summary)}.",
         "",
         "| severity | kind | finding | mend |",
         "|---|---|---|---|",
@@ -121,11 +114,11 @@ def to_markdown(findings: Findings) -> str:
 
 
 def to_json(findings: Findings) -> str:
-    """Everything, with all ids: {worst, summary, findings: [{severity, kind, message, ids, mend}]}."""
+    """Render as JSON, with all ids: {worst, summary, findings: [{severity, kind, message, ids, mend}]}."""
     body = {
         "worst": findings.worst,
         "summary": asdict(findings.summary),
-        "findings": [asdict(finding) for finding in findings.findings],
+        "findings": [asdict(one) for one in findings.findings],
     }
     return json.dumps(body, indent=1, ensure_ascii=False)
 
@@ -134,8 +127,10 @@ def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {number:,}" for name, number in counts.items())
 
 
-def _hours(hours: float) -> str:
-    return f"{hours:.1f} hours" if hours >= 1 else f"{hours * 60:.1f} minutes"
+def _overview(summary: Summary) -> str:
+    hours = summary.hours
+    duration = "" if hours is None else f", {hours:.1f} hours" if hours >= 1 else f", {hours * 60:.1f} minutes"
+    return f"{summary.utterances:,} utterances of {summary.speakers} speakers ({_counts(summary.genders)}){duration}"
 
 
 def _cell(text: str) -> str:

@@ -1,10 +1,10 @@
-"""Near-duplicate recordings: the same take under another gain, format, bit depth or trim.
+"""Find near-duplicate recordings: the same take with another gain, format, bit depth or trim.
 
-    samples -> log band energies, 50 frames a second -> leading and trailing silence cut -> **print** (T, BANDS)
+    samples -> log band energies, 50 frames per second -> silence cut at both ends -> **print** (T, BANDS)
     print -> 16 time slots, unit length -> random hyperplanes -> candidates -> aligned correlation
 
-Takes of one sentence by one actor look alike but not the same: their timing and pitch differ by more than a
-frame. `ALIKE` stands between the two; the tests state what it finds and spares on real acted corpora.
+Takes of one sentence by one actor are similar but not equal: their timing and pitch differ by more than a
+frame. `ALIKE` lies between the two; the tests check both on real acted corpora.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ WINDOW = 1024  # 64 ms: long enough that half a hop of offset changes little
 BANDS = 20
 FLOOR_DB = 50.0  # quieter than this below the loudest cell counts as silence
 EDGE_DB = 35.0  # frames this far below the loudest one are cut at both ends
-LONGEST = 1000  # frames kept, 20 s
-SHORTEST = 15  # frames; shorter sounds carry too little to tell takes apart
+LONGEST = 1000  # frames used, 20 s
+SHORTEST = 15  # frames; shorter sounds carry too little to distinguish takes
 SLOTS = 16
 LAG = 8  # frames tried in either direction, 160 ms
 ALIKE = 0.96  # on three acted corpora two takes reach 0.94, copies start at 0.978; some invented voices are above it
 ROUGHLY = 0.6  # cosine of two slot vectors below which the prints are not compared
 TABLES = 16
-CROWD = 40  # neighbours compared within one bucket, so that a corpus of equals stays linear
+CROWD = 40  # neighbours compared within one bucket, which keeps the search linear if all recordings are equal
 
 
 def _band_edges() -> npt.NDArray[np.int64]:
@@ -47,7 +47,7 @@ HANN = np.hanning(WINDOW).astype(np.float32)
 
 
 def fingerprint(samples: npt.NDArray[np.float32]) -> Print | None:
-    """The print of a recording at 16 kHz, (N,) -> (T, BANDS); None where it is too short or silent."""
+    """Compute the print of a recording at 16 kHz, (N,) -> (T, BANDS); None if it is too short or silent."""
     samples = samples[: (LONGEST + 100) * HOP]
     if len(samples) < WINDOW + SHORTEST * HOP:
         return None
@@ -69,7 +69,7 @@ def fingerprint(samples: npt.NDArray[np.float32]) -> Print | None:
 
 
 def likeness(one: Print, other: Print) -> float:
-    """The correlation of two prints at their best alignment within `LAG` frames, in half frames, -1 to 1."""
+    """Return the correlation of two prints, -1 to 1, at the best alignment within `LAG` frames, in half frames."""
     if abs(len(one) - len(other)) > 2 * LAG:
         return -1.0
     a, b = one.astype(np.float32), other.astype(np.float32)
@@ -91,11 +91,11 @@ def _correlation(x: npt.NDArray[np.float32], y: npt.NDArray[np.float32]) -> floa
 
 
 def near_duplicates(prints: Sequence[Print | None]) -> list[tuple[int, int, float]]:
-    """Pairs (i, j, likeness) with i < j that are almost surely one recording, best first.
+    """Return pairs (i, j, likeness), i < j, that are almost surely one recording, best first.
 
-    Candidates are prints of about one length that fall into one bucket of at least one of `TABLES` tables of
+    Candidates are prints of similar length that share a bucket in at least one of `TABLES` tables of
     random hyperplanes, so the work grows with the number of recordings, not with its square. Pairs that follow
-    from others (a is b, b is c) are not compared again: the pairs connect all copies, they are not all pairs.
+    from others (a is b, b is c) are not compared: the pairs connect all copies but are not all pairs of copies.
     """
     known = [place for place, one in enumerate(prints) if one is not None]
     pairs = []

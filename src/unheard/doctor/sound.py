@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from unheard.doctor.findings import Finding, Severity, count, some
+from unheard.doctor.findings import Finding, Severity, count, finding, some
 from unheard.errors import UnheardError
 from unheard.manifest import Manifest, Utterance
 from unheard.parallel import Died, map_unordered, progress_bar
@@ -16,27 +16,24 @@ if TYPE_CHECKING:
     from unheard.doctor.fingerprint import Print
 
 
-FRAME = 0.025  # s: shorter, and there is no frame of features
-VERY_LONG = 60.0  # s: one emotion rarely lasts so long
-NEARLY_SILENT = 0.005  # of full scale, -46 dB; the quietest sad voices of RAVDESS just pass it
-CLIPPED = 0.005  # share of samples in flat tops
+FRAME = 0.025  # seconds; a shorter recording has no frame of features
+VERY_LONG = 60.0  # seconds; one emotion rarely lasts so long
+NEARLY_SILENT = 0.005  # of full scale, -46 dB; the quietest sad voices of RAVDESS are just above
+CLIPPED = 0.005  # share of clipped samples
 OFFSET = 0.02  # of full scale
+CHUNK = 64  # recordings per task of a worker
+FEW = 512  # for fewer recordings, starting processes takes longer than decoding
 
 Pair = tuple[Utterance, Utterance]
-
-
 Place = tuple[str, float, "float | None", str]  # audio, start, end, channel
-
-CHUNK = 64  # recordings a worker takes at a time
-FEW = 512  # below this many, starting processes takes longer than decoding
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """What decoding one utterance shows; with an `error` nothing else is known.
+    """Properties of one decoded utterance; with an `error`, no other field is set.
 
-    `seconds`; `rate` and `channels` of the file; `peak` in [0, 1]; `level` in dB below full scale; `clipped` the
-    share of samples in flat tops; `offset` the mean; `digest` of the decoded samples; `print` for near-duplicates.
+    `rate` in Hz, `channels` and `format` of the file; `peak` in [0, 1]; `level` in dB below full scale; `clipped` the
+    share of clipped samples; `offset` the mean; `digest` of the decoded samples; `print` for near duplicates.
     """
 
     error: str = ""
@@ -53,7 +50,7 @@ class Measurement:
 
 
 def measure(place: Place) -> Measurement:
-    """Decode and measure one utterance; a broken file is a `Measurement` with an error, never an exception."""
+    """Decode and measure one utterance; for a broken file, return a `Measurement` with an error."""
     import numpy as np
 
     from unheard.audio import info, read_recording, resample
@@ -66,7 +63,7 @@ def measure(place: Place) -> Measurement:
         recording = read_recording(audio, start=start, end=end, sample_rate=rate, channel=channel)
         samples = recording.samples
         if not len(samples):
-            return Measurement(error="holds no sample")
+            return Measurement(error="contains no samples")
         peak = float(np.abs(samples).max())
         power = float(np.mean(np.square(samples, dtype=np.float64)))
         clipped = 0.0
@@ -92,9 +89,9 @@ def measure(place: Place) -> Measurement:
 
 
 def measure_all(manifest: Manifest, *, workers: int | None = None, progress: bool = True) -> list[Measurement]:
-    """Measure every utterance, in manifest order, with `workers` processes (default: one a core).
+    """Measure every utterance, in the order of the manifest, with `workers` processes (default: one per core).
 
-    Memory holds one fingerprint an utterance (2 kB for 3 s).
+    Keeps a fingerprint of each utterance in memory (2 kB for 3 s).
     """
     places = [(row.audio, row.start, row.end, row.channel) for row in manifest]
     measured = [Measurement()] * len(places)
@@ -108,44 +105,34 @@ def measure_all(manifest: Manifest, *, workers: int | None = None, progress: boo
 
 
 def check_sound(manifest: Manifest, measured: Sequence[Measurement]) -> Iterator[Finding]:
-    """Unreadable, silent, too short, very long, clipped and offset recordings, and mixtures of rates."""
-    reasons: dict[str, list[str]] = defaultdict(list)
+    """Find unreadable, silent, short, long, clipped and offset recordings, and mixtures of rates and formats."""
+    unreadable: dict[str, list[Utterance]] = defaultdict(list)
+    good: list[tuple[Utterance, Measurement]] = []
     for row, sound in zip(manifest, measured, strict=True):
         if sound.error:
-            reasons[sound.error].append(row.id)
-    for reason, ids in reasons.items():
-        yield Finding(
-            "error",
-            "unreadable",
-            f"{count(len(ids), 'recording')} cannot be used ({reason}): {some(ids)}",
-            tuple(ids),
-            "Restore the files, or leave their rows out.",
-        )
-    good = [(row, sound) for row, sound in zip(manifest, measured, strict=True) if not sound.error]
-    loud = [(row, sound) for row, sound in good if sound.peak > 0]
-    longest = f"{VERY_LONG:.0f} s"
-    yield from (
-        finding
-        for finding in (
-            _group("error", "silent", "hold digital silence only", "Leave them out: they teach nothing.",
-                   (row for row, sound in good if not sound.peak > 0)),
-            _group("error", "too_short", "are shorter than 25 ms, one frame", "Leave them out.",
-                   (row for row, sound in good if sound.seconds < FRAME)),
-            _group("warning", "nearly_silent", f"never pass {NEARLY_SILENT:.1%} of full scale",
-                   "Listen to them; a voice this quiet is lost in rounding.",
-                   (row for row, sound in loud if sound.peak < NEARLY_SILENT)),
-            _group("warning", "clipped", f"have more than {CLIPPED:.1%} of their samples in flat tops",
-                   "Take an earlier, unclipped copy where there is one.",
-                   (row for row, sound in good if sound.clipped > CLIPPED)),
-            _group("warning", "offset", f"have a constant offset above {OFFSET:.0%} of full scale",
-                   "Remove the offset with a high-pass filter.",
-                   (row for row, sound in loud if abs(sound.offset) > OFFSET)),
-            _group("warning", "very_long", f"are longer than {longest}",
-                   "Cut them into utterances (columns start and end).",
-                   (row for row, sound in good if sound.seconds > VERY_LONG)),
-        )
-        if finding
-    )  # fmt: skip
+            unreadable[sound.error].append(row)
+        else:
+            good.append((row, sound))
+    for reason, rows in unreadable.items():
+        message = f"{count(len(rows), 'recording')} cannot be read ({reason}): {some([row.id for row in rows])}"
+        yield finding("error", "unreadable", message, "Restore the files, or drop their rows.", rows)
+    checks: list[tuple[Severity, str, str, str, Callable[[Measurement], bool]]] = [
+        ("error", "silent", "contain only zeros", "Drop them.", lambda sound: not sound.peak > 0),
+        ("error", "too_short", "are shorter than one frame, 25 ms", "Drop them.", lambda sound: sound.seconds < FRAME),
+        ("warning", "nearly_silent", f"stay below {NEARLY_SILENT:.1%} of full scale",
+         "Listen to them; quantisation noise masks a voice this quiet.", lambda sound: 0 < sound.peak < NEARLY_SILENT),
+        ("warning", "clipped", f"have more than {CLIPPED:.1%} clipped samples",
+         "Use an unclipped copy, if there is one.", lambda sound: sound.clipped > CLIPPED),
+        ("warning", "offset", f"have a DC offset above {OFFSET:.0%} of full scale",
+         "Remove the offset with a high-pass filter.", lambda sound: sound.peak > 0 and abs(sound.offset) > OFFSET),
+        ("warning", "very_long", f"are longer than {VERY_LONG:.0f} s",
+         "Cut them into utterances (columns start and end).", lambda sound: sound.seconds > VERY_LONG),
+    ]  # fmt: skip
+    for severity, kind, what, mend, applies in checks:
+        rows = [row for row, sound in good if applies(sound)]
+        if rows:
+            message = f"{count(len(rows), 'recording')} {what}: {some([row.id for row in rows])}"
+            yield finding(severity, kind, message, mend, rows)
     for kind, what, values in (
         ("sample_rates", "sample rates", [f"{sound.rate} Hz" for _, sound in good]),
         ("formats", "formats", [sound.format for _, sound in good]),
@@ -153,18 +140,11 @@ def check_sound(manifest: Manifest, measured: Sequence[Measurement]) -> Iterator
         counts = Counter(values)
         if len(counts) > 1:
             listed = ", ".join(f"{value} ({number:,})" for value, number in counts.most_common())
-            yield Finding("note", kind, f"{len(counts)} {what}: {listed}")
-
-
-def _group(severity: Severity, kind: str, what: str, mend: str, rows: Iterable[Utterance]) -> Finding | None:
-    ids = tuple(row.id for row in rows)
-    if not ids:
-        return None
-    return Finding(severity, kind, f"{count(len(ids), 'recording')} {what}: {some(ids)}", ids, mend)
+            yield finding("note", kind, f"{len(counts)} {what}: {listed}", "")
 
 
 def repeated(manifest: Manifest, measured: Sequence[Measurement]) -> list[list[Utterance]]:
-    """Utterances whose decoded samples are the same, in groups of two or more; silence does not count."""
+    """Return groups of two or more utterances with equal samples; silence is ignored."""
     groups: dict[str, list[Utterance]] = defaultdict(list)
     for row, sound in zip(manifest, measured, strict=False):
         if sound.digest and sound.peak > 0:
@@ -173,10 +153,10 @@ def repeated(manifest: Manifest, measured: Sequence[Measurement]) -> list[list[U
 
 
 def nearly_repeated(manifest: Manifest, measured: Sequence[Measurement]) -> list[Pair]:
-    """Pairs that sound the same without being the same samples."""
+    """Return pairs of utterances with nearly the same sound, but other samples."""
     from unheard.doctor.fingerprint import near_duplicates
 
-    # One print for each set of identical recordings, or each of its members would be reported with each.
+    # one fingerprint per set of identical recordings, otherwise each pair of its members would be reported
     first: dict[str, int] = {}
     for place, sound in enumerate(measured):
         first.setdefault(sound.digest, place)
@@ -185,7 +165,7 @@ def nearly_repeated(manifest: Manifest, measured: Sequence[Measurement]) -> list
 
 
 def recordings(manifest: Manifest, groups: Sequence[Sequence[Utterance]], pairs: Sequence[Pair]) -> dict[str, str]:
-    """One name for all copies of a recording, exact or near: id -> the first copy's id, for the repeated ones."""
+    """Map the id of each repeated utterance to the id of the first copy, over exact and near copies."""
     name = {row.id: row.id for rows in (*groups, *pairs) for row in rows}
 
     def find(one: str) -> str:
@@ -202,32 +182,29 @@ def recordings(manifest: Manifest, groups: Sequence[Sequence[Utterance]], pairs:
 
 
 def check_repeats(groups: Sequence[Sequence[Utterance]], pairs: Sequence[Pair]) -> Iterator[Finding]:
-    """Duplicates and near-duplicates, each told apart by what they cross: speakers, emotions or neither."""
-    for kind, sets, how in (("duplicate", groups, "identical"), ("near_duplicate", pairs, "nearly identical")):
-        crossing: dict[str, list[Sequence[Utterance]]] = {"speakers": [], "emotions": [], "": []}
+    """Find exact and near duplicates: across speakers, across emotions of a speaker, or neither."""
+    mends = {
+        "speakers": "The speaker is unknown: drop all copies, otherwise a split may leak.",
+        "emotions": "The emotion is unknown: drop all copies.",
+        "": "Keep one of each.",
+    }
+    for kind, thing, how, sets in (
+        ("duplicate", "set", "identical", groups),
+        ("near_duplicate", "pair", "nearly identical", pairs),
+    ):
+        crossing: dict[str, list[Sequence[Utterance]]] = {what: [] for what in mends}
         for rows in sets:
-            if len({row.speaker for row in rows}) > 1:
-                crossing["speakers"].append(rows)
-            elif len({row.emotion for row in rows}) > 1:
-                crossing["emotions"].append(rows)
-            else:
-                crossing[""].append(rows)
+            different = len({row.speaker for row in rows}) > 1, len({row.emotion for row in rows}) > 1
+            crossing["speakers" if different[0] else "emotions" if different[1] else ""].append(rows)
         for what, found in crossing.items():
             if not found:
                 continue
-            ids = tuple(dict.fromkeys(row.id for rows in found for row in rows))
+            across = f"with different {what}" if what else "of one speaker and emotion"
             shown = some([" = ".join(row.id for row in rows) for rows in found], 3)
-            thing = "pair" if kind == "near_duplicate" else "set"
-            across = f" under different {what}" if what else " of one speaker and emotion"
-            severity: Severity = "error" if what and kind == "duplicate" else "warning"
-            yield Finding(
-                severity,
+            yield finding(
+                "error" if what and kind == "duplicate" else "warning",
                 f"{kind}_across_{what}" if what else kind,
-                f"{count(len(found), thing)} of {how} recordings{across}: {shown}",
-                ids,
-                {
-                    "speakers": "Who speaks is unknown: leave all copies out, or a split may leak.",
-                    "emotions": "What they express is unknown: leave all copies out.",
-                    "": "Keep one of each.",
-                }[what],
+                f"{count(len(found), thing)} of {how} recordings {across}: {shown}",
+                mends[what],
+                [row for rows in found for row in rows],
             )
