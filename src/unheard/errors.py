@@ -1,4 +1,4 @@
-"""Every error a user can meet says what is wrong, where, and how to mend it."""
+"""Errors for users: what is wrong, where, and how to mend it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 class UnheardError(Exception):
-    """An error meant for a person: `what` went wrong, `where`, and how to `mend` it.
+    """An error for the user: `what` went wrong, `where`, and how to `mend` it.
 
     The command line prints it on one line and exits with code 2.
     """
@@ -27,23 +27,23 @@ class AudioError(UnheardError):
 
 
 class UnreachableError(AudioError):
-    """A recording that could not be opened just now: another time it may."""
+    """A recording that cannot be opened now, but perhaps later."""
 
 
 class NoSpeechError(AudioError):
-    """There is too little speech in a recording for what was asked of it."""
+    """A recording with too little speech."""
 
 
 class TooLongError(AudioError):
-    """A recording longer than is read at once."""
+    """A recording that is too long to be read at once."""
 
 
 class CorpusError(UnheardError):
-    """A corpus tree that is not what its reader expects."""
+    """A corpus folder with another layout or content than its reader expects."""
 
 
 class FetchError(UnheardError):
-    """A download that cannot start, cannot go on, or brought something else than expected."""
+    """A download that fails or differs from its checksum."""
 
 
 class ManifestError(UnheardError):
@@ -51,7 +51,7 @@ class ManifestError(UnheardError):
 
 
 class SplitError(UnheardError):
-    """A split that leaks or cannot be made from this manifest."""
+    """A split that leaks, or that a manifest does not allow."""
 
 
 class FeatureError(UnheardError):
@@ -63,19 +63,19 @@ class ConfigError(UnheardError):
 
 
 class TrainingError(UnheardError):
-    """A training that cannot start or cannot go on."""
+    """A training that cannot start or continue."""
 
 
 class ExportError(UnheardError):
-    """A model that cannot be exported, or whose exported file is not what it should be."""
+    """A model that cannot be exported, or whose exported file differs from it."""
 
 
 class ModelError(UnheardError):
-    """A model file that is missing, broken, or cannot do what is asked of it."""
+    """A model file that is missing or broken, or that does not support an operation."""
 
 
 class RunError(UnheardError):
-    """A folder that holds no run, or a run whose files contradict each other."""
+    """A folder without a run, or a run with inconsistent files."""
 
 
 class MissingExtra(UnheardError):
@@ -89,7 +89,7 @@ class MissingExtra(UnheardError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The `mend` sentence for an unknown `word`: the closest known one, then all of them."""
+    """Return the `mend` for an unknown `word`: the closest known word, then all of them."""
     known = sorted(known)
     close = get_close_matches(word, known, n=1, cutoff=0.5)
     guess = f"Did you mean '{close[0]}'? " if close else ""
@@ -97,5 +97,5 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def printable(text: str) -> str:
-    """`text` without control characters, which a terminal would obey."""
+    """Replace control characters, which a terminal would interpret."""
     return "".join(letter if letter.isprintable() or "\udc80" <= letter <= "\udcff" else "�" for letter in text)

@@ -84,7 +84,7 @@ def test_a_table_that_a_spreadsheet_has_changed(tmp_path: Path) -> None:
     path.write_text(text.replace(",development", ", development "), encoding="utf-8-sig")
     assert of_part(manifest, f"{path}:development").ids == whole.ids
     path.write_text(text.replace("c,0", "c,"))
-    with pytest.raises(SplitError, match=r"speaker '0.*' of 'c' is not listed, and '.*' who is listed is not there"):
+    with pytest.raises(SplitError, match=r"speaker '0.*' of 'c' is not listed, and the listed '.*' is not in it"):
         of_part(manifest, f"{path}:development")
     path.write_text(text + text.splitlines()[1].rpartition(",")[0] + ",other\n")
     with pytest.raises(SplitError, match="and 'other'"):

@@ -197,7 +197,7 @@ def test_cross_takes_no_other_corpus_though_names_collide():
     (fold,) = split.folds
     assert {name[0] for name in fold.train} == {name[0] for name in fold.directions[0].dev} == {"a"}
     assert {name[0] for name in fold.directions[0].test} == {"b"}
-    assert "utterances of other corpora take no part" in " ".join(map(str, split.notes))
+    assert "utterances of other corpora are not used" in " ".join(map(str, split.notes))
 
 
 def test_names_that_look_alike_are_one():

@@ -1,9 +1,9 @@
-"""Who trains, who validates, who is tested: protocols whose splits cannot leak.
+"""Splits into training, validation and test speakers, which cannot leak.
 
     manifest -> **splits** -> features -> batches -> network
 
-`make_split` makes a split, `read_splits` and `write_splits` move it to and from a CSV file. A `Split` refuses
-to exist when it leaks, however it was made.
+`make_split` makes a split under a protocol; `write_splits` and `read_splits` store it as a CSV file. Constructing a
+`Split` that leaks raises `SplitError`, however it was made.
 """
 
 from unheard.splits.files import read_folds, read_splits, write_splits

@@ -1,9 +1,9 @@
-"""Splits as CSV files: the ones written beside every result, and the ones people bring."""
+"""Splits and tables of development speakers as CSV files."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from unheard.errors import SplitError, did_you_mean
@@ -35,20 +35,20 @@ def read_splits(
     protocol: str = "given",
     emotions_may_differ: bool = False,
 ) -> Split:
-    """The split in a CSV file, checked against `manifest` like any other; `SplitError` where it leaks.
+    """Read a split from a CSV file; raises `SplitError` if it leaks.
 
-    Takes what `write_splits` wrote, and plain files with the columns `id,part` or `speaker,part` (one fold,
-    or several with a column `fold`). Rows of the manifest that the file does not name are in no part.
+    Reads files of `write_splits`, and files with the columns `id,part` or `speaker,part` (one fold, or several with a
+    column `fold`). Rows of the manifest that the file does not name are not used.
     """
     folds = read_folds(path, manifest)
     return Split(manifest, protocol, folds, group=group, seed=seed, emotions_may_differ=emotions_may_differ)
 
 
 def read_folds(path: str | Path, manifest: Manifest) -> tuple[Fold, ...]:
-    """The folds that a file states, not checked for leaks: for an audit that reports them all.
+    """Read the folds of a file without checking for leaks, so that an audit can report them all.
 
-    Raises `SplitError` for a file that cannot be understood, that names an id the manifest does not have, or
-    that gives an utterance another speaker than the manifest does.
+    Raises `SplitError` for an invalid file, an id that is not in the manifest, and an utterance whose speaker differs
+    from the manifest's.
     """
     path = Path(path)
     try:
@@ -63,11 +63,11 @@ def read_folds(path: str | Path, manifest: Manifest) -> tuple[Fold, ...]:
         raise SplitError(
             f"has the columns {', '.join(columns) or '(none)'}",
             where=path,
-            mend="It takes 'part' (train, dev, test) and 'id' or 'speaker'.",
+            mend="A split needs 'part' (train, dev, test) and 'id' or 'speaker'.",
         )
     folds = _collect(lines, manifest, path)
     if not folds:
-        raise SplitError("has no row", where=path, mend="Name at least one utterance or speaker a part.")
+        raise SplitError("has no rows", where=path, mend="Name at least one utterance or speaker per part.")
     return folds
 
 
@@ -79,29 +79,25 @@ def _collect(lines: Sequence[dict[str, str]], manifest: Manifest, path: Path) ->
     # fold -> (training ids, direction -> part -> ids)
     folds: dict[int, tuple[list[str], dict[str, dict[str, list[str]]]]] = {}
     for number, line in enumerate(lines, start=2):
-        where = f"{path}, line {number}"
-        part = PARTS.get(line["part"].lower())
-        if part is None:
-            raise SplitError(f"unknown part '{line['part']}'", where=where, mend=did_you_mean(line["part"], PARTS))
-        index = _whole_number(line.get("fold") or "0", where)
-        train, directions = folds.setdefault(index, ([], {}))
+        part, fold = PARTS.get(line["part"].lower(), ""), line.get("fold") or "0"
         name, speaker = line.get("id", ""), plain(line.get("speaker", ""))
-        if name and name not in speaker_of:
-            raise SplitError(
-                f"the manifest has no utterance '{name}'",
-                where=where,
-                mend="Use the manifest that the split was made from.",
+        problem: tuple[str, str] | None = None
+        if not part:
+            problem = f"unknown part '{line['part']}'", did_you_mean(line["part"], PARTS)
+        elif not (fold.isascii() and fold.isdigit()):
+            problem = f"fold '{fold}' is not a whole number", "Number the folds from 0."
+        elif name and name not in speaker_of:
+            problem = f"the manifest has no utterance '{name}'", "Use the manifest that the split was made from."
+        elif name and speaker and speaker_of[name] != speaker:
+            problem = (
+                f"the speaker of '{name}' is '{speaker}' here and '{speaker_of[name]}' in the manifest",
+                "Correct one of them, or use the manifest that the split was made from.",
             )
-        if name and speaker and speaker_of[name] != speaker:
-            raise SplitError(
-                f"'{name}' is spoken by '{speaker}' here and by '{speaker_of[name]}' in the manifest",
-                where=where,
-                mend="One of them is wrong: a split made for other speakers proves nothing.",
-            )
-        if not name and speaker not in ids_of:
-            raise SplitError(
-                f"the manifest has no speaker '{speaker}'", where=where, mend=did_you_mean(speaker, ids_of)
-            )
+        elif not name and speaker not in ids_of:
+            problem = f"the manifest has no speaker '{speaker}'", did_you_mean(speaker, ids_of)
+        if problem is not None:
+            raise SplitError(problem[0], where=f"{path}, line {number}", mend=problem[1])
+        train, directions = folds.setdefault(int(fold), ([], {}))
         ids = [name] if name else ids_of[speaker]
         if part == "train":
             train += ids
@@ -117,27 +113,21 @@ def _collect(lines: Sequence[dict[str, str]], manifest: Manifest, path: Path) ->
     )
 
 
-def _whole_number(text: str, where: str) -> int:
-    if not (text.isascii() and text.isdigit()):
-        raise SplitError(f"fold '{text}' is not a whole number", where=where, mend="Number the folds from 0.")
-    return int(text)
-
-
-# Development speakers: on whom a recipe may be decided, so that the others are unseen when it is scored.
+# Development speakers, on which recipes are chosen
 #
-# In cross-validation every validation speaker is some other fold's test speaker: whoever chooses a recipe by the
-# validation results of all folds has looked at all speakers. Therefore half of the speakers of the larger corpora
-# are set apart before the first decision, and written down in `results/development-speakers.csv`.
+# In cross-validation, every validation speaker is a test speaker of another fold: choosing a recipe by the validation
+# results of all folds uses all speakers. Therefore half of the speakers of the larger corpora are set apart before the
+# first choice, in `results/development-speakers.csv`; the others are untouched when the recipe is scored.
 
 DEVELOPMENT, UNTOUCHED = "development", "untouched"
 _HEADER = ("corpus", "speaker", "gender", "part")
 
 
 def development_speakers(manifest: Manifest, seed: int = 0) -> tuple[str, ...]:
-    """Half of the speakers, half of each gender, drawn by `seed`; in natural order.
+    """Draw half of the speakers, half of each gender; return them in natural order.
 
-    Where a gender has an odd number of speakers the halves are evened out over the genders, so that the two
-    parts of a corpus differ by one speaker at most. The order of the rows plays no role.
+    For odd numbers the halves are balanced over the genders, so that the two parts of a corpus differ by one speaker at
+    most. The order of the rows does not matter.
     """
     groups = Groups(manifest, "speaker")
     chosen: list[str] = []
@@ -151,25 +141,21 @@ def development_speakers(manifest: Manifest, seed: int = 0) -> tuple[str, ...]:
 def write_parts(
     path: str | Path, manifests: Mapping[str, Manifest], *, seed: int = 0, untouched: Collection[str] = ()
 ) -> None:
-    """Writes the table corpus, speaker, gender, part; in the corpora named in `untouched` everybody is."""
+    """Write the table corpus, speaker, gender, part; all speakers of the corpora in `untouched` are untouched."""
     with Path(path).open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(_HEADER)
         for corpus, manifest in manifests.items():
-            rows.writerows(_parts(corpus, manifest, seed, corpus in untouched))
-
-
-def _parts(corpus: str, manifest: Manifest, seed: int, untouched: bool) -> Iterator[tuple[str, ...]]:
-    groups = Groups(manifest, "speaker")
-    chosen = () if untouched else development_speakers(manifest, seed)
-    for name in groups.names:
-        yield corpus, name, groups.gender(name), DEVELOPMENT if name in chosen else UNTOUCHED
+            groups = Groups(manifest, "speaker")
+            chosen = () if corpus in untouched else development_speakers(manifest, seed)
+            for name in groups.names:
+                rows.writerow((corpus, name, groups.gender(name), DEVELOPMENT if name in chosen else UNTOUCHED))
 
 
 def read_parts(path: str | Path, corpus: str) -> dict[str, str]:
-    """Speaker -> part (`development` or `untouched`) of one corpus.
+    """Read the part (`development` or `untouched`) of each speaker of one corpus.
 
-    Raises `SplitError` where none is listed, or one with two parts.
+    Raises `SplitError` if no speaker is listed, or one with two parts.
     """
     found: dict[str, str] = {}
     try:
@@ -184,9 +170,9 @@ def read_parts(path: str | Path, corpus: str) -> dict[str, str]:
                     )
     except (OSError, UnicodeDecodeError, csv.Error, KeyError) as error:
         raise SplitError(
-            f"the parts of the speakers cannot be read ({type(error).__name__}: {error})",
+            f"cannot be read as a table of speakers ({type(error).__name__}: {error})",
             where=path,
-            mend=f"It is a CSV file with the columns {','.join(_HEADER)}.",
+            mend=f"Write a CSV file with the columns {','.join(_HEADER)}.",
         ) from error
     if not found:
         raise SplitError(f"no speaker of '{corpus}' is listed", where=path, mend="Write the table with write_parts.")
@@ -194,10 +180,10 @@ def read_parts(path: str | Path, corpus: str) -> dict[str, str]:
 
 
 def of_part(manifest: Manifest, chosen: str) -> Manifest:
-    """The rows of the speakers that `chosen`, `FILE:PART`, names: those with that part in the table FILE.
+    """Return the rows of the speakers with the part PART in the table FILE, where `chosen` is `FILE:PART`.
 
-    Of every corpus in the manifest by its own rows of the table. Raises `SplitError` where the table cannot be read,
-    does not list a corpus, or gives the part to nobody.
+    Each corpus of the manifest has its own rows in the table. Raises `SplitError` if the table cannot be read, does not
+    list a corpus, or has no speaker with this part.
     """
     file, colon, part = chosen.rpartition(":")
     if not (file and colon and part):
@@ -206,9 +192,9 @@ def of_part(manifest: Manifest, chosen: str) -> Manifest:
     for corpus, of_corpus in parts.items():
         here = {_name(row) for row in manifest if row.corpus == corpus}
         unlisted, unknown = sorted(here - of_corpus.keys()), sorted(of_corpus.keys() - here)
-        if unlisted and unknown:  # a slip: a spreadsheet makes 3 of 03
+        if unlisted and unknown:  # such as 3 for 03, by a spreadsheet
             raise SplitError(
-                f"speaker '{unlisted[0]}' of '{corpus}' is not listed, and '{unknown[0]}' who is listed is not there",
+                f"speaker '{unlisted[0]}' of '{corpus}' is not listed, and the listed '{unknown[0]}' is not in it",
                 where=file,
                 mend="Write the speakers' names as the corpus has them.",
             )
@@ -220,5 +206,5 @@ def of_part(manifest: Manifest, chosen: str) -> Manifest:
 
 
 def _name(row: Utterance) -> str:
-    """The speaker as their own corpus calls them: several corpora read together have theirs in the name."""
+    """Return the speaker name without the corpus, which Manifest.concat prepends."""
     return row.speaker.removeprefix(f"{row.corpus}/")

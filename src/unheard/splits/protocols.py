@@ -1,10 +1,9 @@
-"""The protocols: who trains, who validates, who is tested.
+"""Protocols: which speakers train, validate and test.
 
-One rule keeps every protocol but `given` leak-free: **test is never touched; dev gives way to test; training
-gives way to both.** Rows of dev whose speaker is in test, and rows of training whose group, speaker or
-session is in dev or test (an IEMOCAP speaker's session partner, say), are left out of that fold, and a note
-of the split counts them. So that little has to be left out, groups that share a session stand side by side in
-seeded orders and move together in `kfold`. `given` is the user's word: it raises where it leaks.
+One rule keeps every protocol but `given` free of leaks: rows of dev whose speaker is in test are dropped from the fold,
+and so are rows of training whose group, speaker or session is in dev or test. A note of the split counts them. To drop
+few rows, groups that share a session stand side by side in seeded orders and move together in `kfold`. `given` follows
+the user's column and raises `SplitError` if it leaks.
 """
 
 from __future__ import annotations
@@ -13,28 +12,32 @@ import random
 import re
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass, field
 from itertools import chain, zip_longest
 from math import ceil
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from unheard.errors import ConfigError, SplitError, did_you_mean
-from unheard.manifest import Manifest, Note, Utterance, plain
+from unheard.manifest import Manifest, Note, plain
 from unheard.splits.split import Direction, Fold, Split, key_of
 
 PROTOCOLS = ("paired", "kfold", "loso", "random", "given", "cross", "leave-corpus-out")
 PARTS = {
-    "train": "train",
-    "training": "train",
-    "dev": "dev",
-    "development": "dev",
-    "val": "dev",
-    "valid": "dev",
-    "validation": "dev",
-    "test": "test",
-    "testing": "test",
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("dev", "development", "val", "valid", "validation"), "dev"),
+    **dict.fromkeys(("test", "testing"), "test"),
 }
-"""The words a file or a column may use for the three parts."""
+"""Words for the three parts in files and columns."""
+
+
+class Plan(NamedTuple):
+    """The groups of one fold before the rule above is applied; directions are (name, dev, test)."""
+
+    train: Sequence[str]
+    directions: Sequence[tuple[str, Sequence[str], Sequence[str]]]
+
+
+Plans = tuple[list[Plan], list[Note]]
+Made = tuple[list[tuple[Fold, Note | None]], list[Note]]
 
 
 def make_split(
@@ -52,24 +55,23 @@ def make_split(
     folds: int | None = None,
     emotions_may_differ: bool = False,
 ) -> Split:
-    """Split `manifest` by `group` with one of the `PROTOCOLS`; equal arguments give an equal split.
+    """Split `manifest` by `group` under one of the `PROTOCOLS`; equal arguments give an equal split.
 
-    - `paired`: the i-th female and the i-th male by id are held out; where sessions hold both, of
-      the session. `test="both"` reads a fold twice, direction "male" (dev female, test male) and "female";
-      `"male"` or `"female"` reads it once, in a direction of that name. Who has no partner always trains.
+    - `paired`: hold out the i-th female and the i-th male by id, or those of a session where sessions hold both. With
+      `test="both"` a fold has the directions "male" (dev female, test male) and "female"; with "male" or "female" only
+      that one. Speakers without a partner always train.
     - `kfold`: `k` gender-stratified parts; fold f tests part f and validates on part f+1 (mod k).
-    - `loso`: each group tests once, the next two in seeded order validate.
-    - `random`: `n` = (train, dev, test) groups, one fold; without `n` a tenth, at least one,
-      each for dev and test.
-    - `given`: `column` holds train | dev | test (or val, valid…): one fold; or the name of a fold:
-      each value is tested once and the next, in natural order, validates. Rows with no value are left out. A
-      column that holds both, parts and other words, is refused.
-    - `cross`: train on `train_corpora` (all but the tested ones by default), test on `test_corpora`, validate
-      on a tenth (at least 2) of the training corpora's groups, drawn evenly over corpora and genders.
-    - `leave-corpus-out`: one fold a corpus, in alphabetical order; each is the fold of `cross` that tests this corpus
-      and trains on all others.
+    - `loso`: each group tests once; the next two in seeded order validate.
+    - `random`: one fold with `n` = (train, dev, test) groups; by default a tenth, at least one, for dev and test each.
+    - `given`: `column` holds train, dev or test (or val, valid...), which makes one fold; or the name of a fold: each
+      value is tested once, and the next in natural order validates. Rows without a value are not used. Raises
+      `SplitError` for a column with both, parts and other words.
+    - `cross`: train on `train_corpora` (default: all but the tested ones), test on `test_corpora`, validate on a tenth
+      (at least 2) of the groups of the training corpora, drawn evenly over corpora and genders.
+    - `leave-corpus-out`: one fold per corpus, in alphabetical order: the fold of `cross` that tests this corpus and
+      trains on all others.
 
-    `folds` keeps the first N. Raises `SplitError` where the manifest allows no such split or it would leak,
+    `folds` keeps the first folds. Raises `SplitError` if the manifest allows no such split or the split leaks,
     `ConfigError` for an unknown protocol or option.
     """
     if protocol not in PROTOCOLS:
@@ -77,51 +79,47 @@ def make_split(
     if protocol == "given":
         made, notes = _given(manifest, column)
     else:
-        trained: set[str] = set()
-        tested: set[str] = set()
-        taking_part = manifest
+        used, trained, tested = manifest, set[str](), set[str]()
         if protocol == "cross":
-            trained, tested = plan_corpora(manifest, train_corpora, test_corpora)
-            taking_part = manifest.where(lambda row: row.corpus in trained | tested)
-        groups = Groups(taking_part, group)
+            trained, tested = _corpora(manifest, train_corpora, test_corpora)
+            used = manifest.where(lambda row: row.corpus in trained | tested)
+        groups = Groups(used, group)
         salt = f"{protocol}/{seed}"
         if protocol == "paired":
-            plans = plan_paired(groups, test)
+            plans, notes = _paired(groups, test)
         elif protocol == "kfold":
-            plans = plan_kfold(groups, k, salt)
+            plans, notes = _kfold(groups, k, salt)
         elif protocol == "loso":
-            plans = plan_loso(groups, salt)
+            plans, notes = _loso(groups, salt)
         elif protocol == "random":
-            plans = plan_random(groups, n, salt)
+            plans, notes = _random(groups, n, salt)
         elif protocol == "cross":
-            plans = plan_cross(groups, trained, tested, salt)
+            plans, notes = _cross(groups, trained, tested, salt)
         else:
-            plans = plan_leave_corpus_out(groups, seed)
-        made, notes = _carry_out(groups, plans)
-        if len(taking_part) < len(manifest):
-            unused = len(manifest) - len(taking_part)
-            notes = [*notes, Note("unused", f"{unused} utterances of other corpora take no part")]
+            plans, notes = _leave_corpus_out(groups, seed)
+        made = _folds(groups, plans)
+        if len(used) < len(manifest):
+            notes.append(Note("unused", f"{len(manifest) - len(used)} utterances of other corpora are not used"))
     if folds is not None and not 1 <= folds <= len(made):
         raise ConfigError(f"{folds} folds asked for, {protocol} has {len(made)} here", mend="Ask for fewer.")
-    kept = made[:folds]
     return Split(
         manifest,
         protocol,
-        tuple(fold for fold, _ in kept),
+        tuple(fold for fold, _ in made[:folds]),
         group=group,
         seed=seed,
         total_folds=len(made),
-        notes=(*notes, *(note for _, note in kept if note)),
+        notes=(*notes, *(note for _, note in made[:folds] if note)),
         emotions_may_differ=emotions_may_differ,
     )
 
 
 def default_protocol(corpus: str, manifest: Manifest | None = None) -> tuple[str, dict[str, object]]:
-    """The protocol and its options for a corpus when the user chooses none.
+    """Return the default protocol of a corpus and its options.
 
-    IEMOCAP and EmoDB: `paired`, both directions; RAVDESS and nEMO: `kfold` 6; the synthetic corpus: `given` by its
-    column `part`; everything else, ASED and CREMA-D included: `kfold` 5, or `loso` where `manifest` has fewer
-    than 10 speakers.
+    IEMOCAP and EmoDB: `paired` in both directions; RAVDESS and nEMO: `kfold` 6; the synthetic corpus: `given` by its
+    column `part`; ASED, CREMA-D and all others: `kfold` 5, or `loso` if the manifest of another corpus has fewer than
+    10 speakers.
     """
     if corpus in ("iemocap", "emodb"):
         return "paired", {"test": "both"}
@@ -134,62 +132,51 @@ def default_protocol(corpus: str, manifest: Manifest | None = None) -> tuple[str
     return "kfold", {"k": 5}
 
 
-def _carry_out(groups: Groups, plans: Plans) -> tuple[list[tuple[Fold, Note | None]], list[Note]]:
-    """Ids of every fold under the rule: dev gives way to test, training to both."""
+def _folds(groups: Groups, plans: Sequence[Plan]) -> list[tuple[Fold, Note | None]]:
+    """Apply the rule: drop rows of dev whose speaker is in test, and rows of training tied to either."""
     rows = groups.manifest.by_id()
     speaker = {name: row.speaker for name, row in rows.items()}
     session = {name: key_of(row, "session") for name, row in rows.items()}
     tied = {name: ({speaker[i] for i in ids}, {session[i] for i in ids} - {""}) for name, ids in groups.ids.items()}
     made: list[tuple[Fold, Note | None]] = []
-    for index, held in enumerate(plans.folds):
-        gone: list[str] = []
+    for index, plan in enumerate(plans):
+        dropped: list[str] = []
         directions = []
-        speakers: set[str] = set()
-        sessions: set[str] = set()
-        for name, dev_groups, test_groups in held.directions:
+        for name, dev_groups, test_groups in plan.directions:
             test = [utterance for group in test_groups for utterance in groups.ids[group]]
             tested = {speaker[utterance] for utterance in test}
             offered = [utterance for group in dev_groups for utterance in groups.ids[group]]
             dev = [utterance for utterance in offered if speaker[utterance] not in tested]
-            gone += [utterance for utterance in offered if speaker[utterance] in tested]
+            dropped += [utterance for utterance in offered if speaker[utterance] in tested]
             directions.append(Direction(name, tuple(dev), tuple(test)))
-            for utterance in (*dev, *test):
-                speakers.add(speaker[utterance])
-                sessions.add(session[utterance])
-        sessions.discard("")
+        held = [utterance for one in directions for utterance in (*one.dev, *one.test)]
+        speakers = {speaker[utterance] for utterance in held}
+        sessions = {session[utterance] for utterance in held} - {""}
         train: list[str] = []
-        for group in held.train:
+        for group in plan.train:
             if tied[group][0].isdisjoint(speakers) and tied[group][1].isdisjoint(sessions):
                 train += groups.ids[group]
                 continue
             for utterance in groups.ids[group]:
-                away = speaker[utterance] in speakers or session[utterance] in sessions
-                (gone if away else train).append(utterance)
-        made.append((Fold(index, tuple(train), tuple(directions)), _left_out(index, gone, rows)))
-    return made, plans.notes
+                leaks = speaker[utterance] in speakers or session[utterance] in sessions
+                (dropped if leaks else train).append(utterance)
+        note = None
+        if dropped:
+            who = ", ".join(sorted({speaker[name] for name in dropped}, key=natural))
+            message = f"fold {index}: {len(dropped)} utterances of {who} are left out: session or speaker is held out"
+            note = Note("left_out", message, tuple(dropped))
+        made.append((Fold(index, tuple(train), tuple(directions)), note))
+    return made
 
 
-def _left_out(index: int, gone: Sequence[str], rows: dict[str, Utterance]) -> Note | None:
-    if not gone:
-        return None
-    who = sorted({rows[name].speaker for name in gone}, key=natural)
-    return Note(
-        "left_out",
-        f"fold {index}: {len(gone)} utterances of {', '.join(who)} are left out, because their session or "
-        "speaker is held out",
-        tuple(gone),
-    )
-
-
-def _given(manifest: Manifest, column: str | None) -> tuple[list[tuple[Fold, Note | None]], list[Note]]:
+def _given(manifest: Manifest, column: str | None) -> Made:
     if not column:
         raise ConfigError("given needs the name of a column", mend="For example --column part.")
     members: dict[str, list[str]] = {}
     for row in manifest:
         members.setdefault(plain(row.get(column)), []).append(row.id)
     bare = members.pop("", [])
-    message = f"{len(bare)} utterances have no value in '{column}' and are in no part"
-    notes = [Note("unused", message, tuple(bare))] if bare else []
+    notes = [Note("unused", f"{len(bare)} utterances have no value in '{column}'", tuple(bare))] if bare else []
     if members and all(value.lower() in PARTS for value in members):
         parts: dict[str, list[str]] = {"train": [], "dev": [], "test": []}
         for value, ids in members.items():
@@ -198,16 +185,16 @@ def _given(manifest: Manifest, column: str | None) -> tuple[list[tuple[Fold, Not
         if absent:
             raise SplitError(
                 f"the column '{column}' marks no utterance as {' or '.join(absent)}",
-                mend="It takes train, dev (which chooses the epoch) and test, without common speakers.",
+                mend="Write train, dev (selects the epoch) and test, without common speakers.",
             )
         direction = Direction("test", tuple(parts["dev"]), tuple(parts["test"]))
         return [(Fold(0, tuple(parts["train"]), (direction,)), None)], notes
     names = sorted(members, key=natural)
-    if known := [name for name in names if name.lower() in PARTS]:  # a slip of the pen would test training speakers
+    if known := [name for name in names if name.lower() in PARTS]:  # as folds, training speakers would be tested
         others = ", ".join(f"'{name}' ({len(members[name])})" for name in names if name not in known)
         raise SplitError(
             f"the column '{column}' marks utterances as {', '.join(known)}, and as {others}",
-            mend="Write train, dev or test in every row, and nothing in rows that take no part; or name folds alone.",
+            mend="Write train, dev or test in every row (nothing for unused rows), or names of folds only.",
         )
     if len(names) < 3:
         raise SplitError(
@@ -218,12 +205,11 @@ def _given(manifest: Manifest, column: str | None) -> tuple[list[tuple[Fold, Not
     for index, name in enumerate(names):
         following = names[(index + 1) % len(names)]
         train = tuple(i for value in names if value not in (name, following) for i in members[value])
-        directions = (Direction("test", tuple(members[following]), tuple(members[name])),)
-        made.append((Fold(index, train, directions), None))
+        made.append((Fold(index, train, (Direction("test", tuple(members[following]), tuple(members[name])),)), None))
     return made, notes
 
 
-# Orders that are the same on every machine: natural order, seeded order, and who is tied to whom.
+# Orders that are the same on every machine: natural order, seeded order, and groups tied to each other.
 
 T = TypeVar("T")
 GENDERS = {
@@ -233,31 +219,31 @@ GENDERS = {
 
 
 def natural(text: str) -> tuple[list[tuple[int, int, str]], str]:
-    """A sorting key under which speaker 2 comes before speaker 10."""
+    """Return a sorting key under which speaker 2 comes before speaker 10."""
     parts = re.split(r"([0-9]+)", text)
     return [(0, int(p), "") if p.isascii() and p.isdigit() else (1, 0, p) for p in parts if p], text
 
 
 def shuffled(items: Sequence[T], seed: str) -> list[T]:
-    """The items in a seeded order.
+    """Return the items in a seeded order.
 
-    Sorted by draws of `random.Random(seed).random()`, the one sequence that Python promises to keep between
-    versions and platforms; a text seed does not depend on `PYTHONHASHSEED`.
+    Sorts by draws of `random.Random(seed).random()`, the one sequence that Python keeps between versions and platforms;
+    a text seed does not depend on `PYTHONHASHSEED`.
     """
     draw = random.Random(seed)
     return [item for _, item in sorted(((draw.random(), item) for item in items), key=lambda pair: pair[0])]
 
 
 def in_turn(strata: Iterable[Sequence[T]]) -> list[T]:
-    """The first of every stratum, then the second of every stratum, and so on."""
+    """Return the first of every stratum, then the second of every stratum, and so on."""
     gap = object()
     return [item for item in chain.from_iterable(zip_longest(*strata, fillvalue=gap)) if item is not gap]  # type: ignore[misc]
 
 
 class Groups:
-    """The groups of a manifest in natural order: their utterances, their genders, and who is tied to whom.
+    """The groups of a manifest in natural order, with their utterances, genders and `blocks` of tied groups.
 
-    Two groups are tied when they share a session or, where the group is not the speaker, a speaker.
+    Two groups are tied if they share a session or, if the group is not the speaker, a speaker.
     """
 
     def __init__(self, manifest: Manifest, group: str) -> None:
@@ -282,22 +268,22 @@ class Groups:
         self.blocks: list[list[str]] = _components(self.names, ties.values())
 
     def gender(self, name: str) -> str:
-        """`female`, `male`, '' where it is unknown, `female+male` where the group mixes them."""
+        """Return `female`, `male`, '' if unknown, `female+male` if the group has both."""
         return "+".join(sorted(self._genders[name]))
 
     def stratum(self, block: Sequence[str]) -> str:
-        """What a block of groups is stratified by: the genders in it."""
+        """Return the genders in a block of groups, by which it is stratified."""
         return "+".join(sorted({self.gender(name) for name in block}))
 
     def shuffled_strata(self, blocks: Sequence[list[str]], seed: str) -> list[list[list[str]]]:
-        """Blocks by stratum (in alphabetical order), seeded order within each."""
+        """Return the blocks by stratum (in alphabetical order), in seeded order within each."""
         strata: dict[str, list[list[str]]] = defaultdict(list)
         for block in blocks:
             strata[self.stratum(block)].append(block)
         return [shuffled(strata[name], f"{seed}/{name}") for name in sorted(strata)]
 
     def in_seeded_order(self, seed: str) -> list[str]:
-        """The groups in seeded order; tied ones stand side by side, so that few are left out of training."""
+        """Return the groups in seeded order; tied ones stand side by side, so that few are dropped from training."""
         return [name for block in shuffled(self.blocks, seed) for name in block]
 
 
@@ -320,23 +306,7 @@ def _components(names: Sequence[str], ties: Iterable[set[str]]) -> list[list[str
     return list(blocks.values())
 
 
-# Which groups train, validate and test under each protocol; utterances come later.
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Groups of one fold before the rule above is applied; directions are (name, dev, test)."""
-
-    train: Sequence[str]
-    directions: Sequence[tuple[str, Sequence[str], Sequence[str]]]
-
-
-@dataclass
-class Plans:
-    """What a protocol decides."""
-
-    folds: list[Plan]
-    notes: list[Note] = field(default_factory=list)
+# The groups of each protocol
 
 
 def _need(groups: Groups, least: int, protocol: str) -> None:
@@ -352,15 +322,14 @@ def _others(groups: Groups, held: Iterable[str]) -> list[str]:
     return [name for name in groups.names if name not in held]
 
 
-def plan_paired(groups: Groups, test: str) -> Plans:
-    """Pairs of a female and a male: of a session where any holds both genders, else in the order of ids."""
+def _paired(groups: Groups, test: str) -> Plans:
     if test not in ("both", "male", "female"):
         raise ConfigError(f"unknown test '{test}'", mend=did_you_mean(test, ("both", "male", "female")))
     unknown = [name for name in groups.names if groups.gender(name) not in ("female", "male")]
     if unknown:
         raise SplitError(
-            f"paired needs one gender, female or male, for every {groups.column}; "
-            f"{len(unknown)} have none or two, {unknown[0]} first",
+            f"paired needs one gender, female or male, for every {groups.column}; {len(unknown)} have none or two, "
+            f"{unknown[0]} first",
             mend="Fill the column 'gender', or use the protocol kfold.",
         )
     by_session = any(groups.stratum(block) == "female+male" for block in groups.blocks)
@@ -371,8 +340,8 @@ def plan_paired(groups: Groups, test: str) -> Plans:
         pairs += list(zip(women, men, strict=False))
     if not pairs or len(groups.names) < 3:
         raise SplitError(
-            f"paired needs a female, a male and at least one more {groups.column} to train on; "
-            f"the manifest has {len(groups.names)} and {len(pairs)} pairs",
+            f"paired needs a female, a male and at least one more {groups.column} to train on; the manifest has "
+            f"{len(groups.names)} and {len(pairs)} pairs",
             mend="Use the protocol kfold or loso, or add speakers.",
         )
     plans = []
@@ -380,48 +349,40 @@ def plan_paired(groups: Groups, test: str) -> Plans:
         directions = {"male": ([woman], [man]), "female": ([man], [woman])}
         chosen = ("male", "female") if test == "both" else (test,)
         plans.append(Plan(_others(groups, (woman, man)), [(name, *directions[name]) for name in chosen]))
-    unpaired = _others(groups, (name for pair in pairs for name in pair))
-    if not unpaired:
-        return Plans(plans)
-    note = Note("unpaired", f"{len(unpaired)} without a partner always train: {', '.join(unpaired)}")
-    return Plans(plans, [note])
+    single = _others(groups, (name for pair in pairs for name in pair))
+    note = Note("unpaired", f"{len(single)} without a partner always train: {', '.join(single)}")
+    return plans, [note] if single else []
 
 
-def plan_kfold(groups: Groups, k: int, salt: str) -> Plans:
-    """`k` parts, dealt stratum after stratum."""
+def _kfold(groups: Groups, k: int, salt: str) -> Plans:
     if k < 3:
         raise ConfigError(f"kfold needs k of at least 3, not {k}", mend="One part tests, one validates, one trains.")
     _need(groups, k, f"kfold with k = {k}")
     blocks = groups.blocks if len(groups.blocks) >= k else [[name] for name in groups.names]
     parts: list[list[str]] = [[] for _ in range(k)]
-    # Dealing stratum after stratum keeps both each stratum and the whole within one block of even.
-    dealt = [block for stratum in groups.shuffled_strata(blocks, salt) for block in stratum]
-    for place, block in enumerate(dealt):
+    # dealt stratum after stratum: the sizes of the parts, in each stratum and in all, differ by one block at most
+    for place, block in enumerate(chain.from_iterable(groups.shuffled_strata(blocks, salt))):
         parts[place % k] += block
     plans = []
     for f in range(k):
         dev, held = parts[(f + 1) % k], parts[f]
         plans.append(Plan(_others(groups, (*dev, *held)), [("test", dev, held)]))
     unknown = sum(groups.gender(name) not in ("female", "male") for name in groups.names)
-    if groups.column != "speaker" or not unknown:
-        return Plans(plans)
-    note = Note("gender_unknown", f"{unknown} of {len(groups.names)} have no one gender: not stratified by it")
-    return Plans(plans, [note])
+    note = Note("gender_unknown", f"{unknown} of {len(groups.names)} speakers are not stratified: no single gender")
+    return plans, [note] if unknown and groups.column == "speaker" else []
 
 
-def plan_loso(groups: Groups, salt: str) -> Plans:
-    """One fold a group, in seeded order."""
+def _loso(groups: Groups, salt: str) -> Plans:
     _need(groups, 4, "loso")
     order = groups.in_seeded_order(salt)
     plans = []
     for place, held in enumerate(order):
         dev = [order[(place + step) % len(order)] for step in (1, 2)]
         plans.append(Plan(_others(groups, (*dev, held)), [("test", dev, [held])]))
-    return Plans(plans)
+    return plans, []
 
 
-def plan_random(groups: Groups, n: tuple[int, int, int] | None, salt: str) -> Plans:
-    """One fold of n = (train, dev, test) groups."""
+def _random(groups: Groups, n: tuple[int, int, int] | None, salt: str) -> Plans:
     total = len(groups.names)
     if n is None:
         tenth = max(1, round(total / 10))
@@ -431,15 +392,14 @@ def plan_random(groups: Groups, n: tuple[int, int, int] | None, salt: str) -> Pl
     _need(groups, sum(n), f"random with n = {n[0]}/{n[1]}/{n[2]}")
     order = groups.in_seeded_order(salt)
     train, dev, held = order[: n[0]], order[n[0] : n[0] + n[1]], order[n[0] + n[1] : sum(n)]
-    unused = order[sum(n) :]
-    notes = [Note("unused", f"{len(unused)} values of '{groups.column}' are in no part")] if unused else []
-    return Plans([Plan(train, [("test", dev, held)])], notes)
+    note = Note("unused", f"{total - sum(n)} values of '{groups.column}' are not used")
+    return [Plan(train, [("test", dev, held)])], [note] if total > sum(n) else []
 
 
-def plan_corpora(
+def _corpora(
     manifest: Manifest, train_corpora: Iterable[str] | None, test_corpora: Iterable[str] | None
 ) -> tuple[set[str], set[str]]:
-    """Which corpora `cross` trains on and tests; raises `ConfigError` for one that is not there, or on both sides."""
+    """Return the corpora that `cross` trains on and tests."""
     known = sorted({row.corpus for row in manifest})
     tested = set(test_corpora or ())
     trained = set(known) - tested if train_corpora is None else set(train_corpora)
@@ -448,22 +408,22 @@ def plan_corpora(
             raise ConfigError(f"the manifest has no corpus '{name}'", mend=did_you_mean(name, known))
     if not tested or not trained or tested & trained:
         raise ConfigError(
-            f"cross trains on {sorted(trained)} and tests on {sorted(tested)}: both need a corpus, and none in common",
+            f"cross trains on {sorted(trained)} and tests on {sorted(tested)}: each needs a corpus, none in common",
             mend="Name them with train_corpora and test_corpora.",
         )
     return trained, tested
 
 
-def plan_cross(groups: Groups, trained: set[str], tested: set[str], salt: str) -> Plans:
-    """One fold: train on some corpora, test on others; `groups` are of rows of these alone."""
+def _cross(groups: Groups, trained: set[str], tested: set[str], salt: str) -> Plans:
+    """One fold; `groups` have rows of the trained and tested corpora only."""
     corpora_of: dict[str, set[str]] = {name: set() for name in groups.names}
     for row in groups.manifest:
         corpora_of[key_of(row, groups.column)].add(row.corpus)
-    astride = [name for name, corpora in corpora_of.items() if corpora & trained and corpora & tested]
-    if astride:
+    both = [name for name, corpora in corpora_of.items() if corpora & trained and corpora & tested]
+    if both:
         raise SplitError(
-            f"{groups.column} {astride[0]} is in a training and in a test corpus",
-            mend="Where two corpora only share the name, read them together with Manifest.concat.",
+            f"{groups.column} {both[0]} is in a training and in a test corpus",
+            mend="If two corpora only share the name, read them together with Manifest.concat.",
         )
     pool = [name for name in groups.names if corpora_of[name] & trained]
     count = max(2, ceil(len(pool) / 10))
@@ -482,25 +442,22 @@ def plan_cross(groups: Groups, trained: set[str], tested: set[str], salt: str) -
     dev = [name for block in in_turn(strata)[:count] for name in block]
     train = [name for name in pool if name not in dev]
     held = [name for name in groups.names if corpora_of[name] & tested]
-    return Plans(
-        [Plan(train, [("test", dev, held)])],
-        [Note("cross_dev", f"{len(dev)} of {len(pool)} from the training corpora validate: {', '.join(dev)}")],
-    )
+    note = Note("cross_dev", f"{len(dev)} of {len(pool)} from the training corpora validate: {', '.join(dev)}")
+    return [Plan(train, [("test", dev, held)])], [note]
 
 
-def plan_leave_corpus_out(groups: Groups, seed: int) -> Plans:
-    """One fold a corpus: test it, train on the others."""
-    corpora = {row.corpus for row in groups.manifest}
-    if len(corpora) < 2 or "" in corpora:
+def _leave_corpus_out(groups: Groups, seed: int) -> Plans:
+    corpora = sorted({row.corpus for row in groups.manifest})
+    if len(corpora) < 2 or not corpora[0]:
         raise SplitError(
-            f"leave-corpus-out needs at least 2 corpora and a corpus for every row, here are: "
-            f"{', '.join(map(repr, sorted(corpora)))}",
+            "leave-corpus-out needs at least 2 corpora and a corpus for every row, here are: "
+            + ", ".join(map(repr, corpora)),
             mend="Fill the column 'corpus', or choose another protocol.",
         )
-    every = [plan_cross(groups, corpora - {corpus}, {corpus}, f"cross/{seed}") for corpus in sorted(corpora)]
-    notes = [
-        Note(note.kind, f"test on {corpus}: {note.message}")
-        for corpus, plans in zip(sorted(corpora), every, strict=True)
-        for note in plans.notes
-    ]
-    return Plans([plan for plans in every for plan in plans.folds], notes)
+    plans: list[Plan] = []
+    notes: list[Note] = []
+    for corpus in corpora:
+        own, (note,) = _cross(groups, set(corpora) - {corpus}, {corpus}, f"cross/{seed}")
+        plans += own
+        notes.append(Note(note.kind, f"test on {corpus}: {note.message}"))
+    return plans, notes

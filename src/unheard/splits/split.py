@@ -1,4 +1,4 @@
-"""What a split is, and the check that keeps a leaking one from existing."""
+"""Folds and splits; a `Split` that leaks cannot be constructed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from unheard.manifest import Manifest, Note, Utterance, plain
 
 @dataclass(frozen=True, slots=True)
 class Direction:
-    """One way to read a trained fold: the ids that choose (`dev`) and the ids that are scored (`test`)."""
+    """One evaluation of a trained fold: ids for model selection (`dev`) and ids that are scored (`test`)."""
 
     name: str
     dev: tuple[str, ...]
@@ -22,7 +22,7 @@ class Direction:
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """One training and its directions; `paired` with both directions has two directions, all else has one."""
+    """One training and its directions: two for `paired` with `test="both"`, otherwise one."""
 
     index: int
     train: tuple[str, ...]
@@ -30,21 +30,21 @@ class Fold:
 
     @property
     def held(self) -> tuple[tuple[str, str], ...]:
-        """(part, id) of everybody who validates or is tested, direction by direction."""
+        """(part, id) of all validation and test utterances, direction by direction."""
         sides = [(part, ids) for r in self.directions for part, ids in (("dev", r.dev), ("test", r.test))]
         return tuple((part, name) for part, ids in sides for name in ids)
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """Every id once, those trained on first."""
+        """Every id once, training first."""
         return tuple(dict.fromkeys((*self.train, *(name for _, name in self.held))))
 
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """One thing on two sides of a fold: `column` says what it is (utterance, speaker, session, the group).
+    """A value of `column` (utterance, speaker, session or the group) in two parts of a fold.
 
-    `ids` are the utterances that carry `value` on either side.
+    `ids` are the utterances with this value in either part.
     """
 
     fold: int
@@ -61,7 +61,7 @@ class Leak:
 
 
 def key_of(row: Utterance, column: str) -> str:
-    """The value that must stay on one side; sessions are counted within their corpus, '' means none."""
+    """Return the value that must stay in one part; sessions count within their corpus, '' means none."""
     if column == "utterance":
         return row.id
     if column == "session":
@@ -71,9 +71,9 @@ def key_of(row: Utterance, column: str) -> str:
 
 
 def find_leaks(manifest: Manifest, folds: Iterable[Fold], group: str = "speaker") -> list[Leak]:
-    """Every utterance, group, speaker and session on two sides of a fold; dev and test may share a session.
+    """Find every utterance, group, speaker and session in two parts of a fold; dev and test may share a session.
 
-    The ids must be in the manifest. An empty session is none.
+    The ids must be in the manifest. Empty sessions are ignored.
     """
     rows = manifest.by_id()
     columns = dict.fromkeys(["utterance", group, "speaker", "session"])
@@ -104,16 +104,14 @@ def find_leaks(manifest: Manifest, folds: Iterable[Fold], group: str = "speaker"
 
 @dataclass(frozen=True)
 class Split:
-    """Folds of a manifest that share no speaker: constructing one that leaks raises `SplitError`.
+    """Folds of a manifest that share no speaker; constructing a split that leaks raises `SplitError`.
 
-    Checked here, however the split came about: every id is in the manifest and in one part only; no part is
-    empty; no group, no speaker and no utterance is on two sides of a fold; no session of training is in dev
-    or test (dev and test may share one; sessions count within their corpus, an empty one is none); no
-    utterance is tested twice; and training knows every emotion that test holds, unless
-    `emotions_may_differ`. Ids are put into the order of the manifest.
+    Checked for every split, however it was made: each id is in the manifest and once in its part; no part is empty; no
+    group, speaker or utterance is in two parts of a fold; no session of training is in dev or test (dev and test may
+    share one; sessions count within their corpus); no utterance is tested twice; training has every emotion of test,
+    unless `emotions_may_differ`. Ids are put into the order of the manifest.
 
-    `total_folds` is how many folds the protocol has when only the first are taken; `notes` say what was left
-    out.
+    `total_folds` is the number of folds of the protocol if only the first are used; `notes` list what was left out.
     """
 
     manifest: Manifest = field(repr=False, compare=False)
@@ -130,17 +128,30 @@ class Split:
         _refuse_malformed(self.folds, rows, self.group)
         leaks = find_leaks(self.manifest, self.folds, self.group)
         if leaks:
-            more = f", and {len(leaks) - 1} more leaks" if len(leaks) > 1 else ""
-            raise SplitError(f"the split leaks: {leaks[0]}{more}", mend=_mend(leaks[0], self.group))
+            column, more = leaks[0].column, f", and {len(leaks) - 1} more leaks" if len(leaks) > 1 else ""
+            mend = f"Keep every {column} in one part; if two corpora only share its name, rename it."
+            if column == "session":
+                mend = "Remove the speakers who share a session with dev or test from training."
+            elif column == "speaker" != self.group:
+                mend = f"A speaker has several values of '{self.group}': keep each speaker in one part."
+            raise SplitError(f"the split leaks: {leaks[0]}{more}", mend=mend)
         _refuse_tested_twice(self.folds)
         if not self.emotions_may_differ:
             _refuse_unseen_emotion(self.folds, rows)
         order = {name: place for place, name in enumerate(self.manifest.ids)}
-        object.__setattr__(self, "folds", tuple(_ordered(fold, order) for fold in self.folds))
+
+        def ordered(ids: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(sorted(ids, key=order.__getitem__))
+
+        folds = []
+        for fold in self.folds:
+            directions = (Direction(one.name, ordered(one.dev), ordered(one.test)) for one in fold.directions)
+            folds.append(Fold(fold.index, ordered(fold.train), tuple(directions)))
+        object.__setattr__(self, "folds", tuple(folds))
         object.__setattr__(self, "total_folds", self.total_folds or len(self.folds))
 
     def assignment(self) -> Iterator[tuple[int, str, str, str]]:
-        """Rows (fold, direction, part, id); training rows have an empty direction."""
+        """Yield rows (fold, direction, part, id); training rows have an empty direction."""
         for fold in self.folds:
             yield from ((fold.index, "", "train", name) for name in fold.train)
             for direction in fold.directions:
@@ -163,91 +174,69 @@ def _refuse_malformed(folds: Sequence[Fold], rows: dict[str, Utterance], group: 
     for fold in folds:
         names = [direction.name for direction in fold.directions]
         if not names or len(set(names)) < len(names):
-            raise SplitError(f"fold {fold.index} needs directions with names of their own, has {names}")
+            raise SplitError(f"fold {fold.index} needs directions with different names, and has {names}")
         parts = {"training": fold.train}
         for direction in fold.directions:
             parts[f"dev of direction '{direction.name}'"] = direction.dev
             parts[f"test of direction '{direction.name}'"] = direction.test
         for part, ids in parts.items():
-            if not ids:
-                raise SplitError(
-                    f"fold {fold.index}: {part} is empty",
-                    mend="More speakers are needed, or sessions tie too many of them together: what shares a "
-                    "session with dev or test cannot train. Clear the column 'session' where it names no "
-                    "recording session.",
-                )
             members = set(ids)
-            unknown = sorted(members - rows.keys())
-            if unknown:
-                raise SplitError(
-                    f"fold {fold.index}: {part} has '{unknown[0]}', which the manifest does not",
-                    mend="Use the manifest that the split was made from.",
+            unknown, without = sorted(members - rows.keys()), sorted(bare & members)
+            if not ids:
+                what = "is empty"
+                mend = (
+                    "Add speakers. Or sessions tie too many speakers together, since a session of dev or test cannot "
+                    "train: clear the column 'session' if it does not name recording sessions."
                 )
-            if len(members) < len(ids):
-                raise SplitError(f"fold {fold.index}: {part} names an utterance twice", mend="Name it once.")
-            if bare & members:
-                raise SplitError(
-                    f"utterance '{min(bare & members)}' has no value in the group column '{group}'",
-                    mend="Fill the column, or choose another with --group.",
-                )
-
-
-def _mend(leak: Leak, group: str) -> str:
-    if leak.column == "session":
-        return "Leave the speakers who share a session with dev or test out of training."
-    if leak.column == "speaker" != group:
-        return f"A speaker has several values of '{group}': keep each speaker's utterances on one side."
-    return f"Keep every {leak.column} on one side; where two corpora only share its name, rename it."
+            elif unknown:
+                what, mend = f"has '{unknown[0]}', which the manifest does not", "Use the manifest of the split."
+            elif len(members) < len(ids):
+                what, mend = "names an utterance twice", "Name it once."
+            elif without:
+                what = f"has utterance '{without[0]}', which has no value in the group column '{group}'"
+                mend = "Fill the column, or choose another with --group."
+            else:
+                continue
+            raise SplitError(f"fold {fold.index}: {part} {what}", mend=mend)
 
 
 def _refuse_tested_twice(folds: Sequence[Fold]) -> None:
     where: dict[str, int] = {}
     for fold in folds:
-        for direction in fold.directions:
-            for name in direction.test:
-                if name in where:
-                    raise SplitError(
-                        f"utterance '{name}' is tested in fold {where[name]} and again in fold {fold.index}",
-                        mend="Test every utterance once, so that pooled results count it once.",
-                    )
-                where[name] = fold.index
+        for name in (name for direction in fold.directions for name in direction.test):
+            if name in where:
+                raise SplitError(
+                    f"utterance '{name}' is tested in fold {where[name]} and again in fold {fold.index}",
+                    mend="Test every utterance once, so that pooled results count it once.",
+                )
+            where[name] = fold.index
 
 
 def _refuse_unseen_emotion(folds: Sequence[Fold], rows: dict[str, Utterance]) -> None:
-    emotion = {name: row.emotion for name, row in rows.items()}
     for fold in folds:
-        known = set(map(emotion.__getitem__, fold.train))
+        known = {rows[name].emotion for name in fold.train}
         for direction in fold.directions:
-            unseen = sorted(set(map(emotion.__getitem__, direction.test)) - known)
+            tested = [rows[name] for name in direction.test]
+            unseen = sorted({row.emotion for row in tested} - known)
             if unseen:
-                who = sorted({rows[name].speaker for name in direction.test if rows[name].emotion == unseen[0]})
+                who = ", ".join(sorted({row.speaker for row in tested if row.emotion == unseen[0]}))
                 raise SplitError(
-                    f"fold {fold.index} tests the emotion '{unseen[0]}' (speakers {', '.join(who)}), "
-                    "which none of its training speakers shows",
+                    f"fold {fold.index} tests the emotion '{unseen[0]}' (speakers {who}), which is not in its training "
+                    "part",
                     mend="Leave it out (--emotions), merge it (--map), or take another --split-seed.",
                 )
 
 
-def _ordered(fold: Fold, order: dict[str, int]) -> Fold:
-    def sort(ids: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(sorted(ids, key=order.__getitem__))
-
-    directions = tuple(
-        Direction(direction.name, sort(direction.dev), sort(direction.test)) for direction in fold.directions
-    )
-    return Fold(fold.index, sort(fold.train), directions)
-
-
-# Recordings that occur more than once in a corpus must not sit on two sides.
+# Repeated recordings
 
 
 def exclude_shared_recordings(manifest: Manifest, digests: Mapping[str, str]) -> tuple[Manifest, Note]:
-    """Rows without recordings that occur twice, and a note that counts what went.
+    """Drop recordings that occur more than once; return the manifest and a note with the dropped ids.
 
-    `digests` maps ids to a hash of the decoded samples; an id without one is kept. A recording that occurs
-    under two or more speakers is excluded altogether, because who really spoke is unknown. Within one
-    speaker the first copy (by id) is kept when all carry the same emotion; otherwise none is, because the
-    true emotion is unknown. The note (kind `shared_recordings`) is added to the manifest's when it has ids.
+    `digests` maps ids to a hash of the decoded samples; an id without one is kept. All copies of a recording with
+    several speakers are dropped, because the true speaker is unknown, and likewise all copies of one speaker with
+    several emotions. Otherwise the first copy (by id) is kept. The note (kind `shared_recordings`) is added to those of
+    the manifest if it has ids.
     """
     copies: dict[str, list[Utterance]] = defaultdict(list)
     for row in manifest:
@@ -269,7 +258,7 @@ def exclude_shared_recordings(manifest: Manifest, digests: Mapping[str, str]) ->
         return manifest, Note("shared_recordings", "no recording occurs twice")
     note = Note(
         "shared_recordings",
-        f"{len(gone)} utterances excluded because their recording occurs more than once: {len(across)} under "
+        f"{len(gone)} utterances are excluded because their recording occurs more than once: {len(across)} under "
         f"several speakers, {len(contradictory)} under several emotions of one speaker, "
         f"{len(repeated)} further copies of a kept one",
         tuple(name for name in manifest.ids if name in gone),
