@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import runpy
 import shlex
 from contextlib import redirect_stdout
 from functools import cache
@@ -65,3 +66,16 @@ def test_options_exist(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert verb in VERBS
         given = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)}
         assert given <= options(verb), (verb, given - options(verb))
+
+
+def test_the_page_of_the_command_line_has_every_verb(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = pytest.importorskip("mkdocs.structure.files", reason="the extra docs is not installed")
+    monkeypatch.setenv("COLUMNS", "80")
+    hook = runpy.run_path(str(DOCS / "reference" / "cli_page.py"))
+    config = pytest.importorskip("mkdocs.config").load_config(str(ROOT / "mkdocs.yml"))
+    config.plugins._current_plugin = "cli_page"  # as while mkdocs calls the hook
+    (page,) = hook["on_files"](files.Files([]), config)
+    for verb in VERBS:
+        assert re.search(rf"^## {verb}\n\n.+\n\n```text\nUsage: unheard {verb} ", page.content_string, re.MULTILINE), (
+            verb
+        )

@@ -16,7 +16,7 @@ def on_files(files: Files, config: Any) -> Files:
     """Add the page to the site's files."""
     os.environ["COLUMNS"] = "110"  # the width rich writes for
     parts = ["# Command line", "Generated from `unheard VERB --help`."]
-    for verb, summary in VERBS.items():
+    for verb, (_, summary) in VERBS.items():
         text = io.StringIO()
         with redirect_stdout(text):
             main([verb, "--help"])

@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, TypeAlias
+from typing import Any, BinaryIO, Protocol, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -365,7 +365,7 @@ class _PyAV:
             path.seek(0)
         file = str(path) if isinstance(path, (str, Path)) else path
         options = {"protocol_whitelist": "file,pipe", "format_whitelist": _AV_FORMATS}
-        self._container = av.open(file, options=options)
+        self._container = cast(Any, av.open(file, options=options))
         try:
             stream = self._container.streams.audio[0]
         except IndexError:
@@ -375,7 +375,7 @@ class _PyAV:
         self.format, self.subtype = self._container.format.name.split(",")[0].upper(), stream.codec_context.name.upper()
         self.frames = UNKNOWN_LENGTH
         resampler = av.AudioResampler("fltp")
-        decoded = self._container.decode(stream)  # type: ignore[union-attr]
+        decoded = self._container.decode(stream)
         self._frames = (out for frame in decoded for out in resampler.resample(frame))
         self._left = np.zeros((0, self.channels), np.float32)
 

@@ -118,7 +118,7 @@ def test_mistakes_are_explained(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert main(["adapt", str(tmp_path), "--k", "some"]) == 2
     assert "Write --k 0,1,4,16,all" in capsys.readouterr().err
     assert main(["adapt", str(tmp_path)]) == 2
-    assert "holds no run" in capsys.readouterr().err
+    assert "this folder holds no run. Name the --out of a finished `unheard experiment`" in capsys.readouterr().err
 
 
 def test_earlier_counts_stay_if_models_are_gone(run: Path, tmp_path: Path) -> None:

@@ -95,9 +95,11 @@ def test_it_stands_in_every_table_and_its_seeds_are_equal(fitted: Path) -> None:
     assert "| SVM (functionals) |" in (fitted / "table.md").read_text()
     written = {row["system"]: row for row in rows_of(fitted / "results.csv")}
     assert written["svm"]["options"].startswith("C=")
+    assert written["svm"]["best_epoch"] == ""
     assert not [note for note in run.absent if "history" in note], "nobody expects curves of a fit"
     assert main(["report", str(fitted)]) == 0
     assert "SVM (functionals)" in (fitted / "report.html").read_text()
+    assert (fitted / "tables" / "differences-classical.tex").is_file()
     assert main(["compare", str(fitted), str(fitted)]) == 0
 
 

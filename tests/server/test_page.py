@@ -293,7 +293,7 @@ def test_a_voice(window: Window) -> None:
 
 def test_errors(window: Window) -> None:
     window.open().give(b"nonsense", "x.wav")
-    assert window.trouble().startswith("x.wav: cannot be read as audio")
+    assert window.trouble().startswith("x.wav: cannot be read as audio (Format not recognised)")
     window.give(b"\x00" * 1_000_001, "big.bin")
     window.until("document.getElementById('trouble').textContent.includes('big.bin')")
     assert window.trouble() == (

@@ -40,9 +40,9 @@ from torch import Tensor
 from unheard.errors import ConfigError, TrainingError, UnheardError
 from unheard.training import trainer as trainer_module
 from unheard.training.evaluation import Scores, choose_device, reestimated_batchnorm, score
-from unheard.training.recipe import TrainingSettings
+from unheard.training.recipe import AS_WRITTEN, REESTIMATED, TrainingSettings
 from unheard.training.strategies import STRATEGIES, Batch, Setting, build
-from unheard.training.trainer import AS_WRITTEN, REESTIMATED, Direction, Evaluation, Trainer
+from unheard.training.trainer import Direction, Evaluation, Trainer
 
 every_strategy = pytest.mark.parametrize("key", STRATEGIES)
 

@@ -373,7 +373,7 @@ def fit_cell(cell: Cell, system: Fitted, vectors: Vectors | None = None) -> dict
         "grid": list(system.grid),
     }
     for name, value in chosen.items():
-        result["directions"][name][system.knob] = value
+        result["directions"][name] |= {system.knob: value, "best_epoch": None}
     result["chosen"] = " ".join(f"{system.knob}={value:g}" for value in dict.fromkeys(chosen.values()))
     result["proof"]["dimensions"] = int(train.shape[1])
     result["seconds"] = round(time.perf_counter() - began, 3)

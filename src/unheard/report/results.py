@@ -26,6 +26,7 @@ from unheard.report.content import (
     spread,
 )
 from unheard.report.plots import Look, confusions, differences, dots
+from unheard.training.recipe import AS_WRITTEN
 
 Looks = Mapping[str, Look]
 METRIC = {"wa": "WA", "uar": "UAR"}
@@ -109,10 +110,11 @@ def accuracy(summary: Summary, about: str, select: str = "best") -> Section:
 def contrasts(summary: Summary, looks: Looks) -> Section:
     """What separates each system from SER_only, and what could have been detected."""
     blocks: list[Block] = []
-    for place, family in enumerate(dict.fromkeys(one.family for one in summary.contrasts)):
+    for family in dict.fromkeys(one.family for one in summary.contrasts):
         own = [one for one in summary.contrasts if one.family == family]
-        name = "differences" + (f"-{place}" if place else "")
-        caption = "Differences to SER_only" + ("" if family == "fixed" else f" ({family})")
+        special = [word for word in family.split(", ") if word not in ("fixed", AS_WRITTEN)]
+        name = "-".join(["differences", *special])
+        caption = "Differences to SER_only" + (f" ({', '.join(special)})" if special else "")
         panels = {
             f"Test {letters}": [
                 (

@@ -14,8 +14,8 @@ from unheard.report.content import Report
 from unheard.report.formats import html_of, latex_of, markdown_of
 from unheard.report.plots import look_of, write_figure
 
-LATEX = ("accuracy", "differences", "differences-1", "differences-2", "invariance")
-"""Tables that a paper prints."""
+LATEX = ("accuracy", "differences", "invariance")
+"""Tables that a paper prints, and those named after them with a hyphen."""
 
 
 def write_report(
@@ -32,12 +32,13 @@ def write_report(
     report = compose(records, summarise(records), say)
     folder = Path(records.folder if out is None else out)
     files = {folder / "report.md": markdown_of(report), folder / "report.html": html_of(report)}
-    files |= {folder / "tables" / f"{t.name}.tex": latex_of(t) for t in report.tables() if t.name in LATEX}
+    printed = [table for table in report.tables() if table.name.partition("-")[0] in LATEX]
+    files |= {folder / "tables" / f"{table.name}.tex": latex_of(table) for table in printed}
     figures = {
         folder / "figures" / f"{f.name}.{kind}": (f, kind) for f in report.figures() for kind in ("svg", "pdf", "png")
     }
     for known in (*LATEX, "gaps", "curves", "choice", "tsne", "recalls", "confusion", "speakers"):
-        for path in (*(folder / "tables").glob(f"{known}.tex"), *(folder / "figures").glob(f"{known}.*")):
+        for path in (*(folder / "tables").glob(f"{known}*.tex"), *(folder / "figures").glob(f"{known}*.*")):
             if path not in files and path not in figures:
                 path.unlink()
     for path, (figure, kind) in figures.items():

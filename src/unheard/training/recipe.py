@@ -14,6 +14,10 @@ from unheard.settings import check, setting
 Decision = Literal["likeliest", "both", "even"]
 DECISIONS = get_args(Decision)
 
+AS_WRITTEN = "as written"
+REESTIMATED = "batch norm re-estimated"
+"""The two evaluations of a training; which are made is `TrainingSettings.batchnorm`."""
+
 START = 1 / 25
 """The first learning rate of a one-cycle schedule, as a share of the highest; Smith and Topin 2018."""
 

@@ -26,7 +26,7 @@ from unheard.files import write_text, write_whole
 from unheard.training.batches import Task
 from unheard.training.evaluation import Scores, autocast, decision_rule, reestimated_batchnorm, score
 from unheard.training.metrics import decision_factors
-from unheard.training.recipe import TrainingSettings
+from unheard.training.recipe import AS_WRITTEN, REESTIMATED, TrainingSettings
 from unheard.training.strategies import Strategy
 
 CHECKPOINT_SECONDS = 20.0
@@ -34,9 +34,6 @@ CHECKPOINT_SECONDS = 20.0
 
 LATE = 5
 """A training whose best epoch is among the last so many may not have converged."""
-
-AS_WRITTEN = "as written"
-REESTIMATED = "batch norm re-estimated"
 
 
 @dataclass
