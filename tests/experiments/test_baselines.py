@@ -208,3 +208,22 @@ def test_another_run_has_the_same_numbers(fitted: Path, tmp_path: Path) -> None:
     again = tmp_path / "again"
     assert experiment(again, *MORE) == 0
     assert all_svm(again) == all_svm(fitted)
+
+
+def test_pooled_frames_are_standardised_means_and_deviations(fitted: Path, tmp_path: Path) -> None:
+    from sklearn.preprocessing import StandardScaler
+
+    run = tmp_path / "run"
+    grid = lay_out(load(fitted / "config.yaml", {"systems": ("pooled",), "out": str(run), "store": ""}))
+    cell = grid.cells[0]
+    pooled = {
+        name: np.concatenate([grid.store[name].astype(float).mean(0), grid.store[name].astype(float).std(0)])
+        for name in cell.rows
+    }
+    scaler = StandardScaler().fit(np.stack([pooled[name] for name in cell.fold.train]))
+    vectors = fit_module.standardised(cell)
+    for name, values in pooled.items():
+        np.testing.assert_allclose(vectors[name], scaler.transform(values[None])[0], atol=2e-3)
+    found = run_cell(cell)
+    assert found["settings"]["features"] == "pooled frames"
+    assert found["proof"]["dimensions"] == 2 * grid.store.dim

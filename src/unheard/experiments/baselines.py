@@ -32,7 +32,8 @@ EPOCHS = 1
 class Fitted:
     """A classical system: its `name` in tables, and `fit(x (n, D), y (n,), C, value)` for the values of `grid`.
 
-    `features` are the settings of its vectors; `source` describes vectors that come from elsewhere.
+    `features` are the settings of its vectors; `source` describes vectors that come from elsewhere. With `pools` they
+    are the mean and the standard deviation over time of the experiment's own frames, (T, F) to (2F,).
     """
 
     name: str
@@ -41,6 +42,7 @@ class Fitted:
     grid: tuple[float, ...]
     fit: Callable[[Doubles, NDArray[np.int64], int, float], Decide]
     source: str = ""
+    pools: bool = False
 
     @property
     def digest(self) -> str:
@@ -78,6 +80,9 @@ def linear_svm(x: Doubles, y: NDArray[np.int64], classes: int, c: float) -> Deci
 
 FITTED = {
     "svm": Fitted("SVM (functionals)", FUNCTIONALS, "C", (1e-4, 1e-3, 1e-2, 1e-1, 1.0), linear_svm),
+    "pooled": Fitted(
+        "SVM (pooled frames)", None, "C", (1e-5, 1e-4, 1e-3, 1e-2, 1e-1), linear_svm, "pooled frames", pools=True
+    ),
 }
 """Key -> system."""
 

@@ -21,7 +21,7 @@ import platform
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -40,7 +40,7 @@ from unheard.experiments.baselines import EPOCHS, Decide, Doubles, Fitted
 from unheard.experiments.config import identity
 from unheard.experiments.records import epochs_of, place_of, read_predictions, reported_in, result_in
 from unheard.features import FeatureSettings, FeatureStore, Normaliser
-from unheard.features.normalise import Moments, guarded
+from unheard.features.normalise import Moments, Source, guarded, pool
 from unheard.features.settings import columns_of
 from unheard.files import write_json, write_text, write_whole
 from unheard.manifest import Utterance
@@ -382,20 +382,29 @@ def fit_cell(cell: Cell, system: Fitted, vectors: Vectors | None = None) -> dict
 
 
 def standardised(cell: Cell) -> dict[str, NDArray[np.float32]]:
-    """Return the vectors (D,) of the cell's store, standardised on the training utterances.
+    """Return the vectors (D,) of the cell's store, or its pooled frames, standardised on the training utterances.
 
     With `normalise` "speaker": on all utterances of each speaker.
     """
     store = FeatureStore(cell.store)
-    normaliser = _fitted_normaliser(cell, store)
-    return {name: normaliser.apply(store[name], row.speaker)[0] for name, row in cell.rows.items()}
+    vectors = _Pooled(store, cell.rows) if cell.fitted and cell.fitted.pools else store
+    normaliser = _fitted_normaliser(cell, store, vectors)
+    return {name: normaliser.apply(vectors[name], row.speaker)[0] for name, row in cell.rows.items()}
 
 
-def _fitted_normaliser(cell: Cell, store: FeatureStore) -> Normaliser:
+class _Pooled(dict[str, NDArray[np.float32]]):
+    """The pooled frames of each utterance, (1, 2F): read once, since vectors are few where frames are many."""
+
+    def __init__(self, store: FeatureStore, names: Iterable[str]) -> None:
+        super().__init__({name: pool(store[name])[None].astype(np.float32) for name in names})
+        self.dim = 2 * store.dim
+
+
+def _fitted_normaliser(cell: Cell, store: FeatureStore, vectors: Source | None = None) -> Normaliser:
     cell.check(store)
     speakers = {name: row.speaker for name, row in cell.rows.items()}
     ids = cell.rows if cell.normalise == "speaker" else cell.fold.train
-    return Normaliser(cell.normalise).fit(store, ids, speakers)
+    return Normaliser(cell.normalise).fit(store if vectors is None else vectors, ids, speakers)
 
 
 def _matrix(vectors: Vectors, ids: tuple[str, ...]) -> Doubles:

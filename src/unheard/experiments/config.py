@@ -103,7 +103,7 @@ class Experiment:
     )
     systems: tuple[str, ...] = setting(
         ("ser", "mtl", "dat", "cgt"),
-        "Systems: ser (SER_only), mtl, dat, cgt; svm, the classical baseline.",
+        "Systems: ser (SER_only), mtl, dat, cgt; svm, pooled: linear SVMs on functionals or on pooled frames.",
         common=True,
     )
     protocol: str = setting(

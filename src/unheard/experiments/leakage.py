@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from unheard.analysis.speaker_leakage import (
     FORMAT,
@@ -31,7 +30,7 @@ from unheard.experiments.cell import NAMESAKES, full_name, versions
 from unheard.experiments.evaluate import known_rows, score_model, trained_on
 from unheard.experiments.records import Assigned, RunRecords, SeedRecord
 from unheard.features import FeatureStore, Normaliser
-from unheard.features.normalise import TRANSDUCTIVE
+from unheard.features.normalise import TRANSDUCTIVE, pool
 from unheard.files import write_json
 from unheard.manifest import Manifest
 from unheard.model.saving import Model
@@ -154,11 +153,6 @@ def _of_input(unseen: Unseen, cache: _Cache) -> Leakage | None:
     data = {str(cell.result.get("proof", {}).get("data", "")) for cell in run.cells if cell.fold == unseen.fold}
     key = [INPUT, run.split_digest, run.settings.normalise, run.settings.features.digest, *sorted(data)]
     return cache.get(key, unseen, examine)
-
-
-def pool(x: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return mean and standard deviation over time of frames (T, F): (2F,), the pooling of the embedding."""
-    return np.concatenate([x.mean(axis=0, dtype=np.float64), x.std(axis=0, dtype=np.float64)])
 
 
 def _store(run: RunRecords) -> FeatureStore | None:

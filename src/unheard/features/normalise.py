@@ -9,18 +9,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from unheard.errors import ConfigError, FeatureError, did_you_mean
 
-if TYPE_CHECKING:
-    from unheard.features.store import FeatureStore
-
-
 Floats = npt.NDArray[np.float32]
+
+
+class Source(Protocol):
+    """What `Normaliser.fit` reads: a feature store, or utterances (T, F) by id in memory."""
+
+    @property
+    def dim(self) -> int:
+        """F, the number of features."""
+
+    def __contains__(self, name: object, /) -> bool:
+        """Whether it has the utterance."""
+
+    def __getitem__(self, name: str, /) -> Floats:
+        """The features (T, F) of the utterance."""
+
 
 KINDS = ("none", "train", "utterance", "sliding", "speaker")
 SLIDING_FRAMES = 300
@@ -61,7 +72,7 @@ class Normaliser:
         """Whether `apply` can be called."""
         return self.kind not in ("train", "speaker") or self.mean is not None
 
-    def fit(self, store: FeatureStore, ids: Iterable[str], speakers: Mapping[str, str] | None = None) -> Normaliser:
+    def fit(self, store: Source, ids: Iterable[str], speakers: Mapping[str, str] | None = None) -> Normaliser:
         """A copy that knows the statistics of the utterances `ids`, read one after the other.
 
         `ids` are those of the training speakers for `train`, those of everyone for `speaker`, which takes
@@ -158,6 +169,11 @@ def sliding_mean_removed(x: Floats, window: int = SLIDING_FRAMES) -> Floats:
     mean = (sums[end] - sums[begin]) / (end - begin)[:, None]
     centred: Floats = x - mean.astype(np.float32)
     return centred
+
+
+def pool(x: Floats) -> npt.NDArray[np.float64]:
+    """Return mean and standard deviation over time of frames (T, F): (2F,), the pooling of the embedding."""
+    return np.concatenate([x.mean(axis=0, dtype=np.float64), x.std(axis=0, dtype=np.float64)])
 
 
 class Moments:
