@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 pytest.importorskip("fastapi", reason="needs the extra `server`")
@@ -16,7 +18,8 @@ from unheard.server.settings import ServerSettings
 
 schemathesis = pytest.importorskip("schemathesis", reason="needs the extra `fuzz`")
 
-APP = create_app(recogniser(), ServerSettings(megabytes=1, seconds=30))
+SETTINGS = ServerSettings(megabytes=1, seconds=30)
+APP = create_app(recogniser(), SETTINGS)
 SCHEMA = schemathesis.openapi.from_asgi("/openapi.json", APP, headers={"Host": "localhost"})
 FILES = [
     encoded(speech_like(0.5), format=format, subtype=subtype)
@@ -39,17 +42,32 @@ def as_it_is(_: object, value: bytes) -> bytes:
     return value
 
 
+@pytest.fixture(scope="module")
+def session() -> Iterator[object]:
+    """One client for all calls: a server lives in one event loop, and would refuse work from another."""
+    with schemathesis.python.asgi.get_client(APP) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[TestClient]:
+    with TestClient(create_app(recogniser(), SETTINGS), base_url="http://localhost") as client:
+        yield client
+
+
 @SCHEMA.parametrize()
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
-def test_what_its_own_description_allows(case: schemathesis.Case) -> None:
+def test_what_its_own_description_allows(session: object, case: schemathesis.Case) -> None:
     checks = schemathesis.specs.openapi.checks
     # any bytes are an upload by the description, but few are a recording
-    case.call_and_validate(headers={"Host": "localhost"}, excluded_checks=[checks.positive_data_acceptance])
+    case.call_and_validate(
+        session=session, headers={"Host": "localhost"}, excluded_checks=[checks.positive_data_acceptance]
+    )
 
 
 @given(data=st.data())
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
-def test_damaged_recordings(data: st.DataObject) -> None:
+def test_damaged_recordings(client: TestClient, data: st.DataObject) -> None:
     """Bytes of real files, some of them changed or missing: an answer or a refusal, never a failure."""
     body = bytearray(data.draw(st.sampled_from(FILES)))
     for _ in range(data.draw(st.integers(1, 8))):
@@ -57,6 +75,5 @@ def test_damaged_recordings(data: st.DataObject) -> None:
         body[at : at + 1] = data.draw(st.binary(max_size=8))
         if not body:
             body = bytearray(b"\0")
-    client = TestClient(APP, base_url="http://localhost")
     answer = client.post(data.draw(st.sampled_from(["/predict", "/channels"])), content=bytes(body), headers=WAV)
     assert answer.status_code in (200, 413, 422), answer.text

@@ -36,6 +36,12 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": Problem, "description": STATUSES[status]} for status in statuses}
 
 
+def _problems_of_text(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """As `_problems`, of an address whose answer is text: FastAPI would describe its problems as text too."""
+    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}}
+    return {status: {"content": content, "description": STATUSES[status]} for status in statuses}
+
+
 _ANY = (400, 401, 403, 421, 500)
 _BINARY = {"type": "string", "format": "binary"}
 _UPLOAD: dict[str, Any] = {
@@ -161,7 +167,7 @@ async def ready(request: Request) -> Readiness:
 
 @router.get(
     "/card", tags=["server"], operation_id="card", response_class=PlainTextResponse,
-    responses=_problems(400, 403, 421, 422, 500),
+    responses={200: {"content": {"text/html": {}}}, **_problems_of_text(400, 403, 421, 422, 500)},
 )  # fmt: skip
 async def card(request: Request, format: Literal["markdown", "html"] = "markdown") -> Response:
     """Return the model card: training data, licences, accuracy, limits, what it must not be used for."""
@@ -172,7 +178,7 @@ async def card(request: Request, format: Literal["markdown", "html"] = "markdown
 
 
 @router.get("/metrics", tags=["server"], operation_id="metrics", response_class=PlainTextResponse,
-            responses=_problems(*_ANY))  # fmt: skip
+            responses=_problems_of_text(*_ANY))  # fmt: skip
 async def metrics() -> Response:
     """Return this process's metrics in the format of Prometheus."""
     return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
