@@ -122,16 +122,17 @@ def test_the_time_left_follows_from_the_first_epochs(
     monkeypatch.setattr(run_module, "time", SimpleNamespace(monotonic=lambda: next(clock)))
 
     def slow(cells: Sequence[Cell], workers: int, device: str, tick: Callable[[], None]) -> Iterator[Outcome]:
-        for cell in cells[:2]:
-            cell.folder.mkdir(parents=True)
-            epoch_file(cell).write_text("1")
-        tick()  # two minutes later
+        for epoch in ("1", "2"):
+            for cell in cells[:2]:
+                cell.folder.mkdir(parents=True, exist_ok=True)
+                epoch_file(cell).write_text(epoch)
+            tick()  # two minutes later; the start is not part of the rate
         yield from in_this_process(cells)
 
     monkeypatch.setattr(run_module, "run_cells", slow)
-    more = ("--protocol", "kfold", "--k", "3", "--systems", "ser", "--epochs", "2", "--workers", "2")
+    more = ("--protocol", "kfold", "--k", "3", "--systems", "ser", "--epochs", "3", "--workers", "2")
     assert experiment(tmp_path, *more) == 0
-    assert "1 epochs a minute with 2 workers: about 4 min left" in capsys.readouterr().err  # 2 of 6 epochs are done
+    assert "1 epochs a minute with 2 workers: about 5 min left" in capsys.readouterr().err  # 4 of 9 epochs are done
     assert [duration(seconds) for seconds in (3.14, 100, 7800, 300_000)] == ["3.1 s", "2 min", "2 h 10 min", "83 h"]
 
 

@@ -222,25 +222,27 @@ def _train(cells: Sequence[Cell], settings: Experiment, say: Say) -> dict[str, s
     total = sum(cell.recipe.epochs for cell in missing)
     done: set[str] = set()
     parallel = min(settings.workers or usual_workers(settings.device), len(missing))
-    measured = False
+    told = False
+    first: tuple[float, int] | None = None  # when processes had started and kernels were compiled, and epochs by then
     before = {cell.name: len(read_history(cell.folder)) for cell in missing}
-    began = time.monotonic()
     console = Console(stderr=True)
     columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("epochs{task.fields[speed]}"))
     with Progress(*columns, console=console, disable=not (settings.progress and console.is_terminal)) as bar:
         task = bar.add_task("", total=total, speed="")
 
         def tick() -> None:
-            nonlocal measured
+            nonlocal first, told
             epochs = {cell.name: _epochs_done(cell, done, before[cell.name]) for cell in missing}
             trained, all_done = sum(epochs.values()) - sum(before.values()), sum(epochs.values())
             speed = ""
-            if trained > 0:
-                seconds = (time.monotonic() - began) / trained
+            if trained >= parallel and first is None:
+                first = time.monotonic(), trained
+            elif first is not None and trained > first[1]:
+                seconds = (time.monotonic() - first[0]) / (trained - first[1])
                 left = tuning.duration(seconds * (total - all_done))
                 speed = f", {60 / seconds:.3g} a minute, {left} left"
-                if not measured and trained >= parallel and all_done < total:
-                    measured = True
+                if not told and trained >= first[1] + parallel and all_done < total:
+                    told = True
                     say(f"{60 / seconds:.3g} epochs a minute with {parallel} workers: about {left} left")
             bar.update(task, completed=all_done, speed=speed)
 
