@@ -209,8 +209,6 @@ class FeatureSettings:
         same = {f.name for f in fields(self) if getattr(self, f.name) == f.default}
         left_out = _LATER & same | {"encoder"}  # where it lies changes nothing
         values = {name: value for name, value in asdict(self).items() if name not in left_out}
-        if self.kind == "encoder" and self.thin > 1:
-            values["thinned"] = True  # earlier versions left an encoder's frames as they were
         text = json.dumps({"version": VERSION, **values}, sort_keys=True)
         return blake2b(text.encode(), digest_size=6).hexdigest()
 
