@@ -143,10 +143,8 @@ def checked_source(audio: Any) -> Source:
         return Path(audio)
     if hasattr(audio, "numpy") or hasattr(audio, "__array__"):
         give = "x.cpu().numpy()" if hasattr(audio, "numpy") else "numpy.asarray(x)"
-        raise AudioError(
-            f"a {type(audio).__module__}.{type(audio).__name__} is not a numpy array",
-            mend=f"Give {give}, as a tensor's .numpy() does, of shape (N,) or (N, channels).",
-        )
+        mend = f"Give {give}, as a tensor's .numpy() does, of shape (N,) or (N, channels)."
+        raise AudioError(f"a {type(audio).__module__}.{type(audio).__name__} is not a numpy array", mend=mend)
     if not isinstance(audio, str) and not hasattr(audio, "seek"):
         raise AudioError(
             f"a {type(audio).__name__} is no sound", mend="Give a path, an open file, or samples as a numpy array."
@@ -171,20 +169,14 @@ def _blocks(
     last = (total if known else 1 << 62) if end is None else round(end * rate)
     if known and last > total:
         if last > total + SLACK * rate:
-            raise AudioError(
-                f"ends at {total / rate:.2f} s, before the stretch {start:.2f} to {last / rate:.2f} s",
-                where=name,
-                mend="Correct start and end, or copy the recording again.",
-            )
+            what = f"ends at {total / rate:.2f} s, before the stretch {start:.2f} to {last / rate:.2f} s"
+            raise AudioError(what, where=name, mend="Correct start and end, or copy the recording again.")
         last = total
     if known and end is None and file.missing_frames() > SLACK * rate:
         raise _cut_short(name, total / rate, (total + file.missing_frames()) / rate)
     if known and first >= last:
-        raise AudioError(
-            "holds no samples" if not total else "ends before the stretch starts",
-            where=name,
-            mend="Copy or record it again." if not total else "Correct start and end.",
-        )
+        what = "holds no samples" if not total else "ends before the stretch starts"
+        raise AudioError(what, where=name, mend="Copy or record it again." if not total else "Correct start and end.")
     if known and (last - first) / rate > longest:
         raise _too_long(name, (last - first) / rate, longest)
     done = 0
@@ -199,20 +191,14 @@ def _blocks(
                 raise _too_long(name, done / rate, longest)
             mono = mix(block)
             if not finite(mono):
-                raise AudioError(
-                    "holds samples that are not numbers (NaN or infinite)",
-                    where=name,
-                    mend="Export it again.",
-                )
+                what = "holds samples that are not numbers (NaN or infinite)"
+                raise AudioError(what, where=name, mend="Export it again.")
             if file.subtype in ("FLOAT", "DOUBLE"):
                 check_scale(mono, name)
             yield mono
     except soundfile.LibsndfileError as error:
-        raise AudioError(
-            f"breaks off after {(first + done) / rate:.2f} s ({error.error_string.rstrip('.')})",
-            where=name,
-            mend="Copy it again.",
-        ) from None
+        what = f"breaks off after {(first + done) / rate:.2f} s ({error.error_string.rstrip('.')})"
+        raise AudioError(what, where=name, mend="Copy it again.") from None
     # An MP3's length is a guess without a table of its own, and rough with one; elsewhere a shortfall means a cut file,
     # and wherever an end was asked for.
     rough = file.format == "MP3" and (first + done > (1 - _MP3_SLACK) * total or not has_length_table(path))
@@ -263,18 +249,12 @@ def _time(seconds: float) -> str:
 
 
 def _too_long(name: str, seconds: float, longest: float) -> TooLongError:
-    return TooLongError(
-        f"is longer ({_time(seconds)}) than the {_time(longest)} read at once",
-        where=name,
-        mend="Read it in stretches with start and end, or raise the limit `longest`.",
-    )
+    mend = "Read it in stretches with start and end, or raise the limit `longest`."
+    return TooLongError(f"is longer ({_time(seconds)}) than the {_time(longest)} read at once", where=name, mend=mend)
 
 
 def _cut_short(name: str, present: float, promised: float) -> AudioError:
     """The error for a recording with `present` of `promised` seconds (infinite: not known)."""
     there = f"{present:.2f} s" + (f" of {promised:.2f} s" if math.isfinite(promised) else "")
-    return AudioError(
-        f"is cut short: {there} are there",
-        where=name,
-        mend="Copy it again; in a manifest, start and end may name the part to use.",
-    )
+    mend = "Copy it again; in a manifest, start and end may name the part to use."
+    return AudioError(f"is cut short: {there} are there", where=name, mend=mend)

@@ -33,19 +33,15 @@ def to_float(samples: npt.NDArray[Any]) -> Samples:
     and for floats at another scale.
     """
     if samples.ndim not in (1, 2) or samples.dtype.kind not in "fiu":
-        raise AudioError(
-            f"samples of shape {samples.shape} and type {samples.dtype} are no sound",
-            mend="Give floats in [-1, 1] or integers, of shape (samples,) or (samples, channels).",
-        )
+        mend = "Give floats in [-1, 1] or integers, of shape (samples,) or (samples, channels)."
+        raise AudioError(f"samples of shape {samples.shape} and type {samples.dtype} are no sound", mend=mend)
     if samples.ndim == 2 and samples.shape[1] > max(MOST_CHANNELS, samples.shape[0]):
         raise AudioError(
             f"samples of shape {samples.shape} have {samples.shape[1]} channels", mend="Give (samples, channels): x.T."
         )
     if samples.dtype.kind in "iu" and samples.dtype.itemsize > 4:
-        raise AudioError(
-            f"samples of type {samples.dtype} do not say how loud the loudest is",
-            mend="Give them as what they were recorded in, say x.astype(numpy.int16), or floats in [-1, 1].",
-        )
+        mend = "Give them as what they were recorded in, say x.astype(numpy.int16), or floats in [-1, 1]."
+        raise AudioError(f"samples of type {samples.dtype} do not say how loud the loudest is", mend=mend)
     if samples.dtype.kind == "f":
         check_scale(samples)
         return samples.astype(np.float32, copy=False)
@@ -58,11 +54,9 @@ def check_scale(samples: npt.NDArray[Any], name: str | None = None) -> None:
     """Raises `AudioError` for floats at another scale than [-1, 1], such as integers that became floats."""
     loudest = float(np.abs(samples).max(initial=0.0))
     if LOUDEST < loudest < np.inf:
-        raise AudioError(
-            f"the samples are too large: floats lie in [-1, 1], and these reach {loudest:.4g}",
-            where=name,
-            mend="Divide them by full scale (32768 of 16-bit ones), or give them as integers.",
-        )
+        what = f"the samples are too large: floats lie in [-1, 1], and these reach {loudest:.4g}"
+        mend = "Divide them by full scale (32768 of 16-bit ones), or give them as integers."
+        raise AudioError(what, where=name, mend=mend)
 
 
 def select_channel(samples: Samples, channel: str | int, name: str = "the samples") -> Samples:
@@ -95,11 +89,9 @@ def channel_index(channel: str | int, channels: int, name: str) -> int | None:
             + (" Each on its own: `unheard predict`, or predict_channels." if word == "each" else ""),
         )
     if number > channels:
-        raise AudioError(
-            f"has {channels} channel{'s' * (channels != 1)}, not a channel '{channel}'",
-            where=name,
-            mend="Choose mix." if channels == 1 else f"Choose mix, or a number from 1 to {channels}.",
-        )
+        what = f"has {channels} channel{'s' * (channels != 1)}, not a channel '{channel}'"
+        mend = "Choose mix." if channels == 1 else f"Choose mix, or a number from 1 to {channels}."
+        raise AudioError(what, where=name, mend=mend)
     return number - 1
 
 
@@ -138,11 +130,8 @@ class Mix:
         loudest = self._of_each.max(initial=0.0)
         if self._samples < _ENOUGH or loudest <= _AUDIBLE * self._samples or self._of_mix >= _CANCELLED * loudest:
             return
-        raise AudioError(
-            "its channels cancel each other out when they are mixed: one is another upside down",
-            where=self._name,
-            mend="Choose one channel, such as left.",
-        )
+        what = "its channels cancel each other out when they are mixed: one is another upside down"
+        raise AudioError(what, where=self._name, mend="Choose one channel, such as left.")
 
 
 def finite(samples: npt.NDArray[Any]) -> bool:

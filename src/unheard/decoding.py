@@ -92,11 +92,8 @@ def open_audio(path: Source) -> Decoder:
         decoder = converted
     if decoder.samplerate < LOWEST_RATE:
         decoder.close()
-        raise AudioError(
-            f"has a sample rate of {decoder.samplerate} Hz, too low to carry speech",
-            where=name,
-            mend="Its header may be wrong: export it again with its true rate.",
-        )
+        what = f"has a sample rate of {decoder.samplerate} Hz, too low to carry speech"
+        raise AudioError(what, where=name, mend="Its header may be wrong: export it again with its true rate.")
     return decoder
 
 
@@ -297,11 +294,8 @@ class _Joined:
         first = parts[0]
         if any((part.samplerate, part.channels) != (first.samplerate, first.channels) for part in parts):
             self.close()
-            raise AudioError(
-                "joins recordings of different sample rates or channels",
-                where=name,
-                mend="Give them as separate files.",
-            )
+            what = "joins recordings of different sample rates or channels"
+            raise AudioError(what, where=name, mend="Give them as separate files.")
         self.samplerate, self.channels, self.format = first.samplerate, first.channels, first.format
         self.subtype, self.frames = first.subtype, sum(part.frames for part in parts)
 

@@ -61,11 +61,8 @@ def replacing(path: str | Path, kind: type[UnheardError] = UnheardError) -> Iter
                 yield stream
         except UnicodeEncodeError as problem:
             shown = problem.object[:80].encode("utf-8", "backslashreplace").decode().strip()
-            raise kind(
-                f"a text that is not valid Unicode cannot be written: {shown}",
-                where=path,
-                mend="Rename the file or the value concerned.",
-            ) from problem
+            what = f"a text that is not valid Unicode cannot be written: {shown}"
+            raise kind(what, where=path, mend="Rename the file or the value concerned.") from problem
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:

@@ -89,15 +89,9 @@ def read_manifest(
             from unheard.corpora.kaldi import read_kaldi
 
             return read_kaldi(path, mapping=mapping)
-        raise ManifestError(
-            "this folder is neither a Kaldi data directory (no 'wav.scp') nor an audformat database (no 'db.yaml')",
-            where=path,
-            mend="For a released corpus, run: unheard prepare NAME ROOT -o FILE.csv",
-        )
+        what = "this folder is neither a Kaldi data directory (no 'wav.scp') nor an audformat database (no 'db.yaml')"
+        raise ManifestError(what, where=path, mend="For a released corpus, run: unheard prepare NAME ROOT -o FILE.csv")
     if path.suffix.lower() in TABLE_SUFFIXES:
         return read_table(path, mapping=mapping, audio_root=audio_root)
-    raise ManifestError(
-        f"'{path.suffix or path.name}' is not a format of manifests",
-        where=path,
-        mend=f"Known: {', '.join(TABLE_SUFFIXES)}, a Kaldi data directory, or an audformat database.",
-    )
+    mend = f"Known: {', '.join(TABLE_SUFFIXES)}, a Kaldi data directory, or an audformat database."
+    raise ManifestError(f"'{path.suffix or path.name}' is not a format of manifests", where=path, mend=mend)

@@ -207,11 +207,8 @@ def read_tree(
                 rows[path] = row
     if pointers and not (partial and found):
         fetch = f", or fetch it with: unheard fetch {corpus.name}" if corpus.fetchable else ""
-        raise CorpusError(
-            f"{len(pointers)} files are Git LFS pointers, not audio: {some(pointers)}",
-            where=folder,
-            mend=f"Run 'git lfs pull' in the clone{fetch}.",
-        )
+        what = f"{len(pointers)} files are Git LFS pointers, not audio: {some(pointers)}"
+        raise CorpusError(what, where=folder, mend=f"Run 'git lfs pull' in the clone{fetch}.")
     if not found:
         what = f"it contains no audio file ({', '.join(AUDIO_SUFFIXES)})"
         if odd or other:
@@ -346,11 +343,9 @@ def without_copies(root: Path, found: Mapping[str, Sequence[str]], own: str) -> 
             if standing == other and not same_sound(root / first, root / copy):
                 differing.append(f"{first} and {copy}")
     if differing:
-        raise CorpusError(
-            f"{len(differing)} clips have copies that differ in sound: {some(differing)}",
-            where=root,
-            mend="Remove the copies that are not the release's, or give the folder with the right ones.",
-        )
+        what = f"{len(differing)} clips have copies that differ in sound: {some(differing)}"
+        mend = "Remove the copies that are not the release's, or give the folder with the right ones."
+        raise CorpusError(what, where=root, mend=mend)
     return chosen, repeated
 
 

@@ -113,11 +113,8 @@ def _open_folder(name: str, root: Path) -> dict[str, Any]:
         raise FetchError("this is a file, not a folder", where=root, mend="Name a new folder.") from None
     except FileNotFoundError:
         if root.is_dir() and any(root.iterdir()):
-            raise FetchError(
-                f"this folder is not empty and was not made by 'unheard fetch {name}'",
-                where=root,
-                mend="Name a new or empty folder; nothing here was changed.",
-            ) from None
+            what = f"this folder is not empty and was not made by 'unheard fetch {name}'"
+            raise FetchError(what, where=root, mend="Name a new or empty folder; nothing here was changed.") from None
         return {"corpus": name}
     except (OSError, ValueError, TypeError, KeyError) as error:
         mend = "Fetch into a new folder, or remove this one."

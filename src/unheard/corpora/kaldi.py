@@ -73,11 +73,8 @@ def read_kaldi(folder: str | Path, *, mapping: Mapping[str, str] | None = None) 
     if silent:
         notes.append(Note("missing", f"{len(silent)} entries of utt2emo have no audio", silent))
     if len(spans) == sum(map(len, lost.values())):
-        raise invalid(
-            f"none of its {len(spans)} utterances has both a speaker and an emotion",
-            folder,
-            "Use the same utterance ids in wav.scp (or segments), utt2spk and utt2emo.",
-        )
+        mend = "Use the same utterance ids in wav.scp (or segments), utt2spk and utt2emo."
+        raise invalid(f"none of its {len(spans)} utterances has both a speaker and an emotion", folder, mend)
     return rows.manifest(notes)
 
 
@@ -95,11 +92,8 @@ def write_kaldi(manifest: Manifest, folder: str | Path) -> None:
     for row in rows:
         utterances.setdefault(row.speaker, []).append(row.id)
         if row.gender and genders.setdefault(row.speaker, row.gender) != row.gender:
-            raise invalid(
-                f"speaker '{row.speaker}' is both {genders[row.speaker]} and {row.gender}",
-                folder,
-                "Give every person their own speaker name.",
-            )
+            what = f"speaker '{row.speaker}' is both {genders[row.speaker]} and {row.gender}"
+            raise invalid(what, folder, "Give every person their own speaker name.")
     short = {"male": "m", "female": "f"}
     optional = {
         "spk2gender": [(speaker, short.get(gender, gender)) for speaker, gender in genders.items()],
@@ -126,11 +120,8 @@ def write_kaldi(manifest: Manifest, folder: str | Path) -> None:
             same = {line.split(maxsplit=1)[0] for line in old if line.strip()} == {name for name, _ in files["wav.scp"]}
             foreign = [] if same else ["wav.scp"]
         if foreign:
-            raise invalid(
-                f"this is another data directory already: {', '.join(sorted(foreign))}",
-                folder,
-                "Choose an empty folder.",
-            )
+            what = f"this is another data directory already: {', '.join(sorted(foreign))}"
+            raise invalid(what, folder, "Choose an empty folder.")
     for name in sorted(files, key=lambda name: (name == "wav.scp", name)):  # wav.scp last: it marks a whole directory
         _write(folder / name, files[name])
 
@@ -141,17 +132,11 @@ def _recordings(folder: Path) -> dict[str, str]:
     for name, (place, path) in _values(folder / "wav.scp").items():
         where = f"{folder / 'wav.scp'}, line {place}"
         if path.endswith("|") or path.startswith("|"):
-            raise invalid(
-                f"'{name}' is the output of a command, which is never run: {path[:60]}",
-                where,
-                "Run it once, save its output as WAV or FLAC, and write that path here.",
-            )
+            mend = "Run it once, save its output as WAV or FLAC, and write that path here."
+            raise invalid(f"'{name}' is the output of a command, which is never run: {path[:60]}", where, mend)
         if path == "-" or _ARCHIVE.fullmatch(path):
-            raise invalid(
-                f"'{name}' is in a Kaldi archive or a stream: {path[:60]}",
-                where,
-                "Copy it to WAV files (wav-copy) and write their paths here.",
-            )
+            mend = "Copy it to WAV files (wav-copy) and write their paths here."
+            raise invalid(f"'{name}' is in a Kaldi archive or a stream: {path[:60]}", where, mend)
         paths[name] = path
     some = [path for path in paths.values() if not Path(path).is_absolute()][:_GUESSES]
     base = folder
@@ -233,9 +218,6 @@ def _write(path: Path, pairs: Iterable[tuple[str, str]]) -> None:
             if name.split() != [name]:
                 raise invalid(f"'{name}' cannot be a name in Kaldi: it has a space", path, "Rename it without.")
             if len(value.splitlines()) > 1 or value != value.strip():
-                raise invalid(
-                    f"the value of '{name}' does not fit in a line: {value[:60]!r}",
-                    path,
-                    "Remove its line breaks and outer spaces.",
-                )
+                what = f"the value of '{name}' does not fit in a line: {value[:60]!r}"
+                raise invalid(what, path, "Remove its line breaks and outer spaces.")
             stream.write(f"{name} {value}\n")

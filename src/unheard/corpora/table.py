@@ -206,11 +206,8 @@ def _delimited(text: str, path: Path, delimiter: str) -> Iterator[tuple[int, dic
                 name_columns(header, f"{path}, line {place}")  # raises even if no row follows
             elif any(cell.strip() for cell in cells):
                 if len(cells) < len(header) or any(cells[len(header) :]):
-                    raise invalid(
-                        f"{len(cells)} cells under {len(header)} columns",
-                        f"{path}, line {place}",
-                        f'Separate cells by {delimiter!r}; "quote" a cell that contains one.',
-                    )
+                    mend = f'Separate cells by {delimiter!r}; "quote" a cell that contains one.'
+                    raise invalid(f"{len(cells)} cells under {len(header)} columns", f"{path}, line {place}", mend)
                 yield place, dict(zip(header, cells, strict=False))
             place = skipped + reader.line_num + 1
     except csv.Error as problem:
@@ -281,25 +278,16 @@ def name_columns(header: Sequence[str], where: str) -> dict[str, str]:
         found["duration"] = lasts  # offset and duration, as in manifests of speech recognisers
     unread = [given[name] for name in UNREAD_ENDS if name in given]
     if "start" in found and not {"end", "duration"} & set(found) and unread:
-        raise invalid(
-            f"'{found['start']}' is the start of an utterance, but its end would not be read: '{unread[0]}'",
-            where,
-            "Name that column end (seconds from the beginning of the file) or duration.",
-        )
+        what = f"'{found['start']}' is the start of an utterance, but its end would not be read: '{unread[0]}'"
+        raise invalid(what, where, "Name that column end (seconds from the beginning of the file) or duration.")
     if not missing:
         return found
     shown = ", ".join(repr(name) for name in present[:12])
     if not found:
-        raise invalid(
-            f"no header that names the columns, but {shown or 'nothing'}",
-            where,
-            "Name them: file,speaker,emotion are enough.",
-        )
-    raise invalid(
-        f"no column {' and no column '.join(repr(name) for name in missing)}; there are {shown}",
-        where,
-        f"Add or rename one. Accepted for '{missing[0]}': {', '.join(ALIASES[missing[0]])}.",
-    )
+        what = f"no header that names the columns, but {shown or 'nothing'}"
+        raise invalid(what, where, "Name them: file,speaker,emotion are enough.")
+    what = f"no column {' and no column '.join(repr(name) for name in missing)}; there are {shown}"
+    raise invalid(what, where, f"Add or rename one. Accepted for '{missing[0]}': {', '.join(ALIASES[missing[0]])}.")
 
 
 def seconds(text: str) -> float | None:
@@ -397,11 +385,9 @@ class Rows:
         for row, place in zip(rows, self._places, strict=True):
             before = first.setdefault(row.id, place)
             if before != place:
-                raise invalid(
-                    f"the id '{row.id}' was already used in {self.unit} {before}",
-                    f"{self.table}, {self.unit} {place}",
-                    "Give every utterance its own id, or remove the repeated row.",
-                )
+                what = f"the id '{row.id}' was already used in {self.unit} {before}"
+                mend = "Give every utterance its own id, or remove the repeated row."
+                raise invalid(what, f"{self.table}, {self.unit} {place}", mend)
         renamed = [f"{word} -> {label} ({n})" for (word, label), n in sorted(self._read_as.items())]
         words = (Note("labels", f"labels read as: {', '.join(renamed)}"),) if renamed else ()
         return Manifest(tuple(rows), (*words, *notes))
@@ -447,11 +433,8 @@ class Rows:
         name = PurePath(path).name
         found = self._index.get(name, [])
         if len(found) > 1:
-            raise invalid(
-                f"'{name}' is in several folders: {', '.join(sorted(found)[:3])}",
-                self.table,
-                "Write the folder in front of the name.",
-            )
+            what = f"'{name}' is in several folders: {', '.join(sorted(found)[:3])}"
+            raise invalid(what, self.table, "Write the folder in front of the name.")
         return found[0] if found else path
 
     def _with_ids(self) -> list[Utterance]:

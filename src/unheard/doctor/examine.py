@@ -158,32 +158,20 @@ def check_split(
             leaking = [same for same in copies if len({side[row.id] for row in same if row.id in side}) > 1]
             if leaking:
                 shown = [" = ".join(f"{row.id} ({side.get(row.id, 'unused')})" for row in same) for same in leaking]
-                yield finding(
-                    "error",
-                    "leak_recording",
-                    f"{place}: {count(len(leaking), 'recording')} in two parts: {some(shown, 3)}",
-                    "Drop all copies, or keep them in one part.",
-                    [row for same in leaking for row in same],
-                )
+                message = f"{place}: {count(len(leaking), 'recording')} in two parts: {some(shown, 3)}"
+                mend = "Drop all copies, or keep them in one part."
+                yield finding("error", "leak_recording", message, mend, [row for same in leaking for row in same])
             for part, members in (("dev", direction.dev), ("test", direction.test)):
                 if not members:
                     yield finding("error", "empty_part", f"{place}: {part} is empty", "Add speakers to it.")
             for emotion in sorted({rows[name].emotion for name in direction.test} - known):
                 lost = [rows[name] for name in direction.test if rows[name].emotion == emotion]
-                yield finding(
-                    "warning",
-                    "unseen_emotion",
-                    f"{place}: the test emotion '{emotion}' is not in training: {some([row.id for row in lost])}",
-                    "Leave out the emotion, merge it, or move speakers.",
-                    lost,
-                )
+                message = f"{place}: the test emotion '{emotion}' is not in training: {some([row.id for row in lost])}"
+                mend = "Leave out the emotion, merge it, or move speakers."
+                yield finding("warning", "unseen_emotion", message, mend, lost)
             tested.update(direction.test)
     again = [rows[name] for name, times in tested.items() if times > 1]
     if again:
-        yield finding(
-            "warning",
-            "tested_twice",
-            f"{count(len(again), 'utterance')} are tested more than once: {some([row.id for row in again])}",
-            "Test each utterance once: pooled results would count it twice.",
-            again,
-        )
+        message = f"{count(len(again), 'utterance')} are tested more than once: {some([row.id for row in again])}"
+        mend = "Test each utterance once: pooled results would count it twice."
+        yield finding("warning", "tested_twice", message, mend, again)

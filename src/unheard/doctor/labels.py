@@ -95,13 +95,8 @@ def _speakers(manifest: Manifest) -> Iterator[Finding]:
     for emotion, rows in emotions.items():
         who = sorted({row.speaker for row in rows})
         if len(who) < 3 <= number:
-            yield finding(
-                "warning",
-                "emotion_of_few_speakers",
-                f"{emotion} occurs with {some(who)} only",
-                "It cannot be trained, validated and tested on different speakers: leave it out or merge it.",
-                rows,
-            )
+            mend = "It cannot be trained, validated and tested on different speakers: leave it out or merge it."
+            yield finding("warning", "emotion_of_few_speakers", f"{emotion} occurs with {some(who)} only", mend, rows)
 
 
 def _names(manifest: Manifest) -> Iterator[Finding]:
@@ -117,13 +112,9 @@ def _names(manifest: Manifest) -> Iterator[Finding]:
     unknown = [name for name in manifest.speakers if is_unknown(name)]
     if unknown:
         rows = [row for row in manifest if row.speaker in unknown]
-        yield finding(
-            "warning",
-            "unknown_speaker",
-            f"{count(len(rows), 'utterance')} of an unknown speaker: {some([repr(name) for name in unknown])}",
-            "A split with them may leak: experiments drop these rows.",
-            rows,
-        )
+        message = f"{count(len(rows), 'utterance')} of an unknown speaker: {some([repr(name) for name in unknown])}"
+        mend = "A split with them may leak: experiments drop these rows."
+        yield finding("warning", "unknown_speaker", message, mend, rows)
 
 
 def _overlaps(manifest: Manifest) -> Iterator[Finding]:
@@ -176,13 +167,9 @@ def _genders(manifest: Manifest) -> Iterator[Finding]:
     for emotion, rows in _by(manifest, lambda row: row.emotion).items():
         shown = {row.gender for row in rows} - {""}
         if len(shown) == 1:
-            yield finding(
-                "warning",
-                "emotion_of_one_gender",
-                f"{emotion} occurs with {shown.pop()} speakers only",
-                "Gender reveals this emotion: leave it out or merge it.",
-                rows,
-            )
+            message = f"{emotion} occurs with {shown.pop()} speakers only"
+            mend = "Gender reveals this emotion: leave it out or merge it."
+            yield finding("warning", "emotion_of_one_gender", message, mend, rows)
 
 
 def _tied(manifest: Manifest, column: str, word: str) -> Iterator[Finding]:
@@ -233,9 +220,6 @@ def check_predictable(
     uar = sum(correct[e] / totals[e] for e in emotions) / len(emotions)
     noise = 3 * (chance * (1 - chance) / len(manifest)) ** 0.5  # small tables: three standard errors
     if uar > chance + max(better, noise):
-        yield finding(
-            "warning",
-            "emotion_predictable",
-            f"{what} alone predicts the emotion with {uar:.0%} UAR (chance {chance:.0%})",
-            "A model can score without using the voice: balance the column, or compare within its values.",
-        )
+        message = f"{what} alone predicts the emotion with {uar:.0%} UAR (chance {chance:.0%})"
+        mend = "A model can score without using the voice: balance the column, or compare within its values."
+        yield finding("warning", "emotion_predictable", message, mend)

@@ -168,10 +168,8 @@ def _samples(
     if not 0 <= start < math.inf or (end is not None and not end > start):
         raise AudioError(f"the stretch {start} to {end} s is empty", mend="Correct start and end.")
     if start >= seconds > 0 or (end is not None and end > seconds + SLACK):
-        raise AudioError(
-            f"the samples end at {seconds:.2f} s, before the stretch {start} to {end} s does",
-            mend="Correct start and end.",
-        )
+        what = f"the samples end at {seconds:.2f} s, before the stretch {start} to {end} s does"
+        raise AudioError(what, mend="Correct start and end.")
     samples = samples[round(start * rate) : None if end is None else round(end * rate)]
     if not np.isfinite(samples.sum(dtype=np.float64)):
         raise AudioError("the samples are not all numbers (NaN or infinite)")

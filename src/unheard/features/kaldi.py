@@ -183,10 +183,8 @@ def _tables(settings: FeatureSettings) -> _Tables:
     mel, left, right = bins[inside], edges[interval], edges[interval + 1]
     counts = np.diff(first)
     if inside.start == inside.stop or np.any(counts[:-1] + counts[1:] == 0):
-        raise ConfigError(
-            f"{mels} mel bins are too many: some hold no bin of the {fft_size}-point spectrum",
-            mend="Use fewer mel bins or longer frames.",
-        )
+        what = f"{mels} mel bins are too many: some hold no bin of the {fft_size}-point spectrum"
+        raise ConfigError(what, mend="Use fewer mel bins or longer frames.")
     return _Tables(
         window=window.astype(single)[:, None],
         fft_size=fft_size,
@@ -252,8 +250,6 @@ def pitch_library() -> Any:
     except ImportError:
         module = None
     if not hasattr(module, "compute_and_process_kaldi_pitch"):
-        raise FeatureError(
-            "pitch needs kaldi-native-fbank 1.23 or later, which is not installed",
-            mend='Install it with: pip install -U "kaldi-native-fbank>=1.23", or leave pitch out.',
-        )
+        mend = 'Install it with: pip install -U "kaldi-native-fbank>=1.23", or leave pitch out.'
+        raise FeatureError("pitch needs kaldi-native-fbank 1.23 or later, which is not installed", mend=mend)
     return module

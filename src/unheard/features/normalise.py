@@ -88,10 +88,8 @@ class Normaliser:
             if self.kind == "train":
                 speaker = ""
             elif speakers is None or name not in speakers:
-                raise FeatureError(
-                    f"the speaker of '{name}' is not known",
-                    mend="Speaker normalisation needs one for every utterance.",
-                )
+                mend = "Speaker normalisation needs one for every utterance."
+                raise FeatureError(f"the speaker of '{name}' is not known", mend=mend)
             else:
                 speaker = speakers[name]
             sums.setdefault(speaker, Moments(store.dim)).add(store[name])
@@ -123,10 +121,8 @@ class Normaliser:
         row = 0
         if self.kind == "speaker":
             if speaker not in self.speakers:
-                raise FeatureError(
-                    f"no utterance of speaker '{speaker}' was seen",
-                    mend="Fit the normaliser on all speakers, or choose another normalisation.",
-                )
+                mend = "Fit the normaliser on all speakers, or choose another normalisation."
+                raise FeatureError(f"no utterance of speaker '{speaker}' was seen", mend=mend)
             row = self.speakers.index(speaker)
         fitted: Floats = (x - self.mean[row]) / self.std[row]
         return fitted

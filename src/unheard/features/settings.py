@@ -110,10 +110,8 @@ class FeatureSettings:
         if self.summary and not (
             self.kind == "fbank" and self.energy and self.pitch and self.log_pitch != "normalised" and not self.deltas
         ):
-            raise ConfigError(
-                "a summary is made of mel bands, energy and log F0 as it is, without deltas",
-                mend="Choose kind fbank, energy true, pitch true, log_pitch both, deltas 0; or leave summary out.",
-            )
+            mend = "Choose kind fbank, energy true, pitch true, log_pitch both, deltas 0; or leave summary out."
+            raise ConfigError("a summary is made of mel bands, energy and log F0 as it is, without deltas", mend=mend)
         if self.needs_pitch:
             self._check_pitch()
 
@@ -149,10 +147,8 @@ class FeatureSettings:
         if rate < 4000 or not 10 <= self.frame_length_ms <= 100:
             raise ConfigError("pitch needs at least 4 kHz and frames of 10 to 100 ms")
         if not ((shift * 4).is_integer() and (shift * rate / 1000).is_integer() and shift >= 1):
-            raise ConfigError(
-                f"pitch cannot follow frames {shift:g} ms apart at {rate} Hz",
-                mend="Use a shift that is a whole number of samples and of quarters of a millisecond.",
-            )
+            mend = "Use a shift that is a whole number of samples and of quarters of a millisecond."
+            raise ConfigError(f"pitch cannot follow frames {shift:g} ms apart at {rate} Hz", mend=mend)
 
     def _check_resolved(self) -> None:
         if not self.resolved:

@@ -171,19 +171,13 @@ class FeatureStore:
         try:
             described: dict[str, Any] = json.loads(path.read_text("utf-8"))
             if described["format"] != FORMAT:
-                raise FeatureError(
-                    f"this store has format {described['format']}, this version of unheard writes {FORMAT}",
-                    where=self.folder,
-                    mend="Build it again in another folder.",
-                )
+                what = f"this store has format {described['format']}, this version of unheard writes {FORMAT}"
+                raise FeatureError(what, where=self.folder, mend="Build it again in another folder.")
             for name in ("settings", "settings_digest", "digest", "index", "matrix", "frames"):
                 described[name]
         except FileNotFoundError:
-            raise FeatureError(
-                "there is no complete feature store here",
-                where=self.folder,
-                mend="Build it with: unheard features MANIFEST -o STORE",
-            ) from None
+            mend = "Build it with: unheard features MANIFEST -o STORE"
+            raise FeatureError("there is no complete feature store here", where=self.folder, mend=mend) from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise _damaged(path, f"the description of this store cannot be read ({error})") from None
         return described
@@ -310,11 +304,8 @@ def _existing(folder: Path, settings: FeatureSettings) -> FeatureStore | None:
     differing = ", ".join(
         f"{name} {theirs[name]} there, {ours[name]} here" for name in ours if ours[name] != theirs[name]
     )
-    raise FeatureError(
-        f"this store was made with other settings ({differing})",
-        where=folder,
-        mend="Choose another folder, or delete this one.",
-    )
+    what = f"this store was made with other settings ({differing})"
+    raise FeatureError(what, where=folder, mend="Choose another folder, or delete this one.")
 
 
 def _complete(store: FeatureStore, segments: Mapping[str, _Segment], failures_too: bool = False) -> bool:
@@ -500,11 +491,8 @@ def _damaged(path: Path, what: str) -> FeatureError:
 
 
 def _unwritable(folder: Path, error: OSError) -> FeatureError:
-    return FeatureError(
-        f"cannot be written: {error.strerror or error}",
-        where=folder,
-        mend="Make room or choose another folder, then run this again: what is done is kept.",
-    )
+    mend = "Make room or choose another folder, then run this again: what is done is kept."
+    return FeatureError(f"cannot be written: {error.strerror or error}", where=folder, mend=mend)
 
 
 def _short(reason: str) -> str:

@@ -123,16 +123,11 @@ class Model:
                 about,
             )
         except FileNotFoundError:
-            raise TrainingError(
-                "there is no model here",
-                where=path,
-                mend="Name a model.safetensors, or the folder of a trained cell.",
-            ) from None
+            mend = "Name a model.safetensors, or the folder of a trained cell."
+            raise TrainingError("there is no model here", where=path, mend=mend) from None
         except (
             SafetensorError, UnheardError, AttributeError, KeyError, ValueError, TypeError, RuntimeError, OSError
         ) as error:  # fmt: skip
-            raise TrainingError(
-                f"this is not a usable model ({type(error).__name__}: {error})",
-                where=path,
-                mend="Name a model.safetensors that `unheard experiment` or `unheard train` wrote.",
-            ) from error
+            what = f"this is not a usable model ({type(error).__name__}: {error})"
+            mend = "Name a model.safetensors that `unheard experiment` or `unheard train` wrote."
+            raise TrainingError(what, where=path, mend=mend) from error

@@ -52,10 +52,8 @@ class NetworkSettings:
         for name in ("dropout", "head_dropout", "summary_dropout"):
             value = getattr(self, name)
             if 0.0 < value < LEAST_DROPOUT:
-                raise ConfigError(
-                    f"{name} {value} is too small: on a CPU a drop probability is a multiple of 1/256",
-                    mend=f"Choose 0, or {LEAST_DROPOUT:.3f} or more.",
-                )
+                what = f"{name} {value} is too small: on a CPU a drop probability is a multiple of 1/256"
+                raise ConfigError(what, mend=f"Choose 0, or {LEAST_DROPOUT:.3f} or more.")
         if any(number < 1 for number in (*self.hidden, *(size for layer in self.tdnn for size in layer))):
             raise ConfigError("a size of network.tdnn or network.hidden is below 1", mend="Give each at least 1.")
 

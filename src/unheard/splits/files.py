@@ -60,11 +60,8 @@ def read_folds(path: str | Path, manifest: Manifest) -> tuple[Fold, ...]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise SplitError(f"cannot be read: {error}", where=path, mend="A split is a CSV file.") from error
     if "part" not in columns or not {"id", "speaker"} & set(columns):
-        raise SplitError(
-            f"has the columns {', '.join(columns) or '(none)'}",
-            where=path,
-            mend="A split needs 'part' (train, dev, test) and 'id' or 'speaker'.",
-        )
+        mend = "A split needs 'part' (train, dev, test) and 'id' or 'speaker'."
+        raise SplitError(f"has the columns {', '.join(columns) or '(none)'}", where=path, mend=mend)
     folds = _collect(lines, manifest, path)
     if not folds:
         raise SplitError("has no rows", where=path, mend="Name at least one utterance or speaker per part.")
@@ -163,17 +160,11 @@ def read_parts(path: str | Path, corpus: str) -> dict[str, str]:
             for row in csv.DictReader(file):
                 speaker, part = row["speaker"].strip(), row["part"].strip()
                 if row["corpus"].strip() == corpus and found.setdefault(speaker, part) != part:
-                    raise SplitError(
-                        f"speaker '{speaker}' of '{corpus}' is '{found[speaker]}' and '{part}'",
-                        where=path,
-                        mend="Keep one of the rows.",
-                    )
+                    what = f"speaker '{speaker}' of '{corpus}' is '{found[speaker]}' and '{part}'"
+                    raise SplitError(what, where=path, mend="Keep one of the rows.")
     except (OSError, UnicodeDecodeError, csv.Error, KeyError) as error:
-        raise SplitError(
-            f"cannot be read as a table of speakers ({type(error).__name__}: {error})",
-            where=path,
-            mend=f"Write a CSV file with the columns {','.join(_HEADER)}.",
-        ) from error
+        what = f"cannot be read as a table of speakers ({type(error).__name__}: {error})"
+        raise SplitError(what, where=path, mend=f"Write a CSV file with the columns {','.join(_HEADER)}.") from error
     if not found:
         raise SplitError(f"no speaker of '{corpus}' is listed", where=path, mend="Write the table with write_parts.")
     return found
@@ -193,11 +184,8 @@ def of_part(manifest: Manifest, chosen: str) -> Manifest:
         here = {_name(row) for row in manifest if row.corpus == corpus}
         unlisted, unknown = sorted(here - of_corpus.keys()), sorted(of_corpus.keys() - here)
         if unlisted and unknown:  # such as 3 for 03, by a spreadsheet
-            raise SplitError(
-                f"speaker '{unlisted[0]}' of '{corpus}' is not listed, and the listed '{unknown[0]}' is not in it",
-                where=file,
-                mend="Write the speakers' names as the corpus has them.",
-            )
+            what = f"speaker '{unlisted[0]}' of '{corpus}' is not listed, and the listed '{unknown[0]}' is not in it"
+            raise SplitError(what, where=file, mend="Write the speakers' names as the corpus has them.")
     kept = manifest.where(lambda row: parts[row.corpus].get(_name(row)) == part)
     if not len(kept):
         known = sorted({part for of_corpus in parts.values() for part in of_corpus.values()})

@@ -183,24 +183,18 @@ def _given(manifest: Manifest, column: str | None) -> Made:
             parts[PARTS[value.lower()]] += ids
         absent = [part for part, ids in parts.items() if not ids]
         if absent:
-            raise SplitError(
-                f"the column '{column}' marks no utterance as {' or '.join(absent)}",
-                mend="Write train, dev (selects the epoch) and test, without common speakers.",
-            )
+            mend = "Write train, dev (selects the epoch) and test, without common speakers."
+            raise SplitError(f"the column '{column}' marks no utterance as {' or '.join(absent)}", mend=mend)
         direction = Direction("test", tuple(parts["dev"]), tuple(parts["test"]))
         return [(Fold(0, tuple(parts["train"]), (direction,)), None)], notes
     names = sorted(members, key=natural)
     if known := [name for name in names if name.lower() in PARTS]:  # as folds, training speakers would be tested
         others = ", ".join(f"'{name}' ({len(members[name])})" for name in names if name not in known)
-        raise SplitError(
-            f"the column '{column}' marks utterances as {', '.join(known)}, and as {others}",
-            mend="Write train, dev or test in every row (nothing for unused rows), or names of folds only.",
-        )
+        mend = "Write train, dev or test in every row (nothing for unused rows), or names of folds only."
+        raise SplitError(f"the column '{column}' marks utterances as {', '.join(known)}, and as {others}", mend=mend)
     if len(names) < 3:
-        raise SplitError(
-            f"the column '{column}' has {len(names)} values ({', '.join(names)}); folds need at least 3",
-            mend="Use the values train, dev and test, or name at least three folds.",
-        )
+        what = f"the column '{column}' has {len(names)} values ({', '.join(names)}); folds need at least 3"
+        raise SplitError(what, mend="Use the values train, dev and test, or name at least three folds.")
     made: list[tuple[Fold, Note | None]] = []
     for index, name in enumerate(names):
         following = names[(index + 1) % len(names)]
@@ -255,10 +249,8 @@ class Groups:
         for row in manifest:
             name = key_of(row, group)
             if not name:
-                raise SplitError(
-                    f"utterance '{row.id}' has no value in the group column '{group}'",
-                    mend="Fill the column, or choose another with --group.",
-                )
+                what = f"utterance '{row.id}' has no value in the group column '{group}'"
+                raise SplitError(what, mend="Fill the column, or choose another with --group.")
             self.ids[name].append(row.id)
             self._genders[name].add(GENDERS.get(row.gender.strip().lower(), ""))
             ties["speaker", row.speaker].add(name)
@@ -311,10 +303,8 @@ def _components(names: Sequence[str], ties: Iterable[set[str]]) -> list[list[str
 
 def _need(groups: Groups, least: int, protocol: str) -> None:
     if len(groups.names) < least:
-        raise SplitError(
-            f"{protocol} needs at least {least} values of '{groups.column}', here are {len(groups.names)}",
-            mend="Add speakers, or choose a protocol that needs fewer.",
-        )
+        what = f"{protocol} needs at least {least} values of '{groups.column}', here are {len(groups.names)}"
+        raise SplitError(what, mend="Add speakers, or choose a protocol that needs fewer.")
 
 
 def _others(groups: Groups, held: Iterable[str]) -> list[str]:
@@ -407,10 +397,8 @@ def _corpora(
         if name not in known:
             raise ConfigError(f"the manifest has no corpus '{name}'", mend=did_you_mean(name, known))
     if not tested or not trained or tested & trained:
-        raise ConfigError(
-            f"cross trains on {sorted(trained)} and tests on {sorted(tested)}: each needs a corpus, none in common",
-            mend="Name them with train_corpora and test_corpora.",
-        )
+        what = f"cross trains on {sorted(trained)} and tests on {sorted(tested)}: each needs a corpus, none in common"
+        raise ConfigError(what, mend="Name them with train_corpora and test_corpora.")
     return trained, tested
 
 
@@ -421,17 +409,13 @@ def _cross(groups: Groups, trained: set[str], tested: set[str], salt: str) -> Pl
         corpora_of[key_of(row, groups.column)].add(row.corpus)
     both = [name for name, corpora in corpora_of.items() if corpora & trained and corpora & tested]
     if both:
-        raise SplitError(
-            f"{groups.column} {both[0]} is in a training and in a test corpus",
-            mend="If two corpora only share the name, read them together with Manifest.concat.",
-        )
+        mend = "If two corpora only share the name, read them together with Manifest.concat."
+        raise SplitError(f"{groups.column} {both[0]} is in a training and in a test corpus", mend=mend)
     pool = [name for name in groups.names if corpora_of[name] & trained]
     count = max(2, ceil(len(pool) / 10))
     if len(pool) < count + 1:
-        raise SplitError(
-            f"cross needs 3 values of '{groups.column}' to train and validate on, here are {len(pool)}",
-            mend="Add a corpus to train on.",
-        )
+        what = f"cross needs 3 values of '{groups.column}' to train and validate on, here are {len(pool)}"
+        raise SplitError(what, mend="Add a corpus to train on.")
     strata = [
         stratum
         for corpus in sorted(trained)

@@ -81,8 +81,6 @@ def resolve_speakers(
         else:
             rows = tuple(replace(r, speaker=f"{r.speaker}#{r.id}") if r.speaker in nobody else r for r in rows)
     if not rows:
-        raise SplitError(
-            "every speaker is unknown",
-            mend="Fill the column 'speaker', or take each utterance for another speaker's: --unknown-speakers each.",
-        )
+        mend = "Fill the column 'speaker', or take each utterance for another speaker's: --unknown-speakers each."
+        raise SplitError("every speaker is unknown", mend=mend)
     return manifest if rows is manifest.rows else replace(manifest, rows=rows, notes=tuple(notes))

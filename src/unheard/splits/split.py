@@ -205,10 +205,8 @@ def _refuse_tested_twice(folds: Sequence[Fold]) -> None:
     for fold in folds:
         for name in (name for direction in fold.directions for name in direction.test):
             if name in where:
-                raise SplitError(
-                    f"utterance '{name}' is tested in fold {where[name]} and again in fold {fold.index}",
-                    mend="Test every utterance once, so that pooled results count it once.",
-                )
+                what = f"utterance '{name}' is tested in fold {where[name]} and again in fold {fold.index}"
+                raise SplitError(what, mend="Test every utterance once, so that pooled results count it once.")
             where[name] = fold.index
 
 

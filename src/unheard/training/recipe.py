@@ -55,10 +55,8 @@ class Augmentation:
         needed = {"tract": bands, "colour": bands, "band_masks": bands, "pitch": pitch}
         for name, (there, what, flags) in needed.items():
             if getattr(self, name) and there is None:
-                raise ConfigError(
-                    f"augmentation {name} needs features with {what}",
-                    mend=f"Choose {flags}, or set --training.augment.{name.replace('_', '-')} 0.",
-                )
+                mend = f"Choose {flags}, or set --training.augment.{name.replace('_', '-')} 0."
+                raise ConfigError(f"augmentation {name} needs features with {what}", mend=mend)
 
 
 @dataclass(frozen=True)
@@ -115,26 +113,18 @@ class TrainingSettings:
         if self.nesterov and self.momentum == 0 and self.optimizer == "sgd":
             raise ConfigError("Nesterov needs a momentum", mend="Set momentum above 0, or nesterov to false.")
         if self.schedule == "constant" and self.warmup != TrainingSettings.warmup:
-            raise ConfigError(
-                f"warmup = {self.warmup} has no effect with a constant learning rate",
-                mend="Add training.schedule onecycle, or leave out training.warmup.",
-            )
+            what = f"warmup = {self.warmup} has no effect with a constant learning rate"
+            raise ConfigError(what, mend="Add training.schedule onecycle, or leave out training.warmup.")
         paper = (TrainingSettings.momentum, TrainingSettings.nesterov)
         if self.optimizer == "adamw" and (self.momentum, self.nesterov) != paper:
-            raise ConfigError(
-                "momentum and nesterov are settings of sgd",
-                mend="Leave out training.momentum and training.nesterov, or choose training.optimizer sgd.",
-            )
+            mend = "Leave out training.momentum and training.nesterov, or choose training.optimizer sgd."
+            raise ConfigError("momentum and nesterov are settings of sgd", mend=mend)
         if self.class_weights == "balanced" and self.decision != "likeliest":
-            raise ConfigError(
-                f"class_weights balanced and decision {self.decision} would both compensate for rare emotions",
-                mend="Set training.decision to likeliest, or training.class-weights to none.",
-            )
+            what = f"class_weights balanced and decision {self.decision} would both compensate for rare emotions"
+            raise ConfigError(what, mend="Set training.decision to likeliest, or training.class-weights to none.")
         if not self.extensible and any(epochs < self.epochs for epochs in self.report_epochs):
-            raise ConfigError(
-                "a training with a learning-rate schedule does not contain a shorter one",
-                mend="Leave out training.report-epochs, or choose the constant schedule.",
-            )
+            what = "a training with a learning-rate schedule does not contain a shorter one"
+            raise ConfigError(what, mend="Leave out training.report-epochs, or choose the constant schedule.")
 
     @property
     def extensible(self) -> bool:

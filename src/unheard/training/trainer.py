@@ -190,11 +190,8 @@ class Trainer:
         return figures
 
     def _diverged(self, what: str) -> TrainingError:
-        return TrainingError(
-            what,
-            where=self.folder,
-            mend="Lower the learning rate (--training.lr), λ or ε; check the features with `unheard doctor`.",
-        )
+        mend = "Lower the learning rate (--training.lr), λ or ε; check the features with `unheard doctor`."
+        return TrainingError(what, where=self.folder, mend=mend)
 
     @contextmanager
     def _in_use(self, mode: str) -> Iterator[None]:
@@ -286,11 +283,8 @@ class Trainer:
             self.history = json.loads(state["history"])
             self.epoch = int(state["epoch"])
         except Exception as error:
-            raise TrainingError(
-                f"the checkpoint cannot be used ({type(error).__name__}: {error})",
-                where=path,
-                mend="Delete it to train from the start.",
-            ) from error
+            what = f"the checkpoint cannot be used ({type(error).__name__}: {error})"
+            raise TrainingError(what, where=path, mend="Delete it to train from the start.") from error
         return True
 
 

@@ -152,11 +152,8 @@ def _sessions_folder(root: Path) -> Path:
     for folder in (root, *sorted(path for path in root.iterdir() if path.is_dir())):
         if any((folder / f"Session{session}" / "dialog" / "EmoEvaluation").is_dir() for session in SESSIONS):
             return folder
-    raise CorpusError(
-        "this is not IEMOCAP: no folder Session1 to Session5 with dialog/EmoEvaluation in it",
-        where=root,
-        mend=f"Give the folder that holds {CORPUS.layout}. {CORPUS.obtain}",
-    )
+    what = "this is not IEMOCAP: no folder Session1 to Session5 with dialog/EmoEvaluation in it"
+    raise CorpusError(what, where=root, mend=f"Give the folder that holds {CORPUS.layout}. {CORPUS.obtain}")
 
 
 def _explanation(folder: Path, rows: list[Utterance], lists: Mapping[str, list[str]], subset: str) -> str:
@@ -226,11 +223,8 @@ def _label_lines(home: Path, session: str, lists: Mapping[str, list[str]]) -> di
         elif match.groupdict() == lines[match["id"]]:
             lists["repeated"].append(place)
         else:
-            raise CorpusError(
-                f"{match['id']} is labelled twice and differently, in {places[match['id']]} and in {place}",
-                where=folder,
-                mend="Keep the file of the release and remove the other.",
-            )
+            what = f"{match['id']} is labelled twice and differently, in {places[match['id']]} and in {place}"
+            raise CorpusError(what, where=folder, mend="Keep the file of the release and remove the other.")
     return lines
 
 

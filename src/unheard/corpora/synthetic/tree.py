@@ -76,11 +76,8 @@ def read(
         elif take.emotion in wanted:
             missing.append(take.id)
     if missing and not partial:
-        raise CorpusError(
-            f"{len(missing)} of its files are missing, '{missing[0]}' first",
-            where=root,
-            mend="Make them by the same write() again, or read what exists with --partial.",
-        )
+        mend = "Make them by the same write() again, or read what exists with --partial."
+        raise CorpusError(f"{len(missing)} of its files are missing, '{missing[0]}' first", where=root, mend=mend)
     notes = (Note("missing", f"{len(missing)} files are missing", tuple(missing)),) if missing else ()
     trap = Note("trap", "invented audio: figures from it support no claim about speech")
     return Manifest(tuple(rows), (*notes, trap))
