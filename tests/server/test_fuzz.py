@@ -18,7 +18,7 @@ from unheard.server.settings import ServerSettings
 
 schemathesis = pytest.importorskip("schemathesis", reason="needs the extra `fuzz`")
 
-SETTINGS = ServerSettings(megabytes=1, seconds=30)
+SETTINGS = ServerSettings(max_megabytes=1, max_seconds=30)
 APP = create_app(recogniser(), SETTINGS)
 SCHEMA = schemathesis.openapi.from_asgi("/openapi.json", APP, headers={"Host": "localhost"})
 FILES = [

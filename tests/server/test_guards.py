@@ -30,6 +30,7 @@ from unheard.server.refusals import Refusal
 from unheard.server.scoring import Scorer, inspect
 from unheard.server.settings import ServerSettings
 from unheard.server.upload import Budget, Recording, Upload, read_upload
+from unheard.server.work import Job
 
 CLIP = encoded(speech_like(1.5))
 
@@ -41,7 +42,9 @@ def ear() -> Recogniser:
 
 @pytest.fixture(scope="module")
 def client(ear: Recogniser) -> Iterator[TestClient]:
-    with TestClient(create_app(ear, ServerSettings(megabytes=1, seconds=20)), base_url="http://localhost") as client:
+    with TestClient(
+        create_app(ear, ServerSettings(max_megabytes=1, max_seconds=20)), base_url="http://localhost"
+    ) as client:
         yield client
 
 
@@ -69,7 +72,7 @@ def refusal(answer: Any) -> tuple[int, str]:
     ],
 )  # fmt: skip
 def test_it_answers_to_its_own_names_only(ear: Recogniser, bound: str, host: str, known: bool) -> None:
-    settings = ServerSettings(host=bound, names=("Proxied.example", "ported.example:8443"))
+    settings = ServerSettings(host=bound, name=("Proxied.example", "ported.example:8443"))
     with TestClient(create_app(ear, settings), base_url="http://localhost") as client:
         answer = client.get("/health", headers={"Host": host})
     assert answer.status_code == (200 if known else 421)
@@ -366,14 +369,14 @@ def test_a_client_that_leaves_frees_its_place(ear: Recogniser) -> None:
     work = create_app(slow, ServerSettings(concurrency=1)).state.work  # type: ignore[arg-type]
     stopped = threading.Event()
 
-    def job(stop: threading.Event) -> None:
-        stop.wait(20)
+    def score(job: Job) -> None:
+        until(lambda: job.stop)
         stopped.set()
 
     async def leave() -> None:
         async with work.admitted(10):
             with pytest.raises(Refusal):
-                await work.run(job, 10, anyio.sleep(0.05))
+                await work.run(score, Job(), 10, anyio.sleep(0.05))
 
     anyio.run(leave)
     assert stopped.wait(2)
@@ -423,7 +426,7 @@ def test_nothing_is_kept(client: TestClient, ear: Recogniser) -> None:
 
 def test_no_upload_stays_in_memory(ear: Recogniser) -> None:
     slow = Slow(ear)
-    app = create_app(slow, ServerSettings(concurrency=1, timeout=0.2, seconds=2))  # type: ignore[arg-type]
+    app = create_app(slow, ServerSettings(concurrency=1, timeout=0.2, max_seconds=2))  # type: ignore[arg-type]
     with TestClient(app, base_url="http://localhost") as client:
         assert client.post("/predict", content=CLIP, headers=WAV).status_code == 504
         slow.may.set()
@@ -440,12 +443,17 @@ def test_no_upload_stays_in_memory(ear: Recogniser) -> None:
 
 
 def test_scoring_is_given_up_where_nobody_waits(ear: Recogniser) -> None:
-    class Soon(threading.Event):
+    class Soon(Job):
         looks = 0
 
-        def is_set(self) -> bool:
+        @property
+        def stop(self) -> bool:
             self.looks += 1
             return self.looks > 3
+
+        @stop.setter
+        def stop(self, value: bool) -> None:
+            pass
 
     stop, upload = Soon(), Upload(encoded(speech_like(60.0)))
     with pytest.raises(Refusal) as raised:

@@ -236,8 +236,8 @@ def test_the_interface_describes_itself(client: TestClient) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"port": 65536}, {"port": -1}, {"megabytes": 0}, {"seconds": float("inf")}, {"timeout": float("nan")},
-        {"concurrency": 0}, {"waiting": -1}, {"workers": 0}, {"cors": ("example.org",)}, {"grace": -1.0},
+        {"port": 65536}, {"port": -1}, {"max_megabytes": 0}, {"max_seconds": float("inf")}, {"timeout": float("nan")},
+        {"concurrency": -1}, {"waiting": -1}, {"workers": 0}, {"cors": ("example.org",)}, {"grace": -1.0},
     ],
 )  # fmt: skip
 def test_settings_no_server_can_work_with(wrong: dict[str, Any]) -> None:

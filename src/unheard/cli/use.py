@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
+from cyclopts import Parameter
+
 from unheard.cli.common import (
     AnyChannel,
     Enrol,
@@ -31,6 +33,7 @@ from unheard.cli.common import (
 )
 from unheard.errors import AudioError, ConfigError
 from unheard.files import cannot_read
+from unheard.server.settings import ServerSettings
 
 if TYPE_CHECKING:
     from io import BufferedReader
@@ -297,39 +300,7 @@ def _microphone(stack: ExitStack, wanted: int, device: str) -> Microphone:
     return microphone
 
 
-def serve(
-    model: Model,
-    /,
-    *,
-    host: Annotated[
-        str, option("Address to listen on; others can reach the server on any address but a loopback one.")
-    ] = "127.0.0.1",
-    port: Annotated[int, option("Port to listen on (0: any free one).")] = 8000,
-    name: Annotated[
-        tuple[str, ...],
-        option("Further host name of the server, as behind a proxy; may be repeated.", negative=""),
-    ] = (),
-    max_megabytes: Annotated[float, option("Largest upload.")] = 32.0,
-    max_seconds: Annotated[float, option("Longest recording.")] = 900.0,
-    timeout: Annotated[
-        float, option("Seconds to score a short recording; a long one gets a tenth of its duration in addition.")
-    ] = 30.0,
-    concurrency: Annotated[int, option("Recordings scored at once (0: one per core, at most 4).")] = 0,
-    waiting: Annotated[int, option("Recordings that may wait; further ones are refused with 429.")] = 64,
-    max_wait: Annotated[float, option("Longest expected wait in seconds; longer ones are refused with 429.")] = 60.0,
-    grace: Annotated[float, option("Seconds for running requests to finish after SIGTERM.")] = 20.0,
-    token: Annotated[str, option("Bearer token that requests must carry.", env_var="UNHEARD_TOKEN")] = "",
-    cors: Annotated[
-        tuple[str, ...],
-        option(
-            "Origin of a site whose pages may use the server, such as https://example.org; may be repeated.",
-            negative="",
-        ),
-    ] = (),
-    workers: Annotated[int, option("Processes, forked after the model is loaded.")] = 1,
-    root_path: Annotated[str, option("Path under which a proxy serves it.")] = "",
-    access_log: Annotated[bool, switch("Write a JSON line to standard error for every request.")] = False,
-) -> None:
+def serve(model: Model, /, *, settings: Annotated[ServerSettings, Parameter(name="*")] = ServerSettings()) -> None:  # noqa: B008
     """Serve a model over HTTP, with a web page to try it; nothing that it receives is stored.
 
     Example: unheard serve starter --port 8000
@@ -338,25 +309,19 @@ def serve(
     """
     try:
         from unheard.server.run import serve as run
-        from unheard.server.settings import ServerSettings
     except ModuleNotFoundError as error:
         from unheard.errors import MissingExtra
 
-        needed = ("fastapi", "starlette", "pydantic", "anyio", "uvicorn", "markdown_it", "python_multipart")
+        needed = ("fastapi", "starlette", "pydantic", "anyio", "uvicorn", "wsproto", "markdown_it", "python_multipart")
         if error.name not in (*needed, "prometheus_client"):
             raise
         raise MissingExtra(error.name or "fastapi", "server") from None
     from unheard.recogniser.recogniser import load
 
-    settings = ServerSettings(
-        host=host, port=port, names=name, megabytes=max_megabytes, seconds=max_seconds, timeout=timeout,
-        waiting=waiting, max_wait=max_wait, grace=grace, token=token, cors=cors, workers=workers, root_path=root_path,
-        access_log=access_log, **({"concurrency": concurrency} if concurrency else {}),
-    )  # fmt: skip
     recogniser = load(model)
 
     def ready(address: str) -> None:
-        if not settings.local and not token:
+        if not settings.local and not settings.token:
             say("unheard: other machines can reach and use this server; require a password with --token.")
         say(f"{recogniser.model.name} is at {address} (stop with Ctrl-C)")
 

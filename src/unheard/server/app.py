@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, TypeVar
+from functools import partial
+from typing import Annotated, Any, Literal, TypeAlias
 
-from fastapi import APIRouter, FastAPI, Query, Request
+from fastapi import APIRouter, FastAPI, Query, Request, WebSocket
 from fastapi.exceptions import RequestValidationError
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
@@ -19,15 +20,18 @@ from unheard.recogniser.prediction import Prediction
 from unheard.recogniser.recogniser import Recogniser
 from unheard.server.answers import Answer, Health, Limits, Problem, Readiness
 from unheard.server.guard import Guard
+from unheard.server.live import converse
 from unheard.server.metrics import REGISTRY
 from unheard.server.page import page_routes, rendered
+from unheard.server.progress import LINES, Progress
 from unheard.server.refusals import STATUSES, Refusal, stopping
 from unheard.server.scoring import Scored, Scorer, inspect
 from unheard.server.settings import ServerSettings
 from unheard.server.upload import Budget, Drain, read_upload
+from unheard.server.work import Job as Turn
 from unheard.server.work import Work
 
-T = TypeVar("T")
+Score: TypeAlias = Callable[[Scorer], list[Scored]]
 
 TEXT_TYPES = {"csv": "text/csv; charset=utf-8", "rttm": "text/plain; charset=utf-8"}
 
@@ -47,7 +51,11 @@ _BINARY = {"type": "string", "format": "binary"}
 _UPLOAD: dict[str, Any] = {
     "tags": ["recognise"],
     "responses": {
-        200: {"description": "JSON, or the format asked for", "content": {"text/csv": {}, "text/plain": {}}},
+        200: {
+            "description": "JSON, or the format asked for; `Accept: application/x-ndjson` sends lines of "
+            '`{"progress": 0.4}` and then one with `answer` (a list) or `problem`.',
+            "content": {"text/csv": {}, "text/plain": {}, LINES: {}},
+        },
         **_problems(*_ANY, 408, 413, 415, 422, 429, 503, 504),
     },
     "openapi_extra": {
@@ -118,9 +126,8 @@ async def predict(
     format: Format = None,
 ) -> Response:
     """Recognise the emotion of a recording, with its timeline; adapted to the speaker of the `enrol` clips, if any."""
-    scored = await _scored(request, lambda scorer: scorer.one(channel))
-    text = _as_text(request, format, [scored])
-    return text or JSONResponse(Answer.of(scored, embedding=embedding, steps=steps).model_dump())
+    of = partial(Answer.of, embedding=embedding, steps=steps)
+    return await _answer(request, format, of, lambda scorer: [scorer.one(channel)], many=False)
 
 
 @router.post("/channels", response_model=list[Answer], operation_id="channels", **_UPLOAD)
@@ -128,9 +135,14 @@ async def channels(
     request: Request, embedding: Embedding = False, steps: Steps = False, format: Format = None
 ) -> Response:
     """Recognise the emotion in every channel on its own, as for the two sides of a call."""
-    scored = await _scored(request, lambda scorer: scorer.each(), enrolment=False)
-    answers = [Answer.of(one, embedding=embedding, steps=steps).model_dump() for one in scored]
-    return _as_text(request, format, scored) or JSONResponse(answers)
+    of = partial(Answer.of, embedding=embedding, steps=steps)
+    return await _answer(request, format, of, lambda scorer: scorer.each(), many=True)
+
+
+@router.websocket("/stream")
+async def stream(socket: WebSocket) -> None:
+    """Recognise speech as it arrives; see `unheard.server.live`."""
+    await converse(socket)
 
 
 @router.get("/health", tags=["server"], operation_id="health", responses=_problems(400, 403, 421, 500))
@@ -149,9 +161,9 @@ async def health(request: Request) -> Health:
         busy=state.work.taken,
         limits=Limits(
             bytes=settings.bytes,
-            seconds=settings.seconds,
+            seconds=settings.max_seconds,
             timeout=settings.timeout,
-            concurrency=settings.concurrency,
+            concurrency=settings.threads,
             waiting=settings.waiting,
         ),
     )
@@ -198,8 +210,22 @@ async def docs(request: Request) -> Response:
     return Response(page, media_type="text/html; charset=utf-8")
 
 
-async def _scored(request: Request, job: Callable[[Scorer], T], enrolment: bool = True) -> T:
-    """Read the upload, admit it, and return the result of `job` when its turn has come."""
+async def _answer(
+    request: Request, format: str | None, of: Callable[[Scored], Answer], score: Score, *, many: bool
+) -> Response:
+    """Answer in the format asked for; `many`: with a list."""
+    turn = Turn()
+    if format is None and LINES in request.headers.get("accept", ""):
+        return Progress(turn, lambda: _scored(request, score, turn, many), of)
+    scored = await _scored(request, score, turn, many)
+    if text := _as_text(request, format, scored):
+        return text
+    answers = [of(one).model_dump() for one in scored]
+    return JSONResponse(answers if many else answers[0])
+
+
+async def _scored(request: Request, score: Score, turn: Turn, many: bool) -> list[Scored]:
+    """Read the upload, admit it, and return the results when its turn has come."""
     state = request.app.state
     settings: ServerSettings = state.settings
     work: Work = state.work
@@ -211,17 +237,17 @@ async def _scored(request: Request, job: Callable[[Scorer], T], enrolment: bool 
         raise stopping()
     with state.budget.hold() as holding:
         upload = await read_upload(request, settings, holding)
-        if upload.enrol and not enrolment:
+        if upload.enrol and many:
             raise Refusal(
                 422, "unexpected_part", "every channel has a speaker of its own", "Send enrol to /predict?channel=left."
             )
-        header = inspect(upload, settings.seconds)
-        seconds = min(header.seconds, settings.seconds) + sum(map(len, upload.enrol)) / 32_000
+        longest = settings.max_seconds
+        header = inspect(upload, longest)
+        seconds = min(header.seconds, longest) + sum(map(len, upload.enrol)) / 32_000
         async with work.admitted(seconds):
+            turn.share = 0.0
             return await work.run(
-                lambda stop: job(Scorer(state.recogniser, upload, header, settings.seconds, stop)),
-                seconds,
-                _gone(request),
+                lambda job: score(Scorer(state.recogniser, upload, header, longest, job)), turn, seconds, _gone(request)
             )
 
 

@@ -43,7 +43,7 @@ SECURITY = {
 """Headers of every answer that does not set them itself."""
 
 PROTECTED = ("/predict", "/channels", "/metrics")
-"""Addresses that need the token, where there is one; the page, /health and /ready are open."""
+"""Addresses that need the token, where there is one; /stream gets it in its first message, the rest is open."""
 
 
 class Guard:
@@ -51,14 +51,15 @@ class Guard:
 
     def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
         self.app, self.settings = app, settings
-        self.names = {bare(name) for name in ("localhost", settings.host, *settings.names)}
+        self.names = {bare(name) for name in ("localhost", settings.host, *settings.name)}
         self.foreign = {origin.rstrip("/").lower() for origin in settings.cors}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, refuse or pass on one request."""
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
+        scope.setdefault("method", "GET")  # a WebSocket begins as one
         headers, began, status = Headers(scope=scope), time.perf_counter(), 0
         given = headers.get("x-request-id", "")
         request_id = given if re.fullmatch(r"[\w.-]{1,64}", given) else uuid.uuid4().hex
@@ -67,7 +68,9 @@ class Guard:
 
         async def guarded(message: Message) -> None:
             nonlocal status
-            if message["type"] == "http.response.start":
+            if message["type"] == "websocket.accept":
+                status = 101
+            elif message["type"].endswith("http.response.start"):
                 status = message["status"]
                 answer = MutableHeaders(scope=message)
                 answer["x-request-id"] = request_id
@@ -133,16 +136,9 @@ class Guard:
                 "a page of another site sent this",
                 "Open the server's own page, or allow it: --cors.",
             )
-        if self.settings.token and scope["path"].startswith(PROTECTED) and scope["method"] != "OPTIONS":
-            expected = f"Bearer {self.settings.token}".encode()
-            if not hmac.compare_digest(headers.get("authorization", "").encode(), expected):
-                raise Refusal(
-                    401,
-                    "unauthorised",
-                    "the access token is missing or wrong",
-                    "Send the header Authorization: Bearer TOKEN.",
-                    {"WWW-Authenticate": "Bearer"},
-                )
+        if scope["path"].removeprefix(self.settings.root_path).startswith(PROTECTED) and scope["method"] != "OPTIONS":
+            kind, _, token = headers.get("authorization", "").partition(" ")
+            check_token(self.settings, token if kind.lower() == "bearer" else "")
 
     def known(self, host: str) -> bool:
         """Whether `host` is this server: a name it was given, or an address, which nobody can rebind."""
@@ -169,6 +165,18 @@ class Guard:
                 "ms": round(1000 * seconds, 1),
             }
             print(json.dumps(line), file=sys.stderr, flush=True)
+
+
+def check_token(settings: ServerSettings, given: str) -> None:
+    """Raise `Refusal` 401 where the server asks for another token."""
+    if settings.token and not hmac.compare_digest(given.encode(), settings.token.encode()):
+        raise Refusal(
+            401,
+            "unauthorised",
+            "the access token is missing or wrong",
+            "Send the header Authorization: Bearer TOKEN (to /stream: in the first message).",
+            {"WWW-Authenticate": "Bearer"},
+        )
 
 
 def bare(name: str) -> str:

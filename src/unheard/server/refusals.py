@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
 from starlette.responses import Response
 
@@ -38,6 +39,10 @@ class Refusal(Exception):
         super().__init__(what)
         self.status, self.code, self.what, self.mend = status, code, what, mend
         self.headers = dict(headers or {})
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the refusal as part of an answer whose status is another one."""
+        return {"status": self.status, "code": self.code, "what": self.what, "mend": self.mend}
 
     def response(self) -> Response:
         """Return the refusal as JSON: code, what, mend."""

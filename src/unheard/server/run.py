@@ -12,12 +12,14 @@ from contextlib import closing, suppress
 from types import FrameType
 from typing import Any
 
+import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from unheard.errors import ConfigError
 from unheard.recogniser.recogniser import Recogniser
 from unheard.server.app import create_app
+from unheard.server.live import LONGEST_MESSAGE
 from unheard.server.settings import ServerSettings
 
 MOST_IDLE = 256
@@ -54,7 +56,9 @@ def _run(recogniser: Recogniser, settings: ServerSettings, listening: socket.soc
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        ws="none",
+        ws="wsproto",
+        ws_max_size=LONGEST_MESSAGE,
+        ws_per_message_deflate=False,
         http=Protocol,
         root_path=settings.root_path,
         timeout_graceful_shutdown=round(settings.grace) + 5,
@@ -100,6 +104,11 @@ class BoundedProtocol(H11Protocol):
         super().handle_events()
         if self.cycle is not None and not self.cycle.response_complete:
             self._forget()
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        """Stop the clock: another protocol takes over."""
+        self._forget()
+        super().handle_websocket_upgrade(event)
 
     def on_response_complete(self) -> None:
         """Start the clock of the next request's head."""

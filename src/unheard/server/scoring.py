@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from threading import Event
 
 from unheard.audio import AudioInfo, info, read_blocks
 from unheard.errors import AudioError, TooLongError
@@ -11,8 +10,10 @@ from unheard.recogniser.prediction import Prediction, Segment
 from unheard.recogniser.profiles import SpeakerProfile
 from unheard.recogniser.recogniser import Recogniser
 from unheard.recogniser.sources import channels_of
+from unheard.recogniser.stream import Stream
 from unheard.server.refusals import Refusal, too_large, too_slow, unusable
 from unheard.server.upload import Recording, Upload
+from unheard.server.work import Job
 
 MOST_CHANNELS = 16
 """A compressed file can claim 255, and would take 255 times the memory while it is decoded."""
@@ -28,6 +29,19 @@ class Scored:
     prediction: Prediction
     steps: tuple[Segment, ...]
     remark: str | None = None
+
+    @classmethod
+    def of(cls, recogniser: Recogniser, stream: Stream, steps: list[Segment], rate: int) -> Scored:
+        """Finish a stream of audio that was sampled at `rate`; its steps are in `steps`."""
+        prediction, needed, remark = stream.finish(), recogniser.model.metadata.features.sample_rate, None
+        if rate < needed:
+            remark = (
+                f"sampled at {rate:,} Hz, below the model's {needed:,} Hz: the model is less accurate on it "
+                "(see its card)"
+            )
+        if prediction.duration <= recogniser.windows.seconds:  # one utterance has one answer
+            return cls(prediction, prediction.segments, remark)
+        return cls(prediction, (*steps[:-1], replace(steps[-1], end=prediction.duration)), remark)
 
 
 def inspect(upload: Upload, longest: float) -> AudioInfo:
@@ -51,16 +65,13 @@ def inspect(upload: Upload, longest: float) -> AudioInfo:
 class Scorer:
     """Scores one upload; raises `Refusal` 413 for too long a recording, 422 for an unusable one, 504 when stopped."""
 
-    def __init__(self, recogniser: Recogniser, upload: Upload, header: AudioInfo, longest: float, stop: Event) -> None:
-        self._recogniser, self._upload, self._longest, self._stop = recogniser, upload, longest, stop
+    def __init__(self, recogniser: Recogniser, upload: Upload, header: AudioInfo, longest: float, job: Job) -> None:
+        self._recogniser, self._upload, self._longest, self._job = recogniser, upload, longest, job
         self._file = Recording(upload.recording)
         self._rate = recogniser.model.metadata.features.sample_rate
-        self._remark = None
-        if header.sample_rate < self._rate:
-            self._remark = (
-                f"sampled at {header.sample_rate:,} Hz, below the model's {self._rate:,} Hz: the model is less "
-                "accurate on it (see its card)"
-            )
+        self._rate_before = header.sample_rate
+        self._total = min(header.seconds, longest)  # seconds to score, of all channels
+        self._done = 0.0
 
     def one(self, channel: str) -> Scored:
         """Score one channel: mix, left, right or a number."""
@@ -74,7 +85,9 @@ class Scorer:
     def each(self) -> list[Scored]:
         """Score every channel on its own."""
         try:
-            return [self._score(channel, None) for channel in channels_of(self._file)]
+            channels = channels_of(self._file)
+            self._total *= len(channels)
+            return [self._score(channel, None) for channel in channels]
         except TooLongError:
             raise too_large(self._longest, "seconds") from None
         except AudioError as error:
@@ -107,13 +120,12 @@ class Scorer:
         for block in read_blocks(self._file, sample_rate=self._rate, channel=channel, longest=self._longest):
             for first in range(0, len(block), PIECE * self._rate):
                 self._go_on()
-                stream.push(block[first : first + PIECE * self._rate])
-        prediction = stream.finish()
-        if prediction.duration <= self._recogniser.windows.seconds:  # one utterance has one answer
-            return Scored(prediction, prediction.segments, self._remark)
-        steps[-1] = replace(steps[-1], end=prediction.duration)
-        return Scored(prediction, tuple(steps), self._remark)
+                piece = block[first : first + PIECE * self._rate]
+                stream.push(piece)
+                self._done += len(piece) / self._rate
+                self._job.share = min(1.0, self._done / max(self._total, 0.1))
+        return Scored.of(self._recogniser, stream, steps, self._rate_before)
 
     def _go_on(self) -> None:
-        if self._stop.is_set():
+        if self._job.stop:
             raise too_slow()

@@ -98,7 +98,7 @@ async def read_upload(request: Request, settings: ServerSettings, holding: Holdi
         raise Refusal(400, "bad_form", "the form has no boundary", "Let your client set the header Content-Type.")
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > settings.bytes:
-        raise too_large(settings.megabytes, "MB")
+        raise too_large(settings.max_megabytes, "MB")
     body, began = bytearray(), time.monotonic()
     try:
         stream = request.stream()
@@ -111,7 +111,7 @@ async def read_upload(request: Request, settings: ServerSettings, holding: Holdi
             holding.add(len(chunk))
             body += chunk
             if len(body) > settings.bytes:
-                raise too_large(settings.megabytes, "MB")
+                raise too_large(settings.max_megabytes, "MB")
     except TimeoutError:
         raise Refusal(
             408,
