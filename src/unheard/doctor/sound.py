@@ -11,6 +11,7 @@ from unheard.doctor.findings import Finding, Severity, count, finding, some
 from unheard.errors import UnheardError
 from unheard.manifest import Manifest, Utterance
 from unheard.parallel import Died, map_unordered, progress_bar
+from unheard.splits.protocols import components
 
 if TYPE_CHECKING:
     from unheard.doctor.fingerprint import Print
@@ -166,19 +167,10 @@ def nearly_repeated(manifest: Manifest, measured: Sequence[Measurement]) -> list
 
 def recordings(manifest: Manifest, groups: Sequence[Sequence[Utterance]], pairs: Sequence[Pair]) -> dict[str, str]:
     """Map the id of each repeated utterance to the id of the first copy, over exact and near copies."""
-    name = {row.id: row.id for rows in (*groups, *pairs) for row in rows}
-
-    def find(one: str) -> str:
-        while name[one] != one:
-            one = name[one]
-        return one
-
-    place = {one: number for number, one in enumerate(manifest.ids)}
-    for rows in (*groups, *pairs):
-        first, *others = sorted({find(row.id) for row in rows}, key=place.__getitem__)
-        for other in others:
-            name[other] = first
-    return {one: find(one) for one in name}
+    ties = [[row.id for row in rows] for rows in (*groups, *pairs)]
+    tied = {name for names in ties for name in names}
+    blocks = components([name for name in manifest.ids if name in tied], ties)
+    return {name: block[0] for block in blocks for name in block}
 
 
 def check_repeats(groups: Sequence[Sequence[Utterance]], pairs: Sequence[Pair]) -> Iterator[Finding]:

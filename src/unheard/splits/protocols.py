@@ -16,6 +16,7 @@ from itertools import chain, zip_longest
 from math import ceil
 from typing import NamedTuple, TypeVar
 
+from unheard.corpora.table import canonical_gender
 from unheard.errors import ConfigError, SplitError, did_you_mean
 from unheard.manifest import Manifest, Note, plain
 from unheard.splits.split import Direction, Fold, Split, key_of
@@ -206,10 +207,6 @@ def _given(manifest: Manifest, column: str | None) -> Made:
 # Orders that are the same on every machine: natural order, seeded order, and groups tied to each other.
 
 T = TypeVar("T")
-GENDERS = {
-    **dict.fromkeys(("f", "female", "w", "woman"), "female"),
-    **dict.fromkeys(("m", "male", "man"), "male"),
-}
 
 
 def natural(text: str) -> tuple[list[tuple[int, int, str]], str]:
@@ -252,12 +249,13 @@ class Groups:
                 what = f"utterance '{row.id}' has no value in the group column '{group}'"
                 raise SplitError(what, mend="Fill the column, or choose another with --group.")
             self.ids[name].append(row.id)
-            self._genders[name].add(GENDERS.get(row.gender.strip().lower(), ""))
+            gender = canonical_gender(row.gender)
+            self._genders[name].add(gender if gender in ("female", "male") else "")
             ties["speaker", row.speaker].add(name)
             if session := key_of(row, "session"):
                 ties["session", session].add(name)
         self.names: list[str] = sorted(self.ids, key=natural)
-        self.blocks: list[list[str]] = _components(self.names, ties.values())
+        self.blocks: list[list[str]] = components(self.names, ties.values())
 
     def gender(self, name: str) -> str:
         """Return `female`, `male`, '' if unknown, `female+male` if the group has both."""
@@ -279,7 +277,8 @@ class Groups:
         return [name for block in shuffled(self.blocks, seed) for name in block]
 
 
-def _components(names: Sequence[str], ties: Iterable[set[str]]) -> list[list[str]]:
+def components(names: Sequence[str], ties: Iterable[Iterable[str]]) -> list[list[str]]:
+    """Return the sets of `names` that `ties` connect; names, and sets by their first name, keep their order."""
     root = {name: name for name in names}
 
     def find(name: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -143,12 +143,16 @@ class Split:
         def ordered(ids: tuple[str, ...]) -> tuple[str, ...]:
             return tuple(sorted(ids, key=order.__getitem__))
 
-        folds = []
-        for fold in self.folds:
-            directions = (Direction(one.name, ordered(one.dev), ordered(one.test)) for one in fold.directions)
-            folds.append(Fold(fold.index, ordered(fold.train), tuple(directions)))
+        folds = tuple(
+            Fold(
+                f.index,
+                ordered(f.train),
+                tuple(replace(d, dev=ordered(d.dev), test=ordered(d.test)) for d in f.directions),
+            )
+            for f in self.folds
+        )
         object.__setattr__(self, "folds", tuple(folds))
-        object.__setattr__(self, "total_folds", self.total_folds or len(self.folds))
+        object.__setattr__(self, "total_folds", self.total_folds or len(folds))
 
     def assignment(self) -> Iterator[tuple[int, str, str, str]]:
         """Yield rows (fold, direction, part, id); training rows have an empty direction."""
@@ -218,11 +222,9 @@ def _refuse_unseen_emotion(folds: Sequence[Fold], rows: dict[str, Utterance]) ->
             unseen = sorted({row.emotion for row in tested} - known)
             if unseen:
                 who = ", ".join(sorted({row.speaker for row in tested if row.emotion == unseen[0]}))
-                raise SplitError(
-                    f"fold {fold.index} tests the emotion '{unseen[0]}' (speakers {who}), which is not in its training "
-                    "part",
-                    mend="Leave it out (--emotions), merge it (--map), or take another --split-seed.",
-                )
+                what = f"fold {fold.index} tests the emotion '{unseen[0]}' (speakers {who}), which its training lacks"
+                mend = "Leave it out (--emotions), merge it (--map), or take another --split-seed."
+                raise SplitError(what, mend=mend)
 
 
 # Repeated recordings
@@ -240,26 +242,20 @@ def exclude_shared_recordings(manifest: Manifest, digests: Mapping[str, str]) ->
     for row in manifest:
         if digests.get(row.id):
             copies[digests[row.id]].append(row)
-    across: set[str] = set()
-    contradictory: set[str] = set()
-    repeated: set[str] = set()
+    reasons: dict[str, str] = {}
     for rows in copies.values():
+        crossed = next((column for column in ("speaker", "emotion") if len({row.get(column) for row in rows}) > 1), "")
         ids = sorted(row.id for row in rows)
-        if len({row.speaker for row in rows}) > 1:
-            across.update(ids)
-        elif len({row.emotion for row in rows}) > 1:
-            contradictory.update(ids)
-        else:
-            repeated.update(ids[1:])
-    gone = across | contradictory | repeated
-    if not gone:
+        reasons |= dict.fromkeys(ids if crossed else ids[1:], crossed)
+    if not reasons:
         return manifest, Note("shared_recordings", "no recording occurs twice")
+    counts = Counter(reasons.values())
     note = Note(
         "shared_recordings",
-        f"{len(gone)} utterances are excluded because their recording occurs more than once: {len(across)} under "
-        f"several speakers, {len(contradictory)} under several emotions of one speaker, "
-        f"{len(repeated)} further copies of a kept one",
-        tuple(name for name in manifest.ids if name in gone),
+        f"{len(reasons)} utterances are excluded because their recording occurs more than once: {counts['speaker']} "
+        f"under several speakers, {counts['emotion']} under several emotions of one speaker, {counts['']} further "
+        "copies of a kept one",
+        tuple(name for name in manifest.ids if name in reasons),
     )
-    kept = tuple(row for row in manifest if row.id not in gone)
+    kept = tuple(row for row in manifest if row.id not in reasons)
     return replace(manifest, rows=kept, notes=(*manifest.notes, note)), note
