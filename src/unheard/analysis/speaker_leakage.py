@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from unheard.analysis.intervals import Estimate, bootstrap_weights, mean_with_interval
 from unheard.errors import MissingExtra, TrainingError
-from unheard.splits.protocols import GENDERS, natural
+from unheard.splits.protocols import known_gender, natural
 
 FORMAT = 1
 """Raised when the same embeddings give other figures than before."""
@@ -424,7 +424,7 @@ def compare_groups(
     people, rows = [], []
     for name in sorted(set(speakers), key=natural):
         own = who == name
-        found = {GENDERS.get(gender.strip().lower(), "") for gender, mine in zip(genders, own, strict=True) if mine}
+        found = {known_gender(gender) for gender, mine in zip(genders, own, strict=True) if mine}
         recalls = [hits[own & (truth == emotion)] for emotion in np.unique(truth[own])]
         uar = float(np.mean([each.mean() for each in recalls]))
         # drawing hits and misses with replacement is drawing from a binomial distribution

@@ -16,10 +16,11 @@ import json
 import math
 import os
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
+from itertools import dropwhile
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -147,14 +148,14 @@ def write_table(manifest: Manifest, path: str | Path) -> None:
                 value = row.get(column)
                 if value != value.strip():
                     raise invalid(f"the {column} '{value}' begins or ends with a space", path, "Remove the space.")
-            cells: dict[str, Any] = {column: getattr(row, column) for column in COLUMNS}
-            cells["start"] = float(row.start)
-            cells["end"] = None if row.end is None else float(row.end)
             audio = os.path.join(here, row.audio)  # noqa: PTH118
             inside = _below(audio, folder)
             if inside is not None and ".." not in PurePath(inside).parts:
                 audio = inside.replace(os.sep, "/")
-            cells = cells | {"audio": audio} | {name: row.extra.get(name, "") for name in names}
+            end = None if row.end is None else float(row.end)
+            cells: dict[str, Any] = {column: getattr(row, column) for column in COLUMNS}
+            cells |= {"audio": audio, "start": float(row.start), "end": end}
+            cells |= {name: row.extra.get(name, "") for name in names}
             if suffix in _JSON_LINES:
                 stream.write(json.dumps(cells, ensure_ascii=False) + "\n")
             else:
@@ -188,15 +189,15 @@ def _below(audio: str, folder: str) -> str | None:
 def _delimited(text: str, path: Path, delimiter: str) -> Iterator[tuple[int, dict[str, str]]]:
     """(line, {column: cell}) of a delimited table, without empty lines and Excel's `sep=;`."""
     lines = list(io.StringIO(text, newline=""))
-    skipped = 0
+    skipped, line = 0, ""
     for line in lines:
         named = re.fullmatch(r'"?sep=(.)"?\s*', line, re.IGNORECASE)
         delimiter = named[1] if named else delimiter
         if not named and line.strip("\ufeff \t\r\n,;"):
-            delimiter = delimiter or max(",;\t", key=line.count)
             break
         skipped += 1
-    reader = csv.reader(lines[skipped:], delimiter=delimiter or ",", skipinitialspace=delimiter != "\t", strict=True)
+    delimiter = delimiter or max(",;\t", key=line.count)
+    reader = csv.reader(lines[skipped:], delimiter=delimiter, skipinitialspace=delimiter != "\t", strict=True)
     header: list[str] | None = None
     place = skipped + 1
     try:
@@ -211,9 +212,8 @@ def _delimited(text: str, path: Path, delimiter: str) -> Iterator[tuple[int, dic
                 yield place, dict(zip(header, cells, strict=False))
             place = skipped + reader.line_num + 1
     except csv.Error as problem:
-        raise invalid(
-            f"not a table ({problem})", f"{path}, line {place}", 'Look for a lone quote (") or a huge cell.'
-        ) from problem
+        mend = 'Look for a lone quote (") or a huge cell.'
+        raise invalid(f"not a table ({problem})", f"{path}, line {place}", mend) from problem
 
 
 def _json(text: str, path: Path, unit: str) -> Iterator[tuple[int, dict[str, str]]]:
@@ -241,11 +241,6 @@ def _json(text: str, path: Path, unit: str) -> Iterator[tuple[int, dict[str, str
         yield place, {str(name): _text(value) for name, value in record.items()}
 
 
-def canonical_emotion(word: str) -> str | None:
-    """Return the label of `LABELS` that `word` stands for, in any case; None for an unknown word."""
-    return EMOTION_WORDS.get(" ".join(word.casefold().replace("_", " ").split()))
-
-
 def canonical_gender(word: str) -> str:
     """Return `male`, `female` or nothing for the usual spellings; any other word is kept."""
     return _GENDERS.get(word.strip().casefold(), word.strip())
@@ -260,18 +255,15 @@ def name_columns(header: Sequence[str], where: str) -> dict[str, str]:
     twice = [name for name, count in Counter(present).items() if count > 1]
     if twice:
         raise invalid(f"the column '{twice[0]}' occurs twice", where, "Rename one of them.")
-    given: dict[str, str] = {}
-    for name in present:
-        given.setdefault(name.strip().casefold(), name)
+    given = {name.strip().casefold(): name for name in reversed(present)}
     aliases = dict(ALIASES)
     if "onset" in given and "start" not in given:  # then the offset is the end
         aliases |= {"start": ("onset",), "end": (*ALIASES["end"], "offset")}
     found = {}
     for ours in COLUMNS:
-        names = (name for name in (ours, *aliases.get(ours, ())) if name in given)
-        theirs = ours if ours in present else given.get(next(names, ""))
-        if theirs is not None:
-            found[ours] = theirs
+        theirs = [given[name] for name in (ours, *aliases.get(ours, ())) if name in given]
+        if theirs:
+            found[ours] = ours if ours in present else theirs[0]
     missing = [name for name in REQUIRED if name not in found]
     lasts = next((given[name] for name in DURATION if name in given), None)
     if "start" in found and lasts is not None:
@@ -333,11 +325,10 @@ class Rows:
         self.folder = os.path.abspath(Path(folder).expanduser())  # noqa: PTH100 - Path.resolve would follow links
         self._mapping = mapping or {}
         self._search = search
-        self._index: dict[str, list[str]] = {}
-        self._rows: list[Utterance] = []
-        self._places: list[int] = []
+        self._index: dict[str, list[str]] = defaultdict(list)
+        self._rows: dict[int, Utterance] = {}  # place -> row
         self._read_as: Counter[tuple[str, str]] = Counter()
-        self._unknown: dict[str, list[int]] = {}
+        self._unknown: dict[str, list[int]] = defaultdict(list)
 
     def add(self, cells: Mapping[str, str], columns: Mapping[str, str], place: int) -> None:
         """Add a row: its `cells` under the table's own names, `columns` from `name_columns`, its line."""
@@ -353,19 +344,16 @@ class Rows:
         if not own.get("original") and ("original" not in columns or word != own["emotion"]):
             own["original"] = word
         own["gender"] = canonical_gender(own.get("gender", ""))
-        channel = own.get("channel", "").strip().casefold() or "mix"
-        if channel not in ("mix", "left", "right") and not channel.isdecimal():
-            raise invalid(
-                f"unknown channel '{own['channel']}'", where, "Known: mix, left, right or a channel's number."
-            )
-        own["channel"] = channel
+        own["channel"] = own.get("channel", "").strip().casefold() or "mix"
+        if own["channel"] not in ("mix", "left", "right") and not own["channel"].isdecimal():
+            mend = "Known: mix, left, right or a channel's number."
+            raise invalid(f"unknown channel '{own['channel']}'", where, mend)
         own["audio"] = self._audio(own["audio"])
-        start, end = _times(own, cells, columns, where)
-        own.pop("duration", None)
+        start, end = _times(own, where)
         used = {theirs for ours, theirs in columns.items() if ours != "duration"}  # it stays an extra column too
         extra = {name: value for name, value in cells.items() if name not in used and name.strip()}
-        self._places.append(place)
-        self._rows.append(Utterance(**{**own, "start": start, "end": end, "extra": extra}))  # type: ignore[arg-type]
+        own.pop("duration", None)
+        self._rows[place] = Utterance(**{**own, "start": start, "end": end, "extra": extra})  # type: ignore[arg-type]
 
     def manifest(self, notes: Iterable[Note] = ()) -> Manifest:
         """Return the table; an extra column that a row lacks is empty there.
@@ -376,26 +364,28 @@ class Rows:
             raise self._unknown_emotions()
         if not self._rows:
             raise invalid("it contains no utterance", self.table, "Add a row per utterance.")
-        names = dict.fromkeys(name for row in self._rows for name in row.extra)
-        rows = [
-            row if len(row.extra) == len(names) else replace(row, extra={n: row.extra.get(n, "") for n in names})
-            for row in self._with_ids()
-        ]
+        names = dict.fromkeys(name for row in self._rows.values() for name in row.extra)
+        ids = self._ids()
         first: dict[str, int] = {}
-        for row, place in zip(rows, self._places, strict=True):
-            before = first.setdefault(row.id, place)
-            if before != place:
-                what = f"the id '{row.id}' was already used in {self.unit} {before}"
+        rows = []
+        for place, row in self._rows.items():
+            name = row.id or ids[place]
+            if name in first:
+                what = f"the id '{name}' was already used in {self.unit} {first[name]}"
                 mend = "Give every utterance its own id, or remove the repeated row."
                 raise invalid(what, f"{self.table}, {self.unit} {place}", mend)
+            first[name] = place
+            if not row.id or len(row.extra) < len(names):
+                row = replace(row, id=name, extra={n: row.extra.get(n, "") for n in names})
+            rows.append(row)
         renamed = [f"{word} -> {label} ({n})" for (word, label), n in sorted(self._read_as.items())]
         words = (Note("labels", f"labels read as: {', '.join(renamed)}"),) if renamed else ()
         return Manifest(tuple(rows), (*words, *notes))
 
     def _emotion(self, word: str, place: int) -> str:
-        label = canonical_emotion(word) or self._mapping.get(word)
+        label = EMOTION_WORDS.get(" ".join(word.casefold().replace("_", " ").split())) or self._mapping.get(word)
         if label is None or label not in LABELS:
-            self._unknown.setdefault(word, []).append(place)
+            self._unknown[word].append(place)
             return "other"  # never seen: `manifest` raises
         if word.casefold() != label:
             self._read_as[word, label] += 1
@@ -405,31 +395,30 @@ class Rows:
         words = sorted(self._unknown, key=lambda word: -len(self._unknown[word]))
         counts = ", ".join(f"'{word}' ({len(self._unknown[word])})" for word in words)
         what = f"{len(words)} unknown emotions: {counts}" if len(words) > 1 else f"unknown emotion {counts}"
-        guesses = []
+        guesses = ""
         for word in words:
             # Only near-certain typos: 'unhappy' is not 'happy'.
             close = get_close_matches(word.casefold(), EMOTION_WORDS, n=1, cutoff=0.85)
             if close and close[0][0] == word[0].casefold():
-                guesses.append(f"Did you mean '{EMOTION_WORDS[close[0]]}' by '{word}'? ")
-        return ManifestError(
-            what,
-            where=f"{self.table}, {self.unit} {min(places[0] for places in self._unknown.values())}",
-            mend=f"{''.join(guesses)}Known: {', '.join(sorted(LABELS))}. Map a word with --map {words[0]}=LABEL; any "
-            "further emotion is 'other'.",
-        )
+                guesses += f"Did you mean '{EMOTION_WORDS[close[0]]}' by '{word}'? "
+        mend = f"{guesses}Known: {', '.join(sorted(LABELS))}. Map a word with --map {words[0]}=LABEL; any further "
+        mend += "emotion is 'other'."
+        where = f"{self.table}, {self.unit} {min(places[0] for places in self._unknown.values())}"
+        return ManifestError(what, where=where, mend=mend)
 
     def _audio(self, audio: str) -> str:
         """The absolute path of a recording, also where it was written on Windows or with SpeechBrain's placeholder."""
-        path = os.path.join(self.folder, re.sub(r"^\{\w+\}[/\\]*", "", audio))  # noqa: PTH118
-        if "\\" in audio and not os.path.exists(path):  # noqa: PTH110 - a name may contain one
-            path = os.path.join(self.folder, re.sub(r"^\{\w+\}/*", "", audio.replace("\\", "/")))  # noqa: PTH118
+        name = re.sub(r"^\{\w+\}[/\\]*", "", audio)
+        path = os.path.join(self.folder, name)  # noqa: PTH118
+        if "\\" in name and not os.path.exists(path):  # noqa: PTH110 - a name may contain one
+            path = os.path.join(self.folder, name.replace("\\", "/"))  # noqa: PTH118
         if not self._search or os.path.exists(path):  # noqa: PTH110
             return path
         if not self._index:
             for folder, _, files in os.walk(self.folder):
                 for name in files:
                     for key in {name, PurePath(name).stem}:
-                        self._index.setdefault(key, []).append(os.path.join(folder, name))  # noqa: PTH118
+                        self._index[key].append(os.path.join(folder, name))  # noqa: PTH118
         name = PurePath(path).name
         found = self._index.get(name, [])
         if len(found) > 1:
@@ -437,57 +426,45 @@ class Rows:
             raise invalid(what, self.table, "Write the folder in front of the name.")
         return found[0] if found else path
 
-    def _with_ids(self) -> list[Utterance]:
-        """Give rows without an id one from their path and times, the same whatever the other rows are.
+    def _ids(self) -> dict[int, str]:
+        """Ids for rows without one, from their path and times, the same whatever the other rows are.
 
         The suffix stays in the id only where two files differ by nothing else.
         """
-        paths = {row.audio: _path_in_id(row.audio, self.folder) for row in self._rows if not row.id}
-        for audio, path in paths.items():
-            if not PurePath(path).name:
+        nameless = {place: row for place, row in self._rows.items() if not row.id}
+        paths = {}
+        for audio in dict.fromkeys(row.audio for row in nameless.values()):
+            paths[audio] = PurePath(audio)
+            inside = _below(audio, self.folder)
+            if inside is not None:  # without a leading `../`
+                paths[audio] = PurePath(*dropwhile("..".__eq__, PurePath(os.path.normpath(inside)).parts))
+            if not paths[audio].name:
                 raise invalid("this is a folder, not a recording", audio, "Name a file.")
-        stems = Counter(str(PurePath(path).with_suffix("")) for path in paths.values())
-        names = {}
-        for audio, path in paths.items():
-            stem = str(PurePath(path).with_suffix(""))
-            names[audio] = PurePath(stem if stems[stem] == 1 else path).as_posix().lstrip("/")
-        rows = []
-        for row in self._rows:
-            if not row.id:
-                whole = row.start == 0 and row.end is None
-                times = "" if whole else f"@{row.start:.10g}-{'' if row.end is None else format(row.end, '.10g')}"
-                row = replace(row, id=f"{names[row.audio]}{times}")
-            rows.append(row)
-        return rows
+        stems = Counter(path.with_suffix("") for path in paths.values())
+        ids = {}
+        for place, row in nameless.items():
+            path = paths[row.audio]
+            stem = path.with_suffix("")
+            name = (stem if stems[stem] == 1 else path).as_posix().lstrip("/")
+            whole = row.start == 0 and row.end is None
+            times = "" if whole else f"@{row.start:.10g}-{'' if row.end is None else format(row.end, '.10g')}"
+            ids[place] = f"{name}{times}"
+        return ids
 
 
-def _times(
-    own: Mapping[str, str], cells: Mapping[str, str], columns: Mapping[str, str], where: str
-) -> tuple[float, float | None]:
+def _times(own: Mapping[str, str], where: str) -> tuple[float, float | None]:
+    """Start and end in seconds; without an end, that of the duration."""
     times: dict[str, float | None] = {}
-    given = {name: own.get(name, "") for name in ("start", "end")}
-    if "duration" in columns and given["end"].strip().casefold() in _NO_TIME:
-        given["duration"] = cells.get(columns["duration"], "")
-    for name, text in given.items():
+    wanted = ("start", "end" if own.get("end", "").strip().casefold() not in _NO_TIME else "duration")
+    for name in wanted:
         try:
-            times[name] = seconds(text)
+            times[name] = seconds(own.get(name, ""))
         except ValueError:
-            raise invalid(f"the {name} '{text}' is not a time", where, "Write it in seconds: 1.5") from None
+            raise invalid(f"the {name} '{own[name]}' is not a time", where, "Write it in seconds: 1.5") from None
     start, duration = times["start"] or 0.0, times.get("duration")
-    end = times["end"] if duration is None else start + duration
+    end = times.get("end") if duration is None else start + duration
     if start < 0:
         raise invalid(f"it starts at {start} s, before its file", where, "Begin at 0.")
     if end is not None and end <= start:
         raise invalid(f"it ends at {end} s but starts at {start} s", where, "Make 'end' later than 'start'.")
     return start, end
-
-
-def _path_in_id(audio: str, folder: str) -> str:
-    """`audio` relative to `folder`, without a leading `../`."""
-    inside = _below(audio, folder)
-    if inside is None:
-        return audio
-    parts = PurePath(os.path.normpath(inside)).parts
-    while parts and parts[0] == "..":
-        parts = parts[1:]
-    return str(PurePath(*parts))

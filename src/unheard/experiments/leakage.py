@@ -34,7 +34,7 @@ from unheard.features.normalise import TRANSDUCTIVE, pool
 from unheard.files import write_json
 from unheard.manifest import Manifest
 from unheard.model.saving import Model
-from unheard.splits.protocols import GENDERS, default_protocol, make_split
+from unheard.splits.protocols import default_protocol, known_gender, make_split
 from unheard.splits.split import Split, key_of
 
 if TYPE_CHECKING:
@@ -372,7 +372,7 @@ def _balanced_seed(manifest: Manifest, group: str, sizes: tuple[int, int, int], 
 
     If none of many does, the first with which the split can be made. If a gender is unknown, any proportion will do.
     """
-    gender = {row.speaker: GENDERS.get(row.gender.strip().lower(), "") for row in manifest}
+    gender = {row.speaker: known_gender(row.gender) for row in manifest}
     women = list(gender.values()).count("female") / len(gender)
     fallback = None
     for seed in range(first, first + _TRIES):

@@ -209,6 +209,12 @@ def _given(manifest: Manifest, column: str | None) -> Made:
 T = TypeVar("T")
 
 
+def known_gender(word: str) -> str:
+    """Return `female` or `male` for their usual spellings, '' for any other word."""
+    gender = canonical_gender(word)
+    return gender if gender in ("female", "male") else ""
+
+
 def natural(text: str) -> tuple[list[tuple[int, int, str]], str]:
     """Return a sorting key under which speaker 2 comes before speaker 10."""
     parts = re.split(r"([0-9]+)", text)
@@ -249,8 +255,7 @@ class Groups:
                 what = f"utterance '{row.id}' has no value in the group column '{group}'"
                 raise SplitError(what, mend="Fill the column, or choose another with --group.")
             self.ids[name].append(row.id)
-            gender = canonical_gender(row.gender)
-            self._genders[name].add(gender if gender in ("female", "male") else "")
+            self._genders[name].add(known_gender(row.gender))
             ties["speaker", row.speaker].add(name)
             if session := key_of(row, "session"):
                 ties["session", session].add(name)
