@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from unheard.features import FeatureSettings, Normaliser
-from unheard.model.network import NETWORKS, NetworkSettings
+from unheard.model.network import NETWORKS, LayerWeights, NetworkSettings
 from unheard.model.saving import Model
 from unheard.training.strategies import Setting, build
 
@@ -24,10 +24,10 @@ def random_model(
     normalise: str = "train",
     seed: int = 0,
     labels: tuple[str, ...] = LABELS,
+    features: FeatureSettings = FeatureSettings(),  # noqa: B008 - it is frozen
     **about: str,
 ) -> Model:
-    """A model of MFCC frames; nothing in it is at its initial value."""
-    features = FeatureSettings()
+    """A model of such features; nothing in it is at its initial value."""
     strategy = build("ser", Setting(features.dim, len(labels), 0, network, seed)).eval()
     random = torch.Generator().manual_seed(seed)
     for layer in strategy.modules():
@@ -38,6 +38,8 @@ def random_model(
             layer.running_var.copy_(0.05 + 2 * torch.rand(layer.num_features, generator=random))
             layer.weight.data.copy_(torch.randn(layer.num_features, generator=random))
             layer.bias.data.copy_(torch.randn(layer.num_features, generator=random))
+        elif isinstance(layer, LayerWeights):
+            layer.weights.data.copy_(torch.randn(len(layer.weights), generator=random))
     normaliser = Normaliser(normalise)
     if normalise == "train":
         numbers = np.random.default_rng(seed)

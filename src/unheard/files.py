@@ -7,6 +7,7 @@ import json
 import math
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -46,6 +47,34 @@ def cannot_read(path: str | Path, problem: OSError, kind: type[UnheardError] = U
         errno.EACCES: "You may not read it: change its permissions.",
     }
     return kind(f"cannot be read ({problem.strerror or problem})", where=path, mend=mends.get(problem.errno or 0))
+
+
+def read_regular(path: Path, most: int, kind: type[UnheardError], *, inside: Path | None = None) -> bytes:
+    """Return the content of a regular file of at most `most` bytes; from anything else nothing is read.
+
+    A link may lead anywhere, but not out of the folder `inside` where one is given: its content would be shown as that
+    folder's. The files of a Hugging Face snapshot lie in its repository's `blobs`. Raises an error of `kind`.
+    """
+    try:
+        if inside is not None:
+            folder, real = inside.resolve(), path.resolve()
+            own = [folder, *([folder.parents[1] / "blobs"] if folder.parent.name == "snapshots" else [])]
+            if not any(real.is_relative_to(place) for place in own):
+                raise kind("a link out of this folder", where=path, mend="Copy the file itself into the folder.")
+        with open(path, "rb", opener=_without_waiting) as file:
+            state = os.fstat(file.fileno())
+            if not stat.S_ISREG(state.st_mode):
+                raise kind("not a regular file", where=path, mend="Name another file.")
+            content = file.read(most + 1) if state.st_size <= most else b""
+    except OSError as problem:
+        raise cannot_read(path, problem, kind) from None
+    if max(len(content), state.st_size) > most:
+        raise kind(f"the file must not exceed {most:,} bytes", where=path, mend="Name another file.")
+    return content
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a pipe without a writer would be waited for
 
 
 @contextmanager

@@ -194,7 +194,9 @@ def test_from_a_trained_cell_to_a_folder(
     arguments = ["export", str(cell), "-o", str(out), "--run", str(done), "--int8", "--manifest", str(manifest)]
     assert main([*arguments, "--name", "tiny"]) == 0
     assert str(out) in capsys.readouterr().out
-    assert {file.name for file in out.iterdir()} == {"model.onnx", "model.int8.onnx", "README.md", "config.json"}
+    assert {file.name for file in out.iterdir()} == {
+        *("model.onnx", "model.int8.onnx", "README.md", "config.json", "SHA256SUMS")
+    }
     config = json.loads((out / "config.json").read_text("utf-8"))
     assert config["id2label"] == {"0": "angry", "1": "sad"}
     assert config["name"] == "tiny"
@@ -212,14 +214,14 @@ def test_cost_is_measured_on_speakers_not_heard(cell: Path, tmp_path: Path) -> N
     model, table = Model.load(cell), read_manifest(corpus() / "manifest.csv")
     write_folder(model, tmp_path, Facts(name="x"), int8=True)
     files = tmp_path / "model.onnx", tmp_path / "model.int8.onnx"
-    cost = measure_cost(model, *files, table)
+    cost = measure_cost(model, files, table)
     trained_on = {name.partition("/")[2] for name in json.loads(model.about["train_speakers"])}
     unseen = table.where(lambda row: row.speaker not in trained_on)
     assert (cost.seen, cost.speakers, cost.utterances) == (False, len(unseen.speakers), len(unseen))
     assert cost.wa[0] == pytest.approx(evaluate(cell, unseen).scores.wa)
     assert cost.size == tuple(file.stat().st_size for file in files)
     assert 0 < cost.shift < 0.05
-    trained = measure_cost(model, *files, table.where(lambda row: row.speaker in trained_on))
+    trained = measure_cost(model, files, table.where(lambda row: row.speaker in trained_on))
     assert trained.seen
     text = Card(model, Facts(name="x"), cost=trained).text()
     assert "only the difference between the files means something" in text

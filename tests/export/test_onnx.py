@@ -34,6 +34,9 @@ KINDS = [
     (replace(SMALL, tdnn=((16, 4, 3),), lstm=5, dense=7, hidden=()), "train"),
     (replace(SMALL, tdnn=((16, 4, 3),), padding="same", lstm=5), "none"),
     (replace(SMALL, summary=5, summary_width=6, hidden=()), "train"),
+    (replace(SMALL, tdnn=(), lstm=0), "train"),
+    (replace(SMALL, tdnn=(), lstm=0, layers=3, layer_width=12), "train"),
+    (replace(SMALL, layers=3, layer_width=13), "none"),
 ]
 
 
@@ -163,12 +166,6 @@ def test_file_has_its_metadata(tmp_path: Path) -> None:
         (lambda model: replace(model, normaliser=Normaliser("sliding")), "train, utterance"),
         (lambda model: replace(model, normaliser=Normaliser("speaker")), "train, utterance"),
         (lambda model: replace(model, labels=("angry",)), "a single emotion"),
-        (
-            lambda model: replace(
-                model, features=FeatureSettings(kind="encoder", encoder_digest="0" * 16, encoder_width=39)
-            ),
-            "pretrained encoder",
-        ),
     ],
 )
 def test_models_that_cannot_be_exported(change: Callable[[Model], Model], message: str, tmp_path: Path) -> None:

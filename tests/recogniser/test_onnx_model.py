@@ -135,7 +135,7 @@ def test_broken_metadata(text: str, message: str) -> None:
         ({"features": {"sample_rate": 16_000, "spell": 1}}, "unknown feature setting 'spell'"),
         ({"features": {"sample_rate": -1}}, "out of range"),
         ({"features": {"frame_shift_ms": float("nan")}}, "is not JSON"),
-        ({"features": {"kind": "encoder", "encoder": "/etc"}}, "features of kind 'encoder', which are unknown here"),
+        ({"features": {"kind": "encoder", "encoder": "/etc"}}, "an encoder without its digest and width"),
         ({"features": {"kind": ["mfcc"]}}, "which are unknown here"),
         ({"features": None}, "that is not a table"),
         ({"window": {"seconds": 1e9, "hop": 1}}, "out of range"),

@@ -9,7 +9,7 @@ import json
 import re
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,7 +88,7 @@ class Card:
             ("Training data", _data(self)),
             ("Accuracy on unseen speakers", "\n\n".join(map(_accuracy, self.evidence)) or "Not measured."),
             ("Calibration", _calibration(self.facts, self.evidence)),
-            *([("The small file", _cost(self.cost))] if self.cost else []),
+            *([("The small file", _cost(self.cost, self.model))] if self.cost else []),
             *self.sections,
             ("Limits", limits(self.facts.data)),
         ]
@@ -139,7 +139,8 @@ def hub_licence(licence: str) -> str:
 
 def _summary(model: Model) -> str:
     settings = model.features
-    front = f"{settings.dim - settings.summary_dim} {settings.kind} features every "
+    kind = f"{settings.kind} features" if settings.kind != "encoder" else "features of a pretrained encoder"
+    front = f"{settings.dim - settings.summary_dim} {kind} every "
     front += f"{settings.frame_shift_ms * settings.thin:g} ms"
     if settings.summary_dim:
         front += f" and {settings.summary_dim} functionals of the utterance"
@@ -213,18 +214,29 @@ def _calibration(facts: Facts, evidence: Sequence[Evidence]) -> str:
 {"".join(doubts)}ECE: expected calibration error in {BINS} bins of confidence, before → after dividing by T."""
 
 
-def _cost(cost: Cost) -> str:
+def about_encoder(description: Mapping[str, Any]) -> str:
+    """Return what a card says of the encoder with this description."""
+    return f"""\
+The features are the states of layer {description["layer"]} of `{description["origin"]}`, frozen, with \
+{description["weights"]} weights: the folder `encoder`, under a licence of its own (`encoder/LICENSE`, \
+{description["licence"]})."""
+
+
+def _cost(cost: Cost, model: Model) -> str:
     whose = (
         "speakers used for training, so that only the difference between the files means something"
         if cost.seen
         else "speakers not used for training (validation speakers may be among them)"
     )
+    files, weights = ("model.onnx", "model.int8.onnx"), "The same weights"
+    if model.features.kind == "encoder":
+        files, weights = ("float encoder", "int8 encoder (in this folder)"), "The weights of the encoder"
     rows = [
         (name, f"{size / 1e6:.2f} MB", percent(wa), percent(uar))
-        for name, size, wa, uar in zip(("model.onnx", "model.int8.onnx"), cost.size, cost.wa, cost.uar, strict=True)
+        for name, size, wa, uar in zip(files, cost.size, cost.wa, cost.uar, strict=True)
     ]
     return f"""\
-The same weights as int8, on {cost.utterances} utterances of {cost.speakers} {whose}:
+{weights} as int8, on {cost.utterances} utterances of {cost.speakers} {whose}:
 
 {_table(("File", "Size", "WA, %", "UAR, %"), rows)}
 

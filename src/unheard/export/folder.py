@@ -2,8 +2,10 @@
 
 FOLDER/model.onnx        the graph with its metadata
 FOLDER/model.int8.onnx   the same with int8 weights, on request
+FOLDER/encoder/          the pretrained encoder whose frames the graph reads, if any; on request int8 (the graph is not)
 FOLDER/README.md         the card
 FOLDER/config.json       labels and settings, for people and for the Hub
+FOLDER/SHA256SUMS        checksums of the ONNX files
 """
 
 from __future__ import annotations
@@ -12,22 +14,29 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 
 from unheard.corpora import read_manifest
 from unheard.errors import ExportError
-from unheard.export.card import Card, data_of
+from unheard.export.card import Card, about_encoder, data_of
 from unheard.export.evidence import Evidence, read_evidence
 from unheard.export.metadata import Facts, metadata
 from unheard.export.onnx import export_model
 from unheard.export.quantise import Cost, measure_cost, quantise
+from unheard.features import FeatureSettings
+from unheard.features.encoder import CARD as ENCODER_CARD
+from unheard.features.encoder import LICENCE, MODEL, OnnxEncoder, WhisperEncoder, open_encoder, write_encoder
 from unheard.files import write_json, write_text, write_whole
 from unheard.manifest import Manifest
 from unheard.model.saving import Model
 
-FULL, SMALL, CARD, CONFIG = "model.onnx", "model.int8.onnx", "README.md", "config.json"
+FULL, SMALL, CARD, CONFIG, SUMS = "model.onnx", "model.int8.onnx", "README.md", "config.json", "SHA256SUMS"
+ENCODER = "encoder"
+
+ENCODER_FILES = (MODEL, LICENCE, ENCODER_CARD)
 
 Say = Callable[[str], None]
 
@@ -65,8 +74,8 @@ def export(
     """Export the trained `model` (a file or a cell's folder) to a model folder.
 
     `run` is a run of its recipe, which gives the temperature and the card's figures, those of `system` (default: the
-    model's own). `int8` adds the small file; `manifest` names recordings to measure its cost on. Raises
-    `UnheardError` where something does not fit.
+    model's own). `int8` adds the small file, or makes the encoder small; `manifest` names recordings to measure its
+    cost on. Raises `UnheardError` where something does not fit.
     """
     trained = Model.load(model)
     table = read_manifest(manifest) if manifest else None
@@ -98,6 +107,7 @@ def write_folder(
 ) -> Exported:
     """Write the files of a model folder; `sections` (title, Markdown) are added to the card.
 
+    `int8` adds the small file; of a model on an encoder, it is the encoder's weights that become int8.
     All that can fail is done before anything in the folder changes. Raises `ExportError` for a model that cannot be
     exported, and where a README.md of something else is in the folder.
     """
@@ -111,28 +121,59 @@ def write_folder(
             mend="Choose an empty folder with --output.",
         )
     with tempfile.TemporaryDirectory(prefix="unheard-") as temporary:
-        full, small, cost = Path(temporary) / FULL, Path(temporary) / SMALL, None
+        made = Path(temporary)
+        full, small, cost = made / FULL, made / SMALL, None
+        trained, frames, sizes = model, model.features, (0, 0)
+        if frames.kind == "encoder":
+            small = full
+            encoder, sizes = _written_encoder(frames, made / ENCODER, int8)
+            frames = replace(frames, encoder=str(made / ENCODER), encoder_digest=encoder.digest)
+            model = replace(model, features=replace(frames, encoder=ENCODER))
+            sections = [("The encoder", about_encoder(encoder.description)), *sections]
         export_model(model, full, facts)
-        if int8:
+        if int8 and small != full:
             quantise(full, small)
-            if manifest is not None:
-                cost = measure_cost(model, full, small, manifest, say=say)
-            else:
-                say("the cost of int8 in accuracy was not measured: name recordings with --manifest")
-        card = Card(model, facts, tuple(evidence), cost, tuple(sections)).text()
-        for name in (CARD, CONFIG, SMALL):  # of an earlier export
-            (folder / name).unlink(missing_ok=True)
-        for made in (full, small):
-            if made.exists():
-                write_whole(folder / made.name, partial(shutil.copyfile, made))
-    config = metadata(model, facts) | {
-        "library_name": "unheard",
-        "id2label": {str(index): label for index, label in enumerate(model.labels)},
-        "label2id": {label: index for index, label in enumerate(model.labels)},
-    }
-    write_json(folder / CONFIG, config)
-    write_text(folder / CARD, card)
+        smaller = int8 and (small != full or frames != trained.features)  # not if trained on an int8 encoder
+        if smaller and manifest is not None:
+            cost = measure_cost(trained, (full, small), manifest, small_features=frames, encoders=sizes, say=say)
+        elif smaller:
+            say("the cost of int8 in accuracy was not measured: name recordings with --manifest")
+        write_text(made / CARD, Card(model, facts, tuple(evidence), cost, tuple(sections)).text())
+        config = metadata(model, facts) | {
+            "library_name": "unheard",
+            "id2label": {str(index): label for index, label in enumerate(model.labels)},
+            "label2id": {label: index for index, label in enumerate(model.labels)},
+        }
+        write_json(made / CONFIG, config)
+        graphs = [name for name in _files(made) if name.endswith(".onnx")]
+        sums = (f"{sha256((made / name).read_bytes()).hexdigest()}  {name}\n" for name in graphs)
+        write_text(made / SUMS, "".join(sums))
+        for name in _files(folder):  # of an earlier export
+            (folder / name).unlink()
+        for name in _files(made):
+            write_whole(folder / name, partial(shutil.copyfile, made / name))
     return Exported(folder, facts, tuple(evidence), cost)
+
+
+def _files(folder: Path) -> list[str]:
+    """Return the names of the files of an export that are in `folder`."""
+    encoder = (f"{ENCODER}/{name}" for name in ENCODER_FILES)
+    return [name for name in (FULL, SMALL, *encoder, CONFIG, CARD, SUMS) if (folder / name).exists()]
+
+
+def _written_encoder(features: FeatureSettings, folder: Path, int8: bool) -> tuple[OnnxEncoder, tuple[int, int]]:
+    """Write the encoder of `features` to `folder`; return it with its size in floats and as written."""
+    source = open_encoder(features.encoder, features.layer)
+    if source.digest != features.encoder_digest:
+        raise ExportError(
+            "this is not the encoder that the model was trained with",
+            where=features.encoder,
+            mend=f"Put that one there (digest {features.encoder_digest}).",
+        )
+    written = write_encoder(features.encoder, features.layer, folder, int8=int8)
+    size = (folder / MODEL).stat().st_size
+    full = source.graph().ByteSize() if isinstance(source, WhisperEncoder) else size
+    return written, (full, size)
 
 
 def licence_warnings(facts: Facts) -> list[str]:

@@ -4,6 +4,9 @@
                                  -> subtract profile (V,) -> repeat edge frames -> TDNN, TDNN, BiLSTM, FC, pooling
                                                           -> embedding (E,) -> logits (C,), probabilities (C,)
 
+Features of a pretrained encoder come from a file of their own (see `folder.py`); of several layers a learnt weighted
+mean is taken first.
+
 There is no batch dimension: the recogniser scores one window at a time, so the graph needs no lengths and no masks. The
 edge frames are repeated inside the graph because the statistics and the description are those of the frames before.
 No exporter traces the network: a traced loop or shape may hold only for the length it was traced with.
@@ -26,7 +29,7 @@ from unheard.export.parity import check
 from unheard.features.normalise import LEAST_STD, Normaliser
 from unheard.files import write_whole
 from unheard.model.layers import TDNN, VARIANCE_FLOOR, BiLSTM, Dense
-from unheard.model.network import EmbeddingNetwork, Functionals, Head
+from unheard.model.network import EmbeddingNetwork, Functionals, Head, LayerWeights
 from unheard.model.saving import Model
 
 OPSET = 17
@@ -54,11 +57,6 @@ def export_model(model: Model, path: str | Path, facts: Facts = Facts()) -> Path
 
 def build_graph(model: Model, facts: Facts = Facts()) -> onnx.ModelProto:  # noqa: B008 - it is frozen
     """Build the ONNX graph of `model` with its metadata; raises `ExportError` for a model that cannot be exported."""
-    if model.features.kind == "encoder":
-        raise ExportError(
-            "this model needs a pretrained encoder, which cannot be exported with it",
-            mend="Only models on Kaldi features can be exported; use this one with `unheard evaluate`.",
-        )
     if len(model.labels) < 2:
         raise ExportError("this model has a single emotion", mend="Train it with two or more.")
     graph, embed = Graph(), model.network.embed
@@ -142,6 +140,8 @@ def embedded(graph: Graph, network: EmbeddingNetwork, frames: str) -> str:
     x = frames
     if network.summary is not None:
         x = graph("Slice", x, graph.integers(0), graph.integers(network.framed), graph.integers(1))
+    if network.weighing is not None:
+        x = weighed(graph, network.weighing, x)
     if network.receptive_field > 1:
         x = edges_repeated(graph, x, network.receptive_field)
     for number, layer in enumerate(network.tdnn):
@@ -153,6 +153,17 @@ def embedded(graph: Graph, network: EmbeddingNetwork, frames: str) -> str:
         return graph("Identity", pooled, name="embedding")
     appended = functionals(graph, network.summary, frames, network.framed)
     return graph("Concat", pooled, appended, axis=0, name="embedding")
+
+
+def weighed(graph: Graph, layer: LayerWeights, x: str) -> str:
+    """`LayerWeights.forward`: (T, L·W + rest) -> (T, W + rest), as a product with the weights, which sum to 1."""
+    layers, width = layer.sizes
+    weights = graph.constant("layer_weights", _array(layer.weights.softmax(0))[:, None])
+    start, end, axis = graph.integers(0), graph.integers(layers * width), graph.integers(1)
+    states = graph("Reshape", graph("Slice", x, start, end, axis), graph.integers(0, layers, width))
+    product = graph("MatMul", graph("Transpose", states, perm=(0, 2, 1)), weights)  # (T, W, 1)
+    rest = graph("Slice", x, end, graph.integers(2**31), axis)
+    return graph("Concat", graph("Squeeze", product, graph.integers(2)), rest, axis=1)
 
 
 def edges_repeated(graph: Graph, x: str, at_least: int) -> str:

@@ -24,7 +24,7 @@ from unheard.experiments.evaluate import known_rows, trained_on
 from unheard.experiments.plan import usable
 from unheard.export.metadata import encoded
 from unheard.export.parity import session
-from unheard.features import build_store
+from unheard.features import FeatureSettings, build_store
 from unheard.files import cannot_read, write_whole
 from unheard.manifest import Manifest
 from unheard.model.saving import Model
@@ -88,8 +88,9 @@ def as_int8(values: NDArray[np.float32], axes: tuple[int, ...]) -> tuple[NDArray
 class Cost:
     """The full and the small file compared on the same recordings, in this order.
 
-    `size` is in bytes, `changed` counts the labels that differ, `shift` is the largest difference of a probability.
-    `seen`: the model was trained on these speakers, so that only the differences mean something.
+    `size` is in bytes, with the encoder, if any; `changed` counts the labels that differ, `shift` is the largest
+    difference of a probability. `seen`: the model was trained on these speakers, so that only the differences mean
+    something.
     """
 
     utterances: int
@@ -104,31 +105,34 @@ class Cost:
 
 def measure_cost(
     model: Model,
-    full: str | Path,
-    small: str | Path,
+    files: tuple[Path, Path],
     manifest: Manifest,
     *,
-    store: str | Path | None = None,
+    small_features: FeatureSettings | None = None,
+    encoders: tuple[int, int] = (0, 0),
     say: Callable[[str], None] = lambda _: None,
 ) -> Cost:
-    """Compare two exported files of `model` on the rows of `manifest` that have one of its labels.
+    """Compare two exported files of `model`, full and small, on the rows of `manifest` that have one of its labels.
 
-    Speakers that the model was trained on are left out where there are others. `store` keeps the features. Raises
-    `ExportError` where no recording is left.
+    The small one reads `small_features`, the model's own where they are None; `encoders` are the sizes of their
+    encoders in bytes. Speakers that the model was trained on are left out where there are others. Raises `ExportError`
+    where no recording is left.
     """
     rows = known_rows(model, manifest, None, say)
     trained = trained_on(model)
     unseen = rows.where(lambda row: full_name(row) not in trained)
     rows = unseen if len(unseen) else rows
     with ExitStack() as stack:
-        where = Path(store) if store else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="unheard-")))
-        features = build_store(rows, where, model.features)
-        rows = usable(rows, features, say)
+        where = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="unheard-")))
+        stores = [build_store(rows, where / "full", model.features)]
+        rows = usable(rows, stores[0], say)
         if not len(rows):
             raise ExportError("no recording is left to compare the two files on", mend="Name another manifest.")
-        runs = [session(Path(path).read_bytes()) for path in (full, small)]
+        other = small_features is not None and small_features != model.features
+        stores.append(build_store(rows, where / "small", small_features) if other else stores[0])
         a, b = (
-            np.stack([run.run(["probabilities"], {"features": features[name]})[0] for name in rows.ids]) for run in runs
+            np.stack([run.run(["probabilities"], {"features": store[name]})[0] for name in rows.ids])
+            for run, store in zip([session(path.read_bytes()) for path in files], stores, strict=True)
         )  # (n, C)
     truth = np.array([model.labels.index(row.emotion) for row in rows])
     p, q, classes = a.argmax(axis=1), b.argmax(axis=1), len(model.labels)
@@ -136,7 +140,7 @@ def measure_cost(
         utterances=len(rows),
         speakers=len(rows.speakers),
         seen=not len(unseen),
-        size=(Path(full).stat().st_size, Path(small).stat().st_size),
+        size=(files[0].stat().st_size + encoders[0], files[1].stat().st_size + encoders[1]),
         wa=(weighted_accuracy(truth, p), weighted_accuracy(truth, q)),
         uar=(unweighted_average_recall(truth, p, classes), unweighted_average_recall(truth, q, classes)),
         changed=int((p != q).sum()),

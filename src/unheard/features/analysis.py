@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,9 @@ from unheard.features.functionals import frame_settings, summarise
 from unheard.features.kaldi import Floats, add_deltas, frame_count, pitch_frames, spectral_frames
 from unheard.features.settings import FeatureSettings
 from unheard.features.vad import VAD_PRESETS, voiced_frames
+
+if TYPE_CHECKING:
+    from unheard.features.encoder import Encoder
 
 Audio: TypeAlias = Source | npt.NDArray[Any]
 
@@ -33,7 +36,8 @@ class Analysis:
 
     `kept` is bool over all frames; `voiced` is the number of voiced ones. Where it is 0 every frame was
     kept: an utterance without a voiced frame is a quiet utterance, not an absent one. `log_energy` is that of all
-    frames at 16-bit scale, what a VAD decides on; of functionals, that of the frames behind them.
+    frames at 16-bit scale, what a VAD decides on; of functionals, that of the frames behind them; of an encoder, that
+    of frames every 10 ms (`vad_settings`).
     """
 
     features: Floats
@@ -65,11 +69,17 @@ def extract(
     return analysis.features
 
 
-def analyse(samples: Samples, settings: FeatureSettings) -> Analysis:
+def vad_settings(settings: FeatureSettings) -> FeatureSettings:
+    """Return the settings of the frames that the VAD works on: for an encoder, MFCC every 10 ms."""
+    return FeatureSettings(vad=settings.vad, deltas=0) if settings.kind == "encoder" else settings
+
+
+def analyse(samples: Samples, settings: FeatureSettings, encoder: Encoder | None = None) -> Analysis:
     """The features of samples (N,) in [-1, 1] at the settings' rate, with what the VAD said.
 
-    Functionals are one frame, which is kept; `voiced` counts the frames behind them. Raises `AudioError` for
-    less than one frame, and for samples so large that their power overflows.
+    Functionals are one frame, which is kept; `voiced` counts the frames behind them. `encoder` is the open encoder of
+    the settings, by default the one that they name. Raises `AudioError` for less than one frame, and for samples so
+    large that their power overflows.
     """
     if settings.kind == "functionals":
         frames = analyse(samples, frame_settings(settings)).features
@@ -82,7 +92,7 @@ def analyse(samples: Samples, settings: FeatureSettings) -> Analysis:
             mend="Use a longer recording.",
         )
     if settings.kind == "encoder":
-        return _encoded(samples, settings)
+        return _encoded(samples, settings, encoder)
     with np.errstate(over="ignore", invalid="ignore"):
         scaled = samples * INT16_SCALE
         spectral = spectral_frames(scaled, settings)
@@ -112,25 +122,26 @@ def thinned(features: Floats, n: int) -> Floats:
     return sums / counts[:, None]
 
 
-def _encoded(samples: Samples, settings: FeatureSettings) -> Analysis:
-    """Analyse with an encoder, a frame every 20 ms; the VAD works on every second of its own frames of 10 ms."""
-    from unheard.features.encoder import encoder_of, resolve
+def _encoded(samples: Samples, settings: FeatureSettings, encoder: Encoder | None) -> Analysis:
+    """Analyse with an encoder, a frame every 20 ms; it is kept where the VAD's frame of that time is."""
+    if encoder is None:
+        from unheard.features.encoder import encoder_of, resolve
 
-    settings = resolve(settings)
-    features = encoder_of(settings.encoder, settings.layer, settings.encoder_digest).frames(samples)
+        settings = resolve(settings)
+        encoder = encoder_of(settings.encoder, settings.layer, settings.encoder_digest)
+    features = encoder.frames(samples)
     if settings.pitch:
         pitch = pitch_frames(samples * INT16_SCALE, settings)
         features = np.hstack([features, _lengthened(pitch, len(features))])
-    step = 1 if settings.vad == "none" else 2
-    energy = analyse(samples, FeatureSettings(vad=settings.vad, deltas=0, frame_shift_ms=20 / step))
-    kept = _lengthened(energy.kept[::step], len(features))
+    energy = analyse(samples, vad_settings(settings))
+    kept = _lengthened(energy.kept[::2], len(features))
     voiced = int(np.count_nonzero(kept)) if energy.voiced else 0
     if not voiced:
         kept = np.ones(len(features), bool)
     chosen = features if kept.all() else features[kept]
     if settings.thin > 1:
         chosen = thinned(chosen, settings.thin)
-    return Analysis(chosen, kept, voiced, _lengthened(energy.log_energy[::step], len(features)))
+    return Analysis(chosen, kept, voiced, energy.log_energy)
 
 
 def _lengthened(frames: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:

@@ -27,19 +27,25 @@ from unheard.errors import AudioError, ConfigError, MissingExtra
 from unheard.features.encoder_weights import (
     Floats,
     chosen_layers,
+    content_digest,
     files_digest,
     read_config,
     read_weights,
     weight_files,
 )
 from unheard.features.settings import LEARNED, FeatureSettings
-from unheard.files import write_text, write_whole
+from unheard.files import read_regular, write_text, write_whole
 
 Samples = npt.NDArray[np.floating[Any]]
 
 SAMPLE_RATE = 16_000
 FRAME_SHIFT = 320  # samples, 20 ms: two mel frames
-_MODEL = "model.onnx"
+MODEL, LICENCE, CARD = "model.onnx", "LICENSE", "README.md"
+"""The files of an encoder that `unheard encoder` wrote."""
+
+LARGEST = 1 << 30
+"""Upper limit for an ONNX file, in bytes."""
+
 _FFT, _HOP = 400, 160  # 25 ms every 10 ms
 _SILENCE = 1600  # samples: Whisper was trained on speech with silence behind
 _HUB_FILES = ["config.json", "preprocessor_config.json", "README.md", "model*.safetensors", "*.index.json", "model.bin"]
@@ -74,8 +80,8 @@ def open_encoder(source: str | Path, layer: str = "mean") -> Encoder:
     or of another kind and for a layer that it lacks, `MissingExtra` for a library that is not installed.
     """
     folder = find_encoder(source)
-    if (folder / _MODEL).is_file():
-        return OnnxEncoder(folder, layer)
+    if (folder / MODEL).is_file():
+        return OnnxEncoder(read_regular(folder / MODEL, LARGEST, ConfigError), folder, layer)
     config = read_config(folder)
     if config.get("model_type") == "whisper" or (folder / "model.bin").is_file():
         return WhisperEncoder(folder, config, layer)
@@ -140,23 +146,19 @@ class WhisperEncoder:
 
 
 class OnnxEncoder:
-    """An encoder that `unheard encoder` wrote: onnxruntime alone runs it."""
+    """An encoder that `unheard encoder` wrote: onnxruntime alone runs it, on `threads` threads.
 
-    def __init__(self, folder: Path, layer: str) -> None:
-        path = folder / _MODEL
-        self._path, self.digest = path, files_digest([path])
-        described = self._session.get_modelmeta().custom_metadata_map.get(_DESCRIPTION)
-        if described is None:
-            raise ConfigError("this model.onnx is not an encoder", where=path, mend="Make one with: unheard encoder")
-        self.description: dict[str, Any] = json.loads(described)
-        self.width, self.layers = int(self.description["width"]), int(self.description["layers"])
+    `content` is that of its model.onnx in `folder`. Raises `ConfigError` for another file, and for another `layer`.
+    """
+
+    def __init__(self, content: bytes, folder: Path, layer: str, *, threads: int = 1) -> None:
+        self.folder, self.digest = folder, content_digest(MODEL, content)
+        self._session = _session(content, folder / MODEL, threads)
+        self.description = _described(self._session, folder / MODEL)
+        self.width, self.layers = self.description["width"], self.description["layers"]
         held = self.description["layer"]
         if layer != held:
             raise ConfigError(f"this encoder holds layer {held}, not {layer}", where=folder, mend=f"Ask for {held}.")
-
-    @cached_property
-    def _session(self) -> Any:
-        return _session(str(self._path), self._path)
 
     def load(self) -> None:
         """Nothing is left to load."""
@@ -210,20 +212,61 @@ def _states(session: Any, samples: Samples, mels: int, positions: int) -> Floats
     return states
 
 
-def _session(model: bytes | str, where: Path) -> Any:
+def onnx_session(content: bytes, threads: int = 1) -> Any:
+    """Open the ONNX graph `content` on the CPU with `threads` threads; one thread gives the same sums everywhere.
+
+    Nothing beside the file is read: external weights of a graph are not looked for. Raises `ValueError` with the
+    reason where onnxruntime refuses it.
+    """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1  # one process a core; the same sums everywhere
-    options.log_severity_level = 4  # errors are raised
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 4  # errors are raised; a second report on standard error does not help
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", _NOWHERE)
     try:
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's own classes share no base but this
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"], enable_fallback=0)
+    except Exception as problem:  # onnxruntime's classes have no other base
+        raise ValueError(first_line(problem)) from None
+
+
+_NOWHERE = str(Path(os.devnull) / "nowhere")
+"""A folder that cannot exist."""
+
+
+def first_line(problem: Exception) -> str:
+    """Return the first line of an error of onnxruntime, without what a terminal would interpret."""
+    lines = str(problem).strip().splitlines()
+    return "".join(letter for letter in (lines[0] if lines else "") if letter.isprintable())[:200].rstrip(". ")
+
+
+def _session(content: bytes, where: Path, threads: int = 1) -> Any:
+    try:
+        return onnx_session(content, threads)
+    except ValueError as problem:
         raise ConfigError(
-            f"onnxruntime cannot load this encoder ({' '.join(str(error).split())[:200]})",
+            f"onnxruntime cannot load this encoder ({problem})",
             where=where,
             mend="Write it again with: unheard encoder",
+        ) from None
+
+
+def _described(session: Any, where: Path) -> dict[str, Any]:
+    """Return the description in an encoder's file, its numbers checked."""
+    try:
+        found: dict[str, Any] = json.loads(session.get_modelmeta().custom_metadata_map[_DESCRIPTION])
+        bounds = {"width": 10_000, "layers": 100, "mels": 512, "positions": 10_000}
+        if not all(type(found[name]) is int and 0 < found[name] <= most for name, most in bounds.items()):
+            raise ValueError
+        shapes = [(value.name, value.shape[-1]) for value in (*session.get_inputs(), *session.get_outputs())]
+        if shapes != [("mel", found["mels"]), ("states", found["width"] * found["layers"])]:
+            raise ValueError
+        return {name: value if name in bounds else str(value) for name, value in found.items()}
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
+        raise ConfigError(
+            f"this {MODEL} is not an encoder", where=where, mend="Make one with: unheard encoder"
         ) from None
 
 
@@ -236,7 +279,7 @@ def find_encoder(source: str | Path) -> Path:
     A snapshot in the cache is used without network; `@REVISION` pins a commit, a branch or a tag.
     """
     folder = Path(source)
-    if folder.is_file() and folder.name == _MODEL:
+    if folder.is_file() and folder.name == MODEL:
         return folder.parent
     if folder.is_dir():
         return folder
@@ -271,10 +314,12 @@ def write_encoder(
     """Write the Whisper encoder `source` up to `layer` to `folder`: model.onnx, README.md and LICENSE.
 
     `int8` quantises the weights of its matrix products; `seconds` is the longest piece that is encoded at once, and
-    the file holds no more positions than that takes. Raises as `open_encoder`, and `ConfigError` for an encoder of
-    waveforms.
+    the file holds no more positions than that takes. An encoder that this function wrote is copied. Raises as
+    `open_encoder`, and `ConfigError` for an encoder of waveforms.
     """
     encoder = open_encoder(source, layer)
+    if isinstance(encoder, OnnxEncoder):
+        return _copied(encoder, folder, int8)
     if not isinstance(encoder, WhisperEncoder):
         raise ConfigError("only Whisper encoders are written to ONNX", where=source, mend="Use this one as it is.")
     frames = min(round(seconds * SAMPLE_RATE / FRAME_SHIFT), encoder.weights.positions)
@@ -296,11 +341,24 @@ def write_encoder(
     model = encoder.graph(int8=int8, frames=frames)
     entry = model.metadata_props.add()
     entry.key, entry.value = _DESCRIPTION, json.dumps(description)
-    write_whole(folder / _MODEL, lambda path: path.write_bytes(model.SerializeToString()))
-    write_text(folder / "LICENSE", licence.read_text("utf-8", "replace") if licence else _WHISPER_LICENCE)
+    content = model.SerializeToString()
+    write_whole(folder / MODEL, lambda path: path.write_bytes(content))
+    write_text(folder / LICENCE, licence.read_text("utf-8", "replace") if licence else _WHISPER_LICENCE)
     table = "\n".join(f"| {name.replace('_', ' ')} | {value} |" for name, value in description.items())
-    write_text(folder / "README.md", _CARD.format(table=table, folder=folder.name))
-    return OnnxEncoder(folder, layer)
+    write_text(folder / CARD, _CARD.format(table=table, folder=folder.name))
+    return OnnxEncoder(content, folder, layer)
+
+
+def _copied(encoder: OnnxEncoder, folder: Path, int8: bool) -> OnnxEncoder:
+    if int8 and encoder.description["weights"] != "int8":
+        raise ConfigError(
+            "the weights of this encoder are floats already", where=encoder.folder,
+            mend="Write it again from its origin: unheard encoder SOURCE --int8",
+        )  # fmt: skip
+    for name in (MODEL, LICENCE, CARD):
+        content = read_regular(encoder.folder / name, LARGEST, ConfigError)
+        write_whole(folder / name, lambda path, content=content: path.write_bytes(content))  # type: ignore[misc]
+    return encoder
 
 
 def _origin(source: str | Path, folder: Path) -> str:

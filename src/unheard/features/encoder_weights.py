@@ -244,6 +244,13 @@ def files_digest(files: Sequence[Path]) -> str:
     return _digest(tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats))
 
 
+def content_digest(name: str, content: bytes) -> str:
+    """Return what `files_digest` returns for one file of this name and content."""
+    digest = blake2b(f"{name}\t{len(content)}\n".encode(), digest_size=8)
+    digest.update(content)
+    return digest.hexdigest()
+
+
 @lru_cache(maxsize=8)
 def _digest(state: tuple[tuple[str, int, int], ...]) -> str:
     digest = blake2b(digest_size=8)

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -24,8 +24,10 @@ import numpy.typing as npt
 import unheard
 from unheard import __version__
 from unheard.errors import ConfigError, ModelError, did_you_mean, printable
+from unheard.features.encoder import LARGEST, MODEL, OnnxEncoder, first_line, onnx_session
+from unheard.features.encoder_weights import content_digest
 from unheard.features.settings import FeatureSettings
-from unheard.files import cannot_read
+from unheard.files import cannot_read, read_regular
 from unheard.recogniser.stream import WindowSettings
 
 Floats = npt.NDArray[np.float32]
@@ -36,8 +38,11 @@ FILE = "model.onnx"
 CARD = "README.md"
 """The model card beside it, where a Hugging Face repository has it."""
 
-LARGEST = 1 << 30
-"""Upper limit for a model file, in bytes."""
+ENCODER = "encoder"
+"""The folder beside it with the pretrained encoder that the graph continues, if any."""
+
+SUMS = "SHA256SUMS"
+"""The checksums of the ONNX files of the folder, as `sha256sum` writes and checks them."""
 
 MOST_THREADS = 256
 OUTPUTS = ("logits", "probabilities", "embedding", "description")
@@ -57,7 +62,7 @@ class OnnxModel:
     """A model that can be run; safe to use from several threads.
 
     `digest` identifies the file: a speaker profile belongs to one model. `profile_width` is V, 0 for a model that
-    cannot adapt.
+    cannot adapt. `encoder` computes the features of a model on a pretrained encoder.
     """
 
     def __init__(self, content: bytes, where: str, *, folder: Path | None = None, threads: int = 1) -> None:
@@ -68,6 +73,7 @@ class OnnxModel:
         if text is None:
             raise ModelError("this ONNX file was not made by unheard", where=where, mend=_EXPORT)
         self.metadata: Metadata = read_metadata(text, where)
+        self.encoder = _encoder_of(self.metadata.features, folder, where, threads)
         width = self.metadata.features.dim
         inputs = {value.name: value.shape for value in self._session.get_inputs()}
         outputs = {value.name for value in self._session.get_outputs()}
@@ -93,9 +99,8 @@ class OnnxModel:
                 raise ModelError(
                     "this trained model has not been exported", where=path, mend=f"unheard export {path} -o FOLDER"
                 )
-            if file.stat().st_size > LARGEST:
-                raise ModelError(f"a model file must not exceed {LARGEST >> 20} MiB", where=file)
-            content = file.read_bytes()
+            content = read_regular(file, LARGEST, ModelError, inside=path if path.is_dir() else None)
+            _check_sum(file, content)
         except OSError as problem:
             raise cannot_read(file, problem, ModelError) from None
         except ValueError:
@@ -121,59 +126,74 @@ class OnnxModel:
         try:
             found = self._session.run(OUTPUTS, given)
         except Exception as problem:  # onnxruntime's classes have no other base
-            raise ModelError(f"the graph failed ({_first_line(problem)})", where=self.where) from None
+            raise ModelError(f"the graph failed ({first_line(problem)})", where=self.where) from None
         fine = all(isinstance(one, np.ndarray) and one.ndim == 1 and np.isfinite(one).all() for one in found)
         if not fine or len(found[1]) != len(self.labels):
             raise ModelError("the outputs of the graph are not finite, or do not fit the labels", where=self.where)
         return Outputs(*found)
 
     def card(self) -> str:
-        """Return the text of the model card, empty where there is none beside the model."""
+        """Return the text of the model card, empty where there is none beside the model that may be read."""
         if self.folder is None or not (self.folder / FILE).exists():
             return ""
-        try:
-            with (self.folder / CARD).open("rb") as file:
-                return file.read(1 << 20).decode("utf-8", "replace")
-        except OSError:
-            return ""
+        with suppress(ModelError):
+            return read_regular(self.folder / CARD, 1 << 20, ModelError, inside=self.folder).decode("utf-8", "replace")
+        return ""
 
 
 _EXPORT = "Make it with: unheard export"
-_NOWHERE = str(Path(os.devnull) / "nowhere")
-"""A folder that cannot exist: external weights of a graph are not looked for."""
 
 
 def _opened(content: bytes, where: str, threads: int) -> tuple[Any, str | None]:
     """Return a session and the metadata."""
-    import onnxruntime
-
     if not 1 <= threads <= MOST_THREADS:
         raise ConfigError(f"{threads} threads are out of range", mend=f"Use 1 to {MOST_THREADS}.")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # errors are raised; a second report on standard error does not help
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.model_external_initializers_file_folder_path", _NOWHERE)
     try:
-        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"], enable_fallback=0)
+        session = onnx_session(content, threads)
         return session, session.get_modelmeta().custom_metadata_map.get("unheard")  # may raise UnicodeDecodeError
-    except Exception as problem:  # onnxruntime's classes have no other base
+    except ValueError as problem:
+        raise ModelError(f"this is not an ONNX model that can be run ({problem})", where=where, mend=_EXPORT) from None
+
+
+def _encoder_of(features: FeatureSettings, folder: Path | None, where: str, threads: int) -> OnnxEncoder | None:
+    """Open the encoder beside a model on an encoder's frames: the one that it was exported with, and no other."""
+    if features.kind != "encoder":
+        return None
+    if folder is None or not (folder / ENCODER / MODEL).exists():
         raise ModelError(
-            f"this is not an ONNX model that can be run ({_first_line(problem)})", where=where, mend=_EXPORT
-        ) from None
+            f"this model needs the folder {ENCODER} beside it", where=where, mend="Copy the whole folder of the model."
+        )
+    path = folder / ENCODER
+    content = read_regular(path / MODEL, LARGEST, ModelError, inside=folder)
+    if content_digest(MODEL, content) != features.encoder_digest:
+        raise ModelError(
+            "this is not the encoder that the model was exported with, or a damaged one",
+            where=path / MODEL,
+            mend="Copy the whole folder of the model again.",
+        )
+    try:
+        return OnnxEncoder(content, path, features.layer, threads=threads)
+    except ConfigError as problem:
+        raise ModelError(problem.what, where=path, mend=_EXPORT) from None
 
 
-def _first_line(problem: Exception) -> str:
-    lines = str(problem).strip().splitlines()
-    return "".join(letter for letter in (lines[0] if lines else "") if letter.isprintable())[:200].rstrip(". ")
+def _check_sum(file: Path, content: bytes) -> None:
+    """Compare a model's file with the checksums beside it; without such a file nothing is checked."""
+    if not (file.parent / SUMS).exists():
+        return
+    text = read_regular(file.parent / SUMS, 1 << 16, ModelError, inside=file.parent).decode("utf-8", "replace")
+    sums = {name.strip().lstrip("*"): known for known, _, name in (line.partition(" ") for line in text.splitlines())}
+    if sums.get(file.name) != sha256(content).hexdigest():
+        raise ModelError(
+            f"the file differs from its checksum in {SUMS}", where=file, mend="Copy or download the folder again."
+        )
 
 
 # Metadata: what a model file contains beside its graph.
 
 FORMAT = 1
-KINDS = ("mfcc", "fbank", "functionals")
-"""Kinds of features that need nothing but this package."""
+KINDS = ("mfcc", "fbank", "functionals", "encoder")
+"""Kinds of features; an encoder lies beside the model, whatever folder the metadata names."""
 
 LARGEST_TEXT = 1 << 20
 """Upper limit for the metadata, in characters."""
@@ -239,9 +259,12 @@ def read_metadata(text: str, where: str) -> Metadata:
             raise ValueError("must have at least two labels, all different, of at most 64 letters")
         if values["features"].get("kind", KINDS[0]) not in KINDS:
             raise ValueError(f"asks for features of kind {values['features']['kind']!r:.20}, which are unknown here")
+        features = FeatureSettings.from_dict(values["features"])
+        if not features.resolved:
+            raise ValueError("asks for an encoder without its digest and width")
         return Metadata(
             labels,
-            FeatureSettings.from_dict(values["features"]),
+            features,
             values["unheard"],
             values["name"],
             values["licence"],

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from unheard.features.analysis import analyse
+from unheard.features.analysis import analyse, vad_settings
 from unheard.features.kaldi import frame_count
 from unheard.features.settings import FeatureSettings
 from unheard.features.vad import VAD_PRESETS, voiced_frames
@@ -60,15 +60,17 @@ class WindowScorer:
 
     def __call__(self, window: Window, profile: SpeakerProfile | None = None) -> WindowResult:
         """Return the result of one window; raises `AudioError` for samples that are too large or not finite."""
-        settings = self._model.metadata.features
+        features = self._model.metadata.features
+        settings = vad_settings(features)
         steps = -(-len(window.samples) // self._hop)
         if not frame_count(len(window.samples), settings):
             reason = f"too short: {len(window.samples) / settings.sample_rate:.3f} s"
             return WindowResult(window.index, window.first, 0.0, (0.0,) * steps, reason)
-        analysis = analyse(window.samples, settings)
+        analysis = analyse(window.samples, features, self._model.encoder)
         speech = find_speech(analysis.log_energy, settings, self._least)
-        # Models without pitch are not judged: `score` was measured with the starter, which has it.
-        judged = settings.pitch and settings.sample_rate == RATE and settings.frame_shift_ms == 10
+        # `score` was measured with log-mel bands with pitch and with an encoder; other models are not judged by it.
+        measured = features.kind == "encoder" or features.pitch
+        judged = measured and settings.sample_rate == RATE and settings.frame_shift_ms == 10
         if judged and not speech.too_little and score(window.samples, analysis.log_energy, speech.frames) < 0:
             speech = Speech(np.zeros_like(speech.frames), 0.0, "no voice: tones, noise or music")
         # A frame belongs to the step that its middle lies in.
