@@ -17,7 +17,7 @@ import unheard
 ROOT = Path(unheard.__file__).parent
 HEAVY = ("torch", "sklearn", "scipy", "pandas", "polars", "matplotlib", "librosa", "pydantic")
 LIGHT = ("", ".errors", ".manifest", ".corpora", ".audio", ".splits", ".doctor", ".features", ".recogniser")
-BARE = ("", ".errors", ".manifest", ".corpora", ".splits")
+BARE = ("", ".errors", ".manifest", ".corpora", ".corpora.synthetic", ".splits", ".doctor")
 """Modules that a program may import for a table only: not even numpy, until a function needs it."""
 
 ORDER = ("corpora", "splits", "doctor", "features", "model", "training", "analysis", "experiments", "report", "export")

@@ -104,15 +104,15 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         write(temporary)
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, kind: type[UnheardError] = UnheardError) -> None:
     """Write `text` to `path` in one step."""
-    with replacing(path) as file:
+    with replacing(path, kind) as file:
         file.write(text)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, kind: type[UnheardError] = UnheardError) -> None:
     """Write `value` to `path` as readable JSON in one step; JSON has no NaN and no infinity, they become null."""
-    write_text(path, json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n", kind)
 
 
 def _finite(value: Any) -> Any:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
@@ -11,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from splitting import EMOTIONS, iemocap, people, table, who
 
-from unheard.errors import ConfigError, SplitError, UnheardError
+from unheard.errors import ConfigError, SplitError
 from unheard.manifest import Manifest, Utterance
 from unheard.splits import default_protocol, exclude_shared_recordings, find_leaks, make_split
 from unheard.splits.protocols import Groups
@@ -49,15 +47,6 @@ def test_paired_follows_the_session_where_sessions_hold_both_genders():
         for fold in make_split(manifest, "paired").folds
     }
     assert pairs == {frozenset(pair) for pair in (("f1", "m3"), ("f2", "m1"), ("f3", "m2"))}
-
-
-def test_paired_on_iemocap_holds_out_a_session():
-    manifest = iemocap()
-    split = make_split(manifest, "paired")
-    assert len(split.folds) == 5
-    assert not split.notes
-    for number, fold in enumerate(split.folds, start=1):
-        assert who(manifest, fold.train) == {s for s in manifest.speakers if not s.startswith(f"Ses0{number}")}
 
 
 def test_paired_without_gender_says_how_to_mend():
@@ -396,15 +385,6 @@ def test_no_split_ever_shares_a_speaker_or_a_session_and_all_are_tested_once(man
     assert again == split
     backwards = make_split(Manifest(manifest.rows[::-1]), protocol, seed=seed, k=k, emotions_may_differ=True)
     assert backwards.digest == split.digest
-
-
-def test_splits_load_without_numpy():
-    code = "import sys, unheard.splits; assert not {'numpy', 'torch', 'soundfile'} & set(sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def test_errors_are_for_people():
-    assert issubclass(SplitError, UnheardError)
 
 
 @pytest.mark.parametrize("slip", ["tset", "unused"])

@@ -19,26 +19,7 @@ another sound is another `VERSION`. Figures from it support no claim about speec
 
 from __future__ import annotations
 
-from unheard.corpora.corpus import Corpus
 from unheard.corpora.synthetic.plan import PARTS, VERSION, SyntheticSettings, demo
-from unheard.corpora.synthetic.tree import read, write
+from unheard.corpora.synthetic.tree import CORPUS, read, write
 
 __all__ = ["CORPUS", "PARTS", "VERSION", "SyntheticSettings", "demo", "read", "write"]
-
-_SOURCE = "the generator's own preset `demo`; other settings make other numbers"
-
-CORPUS = Corpus(
-    name="synthetic",
-    title="Synthetic voices",
-    language="none",
-    licence="MIT, as the program that makes it",
-    citation="Made by unheard.corpora.synthetic.",
-    homepage="",
-    obtain="Make it: unheard.corpora.synthetic.write(folder, demo()).",
-    layout="settings.json and wav/<speaker>/<speaker>-<emotion>-<sentence>-<repetition>.wav",
-    genders={f"s{number:02d}": "female" if number % 2 else "male" for number in range(1, 17)},
-    counts={"angry": 128, "happy": 128, "neutral": 128, "sad": 128},
-    sources=dict.fromkeys(("utterances", "speakers", "counts", "licence"), _SOURCE),
-    traps=("Invented audio: figures from it support no claim about speech.",),
-    subsets=dict.fromkeys(PARTS, ()),
-)

@@ -11,20 +11,37 @@ import json
 import os
 import wave
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial as bound
 from pathlib import Path
 
-from unheard.corpora.synthetic.plan import VERSION, SyntheticSettings, Take, counts, takes, voices
+from unheard.corpora.corpus import Corpus, finish
+from unheard.corpora.synthetic.plan import PARTS, VERSION, SyntheticSettings, Take, counts, takes, voices
 from unheard.corpora.table import write_table
-from unheard.errors import ConfigError, CorpusError, ManifestError, did_you_mean
-from unheard.files import cannot_write, replacing
-from unheard.manifest import FOUR, Manifest, Note, Utterance
+from unheard.errors import ConfigError, CorpusError, ManifestError
+from unheard.files import cannot_write, write_json
+from unheard.manifest import Manifest, Utterance
 from unheard.parallel import Died, map_unordered, progress_bar
 
-MAKE = "Make one with unheard.corpora.synthetic.write(folder, demo())."
 _FEW = 2000  # utterances that one process makes sooner than others are started
 _HEADER = 44  # bytes of a WAV file before its samples
+_SOURCE = "the generator's own preset `demo`; other settings make other numbers"
+
+CORPUS = Corpus(
+    name="synthetic",
+    title="Synthetic voices",
+    language="none",
+    licence="MIT, as the program that makes it",
+    citation="Made by unheard.corpora.synthetic.",
+    homepage="",
+    obtain="Make it with: unheard synthetic FOLDER.",
+    layout="settings.json and wav/<speaker>/<speaker>-<emotion>-<sentence>-<repetition>.wav",
+    genders={f"s{number:02d}": "female" if number % 2 else "male" for number in range(1, 17)},
+    counts={"angry": 128, "happy": 128, "neutral": 128, "sad": 128},
+    sources=dict.fromkeys(("utterances", "speakers", "counts", "licence"), _SOURCE),
+    traps=("Invented audio: figures from it support no claim about speech.",),
+    subsets=dict.fromkeys(PARTS, ()),
+)
 
 
 def write(
@@ -37,7 +54,11 @@ def write(
     the place cannot be written.
     """
     root = Path(root).expanduser().absolute()
-    _claim(root, settings)
+    file, ours = root / "settings.json", {"version": VERSION, **asdict(settings)}
+    if not file.exists():
+        write_json(file, ours, ManifestError)
+    elif _parsed(file) != json.loads(json.dumps(ours)):
+        raise CorpusError("this folder holds another synthetic corpus", where=root, mend="Choose another folder.")
     total = sum(sum(counts(settings, speaker)) for speaker in range(settings.speakers))
     workers = (1 if total < _FEW else 0) if workers is None else workers
     with progress_bar("synthetic corpus", settings.speakers, progress) as advance:
@@ -61,59 +82,37 @@ def read(
     """
     root = Path(root).expanduser().absolute()
     settings = load(root)
-    wanted = tuple(labels) if labels is not None else tuple(e for e in FOUR if e in settings.emotions)
-    for label in wanted:
-        if label not in settings.emotions:
-            raise CorpusError(f"this corpus has no '{label}'", where=root, mend=did_you_mean(label, settings.emotions))
-    rows, missing = [], []
+    corpus = replace(CORPUS, counts=dict.fromkeys(settings.emotions, 0))
+    rows = [_row(root, settings, take) for take in takes(settings)]
+    rows = [row for row in rows if subset in (None, row.extra["part"])]
     existing = {entry.path for folder in (root / "wav").glob("*") if folder.is_dir() for entry in os.scandir(folder)}
-    for take in takes(settings):
-        row = _row(root, settings, take)
-        if subset is not None and row.extra["part"] != subset:
-            continue
-        if row.audio in existing:
-            rows.append(row)
-        elif take.emotion in wanted:
-            missing.append(take.id)
-    if missing and not partial:
-        mend = "Make them by the same write() again, or read what exists with --partial."
-        raise CorpusError(f"{len(missing)} of its files are missing, '{missing[0]}' first", where=root, mend=mend)
-    notes = (Note("missing", f"{len(missing)} files are missing", tuple(missing)),) if missing else ()
-    trap = Note("trap", "invented audio: figures from it support no claim about speech")
-    return Manifest(tuple(rows), (*notes, trap))
+    present = [row for row in rows if row.audio in existing]
+    clips = {row.id: row.emotion for row in rows}
+    return finish(corpus, root, present, labels=labels, partial=partial, clips=clips)
 
 
 def load(root: Path) -> SyntheticSettings:
     """Return the settings of the corpus at `root`; raises `CorpusError` if there is none of this version."""
     file = root / "settings.json"
     if not file.exists():
-        raise CorpusError("no synthetic corpus here: it has no 'settings.json'", where=root, mend=MAKE)
+        raise CorpusError("no synthetic corpus here: it has no 'settings.json'", where=root, mend=CORPUS.obtain)
     values = _parsed(file)
     version = values.pop("version", None)
     if version != VERSION:
-        raise CorpusError(f"made by version {version} of the generator, this is {VERSION}", where=file, mend=MAKE)
+        what = f"made by version {version} of the generator, this is {VERSION}"
+        raise CorpusError(what, where=file, mend=CORPUS.obtain)
     try:
         return SyntheticSettings(**values)  # type: ignore[arg-type]
     except (TypeError, ValueError, ConfigError) as problem:
-        raise CorpusError(f"not the settings of a corpus ({problem})", where=file, mend=MAKE) from problem
+        what = f"not the settings of a corpus ({problem})"
+        raise CorpusError(what, where=file, mend=CORPUS.obtain) from problem
 
 
 def _parsed(file: Path) -> dict[str, object]:
     try:
         return dict(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as problem:
-        raise CorpusError(f"it cannot be read ({problem})", where=file, mend=MAKE) from problem
-
-
-def _claim(root: Path, settings: SyntheticSettings) -> None:
-    """Write `settings.json`, or find the same one there."""
-    ours = json.loads(json.dumps({"version": VERSION, **asdict(settings)}))
-    file = root / "settings.json"
-    if not file.exists():
-        with replacing(file, ManifestError) as stream:
-            stream.write(json.dumps(ours, indent=1) + "\n")
-    elif _parsed(file) != ours:
-        raise CorpusError("this folder holds another synthetic corpus", where=root, mend="Choose another folder.")
+        raise CorpusError(f"it cannot be read ({problem})", where=file, mend=CORPUS.obtain) from problem
 
 
 def _row(root: Path, settings: SyntheticSettings, take: Take) -> Utterance:
