@@ -15,7 +15,10 @@ import pytest
 import unheard
 
 ROOT = Path(unheard.__file__).parent
-HEAVY = ("torch", "sklearn", "scipy", "pandas", "polars", "matplotlib", "librosa", "pydantic")
+HEAVY = (
+    *("torch", "sklearn", "scipy", "pandas", "polars", "matplotlib", "librosa", "pydantic"),
+    *("rich", "requests", "soundfile", "soxr"),
+)
 LIGHT = ("", ".errors", ".manifest", ".corpora", ".audio", ".splits", ".doctor", ".features", ".recogniser")
 BARE = ("", ".errors", ".manifest", ".corpora", ".corpora.synthetic", ".splits", ".doctor")
 """Modules that a program may import for a table only: not even numpy, until a function needs it."""

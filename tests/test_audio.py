@@ -162,6 +162,10 @@ def write_wav(path: Path, samples: np.ndarray) -> bytes:
     return path.read_bytes()
 
 
+def at_rate(wav: bytes, rate: int) -> bytes:
+    return wav[:24] + struct.pack("<I", rate) + wav[28:]
+
+
 def test_bad_files_say_what_and_how_to_mend(tmp_path: Path) -> None:
     whole = write_wav(tmp_path / "whole.wav", tone())
     flac = tmp_path / "whole.flac"
@@ -177,6 +181,7 @@ def test_bad_files_say_what_and_how_to_mend(tmp_path: Path) -> None:
         "browser.webm": (b"\x1aE\xdf\xa3" + bytes(100), "ffmpeg -i"),
         "renamed.wav": (b"\0\0\0\x20ftypM4A " + bytes(100), "ffmpeg -i"),
         "raw.raw": (bytes(1000), "as audio"),
+        **{f"{rate}.wav": (at_rate(whole, rate), "too low to carry speech") for rate in (1, 100, 3999)},
     }
     for name, (content, message) in cases.items():
         (tmp_path / name).write_bytes(content)

@@ -145,13 +145,6 @@ def test_further_columns(tmp_path: Path) -> None:
     assert (ravdess.id, ravdess.text) == ("03-01-06-02-02-01-12", "Dogs are sitting by the door")
 
 
-def test_a_second_format_is_never_preferred_to_wav(tmp_path: Path) -> None:
-    plant(tmp_path, "samples/EB0_anger_1.wav", "samples/EB0_anger_1.flac", "samples/EB0_anger_1.mp3")
-    manifest = read_corpus("nemo", tmp_path, partial=True)
-    assert [Path(row.audio).suffix for row in manifest] == [".wav"]
-    assert len(ids(manifest, "extra")) == 2
-
-
 def test_published_numbers() -> None:
     numbers = {name: (get_corpus(name).speakers, get_corpus(name).utterances) for name in FIGURES}
     assert numbers == FIGURES

@@ -6,9 +6,9 @@ import copy
 from collections.abc import Callable
 
 import pytest
+import references
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 
 from unheard.model import cpu
 from unheard.model.cpu import kernels_serve
@@ -191,14 +191,7 @@ def ragged(lengths: tuple[int, ...] = MIXED) -> Frames:
 
 def packed(layer: BiLSTM, frames: Frames) -> Tensor:
     """The same by PyTorch's bidirectional LSTM on a packed batch: (N, 2H)."""
-    x, lengths = frames.values, frames.lengths
-    lstm = nn.LSTM(INPUTS, layer.ahead.hidden_size, bidirectional=True, batch_first=True).to(x.dtype)
-    own = dict(layer.ahead.named_parameters())
-    own |= {f"{name}_reverse": weight for name, weight in layer.back.named_parameters()}
-    padded = pad_sequence(list(x.split(lengths.tolist())), batch_first=True)
-    batch = pack_padded_sequence(padded, lengths, batch_first=True, enforce_sorted=False)
-    out, _ = pad_packed_sequence(torch.func.functional_call(lstm, own, (batch,))[0], batch_first=True)
-    return torch.cat([row[:length] for row, length in zip(out, lengths.tolist(), strict=True)])
+    return torch.cat(references.bilstm(layer, list(frames.values.split(frames.lengths.tolist()))))
 
 
 def with_slopes(layer: BiLSTM, y: Tensor, frames: Frames) -> list[Tensor]:
@@ -273,17 +266,6 @@ class TestRecurrence:
         layer, frames = rnn(64), ragged((50, 3, 77, 77, 21, 64, 1))
         first, second = (with_slopes(layer, layer(frames), frames) for _ in range(2))
         assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
-
-    @pytest.mark.parametrize("cells", [64, 128])
-    def test_an_utterance_does_not_see_the_others(self, cells: int) -> None:
-        layer, frames = rnn(cells), ragged()
-        parts = frames.values.detach().split(MIXED)
-        together = layer(frames).detach().split(MIXED)
-        order = [3, 0, 7, 5, 2, 6, 1, 4]
-        mixed = Frames(torch.cat([parts[i] for i in order]), frames.lengths[order])
-        shuffled = layer(mixed).split([MIXED[i] for i in order])
-        close([shuffled[order.index(i)] for i in range(8)], list(together))
-        close([layer(Frames(part, torch.tensor([len(part)]))) for part in parts], list(together))
 
 
 # The switch.

@@ -112,15 +112,6 @@ def test_a_recording_that_lacks_what_the_model_listens_to_is_remarked(
         assert remark is None if said is None else said in remark
 
 
-def test_channels_that_cancel_each_other(client: TestClient) -> None:
-    one = speech_like(2.0)
-    body = encoded(np.stack([one, -one], axis=1))
-    refused = client.post("/predict", content=body, headers=WAV)
-    assert refused.status_code == 422
-    assert "cancel each other out" in refused.json()["what"]
-    assert client.post("/predict?channel=left", content=body, headers=WAV).status_code == 200
-
-
 def test_abstention_is_an_answer(client: TestClient) -> None:
     answer = answered(client, encoded(np.zeros(16_000, np.float32)))
     assert answer["label"] is None

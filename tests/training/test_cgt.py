@@ -133,16 +133,6 @@ class TestPerturbation:
                 assert (u[length:] == 7.0).all()
                 assert (u[:length] != 7.0).all()
 
-    @both_units
-    def test_it_does_not_depend_on_the_batch(self, eps_mode: str) -> None:
-        strategy, batch = cgt(eps_mode=eps_mode), exactly()
-        _, (_, *together) = spied(strategy, batch)
-        for first in range(0, 8, 2):
-            chosen = [first, first + 1]
-            _, (_, *pair) = spied(strategy, part(batch, chosen))
-            for x, expected in zip(pair, together, strict=True):
-                torch.testing.assert_close(x - batch.x[chosen], (expected - batch.x)[chosen], rtol=1e-6, atol=1e-9)
-
     def test_nor_does_it_in_training_where_statistics_couple_the_utterances(self) -> None:
         strategy, batch = cgt(eps_mode="raw").train(), exactly()
         twice = part(batch, [*range(8), *range(8)])  # the same batch statistics from twice as many utterances

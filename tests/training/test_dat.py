@@ -11,7 +11,7 @@ from tiny_strategies import S, assert_same, draw, exactly, gradients, losses, ma
 from torch.nn.functional import cross_entropy
 
 from unheard.errors import ConfigError
-from unheard.training.strategies.dat import DATOptions, entropy, reverse_gradient
+from unheard.training.strategies.dat import DATOptions, entropy
 
 every_loss = pytest.mark.parametrize("loss", ["reversal", "entropy"])
 
@@ -29,23 +29,6 @@ class TestReversal:
         torch.testing.assert_close(gradients(strategy, batch), expected, rtol=1e-6, atol=1e-9)
         terms = strategy(batch)  # both losses, whatever λ is
         torch.testing.assert_close([terms["emotion"], terms["speaker"]], [y.mean(), s.mean()])
-
-    def test_lambda_minus_1_gives_mtls_gradients(self) -> None:
-        assert_same(gradients(make("dat", {"lam": -1.0}), draw()), gradients(make("mtl"), draw()))
-
-    def test_the_speaker_heads_gradient_does_not_depend_on_lambda(self) -> None:
-        first, *others = [
-            only("speaker", gradients(make("dat", {"lam": lam}), draw())) for lam in (0.0, 0.1, 1.0, -1.0)
-        ]
-        for other in others:
-            assert_same(first, other)
-
-    def test_the_layer(self) -> None:
-        e, towards = torch.randn(3, 4, requires_grad=True), torch.randn(3, 4)
-        out = reverse_gradient(e, 0.3)
-        assert torch.equal(out, e)
-        out.backward(towards)
-        torch.testing.assert_close(e.grad, -0.3 * towards)
 
 
 class TestEntropy:

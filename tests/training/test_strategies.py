@@ -21,7 +21,6 @@ from tiny_strategies import (
     losses,
     make,
     only,
-    settled,
     train,
 )
 from torch import Tensor
@@ -122,14 +121,6 @@ class TestEvery:
         for name in options:
             with pytest.raises(ConfigError, match=f"Did you mean '{name}'\\?"):
                 make(key, {f"{name}x": 1})
-
-    @every_strategy
-    def test_logits_are_head_of_embedding(self, key: str) -> None:
-        strategy, batch = settled(key), exactly()
-        logits, e = strategy.logits(batch.x, batch.lengths)
-        expected = references.embed(strategy.embed, references.utterances(batch.x, batch.lengths))
-        torch.testing.assert_close(e, expected)
-        torch.testing.assert_close(logits, references.classify(strategy.emotion, e))
 
     @every_strategy
     def test_class_weights_give_weighted_means(self, key: str) -> None:
