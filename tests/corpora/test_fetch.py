@@ -138,19 +138,13 @@ def use(site: Site, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 # One file
 
 
-def test_a_plain_download(site: Site, tmp_path: Path) -> None:
-    site.bodies["/a"] = BODY
+def test_a_dropped_connection_is_resumed(site: Site, tmp_path: Path, no_waiting: list[float]) -> None:
+    site.bodies["/a"], site.drop_after = BODY, [300_000, 0, 300_000]
     seen: list[tuple[int, int | None]] = []
     download(f"{site.url}/a", tmp_path / "new" / "a", progress=lambda *now: seen.append(now), checksum=MD5)
     assert (tmp_path / "new" / "a").read_bytes() == BODY
     assert names(tmp_path / "new") == ["a"]
     assert seen[-1] == (1_024_000, 1_024_000)
-
-
-def test_a_dropped_connection_is_resumed(site: Site, tmp_path: Path, no_waiting: list[float]) -> None:
-    site.bodies["/a"], site.drop_after = BODY, [300_000, 0, 300_000]
-    download(f"{site.url}/a", tmp_path / "a")
-    assert (tmp_path / "a").read_bytes() == BODY
     assert site.asked() == [None, "bytes=262144-", "bytes=262144-", "bytes=524288-"]  # whole blocks of 64 KiB
     assert no_waiting == [1, 2, 1]  # doubles while nothing comes, starts again when something came
 
@@ -260,12 +254,12 @@ def test_no_room_and_no_folder(site: Site, tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_corpus_is_fetched_once(site: Site, tmp_path: Path, use: Callable[..., None]) -> None:
-    site.bodies["/a"] = zipped(TREE)
-    use(strip=1)
+    site.bodies["/a"] = zipped(TREE | {"db/README": b"r", "db/wav/._1": b"x", "__MACOSX/wav/1": b"x"})
+    use(strip=1, keep=("wav/*",))
     root = fetch("EmoDB", tmp_path / "emodb")
     assert root == tmp_path / "emodb"
     assert (root / "wav" / "03a01Fa.wav").read_bytes() == b"RIFF one"
-    assert names(root) == ["fetched.json", "wav"]
+    assert [names(root), names(root / "wav")] == [["fetched.json", "wav"], ["03a01Fa.wav", "03a01Nc.wav"]]
     record = json.loads((root / "fetched.json").read_text())
     assert (record["complete"], record["url"]) == (True, f"{site.url}/a")
     assert "CC0" in record["licence"]
@@ -365,16 +359,6 @@ def test_a_corpus_under_licence_names_its_address(tmp_path: Path) -> None:
 # An archive
 
 
-def test_unpacking(tmp_path: Path) -> None:
-    path = tmp_path / "a.zip"
-    path.write_bytes(
-        zipped({"top/wav/1.wav": b"one", "top/wav/2.wav": b"two", "top/README": b"r", "__MACOSX/._1": b"x"})
-    )
-    unpack(path, tmp_path / "out", strip=1, keep=("wav/*",))
-    found = {str(p.relative_to(tmp_path / "out")): p.read_bytes() for p in (tmp_path / "out").rglob("*.*")}
-    assert found == {"wav/1.wav": b"one", "wav/2.wav": b"two"}
-
-
 def test_the_digest_does_not_depend_on_the_packing(tmp_path: Path) -> None:
     (tmp_path / "a.zip").write_bytes(zipped({"x/1": b"one", "x/2": b"two"}))
     (tmp_path / "b.zip").write_bytes(zipped({"x/2": b"two", "x/1": b"one"}))
@@ -438,24 +422,18 @@ def test_bombs_and_repeated_names_are_refused(tmp_path: Path) -> None:
         unpack(tmp_path / "b.zip", tmp_path / "out")
 
 
-@pytest.mark.parametrize("damage", ["text", "cut", "bit"])
-def test_a_damaged_archive_is_refused(tmp_path: Path, damage: str) -> None:
-    data = zipped({"a": os.urandom(5000)})
-    spoilt = {"text": b"hello", "cut": data[:3000], "bit": data[:500] + bytes([data[500] ^ 1]) + data[501:]}
-    (tmp_path / "a.zip").write_bytes(spoilt[damage])
-    with pytest.raises(FetchError, match="whole zip or tar"):
-        unpack(tmp_path / "a.zip", tmp_path / "out")
-
-
-@pytest.mark.parametrize("kind", ["gz", "xz", "bz2"])
-def test_a_damaged_tar_is_refused(tmp_path: Path, kind: str) -> None:
-    path = tmp_path / f"a.tar.{kind}"
-    with tarfile.open(path, f"w:{kind}") as archive:  # type: ignore[call-overload]
-        info = tarfile.TarInfo("a")
-        info.size = 100_000
-        archive.addfile(info, io.BytesIO(os.urandom(100_000)))
+@pytest.mark.parametrize("kind", ["zip", "gz", "xz", "bz2"])
+def test_a_damaged_archive_is_refused(tmp_path: Path, kind: str) -> None:
+    path, noise = tmp_path / "a", os.urandom(100_000)
+    if kind == "zip":
+        path.write_bytes(zipped({"a": noise}))
+    else:
+        with tarfile.open(path, f"w:{kind}") as archive:  # type: ignore[call-overload]
+            info = tarfile.TarInfo("a")
+            info.size = len(noise)
+            archive.addfile(info, io.BytesIO(noise))
     data = path.read_bytes()
-    for spoilt in (data[:50_000] + bytes(10) + data[50_010:], data[:50_000]):
+    for spoilt in (b"hello", data[:50_000], data[:500] + bytes([data[500] ^ 1]) + data[501:]):
         path.write_bytes(spoilt)
         with pytest.raises(FetchError, match="whole zip or tar"):
             unpack(path, tmp_path / "out")

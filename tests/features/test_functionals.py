@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from unheard.audio import read_audio
-from unheard.errors import AudioError, ConfigError
+from unheard.errors import AudioError
 from unheard.features import FeatureSettings, FeatureStore, analyse, build_store, extract
 from unheard.features.functionals import (
     FUNCTIONALS,
@@ -159,8 +159,3 @@ def test_a_store_holds_one_row_an_utterance(tmp_path: Path, caplog: pytest.LogCa
     assert store.unvoiced == ("digital_silence",)
     assert set(store.skipped) == {"too_short"}
     assert FeatureStore(tmp_path / "store").settings == FUNCTIONALS
-
-
-def test_functionals_need_frames_that_pitch_can_follow() -> None:
-    with pytest.raises(ConfigError, match="at 22050 Hz"):
-        replace(FUNCTIONALS, sample_rate=22_050)
