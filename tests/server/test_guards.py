@@ -35,6 +35,10 @@ from unheard.server.work import Job
 CLIP = encoded(speech_like(1.5))
 
 
+def on(ear: Any, **settings: Any) -> TestClient:
+    return TestClient(create_app(ear, ServerSettings(**settings)), base_url="http://localhost")
+
+
 @pytest.fixture(scope="module")
 def ear() -> Recogniser:
     return recogniser()
@@ -42,9 +46,7 @@ def ear() -> Recogniser:
 
 @pytest.fixture(scope="module")
 def client(ear: Recogniser) -> Iterator[TestClient]:
-    with TestClient(
-        create_app(ear, ServerSettings(max_megabytes=1, max_seconds=20)), base_url="http://localhost"
-    ) as client:
+    with on(ear, max_megabytes=1, max_seconds=20) as client:
         yield client
 
 
@@ -182,23 +184,26 @@ def test_odd_recordings_are_answered(client: TestClient, body: bytes) -> None:
     assert client.post("/predict", content=body, headers=WAV).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("query", "kind", "status"),
+    [
+        # types that a form of another site can send
+        *(("", kind, 415) for kind in ("", "text/plain", "application/x-www-form-urlencoded", "video/webm")),
+        *((f"?channel={channel}", "audio/wav", 422) for channel in ("0", "each", "", "-1", "3")),
+        ("?steps=maybe", "audio/wav", 422),
+    ],
+)
+def test_types_and_parameters_that_do_not_exist(client: TestClient, query: str, kind: str, status: int) -> None:
+    answer = client.post(f"/predict{query}", content=CLIP, headers={"Content-Type": kind})
+    assert refusal(answer)[0] == status
+
+
 @pytest.mark.parametrize("rate", [1, 2, 100, 1_000_000, 2**31 - 1])
 def test_absurd_rates_are_answered_or_refused(client: TestClient, rate: int) -> None:
     wav = bytearray(encoded(speech_like(0.5)))
     wav[24:32] = struct.pack("<II", rate, 2 * rate % 2**32)
     answer = client.post("/predict", content=bytes(wav), headers=WAV)
     assert answer.status_code in (200, 413, 422), answer.text
-
-
-@pytest.mark.parametrize("kind", ["", "text/plain", "application/x-www-form-urlencoded", "video/webm"])
-def test_types_a_form_of_another_site_can_send(client: TestClient, kind: str) -> None:
-    answer = client.post("/predict", content=CLIP, headers={"Content-Type": kind})
-    assert refusal(answer)[0] == 415
-
-
-@pytest.mark.parametrize("query", ["channel=0", "channel=each", "channel=", "channel=-1", "steps=maybe", "channel=3"])
-def test_parameters_that_do_not_exist(client: TestClient, query: str) -> None:
-    assert refusal(client.post(f"/predict?{query}", content=CLIP, headers=WAV))[0] == 422
 
 
 def test_too_many_bytes(client: TestClient) -> None:
@@ -255,19 +260,17 @@ def test_a_length_that_is_stated_in_two_ways(client: TestClient) -> None:
 
 
 def test_a_token(ear: Recogniser) -> None:
-    with TestClient(create_app(ear, ServerSettings(token="secret")), base_url="http://localhost") as client:
+    with on(ear, token="secret") as client:
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "secret"}):
             answer = client.post("/predict", content=CLIP, headers={**WAV, **headers})
             assert (answer.status_code, answer.json()["code"]) == (401, "unauthorised")
         assert client.post("/predict", content=CLIP, headers={**WAV, "Authorization": "Bearer secret"}).is_success
-        assert client.get("/health").is_success
-        assert client.get("/metrics").status_code == 401
+        assert (client.get("/health").status_code, client.get("/metrics").status_code) == (200, 401)
 
 
 def test_pages_that_are_allowed(ear: Recogniser) -> None:
-    settings = ServerSettings(cors=("https://app.example",))
     own = {"Origin": "https://app.example", "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "cors"}
-    with TestClient(create_app(ear, settings), base_url="http://localhost") as client:
+    with on(ear, cors=("https://app.example",)) as client:
         answer = client.post("/predict", content=CLIP, headers={**WAV, **own})
         assert answer.headers["access-control-allow-origin"] == "https://app.example"
         preflight = client.options("/predict", headers={**own, "Access-Control-Request-Method": "POST"})
@@ -291,6 +294,11 @@ class Slow:
         return self._ear.stream(**options)
 
 
+@pytest.fixture
+def slow(ear: Recogniser) -> Slow:
+    return Slow(ear)
+
+
 def until(true: Callable[[], bool]) -> None:
     for _ in range(400):
         if true():
@@ -299,12 +307,10 @@ def until(true: Callable[[], bool]) -> None:
     raise AssertionError("it never came true")
 
 
-def test_too_much_to_do(ear: Recogniser) -> None:
-    slow = Slow(ear)
-    app = create_app(slow, ServerSettings(concurrency=1, waiting=1))  # type: ignore[arg-type]
-    with TestClient(app, base_url="http://localhost") as client, ThreadPoolExecutor(2) as threads:
+def test_too_much_to_do(slow: Slow) -> None:
+    with on(slow, concurrency=1, waiting=1) as client, ThreadPoolExecutor(2) as threads:
         waiting = [threads.submit(client.post, "/predict", content=CLIP, headers=WAV) for _ in range(2)]
-        until(lambda: app.state.work.taken == 2)
+        until(lambda: client.app.state.work.taken == 2)
         answer = client.post("/predict", content=CLIP, headers=WAV)
         assert (answer.status_code, answer.json()["code"]) == (429, "busy")
         assert int(answer.headers["retry-after"]) > 0
@@ -312,16 +318,14 @@ def test_too_much_to_do(ear: Recogniser) -> None:
         slow.may.set()
         assert [one.result().status_code for one in waiting] == [200, 200]
         assert client.post("/predict", content=CLIP, headers=WAV).status_code == 200
-        assert app.state.work.taken == 0
+        assert client.app.state.work.taken == 0
 
 
-def test_what_would_wait_too_long_is_refused_with_the_time(ear: Recogniser) -> None:
-    slow = Slow(ear)
-    app = create_app(slow, ServerSettings(concurrency=1, max_wait=2))  # type: ignore[arg-type]
-    app.state.work.speed = 1.0  # a second of work for a second of audio
-    with TestClient(app, base_url="http://localhost") as client, ThreadPoolExecutor(1) as threads:
+def test_what_would_wait_too_long_is_refused_with_the_time(slow: Slow) -> None:
+    with on(slow, concurrency=1, max_wait=2) as client, ThreadPoolExecutor(1) as threads:
+        client.app.state.work.speed = 1.0  # a second of work for a second of audio
         long = threads.submit(client.post, "/predict", content=encoded(speech_like(9.0)), headers=WAV)
-        until(lambda: app.state.work.taken == 1)
+        until(lambda: client.app.state.work.taken == 1)
         answer = client.post("/predict", content=CLIP, headers=WAV)
         assert answer.status_code == 429
         assert 7 <= int(answer.headers["retry-after"]) <= 8
@@ -329,10 +333,8 @@ def test_what_would_wait_too_long_is_refused_with_the_time(ear: Recogniser) -> N
         assert long.result().status_code == 200
 
 
-def test_an_answer_that_takes_too_long(ear: Recogniser) -> None:
-    slow = Slow(ear)
-    app = create_app(slow, ServerSettings(concurrency=1, timeout=0.1))  # type: ignore[arg-type]
-    with TestClient(app, base_url="http://localhost") as client:
+def test_an_answer_that_takes_too_long(slow: Slow) -> None:
+    with on(slow, concurrency=1, timeout=0.1) as client:
         answer = client.post("/predict", content=CLIP, headers=WAV)
         assert (answer.status_code, answer.json()["code"]) == (504, "timeout")
         slow.may.set()
@@ -340,32 +342,27 @@ def test_an_answer_that_takes_too_long(ear: Recogniser) -> None:
         assert client.post("/predict", content=CLIP, headers=WAV).status_code == 200
 
 
-def test_waiting_does_not_count_as_work(ear: Recogniser) -> None:
-    slow = Slow(ear)
-    app = create_app(slow, ServerSettings(concurrency=1, timeout=1.0))  # type: ignore[arg-type]
-    with TestClient(app, base_url="http://localhost") as client, ThreadPoolExecutor(3) as threads:
+def test_waiting_does_not_count_as_work(slow: Slow) -> None:
+    with on(slow, concurrency=1, timeout=1.0) as client, ThreadPoolExecutor(3) as threads:
         threading.Timer(0.7, slow.may.set).start()
         answers = [threads.submit(client.post, "/predict", content=CLIP, headers=WAV) for _ in range(3)]
         assert [one.result().status_code for one in answers] == [200, 200, 200]
 
 
-def test_a_server_that_stops(ear: Recogniser) -> None:
-    slow = Slow(ear)
-    app = create_app(slow, ServerSettings(concurrency=1))  # type: ignore[arg-type]
-    with TestClient(app, base_url="http://localhost") as client, ThreadPoolExecutor(2) as threads:
+def test_a_server_that_stops(slow: Slow) -> None:
+    with on(slow, concurrency=1) as client, ThreadPoolExecutor(2) as threads:
         running, queued = (threads.submit(client.post, "/predict", content=CLIP, headers=WAV) for _ in range(2))
-        until(lambda: app.state.work.taken == 2)
-        client.portal.call(app.state.work.stopped.set)
-        until(lambda: app.state.work.taken == 1)
+        until(lambda: client.app.state.work.taken == 2)
+        client.portal.call(client.app.state.work.stopped.set)
+        until(lambda: client.app.state.work.taken == 1)
         assert client.get("/ready").json()["code"] == "stopping"
         assert client.post("/predict", content=CLIP, headers=WAV).status_code == 503
-        client.portal.call(app.state.work.expired.set)
+        client.portal.call(client.app.state.work.expired.set)
         assert {running.result().status_code, queued.result().status_code} == {503}
         slow.may.set()
 
 
-def test_a_client_that_leaves_frees_its_place(ear: Recogniser) -> None:
-    slow = Slow(ear)
+def test_a_client_that_leaves_frees_its_place(slow: Slow) -> None:
     work = create_app(slow, ServerSettings(concurrency=1)).state.work  # type: ignore[arg-type]
     stopped = threading.Event()
 
@@ -388,8 +385,7 @@ def test_what_goes_wrong_inside_stays_inside(ear: Recogniser, caplog: pytest.Log
         def stream(self, **options: Any) -> Any:
             raise RuntimeError("a secret of /home/somebody")
 
-    app = create_app(Broken(ear))  # type: ignore[arg-type]
-    with TestClient(app, base_url="http://localhost") as client:
+    with on(Broken(ear)) as client:
         answer = client.post("/predict", content=CLIP, headers=WAV)
         assert refusal(answer) == (500, "the server failed")
         assert "secret" not in answer.text
@@ -424,13 +420,11 @@ def test_nothing_is_kept(client: TestClient, ear: Recogniser) -> None:
     assert WRITTEN == []
 
 
-def test_no_upload_stays_in_memory(ear: Recogniser) -> None:
-    slow = Slow(ear)
-    app = create_app(slow, ServerSettings(concurrency=1, timeout=0.2, max_seconds=2))  # type: ignore[arg-type]
-    with TestClient(app, base_url="http://localhost") as client:
+def test_no_upload_stays_in_memory(slow: Slow) -> None:
+    with on(slow, concurrency=1, timeout=0.2, max_seconds=2) as client:
         assert client.post("/predict", content=CLIP, headers=WAV).status_code == 504
         slow.may.set()
-        until(lambda: app.state.work.taken == 0)
+        until(lambda: client.app.state.work.taken == 0)
         for body in (CLIP, CLIP[:44], encoded(speech_like(3.0))):
             client.post("/predict", content=body, headers=WAV)
 
@@ -439,7 +433,7 @@ def test_no_upload_stays_in_memory(ear: Recogniser) -> None:
         return [one for one in gc.get_objects() if type(one) in (Recording, Upload)]
 
     until(lambda: not kept())  # a thread may be putting its last one down
-    assert app.state.budget.held == 0
+    assert client.app.state.budget.held == 0
 
 
 def test_scoring_is_given_up_where_nobody_waits(ear: Recogniser) -> None:
