@@ -15,7 +15,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from unheard.experiments.records import Predictions, SeedRecord, read_run
+from unheard.experiments.records import read_run
+from unheard.experiments.summary import Predictions, SeedRecord
 from unheard.features.normalise import TRANSDUCTIVE
 from unheard.training.metrics import unweighted_average_recall, weighted_accuracy
 

@@ -35,7 +35,7 @@ from unheard.experiments.config import Experiment, load
 from unheard.experiments.plan import Grid, lay_out
 from unheard.experiments.records import RunRecords
 from unheard.experiments.run import check_same_run, collect, prepare
-from unheard.experiments.tables import caption, table_markdown, write_tables
+from unheard.experiments.tables import caption, table_markdown, write_table
 from unheard.files import locked, write_whole
 
 Vectors = NDArray[np.float32]
@@ -131,7 +131,7 @@ def fit(settings: Experiment, cache: Path) -> RunRecords:
             if peer.result() is None:
                 fit_cell(peer, PEER, standardised(peer, vectors))
         records = collect(grid)
-        write_tables(records, grid.split.total_folds)
+        write_table(records, grid.split.total_folds)
     return records
 
 

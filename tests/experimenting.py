@@ -188,7 +188,7 @@ def numbers(folder: Path, *, whole: bool = True) -> dict[str, Any]:
 def all_numbers(run: Path) -> dict[str, Any]:
     """Everything a run says but for timings."""
     results = [{k: v for k, v in row.items() if k not in TIMINGS} for row in rows_of(run / "results.csv")]
-    texts = {name: (run / name).read_text() for name in ("table.md", "table.tex", "splits.csv")}
+    texts = {name: (run / name).read_text() for name in ("table.md", "splits.csv")}
     return {"results": results, **texts, **{name: numbers(folder) for name, folder in cells(run).items()}}
 
 

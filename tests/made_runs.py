@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from unheard.experiments.config import load
-from unheard.experiments.records import Assigned, CellRecord, Line, Predictions, RunRecords, SeedRecord, digest_of
+from unheard.experiments.records import Assigned, CellRecord, RunRecords, digest_of
+from unheard.experiments.summary import Line, Predictions, SeedRecord
 
 LABELS = ("angry", "sad")
 Said = Mapping[str, str]

@@ -16,10 +16,11 @@ import pytest
 
 from unheard.analysis.speaker_leakage import markdown
 from unheard.experiments import adaptation
-from unheard.experiments.comparison import contrast_runs
+from unheard.experiments.baselines import NAMES
 from unheard.experiments.leakage import run_leakage
-from unheard.experiments.records import NAMES, read_run
+from unheard.experiments.records import read_run
 from unheard.experiments.tables import table_markdown
+from unheard.report.comparison import contrast_runs
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import errno
+import io
 import json
 import math
 import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -108,6 +110,13 @@ def write_text(path: Path, text: str, kind: type[UnheardError] = UnheardError) -
     """Write `text` to `path` in one step."""
     with replacing(path, kind) as file:
         file.write(text)
+
+
+def csv_text(rows: Iterable[Iterable[object]]) -> str:
+    """Return `rows` as the text of a CSV file, with a line feed after each."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def write_json(path: Path, value: Any, kind: type[UnheardError] = UnheardError) -> None:

@@ -23,7 +23,7 @@ from unheard.analysis.statistics import (
     permutation_test,
     relative_error_reduction,
 )
-from unheard.experiments.summary import contrast_table, explanation
+from unheard.report.results import contrast_table
 from unheard.training.metrics import unweighted_average_recall, weighted_accuracy
 
 both_metrics = pytest.mark.parametrize("metric", METRICS)
@@ -328,10 +328,11 @@ def test_a_contrast_shows_what_it_could_have_detected_and_how_many_seeds_it_has(
     found = contrast("dat", "ser", [(before, after)], "wa")
     assert found.detectable == detectable_difference([shares(before, after, "wa")])
     assert found.detectable is not None
-    assert contrast_table([found]).endswith(f"| {100 * found.detectable:.1f} |")
+    table = contrast_table([found], "differences", "")
+    assert table.rows[0][-1] == f"{100 * found.detectable:.1f}"
     two = made({f"s{k}": [[1, 0, 1, 1], [1, 1, 0, 1]] for k in range(6)})
-    assert "Only one seed" in explanation([found])
-    assert "Only one seed" not in explanation([contrast("dat", "ser", [(two, two)], "wa")])
+    assert "Only one seed" in table.notes[0]
+    assert "Only one seed" not in contrast_table([contrast("dat", "ser", [(two, two)], "wa")], "", "").notes[0]
 
 
 @given(arrays(np.int64, (3, 40), elements=st.integers(0, 2)))

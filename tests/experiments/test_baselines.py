@@ -88,7 +88,7 @@ def test_it_stands_in_every_table_and_its_seeds_are_equal(fitted: Path) -> None:
     assert (svm.done, svm.wanted) == (4, 4)
     first, second = svm.seeds
     np.testing.assert_array_equal(first.test.probabilities, second.test.probabilities)
-    assert svm.over_seeds("wa")[1] == 0
+    assert svm.over_seeds("wa").std == 0
     (wa, _uar) = summarise(run).contrasts
     assert wa.family == "classical", "it does not count among the three of the paper"
     assert (wa.name, wa.baseline, wa.seeds) == ("SVM (functionals)", "SER_only", (0, 1))

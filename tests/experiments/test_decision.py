@@ -13,9 +13,9 @@ from reporting import invent
 
 from unheard.errors import ConfigError
 from unheard.experiments import run as run_module
-from unheard.experiments.comparison import contrast_runs
 from unheard.experiments.records import read_run
 from unheard.model.saving import Model
+from unheard.report.comparison import contrast_runs
 from unheard.training.metrics import decision_factors
 from unheard.training.recipe import TrainingSettings
 

@@ -15,7 +15,8 @@ from recording import finish, write_run
 
 from unheard.errors import RunError
 from unheard.experiments import run as run_module
-from unheard.experiments.records import NAMES, read_run
+from unheard.experiments.baselines import NAMES
+from unheard.experiments.records import read_run
 from unheard.experiments.tables import table_markdown
 from unheard.splits import read_splits
 from unheard.training.strategies import STRATEGIES, resolve_options
@@ -36,7 +37,7 @@ def test_pooled_over_utterances_not_over_folds(tmp_path: Path) -> None:
     assert seed.test.wa_of_folds == pytest.approx((3 / 4 + 0) / 2)
     assert seed.test.macro_f1 == pytest.approx((2 / 3 + 1 / 2) / 2)  # angry 2·2/(3 + 3), sad 2·1/(2 + 2)
     assert seed.dev.wa == pytest.approx(1 / 2)
-    assert seed.test.confusion(2).tolist() == [[2, 1], [1, 1]]
+    assert seed.test.confusion.tolist() == [[2, 1], [1, 1]]
     assert seed.test.ids == ("test0-0", "test0-1", "test0-2", "test0-3", "test1-0")
     assert seed.test.speakers == ("test-speaker0",) * 4 + ("test-speaker1",)
     assert seed.test.folds.tolist() == [0, 0, 0, 0, 1]

@@ -43,7 +43,7 @@ def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_everything_that_is_promised_is_there(done: Path) -> None:
     assert {p.name for p in done.iterdir()} >= {
-        "config.yaml", "splits.csv", "cells", "predictions.csv.xz", "results.csv", "table.md", "table.tex",
+        "config.yaml", "splits.csv", "cells", "predictions.csv.xz", "results.csv", "table.md",
     }  # fmt: skip
     assert [name.split("-")[:3] for name in cells(done)] == [
         [k, "fold0", "seed0"] for k in ("cgt", "dat", "mtl", "ser")

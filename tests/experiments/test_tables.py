@@ -11,14 +11,9 @@ import pytest
 from recording import finish, write_run
 from reporting import invent
 
-from unheard.experiments.records import Line, read_run
+from unheard.experiments.records import read_run
 from unheard.experiments.summary import summarise
-from unheard.experiments.tables import (
-    caption,
-    table_latex,
-    table_markdown,
-    write_tables,
-)
+from unheard.experiments.tables import caption, table_markdown, write_table
 
 
 def line(text: str, name: str) -> list[str]:
@@ -60,7 +55,6 @@ def test_an_incomplete_seed_is_never_averaged(tmp_path: Path) -> None:
     assert line(text, "SER_only")[2] == "50.0 ± –"
     assert line(text, "SER_only")[8] == "3/4"
     assert line(text, "SER_SR_CGT")[1:] == ["1/4"] * 5 + ["–", "–", "1/4"]
-    assert line(table_latex(run.lines, "caption"), r"SER\_SR\_CGT")[1:] == ["1/4", r"1/4 \\"]
 
 
 def test_no_error_is_left_to_reduce(tmp_path: Path) -> None:
@@ -71,15 +65,6 @@ def test_no_error_is_left_to_reduce(tmp_path: Path) -> None:
 def test_no_baseline_no_difference(tmp_path: Path) -> None:
     run = read_run(write_run(tmp_path, {("dat", 0, 0): "aa ss"}, systems="dat"))
     assert line(table_markdown(run.lines, ""), "SER_SR_DAT")[6:8] == ["", ""]
-
-
-def test_latex_is_escaped() -> None:
-    lines = [Line("ser", "", False, None, (), 0, 1), Line("dat", "lam", True, None, (), 0, 1)]
-    text = table_latex(lines, "my_50%&#${x}^~\\ ± –")
-    assert r"\caption{my\_50\%\&\#\$\{x\}\textasciicircum{}\textasciitilde{}\textbackslash{} $\pm$ --}" in text
-    assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
-    assert r"SER\_only & 0/1 & 0/1 \\" in text
-    assert r"SER\_SR\_DAT, $\lambda$ chosen & 0/1" in text
 
 
 def test_results_csv_is_sorted_and_leaves_out_what_is_not_there(tmp_path: Path) -> None:
@@ -126,20 +111,10 @@ def test_validation_that_only_says_the_test_again(tmp_path: Path) -> None:
     assert (cells[1], cells[3]) == ("–", "–")
     assert "±" in cells[2]
     assert "No validation figure (–)" in text
-    assert line(table_latex(run.lines, "caption"), "SER\\_only")[1] == "--"
     rows = list(csv.DictReader((run.folder / "results.csv").read_text().splitlines()))
     assert {row[name] for row in rows for name in ("val_wa", "val_uar", "val_macro_f1", "n_val")} == {""}
     summary = summarise(run)
     assert summary.gaps == ()
     assert len(summary.contrasts) == 2
     assert summary.lines[0].gap.values == ()
-
-
-def test_choices_of_another_call_do_not_stay(tmp_path: Path) -> None:
-    run = read_run(invent(tmp_path / "run", systems=("ser", "dat"), tune=True, extras=False))
-    write_tables(run)
-    chosen = (run.folder / "choices.csv").read_text()
-    assert len(chosen.splitlines()) > 2
-    write_tables(replace(run, choices=()))
-    assert not (run.folder / "choices.csv").exists()
-    assert (run.folder / "table.md").read_text() == table_markdown(run.lines, caption(run))
+    assert write_table(run) == (out / "table.md").read_text()

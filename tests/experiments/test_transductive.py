@@ -11,11 +11,11 @@ from experimenting import cells, experiment, in_this_process, table
 from unheard.errors import RunError
 from unheard.experiments import run as run_module
 from unheard.experiments.adaptation import adapt
-from unheard.experiments.comparison import compare_runs, contrast_runs, to_markdown
 from unheard.experiments.evaluate import evaluate
 from unheard.experiments.leakage import probe_model
 from unheard.experiments.records import read_run
 from unheard.features.normalise import TRANSDUCTIVE
+from unheard.report.comparison import compare_runs, contrast_runs, to_markdown
 
 
 def trained(out: Path, *more: str) -> Path:

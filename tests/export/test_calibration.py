@@ -10,7 +10,7 @@ from made_runs import line
 from scipy.special import softmax
 
 from unheard.errors import ExportError
-from unheard.experiments.records import Line, Predictions, SeedRecord
+from unheard.experiments.summary import Line, Predictions, SeedRecord
 from unheard.export.calibration import (
     HIGHEST,
     LOWEST,

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from reporting import invent
 
-from unheard.analysis.intervals import Estimate
+from unheard.analysis.intervals import Estimate, Interval
 from unheard.analysis.speaker_leakage import Groups, Leakage, LineLeakage, SpeakerRecall
 from unheard.cli import main
 from unheard.errors import RunError
@@ -114,9 +114,9 @@ def test_the_numbers_are_those_of_the_records(folder: Path, page: Path) -> None:
     assert "Incomplete: SER_only 3/4 trainings." in text
     assert run.split_digest in text
     assert "b0b2ac87c4aa" in text
-    choices = [(c.knob, f"{c.value:g}", c.chosen) for c in run.choices]
+    choices = [(f"{c.value:g}", c.chosen) for c in run.choices]
     assert [(c[1], float(c[4]), c[7] == "chosen") for c in tables["choice"][1:]] == [
-        ("λ", float(value), chosen) for _, value, chosen in choices
+        ("λ", float(value), chosen) for value, chosen in choices
     ]
     assert len(tables["folds"]) == 1 + 4  # two folds, in both directions
 
@@ -253,8 +253,8 @@ def test_percent_and_its_company() -> None:
     assert [percent(x) for x in (0.5384, 0.0, -0.01, math.nan, None)] == ["53.8", "0.0", "−1.0", "–", "–"]
     assert [percent(x, sign=True) for x in (0.026, -0.0001, 0.0004, -0.02)] == ["+2.6", "0.0", "0.0", "−2.0"]
     assert [spread(0.5, None), spread(0.5, 0.01), spread(None, None)] == ["50.0", "50.0 ± 1.0", "–"]
-    assert interval(-0.01, 0.02, sign=True) == "−1.0 to +2.0"
-    assert [probability(p) for p in (0.0001, 0.0312, 1.0)] == ["< 0.001", "0.031", "1.000"]
+    assert interval(Interval(-0.01, 0.02), sign=True) == "−1.0 to +2.0"
+    assert [probability(p) for p in (1 / 10_001, 0.00999, 0.05, 1.0)] == ["0.0001", "0.0100", "0.050", "1.000"]
 
 
 def test_a_table_in_latex_names_its_metrics() -> None:
@@ -281,6 +281,7 @@ def test_words_for_latex_and_markdown() -> None:
         latex_words("λ_0 = 5%\n& ~^\\") == r"$\lambda$\_0 = 5\% \& \textasciitilde{}\textasciicircum{}\textbackslash{}"
     )
     assert markdown_words("a|b\n<i>*x*") == r"a\|b \<i\>\*x\*"
+    assert markdown_words("SER_only _x_ __y") == r"SER_only \_x\_ \_\_y"
 
 
 def test_the_recipe_is_said_as_it_is(tmp_path: Path) -> None:

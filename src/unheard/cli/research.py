@@ -72,7 +72,7 @@ def compare(
     run_b: Run,
     /,
     *,
-    format: Annotated[Literal["md", "csv", "json"], option("Markdown, CSV or JSON.")] = "md",
+    format: Annotated[Literal["md", "json"], option("Markdown, or JSON with each speaker's share.")] = "md",
     output: OutputFile = None,
 ) -> None:
     """Compare two runs: each system in both, and a test of the difference B - A over the test speakers.
@@ -81,11 +81,11 @@ def compare(
 
     Both runs need the same split, labels and data; other settings that differ are listed.
     """
-    from unheard.experiments.comparison import compare_runs, to_csv, to_json, to_markdown
     from unheard.experiments.records import read_run
+    from unheard.report.comparison import compare_runs, to_json, to_markdown
 
     comparison = compare_runs(read_run(run_a), read_run(run_b))
-    emit({"md": to_markdown, "csv": to_csv, "json": to_json}[format](comparison), output)
+    emit({"md": to_markdown, "json": to_json}[format](comparison), output)
 
 
 def contrast(
@@ -108,7 +108,7 @@ def contrast(
 
     Example: unheard contrast RUN --baseline svm
     """
-    from unheard.experiments.comparison import contrast_runs
+    from unheard.report.comparison import contrast_runs
 
     sys.stdout.write(contrast_runs(run, *more, baseline=baseline, speakers=speakers, decision=decision))
 

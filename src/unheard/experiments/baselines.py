@@ -86,6 +86,11 @@ FITTED = {
 }
 """Key -> system."""
 
+NAMES = {"ser": "SER_only", "mtl": "SER_SR_MTL", "dat": "SER_SR_DAT", "cgt": "SER_SR_CGT"} | {
+    key: system.name for key, system in FITTED.items()
+}
+"""The systems in the order of the paper's tables with their names there, then the classical ones."""
+
 
 def normalisation_of(normalise: str) -> str:
     """Return the kind of `Normaliser` of a classical system in an experiment with `normalise`."""

@@ -28,7 +28,8 @@ from unheard.corpora.channels import choose_channel
 from unheard.errors import ConfigError, FeatureError, SplitError, TrainingError, UnheardError
 from unheard.experiments.cell import NAMESAKES, full_name, versions
 from unheard.experiments.evaluate import known_rows, score_model, trained_on
-from unheard.experiments.records import Assigned, RunRecords, SeedRecord
+from unheard.experiments.records import Assigned, RunRecords
+from unheard.experiments.summary import SeedRecord
 from unheard.features import FeatureStore, Normaliser
 from unheard.features.normalise import TRANSDUCTIVE, pool
 from unheard.files import write_json

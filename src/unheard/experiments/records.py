@@ -14,10 +14,8 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import io
 import json
 import lzma
-import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -28,14 +26,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unheard.errors import ConfigError, RunError
-from unheard.experiments.baselines import FITTED
+from unheard.experiments.baselines import NAMES
 from unheard.experiments.config import Experiment, load
-from unheard.experiments.selection import KNOBS, Choice, Figure, choose
-from unheard.files import write_text, write_whole
+from unheard.experiments.selection import KNOBS, Choice, choose
+from unheard.experiments.summary import Line, Predictions, lines_of
+from unheard.files import csv_text, write_text, write_whole
 from unheard.manifest import Utterance
-from unheard.training.metrics import confusion, macro_f1, unweighted_average_recall, weighted_accuracy
-
-__all__ = ["NAMES", "CellRecord", "Choice", "Line", "Predictions", "RunRecords", "SeedRecord", "read_run"]
 
 TABLE = "predictions.csv.xz"
 RESULTS = "results.csv"
@@ -51,11 +47,6 @@ COLUMNS = (
 )  # fmt: skip
 """Columns of `results.csv`, timings last."""
 
-NAMES = {"ser": "SER_only", "mtl": "SER_SR_MTL", "dat": "SER_SR_DAT", "cgt": "SER_SR_CGT"} | {
-    key: system.name for key, system in FITTED.items()
-}
-"""The systems in the order of the paper's tables with their names there, then the classical ones."""
-
 
 class Assigned(NamedTuple):
     """The part of an utterance in a fold; training rows have an empty direction."""
@@ -65,47 +56,6 @@ class Assigned(NamedTuple):
     part: str
     id: str
     speaker: str
-
-
-@dataclass(frozen=True, eq=False)
-class Predictions:
-    """Predictions for one part, dev or test, of one seed: all folds in the order of the split.
-
-    `truth` and `predicted` (n,) are indices of labels, `probabilities` is (n, C); `folds` (n,).
-    """
-
-    ids: tuple[str, ...]
-    speakers: tuple[str, ...]
-    folds: NDArray[np.int64]
-    directions: tuple[str, ...]
-    truth: NDArray[np.int64]
-    predicted: NDArray[np.int64]
-    probabilities: NDArray[np.float64]
-
-    @property
-    def wa(self) -> float:
-        """Weighted accuracy, pooled over the folds."""
-        return weighted_accuracy(self.truth, self.predicted)
-
-    @property
-    def uar(self) -> float:
-        """Unweighted average recall, pooled over the folds."""
-        return unweighted_average_recall(self.truth, self.predicted, self.probabilities.shape[1])
-
-    @property
-    def macro_f1(self) -> float:
-        """Macro-averaged F1, pooled over the folds."""
-        return macro_f1(self.truth, self.predicted, self.probabilities.shape[1])
-
-    @property
-    def wa_of_folds(self) -> float:
-        """Mean of the folds' weighted accuracies."""
-        here = [self.folds == fold for fold in np.unique(self.folds)]
-        return statistics.fmean(weighted_accuracy(self.truth[own], self.predicted[own]) for own in here)
-
-    def confusion(self, n_labels: int) -> NDArray[np.int64]:
-        """Counts (C, C): row the true label, column the predicted one."""
-        return confusion(self.truth, self.predicted, n_labels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,6 +85,11 @@ class CellRecord:
         """Whether it is a classical system, without epochs and curves."""
         return bool(self.result.get("fitted"))
 
+    @property
+    def options(self) -> str:
+        """The system's knob, such as `lam=0.1`; empty without one."""
+        return f"{KNOBS[self.system].option}={self.value:g}" if self.value is not None else ""
+
     def history(self) -> list[dict[str, Any]]:
         """Return a record for each epoch up to the result's; [] if absent."""
         return [record for record in read_history(self.home) if record.get("epoch", 0) <= self.result["epochs"]]
@@ -151,69 +106,6 @@ class CellRecord:
             raise RunError(
                 f"cannot be read ({error})", where=path, mend="Delete it and run the experiment again."
             ) from error
-
-
-@dataclass(frozen=True, eq=False)
-class SeedRecord:
-    """One complete seed of a line; `cells` are those of its predictions, in the order of the folds."""
-
-    seed: int
-    dev: Predictions
-    test: Predictions
-    cells: tuple[CellRecord, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Line:
-    """A row of the tables: a system under one evaluation, its knob fixed at `value` or chosen on validation speakers.
-
-    `seeds` are the complete ones; `done` of `wanted` trainings are finished. `evaluation` is empty in runs with one.
-    """
-
-    system: str
-    knob: str
-    chosen: bool
-    value: float | None
-    seeds: tuple[SeedRecord, ...]
-    done: int
-    wanted: int
-    evaluation: str = ""
-
-    @property
-    def name(self) -> str:
-        """The paper's name with what was chosen and how it was evaluated: `SER_SR_DAT, λ chosen, as written`."""
-        stored = (cell.result.get("name") for seed in self.seeds for cell in seed.cells)
-        name = NAMES.get(self.system) or next(stored, None) or self.system.upper()
-        chosen = f"{KNOBS[self.system].symbol} chosen" if self.chosen else ""
-        return ", ".join(filter(None, (name, chosen, self.evaluation)))
-
-    @property
-    def fitted(self) -> bool:
-        """Whether it is a classical system."""
-        return any(cell.fitted for seed in self.seeds for cell in seed.cells)
-
-    @property
-    def judged_twice(self) -> bool:
-        """Whether validation repeats the test: both directions of a fold have the same network and answers."""
-        return bool(self.seeds) and all(cell.judged_twice for seed in self.seeds for cell in seed.cells)
-
-    @property
-    def family(self) -> str:
-        """The family of Holm's correction: classical, chosen or fixed, each evaluation apart."""
-        kind = "classical" if self.fitted else "chosen" if self.chosen else "fixed"
-        return f"{kind}, {self.evaluation}" if self.evaluation else kind
-
-    def over_seeds(self, figure: str, part: str = "test") -> tuple[float, float]:
-        """Mean and sample standard deviation over the complete seeds of `wa`, `uar`, ...; NaN if too few."""
-        values = [float(getattr(getattr(seed, part), figure)) for seed in self.seeds]
-        mean = statistics.fmean(values) if values else float("nan")
-        return mean, statistics.stdev(values) if len(values) > 1 else float("nan")
-
-
-def baseline_of(line: Line, lines: Sequence[Line], system: str = "ser") -> Line | None:
-    """Return the line of `system` to compare `line` with: under the same evaluation, else under the last one."""
-    own = [other for other in lines if other.system == system and not other.chosen]
-    return next((other for other in own if other.evaluation == line.evaluation), own[-1] if own else None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,19 +144,34 @@ class RunRecords:
 
 
 @dataclass(frozen=True, eq=False)
-class _Block:
-    """The predictions of a cell for its fold's held-out utterances, in the order of the split."""
+class Block:
+    """The predictions of a cell for the held-out `rows` of its fold; `words` are the same as in the files."""
 
     record: CellRecord
+    rows: Sequence[Assigned]
+    words: Sequence[Sequence[str]] = field(repr=False)  # emotion, predicted, one probability a label
     truth: NDArray[np.int64]
     predicted: NDArray[np.int64]
     probabilities: NDArray[np.float64]
-    rows: Sequence[Sequence[str]] = field(repr=False)  # emotion, predicted, one probability a label: as in the files
 
     @property
-    def key(self) -> tuple[str, float | None, int, int, str]:
-        one = self.record
-        return one.system, one.value, one.fold, one.seed, one.evaluation
+    def directions(self) -> tuple[str, ...]:
+        """The directions of the fold."""
+        return tuple(dict.fromkeys(row.direction for row in self.rows))
+
+    def predictions(self, direction: str, part: str) -> Predictions:
+        """Return the predictions for one part of one direction."""
+        own = np.array([(row.direction, row.part) == (direction, part) for row in self.rows], bool)
+        rows = [row for row, mine in zip(self.rows, own, strict=True) if mine]
+        return Predictions(
+            ids=tuple(row.id for row in rows),
+            speakers=tuple(row.speaker for row in rows),
+            folds=np.array([row.fold for row in rows], np.int64),
+            directions=tuple(row.direction for row in rows),
+            truth=self.truth[own],
+            predicted=self.predicted[own],
+            probabilities=self.probabilities[own],
+        )
 
 
 def result_in(folder: Path) -> dict[str, Any]:
@@ -318,17 +225,13 @@ def read_predictions(path: Path, labels: Sequence[str]) -> dict[tuple[str, str],
         try:
             if next(rows, None) != columns:
                 raise ValueError(f"the columns are not {','.join(columns)}")
-            found = {(row[2], row[0]): row[3:] for row in rows if len(row) == len(columns) or _damaged(path)}
+            found = {(row[2], row[0]): row[3:] for row in rows}
         except (csv.Error, IndexError) as error:
             raise ValueError(str(error)) from error
     for row in found.values():
-        if row[0] not in labels or row[1] not in labels:
-            raise ValueError(f"'{row[0]}' or '{row[1]}' is no label")
+        if len(row) != 2 + len(labels) or not {row[0], row[1]} <= set(labels):
+            raise ValueError(f"the row {','.join(row)} is incomplete, or has another label")
     return found
-
-
-def _damaged(path: Path) -> bool:
-    raise ValueError(f"a row of {path} is incomplete")
 
 
 def read_assignment(folder: Path) -> tuple[Assigned, ...]:
@@ -376,69 +279,49 @@ def write_records(
         own = home if result_in(home).get("fitted") else place_of(home, settings.epochs)
         for place in (own, own / "reestimated"):
             result = result_in(place)
-            fitted = bool(result.get("fitted"))
-            if result.get("fold") not in held or not (fitted or epochs_of(result) == settings.epochs):
-                continue
-            if not counts(result):
+            finished = result.get("fitted") or epochs_of(result) == settings.epochs
+            if result.get("fold") not in held or not finished or not counts(result):
                 continue
             rows = held[result["fold"]]
             try:
                 found = read_predictions(place / "predictions.csv", labels)
                 words = [found.pop((row.part, row.id)) for row in rows]
-                if not found:
-                    blocks.append(_block(home.name, place, home, result, rows, words, labels))
             except (OSError, ValueError, KeyError):  # damaged, or of another split: trained again by the next call
                 continue
-    write_tables_of(out, settings, splits, utterances, blocks)
-
-
-def write_tables_of(
-    out: Path,
-    settings: Experiment,
-    splits: Sequence[Assigned],
-    utterances: Mapping[str, Utterance],
-    blocks: Sequence[_Block],
-    preset: int = 2,
-) -> None:
-    """Write the table of predictions and results.csv of `blocks`; `preset` is lzma's."""
-    labels, held = settings.labels, _held(splits)
-    blocks = sorted(blocks, key=lambda block: _order(block.record))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*KEY, "predicted", *(f"p_{label}" for label in labels), *UTTERANCES])
+            if not found:
+                blocks.append(_block(home.name, place, home, result, rows, words, labels))
+    blocks.sort(key=lambda block: _order(block.record))
+    none = [""] * len(UTTERANCES)
+    table: list[list[Any]] = [_heads(labels)]
     for row in splits:
         known = utterances.get(row.id)
-        of_manifest = [known.get(column) for column in UTTERANCES] if known else [""] * len(UTTERANCES)
+        of_manifest = [known.get(column) for column in UTTERANCES] if known else none
         emotion = known.emotion if known else ""
         split = ["", "", "", row.fold, row.direction, "", "", row.part, row.id, row.speaker, emotion]
-        writer.writerow([*split, "", *[""] * len(labels), *of_manifest])
+        table.append([*split, "", *[""] * len(labels), *of_manifest])
     for block in blocks:
         one = block.record
-        for row, words in zip(held[one.fold], block.rows, strict=True):
-            key = [one.system, _options(one), one.evaluation, one.fold, row.direction, one.seed, one.result["epochs"]]
-            writer.writerow([*key, row.part, row.id, row.speaker, *words, *[""] * len(UTTERANCES)])
-    write_whole(out / TABLE, lambda path: path.write_bytes(lzma.compress(text.getvalue().encode(), preset=preset)))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for block in blocks:
-        for values in _results(block, held[block.record.fold], settings):
-            cells = [values.get(name, "") for name in COLUMNS]
-            writer.writerow([f"{value:.6f}" if isinstance(value, float) else value for value in cells])
-    write_text(out / RESULTS, text.getvalue())
+        key = [one.system, one.options, one.evaluation, one.fold]
+        for row, written in zip(block.rows, block.words, strict=True):
+            more = [row.direction, one.seed, one.result["epochs"], row.part, row.id, row.speaker]
+            table.append([*key, *more, *written, *none])
+    write_whole(out / TABLE, lambda path: path.write_bytes(lzma.compress(csv_text(table).encode(), preset=2)))
+    results = [values for block in blocks for values in _results(block, settings.normalise)]
+    cells = ([values.get(name, "") for name in COLUMNS] for values in results)
+    rounded = ([f"{value:.6f}" if isinstance(value, float) else value for value in row] for row in cells)
+    write_text(out / RESULTS, csv_text([COLUMNS, *rounded]))
 
 
-def _options(record: CellRecord) -> str:
-    return f"{KNOBS[record.system].option}={record.value:g}" if record.value is not None else ""
+def _heads(labels: Sequence[str]) -> list[str]:
+    """The columns of the table of predictions."""
+    return [*KEY, "predicted", *(f"p_{label}" for label in labels), *UTTERANCES]
 
 
 def _held(splits: Iterable[Assigned]) -> dict[int, list[Assigned]]:
     """Fold -> its dev and test rows, in order."""
     held: dict[int, list[Assigned]] = {}
     for row in splits:
-        held.setdefault(row.fold, [])
-        if row.part != "train":
-            held[row.fold].append(row)
+        held.setdefault(row.fold, []).extend([row] if row.part != "train" else [])
     return held
 
 
@@ -451,10 +334,9 @@ def _block(
     words: Sequence[Sequence[str]],
     labels: Sequence[str],
     value: float | None = None,
-) -> _Block:
+) -> Block:
     """The record and arrays of a cell; `words` are emotion, predicted emotion and probabilities of `rows`."""
-    index = {label: place for place, label in enumerate(labels)}
-    truth, predicted = (np.array([index[row[side]] for row in words], np.int64) for side in (0, 1))
+    truth, predicted = (np.array([labels.index(row[side]) for row in words], np.int64) for side in (0, 1))
     probabilities = np.array([[float(p) for p in row[2:]] for row in words], np.float64)
     knob = KNOBS.get(str(result["system"]))
     if knob and "options" in result:
@@ -477,26 +359,21 @@ def _block(
         evaluation=str(result.get("evaluation", "")),
         digest=digest,
     )
-    return _Block(record, truth, predicted, probabilities, words)
+    return Block(record, rows, words, truth, predicted, probabilities)
 
 
-def _results(block: _Block, rows: Sequence[Assigned], settings: Experiment) -> Iterable[dict[str, Any]]:
+def _results(block: Block, normalise: str) -> Iterable[dict[str, Any]]:
     """The rows of results.csv of a cell; validation is empty where it repeats the test."""
     one, proof = block.record, block.record.result.get("proof", {})
-    for direction in dict.fromkeys(row.direction for row in rows):
+    for direction in block.directions:
         values: dict[str, Any] = {**one.result, **one.result.get("directions", {}).get(direction, {}), **proof}
         values |= proof.get("versions", {})
-        values |= {"options": _options(one) or one.result.get("chosen", ""), "evaluation": one.evaluation}
-        values |= {"direction": direction, "cell": one.name, "normalise": settings.normalise}
+        values |= {"options": one.options or one.result.get("chosen", ""), "evaluation": one.evaluation}
+        values |= {"direction": direction, "cell": one.name, "normalise": normalise}
         for part, prefix in (("dev", "val"), ("test", "test")):
-            own = np.array([(row.direction, row.part) == (direction, part) for row in rows])
-            truth, predicted, classes = block.truth[own], block.predicted[own], len(settings.labels)
-            figures = {
-                f"{prefix}_wa": weighted_accuracy(truth, predicted),
-                f"{prefix}_uar": unweighted_average_recall(truth, predicted, classes),
-                f"{prefix}_macro_f1": macro_f1(truth, predicted, classes),
-                f"n_{prefix}": len(truth),
-            }
+            own = block.predictions(direction, part)
+            figures = {f"{prefix}_{name}": getattr(own, name) for name in ("wa", "uar", "macro_f1")}
+            figures[f"n_{prefix}"] = len(own.ids)
             values |= dict.fromkeys(figures, "") if part == "dev" and one.judged_twice else figures
         yield values
 
@@ -542,7 +419,7 @@ def _records(
     results: Mapping[tuple[str, ...], Sequence[Mapping[str, str]]],
 ) -> RunRecords:
     labels, width = settings.labels, len(KEY) + 1 + len(settings.labels)
-    if list(table[0]) != [*KEY, "predicted", *(f"p_{label}" for label in labels), *UTTERANCES]:
+    if list(table[0]) != _heads(labels):
         raise ValueError("the columns of the table are not those of these emotions")
     splits: list[Assigned] = []
     utterances: dict[str, dict[str, str]] = {}
@@ -566,7 +443,13 @@ def _records(
             place = place / "reestimated"
         value = float(options.partition("=")[2]) if options else None
         blocks.append(_block(result["cell"], place, home, result, held[int(fold)], own, labels, value))
-    choices = choose(_figures(blocks, held, labels))
+    choices = choose(
+        Choice(b.record.system, b.record.fold, direction, b.record.value, own.wa, own.uar, b.record.evaluation)
+        for b in blocks
+        if b.record.seed == 0 and b.record.value is not None
+        for direction in b.directions
+        for own in [b.predictions(direction, "dev")]
+    )
     # single values are no choice; one made by an earlier call is
     made = {choice.system for choice in choices if choice.chosen} | set(settings.systems if settings.tune else ())
     choices = tuple(choice for choice in choices if choice.system in made)
@@ -578,7 +461,7 @@ def _records(
         utterances=utterances,
         splits=tuple(splits),
         split_digest=digest_of(splits),
-        lines=_lines(blocks, choices, held, settings),
+        lines=lines_of(blocks, choices, splits, settings),
         choices=choices,
         cells=cells,
         absent=_absent(cells),
@@ -625,116 +508,3 @@ def _order(record: CellRecord) -> tuple[int, str, str, int, int, float]:
     order = list(NAMES)
     system = order.index(record.system) if record.system in order else len(order)
     return system, record.system, record.evaluation, record.fold, record.seed, record.value or 0.0
-
-
-def _figures(blocks: Iterable[_Block], held: Mapping[int, Sequence[Assigned]], labels: Sequence[str]) -> list[Figure]:
-    """The validation figures of every value tried on seed 0, by evaluation; test utterances are not looked at."""
-    found = []
-    for block in blocks:
-        one, rows = block.record, held[block.record.fold]
-        if one.seed or one.value is None:
-            continue
-        for direction in dict.fromkeys(row.direction for row in rows):
-            own = np.array([(row.direction, row.part) == (direction, "dev") for row in rows])
-            truth, predicted = block.truth[own], block.predicted[own]
-            uar = unweighted_average_recall(truth, predicted, len(labels))
-            wa = weighted_accuracy(truth, predicted)
-            found.append(Figure(one.system, one.fold, direction, one.value, wa, uar, one.evaluation))
-    return found
-
-
-def _lines(
-    blocks: Sequence[_Block],
-    choices: Sequence[Choice],
-    held: Mapping[int, list[Assigned]],
-    settings: Experiment,
-) -> tuple[Line, ...]:
-    found = {block.key: block for block in blocks}
-    evaluations = sorted({block.record.evaluation for block in blocks if not block.record.fitted}) or [""]
-    systems = [*settings.systems, *dict.fromkeys(block.record.system for block in blocks)]
-    known = [name for name in NAMES if name in systems]
-    fitted = {block.record.system for block in blocks if block.record.fitted} | set(FITTED)
-    lines = []
-    for system in dict.fromkeys([*known, *systems]):
-        knob = KNOBS.get(system)
-        value = float(settings.options.get(system, {}).get(knob.option, knob.fixed)) if knob else None
-        asked = settings.seeds if system in settings.systems else 0
-        fixed = {(fold, row.direction): value for fold, rows in held.items() for row in rows}
-        for evaluation in [""] if system in fitted else evaluations:
-            blank = Line(
-                system, knob.option if knob else "", False, value, (), 0, 0, evaluation if len(evaluations) > 1 else ""
-            )
-            lines.append(_line(blank, fixed, evaluation, found, held, asked))
-            own = [c for c in choices if (c.system, c.evaluation) == (system, evaluation) and c.chosen]
-            chosen: dict[tuple[int, str], float | None] = {(c.fold, c.direction): c.value for c in own}
-            tuned = settings.tune and system in settings.systems
-            if knob and (tuned or chosen.keys() == fixed.keys()):
-                blank = Line(system, knob.option, True, None, (), 0, 0, blank.evaluation)
-                lines.append(_line(blank, chosen, evaluation, found, held, asked if tuned else 0))
-    return tuple(lines)
-
-
-def _line(
-    blank: Line,
-    values: Mapping[tuple[int, str], float | None],
-    evaluation: str,
-    blocks: Mapping[tuple[str, float | None, int, int, str], _Block],
-    held: Mapping[int, list[Assigned]],
-    asked: int,
-) -> Line:
-    """The line of the cells that have `values` (fold and direction -> value of the knob)."""
-    system = blank.system
-    used = {(fold, value) for (fold, _), value in values.items()}
-    found = {key[3] for key in blocks if key[0] == system and key[4] == evaluation and (key[2], key[1]) in used}
-    if blank.chosen:  # seeds of the fixed value alone do not ask for the same seeds of the chosen ones
-        found = {seed for seed in found if all((system, v, fold, seed, evaluation) in blocks for fold, v in used)}
-    seeds = range(max([asked, *(seed + 1 for seed in found)]))
-    records, done = [], 0
-    for seed in seeds:
-        parts: list[tuple[list[Assigned], _Block, NDArray[np.bool_]]] = []
-        complete = 0
-        for fold, rows in held.items():
-            own = {
-                row.direction: blocks.get((system, values.get((fold, row.direction), -1.0), fold, seed, evaluation))
-                for row in rows
-            }
-            if None in own.values():
-                continue
-            complete += 1
-            for direction, block in own.items():
-                if block is not None:
-                    parts.append((rows, block, np.array([row.direction == direction for row in rows])))
-        done += complete
-        if complete == len(held):
-            cells = tuple(dict.fromkeys(block.record for _, block, _ in parts))
-            records.append(SeedRecord(seed, _joined(parts, "dev"), _joined(parts, "test"), cells))
-    return Line(
-        system,
-        blank.knob,
-        blank.chosen,
-        blank.value,
-        tuple(records),
-        done,
-        len(seeds) * len(held),
-        blank.evaluation,
-    )
-
-
-def _joined(parts: Sequence[tuple[list[Assigned], _Block, NDArray[np.bool_]]], part: str) -> Predictions:
-    rows: list[Assigned] = []
-    arrays: tuple[list[Any], list[Any], list[Any]] = ([], [], [])
-    for all_rows, block, of_direction in parts:
-        own = of_direction & np.array([row.part == part for row in all_rows])
-        rows += [row for row, mine in zip(all_rows, own, strict=True) if mine]
-        for array, values in zip(arrays, (block.truth, block.predicted, block.probabilities), strict=True):
-            array.append(values[own])
-    truth, predicted, probabilities = map(np.concatenate, arrays)
-    return Predictions(
-        ids=tuple(row.id for row in rows),
-        speakers=tuple(row.speaker for row in rows),
-        folds=np.array([row.fold for row in rows], np.int64),
-        directions=tuple(row.direction for row in rows),
-        truth=truth,
-        predicted=predicted,
-        probabilities=probabilities,
-    )

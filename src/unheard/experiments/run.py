@@ -31,8 +31,8 @@ from unheard.experiments.records import (
     result_in,
     write_records,
 )
-from unheard.experiments.selection import KNOBS, Figure, choose
-from unheard.experiments.tables import write_tables
+from unheard.experiments.selection import KNOBS
+from unheard.experiments.tables import write_table
 from unheard.features.encoder import resolve
 from unheard.files import locked, write_text, write_whole
 from unheard.splits import write_splits
@@ -78,10 +78,10 @@ def carry_out(settings: Experiment, say: Say) -> Run:
         tried = tuning.candidates(grid.cells) if settings.tune else []
         say(_counted(grid))
         failed = _train([*grid.cells, *tried], settings, say)
-        chosen = _chosen([*grid.cells, *tried], grid.cells, say) if settings.tune else []
+        chosen = _chosen(grid, say) if settings.tune else []
         failed |= _train(chosen, settings, say)
         records = collect(grid, say)
-        table = write_tables(records, grid.split.total_folds)
+        table = write_table(records, grid.split.total_folds)
         if settings.invariance:
             failed |= _invariance(grid, say)
     _advise(grid.cells, say)
@@ -130,24 +130,13 @@ def _counted(grid: Grid) -> str:
     return tuning.count(cells, more)
 
 
-def _chosen(tried: Sequence[Cell], cells: Sequence[Cell], say: Say) -> list[Cell]:
+def _chosen(grid: Grid, say: Say) -> list[Cell]:
     """The trainings of the other seeds with the λ and ε that the validation speakers chose on seed 0."""
-    figures = []
-    for cell in tried:
-        folder = cell.result_folder()
-        if cell.seed or cell.system not in KNOBS or cell.result() is None:
-            continue
-        for result in filter(None, map(result_in, (folder, folder / "reestimated"))):
-            value = float(cell.options[KNOBS[cell.system].option])
-            figures += [
-                Figure(cell.system, cell.fold.index, name, value, one["val_wa"], one["val_uar"], result["evaluation"])
-                for name, one in result["directions"].items()
-            ]
-    choices = choose(figures)
-    waiting = tuning.waiting(cells, choices)
+    choices = collect(grid).choices
+    waiting = tuning.waiting(grid.cells, choices)
     if waiting:
         say(f"no value is chosen for {waiting} directions: trainings of other values have failed there")
-    chosen = tuning.frozen(cells, choices)
+    chosen = tuning.frozen(grid.cells, choices)
     missing = sum(cell.result() is None for cell in chosen)
     if chosen or not waiting:
         say(f"λ and ε are chosen; with the chosen values {missing} more trainings on the other seeds")

@@ -6,10 +6,8 @@ the best accuracy on its validation speakers, the smaller one on a tie, for all 
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -30,64 +28,33 @@ KNOBS = {
 
 
 @dataclass(frozen=True)
-class Figure:
-    """The result of one value on the validation speakers of one direction of a fold, seed 0."""
-
-    system: str
-    fold: int
-    direction: str
-    value: float
-    val_wa: float
-    val_uar: float
-    evaluation: str = ""
-
-
-@dataclass(frozen=True)
 class Choice:
-    """A candidate, and whether it is chosen for its fold, direction and evaluation."""
+    """The result of a value on the validation speakers of one direction of a fold, seed 0, and whether it is chosen."""
 
     system: str
-    knob: str
     fold: int
     direction: str
     value: float
     val_wa: float
     val_uar: float
-    chosen: bool
     evaluation: str = ""
+    chosen: bool = False
 
 
-def choose(figures: Iterable[Figure]) -> tuple[Choice, ...]:
-    """Return a row for every candidate, by system, fold, direction and value.
+def choose(candidates: Iterable[Choice]) -> tuple[Choice, ...]:
+    """Return the candidates on the grid, by system, fold, direction and value, with the best ones chosen.
 
     Nothing is chosen for a direction while a value of the grid is missing: its budget would be smaller.
     """
-    groups: dict[tuple[str, int, str, str], dict[float, Figure]] = {}
-    for figure in figures:
-        if figure.value in KNOBS[figure.system].grid:
-            key = (figure.system, figure.fold, figure.direction, figure.evaluation)
-            groups.setdefault(key, {})[figure.value] = figure
+    groups: dict[tuple[str, int, str, str], dict[float, Choice]] = {}
+    for one in candidates:
+        if one.value in KNOBS[one.system].grid:
+            groups.setdefault((one.system, one.fold, one.direction, one.evaluation), {})[one.value] = one
     rows = []
-    for (system, fold, direction, evaluation), tried in groups.items():
-        knob = KNOBS[system]
-        whole = set(tried) == set(knob.grid)
+    for (system, *_), tried in groups.items():
+        whole = set(tried) == set(KNOBS[system].grid)
         best = max(tried, key=lambda value: (tried[value].val_wa, -value)) if whole else None
-        rows += [
-            Choice(system, knob.option, fold, direction, value, one.val_wa, one.val_uar, value == best, evaluation)
-            for value, one in sorted(tried.items())
-        ]
+        rows += [replace(one, chosen=value == best) for value, one in sorted(tried.items())]
     order = list(KNOBS)
     # stable: directions in the split's order
     return tuple(sorted(rows, key=lambda c: (order.index(c.system), c.evaluation, c.fold)))
-
-
-def choices_csv(choices: Iterable[Choice]) -> str:
-    """Return the text of `choices.csv`."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["system", "evaluation", "knob", "fold", "direction", "value", "val_wa", "val_uar", "chosen"])
-    for c in choices:
-        figures = (f"{c.val_wa:.6f}", f"{c.val_uar:.6f}")
-        key = (c.system, c.evaluation, c.knob, c.fold, c.direction, f"{c.value:g}")
-        writer.writerow([*key, *figures, str(c.chosen).lower()])
-    return text.getvalue()

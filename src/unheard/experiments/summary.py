@@ -1,29 +1,80 @@
-"""Figures of a run: each system over its seeds, and its contrast with SER_only; contrasts as Markdown tables."""
+"""The lines of a run's tables: each system over its seeds, put together from cells, and its contrasts with SER_only."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unheard.analysis.counts import METRICS, Counts, count
+from unheard.analysis.counts import METRICS, Counts, Metric, count
 from unheard.analysis.intervals import Interval, interval
 from unheard.analysis.statistics import Contrast, contrast, corrected, gap_contrast
 from unheard.errors import RunError
-from unheard.experiments.records import baseline_of
+from unheard.experiments.baselines import FITTED, NAMES
+from unheard.experiments.selection import KNOBS, Choice
+from unheard.training.metrics import confusion, macro_f1, unweighted_average_recall, weighted_accuracy
 
 if TYPE_CHECKING:
-    from unheard.experiments.records import Line, Predictions, RunRecords, SeedRecord
+    from unheard.experiments.config import Experiment
+    from unheard.experiments.records import Assigned, Block, CellRecord, RunRecords
 
 BASELINE = "ser"
-ONE_SEED = (
-    "Only one seed: p is about other speakers tested with these networks; the same systems trained again may differ by "
-    "more."
-)
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Predictions for one part, dev or test, of one seed: all folds in the order of the split.
+
+    `truth` and `predicted` (n,) are indices of labels, `probabilities` is (n, C); `folds` (n,).
+    """
+
+    ids: tuple[str, ...]
+    speakers: tuple[str, ...]
+    folds: NDArray[np.int64]
+    directions: tuple[str, ...]
+    truth: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+
+    @classmethod
+    def joined(cls, parts: Sequence[Predictions]) -> Predictions:
+        """Join the predictions of several folds and directions."""
+        columns: dict[str, Any] = {one.name: [getattr(part, one.name) for part in parts] for one in fields(cls)}
+        for name, own in columns.items():
+            columns[name] = np.concatenate(own) if isinstance(own[0], np.ndarray) else tuple(chain.from_iterable(own))
+        return cls(**columns)
+
+    @property
+    def wa(self) -> float:
+        """Weighted accuracy, pooled over the folds."""
+        return weighted_accuracy(self.truth, self.predicted)
+
+    @property
+    def uar(self) -> float:
+        """Unweighted average recall, pooled over the folds."""
+        return unweighted_average_recall(self.truth, self.predicted, self.probabilities.shape[1])
+
+    @property
+    def macro_f1(self) -> float:
+        """Macro-averaged F1, pooled over the folds."""
+        return macro_f1(self.truth, self.predicted, self.probabilities.shape[1])
+
+    @property
+    def wa_of_folds(self) -> float:
+        """Mean of the folds' weighted accuracies."""
+        here = [self.folds == fold for fold in np.unique(self.folds)]
+        return statistics.fmean(weighted_accuracy(self.truth[own], self.predicted[own]) for own in here)
+
+    @property
+    def confusion(self) -> NDArray[np.int64]:
+        """Counts (C, C): row the true label, column the predicted one."""
+        return confusion(self.truth, self.predicted, self.probabilities.shape[1])
 
 
 @dataclass(frozen=True)
@@ -50,35 +101,180 @@ class Spread:
 
 
 @dataclass(frozen=True, eq=False)
-class LineSummary:
-    """A line of the tables over its complete `seeds`. Figures are portions; `confusion` (C, C) is summed over seeds.
+class SeedRecord:
+    """One complete seed of a line; `cells` are those of its predictions, in the order of the folds."""
 
-    `wa`, `uar` and `macro_f1` are pooled over the folds, `wa_of_folds` is the mean of the folds' WA; `val_wa` is that
-    of the validation speakers and `gap` is val_wa - wa, without values if validation repeats the test
-    (`Line.judged_twice`). `recalls` are by label, without values for a label that does not occur. Intervals are of the
-    means over seeds. `counts` are of the test speakers, `val_counts` of the validation speakers. Intervals and counts
-    are None if unknown. Contrasts are corrected within a `family`.
+    seed: int
+    dev: Predictions
+    test: Predictions
+    cells: tuple[CellRecord, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """A row of the tables: a system under one evaluation, its knob fixed at `value` or chosen on validation speakers.
+
+    `seeds` are the complete ones; `done` of `wanted` trainings are finished. `evaluation` is empty in runs with one.
     """
 
-    name: str
     system: str
+    knob: str
     chosen: bool
-    seeds: tuple[int, ...]
-    done: int
-    wanted: int
-    wa: Spread
-    uar: Spread
-    macro_f1: Spread
-    wa_of_folds: Spread
-    val_wa: Spread
-    gap: Spread
-    recalls: tuple[Spread, ...]
-    confusion: NDArray[np.int64]
-    wa_interval: Interval | None
-    uar_interval: Interval | None
-    counts: Counts | None
-    val_counts: Counts | None
-    family: str = "fixed"
+    value: float | None
+    seeds: tuple[SeedRecord, ...] = ()
+    done: int = 0
+    wanted: int = 0
+    evaluation: str = ""
+
+    @property
+    def name(self) -> str:
+        """The paper's name with what was chosen and how it was evaluated: `SER_SR_DAT, λ chosen, as written`."""
+        stored = (cell.result.get("name") for seed in self.seeds for cell in seed.cells)
+        name = NAMES.get(self.system) or next(stored, None) or self.system.upper()
+        chosen = f"{KNOBS[self.system].symbol} chosen" if self.chosen else ""
+        return ", ".join(filter(None, (name, chosen, self.evaluation)))
+
+    @property
+    def fitted(self) -> bool:
+        """Whether it is a classical system."""
+        return any(cell.fitted for seed in self.seeds for cell in seed.cells)
+
+    @property
+    def judged_twice(self) -> bool:
+        """Whether validation repeats the test: both directions of a fold have the same network and answers."""
+        return bool(self.seeds) and all(cell.judged_twice for seed in self.seeds for cell in seed.cells)
+
+    @property
+    def family(self) -> str:
+        """The family of Holm's correction: classical, chosen or fixed, each evaluation apart."""
+        kind = "classical" if self.fitted else "chosen" if self.chosen else "fixed"
+        return f"{kind}, {self.evaluation}" if self.evaluation else kind
+
+    def over_seeds(self, figure: str, part: str = "test") -> Spread:
+        """Return a figure of `Predictions` for each complete seed; for none where validation repeats the test."""
+        seeds = () if part == "dev" and self.judged_twice else self.seeds
+        return Spread(tuple(float(getattr(getattr(seed, part), figure)) for seed in seeds))
+
+    @property
+    def gap(self) -> Spread:
+        """Validation minus test WA."""
+        sides = (self.over_seeds("wa", part).values for part in ("dev", "test"))
+        return Spread(tuple(validation - test for validation, test in zip(*sides, strict=False)))
+
+    @property
+    def confusion(self) -> NDArray[np.int64]:
+        """Counts (C, C) of the test utterances, summed over the seeds (at least one)."""
+        total: NDArray[np.int64] = np.sum([seed.test.confusion for seed in self.seeds], axis=0)
+        return total
+
+    @property
+    def recalls(self) -> tuple[Spread, ...]:
+        """Recall of each label, without values for a label that does not occur."""
+        each = [seed.test.confusion for seed in self.seeds]
+        return tuple(
+            Spread(tuple(float(c[i, i] / c[i].sum()) for c in each if c[i].any())) for i in range(len(each[0]))
+        )
+
+    @cached_property
+    def counts(self) -> Counts | None:
+        """Utterances and hits of the test speakers, None without a complete seed."""
+        return self._counts("test") if self.seeds else None
+
+    @cached_property
+    def val_counts(self) -> Counts | None:
+        """Utterances and hits of the validation speakers, None where there are none or validation repeats the test."""
+        return self._counts("dev") if self.seeds and not self.judged_twice else None
+
+    def _counts(self, part: Literal["dev", "test"]) -> Counts:
+        """Raises `RunError` if two seeds were scored on different utterances."""
+        parts: dict[int, Predictions] = {seed.seed: getattr(seed, part) for seed in self.seeds}
+        first = parts[self.seeds[0].seed]
+        for seed, own in parts.items():
+            if own.ids != first.ids or not np.array_equal(own.truth, first.truth):
+                raise RunError(
+                    f"{self.name}: seeds {self.seeds[0].seed} and {seed} were scored on different utterances",
+                    mend="Run the experiment in a new folder.",
+                )
+        predicted = {seed: own.predicted for seed, own in parts.items()}
+        return count(first.speakers, first.truth, predicted, first.probabilities.shape[1])
+
+    def interval(self, metric: Metric) -> Interval | None:
+        """Return the interval of the metric's mean over seeds; None without seeds or with a single speaker."""
+        return interval(self.counts, metric) if self.counts else None
+
+
+def baseline_of(line: Line, lines: Sequence[Line], system: str = BASELINE) -> Line | None:
+    """Return the line of `system` to compare `line` with: under the same evaluation, else under the last one."""
+    own = [other for other in lines if other.system == system and not other.chosen]
+    return next((other for other in own if other.evaluation == line.evaluation), own[-1] if own else None)
+
+
+# From cells to lines.
+
+Values = Mapping[tuple[int, str], float | None]
+"""Fold and direction -> value of a knob."""
+
+
+def lines_of(
+    blocks: Sequence[Block], choices: Sequence[Choice], splits: Sequence[Assigned], settings: Experiment
+) -> tuple[Line, ...]:
+    """Put the lines of a run together: each system that was asked for or has cells, fixed and chosen."""
+    places = dict.fromkeys((row.fold, row.direction) for row in splits if row.part != "train")
+    evaluations = sorted({block.record.evaluation for block in blocks if not block.record.fitted}) or [""]
+    systems = [*settings.systems, *dict.fromkeys(block.record.system for block in blocks)]
+    known = [name for name in NAMES if name in systems]
+    fitted = {block.record.system for block in blocks if block.record.fitted} | set(FITTED)
+    lines = []
+    for system in dict.fromkeys([*known, *systems]):
+        knob, options = KNOBS.get(system), settings.options.get(system, {})
+        value = float(options.get(knob.option, knob.fixed)) if knob else None
+        asked = settings.seeds if system in settings.systems else 0
+        tuned = settings.tune and system in settings.systems
+        for evaluation in [""] if system in fitted else evaluations:
+            own = {
+                (one.record.fold, one.record.value, one.record.seed): one
+                for one in blocks
+                if (one.record.system, one.record.evaluation) == (system, evaluation)
+            }
+            shown = evaluation if len(evaluations) > 1 else ""
+            fixed = Line(system, knob.option if knob else "", False, value, evaluation=shown)
+            lines.append(_filled(fixed, dict.fromkeys(places, value), own, asked))
+            chosen: Values = {
+                (c.fold, c.direction): c.value
+                for c in choices
+                if c.chosen and (c.system, c.evaluation) == (system, evaluation)
+            }
+            if knob and (tuned or chosen.keys() == places.keys()):
+                blank = replace(fixed, chosen=True, value=None)
+                missing = dict.fromkeys(places, -1.0)  # a value that no cell has
+                lines.append(_filled(blank, {**missing, **chosen}, own, asked if tuned else 0))
+    return tuple(lines)
+
+
+def _filled(blank: Line, values: Values, blocks: Mapping[tuple[int, float | None, int], Block], asked: int) -> Line:
+    """The line with the cells that have `values`; `blocks` are by fold, value and seed."""
+    used = {(fold, value) for (fold, _), value in values.items()}
+    found = {seed for fold, value, seed in blocks if (fold, value) in used}
+    if blank.chosen:  # seeds of the fixed value alone do not ask for the same seeds of the chosen ones
+        found = {seed for seed in found if all((fold, value, seed) in blocks for fold, value in used if value != -1.0)}
+    seeds = range(max([asked, *(seed + 1 for seed in found)]))
+    folds = {fold for fold, _ in values}
+    records, done = [], 0
+    for seed in seeds:
+        own = {place: blocks.get((place[0], value, seed)) for place, value in values.items()}
+        missing = {fold for (fold, _), block in own.items() if block is None}
+        done += len(folds) - len(missing)
+        if not missing:
+            there = {place: block for place, block in own.items() if block is not None}
+            dev, test = (
+                Predictions.joined([block.predictions(direction, part) for (_, direction), block in there.items()])
+                for part in ("dev", "test")
+            )
+            records.append(SeedRecord(seed, dev, test, tuple(dict.fromkeys(b.record for b in there.values()))))
+    return replace(blank, seeds=tuple(records), done=done, wanted=len(seeds) * len(folds))
+
+
+# Contrasts.
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,37 +285,34 @@ class Summary:
     """
 
     labels: tuple[str, ...]
-    lines: tuple[LineSummary, ...]
+    lines: tuple[Line, ...]
     contrasts: tuple[Contrast, ...]
     gaps: tuple[Contrast, ...]
     notes: tuple[str, ...] = ()
 
 
 def summarise(run: RunRecords) -> Summary:
-    """Compute all figures of a run; contrasts are over the seeds that a system and SER_only both have complete.
+    """Contrast the systems of a run with SER_only, each over the seeds that both have complete.
 
     Systems with fixed options are one family for Holm's correction, those with λ or ε chosen on validation speakers a
     second one, classical systems a third. Raises `RunError` if seeds or systems were scored on different utterances.
     """
-    lines = tuple(summarise_line(line, run.labels) for line in run.lines)
-    by_name = {line.name: line for line in lines}
     contrasts, gaps, notes = [], [], []
-    for own, line in zip(run.lines, lines, strict=True):
-        base = baseline_of(own, run.lines, BASELINE)
-        baseline = by_name[base.name] if base else None
-        if line is baseline:
+    for line in run.lines:
+        base, counts = baseline_of(line, run.lines), line.counts  # checks the baseline's seeds too
+        if line is base:
             continue
-        if baseline is None:
+        if base is None:
             notes.append(f"{line.name} is not compared: the run has no SER_only.")
-        elif line.counts is None or baseline.counts is None:
-            missing = line if line.counts is None else baseline
+        elif counts is None or base.counts is None:
+            missing = line if counts is None else base
             notes.append(f"{line.name} is not compared: {missing.name} has no complete seed.")
-        elif not set(line.seeds) & set(baseline.seeds):
-            notes.append(f"{line.name} is not compared: it has no complete seed in common with {baseline.name}.")
+        elif not set(counts.seeds) & set(base.counts.seeds):
+            notes.append(f"{line.name} is not compared: it has no complete seed in common with {base.name}.")
         else:
-            pairs = [(baseline.counts, line.counts)]
-            if baseline.val_counts and line.val_counts:
-                pairs.append((baseline.val_counts, line.val_counts))
+            pairs = [(base.counts, counts)]
+            if base.val_counts and line.val_counts:
+                pairs.append((base.val_counts, line.val_counts))
             if not all(before.same_utterances(after) for before, after in pairs):
                 raise RunError(
                     "two systems of this run were scored on different utterances",
@@ -127,129 +320,8 @@ def summarise(run: RunRecords) -> Summary:
                     mend="Run the experiment in a new folder.",
                 )
             for metric in METRICS:
-                contrasts.append(contrast(line.name, baseline.name, pairs[:1], metric, line.family))
+                contrasts.append(contrast(line.name, base.name, pairs[:1], metric, line.family))
                 if len(pairs) == 2:  # validation speakers add information
                     before, after = ((validation, test) for test, validation in zip(*pairs, strict=True))
-                    gaps.append(gap_contrast(line.name, baseline.name, before, after, metric, line.family))
-    return Summary(run.labels, lines, corrected(contrasts), corrected(gaps), tuple(notes))
-
-
-def summarise_line(line: Line, labels: tuple[str, ...]) -> LineSummary:
-    """Compute the figures of one line over its complete seeds."""
-
-    def test(figure: Callable[[SeedRecord], float]) -> Spread:
-        return Spread(tuple(float(figure(seed)) for seed in line.seeds))
-
-    def validation(figure: Callable[[SeedRecord], float]) -> Spread:
-        return Spread(()) if line.judged_twice else test(figure)
-
-    counts = counts_of(line, len(labels)) if line.seeds else None
-    confusions = [seed.test.confusion(len(labels)) for seed in line.seeds]
-    return LineSummary(
-        name=line.name,
-        system=line.system,
-        chosen=line.chosen,
-        seeds=tuple(seed.seed for seed in line.seeds),
-        done=line.done,
-        wanted=line.wanted,
-        wa=test(lambda seed: seed.test.wa),
-        uar=test(lambda seed: seed.test.uar),
-        macro_f1=test(lambda seed: seed.test.macro_f1),
-        wa_of_folds=test(lambda seed: seed.test.wa_of_folds),
-        val_wa=validation(lambda seed: seed.dev.wa),
-        gap=validation(lambda seed: seed.dev.wa - seed.test.wa),
-        recalls=tuple(
-            Spread(tuple(float(c[i, i] / c[i].sum()) for c in confusions if c[i].any())) for i in range(len(labels))
-        ),
-        confusion=sum(confusions, np.zeros((len(labels), len(labels)), np.int64)),
-        wa_interval=interval(counts, "wa") if counts else None,
-        uar_interval=interval(counts, "uar") if counts else None,
-        counts=counts,
-        val_counts=counts_of(line, len(labels), "dev") if line.seeds and not line.judged_twice else None,
-        family=line.family,
-    )
-
-
-def counts_of(line: Line, emotions: int, part: Literal["dev", "test"] = "test") -> Counts:
-    """Count the speakers' utterances and hits in one part, for each complete seed of a line that has one.
-
-    Raises `RunError` if two seeds were scored on different utterances.
-    """
-    parts: dict[int, Predictions] = {seed.seed: getattr(seed, part) for seed in line.seeds}
-    first = parts[line.seeds[0].seed]
-    for seed, own in parts.items():
-        if own.ids != first.ids or not np.array_equal(own.truth, first.truth):
-            raise RunError(
-                f"{line.name}: seeds {line.seeds[0].seed} and {seed} were scored on different utterances",
-                mend="Run the experiment in a new folder.",
-            )
-    return count(first.speakers, first.truth, {seed: own.predicted for seed, own in parts.items()}, emotions)
-
-
-# Contrasts in Markdown.
-
-
-def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """Return a Markdown table whose first `left` columns are aligned left, the others right."""
-    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * left + "---:|" * (len(heads) - left)]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
-
-
-def contrast_table(contrasts: Sequence[Contrast]) -> str:
-    """Return a Markdown table with a row for each contrast, differences in points."""
-    heads = ("Contrast", "Metric", "Difference", "95 % interval", "RERR", "p", "p (Holm)", "Detectable")
-    rows = [
-        (
-            f"{one.name} − {one.baseline}" if one.name != one.baseline else one.name,
-            one.metric.upper(),
-            signed(one.points),
-            interval_text(one.interval, signs=True),
-            "–" if one.rerr is None else f"{signed(100 * one.rerr)} %",
-            p_text(one.p),
-            p_text(one.p_holm),
-            "–" if one.detectable is None else f"{100 * one.detectable:.1f}",
-        )
-        for one in contrasts
-    ]
-    return markdown_table(heads, rows, left=2)
-
-
-def explanation(contrasts: Sequence[Contrast]) -> str:
-    """Return a paragraph on units and tests, and on what so few speakers can show."""
-    first = contrasts[0]
-    units = len(first.speakers)
-    how = f"all {first.arrangements:,} swaps" if first.exact else f"{first.arrangements:,} drawn swaps"
-    text = (
-        f"Differences in points of the pooled metric's mean over seeds, on {units} test "
-        f"speaker{'s' if units != 1 else ''}. Interval: percentile bootstrap over speakers. RERR: relative error-rate "
-        f"reduction. p: paired permutation test over speakers, {how}, two-sided; Holm: corrected for the contrasts "
-        "of a family with the same metric. Detectable: the smallest true difference that a paired t-test finds with "
-        f"80 % power at p < 0.05, uncorrected. With so many speakers no p is below {p_text(first.smallest_p)}."
-    )
-    if first.smallest_p > 0.05:
-        text += " That is above 0.05: no difference, however large, can be significant here."
-    if any(len(one.seeds) == 1 for one in contrasts):
-        text += f" {ONE_SEED}"
-    short = max((one.interval.incomplete for one in contrasts if one.interval), default=0.0)
-    if short > 0:
-        text += f" In {100 * short:.1f} % of the bootstrap draws an emotion is missing; UAR is then that of the others."
-    return text
-
-
-def signed(points: float) -> str:
-    """Return `+1.3`, `-0.4`, or `0.0` for a number that rounds to 0."""
-    text = f"{points:+.1f}"
-    return "0.0" if text in ("+0.0", "-0.0") else text
-
-
-def interval_text(found: Interval | None, *, signs: bool = False) -> str:
-    """Return `[51.2, 60.3]` in percent, with signs for a difference; a dash for None."""
-    if found is None:
-        return "–"
-    ends = [signed(100 * end) if signs else f"{100 * end:.1f}" for end in (found.low, found.high)]
-    return f"[{', '.join(ends)}]"
-
-
-def p_text(p: float) -> str:
-    """Return p with three decimals, four below 0.01."""
-    return f"{p:.4f}" if p < 0.01 else f"{p:.3f}"
+                    gaps.append(gap_contrast(line.name, base.name, before, after, metric, line.family))
+    return Summary(run.labels, run.lines, corrected(contrasts), corrected(gaps), tuple(notes))

@@ -1,14 +1,13 @@
-"""From records to the tables of a run: table.md, table.tex, choices.csv."""
+"""From records to the table of a run, and tables in Markdown."""
 
 from __future__ import annotations
 
-import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from unheard.experiments.records import Line, RunRecords, baseline_of
-from unheard.experiments.selection import choices_csv
+from unheard.experiments.records import RunRecords
+from unheard.experiments.summary import Line, baseline_of
 from unheard.features.normalise import TRANSDUCTIVE
 from unheard.files import write_text
 from unheard.splits import default_protocol
@@ -22,16 +21,16 @@ REPEATED = (
 )
 
 
-def write_tables(run: RunRecords, total_folds: int = 0) -> str:
-    """Write the run's table.md, table.tex and, if λ or ε was chosen, choices.csv; return the table in Markdown."""
-    title = caption(run, total_folds)
-    table = table_markdown(run.lines, title)
-    if run.choices:
-        write_text(run.folder / "choices.csv", choices_csv(run.choices))
-    else:
-        (run.folder / "choices.csv").unlink(missing_ok=True)
+def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
+    """Return a Markdown table whose first `left` columns are aligned left, the others right."""
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * left + "---:|" * (len(heads) - left)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def write_table(run: RunRecords, total_folds: int = 0) -> str:
+    """Write the run's table.md; return it."""
+    table = table_markdown(run.lines, caption(run, total_folds))
     write_text(run.folder / "table.md", table)
-    write_text(run.folder / "table.tex", table_latex(run.lines, title))
     return table
 
 
@@ -53,18 +52,19 @@ def caption(run: RunRecords, total_folds: int = 0) -> str:
 def table_markdown(lines: Sequence[Line], caption: str) -> str:
     """Return the table of the systems in Markdown."""
     heads = ["System", "Val WA", "Test WA", "Val UAR", "Test UAR", "Macro-F1", "Δ WA", "RERR", "Cells"]
+    rows = [
+        [
+            line.name,
+            *(_cell(line, figure, part) for figure, part in FIGURES),
+            *against_baseline(line, lines),
+            f"{line.done}/{line.wanted}",
+        ]
+        for line in lines
+    ]
     written = [
         caption,
         "",
-        "| " + " | ".join(heads) + " |",
-        "|---|" + "---:|" * (len(heads) - 1),
-    ]
-    for line in lines:
-        figures = [_cell(line, figure, part) for figure, part in FIGURES]
-        delta, relative = against_baseline(line, lines)
-        cells = [*figures, delta, relative, f"{line.done}/{line.wanted}"]
-        written.append(f"| {line.name} | " + " | ".join(cells) + " |")
-    written += [
+        markdown_table(heads, rows),
         "",
         "WA: plain accuracy, UAR: mean recall over emotions, in percent; each pooled over the folds' single test "
         "predictions, then mean ± sample standard deviation over seeds (– for one seed). Δ WA: points over SER_only, "
@@ -80,51 +80,14 @@ def table_markdown(lines: Sequence[Line], caption: str) -> str:
         written.append(REPEATED)
     if any(line.chosen for line in lines):
         written.append(
-            "λ and ε: fixed beforehand, and chosen on each fold's own validation speakers, seed 0 (see choices.csv)."
+            "λ and ε: fixed beforehand, and chosen on each fold's own validation speakers, seed 0 (see the report)."
         )
     return "\n".join([*written, ""])
 
 
-def table_latex(lines: Sequence[Line], caption: str) -> str:
-    """Return the table in LaTeX (booktabs), in the layout of the paper's Tables 2 and 3."""
-    special = {c: rf"\{c}" for c in "_%&#${}"} | {
-        "λ": r"$\lambda$",
-        "ε": r"$\epsilon$",
-        "\\": r"\textbackslash{}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "±": r"$\pm$",
-        "–": "--",
-    }
-
-    def escaped(text: str) -> str:
-        return "".join(special.get(character, character) for character in text)
-
-    written = [
-        r"\begin{table}",
-        rf"\caption{{{escaped(caption)}}}",
-        r"\begin{tabular}{lrr}",
-        r"\toprule",
-        r" & Val & Test \\",
-        r"\midrule",
-        *(
-            rf"{escaped(line.name)} & {escaped(_cell(line, 'wa', 'dev'))} & {escaped(_cell(line, 'wa', 'test'))} \\"
-            for line in lines
-        ),
-        r"\bottomrule",
-        r"\end{tabular}",
-        r"\end{table}",
-    ]
-    return "\n".join(written) + "\n"
-
-
 def _cell(line: Line, figure: str, part: str) -> str:
-    if part == "dev" and line.judged_twice:
-        return "–"
-    mean, std = line.over_seeds(figure, part)
-    if math.isnan(mean):
-        return f"{line.done}/{line.wanted}"
-    return f"{100 * mean:.1f} ± " + ("–" if math.isnan(std) else f"{100 * std:.1f}")
+    spread = line.over_seeds(figure, part)
+    return str(spread) if spread.values or line.seeds else f"{line.done}/{line.wanted}"
 
 
 def against_baseline(line: Line, lines: Sequence[Line]) -> tuple[str, str]:

@@ -17,7 +17,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
 from unheard.errors import ExportError
-from unheard.experiments.records import Line, Predictions
+from unheard.experiments.summary import Line, Predictions
 
 LOWEST, HIGHEST = 0.2, 20.0
 """Range of T: a few correct answers do not justify certainty."""

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unheard.errors import ExportError, did_you_mean
-from unheard.experiments.records import Line, Predictions, RunRecords, SeedRecord, read_run
+from unheard.experiments.records import RunRecords, read_run
+from unheard.experiments.summary import Line, Predictions, SeedRecord
 from unheard.export.calibration import Calibration, calibrate
 from unheard.model.saving import Model
 from unheard.report.protocol import corpus_name, describe

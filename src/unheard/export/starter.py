@@ -19,8 +19,9 @@ from unheard.experiments.adaptation import adapt
 from unheard.experiments.config import load
 from unheard.experiments.leakage import probe_model
 from unheard.experiments.plan import read_rows
-from unheard.experiments.records import Line, RunRecords, read_run
+from unheard.experiments.records import RunRecords, read_run
 from unheard.experiments.run import experiment
+from unheard.experiments.summary import Line
 from unheard.export.card import data_of, percent
 from unheard.export.evidence import evidence_of
 from unheard.export.folder import Exported, write_folder

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
+    from unheard.analysis.intervals import Interval
+
 NOTHING = "–"
 
 
@@ -115,18 +117,14 @@ def spread(mean: float | None, std: float | None, *, sign: bool = False) -> str:
     return f"{percent(mean, sign=sign)} ± {percent(std)}"
 
 
-def interval(low: float | None, high: float | None, *, sign: bool = False) -> str:
-    """Format a confidence interval of shares in percent."""
-    if not (math.isfinite(known(low)) and math.isfinite(known(high))):
-        return NOTHING
-    return f"{percent(low, sign=sign)} to {percent(high, sign=sign)}"
+def interval(found: Interval | None, *, sign: bool = False) -> str:
+    """Format a confidence interval of shares in percent; `NOTHING` for None."""
+    return NOTHING if found is None else f"{percent(found.low, sign=sign)} to {percent(found.high, sign=sign)}"
 
 
-def probability(p: float | None) -> str:
-    """Format a p value with three decimals."""
-    if not math.isfinite(known(p)):
-        return NOTHING
-    return "< 0.001" if known(p) < 0.0005 else f"{p:.3f}"
+def probability(p: float) -> str:
+    """Format a p value with three decimals, four below 0.01."""
+    return f"{p:.4f}" if p < 0.01 else f"{p:.3f}"
 
 
 def listed(words: Sequence[str]) -> str:

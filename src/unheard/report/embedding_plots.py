@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from unheard.analysis.speaker_leakage import HEADS, INPUT, LineLeakage, explained
 from unheard.errors import MissingExtra
-from unheard.experiments.comparison import settings_that_differ
 from unheard.experiments.leakage import run_leakage
-from unheard.experiments.records import Line, RunRecords
+from unheard.experiments.records import RunRecords
+from unheard.experiments.summary import Line
+from unheard.report.comparison import settings_that_differ
 from unheard.report.content import NOTHING, Figure, Section, Table, Text, counted, listed
 from unheard.report.plots import INK, Look, dots, scatters
 

@@ -85,8 +85,8 @@ def _bold(table: Table, row: int, column: int, words: str, form: str) -> str:
 
 
 def markdown_words(words: str) -> str:
-    """Escape words for one line of Markdown."""
-    return re.sub(r"([\\`*_{}\[\]<>|#])", r"\\\1", " ".join(words.split()))
+    """Escape words for one line of Markdown; an underscore within a word is none of its marks."""
+    return re.sub(r"([\\`*{}\[\]<>|#]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", " ".join(words.split()))
 
 
 def markdown_of(report: Report) -> str:
@@ -97,7 +97,7 @@ def markdown_of(report: Report) -> str:
         lines += [f"## {markdown_words(section.title)}", ""]
         for block in section.blocks:
             if isinstance(block, Table):
-                lines += markdown_table(block)
+                lines += [table_markdown(block), ""]
             elif isinstance(block, Figure):
                 lines += [f"![{markdown_words(block.alt)}](figures/{block.name}.svg)", ""]
                 lines += [f"*{markdown_words(block.caption)}*", ""]
@@ -111,12 +111,12 @@ def markdown_of(report: Report) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def markdown_table(table: Table) -> list[str]:
-    """Return the lines of a table in Markdown, with caption and notes."""
+def table_markdown(table: Table) -> str:
+    """Write a table in Markdown, with caption and notes."""
     lines = [f"**{markdown_words(table.caption)}**", ""]
     lines += ["| " + " | ".join(map(markdown_words, table.heads)) + " |"]
     lines += ["|" + "".join("---:|" if numeric else "---|" for numeric in table.numeric)]
     for r, row in enumerate(table.rows):
         cells = [_bold(table, r, c, markdown_words(cell), "**{}**") for c, cell in enumerate(row)]
         lines.append("| " + " | ".join(cells) + " |")
-    return [*lines, "", *(line for note in table.notes for line in (markdown_words(note), ""))]
+    return "\n".join([*lines, *(line for note in table.notes for line in ("", markdown_words(note)))])

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from unheard.corpora import CORPORA, get_corpus
+from unheard.experiments.baselines import NAMES
 from unheard.experiments.config import Experiment
-from unheard.experiments.records import NAMES, RunRecords
+from unheard.experiments.records import RunRecords
 from unheard.report.content import NOTHING, Block, Facts, Section, Table, Text, counted, listed, percent
 from unheard.splits import default_protocol
 from unheard.splits.protocols import natural

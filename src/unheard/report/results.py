@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from unheard.analysis.statistics import Contrast
-from unheard.experiments.summary import ONE_SEED, LineSummary, Spread, Summary
+from unheard.experiments.summary import Line, Spread, Summary
 from unheard.experiments.tables import REPEATED
 from unheard.report.content import (
     NOTHING,
@@ -30,6 +30,10 @@ from unheard.training.recipe import AS_WRITTEN
 
 Looks = Mapping[str, Look]
 METRIC = {"wa": "WA", "uar": "UAR"}
+ONE_SEED = (
+    "Only one seed: p is about other speakers tested with these networks; the same systems trained again may differ by "
+    "more."
+)
 
 
 def headline(summary: Summary) -> str:
@@ -37,9 +41,10 @@ def headline(summary: Summary) -> str:
     known_lines = [line for line in summary.lines if line.seeds]
     if not known_lines:
         return "No system has a complete seed yet."
-    judged = all(line.val_wa.mean is not None for line in known_lines)
-    best = max(known_lines, key=lambda line: known((line.val_wa if judged else line.wa).mean))
-    text = f"{best.name}: WA {_shown(best.wa)} %, UAR {_shown(best.uar)} % on unseen speakers"
+    judged = not any(line.judged_twice for line in known_lines)
+    best = max(known_lines, key=lambda line: known(line.over_seeds("wa", "dev" if judged else "test").mean))
+    wa, uar = (_shown(best.over_seeds(metric)) for metric in METRIC)
+    text = f"{best.name}: WA {wa} %, UAR {uar} % on unseen speakers"
     if len(known_lines) > 1:
         text = f"{'Best on validation speakers' if judged else 'Highest on the test speakers'} is {text}"
     significant = [one for one in summary.contrasts if one.p_holm < 0.05 and one.metric == "wa"]
@@ -50,10 +55,10 @@ def headline(summary: Summary) -> str:
     return text + (f". {listed(single)} answered one class only" if single else "") + "."
 
 
-def answers_one_class(line: LineSummary) -> bool:
-    """Whether a system predicted a single label for (nearly) all test utterances."""
+def answers_one_class(line: Line) -> bool:
+    """Whether a system with a complete seed predicted a single label for (nearly) all test utterances."""
     counts = line.confusion.sum(axis=0)
-    return bool(line.seeds) and len(counts) > 1 and counts.max() >= 0.98 * counts.sum()
+    return bool(counts.max() >= 0.98 * counts.sum())
 
 
 def accuracy(summary: Summary, about: str, select: str = "best") -> Section:
@@ -62,9 +67,9 @@ def accuracy(summary: Summary, about: str, select: str = "best") -> Section:
         "best": "validation speakers chose the epoch (and λ and ε where those are chosen), which favours their figure",
         "last": "the last epoch is evaluated, so that validation speakers chose none",
     }[select]
-    alone = any(line.seeds and not line.gap.values for line in summary.lines)  # a test figure and none of validation
+    alone = any(line.judged_twice for line in summary.lines)  # a test figure and none of validation
     rows = tuple(
-        (line.name, _shown(line.val_wa), _shown(line.wa), _shown(line.gap, sign=True), str(len(line.seeds)),
+        (line.name, *map(_shown, _accuracies(line)), _shown(line.gap, sign=True), str(len(line.seeds)),
          f"{line.done}/{line.wanted}")
         for line in summary.lines
     )  # fmt: skip
@@ -78,33 +83,37 @@ def accuracy(summary: Summary, about: str, select: str = "best") -> Section:
             f"over seeds. Gap: validation minus test; {chose}. Bold: best of a column.",
             *([REPEATED] if alone else []),
         ),
-        _best([[line.val_wa, line.wa] for line in summary.lines], (2,) if alone else (1, 2), 1),
+        _best([_accuracies(line) for line in summary.lines], (2,) if alone else (1, 2), 1),
     )
+    others = [[line.over_seeds(figure) for figure in ("uar", "macro_f1", "wa_of_folds")] for line in summary.lines]
     more = Table(
         "test-figures",
         "Test figures other than weighted accuracy",
         ("System", "WA, 95 % interval", "UAR, %", "UAR, 95 % interval", "Macro-F1, %", "Mean of folds' WA, %"),
         tuple(
-            (line.name, _interval(line.wa_interval), _shown(line.uar), _interval(line.uar_interval),
-             _shown(line.macro_f1), _shown(line.wa_of_folds))
-            for line in summary.lines
+            (line.name, interval(line.interval("wa")), _shown(uar), interval(line.interval("uar")), *map(_shown, more))
+            for line, (uar, *more) in zip(summary.lines, others, strict=True)
         ),
         (
             "UAR: mean recall over the emotions. Intervals: percentile bootstrap of the mean over seeds, resampling "
             "whole test speakers.",
         ),
-        _best([[line.uar, line.macro_f1, line.wa_of_folds] for line in summary.lines], (2, 4, 5), None),
+        _best(others, (2, 4, 5), None),
     )  # fmt: skip
     blocks: list[Block] = [main]
     missing = [f"{line.name} {line.done}/{line.wanted} trainings" for line in summary.lines if line.done < line.wanted]
     if missing:
         text = f"Incomplete: {listed(missing)}. A seed counts only when all its folds are trained."
         blocks.append(Text(text, warning=True))
-    single = [line.name for line in summary.lines if answers_one_class(line)]
+    single = [line.name for line in summary.lines if line.seeds and answers_one_class(line)]
     if single:
         text = f"{listed(single)} predicted one emotion for nearly every test utterance: not a working recogniser."
         blocks.append(Text(text, warning=True))
     return Section("accuracy", "Accuracy", (*blocks, more))
+
+
+def _accuracies(line: Line) -> list[Spread]:
+    return [line.over_seeds("wa", part) for part in ("dev", "test")]
 
 
 def contrasts(summary: Summary, looks: Looks) -> Section:
@@ -130,7 +139,7 @@ def contrasts(summary: Summary, looks: Looks) -> Section:
         }
         alt = "; ".join(f"{c.name}, {METRIC[c.metric]}: {percent(c.difference, sign=True)} points" for c in own)
         figure = Figure(name, f"{caption}, with 95 % intervals over test speakers.", alt, differences(panels))
-        blocks += [_contrast_table(own, name, caption), figure, Text(_in_words(own))]
+        blocks += [contrast_table(own, name, caption), figure, Text(_in_words(own))]
     if summary.gaps:
         blocks.append(_gap_table(summary.gaps))
     if not blocks:
@@ -139,36 +148,39 @@ def contrasts(summary: Summary, looks: Looks) -> Section:
     return Section("differences", "Differences between systems", tuple(blocks))
 
 
-def _contrast_table(own: Sequence[Contrast], name: str, caption: str) -> Table:
+def contrast_table(contrasts: Sequence[Contrast], name: str, caption: str) -> Table:
+    """Return a row for each contrast, and what units, tests and so few speakers can show."""
     rows = tuple(
-        (one.name, METRIC[one.metric], percent(one.difference, sign=True), _interval(one.interval, sign=True),
-         NOTHING if one.rerr is None else f"{percent(-one.rerr, sign=True)} %", probability(one.p),
+        (one.name, METRIC[one.metric], percent(one.difference, sign=True), interval(one.interval, sign=True),
+         NOTHING if one.rerr is None else f"{percent(one.rerr, sign=True)} %", probability(one.p),
          probability(one.p_holm), percent(one.detectable))
-        for one in own
+        for one in contrasts
     )  # fmt: skip
-    first = own[0]
-    swaps = f"all {first.arrangements:,}" if first.exact else f"{first.arrangements:,} random"
+    first = contrasts[0]
+    units = counted(len(first.speakers), "test speaker")
+    how = f"all {first.arrangements:,} swaps" if first.exact else f"{first.arrangements:,} drawn swaps"
     note = (
-        f"Unit: the {counted(len(first.speakers), 'test speaker')}. p: paired permutation test, two-sided, {swaps} "
-        f"swaps of speakers; smallest possible p {first.smallest_p:.2g}. Holm: corrected for {first.family_size} "
-        "contrasts with the same metric. Error rate: relative change; negative is better. Detectable: smallest true "
-        "difference that a paired t-test detects with 80 % power at the 5 % level, before correction."
+        f"Differences in points of the pooled metric's mean over seeds, on {units}. "
+        "Interval: percentile bootstrap over speakers. RERR: relative error-rate reduction. p: paired permutation test "
+        f"over speakers, {how}, two-sided; Holm: corrected for the contrasts of a family with the same metric. "
+        "Detectable: the smallest true difference that a paired t-test finds with 80 % power at p < 0.05, uncorrected. "
+        f"With so many speakers no p is below {probability(first.smallest_p)}."
     )
     if first.smallest_p > 0.05:
-        note += " With so few speakers no difference, however large, can be significant."
-    if any(len(one.seeds) == 1 for one in own):
+        note += " That is above 0.05: no difference, however large, can be significant here."
+    if any(len(one.seeds) == 1 for one in contrasts):
         note += f" {ONE_SEED}"
-    short = max((one.interval.incomplete for one in own if one.interval), default=0.0)
+    short = max((one.interval.incomplete for one in contrasts if one.interval), default=0.0)
     if short:
-        note += f" In {percent(short)} % of the bootstrap draws an emotion is missing; UAR then leaves it out."
-    heads = ("System", "Metric", "Δ, points", "95 % interval", "Error rate", "p", "p, Holm", "Detectable, points")
+        note += f" In {percent(short)} % of the bootstrap draws an emotion is missing; UAR is then that of the others."
+    heads = ("System", "Metric", "Δ, points", "95 % interval", "RERR", "p", "p, Holm", "Detectable, points")
     return Table(name, caption, heads, rows, (note,))
 
 
 def _gap_table(gaps: Sequence[Contrast]) -> Table:
     rows = tuple(
         (one.name, METRIC[one.metric], percent(one.before, sign=True), percent(one.after, sign=True),
-         percent(one.difference, sign=True), _interval(one.interval, sign=True), probability(one.p),
+         percent(one.difference, sign=True), interval(one.interval, sign=True), probability(one.p),
          probability(one.p_holm))
         for one in gaps
     )  # fmt: skip
@@ -236,7 +248,7 @@ def emotions(summary: Summary, looks: Looks) -> Section:
 
 def speakers(summary: Summary, looks: Looks, genders: Mapping[str, str]) -> Section:
     """WA and UAR of each test speaker."""
-    there = [(line.name, line.counts) for line in summary.lines if line.counts is not None]
+    there = [(line.name, line.counts) for line in summary.lines if line.counts]
     if not there:
         return Section("speakers", "Speakers", (Text("This needs a system with a complete seed."),))
     counts = there[0][1]
@@ -286,10 +298,6 @@ def speakers(summary: Summary, looks: Looks, genders: Mapping[str, str]) -> Sect
 
 def _shown(figure: Spread, *, sign: bool = False) -> str:
     return spread(figure.mean, figure.std, sign=sign)
-
-
-def _interval(found: object, *, sign: bool = False) -> str:
-    return interval(getattr(found, "low", None), getattr(found, "high", None), sign=sign)
 
 
 def _best(figures: Sequence[Sequence[Spread]], columns: Sequence[int], only: int | None) -> frozenset[tuple[int, int]]:

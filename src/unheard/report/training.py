@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from unheard.experiments.records import NAMES, CellRecord, Line, RunRecords
+from unheard.experiments.baselines import NAMES
+from unheard.experiments.records import CellRecord, RunRecords
 from unheard.experiments.selection import KNOBS, Choice
+from unheard.experiments.summary import Line
 from unheard.report.content import NOTHING, Block, Figure, Section, Table, Text, counted, listed, percent
 from unheard.report.plots import Training, choices, learning
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,18 +14,15 @@ import numpy as np
 from unheard.analysis.counts import METRICS, Counts
 from unheard.analysis.statistics import Contrast, contrast, corrected
 from unheard.errors import ConfigError, RunError, SplitError, did_you_mean
-from unheard.experiments.records import Line, Predictions, RunRecords, baseline_of, read_run
-from unheard.experiments.summary import (
-    LineSummary,
-    contrast_table,
-    counts_of,
-    explanation,
-    interval_text,
-    markdown_table,
-    summarise_line,
-)
+from unheard.experiments.baselines import NAMES
+from unheard.experiments.records import RunRecords, read_run
+from unheard.experiments.summary import Line, Predictions, baseline_of
+from unheard.experiments.tables import markdown_table
 from unheard.features.normalise import TRANSDUCTIVE
 from unheard.manifest import Manifest, Utterance
+from unheard.report.content import interval, spread
+from unheard.report.formats import table_markdown
+from unheard.report.results import contrast_table
 from unheard.splits.files import of_part
 from unheard.training.metrics import decision_factors
 from unheard.training.recipe import DECISIONS
@@ -91,7 +86,7 @@ def _read(folder: Path, baseline: str, speakers: str, decision: str) -> _Run:
     if decision:
         lines = [line if line.fitted else _decided(run, line, decision) for line in lines]
     base = next(line for line in lines if line.system == baseline and not line.chosen)
-    counts = {line.name: counts_of(line, len(run.labels)) for line in lines}
+    counts = {line.name: line.counts for line in lines if line.counts}
     if speakers:
         rows = tuple(
             Utterance(id=name, audio="", emotion="other", speaker=row["speaker"], corpus=row["corpus"])
@@ -141,25 +136,37 @@ def _one_run(run: _Run) -> str:
     """Figures and contrasts of one run."""
     rows = []
     for line in run.lines:
-        scores = [100 * run.counts[line.name].scores(metric) for metric in METRICS]
-        figures = [f"{x.mean():.1f}" + (f" ± {x.std(ddof=1):.1f}" if len(x) > 1 else "") for x in scores]
+        scores = [run.counts[line.name].scores(metric) for metric in METRICS]
+        figures = [spread(x.mean(), x.std(ddof=1) if len(x) > 1 else None) for x in scores]
         rows.append([line.name, *figures, str(len(line.seeds))])
     parts = [f"{run.about}\n", markdown_table(["System", "WA, %", "UAR, %", "Seeds"], rows)]
     compared = [line for line in run.lines if run.shares_seed(line)]
-    contrasts = corrected(
-        contrast(line.name, run.base_of(line).name, [run.pair(line)], metric, line.family)
-        for metric in METRICS
-        for line in compared
-    )
     parts += [
         f"\n{line.name} is not compared: it has no complete seed in common with {run.base_of(line).name}."
         for line in run.lines
         if line is not run.base_of(line) and line not in compared
     ]
-    if contrasts:
-        after = f"Over the seeds both have. {FAMILIES}"
-        parts += ["", contrast_table(contrasts), "", explanation(contrasts), "", after]
+    if compared:
+        parts += ["", _contrasts([run], compared), "", f"Over the seeds both have. {FAMILIES}"]
     return "\n".join([*parts, ""])
+
+
+def _contrasts(runs: Sequence[_Run], lines: Sequence[Line]) -> str:
+    """The table of the contrasts of `lines`, which are in all runs, with their baseline."""
+    found = corrected(
+        contrast(
+            line.name,
+            runs[0].base_of(line).name,
+            [run.pair(next(one for one in run.lines if one.name == line.name)) for run in runs],
+            metric,
+            line.family,
+        )
+        for metric in METRICS
+        for line in lines
+    )
+    return table_markdown(
+        contrast_table(found, "differences", f"Differences to {NAMES.get(runs[0].base.system, runs[0].base.name)}")
+    )
 
 
 def _mean_over_runs(runs: Sequence[_Run]) -> str:
@@ -177,22 +184,11 @@ def _mean_over_runs(runs: Sequence[_Run]) -> str:
     base = runs[0].base.name
     if not lines:
         return f"No system besides {base} is in all of these runs.\n"
-    contrasts = corrected(
-        contrast(
-            line.name,
-            runs[0].base_of(line).name,
-            [run.pair(next(one for one in run.lines if one.name == line.name)) for run in runs],
-            metric,
-            line.family,
-        )
-        for metric in METRICS
-        for line in lines
-    )
     how = (
         f"The mean of {len(runs)} runs' differences, each run with equal weight; speakers are swapped and drawn within "
         f"their run. It is about these corpora: {len(runs)} of them cannot show how corpora differ."
     )
-    return "\n".join([contrast_table(contrasts), "", how, "", explanation(contrasts), "", FAMILIES, ""])
+    return "\n".join([_contrasts(runs, lines), "", how, "", FAMILIES, ""])
 
 
 # `compare`: are two runs comparable, that is, are labels, split and data the same? If not, what differs?
@@ -206,7 +202,7 @@ IMMATERIAL = ("root", "out", "systems", "seeds", "store", "workers", "engine", "
               "progress", "invariance")  # fmt: skip
 """Settings that are not a property of a trained system."""
 
-VERBS = {"train": "trains on", "dev": "validates on", "test": "tests"}
+VERBS = {"test": "tests", "dev": "validates on", "train": "trains on"}
 SHOWN = 6
 """Most names that a message writes out."""
 
@@ -283,54 +279,29 @@ def _versions(run: RunRecords) -> dict[str, Any]:
 
 def _split(a: RunRecords, b: RunRecords) -> list[str]:
     """Differences in folds and directions, else in speakers, else in single utterances."""
-    if set(a.splits) == set(b.splits):
-        return []
-    held = [_parts(run) for run in (a, b)]
-    if set(held[0]) != set(held[1]):
-        return _layouts(*held)
+    own, other = map(_parts, (a, b))
+    if own.keys() != other.keys():
+        return [f"the folds and directions differ: {_only(own, other)}"]
     reasons = []
-    for (fold, direction, part), own in held[0].items():
-        other = held[1][fold, direction, part]
-        verb = f"fold {fold}" + (f" ({direction})" if direction not in ("", "test") else "") + f" {VERBS[part]}"
-        speakers = [sorted({*ids.values()}) for ids in (own, other)]
-        if speakers[0] != speakers[1]:
-            if max(map(len, speakers)) <= SHOWN:
-                plural = "s" if len(speakers[0]) != 1 else ""
-                reasons.append(f"{verb} speaker{plural} {_names(speakers[0])} in A, {_names(speakers[1])} in B")
-            else:
-                reasons.append(f"{verb} speakers {_only(*speakers)}")
-        elif set(own) != set(other):
-            reasons.append(f"{verb} the utterances {_only(list(own), list(other))}")
-        elif own != other:
-            name = next(name for name in own if own[name] != other[name])
-            reasons.append(f"'{name}' is spoken by {own[name]} in A, by {other[name]} in B")
+    for place, ours in own.items():
+        theirs = other[place]
+        if set(ours.values()) != set(theirs.values()):
+            reasons.append(f"{place} the speakers {_only(ours.values(), theirs.values())}")
+        elif ours.keys() != theirs.keys():
+            reasons.append(f"{place} the utterances {_only(ours, theirs)}")
+        elif ours != theirs:
+            name = next(name for name in ours if ours[name] != theirs[name])
+            reasons.append(f"'{name}' is spoken by {ours[name]} in A, by {theirs[name]} in B")
     return reasons
 
 
-def _parts(run: RunRecords) -> dict[tuple[int, str, str], dict[str, str]]:
-    """(fold, direction, part) -> id -> speaker; test first, the most important difference."""
-    parts: dict[tuple[int, str, str], dict[str, str]] = {}
-    order = ("test", "dev", "train")
-    for row in sorted(run.splits, key=lambda row: (row.fold, order.index(row.part))):
-        parts.setdefault((row.fold, row.direction, row.part), {})[row.id] = row.speaker
+def _parts(run: RunRecords) -> dict[str, dict[str, str]]:
+    """Fold, direction and part as words -> id -> speaker; test first, the most important difference."""
+    parts: dict[str, dict[str, str]] = {}
+    for row in sorted(run.splits, key=lambda row: (row.fold, list(VERBS).index(row.part))):
+        direction = f" ({row.direction})" if row.direction not in ("", "test") else ""
+        parts.setdefault(f"fold {row.fold}{direction} {VERBS[row.part]}", {})[row.id] = row.speaker
     return parts
-
-
-def _layouts(*runs: Iterable[tuple[int, str, str]]) -> list[str]:
-    """How the folds, or else their directions, differ."""
-    folds: list[dict[int, list[str]]] = [{}, {}]
-    for layout, parts in zip(folds, runs, strict=True):
-        for fold, direction, part in sorted(parts):
-            layout.setdefault(fold, []).append(f"{part} {direction}" if direction not in ("", "test") else part)
-    own, other = folds
-    if set(own) != set(other):
-        words = [f"{_names(list(map(str, layout)))} ({len(layout)} in all)" for layout in folds]
-        return [f"A has the folds {words[0]}, B has {words[1]}"]
-    return [
-        f"fold {fold} has the parts {', '.join(own[fold])} in A, {', '.join(other[fold])} in B"
-        for fold in own
-        if own[fold] != other[fold]
-    ]
 
 
 def _truth(a: RunRecords, b: RunRecords) -> list[str]:
@@ -357,16 +328,11 @@ def _data(a: RunRecords, b: RunRecords) -> list[str]:
     return [f"the recordings of fold {', '.join(folds)} are not the same (data digests)"] if folds else []
 
 
-def _only(a: Sequence[str], b: Sequence[str]) -> str:
-    """`03 in A only and 08 in B only`."""
+def _only(a: Iterable[str], b: Iterable[str]) -> str:
+    """`03 in A only and 08 in B only`; of many names the first ones and how many more."""
     only = (sorted(set(a) - set(b)), sorted(set(b) - set(a)))
-    return " and ".join(f"{_names(names)} in {run} only" for names, run in zip(only, "AB", strict=True) if names)
-
-
-def _names(names: Sequence[str]) -> str:
-    """`03, 08`, or `03, 04, 05, 06, 07, 08 and 12 more`."""
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+    shown = [", ".join(one[:SHOWN]) + (f" and {len(one) - SHOWN} more" if len(one) > SHOWN else "") for one in only]
+    return " and ".join(f"{names} in {run} only" for names, run in zip(shown, "AB", strict=True) if names)
 
 
 @dataclass(frozen=True, eq=False)
@@ -381,7 +347,7 @@ class Comparison:
     labels: tuple[str, ...]
     split: str
     speakers: tuple[str, ...]
-    lines: tuple[tuple[LineSummary, LineSummary], ...]
+    lines: tuple[tuple[Line, Line], ...]
     contrasts: tuple[Contrast, ...]
     settings: tuple[Difference, ...]
     notes: tuple[str, ...]
@@ -393,10 +359,7 @@ def compare_runs(a: RunRecords, b: RunRecords) -> Comparison:
     Raises `SplitError` if labels, split or data differ, `RunError` if no line is complete in both.
     """
     check_comparable(a, b)
-    own, other = (
-        {(one.system, one.chosen, one.evaluation): summarise_line(one, run.labels) for one in run.lines}
-        for run in (a, b)
-    )
+    own, other = ({(one.system, one.chosen, one.evaluation): one for one in run.lines} for run in (a, b))
     lines, notes = [], []
     contrasts: list[Contrast] = []
     for key in dict.fromkeys((*own, *other)):
@@ -413,7 +376,7 @@ def compare_runs(a: RunRecords, b: RunRecords) -> Comparison:
             for run, one in (("A", first), ("B", second))
             if one.done < one.wanted
         ]
-        if not set(first.seeds) & set(second.seeds):
+        if not set(first.counts.seeds) & set(second.counts.seeds):
             notes.append(f"{first.name} has no seed in common: the means over each run's own seeds are compared.")
         pair = (first.counts, second.counts)
         contrasts += [contrast(first.name, first.name, [pair], metric, "compared") for metric in METRICS]
@@ -443,22 +406,17 @@ def compare_runs(a: RunRecords, b: RunRecords) -> Comparison:
 def to_markdown(comparison: Comparison) -> str:
     """Return the runs side by side, the differences, what else differs, and how to read it."""
     heads = ["System"] + [f"{metric}, {run}" for metric in ("WA", "UAR") for run in "AB"] + ["Seeds, A", "Seeds, B"]
-    rows = [
-        [first.name]
-        + [f"{one.wa} {interval_text(one.wa_interval)}" for one in (first, second)]
-        + [f"{one.uar} {interval_text(one.uar_interval)}" for one in (first, second)]
-        + [str(len(one.seeds)) for one in (first, second)]
-        for first, second in comparison.lines
-    ]
+    rows = []
+    for pair in comparison.lines:
+        figures = [f"{one.over_seeds(metric)} ({interval(one.interval(metric))})" for metric in METRICS for one in pair]
+        rows.append([pair[0].name, *figures, *(str(len(one.seeds)) for one in pair)])
     parts = [
         f"A = {comparison.a}\n\nB = {comparison.b}",
         f"The same split ({comparison.split}): {len(comparison.speakers)} test speakers, "
         f"{', '.join(comparison.labels)}. In percent: mean ± sample standard deviation over seeds, and in brackets "
         "the 95 % interval over speakers.",
         markdown_table(heads, rows),
-        "B − A:",
-        contrast_table(comparison.contrasts),
-        explanation(comparison.contrasts),
+        table_markdown(contrast_table(comparison.contrasts, "differences", "B − A")),
         "What else differs:\n\n" + markdown_table(["Setting", "A", "B"], comparison.settings)
         if comparison.settings
         else "No other setting differs.",
@@ -467,44 +425,19 @@ def to_markdown(comparison: Comparison) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def to_csv(comparison: Comparison) -> str:
-    """Return a row for each system and metric; accuracies and differences are portions, unknown values are empty."""
-    rows = _rows(comparison)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({name: f"{value:.6f}" if isinstance(value, float) else value for name, value in row.items()})
-    return text.getvalue()
-
-
 def to_json(comparison: Comparison) -> str:
     """Return everything, with each speaker's share of each difference; unknown values are null."""
-    shares = [dict(zip(one.speakers, one.shares, strict=True)) for one in comparison.contrasts]
-    value = {
-        "a": comparison.a,
-        "b": comparison.b,
-        "labels": comparison.labels,
-        "split": comparison.split,
-        "speakers": comparison.speakers,
-        "systems": [row | {"shares": share} for row, share in zip(_rows(comparison), shares, strict=True)],
-        "settings": [difference._asdict() for difference in comparison.settings],
-        "notes": comparison.notes,
-    }
-    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _rows(comparison: Comparison) -> list[dict[str, Any]]:
-    """The figures of each contrast, with the means and deviations of its two sides over all their seeds."""
     sides = {first.name: (first, second) for first, second in comparison.lines}
     rows = []
     for one in comparison.contrasts:
         row: dict[str, Any] = {"system": one.name, "metric": one.metric}
         for run, side in zip("ab", sides[one.name], strict=True):
-            spread = side.wa if one.metric == "wa" else side.uar
-            row |= {f"{run}_mean": spread.mean, f"{run}_std": spread.std, f"{run}_seeds": len(side.seeds)}
+            figures = side.over_seeds(one.metric)
+            row |= {f"{run}_mean": figures.mean, f"{run}_std": figures.std, f"{run}_seeds": len(side.seeds)}
         row |= {"shared_seeds": len(one.seeds), "speakers": len(one.speakers)}
         row |= {name: getattr(one, name) for name in ("difference", "rerr", "p", "p_holm", "smallest_p", "detectable")}
         row |= {name: getattr(one.interval, name, None) for name in ("low", "high")}
-        rows.append(row)
-    return rows
+        rows.append(row | {"shares": dict(zip(one.speakers, one.shares, strict=True))})
+    value = {name: getattr(comparison, name) for name in ("a", "b", "labels", "split", "speakers")}
+    value |= {"systems": rows, "settings": [one._asdict() for one in comparison.settings], "notes": comparison.notes}
+    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
