@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from unheard.recogniser import load
     from unheard.splits import make_split
 
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime from 1.29 on reports usage unless it is set before
+if not os.environ.get("ORT_DISABLE_TELEMETRY"):  # onnxruntime from 1.29 on reports usage unless it is set before
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 __version__ = "0.1.0"
 

@@ -83,6 +83,7 @@ Enrol = Annotated[
 ]
 Profile = Annotated[str, option("Name of a stored speaker profile to use and update.")]
 Profiles = Annotated[Path | None, option("Folder of the stored profiles (default: in your home folder).")]
+MinConfidence = Annotated[float, option('Answer "uncertain" below this probability, such as 0.6 (0: never).')]
 Threads = Annotated[int, option("Threads per prediction.")]
 
 
@@ -154,6 +155,12 @@ def check_recordings(verb: Callable[..., object], model: str, recordings: Sequen
             )
     if not recordings:
         raise ConfigError("no recording given", mend="Name files, folders or patterns, or - for a list.")
+
+
+def check_confidence(value: float) -> None:
+    """Raise `ConfigError` for a --min-confidence that is no probability."""
+    if not 0 <= value <= 1:
+        raise ConfigError(f"--min-confidence {value:g} is out of range", mend="Use 0 to 1.")
 
 
 def open_recogniser(model: str, window: float, hop: float, threads: int) -> Recogniser:

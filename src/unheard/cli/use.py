@@ -15,12 +15,14 @@ from unheard.cli.common import (
     AnyChannel,
     Enrol,
     Hop,
+    MinConfidence,
     Model,
     Profile,
     Profiles,
     Recordings,
     Threads,
     Window,
+    check_confidence,
     check_recordings,
     open_profile,
     open_recogniser,
@@ -60,12 +62,21 @@ def predict(
     enrol: Enrol = (),
     profile: Profile = "",
     profiles: Profiles = None,
+    segments: Annotated[
+        Path | None,
+        option(
+            "Who spoke when: RTTM, TextGrid, SRT, VTT, a table with start, end, speaker (and file), an audformat "
+            "database, or a folder with a file per recording. Each turn is predicted."
+        ),
+    ] = None,
     adapt: Annotated[
-        bool, switch("Adapt to the speaker within each recording; with --profile, also across recordings.")
-    ] = False,
-    min_confidence: Annotated[
-        float, option('Predict "uncertain" below this probability, such as 0.6 (0: never).')
-    ] = 0.0,
+        bool | None,
+        option(
+            "Adapt to the speaker within each recording; with --profile, also across recordings. With --segments the "
+            "default: each turn is adapted to the other turns of its speaker."
+        ),
+    ] = None,
+    min_confidence: MinConfidence = 0.0,
     threads: Threads = 1,
     version: Annotated[bool, switch("Show the licence, training data and card of the model instead.")] = False,
 ) -> int:
@@ -81,22 +92,34 @@ def predict(
     if not model:
         raise ConfigError("no model given", mend="For example: unheard predict starter call.wav")
     check_recordings(predict, model, audio)
-    if not 0 <= min_confidence <= 1:
-        raise ConfigError(f"--min-confidence {min_confidence:g} is out of range", mend="Use 0 to 1.")
+    check_confidence(min_confidence)
     from unheard.recogniser.formats import FOLDERS, Job, format_of, sink, writer
+    from unheard.recogniser.formats.turns import read_turns
     from unheard.recogniser.inputs import is_single
     from unheard.recogniser.recogniser import EACH, Options
 
-    refuse_overwriting(output, *audio, *enrol)
+    refuse_overwriting(output, *audio, *enrol, *filter(None, [segments]))
     chosen = format or format_of(output)
+    if segments is not None and (channel == EACH or enrol or profile):
+        raise ConfigError(
+            "--segments names the speakers, and adapts to each by their other turns",
+            mend="Leave --channel each, --enrol and --profile out.",
+        )
     if chosen in FOLDERS and channel == EACH:
         raise ConfigError(f"{chosen} cannot hold channels", mend="Choose one --channel, or another --format.")
     recogniser = open_recogniser(model, window, hop, threads)
     about = recogniser.model.metadata
     single = is_single(audio) and channel != EACH
-    job = Job(recogniser.labels, recogniser.model.name, about.version, about.licence, timeline, single)
-    adapted = open_profile(recogniser, enrol, profile, profiles, adapt=adapt, channel=channel)
-    options = Options(channel, adapted.profile, adapt, carry=adapt and bool(profile), min_confidence=min_confidence)
+    turns = None if segments is None else read_turns(segments)
+    by_turn = turns is not None
+    job = Job(
+        recogniser.labels, recogniser.model.name, about.version, about.licence, timeline or by_turn, single, by_turn
+    )
+    learning = bool(adapt) and not by_turn
+    adapted = open_profile(recogniser, enrol, profile, profiles, adapt=learning, channel=channel)
+    if by_turn and adapt is not False and recogniser.model.profile_width:
+        say("adapting: each turn is predicted with a profile of its speaker's other turns (--no-adapt: without)")
+    options = Options(channel, adapted.profile, adapt, learning and bool(profile), min_confidence, turns)
     with sink(output) if chosen not in FOLDERS else nullcontext(None) as out:
         return write_predictions(recogniser, audio, options, writer(chosen, job, out, output), adapted)
 
@@ -202,6 +225,7 @@ def listen(
     profile: Profile = "",
     profiles: Profiles = None,
     adapt: Annotated[bool, switch("Adapt to the speaker over time; with --profile, store the profile.")] = False,
+    min_confidence: MinConfidence = 0.0,
     threads: Threads = 1,
 ) -> None:
     """Predict emotions while somebody speaks, and print each segment as soon as it is final. No audio is stored.
@@ -212,6 +236,7 @@ def listen(
 
     Ctrl-C ends it.
     """
+    check_confidence(min_confidence)
     recogniser = open_recogniser(model, window, hop, threads)
     adapted = open_profile(recogniser, enrol, profile, profiles, adapt=adapt, channel=channel)
     printer = _Printer(jsonl, partial)
@@ -223,7 +248,13 @@ def listen(
         else:
             microphone = _microphone(stack, wanted, device)
             blocks, given = microphone.blocks(), microphone.rate
-        stream = recogniser.stream(sample_rate=given, profile=adapted.profile, adapt=adapt, name=pcm or "microphone")
+        stream = recogniser.stream(
+            sample_rate=given,
+            profile=adapted.profile,
+            adapt=adapt,
+            name=pcm or "microphone",
+            min_confidence=min_confidence,
+        )
         failure: AudioError | None = None
         try:
             for block in blocks:

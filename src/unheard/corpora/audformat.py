@@ -21,22 +21,7 @@ def read_audformat(
     words, `audio_root` the folder of the recordings (default: `folder`). Raises `MissingExtra` without the package,
     `ManifestError` for a database that cannot be read or has no emotion or speaker.
     """
-    try:
-        import audformat
-        import yaml
-    except ImportError:
-        raise MissingExtra("audformat", "audformat") from None
-    folder = Path(folder)
-    try:
-        header = yaml.safe_load((folder / "db.yaml").read_text(encoding="utf-8"))
-        database = audformat.Database.load_header_from_yaml({"source": "", "usage": "unrestricted", **header})
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the package's own use of pandas
-            for name, table in {**database.tables, **database.misc_tables}.items():
-                table.load(str(folder / f"db.{name}"))
-    except Exception as problem:  # the package raises whatever pandas, yaml and the operating system do
-        mend = "Open it with audformat.load(...) to see more."
-        raise ManifestError(f"not an audformat database ({problem})", where=folder / "db.yaml", mend=mend) from problem
+    folder, database = Path(folder), _opened(Path(folder))
     columns = {name: _column(database, name) for name in ("emotion", "speaker", "gender", "language", "text")}
     for name in ("emotion", "speaker"):
         if not columns[name]:
@@ -51,6 +36,31 @@ def read_audformat(
             cells[name] = columns[name].get((file, start, end)) or columns[name].get((file, "", ""), "")
         rows.add(cells, names, place)
     return rows.manifest()
+
+
+def _opened(folder: Path) -> Any:
+    """Load the header and all tables."""
+    try:
+        import audformat
+        import yaml
+    except ImportError:
+        raise MissingExtra("audformat", "audformat") from None
+    try:
+        header = yaml.safe_load((folder / "db.yaml").read_text(encoding="utf-8"))
+        database = audformat.Database.load_header_from_yaml({"source": "", "usage": "unrestricted", **header})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the package's own use of pandas
+            for name, table in {**database.tables, **database.misc_tables}.items():
+                table.load(str(folder / f"db.{name}"))
+    except Exception as problem:  # the package raises whatever pandas, yaml and the operating system do
+        mend = "Open it with audformat.load(...) to see more."
+        raise ManifestError(f"not an audformat database ({problem})", where=folder / "db.yaml", mend=mend) from problem
+    return database
+
+
+def read_speakers(folder: Path) -> dict[tuple[str, str, str], str]:
+    """Return (file, start, end) -> speaker of every segment of an audformat database; errors as `read_audformat`."""
+    return {key: name for key, name in _column(_opened(folder), "speaker").items() if key[1]}
 
 
 def _column(database: Any, name: str) -> dict[tuple[str, str, str], str]:

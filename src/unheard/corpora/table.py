@@ -97,29 +97,44 @@ def read_table(
     times.
     """
     path = Path(path)
+    unit = "utterance" if path.suffix.lower() == ".json" else "line"
+    rows = Rows(path, audio_root or path.parent, unit, mapping=mapping, search=audio_root is not None)
+    for place, cells, columns in read_rows(path, REQUIRED):
+        rows.add(cells, columns, place)
+    return rows.manifest()
+
+
+def read_rows(path: Path, required: Sequence[str]) -> Iterator[tuple[int, Mapping[str, str], Mapping[str, str]]]:
+    """Yield (place, cells under the table's own names, columns from `name_columns`) of each row of a table.
+
+    Raises `ManifestError` where it cannot be read, or a column of `required` is missing.
+    """
     suffix = path.suffix.lower()
     if suffix not in TABLE_SUFFIXES:
         raise invalid(f"'{suffix}' is not a format of tables", path, did_you_mean(suffix, TABLE_SUFFIXES))
     unit = "utterance" if suffix == ".json" else "line"
-    try:
-        data = path.read_bytes()
-        text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
-    except OSError as problem:
-        raise cannot_read(path, problem, ManifestError) from problem
-    except UnicodeDecodeError as problem:
-        raise invalid("it is not UTF-8 text", path, "Save it as UTF-8.") from problem
+    text = read_text(path)
     if suffix in (".json", *_JSON_LINES):
         records = _json(text, path, unit)
     else:
-        records = _delimited(text, path, "\t" if suffix in (".tsv", ".tab") else "")
-    rows = Rows(path, audio_root or path.parent, unit, mapping=mapping, search=audio_root is not None)
+        records = _delimited(text, path, "\t" if suffix in (".tsv", ".tab") else "", required)
     columns: dict[tuple[str, ...], dict[str, str]] = {}
     for place, cells in records:
         header = tuple(cells)
         if header not in columns:
-            columns[header] = name_columns(header, f"{path}, {unit} {place}")
-        rows.add(cells, columns[header], place)
-    return rows.manifest()
+            columns[header] = name_columns(header, f"{path}, {unit} {place}", required)
+        yield place, cells, columns[header]
+
+
+def read_text(path: Path) -> str:
+    """Read UTF-8 or, with a byte order mark, UTF-16; raises `ManifestError` for anything else."""
+    try:
+        data = path.read_bytes()
+        return data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    except OSError as problem:
+        raise cannot_read(path, problem, ManifestError) from problem
+    except UnicodeDecodeError as problem:
+        raise invalid("it is not UTF-8 text", path, "Save it as UTF-8.") from problem
 
 
 def write_table(manifest: Manifest, path: str | Path) -> None:
@@ -186,7 +201,7 @@ def _below(audio: str, folder: str) -> str | None:
     return audio[len(start) :] if audio.startswith(start) else None
 
 
-def _delimited(text: str, path: Path, delimiter: str) -> Iterator[tuple[int, dict[str, str]]]:
+def _delimited(text: str, path: Path, delimiter: str, required: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
     """(line, {column: cell}) of a delimited table, without empty lines and Excel's `sep=;`."""
     lines = list(io.StringIO(text, newline=""))
     skipped, line = 0, ""
@@ -204,7 +219,7 @@ def _delimited(text: str, path: Path, delimiter: str) -> Iterator[tuple[int, dic
         for cells in reader:
             if header is None:
                 header = cells
-                name_columns(header, f"{path}, line {place}")  # raises even if no row follows
+                name_columns(header, f"{path}, line {place}", required)  # raises even if no row follows
             elif any(cell.strip() for cell in cells):
                 if len(cells) < len(header) or any(cells[len(header) :]):
                     mend = f'Separate cells by {delimiter!r}; "quote" a cell that contains one.'
@@ -246,10 +261,10 @@ def canonical_gender(word: str) -> str:
     return _GENDERS.get(word.strip().casefold(), word.strip())
 
 
-def name_columns(header: Sequence[str], where: str) -> dict[str, str]:
+def name_columns(header: Sequence[str], where: str, required: Sequence[str] = REQUIRED) -> dict[str, str]:
     """Match a table's columns to `COLUMNS`: {ours: theirs}.
 
-    Raises `ManifestError` when it is not a header, names a column twice or lacks a required one.
+    Raises `ManifestError` when it is not a header, names a column twice or lacks one of `required`.
     """
     present = [name for name in header if name.strip()]
     twice = [name for name, count in Counter(present).items() if count > 1]
@@ -264,7 +279,7 @@ def name_columns(header: Sequence[str], where: str) -> dict[str, str]:
         theirs = [given[name] for name in (ours, *aliases.get(ours, ())) if name in given]
         if theirs:
             found[ours] = ours if ours in present else theirs[0]
-    missing = [name for name in REQUIRED if name not in found]
+    missing = [name for name in required if name not in found]
     lasts = next((given[name] for name in DURATION if name in given), None)
     if "start" in found and lasts is not None:
         found["duration"] = lasts  # offset and duration, as in manifests of speech recognisers
@@ -277,7 +292,7 @@ def name_columns(header: Sequence[str], where: str) -> dict[str, str]:
     shown = ", ".join(repr(name) for name in present[:12])
     if not found:
         what = f"no header that names the columns, but {shown or 'nothing'}"
-        raise invalid(what, where, "Name them: file,speaker,emotion are enough.")
+        raise invalid(what, where, f"Name them: {','.join(required).replace('audio', 'file')} are enough.")
     what = f"no column {' and no column '.join(repr(name) for name in missing)}; there are {shown}"
     raise invalid(what, where, f"Add or rename one. Accepted for '{missing[0]}': {', '.join(ALIASES[missing[0]])}.")
 
@@ -349,7 +364,7 @@ class Rows:
             mend = "Known: mix, left, right or a channel's number."
             raise invalid(f"unknown channel '{own['channel']}'", where, mend)
         own["audio"] = self._audio(own["audio"])
-        start, end = _times(own, where)
+        start, end = times_of(own, where)
         used = {theirs for ours, theirs in columns.items() if ours != "duration"}  # it stays an extra column too
         extra = {name: value for name, value in cells.items() if name not in used and name.strip()}
         own.pop("duration", None)
@@ -452,8 +467,8 @@ class Rows:
         return ids
 
 
-def _times(own: Mapping[str, str], where: str) -> tuple[float, float | None]:
-    """Start and end in seconds; without an end, that of the duration."""
+def times_of(own: Mapping[str, str], where: str) -> tuple[float, float | None]:
+    """Return start and end in seconds, the end from the duration where there is none; raises `ManifestError`."""
     times: dict[str, float | None] = {}
     wanted = ("start", "end" if own.get("end", "").strip().casefold() not in _NO_TIME else "duration")
     for name in wanted:

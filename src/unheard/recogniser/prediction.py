@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from unheard.errors import UnheardError
+from unheard.notebook import COLOURS, OTHER, axes_for, frame, strip, table
 from unheard.recogniser.profiles import SpeakerProfile
 
 Embedding = npt.NDArray[np.float32]
@@ -18,7 +17,7 @@ Embedding = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A stretch of a recording from `start` to `end` (seconds) with one label.
+    """A stretch of a recording from `start` to `end` (seconds) with one label, or the turn of a `speaker`.
 
     Where the recogniser abstained, `label` is None, `probabilities` is empty and `abstained` is the reason.
     """
@@ -28,9 +27,16 @@ class Segment:
     label: str | None
     probabilities: Mapping[str, float]
     abstained: str | None = None
+    speaker: str | None = None
 
     def __repr__(self) -> str:
-        return f"Segment({self.start:.1f}-{self.end:.1f} s: {_answer(self)})"
+        who = "" if self.speaker is None else f", {self.speaker}"
+        return f"Segment({self.start:.1f}-{self.end:.1f} s{who}: {_answer(self)})"
+
+    def at_least(self, confidence: float) -> Segment:
+        """Return the segment, without its label where that has a probability below `confidence`."""
+        reason = uncertain(self.probabilities, confidence)
+        return self if reason is None else replace(self, label=None, abstained=reason)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON; times to the millisecond, probabilities to a millionth."""
@@ -40,7 +46,39 @@ class Segment:
             "label": self.label,
             "probabilities": rounded(self.probabilities),
             "abstained": self.abstained,
+            **({} if self.speaker is None else {"speaker": self.speaker}),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """How long a label holds: `seconds`, their `share` of all that has a label, the `longest` segment (start, end)."""
+
+    seconds: float
+    share: float
+    longest: tuple[float, float]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {
+            "seconds": round(self.seconds, 3),
+            "share": round(self.share, 4),
+            "longest": [round(time, 3) for time in self.longest],
+        }
+
+
+def shares(segments: Iterable[Segment]) -> dict[str, Share]:
+    """Return label -> share of the segments that have a label, the largest first."""
+    by_label: dict[str, list[tuple[float, float]]] = {}
+    for one in segments:
+        if one.label is not None:
+            by_label.setdefault(one.label, []).append((one.start, one.end))
+    seconds = {label: sum(end - start for start, end in of) for label, of in by_label.items()}
+    whole = sum(seconds.values())
+    return {
+        label: Share(seconds[label], seconds[label] / whole, max(by_label[label], key=lambda time: time[1] - time[0]))
+        for label in sorted(by_label, key=lambda label: -seconds[label])
+    }
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,7 +88,8 @@ class Prediction:
     `label` has the highest of the calibrated `probabilities`, which are in the model's order and sum to 1. Where the
     recogniser abstained, `label` and `embedding` are None, `probabilities` is empty and `abstained` is the reason;
     where it is only uncertain (see `at_least`), `label` alone is None.
-    `embedding` is (E,). `segments` cover the recording without gaps. `duration` and `speech_seconds` are seconds.
+    `embedding` is (E,). `segments` cover the recording without gaps, or are the given turns. `duration` and
+    `speech_seconds` are seconds.
     `profile` is the speaker profile at the end, None without adaptation; `adapting`: it was updated along the way.
     """
 
@@ -72,50 +111,84 @@ class Prediction:
         count = f"{len(self.segments)} segment{'s' * (len(self.segments) != 1)}"
         return f"Prediction({self.file or 'samples'!r}{channel}: {_answer(self)}, {self.duration:.1f} s, {count})"
 
-    def _repr_html_(self) -> str:
-        labels = list(self.probabilities)
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in ("start", "end", "label", *labels))
-        rows = "".join(
-            f"<tr><td>{one.start:.1f}</td><td>{one.end:.1f}</td>"
-            + f"<td>{html.escape(one.label or one.abstained or '')}</td>"
-            + "".join(f"<td>{f'{one.probabilities[x]:.0%}' if x in one.probabilities else ''}</td>" for x in labels)
-            + "</tr>"
-            for one in self.segments
-        )
-        return f"<table><caption>{html.escape(repr(self))}</caption><tr>{head}</tr>{rows}</table>"
+    @property
+    def summary(self) -> dict[str, Share]:
+        """Label -> share of the time that has a label, the largest first."""
+        return shares(self.segments)
+
+    @property
+    def mixed(self) -> bool:
+        """Whether no label holds for more than half of the time that has one."""
+        return next((one.share for one in self.summary.values()), 1.0) <= 0.5
+
+    def of_speakers(self) -> dict[str, dict[str, Share]]:
+        """Return speaker -> summary, in the order of their first turns; empty without turns."""
+        names = dict.fromkeys(one.speaker for one in self.segments if one.speaker is not None)
+        return {name: shares(one for one in self.segments if one.speaker == name) for name in names}
 
     def at_least(self, confidence: float) -> Prediction:
         """Return the prediction without the labels whose probability is below `confidence`."""
+        segments = tuple(one.at_least(confidence) for one in self.segments)
+        reason = uncertain(self.probabilities, confidence)
+        found = replace(self, segments=segments)
+        return found if reason is None else replace(found, label=None, abstained=reason)
 
-        def doubtful(one: Any) -> Any:
-            reason = uncertain(one.probabilities, confidence)
-            return one if reason is None else replace(one, label=None, abstained=reason)
+    def _repr_html_(self) -> str:
+        """Return a timeline, a bar for each speaker, and the table of segments."""
+        labels = list(self.probabilities)
+        strips = "".join(
+            strip(
+                [(one.start, one.end, one.label, repr(one)) for one in self.segments if one.speaker == name],
+                self.duration,
+                name or "",
+            )
+            for name in self.of_speakers() or [None]
+        )
+        rows = [
+            [f"{one.start:.1f}", f"{one.end:.1f}", one.speaker or "", one.label or one.abstained or ""]
+            + [f"{one.probabilities[x]:.0%}" if x in one.probabilities else "" for x in labels]
+            for one in self.segments
+        ]
+        return table(repr(self), ["start", "end", "speaker", "label", *labels], rows, strips)
 
-        found: Prediction = doubtful(replace(self, segments=tuple(map(doubtful, self.segments))))
-        return found
+    def plot(self, axes: Any = None) -> Any:
+        """Draw the timeline with matplotlib, a row for each speaker, and return its axes.
+
+        Raises `UnheardError` where matplotlib is not installed.
+        """
+        axes = axes_for(axes)
+        names = list(self.of_speakers()) or [""]
+        for label in dict.fromkeys(one.label for one in self.segments if one.label is not None):
+            found = [one for one in self.segments if one.label == label]
+            axes.barh(
+                [names.index(one.speaker or "") for one in found],
+                [one.end - one.start for one in found],
+                left=[one.start for one in found],
+                color=COLOURS.get(label, OTHER),
+                label=label,
+            )
+        axes.set(xlim=(0, self.duration), xlabel="seconds", ylim=(len(names) - 0.5, -0.5))
+        axes.set_yticks(range(len(names)), names)
+        if self.summary:
+            axes.legend(ncols=4, loc="lower right", bbox_to_anchor=(1, 1), frameon=False)
+        return axes
 
     def to_frame(self) -> Any:
-        """Return the segments as a pandas DataFrame: file, channel, start, end, label, p_<label>…, abstained.
+        """Return the segments as a pandas DataFrame: file, channel, start, end, speaker, label, p_<label>…, abstained.
 
         Raises `UnheardError` where pandas is not installed.
         """
-        try:
-            import pandas
-        except ModuleNotFoundError:
-            raise UnheardError(
-                "to_frame needs pandas, which is not installed", mend="Install it with: pip install pandas"
-            ) from None
-        rows = [
-            {"file": self.file, "channel": self.channel, "start": one.start, "end": one.end, "label": one.label}
+        return frame(
+            {"file": self.file, "channel": self.channel, "start": one.start, "end": one.end}
+            | {"speaker": one.speaker, "label": one.label}
             | {f"p_{label}": one.probabilities.get(label) for label in self.probabilities}
             | {"abstained": one.abstained}
             for one in self.segments
-        ]
-        return pandas.DataFrame(rows)
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON, without the embedding."""
-        profile = None
+        profile, speakers = None, self.of_speakers()
         if self.profile is not None:
             profile = {"name": self.profile.name, "utterances": self.profile.utterances, "adapting": self.adapting}
         return {
@@ -127,9 +200,16 @@ class Prediction:
             "abstained": self.abstained,
             "duration": round(self.duration, 3),
             "speech": round(self.speech_seconds, 3),
+            "mixed": self.mixed,
+            "summary": _plain(self.summary),
+            **({"speakers": {name: _plain(of) for name, of in speakers.items()}} if speakers else {}),
             "profile": profile,
             "model": self.model,
         }
+
+
+def _plain(summary: Mapping[str, Share]) -> dict[str, Any]:
+    return {label: one.as_dict() for label, one in summary.items()}
 
 
 def _answer(one: Segment | Prediction) -> str:

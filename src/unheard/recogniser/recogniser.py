@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, TypeAlias, TypedDict, overload
 import numpy as np
 import numpy.typing as npt
 
-from unheard.channels import MOST_CHANNELS, channel_index, channel_name
+from unheard.channels import MOST_CHANNELS, Samples, channel_index, channel_name
 from unheard.errors import AudioError, ConfigError, ModelError, NoSpeechError, UnheardError
 from unheard.files import cannot_read
+from unheard.recogniser.calls import Segments, predict_turns, turns_for
 from unheard.recogniser.inputs import Found
 from unheard.recogniser.model import OnnxModel, open_model
 from unheard.recogniser.prediction import Prediction
@@ -36,10 +37,11 @@ class PredictOptions(TypedDict, total=False):
     sample_rate: int | None
     channel: str | int
     profile: SpeakerProfile | None
-    adapt: bool
+    adapt: bool | None
     longest: float
     progress: Progress | None
     min_confidence: float
+    segments: Segments | None
 
 
 def load(
@@ -89,10 +91,11 @@ class Recogniser:
         sample_rate: int | None = None,
         channel: str | int = "mix",
         profile: SpeakerProfile | None = None,
-        adapt: bool = False,
+        adapt: bool | None = None,
         longest: float = LONGEST,
         progress: Progress | None = None,
         min_confidence: float = 0.0,
+        segments: Segments | None = None,
     ) -> Prediction | list[Prediction]:
         """Predict the emotion of one recording, or of each in a list.
 
@@ -101,11 +104,11 @@ class Recogniser:
         result of `enrol`; `adapt` updates it along each recording. `progress` receives the seconds done so far; an
         exception that it raises ends the work. A recording or segment whose highest probability is below
         `min_confidence` has no label and abstains as uncertain; it keeps its probabilities.
+        With `segments` every turn is one segment, and each speaker is adapted to by the other turns of the recording
+        that are theirs, unless `adapt` is False; the channel is then held in memory (230 MB an hour).
         Raises `AudioError` for audio that cannot be read, `TooLongError` above `longest` seconds, `ModelError` for a
-        profile of another model.
+        profile of another model, `ManifestError` for broken `segments`.
         """
-        if not 0 <= min_confidence <= 1:
-            raise ConfigError(f"a confidence of {min_confidence} is out of range", mend="Use 0 to 1.")
         if isinstance(audio, (list, tuple)):
             options = PredictOptions(
                 sample_rate=sample_rate,
@@ -115,15 +118,26 @@ class Recogniser:
                 longest=longest,
                 progress=progress,
                 min_confidence=min_confidence,
+                segments=segments,
             )
             return [self.predict(one, **options) for one in audio]
-        stream = self.stream(profile=profile, adapt=adapt, name=name_of(audio), channel=channel_name(channel))
-        for block in blocks_of(audio, self._rate, sample_rate=sample_rate, channel=channel, longest=longest):
+        name, named = name_of(audio), channel_name(channel)
+        blocks = blocks_of(audio, self._rate, sample_rate=sample_rate, channel=channel, longest=longest)
+        if segments is not None:
+            if profile is not None:
+                raise ConfigError("a profile is of one speaker, and segments name several", mend="Leave one of them.")
+            turns = turns_for(segments, name)
+            samples = np.concatenate([np.zeros(0, np.float32), *blocks])
+            found = predict_turns(self, samples, turns, adapt=adapt, name=name, channel=named, progress=progress)
+            return found.at_least(min_confidence)
+        stream = self.stream(
+            profile=profile, adapt=bool(adapt), name=name, channel=named, min_confidence=min_confidence
+        )
+        for block in blocks:
             stream.push(block)
             if progress is not None:
                 progress(stream.seconds)
-        found = stream.finish()
-        return found.at_least(min_confidence) if min_confidence else found
+        return stream.finish()
 
     def predict_channels(self, audio: Audio, **options: Unpack[PredictOptions]) -> list[Prediction]:
         """Predict every channel of one recording; each is another speaker, as in a call."""
@@ -155,19 +169,26 @@ class Recogniser:
         """
         self.check_profile(profile, adapting=True)
         found = profile or SpeakerProfile.unknown(self.model.digest, self.model.profile_width, name)
-        enough, score = False, self._scorer()
-        seconds = self.model.metadata.windows.seconds
+        enough = False
         for clip in clips if isinstance(clips, (list, tuple)) else [clips]:
             blocks = blocks_of(clip, self._rate, sample_rate=sample_rate, channel=channel, longest=longest)
-            for window in cut(blocks, WindowSettings(seconds, seconds), self._rate):
-                description = score(window).description
-                if progress is not None:
-                    progress((window.first + len(window.samples)) / self._rate)
-                if description is not None:
-                    found, enough = found.enrol(description), True
+            for description in self.descriptions(blocks, progress):
+                found, enough = found.enrol(description), True
         if not enough:
             raise NoSpeechError("no clip holds enough speech for a speaker profile", mend="Enrol longer recordings.")
         return found
+
+    def descriptions(
+        self, blocks: Iterable[Samples], progress: Progress | None = None
+    ) -> Iterator[npt.NDArray[np.float32]]:
+        """Yield the description (V,) of every window with enough speech, of windows that do not overlap."""
+        score, seconds = self._scorer(), self.model.metadata.windows.seconds
+        for window in cut(blocks, WindowSettings(seconds, seconds), self._rate):
+            description = score(window).description
+            if progress is not None:
+                progress((window.first + len(window.samples)) / self._rate)
+            if description is not None:
+                yield description
 
     def stream(
         self,
@@ -178,11 +199,12 @@ class Recogniser:
         name: str = "",
         channel: str = "mix",
         watch: Watch | None = None,
+        min_confidence: float = 0.0,
     ) -> Stream:
         """Start a stream for samples of one speaker, floats in [-1, 1] or integers.
 
         `name` and `channel` appear in the prediction. `watch` receives every step of one hop once it is final, as a
-        segment.
+        segment. Segments whose highest probability is below `min_confidence` have no label.
         """
         self.check_profile(profile, adapting=adapt)
         return Stream(
@@ -195,6 +217,7 @@ class Recogniser:
             name=name,
             channel=channel,
             watch=watch,
+            min_confidence=min_confidence,
         )
 
     def check_profile(self, profile: SpeakerProfile | None, *, adapting: bool) -> None:
@@ -229,14 +252,15 @@ class Options:
     """How to score several recordings; `channel` may be `each`.
 
     With `adapt` the profile is updated along each recording; with `carry`, for recordings of one speaker, it is also
-    kept from one recording to the next.
+    kept from one recording to the next. `segments` are as in `Recogniser.predict`.
     """
 
     channel: str = "mix"
     profile: SpeakerProfile | None = None
-    adapt: bool = False
+    adapt: bool | None = None
     carry: bool = False
     min_confidence: float = 0.0
+    segments: Segments | None = None
 
 
 def predictions(
@@ -252,12 +276,17 @@ def predictions(
     profile = options.profile
     if options.channel != EACH:
         channel_index(options.channel, MOST_CHANNELS, "--channel")
-    recogniser.check_profile(profile, adapting=options.adapt)
+    recogniser.check_profile(profile, adapting=bool(options.adapt))
     for file in found:
         if isinstance(file, UnheardError):
             yield Failure(file.where or "", file)
             continue
-        given = PredictOptions(adapt=options.adapt, progress=progress(file), min_confidence=options.min_confidence)
+        given = PredictOptions(
+            adapt=options.adapt,
+            progress=progress(file),
+            min_confidence=options.min_confidence,
+            segments=options.segments,
+        )
         try:
             if options.channel == EACH:
                 answers = recogniser.predict_channels(file, **given)

@@ -224,7 +224,8 @@ class Stream:
     """The audio of one speaker: `push` samples, then `finish`.
 
     With `adapting` the speaker profile is updated along the way: a window is scored with the profile from the windows
-    before it, and updates it where it shares no sample with the last window that did.
+    before it, and updates it where it shares no sample with the last window that did. Segments whose highest
+    probability is below `min_confidence` have no label.
     """
 
     def __init__(
@@ -239,14 +240,19 @@ class Stream:
         name: str = "",
         channel: str = "mix",
         watch: Watch | None = None,
+        min_confidence: float = 0.0,
     ) -> None:
+        if not 0 <= min_confidence <= 1:
+            raise ConfigError(f"a confidence of {min_confidence} is out of range", mend="Use 0 to 1.")
         rate = model.metadata.features.sample_rate
         self.profile = profile
         self._model, self._score, self._adapting = model, score, adapting
         self._rate, self._name, self._channel = rate, name, channel
         self._resampler = _resampler(rate if sample_rate is None else checked_rate(sample_rate), rate)
         self._cutter = WindowCutter(windows, rate)
-        self._timeline = Timeline(model.labels, self._cutter.hop / rate, windows.reach, watch)
+        self._least = min_confidence
+        certain = None if watch is None else lambda step: watch(step.at_least(min_confidence))
+        self._timeline = Timeline(model.labels, self._cutter.hop / rate, windows.reach, certain)
         self._totals = _Totals(len(model.labels))
         self._segments: list[Segment] = []
         self._learnt_until = 0
@@ -262,7 +268,8 @@ class Stream:
     @property
     def current(self) -> Segment | None:
         """The segment that is not final yet: its start, and its label so far."""
-        return self._timeline.current()
+        found = self._timeline.current()
+        return None if found is None else found.at_least(self._least)
 
     def push(self, samples: npt.NDArray[Any]) -> list[Segment]:
         """Score samples (N,), or (N, channels), which are mixed; return the segments that are now final.
@@ -274,7 +281,8 @@ class Stream:
         mono = self._mix(to_float(np.asarray(samples)))
         if not finite(mono):
             raise AudioError("the samples are not all numbers (NaN or infinite)", where=self._name or None)
-        return self._scored(self._cutter.push(self._resampler(mono, False)))
+        ended = self._scored(self._cutter.push(self._resampler(mono, False)))
+        return [one.at_least(self._least) for one in ended]
 
     def finish(self) -> Prediction:
         """Return the prediction for all samples.
@@ -310,7 +318,7 @@ class Stream:
             profile=self.profile,
             adapting=self._adapting,
             model=self._model.name,
-        )
+        ).at_least(self._least)
 
     def _scored(self, windows: list[Window], *, last: bool = False) -> list[Segment]:
         """Return the segments that end with these windows; a window that Ctrl-C interrupts is scored with the next."""

@@ -22,6 +22,14 @@ class SegmentAnswer(BaseModel):
     abstained: str | None = Field(description="Why there is no label", examples=[None])
 
 
+class ShareAnswer(BaseModel):
+    """How long a label holds."""
+
+    seconds: float = Field(examples=[8.0])
+    share: float = Field(description="Of the time that has a label", examples=[0.8])
+    longest: list[float] = Field(description="Start and end of the longest segment", examples=[[0.0, 4.0]])
+
+
 class ProfileAnswer(BaseModel):
     """The speaker profile that the answer was adapted to."""
 
@@ -41,6 +49,8 @@ class Answer(BaseModel):
     abstained: str | None = Field(description="Why there is no label", examples=[None])
     segments: list[SegmentAnswer] = Field(description="The timeline: segments cover the recording without gaps")
     steps: list[SegmentAnswer] | None = Field(description="What segments are made of; only with `steps=true`")
+    mixed: bool = Field(description="Whether no label holds for more than half of the time that has one")
+    summary: dict[str, ShareAnswer] = Field(description="The share of each label, the largest first")
     duration: float = Field(description="Seconds", examples=[12.4])
     speech: float = Field(description="Seconds of speech", examples=[9.8])
     profile: ProfileAnswer | None = Field(description="None without enrolment")
@@ -60,6 +70,8 @@ class Answer(BaseModel):
             abstained=prediction.abstained,
             segments=[SegmentAnswer(**segment.as_dict()) for segment in prediction.segments],
             steps=[SegmentAnswer(**step.as_dict()) for step in scored.steps] if steps else None,
+            mixed=prediction.mixed,
+            summary={label: ShareAnswer(**one.as_dict()) for label, one in prediction.summary.items()},
             duration=round(prediction.duration, 3),
             speech=round(prediction.speech_seconds, 3),
             profile=None if prediction.profile is None else ProfileAnswer(utterances=prediction.profile.utterances),

@@ -83,6 +83,9 @@ _UPLOAD: dict[str, Any] = {
 Channel = Annotated[str, Query(pattern=r"^(mix|left|right|[1-9][0-9]?)$", description="mix, left, right or a number")]
 Embedding = Annotated[bool, Query(description="Send the embedding too")]
 Steps = Annotated[bool, Query(description="Send every step of one hop too, not only the segments made of them")]
+Confidence = Annotated[
+    float, Query(ge=0, le=1, description='Abstain as "uncertain" where the highest probability is below this one')
+]
 Format = Annotated[
     Literal["json", "csv", "rttm"] | None, Query(description="Default: json, or what the Accept header names")
 ]
@@ -124,19 +127,24 @@ async def predict(
     embedding: Embedding = False,
     steps: Steps = False,
     format: Format = None,
+    min_confidence: Confidence = 0.0,
 ) -> Response:
     """Recognise the emotion of a recording, with its timeline; adapted to the speaker of the `enrol` clips, if any."""
     of = partial(Answer.of, embedding=embedding, steps=steps)
-    return await _answer(request, format, of, lambda scorer: [scorer.one(channel)], many=False)
+    return await _answer(request, format, of, lambda scorer: [scorer.one(channel, min_confidence)], many=False)
 
 
 @router.post("/channels", response_model=list[Answer], operation_id="channels", **_UPLOAD)
 async def channels(
-    request: Request, embedding: Embedding = False, steps: Steps = False, format: Format = None
+    request: Request,
+    embedding: Embedding = False,
+    steps: Steps = False,
+    format: Format = None,
+    min_confidence: Confidence = 0.0,
 ) -> Response:
     """Recognise the emotion in every channel on its own, as for the two sides of a call."""
     of = partial(Answer.of, embedding=embedding, steps=steps)
-    return await _answer(request, format, of, lambda scorer: scorer.each(), many=True)
+    return await _answer(request, format, of, lambda scorer: scorer.each(min_confidence), many=True)
 
 
 @router.websocket("/stream")

@@ -1,6 +1,6 @@
 """Speech recognised as it arrives, over the WebSocket `/stream`.
 
-    client: {"sample_rate": 48000, "token": ""}, then binary messages (16-bit little-endian mono), then {"end": true}
+    client: {"sample_rate": 48000, "token": "", "min_confidence": 0}, then binary messages (16-bit little-endian mono), then {"end": true}
     server: {"seconds": 4.1, "steps": […]} for each message that completes a step, then {"answer": {…}}
 
 The answer equals that of `/predict?steps=true` for the same samples in a WAV file. A refusal is `{"problem": {…}}`, and
@@ -44,6 +44,7 @@ class Begin(BaseModel):
     model_config = ConfigDict(extra="forbid")
     sample_rate: int = Field(ge=4000, le=384_000)
     token: str = ""
+    min_confidence: float = Field(default=0.0, ge=0, le=1)
 
 
 class End(BaseModel):
@@ -86,7 +87,10 @@ async def _listen(
     if not isinstance(first, Begin):
         raise _unexpected("the first message is not a start", "Send a sample_rate first.")
     check_token(settings, first.token)
-    stream, received = recogniser.stream(sample_rate=first.sample_rate, watch=steps.append), 0.0
+    received, stream = (
+        0.0,
+        recogniser.stream(sample_rate=first.sample_rate, watch=steps.append, min_confidence=first.min_confidence),
+    )
     try:
         while isinstance(data := await _next(socket, BEHIND + received + began - time.monotonic()), bytes):
             if work.stopped.is_set():

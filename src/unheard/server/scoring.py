@@ -73,21 +73,21 @@ class Scorer:
         self._total = min(header.seconds, longest)  # seconds to score, of all channels
         self._done = 0.0
 
-    def one(self, channel: str) -> Scored:
+    def one(self, channel: str, min_confidence: float = 0.0) -> Scored:
         """Score one channel: mix, left, right or a number."""
         try:
-            return self._score(channel, self._enrolled(channel))
+            return self._score(channel, self._enrolled(channel), min_confidence)
         except TooLongError:
             raise too_large(self._longest, "seconds") from None
         except AudioError as error:
             raise unusable(error) from None
 
-    def each(self) -> list[Scored]:
+    def each(self, min_confidence: float = 0.0) -> list[Scored]:
         """Score every channel on its own."""
         try:
             channels = channels_of(self._file)
             self._total *= len(channels)
-            return [self._score(channel, None) for channel in channels]
+            return [self._score(channel, None, min_confidence) for channel in channels]
         except TooLongError:
             raise too_large(self._longest, "seconds") from None
         except AudioError as error:
@@ -113,9 +113,11 @@ class Scorer:
                 raise unusable(error, f"enrolment clip {number}: ") from None
         return profile
 
-    def _score(self, channel: str, profile: SpeakerProfile | None) -> Scored:
+    def _score(self, channel: str, profile: SpeakerProfile | None, min_confidence: float) -> Scored:
         steps: list[Segment] = []
-        stream = self._recogniser.stream(profile=profile, channel=channel, watch=steps.append)
+        stream = self._recogniser.stream(
+            profile=profile, channel=channel, watch=steps.append, min_confidence=min_confidence
+        )
         self._file.seek(0)
         for block in read_blocks(self._file, sample_rate=self._rate, channel=channel, longest=self._longest):
             for first in range(0, len(block), PIECE * self._rate):

@@ -47,7 +47,7 @@ class Job:
     """What a writer needs to know beforehand: the model's labels, name, version and licence.
 
     `timeline` asks table and csv for a row a segment; `single`: one recording was named, so that JSON is one object
-    instead of a list.
+    instead of a list; `turns`: segments are turns of speakers.
     """
 
     labels: tuple[str, ...]
@@ -56,6 +56,7 @@ class Job:
     licence: str = ""
     timeline: bool = False
     single: bool = False
+    turns: bool = False
 
 
 class Writer(ABC):

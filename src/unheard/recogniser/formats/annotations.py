@@ -12,9 +12,10 @@ from unheard.recogniser.prediction import Prediction
 
 
 class RttmWriter(Writer):
-    """A line a segment with a label, which stands in the speaker's place.
+    """A line a segment with a label, which stands in the speaker's place; of turns every line, the label before.
 
         SPEAKER <recording> <channel> <start> <seconds> <NA> <NA> <label> <probability> <NA>
+        SPEAKER <recording> <channel> <start> <seconds> <label> <NA> <speaker> <probability> <NA>
 
     The recording is its path without the ending, or with it where another recording has that name; white space and
     percent signs are percent-encoded. Source: NIST, RT-09 evaluation plan, appendix A.
@@ -32,10 +33,14 @@ class RttmWriter(Writer):
         name = one_word(next(name for name in names if self._names.setdefault(name, file) == file))
         channel = {"mix": "1", "left": "1", "right": "2"}.get(prediction.channel, prediction.channel)
         for segment in prediction.segments:
+            label, probability = "<NA>", "<NA>"
             if segment.label is not None:
-                times = f"{segment.start:.3f} {segment.end - segment.start:.3f}"
-                label, probability = one_word(segment.label), segment.probabilities[segment.label]
-                self._sink.write(f"SPEAKER {name} {channel} {times} <NA> <NA> {label} {probability:.6f} <NA>\n")
+                label, probability = one_word(segment.label), f"{segment.probabilities[segment.label]:.6f}"
+            elif segment.speaker is None:
+                continue
+            about = f"<NA> <NA> {label}" if segment.speaker is None else f"{label} <NA> {one_word(segment.speaker)}"
+            times = f"{segment.start:.3f} {segment.end - segment.start:.3f}"
+            self._sink.write(f"SPEAKER {name} {channel} {times} {about} {probability} <NA>\n")
 
 
 def one_word(text: str) -> str:
@@ -50,7 +55,7 @@ def one_word(text: str) -> str:
 
 
 class SrtWriter(Writer):
-    """Subtitles of one recording: label and probability of every segment that has one."""
+    """Subtitles of one recording: label and probability of every segment that has one; every turn with its speaker."""
 
     def __init__(self, job: Job, sink: Sink) -> None:
         if not job.single:
@@ -59,9 +64,10 @@ class SrtWriter(Writer):
 
     def add(self, prediction: Prediction) -> None:
         """Write the subtitles."""
-        labelled = [segment for segment in prediction.segments if segment.label is not None]
-        for number, segment in enumerate(labelled, start=1):
-            text = f"{segment.label} {max(segment.probabilities.values()):.0%}"
+        shown = [one for one in prediction.segments if one.label is not None or one.speaker is not None]
+        for number, segment in enumerate(shown, start=1):
+            text = f"{segment.label} {max(segment.probabilities.values()):.0%}" if segment.label else "–"
+            text = text if segment.speaker is None else f"[{segment.speaker}]: {text}"
             self._sink.write(f"{number}\n{_srt_time(segment.start)} --> {_srt_time(segment.end)}\n{text}\n\n")
 
 
@@ -71,19 +77,42 @@ def _srt_time(seconds: float) -> str:
 
 
 class TextGridWriter(SrtWriter):
-    """One interval tier; a segment without a label has an empty text. Source: Praat manual, "TextGrid file formats"."""
+    """An interval tier, or one for each speaker; what has no label has an empty text.
+
+    Turns without a label, which Praat would not show, are `–`. Source: Praat manual, "TextGrid file formats".
+    """
 
     def add(self, prediction: Prediction) -> None:
-        """Write the tier."""
-        end, segments = f"xmax = {prediction.duration:.3f}", prediction.segments
+        """Write the tiers."""
+        end = f"xmax = {prediction.duration:.3f}"
+        names = list(prediction.of_speakers())
+        tiers = [(name, _filled(prediction, name)) for name in names]
+        tiers = tiers or [("emotion", [(one.start, one.end, one.label or "") for one in prediction.segments])]
         lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", end, "tiers? <exists>"]
-        lines += ["size = 1", "item []:", "item [1]:", 'class = "IntervalTier"', 'name = "emotion"', "xmin = 0", end]
-        lines.append(f"intervals: size = {len(segments)}")
-        for number, segment in enumerate(segments, start=1):
-            text = (segment.label or "").replace('"', '""')
-            lines += [f"intervals [{number}]:", f"xmin = {segment.start:.3f}", f"xmax = {segment.end:.3f}"]
-            lines.append(f'text = "{text}"')
+        lines += [f"size = {len(tiers)}", "item []:"]
+        for place, (name, intervals) in enumerate(tiers, start=1):
+            lines += [f"item [{place}]:", 'class = "IntervalTier"', f'name = "{_doubled(name)}"', "xmin = 0", end]
+            lines.append(f"intervals: size = {len(intervals)}")
+            for number, (first, last, text) in enumerate(intervals, start=1):
+                lines += [f"intervals [{number}]:", f"xmin = {first:.3f}", f"xmax = {last:.3f}"]
+                lines.append(f'text = "{_doubled(text)}"')
         self._sink.write("\n".join(lines) + "\n")
+
+
+def _doubled(text: str) -> str:
+    return text.replace('"', '""')
+
+
+def _filled(prediction: Prediction, speaker: str) -> list[tuple[float, float, str]]:
+    """Return the turns of a speaker and the gaps between them; intervals of a tier cannot overlap."""
+    found, last = [], 0.0
+    for one in prediction.segments:
+        if one.speaker == speaker and one.end > last:
+            if one.start > last:
+                found.append((last, one.start, ""))
+            found.append((max(last, one.start), one.end, one.label or "–"))
+            last = one.end
+    return [*found, (last, prediction.duration, "")] if last < prediction.duration else found
 
 
 class LabelStudioWriter(Writer):
@@ -109,6 +138,7 @@ class LabelStudioWriter(Writer):
                 "type": "labels",
                 "original_length": round(prediction.duration, 3),
                 "score": round(max(segment.probabilities.values(), default=0.0), 6),
+                **({} if segment.speaker is None else {"meta": {"text": [segment.speaker]}}),
                 "value": {
                     "start": round(segment.start, 3),
                     "end": round(segment.end, 3),

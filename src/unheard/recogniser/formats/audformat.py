@@ -53,7 +53,13 @@ class AudformatWriter(Writer):
         if name not in self._files:
             self._files[name] = rating(whole(prediction), self._job.labels)
             for one in prediction.segments:
-                self._segments[name, one.start, one.end] = rating(one, self._job.labels)
+                row = [*rating(one, self._job.labels), *[one.speaker or ""] * self._job.turns]
+                if self._segments.setdefault((name, one.start, one.end), row) is not row:
+                    raise ConfigError(
+                        f"audformat has no place for two turns from {one.start:.3f} to {one.end:.3f} s",
+                        where=prediction.file,
+                        mend="Choose another --format.",
+                    )
 
     def close(self) -> None:
         """Write the tables, then the header."""
@@ -78,9 +84,13 @@ class AudformatWriter(Writer):
             }
             names = ["emotion", *(f"p_{label}" for label in job.labels), "abstained"]
             schemes = ["emotion", *["probability"] * len(job.labels), "reason"]
+            if job.turns:
+                database.schemes["speaker"] = audformat.Scheme("str")
             for table, (index, rows) in tables.items():
                 database[table] = audformat.Table(index)
-                for place, (column, scheme) in enumerate(zip(names, schemes, strict=True)):
+                columns = list(zip(names, schemes, strict=True))
+                columns += [("speaker", "speaker")] * (job.turns and table == "segments")
+                for place, (column, scheme) in enumerate(columns):
                     values: list[Any] = [row[place] or None for row in rows.values()]
                     if scheme == "probability":
                         values = [None if value is None else float(value) for value in values]

@@ -20,24 +20,25 @@ from unheard.recogniser.prediction import Prediction, Segment
 class CsvWriter(Writer):
     """A row a recording, or with a timeline a row a segment: file, channel, start, end, label, p_<label>…, ….
 
-    The last columns are abstained and error.
+    The last columns are abstained and error; turns have the column speaker after end.
     """
 
     def __init__(self, job: Job, sink: Sink) -> None:
         self._job, self._sink = job, sink
-        columns = ["file", "channel", "start", "end", "label", *(f"p_{label}" for label in job.labels)]
-        self._sink.write(csv_line([*columns, "abstained", "error"]))
+        self._columns = ["file", "channel", "start", "end", *["speaker"] * job.turns, "label"]
+        self._columns += [*(f"p_{label}" for label in job.labels), "abstained", "error"]
+        self._sink.write(csv_line(self._columns))
 
     def add(self, prediction: Prediction) -> None:
         """Write the rows of one prediction."""
         for one in prediction.segments if self._job.timeline else [whole(prediction)]:
-            times = [f"{one.start:.3f}", f"{one.end:.3f}"]
-            values = rating(one, self._job.labels)
-            self._sink.write(csv_line([prediction.file, prediction.channel, *times, *values, ""]))
+            place = [prediction.file, prediction.channel, f"{one.start:.3f}", f"{one.end:.3f}"]
+            place += [one.speaker or ""] * self._job.turns
+            self._sink.write(csv_line([*place, *rating(one, self._job.labels), ""]))
 
     def failed(self, file: str, error: UnheardError) -> None:
         """Write a row with the error."""
-        self._sink.write(csv_line([file, *[""] * (len(self._job.labels) + 5), error.what]))
+        self._sink.write(csv_line([file, *[""] * (len(self._columns) - 2), error.what]))
 
 
 def whole(prediction: Prediction) -> Segment:
@@ -121,7 +122,10 @@ class TableWriter(Writer):
         if prediction.profile is not None:
             known = f"{prediction.profile.name or 'a speaker'}, {prediction.profile.utterances} utterances"
             note = f"   [adapted to {known}{', learning' if prediction.adapting else ''}]"
-        if prediction.label is None:
+        if prediction.mixed:
+            parts = [f"{label} {one.share:.0%}" for label, one in prediction.summary.items()]
+            answer = f"{'mixed':<{self._width}}  {', '.join(parts)} of the time"
+        elif prediction.label is None:
             answer, place = f"{'–':<{self._width}}{' ' * (self._width + 21)}", f"{place}   ({prediction.abstained})"
         else:
             answer = f"{prediction.label:<{self._width}}  {prediction.probabilities[prediction.label]:>4.0%}"
@@ -129,13 +133,22 @@ class TableWriter(Writer):
             answer += f"  (then {second[0]:<{self._width}} {second[1]:>4.0%})"
         self._sink.write(f"{answer}  {clock(prediction.duration)}  {printable(place)}{note}\n")
         if self._job.timeline or (self._job.single and len(prediction.segments) > 1):
+            names = max((len(one.speaker or "") for one in prediction.segments), default=0)
             for segment in prediction.segments:
-                self._sink.write("  " + line(segment, self._width) + "\n")
+                self._sink.write("  " + line(segment, self._width, names) + "\n")
+            for name, summary in (prediction.of_speakers() or {"": prediction.summary}).items():
+                for label, one in summary.items():
+                    longest = f"{clock(one.longest[0])} – {clock(one.longest[1])}"
+                    who = f"{printable(name)}: " if name else ""
+                    text = f"{who}{label} {one.share:.0%} of the time, longest {longest}"
+                    self._sink.write(f"  {text}\n")
 
 
-def line(segment: Segment, width: int = 9) -> str:
-    """Return one segment for people: time, label, probability, bar."""
+def line(segment: Segment, width: int = 9, names: int = 0) -> str:
+    """Return one segment for people: time, speaker (in `names` columns), label, probability, bar."""
     when = f"{clock(segment.start)} – {clock(segment.end)}"
+    if names:
+        when += f"  {printable(segment.speaker or ''):<{names}}"
     if segment.label is None:
         return f"{when}  {'–':<{width}}        {segment.abstained}"
     probability = segment.probabilities[segment.label]

@@ -1,0 +1,200 @@
+"""Read who spoke when, as diarisers, transcribers and annotation tools write it.
+
+RTTM, Praat TextGrid, SRT or VTT with names, a table (start,end,speaker), an audformat database -> turns
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import TypeAlias
+from urllib.parse import unquote
+
+from unheard.corpora.audformat import read_speakers
+from unheard.corpora.table import TABLE_SUFFIXES, read_rows, read_text, seconds, times_of
+from unheard.errors import ConfigError, ManifestError
+from unheard.splits.speakers import is_unknown
+
+LARGEST = 64 << 20
+"""Upper limit for a file, in bytes."""
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What `speaker` says from `start` to `end` (seconds; infinite: to the end of the recording).
+
+    Raises `ConfigError` for times that are no stretch of time.
+    """
+
+    start: float
+    end: float
+    speaker: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start <= self.end or math.isinf(self.start):
+            raise ConfigError(f"a turn from {self.start} to {self.end} s is no stretch of time")
+
+    @property
+    def known(self) -> bool:
+        """Whether the speaker is somebody, not empty or `Unknown`."""
+        return not is_unknown(self.speaker)
+
+
+Turns: TypeAlias = Mapping[str, Sequence[Turn]]
+"""Recording, as the file names it (empty: not named) -> its turns."""
+
+_Found: TypeAlias = Iterator[tuple[str, str, float, float, str]]  # place, recording, start, end, speaker
+
+
+def read_turns(path: str | Path) -> Turns:
+    """Read a file, an audformat database, or a folder with a file for each recording.
+
+    Raises `ManifestError`, naming the line, where it cannot be read or has no turn.
+    """
+    path = Path(path)
+    if path.is_dir() and not (path / "db.yaml").exists():
+        files = sorted(one for one in path.iterdir() if one.suffix.lower() in _READERS)
+        if twice := {one.stem for one in files if sum(other.stem == one.stem for other in files) > 1}:
+            raise ManifestError(f"several files are called {min(twice)}", where=path, mend="Leave one of them.")
+        return {name or one.stem: turns for one in files for name, turns in read_turns(one).items()}
+    ending = ".yaml" if path.is_dir() else path.suffix.lower()
+    if ending not in _READERS:
+        raise ManifestError(
+            f"no format of turns has the ending '{ending}'", where=path, mend=f"Use {' '.join(sorted(_READERS))}."
+        )
+    if path.is_file() and path.stat().st_size > LARGEST:
+        raise ManifestError(f"a file of turns must not exceed {LARGEST >> 20} MiB", where=path)
+    turns: dict[str, list[Turn]] = {}
+    try:
+        for place, recording, start, end, speaker in _READERS[ending](path):
+            try:
+                turns.setdefault(recording, []).append(Turn(start, end, speaker.strip()))
+            except ConfigError as problem:
+                raise ManifestError(problem.what, where=f"{path}, {place}", mend="Check its times.") from None
+    except ValueError as problem:
+        raise ManifestError(f"not a turn ({problem})", where=path, mend="Check its times.") from None
+    if not turns:
+        raise ManifestError("it has no turn of a speaker", where=path, mend="Name the file of a diariser.")
+    return {name: sorted(of, key=lambda turn: (turn.start, turn.end)) for name, of in turns.items()}
+
+
+def turns_of(turns: Turns, recording: str) -> Sequence[Turn]:
+    """Return the turns of `recording` (a path); raises `ConfigError` where the file names others only."""
+    if "" in turns:
+        return turns[""]
+    path = PurePath(recording)
+    names = {name: PurePath(unquote(name)) for name in turns}
+    for found in (
+        [name for name, one in names.items() if one == path],
+        [name for name, one in names.items() if one.name in (path.name, path.stem)],
+        [name for name, one in names.items() if one.stem == path.stem],
+    ):
+        if len(found) == 1:
+            return turns[found[0]]
+        if found:
+            raise ConfigError(
+                f"the turns of several recordings fit: {', '.join(found[:_SHOWN])}", where=recording, mend="Use paths."
+            )
+    raise ConfigError(
+        f"there are no turns of this recording, but of {', '.join(list(turns)[:_SHOWN])}",
+        where=recording,
+        mend="Name the recording there as its file is called.",
+    )
+
+
+def _rttm(path: Path) -> _Found:
+    """NIST, RT-09 evaluation plan, appendix A; lines of other types are passed over."""
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        fields = line.split()
+        if fields and fields[0] == "SPEAKER":
+            if len(fields) < 8:
+                raise ManifestError(
+                    f"a SPEAKER line has 10 fields, this one {len(fields)}", where=f"{path}, line {number}"
+                )
+            place = f"line {number}"
+            start = float(fields[3])
+            yield place, fields[1], start, start + float(fields[4]), unquote(fields[7])
+
+
+_TOKEN = re.compile(r'"((?:[^"]|"")*)"|(?<!\S)(-?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)(?!\S)')
+
+
+def _textgrid(path: Path) -> _Found:
+    """Praat manual, "TextGrid file formats": what counts, in the long and the short one, are free numbers and texts.
+
+    A tier is a speaker, or the only tier has the speakers' names as texts.
+    """
+    tokens = [match[2] or match[1].replace('""', '"') for match in _TOKEN.finditer(read_text(path))]
+    if tokens[1:2] != ["TextGrid"]:
+        raise ManifestError("not a TextGrid", where=path, mend="Save it as a text file in Praat.")
+    try:
+        left = iter(tokens[4:])  # after two texts and two times
+        tiers = []
+        for _ in range(int(next(left))):
+            kind, name = next(left), next(left)
+            _, _, count = (next(left) for _ in range(3))
+            width = 3 if kind == "IntervalTier" else 2
+            items = [[next(left) for _ in range(width)] for _ in range(int(count))]
+            if kind == "IntervalTier":
+                tiers.append((name, items))
+    except (StopIteration, RuntimeError):
+        raise ManifestError("this TextGrid breaks off", where=path, mend="Save it again.") from None
+    for name, items in tiers:
+        for number, (start, end, text) in enumerate(items, start=1):
+            if text.strip():
+                place = f"tier {name}, interval {number}"
+                yield place, "", float(start), float(end), text if len(tiers) == 1 else name
+
+
+_CUE = re.compile(r"\s*((?:\d+:)?\d+:\d\d[.,]\d+)\s+-->\s+((?:\d+:)?\d+:\d\d[.,]\d+)")
+_NAMED = re.compile(r"\s*(?:<v(?:\.[^ >]*)?\s+([^>]+)>|\[([^\]]{1,60})\]:?|([^\W\d][^:.,;!?<]{0,39}):(?=\s|$))")
+
+
+def _subtitles(path: Path) -> _Found:
+    """SRT and WebVTT; a cue names its speaker as `<v Anna>`, `[Anna]` or `Anna:`, or nobody does."""
+    lines = read_text(path).splitlines()
+    for number, (line, text) in enumerate(zip(lines, [*lines[1:], ""], strict=True), start=1):
+        if cue := _CUE.match(line):
+            named = _NAMED.match(text)
+            start, end = (_clock(time) for time in cue.groups())
+            yield f"line {number}", "", start, end, next(filter(None, named.groups()), "") if named else ""
+
+
+def _clock(time: str) -> float:
+    total = 0.0
+    for part in time.replace(",", ".").split(":"):
+        total = 60 * total + float(part)
+    return total
+
+
+def _table(path: Path) -> _Found:
+    """Columns start, end (or duration), speaker, and file where there are several recordings."""
+    for number, cells, columns in read_rows(path, ("start", "speaker")):
+        where = f"{path}, row {number}"
+        if not {"end", "duration"} & set(columns):
+            raise ManifestError("no column 'end' and no column 'duration'", where=path, mend="Add one.")
+        own = {ours: cells.get(theirs, "") for ours, theirs in columns.items()}
+        start, end = times_of(own, where)
+        yield f"row {number}", own.get("audio", ""), start, math.inf if end is None else end, own["speaker"]
+
+
+def _audformat(path: Path) -> _Found:
+    for (file, start, end), speaker in read_speakers(path).items():
+        last = seconds(end)
+        yield file, file, seconds(start) or 0.0, math.inf if last is None else last, speaker
+
+
+_READERS = {
+    ".rttm": _rttm,
+    ".textgrid": _textgrid,
+    ".srt": _subtitles,
+    ".vtt": _subtitles,
+    **dict.fromkeys(TABLE_SUFFIXES, _table),
+    ".yaml": _audformat,
+}
+"""Ending -> reader; `.yaml` stands for the folder of a database."""
