@@ -109,6 +109,17 @@ def test_a_pipe_gives_the_segments_of_the_file(
     assert "20.0 s, " in err
 
 
+def test_uncertain_segments_of_a_pipe(model: str, tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "pipe").write_bytes(as_bytes(call(), "f32le"))
+    command = ["listen", model, "--pcm", str(tmp_path / "pipe"), "--format", "f32le", "--jsonl"]
+    assert main([*command, "--min-confidence", "0.9999"]) == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert found
+    assert not [one for one in found if one["label"]]
+    assert any(one["abstained"].startswith("uncertain: ") for one in found)
+    assert main([*command, "--min-confidence", "2"]) == 2
+
+
 def test_segments_are_printed_while_the_pipe_is_open(model: str) -> None:
     samples = np.concatenate([murmur(4), np.zeros(8 * RATE, np.float32)])
     command = [sys.executable, "-m", "unheard", "listen", model, "--pcm", "-", "--format", "f32le", "--jsonl"]

@@ -86,6 +86,17 @@ def test_one_utterance_is_one_step(client: TestClient) -> None:
     assert len(answer["steps"]) == 1
 
 
+def test_uncertain_answers(client: TestClient, ear: Recogniser, tmp_path: Path) -> None:
+    answer = answered(client, LONG, "/predict?min_confidence=0.9999&steps=true")
+    steps = answer.pop("steps")
+    expected = library(ear, LONG, tmp_path, min_confidence=0.9999)
+    assert answer["abstained"].startswith("uncertain")
+    assert (answer["segments"], answer["summary"]) == (expected["segments"], {})
+    assert not [one for one in (*steps, *answer["segments"]) if one["label"]]
+    for wrong in ("60", "-1", "high"):
+        assert client.post(f"/predict?min_confidence={wrong}", content=CLIP, headers=WAV).status_code == 422
+
+
 def test_the_embedding_where_it_is_asked_for(client: TestClient, ear: Recogniser) -> None:
     answer = answered(client, CLIP, "/predict?embedding=true")
     np.testing.assert_allclose(answer["embedding"], ear.predict(speech_like(2.0, seed=1)).embedding, atol=2e-2)

@@ -1,6 +1,7 @@
 """Speech recognised as it arrives, over the WebSocket `/stream`.
 
-    client: {"sample_rate": 48000, "token": "", "min_confidence": 0}, then binary messages (16-bit little-endian mono), then {"end": true}
+    client: {"sample_rate": 48000, "token": "", "min_confidence": 0}, then binary messages (16-bit little-endian mono),
+            then {"end": true}
     server: {"seconds": 4.1, "steps": […]} for each message that completes a step, then {"answer": {…}}
 
 The answer equals that of `/predict?steps=true` for the same samples in a WAV file. A refusal is `{"problem": {…}}`, and

@@ -158,7 +158,7 @@ _NAMED = re.compile(r"\s*(?:<v(?:\.[^ >]*)?\s+([^>]+)>|\[([^\]]{1,60})\]:?|([^\W
 def _subtitles(path: Path) -> _Found:
     """SRT and WebVTT; a cue names its speaker as `<v Anna>`, `[Anna]` or `Anna:`, or nobody does."""
     lines = read_text(path).splitlines()
-    for number, (line, text) in enumerate(zip(lines, [*lines[1:], ""], strict=True), start=1):
+    for number, (line, text) in enumerate(zip(lines, [*lines[1:], ""], strict=False), start=1):
         if cue := _CUE.match(line):
             named = _NAMED.match(text)
             start, end = (_clock(time) for time in cue.groups())
