@@ -1,118 +1,255 @@
-// The page: from a file or the microphone to an answer. What it keeps, it keeps until it is closed.
-import { cancel, question, trouble } from "./desk.js";
-import { span } from "./emotions.js";
+// The page: from files or the microphone to answers. What it keeps, it keeps until it is closed.
+import { Chart } from "./chart.js";
+import { $, capital, clock, count, define, html, percent, span, swatch } from "./dom.js";
+import { csv, download, json, labelStudio } from "./export.js";
+import { Recorder } from "./microphone.js";
 import { Player } from "./player.js";
-import { Recorder } from "./recorder.js";
-import { charts, csv, download, headline, notes, plain, table } from "./result.js";
+import { advice, comparison, headline, notes, recordingTable, segmentTable } from "./result.js";
 import * as server from "./server.js";
-import { RATE, decode, encodeWav, pick } from "./sound.js";
-import { sendable } from "./upload.js";
+import { decode, pick, sendable } from "./sound.js";
 
-const $ = (id) => document.getElementById(id);
-const player = new Player($("play"), $("clock"));
-let facts = { limits: { bytes: Infinity, seconds: Infinity }, labels: null }; // the server's answer to /health
-let clips = []; // other recordings of the same speaker
-let shown = null; // the answer on the page
+const RETRY = [0, 408, 429, 503, 504]; // troubles that may be over by now; 0: no answer at all
+let facts = { limits: { bytes: Infinity, seconds: Infinity }, labels: [] }; // the server's answer to /health
+let recordings = []; // {name, blob, sample}, and once recognised {predictions, before, unused} or {error}
+let shown = null; // the recording on the page
+let clips = []; // other speech of the same person, as it is sent
+let charts = [];
+let working = null; // what aborts the work in hand
+let again = null;
 
-// A recording: its name, its bytes, and its channels at 16 kHz, null where the browser cannot decode it.
-async function open(file) {
-  const bytes = await file.arrayBuffer();
-  return { name: file.name, type: file.type, bytes, channels: bytes.byteLength ? await decode(bytes) : null };
+const player = new Player($("play"), $("clock"), zoom);
+
+// What is being done, and what went wrong
+
+function status(text, share = null) {
+  if ($("status").textContent !== text) $("status").textContent = text;
+  $("working").hidden = !text;
+  $("bar").hidden = share === null;
+  $("bar").value = share ?? 0;
+  $("share").textContent = share === null ? "" : percent(share);
 }
 
-async function choose([file, ...others]) {
-  if (!file) return;
-  let sound = null;
-  const text = others.length ? `Opening the first of ${others.length + 1} files…` : "Opening…";
-  const done = await question(text, async () => { sound = { ...await open(file), files: others.length + 1 }; });
-  if (done) await ask(sound, $("channel").value);
+function trouble(error, { name = "", repeat = null } = {}) {
+  const known = error instanceof server.Trouble;
+  if (!known) console.error(error);
+  $("trouble-what").textContent = known ? `${name ? `${name}: ${error.what}` : capital(error.what)}.` : "Something went wrong on this page.";
+  $("trouble-mend").textContent = known ? error.mend : String(error?.message ?? error);
+  again = known && RETRY.includes(error.status) ? repeat : null;
+  $("again").hidden = !again;
+  $("trouble").hidden = false;
 }
 
-async function ask(sound, channel) {
+// Does `steps(signal)` unless something else is begun, or it is cancelled; resolves to whether it was done.
+async function work(text, steps, offer = {}) {
+  working?.abort();
+  const mine = new AbortController();
+  working = mine;
+  $("trouble").hidden = true;
+  status(text);
+  $("cancel").hidden = false;
+  try {
+    await steps(mine.signal);
+    return true;
+  } catch (error) {
+    if (!mine.signal.aborted) trouble(error, offer);
+    return false;
+  } finally {
+    if (working === mine) { working = null; status(""); }
+  }
+}
+
+// Recognising
+
+async function recognise(recording, signal, text) {
+  const channel = $("channel").value, each = channel === "each";
+  const ask = (given) => server.predict(body, channel, given, { signal, progress: (phase, share) => status(`${phase} ${text}`, share) });
+  const body = await sendable(recording.blob, channel, facts.limits);
+  const plain = await ask([]);
+  const adapted = clips.length && !each ? await ask(clips) : null;
+  Object.assign(recording, { predictions: adapted ?? plain, before: adapted && plain[0], unused: each && clips.length > 0, error: null });
+}
+
+async function recogniseAll(chosen) {
   player.pause();
+  recordings = chosen;
   $("result").hidden = true;
-  await question(`Listening to ${sound.name}…`, async (current) => {
-    const predictions = await server.predict(sendable(sound, channel, facts.limits), channel, clips);
-    if (current()) show(predictions, sound, channel === "each" && clips.length > 0);
-  }, { name: sound.name, repeat: () => ask(sound, channel) });
+  list();
+  const [only] = chosen;
+  if (chosen.length === 1) {
+    const offer = { name: only.name, repeat: () => recogniseAll(chosen) };
+    if (await work("Opening…", (signal) => recognise(only, signal, only.name), offer)) await show(only);
+    return;
+  }
+  await work("Opening…", async (signal) => {
+    for (const [index, recording] of chosen.entries()) {
+      try {
+        await recognise(recording, signal, `${index + 1} of ${chosen.length}: ${recording.name}`);
+      } catch (error) {
+        if (signal.aborted || !(error instanceof server.Trouble)) throw error;
+        Object.assign(recording, { predictions: null, error: `${error.what}. ${error.mend}` });
+      }
+      list();
+    }
+  });
 }
 
-function show(predictions, { name, type, bytes, channels, files }, unused = false) {
-  const labels = facts.labels ?? Object.keys(predictions[0].probabilities);
-  shown = { predictions, labels, name };
+const repeat = () => { if (recordings.length) recogniseAll(recordings); };
+
+async function calibrate(text, open) {
+  await work(text, async () => { clips = await open(); });
+  $("calibrated").textContent = clips.length ? `Calibrated with ${count(clips.length, "clip")}.` : "";
+  $("forget").hidden = !clips.length;
+  repeat();
+}
+
+// Showing
+
+function list() {
+  const many = recordings.length > 1;
+  $("recordings").hidden = !many;
+  if (many) $("recordings-table").replaceChildren(recordingTable(recordings, facts.labels, show));
+}
+
+async function show(recording) {
+  shown = recording;
+  const { predictions, before, blob } = recording, many = predictions.length > 1;
+  const channels = await decode(await blob.arrayBuffer());
   $("result").hidden = false;
   $("result-title").textContent = headline(predictions);
-  $("result-notes").textContent = notes(predictions, name, { unused, files });
-  const sounds = predictions.map(({ channel }) => channels && (channels[Number(channel) - 1] ?? pick(channels, channel)));
-  const drawn = charts($("charts"), predictions, labels, sounds);
-  player.load(channels && new Blob([bytes], { type }), drawn, predictions[0]);
-  table($("segments"), predictions, labels, (second) => player.seek(second));
+  $("result-notes").textContent = notes(recording);
+  $("advice").textContent = advice(predictions);
+  $("compare").replaceChildren(...(before ? [comparison(recording, facts.labels)] : []));
+  $("calibrate").hidden = !facts.adapts || many;
+  charts = predictions.map((prediction) => new Chart(prediction, channels && pick(channels, prediction.channel), facts.labels, many));
+  $("charts").replaceChildren(...charts.map(({ figure }) => figure));
+  zoom(0);
+  player.load(blob, charts, predictions[0].duration);
+  $("segments").replaceChildren(segmentTable(recording, facts.labels, { play: (start, end) => player.play(start, end), corrected: draw }));
   $("result").focus({ preventScroll: true }); // a screen reader goes on with the answer
   $("result").scrollIntoView({ block: "nearest" });
 }
 
-async function enrol(files) {
-  if (!files.length) return;
-  const opened = [];
-  const done = await question("Opening clips…", async () => {
-    for (const file of files) opened.push(sendable(await open(file), "mix", facts.limits));
-  }, { kind: "voice" });
-  if (done) {
-    clips = opened;
-    $("voice").textContent = `Answers are adapted to the speaker of ${clips.length} clip${clips.length === 1 ? "" : "s"}.`;
-  }
-  $("forget").hidden = clips.length === 0;
+function draw() {
+  for (const chart of charts) chart.draw();
+  player.show(true);
 }
 
-function forget() {
-  cancel("voice");
-  clips = [];
-  $("enrol").value = "";
-  $("voice").textContent = "Forgotten.";
-  $("forget").hidden = true;
-  $("enrol").focus();
+// Zooms by a factor; 0: to all of it.
+function zoom(factor) {
+  for (const chart of charts) chart.zoom = Math.max(1, Math.min(chart.deepest, chart.zoom * factor));
+  const [{ zoom: now, deepest }] = charts;
+  [$("zoom-in").disabled, $("zoom-out").disabled, $("zoom-all").disabled] = [now >= deepest, now <= 1, now <= 1];
+  draw();
+}
+
+// The microphone
+
+let live = null;
+
+function showLive(steps) {
+  const { probabilities, abstained } = steps.at(-1);
+  $("live-text").textContent = abstained ? capital(abstained) : "";
+  for (const bar of $("live-bars").querySelectorAll("progress")) {
+    bar.value = probabilities[bar.dataset.label] ?? 0;
+    bar.nextSibling.textContent = percent(bar.value);
+  }
+}
+
+const longest = () => facts.limits.seconds;
+const recorder = new Recorder($("record"), {
+  longest,
+  begin(rate) {
+    working?.abort();
+    player.pause(); // else the microphone hears it
+    $("trouble").hidden = true;
+    $("live").hidden = false;
+    $("live-text").textContent = "Listening. The first values appear after three seconds.";
+    $("live-bars").replaceChildren(...facts.labels.flatMap((label) => {
+      const bar = html("progress", { max: 1, value: 0, "aria-label": label });
+      bar.dataset.label = label;
+      return [html("span", {}, swatch(label), label), bar, html("span", { class: "fine" }, percent(0))];
+    }));
+    live = new server.Live(rate, showLive);
+  },
+  block(samples) {
+    live.push(samples);
+    $("mic-hint").textContent = clock(this.seconds);
+  },
+  async end(wav) {
+    const recording = { name: "recording.wav", blob: wav }, mine = live;
+    recordings = [recording];
+    list();
+    const answer = await mine.finish();
+    $("live").hidden = true;
+    $("mic-hint").textContent = "Speak for a few seconds";
+    if (!answer || clips.length) return recogniseAll([recording]);
+    $("channel").value = "mix";
+    await show(Object.assign(recording, { predictions: [answer] }));
+  },
+  trouble(error) {
+    $("live").hidden = true;
+    trouble(error);
+  },
+});
+new Recorder($("calibrate-record"), {
+  longest, trouble,
+  begin: () => player.pause(),
+  block() { $("calibrated").textContent = `Recording ${clock(this.seconds)}`; },
+  end: (wav) => calibrate("Calibrating…", async () => [...clips, await sendable(wav, "mix", facts.limits)]),
+});
+
+// What the person does
+
+function choose(files) {
+  if (files.length) recogniseAll([...files].map((file) => ({ name: file.name, blob: file })));
 }
 
 async function introduce() {
   facts = await server.health();
-  $("limits").textContent = `; up to ${facts.limits.bytes / 1e6}\u00a0MB, ${span(facts.limits.seconds)}`;
-  $("voice-option").hidden = !facts.adapts;
-  $("model").textContent = `${facts.model}: ${facts.labels.join(", ")}. Licence of the model: ${facts.licence || "not stated"}`;
+  define(facts.labels);
+  const { limits, model, labels, licence } = facts;
+  $("limits").textContent = `; up to ${limits.bytes / 1e6}\u00a0MB and ${span(limits.seconds)}`;
+  $("model").textContent = `${model}: ${labels.join(", ")}. Licence of the model: ${licence || "not stated"}`;
   if (!["localhost", "127.0.0.1", "[::1]"].includes(location.hostname)) {
     $("where").textContent = `Your recording is sent to ${location.host}, which reads it in memory, answers and forgets it.`;
   }
+  const languages = new Intl.DisplayNames("en", { type: "language" });
+  $("samples").append(...(await server.samples()).map(({ file, language, emotion }) =>
+    html("button", { type: "button", onclick: () => openSample(file, emotion) }, `${capital(emotion)}, ${languages.of(language)}`)));
 }
 
-$("record").addEventListener("click", () => player.pause()); // else the microphone hears it
-new Recorder(
-  { button: $("record"), canvas: $("level"), hint: $("mic-hint") },
-  () => Math.min(facts.limits.seconds, (facts.limits.bytes - 44) / (2 * RATE)), // 16 bits after the header of a WAV
-  (samples) => ask({ name: "recording.wav", type: "audio/wav", bytes: encodeWav([samples]), channels: [samples] }, "mix"),
-);
-$("file").addEventListener("change", async ({ target }) => {
-  await choose([...target.files]);
-  target.value = ""; // so that the same file can be chosen again
-});
-$("enrol").addEventListener("change", ({ target }) => enrol([...target.files]));
-$("forget").addEventListener("click", forget);
-$("as-json").addEventListener("click", () => download(plain(shown), `${shown.name}.json`, "application/json"));
-$("as-csv").addEventListener("click", () => download(csv(shown), `${shown.name}.csv`, "text/csv"));
-$("show-card").addEventListener("click", async () => {
-  try {
-    $("card-text").replaceChildren(...await server.card());
-    $("card").showModal();
-  } catch (error) {
-    trouble(error);
-  }
+async function openSample(file, emotion) {
+  let blob = null;
+  if (await work("Opening…", async () => { blob = await server.file(`samples/${file}`); })) recogniseAll([{ name: file, blob, sample: emotion }]);
+}
+
+for (const [id, deed] of Object.entries({
+  again: () => again?.(),
+  cancel: () => working?.abort(),
+  "zoom-in": () => zoom(2),
+  "zoom-out": () => zoom(0.5),
+  "zoom-all": () => zoom(0),
+  forget: () => calibrate("", async () => []),
+  "as-json": () => download(json(shown), `${shown.name}.json`, "application/json"),
+  "as-csv": () => download(csv([shown], facts.labels), `${shown.name}.csv`, "text/csv"),
+  "as-labels": () => download(labelStudio(shown), `${shown.name}.labelstudio.json`, "application/json"),
+  "all-csv": () => download(csv(recordings, facts.labels, true), "recordings.csv", "text/csv"),
+  "show-card": () => work("Opening…", async () => { $("card-text").replaceChildren(...await server.card()); $("card").showModal(); }),
+})) $(id).addEventListener("click", deed);
+$("channel").addEventListener("change", repeat);
+$("file").addEventListener("change", ({ target }) => { choose(target.files); target.value = ""; }); // the same again
+$("enrol").addEventListener("change", ({ target }) => {
+  const files = [...target.files];
+  if (files.length) calibrate("Calibrating…", async () => [...clips, ...await Promise.all(files.map((file) => sendable(file, "mix", facts.limits)))]);
+  target.value = "";
 });
 for (const kind of ["dragover", "dragleave", "drop"]) {
   document.addEventListener(kind, (event) => {
-    if (event.target === $("enrol") && kind !== "dragleave") return; // takes files itself
     event.preventDefault(); // else the browser leaves the page for the file
     document.body.classList.toggle("over", kind === "dragover");
-    if (kind === "drop") choose([...event.dataTransfer.files]);
+    if (kind === "drop") choose(event.dataTransfer.files);
   });
 }
-new ResizeObserver(() => player.redraw()).observe($("charts"));
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => player.redraw());
+addEventListener("beforeprint", () => { if (shown) zoom(0); });
+new ResizeObserver(draw).observe($("charts"));
 introduce().catch((error) => trouble(error, { repeat: () => location.reload() }));

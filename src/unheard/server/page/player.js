@@ -1,44 +1,43 @@
 // The sound, and where in it we are: for the ear, the pointer and the keyboard.
-import { clock } from "./emotions.js";
+import { clock } from "./dom.js";
 
-const STEP = 1, LEAP = 5; // seconds an arrow key and a page key move
+const STEP = 1, LEAP = 5; // seconds that an arrow key and a page key move
 
 export class Player {
-  #audio = new Audio();
-  #charts = []; #duration = 0; #position = 0;
+  #audio = new Audio(); #charts = []; #duration = 0; #position = 0; #until = Infinity;
 
-  constructor(button, output) {
-    this.button = button;
-    this.output = output;
+  // `zoom(factor)` is asked for by the keys + and -.
+  constructor(button, output, zoom) {
+    Object.assign(this, { button, output, zoom });
     button.addEventListener("click", () => this.toggle());
-    this.#audio.addEventListener("ended", () => this.#state());
-    this.#audio.addEventListener("pause", () => this.#state());
-    this.#audio.addEventListener("play", () => { this.#state(); this.#follow(); });
+    for (const kind of ["ended", "pause", "play"]) this.#audio.addEventListener(kind, () => this.#state());
+    this.#audio.addEventListener("play", () => this.#follow());
   }
 
-  // Takes a new recording: its bytes (null: it cannot be played), its charts and its length.
-  load(blob, charts, { duration }) {
+  // Takes a new recording: its bytes, its charts and its length.
+  load(blob, charts, duration) {
     this.#audio.pause();
     if (this.#audio.src) URL.revokeObjectURL(this.#audio.src);
-    this.#audio.removeAttribute("src");
-    if (blob) this.#audio.src = URL.createObjectURL(blob);
-    this.#charts = charts;
-    this.#duration = duration;
-    this.button.disabled = !blob;
+    this.#audio.src = URL.createObjectURL(blob);
+    this.button.disabled = false;
+    [this.#charts, this.#duration] = [charts, duration];
     for (const chart of charts) this.#handle(chart);
-    this.#position = 0;
-    this.redraw();
+    this.seek(0);
+  }
+
+  // Plays from one second to another.
+  play(from, to = Infinity) {
+    this.seek(from);
+    this.#until = to;
+    const { src } = this.#audio;
+    this.#audio.play().catch(({ name }) => { // AbortError: a pause came first
+      if (name !== "AbortError" && this.#audio.src === src) this.button.disabled = true;
+    });
   }
 
   toggle() {
-    if (!this.#audio.src) return;
-    if (!this.#audio.paused) return this.#audio.pause();
-    if (this.#position >= this.#duration - 0.05) this.seek(0);
-    const { src } = this.#audio;
-    this.#audio.play().catch(({ name }) => {
-      if (name === "AbortError") return; // a pause came first
-      if (this.#audio.src === src) this.button.disabled = true;
-    });
+    if (!this.#audio.paused) this.#audio.pause();
+    else this.play(this.#position >= this.#duration - 0.05 ? 0 : this.#position);
   }
 
   pause() {
@@ -47,20 +46,21 @@ export class Player {
 
   seek(second) {
     this.#position = Math.max(0, Math.min(this.#duration, second));
+    this.#until = Infinity;
     if (this.#audio.src) this.#audio.currentTime = this.#position;
-    this.#show();
+    this.show(true);
   }
 
-  // The canvases were drawn anew: the playhead goes where it was.
-  redraw() {
-    for (const chart of this.#charts) chart.draw();
-    this.#show();
+  show(follow) {
+    this.output.textContent = `${clock(this.#position)} / ${clock(this.#duration)}`;
+    for (const chart of this.#charts) chart.move(this.#position, follow);
   }
 
   #follow() {
     if (this.#audio.paused) return;
-    this.#position = this.#audio.currentTime;
-    this.#show();
+    this.#position = Math.min(this.#audio.currentTime, this.#until);
+    if (this.#position >= this.#until) this.#audio.pause();
+    this.show(true);
     requestAnimationFrame(() => this.#follow());
   }
 
@@ -70,32 +70,17 @@ export class Player {
     this.button.setAttribute("aria-pressed", String(playing));
   }
 
-  #show() {
-    this.output.textContent = `${clock(this.#position)} / ${clock(this.#duration)}`;
-    for (const chart of this.#charts) {
-      chart.show(this.#position);
-      chart.canvas.setAttribute("aria-valuenow", this.#position.toFixed(1));
-      chart.canvas.setAttribute("aria-valuetext", `${this.#position.toFixed(1)} of ${this.#duration.toFixed(1)} seconds: ${chart.labelAt(this.#position) ?? "no answer"}`);
-    }
-  }
-
   #handle(chart) {
-    const { canvas } = chart;
-    canvas.setAttribute("aria-valuemax", this.#duration.toFixed(1));
-    canvas.addEventListener("pointerdown", (event) => {
-      this.seek(chart.at(event));
-      canvas.setPointerCapture(event.pointerId);
-    });
-    canvas.addEventListener("pointermove", (event) => {
-      if (event.buttons) this.seek(chart.at(event));
-    });
-    canvas.addEventListener("keydown", (event) => {
+    const segment = (second) => { const { start, end } = chart.segmentAt(second); this.play(start, end); };
+    chart.track.addEventListener("click", (event) => (chart.onBand(event) ? segment : (second) => this.seek(second))(chart.at(event)));
+    chart.track.addEventListener("keydown", (event) => {
       const to = {
-        ArrowRight: this.#position + STEP, ArrowUp: this.#position + STEP,
-        ArrowLeft: this.#position - STEP, ArrowDown: this.#position - STEP,
+        ArrowRight: this.#position + STEP, ArrowUp: this.#position + STEP, ArrowLeft: this.#position - STEP, ArrowDown: this.#position - STEP,
         PageUp: this.#position + LEAP, PageDown: this.#position - LEAP, Home: 0, End: this.#duration,
       }[event.key];
       if (event.key === " ") this.toggle();
+      else if (event.key === "Enter") segment(this.#position);
+      else if (event.key === "+" || event.key === "-") this.zoom(event.key === "+" ? 2 : 0.5);
       else if (to !== undefined) this.seek(to);
       else return;
       event.preventDefault();

@@ -1,7 +1,15 @@
-// Runs in the audio thread: hands every block of the first input's first channel to the page.
+// Runs in the audio thread: hands the first input's first channel to the page, in blocks of about 50 ms.
 class Tap extends AudioWorkletProcessor {
-  process(inputs) {
-    if (inputs[0].length) this.port.postMessage(inputs[0][0].slice());
+  #block = new Float32Array(2048); #filled = 0;
+
+  process([[samples]]) {
+    if (!samples) return true;
+    this.#block.set(samples, this.#filled);
+    this.#filled += samples.length;
+    if (this.#filled === this.#block.length) {
+      this.port.postMessage(this.#block.slice());
+      this.#filled = 0;
+    }
     return true;
   }
 }

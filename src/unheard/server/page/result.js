@@ -1,108 +1,120 @@
-// An answer as headline, charts, table and files.
-import { Chart } from "./chart.js";
-import { clock, colour, percent } from "./emotions.js";
+// Answers in words and tables.
+import { capital, clock, count, html, percent, ranked, swatch } from "./dom.js";
 
-const element = (name, text = "", attributes = {}) => {
-  const made = Object.assign(document.createElement(name), { textContent: text });
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  return made;
-};
+const UNSURE = 0.5; // probability below which the first emotion is no headline
+const SHARE = 0.2; // of the labelled time, from which an emotion takes part in a mixed recording
 
-const best = ({ label, probabilities }) => `${label} (${percent(probabilities[label])})`;
-
-// The answer in one line: “Happy (72 %)”, or why there is none.
-export function headline(predictions) {
-  const say = (one) => (one.abstained ? `No answer: ${one.abstained}` : best(one));
-  if (predictions.length === 1) return capital(say(predictions[0]));
-  return predictions.map((one) => `${capital(one.channel)}: ${say(one)}`).join(" · ");
+// Shares of the labelled time, the largest first.
+function shares({ segments }) {
+  const seconds = {};
+  for (const { label, start, end } of segments) if (label) seconds[label] = (seconds[label] ?? 0) + end - start;
+  const total = Object.values(seconds).reduce((sum, value) => sum + value, 0);
+  return ranked(seconds).map(([label, value]) => [label, value / total]);
 }
 
-const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+const values = (pairs) => pairs.map(([label, share]) => `${label} ${percent(share)}`).join(", ");
 
-// What the headline leaves out: the runners-up, how much was heard, whose voice, what makes it less certain, or what was given and not used.
-export function notes(predictions, name, { unused = false, files = 1 } = {}) {
-  const [first] = predictions;
-  const each = predictions.map(({ channel, speech }) => `${channel} ${clock(speech)}`).join(", ");
-  const parts = [name, `${clock(first.duration)} long, ${predictions.length === 1 ? `${clock(first.speech)} of speech` : `speech: ${each}`}`];
-  if (predictions.length === 1 && !first.abstained) {
-    const others = Object.entries(first.probabilities).filter(([label]) => label !== first.label).sort((a, b) => b[1] - a[1]);
-    parts.push(`then ${others.map(([label, share]) => `${label} ${percent(share)}`).join(", ")}`);
-  }
-  if (first.profile) parts.push(`adapted to a speaker known from ${first.profile.utterances} utterance${first.profile.utterances === 1 ? "" : "s"}`);
-  if (first.remark) parts.push(first.remark); // of the file: the same for every channel
-  if (unused) parts.push("every channel has its own speaker: the enrolled clips were not used");
-  if (files > 1) parts.push(`only the first of ${files} files was taken`);
-  return parts.filter(Boolean).join(" · ");
+// One channel in a few words: “happy (72 %)”, or why there is no single emotion.
+export function verdict(prediction) {
+  const { label, probabilities, abstained } = prediction;
+  if (!label) return abstained === "silence" ? "silence" : "no speech recognised";
+  if (probabilities[label] >= UNSURE) return `${label} (${percent(probabilities[label])})`;
+  const mixed = shares(prediction).filter(([, share]) => share >= SHARE);
+  return mixed.length > 1 ? `mixed: ${values(mixed)} of the time` : `uncertain: ${values(ranked(probabilities).slice(0, 2))}`;
 }
 
-// A chart for every channel, in `box`; `sounds` holds the samples of each, null where there are none to show.
-export function charts(box, predictions, labels, sounds) {
-  box.replaceChildren();
-  return predictions.map((prediction, index) => {
-    const figure = element("figure");
-    if (predictions.length > 1) figure.append(element("figcaption", capital(prediction.channel)));
-    const canvas = element("canvas", "", {
-      tabindex: "0", role: "slider", "aria-valuemin": "0",
-      "aria-label": `Position in the recording${predictions.length > 1 ? `, channel ${prediction.channel}` : ""}`,
-    });
-    figure.append(canvas);
-    box.append(figure);
-    return new Chart(canvas, sounds[index], prediction, labels);
-  });
+const clear = ({ label, probabilities }) => label && probabilities[label] >= UNSURE;
+
+export const headline = (predictions) =>
+  predictions.length === 1 ? capital(verdict(predictions[0])) : predictions.map((one) => `${capital(one.channel)}: ${verdict(one)}`).join(" · ");
+
+// What to make of an answer that is none, or not a clear one; empty for others.
+export function advice([first, ...others]) {
+  const { label, abstained } = first;
+  if (others.length) return "";
+  if (abstained === "silence") return "The recording is silent. Check that the microphone is on and the right channel is chosen.";
+  if (!label) return `${capital(abstained)}. ${abstained.startsWith("too") ? "Record a whole sentence." : "There is an answer only where a voice is heard: move closer to the microphone, or choose another channel."}`;
+  return clear(first) ? "" : "No single emotion fits the whole recording: look at the timeline.";
 }
 
-// Every segment as a row; its time is a button that goes there.
-export function table(box, predictions, labels, seek) {
+// What the headline leaves out: the runners-up, how much was speech, whose voice, and what makes it less certain.
+export function notes({ name, predictions, sample, unused }) {
+  const [first] = predictions, one = predictions.length === 1;
+  const speech = one ? `${clock(first.speech)} of speech` : `speech: ${predictions.map(({ channel, speech }) => `${channel} ${clock(speech)}`).join(", ")}`;
+  return [
+    name, `${clock(first.duration)} long, ${speech}`,
+    one && first.label && `${clear(first) ? "then" : "on average"} ${values(ranked(first.probabilities).slice(clear(first) ? 1 : 0))}`,
+    sample && `an actor was asked to sound ${sample}`,
+    first.profile && `calibrated with ${count(first.profile.utterances, "utterance")} of this speaker`,
+    first.remark,
+    unused && "every channel has its own speaker, so the calibration was not used",
+  ].filter(Boolean).join(" · ");
+}
+
+// The probabilities before and after calibration, side by side.
+export function comparison({ before, predictions: [after] }, labels) {
+  const cell = ({ label: first, probabilities }, label) => {
+    const share = probabilities[label] ?? 0;
+    const bar = html("div", { class: "bar" });
+    Object.assign(bar.style, { width: `${100 * share}%` });
+    return html("td", { class: first === label ? "first" : null }, percent(share), html("div", { class: "rail" }, bar));
+  };
+  return html("table", { class: "compare" }, html("caption", {}, "Calibrated to this speaker"),
+    html("thead", {}, html("tr", {}, ...["Emotion", "Before", "After"].map((word) => html("th", { scope: "col" }, word)))),
+    html("tbody", {}, ...labels.map((label) => html("tr", {}, html("th", { scope: "row" }, swatch(label), label), cell(before, label), cell(after, label)))));
+}
+
+// Every segment as a row: hear it, read it, correct it. `play(start, end)`, `corrected()` after a correction.
+export function segmentTable({ predictions }, labels, { play, corrected }) {
   const many = predictions.length > 1;
-  const head = element("tr");
-  for (const word of [...(many ? ["channel"] : []), "from", "to", "emotion", ...labels]) head.append(element("th", word, { scope: "col" }));
-  const body = element("tbody");
-  for (const prediction of predictions) {
-    for (const segment of prediction.segments) {
-      const row = element("tr");
-      if (many) row.append(element("td", prediction.channel));
-      const from = element("td");
-      const go = element("button", clock(segment.start), { type: "button", class: "link", "aria-label": `Go to ${segment.start.toFixed(1)} seconds` });
-      go.addEventListener("click", () => seek(segment.start));
-      from.append(go);
-      const emotion = element("td", segment.label ?? segment.abstained);
-      if (segment.label) {
-        const dot = element("span", "", { class: "dot" });
-        dot.style.background = colour(segment.label, labels);
-        emotion.prepend(dot);
-      }
-      row.append(from, element("td", clock(segment.end)), emotion);
-      for (const label of labels) row.append(element("td", label in segment.probabilities ? percent(segment.probabilities[label]) : "–"));
-      body.append(row);
-    }
+  const row = (channel, segment) => {
+    const { start, end, label, abstained, probabilities } = segment, shown = segment.corrected ?? label;
+    const time = `${clock(start)} to ${clock(end)}`;
+    const choice = html("select", { "aria-label": `Emotion from ${time}` },
+      ...[...(label ? [] : [null]), ...labels].map((one) => html("option", { value: one ?? "", selected: one === shown }, one ?? abstained)));
+    choice.addEventListener("change", () => {
+      segment.corrected = choice.value && choice.value !== label ? choice.value : undefined;
+      made.replaceWith(made = row(channel, segment));
+      made.querySelector("select").focus();
+      corrected();
+    });
+    let made = html("tr", {}, many ? html("td", {}, channel) : null,
+      html("td", {}, html("button", { type: "button", class: "link", "aria-label": `Play ${time}`, onclick: () => play(start, end) }, time)),
+      html("td", {}, swatch(shown), choice, segment.corrected ? html("span", { class: "fine" }, ` was ${label ?? abstained}`) : null),
+      ...labels.map((one) => html("td", {}, one in probabilities ? percent(probabilities[one]) : "–")));
+    return made;
+  };
+  return html("table", {}, html("caption", { class: "unseen" }, "Segments of the recording"),
+    html("thead", {}, html("tr", {}, ...[...(many ? ["Channel"] : []), "Time", "Emotion", ...labels].map((word) => html("th", { scope: "col" }, word)))),
+    html("tbody", {}, ...predictions.flatMap(({ channel, segments }) => segments.map((segment) => row(channel, segment)))));
+}
+
+// Several recordings as a table that can be sorted; `open(recording)` shows one.
+export function recordingTable(recordings, labels, open, sorting = { column: null, down: false }) {
+  const rows = recordings.flatMap((recording) => (recording.predictions ?? [null]).map((one) => ({ recording, one })));
+  const columns = [
+    ["Recording", ({ recording, one }) => recording.name + (one && one.channel !== "mix" ? `, ${one.channel}` : "")],
+    ["Length", ({ one }) => one?.duration ?? -1], ["Emotion", ({ recording, one }) => (one ? verdict(one) : recording.error ?? "waiting")],
+    ...labels.map((label) => [label, ({ one }) => one?.probabilities[label] ?? -1]),
+  ];
+  const { column, down } = sorting;
+  if (column !== null) {
+    const key = columns[column][1];
+    rows.sort((a, b) => (down ? -1 : 1) * (typeof key(a) === "number" ? key(a) - key(b) : key(a).localeCompare(key(b))));
   }
-  const made = element("table");
-  made.append(element("caption", "Segments of the recording", { class: "unseen" }), element("thead"), body);
-  made.tHead.append(head);
-  box.replaceChildren(made);
-}
-
-// The answer as JSON; a list where there are several channels.
-export function plain({ predictions, name }) {
-  const named = predictions.map((prediction) => ({ file: name, ...prediction }));
-  return `${JSON.stringify(named.length === 1 ? named[0] : named, null, 1)}\n`;
-}
-
-// The segments as CSV, a row each.
-export function csv({ predictions, labels, name }) {
-  const cell = (value) => (/[",\r\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value);
-  const rows = [["file", "channel", "start", "end", "label", "abstained", ...labels.map((label) => `p_${label}`)]];
-  for (const { channel, segments } of predictions) {
-    for (const { start, end, label, abstained, probabilities } of segments) {
-      rows.push([name, channel, start, end, label ?? "", abstained ?? "", ...labels.map((one) => probabilities[one] ?? "")]);
-    }
-  }
-  return rows.map((row) => row.map((value) => cell(String(value))).join(",")).join("\r\n") + "\r\n";
-}
-
-export function download(text, name, type) {
-  const link = element("a", "", { download: name });
-  link.href = URL.createObjectURL(new Blob([text], { type }));
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  const sort = (index) => {
+    const next = recordingTable(recordings, labels, open, { column: index, down: column === index ? !down : index > 2 });
+    table.replaceWith(next);
+    next.querySelectorAll("thead button")[index].focus();
+  };
+  const head = columns.map(([word], index) => html("th", { scope: "col", "aria-sort": column === index ? (down ? "descending" : "ascending") : null },
+    html("button", { type: "button", class: "link", onclick: () => sort(index) }, capital(word), column === index ? (down ? " ▼" : " ▲") : "")));
+  const body = rows.map((row) => html("tr", {}, ...columns.map(([word, key], index) => {
+    const value = key(row), { recording, one } = row;
+    if (index === 0) return html("th", { scope: "row" }, one ? html("button", { type: "button", class: "link", onclick: () => open(recording) }, value) : value);
+    if (index === 2) return html("td", { class: "wrap" }, one ? swatch(clear(one) ? one.label : null) : null, value);
+    return html("td", {}, value < 0 ? "–" : word === "Length" ? clock(value) : percent(value));
+  })));
+  const table = html("table", {}, html("caption", { class: "unseen" }, "Recordings; the headings sort"), html("thead", {}, html("tr", {}, ...head)), html("tbody", {}, ...body));
+  return table;
 }
