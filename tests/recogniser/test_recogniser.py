@@ -22,7 +22,7 @@ from sounds import RATE, call, hiss, murmur, silence, write
 
 import unheard
 from unheard.errors import AudioError, ConfigError, ModelError, TooLongError
-from unheard.features.analysis import analyse
+from unheard.features.analysis import analyse, log_energies
 from unheard.recogniser import OnnxModel, Prediction, Recogniser, SpeakerProfile, Stream, WindowSettings, load
 from unheard.recogniser.window_scorer import find_speech
 
@@ -204,10 +204,9 @@ def literally(samples: np.ndarray, seconds: float = 3.0, hop: float = 1.0) -> tu
         piece = samples[first : first + length]
         chance, spoken, frames = None, 0.0, np.zeros(0, bool)
         if len(piece) >= 400:
-            analysis = analyse(piece, SETTINGS)
-            speech = find_speech(analysis.log_energy, SETTINGS)
+            speech = find_speech(log_energies(piece, SETTINGS), SETTINGS)
             spoken, frames = speech.seconds, speech.frames
-            chance = None if speech.too_little else by_hand(analysis.features)[0]
+            chance = None if speech.too_little else by_hand(analyse(piece, SETTINGS).features)[0]
         windows.append((first, len(piece), chance, spoken, frames))
         if first + length >= len(samples):
             break
@@ -392,7 +391,7 @@ def test_running_adaptation_is_causal(recogniser: Recogniser) -> None:
     described = unheard.extract(windows[0]).mean(axis=0, dtype=np.float64)
     chances = [by_hand(unheard.extract(windows[0]))[0]]  # only window 0 shares no sample with the others
     chances += [by_hand(unheard.extract(window), described / 5)[0] for window in windows[1:]]
-    spoken = [find_speech(analyse(window, SETTINGS).log_energy, SETTINGS).seconds for window in windows]
+    spoken = [find_speech(log_energies(window, SETTINGS), SETTINGS).seconds for window in windows]
     found, expected = recogniser.predict(samples[: 6 * RATE], adapt=True), np.average(chances, axis=0, weights=spoken)
     np.testing.assert_allclose(list(found.probabilities.values()), expected, atol=1e-4)
     assert found.adapting

@@ -35,15 +35,12 @@ class Analysis:
     """Features (T, F) of one utterance, and which of its frames they are.
 
     `kept` is bool over all frames; `voiced` is the number of voiced ones. Where it is 0 every frame was
-    kept: an utterance without a voiced frame is a quiet utterance, not an absent one. `log_energy` is that of all
-    frames at 16-bit scale, what a VAD decides on; of functionals, that of the frames behind them; of an encoder, that
-    of frames every 10 ms (`vad_settings`).
+    kept: an utterance without a voiced frame is a quiet utterance, not an absent one.
     """
 
     features: Floats
     kept: npt.NDArray[np.bool_]
     voiced: int
-    log_energy: Floats
 
 
 def extract(
@@ -70,8 +67,19 @@ def extract(
 
 
 def vad_settings(settings: FeatureSettings) -> FeatureSettings:
-    """Return the settings of the frames that the VAD works on: for an encoder, MFCC every 10 ms."""
-    return FeatureSettings(vad=settings.vad, deltas=0) if settings.kind == "encoder" else settings
+    """Return the settings of the frames that the VAD works on: for an encoder every 10 ms."""
+    return FeatureSettings(vad=settings.vad) if settings.kind == "encoder" else settings
+
+
+def log_energies(samples: Samples, settings: FeatureSettings) -> Floats:
+    """The log energy at 16-bit scale of all frames of `vad_settings`, what a VAD decides on: (N,) -> (T,).
+
+    Raises `AudioError` as `analyse`.
+    """
+    settings = vad_settings(settings)
+    _check_length(samples, settings)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _finite(spectral_frames(samples * INT16_SCALE, settings, energy_only=True))[:, 0]
 
 
 def analyse(samples: Samples, settings: FeatureSettings, encoder: Encoder | None = None) -> Analysis:
@@ -84,21 +92,13 @@ def analyse(samples: Samples, settings: FeatureSettings, encoder: Encoder | None
     if settings.kind == "functionals":
         frames = analyse(samples, frame_settings(settings)).features
         over, voiced = _kept(frames[:, 0], settings)
-        return Analysis(summarise(frames, over, settings)[None], np.ones(1, bool), voiced, frames[:, 0])
-    if not frame_count(len(samples), settings):
-        raise AudioError(
-            f"too short: {1000 * len(samples) / settings.sample_rate:.1f} ms, less than one frame of "
-            f"{settings.frame_length_ms:g} ms",
-            mend="Use a longer recording.",
-        )
+        return Analysis(summarise(frames, over, settings)[None], np.ones(1, bool), voiced)
+    _check_length(samples, settings)
     if settings.kind == "encoder":
         return _encoded(samples, settings, encoder)
     with np.errstate(over="ignore", invalid="ignore"):
         scaled = samples * INT16_SCALE
-        spectral = spectral_frames(scaled, settings)
-        finite = np.isfinite(spectral.sum(dtype=np.float64))
-    if not finite:
-        raise AudioError("the samples are too large or not numbers", mend="Scale them to [-1, 1].")
+        spectral = _finite(spectral_frames(scaled, settings))
     static = spectral if settings.kind == "mfcc" or settings.energy else spectral[:, 1:]
     features = add_deltas(static, settings.deltas, settings.delta_window)
     if settings.pitch:
@@ -111,7 +111,22 @@ def analyse(samples: Samples, settings: FeatureSettings, encoder: Encoder | None
         whole = np.delete(features, -3, axis=1) if settings.log_pitch == "both" else features
         vector = summarise(whole, kept, settings)
         chosen = np.hstack([chosen, np.broadcast_to(vector, (len(chosen), len(vector)))])
-    return Analysis(chosen, kept, voiced, spectral[:, 0])
+    return Analysis(chosen, kept, voiced)
+
+
+def _check_length(samples: Samples, settings: FeatureSettings) -> None:
+    if not frame_count(len(samples), settings):
+        raise AudioError(
+            f"too short: {1000 * len(samples) / settings.sample_rate:.1f} ms, less than one frame of "
+            f"{settings.frame_length_ms:g} ms",
+            mend="Use a longer recording.",
+        )
+
+
+def _finite(spectral: Floats) -> Floats:
+    if not np.isfinite(spectral.sum(dtype=np.float64)):
+        raise AudioError("the samples are too large or not numbers", mend="Scale them to [-1, 1].")
+    return spectral
 
 
 def thinned(features: Floats, n: int) -> Floats:
@@ -133,15 +148,15 @@ def _encoded(samples: Samples, settings: FeatureSettings, encoder: Encoder | Non
     if settings.pitch:
         pitch = pitch_frames(samples * INT16_SCALE, settings)
         features = np.hstack([features, _lengthened(pitch, len(features))])
-    energy = analyse(samples, vad_settings(settings))
-    kept = _lengthened(energy.kept[::2], len(features))
-    voiced = int(np.count_nonzero(kept)) if energy.voiced else 0
+    every_10_ms, voiced = _kept(log_energies(samples, settings), settings)
+    kept = _lengthened(every_10_ms[::2], len(features))
+    voiced = int(np.count_nonzero(kept)) if voiced else 0
     if not voiced:
         kept = np.ones(len(features), bool)
     chosen = features if kept.all() else features[kept]
     if settings.thin > 1:
         chosen = thinned(chosen, settings.thin)
-    return Analysis(chosen, kept, voiced, energy.log_energy)
+    return Analysis(chosen, kept, voiced)
 
 
 def _lengthened(frames: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:

@@ -37,14 +37,17 @@ def frame_count(samples: int, settings: FeatureSettings) -> int:
     return 1 + (samples - settings.samples_per_frame) // settings.samples_per_shift
 
 
-def spectral_frames(samples: Floats, settings: FeatureSettings) -> Floats:
+def spectral_frames(samples: Floats, settings: FeatureSettings, *, energy_only: bool = False) -> Floats:
     """Raw log energy, then mel cepstra 1 … C - 1 or log-mel bands: samples (N,) -> float32 (T, C or 1 + M).
+
+    With `energy_only` the same first column alone, (T, 1).
 
     Source: Kaldi, feat/feature-window.cc, mel-computations.cc, feature-mfcc.cc, feature-fbank.cc.
     """
     frames = frame_count(len(samples), settings)
     cepstral = settings.kind == "mfcc"
-    found = np.empty((frames, settings.cepstra if cepstral else 1 + settings.mel_bins), np.float32)
+    columns = 1 if energy_only else settings.cepstra if cepstral else 1 + settings.mel_bins
+    found = np.empty((frames, columns), np.float32)
     if not frames:
         return found
     tables = _tables(settings)
@@ -70,6 +73,9 @@ def spectral_frames(samples: Floats, settings: FeatureSettings) -> Floats:
         frame -= frame.sum(axis=0) / np.float32(length)
         energy = np.square(frame, out=emphasised).sum(axis=0)[: len(out)]
         np.log(np.maximum(energy, _FLOOR), out=out[:, 0])
+        begin += width
+        if energy_only:
+            continue
         np.multiply(frame[:-1], preemphasis, out=emphasised[1:])
         np.multiply(frame[0], preemphasis, out=emphasised[0])
         np.subtract(frame[1:], emphasised[1:], out=emphasised[1:])
@@ -80,9 +86,8 @@ def spectral_frames(samples: Floats, settings: FeatureSettings) -> Floats:
             part[used:] = 0
         spectrum.run()
         mel = np.log(np.maximum(_mel_energies(spectrum.power, tables), _FLOOR))
-        columns = np.einsum("mt,mc->ct", mel, tables.dct) if cepstral else mel
-        out[:, 1:] = columns.T[: len(out)]
-        begin += width
+        coefficients = np.einsum("mt,mc->ct", mel, tables.dct) if cepstral else mel
+        out[:, 1:] = coefficients.T[: len(out)]
     return found
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from unheard.features.analysis import analyse, vad_settings
+from unheard.features.analysis import analyse, log_energies, vad_settings
 from unheard.features.kaldi import frame_count
 from unheard.features.settings import FeatureSettings
 from unheard.features.vad import VAD_PRESETS, voiced_frames
@@ -66,12 +66,12 @@ class WindowScorer:
         if not frame_count(len(window.samples), settings):
             reason = f"too short: {len(window.samples) / settings.sample_rate:.3f} s"
             return WindowResult(window.index, window.first, 0.0, (0.0,) * steps, reason)
-        analysis = analyse(window.samples, features, self._model.encoder)
-        speech = find_speech(analysis.log_energy, settings, self._least)
+        log_energy = log_energies(window.samples, settings)
+        speech = find_speech(log_energy, settings, self._least)
         # `score` was measured with log-mel bands with pitch and with an encoder; other models are not judged by it.
         measured = features.kind == "encoder" or features.pitch
         judged = measured and settings.sample_rate == RATE and settings.frame_shift_ms == 10
-        if judged and not speech.too_little and score(window.samples, analysis.log_energy, speech.frames) < 0:
+        if judged and not speech.too_little and score(window.samples, log_energy, speech.frames) < 0:
             speech = Speech(np.zeros_like(speech.frames), 0.0, "no voice: tones, noise or music")
         # A frame belongs to the step that its middle lies in.
         middles = np.arange(len(speech.frames)) * settings.samples_per_shift + settings.samples_per_frame // 2
@@ -80,6 +80,6 @@ class WindowScorer:
         if speech.too_little is not None:
             return WindowResult(window.index, window.first, speech.seconds, activity, speech.too_little)
         vector = profile.vector(self._model.metadata.shrinkage) if profile is not None and profile.utterances else None
-        found = self._model.run(analysis.features, vector)
+        found = self._model.run(analyse(window.samples, features, self._model.encoder).features, vector)
         outputs = found.probabilities, found.embedding, found.description
         return WindowResult(window.index, window.first, speech.seconds, activity, None, *outputs)
