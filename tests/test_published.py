@@ -14,10 +14,9 @@ from typing import Any
 
 import pytest
 
-from unheard.analysis.speaker_leakage import markdown
 from unheard.experiments import adaptation
 from unheard.experiments.baselines import NAMES
-from unheard.experiments.leakage import run_leakage
+from unheard.experiments.leakage import markdown, run_leakage
 from unheard.experiments.records import read_run
 from unheard.experiments.tables import table_markdown
 from unheard.report.comparison import contrast_runs

@@ -120,8 +120,13 @@ def csv_text(rows: Iterable[Iterable[object]]) -> str:
 
 
 def write_json(path: Path, value: Any, kind: type[UnheardError] = UnheardError) -> None:
-    """Write `value` to `path` as readable JSON in one step; JSON has no NaN and no infinity, they become null."""
-    write_text(path, json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n", kind)
+    """Write `value` to `path` as JSON (see `json_text`) in one step."""
+    write_text(path, json_text(value), kind)
+
+
+def json_text(value: Any) -> str:
+    """Return `value` as readable JSON; it has no NaN and no infinity, they become null."""
+    return json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _finite(value: Any) -> Any:

@@ -60,6 +60,11 @@ class Utterance:
     channel: str = "mix"
     extra: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def full_name(self) -> str:
+        """`<corpus>/<speaker>`, which is in the column `speaker` already if several corpora were read together."""
+        return self.speaker if self.speaker.startswith(f"{self.corpus}/") else f"{self.corpus}/{self.speaker}"
+
     def get(self, column: str) -> str:
         """Return the value of any column as text; raises `ManifestError` for an unknown one."""
         if column in COLUMNS:

@@ -11,7 +11,7 @@ from experimenting import experiment, in_this_process, rows_of
 from unheard.cli import main
 from unheard.errors import RunError
 from unheard.experiments import run as run_module
-from unheard.experiments.adaptation import ALL, Count, adapt, draw_enrolment, summarise, table_markdown
+from unheard.experiments.adaptation import ALL, Count, adapt, draw_enrolment, read_counts, summarise, table_markdown
 
 UTTERANCES = [f"u{i}" for i in range(6)]
 
@@ -121,24 +121,11 @@ def test_mistakes_are_explained(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "this folder holds no run. Name the --out of a finished `unheard experiment`" in capsys.readouterr().err
 
 
-def test_earlier_counts_stay_if_models_are_gone(run: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(run, tmp_path / "run")
-    before = adapt(folder, sizes=(0, 1), draws=1)
-    whole = (folder / "adaptation.csv").read_text()
-    for model in (folder / "cells").glob("ser-*/model.safetensors"):
-        model.unlink()
-    said: list[str] = []
-    assert adapt(folder, sizes=(0, 1, 0), draws=1, say=said.append) == before
-    assert "SER_only (seed 0): kept as measured before" in said
-    assert (folder / "adaptation.csv").read_text() == whole
-    rows = whole.splitlines()
-    another = rows[1].split(",")
-    another[-2:] = [str(int(value) ^ 1) for value in another[-2:]]  # disagrees with the run's predictions
-    for changed, sizes in (("\n".join([rows[0], ",".join(another), *rows[2:]]), (0, 1)), (whole, (1,))):
-        (folder / "adaptation.csv").write_text(changed)
-        said.clear()
-        assert "SER_only" not in adapt(folder, sizes=sizes, draws=1, say=said.append)
-        assert "SER_only (seed 0): left out, measured before with other settings or predictions" in said
-    (folder / "adaptation.csv").write_text("system,seed\nser,x\n")
+def test_counts_are_read_again(tmp_path: Path) -> None:
+    (tmp_path / "adaptation.csv").write_text(
+        "system,seed,k,draw,speaker,emotion,utterances,correct,before\nser,0,all,2,a,sad,4,3,1\n"
+    )
+    assert read_counts(tmp_path) == [Count("ser", 0, ALL, 2, "a", "sad", 4, 3, 1)]
+    (tmp_path / "adaptation.csv").write_text("system,seed\nser,x\n")
     with pytest.raises(RunError, match=r"adaptation\.csv.*not a table of counts"):
-        adapt(folder, sizes=(1,), draws=1)
+        read_counts(tmp_path)

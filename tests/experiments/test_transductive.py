@@ -51,7 +51,7 @@ def test_of_a_model(run: Path, plain: Path, tmp_path: Path) -> None:
         assert json.loads((tmp_path / "found" / "result.json").read_text())["transductive"] is marked
         probed = probe_model(model, table(tmp_path))
         assert (TRANSDUCTIVE in probed.as_markdown()) is marked
-        assert probed.as_dict()["transductive"] is marked
+        assert json.loads(probed.as_json())["transductive"] is marked
 
 
 def test_adaptation_is_refused(run: Path) -> None:

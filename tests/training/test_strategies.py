@@ -27,8 +27,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from unheard.errors import ConfigError
-from unheard.experiments.cell import balanced
 from unheard.model.layers import Dropout
+from unheard.training.metrics import balanced
 from unheard.training.strategies import STRATEGIES, Batch, Setting, build, resolve_options
 from unheard.training.strategies.base import emotion_entropy, emotion_loss
 

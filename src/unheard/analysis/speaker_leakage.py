@@ -10,10 +10,9 @@ Shapes: N recordings, E embedding, S speakers, D bootstrap draws.
 from __future__ import annotations
 
 import math
-import statistics
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -107,7 +106,7 @@ class Leakage:
     groups: Groups | None = None
 
     def estimate(self, name: str) -> Estimate:
-        """Return a figure of `HEADS`, with its interval if it has one; NaN if unknown."""
+        """Return a figure of the tables, with its interval if it has one; NaN if unknown."""
         if name in ("linear", "mlp", "eer"):
             found: Estimate = getattr(self, name)
             return found
@@ -120,33 +119,20 @@ class Leakage:
             "gender_gap": self.groups.gender_gap,
         }[name]
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON: an estimate is [value, low, high], NaN is None."""
-        plain: dict[str, Any] = _plain(asdict(self))
-        return plain
-
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Leakage:
-        """Read what `as_dict` wrote; raises `KeyError`, `TypeError` or `ValueError` for anything else."""
-        read = dict(values)
+        """Read the fields from JSON, an estimate as [value, low, high] and NaN as null.
+
+        Raises `KeyError`, `TypeError` or `ValueError` for anything else.
+        """
+        read = dict(values, pairs=tuple(map(int, values["pairs"])))
         read |= {name: _estimate(read[name]) for name in ("linear", "mlp", "eer")}
-        same, different = read["pairs"]
-        read["pairs"] = (int(same), int(different))
         if read["groups"] is not None:
             groups = dict(read["groups"])
             groups["people"] = tuple(SpeakerRecall(**{**p, "uar": _estimate(p["uar"])}) for p in groups["people"])
-            deviation = groups["deviation"]
-            groups["deviation"] = math.nan if deviation is None else float(deviation)
+            groups["deviation"] = math.nan if groups["deviation"] is None else float(groups["deviation"])
             read["groups"] = Groups(**{**groups, "gender_gap": _estimate(groups["gender_gap"])})
         return cls(**read)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _estimate(values: Sequence[Any]) -> Estimate:
@@ -442,68 +428,3 @@ def compare_groups(
         )
     deviation = float(values.std(ddof=1)) if len(values) > 1 else math.nan
     return Groups(tuple(people), float(values.mean()), deviation, gap, known.count(""))
-
-
-INPUT = "input features"
-"""Name of the row of the input: mean and standard deviation over time of the normalised features."""
-UNSEEN = "unseen speakers"
-HEADS = {
-    "linear": "Speaker probe, linear",
-    "mlp": "Speaker probe, MLP",
-    "eer": "EER",
-    "worst_uar": "Worst speaker's UAR",
-    "mean_uar": "Mean of speakers' UAR",
-    "spread_uar": "Best − worst",
-    "gender_gap": "Women − men",
-}
-"""Figure -> column head."""
-
-
-@dataclass(frozen=True)
-class LineLeakage:
-    """A line of the tables: one measurement of `each` of the `seeds`; the input features have no seed."""
-
-    name: str
-    seeds: tuple[int, ...]
-    each: tuple[Leakage, ...]
-
-    def over_seeds(self, figure: str) -> tuple[float, float]:
-        """Return mean and sample standard deviation over the seeds of a figure of `HEADS`; NaN if there are too few."""
-        values = [one.estimate(figure).value for one in self.each]
-        mean = statistics.fmean(values) if values else math.nan
-        # `stdev` refuses NaN, such as the gap of unknown genders
-        return mean, statistics.stdev(values) if len(values) > 1 and math.isfinite(mean) else math.nan
-
-    def shown(self, figure: str) -> str:
-        """Return a figure in percent: mean ± standard deviation over seeds, of one seed its interval if it has one."""
-        mean, deviation = self.over_seeds(figure)
-        if math.isnan(mean):
-            return "–"
-        if len(self.each) > 1:
-            return f"{100 * mean:.1f} ± {100 * deviation:.1f}"
-        _, low, high = self.each[0].estimate(figure)
-        return f"{100 * mean:.1f}" + ("" if math.isnan(low) else f" [{100 * low:.1f}, {100 * high:.1f}]")
-
-
-def markdown(lines: Mapping[str, LineLeakage], whose: str = UNSEEN) -> str:
-    """Return the lines as a Markdown table in percent and points, with chance and the recordings below it."""
-    rows = ["| | " + " | ".join(HEADS.values()) + " |", "|---|" + "---:|" * len(HEADS)]
-    rows += [f"| {line.name} | " + " | ".join(map(line.shown, HEADS)) + " |" for line in lines.values()]
-    return "\n".join([*rows, "", *explained(next(iter(lines.values())).each[0], whose)]) + "\n"
-
-
-def explained(found: Leakage, whose: str = UNSEEN) -> Sequence[str]:
-    """Return sentences on the recordings (of `whose`), on chance and on the intervals."""
-    drawn = "" if found.examined == found.recordings else f" (probe and EER: a seeded draw of {found.examined})"
-    same, different = found.pairs
-    of_texts = "with different texts" if found.pair_texts == "different" else "with any texts"
-    if found.disjoint == "texts":
-        parts = f"the probe is trained and tested on different recordings and different texts ({found.texts} texts)"
-    else:
-        parts = "the probe is trained and tested on different recordings; their texts may be the same"
-    return [
-        f"{found.recordings} recordings of {found.speakers} {whose}{drawn}; {parts}.",
-        f"Chance {100 * found.chance:.1f} %, always the most frequent speaker {100 * found.majority:.1f} %; an EER of "
-        f"50 % is chance ({same:,} pairs of one speaker and {different:,} of two, {of_texts}).",
-        "Percent and points; [95 % interval] from resampling recordings, ± standard deviation over seeds.",
-    ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -140,10 +139,7 @@ def probe(
     probed = probe_model(
         model, manifest, mapping=split_pairs(map), channel=channel, seen=seen, store=store, device=device, say=say
     )
-    if format == "md":
-        emit(probed.as_markdown(), output)
-    else:
-        emit(json.dumps(probed.as_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n", output)
+    emit(probed.as_markdown() if format == "md" else probed.as_json(), output)
 
 
 def adapt(

@@ -10,7 +10,6 @@ scored without enrolment too. Results are kept apart from those on unseen speake
 from __future__ import annotations
 
 import csv
-import io
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -28,7 +27,7 @@ from unheard.experiments.plan import lay_out
 from unheard.experiments.records import RunRecords, read_run
 from unheard.experiments.tables import markdown_table
 from unheard.features import FeatureStore
-from unheard.files import write_text
+from unheard.files import csv_text, write_text
 from unheard.model.saving import WITH_PROFILES, Model
 from unheard.training.augment import profile_of
 from unheard.training.batches import Task
@@ -89,9 +88,8 @@ def adapt(
 ) -> str:
     """Measure adaptation on every complete seed of the trained systems of `run`; return the table in Markdown.
 
-    Only `systems`, if given, are measured and in the returned table. Writes RUN/adaptation.csv and RUN/adaptation.md.
-    Earlier counts of trainings that are not measured now are kept, if they have the same k and draws and agree with the
-    run's predictions. Needs the run's models and features. Raises `RunError` if there are none, if nobody has so many
+    Only `systems`, if given, are measured. Writes RUN/adaptation.csv and RUN/adaptation.md. Needs the run's models and
+    features. Raises `RunError` if there are none, if nobody has so many
     utterances, and for a normalisation that leaves no speaker profile.
     """
     out, sizes = Path(run), tuple(dict.fromkeys(sizes))
@@ -127,7 +125,6 @@ def adapt(
     complete = {key: own for key, own in seeds.items() if len(own) == len(plan.split.folds)}
     if not complete:
         raise RunError("no seed of any system has the models of all folds", where=out, mend="Finish the run first.")
-    earlier = read_counts(out)
     counts: list[Count] = []
     for (system, seed), own in complete.items():
         say(f"{NAMES.get(system, system)}, seed {seed}: adapting")
@@ -139,12 +136,13 @@ def adapt(
             where=out,
             mend="Ask for fewer with --k.",
         )
-    counts += _still_valid(earlier, counts, records, say)
-    order = list(NAMES)
-    counts.sort(key=lambda one: (order.index(one.system) if one.system in order else len(order), one.seed))
-    write_text(out / FILE, counts_csv(counts))
-    write_text(out / "adaptation.md", table_markdown(summarise(counts), sizes))
-    return table_markdown(summarise([one for one in counts if not systems or one.system in systems]), sizes)
+    order = list(STRATEGIES)
+    counts.sort(key=lambda one: (order.index(one.system), one.seed))
+    rows = ((asdict(one) | {"k": "all" if one.k == ALL else one.k}).values() for one in counts)
+    write_text(out / FILE, csv_text([[field.name for field in fields(Count)], *rows]))
+    table = table_markdown(summarise(counts), sizes)
+    write_text(out / "adaptation.md", table)
+    return table
 
 
 def _with_all_trained(settings: Experiment, records: RunRecords) -> Experiment:
@@ -213,18 +211,6 @@ def _correct(model: Model, task: Task, profiles: Profiles) -> dict[str, bool]:
     return {name: bool(hit) for name, hit in zip(scores.ids, scores.truth == scores.predicted, strict=True)}
 
 
-# adaptation.csv, and the counts in it of trainings whose models are gone.
-
-
-def counts_csv(counts: Sequence[Count]) -> str:
-    """Return the text of adaptation.csv; k of all is written `all`."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(field.name for field in fields(Count))
-    writer.writerows((asdict(count) | {"k": "all" if count.k == ALL else count.k}).values() for count in counts)
-    return text.getvalue()
-
-
 def read_counts(folder: Path) -> list[Count]:
     """Return the counts in the folder's adaptation.csv, [] without one; raises `RunError` for another file."""
     path = folder / FILE
@@ -239,51 +225,6 @@ def read_counts(folder: Path) -> list[Count]:
         raise RunError(
             f"is not a table of counts ({type(error).__name__}: {error})", where=path, mend="Delete it."
         ) from error
-
-
-def _still_valid(
-    earlier: Sequence[Count], now: Sequence[Count], records: RunRecords, say: Callable[[str], None]
-) -> list[Count]:
-    """Earlier counts of trainings not measured now, with the same k and draws, that agree with the run's predictions.
-
-    They agree if, without enrolment, each speaker has as many utterances and correct ones.
-    """
-    asked, measured = {(one.k, one.draw) for one in now}, {(one.system, one.seed) for one in now}
-    groups: dict[tuple[str, int], list[Count]] = {}
-    for one in earlier:
-        if (one.system, one.seed) not in measured:
-            groups.setdefault((one.system, one.seed), []).append(one)
-    kept: list[Count] = []
-    for (system, seed), own in sorted(groups.items()):
-        whole = [one for one in own if one.k in (0, ALL)]
-        of_one = [one for one in whole if one.k == whole[0].k]  # every utterance once
-        counted = _by_speaker((one.speaker, one.utterances, one.before) for one in of_one)
-        tests = [
-            one.test
-            for line in records.lines
-            if line.system == system and not line.chosen
-            for one in line.seeds
-            if one.seed == seed
-        ]
-        predicted = _by_speaker(
-            (speaker, 1, int(hit))
-            for test in tests
-            for speaker, hit in zip(test.speakers, test.truth == test.predicted, strict=True)
-        )
-        valid = {(one.k, one.draw) for one in own} == asked and counted == predicted != {}
-        kept += own if valid else []
-        fate = "kept as measured before" if valid else "left out, measured before with other settings or predictions"
-        say(f"{NAMES.get(system, system)} (seed {seed}): {fate}")
-    return kept
-
-
-def _by_speaker(rows: Iterator[tuple[str, int, int]]) -> dict[str, tuple[int, int]]:
-    """Sums of utterances and correct ones by speaker."""
-    found: dict[str, tuple[int, int]] = {}
-    for speaker, utterances, correct in rows:
-        n, hits = found.get(speaker, (0, 0))
-        found[speaker] = n + utterances, hits + correct
-    return found
 
 
 # The table.

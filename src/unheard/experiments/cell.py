@@ -14,8 +14,6 @@ The hash is over everything that determines the numbers. Training continues from
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import platform
 import shutil
@@ -35,22 +33,23 @@ import torch
 from numpy.typing import NDArray
 
 import unheard
-from unheard.errors import TrainingError, UnheardError
+from unheard.errors import MissingExtra, TrainingError, UnheardError
 from unheard.experiments.baselines import EPOCHS, Decide, Doubles, Fitted
 from unheard.experiments.config import identity
-from unheard.experiments.records import epochs_of, place_of, read_predictions, reported_in, result_in
+from unheard.experiments.records import cell_columns, epochs_of, place_of, read_predictions, reported_in, result_in
 from unheard.features import FeatureSettings, FeatureStore, Normaliser
 from unheard.features.normalise import Moments, Source, guarded, pool
 from unheard.features.settings import columns_of
-from unheard.files import write_json, write_text, write_whole
+from unheard.files import csv_text, write_json, write_text, write_whole
 from unheard.manifest import Utterance
 from unheard.model.network import NetworkSettings
 from unheard.model.saving import Model
 from unheard.parallel import Died, available_cores, map_unordered
 from unheard.splits import Fold
-from unheard.training.augment import Companions, augment
-from unheard.training.batches import Change, Task
+from unheard.training.augment import change_of
+from unheard.training.batches import Task
 from unheard.training.evaluation import Scores, choose_device
+from unheard.training.metrics import balanced
 from unheard.training.recipe import TrainingSettings, follows_a_schedule
 from unheard.training.strategies import STRATEGIES, Setting, build, derive
 from unheard.training.strategies.cgt import CGT
@@ -209,18 +208,28 @@ def epoch_file(cell: Cell) -> Path:
     return cell.folder / ".epoch"
 
 
-def _reporter(cell: Cell) -> Callable[[Mapping[str, Any]], None]:
-    log: Callable[[Mapping[str, Any]], None] = lambda record: None  # noqa: E731
-    if cell.tensorboard:
-        from unheard.experiments.logging import writer
+def summary_writer() -> type[Any]:
+    """Return TensorBoard's `SummaryWriter`; raises `MissingExtra` without TensorBoard."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise MissingExtra("tensorboard", "tensorboard") from None
+    return SummaryWriter
 
-        log = writer(cell.folder / "tensorboard")
+
+def _reporter(cell: Cell) -> Callable[[Mapping[str, Any]], None]:
+    """A function that notes each epoch for the progress bar and, if wanted, its figures for TensorBoard."""
+    log = summary_writer()(str(cell.folder / "tensorboard")) if cell.tensorboard else None
 
     def report(record: Mapping[str, Any]) -> None:
         with suppress(OSError):
             cell.folder.mkdir(parents=True, exist_ok=True)
             epoch_file(cell).write_text(str(record["epoch"]))
-        log(record)
+        if log is not None:
+            for name, value in record.items():
+                if name != "epoch" and isinstance(value, (int, float)):
+                    log.add_scalar(name, value, record["epoch"])
+            log.flush()
 
     return report
 
@@ -231,15 +240,13 @@ def _reporter(cell: Cell) -> Callable[[Mapping[str, Any]], None]:
 def write_predictions(cell: Cell, evaluations: Sequence[Evaluation], folder: Path) -> None:
     """Write `predictions.csv` and `embeddings.npz`: dev and test of every direction, in the same order."""
     parts = [(part, scores) for e in evaluations for part, scores in (("dev", e.dev), ("test", e.test))]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["id", "speaker", "part", "emotion", "predicted", *(f"p_{label}" for label in cell.labels)])
-    for part, scores in parts:
-        for name, predicted, probabilities in zip(scores.ids, scores.predicted, scores.probabilities, strict=True):
-            row = cell.rows[name]
-            words = [name, row.speaker, part, row.emotion, cell.labels[predicted]]
-            writer.writerow([*words, *(f"{p:.6g}" for p in probabilities)])
-    write_text(folder / "predictions.csv", text.getvalue())
+    rows = [
+        [name, row.speaker, part, row.emotion, cell.labels[predicted], *(f"{p:.6g}" for p in probabilities)]
+        for part, scores in parts
+        for name, predicted, probabilities in zip(scores.ids, scores.predicted, scores.probabilities, strict=True)
+        for row in [cell.rows[name]]
+    ]
+    write_text(folder / "predictions.csv", csv_text([cell_columns(cell.labels), *rows]))
     arrays: dict[str, NDArray[Any]] = {
         "e": np.concatenate([scores.embeddings for _, scores in parts]),
         "id": np.array([name for _, scores in parts for name in scores.ids]),
@@ -257,7 +264,7 @@ def write_models(
     cell: Cell, normaliser: Normaliser, features: FeatureSettings, evaluations: Sequence[Evaluation], folder: Path
 ) -> None:
     """Write `model.safetensors` of the first direction, `model-<direction>.safetensors` of a second."""
-    speakers = sorted({full_name(cell.rows[utterance]) for utterance in cell.fold.train})
+    speakers = sorted({cell.rows[utterance].full_name for utterance in cell.fold.train})
     for place, one in enumerate(evaluations):
         about = {
             "cell": cell.name,
@@ -268,17 +275,6 @@ def write_models(
         model = Model.of(one.weights, cell.network, cell.labels, normaliser, features)
         name = "model.safetensors" if place == 0 else f"model-{one.direction}.safetensors"
         write_whole(folder / name, partial(model.save, about=about))
-
-
-NAMESAKES = "neither table names a corpus, so these may be other people: a column `corpus` would tell them apart"
-
-
-def full_name(row: Utterance) -> str:
-    """Return `<corpus>/<speaker>`, which is in the column `speaker` already if several corpora were read together.
-
-    Without a corpus in both tables, equal names may be different people: see `NAMESAKES`.
-    """
-    return row.speaker if row.speaker.startswith(f"{row.corpus}/") else f"{row.corpus}/{row.speaker}"
 
 
 def result_of(cell: Cell, evaluations: Sequence[Evaluation], device: str) -> dict[str, Any]:
@@ -498,6 +494,7 @@ def prepare(
     y = {name: cell.labels.index(row.emotion) for name, row in cell.rows.items()}
     s = {name: groups.index(cell.rows[name].get(cell.group)) for name in cell.fold.train}
     frames = NormalisedFrames(store, normaliser, cell.rows)
+    speakers = {name: cell.rows[name].speaker for name in cell.fold.train}
     weights: tuple[float, ...] = ()
     if cell.recipe.class_weights == "balanced":
         weights = balanced([y[name] for name in cell.fold.train], len(cell.labels))
@@ -511,7 +508,7 @@ def prepare(
         strategy.input_std.copy_(torch.from_numpy(guarded(np.sqrt(moments.variance)).astype(np.float32)))
     trainer = Trainer(
         strategy,
-        Task(frames, y, s, change_of(cell, frames, store.settings)),
+        Task(frames, y, s, change_of(cell.recipe, columns_of(store.settings), frames, speakers)),
         cell.fold.train,
         [Direction(one.name, one.dev, one.test) for one in cell.fold.directions],
         cell.recipe,
@@ -521,30 +518,6 @@ def prepare(
         on_epoch=on_epoch,
     )
     return trainer, normaliser, store.settings
-
-
-def balanced(emotions: Sequence[int], count: int) -> tuple[float, ...]:
-    """Return the weight N / (C N_c) of each of `count` emotions, 0 for one that does not occur."""
-    found = np.bincount(emotions, minlength=count)
-    return tuple(len(emotions) / (count * n) if n else 0.0 for n in found.tolist())
-
-
-def change_of(cell: Cell, frames: NormalisedFrames, features: FeatureSettings) -> Change | None:
-    """Return what the recipe does to an utterance each time it is trained on: enrolment, then augmentation."""
-    how, share = cell.recipe.augment, cell.recipe.enrol
-    columns = columns_of(features)
-    how.check(columns)
-    if not (how.on or share):
-        return None
-    speakers = {name: row.speaker for name, row in cell.rows.items()}
-    companions = Companions(frames, cell.fold.train, speakers) if share else None
-
-    def change(name: str, x: NDArray[np.float32], random: np.random.Generator) -> NDArray[np.float32]:
-        if companions is not None and random.random() < share:
-            x = x - companions.draw(name, random)
-        return augment(x, columns, how, random)
-
-    return change
 
 
 def _set_apart(folder: Path, epochs: int) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -14,16 +12,19 @@ from typing import Any
 
 from unheard.corpora import read_manifest
 from unheard.corpora.channels import choose_channel
-from unheard.experiments.cell import NAMESAKES, NormalisedFrames, full_name, versions
+from unheard.experiments.cell import NormalisedFrames, versions
 from unheard.experiments.plan import usable
+from unheard.experiments.tables import markdown_table
 from unheard.features import build_store
 from unheard.features.normalise import TRANSDUCTIVE
-from unheard.files import write_json, write_text
+from unheard.files import csv_text, write_json, write_text
 from unheard.manifest import Manifest
 from unheard.model.saving import Model
 from unheard.training.batches import Task
 from unheard.training.evaluation import Scores, choose_device, score
 from unheard.training.metrics import confusion, recalls
+
+NAMESAKES = " (neither table names a corpus, so these may be other people: a column `corpus` would tell them apart)"
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,9 @@ def evaluate(
     chosen = known_rows(trained, table, mapping, say)
     rows = choose_channel(chosen, channel)
     # each channel may be renamed to a speaker of its own
-    known = sorted({full_name(row) for row in (*chosen, *rows)} & trained_on(trained))
+    known = sorted({row.full_name for row in (*chosen, *rows)} & trained_on(trained))
     if known:
-        doubt = f" ({NAMESAKES})" if all(name.startswith("/") for name in known) else ""
+        doubt = NAMESAKES if all(name.startswith("/") for name in known) else ""
         names = ", ".join(name.lstrip("/") for name in known[:5])
         say(
             f"warning: the model was trained on {len(known)} of these speakers ({names}): the score is not one on "
@@ -139,26 +140,21 @@ def trained_on(trained: Model) -> set[str]:
 def _text(figures: Mapping[str, Any]) -> str:
     labels = list(figures["recall"])
     wa, uar, macro_f1 = (100 * figures[name] for name in ("wa", "uar", "macro_f1"))
-    lines = [
-        f"WA {wa:.1f} %, UAR {uar:.1f} %, macro-F1 {macro_f1:.1f} % ({figures['n']} utterances, "
-        f"{figures['speakers']} speakers" + (f"; {TRANSDUCTIVE})" if figures["transductive"] else ")"),
-        "",
-        "| true \\ predicted | " + " | ".join(labels) + " | recall |",
-        "|---|" + "---:|" * (len(labels) + 1),
-    ]
+    rows = []
     for label, counts in zip(labels, figures["confusion"], strict=True):
         recall = f"{100 * figures['recall'][label]:.1f} %" if sum(counts) else "–"
-        lines.append(f"| {label} | " + " | ".join(map(str, counts)) + f" | {recall} |")
-    return "\n".join(lines)
+        rows.append([label, *map(str, counts), recall])
+    return (
+        f"WA {wa:.1f} %, UAR {uar:.1f} %, macro-F1 {macro_f1:.1f} % ({figures['n']} utterances, "
+        f"{figures['speakers']} speakers" + (f"; {TRANSDUCTIVE})" if figures["transductive"] else ")") + "\n\n"
+    ) + markdown_table(["true \\ predicted", *labels, "recall"], rows)
 
 
 def _write(folder: Path, scores: Scores, trained: Model, rows: Manifest, figures: Mapping[str, Any]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["id", "speaker", "true", "predicted", *(f"p_{label}" for label in trained.labels)])
-    for row, predicted, probabilities in zip(rows, scores.predicted, scores.probabilities, strict=True):
-        writer.writerow(
-            [row.id, row.speaker, row.emotion, trained.labels[predicted], *(f"{p:.6g}" for p in probabilities)]
-        )
-    write_text(folder / "predictions.csv", text.getvalue())
+    heads = ["id", "speaker", "true", "predicted", *(f"p_{label}" for label in trained.labels)]
+    table = [
+        [row.id, row.speaker, row.emotion, trained.labels[predicted], *(f"{p:.6g}" for p in probabilities)]
+        for row, predicted, probabilities in zip(rows, scores.predicted, scores.probabilities, strict=True)
+    ]
+    write_text(folder / "predictions.csv", csv_text([heads, *table]))
     write_json(folder / "result.json", {**figures, "model": dict(trained.about), "versions": versions()})

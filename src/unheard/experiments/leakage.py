@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -14,25 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unheard.analysis.speaker_leakage import (
-    FORMAT,
-    INPUT,
-    UNSEEN,
-    Leakage,
-    LineLeakage,
-    examine_embeddings,
-    markdown,
-)
+from unheard.analysis.speaker_leakage import FORMAT, Leakage, examine_embeddings
 from unheard.corpora import read_manifest
 from unheard.corpora.channels import choose_channel
 from unheard.errors import ConfigError, FeatureError, SplitError, TrainingError, UnheardError
-from unheard.experiments.cell import NAMESAKES, full_name, versions
-from unheard.experiments.evaluate import known_rows, score_model, trained_on
+from unheard.experiments.cell import versions
+from unheard.experiments.evaluate import NAMESAKES, known_rows, score_model, trained_on
 from unheard.experiments.records import Assigned, RunRecords
-from unheard.experiments.summary import SeedRecord
+from unheard.experiments.summary import SeedRecord, Spread
+from unheard.experiments.tables import markdown_table
 from unheard.features import FeatureStore, Normaliser
 from unheard.features.normalise import TRANSDUCTIVE, pool
-from unheard.files import write_json
+from unheard.files import json_text, write_json
 from unheard.manifest import Manifest
 from unheard.model.saving import Model
 from unheard.splits.protocols import default_protocol, known_gender, make_split
@@ -47,6 +41,67 @@ LEAST_UNSEEN = 4
 """Fewest unseen speakers, dev and test together, whose embeddings come from one network."""
 _LEAST = 2  # speakers that train, validate and test
 _TRIES = 200
+
+
+# The table.
+
+INPUT = "input features"
+"""Name of the row of the input: mean and standard deviation over time of the normalised features."""
+UNSEEN = "unseen speakers"
+HEADS = {
+    "linear": "Speaker probe, linear",
+    "mlp": "Speaker probe, MLP",
+    "eer": "EER",
+    "worst_uar": "Worst speaker's UAR",
+    "mean_uar": "Mean of speakers' UAR",
+    "spread_uar": "Best − worst",
+    "gender_gap": "Women − men",
+}
+"""Figure -> column head."""
+
+
+@dataclass(frozen=True)
+class LineLeakage:
+    """A line of the tables: one measurement of `each` of the `seeds`; the input features have no seed."""
+
+    name: str
+    seeds: tuple[int, ...]
+    each: tuple[Leakage, ...]
+
+    def over_seeds(self, figure: str) -> Spread:
+        """Return a figure of `HEADS` for each seed; without values where it is unknown, as for unknown genders."""
+        values = (one.estimate(figure).value for one in self.each)
+        return Spread(tuple(value for value in values if not math.isnan(value)))
+
+    def shown(self, figure: str) -> str:
+        """Return a figure in percent: mean ± standard deviation over seeds, of one seed its interval if it has one."""
+        spread, (_, low, high) = self.over_seeds(figure), self.each[0].estimate(figure)
+        if spread.mean is None or len(self.each) > 1:
+            return str(spread)
+        return f"{100 * spread.mean:.1f}" + ("" if math.isnan(low) else f" [{100 * low:.1f}, {100 * high:.1f}]")
+
+
+def markdown(lines: Mapping[str, LineLeakage], whose: str = UNSEEN) -> str:
+    """Return the lines as a Markdown table in percent and points, with chance and the recordings below it."""
+    table = markdown_table(["", *HEADS.values()], [[line.name, *map(line.shown, HEADS)] for line in lines.values()])
+    return "\n".join([table, "", *explained(next(iter(lines.values())).each[0], whose)]) + "\n"
+
+
+def explained(found: Leakage, whose: str = UNSEEN) -> Sequence[str]:
+    """Return sentences on the recordings (of `whose`), on chance and on the intervals."""
+    drawn = "" if found.examined == found.recordings else f" (probe and EER: a seeded draw of {found.examined})"
+    same, different = found.pairs
+    of_texts = "with different texts" if found.pair_texts == "different" else "with any texts"
+    if found.disjoint == "texts":
+        parts = f"the probe is trained and tested on different recordings and different texts ({found.texts} texts)"
+    else:
+        parts = "the probe is trained and tested on different recordings; their texts may be the same"
+    return [
+        f"{found.recordings} recordings of {found.speakers} {whose}{drawn}; {parts}.",
+        f"Chance {100 * found.chance:.1f} %, always the most frequent speaker {100 * found.majority:.1f} %; an EER of "
+        f"50 % is chance ({same:,} pairs of one speaker and {different:,} of two, {of_texts}).",
+        "Percent and points; [95 % interval] from resampling recordings, ± standard deviation over seeds.",
+    ]
 
 
 # Of a run.
@@ -188,7 +243,7 @@ class _Cache:
                 return Leakage.from_dict(self.found[name]["figures"])
         examined = examine()
         if examined is not None:
-            self.found[name] = {"of": list(key[:2]), "figures": examined.as_dict()}
+            self.found[name] = {"of": list(key[:2]), "figures": dataclasses.asdict(examined)}
             with suppress(UnheardError):  # a folder that cannot be written is only slower the next time
                 write_json(self.path, self.found)
         return examined
@@ -211,17 +266,10 @@ class Probed:
     whose: str = UNSEEN
     transductive: bool = False
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        return {
-            "embeddings": self.embeddings.as_dict(),
-            "input_features": self.input_features.as_dict(),
-            "left_out": dict(self.left_out),
-            "whose": self.whose,
-            "transductive": self.transductive,
-            "model": dict(self.about),
-            "versions": versions(),
-        }
+    def as_json(self) -> str:
+        """Return everything as JSON; an estimate is [value, low, high]."""
+        plain = dataclasses.asdict(self)
+        return json_text({**plain, "model": plain.pop("about"), "versions": versions()})
 
     def as_markdown(self) -> str:
         """Return a table with what to compare it with, and the speakers with the lowest and highest UAR."""
@@ -271,11 +319,11 @@ def probe_model(
         say("warning: the model does not record its training speakers")
     rows = choose_channel(labelled, channel)
     # each channel may be renamed to a speaker of its own, so the table's names are looked up before
-    trained_rows = choose_channel(table.where(lambda row: full_name(row) in known), channel)
-    training_speakers = {full_name(row) for row in rows} & known | {full_name(row) for row in trained_rows}
-    unseen = rows if seen else rows.where(lambda row: full_name(row) not in training_speakers)
+    trained_rows = choose_channel(table.where(lambda row: row.full_name in known), channel)
+    training_speakers = {row.full_name for row in rows} & known | {row.full_name for row in trained_rows}
+    unseen = rows if seen else rows.where(lambda row: row.full_name not in training_speakers)
     if len(unseen) < len(rows):
-        doubt = f" ({NAMESAKES})" if all(name.startswith("/") for name in training_speakers) else ""
+        doubt = NAMESAKES if all(name.startswith("/") for name in training_speakers) else ""
         counted = f"{len(rows) - len(unseen)} of {len(rows)} utterances"
         say(f"{counted} are of speakers the model was trained on: left out{doubt}")
     _at_least_two(unseen, "that the model was not trained on" if known and not seen else "in the manifest", known, seen)
@@ -294,7 +342,7 @@ def probe_model(
         genders = kept.column("gender")
         embeddings = examine_embeddings(scores.embeddings[places], speakers, texts, genders, truth, predicted)
         inputs = examine_embeddings(np.stack([pool(scored.frames[name]) for name in kept.ids]), speakers, texts)
-    among = len(training_speakers & {full_name(row) for row in kept})
+    among = len(training_speakers & {row.full_name for row in kept})
     left_out = {
         "label unknown": len(table) - len(labelled),
         **({} if seen else {"speaker trained on": len(rows) - len(unseen)}),

@@ -11,7 +11,7 @@ from unheard.corpora import get_corpus, read_corpus, read_manifest
 from unheard.corpora.channels import choose_channel
 from unheard.errors import ConfigError, FeatureError, did_you_mean
 from unheard.experiments.baselines import EPOCHS, FITTED, normalisation_of
-from unheard.experiments.cell import Cell, data_digest
+from unheard.experiments.cell import Cell, data_digest, summary_writer
 from unheard.experiments.config import Experiment
 from unheard.experiments.selection import KNOBS, Choice
 from unheard.features import FeatureStore, build_store
@@ -121,9 +121,7 @@ def _check(settings: Experiment) -> dict[str, dict[str, Any]]:
     else:  # a cluster may have devices that are not here
         choose_device(settings.device)
     if settings.tensorboard:
-        from unheard.experiments.logging import available
-
-        available()
+        summary_writer()
     if settings.protocol and settings.protocol not in PROTOCOLS:
         raise ConfigError(f"unknown protocol '{settings.protocol}'", mend=did_you_mean(settings.protocol, PROTOCOLS))
     settings.training.augment.check(columns_of(settings.features))

@@ -214,17 +214,21 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def cell_columns(labels: Sequence[str]) -> list[str]:
+    """Return the columns of a cell's `predictions.csv`."""
+    return ["id", "speaker", "part", "emotion", "predicted", *(f"p_{label}" for label in labels)]
+
+
 def read_predictions(path: Path, labels: Sequence[str]) -> dict[tuple[str, str], list[str]]:
     """Return (part, id) -> emotion, predicted emotion and probabilities as text, from a cell's `predictions.csv`.
 
     Raises `ValueError` or `OSError` for a file that is damaged or has other labels.
     """
-    columns = ["id", "speaker", "part", "emotion", "predicted", *(f"p_{label}" for label in labels)]
     with path.open(newline="", encoding="utf-8") as file:
         rows = csv.reader(file)
         try:
-            if next(rows, None) != columns:
-                raise ValueError(f"the columns are not {','.join(columns)}")
+            if next(rows, None) != cell_columns(labels):
+                raise ValueError(f"the columns are not {','.join(cell_columns(labels))}")
             found = {(row[2], row[0]): row[3:] for row in rows}
         except (csv.Error, IndexError) as error:
             raise ValueError(str(error)) from error

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from unheard.errors import ExportError
-from unheard.experiments.cell import full_name
 from unheard.experiments.evaluate import known_rows, trained_on
 from unheard.experiments.plan import usable
 from unheard.export.metadata import encoded
@@ -120,7 +119,7 @@ def measure_cost(
     """
     rows = known_rows(model, manifest, None, say)
     trained = trained_on(model)
-    unseen = rows.where(lambda row: full_name(row) not in trained)
+    unseen = rows.where(lambda row: row.full_name not in trained)
     rows = unseen if len(unseen) else rows
     with ExitStack() as stack:
         where = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="unheard-")))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -19,6 +18,7 @@ from unheard.experiments.records import RunRecords, read_run
 from unheard.experiments.summary import Line, Predictions, baseline_of
 from unheard.experiments.tables import markdown_table
 from unheard.features.normalise import TRANSDUCTIVE
+from unheard.files import json_text
 from unheard.manifest import Manifest, Utterance
 from unheard.report.content import interval, spread
 from unheard.report.formats import table_markdown
@@ -440,4 +440,4 @@ def to_json(comparison: Comparison) -> str:
         rows.append(row | {"shares": dict(zip(one.speakers, one.shares, strict=True))})
     value = {name: getattr(comparison, name) for name in ("a", "b", "labels", "split", "speakers")}
     value |= {"systems": rows, "settings": [one._asdict() for one in comparison.settings], "notes": comparison.notes}
-    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return json_text(value)

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from unheard.analysis.speaker_leakage import HEADS, INPUT, LineLeakage, explained
 from unheard.errors import MissingExtra
-from unheard.experiments.leakage import run_leakage
+from unheard.experiments.leakage import HEADS, INPUT, LineLeakage, explained, run_leakage
 from unheard.experiments.records import RunRecords
 from unheard.experiments.summary import Line
 from unheard.report.comparison import settings_that_differ
-from unheard.report.content import NOTHING, Figure, Section, Table, Text, counted, listed
+from unheard.report.content import NOTHING, Figure, Section, Table, Text, counted, known, listed
 from unheard.report.plots import INK, Look, dots, scatters
 
 EMOTIONS = {"angry": "#d62728", "happy": "#e08f00", "neutral": "#7f7f7f", "sad": "#1f77b4", "surprised": "#9467bd"}
@@ -144,7 +143,7 @@ def leakage(run: RunRecords, say: Callable[[str], None]) -> Section:
 
 
 def _probes(found: Mapping[str, LineLeakage], chance: float) -> Figure:
-    values = {_WORDS[name]: [line.over_seeds(name)[0] for line in found.values()] for name in _WORDS}
+    values = {_WORDS[name]: [known(line.over_seeds(name).mean) for line in found.values()] for name in _WORDS}
     looks = {_WORDS[name]: look for name, look in _PROBES.items()}
     panels = {
         "Speakers recognised": {_WORDS[name]: values[_WORDS[name]] for name in ("linear", "mlp")},

@@ -10,9 +10,8 @@ from typing import Any
 
 from unheard.corpora import CORPORA, get_corpus
 from unheard.experiments.baselines import NAMES
-from unheard.experiments.config import Experiment
 from unheard.experiments.records import RunRecords
-from unheard.report.content import NOTHING, Block, Facts, Section, Table, Text, counted, listed, percent
+from unheard.report.content import NOTHING, Block, Facts, Section, Table, Text, counted, listed
 from unheard.splits import default_protocol
 from unheard.splits.protocols import natural
 
@@ -65,7 +64,7 @@ def protocol(run: RunRecords) -> Section:
     by_gender = sorted(Counter(gender for gender in genders.values() if gender).items())
     people = str(len(genders)) + (f" ({', '.join(f'{n} {gender}' for gender, n in by_gender)})" if by_gender else "")
     texts = {row["text"] for row in rows if row.get("text")}
-    augment = dataclasses.asdict(settings.training.augment)
+    training = dataclasses.asdict(settings.training)
     items = [
         ("Corpus", corpus_name(run) + (f", subset {settings.subset}" if settings.subset else "")),
         ("Language", listed(sorted({row.get("language", "") for row in rows} - {""}))),
@@ -78,37 +77,13 @@ def protocol(run: RunRecords) -> Section:
         ("Normalisation", settings.normalise),
         ("Network", _values(dataclasses.asdict(settings.network), everything=True)),
         ("Features", _values(settings.features.as_dict())),
-        ("Training", recipe(settings)),
-        ("Augmentation", _values(augment)),
+        ("Training", _values({**training, "augment": None, "report_epochs": None}, everything=True)),
+        ("Augmentation", _values(training["augment"])),
         ("Options of systems", json.dumps(settings.options, ensure_ascii=False) if settings.options else ""),
     ]
     blocks: list[Block] = [Facts(tuple(item for item in items if item[1])), folds(run), *licence(run)]
     blocks += [Text(f"Not in this run's folder: {missing}.") for missing in run.absent]
     return Section("protocol", "Protocol", tuple(blocks))
-
-
-def recipe(settings: Experiment) -> str:
-    """Describe in a line how the networks were trained."""
-    training = settings.training
-    sgd = f"SGD, momentum {training.momentum:g}" + " (Nesterov)" * training.nesterov
-    rate = f"learning rate {training.lr:g}"
-    if training.schedule != "constant":
-        rate = f"one cycle up to a {rate} (warm-up {percent(training.warmup, digits=0)} % of the steps)"
-    decision = {"both": "decision maximises expected (WA + UAR) / 2", "even": "decision maximises expected UAR"}
-    parts = [
-        sgd if training.optimizer == "sgd" else "AdamW",
-        rate,
-        f"batch {training.batch_size}",
-        f"weight decay {training.weight_decay:g}",
-        f"label smoothing {training.label_smoothing:g}" * bool(training.label_smoothing),
-        f"class weights {training.class_weights}" * (training.class_weights != "none"),
-        f"simulated enrolment for {percent(training.enrol, digits=0)} % of the utterances" * bool(training.enrol),
-        decision.get(training.decision, ""),
-        training.precision,
-        f"{settings.epochs:,} epochs",
-    ]
-    chose = {"best": "best epoch by validation accuracy", "last": "last epoch evaluated"}
-    return ", ".join(filter(None, parts)) + f"; {chose[training.select]}"
 
 
 def _values(values: Mapping[str, Any], everything: bool = False) -> str:
@@ -117,7 +92,7 @@ def _values(values: Mapping[str, Any], everything: bool = False) -> str:
     return ", ".join(
         f"{name} {words[value] if isinstance(value, bool) else value}"
         for name, value in values.items()
-        if value or everything
+        if value or (everything and value is not None)
     )
 
 

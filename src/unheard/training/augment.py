@@ -15,14 +15,14 @@ profile from a random number of the speaker's other utterances, so that the netw
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unheard.features.settings import Columns
-from unheard.training.recipe import Augmentation
+from unheard.training.recipe import Augmentation, TrainingSettings
 
 if TYPE_CHECKING:  # this file needs no torch
     from unheard.training.batches import Frames
@@ -124,3 +124,24 @@ class Companions:
         for row, i in zip(means, chosen, strict=True):
             row[:] = self._means[others[i]]
         return profile_of(means)
+
+
+def change_of(
+    recipe: TrainingSettings, columns: Columns, frames: Frames, speakers: Mapping[str, str]
+) -> Callable[[str, Floats, np.random.Generator], Floats] | None:
+    """Return what `recipe` does to an utterance each time it is trained on: enrolment, then augmentation; or None.
+
+    `frames` are the normalised ones, `speakers` the speaker of each training utterance.
+    """
+    how, share = recipe.augment, recipe.enrol
+    how.check(columns)
+    if not (how.on or share):
+        return None
+    companions = Companions(frames, list(speakers), speakers) if share else None
+
+    def change(name: str, x: Floats, random: np.random.Generator) -> Floats:
+        if companions is not None and random.random() < share:
+            x = x - companions.draw(name, random)
+        return augment(x, columns, how, random)
+
+    return change

@@ -86,3 +86,13 @@ def decision_factors(decision: str, counts: Sequence[int]) -> list[float]:
     present = sum(n > 0 for n in counts)
     rarity = [sum(counts) / (present * n) if n else 1.0 for n in counts]
     return {"likeliest": [1.0] * len(counts), "even": rarity, "both": [(1 + one) / 2 for one in rarity]}[decision]
+
+
+def balanced(emotions: Sequence[int], count: int) -> tuple[float, ...]:
+    """Return the weight N / (C N_c) of each of `count` emotions, 0 for one that does not occur.
+
+    >>> balanced([0, 0, 0, 1], 2)
+    (0.6666666666666666, 2.0)
+    """
+    found = np.bincount(emotions, minlength=count)
+    return tuple(len(emotions) / (count * n) if n else 0.0 for n in found.tolist())
