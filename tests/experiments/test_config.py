@@ -120,11 +120,15 @@ def test_an_unknown_key_suggests_the_right_one(tmp_path: Path, key: dict[str, An
         {"sizes": "huge"}, {"network": {"hidden": "3,-1"}}, {"recipe": "papers"}, {"preset": "mandarine"},
     ],
 )  # fmt: skip
-def test_a_wrong_value_is_refused_by_name(wrong: dict[str, Any]) -> None:
+def test_a_wrong_value_is_refused_by_name_and_file(wrong: dict[str, Any], tmp_path: Path) -> None:
+    (name,) = wrong
     with pytest.raises(ConfigError) as caught:
         load(None, {**LEAST, **wrong})
-    (name,) = wrong
     assert name in str(caught.value)
+    file = written(tmp_path, wrong)
+    with pytest.raises(ConfigError, match=name) as caught:
+        load(file, LEAST if name != "corpus" else {**PLACE})
+    assert caught.value.where == str(file)
 
 
 @pytest.mark.parametrize(
@@ -137,15 +141,28 @@ def test_a_wrong_value_is_refused_by_name(wrong: dict[str, Any]) -> None:
         ({**LEAST, "emotions": "sad"}, "only one emotion, sad"),
         ({"preset": "mandarin", "out": "run"}, "either a corpus or a manifest"),
         ({"preset": "mandarine", "out": "run"}, "Did you mean 'mandarin'"),
-        ({"manifest": "a.csv", "out": "run", "root": "x"}, "root = x applies to a corpus.*Leave out --root"),
+        ({"manifest": "a.csv", "out": "run", "root": "x"}, "root = .*x applies to a corpus.*Leave out --root"),
         ({"manifest": "a.csv", "out": "run", "subset": "paper"}, "subset = paper applies.*Leave out --subset"),
         ({**LEAST, "address": "auto"}, "apply to the engine ray.*--engine ray"),
         ({**LEAST, "gpus": 0.5}, "apply to the engine ray.*--engine ray"),
     ],
 )
-def test_missing_and_contradictory_settings(values: dict[str, Any], message: str) -> None:
+def test_missing_and_contradictory_settings(values: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=message):
         load(None, values)
+    file = written(tmp_path, values)
+    with pytest.raises(ConfigError, match=message.replace("--", "")) as caught:  # a file has keys, not flags
+        load(file)
+    assert caught.value.where == str(file)
+    assert "--" not in str(caught.value)
+
+
+def test_a_wrong_flag_is_not_blamed_on_the_file(tmp_path: Path) -> None:
+    file = written(tmp_path, LEAST)
+    for flags, message in (({"epochs": 0}, "training.epochs"), ({"address": "auto"}, "Add --engine ray")):
+        with pytest.raises(ConfigError, match=message) as caught:
+            load(file, flags)
+        assert caught.value.where is None
 
 
 @pytest.mark.parametrize("text", ["a: [", "- 1\n- 2", "just words", "\x00", "resolved: perhaps"])

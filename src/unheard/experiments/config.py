@@ -198,19 +198,39 @@ def load(path: str | Path | None = None, overrides: Mapping[str, Any] | None = N
     the top is short for `training.epochs`. A file with `resolved: true`, as a run's `config.yaml`, holds every setting:
     preset, recipe and sizes are not applied again.
     Raises `ConfigError` for a file that cannot be read, an unknown key (naming the closest), a value of the wrong
-    type or out of range, or another preset, recipe or sizes for a resolved file.
+    type or out of range (with the file, if the value is the file's), or another preset, recipe or sizes for a resolved
+    file.
     """
-    given, resolved = _read(Path(path)) if path is not None else ({}, False)
-    was = given
-    given = _merged(given, _prepared(Experiment, overrides or {}))
+    read, resolved = _read(Path(path)) if path is not None else ({}, False)
+    given = _merged(read, _prepared(Experiment, overrides or {}))
+    for name in ("preset", "recipe", "sizes") if resolved else ():
+        if given.get(name) != read.get(name):
+            raise ConfigError(
+                f"this file is resolved with the {name} '{read.get(name, '')}': another would change nothing",
+                where=path,
+                mend=f"Leave out --{name}, or give it without --config.",
+            )
+    try:
+        return _completed(given, resolved)
+    except ConfigError as error:
+        if path is None:
+            raise
+        try:
+            _completed(read, resolved)
+        except ConfigError as alone:
+            if alone.what == error.what:  # the file's own mistake: it has keys, not flags
+                what, mend = (re.sub(r"--([a-z][a-z.-]*)", _key, text) for text in (error.what, error.mend or ""))
+                raise ConfigError(what, where=path, mend=mend or None) from None
+        raise
+
+
+def _key(flag: re.Match[str]) -> str:
+    return flag[1].replace("-", "_")
+
+
+def _completed(given: Mapping[str, Any], resolved: bool) -> Experiment:
+    """The experiment of these settings, with those of its preset, recipe and sizes unless it is `resolved`."""
     if resolved:
-        for name in ("preset", "recipe", "sizes"):
-            if given.get(name) != was.get(name):
-                raise ConfigError(
-                    f"this file is resolved with the {name} '{was.get(name, '')}': another would change nothing",
-                    where=path,
-                    mend=f"Leave out --{name}, or give it without --config.",
-                )
         return _validated(given)
     if given.get("preset"):
         base = read_named(PRESETS, str(given["preset"]))

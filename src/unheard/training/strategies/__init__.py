@@ -46,7 +46,7 @@ def resolve_options(key: str, options: Mapping[str, Any] | None = None) -> dict[
     try:
         check(resolved)
     except ConfigError as error:
-        raise ConfigError(error.what, where=f"--option {key}", mend=error.mend) from None
+        raise ConfigError(error.what, where=f"options.{key}", mend=error.mend) from None
     return dataclasses.asdict(resolved)
 
 
