@@ -15,10 +15,11 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, TypeAlias, cast
+from typing import Any, BinaryIO, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -38,20 +39,14 @@ CONVERTED = {".m4a", ".mp4", ".aac", ".webm", ".mkv", ".mka", ".wma", ".amr", ".
 """Endings of recordings that libsndfile does not read and PyAV or ffmpeg does; .opus is read by libsndfile."""
 
 _SYSTEM_ERROR = 2  # libsndfile's code for what the operating system refused
-_CODECS = {
-    0x028F: "G.722",
-    0x0064: "G.726",
-    0x0045: "G.726",
-    0x0014: "G.723",
-    0x0055: "MP3 in WAV",
-    0x00FF: "AAC in WAV",
-}
+_MARKS = {b"\x1aE\xdf\xa3": "WebM or Matroska", b"#!AMR": "AMR", b"0&\xb2u": "WMA"}
+_CODECS = {0x28F: "G.722", 0x64: "G.726", 0x45: "G.726", 0x14: "G.723", 0x55: "MP3 in WAV", 0xFF: "AAC in WAV"}
 _AV_FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,amr,amrnb,amrwb,asf,aac,adts,mp3,ogg,flac,wav,g722,g726,gsm,aiff,caf"
 )
 
 
-class Decoder(Protocol):
+class Decoder(ABC):
     """A recording being decoded; `frames` is at least `UNKNOWN_LENGTH` if the length is not known."""
 
     samplerate: int
@@ -60,17 +55,22 @@ class Decoder(Protocol):
     format: str
     subtype: str
 
+    @abstractmethod
     def read(self, frames: int) -> Block:
         """Return the next samples (at most `frames`, channels); none at the end."""
 
-    def seek(self, frame: int) -> None:
-        """Go to a frame."""
-
+    @abstractmethod
     def close(self) -> None:
         """Close the file."""
 
+    def seek(self, frame: int) -> None:
+        """Go from the beginning to a frame."""
+        while frame > 0 and (passed := len(self.read(min(frame, 1 << 18)))):
+            frame -= passed
+
     def missing_frames(self) -> float:
         """Return the frames that the header promises beyond the end; infinite where it does not say how many."""
+        return 0
 
 
 def open_audio(path: Source) -> Decoder:
@@ -108,9 +108,8 @@ def _open_sndfile(path: Source) -> Decoder:
         return _Sndfile(_View(path, 0, None, patches))
     if len(starts) > 1:
         ends: Sequence[int | None] = [*starts[1:], None]
-        return _Joined(
-            [_Sndfile(_View(path, start, end)) for start, end in zip(starts, ends, strict=True)], name_of(path)
-        )
+        parts = [_Sndfile(_View(path, start, end)) for start, end in zip(starts, ends, strict=True)]
+        return _Joined(parts, name_of(path))
     file: str | bytes | BinaryIO = str(path) if isinstance(path, Path) else path
     if isinstance(file, str) and os.name == "posix":
         file = os.fsencode(file)  # names that are not Unicode can be opened too
@@ -119,15 +118,9 @@ def _open_sndfile(path: Source) -> Decoder:
 
 def _repairs(path: Source) -> tuple[dict[int, bytes], list[int]]:
     """Bytes to overlay on a header that was never finished, and where the streams of a joined file begin."""
-    opened: BinaryIO
-    if isinstance(path, (str, Path)):
-        if not Path(path).is_file():  # a pipe can be read only once
-            return {}, [0]
-        opened = Path(path).open("rb")  # noqa: SIM115 - closed below
-    else:
-        opened = path
-        opened.seek(0)
-    try:
+    if isinstance(path, (str, Path)) and not Path(path).is_file():  # a pipe can be read only once
+        return {}, [0]
+    with _from_its_beginning(path) as opened:
         head = opened.read(4096)
         if head[:4] == b"RIFF" and (at := head.find(b"data")) > 0 and head[at + 4 : at + 8] == bytes(4):
             return {at + 4: b"\xff\xff\xff\xff"} if _size(opened) > at + 8 else {}, [0]
@@ -142,11 +135,20 @@ def _repairs(path: Source) -> tuple[dict[int, bytes], list[int]]:
         if head[:4] == b"OggS" or head[:3] == b"ID3" or (len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0):
             return {}, _starts(opened, head)
         return {}, [0]
+
+
+@contextmanager
+def _from_its_beginning(path: Source) -> Iterator[BinaryIO]:
+    """The bytes of a recording; a file that is open already is left at its beginning."""
+    if isinstance(path, (str, Path)):
+        with Path(path).open("rb") as opened:
+            yield opened
+        return
+    path.seek(0)
+    try:
+        yield path
     finally:
-        if opened is path:
-            opened.seek(0)
-        else:
-            opened.close()
+        path.seek(0)
 
 
 def _size(file: BinaryIO) -> int:
@@ -218,7 +220,7 @@ class _View(io.RawIOBase):
         super().close()
 
 
-class _Sndfile:
+class _Sndfile(Decoder):
     """libsndfile's decoder."""
 
     def __init__(self, file: str | bytes | BinaryIO | io.RawIOBase) -> None:
@@ -286,7 +288,7 @@ _CUT = {
 """Format -> what libsndfile's log says of a file that ends before its header says; it reads what is there."""
 
 
-class _Joined:
+class _Joined(Decoder):
     """Several streams of one file, one after the other; raises `AudioError` where their rates or channels differ."""
 
     def __init__(self, parts: Sequence[_Sndfile], name: str) -> None:
@@ -319,9 +321,6 @@ class _Joined:
         for part in self._parts:
             part.close()
 
-    def missing_frames(self) -> float:
-        return 0
-
 
 def can_convert() -> bool:
     """Return whether PyAV or ffmpeg is at hand for what libsndfile does not read."""
@@ -349,14 +348,12 @@ def _open_converted(path: Source) -> Decoder | None:
     return None
 
 
-class _PyAV:
+class _PyAV(Decoder):
     """ffmpeg's decoders through PyAV. No other file is opened, whatever a container refers to."""
 
     def __init__(self, path: Source) -> None:
         import av
 
-        if not isinstance(path, (str, Path)):
-            path.seek(0)
         file = str(path) if isinstance(path, (str, Path)) else path
         options = {"protocol_whitelist": "file,pipe", "format_whitelist": _AV_FORMATS}
         self._container = cast(Any, av.open(file, options=options))
@@ -388,23 +385,13 @@ class _PyAV:
         self._left = whole[frames:]
         return np.ascontiguousarray(whole[:frames])
 
-    def seek(self, frame: int) -> None:
-        while frame > 0 and (passed := len(self.read(min(frame, 1 << 18)))):
-            frame -= passed
-
     def close(self) -> None:
         self._container.close()
-
-    def missing_frames(self) -> float:
-        return 0
 
 
 def has_length_table(path: Source) -> bool:
     """Whether an MP3 states in its first frame how long it is (Xing's, LAME's or Fraunhofer's header)."""
-    opened = Path(path).open("rb") if isinstance(path, (str, Path)) else path  # noqa: SIM115 - closed below
-    place = opened.tell()
-    try:
-        opened.seek(0)
+    with _from_its_beginning(path) as opened:
         head = opened.read(10)
         tag = 0
         if head[:3] == b"ID3" and len(head) == 10:  # its size is in four times seven bits
@@ -412,30 +399,24 @@ def has_length_table(path: Source) -> bool:
         opened.seek(tag)
         frame = opened.read(4096)
         return any(word in frame for word in (b"Xing", b"Info", b"VBRI"))
-    finally:
-        if opened is path:
-            opened.seek(place)
-        else:
-            opened.close()
 
 
 def _unreadable(path: Source, name: str, error: Exception) -> tuple[AudioError, bool]:
     """Why libsndfile refused a file, and whether other decoders may read it."""
     if isinstance(path, (str, Path)):
-        file = Path(path)
         try:
-            if not file.exists():
+            if not Path(path).exists():
                 return AudioError("there is no such file", where=name, mend="Check the path."), False
-            if file.is_dir():
+            if Path(path).is_dir():
                 return AudioError("this is a folder", where=name, mend="Name one recording in it."), False
-            with file.open("rb") as opened:
-                head = opened.read(256)
-        except (OSError, ValueError) as refused:
-            what = f"cannot be opened: {getattr(refused, 'strerror', None) or refused}"
-            return UnreachableError(what, where=name, mend="Check the path and its permissions."), False
-    else:
-        path.seek(0)
-        head = path.read(256)
+        except (OSError, ValueError):
+            pass  # said below
+    try:
+        with _from_its_beginning(path) as opened:
+            head = opened.read(256)
+    except (OSError, ValueError) as refused:
+        what = f"cannot be opened: {getattr(refused, 'strerror', None) or refused}"
+        return UnreachableError(what, where=name, mend="Check the path and its permissions."), False
     if not head:
         return AudioError("the file is empty", where=name, mend="Copy or record it again."), False
     if head.startswith(b"version https://git-lfs"):
@@ -458,16 +439,12 @@ def _coding(head: bytes) -> str:
     """The name of a coding that libsndfile lacks; empty for others."""
     if head[4:8] == b"ftyp":
         return "MP4 or M4A"
-    if head[:4] == b"\x1aE\xdf\xa3":
-        return "WebM or Matroska"
-    if head[:5] == b"#!AMR":
-        return "AMR"
-    if head[:4] == b"0&\xb2u":
-        return "WMA"
+    for mark, name in _MARKS.items():
+        if head.startswith(mark):
+            return name
     if head[:4] == b"OggS":
-        return next(
-            (name for mark, name in ((b"Speex", "Speex"), (b"\x7fFLAC", "FLAC in Ogg")) if mark in head[:64]), ""
-        )
+        names = {b"Speex": "Speex", b"\x7fFLAC": "FLAC in Ogg"}
+        return next((name for mark, name in names.items() if mark in head[:64]), "")
     if head[:4] == b"RIFF" and (at := head.find(b"fmt ")) > 0:
         return _CODECS.get(int.from_bytes(head[at + 8 : at + 10], "little"), "")
     return ""
