@@ -22,7 +22,7 @@ import shutil
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
@@ -39,7 +39,7 @@ from unheard.features.analysis import analyse
 from unheard.features.encoder import encoder_of, resolve
 from unheard.features.kaldi import pitch_library
 from unheard.features.settings import FeatureSettings
-from unheard.files import locked
+from unheard.files import locked, write_json
 from unheard.manifest import Manifest, Utterance
 from unheard.parallel import Died, available_cores, map_unordered, progress_bar
 
@@ -115,13 +115,10 @@ class FeatureStore:
         self.entries = self._read_index(self.folder / described["index"])
         present = {name: entry for name, entry in self.entries.items() if entry.status == "ok"}
         self.ids: tuple[str, ...] = tuple(present)
-        self.offsets: npt.NDArray[np.int64] = np.array([entry.offset for entry in present.values()], np.int64)
-        self.lengths: npt.NDArray[np.int64] = np.array([entry.frames for entry in present.values()], np.int64)
         self.audio_digest = {name: entry.audio for name, entry in present.items()}
         self.skipped = {name: entry.reason for name, entry in self.entries.items() if entry.status != "ok"}
-        self.unvoiced = tuple(
-            name for name, entry in present.items() if not entry.voiced and self.settings.vad != "none"
-        )
+        quiet = [name for name, entry in present.items() if not entry.voiced]
+        self.unvoiced = tuple(quiet) if self.settings.vad != "none" else ()
         self.matrix_path = self.folder / described["matrix"]
         self.matrix = self._map(described["frames"])
 
@@ -132,9 +129,8 @@ class FeatureStore:
         entry = self.entries.get(name)
         if entry is None or entry.status != "ok":
             why = f"was skipped: {entry.reason}" if entry else "is not in this store"
-            raise FeatureError(
-                f"utterance '{name}' {why}", where=self.folder, mend="Build the store from this manifest."
-            )
+            mend = "Build the store from this manifest."
+            raise FeatureError(f"utterance '{name}' {why}", where=self.folder, mend=mend)
         return self.matrix[entry.offset : entry.offset + entry.frames]
 
     def __contains__(self, name: object) -> bool:
@@ -173,7 +169,7 @@ class FeatureStore:
             if described["format"] != FORMAT:
                 what = f"this store has format {described['format']}, this version of unheard writes {FORMAT}"
                 raise FeatureError(what, where=self.folder, mend="Build it again in another folder.")
-            for name in ("settings", "settings_digest", "digest", "index", "matrix", "frames"):
+            for name in ("settings", "digest", "index", "matrix", "frames"):
                 described[name]
         except FileNotFoundError:
             mend = "Build it with: unheard features MANIFEST -o STORE"
@@ -245,7 +241,8 @@ def build_store(
             if store is None or not _complete(store, segments):
                 _complete_store(store, folder, settings, segments, workers, progress)
     except OSError as error:
-        raise _unwritable(folder, error) from None
+        mend = "Make room or choose another folder, then run this again: what is done is kept."
+        raise FeatureError(f"cannot be written: {error.strerror or error}", where=folder, mend=mend) from None
     store = FeatureStore(folder)
     if progress and sys.stderr.isatty():
         print(store.summary(), file=sys.stderr)
@@ -280,18 +277,12 @@ def _segments(manifest: Manifest) -> dict[str, _Segment]:
                 state[row.audio] = f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ino}"
             except (OSError, ValueError):
                 state[row.audio] = "absent"
-        end = None if row.end is None else float(row.end)
-        key = _digest(map(repr, [row.audio, state[row.audio], float(row.start), end, row.channel]))
-        return _Segment(key, row.audio, float(row.start), end, row.channel)
+        start, end = float(row.start), None if row.end is None else float(row.end)
+        parts = "".join(f"{part!r}\n" for part in (row.audio, state[row.audio], start, end, row.channel))
+        key = blake2b(parts.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+        return _Segment(key, row.audio, start, end, row.channel)
 
     return {row.id: segment(row) for row in manifest}
-
-
-def _digest(parts: Iterable[str]) -> str:
-    digest = blake2b(digest_size=16)
-    for part in parts:
-        digest.update(part.encode("utf-8", "surrogateescape") + b"\n")
-    return digest.hexdigest()
 
 
 def _existing(folder: Path, settings: FeatureSettings) -> FeatureStore | None:
@@ -301,9 +292,7 @@ def _existing(folder: Path, settings: FeatureSettings) -> FeatureStore | None:
     if store.settings == settings:
         return store
     ours, theirs = settings.as_dict(), store.settings.as_dict()
-    differing = ", ".join(
-        f"{name} {theirs[name]} there, {ours[name]} here" for name in ours if ours[name] != theirs[name]
-    )
+    differing = ", ".join(f"{n} {theirs[n]} there, {ours[n]} here" for n in ours if ours[n] != theirs[n])
     what = f"this store was made with other settings ({differing})"
     raise FeatureError(what, where=folder, mend="Choose another folder, or delete this one.")
 
@@ -330,8 +319,7 @@ def _complete_store(
     width = settings.dim * 4
     held: dict[str, _Stored] = {}
     if store is not None:
-        for name, entry in store.entries.items():
-            held[name] = _Stored(entry, store.matrix_path, entry.offset * width)
+        held = {n: _Stored(entry, store.matrix_path, entry.offset * width) for n, entry in store.entries.items()}
     found = [*_committed(part, width), *held.values()]
     known = {stored.entry.key: stored for stored in found if stored.entry.status != FAILED}
     missing = list({segment.key: segment for segment in segments.values() if segment.key not in known}.values())
@@ -344,11 +332,8 @@ def _complete_store(
     results = map_unordered(analysed, missing, workers=workers, chunk=chunk, quiet=True)
     number = len(list(part.glob("*.jsonl")))  # files of earlier attempts are read, never appended to
     data, log = part / f"{number}.bin", part / f"{number}.jsonl"
-    with (
-        data.open("ab") as features,
-        log.open("ab") as lines,
-        progress_bar("features", len(missing), progress) as advance,
-    ):
+    bar = progress_bar("features", len(missing), progress)
+    with data.open("ab") as features, log.open("ab") as lines, bar as advance:
         seconds, byte = 0.0, features.tell()
         for place, result in results:
             if isinstance(result, Died):
@@ -363,11 +348,11 @@ def _complete_store(
             seconds += entry.seconds
             advance(seconds)
     wanted = {name: known[segment.key] for name, segment in segments.items()}
-    changed = any(
-        name not in held or held[name].entry.key != stored.entry.key or held[name].entry.status != stored.entry.status
-        for name, stored in wanted.items()
-    )
-    if changed:
+
+    def same(one: _Stored | None, other: _Stored) -> bool:
+        return one is not None and (one.entry.key, one.entry.status) == (other.entry.key, other.entry.status)
+
+    if not all(same(held.get(name), stored) for name, stored in wanted.items()):
         _write(folder, settings, wanted | {name: stored for name, stored in held.items() if name not in wanted})
     _clean(folder)
 
@@ -375,13 +360,8 @@ def _complete_store(
 def _analysed(segment: _Segment, settings: FeatureSettings) -> tuple[Entry, bytes]:
     """Analyse one segment: its entry and its features as bytes; unusable audio becomes a skipped entry."""
     try:
-        recording = read_recording(
-            segment.audio,
-            start=segment.start,
-            end=segment.end,
-            sample_rate=settings.sample_rate,
-            channel=segment.channel,
-        )
+        _, audio, start, end, channel = segment
+        recording = read_recording(audio, start=start, end=end, sample_rate=settings.sample_rate, channel=channel)
         analysis = analyse(recording.samples, settings)
     except AudioError as error:
         status = FAILED if isinstance(error, UnreachableError) else "skipped"
@@ -390,14 +370,9 @@ def _analysed(segment: _Segment, settings: FeatureSettings) -> tuple[Entry, byte
     except Exception as error:  # one recording must never stop a corpus
         reason = f"{segment.audio}: unexpected {type(error).__name__}: {error}"
         return Entry(segment.key, FAILED, reason=reason), b""
-    entry = Entry(
-        segment.key,
-        frames=len(analysis.features),
-        total=len(analysis.kept),
-        voiced=analysis.voiced,
-        seconds=round(len(recording.samples) / settings.sample_rate, 4),
-        audio=recording.digest,
-    )
+    seconds = round(len(recording.samples) / settings.sample_rate, 4)
+    frames, total = len(analysis.features), len(analysis.kept)
+    entry = Entry(segment.key, "ok", 0, frames, total, analysis.voiced, seconds, recording.digest)
     return entry, analysis.features.astype("<f4", copy=False).tobytes()
 
 
@@ -451,22 +426,8 @@ def _write(folder: Path, settings: FeatureSettings, utterances: Mapping[str, _St
     names = {"matrix": f"features-{digest[:12]}.bin", "index": f"index-{listing.hexdigest()[:12]}.csv"}
     matrix.replace(folder / names["matrix"])
     index.replace(folder / names["index"])
-    description = {
-        "format": FORMAT,
-        "settings": settings.as_dict(),
-        "settings_digest": settings.digest,
-        "digest": digest,
-        "utterances": len(utterances),
-        "frames": frames,
-        "dim": settings.dim,
-        **names,
-    }
-    written = folder / "store.tmp"
-    with written.open("w", encoding="utf-8") as file:
-        json.dump(description, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    written.replace(folder / DESCRIPTION)
+    described = {"format": FORMAT, "settings": settings.as_dict(), "digest": digest, "frames": frames, **names}
+    write_json(folder / DESCRIPTION, described, FeatureError)
 
 
 _OURS = re.compile(r"features-[0-9a-f]{12}\.bin|index-[0-9a-f]{12}\.csv")
@@ -490,21 +451,9 @@ def _damaged(path: Path, what: str) -> FeatureError:
     return FeatureError(what, where=path, mend="Delete the folder and build it again.")
 
 
-def _unwritable(folder: Path, error: OSError) -> FeatureError:
-    mend = "Make room or choose another folder, then run this again: what is done is kept."
-    return FeatureError(f"cannot be written: {error.strerror or error}", where=folder, mend=mend)
-
-
 def _short(reason: str) -> str:
     """Return the part of a reason that many utterances share."""
-    words = {
-        "no such file": "missing",
-        "empty": "empty",
-        "too short": "too short",
-        "not numbers": "not finite",
-        "cut short": "cut short",
-        "breaks off": "cut short",
-        "conversion": "need a conversion",
-        "as audio": "not audio",
-    }
+    words = {"no such file": "missing", "empty": "empty", "too short": "too short", "not numbers": "not finite",
+             "cut short": "cut short", "breaks off": "cut short", "conversion": "need a conversion",
+             "as audio": "not audio"}  # fmt: skip
     return next((short for part, short in words.items() if part in reason), "other")
