@@ -23,7 +23,7 @@ import sys
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from hashlib import blake2b
@@ -151,10 +151,8 @@ class FeatureStore:
         present = [entry for entry in self.entries.values() if entry.status == "ok"]
         total, kept = sum(entry.total for entry in present), len(self.matrix)
         hours = sum(entry.seconds for entry in present) / 3600
-        parts = [
-            f"{len(present):,} utterances ({hours:.2f} h)",
-            f"{kept:,} of {total:,} frames kept ({100 * kept / max(total, 1):.0f} %)",
-        ]
+        share = f"{100 * kept / max(total, 1):.0f} %"
+        parts = [f"{len(present):,} utterances ({hours:.2f} h)", f"{kept:,} of {total:,} frames kept ({share})"]
         if self.unvoiced:
             parts.append(f"{len(self.unvoiced):,} without a voiced frame kept whole")
         if self.skipped:
@@ -199,11 +197,9 @@ class FeatureStore:
             state = "missing" if size < 0 else f"{size} bytes, not {expected}"
             raise _damaged(self.matrix_path, f"the matrix of this store is {state}")
         if not frames:
-            empty = np.zeros((0, self.dim), np.float32)
-            empty.flags.writeable = False
-            return empty
-        mapped = np.memmap(self.matrix_path, dtype="<f4", mode="r", shape=(frames, self.dim))
-        return np.asarray(mapped)  # a plain view: slices of np.memmap itself cost several times more
+            return np.broadcast_to(np.float32(0), (0, self.dim))
+        # A plain view: slices of np.memmap itself cost several times more.
+        return np.asarray(np.memmap(self.matrix_path, dtype="<f4", mode="r", shape=(frames, self.dim)))
 
 
 def build_store(
@@ -226,8 +222,7 @@ def build_store(
     settings, folder = resolve(settings or FeatureSettings()), Path(folder)
     if not len(manifest):
         raise FeatureError("the manifest has no utterances", mend="Check how it was made or selected.")
-    segments = _segments(manifest)
-    store = _existing(folder, settings)
+    segments, store = _segments(manifest), _existing(folder, settings)
     if store is not None and _complete(store, segments, failures_too=not os.access(folder, os.W_OK)):
         return store
     if settings.needs_pitch:
@@ -314,9 +309,8 @@ def _complete_store(
     workers: int | None,
     progress: bool,
 ) -> None:
-    part = folder / f"partial-{settings.digest}"
+    part, width = folder / f"partial-{settings.digest}", settings.dim * 4
     part.mkdir(exist_ok=True)
-    width = settings.dim * 4
     held: dict[str, _Stored] = {}
     if store is not None:
         held = {n: _Stored(entry, store.matrix_path, entry.offset * width) for n, entry in store.entries.items()}
@@ -368,8 +362,7 @@ def _analysed(segment: _Segment, settings: FeatureSettings) -> tuple[Entry, byte
         reason = str(error) if error.where else f"{segment.audio}: {error}"
         return Entry(segment.key, status, reason=reason), b""
     except Exception as error:  # one recording must never stop a corpus
-        reason = f"{segment.audio}: unexpected {type(error).__name__}: {error}"
-        return Entry(segment.key, FAILED, reason=reason), b""
+        return Entry(segment.key, FAILED, reason=f"{segment.audio}: unexpected {type(error).__name__}: {error}"), b""
     seconds = round(len(recording.samples) / settings.sample_rate, 4)
     frames, total = len(analysis.features), len(analysis.kept)
     entry = Entry(segment.key, "ok", 0, frames, total, analysis.voiced, seconds, recording.digest)
@@ -441,10 +434,8 @@ def _clean(folder: Path) -> None:
         if _PARTS.fullmatch(path.name):
             shutil.rmtree(path, ignore_errors=True)
         elif _OURS.fullmatch(path.name) and path.name not in (described["matrix"], described["index"]):
-            try:
+            with suppress(OSError):  # still mapped by a reader on Windows: the next build removes it
                 path.unlink()
-            except OSError:  # still mapped by a reader on Windows: the next build removes it
-                logger.debug("%s is in use and stays", path)
 
 
 def _damaged(path: Path, what: str) -> FeatureError:
