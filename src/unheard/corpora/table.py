@@ -58,22 +58,20 @@ _GENDERS = {
     **dict.fromkeys(("", "unknown", "u", "nan", "none", "na", "n/a", "-"), ""),
 }
 
-ALIASES: Mapping[str, tuple[str, ...]] = {
-    "id": ("utt", "uttid", "utt_id", "utterance", "utterance_id", "segment_id", "key"),
-    "audio": (
-        "file", "path", "wav", "filename", "filepath", "file_path", "file_name", "audio_path", "audio_file",
-        "audio_filepath", "wav_path", "wav_file",
-    ),
-    "start": ("start_time", "offset"),
-    "end": ("end_time",),
-    "speaker": ("spk", "spkr", "speaker_id", "spk_id", "speakerid", "spkrid", "actor", "actor_id"),
-    "gender": ("sex",),
-    "session": ("session_id",),
-    "emotion": ("label", "emo", "emotion_label", "class", "emoclass"),
-    "text": ("transcript", "transcription", "sentence"),
-    "corpus": ("dataset",),
-    "language": ("lang",),
-}  # fmt: skip
+_OTHER_NAMES = {
+    "id": "utt uttid utt_id utterance utterance_id segment_id key",
+    "audio": "file path wav filename filepath file_path file_name audio_path audio_file audio_filepath wav_path wav_file",
+    "start": "start_time offset",
+    "end": "end_time",
+    "speaker": "spk spkr speaker_id spk_id speakerid spkrid actor actor_id",
+    "gender": "sex",
+    "session": "session_id",
+    "emotion": "label emo emotion_label class emoclass",
+    "text": "transcript transcription sentence",
+    "corpus": "dataset",
+    "language": "lang",
+}
+ALIASES: Mapping[str, tuple[str, ...]] = {name: tuple(others.split()) for name, others in _OTHER_NAMES.items()}
 """Other names under which a column is found, the likeliest first; the column's own name always wins."""
 
 DURATION = ("duration", "dur", "length")
