@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from unheard.corpora.table import ALIASES, Rows
+from unheard.corpora.rows import ALIASES, Rows
 from unheard.errors import ManifestError, MissingExtra
 from unheard.manifest import Manifest
 

@@ -15,14 +15,20 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from unheard.corpora.table import Rows, invalid, seconds
+from unheard.corpora.rows import Rows, invalid, seconds
+from unheard.corpora.table import read_text
 from unheard.errors import ManifestError
-from unheard.files import cannot_read, replacing
+from unheard.files import replacing
 from unheard.manifest import COLUMNS, Manifest, Note, Utterance
 
 _COLUMN_OF = {"lang": "language"}
-_OWN_FILES = {"session": "session", "corpus": "corpus", "language": "lang", "original": "original",
-              "channel": "channel"}  # fmt: skip
+_OWN_FILES = {
+    "session": "session",
+    "corpus": "corpus",
+    "language": "lang",
+    "original": "original",
+    "channel": "channel",
+}
 # Written by Kaldi's own scripts about features and lengths: not columns.
 _NOT_COLUMNS = {"spk", "emo", "dur", "num_frames", "uniq", "utt"}
 _KALDI_FILE = re.compile(r"wav\.scp|segments|text|(?:utt|spk|reco)2\w+|(?:feats|cmvn|vad)\.scp")
@@ -50,8 +56,8 @@ def read_kaldi(folder: str | Path, *, mapping: Mapping[str, str] | None = None) 
             others[_COLUMN_OF.get(name, name)] = _values(path)
 
     rows = Rows(folder / "utt2emo", folder, mapping=mapping)
-    own = {name: name for name in ("id", "audio", "start", "end", "speaker", "emotion", "gender")}
-    columns = own | {name: name for name in others if name in COLUMNS}
+    own = ("id", "audio", "start", "end", "speaker", "emotion", "gender")
+    columns = {name: name for name in (*own, *others) if name in COLUMNS}
     lost: dict[str, list[str]] = {"speaker": [], "emotion": []}
     for name, (recording, start, end) in spans.items():
         if name not in speakers or name not in emotions:
@@ -61,9 +67,8 @@ def read_kaldi(folder: str | Path, *, mapping: Mapping[str, str] | None = None) 
         speaker = speakers[name][1]
         cells = {column: values[name][1] if name in values else "" for column, values in others.items()}
         gender = cells.get("gender") or (genders[speaker][1] if speaker in genders else "")
-        cells |= {"id": name, "audio": recordings[recording], "speaker": speaker, "emotion": emotion}
-        cells |= {"gender": gender, "start": start, "end": end}
-        rows.add(cells, columns, place)
+        cells |= {"id": name, "audio": recordings[recording], "speaker": speaker, "emotion": emotion, "gender": gender}
+        rows.add(cells | {"start": start, "end": end}, columns, place)
     notes = [
         Note("missing", f"{len(ids)} utterances have no {what} and were left out", tuple(ids))
         for what, ids in lost.items()
@@ -174,17 +179,10 @@ def _values(path: Path, *, optional: bool = False) -> dict[str, tuple[int, str]]
     if not path.exists():
         if optional:
             return {}
-        raise invalid(
-            f"it has no '{path.name}'", path.parent, "A data directory holds at least wav.scp, utt2spk and utt2emo."
-        )
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except OSError as problem:
-        raise cannot_read(path, problem, ManifestError) from problem
-    except UnicodeDecodeError as problem:
-        raise invalid("it is not UTF-8 text", path, "Save it as UTF-8.") from problem
+        mend = "A data directory holds at least wav.scp, utt2spk and utt2emo."
+        raise invalid(f"it has no '{path.name}'", path.parent, mend)
     values: dict[str, tuple[int, str]] = {}
-    for place, line in enumerate(lines, start=1):
+    for place, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
             continue
         name, value = (*line.split(None, 1), "")[:2]
@@ -205,10 +203,8 @@ def _audio_files(rows: Sequence[Utterance]) -> dict[str, list[tuple[str, str]]]:
     recordings: dict[str, str] = {}
     for row in rows:
         recordings.setdefault(paths[row.id], f"rec-{row.id}")
-    segments = [
-        (row.id, f"{recordings[paths[row.id]]} {row.start!r} {-1 if row.end is None else repr(row.end)}")
-        for row in rows
-    ]
+    ends = {row.id: -1 if row.end is None else row.end for row in rows}
+    segments = [(row.id, f"{recordings[paths[row.id]]} {row.start!r} {ends[row.id]!r}") for row in rows]
     return {"wav.scp": [(name, path) for path, name in recordings.items()], "segments": segments}
 
 

@@ -16,7 +16,7 @@ from itertools import chain, zip_longest
 from math import ceil
 from typing import NamedTuple, TypeVar
 
-from unheard.corpora.table import canonical_gender
+from unheard.corpora.rows import canonical_gender
 from unheard.errors import ConfigError, SplitError, did_you_mean
 from unheard.manifest import Manifest, Note, plain
 from unheard.splits.split import Direction, Fold, Split, key_of

@@ -1,0 +1,308 @@
+"""From the cells of a table to a manifest: which column is what, and what a cell may say."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from difflib import get_close_matches
+from itertools import dropwhile
+from pathlib import Path, PurePath
+
+from unheard.errors import ManifestError
+from unheard.manifest import COLUMNS, LABELS, Manifest, Note, Utterance, plain
+
+_SYNONYMS = {
+    "angry": "anger, ang, angriness, rage",
+    "happy": "happiness, hap, joy, joyful, happily",
+    "neutral": "neutrality, neu, normal",
+    "sad": "sadness",
+    "surprised": "surprise, sur, pleasant surprise, pleasantly surprised, ps",
+    "fearful": "fear, fea, afraid, scared, anxiety, anxious, anxiety/fear",
+    "disgusted": "disgust, dis",
+    "calm": "calmness, cal",
+    "bored": "boredom, bor",
+    "excited": "excitement, exc",
+    "frustrated": "frustration, fru",
+    "other": "others, oth",
+}
+EMOTION_WORDS = {label: label for label in LABELS} | {
+    word: label for label, words in _SYNONYMS.items() for word in words.split(", ")
+}
+"""Every word for an emotion that a table may use, lower case, and the canonical label it stands for."""
+
+_GENDERS = {
+    **dict.fromkeys(("m", "male", "man"), "male"),
+    **dict.fromkeys(("f", "female", "woman", "w"), "female"),
+    **dict.fromkeys(("", "unknown", "u", "nan", "none", "na", "n/a", "-"), ""),
+}
+
+_OTHER_NAMES = {
+    "id": "utt uttid utt_id utterance utterance_id segment_id key",
+    "audio": "file path wav filename filepath file_path file_name audio_path audio_file audio_filepath "
+    "wav_path wav_file",
+    "start": "start_time offset",
+    "end": "end_time",
+    "speaker": "spk spkr speaker_id spk_id speakerid spkrid actor actor_id",
+    "gender": "sex",
+    "session": "session_id",
+    "emotion": "label emo emotion_label class emoclass",
+    "text": "transcript transcription sentence",
+    "corpus": "dataset",
+    "language": "lang",
+}
+ALIASES: Mapping[str, tuple[str, ...]] = {name: tuple(others.split()) for name, others in _OTHER_NAMES.items()}
+"""Other names under which a column is found, the likeliest first; the column's own name always wins."""
+
+DURATION = ("duration", "dur", "length")
+"""Names of a column that holds how long an utterance lasts; read where there is a start and no end."""
+
+UNREAD_ENDS = ("stop", "stop_time", "end_sec", "end_s", "xmax", "tmax", "to")
+"""Columns that look like ends under names that are not read: refused, so that no utterance runs to its file's end."""
+
+REQUIRED = ("audio", "speaker", "emotion")
+_CLOCK = re.compile(r"(?:(\d+) days?)?(?:(?:^| )(?:\+)?(\d+):(\d\d):(\d\d(?:\.\d*)?))?")
+_NO_TIME = {"", "nat", "none", "null"}
+
+
+def invalid(what: str, where: str | Path, mend: str) -> ManifestError:
+    """Return the error of a manifest: what is wrong, where, and how to mend it."""
+    return ManifestError(what, where=where, mend=mend)
+
+
+def canonical_gender(word: str) -> str:
+    """Return `male`, `female` or nothing for the usual spellings; any other word is kept."""
+    return _GENDERS.get(word.strip().casefold(), word.strip())
+
+
+def name_columns(header: Sequence[str], where: str, required: Sequence[str] = REQUIRED) -> dict[str, str]:
+    """Match a table's columns to `COLUMNS`: {ours: theirs}.
+
+    Raises `ManifestError` when it is not a header, names a column twice or lacks one of `required`.
+    """
+    present = [name for name in header if name.strip()]
+    twice = [name for name, count in Counter(present).items() if count > 1]
+    if twice:
+        raise invalid(f"the column '{twice[0]}' occurs twice", where, "Rename one of them.")
+    given = {name.strip().casefold(): name for name in reversed(present)}
+    aliases = dict(ALIASES)
+    if "onset" in given and "start" not in given:  # then the offset is the end
+        aliases |= {"start": ("onset",), "end": (*ALIASES["end"], "offset")}
+    found = {}
+    for ours in COLUMNS:
+        theirs = [given[name] for name in (ours, *aliases.get(ours, ())) if name in given]
+        if theirs:
+            found[ours] = ours if ours in present else theirs[0]
+    missing = [name for name in required if name not in found]
+    lasts = next((given[name] for name in DURATION if name in given), None)
+    if "start" in found and lasts is not None:
+        found["duration"] = lasts  # offset and duration, as in manifests of speech recognisers
+    unread = [given[name] for name in UNREAD_ENDS if name in given]
+    if "start" in found and not {"end", "duration"} & set(found) and unread:
+        what = f"'{found['start']}' is the start of an utterance, but its end would not be read: '{unread[0]}'"
+        raise invalid(what, where, "Name that column end (seconds from the beginning of the file) or duration.")
+    if not missing:
+        return found
+    shown = ", ".join(repr(name) for name in present[:12])
+    if not found:
+        what = f"no header that names the columns, but {shown or 'nothing'}"
+        raise invalid(what, where, f"Name them: {','.join(required).replace('audio', 'file')} are enough.")
+    what = f"no column {' and no column '.join(repr(name) for name in missing)}; there are {shown}"
+    raise invalid(what, where, f"Add or rename one. Accepted for '{missing[0]}': {', '.join(ALIASES[missing[0]])}.")
+
+
+def seconds(text: str) -> float | None:
+    """Parse a time in seconds from `1.5`, `00:00:01.5` or `0 days 00:00:01.5`; None for nothing.
+
+    Raises `ValueError` for anything else, infinities and not-a-number included.
+    """
+    text = text.strip()
+    if text.casefold() in _NO_TIME:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        match = _CLOCK.fullmatch(text)
+        if match:
+            days, hours, minutes, rest = (float(part or 0) for part in match.groups())
+            value = 86400 * days + 3600 * hours + 60 * minutes + rest
+        else:
+            value = float(text.replace(",", "."))  # spreadsheets of half the world write 1,5
+    if not math.isfinite(value):
+        raise ValueError(text)
+    return value
+
+
+class Rows:
+    """Collects utterances from cells, then makes the `Manifest`; every error names the place of its row.
+
+    `folder` is what relative audio paths are relative to; with `search`, names that are not in it are looked for in
+    its sub-folders. `mapping` gives the labels of unknown words. A `place` is the number of a `unit`.
+    """
+
+    def __init__(
+        self,
+        table: str | Path,
+        folder: str | Path,
+        unit: str = "line",
+        *,
+        mapping: Mapping[str, str] | None = None,
+        search: bool = False,
+    ) -> None:
+        self.table = str(table)
+        self.unit = unit
+        self.folder = os.path.abspath(Path(folder).expanduser())  # noqa: PTH100 - Path.resolve would follow links
+        self._mapping = mapping or {}
+        self._search = search
+        self._index: dict[str, list[str]] = defaultdict(list)
+        self._rows: dict[int, Utterance] = {}  # place -> row
+        self._read_as: Counter[tuple[str, str]] = Counter()
+        self._unknown: dict[str, list[int]] = defaultdict(list)
+
+    def add(self, cells: Mapping[str, str], columns: Mapping[str, str], place: int) -> None:
+        """Add a row: its `cells` under the table's own names, `columns` from `name_columns`, its line."""
+        where = f"{self.table}, {self.unit} {place}"
+        own = {ours: cells[theirs] for ours, theirs in columns.items() if theirs in cells}
+        own["speaker"] = plain(own.get("speaker", ""))
+        for name in ("id", *REQUIRED):
+            own[name] = own.get(name, "").strip()
+            if not own[name] and name in REQUIRED:
+                raise invalid(f"the {name} is empty", where, "Fill it or remove the row.")
+        word = own["emotion"]
+        own["emotion"] = self._emotion(word, place)
+        if not own.get("original") and ("original" not in columns or word != own["emotion"]):
+            own["original"] = word
+        own["gender"] = canonical_gender(own.get("gender", ""))
+        own["channel"] = own.get("channel", "").strip().casefold() or "mix"
+        if own["channel"] not in ("mix", "left", "right") and not own["channel"].isdecimal():
+            mend = "Known: mix, left, right or a channel's number."
+            raise invalid(f"unknown channel '{own['channel']}'", where, mend)
+        own["audio"] = self._audio(own["audio"])
+        start, end = times_of(own, where)
+        used = {theirs for ours, theirs in columns.items() if ours != "duration"}  # it stays an extra column too
+        extra = {name: value for name, value in cells.items() if name not in used and name.strip()}
+        own.pop("duration", None)
+        self._rows[place] = Utterance(**{**own, "start": start, "end": end, "extra": extra})  # type: ignore[arg-type]
+
+    def manifest(self, notes: Iterable[Note] = ()) -> Manifest:
+        """Return the table; an extra column that a row lacks is empty there.
+
+        Raises `ManifestError` for unknown emotions, for no row at all, and for an id that occurs twice.
+        """
+        if self._unknown:
+            raise self._unknown_emotions()
+        if not self._rows:
+            raise invalid("it contains no utterance", self.table, "Add a row per utterance.")
+        names = dict.fromkeys(name for row in self._rows.values() for name in row.extra)
+        ids = self._ids()
+        first: dict[str, int] = {}
+        rows = []
+        for place, row in self._rows.items():
+            name = row.id or ids[place]
+            if name in first:
+                what = f"the id '{name}' was already used in {self.unit} {first[name]}"
+                mend = "Give every utterance its own id, or remove the repeated row."
+                raise invalid(what, f"{self.table}, {self.unit} {place}", mend)
+            first[name] = place
+            if not row.id or len(row.extra) < len(names):
+                row = replace(row, id=name, extra={n: row.extra.get(n, "") for n in names})
+            rows.append(row)
+        renamed = [f"{word} -> {label} ({n})" for (word, label), n in sorted(self._read_as.items())]
+        words = (Note("labels", f"labels read as: {', '.join(renamed)}"),) if renamed else ()
+        return Manifest(tuple(rows), (*words, *notes))
+
+    def _emotion(self, word: str, place: int) -> str:
+        label = EMOTION_WORDS.get(" ".join(word.casefold().replace("_", " ").split())) or self._mapping.get(word)
+        if label is None or label not in LABELS:
+            self._unknown[word].append(place)
+            return "other"  # never seen: `manifest` raises
+        if word.casefold() != label:
+            self._read_as[word, label] += 1
+        return label
+
+    def _unknown_emotions(self) -> ManifestError:
+        words = sorted(self._unknown, key=lambda word: -len(self._unknown[word]))
+        counts = ", ".join(f"'{word}' ({len(self._unknown[word])})" for word in words)
+        what = f"{len(words)} unknown emotions: {counts}" if len(words) > 1 else f"unknown emotion {counts}"
+        guesses = ""
+        for word in words:
+            # Only near-certain typos: 'unhappy' is not 'happy'.
+            close = get_close_matches(word.casefold(), EMOTION_WORDS, n=1, cutoff=0.85)
+            if close and close[0][0] == word[0].casefold():
+                guesses += f"Did you mean '{EMOTION_WORDS[close[0]]}' by '{word}'? "
+        mend = f"{guesses}Known: {', '.join(sorted(LABELS))}. Map a word with --map {words[0]}=LABEL; any further "
+        mend += "emotion is 'other'."
+        where = f"{self.table}, {self.unit} {min(places[0] for places in self._unknown.values())}"
+        return ManifestError(what, where=where, mend=mend)
+
+    def _audio(self, audio: str) -> str:
+        """The absolute path of a recording, also where it was written on Windows or with SpeechBrain's placeholder."""
+        name = re.sub(r"^\{\w+\}[/\\]*", "", audio)
+        path = os.path.join(self.folder, name)  # noqa: PTH118
+        if "\\" in name and not os.path.exists(path):  # noqa: PTH110 - a name may contain one
+            path = os.path.join(self.folder, name.replace("\\", "/"))  # noqa: PTH118
+        if not self._search or os.path.exists(path):  # noqa: PTH110
+            return path
+        if not self._index:
+            for folder, _, files in os.walk(self.folder):
+                for name in files:
+                    for key in {name, PurePath(name).stem}:
+                        self._index[key].append(os.path.join(folder, name))  # noqa: PTH118
+        name = PurePath(path).name
+        found = self._index.get(name, [])
+        if len(found) > 1:
+            what = f"'{name}' is in several folders: {', '.join(sorted(found)[:3])}"
+            raise invalid(what, self.table, "Write the folder in front of the name.")
+        return found[0] if found else path
+
+    def _ids(self) -> dict[int, str]:
+        """Ids for rows without one, from their path and times, the same whatever the other rows are.
+
+        The suffix stays in the id only where two files differ by nothing else.
+        """
+        nameless = {place: row for place, row in self._rows.items() if not row.id}
+        paths = {}
+        for audio in dict.fromkeys(row.audio for row in nameless.values()):
+            paths[audio] = PurePath(audio)
+            inside = below(audio, self.folder)
+            if inside is not None:  # without a leading `../`
+                paths[audio] = PurePath(*dropwhile("..".__eq__, PurePath(os.path.normpath(inside)).parts))
+            if not paths[audio].name:
+                raise invalid("this is a folder, not a recording", audio, "Name a file.")
+        stems = Counter(path.with_suffix("") for path in paths.values())
+        ids = {}
+        for place, row in nameless.items():
+            path = paths[row.audio]
+            stem = path.with_suffix("")
+            name = (stem if stems[stem] == 1 else path).as_posix().lstrip("/")
+            whole = row.start == 0 and row.end is None
+            times = "" if whole else f"@{row.start:.10g}-{'' if row.end is None else format(row.end, '.10g')}"
+            ids[place] = f"{name}{times}"
+        return ids
+
+
+def times_of(own: Mapping[str, str], where: str) -> tuple[float, float | None]:
+    """Return start and end in seconds, the end from the duration where there is none; raises `ManifestError`."""
+    times: dict[str, float | None] = {}
+    wanted = ("start", "end" if own.get("end", "").strip().casefold() not in _NO_TIME else "duration")
+    for name in wanted:
+        try:
+            times[name] = seconds(own.get(name, ""))
+        except ValueError:
+            raise invalid(f"the {name} '{own[name]}' is not a time", where, "Write it in seconds: 1.5") from None
+    start, duration = times["start"] or 0.0, times.get("duration")
+    end = times.get("end") if duration is None else start + duration
+    if start < 0:
+        raise invalid(f"it starts at {start} s, before its file", where, "Begin at 0.")
+    if end is not None and end <= start:
+        raise invalid(f"it ends at {end} s but starts at {start} s", where, "Make 'end' later than 'start'.")
+    return start, end
+
+
+def below(audio: str, folder: str) -> str | None:
+    """`audio` relative to `folder`, or None where it is not below it."""
+    start = folder.rstrip(os.sep) + os.sep
+    return audio[len(start) :] if audio.startswith(start) else None
