@@ -297,12 +297,11 @@ def test_no_answer(window: Window, body: bytes, headline: str, advice: str) -> N
 
 def test_words_for_answers_without_one_emotion(window: Window) -> None:
     verdict = "async (one) => (await import('./result.js')).verdict(one)"
-    flat = {"angry": 0.4, "happy": 0.3, "neutral": 0.2, "sad": 0.1}
-    parts = [{"label": label, "start": start, "end": start + 3} for label, start in (("angry", 0), ("sad", 3))]
     page = window.open().page
-    one = {"label": "angry", "probabilities": flat, "segments": parts}
-    assert page.evaluate(verdict, one) == "mixed: angry 50\xa0%, sad 50\xa0% of the time"
-    assert page.evaluate(verdict, {**one, "segments": parts[:1]}) == "uncertain: angry 40\xa0%, happy 30\xa0%"
+    one = {"label": "angry", "probabilities": {"angry": 0.4, "happy": 0.3, "sad": 0.2}, "mixed": False}
+    mixed = {**one, "mixed": True, "summary": {"angry": {"share": 0.5}, "sad": {"share": 0.5}}}
+    assert page.evaluate(verdict, mixed) == "mixed: angry 50\xa0%, sad 50\xa0% of the time"
+    assert page.evaluate(verdict, one) == "uncertain: angry 40\xa0%, happy 30\xa0%"
     assert page.evaluate(verdict, {**one, "probabilities": {"angry": 0.7}}) == "angry (70\xa0%)"
 
 

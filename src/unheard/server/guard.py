@@ -160,7 +160,7 @@ class Guard:
                 "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                 "id": request_id,
                 "method": scope["method"],
-                "path": scope["path"],
+                "path": scope["path"][:200],
                 "status": status or 499,
                 "ms": round(1000 * seconds, 1),
             }

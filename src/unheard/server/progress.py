@@ -28,7 +28,7 @@ class Progress(Response):
     """
 
     def __init__(self, job: Job, scored: Callable[[], Awaitable[list[Scored]]], of: Callable[[Scored], Answer]) -> None:
-        super().__init__(media_type=LINES)
+        super().__init__(media_type=LINES, headers={"X-Accel-Buffering": "no"})  # nginx sends each line at once
         del self.headers["content-length"]
         self.job, self.scored, self.of = job, scored, of
 

@@ -2,28 +2,18 @@
 import { capital, clock, count, html, percent, ranked, swatch } from "./dom.js";
 
 const UNSURE = 0.5; // probability below which the first emotion is no headline
-const SHARE = 0.2; // of the labelled time, from which an emotion takes part in a mixed recording
-
-// Shares of the labelled time, the largest first.
-function shares({ segments }) {
-  const seconds = {};
-  for (const { label, start, end } of segments) if (label) seconds[label] = (seconds[label] ?? 0) + end - start;
-  const total = Object.values(seconds).reduce((sum, value) => sum + value, 0);
-  return ranked(seconds).map(([label, value]) => [label, value / total]);
-}
-
 const values = (pairs) => pairs.map(([label, share]) => `${label} ${percent(share)}`).join(", ");
+
+const clear = ({ label, mixed, probabilities }) => label && !mixed && probabilities[label] >= UNSURE;
 
 // One channel in a few words: “happy (72 %)”, or why there is no single emotion.
 export function verdict(prediction) {
-  const { label, probabilities, abstained } = prediction;
+  const { label, mixed, summary, probabilities, abstained } = prediction;
   if (!label) return abstained === "silence" ? "silence" : "no speech recognised";
-  if (probabilities[label] >= UNSURE) return `${label} (${percent(probabilities[label])})`;
-  const mixed = shares(prediction).filter(([, share]) => share >= SHARE);
-  return mixed.length > 1 ? `mixed: ${values(mixed)} of the time` : `uncertain: ${values(ranked(probabilities).slice(0, 2))}`;
+  if (clear(prediction)) return `${label} (${percent(probabilities[label])})`;
+  if (mixed) return `mixed: ${values(Object.entries(summary).map(([name, { share }]) => [name, share]))} of the time`;
+  return `uncertain: ${values(ranked(probabilities).slice(0, 2))}`;
 }
-
-const clear = ({ label, probabilities }) => label && probabilities[label] >= UNSURE;
 
 export const headline = (predictions) =>
   predictions.length === 1 ? capital(verdict(predictions[0])) : predictions.map((one) => `${capital(one.channel)}: ${verdict(one)}`).join(" · ");
