@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from unheard.experiments.run import experiment
     from unheard.features import FeatureSettings, FeatureStore, build_store, extract
     from unheard.manifest import Manifest, Utterance
+    from unheard.plugins import register
     from unheard.recogniser import load
     from unheard.splits import make_split
 
@@ -36,6 +37,7 @@ _WHERE = {
     "make_split": "unheard.splits",
     "experiment": "unheard.experiments.run",
     "load": "unheard.recogniser",
+    "register": "unheard.plugins",
 }
 
 __all__ = [
@@ -52,6 +54,7 @@ __all__ = [
     "make_split",
     "read_corpus",
     "read_manifest",
+    "register",
 ]
 
 

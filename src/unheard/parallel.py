@@ -20,6 +20,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from unheard import plugins
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -61,7 +63,9 @@ class _Worker:
             )
         self.task = task
         with _no_interrupts():
-            self.future = self.pool.submit(_apply, function, [items[place] for place in task.places])
+            self.future = self.pool.submit(
+                _apply, plugins.registered(), function, [items[place] for place in task.places]
+            )
 
     def stop(self) -> None:
         if self.pool is not None:
@@ -173,7 +177,8 @@ def _ignore(seconds: float = 0.0) -> None:
     pass
 
 
-def _apply(function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+def _apply(given: dict[Any, Any], function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+    plugins.restore(given)
     return [function(item) for item in items]
 
 

@@ -173,7 +173,7 @@ def test_a_cells_hash_follows_all_that_decides_its_numbers(done: Path) -> None:
     def changed(**changes: Any) -> dict[str, str]:
         return {cell.system: cell.digest for cell in lay_out(load(done / "config.yaml", changes)).cells}
 
-    for changes in ({"epochs": 9}, {"seeds": 2}, {"workers": 2}, {"tensorboard": True}, {"progress": False}):
+    for changes in ({"epochs": 9}, {"seeds": 2}, {"workers": 2}, {"logger": ("tensorboard",)}, {"progress": False}):
         assert changed(**changes) == base
     for changes in (
         {"training": {"lr": 0.5}},

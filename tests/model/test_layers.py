@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from unheard.model.layers import (
     TDNN,
     VARIANCE_FLOOR,
+    AttentivePooling,
+    BiLSTM,
     Dense,
     Dropout,
     Frames,
@@ -42,6 +44,12 @@ class TestLayers:
         assert out.lengths.tolist() == [len(u) for u in expected]
         torch.testing.assert_close(out.values, references.normalise(layer.norm, torch.cat(expected), True))
         assert layer.shortens == 20 - len(expected[0])
+
+    def test_gru_is_nn_gru_on_each_utterance(self) -> None:
+        torch.manual_seed(0)
+        rnn, us = BiLSTM(4, 8, "gru"), draw((5, 1, 9))
+        expected = [torch.cat([rnn.ahead(u)[0], rnn.back(u.flip(0))[0].flip(0)], 1) for u in us]
+        torch.testing.assert_close(rnn(Frames(torch.cat(us), torch.tensor([5, 1, 9]))), torch.cat(expected))
 
     def test_dense_is_affine_relu_norm_dropout(self) -> None:
         layer, x = Dense(4, 3, 0.0).train(), torch.randn(9, 4)
@@ -85,6 +93,33 @@ class TestValidFrames:
         x = torch.randn(1, 2, 1, requires_grad=True)
         valid_frames(x, torch.tensor([2]), at_least=17).values.sum().backward()
         assert x.grad.flatten().tolist() == [8, 9]
+
+
+class TestAttentivePooling:
+    def test_literal_formulas(self) -> None:
+        """Okabe et al. 2018, Eq. 2 to 5, in double precision."""
+        torch.manual_seed(0)
+        layer, us = AttentivePooling(6, 5).double(), [u.double() for u in draw((4, 1, 13), 6)]
+        pooled = layer(Frames(torch.cat(us), torch.tensor([4, 1, 13])))
+        for u, found in zip(us, pooled, strict=True):
+            e = torch.stack(
+                [layer.score.weight[0] @ torch.tanh(layer.affine.weight @ h + layer.affine.bias) for h in u]
+            )
+            alpha = e.exp() / e.exp().sum()
+            mean = sum(a * h for a, h in zip(alpha, u, strict=True))
+            square = sum(a * h * h for a, h in zip(alpha, u, strict=True))
+            deviation = (square - mean * mean).clamp(min=VARIANCE_FLOOR).sqrt()
+            torch.testing.assert_close(found, torch.cat([mean, deviation]))
+
+    def test_equal_scores_are_statistics_pooling(self) -> None:
+        layer, frames = AttentivePooling(6), Frames(torch.cat(draw((4, 9), 6)), torch.tensor([4, 9]))
+        nn.init.zeros_(layer.score.weight)
+        torch.testing.assert_close(layer(frames), mean_std_pooling(frames))
+
+    def test_gradients(self) -> None:
+        layer, x = AttentivePooling(3, 2).double(), torch.randn(9, 3, dtype=torch.float64, requires_grad=True)
+        run = lambda x, *_: layer(Frames(x, torch.tensor([4, 5])))  # noqa: E731
+        assert torch.autograd.gradcheck(run, (x, *layer.parameters()))
 
 
 class TestPooling:

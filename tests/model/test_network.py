@@ -17,6 +17,7 @@ from unheard.model.settings import LEAST_DROPOUT
 
 FEATURES = 39
 SMALL = NetworkSettings(tdnn=((10, 5, 2), (8, 3, 4)), lstm=8, dense=9, hidden=(7, 7), dropout=0.0)
+ATTENTIVE = replace(SMALL, cell="gru", pooling="attentive")
 LENGTHS = (40, 17, 1, 23, 16, 2, 60)
 
 
@@ -88,7 +89,9 @@ class TestTable1:
         norms = [m for m in EmbeddingNetwork(FEATURES, NETWORKS["iemocap"]).modules() if isinstance(m, nn.BatchNorm1d)]
         assert {(norm.eps, norm.momentum) for norm in norms} == {(1e-5, 0.1)}
 
-    @pytest.mark.parametrize("wrong", [{"padding": "full"}, {"dropout": 1.0}, {"dropout": -0.1}])
+    @pytest.mark.parametrize(
+        "wrong", [{"padding": "full"}, {"pooling": "mean"}, {"cell": "rnn"}, {"dropout": 1.0}, {"dropout": -0.1}]
+    )
     def test_settings_out_of_range(self, wrong: dict[str, object]) -> None:
         with pytest.raises(ConfigError, match=next(iter(wrong))):
             NetworkSettings(**wrong)  # type: ignore[arg-type]
@@ -140,9 +143,9 @@ class TestAgainstPlainReference:
 
 
 class TestPadding:
-    @pytest.mark.parametrize("preset", ["small", "iemocap"])
+    @pytest.mark.parametrize("preset", ["small", "iemocap", "attentive"])
     def test_alone_and_in_any_batch(self, preset: str) -> None:
-        net = embedding({"small": SMALL, **NETWORKS}[preset]).eval()
+        net = embedding({"small": SMALL, "attentive": ATTENTIVE, **NETWORKS}[preset]).eval()
         lengths = torch.tensor(LENGTHS)
         together = net(draw(), lengths)
         for index, length in enumerate(LENGTHS):
@@ -172,8 +175,9 @@ class TestPadding:
             assert torch.equal(x2_grad[index, length:], torch.zeros_like(x2_grad[index, length:]))
 
     @pytest.mark.parametrize("garbage", [1e9, math.nan, math.inf])
-    def test_evaluation_sees_no_padding(self, garbage: float) -> None:
-        net, lengths = embedding().eval(), torch.tensor(LENGTHS)
+    @pytest.mark.parametrize("settings", [SMALL, ATTENTIVE])
+    def test_evaluation_sees_no_padding(self, garbage: float, settings: NetworkSettings) -> None:
+        net, lengths = embedding(settings).eval(), torch.tensor(LENGTHS)
         torch.testing.assert_close(net(draw(extra=9, padding=garbage), lengths), net(draw(), lengths))
 
     @pytest.mark.parametrize("length", [1, 2, 16])

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
 
+from unheard import plugins
 from unheard.corpora.corpus import Corpus, read_tree
 from unheard.errors import CorpusError, ManifestError, did_you_mean
 from unheard.manifest import Manifest
@@ -26,15 +27,23 @@ CORPORA: dict[str, str] = {
 def get_corpus(name: str) -> Corpus:
     """Return the declaration of one corpus; raises `CorpusError` for an unknown name."""
     key = name.lower().replace("_", "-").replace("cremad", "crema-d")
-    if key not in CORPORA:
-        raise CorpusError(f"unknown corpus '{name}'", mend=did_you_mean(key, CORPORA))
-    corpus: Corpus = import_module(CORPORA[key]).CORPUS
-    return corpus
+    if key in CORPORA:
+        corpus: Corpus = import_module(CORPORA[key]).CORPUS
+        return corpus
+    plugin = plugins.find("corpus", key)
+    if plugin is None:
+        raise CorpusError(f"unknown corpus '{name}'", mend=did_you_mean(key, corpus_names()))
+    return plugin.thing  # type: ignore[no-any-return]
+
+
+def corpus_names() -> tuple[str, ...]:
+    """Return the names of all corpora, plug-ins last."""
+    return (*sorted(CORPORA), *plugins.names("corpus"))
 
 
 def list_corpora() -> list[Corpus]:
-    """Return the declaration of every corpus, by name."""
-    return [get_corpus(name) for name in sorted(CORPORA)]
+    """Return the declaration of every corpus, by name, plug-ins last."""
+    return [get_corpus(name) for name in corpus_names()]
 
 
 def read_corpus(

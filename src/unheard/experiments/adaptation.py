@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from unheard.errors import RunError
-from unheard.experiments.baselines import NAMES
+from unheard.experiments.baselines import FITTED, NAMES
 from unheard.experiments.cell import Cell, NormalisedFrames
 from unheard.experiments.config import Experiment, load
 from unheard.experiments.plan import lay_out
@@ -32,7 +32,7 @@ from unheard.model.saving import WITH_PROFILES, Model
 from unheard.training.augment import profile_of
 from unheard.training.batches import Task
 from unheard.training.evaluation import score
-from unheard.training.strategies import STRATEGIES, derive
+from unheard.training.strategies import derive
 
 ALL = -1
 """k for all utterances of the speaker."""
@@ -104,7 +104,7 @@ def adapt(
             mend=f"Train with --normalise {WITH_PROFILES[0]}.",
         )
     plan = lay_out(replace(settings, out=str(out)))  # the run may have been moved
-    trained = [cell for cell in plan.cells if cell.system in STRATEGIES and (not systems or cell.system in systems)]
+    trained = [cell for cell in plan.cells if cell.system not in FITTED and (not systems or cell.system in systems)]
     trained = [cell for cell in trained if cell.result() and (cell.result_folder() / "model.safetensors").is_file()]
     if not trained:
         stale = any((out / "cells").glob("*/model*.safetensors"))
@@ -116,7 +116,7 @@ def adapt(
             if stale
             else "Run the experiment here; published runs have no model.",
         )
-    classical = [NAMES.get(key, key) for key in settings.systems if key not in STRATEGIES]
+    classical = [NAMES.get(key, key) for key in settings.systems if key in FITTED]
     if classical and not systems:
         say(f"{', '.join(classical)}: a classical system cannot be adapted, and is left out")
     seeds: dict[tuple[str, int], list[Cell]] = {}
@@ -147,7 +147,7 @@ def adapt(
 
 def _with_all_trained(settings: Experiment, records: RunRecords) -> Experiment:
     """The run's settings with every system, seed and fold that it has; its configuration is that of the last call."""
-    cells = [cell for cell in records.cells if cell.system in STRATEGIES]
+    cells = [cell for cell in records.cells if cell.system not in FITTED]
     systems = tuple(dict.fromkeys(cell.system for cell in cells)) or settings.systems
     seeds = max((cell.seed for cell in cells), default=0) + 1
     return replace(settings, systems=systems, seeds=seeds, folds=len(records.folds) if settings.folds else 0)

@@ -20,7 +20,7 @@ import shutil
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from hashlib import blake2b
@@ -33,9 +33,11 @@ import torch
 from numpy.typing import NDArray
 
 import unheard
-from unheard.errors import MissingExtra, TrainingError, UnheardError
-from unheard.experiments.baselines import EPOCHS, Decide, Doubles, Fitted
+from unheard import plugins
+from unheard.errors import TrainingError, UnheardError
+from unheard.experiments.baselines import EPOCHS, FITTED, Decide, Doubles, Fitted
 from unheard.experiments.config import identity
+from unheard.experiments.logging import logger_of
 from unheard.experiments.records import cell_columns, epochs_of, place_of, read_predictions, reported_in, result_in
 from unheard.features import FeatureSettings, FeatureStore, Normaliser
 from unheard.features.normalise import Moments, Source, guarded, pool
@@ -51,7 +53,7 @@ from unheard.training.batches import Task
 from unheard.training.evaluation import Scores, choose_device
 from unheard.training.metrics import balanced
 from unheard.training.recipe import TrainingSettings, follows_a_schedule
-from unheard.training.strategies import STRATEGIES, Setting, build, derive
+from unheard.training.strategies import STRATEGIES, Setting, build, derive, strategy_of
 from unheard.training.strategies.cgt import CGT
 from unheard.training.trainer import Direction, Evaluation, Trainer
 
@@ -61,7 +63,8 @@ class Cell:
     """Everything that determines a cell's numbers, and where it lives.
 
     `rows` are the utterances of the fold (train, dev, test). `features` is the digest of the experiment's feature
-    settings, which `data` covers. A classical system has its definition in `fitted` and a `store` of its own.
+    settings, which `data` covers; `code` is the hash of a plug-in's source. A classical system has its definition in
+    `fitted` and a `store` of its own.
     """
 
     system: str
@@ -79,8 +82,9 @@ class Cell:
     split: str
     data: str
     device: str = "auto"
-    tensorboard: bool = False
+    loggers: tuple[str, ...] = ()
     features: str = ""
+    code: str = ""
     fitted: Fitted | None = None
 
     def check(self, store: FeatureStore) -> None:
@@ -117,7 +121,8 @@ class Cell:
         or the strategy follows a schedule over the whole training.
         """
         epochs = self.recipe.epochs if follows_a_schedule(self.options, self.recipe.schedule) else 0
-        return identity(self.settings_digest, dict(self.options), asdict(self.fold), self.data, epochs)
+        code = (self.code,) if self.code else ()
+        return identity(self.settings_digest, dict(self.options), asdict(self.fold), self.data, epochs, *code)
 
     def result(self) -> dict[str, Any] | None:
         """Return the complete result for exactly this cell's number of epochs, or None."""
@@ -143,8 +148,14 @@ def settings_digest(
     """Return a hash of the settings that all trained cells of a table share, without the options of systems."""
     epochs = 1 if recipe.extensible else recipe.epochs
     return identity(
-        list(labels), group, asdict(network), asdict(replace(recipe, epochs=epochs, report_epochs=())), normalise
+        list(labels), group, network.identity(), asdict(replace(recipe, epochs=epochs, report_epochs=())), normalise
     )
+
+
+def code_of(system: str) -> str:
+    """Return the hash of a plug-in's source; "" for the package's own systems."""
+    plugin = None if system in STRATEGIES or system in FITTED else plugins.find("strategy", system)
+    return plugin.digest if plugin else ""
 
 
 def data_digest(
@@ -192,7 +203,8 @@ def attempt(cell: Cell) -> str:
     """Train `cell` with one thread; return "" or why it failed, with the traceback in its failure.txt."""
     torch.set_num_threads(1)
     try:
-        run_cell(cell, _reporter(cell))
+        with ExitStack() as stack:
+            run_cell(cell, _reporter(cell, stack))
     except Exception as error:
         with suppress(UnheardError):
             write_text(cell.folder / "failure.txt", traceback.format_exc())
@@ -208,28 +220,17 @@ def epoch_file(cell: Cell) -> Path:
     return cell.folder / ".epoch"
 
 
-def summary_writer() -> type[Any]:
-    """Return TensorBoard's `SummaryWriter`; raises `MissingExtra` without TensorBoard."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise MissingExtra("tensorboard", "tensorboard") from None
-    return SummaryWriter
-
-
-def _reporter(cell: Cell) -> Callable[[Mapping[str, Any]], None]:
-    """A function that notes each epoch for the progress bar and, if wanted, its figures for TensorBoard."""
-    log = summary_writer()(str(cell.folder / "tensorboard")) if cell.tensorboard else None
+def _reporter(cell: Cell, stack: ExitStack) -> Callable[[Mapping[str, Any]], None]:
+    settings = {"system": cell.system, "fold": cell.fold.index, "seed": cell.seed, "options": dict(cell.options)}
+    settings |= {"network": asdict(cell.network), "training": asdict(cell.recipe)}
+    cell.folder.mkdir(parents=True, exist_ok=True)
+    logs = [stack.enter_context(logger_of(name)(cell.folder, settings)) for name in cell.loggers]
 
     def report(record: Mapping[str, Any]) -> None:
         with suppress(OSError):
-            cell.folder.mkdir(parents=True, exist_ok=True)
             epoch_file(cell).write_text(str(record["epoch"]))
-        if log is not None:
-            for name, value in record.items():
-                if name != "epoch" and isinstance(value, (int, float)):
-                    log.add_scalar(name, value, record["epoch"])
-            log.flush()
+        for log in logs:
+            log(record)
 
     return report
 
@@ -282,7 +283,7 @@ def result_of(cell: Cell, evaluations: Sequence[Evaluation], device: str) -> dic
     train = [cell.rows[name] for name in cell.fold.train]
     return {
         "system": cell.system,
-        "name": cell.fitted.name if cell.fitted else STRATEGIES[cell.system][0],
+        "name": cell.fitted.name if cell.fitted else strategy_of(cell.system)[0],
         "fitted": cell.fitted is not None,
         "evaluation": "" if cell.fitted else evaluations[0].mode,
         "fold": cell.fold.index,
@@ -310,6 +311,7 @@ def result_of(cell: Cell, evaluations: Sequence[Evaluation], device: str) -> dic
         },
         "proof": {
             "cell": cell.name,
+            "code": cell.code,
             "split": cell.split,
             "data": cell.data,
             "features": cell.features,

@@ -146,7 +146,9 @@ class Experiment:
     engine: Literal["local", "ray"] = setting("local", "Processes of this machine, or a Ray cluster (extra: ray).")
     address: str = setting("", "ray: auto, or HOST:PORT of a running cluster (default: this machine alone).")
     gpus: float = setting(0.0, "ray: share of a GPU for a training (0: a quarter where there are GPUs).")
-    tensorboard: bool = setting(False, "Write TensorBoard logs (extra: tensorboard).")
+    logger: tuple[str, ...] = setting(
+        (), "Where to log each epoch beside history.jsonl: tensorboard, mlflow, wandb, or plug-ins, by commas."
+    )
     progress: bool = setting(True, "Show progress on a terminal.")
 
     def __post_init__(self) -> None:
@@ -388,6 +390,8 @@ def _changed(values: Mapping[str, Any], change: Callable[[str], str]) -> dict[st
         if changed.get(name) and isinstance(changed[name], str):
             changed[name] = way(changed[name])
     features = changed.get("features")
+    if isinstance(features, Mapping) and features.get("folder"):
+        features = changed["features"] = {**features, "folder": change(str(features["folder"]))}
     if isinstance(features, Mapping) and features.get("encoder"):
         encoder = str(features["encoder"])
         hub_id = re.fullmatch(r"\w[\w.-]*/[^/]+", encoder) and not Path(encoder).exists()

@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from unheard import plugins
 from unheard.corpora import get_corpus, read_corpus, read_manifest
 from unheard.corpora.channels import choose_channel
 from unheard.errors import ConfigError, FeatureError, did_you_mean
 from unheard.experiments.baselines import EPOCHS, FITTED, normalisation_of
-from unheard.experiments.cell import Cell, data_digest, summary_writer
+from unheard.experiments.cell import Cell, code_of, data_digest
 from unheard.experiments.config import Experiment
+from unheard.experiments.logging import check_loggers
 from unheard.experiments.selection import KNOBS, Choice
 from unheard.features import FeatureStore, build_store
 from unheard.features.encoder import resolve
@@ -94,8 +96,9 @@ def lay_out(settings: Experiment, say: Say = lambda _: None) -> Grid:
             split=split.digest,
             data=data_digest(fold.ids, rows, store.audio_digest, digest, settings.group),
             device=settings.device,
-            tensorboard=settings.tensorboard,
+            loggers=settings.logger,
             features=digest,
+            code=code_of(key),
         )
         if key not in FITTED:
             return made
@@ -120,8 +123,7 @@ def _check(settings: Experiment) -> dict[str, dict[str, Any]]:
         check(settings.address, settings.gpus, settings.device)
     else:  # a cluster may have devices that are not here
         choose_device(settings.device)
-    if settings.tensorboard:
-        summary_writer()
+    check_loggers(settings.logger)
     if settings.protocol and settings.protocol not in PROTOCOLS:
         raise ConfigError(f"unknown protocol '{settings.protocol}'", mend=did_you_mean(settings.protocol, PROTOCOLS))
     settings.training.augment.check(columns_of(settings.features))
@@ -145,8 +147,9 @@ def _options(settings: Experiment, key: str) -> dict[str, Any]:
         for name in settings.options.get(key, {}):
             raise ConfigError(f"system '{key}' has no option '{name}'", mend="It has no options.")
         return {}
-    if key not in STRATEGIES:
-        raise ConfigError(f"unknown system '{key}'", mend=did_you_mean(key, [*STRATEGIES, *FITTED]))
+    known = (*STRATEGIES, *plugins.names("strategy"))
+    if key not in known:
+        raise ConfigError(f"unknown system '{key}'", mend=did_you_mean(key, [*known, *FITTED]))
     options = resolve_options(key, settings.options.get(key))
     for name, value in options.items():
         if isinstance(value, float) and value < 0:

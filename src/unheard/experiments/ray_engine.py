@@ -19,6 +19,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from unheard import plugins
 from unheard.errors import ConfigError, MissingExtra, UnheardError
 from unheard.experiments.cell import Cell, Outcome, attempt, usual_workers
 from unheard.experiments.records import read_history
@@ -96,7 +97,7 @@ def run_cells(
                     rows[cell.data] = ray.put(dict(cell.rows))
                 where = "cpu" if not share and cell.device != "mps" else cell.device
                 there = replace(cell, rows={}, out=out, store=cell.store.absolute(), device=where)
-                running[task.remote(there, rows[cell.data], str(token), _versions())] = place
+                running[task.remote(there, rows[cell.data], str(token), _versions(), plugins.registered())] = place
             done, _ = ray.wait(list(running), num_returns=1, timeout=1.0)
             tick()
             for reference in done:
@@ -152,8 +153,11 @@ def _versions() -> dict[str, str]:
     return {name: metadata.version(name).partition("+")[0] for name in _SAME}
 
 
-def _train(cell: Cell, rows: Mapping[str, Utterance], token: str, versions: Mapping[str, str]) -> str:
+def _train(
+    cell: Cell, rows: Mapping[str, Utterance], token: str, versions: Mapping[str, str], given: dict[Any, Any]
+) -> str:
     """Train `cell` on a node; return why it failed, or "". Raises `ConfigError` if the node is not fit for the run."""
+    plugins.restore(given)
     node, end = platform.node(), time.monotonic() + _PATIENCE
     if others := [f"{name} {version}" for name, version in _versions().items() if version != versions[name]]:
         ours = ", ".join(f"{name} {version}" for name, version in versions.items())

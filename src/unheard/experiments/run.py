@@ -18,7 +18,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from unheard.errors import ConfigError, RunError
 from unheard.experiments import plan as tuning
-from unheard.experiments.cell import Cell, Outcome, data_digest, epoch_file, run_cells, settings_digest, usual_workers
+from unheard.experiments.cell import (
+    Cell,
+    Outcome,
+    code_of,
+    data_digest,
+    epoch_file,
+    run_cells,
+    settings_digest,
+    usual_workers,
+)
 from unheard.experiments.config import Experiment, load, same_place, written_in
 from unheard.experiments.plan import Grid, lay_out
 from unheard.experiments.records import (
@@ -334,6 +343,7 @@ def collect(grid: Grid, say: Say = lambda _: None) -> RunRecords:
     networks = settings_digest(settings.labels, settings.group, network, settings.training, settings.normalise)
     definitions = {cell.system: cell.settings_digest for cell in grid.cells if cell.fitted}
     others: set[str] = set()
+    codes: dict[str, str] = {}
 
     def counts(result: Mapping[str, Any]) -> bool:
         system, own = result["system"], result["settings"]["digest"]
@@ -342,6 +352,8 @@ def collect(grid: Grid, say: Say = lambda _: None) -> RunRecords:
         if not result["fitted"] and _without_knob(system, result["options"]) != _without_knob(
             system, options.get(system, {})
         ):
+            return False
+        if result["proof"]["code"] != (codes[system] if system in codes else codes.setdefault(system, code_of(system))):
             return False
         if result["proof"]["data"] != data[result["fold"]]:
             others.add(result["proof"]["cell"])

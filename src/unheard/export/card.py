@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from unheard import __version__
-from unheard.corpora import CORPORA, get_corpus
+from unheard.corpora import CORPORA, corpus_names, get_corpus
 from unheard.export.calibration import BINS
 from unheard.export.evidence import Evidence
 from unheard.export.metadata import Data, Facts
@@ -276,7 +276,7 @@ def described(names: Iterable[str]) -> tuple[Data, ...]:
     """Return the corpora called `names`; the licence of one without a reader is unknown."""
     found = []
     for name in sorted(names):
-        if name in CORPORA:
+        if name in corpus_names():
             facts = get_corpus(name)
             found.append(Data(name, facts.title, facts.language, facts.licence, facts.citation, facts.homepage))
         else:

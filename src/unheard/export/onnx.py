@@ -28,7 +28,7 @@ from unheard.export.metadata import Facts, encoded, metadata
 from unheard.export.parity import check
 from unheard.features.normalise import LEAST_STD, Normaliser
 from unheard.files import write_whole
-from unheard.model.layers import TDNN, VARIANCE_FLOOR, BiLSTM, Dense
+from unheard.model.layers import TDNN, VARIANCE_FLOOR, AttentivePooling, BiLSTM, Dense
 from unheard.model.network import EmbeddingNetwork, Functionals, Head, LayerWeights
 from unheard.model.saving import Model
 
@@ -39,8 +39,9 @@ IR_VERSION = 8
 NORMALISATIONS = ("none", "train", "utterance")
 """Normalisations that need nothing but the utterance itself and can be part of a graph."""
 
-_GATES = (0, 3, 1, 2)
-"""Position of ONNX's LSTM gates (input, output, forget, cell) in PyTorch's order (input, forget, cell, output)."""
+_GATES = {"LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2)}
+"""Positions of ONNX's gates in PyTorch's order: input, output, forget, cell in input, forget, cell, output; update,
+reset, new in reset, update, new."""
 
 
 def export_model(model: Model, path: str | Path, facts: Facts = Facts()) -> Path:  # noqa: B008 - it is frozen
@@ -57,6 +58,11 @@ def export_model(model: Model, path: str | Path, facts: Facts = Facts()) -> Path
 
 def build_graph(model: Model, facts: Facts = Facts()) -> onnx.ModelProto:  # noqa: B008 - it is frozen
     """Build the ONNX graph of `model` with its metadata; raises `ExportError` for a model that cannot be exported."""
+    if model.features.foreign:
+        raise ExportError(
+            f"the features of this model ('{model.features.kind}') are not computed by this package",
+            mend="Use the model with `unheard evaluate`.",
+        )
     if len(model.labels) < 2:
         raise ExportError("this model has a single emotion", mend="Train it with two or more.")
     graph, embed = Graph(), model.network.embed
@@ -148,7 +154,7 @@ def embedded(graph: Graph, network: EmbeddingNetwork, frames: str) -> str:
         x = tdnn(graph, f"tdnn{number}", cast(TDNN, layer), x)
     if network.rnn is not None:
         x = norm(graph, "rnn.norm", network.rnn_norm, bilstm(graph, "rnn", network.rnn, x))
-    pooled = mean_std_pooling(graph, dense(graph, "dense", network.dense, x))
+    pooled = statistics(graph, network.pooling, dense(graph, "dense", network.dense, x))
     if network.summary is None:
         return graph("Identity", pooled, name="embedding")
     appended = functionals(graph, network.summary, frames, network.framed)
@@ -192,21 +198,24 @@ def tdnn(graph: Graph, name: str, layer: TDNN, x: str) -> str:
 
 
 def bilstm(graph: Graph, name: str, layer: BiLSTM, x: str) -> str:
-    """Bidirectional LSTM, forward states first: (T, inputs) -> (T, 2 * cells)."""
+    """Bidirectional LSTM or GRU, forward states first: (T, inputs) -> (T, 2 * cells)."""
     of_input, of_state, bias = [], [], []
-    for lstm in (layer.ahead, layer.back):
-        w, r, w_bias, r_bias = (_gates(parameter) for parameter in lstm.all_weights[0])
+    order = _GATES[layer.ahead.mode]
+    reset: dict[str, Any] = {"linear_before_reset": 1} if layer.ahead.mode == "GRU" else {}
+    for one in (layer.ahead, layer.back):
+        w, r, w_bias, r_bias = (_gates(parameter, order) for parameter in one.all_weights[0])
         of_input.append(w)
         of_state.append(r)
         bias.append(np.concatenate([w_bias, r_bias]))
     states = graph(
-        "LSTM",
+        layer.ahead.mode,
         graph("Unsqueeze", x, graph.integers(1)),
         graph.constant(f"{name}.input", np.stack(of_input)),
         graph.constant(f"{name}.state", np.stack(of_state)),
         graph.constant(f"{name}.bias", np.stack(bias)),
         direction="bidirectional",
         hidden_size=layer.ahead.hidden_size,
+        **reset,
     )  # (T, 2, 1, cells)
     return graph("Reshape", states, graph.integers(0, -1))
 
@@ -234,12 +243,28 @@ def norm(graph: Graph, name: str, layer: nn.Module, x: str) -> str:
     return graph("Add", scaled, graph.constant(f"{name}.offset", bias - center * slope))
 
 
-def mean_std_pooling(graph: Graph, x: str) -> str:
-    """Mean and standard deviation over time: (T, C) -> (2C,)."""
+def statistics(graph: Graph, layer: nn.Module | None, x: str) -> str:
+    """Mean and standard deviation over time, weighted where `layer` is an attentive pooling: (T, C) -> (2C,)."""
+    weights = None
+    if isinstance(layer, AttentivePooling):
+        hidden = graph("Tanh", linear(graph, "pooling", layer.affine, x))
+        scores = graph("MatMul", hidden, graph.constant("pooling.score", _array(layer.score.weight).T))  # (T, 1)
+        weights = graph("Softmax", exact(graph, scores), axis=0)
+    elif layer is not None:
+        raise ExportError(
+            f"the pooling {type(layer).__name__} is a plug-in, which cannot be exported",
+            mend="Use this model with `unheard evaluate`.",
+        )
+
+    def expectation(x: str) -> str:
+        if weights is None:
+            return mean(graph, x)
+        return graph("ReduceSum", graph("Mul", weights, x), graph.integers(0), keepdims=0)
+
     x = exact(graph, x)
-    average = mean(graph, x)
+    average = expectation(x)
     centred = graph("Sub", x, average)
-    variance = mean(graph, graph("Mul", centred, centred))
+    variance = expectation(graph("Mul", centred, centred))
     floor = exact(graph, graph.constant("variance_floor", VARIANCE_FLOOR))
     return single(graph, graph("Concat", average, graph("Sqrt", graph("Max", variance, floor)), axis=0))
 
@@ -264,10 +289,10 @@ def _array(tensor: Tensor | None) -> NDArray[Any]:
     return tensor.detach().cpu().numpy()
 
 
-def _gates(parameter: Tensor) -> NDArray[Any]:
-    """Reorder the gates of (4H, ...) for ONNX."""
-    blocks = np.split(_array(parameter), 4)
-    return np.concatenate([blocks[at] for at in _GATES])
+def _gates(parameter: Tensor, order: tuple[int, ...]) -> NDArray[Any]:
+    """Reorder the gates of (gates * H, ...) for ONNX."""
+    blocks = np.split(_array(parameter), len(order))
+    return np.concatenate([blocks[at] for at in order])
 
 
 def _assembled(graph: Graph, model: Model, facts: Facts) -> onnx.ModelProto:

@@ -29,7 +29,7 @@ from unheard.manifest import Manifest
 from unheard.model.saving import Model
 from unheard.training.metrics import unweighted_average_recall, weighted_accuracy
 
-SUMMED = {"Conv": (1, 2), "LSTM": (2,), "MatMul": (0,)}
+SUMMED = {"Conv": (1, 2), "LSTM": (2,), "GRU": (2,), "MatMul": (0,)}
 """Operator -> the axes of its weight that it sums over; the others are output channels."""
 
 LEAST = 256

@@ -14,6 +14,7 @@ from unheard.audio import SLACK, checked_source, read_audio, resample
 from unheard.channels import Samples, select_channel, to_float
 from unheard.decoding import Source
 from unheard.errors import AudioError
+from unheard.features.foreign import frames_of
 from unheard.features.functionals import frame_settings, summarise
 from unheard.features.kaldi import Floats, add_deltas, frame_count, pitch_frames, spectral_frames
 from unheard.features.settings import FeatureSettings
@@ -89,6 +90,8 @@ def analyse(samples: Samples, settings: FeatureSettings, encoder: Encoder | None
     the settings, by default the one that they name. Raises `AudioError` for less than one frame, and for samples so
     large that their power overflows.
     """
+    if settings.foreign:
+        return as_they_are(frames_of(samples, settings), settings)
     if settings.kind == "functionals":
         frames = analyse(samples, frame_settings(settings)).features
         over, voiced = _kept(frames[:, 0], settings)
@@ -127,6 +130,13 @@ def _finite(spectral: Floats) -> Floats:
     if not np.isfinite(spectral.sum(dtype=np.float64)):
         raise AudioError("the samples are too large or not numbers", mend="Scale them to [-1, 1].")
     return spectral
+
+
+def as_they_are(frames: Floats, settings: FeatureSettings) -> Analysis:
+    """The analysis of ready-made frames (T, F), of which all are kept; their energy is unknown."""
+    kept = np.ones(len(frames), bool)
+    chosen = thinned(frames, settings.thin) if settings.thin > 1 else frames
+    return Analysis(chosen, kept, len(frames), np.zeros(len(frames), np.float32))
 
 
 def thinned(features: Floats, n: int) -> Floats:

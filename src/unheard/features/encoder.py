@@ -33,6 +33,7 @@ from unheard.features.encoder_weights import (
     read_weights,
     weight_files,
 )
+from unheard.features.foreign import resolve_foreign
 from unheard.features.settings import LEARNED, FeatureSettings
 from unheard.files import read_regular, write_text, write_whole
 
@@ -91,12 +92,14 @@ def open_encoder(source: str | Path, layer: str = "mean") -> Encoder:
 
 
 def resolve(settings: FeatureSettings) -> FeatureSettings:
-    """Fill in what follows from the encoder's files; settings without an encoder, or resolved before, stay as they are.
+    """Fill in what follows from the encoder's files, a plug-in or a folder of arrays; resolved settings stay.
 
-    Raises as `open_encoder`.
+    Raises as `open_encoder` and `resolve_foreign`.
     """
     if settings.resolved:
         return settings
+    if settings.foreign:
+        return resolve_foreign(settings)
     found = open_encoder(settings.encoder, settings.layer)
     layers = found.layers if found.layers > 1 or settings.layer == LEARNED else 0
     return replace(settings, encoder_digest=found.digest, encoder_width=found.width, encoder_layers=layers)

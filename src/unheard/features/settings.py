@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, fields
 from hashlib import blake2b
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
+from unheard import plugins
 from unheard.errors import ConfigError, did_you_mean
 from unheard.settings import check, setting
 
 VERSION = 1
 """Part of every digest; raised when the same settings give other values than before."""
 
-Kind = Literal["mfcc", "fbank", "functionals", "encoder"]
-KINDS = get_args(Kind)
+KINDS = ("mfcc", "fbank", "functionals", "encoder", "npy")
 LEARNED = "learned"
 """The `layer` that stands for all layers, weighed by the network."""
 
@@ -23,7 +23,7 @@ ENCODER_RATE, ENCODER_FRAME_MS, ENCODER_SHIFT_MS = 16_000, 25.0, 20.0
 
 _LATER = frozenset(
     {"kind", "energy", "pitch", "log_pitch", "pitch_low_hz", "pitch_high_hz", "layer", "encoder_digest",
-     "encoder_width", "encoder_layers", "thin", "summary"}
+     "encoder_width", "encoder_layers", "thin", "summary", "folder", "width", "code"}
 )  # fmt: skip
 """Settings that enter a digest only where they are not the default."""
 
@@ -31,6 +31,9 @@ _LATER = frozenset(
 @dataclass(frozen=True, slots=True)
 class FeatureSettings:
     """MFCC, their deltas and the energy VAD; the defaults are Kaldi's, those of the VAD its x-vector recipes'.
+
+    Kind `npy` reads ready-made frames, FOLDER/<utterance id>.npy; any other name is a plug-in, a function of the
+    samples (see `unheard.register`). Both keep all frames; only `sample_rate` and `thin` have an effect on them.
 
     Inert: no file is opened. `unheard.features.encoder.resolve` reads what follows from an encoder's files
     (`encoder_digest`, `encoder_width`, `encoder_layers`); `dim` and `digest` of kind `encoder` need it. An encoder is
@@ -57,9 +60,10 @@ class FeatureSettings:
     vad: Literal["xvector", "ivector", "kaldi_default", "none"] = setting(
         "xvector", "Energy VAD: the settings of a Kaldi recipe.", common=True
     )
-    kind: Kind = setting(
+    kind: str = setting(
         "mfcc",
-        "mfcc, fbank (log-mel bands), functionals (one vector an utterance), encoder (a pretrained one).",
+        "mfcc, fbank (log-mel bands), functionals (one vector an utterance), encoder (a pretrained one), npy (arrays "
+        "of your own), or the name of a registered function.",
         common=True,
     )
     energy: bool = setting(False, "fbank: put the raw log energy before the bands.")
@@ -79,6 +83,11 @@ class FeatureSettings:
     encoder_digest: str = setting("", "encoder: hash of the encoder's files.", derived=True)
     encoder_width: int = setting(0, "encoder: width of a layer.", ge=0, derived=True)
     encoder_layers: int = setting(0, "encoder: number of layers side by side, if several.", ge=0, derived=True)
+    folder: str = setting(
+        "", "npy: folder with an array (T, F) for each utterance, ID.npy.", common=True, compare=False
+    )
+    width: int = setting(0, "npy and plug-ins: number of features in a frame.", ge=0, derived=True)
+    code: str = setting("", "plug-ins: hash of the function's source.", derived=True)
     thin: int = setting(1, "Average this many consecutive frames into one, after the VAD.", ge=1, le=100)
     summary: bool = setting(
         False, "Append the functionals of the whole utterance to each frame (fbank, energy, raw log pitch, no deltas)."
@@ -86,6 +95,10 @@ class FeatureSettings:
 
     def __post_init__(self) -> None:
         check(self)
+        if self.foreign:
+            self._check_foreign()
+        elif self.folder or self.width or self.code:
+            raise ConfigError(f"features of kind {self.kind} have no folder of arrays", mend="Choose kind npy.")
         if self.kind == "encoder":
             self._check_encoder()
         elif self.encoder or self.encoder_digest or self.encoder_width or self.encoder_layers or self.layer != "mean":
@@ -130,9 +143,28 @@ class FeatureSettings:
         object.__setattr__(self, "frame_length_ms", ENCODER_FRAME_MS)
         object.__setattr__(self, "frame_shift_ms", ENCODER_SHIFT_MS)
 
+    def _check_foreign(self) -> None:
+        known = (*KINDS, *plugins.names("feature"))
+        if self.kind not in known and not self.code:  # with it, a function that another program had
+            raise ConfigError(f"unknown kind of features '{self.kind}'", mend=did_you_mean(self.kind, known))
+        if (self.kind == "npy") != bool(self.folder):
+            raise ConfigError("features of kind npy need their folder", mend="Name it: --features.folder.")
+        if self.energy or self.pitch or self.summary:
+            raise ConfigError(
+                f"features of kind {self.kind} are used as they are", mend="Leave out energy, pitch and summary."
+            )
+        object.__setattr__(self, "vad", "none")
+
+    @property
+    def foreign(self) -> bool:
+        """Whether the frames come from a folder or a plug-in."""
+        return self.kind == "npy" or self.kind not in KINDS
+
     @property
     def resolved(self) -> bool:
-        """Whether everything that follows from an encoder's files is filled in; always, without an encoder."""
+        """Whether everything that follows from an encoder's files, or of a plug-in, is filled in."""
+        if self.foreign:
+            return bool(self.width)
         if self.kind != "encoder":
             return True
         return bool(self.encoder_digest and self.encoder_width and (self.encoder_layers or not self._several))
@@ -153,7 +185,9 @@ class FeatureSettings:
     def _check_resolved(self) -> None:
         if not self.resolved:
             raise ConfigError(
-                "the encoder of these settings has not been read", where=self.encoder, mend="Call resolve(settings)."
+                "the source of these features has not been read",
+                where=self.encoder or self.folder or self.kind,
+                mend="Call resolve(settings).",
             )
 
     @property
@@ -176,6 +210,9 @@ class FeatureSettings:
         if self.kind == "encoder":
             self._check_resolved()
             return self.encoder_width * max(self.encoder_layers, 1) + self.pitch_dim
+        if self.foreign:
+            self._check_resolved()
+            return self.width
         spectral = self.cepstra if self.kind == "mfcc" else self.mel_bins + self.energy
         return spectral * (1 + self.deltas) + self.pitch_dim + self.summary_dim
 
@@ -203,7 +240,7 @@ class FeatureSettings:
         """Twelve hex digits that differ whenever any value above differs."""
         self._check_resolved()
         same = {f.name for f in fields(self) if getattr(self, f.name) == f.default}
-        left_out = _LATER & same | {"encoder"}  # where it lies changes nothing
+        left_out = _LATER & same | {"encoder", "folder"}  # where it lies changes nothing
         values = {name: value for name, value in asdict(self).items() if name not in left_out}
         text = json.dumps({"version": VERSION, **values}, sort_keys=True)
         return blake2b(text.encode(), digest_size=6).hexdigest()

@@ -35,8 +35,9 @@ import numpy.typing as npt
 
 from unheard.audio import read_recording
 from unheard.errors import AudioError, FeatureError, UnreachableError
-from unheard.features.analysis import analyse
+from unheard.features.analysis import analyse, as_they_are
 from unheard.features.encoder import encoder_of, resolve
+from unheard.features.foreign import frames_in
 from unheard.features.kaldi import pitch_library
 from unheard.features.settings import FeatureSettings
 from unheard.files import locked, write_json
@@ -222,7 +223,7 @@ def build_store(
     settings, folder = resolve(settings or FeatureSettings()), Path(folder)
     if not len(manifest):
         raise FeatureError("the manifest has no utterances", mend="Check how it was made or selected.")
-    segments, store = _segments(manifest), _existing(folder, settings)
+    segments, store = _segments(manifest, settings), _existing(folder, settings)
     if store is not None and _complete(store, segments, failures_too=not os.access(folder, os.W_OK)):
         return store
     if settings.needs_pitch:
@@ -260,8 +261,8 @@ def write_store(folder: Path, settings: FeatureSettings, features: Mapping[str, 
     part.unlink()
 
 
-def _segments(manifest: Manifest) -> dict[str, _Segment]:
-    """Return the segment of every row by id; each file is examined once."""
+def _segments(manifest: Manifest, settings: FeatureSettings) -> dict[str, _Segment]:
+    """Return the segment of every row by id, of ready-made frames their file; each file is examined once."""
     state: dict[str, str] = {}
 
     def segment(row: Utterance) -> _Segment:
@@ -277,6 +278,9 @@ def _segments(manifest: Manifest) -> dict[str, _Segment]:
         key = blake2b(parts.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
         return _Segment(key, row.audio, start, end, row.channel)
 
+    if settings.kind == "npy":
+        files = {row.id: str(Path(settings.folder) / f"{row.id}.npy") for row in manifest}
+        return {row.id: segment(replace(row, audio=files[row.id], start=0.0, end=None)) for row in manifest}
     return {row.id: segment(row) for row in manifest}
 
 
@@ -354,18 +358,22 @@ def _complete_store(
 def _analysed(segment: _Segment, settings: FeatureSettings) -> tuple[Entry, bytes]:
     """Analyse one segment: its entry and its features as bytes; unusable audio becomes a skipped entry."""
     try:
-        _, audio, start, end, channel = segment
-        recording = read_recording(audio, start=start, end=end, sample_rate=settings.sample_rate, channel=channel)
-        analysis = analyse(recording.samples, settings)
+        if settings.kind == "npy":
+            analysis, seconds = as_they_are(frames_in(segment.audio, settings.width), settings), 0.0
+            digest = blake2b(analysis.features.tobytes(), digest_size=16).hexdigest()
+        else:
+            _, audio, start, end, channel = segment
+            recording = read_recording(audio, start=start, end=end, sample_rate=settings.sample_rate, channel=channel)
+            analysis, digest = analyse(recording.samples, settings), recording.digest
+            seconds = round(len(recording.samples) / settings.sample_rate, 4)
     except AudioError as error:
         status = FAILED if isinstance(error, UnreachableError) else "skipped"
         reason = str(error) if error.where else f"{segment.audio}: {error}"
         return Entry(segment.key, status, reason=reason), b""
     except Exception as error:  # one recording must never stop a corpus
         return Entry(segment.key, FAILED, reason=f"{segment.audio}: unexpected {type(error).__name__}: {error}"), b""
-    seconds = round(len(recording.samples) / settings.sample_rate, 4)
     frames, total = len(analysis.features), len(analysis.kept)
-    entry = Entry(segment.key, "ok", 0, frames, total, analysis.voiced, seconds, recording.digest)
+    entry = Entry(segment.key, "ok", 0, frames, total, analysis.voiced, seconds, digest)
     return entry, analysis.features.astype("<f4", copy=False).tobytes()
 
 

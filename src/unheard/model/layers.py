@@ -160,20 +160,22 @@ def _activation_kernel_serves(x: Tensor, norm: nn.BatchNorm1d, dropout: Dropout)
 
 
 class BiLSTM(nn.Module):
-    """Bidirectional LSTM over each utterance's valid frames: (N, inputs) -> (N, 2 * cells), forward states first.
+    """Bidirectional LSTM or GRU over each utterance's valid frames: (N, inputs) -> (N, 2 * cells), forward states
+    first.
 
-    Two one-directional LSTMs; the backward one starts at each utterance's own last valid frame, so neither reads
+    Two one-directional layers; the backward one starts at each utterance's own last valid frame, so neither reads
     padding before a valid frame and no packing is needed.
     """
 
-    def __init__(self, inputs: int, cells: int) -> None:
+    def __init__(self, inputs: int, cells: int, cell: str = "lstm") -> None:
         super().__init__()
-        self.ahead = nn.LSTM(inputs, cells)
-        self.back = nn.LSTM(inputs, cells)
+        make = nn.LSTM if cell == "lstm" else nn.GRU
+        self.ahead = make(inputs, cells)
+        self.back = make(inputs, cells)
 
     def forward(self, frames: Frames) -> Tensor:
         """(N, inputs) -> (N, 2 * cells)."""
-        if kernels_serve(frames.values, cells=self.ahead.hidden_size):
+        if isinstance(self.ahead, nn.LSTM) and kernels_serve(frames.values, cells=self.ahead.hidden_size):
             from unheard.model.cpu.lstm import recur
 
             projected, weights = [], []
@@ -191,6 +193,33 @@ class BiLSTM(nn.Module):
         ahead, _ = self.ahead(blank.index_copy(0, there, x).view(longest, batch, -1))  # (T, B, cells)
         back, _ = self.back(blank.index_copy(0, mirrored, x).view(longest, batch, -1))
         return torch.cat([ahead.flatten(0, 1)[there], back.flatten(0, 1)[mirrored]], 1)  # (N, 2 * cells)
+
+
+class AttentivePooling(nn.Module):
+    """Attentive statistics pooling (Okabe et al. 2018): (N, C) -> (B, 2C).
+
+    Mean and standard deviation of each utterance's frames h_t, weighted by α_t = softmax_t(vᵀ tanh(W h_t + b)); the
+    paper's offset k does not change a softmax. The variance is floored as in `mean_std_pooling`.
+    """
+
+    statistics = 2
+    """Width of the output in units of C."""
+
+    def __init__(self, width: int, hidden: int = 64) -> None:
+        super().__init__()
+        self.affine = nn.Linear(width, hidden)
+        self.score = nn.Linear(hidden, 1, bias=False)
+
+    def forward(self, frames: Frames) -> Tensor:
+        """(N, C) -> (B, 2C)."""
+        scores = self.score(self.affine(frames.values).tanh()).squeeze(1)  # (N,)
+        owner, batch = frames.owner, len(frames.lengths)
+        highest = scores.new_full((batch,), -math.inf).scatter_reduce(0, owner, scores.detach(), "amax")
+        weights = (scores - highest[owner]).exp().unsqueeze(1)  # (N, 1)
+        weights = weights / sum_frames(weights, frames)[owner]
+        mean = sum_frames(weights * frames.values, frames)
+        variance = sum_frames(weights * (frames.values - mean[owner]).square(), frames)
+        return torch.cat([mean, variance.clamp(min=VARIANCE_FLOOR).sqrt()], dim=1)
 
 
 def mean_std_pooling(frames: Frames) -> Tensor:

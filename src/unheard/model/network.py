@@ -15,9 +15,11 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from unheard import plugins
 from unheard.errors import ConfigError
 from unheard.model.layers import (
     TDNN,
+    AttentivePooling,
     BiLSTM,
     Dense,
     Dropout,
@@ -57,12 +59,13 @@ class EmbeddingNetwork(nn.Module):
             TDNN(inputs, outputs, kernel, dilation, settings.dropout, settings.padding)
             for inputs, (outputs, kernel, dilation) in zip(widths, settings.tdnn, strict=False)
         )
-        self.rnn = BiLSTM(widths[-1], settings.lstm) if settings.lstm else None
+        self.rnn = BiLSTM(widths[-1], settings.lstm, settings.cell) if settings.lstm else None
         self.rnn_norm = nn.BatchNorm1d(2 * settings.lstm) if settings.lstm and settings.rnn_bn else nn.Identity()
         self.rnn_dropout = Dropout(settings.dropout if settings.rnn_dropout else 0.0)
         self.dense = Dense(
             2 * settings.lstm or widths[-1], settings.dense, settings.dropout if settings.pooled_dropout else 0.0
         )
+        self.pooling = pooling(settings)
         self.summary = Functionals(settings) if settings.summary else None
         self.receptive_field = 1 + sum(layer.shortens for layer in self.tdnn if isinstance(layer, TDNN))
 
@@ -95,10 +98,34 @@ class EmbeddingNetwork(nn.Module):
         states = frames.values
         if self.rnn is not None:
             states = norm_dropout(self.rnn(frames), self.rnn_norm, self.rnn_dropout)  # (N - 16B, 2 * cells)
-        pooled = mean_std_pooling(Frames(self.dense(states), frames.lengths))  # (B, 2 * dense)
+        frames = Frames(self.dense(states), frames.lengths)
+        pooled = mean_std_pooling(frames) if self.pooling is None else self.pooling(frames)  # (B, 2 * dense)
         if self.summary is None:
             return pooled
         return torch.cat([pooled, self.summary(x[:, 0, self.framed :])], 1)  # (B, E)
+
+
+def pooling(settings: NetworkSettings) -> nn.Module | None:
+    """Build the pooling layer, None for statistics pooling.
+
+    A plug-in is called with the number of channels C and maps `Frames` (N, C) to (B, statistics · C), where its
+    attribute `statistics` is 2 by default. Raises `ConfigError` for one with another output.
+    """
+    if settings.pooling == "statistics":
+        return None
+    if settings.pooling == "attentive":
+        return AttentivePooling(settings.dense)
+    plugin = plugins.find("pooling", settings.pooling)
+    if plugin is None or plugin.digest != settings.code:
+        state = "is not installed" if plugin is None else "has changed since this network was trained"
+        raise ConfigError(f"the pooling '{settings.pooling}' {state}", mend="Install or register that one.")
+    layer: nn.Module = plugin.thing(settings.dense)
+    with torch.no_grad():
+        found = layer.eval()(Frames(torch.zeros(3, settings.dense), torch.tensor([2, 1])))
+    wanted = (2, getattr(plugin.thing, "statistics", 2) * settings.dense)
+    if found.shape != wanted:
+        raise ConfigError(f"the pooling '{settings.pooling}' maps two utterances to {tuple(found.shape)}, not {wanted}")
+    return layer.train()
 
 
 class LayerWeights(nn.Module):

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal
 
-from unheard.errors import ConfigError
+from unheard import plugins
+from unheard.errors import ConfigError, did_you_mean
 from unheard.features.settings import FeatureSettings
 from unheard.settings import check, setting
 
 LEAST_DROPOUT = 1 / 256
 """The smallest drop probability but 0: masks are made of random bytes."""
+
+
+POOLINGS = ("statistics", "attentive")
+_LATER = ("cell", "pooling", "code")
+"""Settings that enter the identity of results only where they are not the default."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +32,7 @@ class NetworkSettings:
     tdnn: tuple[tuple[int, int, int], ...] = setting(
         ((128, 5, 2), (64, 3, 4)), "TDNN layers: outputs, kernel and dilation of each; [] for none."
     )
-    lstm: int = setting(64, "Cells of the BiLSTM per direction; 0 for no BiLSTM.", ge=0)
+    lstm: int = setting(64, "Cells of the recurrent layer per direction; 0 for no such layer.", ge=0)
     dense: int = setting(256, "Width before pooling; the embedding is twice as wide.", ge=1)
     hidden: tuple[int, ...] = setting((64, 64), "Widths of the heads' hidden layers; 0: none.")
     dropout: float = setting(0.5, "Dropout probability of every layer.", ge=0, lt=1, common=True)
@@ -36,12 +42,19 @@ class NetworkSettings:
     padding: Literal["valid", "same"] = setting(
         "valid", "Padding of the TDNN layers; with valid an utterance loses 16 frames."
     )
+    cell: Literal["lstm", "gru"] = setting("lstm", "Kind of recurrent cell.")
+    pooling: str = setting(
+        "statistics",
+        "statistics (mean and standard deviation), attentive (the same, weighted; Okabe et al. 2018), or the name of a "
+        "registered pooling.",
+    )
     head_dropout: float = setting(-1.0, "Dropout probability in the heads (-1: as everywhere).", ge=-1, lt=1)
     summary: int = setting(0, "Number of feature columns that describe the whole utterance.", ge=0, derived=True)
     summary_width: int = setting(128, "With features.summary: its width in the embedding.", ge=1)
     summary_dropout: float = setting(0.5, "With features.summary: dropout probability of its inputs.", ge=0, lt=1)
     layers: int = setting(0, "Number of encoder layers side by side in the features.", ge=0, derived=True)
     layer_width: int = setting(0, "Width of an encoder layer.", ge=0, derived=True)
+    code: str = setting("", "Hash of a registered pooling's source.", derived=True)
 
     def __post_init__(self) -> None:
         check(self)
@@ -54,6 +67,9 @@ class NetworkSettings:
             if 0.0 < value < LEAST_DROPOUT:
                 what = f"{name} {value} is too small: on a CPU a drop probability is a multiple of 1/256"
                 raise ConfigError(what, mend=f"Choose 0, or {LEAST_DROPOUT:.3f} or more.")
+        known = (*POOLINGS, *plugins.names("pooling"))
+        if self.pooling not in known and not self.code:  # with it, a pooling that another program had
+            raise ConfigError(f"unknown pooling '{self.pooling}'", mend=did_you_mean(self.pooling, known))
         if any(number < 1 for number in (*self.hidden, *(size for layer in self.tdnn for size in layer))):
             raise ConfigError("a size of network.tdnn or network.hidden is below 1", mend="Give each at least 1.")
 
@@ -61,12 +77,25 @@ class NetworkSettings:
         """Fill in what follows from `features`."""
         layers = features.encoder_layers
         width = features.encoder_width if layers else 0
-        return replace(self, summary=features.summary_dim, layers=layers, layer_width=width)
+        plugin = self._plugin
+        code = plugin.digest if plugin else ""
+        return replace(self, summary=features.summary_dim, layers=layers, layer_width=width, code=code)
+
+    @property
+    def _plugin(self) -> plugins.Plugin | None:
+        return None if self.pooling in POOLINGS else plugins.find("pooling", self.pooling)
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that determine results, as plain values."""
+        default = {field.name: field.default for field in fields(self)}
+        return {name: v for name, v in asdict(self).items() if name not in _LATER or v != default[name]}
 
     @property
     def embedding(self) -> int:
         """Width E of the utterance embedding."""
-        return 2 * self.dense + (self.summary_width if self.summary else 0)
+        plugin = self._plugin
+        statistics: int = getattr(plugin.thing, "statistics", 2) if plugin else 2
+        return statistics * self.dense + (self.summary_width if self.summary else 0)
 
     @property
     def dropout_of_heads(self) -> float:

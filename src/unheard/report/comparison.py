@@ -198,7 +198,7 @@ SPLITTING = (
     "k", "n", "column", "train_corpora", "test_corpora", "split_seed", "folds",
 )  # fmt: skip
 """Settings that determine the split: immaterial if the splits are equal."""
-IMMATERIAL = ("root", "out", "systems", "seeds", "store", "workers", "engine", "address", "gpus", "tensorboard",
+IMMATERIAL = ("root", "out", "systems", "seeds", "store", "workers", "engine", "address", "gpus", "logger",
               "progress", "invariance")  # fmt: skip
 """Settings that are not a property of a trained system."""
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from unheard.corpora import CORPORA, get_corpus
+from unheard.corpora import corpus_names, get_corpus
 from unheard.experiments.baselines import NAMES
 from unheard.experiments.records import RunRecords
 from unheard.report.content import NOTHING, Block, Facts, Section, Table, Text, counted, listed
@@ -32,7 +32,7 @@ def describe(run: RunRecords) -> str:
 def corpora_of(run: RunRecords) -> list[str]:
     """Return the corpora of a run that have a reader, by name."""
     named = {*run.settings.corpus.split(","), *(row.get("corpus", "") for row in run.utterances.values())}
-    return sorted({name.strip().lower().replace("_", "-") for name in named} & set(CORPORA))
+    return sorted({name.strip().lower().replace("_", "-") for name in named} & set(corpus_names()))
 
 
 def corpus_name(run: RunRecords) -> str:

@@ -6,10 +6,12 @@ To add one: a file with a final subclass of `Strategy` (and a frozen dataclass o
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 from collections.abc import Mapping
 from typing import Any
 
+from unheard import plugins
 from unheard.errors import ConfigError, did_you_mean
 from unheard.settings import check
 from unheard.training.strategies.base import MTL, SER, Batch, MTLOptions, Setting, Strategy, derive
@@ -24,7 +26,22 @@ STRATEGIES: dict[str, tuple[str, type[Strategy], type | None]] = {
 }
 """Key -> (name in the paper's tables, class, options)."""
 
-__all__ = ["STRATEGIES", "Batch", "Setting", "Strategy", "build", "derive", "resolve_options"]
+__all__ = ["STRATEGIES", "Batch", "Setting", "Strategy", "build", "derive", "resolve_options", "strategy_of"]
+
+
+def strategy_of(key: str) -> tuple[str, type[Strategy], type | None]:
+    """Return name, class and options of strategy `key`, the package's own or a plug-in.
+
+    A plug-in is called as its class; the default of its argument `options` is a dataclass, if it has options. Raises
+    `ConfigError` for an unknown key.
+    """
+    if key in STRATEGIES:
+        return STRATEGIES[key]
+    plugin = plugins.find("strategy", key)
+    if plugin is None:
+        raise ConfigError(f"unknown system '{key}'", mend=did_you_mean(key, [*STRATEGIES, *plugins.names("strategy")]))
+    options = inspect.signature(plugin.thing).parameters.get("options")
+    return plugin.thing.__name__, plugin.thing, type(options.default) if options else None
 
 
 def resolve_options(key: str, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -33,9 +50,7 @@ def resolve_options(key: str, options: Mapping[str, Any] | None = None) -> dict[
     None stands for an infinite default, as JSON has no infinity. Raises `ConfigError` for an unknown key or option, or
     a value of the wrong type or out of range.
     """
-    if key not in STRATEGIES:
-        raise ConfigError(f"unknown system '{key}'", mend=did_you_mean(key, STRATEGIES))
-    kind = STRATEGIES[key][2]
+    kind = strategy_of(key)[2]
     known = {f.name: f.default for f in dataclasses.fields(kind)} if kind else {}
     for name in options or {}:
         if name not in known:
@@ -53,5 +68,5 @@ def resolve_options(key: str, options: Mapping[str, Any] | None = None) -> dict[
 def build(key: str, setting: Setting, options: Mapping[str, Any] | None = None) -> Strategy:
     """Build the strategy named `key` for `setting`; `options` as in `resolve_options`."""
     resolved = resolve_options(key, options)
-    _, make, kind = STRATEGIES[key]
+    _, make, kind = strategy_of(key)
     return make(setting, kind(**resolved)) if kind else make(setting)  # type: ignore[call-arg]

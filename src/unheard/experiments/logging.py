@@ -1,0 +1,81 @@
+"""Loggers of the epochs of a training, beside the JSONL history: TensorBoard, MLflow, Weights & Biases, plug-ins.
+
+A logger is a context manager `logger(folder, settings)` around the training of one cell, which yields a function that
+takes each epoch's figures. MLflow and W&B read their server and project from their own environment variables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from unheard import plugins
+from unheard.errors import ConfigError, MissingExtra, did_you_mean
+
+Figures: TypeAlias = Mapping[str, Any]
+Log: TypeAlias = Callable[[Figures], object]
+Logger: TypeAlias = Callable[[Path, Figures], AbstractContextManager[Log]]
+
+
+def _numbers(figures: Figures) -> dict[str, float]:
+    return {name: value for name, value in figures.items() if name != "epoch" and isinstance(value, (int, float))}
+
+
+@contextmanager
+def tensorboard(folder: Path, settings: Figures) -> Iterator[Log]:
+    """Write scalars to `folder`/tensorboard."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(folder / "tensorboard")) as writer:
+
+        def log(figures: Figures) -> None:
+            for name, value in _numbers(figures).items():
+                writer.add_scalar(name, value, figures["epoch"])
+            writer.flush()
+
+        yield log
+
+
+@contextmanager
+def mlflow(folder: Path, settings: Figures) -> Iterator[Log]:
+    """Log to a run named like the cell, with its settings as parameters."""
+    import mlflow
+
+    with mlflow.start_run(run_name=folder.name):
+        mlflow.log_params(settings)
+        yield lambda figures: mlflow.log_metrics(_numbers(figures), step=figures["epoch"])
+
+
+@contextmanager
+def wandb(folder: Path, settings: Figures) -> Iterator[Log]:
+    """Log to a run named like the cell, with its settings as configuration."""
+    import wandb
+
+    with wandb.init(name=folder.name, dir=str(folder), config=dict(settings)) as run:
+        yield lambda figures: run.log(_numbers(figures), step=figures["epoch"])
+
+
+LOGGERS: Mapping[str, Logger] = {"tensorboard": tensorboard, "mlflow": mlflow, "wandb": wandb}
+_LIBRARIES = {"tensorboard": "torch.utils.tensorboard"}
+
+
+def logger_of(name: str) -> Logger:
+    """Return the logger `name`; raises `ConfigError` for an unknown one."""
+    plugin = None if name in LOGGERS else plugins.find("logger", name)
+    if name not in LOGGERS and plugin is None:
+        raise ConfigError(f"unknown logger '{name}'", mend=did_you_mean(name, [*LOGGERS, *plugins.names("logger")]))
+    logger: Logger = plugin.thing if plugin else LOGGERS[name]
+    return logger
+
+
+def check_loggers(names: Iterable[str]) -> None:
+    """Raise `ConfigError` for an unknown logger, `MissingExtra` for one whose library is not installed."""
+    for name in names:
+        logger_of(name)
+        try:
+            import_module(_LIBRARIES.get(name, name if name in LOGGERS else "unheard"))
+        except ImportError:
+            raise MissingExtra(name, name) from None

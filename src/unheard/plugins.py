@@ -1,0 +1,123 @@
+"""Strategies, corpora, features, poolings and loggers from outside the package, used by name.
+
+A program calls `register`; an installed package declares entry points in the groups of `GROUPS`. A name of the
+package's own cannot be replaced. What a program registered is sent to its worker processes with their work; classes of
+a script or notebook by value, those of a module by name.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+from hashlib import blake2b
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from unheard.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+GROUPS = {
+    "strategy": "unheard.strategies",
+    "corpus": "unheard.corpora",
+    "feature": "unheard.features",
+    "pooling": "unheard.poolings",
+    "logger": "unheard.loggers",
+}
+"""Kind of a plug-in -> its group of entry points."""
+
+_OWN = {
+    "strategy": ("unheard.experiments.baselines", "NAMES"),
+    "corpus": ("unheard.corpora", "CORPORA"),
+    "feature": ("unheard.features.settings", "KINDS"),
+    "pooling": ("unheard.model.settings", "POOLINGS"),
+    "logger": ("unheard.experiments.logging", "LOGGERS"),
+}
+"""Kind -> the table with the package's own names."""
+
+
+class Plugin(NamedTuple):
+    """What was registered, and a hash of its source code, which is part of the identity of results."""
+
+    thing: Any
+    digest: str
+
+
+_registered: dict[tuple[str, str], Plugin] = {}
+
+
+def register(kind: str, name: str, thing: Any = None) -> Any:
+    """Make `thing` usable as `name`; without `thing`, return a decorator.
+
+    By `kind`: "strategy", a subclass of `unheard.training.strategies.Strategy`; "corpus", an
+    `unheard.corpora.corpus.Corpus`; "feature", a function of samples (N,) at `features.sample_rate` that returns
+    (T, F); "pooling", a module class as `unheard.model.layers.AttentivePooling`; "logger", a context manager as in
+    `unheard.experiments.logging`. Raises `ConfigError` for an unknown kind, and for a name that is malformed or the
+    package's own.
+
+    >>> @unheard.register("feature", "loudness")  # doctest: +SKIP
+    ... def loudness(samples):
+    ...     return np.log(samples[: len(samples) // 160 * 160].reshape(-1, 160).std(1, keepdims=True) + 1e-5)
+    """
+    if kind not in GROUPS:
+        raise ConfigError(f"unknown kind of plug-in '{kind}'", mend=did_you_mean(kind, GROUPS))
+    if not re.fullmatch(r"[a-z][a-z0-9_-]*", name):
+        raise ConfigError(f"'{name}' cannot be the name of a {kind}", mend="Use small letters, digits and hyphens.")
+    module, table = _OWN[kind]
+    if name in getattr(import_module(module), table):
+        raise ConfigError(f"'{name}' is a {kind} of the package itself", mend="Choose another name.")
+    if thing is None:
+        return partial(register, kind, name)
+    if not (hasattr(thing, "patterns") if kind == "corpus" else callable(thing)):
+        raise ConfigError(f"{thing!r} is no {kind}", where=f"register('{kind}', '{name}')")
+    _registered[kind, name] = Plugin(thing, _digest(thing))
+    return thing
+
+
+def names(kind: str) -> tuple[str, ...]:
+    """Return the names of all plug-ins of a kind; loads none."""
+    return tuple(sorted({name for of, name in _registered if of == kind} | _points(kind).keys()))
+
+
+def find(kind: str, name: str) -> Plugin | None:
+    """Return the plug-in of this name, None where there is none; raises `ConfigError` for one that cannot be loaded."""
+    if (kind, name) not in _registered and name in _points(kind):
+        point = _points(kind)[name]
+        try:
+            register(kind, name, point.load())
+        except Exception as error:  # whatever a stranger's package raises
+            raise ConfigError(
+                f"the {kind} '{name}' cannot be loaded ({type(error).__name__}: {error})",
+                where=f"entry point {point.group}: {name} = {point.value}",
+            ) from error
+    return _registered.get((kind, name))
+
+
+def registered() -> dict[tuple[str, str], Plugin]:
+    """Return what this process has, for `restore` in another one."""
+    return dict(_registered)
+
+
+def restore(given: Mapping[tuple[str, str], Plugin]) -> None:
+    """Register what another process has."""
+    _registered.update(given)
+
+
+@cache
+def _points(kind: str) -> dict[str, EntryPoint]:
+    from importlib.metadata import entry_points
+
+    return {point.name: point for point in entry_points(group=GROUPS[kind])}
+
+
+def _digest(thing: Any) -> str:
+    """A hash of the source of a class or function; of other things, of their repr."""
+    source: Callable[[Any], str] = inspect.getsource if inspect.isroutine(thing) or inspect.isclass(thing) else repr
+    try:
+        text = source(thing)
+    except (OSError, TypeError):  # typed into an interpreter
+        text = getattr(thing, "__qualname__", type(thing).__name__)
+    return blake2b(text.encode(), digest_size=6).hexdigest()
