@@ -133,10 +133,10 @@ def _finite(spectral: Floats) -> Floats:
 
 
 def as_they_are(frames: Floats, settings: FeatureSettings) -> Analysis:
-    """The analysis of ready-made frames (T, F), of which all are kept; their energy is unknown."""
+    """The analysis of ready-made frames (T, F), of which all are kept."""
     kept = np.ones(len(frames), bool)
     chosen = thinned(frames, settings.thin) if settings.thin > 1 else frames
-    return Analysis(chosen, kept, len(frames), np.zeros(len(frames), np.float32))
+    return Analysis(chosen, kept, len(frames))
 
 
 def thinned(features: Floats, n: int) -> Floats:
