@@ -136,8 +136,8 @@ def adapt(
             where=out,
             mend="Ask for fewer with --k.",
         )
-    order = list(STRATEGIES)
-    counts.sort(key=lambda one: (order.index(one.system), one.seed))
+    order = list(NAMES)
+    counts.sort(key=lambda one: (order.index(one.system) if one.system in order else len(order), one.seed))
     rows = ((asdict(one) | {"k": "all" if one.k == ALL else one.k}).values() for one in counts)
     write_text(out / FILE, csv_text([[field.name for field in fields(Count)], *rows]))
     table = table_markdown(summarise(counts), sizes)
