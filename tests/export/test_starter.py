@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from tiny_encoder import save_huggingface, tiny_weights
 
+import unheard
 from unheard.cli import main
+from unheard.corpora.synthetic import SyntheticSettings, write
 from unheard.export.starter import shares
+from unheard.features.encoder import write_encoder
+
+SMALL = SyntheticSettings(speakers=6, dev_speakers=2, test_speakers=2, sentences=2, mean_duration=0.9)
 
 
 @pytest.mark.parametrize(("speakers", "parts"), [(98, (82, 8, 8)), (24, (20, 2, 2)), (5, (3, 1, 1))])
@@ -16,13 +23,7 @@ def test_nearly_everybody_trains(speakers: int, parts: tuple[int, int, int]) -> 
 
 
 def test_a_folder_with_a_card_and_nothing_is_trained_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    import numpy as np
-
-    import unheard
-    from unheard.corpora.synthetic import SyntheticSettings, write
-
-    settings = SyntheticSettings(speakers=6, dev_speakers=2, test_speakers=2, sentences=2, mean_duration=0.9)
-    manifest = write(tmp_path / "corpus", settings)
+    manifest = write(tmp_path / "corpus", SMALL)
     source = ["--corpus", "synthetic", "--root", str(tmp_path / "corpus"), "--folds", "3", "--epochs", "1"]
     where = ["--runs", str(tmp_path / "runs"), "-o", str(tmp_path / "model"), "--workers", "1"]
     assert main(["starter", *source, *where, "--name", "toy", "--licence", "MIT"]) == 0
@@ -44,7 +45,7 @@ def test_a_folder_with_a_card_and_nothing_is_trained_twice(tmp_path: Path, capsy
     assert {path: path.stat().st_mtime_ns for path in before} == before
     # another system in the same folder of runs is that one's model and figures
     other = tmp_path / "other"
-    assert main(["starter", *source, *where[:2], "-o", str(other), "--workers", "1", "--system", "dat"]) == 0
+    assert main(["starter", *source, *where[:2], "-o", str(other), "--workers", "1", "--systems", "dat"]) == 0
     assert '"cell": "dat-' in (other / "config.json").read_text()
     card = (other / "README.md").read_text()
     assert "SER_SR_DAT" in card
@@ -62,3 +63,28 @@ def test_too_few_speakers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert main(["starter", *source, "-o", str(tmp_path / "model")]) == 2
     assert "4 speakers are too few for 5 folds" in capsys.readouterr().err
     assert not (tmp_path / "model").exists()
+
+
+def test_with_a_pretrained_encoder_the_result_is_one_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    corpus = write(tmp_path / "corpus", SMALL)
+    source = save_huggingface(tmp_path / "tiny", tiny_weights())
+    config = tmp_path / "starter.yaml"
+    config.write_text(
+        "{features: {kind: encoder, encoder: tiny, layer: '1,2', vad: none}, network: {tdnn: [], lstm: 0}, workers: 1}"
+    )
+    command = ["starter", "--config", str(config), "--recipe", "paper", "--corpus", "synthetic", "--folds", "3"]
+    command += ["--root", str(tmp_path / "corpus"), "--epochs", "1", "--runs", str(tmp_path / "runs")]
+    assert main([*command, "-o", str(tmp_path / "model")]) == 0
+    assert "| float encoder |" in (tmp_path / "model" / "README.md").read_text()
+    source.rename(tmp_path / "gone")
+    recogniser = unheard.load(tmp_path / "model")
+    assert recogniser.model.encoder is not None
+    assert recogniser.model.encoder.description["weights"] == "int8"
+    assert recogniser.predict(corpus.rows[0].audio).abstained is None
+    assert [path.name for path in tmp_path.glob("runs/*/features")] == []  # the experiments share one store
+    # what could not be exported is refused before any training
+    written = write_encoder(tmp_path / "gone", "1,2", tmp_path / "tiny")
+    assert written.description["weights"] == "float"
+    assert main([*command[:-1], str(tmp_path / "other"), "-o", str(tmp_path / "model")]) == 2
+    assert "floats already" in capsys.readouterr().err
+    assert not list(tmp_path.glob("other/*/cells"))

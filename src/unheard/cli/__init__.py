@@ -29,7 +29,7 @@ VERBS = {
     "adapt": ("research", "Score the test speakers of a run after adapting to a few of their utterances."),
     "demo": ("research", "Compare the four systems on synthetic voices, in minutes."),
     "export": ("research", "Write a trained model as an ONNX file with its model card."),
-    "starter": ("research", "Train, measure and export a model."),
+    "starter": ("experiment", "Train, measure and export a model."),
     "predict": ("use", "Predict the emotion of recordings."),
     "embed": ("use", "Write the embedding of each recording."),
     "listen": ("use", "Predict emotions from a microphone or a pipe while somebody speaks."),

@@ -7,12 +7,13 @@ import sys
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import yaml
 from cyclopts import Parameter, Token
 
-from unheard.cli.common import say
+from unheard.cli.common import output_option, say
 from unheard.errors import ConfigError
 from unheard.experiments.config import Experiment, described, load, reference
 from unheard.settings import hints_of
@@ -78,6 +79,10 @@ def _options(words: tuple[str, ...]) -> dict[str, dict[str, Any]]:
 
 Flags = _flags(Experiment, "Flags", leave_out=("options",))
 TrainFlags = _flags(Experiment, "TrainFlags", leave_out=("options", "systems", "folds", "seeds", "tune"))
+StarterFlags = _flags(
+    Experiment, "StarterFlags", ("options", "out", "protocol", "test", "k", "n", "column", "train_corpora",
+                                 "test_corpora", "folds", "seeds", "tune", "invariance"),
+)  # fmt: skip
 Config = Annotated[
     Path | None,
     Parameter(help="YAML file with the same settings, its paths relative to its folder; flags override it."),
@@ -97,11 +102,17 @@ Options = Annotated[
 ]
 
 
-def _settings(config: Path | None, flags: Any, option: tuple[str, ...], **fixed: Any) -> Experiment:
+def _settings(
+    config: Path | None,
+    flags: Any,
+    option: tuple[str, ...],
+    defaults: Mapping[str, Any] = MappingProxyType({}),
+    **fixed: Any,
+) -> Experiment:
     overrides: Mapping[str, Any] = {**_given(flags), **fixed}
     if option:
         overrides = {**overrides, "options": _options(option)}
-    return load(config, overrides)
+    return load(config, overrides, defaults)
 
 
 def experiment(
@@ -166,7 +177,7 @@ def train(
             f"system '{system}' is a baseline and leaves no model",
             mend=f"Compare with it: unheard experiment --systems ser,{system} ...",
         )
-    fixed = {"systems": (system,), "folds": 1, "seeds": 1, "tune": False}
+    fixed: dict[str, Any] = {"systems": (system,), "folds": 1, "seeds": 1, "tune": False}
     settings = _settings(config, flags, option, **fixed)
     from unheard.experiments.run import carry_out
 
@@ -179,3 +190,37 @@ def train(
     for model in run.models:
         print(model)
     return 0
+
+
+def starter(
+    *,
+    output: Annotated[Path, output_option("Folder of the model.")],
+    runs: Annotated[Path, Parameter(help="Folder of the experiments.")] = Path("starter"),
+    name: Annotated[str, Parameter(help="Name of the model.")] = "starter",
+    licence: Annotated[
+        str, Parameter(help="Licence of the weights; the licences of the corpora may restrict it.")
+    ] = "",
+    folds: Annotated[int, Parameter(help="Folds of the cross-validation.")] = 5,
+    int8: Annotated[bool, Parameter(help="Also write 8-bit weights; of an encoder, instead of floats.")] = True,
+    config: Config = None,
+    option: Options = (),
+    help_all: HelpAll = False,
+    flags: Annotated[StarterFlags, Parameter(name="*")] = StarterFlags(),  # type: ignore[valid-type]  # noqa: B008 - frozen
+) -> None:
+    """Train, measure and export a model on corpora or a manifest of your own.
+
+    Example: unheard starter --corpus emodb,ravdess --root data/emodb,data/ravdess -o my-model
+
+    Cross-validates one system (default: ser, with the recipe strong) by speaker, leaves each corpus out in turn, trains
+    the final model on nearly all speakers, and writes it as ONNX with a card of these figures. An interrupted call is
+    resumed. The most common settings are below, all of them in --help-all.
+    """
+    if help_all:
+        print(reference(), end="")
+        return
+    from unheard.export.starter import make_starter
+
+    defaults = {"recipe": "strong", "systems": ("ser",)}
+    settings = _settings(config, flags, option, defaults, out=str(runs))
+    done = make_starter(output, settings, name=name, licence=licence, folds=folds, int8=int8, say=say)
+    print(done.folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from unheard.cli.common import (
     Channel,
@@ -14,7 +14,6 @@ from unheard.cli.common import (
     Run,
     Store,
     TrainedModel,
-    Workers,
     emit,
     option,
     output_option,
@@ -236,39 +235,4 @@ def export(
     if done.cost:
         (wa, small), of = done.cost.wa, done.cost.utterances
         say(f"int8: WA {100 * wa:.1f} % → {100 * small:.1f} %, {done.cost.changed} of {of} labels changed")
-    print(done.folder)
-
-
-def starter(
-    *,
-    output: Annotated[Path, output_option("Folder of the model.")],
-    corpus: Annotated[str, option("Names of corpora, separated by commas; needs --root.")] = "",
-    root: Annotated[str, option("Folders of the corpora, in the same order.")] = "",
-    manifest: Annotated[str, option("A manifest instead of corpora.")] = "",
-    runs: Annotated[Path, option("Folder of the experiments.")] = Path("starter"),
-    name: Annotated[str, option("Name of the model.")] = "starter",
-    licence: Annotated[str, option("Licence of the weights; the licences of the corpora may restrict it.")] = "",
-    emotions: Annotated[str, option("Emotions to recognise.")] = "angry,happy,neutral,sad",
-    system: Annotated[str, option("ser, mtl, dat or cgt.")] = "ser",
-    recipe: Annotated[str, option("paper or strong.")] = "strong",
-    folds: Annotated[int, option("Folds of the cross-validation.")] = 5,
-    epochs: Annotated[int, option("Epochs of each training (0: as in the recipe).")] = 0,
-    workers: Workers = 0,
-) -> None:
-    """Train, measure and export a model on corpora or a manifest of your own.
-
-    Example: unheard starter --corpus emodb,ravdess --root data/emodb,data/ravdess -o my-model
-
-    Cross-validates the recipe by speaker, leaves each corpus out in turn, trains the final model on nearly all
-    speakers, and writes it as ONNX with a card of these figures. An interrupted call is resumed.
-    """
-    from unheard.export.starter import make_starter
-
-    settings: dict[str, Any] = {
-        "corpus": corpus, "root": root, "manifest": manifest, "emotions": split_list(emotions), "systems": (system,),
-        "recipe": recipe, "workers": workers,
-    }  # fmt: skip
-    if epochs:
-        settings["epochs"] = epochs
-    done = make_starter(output, settings, runs=runs, name=name, licence=licence, folds=folds, say=say)
     print(done.folder)

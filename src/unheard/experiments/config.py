@@ -19,6 +19,7 @@ from difflib import get_close_matches
 from functools import cache
 from hashlib import blake2b
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, get_args, get_origin
 
 import yaml
@@ -193,8 +194,14 @@ class Experiment:
         return plain
 
 
-def load(path: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> Experiment:
+def load(
+    path: str | Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    defaults: Mapping[str, Any] = MappingProxyType({}),
+) -> Experiment:
     """Load an experiment from a recipe, a preset, a YAML file and `overrides` (nested like the file); later ones win.
+
+    `defaults` are used where neither file nor `overrides` give a value.
 
     Relative paths in the file are relative to its folder, those of `overrides` to the working directory. `epochs` at
     the top is short for `training.epochs`. A file with `resolved: true`, as a run's `config.yaml`, holds every setting:
@@ -204,6 +211,7 @@ def load(path: str | Path | None = None, overrides: Mapping[str, Any] | None = N
     file.
     """
     read, resolved = _read(Path(path)) if path is not None else ({}, False)
+    read = {**defaults, **read}
     given = _merged(read, _prepared(Experiment, overrides or {}))
     for name in ("preset", "recipe", "sizes") if resolved else ():
         if given.get(name) != read.get(name):

@@ -10,22 +10,26 @@ Every step is an experiment in its own folder, so that an interrupted call conti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from unheard.errors import ConfigError
 from unheard.experiments.adaptation import adapt
-from unheard.experiments.config import load
+from unheard.experiments.baselines import FITTED
+from unheard.experiments.config import Experiment
 from unheard.experiments.leakage import probe_model
 from unheard.experiments.plan import read_rows
 from unheard.experiments.records import RunRecords, read_run
-from unheard.experiments.run import experiment
+from unheard.experiments.run import carry_out
 from unheard.experiments.summary import Line
 from unheard.export.card import data_of, percent
 from unheard.export.evidence import evidence_of
 from unheard.export.folder import Exported, write_folder
 from unheard.export.metadata import Facts
+from unheard.features.encoder import write_encoder
 from unheard.manifest import Manifest
 from unheard.model.saving import WITH_PROFILES, Model
 
@@ -37,42 +41,45 @@ Say = Callable[[str], None]
 
 def make_starter(
     folder: str | Path,
-    settings: Mapping[str, Any],
+    settings: Experiment,
     *,
-    runs: str | Path,
     name: str = "starter",
     licence: str = "",
     folds: int = 5,
+    int8: bool = True,
     say: Say = lambda _: None,
 ) -> Exported:
     """Train, measure and write a model folder; `settings` are those of an experiment (corpora, recipe, one system).
 
-    The experiments are written to `runs`. Raises `UnheardError` for settings that do not fit, before any training.
+    The experiments are written to folders in `settings.out` and share a feature store. `int8` is that of
+    `write_folder`. Raises `UnheardError` for settings that do not fit, before any training.
     """
-    base = {"recipe": "strong", "systems": ("ser",), **settings}
-    runs = Path(runs)
-    first = load(None, {**base, "out": str(runs / "cross-validated")})
-    if len(first.systems) != 1:
-        raise ConfigError("a model has one system", mend="Name one, such as --systems ser.")
-    if first.normalise not in WITH_PROFILES:
+    runs = Path(settings.out)
+    base = replace(settings, store=settings.store or str(runs / "features"))
+    if len(base.systems) != 1 or base.systems[0] in FITTED:
+        raise ConfigError("a model has one system, a network", mend="Name one, such as --systems ser.")
+    if base.normalise not in WITH_PROFILES:
         raise ConfigError(
-            f"a model with normalisation '{first.normalise}' cannot adapt, and its card reports adaptation",
+            f"a model with normalisation '{base.normalise}' cannot adapt, and its card reports adaptation",
             mend=f"Choose --normalise {WITH_PROFILES[0]}.",
         )
-    rows = read_rows(first)
+    if base.features.kind == "encoder":
+        with tempfile.TemporaryDirectory(prefix="unheard-") as temporary:  # now rather than after the trainings
+            write_encoder(base.features.encoder, base.features.layer, Path(temporary), int8=int8)
+    rows = read_rows(base)
     if len(rows.speakers) < 2 * folds:
         raise ConfigError(
             f"{len(rows.speakers)} speakers are too few for {folds} folds",
             mend="Add a corpus, or lower --folds.",
         )
     crossed = _run(base, runs / "cross-validated", say, protocol="kfold", k=folds)
-    corpora = [name.strip() for name in first.corpus.split(",") if name.strip()]
+    corpora = [name.strip() for name in base.corpus.split(",") if name.strip()]
     left_out = [
         _run(base, runs / f"without-{corpus}", say, protocol="cross", test_corpora=(corpus,))
         for corpus in (corpora if len(corpora) > 1 else [])
     ]
     final = _run(base, runs / "final", say, protocol="random", n=shares(len(rows.speakers)))
-    (system,) = first.systems
+    (system,) = base.systems
     own = line_of(final)
     model = Model.load(own.seeds[0].cells[0].folder)
     evidence = (evidence_of(model, final, system), evidence_of(model, crossed, system))
@@ -80,11 +87,11 @@ def make_starter(
     sections = [
         ("Adaptation to a speaker", adapt(crossed.folder, systems=(system,), say=say)),
         *([("Recordings of another kind", _on_other_corpora(left_out))] if left_out else []),
-        ("Speaker information in the embedding", _probe(crossed, rows, runs, say)),
+        ("Speaker information in the embedding", _probe(crossed, rows, base, say)),
     ]
     tested = {row["id"] for row in final.utterances.values() if row["id"] in set(own.seeds[0].test.ids)}
     unseen = rows.where(lambda row: row.id in tested)
-    return write_folder(model, folder, facts, evidence, int8=True, manifest=unseen, sections=sections, say=say)
+    return write_folder(model, folder, facts, evidence, int8=int8, manifest=unseen, sections=sections, say=say)
 
 
 def shares(speakers: int) -> tuple[int, int, int]:
@@ -99,9 +106,9 @@ def line_of(run: RunRecords) -> Line:
     return next(line for line in run.lines if line.system == system and not line.chosen)
 
 
-def _run(base: Mapping[str, Any], out: Path, say: Say, **protocol: Any) -> RunRecords:
+def _run(base: Experiment, out: Path, say: Say, **protocol: Any) -> RunRecords:
     try:
-        run = experiment(say=say, **{**base, **protocol, "out": str(out)})
+        run = carry_out(replace(base, **protocol, out=str(out)), say)
     except ConfigError as error:
         mend = error.mend and error.mend.replace("--out", "--runs")
         raise ConfigError(error.what, where=error.where, mend=mend) from error
@@ -124,11 +131,11 @@ def _on_other_corpora(left_out: list[RunRecords]) -> str:
     return "\n".join([*lines, "", note])
 
 
-def _probe(crossed: RunRecords, rows: Manifest, runs: Path, say: Say) -> str:
+def _probe(crossed: RunRecords, rows: Manifest, base: Experiment, say: Say) -> str:
     from unheard.corpora.table import write_table
 
-    table = runs / "speakers.csv"
+    table = Path(base.out) / "speakers.csv"
     write_table(rows, table)
     cell = line_of(crossed).seeds[0].cells[0]
-    probed = probe_model(cell.folder, table, store=runs / "cross-validated" / "features", say=say)
+    probed = probe_model(cell.folder, table, store=base.store, say=say)
     return f"For the first cross-validated training, on unseen speakers.\n\n{probed.as_markdown()}"
