@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from unheard.audio import info, read_audio, read_recording
-from unheard.channels import Mix, select_channel, to_float
+from unheard.audio import Mix, info, read_audio, read_recording, select_channel, to_float
 from unheard.errors import AudioError
 
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from sounds import RATE, call, murmur
 
 import unheard
-from unheard.channels import Samples
+from unheard.audio import Samples
 from unheard.cli import main
 from unheard.errors import AudioError, ConfigError, MissingExtra
 from unheard.recogniser.microphone import Microphone

@@ -14,9 +14,8 @@ import pytest
 from unheard.audio import read_audio
 from unheard.errors import AudioError, ConfigError
 from unheard.features import VAD_PRESETS, FeatureSettings, analyse, extract
-from unheard.features.kaldi import add_deltas, delta_kernel, spectral_frames
+from unheard.features.kaldi import EnergyVad, add_deltas, delta_kernel, spectral_frames, voiced_frames
 from unheard.features.srfft import PowerSpectrum
-from unheard.features.vad import EnergyVad, voiced_frames
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "kaldi"
 RECORDINGS = sorted(path.stem for path in GOLDEN.glob("*.wav") if path.stem != "too_short")

@@ -12,8 +12,7 @@ import pytest
 from unheard.audio import read_audio
 from unheard.errors import FeatureError
 from unheard.features import FeatureSettings, analyse, build_store, extract
-from unheard.features.kaldi import frame_count, spectral_frames
-from unheard.features.vad import VAD_PRESETS, voiced_frames
+from unheard.features.kaldi import VAD_PRESETS, frame_count, spectral_frames, voiced_frames
 from unheard.manifest import Manifest, Utterance
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "kaldi"

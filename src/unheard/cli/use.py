@@ -40,7 +40,7 @@ from unheard.server.settings import ServerSettings
 if TYPE_CHECKING:
     from io import BufferedReader
 
-    from unheard.channels import Samples
+    from unheard.audio import Samples
     from unheard.recogniser import Segment
     from unheard.recogniser.microphone import Microphone
 

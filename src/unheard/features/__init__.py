@@ -6,10 +6,10 @@
 """
 
 from unheard.features.analysis import Analysis, analyse, extract
+from unheard.features.kaldi import VAD_PRESETS, EnergyVad
 from unheard.features.normalise import Normaliser
 from unheard.features.settings import FeatureSettings
 from unheard.features.store import FeatureStore, build_store
-from unheard.features.vad import VAD_PRESETS, EnergyVad
 
 __all__ = [
     "VAD_PRESETS",

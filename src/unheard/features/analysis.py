@@ -10,15 +10,21 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from unheard.audio import SLACK, checked_source, read_audio, resample
-from unheard.channels import Samples, select_channel, to_float
+from unheard.audio import SLACK, Samples, checked_source, read_audio, resample, select_channel, to_float
 from unheard.decoding import Source
 from unheard.errors import AudioError
 from unheard.features.foreign import frames_of
 from unheard.features.functionals import frame_settings, summarise
-from unheard.features.kaldi import Floats, add_deltas, frame_count, pitch_frames, spectral_frames
+from unheard.features.kaldi import (
+    VAD_PRESETS,
+    Floats,
+    add_deltas,
+    frame_count,
+    pitch_frames,
+    spectral_frames,
+    voiced_frames,
+)
 from unheard.features.settings import FeatureSettings
-from unheard.features.vad import VAD_PRESETS, voiced_frames
 
 if TYPE_CHECKING:
     from unheard.features.encoder import Encoder

@@ -1,4 +1,4 @@
-"""Kaldi's MFCC, log-mel bands and deltas (`compute-mfcc-feats`, `compute-fbank-feats`, `add-deltas`) in numpy.
+"""Kaldi's MFCC, log-mel bands, deltas, energy-based VAD and pitch in numpy (pitch by kaldi-native-fbank).
 
 Written here instead of calling kaldi-native-fbank because it is faster (that library gives one frame a call)
 and nearer to Kaldi, whose own FFT it repeats: see `srfft.py`. `benchmarks/features.py` compares both.
@@ -14,6 +14,7 @@ from array import array
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -207,6 +208,52 @@ def _mel(hz: npt.NDArray[np.float32] | np.float32) -> Floats:
     ratio = np.float32(1) + np.asarray(hz, np.float32) / np.float32(700)
     mels: Floats = np.float32(1127) * np.log(ratio.astype(np.float64)).astype(np.float32)
     return mels
+
+
+# Energy-based voice activity detection (`compute-vad`).
+
+
+@dataclass(frozen=True, slots=True)
+class EnergyVad:
+    """A frame is voiced when enough of its neighbours exceed `threshold + mean_scale · mean(log energy)`.
+
+    Neighbours are the frames t - `context` … t + `context` that exist; enough is `proportion` of them.
+    """
+
+    threshold: float
+    mean_scale: float
+    context: int
+    proportion: float
+
+
+VAD_PRESETS = MappingProxyType(
+    {
+        "xvector": EnergyVad(threshold=5.5, mean_scale=0.5, context=2, proportion=0.12),
+        "ivector": EnergyVad(threshold=5.5, mean_scale=0.5, context=0, proportion=0.6),
+        "kaldi_default": EnergyVad(threshold=5.0, mean_scale=0.5, context=0, proportion=0.6),
+    }
+)
+"""The settings of Kaldi's x-vector recipes, of its i-vector recipes, and of `compute-vad` itself."""
+
+
+def voiced_frames(log_energy: npt.NDArray[np.float32], vad: EnergyVad) -> npt.NDArray[np.bool_]:
+    """Which frames are voiced: log energies (T,) at 16-bit scale -> bool (T,).
+
+    Source: Kaldi, `ComputeVadEnergy` in ivector/voice-activity-detection.cc.
+    """
+    frames = len(log_energy)
+    if not frames:
+        return np.zeros(0, bool)
+    mean = log_energy.sum(dtype=np.float64) / frames
+    threshold = np.float32(vad.threshold + vad.mean_scale * mean)
+    loud = np.concatenate([[0], np.cumsum(log_energy > threshold)])
+    at = np.arange(frames)
+    first = np.maximum(at - vad.context, 0)
+    last = np.minimum(at + vad.context + 1, frames)
+    # Kaldi compares in single precision, and so do we: 5 · 0.6f is not 3.
+    needed = (last - first).astype(np.float32) * np.float32(vad.proportion)
+    voiced: npt.NDArray[np.bool_] = (loud[last] - loud[first]).astype(np.float32) >= needed
+    return voiced
 
 
 # Pitch: `compute-and-process-kaldi-pitch-feats`, computed by kaldi-native-fbank (Ghahremani et al. 2014, A pitch

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from unheard.channels import Samples
+from unheard.audio import Samples
 from unheard.errors import ConfigError
 from unheard.recogniser.formats.turns import Turn, Turns, read_turns, turns_of
 from unheard.recogniser.prediction import Prediction, Segment

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from unheard.channels import Samples
+from unheard.audio import Samples
 from unheard.errors import AudioError, MissingExtra
 
 BLOCK_SECONDS = 0.1

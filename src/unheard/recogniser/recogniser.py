@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypedDict, overload
 import numpy as np
 import numpy.typing as npt
 
-from unheard.channels import MOST_CHANNELS, Samples, channel_index, channel_name
+from unheard.audio import MOST_CHANNELS, Samples, channel_index, channel_name
 from unheard.errors import AudioError, ConfigError, ModelError, NoSpeechError, UnheardError
 from unheard.files import cannot_read
 from unheard.recogniser.calls import Segments, predict_turns, turns_for

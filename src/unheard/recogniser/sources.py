@@ -10,8 +10,18 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from unheard.audio import checked_source, info, read_blocks, resample
-from unheard.channels import Mix, Samples, channel_index, finite, select_channel, to_float
+from unheard.audio import (
+    Mix,
+    Samples,
+    channel_index,
+    checked_source,
+    finite,
+    info,
+    read_blocks,
+    resample,
+    select_channel,
+    to_float,
+)
 from unheard.decoding import LOWEST_RATE, Source
 from unheard.errors import AudioError, ConfigError, TooLongError, did_you_mean
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from unheard.channels import Mix, Samples, finite, to_float
+from unheard.audio import Mix, Samples, finite, to_float
 from unheard.errors import AudioError, ConfigError
 from unheard.recogniser.prediction import Embedding, Prediction, Segment
 from unheard.recogniser.profiles import SpeakerProfile

@@ -8,9 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from unheard.features.analysis import analyse, log_energies, vad_settings
-from unheard.features.kaldi import frame_count
+from unheard.features.kaldi import VAD_PRESETS, frame_count, voiced_frames
 from unheard.features.settings import FeatureSettings
-from unheard.features.vad import VAD_PRESETS, voiced_frames
 from unheard.recogniser.model import OnnxModel
 from unheard.recogniser.profiles import SpeakerProfile
 from unheard.recogniser.speech import RATE, score
