@@ -36,7 +36,8 @@ CLIP = encoded(speech_like(1.5))
 
 
 def on(ear: Any, **settings: Any) -> TestClient:
-    return TestClient(create_app(ear, ServerSettings(**settings)), base_url="http://localhost")
+    app, root = create_app(ear, ServerSettings(**settings)), settings.get("root_path", "")
+    return TestClient(app, base_url="http://localhost", root_path=root)
 
 
 @pytest.fixture(scope="module")
@@ -60,49 +61,45 @@ def refusal(answer: Any) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize(
-    ("bound", "host", "known"),
+    ("bound", "known", "hosts"),
     [
-        ("127.0.0.1", "localhost", True), ("127.0.0.1", "LOCALHOST:8000", True), ("127.0.0.1", "127.0.0.1:8000", True),
-        ("127.0.0.1", "[::1]:8000", True), ("127.0.0.1", "127.9.9.9", True), ("127.0.0.1", "localhost.", True),
-        ("127.0.0.1", "evil.example", False), ("127.0.0.1", "192.168.1.5", False), ("127.0.0.1", "", False),
-        ("127.0.0.1", "localhost.evil.example", False), ("127.0.0.1", "localhost@evil.example", False),
-        ("127.0.0.1", "evil.example#localhost", False), ("127.0.0.1", "localhost:x", False),
-        ("127.0.0.1", "proxied.example", True), ("127.0.0.1", "ported.example:8443", True),
-        ("0.0.0.0", "192.168.1.5:8000", True),
-        ("0.0.0.0", "evil.example", False), ("0.0.0.0", "proxied.example", True), ("box.lan", "box.lan:8000", True),
+        ("127.0.0.1", True, "localhost LOCALHOST:8000 127.0.0.1:8000 [::1]:8000 127.9.9.9 localhost. proxied.example"),
+        ("127.0.0.1", True, "ported.example:8443"),
+        ("127.0.0.1", False, "evil.example 192.168.1.5 localhost.evil.example localhost@evil.example localhost:x"),
+        ("127.0.0.1", False, "evil.example#localhost"),
+        ("0.0.0.0", True, "192.168.1.5:8000 proxied.example"),
+        ("0.0.0.0", False, "evil.example"),
+        ("box.lan", True, "box.lan:8000"),
     ],
-)  # fmt: skip
-def test_it_answers_to_its_own_names_only(ear: Recogniser, bound: str, host: str, known: bool) -> None:
+)
+def test_it_answers_to_its_own_names_only(ear: Recogniser, bound: str, known: bool, hosts: str) -> None:
     with on(ear, host=bound, name=("Proxied.example", "ported.example:8443")) as client:
-        answer = client.get("/health", headers={"Host": host})
-    assert answer.status_code == (200 if known else 421)
-    if not known:
-        assert refusal(answer)[1] == "this server does not go by that name"
+        for host in [*hosts.split(), *([] if known else [""])]:
+            answer = client.get("/health", headers={"Host": host})
+            if known:
+                assert answer.status_code == 200
+            else:
+                assert refusal(answer) == (421, "this server does not go by that name")
+
+
+SITE = ("Origin", "Sec-Fetch-Site", "Sec-Fetch-Mode")
 
 
 @pytest.mark.parametrize(
-    ("headers", "own"),
+    ("values", "own"),
     [
-        ({}, True),
-        ({"Origin": "http://localhost:8000"}, True),
-        ({"Origin": "https://localhost:8000"}, True),  # behind a proxy that speaks TLS
-        ({"Origin": "http://localhost:8000", "Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "cors"}, True),
-        ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}, True),  # a link
-        ({"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate"}, True),  # the address bar
-        ({"Origin": "http://localhost:3000"}, False),
-        ({"Origin": "http://localhost"}, False),
-        ({"Origin": "https://evil.example"}, False),
-        ({"Origin": "null"}, False),
-        ({"Origin": ""}, False),
-        ({"Origin": "file://localhost:8000"}, False),
-        ({"Origin": "http://localhost:8000.evil.example"}, False),
-        ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}, False),
-        ({"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "cors"}, False),
-        ({"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}, False),
+        ((), True), (("http://localhost:8000",), True), (("https://localhost:8000",), True),  # a proxy that speaks TLS
+        (("http://localhost:8000", "same-origin", "cors"), True),
+        ((None, "cross-site", "navigate"), True), ((None, "none", "navigate"), True),  # a link; the address bar
+        (("http://localhost:3000",), False), (("http://localhost",), False), (("https://evil.example",), False),
+        (("null",), False), (("",), False), (("file://localhost:8000",), False),
+        (("http://localhost:8000.evil.example",), False), ((None, "cross-site", "no-cors"), False),
+        ((None, "same-site", "cors"), False), (("https://evil.example", "cross-site", "navigate"), False),
     ],
-)
-def test_pages_of_other_sites_get_nothing(client: TestClient, headers: dict[str, str], own: bool) -> None:
-    answer = client.post("/predict", content=CLIP, headers={**WAV, "Host": "localhost:8000", **headers})
+)  # fmt: skip
+def test_pages_of_other_sites_get_nothing(client: TestClient, values: tuple[str | None, ...], own: bool) -> None:
+    site = {name: value for name, value in zip(SITE, values, strict=False) if value is not None}
+    answer = client.post("/predict", content=CLIP, headers={**WAV, "Host": "localhost:8000", **site})
     assert answer.status_code == (200 if own else 403), answer.text
     assert "access-control-allow-origin" not in answer.headers
 
@@ -155,20 +152,18 @@ def test_what_is_no_recording(client: TestClient, body: bytes, what: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "body",
+    ("samples", "rate", "options"),
     [
-        encoded(speech_like(3.0, rate=4000), 4000, subtype="PCM_U8"),
-        encoded(np.stack([speech_like(1.0, seed=seed) for seed in range(8)], axis=1)),
-        encoded(speech_like(1.0, rate=48_000), 48_000, subtype="PCM_24"),
-        encoded(speech_like(1.0), format="OGG"),
-        encoded(speech_like(1.0), format="FLAC"),
-        encoded(speech_like(1.0), format="MP3"),
-        encoded(speech_like(1.0), subtype="ULAW"),
-        encoded(np.zeros(10, np.float32)),  # too short to say anything of
+        (speech_like(3.0, rate=4000), 4000, {"subtype": "PCM_U8"}),
+        (np.stack([speech_like(1.0, seed=seed) for seed in range(8)], axis=1), 16_000, {}),
+        (speech_like(1.0, rate=48_000), 48_000, {"subtype": "PCM_24"}),
+        *((speech_like(1.0), 16_000, {"format": format}) for format in ("OGG", "FLAC", "MP3")),
+        (speech_like(1.0), 16_000, {"subtype": "ULAW"}),
+        (np.zeros(10, np.float32), 16_000, {}),  # too short to say anything of
     ],
 )
-def test_odd_recordings_are_answered(client: TestClient, body: bytes) -> None:
-    assert client.post("/predict", content=body, headers=WAV).status_code == 200
+def test_odd_recordings_are_answered(client: TestClient, samples: Any, rate: int, options: dict[str, str]) -> None:
+    assert client.post("/predict", content=encoded(samples, rate, **options), headers=WAV).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -246,13 +241,13 @@ def test_a_length_that_is_stated_in_two_ways(client: TestClient) -> None:
     assert (answer.status_code, answer.json()["code"]) == (400, "ambiguous_length")
 
 
-def test_a_token(ear: Recogniser) -> None:
-    with on(ear, token="secret") as client:
-        for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "secret"}):
-            answer = client.post("/predict", content=CLIP, headers={**WAV, **headers})
-            assert (answer.status_code, answer.json()["code"]) == (401, "unauthorised")
-        assert client.post("/predict", content=CLIP, headers={**WAV, "Authorization": "Bearer secret"}).is_success
-        assert (client.get("/health").status_code, client.get("/metrics").status_code) == (200, 401)
+@pytest.mark.parametrize("root", ["", "/emotions"])
+def test_a_token(ear: Recogniser, root: str) -> None:
+    with on(ear, token="secret", root_path=root) as client:
+        for given, status in ((None, 401), ("Bearer wrong", 401), ("secret", 401), ("bearer secret", 200)):
+            headers = WAV | ({"Authorization": given} if given else {})
+            assert client.post(f"{root}/predict", content=CLIP, headers=headers).status_code == status
+        assert [client.get(f"{root}{path}").status_code for path in ("/health", "/metrics")] == [200, 401]
 
 
 def test_pages_that_are_allowed(ear: Recogniser, client: TestClient) -> None:
@@ -325,12 +320,12 @@ def test_what_would_wait_too_long_is_refused_with_the_time(slow: Slow) -> None:
 
 
 def test_an_answer_that_takes_too_long(slow: Slow) -> None:
-    with on(slow, concurrency=1, timeout=0.1) as client:
-        answer = client.post("/predict", content=CLIP, headers=WAV)
-        assert (answer.status_code, answer.json()["code"]) == (504, "timeout")
-        slow.may.set()
-        until(lambda: slow.ended == 1)
-        assert client.post("/predict", content=CLIP, headers=WAV).status_code == 200
+    client = on(slow, concurrency=1, timeout=0.1)  # without a context, each request has an event loop of its own
+    answer = client.post("/predict", content=CLIP, headers=WAV)
+    assert (answer.status_code, answer.json()["code"]) == (504, "timeout")
+    slow.may.set()
+    until(lambda: slow.ended == 1)
+    assert client.post("/predict", content=CLIP, headers=WAV).status_code == 200
 
 
 def test_waiting_does_not_count_as_work(slow: Slow) -> None:
@@ -344,11 +339,11 @@ def test_a_server_that_stops(slow: Slow) -> None:
     with on(slow, concurrency=1) as client, ThreadPoolExecutor(2) as threads:
         running, queued = (threads.submit(client.post, "/predict", content=CLIP, headers=WAV) for _ in range(2))
         until(lambda: client.app.state.work.taken == 2)
-        client.portal.call(client.app.state.work.stopped.set)
+        client.app.state.work.stopped.set()
         until(lambda: client.app.state.work.taken == 1)
         assert client.get("/ready").json()["code"] == "stopping"
         assert client.post("/predict", content=CLIP, headers=WAV).status_code == 503
-        client.portal.call(client.app.state.work.expired.set)
+        client.app.state.work.expired.set()
         assert {running.result().status_code, queued.result().status_code} == {503}
         slow.may.set()
 

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import socket
 import subprocess
 import sys
+import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -249,14 +255,20 @@ def test_settings_no_server_can_work_with(wrong: dict[str, Any]) -> None:
 
 def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = model_folder(tmp_path / "tiny")
-    with serving(folder) as (address, _):
+    with serving(folder) as (address, pid), ExitStack() as silent:
         assert address.startswith("http://127.0.0.1:")
+        port = address.rsplit(":", 1)[1].rstrip("/")
+        for _ in range(300):  # connections that send nothing shut nobody out
+            silent.enter_context(socket.create_connection(("127.0.0.1", int(port)), timeout=5))
         request = urllib.request.Request(f"{address}predict", data=CLIP, headers=WAV)
         with urllib.request.urlopen(request, timeout=20) as answer:
             assert json.load(answer)["label"] in LABELS
-        port = address.rsplit(":", 1)[1].rstrip("/")
         assert main(["serve", str(folder), "--port", port]) == 2
         assert f"cannot listen on 127.0.0.1 port {port}" in capsys.readouterr().err
+        os.kill(pid, signal.SIGTERM)
+        time.sleep(0.1)
+        with pytest.raises(urllib.error.HTTPError, match="503"):  # before it stops listening
+            urllib.request.urlopen(f"{address}ready", timeout=5)
     assert main(["serve", str(tmp_path / "nothing")]) == 2
     assert "there is no model" in capsys.readouterr().err
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, Field
 
 from unheard.recogniser.prediction import rounded
+from unheard.server.refusals import REFUSALS
 from unheard.server.scoring import Scored
 
 PROBABILITIES = {"angry": 0.71, "happy": 0.2, "neutral": 0.06, "sad": 0.03}
@@ -113,6 +114,6 @@ class Readiness(BaseModel):
 class Problem(BaseModel):
     """Why there is no answer."""
 
-    code: str = Field(description="For programs", examples=["too_large"])
+    code: str = Field(description="For programs", examples=["too_large"], json_schema_extra={"enum": [*REFUSALS]})
     what: str = Field(examples=["the recording exceeds this server's limit of 900 seconds"])
     mend: str = Field(examples=["Send it in shorter pieces."])

@@ -24,7 +24,7 @@ from unheard.server.live import converse
 from unheard.server.metrics import REGISTRY
 from unheard.server.page import page_routes, rendered
 from unheard.server.progress import LINES, Progress
-from unheard.server.refusals import STATUSES, Refusal, stopping
+from unheard.server.refusals import STATUSES, Refusal
 from unheard.server.scoring import Scored, Scorer, inspect
 from unheard.server.settings import ServerSettings
 from unheard.server.upload import Budget, Drain, read_upload
@@ -181,7 +181,7 @@ async def health(request: Request) -> Health:
 async def ready(request: Request) -> Readiness:
     """Return whether the server takes work; 503 as soon as it begins to stop."""
     if request.app.state.work.stopped.is_set():
-        raise stopping()
+        raise Refusal("stopping")
     return Readiness(ready=True)
 
 
@@ -240,15 +240,14 @@ async def _scored(request: Request, score: Score, turn: Turn, many: bool) -> lis
     known = [one.alias for one in request.scope["route"].dependant.query_params]
     for name in request.query_params:
         if name not in known:
-            raise Refusal(422, "unknown_parameter", f"unknown parameter '{name}'", did_you_mean(name, known))
+            raise Refusal("unknown_parameter", name, did_you_mean(name, known))
     if work.stopped.is_set():
-        raise stopping()
+        raise Refusal("stopping")
     with state.budget.hold() as holding:
         upload = await read_upload(request, settings, holding)
         if upload.enrol and many:
-            raise Refusal(
-                422, "unexpected_part", "every channel has a speaker of its own", "Send enrol to /predict?channel=left."
-            )
+            mend = "Send enrol to /predict?channel=left."
+            raise Refusal("unexpected_part", "every channel has a speaker of its own", mend)
         longest = settings.max_seconds
         header = inspect(upload, longest)
         seconds = min(header.seconds, longest) + sum(map(len, upload.enrol)) / 32_000
@@ -284,11 +283,11 @@ def _as_text(request: Request, format: str | None, scored: list[Scored]) -> Resp
 async def _no_such_address(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = {404: "not_found", 405: "wrong_method"}.get(error.status_code, "bad_request")
-    return Refusal(error.status_code, code, str(error.detail), "See /docs for what there is.", error.headers).response()
+    return Refusal(code, error.detail, headers=error.headers).response()
 
 
 async def _wrong_parameter(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     name = " ".join(str(part) for part in first["loc"])
-    return Refusal(422, "wrong_parameter", f"{name}: {first['msg']}", "See /docs for what it can be.").response()
+    return Refusal("wrong_parameter", f"{name}: {first['msg']}").response()

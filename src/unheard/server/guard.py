@@ -22,7 +22,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from unheard.server.metrics import REQUESTS
-from unheard.server.refusals import Refusal, broken
+from unheard.server.refusals import Refusal
 from unheard.server.settings import ServerSettings
 
 log = logging.getLogger("unheard.server")
@@ -102,40 +102,24 @@ class Guard:
             log.exception("%s %s failed", scope["method"], scope["path"])
             if status:  # half an answer is out: ending the connection shows that it broke off
                 raise
-            await broken().response()(scope, receive, guarded)
+            await Refusal("internal").response()(scope, receive, guarded)
         finally:
             self._observe(scope, status, request_id, time.perf_counter() - began)
 
     def check(self, scope: Scope, headers: Headers) -> None:
         """Raise `Refusal` for a request that is ambiguous, not meant for this server, or not allowed."""
         if "transfer-encoding" in headers and "content-length" in headers:
-            raise Refusal(
-                400,
-                "ambiguous_length",
-                "the request has both Content-Length and Transfer-Encoding",
-                "Send one of them.",
-                {"Connection": "close"},
-            )
+            raise Refusal("ambiguous_length")
         host = headers.getlist("host")
         if len(host) != 1 or not self.known(_split(host[0])[0]):
-            raise Refusal(
-                421,
-                "wrong_host",
-                "this server does not go by that name",
-                "Use its address or localhost; add another name with --name.",
-            )
+            raise Refusal("wrong_host")
         origins = headers.getlist("origin")
         allowed = len(origins) == 1 and origins[0].rstrip("/").lower() in self.foreign
         site = headers.get("sec-fetch-site", "same-origin")
         asks = headers.get("sec-fetch-mode", "cors") != "navigate"
         other = any(_origin(origin) != _split(host[0]) for origin in origins)
         if not allowed and (other or (asks and site not in ("same-origin", "none"))):
-            raise Refusal(
-                403,
-                "wrong_origin",
-                "a page of another site sent this",
-                "Open the server's own page, or allow it: --cors.",
-            )
+            raise Refusal("wrong_origin")
         if scope["path"].removeprefix(self.settings.root_path).startswith(PROTECTED) and scope["method"] != "OPTIONS":
             kind, _, token = headers.get("authorization", "").partition(" ")
             check_token(self.settings, token if kind.lower() == "bearer" else "")
@@ -170,13 +154,7 @@ class Guard:
 def check_token(settings: ServerSettings, given: str) -> None:
     """Raise `Refusal` 401 where the server asks for another token."""
     if settings.token and not hmac.compare_digest(given.encode(), settings.token.encode()):
-        raise Refusal(
-            401,
-            "unauthorised",
-            "the access token is missing or wrong",
-            "Send the header Authorization: Bearer TOKEN (to /stream: in the first message).",
-            {"WWW-Authenticate": "Bearer"},
-        )
+        raise Refusal("unauthorised")
 
 
 def bare(name: str) -> str:

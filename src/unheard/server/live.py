@@ -25,7 +25,7 @@ from unheard.recogniser.prediction import Segment
 from unheard.recogniser.recogniser import Recogniser
 from unheard.server.answers import Answer, SegmentAnswer
 from unheard.server.guard import check_token
-from unheard.server.refusals import Refusal, broken, stopping, too_large, unusable
+from unheard.server.refusals import Refusal, unusable
 from unheard.server.scoring import Scored
 from unheard.server.settings import ServerSettings
 from unheard.server.work import Work
@@ -70,7 +70,7 @@ async def converse(socket: WebSocket) -> None:
         code, last = 4000 + refusal.status, {"problem": refusal.as_dict()}
     except Exception:
         log.exception("a stream failed")
-        code, last = 4500, {"problem": broken().as_dict()}
+        code, last = 4500, {"problem": Refusal("internal").as_dict()}
     try:
         await socket.send_json(last)
         await socket.close(code)
@@ -86,28 +86,26 @@ async def _listen(
     steps: list[Segment] = []
     first = await _next(socket, BEHIND)
     if not isinstance(first, Begin):
-        raise _unexpected("the first message is not a start", "Send a sample_rate first.")
+        raise Refusal("bad_message", "is not a start")
     check_token(settings, first.token)
-    received, stream = (
-        0.0,
-        recogniser.stream(sample_rate=first.sample_rate, watch=steps.append, min_confidence=first.min_confidence),
-    )
+    options = first.model_dump(include={"sample_rate", "min_confidence"})
+    stream, received = recogniser.stream(**options, watch=steps.append), 0.0
     try:
         while isinstance(data := await _next(socket, BEHIND + received + began - time.monotonic()), bytes):
             if work.stopped.is_set():
-                raise stopping()
+                raise Refusal("stopping")
             if len(data) % 2:
-                raise _unexpected("the message has an odd number of bytes", "Send 16-bit samples.")
+                raise Refusal("bad_message", "has an odd number of bytes")
             received += len(data) / 2 / first.sample_rate
             if received > settings.max_seconds:
-                raise too_large(settings.max_seconds, "seconds")
+                raise Refusal("too_large", settings.max_seconds, "seconds")
             await asyncio.to_thread(stream.push, np.frombuffer(data, "<i2"))
             if len(steps) > sent:
                 new = [SegmentAnswer(**step.as_dict()).model_dump() for step in steps[sent:]]
                 await socket.send_json({"seconds": round(stream.seconds, 3), "steps": new})
                 sent = len(steps)
         if not isinstance(data, End):
-            raise _unexpected("the start was sent twice", "Send samples as binary messages.")
+            raise Refusal("bad_message", "is a second start")
         scored = await asyncio.to_thread(Scored.of, recogniser, stream, steps, first.sample_rate)
     except AudioError as error:
         raise unusable(error) from None
@@ -120,9 +118,7 @@ async def _next(socket: WebSocket, seconds: float) -> bytes | Begin | End:
         with anyio.fail_after(max(seconds, 0)):
             message = await socket.receive()
     except TimeoutError:
-        raise Refusal(
-            408, "slow_upload", f"the audio is {BEHIND:g} seconds behind", "Send it in real time, or as a file."
-        ) from None
+        raise Refusal("slow_upload", f"is {BEHIND:g} seconds behind") from None
     if message["type"] == "websocket.disconnect":
         raise WebSocketDisconnect
     if (data := message.get("bytes")) is not None:
@@ -130,8 +126,4 @@ async def _next(socket: WebSocket, seconds: float) -> bytes | Begin | End:
     try:
         return MESSAGE.validate_json(message["text"])
     except ValidationError:
-        raise _unexpected("the message was not understood", "See the documentation of /stream.") from None
-
-
-def _unexpected(what: str, mend: str) -> Refusal:
-    return Refusal(422, "bad_message", what, mend)
+        raise Refusal("bad_message", "was not understood") from None

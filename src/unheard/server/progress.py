@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from unheard.server.answers import Answer
-from unheard.server.refusals import Refusal, broken
+from unheard.server.refusals import Refusal
 from unheard.server.scoring import Scored
 from unheard.server.work import Job
 
@@ -52,7 +52,7 @@ class Progress(Response):
         except Exception as error:
             if not began:
                 raise
-            refusal = error if isinstance(error, Refusal) else broken()
+            refusal = error if isinstance(error, Refusal) else Refusal("internal")
             last = {"problem": refusal.as_dict()}
         finally:
             task.cancel()

@@ -11,7 +11,7 @@ from unheard.recogniser.profiles import SpeakerProfile
 from unheard.recogniser.recogniser import Recogniser
 from unheard.recogniser.sources import channels_of
 from unheard.recogniser.stream import Stream
-from unheard.server.refusals import Refusal, too_large, too_slow, unusable
+from unheard.server.refusals import Refusal, unusable
 from unheard.server.upload import Recording, Upload
 from unheard.server.work import Job
 
@@ -51,14 +51,10 @@ def inspect(upload: Upload, longest: float) -> AudioInfo:
     except AudioError as error:
         raise unusable(error) from None
     if header.channels > MOST_CHANNELS:
-        raise Refusal(
-            422,
-            "unusable_audio",
-            f"has {header.channels} channels, more than the {MOST_CHANNELS} taken here",
-            "Mix them first.",
-        )
+        what = f"has {header.channels} channels, more than the {MOST_CHANNELS} taken here"
+        raise Refusal("unusable_audio", what, "Mix them first.")
     if longest < header.seconds < float("inf"):
-        raise too_large(longest, "seconds")
+        raise Refusal("too_large", longest, "seconds")
     return header
 
 
@@ -78,7 +74,7 @@ class Scorer:
         try:
             return self._score(channel, self._enrolled(channel), min_confidence)
         except TooLongError:
-            raise too_large(self._longest, "seconds") from None
+            raise Refusal("too_large", self._longest, "seconds") from None
         except AudioError as error:
             raise unusable(error) from None
 
@@ -89,7 +85,7 @@ class Scorer:
             self._total *= len(channels)
             return [self._score(channel, None, min_confidence) for channel in channels]
         except TooLongError:
-            raise too_large(self._longest, "seconds") from None
+            raise Refusal("too_large", self._longest, "seconds") from None
         except AudioError as error:
             raise unusable(error) from None
 
@@ -98,7 +94,7 @@ class Scorer:
         if not self._upload.enrol:
             return None
         if not self._recogniser.model.profile_width:
-            raise Refusal(422, "no_adaptation", "this model cannot adapt to a speaker", "Leave the enrol parts out.")
+            raise Refusal("no_adaptation")
         profile = None
         for number, clip in enumerate(self._upload.enrol, 1):
             file = Recording(clip)
@@ -108,7 +104,7 @@ class Scorer:
                     file, channel=of_clip, profile=profile, longest=self._longest, progress=lambda _: self._go_on()
                 )
             except TooLongError:
-                raise too_large(self._longest, "seconds") from None
+                raise Refusal("too_large", self._longest, "seconds") from None
             except AudioError as error:
                 raise unusable(error, f"enrolment clip {number}: ") from None
         return profile
@@ -130,4 +126,4 @@ class Scorer:
 
     def _go_on(self) -> None:
         if self._job.stop:
-            raise too_slow()
+            raise Refusal("timeout")

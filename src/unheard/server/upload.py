@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from unheard.server.metrics import UPLOADS
-from unheard.server.refusals import Refusal, busy, too_large
+from unheard.server.refusals import Refusal, busy
 from unheard.server.settings import ServerSettings
 
 AUDIO_TYPES = ("audio/", "application/octet-stream")
@@ -88,17 +88,12 @@ async def read_upload(request: Request, settings: ServerSettings, holding: Holdi
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     multipart = kind == b"multipart/form-data"
     if not multipart and not kind.lower().startswith(tuple(name.encode() for name in AUDIO_TYPES)):
-        raise Refusal(
-            415,
-            "not_audio",
-            f"the content type is {kind.decode('latin-1') or 'missing'}",
-            "Send the bytes of a recording as Content-Type: audio/wav, or a form with a part named file.",
-        )
+        raise Refusal("not_audio", kind.decode("latin-1") or "missing")
     if multipart and not options.get(b"boundary"):
-        raise Refusal(400, "bad_form", "the form has no boundary", "Let your client set the header Content-Type.")
+        raise Refusal("bad_form", "has no boundary")
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > settings.bytes:
-        raise too_large(settings.max_megabytes, "MB")
+        raise Refusal("too_large", settings.max_megabytes, "MB")
     body, began = bytearray(), time.monotonic()
     try:
         stream = request.stream()
@@ -111,21 +106,14 @@ async def read_upload(request: Request, settings: ServerSettings, holding: Holdi
             holding.add(len(chunk))
             body += chunk
             if len(body) > settings.bytes:
-                raise too_large(settings.max_megabytes, "MB")
+                raise Refusal("too_large", settings.max_megabytes, "MB")
     except TimeoutError:
-        raise Refusal(
-            408,
-            "slow_upload",
-            f"the upload arrived at less than {settings.min_rate:g} bytes a second",
-            "Send it again, smaller or over a faster connection.",
-            {"Connection": "close"},
-        ) from None
+        raise Refusal("slow_upload", f"arrived at less than {settings.min_rate:g} bytes a second") from None
     except ClientDisconnect:
-        raise Refusal(400, "disconnected", "the connection ended before the upload did", "Send it again.") from None
+        raise Refusal("disconnected") from None
     upload = _parts(bytes(body), options[b"boundary"]) if multipart else Upload(bytes(body))
     if not upload.recording:
-        what = "the form has no part named file" if multipart else "the upload is empty"
-        raise Refusal(422, "empty", what, "Send the bytes of a recording.")
+        raise Refusal("empty", "form has no part named file" if multipart else "upload is empty")
     return upload
 
 
@@ -148,12 +136,9 @@ def _parts(body: bytes, boundary: bytes) -> Upload:
         elif part["name"] == b"enrol" and len(upload.enrol) < MOST_CLIPS:
             upload.enrol.append(bytes(part["content"]))
         else:
-            raise Refusal(
-                422,
-                "unexpected_part",
-                f"unexpected part '{part['name'].decode('utf-8', 'replace')[:40]}' in the form",
-                f"Send one part named file, and up to {MOST_CLIPS} named enrol.",
-            )
+            name = part["name"].decode("utf-8", "replace")[:40]
+            mend = f"Send one part named file, and up to {MOST_CLIPS} named enrol."
+            raise Refusal("unexpected_part", f"unexpected part '{name}' in the form", mend)
 
     callbacks = {
         "on_part_begin": begin,
@@ -168,7 +153,7 @@ def _parts(body: bytes, boundary: bytes) -> Upload:
         parser.write(body)
         parser.finalize()
     except FormParserError:
-        raise Refusal(400, "bad_form", "the form cannot be parsed", "Check how it is encoded.") from None
+        raise Refusal("bad_form", "cannot be parsed") from None
     return upload
 
 

@@ -12,7 +12,7 @@ from threading import Event
 from typing import Any, TypeVar
 
 from unheard.server.metrics import AUDIO, QUEUED, RUNNING, STREAMS, WORK
-from unheard.server.refusals import busy, stopping, too_slow
+from unheard.server.refusals import Refusal, busy
 from unheard.server.settings import ServerSettings
 
 T = TypeVar("T")
@@ -67,7 +67,7 @@ class Work:
     async def admitted(self, seconds: float) -> AsyncIterator[None]:
         """Count a recording of `seconds` as owed work; raises `Refusal` 429 where it could not begin in time."""
         if self.stopped.is_set():
-            raise stopping()
+            raise Refusal("stopping")
         wait = self.expected_wait()
         if wait > self.settings.max_wait:
             raise busy(wait - self.settings.max_wait)
@@ -87,7 +87,7 @@ class Work:
     def streaming(self) -> Iterator[None]:
         """Count a live stream; raises `Refusal` 429 where there are as many as the server takes."""
         if self.stopped.is_set():
-            raise stopping()
+            raise Refusal("stopping")
         if self.streams >= STREAMS_A_THREAD * self.settings.threads:
             raise busy(30)
         self.streams += 1
@@ -118,9 +118,9 @@ class Work:
                 if future.done():
                     break
                 if left.done() or self.expired.is_set() or (self.stopped.is_set() and job.began is None):
-                    raise stopping()
+                    raise Refusal("stopping")
                 if job.began is not None and time.monotonic() - job.began > limit:
-                    raise too_slow()
+                    raise Refusal("timeout")
             assert job.began is not None
             QUEUED.observe(job.began - queued)
             spent = max(time.monotonic() - job.began, 1e-4)
