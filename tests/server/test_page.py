@@ -355,6 +355,9 @@ def test_calibration_shows_before_and_after(window: Window) -> None:
     page.get_by_role("button", name="Forget this speaker").click()
     window.until("!document.getElementById('result-notes').textContent.includes('calibrated')")
     assert page.locator(".compare").count() == 0
+    page.set_input_files("#enrol", file(SILENCE))
+    assert window.trouble().startswith("Enrolment clip 1: ")
+    assert page.locator("#result").is_visible()  # as it was
 
 
 def test_a_corrected_label(window: Window) -> None:

@@ -13,6 +13,7 @@ let facts = { limits: { bytes: Infinity, seconds: Infinity }, labels: [] }; // t
 let recordings = []; // {name, blob, sample}, and once recognised {predictions, before, unused} or {error}
 let shown = null; // the recording on the page
 let clips = []; // other speech of the same person, as it is sent
+let refusedClip = null; // what is wrong with one of them
 let charts = [];
 let working = null; // what aborts the work in hand
 let again = null;
@@ -65,11 +66,20 @@ async function recognise(recording, signal, text) {
   const ask = (given) => server.predict(body, channel, given, { signal, progress: (phase, share) => status(`${phase} ${text}`, share) });
   const body = await sendable(recording.blob, channel, facts.limits);
   const plain = await ask([]);
-  const adapted = clips.length && !each ? await ask(clips) : null;
+  const adapted = clips.length && !each ? await ask(clips).catch(unsuited) : null;
   Object.assign(recording, { predictions: adapted ?? plain, before: adapted && plain[0], unused: each && clips.length > 0, error: null });
 }
 
-async function recogniseAll(chosen) {
+// A clip that cannot be used for calibration leaves the recording as it is.
+function unsuited(error) {
+  if (!error.what?.startsWith("enrolment clip")) throw error;
+  forget();
+  refusedClip = error;
+  return null;
+}
+
+async function recogniseAll(chosen, focus = true) {
+  refusedClip = null;
   player.pause();
   recordings = chosen;
   $("result").hidden = true;
@@ -77,10 +87,8 @@ async function recogniseAll(chosen) {
   const [only] = chosen;
   if (chosen.length === 1) {
     const offer = { name: only.name, repeat: () => recogniseAll(chosen) };
-    if (await work("Opening…", (signal) => recognise(only, signal, only.name), offer)) await show(only);
-    return;
-  }
-  await work("Opening…", async (signal) => {
+    if (await work("Opening…", (signal) => recognise(only, signal, only.name), offer)) await show(only, focus);
+  } else await work("Opening…", async (signal) => {
     for (const [index, recording] of chosen.entries()) {
       try {
         await recognise(recording, signal, `${index + 1} of ${chosen.length}: ${recording.name}`);
@@ -91,15 +99,22 @@ async function recogniseAll(chosen) {
       list();
     }
   });
+  if (refusedClip) trouble(refusedClip);
 }
 
-const repeat = () => { if (recordings.length) recogniseAll(recordings); };
+const repeat = () => { if (recordings.length) recogniseAll(recordings, false); };
 
-async function calibrate(text, open) {
-  await work(text, async () => { clips = await open(); });
-  $("calibrated").textContent = clips.length ? `Calibrated with ${count(clips.length, "clip")}.` : "";
-  $("forget").hidden = !clips.length;
+async function calibrate(open) {
+  if (!await work("Calibrating…", async () => { clips = [...clips, ...await Promise.all(open())]; })) return;
+  $("calibrated").textContent = `Calibrated with ${count(clips.length, "clip")}.`;
+  $("forget").hidden = false;
   repeat();
+}
+
+function forget() {
+  clips = [];
+  $("calibrated").textContent = "";
+  $("forget").hidden = true;
 }
 
 // Showing
@@ -110,10 +125,11 @@ function list() {
   if (many) $("recordings-table").replaceChildren(recordingTable(recordings, facts.labels, show));
 }
 
-async function show(recording) {
+async function show(recording, focus = true) {
   shown = recording;
   const { predictions, before, blob } = recording, many = predictions.length > 1;
   const channels = await decode(await blob.arrayBuffer());
+  if (shown !== recording) return; // another one was opened meanwhile
   $("result").hidden = false;
   $("result-title").textContent = headline(predictions);
   $("result-notes").textContent = notes(recording);
@@ -125,7 +141,7 @@ async function show(recording) {
   zoom(0);
   player.load(blob, charts, predictions[0].duration);
   $("segments").replaceChildren(segmentTable(recording, facts.labels, { play: (start, end) => player.play(start, end), corrected: draw }));
-  $("result").focus({ preventScroll: true }); // a screen reader goes on with the answer
+  if (focus) $("result").focus({ preventScroll: true }); // a screen reader goes on with the answer
   $("result").scrollIntoView({ block: "nearest" });
 }
 
@@ -195,7 +211,7 @@ new Recorder($("calibrate-record"), {
   longest, trouble,
   begin: () => player.pause(),
   block() { $("calibrated").textContent = `Recording ${clock(this.seconds)}`; },
-  end: (wav) => calibrate("Calibrating…", async () => [...clips, await sendable(wav, "mix", facts.limits)]),
+  end: (wav) => calibrate(() => [sendable(wav, "mix", facts.limits)]),
 });
 
 // What the person does
@@ -229,7 +245,7 @@ for (const [id, deed] of Object.entries({
   "zoom-in": () => zoom(2),
   "zoom-out": () => zoom(0.5),
   "zoom-all": () => zoom(0),
-  forget: () => calibrate("", async () => []),
+  forget: () => { forget(); repeat(); },
   "as-json": () => download(json(shown), `${shown.name}.json`, "application/json"),
   "as-csv": () => download(csv([shown], facts.labels), `${shown.name}.csv`, "text/csv"),
   "as-labels": () => download(labelStudio(shown), `${shown.name}.labelstudio.json`, "application/json"),
@@ -240,7 +256,7 @@ $("channel").addEventListener("change", repeat);
 $("file").addEventListener("change", ({ target }) => { choose(target.files); target.value = ""; }); // the same again
 $("enrol").addEventListener("change", ({ target }) => {
   const files = [...target.files];
-  if (files.length) calibrate("Calibrating…", async () => [...clips, ...await Promise.all(files.map((file) => sendable(file, "mix", facts.limits)))]);
+  if (files.length) calibrate(() => files.map((file) => sendable(file, "mix", facts.limits)));
   target.value = "";
 });
 for (const kind of ["dragover", "dragleave", "drop"]) {
