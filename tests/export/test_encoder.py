@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from exporting import SMALL, random_model
+from sounds import KINDS
 from tiny_encoder import WIDTH, save_huggingface, tiny_weights
 
 import unheard
@@ -126,6 +127,30 @@ def test_streamed_and_offline_agree_and_profiles_count(folder: Path) -> None:
     plain = recogniser.predict(samples)
     assert plain.label
     assert plain.probabilities != recogniser.predict(samples, profile=profile).probabilities
+
+
+def test_sounds_without_a_voice_are_not_answered(folder: Path) -> None:
+    recogniser = unheard.load(folder)
+    answered = []
+    for kind in KINDS:
+        for seed in range(2):
+            sound = kind(np.random.default_rng(seed))
+            if not recogniser.predict((0.5 * sound / np.abs(sound).max()).astype(np.float32)).abstained:
+                answered.append((kind.__name__, seed))
+    assert len(answered) <= 0.05 * 2 * len(KINDS), answered
+
+
+def test_windows_without_speech_are_not_encoded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recogniser, calls = unheard.load(folder), []
+    assert recogniser.model.encoder is not None
+    encode = recogniser.model.encoder.frames
+    monkeypatch.setattr(
+        recogniser.model.encoder, "frames", lambda samples: calls.append(len(samples)) or encode(samples)
+    )
+    assert recogniser.predict(np.zeros(10 * 16_000, np.float32)).abstained == "silence"
+    assert not calls
+    recogniser.predict(SPEECH)
+    assert calls
 
 
 def test_a_prediction_needs_neither_torch_nor_onnx(folder: Path) -> None:

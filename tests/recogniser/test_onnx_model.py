@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ import unheard
 from unheard.errors import ConfigError, ModelError
 from unheard.recogniser import OnnxModel, Recogniser, model
 from unheard.recogniser import model as packaged
-from unheard.recogniser.model import describe, read_metadata
+from unheard.recogniser.model import CARD, describe, read_metadata
 
 CONTENT = tiny_model.tiny_proto().SerializeToString()
 
@@ -192,6 +195,76 @@ def test_places_without_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(model, "LARGEST", 100)
     with pytest.raises(ModelError, match="must not exceed"):
         unheard.load(tmp_path)
+
+
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def link(target: str | Path) -> Callable[[Path], None]:
+    def make(path: Path) -> None:
+        path.unlink()
+        path.symlink_to(target)
+
+    return make
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (pipe, "not a regular file"),
+        (link("/dev/zero"), "a link out of this folder"),
+        (link("/dev/stdin"), "a link out of this folder"),
+        (link(CARD), "not an ONNX model"),
+        (lambda path: (path.unlink(), path.mkdir()), "Is a directory"),
+    ],
+)
+def test_only_regular_files_inside_the_folder_are_read(
+    spoil: Callable[[Path], object], message: str, tmp_path: Path
+) -> None:
+    (tmp_path / CARD).write_text("# A card")
+    spoil(tiny_model.write_tiny(tmp_path / "model.onnx"))
+    with pytest.raises(ModelError, match=message):
+        OnnxModel.open(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+@pytest.mark.parametrize("spoil", [pipe, link("/etc/hostname"), link("/dev/zero")])
+def test_a_card_from_elsewhere_is_not_shown(spoil: Callable[[Path], object], tmp_path: Path) -> None:
+    tiny_model.write_tiny(tmp_path / "model.onnx")
+    (tmp_path / CARD).write_text("# A card")
+    assert OnnxModel.open(tmp_path).card() == "# A card"
+    spoil(tmp_path / CARD)
+    assert OnnxModel.open(tmp_path).card() == ""
+
+
+def test_a_snapshot_of_the_hub_may_link_to_its_blobs(tmp_path: Path) -> None:
+    (tmp_path / "blobs").mkdir()
+    tiny_model.write_tiny(tmp_path / "blobs" / "0a1b")
+    snapshot = tmp_path / "snapshots" / "c0ffee"
+    snapshot.mkdir(parents=True)
+    (snapshot / "model.onnx").symlink_to("../../blobs/0a1b")
+    assert OnnxModel.open(snapshot).labels == tiny_model.LABELS
+    (tmp_path / "other").write_bytes((tmp_path / "blobs" / "0a1b").read_bytes())
+    (snapshot / "model.onnx").unlink()
+    (snapshot / "model.onnx").symlink_to("../../other")
+    with pytest.raises(ModelError, match="a link out of this folder"):
+        OnnxModel.open(snapshot)
+
+
+def test_a_file_that_differs_from_its_checksum_is_refused(tmp_path: Path) -> None:
+    path, sums = tiny_model.write_tiny(tmp_path / "model.onnx"), tmp_path / "SHA256SUMS"
+    sums.write_text(f"{'0' * 64}  other.onnx\n{hashlib.sha256(path.read_bytes()).hexdigest()}  model.onnx\n")
+    assert OnnxModel.open(tmp_path).labels == OnnxModel.open(path).labels
+    content = bytearray(path.read_bytes())
+    for bit in range(0, 8 * len(content), 8 * len(content) // 20):
+        content[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(content)
+        with pytest.raises(ModelError, match="differs from its checksum in SHA256SUMS"):
+            OnnxModel.open(tmp_path)
+        content[bit // 8] ^= 1 << bit % 8
 
 
 def test_models_of_the_package_go_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

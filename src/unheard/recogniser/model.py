@@ -178,12 +178,13 @@ def _encoder_of(features: FeatureSettings, folder: Path | None, where: str, thre
 
 
 def _check_sum(file: Path, content: bytes) -> None:
-    """Compare a model's file with the checksums beside it; without such a file nothing is checked."""
+    """Compare a model's file with its checksum beside it, if there is one."""
     if not (file.parent / SUMS).exists():
         return
     text = read_regular(file.parent / SUMS, 1 << 16, ModelError, inside=file.parent).decode("utf-8", "replace")
     sums = {name.strip().lstrip("*"): known for known, _, name in (line.partition(" ") for line in text.splitlines())}
-    if sums.get(file.name) != sha256(content).hexdigest():
+    digest = sha256(content).hexdigest()
+    if sums.get(file.name, digest) != digest:
         raise ModelError(
             f"the file differs from its checksum in {SUMS}", where=file, mend="Copy or download the folder again."
         )
