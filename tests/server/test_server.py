@@ -237,6 +237,7 @@ def test_the_interface_describes_itself(client: TestClient) -> None:
     assert refusals == {"400", "401", "403", "408", "413", "415", "421", "422", "429", "500", "503", "504"}
     page = client.get("/docs").text
     assert "POST /predict" in page
+    assert "WS /stream" in page
     assert "<script" not in page
     assert client.get("/redoc").status_code == 404
 

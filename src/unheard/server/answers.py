@@ -85,30 +85,30 @@ class Answer(BaseModel):
 class Limits(BaseModel):
     """What the server takes."""
 
-    bytes: int
-    seconds: float
-    timeout: float
-    concurrency: int
-    waiting: int
+    bytes: int = Field(examples=[32_000_000])
+    seconds: float = Field(examples=[900.0])
+    timeout: float = Field(description="Seconds of scoring, for a short recording", examples=[30.0])
+    concurrency: int = Field(description="Recordings scored at once", examples=[2])
+    waiting: int = Field(description="Recordings that may wait", examples=[64])
 
 
 class Health(BaseModel):
     """The server's version, model and limits."""
 
     status: str = Field(examples=["ok"])
-    version: str
-    model: str
-    labels: list[str]
-    licence: str = Field(description="Of the model's weights")
-    adapts: bool = Field(description="Whether the model can adapt to a speaker")
-    busy: int = Field(description="Recordings waiting or being scored")
+    version: str = Field(examples=["0.1.0"])
+    model: str = Field(examples=["starter"])
+    labels: list[str] = Field(examples=[[*PROBABILITIES]])
+    licence: str = Field(description="Of the model's weights", examples=["CC BY-NC-SA 4.0"])
+    adapts: bool = Field(description="Whether the model can adapt to a speaker", examples=[True])
+    busy: int = Field(description="Recordings waiting or being scored", examples=[0])
     limits: Limits
 
 
 class Readiness(BaseModel):
     """Whether the server takes work."""
 
-    ready: bool
+    ready: bool = Field(examples=[True])
 
 
 class Problem(BaseModel):

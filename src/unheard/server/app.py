@@ -18,9 +18,9 @@ from unheard.errors import did_you_mean
 from unheard.recogniser.formats import Job, Sink, writer
 from unheard.recogniser.prediction import Prediction
 from unheard.recogniser.recogniser import Recogniser
+from unheard.server import live
 from unheard.server.answers import Answer, Health, Limits, Problem, Readiness
 from unheard.server.guard import Guard
-from unheard.server.live import converse
 from unheard.server.metrics import REGISTRY
 from unheard.server.page import page_routes, rendered
 from unheard.server.progress import LINES, Progress
@@ -150,7 +150,7 @@ async def channels(
 @router.websocket("/stream")
 async def stream(socket: WebSocket) -> None:
     """Recognise speech as it arrives; see `unheard.server.live`."""
-    await converse(socket)
+    await live.converse(socket)
 
 
 @router.get("/health", tags=["server"], operation_id="health", responses=_problems(400, 403, 421, 500))
@@ -214,7 +214,9 @@ async def docs(request: Request) -> Response:
             lines += [f"## {method.upper()} {path}", operation["description"]]
             lines += [f"- `?{p['name']}=` {p.get('description', '')}" for p in operation.get("parameters", [])]
             lines += [f"- {status}: {answer['description']}" for status, answer in operation["responses"].items()]
-    page = f"<!doctype html><html lang=en><title>unheard</title>{rendered(chr(10).join(lines))}</html>"
+    lines += ["## WS /stream", str(live.__doc__)]
+    head = '<!doctype html><html lang=en><meta name=viewport content="width=device-width"><title>unheard: API</title>'
+    page = f"{head}<link rel=stylesheet href=style.css><main>{rendered(chr(10).join(lines))}</main></html>"
     return Response(page, media_type="text/html; charset=utf-8")
 
 

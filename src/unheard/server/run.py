@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import socket
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -189,5 +190,6 @@ def _supervise(workers: int, run: Callable[[], None]) -> None:
         except InterruptedError:
             continue
         children.discard(child)
+        time.sleep(0 if stopping else 1)  # one that cannot start is not started in a tight loop
         if not stopping:
             start()
