@@ -45,14 +45,14 @@ SCALES = {
     "iemocap": Scale(
         2943,
         10,
-        ("--protocol", "paired", "--test", "both", "--sizes", "iemocap", "--folds", "1"),
+        ("--recipe", "paper", "--protocol", "paired", "--test", "both", "--sizes", "iemocap", "--folds", "1"),
         # session 1 is held out: its woman validates while its man is tested, and the other way round
         {"train": (8, 2422), "dev": (1, None), "test": (1, None)},
     ),
     "mandarin": Scale(
         53803,
         250,
-        ("--protocol", "random", "--n", "200,25,25", "--sizes", "mandarin"),
+        ("--recipe", "paper", "--protocol", "random", "--n", "200,25,25", "--sizes", "mandarin"),
         {"train": (200, None), "dev": (25, None), "test": (25, None)},
         thin=16,
     ),

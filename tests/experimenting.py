@@ -93,6 +93,7 @@ def flags(out: Path, *more: str, source: Sequence[str] = ()) -> list[str]:
     """Arguments of an experiment that learns something in three epochs; later flags are the caller's."""
     source = source or ("--corpus", "synthetic", "--root", str(corpus()))
     quick = {
+        "recipe": "paper",
         "emotions": "angry,sad",
         "training.batch-size": "4",
         "training.lr": "0.03",

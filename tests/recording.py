@@ -22,7 +22,7 @@ Said = Mapping[tuple[str, int, int], str | Mapping[str, str]]
 
 def write_run(out: Path, said: Said, **changes: Any) -> Path:
     """A run on two emotions with one direction, "test", a fold; `changes` are settings of its config.yaml."""
-    usual = {"manifest": "made.csv", "out": str(out), "emotions": "angry,sad", "protocol": "kfold"}
+    usual = {"recipe": "paper", "manifest": "made.csv", "out": str(out), "emotions": "angry,sad", "protocol": "kfold"}
     settings = load(None, {**usual, **changes})
     out.mkdir(parents=True, exist_ok=True)
     (out / "config.yaml").write_text(yaml.safe_dump(settings.as_dict()))

@@ -37,7 +37,14 @@ def invent(
     **settings: Any,
 ) -> Path:
     """A run folder; `both`: two directions a fold; `skip`: cells that are missing; `extras`: histories, embeddings."""
-    usual = {"manifest": "made.csv", "protocol": "kfold", "seeds": seeds, "epochs": epochs, "tune": tune}
+    usual = {
+        "recipe": "paper",
+        "manifest": "made.csv",
+        "protocol": "kfold",
+        "seeds": seeds,
+        "epochs": epochs,
+        "tune": tune,
+    }
     chosen = load(None, {**usual, "systems": tuple(systems), "out": str(out), **settings})
     out.mkdir(parents=True, exist_ok=True)
     (out / "config.yaml").write_text(yaml.safe_dump(chosen.as_dict(), allow_unicode=True))

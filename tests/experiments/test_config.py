@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from unheard.errors import ConfigError
 from unheard.experiments.config import (
     PRESETS,
     RECIPES,
+    Experiment,
     about,
     identity,
     keys,
@@ -47,7 +49,7 @@ def written(folder: Path, values: str | dict[str, Any]) -> Path:
 
 
 def test_the_defaults_are_the_papers() -> None:
-    settings = load(None, LEAST)
+    settings = load(None, {**LEAST, "recipe": "paper"})
     assert settings.labels == ("angry", "happy", "neutral", "sad")
     assert settings.systems == ("ser", "mtl", "dat", "cgt")
     assert (settings.epochs, settings.training.lr, settings.training.momentum) == (100, 1e-3, 0.9)
@@ -75,7 +77,7 @@ def test_each_source_overrides_the_one_before(tmp_path: Path) -> None:
 def test_there_and_back(tmp_path: Path) -> None:
     more = {"map": {"excited": "happy"}, "n": [3, 1, 1], "training": {"report_epochs": [1, 2]},
             "features": {"deltas": 0}, "options": {"dat": {"lam": 0.3, "schedule": "ganin"}}}  # fmt: skip
-    settings = load(None, {**LEAST, **more, "k": 3, "sizes": "mandarin"})
+    settings = load(None, {**LEAST, **more, "k": 3, "sizes": "mandarin", "recipe": "paper"})
     for marked in ({}, {"resolved": True}):
         file = written(tmp_path, {**settings.as_dict(), **marked})
         assert load(file) == replace(settings, root=str(tmp_path / "data"), out=str(tmp_path / "run"))
@@ -195,6 +197,7 @@ def test_preset_and_recipe_are_not_applied_to_a_resolved_file_again(tmp_path: Pa
 def test_words_are_converted() -> None:
     settings = load(None, {"manifest": Path("m.csv"), "out": "run", "epochs": "3", "emotions": "sad, angry",
                            "map": "excited=happy, calm=neutral", "n": "4,1,1", "network": {"hidden": 0},
+                           "recipe": "paper",
                            "training": {"lr": "1e-2", "nesterov": "no", "report-epochs": "1,2"}})  # fmt: skip
     assert (settings.manifest, settings.epochs, settings.labels) == ("m.csv", 3, ("angry", "sad"))
     assert settings.map == {"excited": "happy", "calm": "neutral"}
@@ -246,7 +249,10 @@ def test_every_preset_is_an_experiment_that_needs_a_place(name: str) -> None:
     assert not {"root", "out", "manifest", "workers", "device"} & set(values)
     where = {"root": "somewhere"} if "corpus" in values else {"manifest": "mine.csv"}
     settings = load(None, {"preset": name, "out": "run", **where})
-    assert (settings.preset, settings.epochs) == (name, 100)
+    of_the_paper = name in ("iemocap", "mandarin")
+    assert (settings.preset, settings.recipe, settings.epochs) == (
+        (name, "paper", 100) if of_the_paper else (name, "strong", 50)
+    )
     assert about(PRESETS, name).endswith(".")
     if settings.corpus:
         assert settings.corpus in CORPORA
@@ -379,3 +385,44 @@ def test_a_file_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_every_recipe_is_described(name: str) -> None:
     assert about(RECIPES, name).endswith(".")
     assert load(None, {**LEAST, "recipe": name}).recipe == name
+
+
+class TestBestRecipe:
+    """Without a recipe the best one at hand is used, and said with the reason."""
+
+    def chosen(self, **settings: Any) -> tuple[Experiment, str]:
+        said: list[str] = []
+        settings = {key: value for key, value in {**LEAST, **settings}.items() if value is not None}
+        return load(None, settings, say=said.append), " ".join(said)
+
+    def test_without_an_encoder(self) -> None:
+        settings, said = self.chosen()
+        assert (settings.recipe, settings.features.kind, settings.training.optimizer) == ("strong", "fbank", "adamw")
+        assert said == "Recipe strong: the best without a pretrained encoder (--features.encoder)"
+        assert self.chosen(recipe="paper")[1] == ""
+        settings, said = self.chosen(preset="iemocap", corpus=None)
+        assert (settings.recipe, said) == ("paper", "Recipe paper: that of the preset iemocap")
+
+    def test_other_features_keep_network_and_training(self) -> None:
+        """Features and augmentation of a recipe are made for each other."""
+        settings, said = self.chosen(features={"kind": "mfcc"})
+        assert said == "Recipe strong: its network and training, on features of kind mfcc"
+        assert settings.features == FeatureSettings()
+        assert (settings.training.optimizer, settings.training.augment.on) == ("adamw", False)
+        assert self.chosen(features={"encoder": "some"})[0].features.kind == "encoder"
+
+    def test_with_an_encoder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        recipes, packaged = tmp_path / "recipes", tmp_path / "starter" / "encoder"
+        shutil.copytree(RECIPES, recipes)
+        (recipes / "encoder.yaml").write_text("# Ours.\nfeatures: {kind: encoder}\ntraining: {epochs: 20}\n")
+        monkeypatch.setattr("unheard.experiments.config.RECIPES", recipes)
+        monkeypatch.setattr("unheard.experiments.config.PACKAGED", tmp_path)
+        assert self.chosen()[0].recipe == "strong"
+        settings, said = self.chosen(features={"encoder": "other"})
+        assert (settings.recipe, settings.features.encoder, settings.epochs) == ("encoder", "other", 20)
+        packaged.mkdir(parents=True)
+        (packaged / "model.onnx").touch()
+        settings, said = self.chosen()
+        assert (settings.recipe, settings.features.encoder) == ("encoder", str(packaged))
+        assert said == f"Recipe encoder: the best with a pretrained encoder, {packaged}"
+        assert self.chosen(features={"kind": "mfcc"})[0].recipe == "strong"

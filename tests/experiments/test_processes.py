@@ -183,6 +183,7 @@ def test_a_script_needs_no_main_guard(undisturbed: Path, tmp_path: Path) -> None
     """Every worker would run it again, and start workers of its own."""
     script = tmp_path / "compare.py"
     settings = {
+        "recipe": "paper",
         "corpus": "synthetic",
         "root": str(corpus()),
         "out": str(tmp_path / "run"),

@@ -129,6 +129,7 @@ def grid(folder: Path) -> list[Cell]:
     from experimenting import corpus
 
     settings = {"corpus": "synthetic", "root": str(corpus()), "out": str(folder / "run"), "emotions": "angry,sad"}
+    settings["recipe"] = "paper"
     training = {"batch_size": 4, "lr": 0.03, "batchnorm": "running", "epochs": 3}
     return list(lay_out(load(None, {**settings, "systems": "ser,dat", "training": training})).cells)
 

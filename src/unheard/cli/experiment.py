@@ -112,7 +112,7 @@ def _settings(
     overrides: Mapping[str, Any] = {**_given(flags), **fixed}
     if option:
         overrides = {**overrides, "options": _options(option)}
-    return load(config, overrides, defaults)
+    return load(config, overrides, defaults, say)
 
 
 def experiment(

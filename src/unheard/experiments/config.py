@@ -38,6 +38,9 @@ PRESETS = Path(__file__).parent / "presets"
 RECIPES = Path(__file__).parent / "recipes"
 """How networks are trained on any corpus: features, network and training. The first line of a file describes it."""
 
+PACKAGED = Path(__file__).parents[1] / "models"
+"""The models of the package, which may have an encoder beside them."""
+
 SIZES = ("tdnn", "lstm", "dense", "hidden")
 """The settings of a network that Table 1 of the paper gives."""
 
@@ -73,8 +76,9 @@ class Experiment:
 
     preset: str = setting("", f"Ready-made experiment that other settings change. {_listed(PRESETS)}", common=True)
     recipe: str = setting(
-        "paper",
-        f"Features, network and training together, which other settings change. {_listed(RECIPES)}",
+        "",
+        "Features, network and training together, which other settings change (default: that of the preset, else "
+        f"encoder with a pretrained encoder, else strong). {_listed(RECIPES)}",
         common=True,
     )
     sizes: Literal["iemocap", "mandarin"] = setting(
@@ -198,6 +202,7 @@ def load(
     path: str | Path | None = None,
     overrides: Mapping[str, Any] | None = None,
     defaults: Mapping[str, Any] = MappingProxyType({}),
+    say: Callable[[str], None] = lambda _: None,
 ) -> Experiment:
     """Load an experiment from a recipe, a preset, a YAML file and `overrides` (nested like the file); later ones win.
 
@@ -205,7 +210,7 @@ def load(
 
     Relative paths in the file are relative to its folder, those of `overrides` to the working directory. `epochs` at
     the top is short for `training.epochs`. A file with `resolved: true`, as a run's `config.yaml`, holds every setting:
-    preset, recipe and sizes are not applied again.
+    preset, recipe and sizes are not applied again. `say` receives which recipe is used, and why, where none is given.
     Raises `ConfigError` for a file that cannot be read, an unknown key (naming the closest), a value of the wrong
     type or out of range (with the file, if the value is the file's), or another preset, recipe or sizes for a resolved
     file.
@@ -221,7 +226,10 @@ def load(
                 mend=f"Leave out --{name}, or give it without --config.",
             )
     try:
-        return _completed(given, resolved)
+        settings = _completed(given, resolved)
+        if not given.get("recipe"):
+            say(f"Recipe {settings.recipe}: {_why(settings)}")
+        return settings
     except ConfigError as error:
         if path is None:
             raise
@@ -249,9 +257,39 @@ def _completed(given: Mapping[str, Any], resolved: bool) -> Experiment:
         if given.get("protocol", base.get("protocol")) != base.get("protocol"):  # options of the preset's protocol
             base = {key: value for key, value in base.items() if key not in ("test", "k", "n")}
         given = _merged(base, given)
-    given = _merged(read_named(RECIPES, str(given.get("recipe", "paper"))), given)
+    if not given.get("recipe"):
+        given = _merged(given, best_recipe(given.get("features", {})))
+    recipe = read_named(RECIPES, str(given["recipe"]))
+    if given.get("features", {}).get("kind", recipe["features"]["kind"]) != recipe["features"]["kind"]:
+        recipe["features"], recipe["training"]["augment"] = {}, {}  # they are made for each other
+    given = _merged(recipe, given)
     sizes = NETWORKS.get(str(given.get("sizes", "iemocap")), NetworkSettings())
     return _validated(_merged({"network": {name: getattr(sizes, name) for name in SIZES}}, given))
+
+
+def best_recipe(features: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the recipe, and the features it needs, of an experiment that names none.
+
+    `encoder` where there is this recipe and an encoder, named by `features` or of a packaged model, else `strong`.
+    """
+    named = features.get("encoder")
+    if features.get("kind", "encoder") != "encoder":
+        return {"recipe": "strong"}
+    packaged = [str(path.parent) for path in sorted(PACKAGED.glob("*/encoder/model.onnx"))]
+    encoder = named or next(iter(packaged), "")
+    if encoder and "encoder" in names_in(RECIPES):
+        return {"recipe": "encoder", "features": {"kind": "encoder", "encoder": encoder}}
+    return {"recipe": "strong", "features": {"kind": "encoder"}} if named else {"recipe": "strong"}
+
+
+def _why(settings: Experiment) -> str:
+    if settings.preset and "recipe" in read_named(PRESETS, settings.preset):
+        return f"that of the preset {settings.preset}"
+    if settings.recipe == "encoder":
+        return f"the best with a pretrained encoder, {settings.features.encoder}"
+    if settings.features.kind == "fbank":
+        return "the best without a pretrained encoder (--features.encoder)"
+    return f"its network and training, on features of kind {settings.features.kind}"
 
 
 def _read(path: Path) -> tuple[dict[str, Any], bool]:

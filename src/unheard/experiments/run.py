@@ -75,7 +75,8 @@ def experiment(config: str | Path | None = None, *, say: Say | None = None, **se
     """
     if not settings.get("out") and config is None:
         settings["out"] = tempfile.mkdtemp(prefix="unheard-")
-    return carry_out(load(config, settings), say or (lambda _: None))
+    say = say or (lambda _: None)
+    return carry_out(load(config, settings, say=say), say)
 
 
 def carry_out(settings: Experiment, say: Say) -> Run:

@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from unheard.experiments.records import Assigned, Block, CellRecord, RunRecords
 
 BASELINE = "ser"
+ONE_CLASS = 0.98
+"""Share of predictions of one label from which a system counts as answering one class only."""
+
+FEW_UPDATES = 200
+"""Below so many updates a network has hardly been trained."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,6 +180,26 @@ class Line:
             Spread(tuple(float(c[i, i] / c[i].sum()) for c in each if c[i].any())) for i in range(len(each[0]))
         )
 
+    @property
+    def one_class(self) -> tuple[int, int]:
+        """Test results in which a single label is predicted for (nearly) all utterances, and test results in all.
+
+        A result is one direction of one fold and seed; those of utterances with one emotion do not count.
+        """
+        found = []
+        for test in (seed.test for seed in self.seeds):
+            keys = np.array([f"{fold} {name}" for fold, name in zip(test.folds, test.directions, strict=True)])
+            for own in (keys == key for key in np.unique(keys)):
+                if len(np.unique(test.truth[own])) > 1:
+                    found.append(bool(np.bincount(test.predicted[own]).max() >= ONE_CLASS * np.count_nonzero(own)))
+        return sum(found), len(found)
+
+    @property
+    def updates(self) -> tuple[int, ...]:
+        """Numbers of updates of the trainings, ascending; none for a classical system."""
+        cells = {cell.name: cell.result for seed in self.seeds for cell in seed.cells}.values()
+        return tuple(sorted(int(result["updates"]) for result in cells if result.get("updates")))
+
     @cached_property
     def counts(self) -> Counts | None:
         """Utterances and hits of the test speakers, None without a complete seed."""
@@ -201,6 +226,18 @@ class Line:
     def interval(self, metric: Metric) -> Interval | None:
         """Return the interval of the metric's mean over seeds; None without seeds or with a single speaker."""
         return interval(self.counts, metric) if self.counts else None
+
+
+def single_class(lines: Sequence[Line]) -> str:
+    """Return a sentence on the systems that answer one class only; "" without any."""
+    names = [f"{line.name} ({n} of {of} test results)" for line in lines for n, of in [line.one_class] if n]
+    return f"One class only is answered by {', '.join(names)}: not a working recogniser." if names else ""
+
+
+def hardly_trained(lines: Sequence[Line]) -> str:
+    """Return a sentence on the systems with fewer than `FEW_UPDATES` updates; "" without any."""
+    names = [f"{line.name} ({line.updates[0]})" for line in lines if line.updates and line.updates[0] < FEW_UPDATES]
+    return f"Fewer than {FEW_UPDATES} updates: {', '.join(names)}. Raise the number of epochs." if names else ""
 
 
 def baseline_of(line: Line, lines: Sequence[Line], system: str = BASELINE) -> Line | None:

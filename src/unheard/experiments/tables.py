@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from unheard.experiments.records import RunRecords
-from unheard.experiments.summary import Line, baseline_of
+from unheard.experiments.summary import Line, baseline_of, hardly_trained, single_class
 from unheard.features.normalise import TRANSDUCTIVE
 from unheard.files import write_text
 from unheard.splits import default_protocol
@@ -82,6 +82,8 @@ def table_markdown(lines: Sequence[Line], caption: str) -> str:
         written.append(
             "λ and ε: fixed beforehand, and chosen on each fold's own validation speakers, seed 0 (see the report)."
         )
+    cautions = filter(None, (single_class(lines), hardly_trained(lines)))
+    written += [word for caution in cautions for word in ("", f"**Note.** {caution}")]
     return "\n".join([*written, ""])
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from unheard.analysis.statistics import Contrast
-from unheard.experiments.summary import Line, Spread, Summary
+from unheard.experiments.summary import Line, Spread, Summary, single_class
 from unheard.experiments.tables import REPEATED
 from unheard.report.content import (
     NOTHING,
@@ -51,14 +51,7 @@ def headline(summary: Summary) -> str:
     found = [f"{one.name} ({percent(one.difference, sign=True)} points of WA)" for one in significant]
     if summary.contrasts:
         text += f"; different from SER_only beyond chance: {listed(found) or 'none'}"
-    single = [line.name for line in known_lines if answers_one_class(line)]
-    return text + (f". {listed(single)} answered one class only" if single else "") + "."
-
-
-def answers_one_class(line: Line) -> bool:
-    """Whether a system with a complete seed predicted a single label for (nearly) all test utterances."""
-    counts = line.confusion.sum(axis=0)
-    return bool(counts.max() >= 0.98 * counts.sum())
+    return f"{text}. {single_class(known_lines)}".rstrip()
 
 
 def accuracy(summary: Summary, about: str, select: str = "best") -> Section:
@@ -105,10 +98,8 @@ def accuracy(summary: Summary, about: str, select: str = "best") -> Section:
     if missing:
         text = f"Incomplete: {listed(missing)}. A seed counts only when all its folds are trained."
         blocks.append(Text(text, warning=True))
-    single = [line.name for line in summary.lines if line.seeds and answers_one_class(line)]
-    if single:
-        text = f"{listed(single)} predicted one emotion for nearly every test utterance: not a working recogniser."
-        blocks.append(Text(text, warning=True))
+    if single := single_class(summary.lines):
+        blocks.append(Text(single, warning=True))
     return Section("accuracy", "Accuracy", (*blocks, more))
 
 

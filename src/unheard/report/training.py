@@ -8,12 +8,9 @@ from typing import Any
 from unheard.experiments.baselines import NAMES
 from unheard.experiments.records import CellRecord, RunRecords
 from unheard.experiments.selection import KNOBS, Choice
-from unheard.experiments.summary import Line
+from unheard.experiments.summary import Line, hardly_trained
 from unheard.report.content import NOTHING, Block, Figure, Section, Table, Text, counted, listed, percent
 from unheard.report.plots import Training, choices, learning
-
-FEW_UPDATES = 200
-"""Below so many updates a network has hardly been trained."""
 
 
 def trainings(run: RunRecords) -> Section:
@@ -42,10 +39,8 @@ def trainings(run: RunRecords) -> Section:
     if late:
         text = f"Under-trained: {listed(late)} had the best epoch among the last five; more epochs would serve them."
         blocks.append(Text(text, warning=True))
-    few = [line.name for line in run.lines if 0 < min(_updates(line), default=0) < FEW_UPDATES]
-    if few:
-        text = f"{listed(few)} trained fewer than {FEW_UPDATES} updates: raise the number of epochs."
-        blocks.append(Text(text, warning=True))
+    if few := hardly_trained(run.lines):
+        blocks.append(Text(few, warning=True))
     return Section("training", "Training", tuple(blocks))
 
 
@@ -58,17 +53,12 @@ def _epochs(run: RunRecords) -> Table:
         middle = (best[(len(best) - 1) // 2] + best[len(best) // 2]) / 2 if best else None
         epochs = [int(result["epochs"]) for result in results if not result.get("fitted")]
         rows.append(
-            (line.name, str(len(results)), _span(epochs), _span(_updates(line)),
+            (line.name, str(len(results)), _span(epochs), _span(line.updates),
              NOTHING if middle is None else f"{middle:g}", _span(best), str(_late(run, line)[0]))
         )  # fmt: skip
     chose = "epoch chosen on validation" if run.settings.training.select == "best" else "last epoch evaluated"
     heads = ("System", "Trainings", "Epochs", "Updates", "Evaluated epoch, median", "Evaluated epochs", "Under-trained")
     return Table("epochs", f"Length of training; {chose}", heads, tuple(rows))
-
-
-def _updates(line: Line) -> list[int]:
-    cells = {cell.name: cell.result for seed in line.seeds for cell in seed.cells}.values()
-    return sorted(int(result["updates"]) for result in cells if result.get("updates"))
 
 
 def _span(values: Sequence[int]) -> str:
