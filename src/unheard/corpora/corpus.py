@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from unheard.errors import AudioError, CorpusError, did_you_mean
+from unheard.errors import AudioError, CorpusError, did_you_mean, some
 from unheard.manifest import COLUMNS, FOUR, LABELS, Manifest, Note, Utterance
 
 UNVERIFIED = "unverified"
@@ -25,7 +25,6 @@ UNVERIFIED = "unverified"
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 """Formats a reader takes, in order of preference where a clip exists in several."""
 
-_SHOWN = 5  # how many names a message lists before "and n more"
 _EMPTY: Mapping[str, Mapping[str, int]] = MappingProxyType({})
 
 
@@ -45,14 +44,6 @@ class Download:
     strip: int = 0
     keep: tuple[str, ...] = ()
     pointers: str | None = None
-
-
-def _unchanged(fields: dict[str, str]) -> dict[str, str] | None:
-    return fields
-
-
-def _unlisted(root: Path) -> Mapping[str, str] | None:
-    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +81,11 @@ class Corpus:
     patterns: tuple[str, ...] = ()
     emotions: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     values: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    refine: Callable[[dict[str, str]], dict[str, str] | None] = _unchanged
+    refine: Callable[[dict[str, str]], dict[str, str] | None] | None = None
     folder: str = ""
     ignore: str = ""
     speaker_counts: Mapping[str, Mapping[str, int]] = field(default_factory=lambda: _EMPTY)
-    clips: Callable[[Path], Mapping[str, str] | None] = _unlisted
+    clips: Callable[[Path], Mapping[str, str] | None] | None = None
     unlabelled: int = 0
     copies: tuple[tuple[str, ...], ...] = ()
     clashes: tuple[tuple[str, ...], ...] = ()
@@ -226,7 +217,7 @@ def read_tree(
         *listed("formats", "clips are in a lossy format and the others are not, which a model can learn as a cue",
                 lossy if len(lossy) < len(clips) else ()),
     ]  # fmt: skip
-    release = corpus.clips(folder)
+    release = corpus.clips(folder) if corpus.clips else None
     return finish(corpus, folder, clips, labels=labels, partial=partial, clips=release, notes=notes)
 
 
@@ -283,12 +274,6 @@ def listed(kind: str, what: str, names: Iterable[str]) -> list[Note]:
     return [Note(kind, f"{len(names)} {what}: {some(names)}", names)] if names else []
 
 
-def some(items: Sequence[str]) -> str:
-    """Return the first few of `items` for a message, and how many more there are."""
-    rest = len(items) - _SHOWN
-    return ", ".join(items[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
-
-
 def _narrowed(corpus: Corpus, subset: str) -> Corpus:
     """The corpus with the speakers of one subset only."""
     counts = {speaker: corpus.speaker_counts[speaker] for speaker in corpus.subsets[subset]}
@@ -301,12 +286,14 @@ def _narrowed(corpus: Corpus, subset: str) -> Corpus:
 
 
 def _utterance(corpus: Corpus, path: str, match: re.Match[str]) -> Utterance | None:
-    fields = corpus.refine({"id": match.string.rpartition("/")[2], **match.groupdict(default="")})
-    if fields is None:
+    fields: dict[str, str] | None = {"id": match.string.rpartition("/")[2], **match.groupdict(default="")}
+    if corpus.refine:
+        fields = corpus.refine(fields)
+    if fields is None or fields["speaker"] not in corpus.genders:
         return None
     word = fields.pop("emotion")
     label = corpus.emotions.get(word) or corpus.emotions.get(word.lower())
-    if label is None or fields["speaker"] not in corpus.genders:
+    if label is None:
         return None
     for name, values in corpus.values.items():
         fields[name] = values[fields[name]]

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from unheard.doctor.findings import SEVERITIES, Finding, Findings, Summary, count, finding, some
+from unheard.doctor.findings import SEVERITIES, Finding, Findings, Summary, count, finding, listed
 from unheard.doctor.labels import check_labels, check_predictable
 from unheard.doctor.sound import (
     Measurement,
@@ -19,7 +19,7 @@ from unheard.doctor.sound import (
     recordings,
     repeated,
 )
-from unheard.errors import ManifestError
+from unheard.errors import ManifestError, some
 from unheard.manifest import Manifest, Utterance
 from unheard.splits import Fold, Split, find_leaks, read_folds
 
@@ -171,7 +171,6 @@ def check_split(
                 yield finding("warning", "unseen_emotion", message, mend, lost)
             tested.update(direction.test)
     again = [rows[name] for name, times in tested.items() if times > 1]
-    if again:
-        message = f"{count(len(again), 'utterance')} are tested more than once: {some([row.id for row in again])}"
-        mend = "Test each utterance once: pooled results would count it twice."
-        yield finding("warning", "tested_twice", message, mend, again)
+    mend = "Test each utterance once: pooled results would count it twice."
+    shown = [row.id for row in again]
+    yield from listed("warning", "tested_twice", "utterance", "are tested more than once", shown, mend, again)

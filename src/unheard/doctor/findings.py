@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
+from unheard.errors import some
 from unheard.manifest import Utterance
 
 Severity = Literal["error", "warning", "note"]
@@ -70,15 +71,24 @@ def finding(severity: Severity, kind: str, message: str, mend: str, rows: Iterab
     return Finding(severity, kind, message, tuple(dict.fromkeys(row.id for row in rows)), mend)
 
 
-def some(names: Sequence[str], most: int = 5) -> str:
-    """Return the first names, and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
-
-
 def count(number: int, thing: str) -> str:
     """Return such as "1 file", "2 files"."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def listed(
+    severity: Severity,
+    kind: str,
+    thing: str,
+    what: str,
+    shown: Sequence[str],
+    mend: str,
+    rows: Iterable[Utterance] = (),
+    most: int = 5,
+) -> Iterator[Finding]:
+    """Yield one finding that counts and lists what is `shown`, such as "2 speakers without gender: a, b"; or none."""
+    if shown:
+        yield finding(severity, kind, f"{count(len(shown), thing)} {what}: {some(shown, most)}", mend, rows)
 
 
 def to_text(findings: Findings) -> str:

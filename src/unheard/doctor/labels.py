@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 
-from unheard.doctor.findings import Finding, count, finding, some
+from unheard.doctor.findings import Finding, count, finding, listed
+from unheard.errors import some
 from unheard.manifest import Manifest, Utterance
 from unheard.splits.speakers import is_unknown, lookalikes
 from unheard.splits.split import key_of
@@ -23,7 +24,6 @@ def check_labels(manifest: Manifest) -> Iterator[Finding]:
     emotions = manifest.counts()
     yield from _balance(emotions)
     yield from _speakers(manifest)
-    yield from _names(manifest)
     yield from _overlaps(manifest)
     yield from _genders(manifest)
     if len(emotions) < 2:
@@ -40,15 +40,11 @@ def _balance(emotions: dict[str, int]) -> Iterator[Finding]:
         yield finding("error", "one_emotion", f"one emotion only: {some(list(emotions))}", "Add other emotions.")
         return
     most, least = max(emotions, key=emotions.__getitem__), min(emotions, key=emotions.__getitem__)
-    if emotions[most] >= IMBALANCE * emotions[least]:
-        share = emotions[most] / sum(emotions.values())
-        yield finding(
-            "warning",
-            "imbalance",
-            f"{most} ({emotions[most]:,}) is {emotions[most] / emotions[least]:.1f} times as frequent as {least} "
-            f"({emotions[least]:,})",
-            f"Report UAR beside WA: a classifier that always answers {most} has {share:.0%} WA.",
-        )
+    ratio, share = emotions[most] / emotions[least], emotions[most] / sum(emotions.values())
+    if ratio >= IMBALANCE:
+        how_often = f"is {ratio:.1f} times as frequent as {least} ({emotions[least]:,})"
+        mend = f"Report UAR beside WA: a classifier that always answers {most} has {share:.0%} WA."
+        yield finding("warning", "imbalance", f"{most} ({emotions[most]:,}) {how_often}", mend)
 
 
 def _by(manifest: Manifest, key: Callable[[Utterance], str]) -> dict[str, list[Utterance]]:
@@ -59,56 +55,42 @@ def _by(manifest: Manifest, key: Callable[[Utterance], str]) -> dict[str, list[U
     return {value: rows[value] for value in sorted(rows) if value}
 
 
+def _rows(found: Mapping[str, Sequence[Utterance]]) -> list[Utterance]:
+    return [row for rows in found.values() for row in rows]
+
+
 def _one_emotion(rows: Sequence[Utterance]) -> bool:
     return len({row.emotion for row in rows}) == 1
 
 
 def _speakers(manifest: Manifest) -> Iterator[Finding]:
     speakers, emotions = _by(manifest, lambda row: row.speaker), _by(manifest, lambda row: row.emotion)
-    number = len(speakers)
-    if number < 3:
-        message = f"{count(number, 'speaker')}: training, validation and test each need at least one"
+    number = count(len(speakers), "speaker")
+    if len(speakers) < 3:
+        message = f"{number}: training, validation and test each need at least one"
         yield finding("error", "too_few_speakers", message, "Add speakers.")
-    elif number < FEW_SPEAKERS:
-        message = f"{count(number, 'speaker')}: only large differences between systems can be detected"
+    elif len(speakers) < FEW_SPEAKERS:
+        message = f"{number}: only large differences between systems can be detected"
         yield finding("warning", "few_speakers", message, "Use the protocol loso, and report each speaker.")
-    single = [name for name, rows in speakers.items() if len(emotions) > 1 and _one_emotion(rows)]
-    if single:
-        yield finding(
-            "warning",
-            "speaker_with_one_emotion",
-            f"{count(len(single), 'speaker')} with one emotion only: "
-            + some([f"{name} ({speakers[name][0].emotion})" for name in single]),
-            "For these speakers the voice reveals the emotion: leave them out, at least of the test set.",
-            [row for name in single for row in speakers[name]],
-        )
-    scarce = [name for name, rows in speakers.items() if len(rows) < FEW_UTTERANCES]
-    if scarce:
-        yield finding(
-            "note",
-            "speaker_with_few_utterances",
-            f"{count(len(scarce), 'speaker')} with fewer than {FEW_UTTERANCES} utterances: "
-            + some([f"{name} ({len(speakers[name])})" for name in scarce]),
-            "Their individual accuracy is not meaningful.",
-            [row for name in scarce for row in speakers[name]],
-        )
+    single = {name: rows for name, rows in speakers.items() if len(emotions) > 1 and _one_emotion(rows)}
+    shown = [f"{name} ({rows[0].emotion})" for name, rows in single.items()]
+    mend = "For these speakers the voice reveals the emotion: leave them out, at least of the test set."
+    kind = "speaker_with_one_emotion"
+    yield from listed("warning", kind, "speaker", "with one emotion only", shown, mend, _rows(single))
+    scarce = {name: rows for name, rows in speakers.items() if len(rows) < FEW_UTTERANCES}
+    shown = [f"{name} ({len(rows)})" for name, rows in scarce.items()]
+    what, mend = f"with fewer than {FEW_UTTERANCES} utterances", "Their individual accuracy is not meaningful."
+    yield from listed("note", "speaker_with_few_utterances", "speaker", what, shown, mend, _rows(scarce))
     for emotion, rows in emotions.items():
         who = sorted({row.speaker for row in rows})
-        if len(who) < 3 <= number:
+        if len(who) < 3 <= len(speakers):
             mend = "It cannot be trained, validated and tested on different speakers: leave it out or merge it."
             yield finding("warning", "emotion_of_few_speakers", f"{emotion} occurs with {some(who)} only", mend, rows)
-
-
-def _names(manifest: Manifest) -> Iterator[Finding]:
     same = lookalikes(manifest.speakers)
-    if same:
-        yield finding(
-            "warning",
-            "speakers_alike",
-            f"{count(len(same), 'speaker')} with names that look like one: {some([' and '.join(n) for n in same])}",
-            "If they are one person, use one name: otherwise the person is in training and in test.",
-            [row for row in manifest if any(row.speaker in several for several in same)],
-        )
+    shown = [" and ".join(names) for names in same]
+    mend = "If they are one person, use one name: otherwise the person is in training and in test."
+    rows = [row for row in manifest if any(row.speaker in names for names in same)]
+    yield from listed("warning", "speakers_alike", "speaker", "with names that look like one", shown, mend, rows)
     unknown = [name for name in manifest.speakers if is_unknown(name)]
     if unknown:
         rows = [row for row in manifest if row.speaker in unknown]
@@ -125,8 +107,6 @@ def _overlaps(manifest: Manifest) -> Iterator[Finding]:
             files[row.audio].append(row)
     both: dict[str, Utterance] = {}
     for rows in files.values():
-        if len({row.speaker for row in rows}) < 2:
-            continue
         open_rows: list[Utterance] = []
         for row in sorted(rows, key=lambda row: (row.start, row.id)):
             open_rows = [one for one in open_rows if one.end is None or one.end > row.start + OVERLAP]
@@ -136,32 +116,21 @@ def _overlaps(manifest: Manifest) -> Iterator[Finding]:
                     both |= {one.id: one, row.id: row}
             open_rows.append(row)
     if both:
-        who = sorted({row.speaker for row in both.values()})
-        yield finding(
-            "warning",
-            "overlap_across_speakers",
-            f"{count(len(both), 'utterance')} of {some(who)} overlap with another speaker's",
-            "A split may share this audio between training and test: give these speakers one session, or cut the "
-            "segments apart.",
-            both.values(),
-        )
+        who = some(sorted({row.speaker for row in both.values()}))
+        message = f"{count(len(both), 'utterance')} of {who} overlap with another speaker's"
+        mend = "A split may share this audio: give these speakers one session, or cut the segments apart."
+        yield finding("warning", "overlap_across_speakers", message, mend, both.values())
 
 
 def _genders(manifest: Manifest) -> Iterator[Finding]:
-    genders = {name: {row.gender for row in rows} for name, rows in _by(manifest, lambda row: row.speaker).items()}
-    mixed = [name for name, found in genders.items() if len(found) > 1]
-    if mixed:
-        yield finding(
-            "error",
-            "speaker_with_two_genders",
-            f"{count(len(mixed), 'speaker')} with more than one value of 'gender': {some(mixed)}",
-            "Two people have one name, or the column is wrong: correct it.",
-            [row for row in manifest if row.speaker in mixed],
-        )
+    speakers = _by(manifest, lambda row: row.speaker)
+    genders = {name: {row.gender for row in rows} for name, rows in speakers.items()}
+    mixed = {name: speakers[name] for name, found in genders.items() if len(found) > 1}
+    what, mend = "with more than one value of 'gender'", "Two people have one name, or the column is wrong: correct it."
+    yield from listed("error", "speaker_with_two_genders", "speaker", what, list(mixed), mend, _rows(mixed))
     unknown = [name for name, found in genders.items() if found == {""}]
-    if unknown:
-        message = f"{count(len(unknown), 'speaker')} without gender: {some(unknown)}"
-        yield finding("note", "gender_unknown", message, "The protocol paired needs it; kfold stratifies by it.")
+    mend = "The protocol paired needs it; kfold stratifies by it."
+    yield from listed("note", "gender_unknown", "speaker", "without gender", unknown, mend)
     if len({gender for found in genders.values() for gender in found} - {""}) < 2:
         return
     for emotion, rows in _by(manifest, lambda row: row.emotion).items():
@@ -181,16 +150,11 @@ def _tied(manifest: Manifest, column: str, word: str) -> Iterator[Finding]:
         for value, rows in values.items()
         if _one_emotion(rows) and share[rows[0].emotion] ** (len(rows) - 1) < CHANCE
     }
-    if tied:
-        shown = {value: value if len(value) <= 40 else f"{value[:37]}..." for value in tied}
-        listed = [f"'{shown[value]}' ({rows[0].emotion}, {len(rows)})" for value, rows in tied.items()]
-        yield finding(
-            "warning",
-            f"{word}_tied_to_emotion",
-            f"{count(len(tied), word)} of {len(values)} with one emotion only: {some(listed)}",
-            f"A model may learn the {word} instead of the emotion: also report results without these utterances.",
-            [row for rows in tied.values() for row in rows],
-        )
+    names = {value: value if len(value) <= 40 else f"{value[:37]}..." for value in tied}
+    shown = [f"'{names[value]}' ({rows[0].emotion}, {len(rows)})" for value, rows in tied.items()]
+    mend = f"A model may learn the {word} instead of the emotion: also report results without these utterances."
+    what = f"of {len(values)} with one emotion only"
+    yield from listed("warning", f"{word}_tied_to_emotion", word, what, shown, mend, _rows(tied))
 
 
 def check_predictable(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from unheard.doctor.findings import Finding, Severity, count, finding, some
+from unheard.doctor.findings import Finding, Severity, finding, listed
 from unheard.errors import UnheardError
 from unheard.manifest import Manifest, Utterance
 from unheard.parallel import Died, map_unordered, progress_bar
@@ -115,8 +115,9 @@ def check_sound(manifest: Manifest, measured: Sequence[Measurement]) -> Iterator
         else:
             good.append((row, sound))
     for reason, rows in unreadable.items():
-        message = f"{count(len(rows), 'recording')} cannot be read ({reason}): {some([row.id for row in rows])}"
-        yield finding("error", "unreadable", message, "Restore the files, or drop their rows.", rows)
+        what, shown = f"cannot be read ({reason})", [row.id for row in rows]
+        mend = "Restore the files, or drop their rows."
+        yield from listed("error", "unreadable", "recording", what, shown, mend, rows)
     checks: list[tuple[Severity, str, str, str, Callable[[Measurement], bool]]] = [
         ("error", "silent", "contain only zeros", "Drop them.", lambda sound: not sound.peak > 0),
         ("error", "too_short", "are shorter than one frame, 25 ms", "Drop them.", lambda sound: sound.seconds < FRAME),
@@ -131,17 +132,15 @@ def check_sound(manifest: Manifest, measured: Sequence[Measurement]) -> Iterator
     ]  # fmt: skip
     for severity, kind, what, mend, applies in checks:
         rows = [row for row, sound in good if applies(sound)]
-        if rows:
-            message = f"{count(len(rows), 'recording')} {what}: {some([row.id for row in rows])}"
-            yield finding(severity, kind, message, mend, rows)
+        yield from listed(severity, kind, "recording", what, [row.id for row in rows], mend, rows)
     for kind, what, values in (
         ("sample_rates", "sample rates", [f"{sound.rate} Hz" for _, sound in good]),
         ("formats", "formats", [sound.format for _, sound in good]),
     ):
         counts = Counter(values)
         if len(counts) > 1:
-            listed = ", ".join(f"{value} ({number:,})" for value, number in counts.most_common())
-            yield finding("note", kind, f"{len(counts)} {what}: {listed}", "")
+            shares = ", ".join(f"{value} ({number:,})" for value, number in counts.most_common())
+            yield finding("note", kind, f"{len(counts)} {what}: {shares}", "")
 
 
 def repeated(manifest: Manifest, measured: Sequence[Measurement]) -> list[list[Utterance]]:
@@ -189,14 +188,14 @@ def check_repeats(groups: Sequence[Sequence[Utterance]], pairs: Sequence[Pair]) 
             different = len({row.speaker for row in rows}) > 1, len({row.emotion for row in rows}) > 1
             crossing["speakers" if different[0] else "emotions" if different[1] else ""].append(rows)
         for what, found in crossing.items():
-            if not found:
-                continue
             across = f"with different {what}" if what else "of one speaker and emotion"
-            shown = some([" = ".join(row.id for row in rows) for rows in found], 3)
-            yield finding(
+            yield from listed(
                 "error" if what and kind == "duplicate" else "warning",
                 f"{kind}_across_{what}" if what else kind,
-                f"{count(len(found), thing)} of {how} recordings {across}: {shown}",
+                thing,
+                f"of {how} recordings {across}",
+                [" = ".join(row.id for row in rows) for rows in found],
                 mends[what],
                 [row for rows in found for row in rows],
+                most=3,
             )

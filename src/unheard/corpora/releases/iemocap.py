@@ -15,8 +15,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from unheard.corpora.corpus import Corpus, finish, listed, open_root, some, speaker_table, walk_audio, without_copies
-from unheard.errors import CorpusError
+from unheard.corpora.corpus import Corpus, finish, listed, open_root, speaker_table, walk_audio, without_copies
+from unheard.errors import CorpusError, some
 from unheard.manifest import Manifest, Utterance
 
 EMOTIONS = {
