@@ -286,9 +286,8 @@ def _narrowed(corpus: Corpus, subset: str) -> Corpus:
 
 
 def _utterance(corpus: Corpus, path: str, match: re.Match[str]) -> Utterance | None:
-    fields: dict[str, str] | None = {"id": match.string.rpartition("/")[2], **match.groupdict(default="")}
-    if corpus.refine:
-        fields = corpus.refine(fields)
+    groups: dict[str, str] = {"id": match.string.rpartition("/")[2], **match.groupdict(default="")}
+    fields = corpus.refine(groups) if corpus.refine else groups
     if fields is None or fields["speaker"] not in corpus.genders:
         return None
     word = fields.pop("emotion")

@@ -126,25 +126,17 @@ def read(
                 lists["silent"].append(name)
             elif _in_subset(line, subset):
                 rows.append(_utterance(line, audio[name], texts.get(name, ""), subset))
-    notes = [
-        *listed(
-            "unusable", "utterances have no label that most listeners agreed on (xxx) and are not used", lists["xxx"]
-        ),
-        *listed("no-audio", "labelled utterances have no audio", lists["silent"]),
-        *listed("no-label", "sentences have audio and no label line", lists["unlabelled"]),
-        *listed("garbled", "label lines cannot be read", lists["garbled"]),
-        *listed("extra", "label lines repeat an utterance already labelled", lists["repeated"]),
-        *listed("extra", "files repeat a sentence (another folder or format) and were skipped", lists["copies"]),
-    ]
-    return finish(
-        corpus,
-        folder,
-        rows,
-        labels=corpus.counts if labels is None else labels,
-        partial=partial,
-        notes=notes,
-        detail=_explanation(folder, rows, lists, subset),
-    )
+    found = {
+        "xxx": ("unusable", "utterances have no label that most listeners agreed on (xxx) and are not used"),
+        "silent": ("no-audio", "labelled utterances have no audio"),
+        "unlabelled": ("no-label", "sentences have audio and no label line"),
+        "garbled": ("garbled", "label lines cannot be read"),
+        "repeated": ("extra", "label lines repeat an utterance already labelled"),
+        "copies": ("extra", "files repeat a sentence (another folder or format) and were skipped"),
+    }
+    notes = [note for name, (kind, what) in found.items() for note in listed(kind, what, lists[name])]
+    wanted, detail = corpus.counts if labels is None else labels, _explanation(folder, rows, lists, subset)
+    return finish(corpus, folder, rows, labels=wanted, partial=partial, notes=notes, detail=detail)
 
 
 def _sessions_folder(root: Path) -> Path:
