@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -368,3 +369,18 @@ tables:
     (tmp_path / "db.yaml").write_text("tables: 3")
     with pytest.raises(ManifestError, match="not an audformat database"):
         read_manifest(tmp_path)
+
+
+def test_a_data_frame_is_read_as_its_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pandas = pytest.importorskip("pandas")
+    (tmp_path / "m.csv").write_text(
+        "file,speaker,emotion,start,end,score\na.wav,1,rabbia,0,1.5,3\nb.wav,2,sad,,,\n", "utf-8"
+    )
+    monkeypatch.chdir(tmp_path)
+    mapping = {"rabbia": "angry"}
+    found = read_manifest(pandas.read_csv("m.csv"), mapping=mapping)
+    expected = read_manifest("m.csv", mapping=mapping)
+    assert [replace(row, extra={}) for row in found] == [replace(row, extra={}) for row in expected]
+    assert [row.extra["score"] for row in found] == ["3.0", ""]  # pandas makes floats of a column with gaps
+    with pytest.raises(ManifestError, match="the DataFrame, row 0: unknown emotion 'rabbia'"):
+        read_manifest(pandas.read_csv("m.csv"))

@@ -24,8 +24,9 @@ from experimenting import (
     times_of_change,
 )
 
+import unheard
 from unheard.cli import main
-from unheard.errors import TrainingError
+from unheard.errors import ConfigError, TrainingError
 from unheard.experiments import cell as work_module
 from unheard.experiments import run as run_module
 from unheard.experiments.cell import prepare, run_cell
@@ -233,3 +234,19 @@ def test_epsilon_counts_in_deviations_of_what_the_network_sees(tmp_path: Path) -
     store = FeatureStore(cell.store)
     seen = np.concatenate([normaliser.apply(store[name]) for name in cell.fold.train]).astype(np.float64)
     np.testing.assert_allclose(trainer.strategy.input_std.numpy(), seen.std(axis=0), rtol=1e-4)
+
+
+def test_tables_in_memory(tmp_path: Path) -> None:
+    """A Manifest and a DataFrame give the cells of the file that they come from."""
+    pandas = pytest.importorskip("pandas")
+    path = table(tmp_path)
+    tables = {"file": path, "manifest": unheard.read_manifest(path), "frame": pandas.read_csv(path)}
+    how = {"recipe": "paper", "emotions": "angry,sad", "systems": "ser", "epochs": 1, "folds": 1, "progress": False}
+    names = set()
+    for name, given in tables.items():
+        run = unheard.experiment(manifest=given, out=tmp_path / name, **how)
+        assert not run.failed
+        names.add(only(run.folder).name)
+    assert len(names) == 1
+    with pytest.raises(ConfigError, match="out=FOLDER"):
+        unheard.experiment(tmp_path / "frame" / "config.yaml", manifest=tables["frame"])

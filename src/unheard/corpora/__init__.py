@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from unheard import plugins
 from unheard.corpora.corpus import Corpus, read_tree
@@ -74,16 +75,19 @@ def read_corpus(
 
 
 def read_manifest(
-    path: str | Path, *, mapping: Mapping[str, str] | None = None, audio_root: str | Path | None = None
+    path: str | Path | Any, *, mapping: Mapping[str, str] | None = None, audio_root: str | Path | None = None
 ) -> Manifest:
-    """Read a CSV, TSV, JSONL or JSON file, a Kaldi data directory or an audformat database.
+    """Read a CSV, TSV, JSONL or JSON file, a Kaldi data directory, an audformat database or a pandas DataFrame.
 
     `mapping` gives the canonical labels of the table's own words (`rabbia` -> `angry`). `audio_root` is the folder of
-    relative audio paths, by default that of the table; a name that is not in it is searched in its sub-folders.
+    relative audio paths, by default that of the table, of a DataFrame
+    the working directory; a name that is not in it is searched in its sub-folders.
     Raises `ManifestError` for anything else, and the errors of each format's reader.
     """
-    from unheard.corpora.table import TABLE_SUFFIXES, read_table
+    from unheard.corpora.table import TABLE_SUFFIXES, read_frame, read_table
 
+    if hasattr(path, "to_dict"):
+        return read_frame(path, mapping=mapping, audio_root=audio_root)
     path = Path(path).expanduser()
     if not path.exists():
         mend = "Write one with: unheard prepare NAME ROOT -o FILE.csv"

@@ -69,6 +69,20 @@ def read_rows(path: Path, required: Sequence[str]) -> Iterator[tuple[int, Mappin
         yield place, cells, columns[header]
 
 
+def read_frame(
+    frame: Any, *, mapping: Mapping[str, str] | None = None, audio_root: str | Path | None = None
+) -> Manifest:
+    """Read a pandas DataFrame with the columns of a table; NaN is an empty cell. As `read_table`."""
+    where = "the DataFrame"
+    header = [str(name) for name in frame.columns]
+    columns = name_columns(header, where)
+    rows = Rows(where, audio_root or ".", "row", mapping=mapping, search=audio_root is not None)
+    for place, cells in enumerate(frame.to_dict("records")):
+        text = {str(name): "" if value is None or value != value else str(value) for name, value in cells.items()}
+        rows.add(text, columns, place)
+    return rows.manifest()
+
+
 def read_text(path: Path) -> str:
     """Read UTF-8 or, with a byte order mark, UTF-16; raises `ManifestError` for anything else."""
     try:

@@ -16,6 +16,8 @@ import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from unheard.corpora import read_manifest
+from unheard.corpora.table import write_table as write_manifest
 from unheard.errors import ConfigError, RunError
 from unheard.experiments import plan as tuning
 from unheard.experiments.cell import (
@@ -44,6 +46,7 @@ from unheard.experiments.selection import KNOBS
 from unheard.experiments.tables import write_table
 from unheard.features.encoder import resolve
 from unheard.files import locked, write_text, write_whole
+from unheard.manifest import Manifest
 from unheard.splits import write_splits
 
 Say = Callable[[str], None]
@@ -67,6 +70,8 @@ class Run:
 def experiment(config: str | Path | None = None, *, say: Say | None = None, **settings: Any) -> Run:
     """Train and compare systems; `config` is a YAML file, `settings` override it (see `Experiment`).
 
+    `manifest` may be a path, a `Manifest` or a pandas DataFrame; the last two are written to `out`/manifest.csv.
+
     Only what is missing in the folder `out` is done; without `out` a temporary folder is used. Cells that fail are
     reported in the `Run` and do not stop the rest. Raises `UnheardError` before any training for settings, corpora or
     splits that cannot work.
@@ -75,13 +80,20 @@ def experiment(config: str | Path | None = None, *, say: Say | None = None, **se
     """
     if not settings.get("out") and config is None:
         settings["out"] = tempfile.mkdtemp(prefix="unheard-")
+    table = settings.get("manifest")
+    if not isinstance(table, (str, Path, type(None))):
+        if not settings.get("out"):
+            raise ConfigError("a table in memory is written to the run's folder", mend="Name it: out=FOLDER.")
+        manifest = table if isinstance(table, Manifest) else read_manifest(table, mapping=dict(settings.get("map", {})))
+        settings["manifest"] = str(_folder(Path(settings["out"])) / "manifest.csv")
+        write_manifest(manifest, settings["manifest"])
     say = say or (lambda _: None)
     return carry_out(load(config, settings, say=say), say)
 
 
 def carry_out(settings: Experiment, say: Say) -> Run:
     """Run the experiment that `settings` describe; `say` receives a line for the user now and then."""
-    out = _folder(settings)
+    out = _folder(Path(settings.out))
     with locked(out, "running an experiment here"):
         grid = _begin(settings, say)
         prepare(grid)
@@ -106,12 +118,11 @@ def carry_out(settings: Experiment, say: Say) -> Run:
 
 def foretell(settings: Experiment, say: Say) -> str:
     """Return the number of trainings of an experiment in words; makes its features and trains nothing."""
-    with locked(_folder(settings), "running an experiment here"):
+    with locked(_folder(Path(settings.out)), "running an experiment here"):
         return _counted(_begin(settings, say))
 
 
-def _folder(settings: Experiment) -> Path:
-    out = Path(settings.out)
+def _folder(out: Path) -> Path:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
