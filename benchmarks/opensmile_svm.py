@@ -30,12 +30,12 @@ from numpy.typing import NDArray
 from unheard.audio import read_recording
 from unheard.errors import ConfigError, UnheardError
 from unheard.experiments.baselines import Fitted, linear_svm
-from unheard.experiments.cell import Cell, fit_cell, run_cell
+from unheard.experiments.cell import fit_cell, run_cell
 from unheard.experiments.config import Experiment, load
-from unheard.experiments.plan import Grid, lay_out
+from unheard.experiments.plan import Cell, Grid, lay_out
 from unheard.experiments.records import RunRecords
 from unheard.experiments.run import check_same_run, collect, prepare
-from unheard.experiments.tables import caption, table_markdown, write_table
+from unheard.experiments.summary import caption, table_markdown, write_table
 from unheard.files import locked, write_whole
 
 Vectors = NDArray[np.float32]

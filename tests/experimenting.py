@@ -19,7 +19,8 @@ import torch
 
 from unheard.cli import main
 from unheard.corpora.synthetic import SyntheticSettings, write
-from unheard.experiments.cell import Cell, Outcome, run_cell
+from unheard.experiments.cell import Outcome, run_cell
+from unheard.experiments.plan import Cell
 
 TIMINGS = ("frames_per_second", "train_seconds", "seconds", "resumed")
 

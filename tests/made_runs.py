@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from unheard.experiments.config import load
-from unheard.experiments.records import Assigned, CellRecord, RunRecords, digest_of
+from unheard.experiments.records import CellRecord, RunRecords
 from unheard.experiments.summary import Line, Predictions, SeedRecord
+from unheard.splits.split import Assigned, digest_of
 
 LABELS = ("angry", "sad")
 Said = Mapping[str, str]

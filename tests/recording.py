@@ -11,8 +11,10 @@ from typing import Any
 import yaml
 
 from unheard.experiments.config import Experiment, load
-from unheard.experiments.records import Assigned, read_assignment, read_run, write_records
+from unheard.experiments.records import read_run, write_records
 from unheard.manifest import Utterance
+from unheard.splits.files import read_assignment
+from unheard.splits.split import Assigned
 
 WORDS = {"a": "angry", "s": "sad"}
 
@@ -44,7 +46,7 @@ def write_run(out: Path, said: Said, **changes: Any) -> Path:
 
 def finish(out: Path, utterance: Callable[[Assigned], Utterance] | None = None) -> Path:
     """Write the tables of predictions and results from the cells; with the utterances of before, or made ones."""
-    splits = read_assignment(out)
+    splits = read_assignment(out / "splits.csv")
     if utterance is None:
         known = read_run(out).utterances
 

@@ -18,9 +18,9 @@ import unheard
 from unheard import plugins
 from unheard.errors import ConfigError, MissingExtra
 from unheard.experiments.config import load
-from unheard.experiments.logging import LOGGERS, check_loggers
 from unheard.features import FeatureSettings, extract
 from unheard.features.encoder import resolve
+from unheard.training.logging import LOGGERS, check_loggers
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "research" / "plugins.md").read_text("utf-8")
 

@@ -18,7 +18,7 @@ from unheard.experiments import adaptation
 from unheard.experiments.baselines import NAMES
 from unheard.experiments.leakage import markdown, run_leakage
 from unheard.experiments.records import read_run
-from unheard.experiments.tables import table_markdown
+from unheard.experiments.summary import table_markdown
 from unheard.report.comparison import contrast_runs
 
 ROOT = Path(__file__).resolve().parents[1]

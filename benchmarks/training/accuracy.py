@@ -28,9 +28,9 @@ from torch.nn import functional
 
 from benchmarks.training import bucketed, plain
 from benchmarks.training.shapes import fold_data
-from unheard.experiments.cell import Cell, prepare
+from unheard.experiments.cell import prepare
 from unheard.experiments.config import Experiment
-from unheard.experiments.plan import lay_out
+from unheard.experiments.plan import Cell, lay_out
 from unheard.features import FeatureStore
 from unheard.model.settings import NetworkSettings
 from unheard.parallel import Died, map_unordered

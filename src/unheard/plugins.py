@@ -34,7 +34,7 @@ _OWN = {
     "corpus": ("unheard.corpora", "CORPORA"),
     "feature": ("unheard.features.settings", "KINDS"),
     "pooling": ("unheard.model.settings", "POOLINGS"),
-    "logger": ("unheard.experiments.logging", "LOGGERS"),
+    "logger": ("unheard.training.logging", "LOGGERS"),
 }
 """Kind -> the table with the package's own names."""
 
@@ -55,7 +55,7 @@ def register(kind: str, name: str, thing: Any = None) -> Any:
     By `kind`: "strategy", a subclass of `unheard.training.strategies.Strategy`; "corpus", an
     `unheard.corpora.corpus.Corpus`; "feature", a function of samples (N,) at `features.sample_rate` that returns
     (T, F); "pooling", a module class as `unheard.model.layers.AttentivePooling`; "logger", a context manager as in
-    `unheard.experiments.logging`. Raises `ConfigError` for an unknown kind, and for a name that is malformed or the
+    `unheard.training.logging`. Raises `ConfigError` for an unknown kind, and for a name that is malformed or the
     package's own.
 
     >>> @unheard.register("feature", "loudness")  # doctest: +SKIP

@@ -9,7 +9,7 @@ from made_runs import LABELS, line, run
 
 from unheard.errors import RunError
 from unheard.experiments.summary import Spread, summarise
-from unheard.report.formats import table_markdown
+from unheard.report.formats import markdown_of_table
 from unheard.report.results import contrast_table
 
 WORSE = {"s0": "aa as ss sa", "s1": "as ss", "s2": "aa sa"}  # angry 2 of 4, sad 2 of 4
@@ -101,7 +101,7 @@ def test_what_cannot_be_compared() -> None:
 def test_contrasts_in_markdown() -> None:
     """Validation is 50 % for all; test 50 % and 87.5 %: the gap goes from 0 to -37.5 points."""
     summary = summarise(run(line("ser", {0: WORSE}), line("mtl", {0: MIDDLE}), line("cgt", {0: BETTER}, chosen=True)))
-    text = table_markdown(contrast_table(summary.contrasts, "", ""))
+    text = markdown_of_table(contrast_table(summary.contrasts, "", ""))
     assert "| SER_SR_MTL | WA | +25.0 | 0.0 to +50.0 | +50.0 % | 0.500 | 0.500 | – |" in text
     assert "| SER_SR_CGT, ε chosen | UAR | +37.5 |" in text
     assert "all 8 swaps" in text
@@ -110,7 +110,7 @@ def test_contrasts_in_markdown() -> None:
     assert (gap.before, gap.after, gap.difference, gap.metric, gap.family) == (0, -0.375, -0.375, "wa", "chosen")
     assert (gap.speakers, gap.p, gap.interval) == (("s0", "s1", "s2"), 0.25, None)  # one validates: no interval
     one = summarise(run(line("ser", {0: {"s0": "as ss"}}), line("dat", {0: {"s0": "aa ss"}}))).contrasts
-    text = table_markdown(contrast_table(one, "", ""))
+    text = markdown_of_table(contrast_table(one, "", ""))
     assert "| SER_SR_DAT | WA | +50.0 | – | +100.0 % | 1.000 | 1.000 | – |" in text
     assert "nan" not in text
     assert str(Spread((0.5,))) == "50.0 ± –"

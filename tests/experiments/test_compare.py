@@ -12,8 +12,9 @@ from reporting import invent
 
 from unheard.cli import main
 from unheard.errors import RunError, SplitError
-from unheard.experiments.records import Assigned, RunRecords
+from unheard.experiments.records import RunRecords
 from unheard.report.comparison import compare_runs, to_json, to_markdown
+from unheard.splits.split import Assigned
 
 WORSE = {"s0": "aa as ss sa", "s1": "as ss", "s2": "aa sa"}  # 4 of 8
 MIDDLE = {"s0": "aa as ss sa", "s1": "aa ss", "s2": "aa ss"}  # 6 of 8

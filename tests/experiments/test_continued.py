@@ -20,6 +20,7 @@ from experimenting import (
 
 from unheard.experiments import cell as work_module
 from unheard.experiments import run as run_module
+from unheard.experiments.cell_files import set_apart
 from unheard.training import trainer as trainer_module
 from unheard.training.trainer import Trainer
 
@@ -115,9 +116,9 @@ def test_killed_while_a_shorter_result_is_put_aside(
         patch.setattr(Path, "replace", until)
         if steps < 4:
             with pytest.raises(KeyboardInterrupt):
-                work_module._set_apart(only(out), 1)
+                set_apart(only(out), 1)
         else:
-            work_module._set_apart(only(out), 1)
+            set_apart(only(out), 1)
     with monkeypatch.context() as patch:
         patch.setattr(work_module, "Trainer", None)
         assert experiment(out, *one, "1") == 0

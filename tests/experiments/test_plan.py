@@ -22,8 +22,8 @@ from experimenting import (
 
 from unheard.cli import main
 from unheard.experiments import run as run_module
-from unheard.experiments.cell import Cell, Outcome, epoch_file
-from unheard.experiments.plan import duration
+from unheard.experiments.cell import Outcome, epoch_file
+from unheard.experiments.plan import Cell, duration
 from unheard.experiments.records import read_run
 
 pytestmark = pytest.mark.usefixtures("one_process")

@@ -19,9 +19,8 @@ from experimenting import RAY_SITE, all_numbers, cells, environment, experiment,
 from unheard.errors import ConfigError, MissingExtra
 from unheard.experiments import ray_engine
 from unheard.experiments import run as run_module
-from unheard.experiments.cell import Cell
 from unheard.experiments.config import load
-from unheard.experiments.plan import lay_out
+from unheard.experiments.plan import Cell, lay_out
 from unheard.files import locked
 
 MORE = ("--epochs", "3", "--systems", "ser,dat")

@@ -17,7 +17,7 @@ from unheard.errors import RunError
 from unheard.experiments import run as run_module
 from unheard.experiments.baselines import NAMES
 from unheard.experiments.records import read_run
-from unheard.experiments.tables import table_markdown
+from unheard.experiments.summary import table_markdown
 from unheard.splits import read_splits
 from unheard.training.strategies import STRATEGIES, resolve_options
 

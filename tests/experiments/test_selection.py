@@ -28,7 +28,7 @@ from unheard.experiments import cell as work_module
 from unheard.experiments import run as run_module
 from unheard.experiments.records import read_run
 from unheard.experiments.selection import KNOBS, Choice, choose
-from unheard.experiments.tables import table_markdown
+from unheard.experiments.summary import table_markdown
 from unheard.training.strategies import resolve_options
 
 GRID = KNOBS["dat"].grid

@@ -12,8 +12,14 @@ from recording import finish, write_run
 from reporting import invent
 
 from unheard.experiments.records import read_run
-from unheard.experiments.summary import hardly_trained, single_class, summarise
-from unheard.experiments.tables import caption, table_markdown, write_table
+from unheard.experiments.summary import (
+    caption,
+    hardly_trained,
+    single_class,
+    summarise,
+    table_markdown,
+    write_table,
+)
 
 
 def line(text: str, name: str) -> list[str]:

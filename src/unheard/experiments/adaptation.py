@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 
 from unheard.errors import RunError
 from unheard.experiments.baselines import FITTED, NAMES
-from unheard.experiments.cell import Cell, NormalisedFrames
+from unheard.experiments.cell import NormalisedFrames
 from unheard.experiments.config import Experiment, load
-from unheard.experiments.plan import lay_out
+from unheard.experiments.plan import Cell, lay_out
 from unheard.experiments.records import RunRecords, read_run
-from unheard.experiments.tables import markdown_table
+from unheard.experiments.summary import markdown_table
 from unheard.features import FeatureStore
 from unheard.files import csv_text, write_text
 from unheard.model.saving import WITH_PROFILES, Model

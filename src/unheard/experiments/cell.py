@@ -16,14 +16,12 @@ from __future__ import annotations
 
 import json
 import platform
-import shutil
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -33,146 +31,25 @@ import torch
 from numpy.typing import NDArray
 
 import unheard
-from unheard import plugins
 from unheard.errors import TrainingError, UnheardError
-from unheard.experiments.baselines import EPOCHS, FITTED, Decide, Doubles, Fitted
-from unheard.experiments.config import identity
-from unheard.experiments.logging import logger_of
-from unheard.experiments.records import cell_columns, epochs_of, place_of, read_predictions, reported_in, result_in
+from unheard.experiments.baselines import EPOCHS, Decide, Doubles, Fitted
+from unheard.experiments.cell_files import epochs_of, reported_in, result_in, set_apart, write_predictions
+from unheard.experiments.plan import Cell
 from unheard.features import FeatureSettings, FeatureStore, Normaliser
 from unheard.features.normalise import Moments, Source, guarded, pool
 from unheard.features.settings import columns_of
-from unheard.files import csv_text, write_json, write_text, write_whole
+from unheard.files import write_json, write_text, write_whole
 from unheard.manifest import Utterance
-from unheard.model.network import NetworkSettings
 from unheard.model.saving import Model
 from unheard.parallel import Died, available_cores, map_unordered
-from unheard.splits import Fold
 from unheard.training.augment import change_of
 from unheard.training.batches import Task
 from unheard.training.evaluation import Scores, choose_device
+from unheard.training.logging import logger_of
 from unheard.training.metrics import balanced
-from unheard.training.recipe import TrainingSettings, follows_a_schedule
-from unheard.training.strategies import STRATEGIES, Setting, build, derive, strategy_of
+from unheard.training.strategies import Setting, build, derive, strategy_of
 from unheard.training.strategies.cgt import CGT
 from unheard.training.trainer import Direction, Evaluation, Trainer
-
-
-@dataclass(frozen=True)
-class Cell:
-    """Everything that determines a cell's numbers, and where it lives.
-
-    `rows` are the utterances of the fold (train, dev, test). `features` is the digest of the experiment's feature
-    settings, which `data` covers; `code` is the hash of a plug-in's source. A classical system has its definition in
-    `fitted` and a `store` of its own.
-    """
-
-    system: str
-    options: Mapping[str, Any]
-    fold: Fold
-    seed: int
-    rows: Mapping[str, Utterance]
-    labels: tuple[str, ...]
-    group: str
-    network: NetworkSettings
-    recipe: TrainingSettings
-    normalise: str
-    store: Path
-    out: Path
-    split: str
-    data: str
-    device: str = "auto"
-    loggers: tuple[str, ...] = ()
-    features: str = ""
-    code: str = ""
-    fitted: Fitted | None = None
-
-    def check(self, store: FeatureStore) -> None:
-        """Raise `TrainingError` if another experiment has rebuilt a shared store from other recordings."""
-        if data_digest(self.fold.ids, self.rows, store.audio_digest, self.features, self.group) != self.data:
-            raise TrainingError(
-                "the features in this store are not those that the experiment was laid out with",
-                where=store.folder,
-                mend="Another experiment has rebuilt it. Run this one again, with a --store of its own.",
-            )
-
-    @property
-    def name(self) -> str:
-        """`<system>-fold<k>-seed<s>-<hash>`."""
-        return f"{self.system}-fold{self.fold.index}-seed{self.seed}-{self.digest}"
-
-    @property
-    def folder(self) -> Path:
-        """The cell's own folder."""
-        return self.out / "cells" / self.name
-
-    @property
-    def settings_digest(self) -> str:
-        """A hash of the settings that the cells of one table share."""
-        if self.fitted:
-            return identity(self.fitted.digest, self.labels, self.group, self.normalise)
-        return settings_digest(self.labels, self.group, self.network, self.recipe, self.normalise)
-
-    @property
-    def digest(self) -> str:
-        """Eight hexadecimal digits over the resolved settings, the fold and its data.
-
-        The number of epochs is not among them, so that a longer run continues a shorter one, unless the learning rate
-        or the strategy follows a schedule over the whole training.
-        """
-        epochs = self.recipe.epochs if follows_a_schedule(self.options, self.recipe.schedule) else 0
-        code = (self.code,) if self.code else ()
-        return identity(self.settings_digest, dict(self.options), asdict(self.fold), self.data, epochs, *code)
-
-    def result(self) -> dict[str, Any] | None:
-        """Return the complete result for exactly this cell's number of epochs, or None."""
-        folder = self.result_folder()
-        read = result_in(folder)
-        names = ["embeddings.npz", "model.safetensors"] if self.fitted is None else []
-        if epochs_of(read) != self.recipe.epochs or not all((folder / name).is_file() for name in names):
-            return None
-        try:
-            found = read_predictions(folder / "predictions.csv", self.labels)
-        except (OSError, ValueError):
-            return None
-        return read if found.keys() == set(self.fold.held) else None
-
-    def result_folder(self, epochs: int | None = None) -> Path:
-        """Return the folder of the result after `epochs` (default: the recipe's)."""
-        return place_of(self.folder, self.recipe.epochs if epochs is None else epochs)
-
-
-def settings_digest(
-    labels: Sequence[str], group: str, network: NetworkSettings, recipe: TrainingSettings, normalise: str
-) -> str:
-    """Return a hash of the settings that all trained cells of a table share, without the options of systems."""
-    epochs = 1 if recipe.extensible else recipe.epochs
-    return identity(
-        list(labels), group, network.identity(), asdict(replace(recipe, epochs=epochs, report_epochs=())), normalise
-    )
-
-
-def code_of(system: str) -> str:
-    """Return the hash of a plug-in's source; "" for the package's own systems."""
-    plugin = None if system in STRATEGIES or system in FITTED else plugins.find("strategy", system)
-    return plugin.digest if plugin else ""
-
-
-def data_digest(
-    ids: Sequence[str], rows: Mapping[str, Utterance], audio: Mapping[str, str], features: str, group: str
-) -> str:
-    """Return a hash of a fold's labels, speakers, groups and audio, and of its feature settings; "" if some is gone."""
-    digest = blake2b(features.encode(), digest_size=8)
-    for name in ids:
-        if name not in rows or name not in audio:
-            return ""
-        row = rows[name]
-        words = [name, row.emotion, row.speaker, audio[name]]
-        if group != "speaker":
-            words.append(row.get(group))
-        digest.update("\t".join(words).encode() + b"\n")
-    return digest.hexdigest()
-
 
 # Running cells in worker processes.
 
@@ -221,6 +98,7 @@ def epoch_file(cell: Cell) -> Path:
 
 
 def _reporter(cell: Cell, stack: ExitStack) -> Callable[[Mapping[str, Any]], None]:
+    """A function that notes each epoch for the progress bar and for the loggers, which `stack` closes."""
     settings = {"system": cell.system, "fold": cell.fold.index, "seed": cell.seed, "options": dict(cell.options)}
     settings |= {"network": asdict(cell.network), "training": asdict(cell.recipe)}
     cell.folder.mkdir(parents=True, exist_ok=True)
@@ -236,29 +114,6 @@ def _reporter(cell: Cell, stack: ExitStack) -> Callable[[Mapping[str, Any]], Non
 
 
 # The files of a finished cell.
-
-
-def write_predictions(cell: Cell, evaluations: Sequence[Evaluation], folder: Path) -> None:
-    """Write `predictions.csv` and `embeddings.npz`: dev and test of every direction, in the same order."""
-    parts = [(part, scores) for e in evaluations for part, scores in (("dev", e.dev), ("test", e.test))]
-    rows = [
-        [name, row.speaker, part, row.emotion, cell.labels[predicted], *(f"{p:.6g}" for p in probabilities)]
-        for part, scores in parts
-        for name, predicted, probabilities in zip(scores.ids, scores.predicted, scores.probabilities, strict=True)
-        for row in [cell.rows[name]]
-    ]
-    write_text(folder / "predictions.csv", csv_text([cell_columns(cell.labels), *rows]))
-    arrays: dict[str, NDArray[Any]] = {
-        "e": np.concatenate([scores.embeddings for _, scores in parts]),
-        "id": np.array([name for _, scores in parts for name in scores.ids]),
-        "part": np.array([part for part, scores in parts for _ in scores.ids]),
-    }
-
-    def save(path: Path) -> None:
-        with path.open("wb") as file:
-            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-
-    write_whole(folder / "embeddings.npz", save)
 
 
 def write_models(
@@ -311,10 +166,10 @@ def result_of(cell: Cell, evaluations: Sequence[Evaluation], device: str) -> dic
         },
         "proof": {
             "cell": cell.name,
-            "code": cell.code,
             "split": cell.split,
             "data": cell.data,
             "features": cell.features,
+            "code": cell.code,
             "train_utterances": len(train),
             "train_speakers": sorted({row.speaker for row in train}),
             "train_emotions": {label: sum(row.emotion == label for row in train) for label in cell.labels},
@@ -457,7 +312,7 @@ def run_cell(cell: Cell, on_epoch: Callable[[Mapping[str, Any]], None] | None = 
         )
     previous = epochs_of(result_in(cell.folder))
     if 0 < previous < cell.recipe.epochs:
-        _set_apart(cell.folder, previous)
+        set_apart(cell.folder, previous)
     result: dict[str, Any] = {}
     for epochs in cell.recipe.budgets:
         if epochs < trainer.epoch:
@@ -520,15 +375,3 @@ def prepare(
         on_epoch=on_epoch,
     )
     return trainer, normaliser, store.settings
-
-
-def _set_apart(folder: Path, epochs: int) -> None:
-    """Keep a shorter training's results before a longer one takes their place."""
-    apart = reported_in(folder, epochs)
-    for place in (Path("reestimated"), Path()):
-        for name in ("predictions.csv", "embeddings.npz", "model*.safetensors"):
-            for path in (folder / place).glob(name):
-                write_whole(apart / place / path.name, partial(shutil.copyfile, path))
-        # last and in one step: the result counts here until it counts there
-        if (folder / place / "result.json").exists():
-            (folder / place / "result.json").replace(apart / place / "result.json")

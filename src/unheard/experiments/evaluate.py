@@ -14,7 +14,7 @@ from unheard.corpora import read_manifest
 from unheard.corpora.channels import choose_channel
 from unheard.experiments.cell import NormalisedFrames, versions
 from unheard.experiments.plan import usable
-from unheard.experiments.tables import markdown_table
+from unheard.experiments.summary import markdown_table
 from unheard.features import build_store
 from unheard.features.normalise import TRANSDUCTIVE
 from unheard.files import csv_text, write_json, write_text

@@ -21,16 +21,15 @@ from unheard.corpora.channels import choose_channel
 from unheard.errors import ConfigError, FeatureError, SplitError, TrainingError, UnheardError
 from unheard.experiments.cell import versions
 from unheard.experiments.evaluate import NAMESAKES, known_rows, score_model, trained_on
-from unheard.experiments.records import Assigned, RunRecords
-from unheard.experiments.summary import SeedRecord, Spread
-from unheard.experiments.tables import markdown_table
+from unheard.experiments.records import RunRecords
+from unheard.experiments.summary import SeedRecord, Spread, markdown_table
 from unheard.features import FeatureStore, Normaliser
 from unheard.features.normalise import TRANSDUCTIVE, pool
 from unheard.files import json_text, write_json
 from unheard.manifest import Manifest
 from unheard.model.saving import Model
 from unheard.splits.protocols import default_protocol, known_gender, make_split
-from unheard.splits.split import Split, key_of
+from unheard.splits.split import Assigned, Split, key_of
 
 if TYPE_CHECKING:
     from unheard.experiments.config import Experiment

@@ -2,34 +2,156 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 from unheard import plugins
 from unheard.corpora import get_corpus, read_corpus, read_manifest
 from unheard.corpora.channels import choose_channel
-from unheard.errors import ConfigError, FeatureError, did_you_mean
-from unheard.experiments.baselines import EPOCHS, FITTED, normalisation_of
-from unheard.experiments.cell import Cell, code_of, data_digest
-from unheard.experiments.config import Experiment
-from unheard.experiments.logging import check_loggers
-from unheard.experiments.selection import KNOBS, Choice
+from unheard.errors import ConfigError, FeatureError, TrainingError, did_you_mean
+from unheard.experiments.baselines import EPOCHS, FITTED, Fitted, normalisation_of
+from unheard.experiments.cell_files import epochs_of, place_of, read_predictions, result_in
+from unheard.experiments.config import Experiment, identity
 from unheard.features import FeatureStore, build_store
 from unheard.features.encoder import resolve
 from unheard.features.settings import columns_of
-from unheard.manifest import Manifest, Note
+from unheard.manifest import Manifest, Note, Utterance
 from unheard.model.saving import WITH_PROFILES
 from unheard.model.settings import NetworkSettings
-from unheard.splits import PROTOCOLS, Split, default_protocol, exclude_shared_recordings, make_split
+from unheard.splits import PROTOCOLS, Fold, Split, default_protocol, exclude_shared_recordings, make_split
 from unheard.splits.files import of_part
 from unheard.splits.speakers import resolve_speakers
 from unheard.training.evaluation import choose_device
+from unheard.training.logging import check_loggers
 from unheard.training.recipe import TrainingSettings, follows_a_schedule
 from unheard.training.strategies import STRATEGIES, resolve_options
 
 Say = Callable[[str], None]
+
+
+# Cells.
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Everything that determines a cell's numbers, and where it lives.
+
+    `rows` are the utterances of the fold (train, dev, test). `features` is the digest of the experiment's feature
+    settings, which `data` covers; `code` is the hash of a plug-in's source. A classical system has its definition in
+    `fitted` and a `store` of its own.
+    """
+
+    system: str
+    options: Mapping[str, Any]
+    fold: Fold
+    seed: int
+    rows: Mapping[str, Utterance]
+    labels: tuple[str, ...]
+    group: str
+    network: NetworkSettings
+    recipe: TrainingSettings
+    normalise: str
+    store: Path
+    out: Path
+    split: str
+    data: str
+    device: str = "auto"
+    loggers: tuple[str, ...] = ()
+    features: str = ""
+    code: str = ""
+    fitted: Fitted | None = None
+
+    def check(self, store: FeatureStore) -> None:
+        """Raise `TrainingError` if another experiment has rebuilt a shared store from other recordings."""
+        if data_digest(self.fold.ids, self.rows, store.audio_digest, self.features, self.group) != self.data:
+            raise TrainingError(
+                "the features in this store are not those that the experiment was laid out with",
+                where=store.folder,
+                mend="Another experiment has rebuilt it. Run this one again, with a --store of its own.",
+            )
+
+    @property
+    def name(self) -> str:
+        """`<system>-fold<k>-seed<s>-<hash>`."""
+        return f"{self.system}-fold{self.fold.index}-seed{self.seed}-{self.digest}"
+
+    @property
+    def folder(self) -> Path:
+        """The cell's own folder."""
+        return self.out / "cells" / self.name
+
+    @property
+    def settings_digest(self) -> str:
+        """A hash of the settings that the cells of one table share."""
+        if self.fitted:
+            return identity(self.fitted.digest, self.labels, self.group, self.normalise)
+        return settings_digest(self.labels, self.group, self.network, self.recipe, self.normalise)
+
+    @property
+    def digest(self) -> str:
+        """Eight hexadecimal digits over the resolved settings, the fold and its data.
+
+        The number of epochs is not among them, so that a longer run continues a shorter one, unless the learning rate
+        or the strategy follows a schedule over the whole training.
+        """
+        epochs = self.recipe.epochs if follows_a_schedule(self.options, self.recipe.schedule) else 0
+        code = (self.code,) if self.code else ()
+        return identity(self.settings_digest, dict(self.options), asdict(self.fold), self.data, epochs, *code)
+
+    def result(self) -> dict[str, Any] | None:
+        """Return the complete result for exactly this cell's number of epochs, or None."""
+        folder = self.result_folder()
+        read = result_in(folder)
+        names = ["embeddings.npz", "model.safetensors"] if self.fitted is None else []
+        if epochs_of(read) != self.recipe.epochs or not all((folder / name).is_file() for name in names):
+            return None
+        try:
+            found = read_predictions(folder / "predictions.csv", self.labels)
+        except (OSError, ValueError):
+            return None
+        return read if found.keys() == set(self.fold.held) else None
+
+    def result_folder(self, epochs: int | None = None) -> Path:
+        """Return the folder of the result after `epochs` (default: the recipe's)."""
+        return place_of(self.folder, self.recipe.epochs if epochs is None else epochs)
+
+
+def settings_digest(
+    labels: Sequence[str], group: str, network: NetworkSettings, recipe: TrainingSettings, normalise: str
+) -> str:
+    """Return a hash of the settings that all trained cells of a table share, without the options of systems."""
+    epochs = 1 if recipe.extensible else recipe.epochs
+    return identity(
+        list(labels), group, network.identity(), asdict(replace(recipe, epochs=epochs, report_epochs=())), normalise
+    )
+
+
+def code_of(system: str) -> str:
+    """Return the hash of a plug-in's source; "" for the package's own systems."""
+    plugin = None if system in STRATEGIES or system in FITTED else plugins.find("strategy", system)
+    return plugin.digest if plugin else ""
+
+
+def data_digest(
+    ids: Sequence[str], rows: Mapping[str, Utterance], audio: Mapping[str, str], features: str, group: str
+) -> str:
+    """Return a hash of a fold's labels, speakers, groups and audio, and of its feature settings; "" if some is gone."""
+    digest = blake2b(features.encode(), digest_size=8)
+    for name in ids:
+        if name not in rows or name not in audio:
+            return ""
+        row = rows[name]
+        words = [name, row.emotion, row.speaker, audio[name]]
+        if group != "speaker":
+            words.append(row.get(group))
+        digest.update("\t".join(words).encode() + b"\n")
+    return digest.hexdigest()
+
+
+# From settings to cells.
 
 
 @dataclass(frozen=True)
@@ -273,62 +395,3 @@ def duration(seconds: float) -> str:
         return f"{minutes} min"
     hours, rest = divmod(10 * round(minutes / 10), 60)
     return f"{round(minutes / 60)} h" if hours >= 48 or not rest else f"{hours} h {rest} min"
-
-
-# The trainings that a choice of λ and ε needs: every value on seed 0, then the chosen ones on the other seeds.
-
-
-def check_tuning(settings: Experiment) -> None:
-    """Raise `ConfigError` where `tune` is set without a system to tune, or with ε in another unit."""
-    if not settings.tune:
-        return
-    if not set(settings.systems) & set(KNOBS):
-        raise ConfigError(
-            f"there is nothing to choose for {', '.join(settings.systems)}",
-            mend=f"Add {' or '.join(KNOBS)} to --systems, or leave --tune out.",
-        )
-    mode = settings.options.get("cgt", {}).get("eps_mode", "rms")
-    if "cgt" in settings.systems and mode != "rms":
-        raise ConfigError(
-            f"ε is chosen among RMS values, not with eps_mode = {mode}", mend="Leave out --option cgt.eps_mode."
-        )
-
-
-def candidates(cells: Iterable[Cell]) -> list[Cell]:
-    """Return the cells on seed 0 of every fold for each value of the grid that is not among `cells`."""
-    own = {cell.name for cell in cells}
-    tuned = [cell for cell in cells if cell.seed == 0 and cell.system in KNOBS]
-    others = [_at(cell, value) for cell in tuned for value in KNOBS[cell.system].grid]
-    return [other for other in others if other.name not in own]
-
-
-def frozen(cells: Sequence[Cell], choices: Iterable[Choice]) -> list[Cell]:
-    """Return the cells on the seeds after 0 with the values chosen for their fold that are not among `cells`."""
-    chosen: dict[tuple[str, int], list[float]] = {}
-    for choice in choices:
-        if choice.chosen:
-            chosen.setdefault((choice.system, choice.fold), []).append(choice.value)
-    own = {cell.name for cell in cells}
-    later = [cell for cell in cells if cell.seed > 0]
-    others = [_at(cell, value) for cell in later for value in chosen.get((cell.system, cell.fold.index), ())]
-    return list({other.name: other for other in others if other.name not in own}.values())
-
-
-def waiting(cells: Iterable[Cell], choices: Iterable[Choice]) -> int:
-    """Count the directions of the folds of `cells` for which no value is chosen because a result is missing."""
-    asked = {(cell.system, cell.fold.index) for cell in cells}
-    decided: dict[tuple[str, int, str, str], bool] = {}
-    for choice in choices:
-        if (choice.system, choice.fold) in asked:
-            key = (choice.system, choice.fold, choice.direction, choice.evaluation)
-            decided[key] = decided.get(key, False) or choice.chosen
-    return sum(not chosen for chosen in decided.values())
-
-
-def at_most(cells: Iterable[Cell]) -> int:
-    """Return how many trainings a choice adds at most: one a direction on the seeds after 0."""
-    return sum(len(cell.fold.directions) for cell in cells if cell.seed > 0 and cell.system in KNOBS)
-
-
-def _at(cell: Cell, value: float) -> Cell:
-    return replace(cell, options={**cell.options, KNOBS[cell.system].option: value})

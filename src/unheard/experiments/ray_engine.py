@@ -21,8 +21,9 @@ from typing import Any
 
 from unheard import plugins
 from unheard.errors import ConfigError, MissingExtra, UnheardError
-from unheard.experiments.cell import Cell, Outcome, attempt, usual_workers
-from unheard.experiments.records import read_history
+from unheard.experiments.cell import Outcome, attempt, usual_workers
+from unheard.experiments.cell_files import read_history
+from unheard.experiments.plan import Cell
 from unheard.files import locked, write_text
 from unheard.manifest import Utterance
 from unheard.parallel import ENVIRONMENT

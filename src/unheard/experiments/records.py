@@ -14,24 +14,25 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
 import lzma
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unheard.errors import ConfigError, RunError
 from unheard.experiments.baselines import NAMES
+from unheard.experiments.cell_files import epochs_of, place_of, read_history, read_predictions, result_in
 from unheard.experiments.config import Experiment, load
 from unheard.experiments.selection import KNOBS, Choice, choose
 from unheard.experiments.summary import Line, Predictions, lines_of
 from unheard.files import csv_text, write_text, write_whole
 from unheard.manifest import Utterance
+from unheard.splits.split import Assigned, digest_of
 
 TABLE = "predictions.csv.xz"
 RESULTS = "results.csv"
@@ -46,16 +47,6 @@ COLUMNS = (
     "train_seconds",
 )  # fmt: skip
 """Columns of `results.csv`, timings last."""
-
-
-class Assigned(NamedTuple):
-    """The part of an utterance in a fold; training rows have an empty direction."""
-
-    fold: int
-    direction: str
-    part: str
-    id: str
-    speaker: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,9 +131,6 @@ class RunRecords:
         return read_run(folder) if (folder / "config.yaml").exists() else None
 
 
-# Cells and their files.
-
-
 @dataclass(frozen=True, eq=False)
 class Block:
     """The predictions of a cell for the held-out `rows` of its fold; `words` are the same as in the files."""
@@ -172,93 +160,6 @@ class Block:
             predicted=self.predicted[own],
             probabilities=self.probabilities[own],
         )
-
-
-def result_in(folder: Path) -> dict[str, Any]:
-    """Return the content of a `result.json`; {} if missing or damaged."""
-    try:
-        read = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return read if isinstance(read, dict) else {}
-
-
-def epochs_of(result: Mapping[str, Any]) -> int:
-    """Return the number of epochs of a result; -1 if unknown."""
-    epochs = result.get("epochs")
-    return epochs if isinstance(epochs, int) else -1
-
-
-def reported_in(folder: Path, epochs: int) -> Path:
-    """Return the folder of a cell's result after `epochs`, once the cell was trained further."""
-    return folder / "epochs" / f"{epochs:05d}"
-
-
-def place_of(folder: Path, epochs: int) -> Path:
-    """Return the folder of a cell's result after `epochs`: the cell's own for the longest training."""
-    return folder if epochs_of(result_in(folder)) == epochs else reported_in(folder, epochs)
-
-
-def read_history(folder: Path) -> list[dict[str, Any]]:
-    """Return the records of a `history.jsonl`; [] if missing or damaged."""
-    try:
-        lines = (folder / "history.jsonl").read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines]
-    except (OSError, ValueError):
-        return []
-
-
-def read_csv(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a CSV file with a header."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def cell_columns(labels: Sequence[str]) -> list[str]:
-    """Return the columns of a cell's `predictions.csv`."""
-    return ["id", "speaker", "part", "emotion", "predicted", *(f"p_{label}" for label in labels)]
-
-
-def read_predictions(path: Path, labels: Sequence[str]) -> dict[tuple[str, str], list[str]]:
-    """Return (part, id) -> emotion, predicted emotion and probabilities as text, from a cell's `predictions.csv`.
-
-    Raises `ValueError` or `OSError` for a file that is damaged or has other labels.
-    """
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = csv.reader(file)
-        try:
-            if next(rows, None) != cell_columns(labels):
-                raise ValueError(f"the columns are not {','.join(cell_columns(labels))}")
-            found = {(row[2], row[0]): row[3:] for row in rows}
-        except (csv.Error, IndexError) as error:
-            raise ValueError(str(error)) from error
-    for row in found.values():
-        if len(row) != 2 + len(labels) or not {row[0], row[1]} <= set(labels):
-            raise ValueError(f"the row {','.join(row)} is incomplete, or has another label")
-    return found
-
-
-def read_assignment(folder: Path) -> tuple[Assigned, ...]:
-    """Read a run's `splits.csv`; raises `RunError` if there is none or it cannot be read."""
-    path = folder / "splits.csv"
-    try:
-        rows = [
-            Assigned(int(row["fold"]), row["direction"], row["part"], row["id"], row["speaker"])
-            for row in read_csv(path)
-        ]
-    except (OSError, UnicodeDecodeError, csv.Error, KeyError, ValueError, TypeError) as error:
-        raise RunError(
-            f"the run's split cannot be read ({type(error).__name__}: {error})",
-            where=path,
-            mend="Run the same experiment again: it writes this file, and trains only what is missing.",
-        ) from error
-    return tuple(rows)
-
-
-def digest_of(rows: Iterable[Assigned]) -> str:
-    """Return `Split.digest` of the same assignment."""
-    lines = sorted("\t".join(map(str, row[:4])) for row in rows)
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 # From the cells of a run to its tables.
@@ -404,9 +305,11 @@ def read_run(folder: str | Path) -> RunRecords:
         with lzma.open(folder / TABLE, "rt", encoding="utf-8", newline="") as file:
             table = list(csv.reader(file))
         results: dict[tuple[str, ...], list[dict[str, str]]] = {}
-        for row in read_csv(folder / RESULTS):
-            options = row["options"] if row["system"] in KNOBS else ""
-            results.setdefault((row["system"], options, row["evaluation"], row["fold"], row["seed"]), []).append(row)
+        with (folder / RESULTS).open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                options = row["options"] if row["system"] in KNOBS else ""
+                key = (row["system"], options, row["evaluation"], row["fold"], row["seed"])
+                results.setdefault(key, []).append(row)
     except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError, csv.Error, KeyError) as error:
         raise RunError(f"the records of this run cannot be read ({error})", where=folder / TABLE, mend=mend) from error
     try:

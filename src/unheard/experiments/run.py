@@ -5,10 +5,10 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,36 +18,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from unheard.corpora import read_manifest
 from unheard.corpora.table import write_table as write_manifest
-from unheard.errors import ConfigError, RunError
-from unheard.experiments import plan as tuning
-from unheard.experiments.cell import (
-    Cell,
-    Outcome,
-    code_of,
-    data_digest,
-    epoch_file,
-    run_cells,
-    settings_digest,
-    usual_workers,
-)
+from unheard.errors import ConfigError, SplitError
+from unheard.experiments import selection
+from unheard.experiments.cell import Outcome, epoch_file, run_cells, usual_workers
+from unheard.experiments.cell_files import epochs_of, read_history, result_in
 from unheard.experiments.config import Experiment, load, same_place, written_in
-from unheard.experiments.plan import Grid, lay_out
-from unheard.experiments.records import (
-    TABLE,
-    RunRecords,
-    epochs_of,
-    read_assignment,
-    read_history,
-    read_run,
-    result_in,
-    write_records,
-)
+from unheard.experiments.plan import Cell, Grid, code_of, count, data_digest, duration, lay_out, settings_digest
+from unheard.experiments.records import TABLE, RunRecords, read_run, write_records
 from unheard.experiments.selection import KNOBS
-from unheard.experiments.tables import write_table
+from unheard.experiments.summary import write_table
 from unheard.features.encoder import resolve
-from unheard.files import locked, write_text, write_whole
+from unheard.files import locked, write_text
 from unheard.manifest import Manifest
 from unheard.splits import write_splits
+from unheard.splits.files import read_assignment
+from unheard.splits.split import Assigned
 
 Say = Callable[[str], None]
 
@@ -97,7 +82,7 @@ def carry_out(settings: Experiment, say: Say) -> Run:
     with locked(out, "running an experiment here"):
         grid = _begin(settings, say)
         prepare(grid)
-        tried = tuning.candidates(grid.cells) if settings.tune else []
+        tried = selection.candidates(grid.cells) if settings.tune else []
         say(_counted(grid))
         failed = _train([*grid.cells, *tried], settings, say)
         chosen = _chosen(grid, say) if settings.tune else []
@@ -134,30 +119,30 @@ def _begin(settings: Experiment, say: Say) -> Grid:
     """The grid of an experiment that may be run in its folder."""
     settings = replace(settings, features=resolve(settings.features))
     check_same_run(Path(settings.out), settings)
-    tuning.check_tuning(settings)
+    selection.check_tuning(settings)
     return lay_out(settings, say)
 
 
 def _counted(grid: Grid) -> str:
     cells, more = list(grid.cells), {}
     if grid.settings.tune:
-        cells += tuning.candidates(grid.cells)
-        more["up to {} more with the chosen λ and ε"] = tuning.at_most(grid.cells)
+        cells += selection.candidates(grid.cells)
+        more["up to {} more with the chosen λ and ε"] = selection.at_most(grid.cells)
     if grid.settings.invariance:
         from unheard.experiments.leakage import sub_run_settings
 
         separate = sub_run_settings(grid.settings, grid.manifest) is not None
         more["{} for invariance"] = separate * len(grid.settings.systems) * grid.settings.seeds
-    return tuning.count(cells, more)
+    return count(cells, more)
 
 
 def _chosen(grid: Grid, say: Say) -> list[Cell]:
     """The trainings of the other seeds with the λ and ε that the validation speakers chose on seed 0."""
     choices = collect(grid).choices
-    waiting = tuning.waiting(grid.cells, choices)
+    waiting = selection.waiting(grid.cells, choices)
     if waiting:
         say(f"no value is chosen for {waiting} directions: trainings of other values have failed there")
-    chosen = tuning.frozen(grid.cells, choices)
+    chosen = selection.frozen(grid.cells, choices)
     missing = sum(cell.result() is None for cell in chosen)
     if chosen or not waiting:
         say(f"λ and ε are chosen; with the chosen values {missing} more trainings on the other seeds")
@@ -249,7 +234,7 @@ def _train(cells: Sequence[Cell], settings: Experiment, say: Say) -> dict[str, s
                 first = time.monotonic(), trained
             elif first is not None and trained > first[1]:
                 seconds = (time.monotonic() - first[0]) / (trained - first[1])
-                left = tuning.duration(seconds * (total - all_done))
+                left = duration(seconds * (total - all_done))
                 speed = f", {60 / seconds:.3g} a minute, {left} left"
                 if not told and trained >= first[1] + parallel and all_done < total:
                     told = True
@@ -310,13 +295,9 @@ def prepare(grid: Grid) -> None:
     Raises `ConfigError` if the folder holds a run under another protocol.
     """
     out, before = Path(grid.settings.out), _before(Path(grid.settings.out))
-    was: dict[int, set[tuple[str, str, str]]] = {}
-    with suppress(RunError):  # none yet, or damaged: written again
-        for row in read_assignment(out):
-            was.setdefault(row.fold, set()).add((row.direction, row.part, row.id))
-    now: dict[int, set[tuple[str, str, str]]] = {}
-    for fold, direction, part, name in grid.split.assignment():
-        now.setdefault(fold, set()).add((direction, part, name))
+    was, now = {}, _by_fold(grid.split.assignment())
+    with suppress(SplitError):  # none yet, or damaged: written again
+        was = _by_fold(read_assignment(out / "splits.csv"))
     same = all(was[fold] == now[fold] for fold in was.keys() & now.keys())
     if was and not same and before:
         # the same protocol gives another split if the corpus has changed: that is allowed
@@ -325,7 +306,7 @@ def prepare(grid: Grid) -> None:
             if theirs != ours and not (name == "protocol" and not ours):
                 raise _other(out, name, theirs, ours)
     if not was or not same or len(was) < len(now):
-        write_whole(out / "splits.csv", lambda path: write_splits(grid.split, path))
+        write_splits(grid.split, out / "splits.csv")
     # options of systems of earlier calls stay: their trainings still count
     options: dict[str, Mapping[str, Any]] = dict(before.options) if before else {}
     options.update({cell.system: dict(cell.options) for cell in grid.cells})
@@ -333,6 +314,13 @@ def prepare(grid: Grid) -> None:
     every = {"resolved": True, **written_in(out, settings.as_dict())}
     about = "# The settings of this run; paths are relative to this file. Again: unheard experiment --config THIS\n"
     write_text(out / "config.yaml", about + yaml.safe_dump(every, sort_keys=False, allow_unicode=True))
+
+
+def _by_fold(rows: Iterable[Assigned]) -> dict[int, set[Assigned]]:
+    folds: dict[int, set[Assigned]] = {}
+    for row in rows:
+        folds.setdefault(row.fold, set()).add(row)
+    return folds
 
 
 def collect(grid: Grid, say: Say = lambda _: None) -> RunRecords:
@@ -343,7 +331,7 @@ def collect(grid: Grid, say: Say = lambda _: None) -> RunRecords:
     """
     out, settings = Path(grid.settings.out), grid.settings
     options = load(out / "config.yaml").options
-    splits, rows = read_assignment(out), grid.manifest.by_id()
+    splits, rows = read_assignment(out / "splits.csv"), grid.manifest.by_id()
     ids: dict[int, list[str]] = {}
     for row in splits:
         ids.setdefault(row.fold, []).append(row.id)
@@ -354,8 +342,8 @@ def collect(grid: Grid, say: Say = lambda _: None) -> RunRecords:
     network = settings.network.resolved(settings.features)
     networks = settings_digest(settings.labels, settings.group, network, settings.training, settings.normalise)
     definitions = {cell.system: cell.settings_digest for cell in grid.cells if cell.fitted}
+    codes = cache(code_of)
     others: set[str] = set()
-    codes: dict[str, str] = {}
 
     def counts(result: Mapping[str, Any]) -> bool:
         system, own = result["system"], result["settings"]["digest"]
@@ -365,7 +353,7 @@ def collect(grid: Grid, say: Say = lambda _: None) -> RunRecords:
             system, options.get(system, {})
         ):
             return False
-        if result["proof"]["code"] != (codes[system] if system in codes else codes.setdefault(system, code_of(system))):
+        if result["proof"]["code"] != codes(system):
             return False
         if result["proof"]["data"] != data[result["fold"]]:
             others.add(result["proof"]["cell"])

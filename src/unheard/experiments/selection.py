@@ -6,8 +6,15 @@ the best accuracy on its validation speakers, the smaller one on a tie, for all 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from unheard.errors import ConfigError
+
+if TYPE_CHECKING:
+    from unheard.experiments.config import Experiment
+    from unheard.experiments.plan import Cell
 
 
 @dataclass(frozen=True)
@@ -58,3 +65,62 @@ def choose(candidates: Iterable[Choice]) -> tuple[Choice, ...]:
     order = list(KNOBS)
     # stable: directions in the split's order
     return tuple(sorted(rows, key=lambda c: (order.index(c.system), c.evaluation, c.fold)))
+
+
+# The trainings that a choice needs: every value on seed 0, then the chosen ones on the other seeds.
+
+
+def check_tuning(settings: Experiment) -> None:
+    """Raise `ConfigError` where `tune` is set without a system to tune, or with ε in another unit."""
+    if not settings.tune:
+        return
+    if not set(settings.systems) & set(KNOBS):
+        raise ConfigError(
+            f"there is nothing to choose for {', '.join(settings.systems)}",
+            mend=f"Add {' or '.join(KNOBS)} to --systems, or leave --tune out.",
+        )
+    mode = settings.options.get("cgt", {}).get("eps_mode", "rms")
+    if "cgt" in settings.systems and mode != "rms":
+        raise ConfigError(
+            f"ε is chosen among RMS values, not with eps_mode = {mode}", mend="Leave out --option cgt.eps_mode."
+        )
+
+
+def candidates(cells: Iterable[Cell]) -> list[Cell]:
+    """Return the cells on seed 0 of every fold for each value of the grid that is not among `cells`."""
+    own = {cell.name for cell in cells}
+    tuned = [cell for cell in cells if cell.seed == 0 and cell.system in KNOBS]
+    others = [_at(cell, value) for cell in tuned for value in KNOBS[cell.system].grid]
+    return [other for other in others if other.name not in own]
+
+
+def frozen(cells: Sequence[Cell], choices: Iterable[Choice]) -> list[Cell]:
+    """Return the cells on the seeds after 0 with the values chosen for their fold that are not among `cells`."""
+    chosen: dict[tuple[str, int], list[float]] = {}
+    for choice in choices:
+        if choice.chosen:
+            chosen.setdefault((choice.system, choice.fold), []).append(choice.value)
+    own = {cell.name for cell in cells}
+    later = [cell for cell in cells if cell.seed > 0]
+    others = [_at(cell, value) for cell in later for value in chosen.get((cell.system, cell.fold.index), ())]
+    return list({other.name: other for other in others if other.name not in own}.values())
+
+
+def waiting(cells: Iterable[Cell], choices: Iterable[Choice]) -> int:
+    """Count the directions of the folds of `cells` for which no value is chosen because a result is missing."""
+    asked = {(cell.system, cell.fold.index) for cell in cells}
+    decided: dict[tuple[str, int, str, str], bool] = {}
+    for choice in choices:
+        if (choice.system, choice.fold) in asked:
+            key = (choice.system, choice.fold, choice.direction, choice.evaluation)
+            decided[key] = decided.get(key, False) or choice.chosen
+    return sum(not chosen for chosen in decided.values())
+
+
+def at_most(cells: Iterable[Cell]) -> int:
+    """Return how many trainings a choice adds at most: one a direction on the seeds after 0."""
+    return sum(len(cell.fold.directions) for cell in cells if cell.seed > 0 and cell.system in KNOBS)
+
+
+def _at(cell: Cell, value: float) -> Cell:
+    return replace(cell, options={**cell.options, KNOBS[cell.system].option: value})

@@ -15,13 +15,12 @@ from unheard.analysis.statistics import Contrast, contrast, corrected
 from unheard.errors import ConfigError, RunError, SplitError, did_you_mean
 from unheard.experiments.baselines import NAMES
 from unheard.experiments.records import RunRecords, read_run
-from unheard.experiments.summary import Line, Predictions, baseline_of
-from unheard.experiments.tables import markdown_table
+from unheard.experiments.summary import Line, Predictions, baseline_of, markdown_table
 from unheard.features.normalise import TRANSDUCTIVE
 from unheard.files import json_text
 from unheard.manifest import Manifest, Utterance
 from unheard.report.content import interval, spread
-from unheard.report.formats import table_markdown
+from unheard.report.formats import markdown_of_table
 from unheard.report.results import contrast_table
 from unheard.splits.files import of_part
 from unheard.training.metrics import decision_factors
@@ -164,7 +163,7 @@ def _contrasts(runs: Sequence[_Run], lines: Sequence[Line]) -> str:
         for metric in METRICS
         for line in lines
     )
-    return table_markdown(
+    return markdown_of_table(
         contrast_table(found, "differences", f"Differences to {NAMES.get(runs[0].base.system, runs[0].base.name)}")
     )
 
@@ -416,7 +415,7 @@ def to_markdown(comparison: Comparison) -> str:
         f"{', '.join(comparison.labels)}. In percent: mean ± sample standard deviation over seeds, and in brackets "
         "the 95 % interval over speakers.",
         markdown_table(heads, rows),
-        table_markdown(contrast_table(comparison.contrasts, "differences", "B − A")),
+        markdown_of_table(contrast_table(comparison.contrasts, "differences", "B − A")),
         "What else differs:\n\n" + markdown_table(["Setting", "A", "B"], comparison.settings)
         if comparison.settings
         else "No other setting differs.",

@@ -97,7 +97,7 @@ def markdown_of(report: Report) -> str:
         lines += [f"## {markdown_words(section.title)}", ""]
         for block in section.blocks:
             if isinstance(block, Table):
-                lines += [table_markdown(block), ""]
+                lines += [markdown_of_table(block), ""]
             elif isinstance(block, Figure):
                 lines += [f"![{markdown_words(block.alt)}](figures/{block.name}.svg)", ""]
                 lines += [f"*{markdown_words(block.caption)}*", ""]
@@ -111,7 +111,7 @@ def markdown_of(report: Report) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def table_markdown(table: Table) -> str:
+def markdown_of_table(table: Table) -> str:
     """Write a table in Markdown, with caption and notes."""
     lines = [f"**{markdown_words(table.caption)}**", ""]
     lines += ["| " + " | ".join(map(markdown_words, table.heads)) + " |"]

@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from unheard.analysis.statistics import Contrast
-from unheard.experiments.summary import Line, Spread, Summary, single_class
-from unheard.experiments.tables import REPEATED
+from unheard.experiments.summary import REPEATED, Line, Spread, Summary, single_class
 from unheard.report.content import (
     NOTHING,
     Block,

@@ -8,23 +8,27 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unheard.errors import SplitError, did_you_mean
+from unheard.files import csv_text, write_text
 from unheard.manifest import Manifest, Utterance, plain
 from unheard.splits.protocols import PARTS
-from unheard.splits.split import Direction, Fold, Split
-
-HEADER = ("fold", "direction", "part", "id", "speaker")
+from unheard.splits.split import Assigned, Direction, Fold, Split
 
 
 def write_splits(split: Split, path: str | Path) -> None:
-    """Write `split` as CSV with the columns fold, direction, part (train, dev, test), id, speaker.
+    """Write `split` as CSV with the columns fold, direction, part, id and speaker (see `Assigned`)."""
+    write_text(Path(path), csv_text([Assigned._fields, *split.assignment()]))
 
-    Training rows have an empty direction.
-    """
-    speakers = {row.id: row.speaker for row in split.manifest}
-    with Path(path).open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(HEADER)
-        writer.writerows((*row, speakers[row[3]]) for row in split.assignment())
+
+def read_assignment(path: str | Path) -> tuple[Assigned, ...]:
+    """Read a file of `write_splits` without its manifest; raises `SplitError` for any other file."""
+    _, lines = _read(path)
+    try:
+        return tuple(Assigned(**{**line, "fold": int(line["fold"])}) for line in lines)  # type: ignore[arg-type]
+    except (KeyError, ValueError, TypeError) as error:
+        mend = "Run the same experiment again: it writes this file, and trains only what is missing."
+        raise SplitError(
+            f"is not the split of a run ({type(error).__name__}: {error})", where=path, mend=mend
+        ) from error
 
 
 def read_splits(

@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from unheard.errors import SplitError
 from unheard.manifest import Manifest, Note, Utterance, plain
@@ -18,6 +19,16 @@ class Direction:
     name: str
     dev: tuple[str, ...]
     test: tuple[str, ...]
+
+
+class Assigned(NamedTuple):
+    """The part (train, dev, test) of an utterance in a fold; training rows have an empty direction."""
+
+    fold: int
+    direction: str
+    part: str
+    id: str
+    speaker: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,19 +165,25 @@ class Split:
         object.__setattr__(self, "folds", tuple(folds))
         object.__setattr__(self, "total_folds", self.total_folds or len(folds))
 
-    def assignment(self) -> Iterator[tuple[int, str, str, str]]:
-        """Yield rows (fold, direction, part, id); training rows have an empty direction."""
+    def assignment(self) -> Iterator[Assigned]:
+        """Yield the part of every utterance in every fold and direction."""
+        speaker = {row.id: row.speaker for row in self.manifest}
         for fold in self.folds:
-            yield from ((fold.index, "", "train", name) for name in fold.train)
-            for direction in fold.directions:
-                yield from ((fold.index, direction.name, "dev", name) for name in direction.dev)
-                yield from ((fold.index, direction.name, "test", name) for name in direction.test)
+            parts = [("", "train", fold.train)]
+            parts += [(d.name, part, ids) for d in fold.directions for part, ids in (("dev", d.dev), ("test", d.test))]
+            for direction, part, ids in parts:
+                yield from (Assigned(fold.index, direction, part, name, speaker[name]) for name in ids)
 
     @property
     def digest(self) -> str:
-        """16 hexadecimal digits of SHA-256 over the sorted assignment; row order does not matter."""
-        lines = sorted("\t".join(map(str, row)) for row in self.assignment())
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+        """See `digest_of`."""
+        return digest_of(self.assignment())
+
+
+def digest_of(rows: Iterable[Assigned]) -> str:
+    """Return 16 hexadecimal digits of SHA-256 over the sorted assignment; row order does not matter."""
+    lines = sorted("\t".join(map(str, row[:4])) for row in rows)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 def _refuse_malformed(folds: Sequence[Fold], rows: dict[str, Utterance], group: str) -> None:

@@ -1,0 +1,113 @@
+"""The files in the folder of a cell (see `cell.py`), read and written; needs no torch."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unheard.files import csv_text, write_text, write_whole
+
+if TYPE_CHECKING:
+    from unheard.experiments.plan import Cell
+    from unheard.training.trainer import Evaluation
+
+
+def result_in(folder: Path) -> dict[str, Any]:
+    """Return the content of a `result.json`; {} if missing or damaged."""
+    try:
+        read = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return read if isinstance(read, dict) else {}
+
+
+def epochs_of(result: Mapping[str, Any]) -> int:
+    """Return the number of epochs of a result; -1 if unknown."""
+    epochs = result.get("epochs")
+    return epochs if isinstance(epochs, int) else -1
+
+
+def reported_in(folder: Path, epochs: int) -> Path:
+    """Return the folder of a cell's result after `epochs`, once the cell was trained further."""
+    return folder / "epochs" / f"{epochs:05d}"
+
+
+def place_of(folder: Path, epochs: int) -> Path:
+    """Return the folder of a cell's result after `epochs`: the cell's own for the longest training."""
+    return folder if epochs_of(result_in(folder)) == epochs else reported_in(folder, epochs)
+
+
+def read_history(folder: Path) -> list[dict[str, Any]]:
+    """Return the records of a `history.jsonl`; [] if missing or damaged."""
+    try:
+        lines = (folder / "history.jsonl").read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines]
+    except (OSError, ValueError):
+        return []
+
+
+def cell_columns(labels: Sequence[str]) -> list[str]:
+    """Return the columns of a cell's `predictions.csv`."""
+    return ["id", "speaker", "part", "emotion", "predicted", *(f"p_{label}" for label in labels)]
+
+
+def read_predictions(path: Path, labels: Sequence[str]) -> dict[tuple[str, str], list[str]]:
+    """Return (part, id) -> emotion, predicted emotion and probabilities as text, from a cell's `predictions.csv`.
+
+    Raises `ValueError` or `OSError` for a file that is damaged or has other labels.
+    """
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = csv.reader(file)
+        try:
+            if next(rows, None) != cell_columns(labels):
+                raise ValueError(f"the columns are not {','.join(cell_columns(labels))}")
+            found = {(row[2], row[0]): row[3:] for row in rows}
+        except (csv.Error, IndexError) as error:
+            raise ValueError(str(error)) from error
+    for row in found.values():
+        if len(row) != 2 + len(labels) or not {row[0], row[1]} <= set(labels):
+            raise ValueError(f"the row {','.join(row)} is incomplete, or has another label")
+    return found
+
+
+def write_predictions(cell: Cell, evaluations: Sequence[Evaluation], folder: Path) -> None:
+    """Write `predictions.csv` and `embeddings.npz`: dev and test of every direction, in the same order."""
+    parts = [(part, scores) for e in evaluations for part, scores in (("dev", e.dev), ("test", e.test))]
+    rows = [
+        [name, row.speaker, part, row.emotion, cell.labels[predicted], *(f"{p:.6g}" for p in probabilities)]
+        for part, scores in parts
+        for name, predicted, probabilities in zip(scores.ids, scores.predicted, scores.probabilities, strict=True)
+        for row in [cell.rows[name]]
+    ]
+    write_text(folder / "predictions.csv", csv_text([cell_columns(cell.labels), *rows]))
+    arrays: dict[str, NDArray[Any]] = {
+        "e": np.concatenate([scores.embeddings for _, scores in parts]),
+        "id": np.array([name for _, scores in parts for name in scores.ids]),
+        "part": np.array([part for part, scores in parts for _ in scores.ids]),
+    }
+
+    def save(path: Path) -> None:
+        with path.open("wb") as file:
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+
+    write_whole(folder / "embeddings.npz", save)
+
+
+def set_apart(folder: Path, epochs: int) -> None:
+    """Keep a shorter training's results before a longer one takes their place."""
+    apart = reported_in(folder, epochs)
+    for place in (Path("reestimated"), Path()):
+        for name in ("predictions.csv", "embeddings.npz", "model*.safetensors"):
+            for path in (folder / place).glob(name):
+                write_whole(apart / place / path.name, partial(shutil.copyfile, path))
+        # last and in one step: the result counts here until it counts there
+        if (folder / place / "result.json").exists():
+            (folder / place / "result.json").replace(apart / place / "result.json")
