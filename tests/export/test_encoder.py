@@ -26,6 +26,7 @@ from unheard.features.analysis import analyse
 from unheard.features.encoder import resolve, write_encoder
 from unheard.model.saving import Model
 from unheard.recogniser import OnnxModel
+from unheard.recogniser.model import describe
 
 SPEECH = read_audio(Path(__file__).parents[1] / "golden" / "kaldi" / "speech_german.wav")
 LIGHT = replace(SMALL, tdnn=(), lstm=0)
@@ -77,6 +78,12 @@ def test_one_to_six_thousand_frames(source: Path, folder: Path) -> None:
         ours = analyse(samples, replace(found.metadata.features, vad="none"), found.encoder).features
         theirs = analyse(samples, model.features).features
         np.testing.assert_allclose(found.run(ours).logits, by_torch(model, theirs)[0], atol=1e-4, rtol=1e-4)
+
+
+def test_a_model_describes_its_encoder(folder: Path) -> None:
+    text = describe(OnnxModel.open(folder))
+    assert "encoder: layer 1 of tiny, float weights, licence MIT" in text
+    assert "16 features of a pretrained encoder every 20 ms" in text
 
 
 def test_int8_makes_the_encoder_small(source: Path, tmp_path: Path, folder: Path) -> None:

@@ -266,7 +266,7 @@ def _described(session: Any, where: Path) -> dict[str, Any]:
         shapes = [(value.name, value.shape[-1]) for value in (*session.get_inputs(), *session.get_outputs())]
         if shapes != [("mel", found["mels"]), ("states", found["width"] * found["layers"])]:
             raise ValueError
-        return {name: value if name in bounds else str(value) for name, value in found.items()}
+        return found | {name: str(found[name]) for name in ("layer", "origin", "weights", "licence")}
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
         raise ConfigError(
             f"this {MODEL} is not an encoder", where=where, mend="Make one with: unheard encoder"

@@ -343,6 +343,10 @@ def describe(model: OnnxModel) -> str:
     for corpus in about.data:
         name = corpus.get("title") or corpus.get("name", "?")
         lines.append(f"trained on {name}: {corpus.get('licence') or 'licence not stated'}")
+    if model.encoder is not None:
+        of = model.encoder.description
+        what = f"encoder: layer {of['layer']} of {of['origin']}, {of['weights']} weights, licence {of['licence']}"
+        lines.append(printable(what))
     lines.append(f"file: {model.where} (sha256 {model.digest})")
     body = re.sub(r"\A---\n.*?\n---\n", "", model.card(), flags=re.DOTALL)  # without the YAML for the Hub
     card = "\n".join(map(printable, body.strip().splitlines()))
