@@ -1,6 +1,6 @@
 """How `results/development-speakers.csv` was drawn: half of the speakers of the larger corpora, half of each gender.
 
-python -m benchmarks.development_speakers CORPORA OUT.csv      (CORPORA holds emodb, ravdess and ased)
+python -m benchmarks.development_speakers CORPORA OUT.csv      (CORPORA holds emodb, ravdess, ased and nemo)
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from unheard.corpora import read_corpus
 from unheard.manifest import Manifest
 from unheard.splits.protocols import Groups
 
-CORPORA = {"emodb": False, "ravdess": True, "ased": True}
+CORPORA = {"emodb": False, "ravdess": True, "ased": True, "nemo": True}
 """Corpus -> whether half of its speakers are development speakers; of a small one all are untouched."""
 
 

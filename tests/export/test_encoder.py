@@ -52,10 +52,18 @@ def folder(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("layer", "vad"), [("1", "none"), ("mean", "xvector"), ("1,2", "xvector"), ("learned", "none")]
+    ("layer", "vad", "pool"),
+    [
+        ("1", "none", "none"),
+        ("mean", "xvector", "none"),
+        ("1,2", "xvector", "none"),
+        ("learned", "none", "none"),
+        ("1,2", "xvector", "statistics"),
+        ("1", "none", "mean"),
+    ],
 )
-def test_answers_equal_training(source: Path, tmp_path: Path, layer: str, vad: str) -> None:
-    model = model_on(source, layer, vad=vad)
+def test_answers_equal_training(source: Path, tmp_path: Path, layer: str, vad: str, pool: str) -> None:
+    model = model_on(source, layer, vad=vad, pool=pool)
     found = OnnxModel.open(exported(model, tmp_path))
     assert found.metadata.features.encoder == "encoder"  # no path of this machine
     profile = np.random.default_rng(0).normal(0, 1, model.features.dim).astype(np.float32)

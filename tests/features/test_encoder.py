@@ -6,6 +6,7 @@ import math
 import struct
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +19,7 @@ from unheard.audio import read_audio
 from unheard.cli import main
 from unheard.errors import ConfigError, UnheardError
 from unheard.features import FeatureSettings, FeatureStore, extract
-from unheard.features.encoder import WhisperEncoder, find_encoder, log_mel, open_encoder, write_encoder
+from unheard.features.encoder import WhisperEncoder, find_encoder, log_mel, open_encoder, resolve, write_encoder
 
 pytest.importorskip("onnx")
 save_file = pytest.importorskip("safetensors.numpy").save_file
@@ -343,3 +344,22 @@ def test_unvoiced_frames_and_pitch(tiny: Path) -> None:
     kept = extract(samples, settings)
     assert kept.shape[1] == WIDTH + 3
     assert 50 < len(kept) < -(-len(samples) // 320) - 45
+
+
+@pytest.mark.parametrize("layer", ["1", "1,2", "mean"])
+def test_a_pooled_utterance_is_mean_and_deviation_of_its_frames(tiny: Path, layer: str) -> None:
+    samples = read_audio(SOUNDS / "speech_german.wav")
+    settings = FeatureSettings(kind="encoder", encoder=str(tiny), layer=layer)
+    frames = extract(samples, settings)
+    for pool, expected in {"mean": [frames.mean(0)], "statistics": [frames.mean(0), frames.std(0)]}.items():
+        pooled = resolve(replace(settings, pool=pool))
+        vector = extract(samples, pooled)
+        assert vector.shape == (1, pooled.dim)
+        assert pooled.digest != resolve(settings).digest
+        np.testing.assert_allclose(vector[0], np.concatenate(expected), rtol=1e-4, atol=1e-5)
+
+
+def test_what_cannot_be_pooled() -> None:
+    for settings in ({"kind": "mfcc"}, {"kind": "encoder", "encoder": "x", "layer": "learned"}):
+        with pytest.raises(ConfigError, match="feature setting pool"):
+            FeatureSettings(pool="mean", **settings)

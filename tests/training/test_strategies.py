@@ -124,13 +124,12 @@ class TestEvery:
 
     @every_strategy
     def test_class_weights_give_weighted_means(self, key: str) -> None:
-        weights = (0.5, 2.0, 1.25, 0.8)[:C]
-        plain, batch = make(key).eval(), draw()
-        weighted = build(key, Setting(F, C, S, replace(NETWORK, dropout=0.0), 0, 0.0, weights)).eval()
-        weighted.load_state_dict(plain.state_dict())
-        each = cross_entropy(plain.logits(batch.x, batch.lengths)[0], batch.y, reduction="none")
-        expected = (0.5 if key == "cgt" else 1.0) * (torch.tensor(weights)[batch.y] * each).mean()
-        torch.testing.assert_close(weighted(batch)["emotion"], expected)
+        strategy = build(key, Setting(F, C, S, replace(NETWORK, dropout=0.0), 0)).eval()
+        batch = draw()
+        batch = replace(batch, w=torch.tensor((0.5, 2.0, 1.25, 0.8)[:C])[batch.y])
+        each = cross_entropy(strategy.logits(batch.x, batch.lengths)[0], batch.y, reduction="none")
+        expected = (0.5 if key == "cgt" else 1.0) * (batch.w * each).mean()
+        torch.testing.assert_close(strategy(batch)["emotion"], expected)
 
     def test_the_papers_four_and_an_unknown_one(self) -> None:
         names = {key: STRATEGIES[key][0] for key in ("ser", "mtl", "dat", "cgt")}
@@ -173,14 +172,18 @@ class TestEmotionLoss:
     @pytest.mark.parametrize("emotion", [0, 1])
     def test_class_weights_do_not_change_the_target_of_smoothing(self, emotion: int) -> None:
         """With 9 of one emotion to 1 of the other, the loss of either is least where its own probability is 0.95."""
-        strategy = build("ser", Setting(F, 2, S, NETWORK, 0, 0.1, balanced([0] * 9 + [1], 2)))
+        strategy = build("ser", Setting(F, 2, S, NETWORK, 0, 0.1))
+        weight = balanced({str(i): ("", i // 9) for i in range(10)})[str(9 * emotion)]
         p = torch.linspace(0.01, 0.99, 99)
         logits = torch.stack([p, 1 - p] if emotion == 0 else [1 - p, p], 1).log()
-        batch = Batch(torch.empty(0), torch.empty(0), torch.tensor([emotion]), torch.tensor([0]))
+        batch = Batch(
+            torch.empty(0), torch.empty(0), torch.tensor([emotion]), torch.tensor([0]), torch.tensor([weight])
+        )
         values = [float(emotion_entropy(strategy, row[None], batch)) for row in logits]
         assert float(p[int(np.argmin(values))]) == pytest.approx(0.95, abs=1e-6)
 
-    def test_balanced_weights_give_every_emotion_the_same_share(self) -> None:
-        emotions = [0] * 6 + [1] * 2 + [2] * 4
-        weights = balanced(emotions, 4)
-        assert [weights[k] * emotions.count(k) for k in range(4)] == pytest.approx([3, 3, 3, 0])
+    def test_balanced_weights_give_every_emotion_of_every_corpus_the_same_share(self) -> None:
+        emotions = {f"{i}": ("one", 0) if i < 6 else ("one", 1) if i < 8 else ("other", 0) for i in range(12)}
+        weights = balanced(emotions)
+        for pair in set(emotions.values()):
+            assert sum(weights[name] for name in emotions if emotions[name] == pair) == pytest.approx(4)

@@ -38,6 +38,7 @@ from unheard.experiments.plan import Cell
 from unheard.features import FeatureSettings, FeatureStore, Normaliser
 from unheard.features.normalise import Moments, Source, guarded, pool
 from unheard.features.settings import columns_of
+from unheard.features.store import copy_folder
 from unheard.files import write_json, write_text, write_whole
 from unheard.manifest import Utterance
 from unheard.model.saving import Model
@@ -352,11 +353,14 @@ def prepare(
     s = {name: groups.index(cell.rows[name].get(cell.group)) for name in cell.fold.train}
     frames = NormalisedFrames(store, normaliser, cell.rows)
     speakers = {name: cell.rows[name].speaker for name in cell.fold.train}
-    weights: tuple[float, ...] = ()
-    if cell.recipe.class_weights == "balanced":
-        weights = balanced([y[name] for name in cell.fold.train], len(cell.labels))
+    places = range(1, cell.recipe.copies + 1)
+    copies = [replace(frames, store=FeatureStore(copy_folder(cell.store, copy))) for copy in places]
+    weights: dict[str, float] = {}
+    if cell.recipe.class_weights != "none":
+        apart = cell.recipe.class_weights == "corpora"
+        weights = balanced({name: (cell.rows[name].corpus * apart, y[name]) for name in cell.fold.train})
     seed, smoothing = derive("weights", cell.fold.index, cell.seed), cell.recipe.label_smoothing
-    setting = Setting(store.dim, len(cell.labels), len(groups), cell.network, seed, smoothing, weights)
+    setting = Setting(store.dim, len(cell.labels), len(groups), cell.network, seed, smoothing)
     strategy = build(cell.system, setting, cell.options)
     if isinstance(strategy, CGT) and cell.normalise in ("none", "sliding"):
         moments = Moments(store.dim)
@@ -365,7 +369,7 @@ def prepare(
         strategy.input_std.copy_(torch.from_numpy(guarded(np.sqrt(moments.variance)).astype(np.float32)))
     trainer = Trainer(
         strategy,
-        Task(frames, y, s, change_of(cell.recipe, columns_of(store.settings), frames, speakers)),
+        Task(frames, y, s, change_of(cell.recipe, columns_of(store.settings), [frames, *copies], speakers), weights),
         cell.fold.train,
         [Direction(one.name, one.dev, one.test) for one in cell.fold.directions],
         cell.recipe,

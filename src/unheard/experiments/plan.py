@@ -18,6 +18,7 @@ from unheard.experiments.config import Experiment, identity
 from unheard.features import FeatureStore, build_store
 from unheard.features.encoder import resolve
 from unheard.features.settings import columns_of
+from unheard.features.store import copy_folder
 from unheard.manifest import Manifest, Note, Utterance
 from unheard.model.saving import WITH_PROFILES
 from unheard.model.settings import NetworkSettings
@@ -188,6 +189,9 @@ def lay_out(settings: Experiment, say: Say = lambda _: None) -> Grid:
     folder = Path(settings.store) if settings.store else out / "features"
     say(f"Features of {len(manifest):,} utterances of {len(manifest.speakers)} speakers")
     store = build_store(manifest, folder, settings.features, progress=settings.progress)
+    for copy in range(1, settings.training.copies + 1):
+        changed = replace(store.settings, copy=copy)
+        build_store(manifest, copy_folder(folder, copy), changed, progress=settings.progress)
     stores = dict.fromkeys(settings.systems, folder)
     for key in settings.systems:
         own = FITTED[key].features if key in FITTED else None

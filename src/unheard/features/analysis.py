@@ -24,6 +24,7 @@ from unheard.features.kaldi import (
     spectral_frames,
     voiced_frames,
 )
+from unheard.features.normalise import pool
 from unheard.features.settings import FeatureSettings
 
 if TYPE_CHECKING:
@@ -172,6 +173,9 @@ def _encoded(samples: Samples, settings: FeatureSettings, encoder: Encoder | Non
     chosen = features if kept.all() else features[kept]
     if settings.thin > 1:
         chosen = thinned(chosen, settings.thin)
+    if settings.pool != "none":
+        vector = pool(chosen).astype(np.float32)[None]
+        chosen, kept = vector if settings.pool == "statistics" else vector[:, : chosen.shape[1]], np.ones(1, bool)
     return Analysis(chosen, kept, voiced)
 
 

@@ -102,7 +102,10 @@ def resolve(settings: FeatureSettings) -> FeatureSettings:
         return resolve_foreign(settings)
     found = open_encoder(settings.encoder, settings.layer)
     layers = found.layers if found.layers > 1 or settings.layer == LEARNED else 0
-    return replace(settings, encoder_digest=found.digest, encoder_width=found.width, encoder_layers=layers)
+    width = found.width
+    if settings.pool != "none":  # one vector, in which the layers stand side by side
+        layers, width = 0, width * max(layers, 1)
+    return replace(settings, encoder_digest=found.digest, encoder_width=width, encoder_layers=layers)
 
 
 @lru_cache(maxsize=1)

@@ -23,7 +23,7 @@ ENCODER_RATE, ENCODER_FRAME_MS, ENCODER_SHIFT_MS = 16_000, 25.0, 20.0
 
 _LATER = frozenset(
     {"kind", "energy", "pitch", "log_pitch", "pitch_low_hz", "pitch_high_hz", "layer", "encoder_digest",
-     "encoder_width", "encoder_layers", "thin", "summary", "folder", "width", "code"}
+     "encoder_width", "encoder_layers", "thin", "summary", "folder", "width", "code", "pool", "copy"}
 )  # fmt: skip
 """Settings that enter a digest only where they are not the default."""
 
@@ -89,6 +89,10 @@ class FeatureSettings:
     width: int = setting(0, "npy and plug-ins: number of features in a frame.", ge=0, derived=True)
     code: str = setting("", "plug-ins: hash of the function's source.", derived=True)
     thin: int = setting(1, "Average this many consecutive frames into one, after the VAD.", ge=1, le=100)
+    pool: Literal["none", "mean", "statistics"] = setting(
+        "none", "encoder: make one vector of an utterance: the mean of its frames, or mean and standard deviation."
+    )
+    copy: int = setting(0, "Which changed copy of the recording is analysed; 0: the recording.", ge=0, derived=True)
     summary: bool = setting(
         False, "Append the functionals of the whole utterance to each frame (fbank, energy, raw log pitch, no deltas)."
     )
@@ -110,7 +114,8 @@ class FeatureSettings:
             "low_hz": self.low_hz < nyquist,
             "high_hz": self.high_hz == 0 or self.low_hz < self.high_hz <= nyquist,
             "cepstra": self.cepstra <= self.mel_bins or self.kind == "fbank",
-            "thin": self.thin == 1 or self.kind != "functionals",
+            "thin": self.thin == 1 or (self.kind != "functionals" and self.pool == "none"),
+            "pool": self.pool == "none" or (self.kind == "encoder" and self.layer != LEARNED),
             "pitch_low_hz": self.pitch_low_hz < self.pitch_high_hz,
         }
         for name, fine in checks.items():
@@ -171,7 +176,7 @@ class FeatureSettings:
 
     @property
     def _several(self) -> bool:
-        return self.layer == LEARNED or "," in self.layer
+        return self.pool == "none" and (self.layer == LEARNED or "," in self.layer)
 
     def _check_pitch(self) -> None:
         """Pitch is found at 4 kHz: the frames of both kinds must be able to lie over each other."""
@@ -209,7 +214,8 @@ class FeatureSettings:
             return len(names(self))
         if self.kind == "encoder":
             self._check_resolved()
-            return self.encoder_width * max(self.encoder_layers, 1) + self.pitch_dim
+            frame = self.encoder_width * max(self.encoder_layers, 1) + self.pitch_dim
+            return frame * (2 if self.pool == "statistics" else 1)
         if self.foreign:
             self._check_resolved()
             return self.width

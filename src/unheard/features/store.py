@@ -36,6 +36,7 @@ import numpy.typing as npt
 from unheard.audio import read_recording
 from unheard.errors import AudioError, FeatureError, UnreachableError
 from unheard.features.analysis import analyse, as_they_are
+from unheard.features.changes import changed
 from unheard.features.encoder import encoder_of, resolve
 from unheard.features.foreign import frames_in
 from unheard.features.kaldi import pitch_library
@@ -247,6 +248,11 @@ def build_store(
     return store
 
 
+def copy_folder(store: Path, copy: int) -> Path:
+    """Return the folder of the store of changed copy `copy` (1, 2, ...) of the recordings in the store at `store`."""
+    return store / f"copy{copy}"
+
+
 def write_store(folder: Path, settings: FeatureSettings, features: Mapping[str, npt.NDArray[np.float32]]) -> None:
     """Write a store of ready-made features, one array (T, F) per utterance id."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -364,8 +370,9 @@ def _analysed(segment: _Segment, settings: FeatureSettings) -> tuple[Entry, byte
         else:
             _, audio, start, end, channel = segment
             recording = read_recording(audio, start=start, end=end, sample_rate=settings.sample_rate, channel=channel)
-            analysis, digest = analyse(recording.samples, settings), recording.digest
-            seconds = round(len(recording.samples) / settings.sample_rate, 4)
+            samples = changed(recording.samples, settings.copy) if settings.copy else recording.samples
+            analysis, digest = analyse(samples, settings), recording.digest
+            seconds = round(len(samples) / settings.sample_rate, 4)
     except AudioError as error:
         status = FAILED if isinstance(error, UnreachableError) else "skipped"
         reason = str(error) if error.where else f"{segment.audio}: {error}"

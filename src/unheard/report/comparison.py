@@ -116,7 +116,7 @@ def _decided(run: RunRecords, line: Line, decision: str) -> Line:
     if decision not in DECISIONS:
         raise ConfigError(f"unknown decision '{decision}'", mend=did_you_mean(decision, DECISIONS))
     training = run.settings.training
-    if training.decision != DECISIONS[0] or training.class_weights == "balanced":
+    if training.decision != DECISIONS[0] or training.class_weights != "none":
         how = f"decide by '{training.decision}'" if training.decision != DECISIONS[0] else "have balanced class weights"
         raise ConfigError(f"the networks of this run {how} already", where=run.folder, mend="Leave --decision out.")
     counts = {fold: [0] * len(run.labels) for fold in run.folds}

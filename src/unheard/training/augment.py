@@ -127,21 +127,24 @@ class Companions:
 
 
 def change_of(
-    recipe: TrainingSettings, columns: Columns, frames: Frames, speakers: Mapping[str, str]
+    recipe: TrainingSettings, columns: Columns, variants: Sequence[Frames], speakers: Mapping[str, str]
 ) -> Callable[[str, Floats, np.random.Generator], Floats] | None:
-    """Return what `recipe` does to an utterance each time it is trained on: enrolment, then augmentation; or None.
+    """Return what `recipe` does to an utterance each time it is trained on: a copy, enrolment, augmentation; or None.
 
-    `frames` are the normalised ones, `speakers` the speaker of each training utterance.
+    `variants` are the normalised frames of the recordings and of their changed copies, `speakers` the speaker of each
+    training utterance.
     """
-    how, share = recipe.augment, recipe.enrol
-    how.check(columns)
-    if not (how.on or share):
+    recipe.augment.check(columns)
+    if not (recipe.augment.on or recipe.enrol or recipe.copies):
         return None
-    companions = Companions(frames, list(speakers), speakers) if share else None
+    companions = [Companions(frames, list(speakers), speakers) for frames in variants if recipe.enrol]
 
     def change(name: str, x: Floats, random: np.random.Generator) -> Floats:
-        if companions is not None and random.random() < share:
-            x = x - companions.draw(name, random)
-        return augment(x, columns, how, random)
+        drawn = int(random.integers(len(variants))) if recipe.copies else 0
+        if drawn:
+            x = variants[drawn][name]
+        if companions and random.random() < recipe.enrol:
+            x = x - companions[drawn].draw(name, random)
+        return augment(x, columns, recipe.augment, random)
 
     return change

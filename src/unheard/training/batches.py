@@ -6,7 +6,7 @@ ids -> order of an epoch (seeded) -> rows of the memory-mapped store -> normalis
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -34,11 +34,18 @@ class Task:
     """Utterances with their emotion and speaker indices, read in batches.
 
     `frames` gives the features; `y` and `s` map an utterance to its index (-1 for a speaker outside training).
-    `change` is applied in training only.
+    `change` is applied in training only; `weights` are those of training utterances in the emotion loss (none: equal).
     """
 
-    def __init__(self, frames: Frames, y: dict[str, int], s: dict[str, int], change: Change | None = None) -> None:
-        self.frames, self.y, self.s, self.change = frames, y, s, change
+    def __init__(
+        self,
+        frames: Frames,
+        y: dict[str, int],
+        s: dict[str, int],
+        change: Change | None = None,
+        weights: Mapping[str, float] | None = None,
+    ) -> None:
+        self.frames, self.y, self.s, self.change, self.weights = frames, y, s, change, weights
 
     def batch(self, ids: Sequence[str], random: np.random.Generator | None = None) -> Batch:
         """Return the padded batch of `ids`, in their order; with `random` their frames are changed first."""
@@ -51,7 +58,8 @@ class Task:
             row[: len(array)] = array
         y = torch.tensor([self.y[name] for name in ids])
         s = torch.tensor([self.s.get(name, -1) for name in ids])
-        return Batch(torch.from_numpy(x), lengths, y, s)
+        w = torch.tensor([self.weights.get(name, 1.0) for name in ids]) if self.weights else None
+        return Batch(torch.from_numpy(x), lengths, y, s, w)
 
     def epoch(self, ids: Sequence[str], size: int, *seed: object) -> Iterator[Batch]:
         """Yield every utterance of `ids` once, in an order drawn from `seed` (fold, seed and epoch)."""

@@ -6,7 +6,8 @@ UAR, unweighted average recall (UA): the mean of the emotions' recalls.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,11 +89,11 @@ def decision_factors(decision: str, counts: Sequence[int]) -> list[float]:
     return {"likeliest": [1.0] * len(counts), "even": rarity, "both": [(1 + one) / 2 for one in rarity]}[decision]
 
 
-def balanced(emotions: Sequence[int], count: int) -> tuple[float, ...]:
-    """Return the weight N / (C N_c) of each of `count` emotions, 0 for one that does not occur.
+def balanced(emotions: Mapping[str, tuple[str, int]]) -> dict[str, float]:
+    """Return the weight N / (C N_c) of each utterance, from its corpus and emotion: C pairs occur, N_c times each.
 
-    >>> balanced([0, 0, 0, 1], 2)
-    (0.6666666666666666, 2.0)
+    >>> balanced({"a": ("", 0), "b": ("", 0), "c": ("", 0), "d": ("", 1)})["d"]
+    2.0
     """
-    found = np.bincount(emotions, minlength=count)
-    return tuple(len(emotions) / (count * n) if n else 0.0 for n in found.tolist())
+    found = Counter(emotions.values())
+    return {name: len(emotions) / (len(found) * found[pair]) for name, pair in emotions.items()}

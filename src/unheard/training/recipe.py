@@ -88,13 +88,22 @@ class TrainingSettings:
     schedule: Literal["constant", "onecycle"] = setting("constant", "Schedule of the learning rate.")
     warmup: float = setting(0.2, "onecycle: share of all steps in which the rate rises.", ge=0, lt=1)
     label_smoothing: float = setting(0.0, "Probability moved from the true emotion to all emotions.", ge=0, lt=1)
-    class_weights: Literal["none", "balanced"] = setting(
-        "none", "balanced: every emotion has the same weight in the loss, however rare it is."
+    class_weights: Literal["none", "balanced", "corpora"] = setting(
+        "none",
+        "balanced: every emotion has the same weight in the loss, however rare it is; corpora: every emotion of "
+        "every corpus.",
     )
     select: Literal["best", "last"] = setting(
         "best", "Report the best epoch on the validation speakers, or the last epoch."
     )
     augment: Augmentation = setting(Augmentation, "Augmentation: change the speaker of training utterances.")
+    copies: int = setting(
+        0,
+        "Changed copies of each recording (voice, microphone, room, noise, telephone) to train on too, in feature "
+        "stores of their own.",
+        ge=0,
+        le=100,
+    )
     enrol: float = setting(
         0.0, "Share of training utterances normalised by other utterances of their speaker (enrolment).", ge=0, le=1
     )
@@ -119,8 +128,9 @@ class TrainingSettings:
         if self.optimizer == "adamw" and (self.momentum, self.nesterov) != paper:
             mend = "Leave out training.momentum and training.nesterov, or choose training.optimizer sgd."
             raise ConfigError("momentum and nesterov are settings of sgd", mend=mend)
-        if self.class_weights == "balanced" and self.decision != "likeliest":
-            what = f"class_weights balanced and decision {self.decision} would both compensate for rare emotions"
+        if self.class_weights != "none" and self.decision != "likeliest":
+            both = f"class_weights {self.class_weights} and decision {self.decision}"
+            what = f"{both} would both compensate for rare emotions"
             raise ConfigError(what, mend="Set training.decision to likeliest, or training.class-weights to none.")
         if not self.extensible and any(epochs < self.epochs for epochs in self.report_epochs):
             what = "a training with a learning-rate schedule does not contain a shorter one"

@@ -18,23 +18,28 @@ from unheard.settings import setting
 
 @dataclass(frozen=True)
 class Batch:
-    """A padded batch: `x` (B, T, F), `lengths` (B,), emotion index `y` (B,), speaker index `s` (B,)."""
+    """A padded batch: `x` (B, T, F), `lengths` (B,), emotion index `y` (B,), speaker index `s` (B,).
+
+    `w` (B,) are the utterances' weights in the emotion loss, None for equal ones.
+    """
 
     x: Tensor
     lengths: Tensor
     y: Tensor
     s: Tensor
+    w: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on `device`."""
-        return Batch(*(t.to(device, non_blocking=True) for t in (self.x, self.lengths, self.y, self.s)))
+        tensors = (self.x, self.lengths, self.y, self.s, self.w)
+        return Batch(*(None if t is None else t.to(device, non_blocking=True) for t in tensors))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
 class Setting:
     """What a strategy is built for: sizes of the task, the network, and the seed of its weights and dropout masks.
 
-    `smoothing` is the label smoothing of the emotion loss; `weights` are the emotions' weights in it (none: equal).
+    `smoothing` is the label smoothing of the emotion loss.
     """
 
     features: int
@@ -43,7 +48,6 @@ class Setting:
     network: NetworkSettings
     seed: int
     smoothing: float = 0.0
-    weights: tuple[float, ...] = ()
 
 
 def derive(*parts: object) -> int:
@@ -78,15 +82,12 @@ class Strategy(EmotionNetwork, abc.ABC):
     with the same seed start alike and are compared in pairs.
     """
 
-    weights: Tensor | None
-
     def __init__(self, setting: Setting) -> None:
         super().__init__(
             part("embed", setting, EmbeddingNetwork, setting.features, setting.network),
             head("emotion", setting, setting.emotions),
         )
         self.smoothing = setting.smoothing
-        self.register_buffer("weights", torch.tensor(setting.weights) if setting.weights else None, persistent=False)
         self.progress = 0.0
         """Share of the training done, 0 to 1; the trainer sets it before each step."""
         self._observed: dict[str, list[Tensor]] = {}
@@ -122,14 +123,14 @@ class Strategy(EmotionNetwork, abc.ABC):
 
 
 def emotion_entropy(strategy: Strategy, logits: Tensor, batch: Batch) -> Tensor:
-    """L_y: mean cross-entropy of the emotions, with label smoothing and class weights where they are set.
+    """L_y: mean cross-entropy of the emotions, with label smoothing and the utterances' weights where they are set.
 
-    Class weights average to 1 over the training utterances, so an utterance's weight does not depend on its batch.
+    Weights average to 1 over the training utterances, so an utterance's weight does not depend on its batch.
     """
-    if strategy.weights is None:
+    if batch.w is None:
         return cross_entropy(logits, batch.y, label_smoothing=strategy.smoothing)
     each = cross_entropy(logits, batch.y, reduction="none", label_smoothing=strategy.smoothing)  # (B,)
-    return (strategy.weights[batch.y] * each).mean()
+    return (batch.w * each).mean()
 
 
 def emotion_loss(strategy: Strategy, logits: Tensor, batch: Batch) -> Tensor:
