@@ -30,7 +30,7 @@ from unheard.server.refusals import Refusal
 from unheard.server.scoring import Scorer, inspect
 from unheard.server.settings import ServerSettings
 from unheard.server.upload import Budget, Recording, Upload, read_upload
-from unheard.server.work import Job
+from unheard.server.work import Job, Work
 
 CLIP = encoded(speech_like(1.5))
 
@@ -310,9 +310,10 @@ def test_too_much_to_do(slow: Slow) -> None:
 def test_what_would_wait_too_long_is_refused_with_the_time(slow: Slow) -> None:
     with on(slow, concurrency=1, max_wait=2) as client, ThreadPoolExecutor(1) as threads:
         client.app.state.work.speed = 1.0  # a second of work for a second of audio
-        long = threads.submit(client.post, "/predict", content=encoded(speech_like(9.0)), headers=WAV)
+        body = encoded(speech_like(9.0))
+        long = threads.submit(client.post, "/predict", content=body, headers=WAV)
         until(lambda: client.app.state.work.taken == 1)
-        answer = client.post("/predict", content=CLIP, headers=WAV)
+        answer = client.post("/predict", content=body, headers=WAV)
         assert answer.status_code == 429
         assert 7 <= int(answer.headers["retry-after"]) <= 8
         slow.may.set()
@@ -357,13 +358,37 @@ def test_a_client_that_leaves_frees_its_place(slow: Slow) -> None:
         stopped.set()
 
     async def leave() -> None:
-        async with work.admitted(10):
-            with pytest.raises(Refusal):
-                await work.run(score, Job(), 10, anyio.sleep(0.05))
+        with pytest.raises(Refusal):
+            await work.run(score, Job(seconds=10), anyio.sleep(0.05))
 
     anyio.run(leave)
     assert stopped.wait(2)
     assert work.taken == 0
+
+
+def test_a_short_recording_overtakes_a_long_one_between_its_pieces() -> None:
+    work, order = Work(ServerSettings(concurrency=1)), []
+
+    async def score(name: str, seconds: float, pieces: int) -> None:
+        def steps(job: Job) -> None:
+            for _ in range(pieces):
+                order.append(name)
+                time.sleep(0.02)
+                job.pause()
+
+        await work.run(steps, Job(seconds), anyio.sleep(20))
+
+    async def both() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(score, "long", 60.0, 12)
+            await anyio.sleep(0.05)
+            group.start_soon(score, "short", 1.0, 2)
+            group.start_soon(score, "longer", 90.0, 1)
+
+    anyio.run(both)
+    assert 0 < order.index("short") < 11
+    assert order[order.index("short") + 1] == "short"  # and is not overtaken itself
+    assert order[-2:] == ["long", "longer"]
 
 
 def test_what_goes_wrong_inside_stays_inside(ear: Recogniser, caplog: pytest.LogCaptureFixture) -> None:
@@ -439,4 +464,4 @@ def test_scoring_is_given_up_where_nobody_waits(ear: Recogniser) -> None:
     with pytest.raises(Refusal) as raised:
         Scorer(ear, upload, inspect(upload, 900), 900, stop).one("mix")
     assert raised.value.status == 504
-    assert stop.looks == 4  # of six pieces
+    assert stop.looks == 4  # of twenty pieces

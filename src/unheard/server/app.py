@@ -252,12 +252,9 @@ async def _scored(request: Request, score: Score, turn: Turn, many: bool) -> lis
             raise Refusal("unexpected_part", "every channel has a speaker of its own", mend)
         longest = settings.max_seconds
         header = inspect(upload, longest)
-        seconds = min(header.seconds, longest) + sum(map(len, upload.enrol)) / 32_000
-        async with work.admitted(seconds):
-            turn.share = 0.0
-            return await work.run(
-                lambda job: score(Scorer(state.recogniser, upload, header, longest, job)), turn, seconds, _gone(request)
-            )
+        turn.seconds = min(header.seconds, longest) + sum(map(len, upload.enrol)) / 32_000
+        scorer = Scorer(state.recogniser, upload, header, longest, turn)
+        return await work.run(lambda _: score(scorer), turn, _gone(request))
 
 
 async def _gone(request: Request) -> None:

@@ -18,8 +18,8 @@ from unheard.server.work import Job
 MOST_CHANNELS = 16
 """A compressed file can claim 255, and would take 255 times the memory while it is decoded."""
 
-PIECE = 10
-"""Seconds scored between two looks at whether anybody still waits."""
+PIECE = 3
+"""Seconds scored between two looks at whether anybody still waits, or is to go first."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,5 +125,6 @@ class Scorer:
         return Scored.of(self._recogniser, stream, steps, self._rate_before)
 
     def _go_on(self) -> None:
+        self._job.pause()
         if self._job.stop:
             raise Refusal("timeout")

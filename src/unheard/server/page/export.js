@@ -1,4 +1,4 @@
-// Answers as files, in the forms that `unheard predict` writes; what was corrected is added.
+// Answers as files, with the fields and columns of `unheard predict`; what was corrected is added.
 
 export function download(text, name, type) {
   const link = Object.assign(document.createElement("a"), { download: name, href: URL.createObjectURL(new Blob([text], { type })) });
@@ -34,7 +34,7 @@ export function labelStudio({ name, predictions }) {
   const tasks = predictions.map(({ channel, segments, duration, probabilities, model }) => {
     const number = channel === "right" ? 1 : Math.max(0, Number(channel) - 1) || 0;
     const regions = (label) => segments.map((segment, index) => ({ segment, index })).filter(({ segment }) => label(segment)).map(({ segment, index }) => ({
-      id: `segment${index}`, from_name: "emotion", to_name: "audio", type: "labels", original_length: duration,
+      id: `segment${index}`, from_name: "emotion", to_name: "audio", type: "labels", original_length: duration, score: Math.max(0, ...Object.values(segment.probabilities)),
       value: { start: segment.start, end: segment.end, channel: number, labels: [label(segment)] },
     }));
     const corrected = segments.some((segment) => segment.corrected);
