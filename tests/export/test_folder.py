@@ -29,6 +29,7 @@ from unheard.export.quantise import measure_cost
 from unheard.features import Normaliser
 from unheard.manifest import Manifest
 from unheard.model.saving import Model
+from unheard.recogniser import hub
 
 ANSWERS = {"s0": "aa as ss ss", "s1": "aa sa"}
 """s0: 3 of 4 right, recalls 1/2 and 1; s1: 1 of 2 right, recalls 1 and 0."""
@@ -188,12 +189,16 @@ def cell(done: Path) -> Path:
 
 
 def test_from_a_trained_cell_to_a_folder(
-    done: Path, cell: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    done: Path, cell: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, manifest = tmp_path / "my", corpus() / "manifest.csv"
     arguments = ["export", str(cell), "-o", str(out), "--run", str(done), "--int8", "--manifest", str(manifest)]
-    assert main([*arguments, "--name", "tiny"]) == 0
-    assert str(out) in capsys.readouterr().out
+    assert main([*arguments, "--push", "no repository"]) == 2
+    assert not out.exists()
+    monkeypatch.setattr(hub, "check", lambda name: None)
+    monkeypatch.setattr(hub, "push", lambda folder, name: f"pushed {folder / 'model.onnx'} to {name}")
+    assert main([*arguments, "--name", "tiny", "--push", "anna/tiny"]) == 0
+    assert capsys.readouterr().out.splitlines() == [str(out), f"pushed {out / 'model.onnx'} to anna/tiny"]
     assert {file.name for file in out.iterdir()} == {
         *("model.onnx", "model.int8.onnx", "README.md", "config.json", "SHA256SUMS")
     }
@@ -208,6 +213,12 @@ def test_from_a_trained_cell_to_a_folder(
     assert "SER_SR_DAT" in text
     assert "figures from them support no claim about speech" in text
     assert "## The small file" in text
+    assert "May I use it commercially? Unclear: the weights have no licence" in text
+    bands = found.calibration.bands
+    assert sum(band.utterances for band in bands) == found.groups[0].utterances * found.seeds
+    rows = re.findall(r"^\| (?:below|above|\d\d to) \d+ % \| (\d+) \| ([\d.]+) \|$", text, re.MULTILINE)
+    shown = [(int(of), float(right)) for of, right in rows]
+    assert shown == [(band.utterances, round(100 * band.accuracy, 1)) for band in bands if band.utterances]
 
 
 def test_cost_is_measured_on_speakers_not_heard(cell: Path, tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ LabelledTable = Annotated[
 ]
 TrainedModel = Annotated[Path, option("A model.safetensors file, or the folder of a trained cell.")]
 Run = Annotated[Path, option("Folder of a run (the --out of `unheard experiment`).")]
-Model = Annotated[str, option("Folder or .onnx file of an exported model, or the name of a packaged model.")]
+Model = Annotated[str, option("Folder or .onnx file of an exported model, name of a packaged model, or hf:OWNER/NAME.")]
 Recordings = Annotated[
     str,  # with a hyphen: `-`
     option("Files, folders, quoted patterns, or - for a list of paths on standard input.", allow_leading_hyphen=True),

@@ -218,6 +218,7 @@ def export(
     manifest: Annotated[Path | None, option("Labelled recordings to test model.int8.onnx on.")] = None,
     name: Annotated[str, option("Name of the model (default: that of its cell).")] = "",
     licence: Annotated[str, option('Licence of the weights, such as "CC BY-NC-SA 4.0".')] = "",
+    push: Annotated[str, option("Also upload it to OWNER/NAME on the Hugging Face hub, created private.")] = "",
 ) -> None:
     """Write a trained model as an ONNX file with its model card, which `unheard predict` opens without PyTorch.
 
@@ -226,7 +227,10 @@ def export(
     The exported model is checked against PyTorch before it is written.
     """
     from unheard.export.folder import export as write
+    from unheard.recogniser import hub
 
+    if push:
+        hub.check(push)
     done = write(
         model, output, name=name, licence=licence, run=run, system=system, int8=int8, manifest=manifest, say=say
     )
@@ -236,3 +240,5 @@ def export(
         (wa, small), of = done.cost.wa, done.cost.utterances
         say(f"int8: WA {100 * wa:.1f} % → {100 * small:.1f} %, {done.cost.changed} of {of} labels changed")
     print(done.folder)
+    if push:
+        print(hub.push(done.folder, push))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +26,21 @@ LOWEST, HIGHEST = 0.2, 20.0
 BINS = 15
 """Number of confidence bins of equal width, as in Guo et al."""
 
+BANDS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+"""Bounds of the confidence bands of the card."""
+
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Band:
+    """Test utterances with a confidence above `low` and up to `high`; `accuracy` is NaN without any."""
+
+    low: float
+    high: float
+    utterances: int
+    accuracy: float
 
 
 @dataclass(frozen=True)
@@ -35,6 +49,8 @@ class Calibration:
 
     `nll` is the mean negative log-likelihood (nats) of the validation speakers; `dev_error` and `test_error` are
     expected calibration errors; the test error afterwards is NaN where all validation speakers are tested too.
+    `bands` are the test utterances by confidence, after dividing by a temperature chosen without their speakers, or
+    as they are where there is none.
     """
 
     temperature: float
@@ -43,6 +59,7 @@ class Calibration:
     nll: tuple[float, float]
     dev_error: tuple[float, float]
     test_error: tuple[float, float]
+    bands: tuple[Band, ...]
 
     @property
     def doubtful(self) -> str:
@@ -76,6 +93,7 @@ def calibrate(line: Line) -> Calibration:
             calibration_error(softmax(test_logits, axis=1), test_truth),
             float("nan") if scaled is None else calibration_error(softmax(scaled, axis=1), test_truth),
         ),
+        bands=bands_of(softmax(test_logits if scaled is None else scaled, axis=1), test_truth),
     )
 
 
@@ -118,6 +136,16 @@ def calibration_error(probabilities: Floats, truth: Labels, bins: int = BINS) ->
     correct = probabilities.argmax(axis=1) == truth
     place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
     return float(np.abs(np.bincount(place, correct - confidence, bins)).sum() / len(truth))
+
+
+def bands_of(probabilities: Floats, truth: Labels) -> tuple[Band, ...]:
+    """Return utterances and accuracy by confidence: probabilities (n, C), true labels (n,)."""
+    confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == truth
+    found = []
+    for low, high in pairwise(BANDS):
+        here = (confidence > low) & (confidence <= high)
+        found.append(Band(low, high, int(here.sum()), float(correct[here].mean()) if here.any() else float("nan")))
+    return tuple(found)
 
 
 def _joined(parts: Sequence[Predictions]) -> tuple[Floats, Labels]:

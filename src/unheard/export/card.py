@@ -21,6 +21,7 @@ from unheard.export.calibration import BINS
 from unheard.export.evidence import Evidence
 from unheard.export.metadata import Data, Facts
 from unheard.export.quantise import Cost
+from unheard.licence import commercial_use
 from unheard.model.saving import Model
 from unheard.report.content import counted
 
@@ -36,7 +37,7 @@ pip install unheard
 unheard predict PATH_OF_THIS_FOLDER call.wav
 ```
 
-Licence of the weights: {licence}."""
+Licence of the weights: {licence}. May I use it commercially? {commercial}"""
 
 NOT_FOR = """\
 - **No decisions about people.** Not for hiring, firing, pay, grades, insurance, credit, policing, border control,
@@ -82,8 +83,9 @@ class Card:
     def text(self) -> str:
         """Return the content of README.md."""
         licence = self.facts.licence or "not stated; the licences of the training data below apply"
+        corpora = [(one.title, one.licence) for one in self.facts.data]
         sections = [
-            ("Use", USE.format(licence=licence)),
+            ("Use", USE.format(licence=licence, commercial=commercial_use(self.facts.licence, corpora))),
             ("Prohibited uses", NOT_FOR),
             ("Training data", _data(self)),
             ("Accuracy on unseen speakers", "\n\n".join(map(_accuracy, self.evidence)) or "Not measured."),
@@ -211,7 +213,20 @@ def _calibration(facts: Facts, evidence: Sequence[Evidence]) -> str:
 
 {_table(head, rows)}
 
-{"".join(doubts)}ECE: expected calibration error in {BINS} bins of confidence, before → after dividing by T."""
+{"".join(doubts)}ECE: expected calibration error in {BINS} bins of confidence, before → after dividing by T.
+
+How often predictions with a certain highest probability are right on test speakers (`--min-confidence` abstains below):
+
+{"".join(map(_reliability, evidence)).strip()}"""
+
+
+def _reliability(one: Evidence) -> str:
+    rows = []
+    for band in one.calibration.bands:
+        low, high = f"{100 * band.low:.0f}", f"{100 * band.high:.0f}"
+        name = f"below {high}" if not band.low else f"above {low}" if band.high == 1 else f"{low} to {high}"
+        rows.append((f"{name} %", str(band.utterances), percent(band.accuracy)))
+    return f"{one.corpora}:\n\n{_table(('Highest probability', 'Predictions', 'Correct, %'), rows)}\n\n"
 
 
 def about_encoder(description: Mapping[str, Any]) -> str:

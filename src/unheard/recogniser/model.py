@@ -28,6 +28,8 @@ from unheard.features.encoder import LARGEST, MODEL, OnnxEncoder, first_line, on
 from unheard.features.encoder_weights import content_digest
 from unheard.features.settings import FeatureSettings
 from unheard.files import cannot_read, read_regular
+from unheard.licence import commercial_use
+from unheard.recogniser.hub import PREFIX, download
 from unheard.recogniser.stream import WindowSettings
 
 Floats = npt.NDArray[np.float32]
@@ -116,6 +118,12 @@ class OnnxModel:
     def name(self) -> str:
         """The name in the metadata, else that of the file or folder."""
         return self.metadata.name or Path(self.where).stem
+
+    @property
+    def commercial_use(self) -> str:
+        """Whether the weights may be used commercially, in a sentence."""
+        data = [(one.get("title") or one.get("name", "?"), one.get("licence", "")) for one in self.metadata.data]
+        return commercial_use(self.metadata.licence, data)
 
     def run(self, features: Floats, profile: Floats | None = None) -> Outputs:
         """Run the graph on features (T, F) of one utterance, and a speaker profile (V,).
@@ -315,11 +323,13 @@ def packaged_models() -> dict[str, Path]:
 
 
 def open_model(model: str | Path, *, threads: int = 1) -> OnnxModel:
-    """Open a model by name, folder or file; a name in the package precedes a folder of the same name.
+    """Open a model by name, folder, file or `hf:OWNER/NAME`; a name in the package precedes a folder of that name.
 
     Raises `ModelError` where there is none.
     """
     known = packaged_models()
+    if str(model).startswith(PREFIX):
+        return OnnxModel.open(download(str(model)), threads=threads)
     if isinstance(model, str) and model in known:
         return OnnxModel.open(known[model], threads=threads)
     try:
@@ -339,6 +349,7 @@ def describe(model: OnnxModel) -> str:
         f"{model.name}, made by unheard {about.version or '(unknown version)'}, run by unheard {__version__}",
         f"emotions: {', '.join(model.labels)}",
         f"licence of the weights: {about.licence or 'not stated'}",
+        f"commercial use? {model.commercial_use}",
     ]
     for corpus in about.data:
         name = corpus.get("title") or corpus.get("name", "?")

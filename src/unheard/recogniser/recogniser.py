@@ -51,7 +51,7 @@ def load(
     least_speech: float = LEAST_SPEECH,
     threads: int = 1,
 ) -> Recogniser:
-    """Load a recogniser from a model folder, an .onnx file, or the name of a model in the package.
+    """Load a recogniser from a model folder, an .onnx file, a model's name in the package, or `hf:OWNER/NAME`.
 
     `windows` replaces the model's own; the recogniser abstains below `least_speech` seconds of speech; the graph runs
     on `threads` threads. Raises `ModelError` where there is no such model, or a broken one.

@@ -100,6 +100,10 @@ class Health(BaseModel):
     model: str = Field(examples=["starter"])
     labels: list[str] = Field(examples=[[*PROBABILITIES]])
     licence: str = Field(description="Of the model's weights", examples=["CC BY-NC-SA 4.0"])
+    commercial_use: str = Field(
+        description="Whether they may be used commercially, in a sentence",
+        examples=["No: the licence of the weights, CC BY-NC-SA 4.0, is for non-commercial use."],
+    )
     adapts: bool = Field(description="Whether the model can adapt to a speaker", examples=[True])
     busy: int = Field(description="Recordings waiting or being scored", examples=[0])
     limits: Limits

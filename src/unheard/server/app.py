@@ -165,6 +165,7 @@ async def health(request: Request) -> Health:
         model=model.name,
         labels=list(model.labels),
         licence=model.metadata.licence,
+        commercial_use=model.commercial_use,
         adapts=model.profile_width > 0,
         busy=state.work.taken,
         limits=Limits(

@@ -223,9 +223,9 @@ function choose(files) {
 async function introduce() {
   facts = await server.health();
   define(facts.labels);
-  const { limits, model, labels, licence } = facts;
+  const { limits, model, labels, licence, commercial_use } = facts;
   $("limits").textContent = `; up to ${limits.bytes / 1e6}\u00a0MB and ${span(limits.seconds)}`;
-  $("model").textContent = `${model}: ${labels.join(", ")}. Licence of the model: ${licence || "not stated"}`;
+  $("model").textContent = `${model}: ${labels.join(", ")}. Licence of the model: ${licence || "not stated"}. Commercial use? ${commercial_use}`;
   if (!["localhost", "127.0.0.1", "[::1]"].includes(location.hostname)) {
     $("where").textContent = `Your recording is sent to ${location.host}, which reads it in memory, answers and forgets it.`;
   }

@@ -1,0 +1,179 @@
+"""Models on the Hugging Face hub, played by a server on this machine that speaks its protocol."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_model
+from sounds import murmur, write
+
+import unheard
+from unheard.errors import ConfigError, MissingExtra
+from unheard.recogniser import hub
+
+pytest.importorskip("huggingface_hub", reason="needs the extra `hub`")
+
+COMMIT = "c0ffee" + 34 * "0"
+
+
+class Hub(ThreadingHTTPServer):
+    """Repositories by name, each with the content of its files; `asked` are the requests."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.repositories: dict[str, dict[str, bytes]] = {}
+        self.asked: list[str] = []
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Hub
+
+    def log_message(self, *_: Any) -> None:
+        """Stay quiet."""
+
+    def answer(self, status: int, body: bytes = b"", **headers: str) -> None:
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def answer_json(self, value: Any) -> None:
+        self.answer(200, json.dumps(value).encode(), Content_Type="application/json")
+
+    def do_GET(self) -> None:
+        self.server.asked.append(f"{self.command} {self.path}")
+        parts = self.path.partition("?")[0].strip("/").split("/")
+        api = parts[:2] == ["api", "models"]
+        files = self.server.repositories.get("/".join(parts[2:4] if api else parts[:2]))
+        if files is None:
+            self.answer(404, X_Error_Code="RepoNotFound")
+        elif api and parts[4:5] == ["tree"]:
+            self.answer_json(
+                [{"type": "file", "path": name, "size": len(of), "oid": "0"} for name, of in files.items()]
+            )
+        elif api:
+            siblings = [{"rfilename": name} for name in files]
+            self.answer_json({"id": "/".join(parts[2:4]), "sha": COMMIT, "siblings": siblings})
+        else:
+            content = files["/".join(parts[4:])]
+            self.answer(200, content, ETag=f'"{hashlib.sha1(content).hexdigest()}"', X_Repo_Commit=COMMIT)
+
+    do_HEAD = do_GET
+
+    def do_POST(self) -> None:
+        self.server.asked.append(f"{self.command} {self.path}")
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        parts = self.path.strip("/").split("/")
+        if self.headers.get("Authorization") != "Bearer hf_secret":
+            self.answer(401)
+        elif self.path == "/api/repos/create":
+            given = json.loads(body)
+            assert given["visibility"] == "private" if "visibility" in given else given["private"]
+            name = f"{given['organization']}/{given['name']}"
+            self.server.repositories.setdefault(name, {})
+            self.answer_json({"url": f"http://127.0.0.1:{self.server.server_port}/{name}", "name": name})
+        elif parts[4:5] == ["preupload"]:
+            asked = [one["path"] for one in json.loads(body)["files"]]
+            self.answer_json({"files": [{"path": p, "uploadMode": "regular", "shouldIgnore": False} for p in asked]})
+        elif parts[4:5] == ["commit"]:
+            for line in map(json.loads, body.splitlines()):
+                if line["key"] == "file":
+                    content = base64.b64decode(line["value"]["content"])
+                    self.server.repositories["/".join(parts[2:4])][line["value"]["path"]] = content
+            self.answer_json(
+                {
+                    "commitUrl": f"http://127.0.0.1:{self.server.server_port}/{parts[2]}/{parts[3]}/commit/{COMMIT}",
+                    "commitOid": COMMIT,
+                    "hookOutput": "",
+                    "success": True,
+                }
+            )
+        else:
+            self.answer_json({})
+
+
+@pytest.fixture
+def server() -> Iterator[Hub]:
+    with Hub() as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A model folder with a file that is nobody's business."""
+    folder = tiny_model.write_tiny(tmp_path / "model" / "model.onnx").parent
+    (folder / "README.md").write_text("---\nlicense: other\n---\n# The card\n")
+    (folder / "secret.txt").write_text("not for the hub")
+    return folder
+
+
+def run(code: str, home: Path, endpoint: str, *arguments: object, token: str = "", succeeds: bool = True) -> str:
+    """Run Python in a process of its own, as the hub's package reads the environment on import."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
+    environment |= {"HF_HOME": str(home), "HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_XET": "1"}
+    environment |= {"HF_TOKEN": token} if token else {}
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert (done.returncode == 0) == succeeds, done.stderr
+    return done.stdout if succeeds else done.stderr
+
+
+PREDICT = "import sys; from unheard.cli import main; sys.exit(main(['predict', *sys.argv[1:], '--format', 'json']))"
+PUSH = "import sys; from unheard.recogniser.hub import push; print(push(*sys.argv[1:]))"
+
+
+def test_a_model_goes_to_the_hub_and_comes_back(server: Hub, model: Path, tmp_path: Path) -> None:
+    address, home = f"http://127.0.0.1:{server.server_port}", tmp_path / "home"
+    assert run(PUSH, home, address, model, "anna/tiny", token="hf_secret").strip().endswith("anna/tiny")
+    assert server.repositories["anna/tiny"] == {
+        name: (model / name).read_bytes() for name in ("model.onnx", "README.md")
+    }
+    server.repositories["anna/tiny"]["huge.bin"] = b"not asked for"
+    recording = write(tmp_path / "a.wav", murmur(2))
+    expected = unheard.load(model).predict(recording).as_dict()
+    assert json.loads(run(PREDICT, home, address, "hf:anna/tiny", recording)) == expected
+    assert not [one for one in server.asked if "huge.bin" in one and "resolve" in one]
+    assert json.loads(run(PREDICT, home, "http://127.0.0.1:9", "hf:anna/tiny", recording)) == expected  # no network
+    assert json.loads(run(PREDICT, home, address, "hf:anna/tiny@v1", recording)) == expected
+    assert any("/v1" in one for one in server.asked)
+
+
+def test_what_the_hub_does_not_have_or_take(server: Hub, model: Path, tmp_path: Path) -> None:
+    address, home = f"http://127.0.0.1:{server.server_port}", tmp_path / "home"
+    recording = write(tmp_path / "a.wav", murmur(2))
+    for endpoint in (address, "http://127.0.0.1:9"):
+        said = run(PREDICT, home, endpoint, "hf:anna/none", recording, succeeds=False)
+        assert "hf:anna/none: the Hugging Face hub gives no such model" in said
+        assert "Traceback" not in said
+    server.repositories["anna/empty"] = {"README.md": b"nothing"}
+    assert "no model.onnx in this folder" in run(PREDICT, home, address, "hf:anna/empty", recording, succeeds=False)
+    said = run(PUSH, home, address, model, "anna/tiny", token="hf_wrong", succeeds=False)
+    assert "the Hugging Face hub did not take the model" in said
+
+
+@pytest.mark.parametrize("name", ["tiny", "anna/tiny/x", "../tiny", "anna/..", "anna/a b", ""])
+def test_names_of_repositories(name: str) -> None:
+    with pytest.raises(ConfigError, match="not the name of a repository"):
+        unheard.load(f"hf:{name}")
+
+
+def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    for job in (lambda: unheard.load("hf:anna/tiny"), lambda: hub.check("anna/tiny")):
+        with pytest.raises(MissingExtra, match=r"unheard\[hub\]"):
+            job()
