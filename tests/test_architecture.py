@@ -7,6 +7,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from collections import Counter
 from functools import cache
 from pathlib import Path
 
@@ -22,6 +23,14 @@ HEAVY = (
 LIGHT = ("", ".errors", ".manifest", ".corpora", ".audio", ".splits", ".doctor", ".features", ".recogniser")
 BARE = ("", ".errors", ".manifest", ".corpora", ".corpora.synthetic", ".splits", ".doctor")
 """Modules that a program may import for a table only: not even numpy, until a function needs it."""
+
+NO_TORCH = (".cli", ".cli.common", ".cli.use", ".experiments.config", ".experiments.records")
+"""Settings, records and commands, which a user waits for."""
+
+LONG = {
+    "experiments/config.py": 513, "experiments/summary.py": 466, "features/store.py": 458, "splits/protocols.py": 451,
+}  # fmt: skip
+"""Files of more than 450 lines with their length, which may only shrink."""
 
 ORDER = ("corpora", "splits", "doctor", "features", "model", "training", "analysis", "experiments", "report", "export")
 """The way of the data; a room imports from the rooms before it."""
@@ -164,6 +173,25 @@ def test_the_core_is_light() -> None:
 def test_tables_need_no_numpy() -> None:
     for name, packages in loaded(BARE).items():
         assert not set(packages) & {"numpy", "soundfile", *HEAVY}, f"import unheard{name}"
+
+
+def test_settings_records_and_commands_load_no_torch() -> None:
+    for name, packages in loaded(NO_TORCH).items():
+        assert not set(packages) & {"torch", "sklearn", "scipy"}, f"import unheard{name}"
+
+
+def test_files_and_rooms_are_small() -> None:
+    lengths = {
+        path.relative_to(ROOT).as_posix(): len(path.read_text("utf-8").splitlines()) for path in MODULES.values()
+    }
+    assert {name: n for name, n in lengths.items() if n > LONG.get(name, 450)} == {}
+    assert {name for name in LONG if lengths.get(name, 0) <= 450} == set(), (
+        "no exception any more: take it off the list"
+    )
+    rooms = Counter(path.parent.relative_to(ROOT).as_posix() for path in MODULES.values())
+    assert {room: n for room, n in rooms.items() if n > 14} == {}
+    readme = Path(__file__).parents[1] / "README.md"
+    assert len(readme.read_text("utf-8").splitlines()) <= 120
 
 
 def test_heavy_packages_are_noticed_when_they_are_loaded() -> None:

@@ -6,11 +6,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from experimenting import experiment, in_this_process, rows_of
+from experimenting import experiment, rows_of
 
 from unheard.cli import main
 from unheard.errors import RunError
-from unheard.experiments import run as run_module
 from unheard.experiments.adaptation import ALL, Count, adapt, draw_enrolment, read_counts, summarise, table_markdown
 
 UTTERANCES = [f"u{i}" for i in range(6)]
@@ -52,9 +51,7 @@ def test_figures_are_pooled_in_a_draw_and_averaged_over_draws_and_seeds() -> Non
 
 def trained(out: Path, systems: str) -> None:
     """Six speakers with four utterances each, tested in three folds."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_module, "run_cells", in_this_process)
-        assert experiment(out, "--systems", systems, "--epochs", "1", "--protocol", "kfold", "--k", "3") == 0
+    assert experiment(out, "--systems", systems, "--epochs", "1", "--protocol", "kfold", "--k", "3") == 0
 
 
 @pytest.fixture(scope="module")

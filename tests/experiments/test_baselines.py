@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from experimenting import cells, experiment, flags, in_this_process, only, result, rows_of, times_of_change
+from experimenting import cells, experiment, flags, only, result, rows_of, times_of_change
 
 from unheard.cli import main
 from unheard.errors import TrainingError
 from unheard.experiments import cell as fit_module
-from unheard.experiments import run as run_module
 from unheard.experiments.baselines import FITTED, Fitted, linear_svm
 from unheard.experiments.cell import run_cell
 from unheard.experiments.config import load
@@ -24,18 +23,11 @@ from unheard.features import FeatureStore
 from unheard.features.functionals import FUNCTIONALS
 
 
-@pytest.fixture(autouse=True)
-def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_module, "run_cells", in_this_process)
-
-
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """SER_only for an epoch and the SVM, two seeds, two folds of which a training speaker's voice decides nothing."""
     out = tmp_path_factory.mktemp("fitted") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_module, "run_cells", in_this_process)
-        assert experiment(out, *MORE) == 0
+    assert experiment(out, *MORE) == 0
     return out
 
 

@@ -36,7 +36,6 @@ from unheard.splits import default_protocol
 from unheard.training.recipe import TrainingSettings
 from unheard.training.strategies import resolve_options
 
-pytestmark = pytest.mark.usefixtures("one_process")
 LEAST = {"corpus": "emodb", "root": "data", "out": "run"}
 PLACE = {"root": "somewhere", "out": "run"}
 QUICK = ["--emotions", "angry,sad", "--systems", "ser", "--epochs", "1", "--training.batch-size", "4"]
@@ -167,19 +166,16 @@ def test_a_wrong_flag_is_not_blamed_on_the_file(tmp_path: Path) -> None:
         assert caught.value.where is None
 
 
-@pytest.mark.parametrize("text", ["a: [", "- 1\n- 2", "just words", "\x00", "resolved: perhaps"])
-def test_a_file_without_settings(tmp_path: Path, text: str) -> None:
-    with pytest.raises(ConfigError, match=r"settings\.yaml"):
-        load(written(tmp_path, text))
-
-
-def test_unreadable_files(tmp_path: Path) -> None:
-    (tmp_path / "latin.yaml").write_bytes(b"corpus: \xe9modb")
-    for name in ("absent.yaml", "latin.yaml"):
-        with pytest.raises(ConfigError, match="cannot be read"):
-            load(tmp_path / name)
-    with pytest.raises(ConfigError, match="needs either"):
-        load(written(tmp_path, ""))
+@pytest.mark.parametrize(
+    "text", [b"a: [", b"- 1\n- 2", b"just words", b"\x00", b"resolved: perhaps", b"corpus: \xe9modb", None]
+)
+def test_a_file_without_settings(tmp_path: Path, text: bytes | None) -> None:
+    file = tmp_path / "settings.yaml"
+    if text is not None:
+        file.write_bytes(text)
+    with pytest.raises(ConfigError) as caught:
+        load(file)
+    assert caught.value.where == str(file)
 
 
 def test_preset_and_recipe_are_not_applied_to_a_resolved_file_again(tmp_path: Path) -> None:

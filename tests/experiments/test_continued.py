@@ -11,7 +11,6 @@ from experimenting import (
     all_numbers,
     cells,
     experiment,
-    in_this_process,
     numbers,
     only,
     result,
@@ -19,15 +18,9 @@ from experimenting import (
 )
 
 from unheard.experiments import cell as work_module
-from unheard.experiments import run as run_module
 from unheard.experiments.cell_files import set_apart
 from unheard.training import trainer as trainer_module
 from unheard.training.trainer import Trainer
-
-
-@pytest.fixture(autouse=True)
-def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_module, "run_cells", in_this_process)
 
 
 def test_a_longer_run_continues_a_shorter_one_and_equals_it(done: Path, tmp_path: Path) -> None:
@@ -53,7 +46,6 @@ def test_a_shorter_result_is_kept_and_given_back(tmp_path: Path, monkeypatch: py
     assert experiment(out, *one, "3") == 0
     assert all_numbers(out) == long
     monkeypatch.undo()
-    monkeypatch.setattr(run_module, "run_cells", in_this_process)
     assert experiment(short, *one, "1") == 0
     assert numbers(only(out) / "epochs" / "00001", whole=False) == numbers(only(short), whole=False)
 
@@ -160,11 +152,15 @@ def test_a_damaged_result_is_made_again(done: Path, tmp_path: Path, damage: str)
     assert all_numbers(out) == all_numbers(done)
 
 
-@pytest.mark.parametrize("name", ["predictions.csv", "embeddings.npz", "model.safetensors"])
-def test_a_lost_file_of_a_result_is_made_again(done: Path, tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["predictions.csv", "embeddings.npz", "model.safetensors", "half of predictions.csv"])
+def test_a_lost_or_damaged_file_of_a_result_is_made_again(done: Path, tmp_path: Path, name: str) -> None:
     out = tmp_path / "run"
     shutil.copytree(done, out)
-    (only(out, "mtl") / name).unlink()
+    path = only(out, "mtl") / name.rpartition(" ")[2]
+    whole = path.read_bytes()
+    path.unlink()
+    if name.startswith("half"):
+        path.write_bytes(whole[: len(whole) // 2])
     assert experiment(out, "--epochs", "3") == 0
     assert all_numbers(out) == all_numbers(done)
 
@@ -194,7 +190,7 @@ def test_a_damaged_checkpoint_is_named(done: Path, tmp_path: Path, capsys: pytes
 
 
 def test_a_damaged_config_is_named(done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for text in ("a: [", "corpsu: emodb\n", "- 1\n", "epochs: many\n", "\x00"):
+    for text in ("a: [", "epochs: many\n"):
         out = tmp_path / "run"
         shutil.copytree(done, out)
         (out / "config.yaml").write_text(text)
@@ -229,18 +225,3 @@ def test_both_modes_of_batch_norm_are_those_of_separate_runs(done: Path, tmp_pat
         for ours, theirs in ((folder, only(done, system)), (folder / "reestimated", only(anew, system))):
             for file in ("predictions.csv", "embeddings.npz"):
                 assert (ours / file).read_bytes() == (theirs / file).read_bytes()
-
-
-@pytest.mark.parametrize("option", ["dat.schedule=ganin", "dat.warmup=0.5"])
-def test_a_schedule_of_lambda_holds_no_shorter_training(
-    option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    early = ("--systems", "dat", "--epochs", "3", "--training.report-epochs", "1")
-    assert experiment(tmp_path / "run", *early, "--option", option) == 2
-    assert "does not contain a shorter one" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("option", ["dat.lam=-1", "mtl.weight=-0.5", "cgt.epsilon=-0.3"])
-def test_options_out_of_range_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str) -> None:
-    assert experiment(tmp_path / "run", "--systems", option.partition(".")[0], "--option", option) == 2
-    assert "is out of range" in capsys.readouterr().err

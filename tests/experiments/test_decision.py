@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from experimenting import cells, experiment, in_this_process, rows_of, table, write_rows
+from experimenting import cells, experiment, rows_of, table, write_rows
 from reporting import invent
 
 from unheard.errors import ConfigError
-from unheard.experiments import run as run_module
 from unheard.experiments.records import read_run
 from unheard.model.saving import Model
 from unheard.report.comparison import contrast_runs
@@ -34,9 +33,7 @@ def uneven(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def trained(out: Path, manifest: Path, *more: str) -> Path:
     quick = ("--protocol", "given", "--column", "part", "--systems", "ser,svm", "--epochs", "3")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_module, "run_cells", in_this_process)
-        assert experiment(out, *quick, *LAST, *more, source=("--manifest", str(manifest))) == 0
+    assert experiment(out, *quick, *LAST, *more, source=("--manifest", str(manifest))) == 0
     return out
 
 

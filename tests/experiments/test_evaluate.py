@@ -9,19 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from experimenting import cells, experiment, in_this_process, only, result, rows_of, table, write_rows
+from experimenting import cells, experiment, only, result, rows_of, table, write_rows
 from sklearn.metrics import f1_score
 
 from unheard.cli import main
-from unheard.experiments import run as run_module
 
 
 @pytest.fixture(scope="module")
 def cell(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("evaluate") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_module, "run_cells", in_this_process)
-        assert experiment(out, "--systems", "ser", "--epochs", "3") == 0
+    assert experiment(out, "--systems", "ser", "--epochs", "3") == 0
     (folder,) = cells(out).values()
     return folder
 
@@ -103,7 +100,6 @@ def test_missing_emotions_unreadable_and_repeated_recordings(
     assert "every recording occurs more than once" in capsys.readouterr().err
 
 
-@pytest.mark.usefixtures("one_process")
 def test_namesakes_of_tables_without_a_corpus(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
     source = ("--manifest", str(table(tmp_path, corpus=lambda row: "")))

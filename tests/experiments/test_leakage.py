@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from experimenting import cells, corpus, experiment, in_this_process, rows_of, table, write_rows
+from experimenting import cells, corpus, experiment, rows_of, table, write_rows
 from recording import finish
 
 from unheard.cli import main
 from unheard.errors import ConfigError
-from unheard.experiments import run as run_module
 from unheard.experiments.config import Experiment
 from unheard.experiments.leakage import INPUT, markdown, probe_model, run_leakage, sub_run_settings, unseen_of
 from unheard.experiments.plan import check_split_options, choose_split
@@ -28,9 +27,7 @@ from unheard.splits import make_split
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two systems, two seeds, on two speakers; two validate and two are tested, with 8 recordings each."""
     out = tmp_path_factory.mktemp("probe") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_module, "run_cells", in_this_process)
-        assert experiment(out, "--systems", "ser,dat", "--seeds", "2", "--epochs", "2") == 0
+    assert experiment(out, "--systems", "ser,dat", "--seeds", "2", "--epochs", "2") == 0
     return out
 
 

@@ -12,7 +12,6 @@ from experimenting import (
     cells,
     corpus,
     experiment,
-    in_this_process,
     numbers,
     only,
     result,
@@ -22,14 +21,8 @@ from experimenting import (
 )
 
 from unheard.experiments import cell as work_module
-from unheard.experiments import run as run_module
 from unheard.training import trainer as trainer_module
 from unheard.training.trainer import Trainer
-
-
-@pytest.fixture(autouse=True)
-def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_module, "run_cells", in_this_process)
 
 
 def test_results_do_not_depend_on_which_other_systems_run_or_in_which_order(done: Path, tmp_path: Path) -> None:

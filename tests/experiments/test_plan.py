@@ -14,7 +14,6 @@ from experimenting import (
     flags,
     in_this_process,
     only,
-    result,
     rows_of,
     table,
     write_rows,
@@ -25,8 +24,6 @@ from unheard.experiments import run as run_module
 from unheard.experiments.cell import Outcome, epoch_file
 from unheard.experiments.plan import Cell, duration
 from unheard.experiments.records import read_run
-
-pytestmark = pytest.mark.usefixtures("one_process")
 
 
 def test_each_channel_of_a_call_is_a_person(tmp_path: Path) -> None:
@@ -70,12 +67,6 @@ def test_across_two_corpora(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     capsys.readouterr()
     assert main(["evaluate", str(only(tmp_path / "run")), str(corpus() / "manifest.csv")]) == 0
     assert "the model was trained on 2 of these speakers" in capsys.readouterr().err
-
-
-def test_normalising_by_speaker_is_marked(tmp_path: Path) -> None:
-    assert experiment(tmp_path / "run", "--systems", "ser", "--epochs", "1", "--normalise", "speaker") == 0
-    assert "transductive" in (tmp_path / "run" / "table.md").read_text()
-    assert result(only(tmp_path / "run"))["settings"]["transductive"] is True
 
 
 def test_invariance_has_a_run_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -142,7 +133,10 @@ def test_settings_that_cannot_work_are_refused_before_features(
     for more, message in (
         (("--features.kind", "functionals"), "one vector an utterance"),
         (("--option", "dat.lam=-1"), "option 'dat.lam' = -1.0 is out of range"),
+        (("--option", "mtl.weight=-0.5"), "option 'mtl.weight' = -0.5 is out of range"),
+        (("--option", "cgt.epsilon=-0.3"), "option 'cgt.epsilon' = -0.3 is out of range"),
         (("--option", "dat.warmup=0.1", "--training.report-epochs", "1"), "does not contain a shorter one"),
+        (("--option", "dat.schedule=ganin", "--training.report-epochs", "1"), "does not contain a shorter one"),
         (("--training.augment.tract", "0.1"), "needs features with mel bands without deltas"),
     ):
         assert experiment(tmp_path, *more) == 2

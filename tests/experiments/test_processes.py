@@ -18,13 +18,10 @@ from experimenting import (
     environment,
     experiment,
     flags,
-    in_this_process,
     numbers,
     start,
     wait_until,
 )
-
-from unheard.experiments import run as run_module
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="reads processes from /proc")
 
@@ -66,9 +63,7 @@ def begun(out: Path) -> bool:
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run that nothing happened to."""
     out = tmp_path_factory.mktemp("undisturbed") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_module, "run_cells", in_this_process)
-        assert experiment(out, *MORE) == 0
+    assert experiment(out, *MORE) == 0
     return out
 
 
@@ -132,9 +127,7 @@ def test_killed_while_features_are_made(
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not (out / "features" / "store.json").exists()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_module, "run_cells", in_this_process)
-        assert experiment(out, *MORE) == 0
+    assert experiment(out, *MORE) == 0
     assert all_numbers(out) == all_numbers(undisturbed)
 
 
@@ -173,9 +166,7 @@ def test_ctrl_c_ends_with_130_and_one_line(
     assert "Traceback" not in complained
     assert complained.splitlines()[-1].startswith("unheard: stopped.")
     wait_until(lambda: not any(map(alive, below)), seconds=20)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_module, "run_cells", in_this_process)
-        assert experiment(out, *MORE) == 0
+    assert experiment(out, *MORE) == 0
     assert all_numbers(out) == all_numbers(undisturbed)
 
 

@@ -18,7 +18,6 @@ from experimenting import RAY_SITE, all_numbers, cells, environment, experiment,
 
 from unheard.errors import ConfigError, MissingExtra
 from unheard.experiments import ray_engine
-from unheard.experiments import run as run_module
 from unheard.experiments.config import load
 from unheard.experiments.plan import Cell, lay_out
 from unheard.files import locked
@@ -29,12 +28,8 @@ MORE = ("--epochs", "3", "--systems", "ser,dat")
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of the local engine."""
-    from experimenting import in_this_process
-
     out = tmp_path_factory.mktemp("local") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_module, "run_cells", in_this_process)
-        assert experiment(out, *MORE, "--seeds", "2") == 0
+    assert experiment(out, *MORE, "--seeds", "2") == 0
     return out
 
 

@@ -15,7 +15,6 @@ from experimenting import (
     corpus,
     experiment,
     history,
-    in_this_process,
     numbers,
     only,
     result,
@@ -28,18 +27,12 @@ import unheard
 from unheard.cli import main
 from unheard.errors import ConfigError, TrainingError
 from unheard.experiments import cell as work_module
-from unheard.experiments import run as run_module
 from unheard.experiments.cell import prepare, run_cell
 from unheard.experiments.config import load
 from unheard.experiments.plan import lay_out
 from unheard.features import FeatureStore
 from unheard.training.strategies import STRATEGIES
 from unheard.training.trainer import Trainer
-
-
-@pytest.fixture(autouse=True)
-def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_module, "run_cells", in_this_process)
 
 
 def test_everything_that_is_promised_is_there(done: Path) -> None:
@@ -194,16 +187,6 @@ def test_python_speaks_as_the_command_line_does(done: Path, tmp_path: Path) -> N
     assert run.failed == {}
     assert numbers(only(tmp_path / "run")) == numbers(only(done, "ser"))
     assert [line.system for line in run.records.lines] == ["ser"]
-
-
-def test_damaged_predictions_are_made_again(tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    assert experiment(out, "--systems", "ser", "--epochs", "1") == 0
-    (path,) = out.glob("cells/ser*/predictions.csv")
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
-    assert experiment(out, "--systems", "ser", "--epochs", "1") == 0
-    assert path.read_bytes() == whole
 
 
 def test_a_store_that_another_experiment_rebuilt_is_noticed(tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from experimenting import (
     corpus,
     experiment,
     flags,
-    in_this_process,
     rows_of,
     times_of_change,
     write_rows,
@@ -32,11 +31,6 @@ from unheard.experiments.summary import table_markdown
 from unheard.training.strategies import resolve_options
 
 GRID = KNOBS["dat"].grid
-
-
-@pytest.fixture(autouse=True)
-def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_module, "run_cells", in_this_process)
 
 
 def figures(*val_wa: float, system: str = "dat", fold: int = 0, direction: str = "test") -> list[Choice]:

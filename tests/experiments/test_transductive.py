@@ -6,10 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from experimenting import cells, experiment, in_this_process, table
+from experimenting import cells, experiment, only, result, table
 
 from unheard.errors import RunError
-from unheard.experiments import run as run_module
 from unheard.experiments.adaptation import adapt
 from unheard.experiments.evaluate import evaluate
 from unheard.experiments.leakage import probe_model
@@ -19,9 +18,7 @@ from unheard.report.comparison import compare_runs, contrast_runs, to_markdown
 
 
 def trained(out: Path, *more: str) -> Path:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_module, "run_cells", in_this_process)
-        assert experiment(out, "--systems", "ser", "--epochs", "1", *more) == 0
+    assert experiment(out, "--systems", "ser", "--epochs", "1", *more) == 0
     return out
 
 
@@ -37,6 +34,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_of_runs(run: Path, plain: Path) -> None:
     assert TRANSDUCTIVE in (run / "table.md").read_text()
+    assert result(only(run))["settings"]["transductive"] is True
     assert TRANSDUCTIVE in contrast_runs(run)
     assert f"B is {TRANSDUCTIVE}." in to_markdown(compare_runs(read_run(plain), read_run(run)))
     assert TRANSDUCTIVE not in contrast_runs(plain)
