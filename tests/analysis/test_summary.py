@@ -7,8 +7,9 @@ import math
 import pytest
 from made_runs import LABELS, line, run
 
+from unheard.analysis.intervals import Spread
 from unheard.errors import RunError
-from unheard.experiments.summary import Spread, summarise
+from unheard.experiments.summary import summarise
 from unheard.report.formats import markdown_of_table
 from unheard.report.results import contrast_table
 

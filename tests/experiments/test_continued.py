@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -199,20 +198,6 @@ def test_a_damaged_config_is_named(done: Path, tmp_path: Path, capsys: pytest.Ca
         assert str(out / "config.yaml") in said
         assert len(said.splitlines()) == 1
         shutil.rmtree(out)
-
-
-def test_training_and_use_far_apart_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "run"
-    same = ("--systems", "ser", "--epochs", "2", "--training.batchnorm", "running", "--network.dropout", "0.5")
-    assert experiment(out, *same) == 0
-    (path,) = out.glob("cells/*/history.jsonl")
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    for gap, told in ((0.3, False), (0.5, True)):
-        lines[-1] |= {"train_wa": 0.9, **{name: 0.9 - gap for name in lines[-1] if name.startswith("val_wa")}}
-        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-        capsys.readouterr()
-        assert experiment(out, *same) == 0
-        assert ("1 of 1 trainings recognise 90 % of their batches and 40 %" in capsys.readouterr().err) == told
 
 
 def test_both_modes_of_batch_norm_are_those_of_separate_runs(done: Path, tmp_path: Path) -> None:

@@ -9,18 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from experimenting import cells, experiment, only, result, rows_of, table, write_rows
+from experimenting import experiment, only, result, rows_of, table, write_rows
 from sklearn.metrics import f1_score
 
 from unheard.cli import main
 
 
 @pytest.fixture(scope="module")
-def cell(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("evaluate") / "run"
-    assert experiment(out, "--systems", "ser", "--epochs", "3") == 0
-    (folder,) = cells(out).values()
-    return folder
+def cell(done: Path) -> Path:
+    return only(done, "ser")
 
 
 def part(folder: Path, *parts: str, **changes: Any) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from experimenting import cells, experiment, rows_of, table
+from experimenting import experiment, only, rows_of, table
 from recording import finish, write_run
 
 from unheard.errors import RunError
@@ -137,15 +137,13 @@ def test_a_real_run(tmp_path: Path) -> None:
     assert {cell.folder.name for cell in early.cells} == {"00001"}
 
 
-def test_a_published_run_is_read(tmp_path: Path) -> None:
+def test_a_published_run_is_read(done: Path, tmp_path: Path) -> None:
     """From three files, with the same figures; what is absent is described."""
-    out = tmp_path / "run"
-    assert experiment(out, "--systems", "ser", "--epochs", "1") == 0
-    whole = read_run(out)
+    whole = read_run(done)
     published = tmp_path / "published"
     published.mkdir()
     for name in ("config.yaml", "predictions.csv.xz", "results.csv"):
-        shutil.copy(out / name, published)
+        shutil.copy(done / name, published)
     run = read_run(published)
     assert (run.splits, run.utterances) == (whole.splits, whole.utterances)
     for one, other in zip(run.lines, whole.lines, strict=True):
@@ -246,11 +244,9 @@ def test_another_system_and_more_seeds_come_beside(tmp_path: Path) -> None:
     assert read_run(out).lines[1].value == 0.5
 
 
-def test_json_is_strict_and_its_options_can_be_given_back(tmp_path: Path) -> None:
+def test_json_is_strict_and_its_options_can_be_given_back(done: Path) -> None:
     """λ has no cap unless one is asked for: JSON says null, which stands for the default."""
-    out = tmp_path / "run"
-    assert experiment(out, "--systems", "dat", "--epochs", "1") == 0
-    (folder,) = cells(out).values()
+    folder = only(done, "dat")
 
     def refuse(word: str) -> None:
         raise AssertionError(word)

@@ -9,6 +9,7 @@ or the same speakers for two systems; here a draw is a row of weights and the st
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -43,6 +44,29 @@ class Estimate(NamedTuple):
     def of(cls, value: float, draws: Floats) -> Estimate:
         """Return `value` with the percentile interval of its bootstrap `draws` (D,)."""
         return cls(float(value), *percentiles(draws))
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A figure of each seed; `mean` is None without seeds, `std` (sample) with fewer than two."""
+
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float | None:
+        """Mean over the seeds."""
+        return statistics.fmean(self.values) if self.values else None
+
+    @property
+    def std(self) -> float | None:
+        """Sample standard deviation over the seeds."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else None
+
+    def __str__(self) -> str:
+        """In percent: `62.5 ± 17.7`, `62.5 ± –` for one seed, `–` for none."""
+        if self.mean is None:
+            return "–"
+        return f"{100 * self.mean:.1f} ± " + ("–" if self.std is None else f"{100 * self.std:.1f}")
 
 
 def percentiles(draws: Floats) -> tuple[float, float]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from unheard.analysis.intervals import Spread
 from unheard.analysis.speaker_leakage import FORMAT, Leakage, examine_embeddings
 from unheard.corpora import read_manifest
 from unheard.corpora.channels import choose_channel
@@ -22,7 +23,7 @@ from unheard.errors import ConfigError, FeatureError, SplitError, TrainingError,
 from unheard.experiments.cell import versions
 from unheard.experiments.evaluate import NAMESAKES, known_rows, score_model, trained_on
 from unheard.experiments.records import RunRecords
-from unheard.experiments.summary import SeedRecord, Spread, markdown_table
+from unheard.experiments.summary import SeedRecord, markdown_table
 from unheard.features import FeatureStore, Normaliser
 from unheard.features.normalise import TRANSDUCTIVE, pool
 from unheard.files import json_text, write_json

@@ -104,8 +104,7 @@ class RunRecords:
     """A run as read from its folder.
 
     `lines` in the order of the tables; `cells` are all finished ones, including values tried for a choice;
-    `utterances` maps id to speaker, emotion, gender, session, text, corpus and language; `absent` describes missing
-    working files.
+    `utterances` maps id to speaker, emotion, gender, session, text, corpus and language.
     """
 
     folder: Path
@@ -117,12 +116,21 @@ class RunRecords:
     lines: tuple[Line, ...]
     choices: tuple[Choice, ...]
     cells: tuple[CellRecord, ...]
-    absent: tuple[str, ...] = ()
 
     @property
     def folds(self) -> tuple[int, ...]:
         """The folds of the split, ascending."""
         return tuple(sorted({row.fold for row in self.splits}))
+
+    @cached_property
+    def absent(self) -> tuple[str, ...]:
+        """Descriptions of missing working files."""
+        trained = [cell for cell in self.cells if not cell.fitted]
+        curves = sum(not (cell.home / "history.jsonl").exists() for cell in trained)
+        spaces = sum(not (cell.folder / "embeddings.npz").exists() for cell in self.cells)
+        notes = [f"history.jsonl: the histories of {curves} of {len(trained)} trainings are not here"]
+        notes += [f"embeddings.npz: the embeddings of {spaces} of {len(self.cells)} trainings are not here"]
+        return tuple(note for note, n in zip(notes, (curves, spaces), strict=True) if n)
 
     @cached_property
     def invariance(self) -> RunRecords | None:
@@ -360,7 +368,6 @@ def _records(
     # single values are no choice; one made by an earlier call is
     made = {choice.system for choice in choices if choice.chosen} | set(settings.systems if settings.tune else ())
     choices = tuple(choice for choice in choices if choice.system in made)
-    cells = tuple(block.record for block in blocks)
     return RunRecords(
         folder=folder,
         settings=settings,
@@ -370,8 +377,7 @@ def _records(
         split_digest=digest_of(splits),
         lines=lines_of(blocks, choices, splits, settings),
         choices=choices,
-        cells=cells,
-        absent=_absent(cells),
+        cells=tuple(block.record for block in blocks),
     )
 
 
@@ -399,15 +405,6 @@ def _result(rows: Sequence[Mapping[str, str]]) -> dict[str, Any]:
         },
         **{name: float(first[name]) for name in ("frames_per_second", "train_seconds") if first[name]},
     }
-
-
-def _absent(cells: Sequence[CellRecord]) -> tuple[str, ...]:
-    trained = [cell for cell in cells if not cell.fitted]
-    curves = sum(not (cell.home / "history.jsonl").exists() for cell in trained)
-    spaces = sum(not (cell.folder / "embeddings.npz").exists() for cell in cells)
-    notes = [f"history.jsonl: the histories of {curves} of {len(trained)} trainings are not here"] if curves else []
-    notes += [f"embeddings.npz: the embeddings of {spaces} of {len(cells)} trainings are not here"] if spaces else []
-    return tuple(notes)
 
 
 def _order(record: CellRecord) -> tuple[int, str, str, int, int, float]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -20,7 +19,7 @@ from unheard.corpora import read_manifest
 from unheard.corpora.table import write_table as write_manifest
 from unheard.errors import ConfigError, SplitError
 from unheard.experiments import selection
-from unheard.experiments.cell import Outcome, epoch_file, run_cells, usual_workers
+from unheard.experiments.cell import epoch_file, run_cells, usual_workers
 from unheard.experiments.cell_files import epochs_of, read_history, result_in
 from unheard.experiments.config import Experiment, load, same_place, written_in
 from unheard.experiments.plan import Cell, Grid, code_of, count, data_digest, duration, lay_out, settings_digest
@@ -127,7 +126,9 @@ def _counted(grid: Grid) -> str:
     cells, more = list(grid.cells), {}
     if grid.settings.tune:
         cells += selection.candidates(grid.cells)
-        more["up to {} more with the chosen λ and ε"] = selection.at_most(grid.cells)
+        more["up to {} more with the chosen λ and ε"] = sum(
+            len(cell.fold.directions) for cell in grid.cells if cell.seed > 0 and cell.system in KNOBS
+        )
     if grid.settings.invariance:
         from unheard.experiments.leakage import sub_run_settings
 
@@ -162,26 +163,14 @@ def _invariance(grid: Grid, say: Say) -> dict[str, str]:
     return {f"invariance/{name}": reason for name, reason in run.failed.items()}
 
 
-APART = 0.4
-"""A difference between training and validation accuracy that unseen speakers alone seldom cause."""
-
-
 def _advise(cells: Sequence[Cell], say: Say) -> None:
-    """Report under-trained cells, batch norm that does not fit, and results at earlier epochs that are missing."""
+    """Report under-trained cells, and results at earlier epochs that are missing."""
     late = [cell for cell in cells if (cell.result() or {}).get("under_trained")]
     if late:
         say(
             f"{len(late)} of {len(cells)} trainings had their best epoch among the last five: "
             "they are under-trained; more --epochs would "
             + ("continue them" if cells[0].recipe.extensible else "train longer ones from the start")
-        )
-    apart = [gap for cell in cells if (gap := _apart(cell))]
-    if apart:
-        train, dev = (100 * statistics.fmean(column) for column in zip(*apart, strict=True))
-        say(
-            f"{len(apart)} of {len(cells)} trainings recognise {train:.0f} % of their batches and {dev:.0f} % of the "
-            "validation speakers: with dropout before pooling, batch norm may have averaged the statistics of another "
-            "network; --training.batchnorm both and another --out also report re-estimated ones"
         )
     for epochs in sorted({n for cell in cells for n in cell.recipe.budgets[:-1]}):
         finished = [cell for cell in cells if epochs in cell.recipe.budgets and cell.result() is not None]
@@ -191,18 +180,6 @@ def _advise(cells: Sequence[Cell], say: Say) -> None:
                 f"{len(without)} of {len(cells)} trainings have no result at {epochs} epochs: they had been trained "
                 "further. A fresh --out would have it"
             )
-
-
-def _apart(cell: Cell) -> tuple[float, float] | None:
-    """Training and validation accuracy in the last epoch, if they are far apart."""
-    if cell.fitted or not cell.network.dropout or cell.recipe.batchnorm != "running" or cell.result() is None:
-        return None
-    last: dict[str, Any] = next(reversed(read_history(cell.folder)), {})
-    dev = [value for name, value in last.items() if name.startswith("val_wa")]
-    train = last.get("train_wa")
-    if train is None or not dev or train - statistics.fmean(dev) < APART:
-        return None
-    return train, statistics.fmean(dev)
 
 
 # Training with progress.
@@ -241,7 +218,12 @@ def _train(cells: Sequence[Cell], settings: Experiment, say: Say) -> dict[str, s
                     say(f"{60 / seconds:.3g} epochs a minute with {parallel} workers: about {left} left")
             bar.update(task, completed=all_done, speed=speed)
 
-        for cell, reason in _engine(settings)(missing, settings.workers, settings.device, tick):
+        train = run_cells
+        if settings.engine == "ray":
+            from unheard.experiments import ray_engine
+
+            train = partial(ray_engine.run_cells, address=settings.address, gpus=settings.gpus)
+        for cell, reason in train(missing, settings.workers, settings.device, tick):
             if reason:
                 failed[cell.name] = reason
                 say(f"{cell.name} failed: {reason}")
@@ -256,15 +238,6 @@ def _epochs_done(cell: Cell, done: set[str], before: int) -> int:
     with suppress(OSError, ValueError):  # not started, or just being written
         return int(epoch_file(cell).read_text())
     return before
-
-
-def _engine(settings: Experiment) -> Callable[..., Iterator[Outcome]]:
-    """The function that trains cells: in processes of this machine, or on Ray."""
-    if settings.engine == "local":
-        return run_cells
-    from unheard.experiments import ray_engine
-
-    return partial(ray_engine.run_cells, address=settings.address, gpus=settings.gpus)
 
 
 # The folder of the run before and after training.

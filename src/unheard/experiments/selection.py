@@ -117,10 +117,5 @@ def waiting(cells: Iterable[Cell], choices: Iterable[Choice]) -> int:
     return sum(not chosen for chosen in decided.values())
 
 
-def at_most(cells: Iterable[Cell]) -> int:
-    """Return how many trainings a choice adds at most: one a direction on the seeds after 0."""
-    return sum(len(cell.fold.directions) for cell in cells if cell.seed > 0 and cell.system in KNOBS)
-
-
 def _at(cell: Cell, value: float) -> Cell:
     return replace(cell, options={**cell.options, KNOBS[cell.system].option: value})

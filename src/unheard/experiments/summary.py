@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unheard.analysis.counts import METRICS, Counts, Metric, count
-from unheard.analysis.intervals import Interval, interval
+from unheard.analysis.intervals import Interval, Spread, interval
 from unheard.analysis.statistics import Contrast, contrast, corrected, gap_contrast
 from unheard.errors import RunError
 from unheard.experiments.baselines import FITTED, NAMES
@@ -85,29 +85,6 @@ class Predictions:
     def confusion(self) -> NDArray[np.int64]:
         """Counts (C, C): row the true label, column the predicted one."""
         return confusion(self.truth, self.predicted, self.probabilities.shape[1])
-
-
-@dataclass(frozen=True)
-class Spread:
-    """A figure of each seed; `mean` is None without seeds, `std` (sample) with fewer than two."""
-
-    values: tuple[float, ...]
-
-    @property
-    def mean(self) -> float | None:
-        """Mean over the seeds."""
-        return statistics.fmean(self.values) if self.values else None
-
-    @property
-    def std(self) -> float | None:
-        """Sample standard deviation over the seeds."""
-        return statistics.stdev(self.values) if len(self.values) > 1 else None
-
-    def __str__(self) -> str:
-        """In percent: `62.5 ± 17.7`, `62.5 ± –` for one seed, `–` for none."""
-        if self.mean is None:
-            return "–"
-        return f"{100 * self.mean:.1f} ± " + ("–" if self.std is None else f"{100 * self.std:.1f}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from unheard.analysis.intervals import Spread
 from unheard.analysis.statistics import Contrast
-from unheard.experiments.summary import REPEATED, Line, Spread, Summary, single_class
+from unheard.experiments.summary import REPEATED, Line, Summary, single_class
 from unheard.report.content import (
     NOTHING,
     Block,

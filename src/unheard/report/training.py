@@ -7,7 +7,7 @@ from typing import Any
 
 from unheard.experiments.baselines import NAMES
 from unheard.experiments.records import CellRecord, RunRecords
-from unheard.experiments.selection import KNOBS, Choice
+from unheard.experiments.selection import KNOBS
 from unheard.experiments.summary import Line, hardly_trained
 from unheard.report.content import NOTHING, Block, Figure, Section, Table, Text, counted, listed, percent
 from unheard.report.plots import Training, choices, learning
@@ -109,7 +109,9 @@ def knobs(run: RunRecords) -> Section:
                 (NAMES[system], symbol, str(choice.fold), choice.direction, f"{choice.value:g}", percent(choice.val_wa),
                  percent(choice.val_uar), "chosen" if choice.chosen else "")
             )  # fmt: skip
-        picks.append(f"{symbol}: {listed(_tally(own))}")
+        values = [choice.value for choice in own if choice.chosen]
+        tally = [f"{value:g} ({counted(values.count(value), 'time')})" for value in sorted(set(values))]
+        picks.append(f"{symbol}: {listed(tally)}")
     text = (
         "On seed 0 each direction of a fold chose the value with the best accuracy on its own validation speakers (the "
         "smaller one on a tie), and kept it for all seeds. Test speakers had no part in it. "
@@ -126,8 +128,3 @@ def knobs(run: RunRecords) -> Section:
             Table("choice", "Every candidate, by fold and direction", heads, tuple(rows)),
         ),
     )
-
-
-def _tally(own: Sequence[Choice]) -> list[str]:
-    values = [choice.value for choice in own if choice.chosen]
-    return [f"{value:g} ({counted(values.count(value), 'time')})" for value in sorted(set(values))]
