@@ -61,6 +61,7 @@ class EmbeddingNetwork(nn.Module):
         )
         self.rnn = BiLSTM(widths[-1], settings.lstm, settings.cell) if settings.lstm else None
         self.rnn_norm = nn.BatchNorm1d(2 * settings.lstm) if settings.lstm and settings.rnn_bn else nn.Identity()
+        self.input_dropout = Dropout(settings.input_dropout)
         self.rnn_dropout = Dropout(settings.dropout if settings.rnn_dropout else 0.0)
         self.dense = Dense(
             2 * settings.lstm or widths[-1], settings.dense, settings.dropout if settings.pooled_dropout else 0.0
@@ -93,6 +94,7 @@ class EmbeddingNetwork(nn.Module):
         frames = valid_frames(x[:, :, : self.framed], lengths, at_least=self.receptive_field)  # (N, F)
         if self.weighing is not None:
             frames = Frames(self.weighing(frames.values), frames.lengths)
+        frames = Frames(self.input_dropout(frames.values), frames.lengths)
         for layer in self.tdnn:
             frames = layer(frames)  # (N - 16B, 64)
         states = frames.values

@@ -36,6 +36,7 @@ class NetworkSettings:
     dense: int = setting(256, "Width before pooling; the embedding is twice as wide.", ge=1)
     hidden: tuple[int, ...] = setting((64, 64), "Widths of the heads' hidden layers; 0: none.")
     dropout: float = setting(0.5, "Dropout probability of every layer.", ge=0, lt=1, common=True)
+    input_dropout: float = setting(0.0, "Dropout probability of the frames' features.", ge=0, lt=1)
     rnn_bn: bool = setting(True, "Batch normalisation of the BiLSTM's output.")
     rnn_dropout: bool = setting(True, "Dropout of the BiLSTM's output.")
     pooled_dropout: bool = setting(True, "Dropout before statistics pooling.")
@@ -62,7 +63,7 @@ class NetworkSettings:
             object.__setattr__(self, "hidden", ())
         if -1 < self.head_dropout < 0:
             raise ConfigError(f"head_dropout = {self.head_dropout} is out of range", mend="Give -1, or from 0 to 1.")
-        for name in ("dropout", "head_dropout", "summary_dropout"):
+        for name in ("dropout", "input_dropout", "head_dropout", "summary_dropout"):
             value = getattr(self, name)
             if 0.0 < value < LEAST_DROPOUT:
                 what = f"{name} {value} is too small: on a CPU a drop probability is a multiple of 1/256"
