@@ -17,7 +17,7 @@ from tiny_encoder import WIDTH, save_huggingface, tiny_weights
 
 import unheard
 from unheard.audio import read_audio
-from unheard.errors import ExportError, ModelError
+from unheard.errors import ConfigError, ModelError
 from unheard.export.folder import write_folder
 from unheard.export.metadata import Facts
 from unheard.export.parity import by_torch
@@ -122,7 +122,7 @@ def test_another_encoder_than_in_training_is_refused(source: Path, tmp_path: Pat
     model = model_on(source)
     other = save_huggingface(tmp_path / "other", tiny_weights(seed=1))
     moved = replace(model, features=replace(model.features, encoder=str(other)))
-    with pytest.raises(ExportError, match="not the encoder that the model was trained with"):
+    with pytest.raises(ConfigError, match="not the encoder that the settings were made with"):
         exported(moved, tmp_path / "out")
 
 

@@ -28,7 +28,7 @@ from unheard.export.onnx import export_model
 from unheard.export.quantise import Cost, measure_cost, quantise
 from unheard.features import FeatureSettings
 from unheard.features.encoder import CARD as ENCODER_CARD
-from unheard.features.encoder import LICENCE, MODEL, OnnxEncoder, WhisperEncoder, open_encoder, write_encoder
+from unheard.features.encoder import LICENCE, MODEL, OnnxEncoder, WhisperEncoder, encoder_of, write_encoder
 from unheard.files import write_json, write_text, write_whole
 from unheard.manifest import Manifest
 from unheard.model.saving import Model
@@ -163,13 +163,7 @@ def _files(folder: Path) -> list[str]:
 
 def _written_encoder(features: FeatureSettings, folder: Path, int8: bool) -> tuple[OnnxEncoder, tuple[int, int]]:
     """Write the encoder of `features` to `folder`; return it with its size in floats and as written."""
-    source = open_encoder(features.encoder, features.layer)
-    if source.digest != features.encoder_digest:
-        raise ExportError(
-            "this is not the encoder that the model was trained with",
-            where=features.encoder,
-            mend=f"Put that one there (digest {features.encoder_digest}).",
-        )
+    source = encoder_of(features.encoder, features.layer, features.encoder_digest)
     written = write_encoder(features.encoder, features.layer, folder, int8=int8)
     size = (folder / MODEL).stat().st_size
     full = source.graph().ByteSize() if isinstance(source, WhisperEncoder) else size
