@@ -61,7 +61,7 @@ class EmbeddingNetwork(nn.Module):
         )
         self.rnn = BiLSTM(widths[-1], settings.lstm, settings.cell) if settings.lstm else None
         self.rnn_norm = nn.BatchNorm1d(2 * settings.lstm) if settings.lstm and settings.rnn_bn else nn.Identity()
-        self.input_dropout = Dropout(settings.input_dropout)
+        self.input_dropout = Dropout(settings.input_dropout) if settings.input_dropout else nn.Identity()
         self.rnn_dropout = Dropout(settings.dropout if settings.rnn_dropout else 0.0)
         self.dense = Dense(
             2 * settings.lstm or widths[-1], settings.dense, settings.dropout if settings.pooled_dropout else 0.0
