@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from benchmarks.training.plain import BATCH
 from benchmarks.training.shapes import EMOTIONS, FEATURES, draw_lengths
-from unheard.features import FeatureSettings, FeatureStore, Normaliser
-from unheard.features.store import write_store
+from unheard.features import FeatureSettings, FeatureStore, Normaliser, build_store
+from unheard.manifest import Manifest, Utterance
 from unheard.model.network import NETWORKS
 from unheard.parallel import ENVIRONMENT, Died, map_unordered
 from unheard.training.batches import Task
@@ -33,8 +33,11 @@ def write_random_store(folder: Path, utterances: int, seed: int = 0) -> None:
     """A feature store of random frames at IEMOCAP's lengths, the longest first."""
     rng = np.random.default_rng(seed)
     lengths = sorted(draw_lengths(utterances, seed).tolist(), reverse=True)
-    features = {str(i): rng.standard_normal((frames, FEATURES), np.float32) for i, frames in enumerate(lengths)}
-    write_store(folder, FeatureSettings(), features)
+    manifest = Manifest(tuple(Utterance(str(i), "", "speaker", "neutral") for i in range(utterances)))
+    with tempfile.TemporaryDirectory() as arrays:
+        for row, frames in zip(manifest, lengths, strict=True):
+            np.save(Path(arrays, f"{row.id}.npy"), rng.standard_normal((frames, FEATURES), np.float32))
+        build_store(manifest, folder, FeatureSettings(kind="npy", folder=arrays), workers=1, progress=False)
 
 
 class MappedFrames:

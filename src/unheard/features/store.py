@@ -253,20 +253,6 @@ def copy_folder(store: Path, copy: int) -> Path:
     return store / f"copy{copy}"
 
 
-def write_store(folder: Path, settings: FeatureSettings, features: Mapping[str, npt.NDArray[np.float32]]) -> None:
-    """Write a store of ready-made features, one array (T, F) per utterance id."""
-    folder.mkdir(parents=True, exist_ok=True)
-    part = folder / "features.part"
-    stored, byte = {}, 0
-    with part.open("wb") as file:
-        for name, x in features.items():
-            file.write(x.astype("<f4").tobytes())
-            stored[name] = _Stored(Entry(name, frames=len(x), total=len(x), voiced=len(x)), part, byte)
-            byte += 4 * x.size
-    _write(folder, settings, stored)
-    part.unlink()
-
-
 def _segments(manifest: Manifest, settings: FeatureSettings) -> dict[str, _Segment]:
     """Return the segment of every row by id, of ready-made frames their file; each file is examined once."""
     state: dict[str, str] = {}

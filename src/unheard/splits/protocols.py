@@ -86,18 +86,14 @@ def make_split(
             used = manifest.where(lambda row: row.corpus in trained | tested)
         groups = Groups(used, group)
         salt = f"{protocol}/{seed}"
-        if protocol == "paired":
-            plans, notes = _paired(groups, test)
-        elif protocol == "kfold":
-            plans, notes = _kfold(groups, k, salt)
-        elif protocol == "loso":
-            plans, notes = _loso(groups, salt)
-        elif protocol == "random":
-            plans, notes = _random(groups, n, salt)
-        elif protocol == "cross":
-            plans, notes = _cross(groups, trained, tested, salt)
-        else:
-            plans, notes = _leave_corpus_out(groups, seed)
+        plans, notes = {
+            "paired": lambda: _paired(groups, test),
+            "kfold": lambda: _kfold(groups, k, salt),
+            "loso": lambda: _loso(groups, salt),
+            "random": lambda: _random(groups, n, salt),
+            "cross": lambda: _cross(groups, trained, tested, salt),
+            "leave-corpus-out": lambda: _leave_corpus_out(groups, seed),
+        }[protocol]()
         made = _folds(groups, plans)
         if len(used) < len(manifest):
             notes.append(Note("unused", f"{len(manifest) - len(used)} utterances of other corpora are not used"))
@@ -146,9 +142,9 @@ def _folds(groups: Groups, plans: Sequence[Plan]) -> list[tuple[Fold, Note | Non
         for name, dev_groups, test_groups in plan.directions:
             test = [utterance for group in test_groups for utterance in groups.ids[group]]
             tested = {speaker[utterance] for utterance in test}
-            offered = [utterance for group in dev_groups for utterance in groups.ids[group]]
-            dev = [utterance for utterance in offered if speaker[utterance] not in tested]
-            dropped += [utterance for utterance in offered if speaker[utterance] in tested]
+            dev: list[str] = []
+            for utterance in chain.from_iterable(groups.ids[group] for group in dev_groups):
+                (dropped if speaker[utterance] in tested else dev).append(utterance)
             directions.append(Direction(name, tuple(dev), tuple(test)))
         held = [utterance for one in directions for utterance in (*one.dev, *one.test)]
         speakers = {speaker[utterance] for utterance in held}
