@@ -106,8 +106,8 @@ def read_recording(
 
     with closing(open_audio(path)) as file:
         blocks = observed(_blocks(file, path, start, end, channel, longest))
-        samples = _joined(_resampled(blocks, file.samplerate, sample_rate))
-    return Recording(samples, digest.hexdigest())
+        pieces = list(_resampled(blocks, file.samplerate, sample_rate))
+    return Recording(pieces[0] if len(pieces) == 1 else np.concatenate(pieces), digest.hexdigest())
 
 
 def read_blocks(
@@ -228,11 +228,6 @@ def _resampled(blocks: Iterator[Samples], rate: int, sample_rate: int) -> Iterat
     yield stream.resample_chunk(block, last=True)
 
 
-def _joined(blocks: Iterator[Samples]) -> Samples:
-    pieces = list(blocks)
-    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
-
-
 def _skip(file: Decoder, frames: int, size: int) -> None:
     """Go to the frame `frames`, by reading where a coding (GSM, some ADPCM) cannot be entered in the middle."""
     import soundfile
@@ -245,13 +240,10 @@ def _skip(file: Decoder, frames: int, size: int) -> None:
             frames -= passed
 
 
-def _time(seconds: float) -> str:
-    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds:.1f} s"
-
-
 def _too_long(name: str, seconds: float, longest: float) -> TooLongError:
+    is_long, most = (f"{s / 3600:.1f} h" if s >= 3600 else f"{s:.1f} s" for s in (seconds, longest))
     mend = "Read it in stretches with start and end, or raise the limit `longest`."
-    return TooLongError(f"is longer ({_time(seconds)}) than the {_time(longest)} read at once", where=name, mend=mend)
+    return TooLongError(f"is longer ({is_long}) than the {most} read at once", where=name, mend=mend)
 
 
 def _cut_short(name: str, present: float, promised: float) -> AudioError:

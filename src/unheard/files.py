@@ -144,8 +144,14 @@ def _in_place_of(path: Path, kind: type[UnheardError]) -> Iterator[Path]:
     A link stays, and what it points to is replaced. What is no file, such as a pipe or a device, is written to.
     """
     if takes_no_replacement(path):
-        with _written_into(path, kind) as temporary:
-            yield temporary
+        with tempfile.TemporaryDirectory(prefix="unheard-") as folder:
+            whole = Path(folder, "whole")
+            yield whole
+            try:
+                with whole.open("rb") as source, path.open("wb") as there:
+                    shutil.copyfileobj(source, there)
+            except OSError as problem:
+                raise cannot_write(path, problem, kind) from problem
         return
     path = Path(os.path.realpath(path)) if path.is_symlink() else path
     temporary = path.with_name(f".{path.name[:200]}.{os.getpid()}.tmp")
@@ -170,19 +176,6 @@ def takes_no_replacement(path: Path) -> bool:
     if path.absolute().is_relative_to("/dev"):
         return path.exists()
     return path.exists() and not path.is_file() and not path.is_dir()
-
-
-@contextmanager
-def _written_into(path: Path, kind: type[UnheardError]) -> Iterator[Path]:
-    """A temporary path whose content goes into `path` when the block ends well."""
-    with tempfile.TemporaryDirectory(prefix="unheard-") as folder:
-        temporary = Path(folder, "whole")
-        yield temporary
-        try:
-            with temporary.open("rb") as whole, path.open("wb") as there:
-                shutil.copyfileobj(whole, there)
-        except OSError as problem:
-            raise cannot_write(path, problem, kind) from problem
 
 
 @contextmanager

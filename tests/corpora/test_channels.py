@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from unheard.corpora.channels import choose_channel, expand_channels
-from unheard.manifest import Manifest, Utterance
+from unheard.manifest import Manifest, Utterance, choose_channel, expand_channels
 
 
 def test_a_call_becomes_a_row_per_channel(tmp_path: Path) -> None:

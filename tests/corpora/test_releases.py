@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter, defaultdict
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -173,16 +174,18 @@ def test_broken_clips_of_crema_d(tmp_path: Path) -> None:
     assert "it has no sound) and were left out: 1064_IEO_DIS_MD, 1076_MTI_SAD_XX" in kinds(manifest)["unusable"]
 
 
+def touch(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
 def test_half_of_esd_is_complete_as_a_half(tmp_path: Path) -> None:
-    for speaker in range(1, 11):
-        folder = tmp_path / f"{speaker:04d}" / "Sad"
-        folder.mkdir(parents=True)
-        for number in range(1051, 1401):
-            (folder / f"{speaker:04d}_{number:06d}.wav").touch()
+    people = [f"{number:04d}" for number in range(1, 11)]
+    touch(tmp_path, *(f"{name}/Sad/{name}_{number:06d}.wav" for name in people for number in range(1051, 1401)))
     plant(tmp_path, "0011/Sad/0011_001051")
     manifest = read_corpus("esd", tmp_path, labels=["sad"], subset="mandarin")
-    assert len(manifest) == 3500
-    assert kinds(manifest) == {}
+    assert (len(manifest), kinds(manifest)) == (3500, {})
     (tmp_path / "0003" / "Sad" / "0003_001200.wav").unlink()
     with pytest.raises(CorpusError, match="0003 sad 349 of 350"):
         read_corpus("esd", tmp_path, labels=["sad"], subset="mandarin")
@@ -191,21 +194,17 @@ def test_half_of_esd_is_complete_as_a_half(tmp_path: Path) -> None:
 
 
 def test_casia_with_more_than_the_usual_part(tmp_path: Path) -> None:
-    for speaker in ("liuchanhg", "wangzhe", "zhaoquanyin", "ZhaoZuoxiang"):
-        (tmp_path / speaker / "sad").mkdir(parents=True)
-        for number in range(201, 252):
-            (tmp_path / speaker / "sad" / f"{number}.wav").touch()
+    people = ("liuchanhg", "wangzhe", "zhaoquanyin", "ZhaoZuoxiang")
+    touch(tmp_path, *(f"{name}/sad/{number}.wav" for name in people for number in range(201, 252)))
     manifest = read_corpus("casia", tmp_path, labels=["sad"])
     assert len(manifest) == 204
     assert "sad 204 instead of 200" in kinds(manifest)["extra"]
 
 
 def test_savee_in_full(tmp_path: Path) -> None:
-    for speaker in ("DC", "JE", "JK", "KL"):
-        (tmp_path / speaker).mkdir()
-        for letters, count in {"a": 15, "d": 15, "f": 15, "h": 15, "n": 30, "sa": 15, "su": 15}.items():
-            for number in range(1, count + 1):
-                (tmp_path / speaker / f"{letters}{number:02d}.wav").touch()
+    each = {"a": 15, "d": 15, "f": 15, "h": 15, "n": 30, "sa": 15, "su": 15}
+    clips = [f"{letters}{number:02d}.wav" for letters, count in each.items() for number in range(1, count + 1)]
+    touch(tmp_path, *(f"{speaker}/{clip}" for speaker in ("DC", "JE", "JK", "KL") for clip in clips))
     manifest = read_corpus("savee", tmp_path, labels=get_corpus("savee").counts)
     assert (len(manifest), kinds(manifest)) == (480, {})
     (tmp_path / "JK" / "h07.wav").unlink()
@@ -220,10 +219,7 @@ def test_the_list_of_nemo_names_missing_clips(tmp_path: Path) -> None:
     lines = [f'{name}.wav\t{name.split("_")[1]}\tŻ „x” "\tż\t        {name[:3]}\tmale\t23' for name in names]
     header = "file_id\temotion\traw_text\tnormalized_text\tspeaker_id\tgender\tage"
     (tmp_path / "data.tsv").write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
-    (tmp_path / "samples").mkdir()
-    for name in names:
-        if name != "KD0_anger_42":
-            (tmp_path / "samples" / f"{name}.ogg").touch()
+    touch(tmp_path, *(f"samples/{name}.ogg" for name in names if name != "KD0_anger_42"))
     for root in (tmp_path, tmp_path / "samples"):
         with pytest.raises(CorpusError, match=r"1 of \d+ files are missing: KD0_anger_42"):
             read_corpus("nemo", root, labels=["angry"])
@@ -235,14 +231,10 @@ def test_the_list_of_nemo_names_missing_clips(tmp_path: Path) -> None:
 
 def ravdess(root: Path) -> Path:
     """Speech of 24 actors: eight emotions, two intensities but for neutral, two statements, two repetitions."""
-    for actor in range(1, 25):
-        (root / f"Actor_{actor:02d}").mkdir(parents=True)
-        for emotion in range(1, 9):
-            for intensity in (1, 2) if emotion > 1 else (1,):
-                for number in range(4):
-                    parts = (3, 1, emotion, intensity, number // 2 + 1, number % 2 + 1, actor)
-                    name = "-".join(f"{part:02d}" for part in parts)
-                    (root / f"Actor_{actor:02d}" / f"{name}.wav").touch()
+    for actor, emotion, *rest in product(range(1, 25), range(1, 9), (1, 2), (1, 2), (1, 2)):
+        if (emotion, rest[0]) != (1, 2):
+            name = "-".join(f"{part:02d}" for part in (3, 1, emotion, *rest, actor))
+            touch(root, f"Actor_{actor:02d}/{name}.wav")
     return root
 
 

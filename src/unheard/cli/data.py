@@ -203,9 +203,9 @@ def features(
     from dataclasses import replace
 
     from unheard.corpora import read_manifest
-    from unheard.corpora.channels import choose_channel
     from unheard.features import FeatureSettings, build_store
     from unheard.features.functionals import FUNCTIONALS
+    from unheard.manifest import choose_channel
 
     base = FUNCTIONALS if kind == "functionals" else FeatureSettings()
     settings = replace(base, kind=kind, encoder=encoder, layer=layer, vad=vad, dither=dither)

@@ -18,7 +18,6 @@ import numpy as np
 from unheard.analysis.intervals import Spread
 from unheard.analysis.speaker_leakage import FORMAT, Leakage, examine_embeddings
 from unheard.corpora import read_manifest
-from unheard.corpora.channels import choose_channel
 from unheard.errors import ConfigError, FeatureError, SplitError, TrainingError, UnheardError
 from unheard.experiments.cell import versions
 from unheard.experiments.evaluate import NAMESAKES, known_rows, score_model, trained_on
@@ -27,7 +26,7 @@ from unheard.experiments.summary import SeedRecord, markdown_table
 from unheard.features import FeatureStore, Normaliser
 from unheard.features.normalise import TRANSDUCTIVE, pool
 from unheard.files import json_text, write_json
-from unheard.manifest import Manifest
+from unheard.manifest import Manifest, choose_channel
 from unheard.model.saving import Model
 from unheard.splits.protocols import default_protocol, known_gender, make_split
 from unheard.splits.split import Assigned, Split, key_of

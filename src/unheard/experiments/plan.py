@@ -10,7 +10,6 @@ from typing import Any
 
 from unheard import plugins
 from unheard.corpora import get_corpus, read_corpus, read_manifest
-from unheard.corpora.channels import choose_channel
 from unheard.errors import ConfigError, FeatureError, TrainingError, did_you_mean
 from unheard.experiments.baselines import EPOCHS, FITTED, Fitted, normalisation_of
 from unheard.experiments.cell_files import epochs_of, place_of, read_predictions, result_in
@@ -19,7 +18,7 @@ from unheard.features import FeatureStore, build_store
 from unheard.features.encoder import resolve
 from unheard.features.settings import columns_of
 from unheard.features.store import copy_folder
-from unheard.manifest import Manifest, Note, Utterance
+from unheard.manifest import Manifest, Note, Utterance, choose_channel
 from unheard.model.saving import WITH_PROFILES
 from unheard.model.settings import NetworkSettings
 from unheard.splits import PROTOCOLS, Fold, Split, default_protocol, exclude_shared_recordings, make_split
