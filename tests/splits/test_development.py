@@ -76,6 +76,8 @@ def test_the_table_in_the_repository() -> None:
         ("ravdess", "male", "development"): 6, ("ravdess", "male", "untouched"): 6,
         ("ased", "female", "development"): 12, ("ased", "female", "untouched"): 13,
         ("ased", "male", "development"): 20, ("ased", "male", "untouched"): 19,
+        ("nemo", "female", "development"): 2, ("nemo", "female", "untouched"): 2,
+        ("nemo", "male", "development"): 2, ("nemo", "male", "untouched"): 3,
     }  # fmt: skip
 
 
