@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -380,11 +379,17 @@ def test_a_file_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("name", names_in(RECIPES))
 def test_every_recipe_is_described(name: str) -> None:
     assert about(RECIPES, name).endswith(".")
-    assert load(None, {**LEAST, "recipe": name}).recipe == name
+    features = {"encoder": "some"} if name == "encoder" else {}
+    assert load(None, {**LEAST, "recipe": name, "features": features}).recipe == name
 
 
 class TestBestRecipe:
     """Without a recipe the best one at hand is used, and said with the reason."""
+
+    @pytest.fixture(autouse=True)
+    def packaged(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        monkeypatch.setattr("unheard.experiments.config.PACKAGED", tmp_path)
+        return tmp_path / "starter" / "encoder"
 
     def chosen(self, **settings: Any) -> tuple[Experiment, str]:
         said: list[str] = []
@@ -407,18 +412,16 @@ class TestBestRecipe:
         assert (settings.training.optimizer, settings.training.augment.on) == ("adamw", False)
         assert self.chosen(features={"encoder": "some"})[0].features.kind == "encoder"
 
-    def test_with_an_encoder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        recipes, packaged = tmp_path / "recipes", tmp_path / "starter" / "encoder"
-        shutil.copytree(RECIPES, recipes)
-        (recipes / "encoder.yaml").write_text("# Ours.\nfeatures: {kind: encoder}\ntraining: {epochs: 20}\n")
-        monkeypatch.setattr("unheard.experiments.config.RECIPES", recipes)
-        monkeypatch.setattr("unheard.experiments.config.PACKAGED", tmp_path)
+    def test_with_an_encoder(self, packaged: Path) -> None:
         assert self.chosen()[0].recipe == "strong"
+        with pytest.raises(ConfigError, match=r"need an encoder.*--features.encoder"):
+            self.chosen(recipe="encoder")
         settings, said = self.chosen(features={"encoder": "other"})
-        assert (settings.recipe, settings.features.encoder, settings.epochs) == ("encoder", "other", 20)
+        assert (settings.recipe, settings.features.encoder, settings.features.layer) == ("encoder", "other", "2,3")
         packaged.mkdir(parents=True)
         (packaged / "model.onnx").touch()
         settings, said = self.chosen()
         assert (settings.recipe, settings.features.encoder) == ("encoder", str(packaged))
         assert said == f"Recipe encoder: the best with a pretrained encoder, {packaged}"
+        assert self.chosen(recipe="encoder")[0].features.encoder == str(packaged)
         assert self.chosen(features={"kind": "mfcc"})[0].recipe == "strong"

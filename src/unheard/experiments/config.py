@@ -257,8 +257,7 @@ def _completed(given: Mapping[str, Any], resolved: bool) -> Experiment:
         if given.get("protocol", base.get("protocol")) != base.get("protocol"):  # options of the preset's protocol
             base = {key: value for key, value in base.items() if key not in ("test", "k", "n")}
         given = _merged(base, given)
-    if not given.get("recipe"):
-        given = _merged(given, best_recipe(given.get("features", {})))
+    given = _merged(given, best_recipe(given))
     recipe = read_named(RECIPES, str(given["recipe"]))
     if given.get("features", {}).get("kind", recipe["features"]["kind"]) != recipe["features"]["kind"]:
         recipe["features"], recipe["training"]["augment"] = {}, {}  # they are made for each other
@@ -267,19 +266,17 @@ def _completed(given: Mapping[str, Any], resolved: bool) -> Experiment:
     return _validated(_merged({"network": {name: getattr(sizes, name) for name in SIZES}}, given))
 
 
-def best_recipe(features: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the recipe, and the features it needs, of an experiment that names none.
+def best_recipe(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the recipe of an experiment, by default the best one at hand, and the features that it needs.
 
-    `encoder` where there is this recipe and an encoder, named by `features` or of a packaged model, else `strong`.
+    That is `encoder` where there is an encoder, named by the features or of a packaged model, else `strong`.
     """
-    named = features.get("encoder")
-    if features.get("kind", "encoder") != "encoder":
-        return {"recipe": "strong"}
-    packaged = [str(path.parent) for path in sorted(PACKAGED.glob("*/encoder/model.onnx"))]
-    encoder = named or next(iter(packaged), "")
-    if encoder and "encoder" in names_in(RECIPES):
-        return {"recipe": "encoder", "features": {"kind": "encoder", "encoder": encoder}}
-    return {"recipe": "strong", "features": {"kind": "encoder"}} if named else {"recipe": "strong"}
+    features = given.get("features", {})
+    packaged = (str(path.parent) for path in sorted(PACKAGED.glob("*/encoder/model.onnx")))
+    encoder = features.get("encoder") or next(packaged, "")
+    fits = encoder and features.get("kind", "encoder") == "encoder"
+    recipe = given.get("recipe") or ("encoder" if fits else "strong")
+    return {"recipe": recipe} | ({"features": {"encoder": encoder}} if recipe == "encoder" and fits else {})
 
 
 def _why(settings: Experiment) -> str:
