@@ -211,7 +211,7 @@ def starter(
 
     Example: unheard starter --corpus emodb,ravdess --root data/emodb,data/ravdess -o my-model
 
-    Cross-validates one system (default: ser, with the recipe strong) by speaker, leaves each corpus out in turn, trains
+    Cross-validates one system (default: ser, with the best recipe at hand) by speaker, leaves each corpus out in turn, trains
     the final model on nearly all speakers, and writes it as ONNX with a card of these figures. An interrupted call is
     resumed. The most common settings are below, all of them in --help-all.
     """
@@ -220,7 +220,7 @@ def starter(
         return
     from unheard.export.starter import make_starter
 
-    defaults = {"recipe": "strong", "systems": ("ser",)}
+    defaults = {"systems": ("ser",)}
     settings = _settings(config, flags, option, defaults, out=str(runs))
     done = make_starter(output, settings, name=name, licence=licence, folds=folds, int8=int8, say=say)
     print(done.folder)
