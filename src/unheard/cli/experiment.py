@@ -8,15 +8,18 @@ import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import yaml
 from cyclopts import Parameter, Token
 
-from unheard.cli.common import output_option, say
+from unheard.cli.common import option, output_option, say, switch
 from unheard.errors import ConfigError
 from unheard.experiments.config import Experiment, described, load, reference
 from unheard.settings import hints_of
+
+if TYPE_CHECKING:
+    from unheard.experiments.run import Run
 
 
 def _flags(kind: type, name: str, leave_out: tuple[str, ...] = ()) -> type:
@@ -84,20 +87,14 @@ StarterFlags = _flags(
                                  "test_corpora", "folds", "seeds", "tune", "invariance"),
 )  # fmt: skip
 Config = Annotated[
-    Path | None,
-    Parameter(help="YAML file with the same settings, its paths relative to its folder; flags override it."),
+    Path | None, option("YAML file with the same settings, its paths relative to its folder; flags override it.")
 ]
-DryRun = Annotated[
-    bool, Parameter(negative="", show_default=False, help="Print the number of trainings and stop; makes features.")
-]
-HelpAll = Annotated[bool, Parameter(negative="", show_default=False, help="Print every setting and stop.")]
+DryRun = Annotated[bool, switch("Print the number of trainings and stop; makes features.")]
+HelpAll = Annotated[bool, switch("Print every setting and stop.")]
 Options = Annotated[
     tuple[str, ...],
-    Parameter(
-        name="--option",
-        negative="",
-        show_default=False,
-        help="Option of one system, such as dat.lam=0.3 or cgt.epsilon=0.1; may be repeated.",
+    option(
+        "Option of one system, such as dat.lam=0.3 or cgt.epsilon=0.1; may be repeated.", name="--option", negative=""
     ),
 ]
 
@@ -113,6 +110,15 @@ def _settings(
     if option:
         overrides = {**overrides, "options": _options(option)}
     return load(config, overrides, defaults, say)
+
+
+def _carried_out(settings: Experiment) -> Run:
+    from unheard.experiments.run import carry_out
+
+    run = carry_out(settings, say)
+    for name, reason in run.failed.items():
+        say(f"failed: {name}: {reason}")
+    return run
 
 
 def experiment(
@@ -135,15 +141,13 @@ def experiment(
         print(reference(), end="")
         return 0
     settings = _settings(config, flags, option)
-    from unheard.experiments.run import carry_out, foretell
-
     if dry_run:
+        from unheard.experiments.run import foretell
+
         print(foretell(settings, say))
         return 0
-    run = carry_out(settings, say)
+    run = _carried_out(settings)
     sys.stdout.write(run.table)
-    for name, reason in run.failed.items():
-        say(f"failed: {name}: {reason}")
     return int(bool(run.failed))
 
 
@@ -178,30 +182,20 @@ def train(
             mend=f"Compare with it: unheard experiment --systems ser,{system} ...",
         )
     fixed: dict[str, Any] = {"systems": (system,), "folds": 1, "seeds": 1, "tune": False}
-    settings = _settings(config, flags, option, **fixed)
-    from unheard.experiments.run import carry_out
-
-    run = carry_out(settings, say)
-    for name, reason in run.failed.items():
-        say(f"failed: {name}: {reason}")
-    if run.failed:
-        return 1
-    sys.stdout.write(run.table)
-    for model in run.models:
-        print(model)
-    return 0
+    run = _carried_out(_settings(config, flags, option, **fixed))
+    if not run.failed:
+        sys.stdout.write("\n".join([run.table.rstrip(), *map(str, run.models), ""]))
+    return int(bool(run.failed))
 
 
 def starter(
     *,
     output: Annotated[Path, output_option("Folder of the model.")],
-    runs: Annotated[Path, Parameter(help="Folder of the experiments.")] = Path("starter"),
-    name: Annotated[str, Parameter(help="Name of the model.")] = "starter",
-    licence: Annotated[
-        str, Parameter(help="Licence of the weights; the licences of the corpora may restrict it.")
-    ] = "",
-    folds: Annotated[int, Parameter(help="Folds of the cross-validation.")] = 5,
-    int8: Annotated[bool, Parameter(help="Also write 8-bit weights; of an encoder, instead of floats.")] = True,
+    runs: Annotated[Path, option("Folder of the experiments.")] = Path("starter"),
+    name: Annotated[str, option("Name of the model.")] = "starter",
+    licence: Annotated[str, option("Licence of the weights; the licences of the corpora may restrict it.")] = "",
+    folds: Annotated[int, option("Folds of the cross-validation.")] = 5,
+    int8: Annotated[bool, option("Also write 8-bit weights; of an encoder, instead of floats.")] = True,
     config: Config = None,
     option: Options = (),
     help_all: HelpAll = False,
