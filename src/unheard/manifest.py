@@ -12,8 +12,10 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 from unheard.errors import AudioError, ManifestError, did_you_mean
+from unheard.notebook import COLOURS, axes_for, frame, table
 
 LABELS = (
     "angry", "happy", "neutral", "sad", "surprised", "fearful", "disgusted", "calm", "bored", "excited", "frustrated",
@@ -127,6 +129,43 @@ class Manifest(Sequence[Utterance]):
     def __repr__(self) -> str:
         counts = ", ".join(f"{label} {count}" for label, count in self.counts().items())
         return f"<Manifest: {len(self)} utterances, {len(self.speakers)} speakers ({counts}), {len(self.notes)} notes>"
+
+    def _repr_html_(self) -> str:
+        """Return the number of utterances of each corpus, gender and emotion as an HTML table."""
+        groups: dict[tuple[str, str], list[Utterance]] = {}
+        for row in self.rows:
+            groups.setdefault((row.corpus, row.gender), []).append(row)
+        labels = list(self.counts())
+        rows = []
+        for (corpus, gender), of in sorted(groups.items()):
+            counts = Counter(row.emotion for row in of)
+            speakers = len({row.speaker for row in of})
+            rows.append([corpus, gender, str(speakers), *(str(counts[label]) for label in labels), str(len(of))])
+        return table(repr(self), ["corpus", "gender", "speakers", *labels, "all"], rows)
+
+    def to_frame(self) -> Any:
+        """Return the table as a pandas DataFrame, a column for each of `COLUMNS` and of `extra`.
+
+        Raises `UnheardError` where pandas is not installed.
+        """
+        return frame({column: getattr(row, column) for column in COLUMNS} | dict(row.extra) for row in self.rows)
+
+    def plot(self, axes: Any = None) -> Any:
+        """Draw the utterances of every speaker by emotion with matplotlib, and return the axes.
+
+        Raises `UnheardError` where matplotlib is not installed.
+        """
+        names = self.speakers
+        axes = axes_for(axes, min(4 + 0.2 * len(names), 16), 3)
+        counts, below = Counter((row.speaker, row.emotion) for row in self.rows), [0] * len(names)
+        for label in self.counts():
+            heights = [counts[name, label] for name in names]
+            axes.bar(range(len(names)), heights, bottom=below, color=COLOURS[label], label=label)
+            below = [first + height for first, height in zip(below, heights, strict=True)]
+        axes.set_xticks(range(len(names)), names, rotation=90)
+        axes.set(ylabel="utterances")
+        axes.legend(ncols=6, loc="lower right", bbox_to_anchor=(1, 1), frameon=False)
+        return axes
 
     @property
     def ids(self) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from unheard import notebook
 from unheard.corpora import read_manifest
 from unheard.corpora.table import write_table as write_manifest
 from unheard.errors import ConfigError, SplitError
@@ -49,6 +50,44 @@ class Run:
     table: str
     failed: Mapping[str, str]
     models: tuple[Path, ...] = ()
+
+    def __repr__(self) -> str:
+        systems = ", ".join(line.name for line in self.records.lines)
+        return f"<Run {str(self.folder)!r}: {systems or 'no systems'}; {len(self.failed)} cells failed>"
+
+    def _repr_html_(self) -> str:
+        """Return test WA and UAR of every system, mean ± standard deviation over seeds, as an HTML table."""
+        rows = [
+            [line.name, str(line.over_seeds("wa")), str(line.over_seeds("uar")), f"{line.done}/{line.wanted}"]
+            for line in self.records.lines
+        ]
+        return notebook.table(repr(self), ["system", "test WA, %", "test UAR, %", "cells"], rows)
+
+    def to_frame(self) -> Any:
+        """Return a pandas DataFrame: system, seed, wa and uar on test speakers, of every complete seed.
+
+        Raises `UnheardError` where pandas is not installed.
+        """
+        return notebook.frame(
+            {"system": line.name, "seed": seed.seed, "wa": seed.test.wa, "uar": seed.test.uar}
+            for line in self.records.lines
+            for seed in line.seeds
+        )
+
+    def plot(self, axes: Any = None, metric: str = "uar") -> Any:
+        """Draw `metric` (uar or wa) of every seed with matplotlib, a row for each system, and return the axes.
+
+        Raises `UnheardError` where matplotlib is not installed.
+        """
+        lines = [line for line in self.records.lines if line.seeds]
+        axes = notebook.axes_for(axes, 7, 1 + 0.4 * len(lines))
+        for place, line in enumerate(lines):
+            values = [100 * value for value in line.over_seeds(metric).values]
+            axes.plot(values, [place] * len(values), "o", color="#2f6fb0", alpha=0.5)
+            axes.plot(sum(values) / len(values), place, "|", color="black", markersize=16)
+        axes.set(xlabel=f"{metric.upper()} on test speakers, %", ylim=(len(lines) - 0.5, -0.5))
+        axes.set_yticks(range(len(lines)), [line.name for line in lines])
+        return axes
 
 
 def experiment(config: str | Path | None = None, *, say: Say | None = None, **settings: Any) -> Run:
