@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from exporting import random_model
 
 from unheard.errors import ConfigError, FeatureError
 from unheard.features import Normaliser
 from unheard.features.normalise import KINDS, sliding_mean_removed
+from unheard.model.saving import Model
 
 
 class Table(dict):
@@ -103,9 +106,9 @@ def test_unknown_unfitted_and_empty() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_arrays_there_and_back(store: Table, kind: str, tmp_path: Path) -> None:
+def test_saved_with_a_model_and_read_back(store: Table, kind: str, tmp_path: Path) -> None:
     normaliser = Normaliser(kind).fit(store, list(store), SPEAKERS)  # type: ignore[arg-type]
-    np.savez(tmp_path / "n.npz", **normaliser.to_arrays())
-    again = Normaliser.from_arrays(np.load(tmp_path / "n.npz"))
+    replace(random_model(), normaliser=normaliser).save(tmp_path / "model.safetensors")
+    again = Model.load(tmp_path).normaliser
     np.testing.assert_array_equal(again.apply(store["u1"], "ann"), normaliser.apply(store["u1"], "ann"))
     assert (again.kind, again.speakers) == (normaliser.kind, normaliser.speakers)

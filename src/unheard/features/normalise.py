@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -126,25 +126,6 @@ class Normaliser:
             row = self.speakers.index(speaker)
         fitted: Floats = (x - self.mean[row]) / self.std[row]
         return fitted
-
-    def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """Everything as arrays, for a checkpoint."""
-        arrays: dict[str, npt.NDArray[Any]] = {"kind": np.array(self.kind)}
-        if self.mean is not None and self.std is not None:
-            arrays |= {"mean": self.mean, "std": self.std}
-        if self.speakers:
-            arrays["speakers"] = np.array(self.speakers)
-        return arrays
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Normaliser:
-        """The normaliser that `to_arrays` described."""
-        return cls(
-            str(arrays["kind"]),
-            arrays.get("mean"),
-            arrays.get("std"),
-            tuple(str(name) for name in arrays.get("speakers", ())),
-        )
 
 
 def sliding_mean_removed(x: Floats, window: int = SLIDING_FRAMES) -> Floats:

@@ -80,8 +80,6 @@ _COLUMNS = ("id", *(field.name for field in fields(Entry)))
 
 
 class _Segment(NamedTuple):
-    """A segment of a recording to analyse."""
-
     key: str
     audio: str
     start: float

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from unheard.errors import TrainingError, UnheardError
@@ -68,10 +67,10 @@ class Model:
         from safetensors.torch import save_file
 
         tensors = {name: value.contiguous().cpu() for name, value in self.network.state_dict().items()}
-        arrays = self.normaliser.to_arrays()
         for name in ("mean", "std"):
-            if name in arrays:
-                tensors[f"normaliser.{name}"] = torch.from_numpy(np.ascontiguousarray(arrays[name]))
+            values = getattr(self.normaliser, name)
+            if values is not None:
+                tensors[f"normaliser.{name}"] = torch.from_numpy(np.ascontiguousarray(values))
         description = {
             "format": FORMAT,
             "labels": self.labels,
@@ -105,12 +104,9 @@ class Model:
             sizes = dict(description["network"])
             sizes["tdnn"] = tuple(tuple(layer) for layer in sizes["tdnn"])
             sizes["hidden"] = tuple(sizes["hidden"])
-            statistics: dict[str, NDArray[Any]] = {"kind": np.array(description["normalise"])}
-            for name in ("mean", "std"):
-                if f"normaliser.{name}" in tensors:
-                    statistics[name] = tensors[f"normaliser.{name}"].numpy()
-            if description["normalise_speakers"]:
-                statistics["speakers"] = np.array(description["normalise_speakers"])
+            names = {name: f"normaliser.{name}" for name in ("mean", "std")}
+            statistics = {name: tensors[key].numpy() for name, key in names.items() if key in tensors}
+            speakers = tuple(map(str, description["normalise_speakers"]))
             about = {str(name): str(value) for name, value in description["about"].items()}
             if not isinstance(json.loads(about.get("train_speakers", "[]")), list):
                 raise ValueError("train_speakers is not a list")
@@ -118,7 +114,7 @@ class Model:
                 tensors,
                 NetworkSettings(**sizes),
                 tuple(description["labels"]),
-                Normaliser.from_arrays(statistics),
+                Normaliser(description["normalise"], speakers=speakers, **statistics),
                 FeatureSettings.from_dict(description["features"]),
                 about,
             )
