@@ -23,6 +23,9 @@ FIRST_SPEED = 50.0
 STREAMS_A_THREAD = 16
 """Live streams taken for each thread; each needs about a fiftieth of one."""
 
+PAUSED_A_THREAD = 2
+"""Recordings begun and overtaken, for each thread."""
+
 LOOK = 0.05
 """Seconds between two looks at whether the server stops or the time is over."""
 
@@ -50,7 +53,7 @@ class Turns:
     """So many jobs work at once; of the others the one with the earliest deadline is next, also between two pieces."""
 
     def __init__(self, count: int) -> None:
-        self._free = count
+        self._free, self._most_paused = count, PAUSED_A_THREAD * count
         self._waiting: list[Job] = []
         self._changed = Condition()
 
@@ -58,7 +61,9 @@ class Turns:
         """Wait for a turn, or until the job stops; a job that stopped takes one too, to find that out."""
         with self._changed:
             self._waiting.append(job)
-            self._changed.wait_for(lambda: job.stop or (self._free > 0 and job is self._next()))
+            self._changed.wait_for(
+                lambda: job.stop or (self._free > 0 and job is min(self._waiting, key=lambda one: one.deadline))
+            )
             self._waiting.remove(job)
             self._free -= 1
             self._changed.notify_all()
@@ -73,10 +78,14 @@ class Turns:
             self._changed.notify_all()
 
     def pass_on(self, job: Job) -> None:
-        """Let those that have an earlier deadline go first."""
-        if self._waiting and self._next().deadline < job.deadline:
-            self.give(job)
-            self.take(job)
+        """Let those that have an earlier deadline go first; few are paused at once, since each keeps decoded audio."""
+        with self._changed:
+            first = min(self._waiting, key=lambda one: one.deadline, default=job)
+            paused = sum(one.began is not None for one in self._waiting)
+            if first.deadline >= job.deadline or (first.began is None and paused >= self._most_paused):
+                return
+        self.give(job)
+        self.take(job)
 
     def cancel(self, job: Job) -> None:
         """Stop a job, also where it waits."""
@@ -84,18 +93,15 @@ class Turns:
             job.stop = True
             self._changed.notify_all()
 
-    def _next(self) -> Job:
-        return min(self._waiting, key=lambda job: job.deadline)
-
 
 class Work:
     """The queue of a server and the threads that score.
 
-    A job's deadline is a tenth of the recording's duration after its arrival, so that short recordings overtake long
-    ones, and none waits for ever. Waiting and working are bounded apart: a recording that would be expected to wait
-    longer than `max_wait` is refused at once, with the time after which it would not; scoring may take `timeout` and a
-    tenth of the duration. A thread cannot be stopped from outside: scoring looks at `Job.stop` after every piece.
-    Nothing here belongs to one event loop.
+    A job's deadline is the recording's duration after its arrival, at most `max_wait`, so that short recordings
+    overtake long ones, and none waits for ever. Waiting and working are bounded apart: a recording that would be
+    expected to wait longer than `max_wait` is refused at once, with the time after which it would not; scoring may take
+    `timeout` and a tenth of the duration. A thread cannot be stopped from outside: scoring looks at `Job.stop` after
+    every piece. Nothing here belongs to one event loop.
     """
 
     def __init__(self, settings: ServerSettings) -> None:
@@ -163,11 +169,14 @@ class Work:
         first, 504 where scoring takes too long.
         """
         arrived, limit = time.monotonic(), self.settings.timeout + job.seconds / 10
-        job.deadline, job.pause = arrived + job.seconds / 10, lambda: self._turns.pass_on(job)
+        job.deadline = arrived + min(job.seconds, self.settings.max_wait)
+        job.pause = lambda: self._turns.pass_on(job)
 
         def begin() -> T:
             self._turns.take(job)
             try:
+                if job.stop:
+                    raise Refusal("stopping")
                 return score(job)
             finally:
                 self._turns.give(job)
