@@ -205,9 +205,9 @@ def starter(
 
     Example: unheard starter --corpus emodb,ravdess --root data/emodb,data/ravdess -o my-model
 
-    Cross-validates one system (default: ser, with the best recipe at hand) by speaker, leaves each corpus out in turn, trains
-    the final model on nearly all speakers, and writes it as ONNX with a card of these figures. An interrupted call is
-    resumed. The most common settings are below, all of them in --help-all.
+    Cross-validates one system (default: ser, with the best recipe at hand) by speaker, leaves each corpus out in turn,
+    trains the final model on nearly all speakers, and writes it as ONNX with a card of these figures. An interrupted
+    call is resumed. The most common settings are below, all of them in --help-all.
     """
     if help_all:
         print(reference(), end="")

@@ -188,7 +188,8 @@ def lay_out(settings: Experiment, say: Say = lambda _: None) -> Grid:
     folder = Path(settings.store) if settings.store else out / "features"
     say(f"Features of {len(manifest):,} utterances of {len(manifest.speakers)} speakers")
     store = build_store(manifest, folder, settings.features, progress=settings.progress)
-    for copy in range(1, settings.training.copies + 1):
+    trained = not FITTED.keys() >= set(settings.systems)
+    for copy in range(1, settings.training.copies * trained + 1):
         changed = replace(store.settings, copy=copy)
         build_store(manifest, copy_folder(folder, copy), changed, progress=settings.progress)
     stores = dict.fromkeys(settings.systems, folder)
