@@ -20,8 +20,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PIP) -e '.[train,tensorboard,server,audformat,docs,dev]'
 	touch $(STAMP)
 
-demo: $(STAMP)  ## the four systems on synthetic speakers, from audio to a table, in minutes
-	$(BIN)/unheard demo --out demo
+demo: $(STAMP)  ## what the package does, in two minutes, offline; CORPUS=emodb: on a real corpus, DATA=its folder
+	$(BIN)/unheard demo --out demo $(if $(CORPUS),--corpus $(CORPUS)) $(if $(DATA),--data $(DATA))
 
 test: $(STAMP)  ## the test suite
 	$(TEST) -m 'not slow'

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -185,18 +186,27 @@ def test_train_says_where_its_model_is(tmp_path: Path, capsys: pytest.CaptureFix
     assert "leaves no model" in one_line(capsys)
 
 
-def test_demo_makes_a_corpus_and_a_table(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import unheard.corpora.synthetic as synthetic
+def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real clips with truth and confidence, a picture, and what the systems do to a shortcut."""
+    from unheard.experiments import shortcut
 
-    few = synthetic.SyntheticSettings(speakers=6, sentences=1, dev_speakers=2, test_speakers=2, mean_duration=0.4,
-                                      std_duration=0.0, shortest=0.3)  # fmt: skip
-    monkeypatch.setattr(synthetic, "demo", lambda *_: few)
+    few = replace(shortcut.SETTINGS, speakers=24, sentences=1, dev_speakers=8, mean_duration=0.4, shortest=0.3)
+    monkeypatch.setattr(shortcut, "SETTINGS", few)
+    monkeypatch.setattr(shortcut.channel_emotions, "__defaults__", (few,))
+    printed = []
     for _ in range(2):
-        assert main(["demo", "--out", str(tmp_path / "demo"), "--epochs", "1"]) == 0
-        assert "SER_SR_CGT" in capsys.readouterr().out
-    assert (tmp_path / "demo" / "run-1" / "table.md").exists()
+        assert main(["demo", "--out", str(tmp_path / "demo"), "--epochs", "1", "--seeds", "2"]) == 0
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1]
+    assert re.search(r"^angry-en.ogg +angry +\w+ +\d+%$", printed[0], re.MULTILINE)
+    assert re.search(r"^\| SER_SR_DAT \|( \d+ \(\d+ to \d+\) \|){3} [+−]\d+ ", printed[0], re.MULTILINE)
+    assert (tmp_path / "demo" / "timeline.png").stat().st_size > 5000
+
+
+def test_demo_of_a_corpus(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    more = ["--corpus", "synthetic", "--data", str(corpus())]
+    assert main(["demo", "--out", str(tmp_path / "demo"), *more]) == 2
+    assert "'happy'" in capsys.readouterr().err  # this corpus has two of the four emotions
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ VERBS = {
     "contrast": ("research", "Test the systems of one or more runs against a baseline."),
     "probe": ("research", "Measure how much speaker information a model keeps, and which speakers it serves badly."),
     "adapt": ("research", "Score the test speakers of a run after adapting to a few of their utterances."),
-    "demo": ("research", "Compare the four systems on synthetic voices, in minutes."),
+    "demo": ("demo", "Show what the package does, in two minutes: real clips, the four systems, or a real corpus."),
     "export": ("research", "Write a trained model as an ONNX file with its model card."),
     "starter": ("experiment", "Train, measure and export a model."),
     "predict": ("use", "Predict the emotion of recordings."),
@@ -39,7 +39,8 @@ VERBS = {
 """Verb -> its module in this package, and what it does in one line."""
 
 GROUPS = {
-    "data": "Prepare data", "experiment": "Train and evaluate", "research": "Train and evaluate", "use": "Use a model",
+    "data": "Prepare data", "experiment": "Train and evaluate", "research": "Train and evaluate",
+    "demo": "Train and evaluate", "use": "Use a model",
 }  # fmt: skip
 """Module -> heading of its verbs in `unheard --help`."""
 

@@ -167,43 +167,6 @@ def adapt(
     sys.stdout.write(measure(run, sizes=numbers, draws=draws, say=say))
 
 
-def demo(
-    *,
-    out: Annotated[Path, option("Folder to write; another call does only what is missing.")] = Path("demo"),
-    entanglement: Annotated[float, option("How much the speaker reveals the emotion in training, 0 to 1.")] = 1.0,
-    epochs: Annotated[int, option("Epochs of each training.")] = 15,
-    seeds: Annotated[int, option("Number of training seeds.")] = 1,
-    workers: Annotated[int, option("Parallel trainings (0: one per core).")] = 0,
-) -> int:
-    """Compare the four systems on synthetic voices in minutes: make the corpus, extract features, train, print a table.
-
-    Example: unheard demo --out demo
-
-    The learning rate is twenty times the paper's, without dropout: a corpus this small needs far more steps with the
-    paper's recipe. Results on synthetic voices support no claim about speech.
-    """
-    from unheard.corpora.synthetic import demo as demo_settings
-    from unheard.corpora.synthetic import write
-    from unheard.experiments.run import experiment
-
-    corpus = out / f"corpus-{entanglement:g}"
-    say("Making synthetic voices")
-    write(corpus, demo_settings(entanglement))
-    run = experiment(
-        corpus="synthetic",
-        root=str(corpus),
-        out=str(out / f"run-{entanglement:g}"),
-        epochs=epochs,
-        seeds=seeds,
-        workers=workers,
-        training={"lr": 0.02},
-        network={"dropout": 0.0},
-        say=say,
-    )
-    sys.stdout.write(run.table)
-    return int(bool(run.failed))
-
-
 def export(
     model: TrainedModel,
     /,
