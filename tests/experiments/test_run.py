@@ -210,8 +210,8 @@ def noisy(path: Path, folder: Path) -> str:
 
 
 def test_epsilon_counts_in_deviations_of_what_the_network_sees(tmp_path: Path) -> None:
-    settings = load(None, {"corpus": "synthetic", "root": str(corpus()), "out": str(tmp_path), "emotions": "angry,sad",
-                           "systems": "cgt", "normalise": "sliding", "progress": False})  # fmt: skip
+    source = {"corpus": "synthetic", "root": str(corpus()), "out": str(tmp_path), "emotions": "angry,sad"}
+    settings = load(None, {**source, "systems": "cgt", "normalise": "sliding", "recipe": "paper", "progress": False})
     (cell,) = lay_out(settings).cells
     trainer, normaliser, _ = prepare(cell)
     store = FeatureStore(cell.store)
