@@ -71,7 +71,7 @@ def run(*lines: Line, out: str = "RUN", **settings: object) -> RunRecords:
         for name, speaker in said.items():
             part = "test" if speaker == held else "dev" if speaker == validating else "train"
             rows.append(Assigned(fold, "" if part == "train" else "test", part, name, speaker))
-    words = {"corpus": "emodb", "root": "data", "out": out, "emotions": "angry,sad"}
+    words = {"corpus": "emodb", "root": "data", "out": out, "emotions": "angry,sad", "recipe": "paper"}
     return RunRecords(
         folder=Path(out),
         settings=load(None, {**words, **settings}),

@@ -24,7 +24,18 @@ def test_nearly_everybody_trains(speakers: int, parts: tuple[int, int, int]) -> 
 
 def test_a_folder_with_a_card_and_nothing_is_trained_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     manifest = write(tmp_path / "corpus", SMALL)
-    source = ["--corpus", "synthetic", "--root", str(tmp_path / "corpus"), "--folds", "3", "--epochs", "1"]
+    source = [
+        "--recipe",
+        "strong",
+        "--corpus",
+        "synthetic",
+        "--root",
+        str(tmp_path / "corpus"),
+        "--folds",
+        "3",
+        "--epochs",
+        "1",
+    ]
     where = ["--runs", str(tmp_path / "runs"), "-o", str(tmp_path / "model"), "--workers", "1"]
     assert main(["starter", *source, *where, "--name", "toy", "--licence", "MIT"]) == 0
     card = (tmp_path / "model" / "README.md").read_text()
@@ -59,7 +70,16 @@ def test_too_few_speakers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     from unheard.corpora.synthetic import SyntheticSettings, write
 
     write(tmp_path / "corpus", SyntheticSettings(speakers=4, dev_speakers=1, test_speakers=1, sentences=1))
-    source = ["--corpus", "synthetic", "--root", str(tmp_path / "corpus"), "--runs", str(tmp_path / "runs")]
+    source = [
+        "--recipe",
+        "strong",
+        "--corpus",
+        "synthetic",
+        "--root",
+        str(tmp_path / "corpus"),
+        "--runs",
+        str(tmp_path / "runs"),
+    ]
     assert main(["starter", *source, "-o", str(tmp_path / "model")]) == 2
     assert "4 speakers are too few for 5 folds" in capsys.readouterr().err
     assert not (tmp_path / "model").exists()

@@ -142,8 +142,8 @@ def hub_licence(licence: str) -> str:
 def _summary(model: Model) -> str:
     settings = model.features
     kind = f"{settings.kind} features" if settings.kind != "encoder" else "features of a pretrained encoder"
-    front = f"{settings.dim - settings.summary_dim} {kind} every "
-    front += f"{settings.frame_shift_ms * settings.thin:g} ms"
+    front = f"{settings.dim - settings.summary_dim} {kind} "
+    front += f"every {settings.frame_shift_ms * settings.thin:g} ms" if settings.pool == "none" else "an utterance"
     if settings.summary_dim:
         front += f" and {settings.summary_dim} functionals of the utterance"
     return (
