@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -67,11 +67,24 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
 @pytest.fixture
-def started() -> Iterator[list[subprocess.Popen[str]]]:
-    """Processes that must be gone when the test is over, whatever happened."""
+def begin(tmp_path: Path) -> Iterator[Start]:
+    """Start an experiment in tmp_path/run, slowed down, and wait until it is `ready`; it is gone after the test."""
     processes: list[subprocess.Popen[str]] = []
-    yield processes
+
+    def begin(
+        *more: str, ready: Callable[[subprocess.Popen[str]], object] = lambda _: begun(tmp_path / "run"), **slow: str
+    ) -> subprocess.Popen[str]:
+        env = environment(tmp_path / "site", **slow)
+        process = start(["experiment", *flags(tmp_path / "run", *MORE, *more)], env=env)
+        processes.append(process)
+        wait_until(lambda: ready(process), process)
+        return process
+
+    yield begin
     for process in processes:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
@@ -79,21 +92,16 @@ def started() -> Iterator[list[subprocess.Popen[str]]]:
 
 
 def test_two_workers_a_killed_run_and_one_process_give_the_same_numbers(
-    undisturbed: Path, tmp_path: Path, started: list[subprocess.Popen[str]]
+    undisturbed: Path, tmp_path: Path, begin: Start
 ) -> None:
     """Killed in the midst of its trainings, all at once; the same call ends as if nothing had happened."""
-    out = tmp_path / "run"
-    slow = environment(tmp_path / "site", SLOW_EPOCHS="0.5")
-    process = start(["experiment", *flags(out, *MORE, "--workers", "2")], env=slow)
-    started.append(process)
-    wait_until(lambda: begun(out), process)
+    out, process = tmp_path / "run", begin("--workers", "2", SLOW_EPOCHS="0.5")
     below = children(process.pid)
     assert len(workers(process.pid)) == 2
     os.killpg(process.pid, signal.SIGKILL)
     wait_until(lambda: not any(map(alive, below)))
     assert not list(out.glob("cells/*/result.json")) or begun(out)
-    again = start(["experiment", *flags(out, *MORE, "--workers", "2")], env=environment())
-    started.append(again)
+    again = begin("--workers", "2", ready=bool)
     said, complained = again.communicate(timeout=300)
     assert again.returncode == 0, complained
     assert all_numbers(out) == all_numbers(undisturbed)
@@ -101,12 +109,8 @@ def test_two_workers_a_killed_run_and_one_process_give_the_same_numbers(
 
 
 @pytest.mark.slow
-def test_workers_die_with_their_parent(undisturbed: Path, tmp_path: Path, started: list[subprocess.Popen[str]]) -> None:
-    out = tmp_path / "run"
-    slow = environment(tmp_path / "site", SLOW_EPOCHS="0.5")
-    process = start(["experiment", *flags(out, *MORE, "--workers", "2")], env=slow)
-    started.append(process)
-    wait_until(lambda: begun(out), process)
+def test_workers_die_with_their_parent(undisturbed: Path, tmp_path: Path, begin: Start) -> None:
+    out, process = tmp_path / "run", begin("--workers", "2", SLOW_EPOCHS="0.5")
     below = children(process.pid)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
@@ -116,14 +120,11 @@ def test_workers_die_with_their_parent(undisturbed: Path, tmp_path: Path, starte
 
 
 @pytest.mark.slow
-def test_killed_while_features_are_made(
-    undisturbed: Path, tmp_path: Path, started: list[subprocess.Popen[str]]
-) -> None:
+def test_killed_while_features_are_made(undisturbed: Path, tmp_path: Path, begin: Start) -> None:
     out = tmp_path / "run"
-    slow = environment(tmp_path / "site", SLOW_FILES="0.1")
-    process = start(["experiment", *flags(out, *MORE)], env=slow)
-    started.append(process)
-    wait_until(lambda: any(path.stat().st_size for path in out.glob("features/partial-*/*.jsonl")), process)
+    process = begin(
+        ready=lambda _: any(path.stat().st_size for path in out.glob("features/partial-*/*.jsonl")), SLOW_FILES="0.1"
+    )
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not (out / "features" / "store.json").exists()
@@ -132,14 +133,10 @@ def test_killed_while_features_are_made(
 
 
 def test_a_worker_that_is_killed_is_replaced_and_its_cell_continued(
-    undisturbed: Path, tmp_path: Path, started: list[subprocess.Popen[str]]
+    undisturbed: Path, tmp_path: Path, begin: Start
 ) -> None:
     """As the system does when memory runs out. Meanwhile another process is told that the folder is taken."""
-    out = tmp_path / "run"
-    slow = environment(tmp_path / "site", SLOW_EPOCHS="0.7")
-    process = start(["experiment", *flags(out, *MORE, "--workers", "1")], env=slow)
-    started.append(process)
-    wait_until(lambda: begun(out), process)
+    out, process = tmp_path / "run", begin("--workers", "1", SLOW_EPOCHS="0.7")
     os.kill(workers(process.pid)[-1], signal.SIGKILL)
     assert experiment(out, *MORE) == 2
     said, complained = process.communicate(timeout=300)
@@ -150,15 +147,11 @@ def test_a_worker_that_is_killed_is_replaced_and_its_cell_continued(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("when", ["starting", "training"])
-def test_ctrl_c_ends_with_130_and_one_line(
-    undisturbed: Path, tmp_path: Path, started: list[subprocess.Popen[str]], when: str
-) -> None:
+def test_ctrl_c_ends_with_130_and_one_line(undisturbed: Path, tmp_path: Path, begin: Start, when: str) -> None:
     """Sent to the whole group, as a terminal does; while the workers import torch, or while they train."""
     out = tmp_path / "run"
-    slow = environment(tmp_path / "site", SLOW_EPOCHS="0.5")
-    process = start(["experiment", *flags(out, *MORE, "--workers", "2")], env=slow)
-    started.append(process)
-    wait_until(lambda: begun(out) if when == "training" else len(workers(process.pid)) == 2, process)
+    ready = (lambda _: begun(out)) if when == "training" else (lambda process: len(workers(process.pid)) == 2)
+    process = begin("--workers", "2", ready=ready, SLOW_EPOCHS="0.5")
     below = children(process.pid)
     os.killpg(process.pid, signal.SIGINT)
     _, complained = process.communicate(timeout=300)
