@@ -136,7 +136,7 @@ def test_full_scale(manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         return full_scale.Step("")
 
     parts: dict[str, tuple[int, int | None]] = {"train": (4, 16), "dev": (1, 4), "test": (1, 4)}
-    flags = ("--protocol", "random", "--n", "4,1,1")
+    flags = ("--recipe", "paper", "--protocol", "random", "--n", "4,1,1")
     monkeypatch.setitem(full_scale.SCALES, "tiny", full_scale.Scale(24, 6, flags, parts, workers=1))
     monkeypatch.setattr(full_scale, "watched", here)
     monkeypatch.setattr(full_scale, "SYSTEMS", "ser,dat")
