@@ -19,7 +19,7 @@ def test_copies_are_stored_and_change_the_training_alone(tmp_path: Path) -> None
     (tmp_path / "flat.yaml").write_text("network: {tdnn: [], lstm: 0, dense: 8}")
     common = ["--features.kind", "encoder", "--features.encoder", str(encoder), "--features.layer", "1,2"]
     common += ["--features.pool", "statistics", "--config", str(tmp_path / "flat.yaml")]
-    common += ["--systems", "ser", "--epochs", "3", "--folds", "1", "--training.class-weights", "corpora"]
+    common += ["--systems", "ser", "--epochs", "3", "--folds", "1", "--training.sampling", "balanced"]
     runs = {copies: tmp_path / f"run{copies}" for copies in (0, 2)}
     for copies, out in runs.items():
         assert experiment(out, *common, "--training.copies", str(copies)) == 0

@@ -1,6 +1,6 @@
 """Record the values that a change of structure must not change.
 
-`python tests/frozen/record.py` writes `experiments.json`, `starter.json` and `published.json` beside this file, each
+`python tests/frozen/record.py` writes `experiments.json`, `tiny.json` and `published.json` beside this file, each
 with a description of the machine. The recorded values were made once, before the restructuring; `test_frozen.py`
 makes the same observations again and compares. Do not record again to make a test pass.
 
@@ -261,9 +261,9 @@ def experiment(name: str, folder: Path, workers: int = 1) -> dict[str, Any]:
     }
 
 
-def starter(name: str) -> dict[str, Any]:
-    """Predict a golden recording, `joined`, `stream` or `enrolled` with the model of the package."""
-    recogniser = unheard.load("starter")
+def tiny(name: str) -> dict[str, Any]:
+    """Predict a golden recording, `joined`, `stream` or `enrolled` with the small model of the package."""
+    recogniser = unheard.load("tiny")
     if name == "enrolled":
         clips = [RECORDINGS / "speech_male.wav", RECORDINGS / "speech_german.wav"]
         return prediction(enrolled(recogniser, clips, RECORDINGS / "speech_female.wav"))
@@ -344,7 +344,7 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         write_recorded("experiments", {name: experiment(name, Path(folder)) for name in EXPERIMENTS})
     names = [path.stem for path in sorted(RECORDINGS.glob("*.wav"))]
-    write_recorded("starter", {name: starter(name) for name in [*names, "joined", "stream", "enrolled"]})
+    write_recorded("tiny", {name: tiny(name) for name in [*names, "joined", "stream", "enrolled"]})
     runs = sorted(str(path.parent.relative_to(RESULTS)) for path in RESULTS.rglob("config.yaml"))
     write_recorded(
         "published",

@@ -16,10 +16,10 @@ from frozen.record import (
     machine,
     published,
     read_recorded,
-    starter,
+    tiny,
 )
 
-RUNS, STARTER, PUBLISHED = (read_recorded(name) for name in ("experiments", "starter", "published"))
+RUNS, TINY, PUBLISHED = (read_recorded(name) for name in ("experiments", "tiny", "published"))
 HERE = machine()
 
 
@@ -62,11 +62,11 @@ def test_experiments(name: str, folder: Path) -> None:
         assert found["weights"] == RUNS[name]["weights"]
 
 
-@pytest.mark.parametrize("name", [name for name in STARTER if name != "machine"])
-def test_starter(name: str) -> None:
-    found = starter(name)
-    embedding, recorded = (one.pop("embedding") for one in (found, dict(STARTER[name])))
-    assert_close(found, {key: value for key, value in STARTER[name].items() if key != "embedding"}, 1e-6)
+@pytest.mark.parametrize("name", [name for name in TINY if name != "machine"])
+def test_tiny(name: str) -> None:
+    found = tiny(name)
+    embedding, recorded = (one.pop("embedding") for one in (found, dict(TINY[name])))
+    assert_close(found, {key: value for key, value in TINY[name].items() if key != "embedding"}, 1e-6)
     assert_close(embedding, recorded, 1e-5)
 
 

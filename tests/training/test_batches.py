@@ -14,6 +14,7 @@ from unheard.features import FeatureSettings
 from unheard.features.settings import Columns, columns_of
 from unheard.training.augment import SIZES, Companions, augment, profile_of
 from unheard.training.batches import Task, draw_batches
+from unheard.training.metrics import balanced
 from unheard.training.recipe import Augmentation
 from unheard.training.strategies import derive
 
@@ -172,3 +173,21 @@ class TestEnrolment:
     def test_a_speaker_with_one_utterance_has_no_companions(self) -> None:
         companions = Companions(InMemory({"a": np.ones((2, 3), np.float32)}), ["a"], {"a": "a"})
         assert np.array_equal(companions.draw("a", np.random.default_rng(0)), np.zeros(3))
+
+
+def test_balanced_sampling_draws_rare_kinds_as_often_as_frequent_ones() -> None:
+    kinds = {f"{i}": ("big", i % 2) if i < 360 else ("small", i % 2) for i in range(400)}
+    frames = {name: np.full((1, 1), float(name), np.float32) for name in kinds}
+    y = {name: kind[1] for name, kind in kinds.items()}
+
+    class Stored(dict[str, np.ndarray]):
+        def length(self, utterance: str) -> int:
+            return len(self[utterance])
+
+    task = Task(Stored(frames), y, {}, odds=balanced(kinds))
+    first, again, other = (list(task.epoch(list(kinds), 32, "key", epoch)) for epoch in (0, 0, 1))
+    drawn = torch.cat([batch.x[:, 0, 0] for batch in first])
+    assert len(drawn) == 400
+    assert 0.42 < float((drawn >= 360).float().mean()) < 0.58
+    assert torch.equal(drawn, torch.cat([batch.x[:, 0, 0] for batch in again]))
+    assert not torch.equal(drawn, torch.cat([batch.x[:, 0, 0] for batch in other]))

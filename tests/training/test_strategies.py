@@ -173,7 +173,7 @@ class TestEmotionLoss:
     def test_class_weights_do_not_change_the_target_of_smoothing(self, emotion: int) -> None:
         """With 9 of one emotion to 1 of the other, the loss of either is least where its own probability is 0.95."""
         strategy = build("ser", Setting(F, 2, S, NETWORK, 0, 0.1))
-        weight = balanced({str(i): ("", i // 9) for i in range(10)})[str(9 * emotion)]
+        weight = balanced({str(i): i // 9 for i in range(10)})[str(9 * emotion)]
         p = torch.linspace(0.01, 0.99, 99)
         logits = torch.stack([p, 1 - p] if emotion == 0 else [1 - p, p], 1).log()
         batch = Batch(

@@ -355,10 +355,9 @@ def prepare(
     speakers = {name: cell.rows[name].speaker for name in cell.fold.train}
     places = range(1, cell.recipe.copies + 1)
     copies = [replace(frames, store=FeatureStore(copy_folder(cell.store, copy))) for copy in places]
-    weights: dict[str, float] = {}
-    if cell.recipe.class_weights != "none":
-        apart = cell.recipe.class_weights == "corpora"
-        weights = balanced({name: (cell.rows[name].corpus * apart, y[name]) for name in cell.fold.train})
+    recipe, pairs = cell.recipe, {name: (cell.rows[name].corpus, y[name]) for name in cell.fold.train}
+    weights = balanced({name: y[name] for name in pairs}) if recipe.class_weights == "balanced" else None
+    odds = balanced(pairs) if recipe.sampling == "balanced" else None
     seed, smoothing = derive("weights", cell.fold.index, cell.seed), cell.recipe.label_smoothing
     setting = Setting(store.dim, len(cell.labels), len(groups), cell.network, seed, smoothing)
     strategy = build(cell.system, setting, cell.options)
@@ -369,7 +368,7 @@ def prepare(
         strategy.input_std.copy_(torch.from_numpy(guarded(np.sqrt(moments.variance)).astype(np.float32)))
     trainer = Trainer(
         strategy,
-        Task(frames, y, s, change_of(cell.recipe, columns_of(store.settings), [frames, *copies], speakers), weights),
+        Task(frames, y, s, change_of(recipe, columns_of(store.settings), [frames, *copies], speakers), weights, odds),
         cell.fold.train,
         [Direction(one.name, one.dev, one.test) for one in cell.fold.directions],
         cell.recipe,

@@ -34,7 +34,8 @@ class Task:
     """Utterances with their emotion and speaker indices, read in batches.
 
     `frames` gives the features; `y` and `s` map an utterance to its index (-1 for a speaker outside training).
-    `change` is applied in training only; `weights` are those of training utterances in the emotion loss (none: equal).
+    `change` is applied in training only; `weights` are those of training utterances in the emotion loss (none: equal),
+    `odds` how often each is drawn (none: once an epoch).
     """
 
     def __init__(
@@ -44,8 +45,9 @@ class Task:
         s: dict[str, int],
         change: Change | None = None,
         weights: Mapping[str, float] | None = None,
+        odds: Mapping[str, float] | None = None,
     ) -> None:
-        self.frames, self.y, self.s, self.change, self.weights = frames, y, s, change, weights
+        self.frames, self.y, self.s, self.change, self.weights, self.odds = frames, y, s, change, weights, odds
 
     def batch(self, ids: Sequence[str], random: np.random.Generator | None = None) -> Batch:
         """Return the padded batch of `ids`, in their order; with `random` their frames are changed first."""
@@ -62,8 +64,14 @@ class Task:
         return Batch(torch.from_numpy(x), lengths, y, s, w)
 
     def epoch(self, ids: Sequence[str], size: int, *seed: object) -> Iterator[Batch]:
-        """Yield every utterance of `ids` once, in an order drawn from `seed` (fold, seed and epoch)."""
+        """Yield every utterance of `ids` once, in an order drawn from `seed` (fold, seed and epoch).
+
+        With `odds`, as many are drawn with replacement.
+        """
         random = np.random.default_rng(derive(*seed, "change"))
+        if self.odds is not None:
+            share = np.array([self.odds[name] for name in ids]) / len(ids)
+            ids = [ids[i] for i in np.random.default_rng(derive(*seed, "draw")).choice(len(ids), len(ids), p=share)]
         for chosen in draw_batches(len(ids), size, derive(*seed)):
             yield self.batch([ids[i] for i in chosen], random)
 

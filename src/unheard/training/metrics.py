@@ -7,7 +7,7 @@ UAR, unweighted average recall (UA): the mean of the emotions' recalls.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,11 +89,11 @@ def decision_factors(decision: str, counts: Sequence[int]) -> list[float]:
     return {"likeliest": [1.0] * len(counts), "even": rarity, "both": [(1 + one) / 2 for one in rarity]}[decision]
 
 
-def balanced(emotions: Mapping[str, tuple[str, int]]) -> dict[str, float]:
-    """Return the weight N / (C N_c) of each utterance, from its corpus and emotion: C pairs occur, N_c times each.
+def balanced(kinds: Mapping[str, Hashable]) -> dict[str, float]:
+    """Return the weight N / (C N_c) of each of N utterances, where its kind is one of C and occurs N_c times.
 
-    >>> balanced({"a": ("", 0), "b": ("", 0), "c": ("", 0), "d": ("", 1)})["d"]
+    >>> balanced({"a": 0, "b": 0, "c": 0, "d": 1})["d"]
     2.0
     """
-    found = Counter(emotions.values())
-    return {name: len(emotions) / (len(found) * found[pair]) for name, pair in emotions.items()}
+    found = Counter(kinds.values())
+    return {name: len(kinds) / (len(found) * found[kind]) for name, kind in kinds.items()}

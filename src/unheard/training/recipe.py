@@ -88,10 +88,12 @@ class TrainingSettings:
     schedule: Literal["constant", "onecycle"] = setting("constant", "Schedule of the learning rate.")
     warmup: float = setting(0.2, "onecycle: share of all steps in which the rate rises.", ge=0, lt=1)
     label_smoothing: float = setting(0.0, "Probability moved from the true emotion to all emotions.", ge=0, lt=1)
-    class_weights: Literal["none", "balanced", "corpora"] = setting(
-        "none",
-        "balanced: every emotion has the same weight in the loss, however rare it is; corpora: every emotion of "
-        "every corpus.",
+    class_weights: Literal["none", "balanced"] = setting(
+        "none", "balanced: every emotion has the same weight in the loss, however rare it is."
+    )
+    sampling: Literal["once", "balanced"] = setting(
+        "once",
+        "Utterances of an epoch: each once; balanced, as many drawn, every emotion of every corpus equally often.",
     )
     select: Literal["best", "last"] = setting(
         "best", "Report the best epoch on the validation speakers, or the last epoch."
@@ -128,10 +130,10 @@ class TrainingSettings:
         if self.optimizer == "adamw" and (self.momentum, self.nesterov) != paper:
             mend = "Leave out training.momentum and training.nesterov, or choose training.optimizer sgd."
             raise ConfigError("momentum and nesterov are settings of sgd", mend=mend)
-        if self.class_weights != "none" and self.decision != "likeliest":
-            both = f"class_weights {self.class_weights} and decision {self.decision}"
-            what = f"{both} would both compensate for rare emotions"
-            raise ConfigError(what, mend="Set training.decision to likeliest, or training.class-weights to none.")
+        if self.decision != "likeliest" and "balanced" in (self.class_weights, self.sampling):
+            what = f"balanced class weights or sampling and decision {self.decision} would both compensate"
+            mend = "Set training.decision likeliest, or training.class-weights none and training.sampling once."
+            raise ConfigError(f"{what} for rare emotions", mend=mend)
         if not self.extensible and any(epochs < self.epochs for epochs in self.report_epochs):
             what = "a training with a learning-rate schedule does not contain a shorter one"
             raise ConfigError(what, mend="Leave out training.report-epochs, or choose the constant schedule.")
