@@ -1,4 +1,4 @@
-"""The benchmarks of calls and of sounds without a voice, at tiny size."""
+"""The benchmarks of calls, recording conditions and sounds without a voice, at tiny size."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import tiny_model
 from sounds import murmur, write
 
-from benchmarks import calls, no_voice
+from benchmarks import calls, conditions, no_voice
 from unheard.corpora import read_manifest
 from unheard.errors import ConfigError
 
@@ -73,3 +73,13 @@ def test_no_voice(ravdess: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert int(rows["synthesised, short, between silence"][0]) == 2 * len(no_voice.KINDS)
     assert float(rows["synthesised, short"][1]) > 80
     assert 0 < int(rows["speech, whole"][0]) < 20
+
+
+def test_conditions(ravdess: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    conditions.main(["tiny", str(manifest(ravdess, tmp_path / "manifest.csv", 1))])
+    title, _, *rows = capsys.readouterr().out.splitlines()
+    assert title.startswith("| 8 utterances of 1 speakers |")
+    assert [row.split(" | ")[0].strip("| ") for row in rows] == list(conditions.CONDITIONS)
+    samples = np.random.default_rng(0).normal(0, 0.1, 16_000)
+    noisy = conditions.in_noise(samples, np.random.default_rng(0))
+    assert 20 * np.log10(samples.std() / (noisy - samples).std()) == pytest.approx(10, abs=0.1)
