@@ -29,7 +29,7 @@ from experimenting import (
 )
 from iemocap_tree import improvised
 
-from unheard.cli import VERBS, main
+from unheard.cli import VERBS, demo, main
 from unheard.experiments import run as run_module
 
 
@@ -188,11 +188,9 @@ def test_train_says_where_its_model_is(tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Real clips with truth and confidence, a picture, and what the systems do to a shortcut."""
-    from unheard.experiments import shortcut
-
-    few = replace(shortcut.SETTINGS, speakers=24, sentences=1, dev_speakers=8, mean_duration=0.4, shortest=0.3)
-    monkeypatch.setattr(shortcut, "SETTINGS", few)
-    monkeypatch.setattr(shortcut.channel_emotions, "__defaults__", (few,))
+    few = replace(demo.VOICES, speakers=24, sentences=1, dev_speakers=8, mean_duration=0.4, shortest=0.3)
+    monkeypatch.setattr(demo, "VOICES", few)
+    monkeypatch.setattr(demo.channel_emotions, "__defaults__", (few,))
     printed = []
     for _ in range(2):
         assert main(["demo", "--out", str(tmp_path / "demo"), "--epochs", "1", "--seeds", "2"]) == 0

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from recording import write_run
 
+from unheard.cli.demo import VOICES, channel_emotions, shortcut_table
 from unheard.corpora.synthetic.plan import takes, voices
 from unheard.experiments.records import read_run
-from unheard.experiments.shortcut import SETTINGS, channel_emotions, shortcut_table
 
 
 def test_counted_by_hand(tmp_path: Path) -> None:
@@ -23,9 +23,9 @@ def test_counted_by_hand(tmp_path: Path) -> None:
 
 
 def test_the_channel_betrays_the_emotion_in_training_only() -> None:
-    channels, people = channel_emotions(), voices(SETTINGS)
+    channels, people = channel_emotions(), voices(VOICES)
     agree: Counter[tuple[str, bool]] = Counter()
-    for take in takes(SETTINGS):
-        agree[SETTINGS.part(take.speaker), channels[people[take.speaker].name] == take.emotion] += 1
+    for take in takes(VOICES):
+        agree[VOICES.part(take.speaker), channels[people[take.speaker].name] == take.emotion] += 1
     assert agree["train", True] / (agree["train", True] + agree["train", False]) > 0.75
     assert agree["test", True] * 3 == agree["test", False]
