@@ -246,7 +246,7 @@ def test_every_preset_is_an_experiment_that_needs_a_place(name: str) -> None:
     settings = load(None, {"preset": name, "out": "run", **where})
     of_the_paper = name in ("iemocap", "mandarin")
     assert (settings.preset, settings.recipe, settings.epochs) == (
-        (name, "paper", 100) if of_the_paper else (name, "strong", 50)
+        (name, "paper", 100) if of_the_paper else (name, "encoder", 40)
     )
     assert about(PRESETS, name).endswith(".")
     if settings.corpus:
