@@ -1,7 +1,7 @@
 """Accuracy of a model on clean recordings, in noise at 10 dB and over a telephone line (300 to 3400 Hz, mu-law).
 
 python -m benchmarks.conditions starter ravdess=data/ravdess nemo=data/nemo \\
-    --speakers results/starter-speakers.csv:samples
+    --speakers benchmarks/starter-speakers.csv:samples
 """
 
 from __future__ import annotations
