@@ -1,4 +1,7 @@
-"""Draw the figure of the README from the published runs: python -m benchmarks.evidence_figure results docs/images/evidence.png"""
+"""Draw the figure of the README from the published runs.
+
+python -m benchmarks.evidence_figure results docs/images/evidence.png
+"""
 
 from __future__ import annotations
 
@@ -45,10 +48,11 @@ def main(arguments: list[str] | None = None) -> None:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.patches import Rectangle
 
     results, out = map(Path, arguments or sys.argv[1:])
     figure, axes = pyplot.subplots(figsize=(8, 3.2), layout="constrained")
-    for place, (title, corpus) in enumerate(CORPORA.items()):
+    for place, corpus in enumerate(CORPORA.values()):
         for number, (height, colour) in enumerate(zip(bars(results, corpus), COLOURS.values(), strict=True)):
             at = place * (len(COLOURS) + 1) + number
             axes.bar(at, height, 0.85, color=colour)
@@ -57,7 +61,7 @@ def main(arguments: list[str] | None = None) -> None:
     axes.set_ylabel("WA on unseen speakers, %")
     axes.set_ylim(0, 108)
     axes.spines[["top", "right"]].set_visible(False)
-    handles = [pyplot.Rectangle((0, 0), 1, 1, color=colour) for colour in COLOURS.values()]
+    handles = [Rectangle((0, 0), 1, 1, color=colour) for colour in COLOURS.values()]
     figure.legend(handles, COLOURS, loc="outside right center", frameon=False, fontsize=8)
     figure.savefig(out, dpi=130)
 
