@@ -270,6 +270,14 @@ def test_the_tables_of_the_results(short: str) -> None:
         assert row == [*paper[0], *paper[1], *strong[name][:2], _adapted(short).get(name, "")]
 
 
+def test_the_table_of_the_encoder_recipe() -> None:
+    runs = [figures(f"{short}-encoder") for short in ("emodb", "ravdess")]
+    rows = table("encoder")[1:]
+    assert [row[0] for row in rows] == list(runs[0])
+    for name, *row in rows:
+        assert row == [cell for run in runs for cell in run.get(name, ["", ""])[:2]]
+
+
 def test_the_differences_of_the_results() -> None:
     for name, *row in table("together")[1:]:
         runs = (("paper", WRITTEN), ("paper", REESTIMATED), ("strong", ""))
