@@ -16,7 +16,7 @@ import soundfile
 from experimenting import in_this_process
 
 import unheard
-from benchmarks import dropout_shift, features, full_scale, inference
+from benchmarks import dropout_shift, evidence_figure, features, full_scale, inference
 from benchmarks.training import accuracy, order, ours, run
 from unheard.cli import main as unheard_main
 from unheard.corpora import read_manifest
@@ -153,3 +153,12 @@ def test_watched() -> None:
     assert full_scale.watched([sys.executable, "-c", "pass"]).seconds >= 0
     with pytest.raises(SystemExit, match="ended with 3"):
         full_scale.watched([sys.executable, "-c", "raise SystemExit(3)"])
+
+
+def test_the_figure_of_the_readme_is_drawn_from_the_published_runs(tmp_path: Path) -> None:
+    out = tmp_path / "evidence.png"
+    evidence_figure.main([str(Path(__file__).parents[2] / "results"), str(out)])
+    assert out.read_bytes().startswith(b"\x89PNG")
+    assert [round(height, 1) for height in evidence_figure.bars(Path(__file__).parents[2] / "results", "emodb")] == [
+        *(31.5, 83.8, 95.0, 97.2, 97.9)
+    ]
