@@ -163,7 +163,7 @@ def of_corpus(out: Path, corpus: str, data: Path | None, workers: int) -> int:
 
     root = data or fetch(corpus, Path("data") / corpus)
     run = experiment(
-        corpus=corpus, root=str(root), out=str(out), recipe="strong", systems=("ser", "svm"), workers=workers, say=say,
+        corpus=corpus, root=str(root), out=str(out), systems=("ser", "pooled"), workers=workers, say=say,
     )  # fmt: skip
     print(run.table)
     if run.failed:
