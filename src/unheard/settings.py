@@ -64,6 +64,8 @@ def check(settings: Any) -> None:
         hint, name, value = hints_of(kind)[field.name], field.name, getattr(settings, field.name)
         if typing.get_origin(hint) is Literal and value not in typing.get_args(hint):
             raise ConfigError(f"unknown {name} '{value}'", mend=did_you_mean(str(value), typing.get_args(hint)))
+        if hint == int | None and value is not None:
+            hint = int
         if hint not in (bool, int, float, str):
             continue
         converted = _converted(hint, value)

@@ -49,6 +49,20 @@ def test_a_shorter_result_is_kept_and_given_back(tmp_path: Path, monkeypatch: py
     assert numbers(only(out) / "epochs" / "00001", whole=False) == numbers(only(short), whole=False)
 
 
+def test_updates_limit_the_epochs(tmp_path: Path) -> None:
+    """Eight training utterances are two batches of four: three updates take two epochs."""
+    few, short = tmp_path / "few", tmp_path / "short"
+    one = ("--systems", "dat", "--training.schedule", "onecycle", "--training.select", "last")
+    assert experiment(few, *one, "--training.updates", "3") == 0
+    assert experiment(short, *one, "--epochs", "2") == 0
+    found, alone = numbers(only(few)), numbers(only(short))
+    assert (found["result"]["epochs"], found["result"]["updates"]) == (2, 4)
+    assert found["result"]["settings"]["recipe"].pop("updates") == 3
+    assert alone["result"]["settings"]["recipe"].pop("updates") is None
+    assert found == alone
+    assert (few / "table.md").read_text() == (short / "table.md").read_text()
+
+
 def test_readouts_equal_separate_short_runs(done: Path, tmp_path: Path) -> None:
     out, short = tmp_path / "run", tmp_path / "short"
     assert experiment(out, "--epochs", "3", "--training.report-epochs", "1,2") == 0

@@ -95,6 +95,13 @@ def test_the_caption_counts(tmp_path: Path, folds: int, total: int, said: str) -
     )
 
 
+def test_the_caption_counts_the_epochs_of_every_fold(tmp_path: Path) -> None:
+    run = read_run(write_run(tmp_path, {("ser", 0, 0): "aa ss"}, epochs=40, **{"training": {"updates": 30}}))
+    assert "1 seed, 30 epochs" in caption(run)
+    more = [row._replace(fold=1, id=f"more{i}") for row in run.splits if row.part == "train" for i in range(40)]
+    assert "15 to 30 epochs" in caption(replace(run, splits=(*run.splits, *more)))
+
+
 def test_validation_that_only_says_the_test_again(tmp_path: Path) -> None:
     """Both speakers of a pair, one network: what is validation of one direction is the test of the other."""
     out = invent(tmp_path / "run", speakers=8, folds=4, both=True, systems=("ser", "mtl"), seeds=2)

@@ -22,6 +22,8 @@ def test_the_papers_values() -> None:
     ("wrong", "message"),
     [
         ({"epochs": 0}, "epochs"),
+        ({"updates": 0}, "updates = 0 is out of range. Give a number at least 1"),
+        ({"updates": 1.5}, "updates"),
         ({"batch_size": 2}, "batch_size"),
         ({"lr": 0.0}, "lr = 0.0 is out of range. Give a number above 0"),
         ({"lr": float("nan")}, "lr"),
@@ -48,3 +50,12 @@ def test_out_of_range_or_contradictory(wrong: dict[str, Any], message: str) -> N
 def test_budgets() -> None:
     assert TrainingSettings(epochs=100).budgets == (100,)
     assert TrainingSettings(epochs=100, report_epochs=(50, 20, 20, 100, 200)).budgets == (20, 50, 100)
+
+
+@pytest.mark.parametrize(
+    ("updates", "utterances", "epochs"),
+    [(None, 9_999, 40), (1100, 339, 40), (1100, 3_500, 10), (1100, 3_521, 10), (1100, 3_489, 10), (1, 3_500, 1)],
+)
+def test_updates_limit_the_epochs(updates: int | None, utterances: int, epochs: int) -> None:
+    """Rounded up: 3,500 utterances are 110 batches of 32, 3,521 are 111, 3,489 are 110."""
+    assert TrainingSettings(epochs=40, updates=updates).limited(utterances).epochs == epochs

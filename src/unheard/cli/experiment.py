@@ -38,11 +38,11 @@ def _flags(kind: type, name: str, leave_out: tuple[str, ...] = ()) -> type:
             help=described(field, hint),
             show=nested or about["common"],
             show_default=False,
-            converter=_whole if hint is int else None,
+            converter=_whole if hint in (int, int | None) else None,
         )
         if nested:
             hint = _flags(typing.cast(type, hint), field.name)
-        elif hint not in (bool, int, float):
+        elif hint not in (bool, int, float, int | None):
             hint = str  # lists and pairs are separated by commas; `load` splits them
         fields.append((field.name, Annotated[hint | None, parameter], dataclasses.field(default=None)))
     made = dataclasses.make_dataclass(name, fields, frozen=True)

@@ -336,7 +336,7 @@ def _prepared(kind: type, values: Mapping[str, Any], prefix: str = "") -> dict[s
             if not all(new.strip() for _, _, new in pairs):
                 raise ConfigError(f"setting 'map' takes pairs, not {value!r}", mend="For instance excited=happy.")
             value = {old.strip(): new.strip() for old, _, new in pairs}
-        elif isinstance(value, bool) and hint in (int, float):
+        elif isinstance(value, bool) and hint in (int, float, int | None):
             raise ConfigError(f"setting '{path}' takes a number, not {value!r}")
         prepared[name] = value
     return prepared
@@ -472,7 +472,7 @@ def described(field: dataclasses.Field[Any], hint: Any) -> str:
     if isinstance(default, tuple):
         default = ",".join(map(str, default)) if all(isinstance(x, (str, int)) for x in default) else list(default)
     notes = [", ".join(get_args(hint)) if get_origin(hint) is Literal else "", range_of(field)]
-    if default is not dataclasses.MISSING and default != "":
+    if default not in (dataclasses.MISSING, "", None):
         notes.append(f"default: {default}")
     more = "; ".join(filter(None, notes))
     return str(field.metadata.get("description", "")) + (f" [{more}]" if more else "")

@@ -122,11 +122,12 @@ class Cell:
 def settings_digest(
     labels: Sequence[str], group: str, network: NetworkSettings, recipe: TrainingSettings, normalise: str
 ) -> str:
-    """Return a hash of the settings that all trained cells of a table share, without the options of systems."""
-    epochs = 1 if recipe.extensible else recipe.epochs
-    return identity(
-        list(labels), group, network.identity(), asdict(replace(recipe, epochs=epochs, report_epochs=())), normalise
-    )
+    """Return a hash of the settings that all trained cells of a table share.
+
+    Without the options of systems and the number of epochs, which may differ between folds.
+    """
+    shared = replace(recipe, epochs=1, updates=None, report_epochs=())
+    return identity(list(labels), group, network.identity(), asdict(shared), normalise)
 
 
 def code_of(system: str) -> str:
@@ -215,7 +216,7 @@ def lay_out(settings: Experiment, say: Say = lambda _: None) -> Grid:
             labels=settings.labels,
             group=settings.group,
             network=settings.network,
-            recipe=settings.training,
+            recipe=settings.training.limited(len(fold.train)),
             normalise=settings.normalise,
             store=stores[key],
             out=out,

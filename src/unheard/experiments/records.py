@@ -15,6 +15,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import lzma
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -25,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unheard.errors import ConfigError, RunError
-from unheard.experiments.baselines import NAMES
+from unheard.experiments.baselines import EPOCHS, NAMES
 from unheard.experiments.cell_files import epochs_of, place_of, read_history, read_predictions, result_in
 from unheard.experiments.config import Experiment, load
 from unheard.experiments.selection import KNOBS, Choice, choose
@@ -122,6 +123,12 @@ class RunRecords:
         """The folds of the split, ascending."""
         return tuple(sorted({row.fold for row in self.splits}))
 
+    @property
+    def epochs(self) -> str:
+        """The number of epochs in words, such as `40` or `10 to 40` where folds differ."""
+        numbers = sorted({*_epochs(self.settings, self.splits).values()})
+        return " to ".join(f"{n:,}" for n in dict.fromkeys((numbers[0], numbers[-1])))
+
     @cached_property
     def absent(self) -> tuple[str, ...]:
         """Descriptions of missing working files."""
@@ -186,16 +193,17 @@ def write_records(
     test) and its columns of the manifest. Those with a system are predictions for dev and test utterances in the same
     order: system, options (its knob), evaluation, fold, direction, seed, epochs, and one probability for each label.
     """
-    labels, held = settings.labels, _held(splits)
+    labels, held, epochs = settings.labels, _held(splits), _epochs(settings, splits)
     blocks = []
     for home in sorted((out / "cells").glob("*-fold*-seed*-*")):
-        own = home if result_in(home).get("fitted") else place_of(home, settings.epochs)
+        fold = int(home.name.rpartition("-fold")[2].partition("-")[0])
+        wanted = EPOCHS if result_in(home).get("fitted") else epochs.get(fold, 0)
+        own = place_of(home, wanted)
         for place in (own, own / "reestimated"):
             result = result_in(place)
-            finished = result.get("fitted") or epochs_of(result) == settings.epochs
-            if result.get("fold") not in held or not finished or not counts(result):
+            if fold not in held or epochs_of(result) != wanted or not counts(result):
                 continue
-            rows = held[result["fold"]]
+            rows = held[fold]
             try:
                 found = read_predictions(place / "predictions.csv", labels)
                 words = [found.pop((row.part, row.id)) for row in rows]
@@ -228,6 +236,13 @@ def write_records(
 def _heads(labels: Sequence[str]) -> list[str]:
     """The columns of the table of predictions."""
     return [*KEY, "predicted", *(f"p_{label}" for label in labels), *UTTERANCES]
+
+
+def _epochs(settings: Experiment, splits: Iterable[Assigned]) -> dict[int, int]:
+    """Fold -> epochs of its trainings."""
+    train = {(row.fold, row.id) for row in splits if row.part == "train"}
+    sizes = Counter(fold for fold, _ in train)
+    return {fold: settings.training.limited(size).epochs for fold, size in sizes.items()}
 
 
 def _held(splits: Iterable[Assigned]) -> dict[int, list[Assigned]]:

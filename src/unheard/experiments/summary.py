@@ -328,7 +328,7 @@ def caption(run: RunRecords, total_folds: int = 0) -> str:
     return (
         f"{source}: {len(run.utterances)} utterances, {len({u['speaker'] for u in run.utterances.values()})} speakers, "
         f"{', '.join(run.labels)}; protocol {protocol}, {folds}{of_all} fold{'s' * (max(folds, total_folds) > 1)}, "
-        f"{seeds} seed{'s' * (seeds > 1)}, {settings.epochs} epochs{marks}"
+        f"{seeds} seed{'s' * (seeds > 1)}, {run.epochs} epochs{marks}"
     )
 
 

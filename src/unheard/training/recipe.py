@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 from unheard.errors import ConfigError
@@ -74,6 +74,12 @@ class TrainingSettings:
         ge=1,
         common=True,
     )
+    updates: int | None = setting(
+        None,
+        "Train at most this many updates: the number of epochs is lowered to what they need on the training "
+        "utterances of the fold (default: no limit).",
+        ge=1,
+    )
     # with pairs, an odd number of utterances leaves one alone: no batch norm
     batch_size: int = setting(32, "Utterances in a batch.", ge=3, common=True)
     lr: float = setting(1e-3, "Learning rate; of a schedule the highest.", gt=0, common=True)
@@ -137,6 +143,16 @@ class TrainingSettings:
         if not self.extensible and any(epochs < self.epochs for epochs in self.report_epochs):
             what = "a training with a learning-rate schedule does not contain a shorter one"
             raise ConfigError(what, mend="Leave out training.report-epochs, or choose the constant schedule.")
+
+    def limited(self, utterances: int) -> TrainingSettings:
+        """Return the settings for so many training utterances, with the epochs that `updates` allow, at least 1."""
+        if self.updates is None:
+            return self
+        return replace(self, epochs=min(self.epochs, math.ceil(self.updates / self.steps(utterances))))
+
+    def steps(self, utterances: int) -> int:
+        """Return the number of updates in an epoch of so many utterances."""
+        return math.ceil(utterances / self.batch_size)
 
     @property
     def extensible(self) -> bool:

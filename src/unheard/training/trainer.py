@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -136,7 +135,7 @@ class Trainer:
     def _one_epoch(self) -> None:
         began = time.perf_counter()
         self.strategy.train()
-        steps = math.ceil(len(self.train_ids) / self.recipe.batch_size)
+        steps = self.recipe.steps(len(self.train_ids))
         sums: dict[str, float] = {}
         frames = 0
         parameters = list(self.strategy.parameters())
@@ -256,7 +255,8 @@ class Trainer:
 
     def _identity(self) -> str:
         """The settings that a checkpoint must share with the training it resumes; the number of epochs may differ."""
-        recipe = replace(self.recipe, epochs=1 if self.recipe.extensible else self.recipe.epochs, report_epochs=())
+        epochs = 1 if self.recipe.extensible else self.recipe.epochs
+        recipe = replace(self.recipe, epochs=epochs, updates=None, report_epochs=())
         parts = {"strategy": type(self.strategy).__name__, "key": list(map(str, self.key)), "recipe": asdict(recipe)}
         return json.dumps(parts, sort_keys=True)
 
