@@ -16,8 +16,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from unheard.corpora.iemocap import SUBSETS
 from unheard.corpora.kaldi import write_kaldi
-from unheard.corpora.releases.iemocap import SUBSETS
 from unheard.corpora.synthetic import SyntheticSettings, write
 from unheard.files import write_text
 from unheard.manifest import FOUR, LABELS, Manifest, Utterance

@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 
 from unheard.corpora import fetch as fetch_module
+from unheard.corpora import languages
 from unheard.corpora.corpus import Download
 from unheard.corpora.fetch import download, fetch, unpack
-from unheard.corpora.releases import emodb
 from unheard.errors import FetchError
 
 BODY = bytes(range(256)) * 4000  # 1,024,000 bytes
@@ -130,7 +130,7 @@ def use(site: Site, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def change(**facts: object) -> None:
         known = {"url": f"{site.url}/a", "file": "a.zip", "source": "this test"} | facts
-        monkeypatch.setattr(emodb, "CORPUS", replace(emodb.CORPUS, download=Download(**known)))  # type: ignore[arg-type]
+        monkeypatch.setattr(languages, "EMODB", replace(languages.EMODB, download=Download(**known)))  # type: ignore[arg-type]
 
     return change
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from unheard.corpora import read_corpus
-from unheard.corpora.synthetic import CORPUS, SyntheticSettings, demo, read, write
+from unheard.corpora.synthetic import SYNTHETIC, SyntheticSettings, demo, read, write
 from unheard.corpora.synthetic.plan import MANNERS, counts, takes, voices
 from unheard.corpora.synthetic.voice import render
 from unheard.corpora.table import read_table
@@ -135,7 +135,7 @@ def test_manifest(tiny: Path) -> None:
     assert manifest.counts("text") == {"sentence 1": 16, "sentence 2": 16}
     assert all(Path(row.audio).is_file() and row.corpus == "synthetic" for row in manifest)
     cells = Counter(take.emotion for take in takes(demo()))
-    assert (dict(cells), cells.total()) == (CORPUS.counts, CORPUS.utterances)
+    assert (dict(cells), cells.total()) == (SYNTHETIC.counts, SYNTHETIC.utterances)
 
 
 def test_an_interrupted_call_is_resumed(tiny: Path, tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def corpora(
     listing = Listing("name", "corpus", "language", "speakers", "utterances", "fetch", "licence", box=None)
     for facts in list_corpora():
         sizes = (str(facts.speakers), str(facts.utterances))
-        fetchable = "yes" if facts.fetchable else "no"
+        fetchable = "yes" if facts.download else "no"
         listing.add_row(facts.name, facts.title, facts.language, *sizes, fetchable, facts.licence)
     console.print(listing)
 

@@ -15,21 +15,20 @@ from unheard.corpora.corpus import Corpus, read_tree
 from unheard.errors import CorpusError, ManifestError, did_you_mean
 from unheard.manifest import Manifest
 
-CORPORA: dict[str, str] = {
-    **{
-        name: f"unheard.corpora.releases.{name.replace('-', '_')}"
-        for name in ("ased", "casia", "crema-d", "emodb", "esd", "iemocap", "nemo", "ravdess", "savee", "tess")
-    },
+CORPORA = {
+    **dict.fromkeys(("ased", "casia", "emodb", "esd", "nemo"), "unheard.corpora.languages"),
+    **dict.fromkeys(("crema-d", "ravdess", "savee", "tess"), "unheard.corpora.english"),
+    "iemocap": "unheard.corpora.iemocap",
     "synthetic": "unheard.corpora.synthetic",
 }
-"""Corpus name -> module with `CORPUS`, and with `read(root, *, labels, partial, subset)` where names do not say all."""
+"""Corpus name -> module with a `Corpus` of that name in capitals, and `read` where file names do not say all."""
 
 
 def get_corpus(name: str) -> Corpus:
     """Return the declaration of one corpus; raises `CorpusError` for an unknown name."""
     key = name.lower().replace("_", "-").replace("cremad", "crema-d")
     if key in CORPORA:
-        corpus: Corpus = import_module(CORPORA[key]).CORPUS
+        corpus: Corpus = getattr(import_module(CORPORA[key]), key.upper().replace("-", "_"))
         return corpus
     plugin = plugins.find("corpus", key)
     if plugin is None:
@@ -80,30 +79,29 @@ def read_manifest(
     """Read a CSV, TSV, JSONL or JSON file, a Kaldi data directory, an audformat database or a pandas DataFrame.
 
     `mapping` gives the canonical labels of the table's own words (`rabbia` -> `angry`). `audio_root` is the folder of
-    relative audio paths, by default that of the table, of a DataFrame
-    the working directory; a name that is not in it is searched in its sub-folders.
-    Raises `ManifestError` for anything else, and the errors of each format's reader.
+    relative audio paths, by default that of the table, of a DataFrame the working directory; a name that is not in it
+    is searched in its sub-folders. Raises `ManifestError` for anything else, and the errors of each format's reader.
     """
     from unheard.corpora.table import TABLE_SUFFIXES, read_frame, read_table
 
     if hasattr(path, "to_dict"):
         return read_frame(path, mapping=mapping, audio_root=audio_root)
     path = Path(path).expanduser()
+    mend = "For a released corpus, run: unheard prepare NAME ROOT -o FILE.csv"
     if not path.exists():
-        mend = "Write one with: unheard prepare NAME ROOT -o FILE.csv"
         raise ManifestError("there is no such manifest", where=path, mend=mend)
     database = path if path.is_dir() else path.parent
     if (database / "db.yaml").is_file() and (path.is_dir() or path.name.startswith("db.")):
         from unheard.corpora.audformat import read_audformat
 
         return read_audformat(database, mapping=mapping, audio_root=audio_root)
-    if path.is_dir():
-        if (path / "wav.scp").is_file():
-            from unheard.corpora.kaldi import read_kaldi
+    if (path / "wav.scp").is_file():
+        from unheard.corpora.kaldi import read_kaldi
 
-            return read_kaldi(path, mapping=mapping)
+        return read_kaldi(path, mapping=mapping)
+    if path.is_dir():
         what = "this folder is neither a Kaldi data directory (no 'wav.scp') nor an audformat database (no 'db.yaml')"
-        raise ManifestError(what, where=path, mend="For a released corpus, run: unheard prepare NAME ROOT -o FILE.csv")
+        raise ManifestError(what, where=path, mend=mend)
     if path.suffix.lower() in TABLE_SUFFIXES:
         return read_table(path, mapping=mapping, audio_root=audio_root)
     mend = f"Known: {', '.join(TABLE_SUFFIXES)}, a Kaldi data directory, or an audformat database."

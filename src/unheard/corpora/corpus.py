@@ -2,7 +2,7 @@
 
     Corpus (pattern of the names, label table, genders, counts...) + folder -> read_tree -> Manifest
 
-A new corpus is one file in `releases/` with a `Corpus`; only what no pattern can express needs a function (`refine`).
+A new corpus is a `Corpus`; only what no pattern can express needs a function (`refine`).
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
 
+from unheard.corpora.rows import EMOTION_WORDS
 from unheard.errors import AudioError, CorpusError, did_you_mean, some
 from unheard.manifest import COLUMNS, FOUR, LABELS, Manifest, Note, Utterance
 
@@ -24,8 +24,6 @@ UNVERIFIED = "unverified"
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 """Formats a reader takes, in order of preference where a clip exists in several."""
-
-_EMPTY: Mapping[str, Mapping[str, int]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +82,7 @@ class Corpus:
     refine: Callable[[dict[str, str]], dict[str, str] | None] | None = None
     folder: str = ""
     ignore: str = ""
-    speaker_counts: Mapping[str, Mapping[str, int]] = field(default_factory=lambda: _EMPTY)
+    speaker_counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     clips: Callable[[Path], Mapping[str, str] | None] | None = None
     unlabelled: int = 0
     copies: tuple[tuple[str, ...], ...] = ()
@@ -95,8 +93,7 @@ class Corpus:
     download: Download | None = None
 
     def __post_init__(self) -> None:
-        cited = {"utterances", "speakers", "counts", "licence"}
-        cited |= {"speaker_counts"} if self.speaker_counts else set()
+        cited = {"utterances", "speakers", "counts", "licence", *["speaker_counts"] * bool(self.speaker_counts)}
         cited |= {"duplicates"} if self.copies or self.clashes else set()
         uncited, unknown = cited - set(self.sources), set(self.counts) - set(LABELS)
         if uncited or unknown:
@@ -112,16 +109,17 @@ class Corpus:
         """Number of utterances in the release."""
         return sum(self.counts.values()) + self.unlabelled
 
-    @property
-    def fetchable(self) -> bool:
-        """Whether anyone may download it without a form."""
-        return self.download is not None
-
 
 def speaker_table(text: str, labels: str) -> dict[str, dict[str, int]]:
     """Parse counts per speaker: `"01 14 14; 02 4 4"` with the labels `"angry happy"`."""
     rows = (line.split() for line in text.split(";"))
     return {speaker: dict(zip(labels.split(), map(int, counts), strict=True)) for speaker, *counts in rows}
+
+
+def emotion_table(text: str) -> dict[str, tuple[str, str]]:
+    """Parse the words of a corpus: `"W anger, L boredom"` to {"W": ("angry", "anger"), "L": ("bored", "boredom")}."""
+    pairs = [entry.strip().partition(" ") for entry in text.split(",")]
+    return {code: (EMOTION_WORDS[(word or code).lower()], word or code) for code, _, word in pairs}
 
 
 def is_lfs_pointer(path: str) -> bool:
@@ -150,12 +148,12 @@ def walk_audio(root: Path) -> Iterator[str]:
 def open_root(corpus: Corpus, root: str | Path) -> Path:
     """Return `root` as an absolute folder; raises `CorpusError` if it is not one."""
     path = Path(root).expanduser().absolute()
+    if path.is_dir():
+        return path
     if not path.exists():
         raise CorpusError(f"there is no folder for {corpus.title}", where=path, mend=corpus.obtain)
-    if not path.is_dir():
-        mend = "Unpack it and give the folder."
-        raise CorpusError(f"{corpus.title} is read from a folder, and this is a file", where=path, mend=mend)
-    return path
+    what = f"{corpus.title} is read from a folder, and this is a file"
+    raise CorpusError(what, where=path, mend="Unpack it and give the folder.")
 
 
 def read_tree(
@@ -173,7 +171,9 @@ def read_tree(
     """
     folder = open_root(corpus, root)
     if subset is not None:
-        corpus = _narrowed(corpus, subset)
+        chosen = {speaker: corpus.speaker_counts[speaker] for speaker in corpus.subsets[subset]}
+        counts = {label: sum(row[label] for row in chosen.values()) for label in corpus.counts}
+        corpus = replace(corpus, title=f"{corpus.title}, {subset}", counts=counts, speaker_counts=chosen)
     found: dict[str, list[str]] = {}
     rows: dict[str, Utterance] = {}
     odd: list[str] = []
@@ -197,7 +197,7 @@ def read_tree(
                 found.setdefault(row.id, []).append(path)
                 rows[path] = row
     if pointers and not (partial and found):
-        fetch = f", or fetch it with: unheard fetch {corpus.name}" if corpus.fetchable else ""
+        fetch = f", or fetch it with: unheard fetch {corpus.name}" if corpus.download else ""
         what = f"{len(pointers)} files are Git LFS pointers, not audio: {some(pointers)}"
         raise CorpusError(what, where=folder, mend=f"Run 'git lfs pull' in the clone{fetch}.")
     if not found:
@@ -207,8 +207,8 @@ def read_tree(
             what += f", for example {odd[0]}" if odd else ""
         mend = f"Give the folder that holds {corpus.layout}. {corpus.obtain}"
         raise CorpusError(f"this is not {corpus.title}: {what}", where=folder, mend=mend)
-    chosen, repeated = without_copies(folder, found, corpus.folder)
-    clips = [rows[chosen[name]] for name in sorted(chosen)]
+    files, repeated = without_copies(folder, found, corpus.folder)
+    clips = [rows[files[name]] for name in sorted(files)]
     lossy = [row.id for row in clips if not row.audio.lower().endswith(AUDIO_SUFFIXES[:2])]
     notes = [
         *listed("odd-name", f"audio files are not named like clips of {corpus.title} and were skipped", odd),
@@ -274,35 +274,19 @@ def listed(kind: str, what: str, names: Iterable[str]) -> list[Note]:
     return [Note(kind, f"{len(names)} {what}: {some(names)}", names)] if names else []
 
 
-def _narrowed(corpus: Corpus, subset: str) -> Corpus:
-    """The corpus with the speakers of one subset only."""
-    counts = {speaker: corpus.speaker_counts[speaker] for speaker in corpus.subsets[subset]}
-    return replace(
-        corpus,
-        title=f"{corpus.title}, {subset}",
-        counts={label: sum(row[label] for row in counts.values()) for label in corpus.counts},
-        speaker_counts=counts,
-    )
-
-
 def _utterance(corpus: Corpus, path: str, match: re.Match[str]) -> Utterance | None:
     groups: dict[str, str] = {"id": match.string.rpartition("/")[2], **match.groupdict(default="")}
     fields = corpus.refine(groups) if corpus.refine else groups
     if fields is None or fields["speaker"] not in corpus.genders:
         return None
     word = fields.pop("emotion")
-    label = corpus.emotions.get(word) or corpus.emotions.get(word.lower())
-    if label is None:
+    label, original = corpus.emotions.get(word) or corpus.emotions.get(word.lower()) or ("", "")
+    if not label:
         return None
-    for name, values in corpus.values.items():
-        fields[name] = values[fields[name]]
-    fields = {
-        "gender": corpus.genders[fields["speaker"]], "language": corpus.language, "corpus": corpus.name,
-        "audio": path, "emotion": label[0], "original": label[1], **fields,
-    }  # fmt: skip
-    own = {name: value for name, value in fields.items() if name in COLUMNS}
-    extra = {name: value for name, value in fields.items() if name not in COLUMNS}
-    return Utterance(**own, extra=extra)  # type: ignore[arg-type]
+    fields |= {name: values[fields[name]] for name, values in corpus.values.items()}
+    own = {"language": corpus.language, "corpus": corpus.name, "gender": corpus.genders[fields["speaker"]]}
+    own |= {"original": original} | {name: fields.pop(name) for name in COLUMNS if name in fields}
+    return Utterance(**own, audio=path, emotion=label, extra=fields)  # type: ignore[arg-type]
 
 
 def without_copies(root: Path, found: Mapping[str, Sequence[str]], own: str) -> tuple[dict[str, str], list[str]]:
@@ -312,22 +296,22 @@ def without_copies(root: Path, found: Mapping[str, Sequence[str]], own: str) -> 
     path. Raises `CorpusError` for files of the same standing whose sound differs.
     """
     folder = re.compile(own or r"(?!)")
-    chosen, repeated, differing = {}, [], []
+
+    def rank(path: str) -> tuple[bool, int, int, str]:
+        relative = Path(path).relative_to(root)
+        other = not any(map(folder.fullmatch, (root.name, *relative.parts[:-1])))
+        return other, AUDIO_SUFFIXES.index(relative.suffix.lower()), len(relative.parts), str(relative)
+
+    chosen = {name: paths[0] for name, paths in found.items()}
+    repeated, differing = [], []
     for name, paths in found.items():
         if len(paths) == 1:
-            chosen[name] = paths[0]
             continue
-        ranked = []
-        for path in paths:
-            relative = Path(path).relative_to(root)
-            other = not any(map(folder.fullmatch, (root.name, *relative.parts[:-1])))
-            ranked.append((other, AUDIO_SUFFIXES.index(relative.suffix.lower()), len(relative.parts), str(relative)))
-        (other, *_, first), *rest = sorted(ranked)
+        (other, *_, first), *rest = sorted(map(rank, paths))
         chosen[name] = str(root / first)
         repeated += [copy for *_, copy in rest]
-        for standing, *_, copy in rest:
-            if standing == other and not same_sound(root / first, root / copy):
-                differing.append(f"{first} and {copy}")
+        equals = [copy for standing, *_, copy in rest if standing == other]
+        differing += [f"{first} and {copy}" for copy in equals if not same_sound(root / first, root / copy)]
     if differing:
         what = f"{len(differing)} clips have copies that differ in sound: {some(differing)}"
         mend = "Remove the copies that are not the release's, or give the folder with the right ones."

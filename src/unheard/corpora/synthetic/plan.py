@@ -1,15 +1,15 @@
 """The plan of a synthetic corpus: its speakers and utterances, before any sound is made.
 
 `entanglement` d acts here. Every training speaker has a favourite emotion, which takes the share 70 % · d of the
-speaker's utterances beside its even share, and every speaker of every part has a channel colour of depth d. For a
-training speaker the colour goes with the favourite emotion; elsewhere colour and emotion are independent.
+speaker's utterances beside its even share, and every speaker has a channel colour of depth d, which goes with the
+favourite emotion of a training speaker.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import lru_cache
 from random import Random
 
@@ -129,15 +129,11 @@ def counts(settings: SyntheticSettings, speaker: int) -> list[int]:
     row = list(settings.counts[speaker]) if settings.counts is not None else even
     if settings.part(speaker) != "train" or not settings.entanglement:
         return row
-    moved = FAVOURED * settings.entanglement
-    favourite = voices(settings)[speaker].colour
-    total = sum(row)
+    moved, favourite, total = FAVOURED * settings.entanglement, voices(settings)[speaker].colour, sum(row)
     wanted = [(1 - moved) * n + moved * total * (e == favourite) for e, n in enumerate(row)]
     whole = [math.floor(n) for n in wanted]
     by_rest = sorted(range(len(row)), key=lambda e: (whole[e] - wanted[e], e))
-    for e in by_rest[: total - sum(whole)]:
-        whole[e] += 1
-    return whole
+    return [n + (e in by_rest[: total - sum(whole)]) for e, n in enumerate(whole)]
 
 
 def takes(settings: SyntheticSettings, only: int | None = None) -> Iterator[Take]:
@@ -160,9 +156,8 @@ def _take(settings: SyntheticSettings, name: str, speaker: int, emotion: str, se
     duration = settings.mean_duration * math.exp(draw.gauss(-variance / 2, math.sqrt(variance)))
     duration = min(max(duration, settings.shortest), settings.longest)
     shown = voices(settings)[speaker].strength * max(0.0, draw.gauss(1, 0.25))
-    manner = MANNERS[emotion]
-    delivery = Manner(*(shown * getattr(manner, name) + draw.gauss(0, getattr(_SPREAD, name))
-                        for name in Manner.__slots__))  # fmt: skip
+    habits = zip(astuple(MANNERS[emotion]), astuple(_SPREAD), strict=True)
+    delivery = Manner(*(shown * offset + draw.gauss(0, spread) for offset, spread in habits))
     return Take(name, speaker, emotion, sentence, duration, delivery)
 
 
@@ -207,23 +202,19 @@ class SyntheticSettings:
             if label not in LABELS:
                 raise ConfigError(f"unknown emotion '{label}'", mend=did_you_mean(label, LABELS))
         train = self.speakers - self.dev_speakers - self.test_speakers
+        durations = 0.3 <= self.shortest <= self.mean_duration <= self.longest <= 600
+        rows = [len(row) == len(self.emotions) and min(row) >= 0 for row in self.counts or ()]
         limits = {
             "at least one emotion, each once": 0 < len(self.emotions) == len(set(self.emotions)),
             "entanglement from 0 to 1": 0 <= self.entanglement <= 1,
             "sentences and repetitions from 1 to 999": 1 <= self.sentences <= 999 >= self.repetitions >= 1,
-            "dev_speakers and test_speakers that leave a training speaker": (
-                train >= 1 and self.dev_speakers >= 0 <= self.test_speakers
-            ),
+            "dev_speakers and test_speakers that leave a training speaker": train >= 1
+            and self.dev_speakers >= 0 <= self.test_speakers,
             "a sample_rate from 8000 to 48000": 8000 <= self.sample_rate <= 48000,
-            "0.3 <= shortest <= mean_duration <= longest <= 600": (
-                0.3 <= self.shortest <= self.mean_duration <= self.longest <= 600
-            ),
+            "0.3 <= shortest <= mean_duration <= longest <= 600": durations,
             "a finite std_duration of 0 or more": 0 <= self.std_duration < math.inf,
             "counts with a row per speaker and a column per emotion, none negative": self.counts is None
-            or (
-                len(self.counts) == self.speakers
-                and all(len(row) == len(self.emotions) and min(row) >= 0 for row in self.counts)
-            ),
+            or (len(rows) == self.speakers and all(rows)),
         }
         for wanted, holds in limits.items():
             if not holds:

@@ -151,13 +151,8 @@ def _tables(voice: Voice, rate: int, hop: int) -> tuple[Single, Single, Single, 
     mel = np.log1p(hertz / 700) / np.log1p(hertz[-1] / 700)
     wave = np.cos(2 * np.pi * (1.5 * mel + 0.25 * voice.colour))
     colours = 10 ** (_COLOUR_DB * voice.depth * wave / 20)
-    return (
-        voiced.astype(np.float32),
-        noisy.astype(np.float32),
-        tilts.astype(np.float32),
-        smiles.astype(np.float32),
-        colours.astype(np.float32),
-    )
+    single = [array.astype(np.float32) for array in (voiced, noisy, tilts, smiles, colours)]
+    return (single[0], single[1], single[2], single[3], single[4])
 
 
 def _pulses(f0: Array, hop: int, rate: int, jitter: float, draw: np.random.Generator) -> Array:

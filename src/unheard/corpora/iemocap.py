@@ -11,30 +11,28 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from unheard.corpora.corpus import Corpus, finish, listed, open_root, speaker_table, walk_audio, without_copies
+from unheard.corpora.rows import EMOTION_WORDS
 from unheard.errors import CorpusError, some
 from unheard.manifest import Manifest, Utterance
 
-EMOTIONS = {
-    "ang": "angry", "dis": "disgusted", "exc": "excited", "fea": "fearful", "fru": "frustrated",
-    "hap": "happy", "neu": "neutral", "oth": "other", "sad": "sad", "sur": "surprised",
-}  # fmt: skip
-"""The corpus's label -> canonical."""
-
+SESSIONS = ("1", "2", "3", "4", "5")
 NO_AGREEMENT = "xxx"
 """The label of utterances on which the listeners did not agree: not usable."""
 
-SESSIONS = ("1", "2", "3", "4", "5")
+_FOUR = ("ang", "exc", "hap", "neu", "sad")
+_ALL = (*_FOUR, "dis", "fea", "fru", "oth", "sur")
 
 _FOUR_BY_SESSION = {"1": 1085, "2": 1023, "3": 1151, "4": 1031, "5": 1241}  # four labels in all dialogues
 _LABELS = "counted over the 10,039 lines of the release's EmoEvaluation files"
 _TOTALS = f"{_LABELS}; the same totals in https://github.com/tae898/multimodal-datasets (IEMOCAP/dataset-stats.md)"
 
-CORPUS = Corpus(
+IEMOCAP = Corpus(
     name="iemocap",
     title="IEMOCAP",
     language="en",
@@ -51,8 +49,7 @@ CORPUS = Corpus(
     unlabelled=2507,
     sources={
         "speakers": "README.txt of the release",
-        "utterances": _TOTALS,
-        "counts": _TOTALS,
+        **dict.fromkeys(("utterances", "counts"), _TOTALS),
         "licence": "https://sail.usc.edu/iemocap/Data_Release_Form_IEMOCAP.pdf (terms unverified)",
     },
     traps=(
@@ -60,12 +57,12 @@ CORPUS = Corpus(
         "who wears the markers, someone else in half the utterances",
         "IEMOCAP: the two speakers of a session talk to each other; hold out whole sessions",
     ),
-    subsets={"paper": (), "four": (), "all": ()},
+    subsets=dict.fromkeys(("paper", "four", "all"), ()),
 )  # fmt: skip
 
 SUBSETS = {
     "paper": replace(
-        CORPUS,
+        IEMOCAP,
         title="IEMOCAP (improvised, four emotions)",
         counts={"angry": 289, "happy": 947, "neutral": 1099, "sad": 608},
         unlabelled=0,
@@ -74,15 +71,15 @@ SUBSETS = {
             "4F 129 51 41 47; 4M 66 123 40 37; 5F 124 151 73 18; 5M 156 136 60 13",
             "happy neutral sad angry",
         ),
-        sources={**CORPUS.sources, "utterances": _LABELS, "counts": _LABELS, "speaker_counts": _LABELS},
+        sources={**IEMOCAP.sources, **dict.fromkeys(("utterances", "counts", "speaker_counts"), _LABELS)},
     ),
     "four": replace(
-        CORPUS,
+        IEMOCAP,
         title="IEMOCAP (four emotions)",
         counts={"angry": 1103, "happy": 1636, "neutral": 1708, "sad": 1084},
         unlabelled=0,
     ),
-    "all": replace(CORPUS, unlabelled=0),
+    "all": replace(IEMOCAP, unlabelled=0),
 }
 """What each subset must hold; in `paper` and `four` the excited utterances count as happy."""
 
@@ -105,13 +102,14 @@ def read(
     default those of the subset. Raises `CorpusError`.
     """
     corpus = SUBSETS[subset]
-    folder = _sessions_folder(open_root(CORPUS, root))
+    folder = _sessions_folder(open_root(IEMOCAP, root))
     rows: list[Utterance] = []
     lists: defaultdict[str, list[str]] = defaultdict(list)
     for session in SESSIONS:
         home = folder / f"Session{session}"
-        lines = _label_lines(home, session, lists)
-        texts = _transcripts(home / "dialog" / "transcriptions")
+        lines = _label_lines(home / "dialog" / "EmoEvaluation", session, lists)
+        words = [_TRANSCRIPT.fullmatch(line) for _, line in _lines(home / "dialog" / "transcriptions")]
+        texts = {match[1]: match[2] for match in reversed(words) if match}
         sentences = home / "sentences" / "wav"
         paths: dict[str, list[str]] = {}
         for path in walk_audio(sentences):
@@ -120,23 +118,50 @@ def read(
         lists["copies"] += copies
         lists["unlabelled"] += sorted(set(audio) - set(lines))
         for name, line in lines.items():
-            if line["label"] == NO_AGREEMENT:
-                lists["xxx"].append(name)
-            elif _in_subset(line, subset) and name not in audio:
-                lists["silent"].append(name)
-            elif _in_subset(line, subset):
-                rows.append(_utterance(line, audio[name], texts.get(name, ""), subset))
-    found = {
-        "xxx": ("unusable", "utterances have no label that most listeners agreed on (xxx) and are not used"),
-        "silent": ("no-audio", "labelled utterances have no audio"),
-        "unlabelled": ("no-label", "sentences have audio and no label line"),
-        "garbled": ("garbled", "label lines cannot be read"),
-        "repeated": ("extra", "label lines repeat an utterance already labelled"),
-        "copies": ("extra", "files repeat a sentence (another folder or format) and were skipped"),
+            label, improvised = line["label"], "_impro" in line["dialog"]
+            if label == NO_AGREEMENT:
+                lists[NO_AGREEMENT].append(name)
+            elif subset == "all" or (label in _FOUR and (subset == "four" or improvised)):
+                if name not in audio:
+                    lists["silent"].append(name)
+                    continue
+                speaker = session + line["speaker"]
+                extra = {"scenario": "improvised" if improvised else "scripted"}
+                extra |= {column: line[column] for column in ("dialog", "valence", "activation", "dominance")}
+                emotion = "happy" if label == "exc" and subset != "all" else EMOTION_WORDS[label]
+                about: dict[str, Any] = {
+                    "gender": IEMOCAP.genders[speaker],
+                    "corpus": IEMOCAP.name,
+                    "language": IEMOCAP.language,
+                }
+                about |= {"session": session, "text": texts.get(name, ""), "original": label}
+                rows.append(Utterance(name, audio[name], speaker, emotion, extra=extra, **about))
+    notes = [note for name, (kind, what) in _NOTES.items() for note in listed(kind, what, lists[name])]
+    reasons = {
+        "not there": [f"Session{n}" for n in SESSIONS if not (folder / f"Session{n}").is_dir()],
+        "labelled but without audio": lists["silent"],
+        "audio without a label line": lists["unlabelled"],
+        "unreadable label lines": lists["garbled"],
     }
-    notes = [note for name, (kind, what) in found.items() for note in listed(kind, what, lists[name])]
-    wanted, detail = corpus.counts if labels is None else labels, _explanation(folder, rows, lists, subset)
+    if subset == "four":
+        counts = Counter(row.session for row in rows)
+        reasons["by session"] = [
+            f"{n}: {counts[n]} of {total}" for n, total in _FOUR_BY_SESSION.items() if counts[n] < total
+        ]
+    detail = "".join(f"; {reason}: {some(names)}" for reason, names in reasons.items() if names)
+    wanted = corpus.counts if labels is None else labels
     return finish(corpus, folder, rows, labels=wanted, partial=partial, notes=notes, detail=detail)
+
+
+_NOTES = {
+    NO_AGREEMENT: ("unusable", "utterances have no label that most listeners agreed on (xxx) and are not used"),
+    "silent": ("no-audio", "labelled utterances have no audio"),
+    "unlabelled": ("no-label", "sentences have audio and no label line"),
+    "garbled": ("garbled", "label lines cannot be read"),
+    "repeated": ("extra", "label lines repeat an utterance already labelled"),
+    "copies": ("extra", "files repeat a sentence (another folder or format) and were skipped"),
+}
+"""List of names -> kind and message of its note."""
 
 
 def _sessions_folder(root: Path) -> Path:
@@ -145,85 +170,34 @@ def _sessions_folder(root: Path) -> Path:
         if any((folder / f"Session{session}" / "dialog" / "EmoEvaluation").is_dir() for session in SESSIONS):
             return folder
     what = "this is not IEMOCAP: no folder Session1 to Session5 with dialog/EmoEvaluation in it"
-    raise CorpusError(what, where=root, mend=f"Give the folder that holds {CORPUS.layout}. {CORPUS.obtain}")
+    raise CorpusError(what, where=root, mend=f"Give the folder that holds {IEMOCAP.layout}. {IEMOCAP.obtain}")
 
 
-def _explanation(folder: Path, rows: list[Utterance], lists: Mapping[str, list[str]], subset: str) -> str:
-    """Why files may be missing, the worst reason first, as the end of a sentence."""
-    absent = [f"Session{n}" for n in SESSIONS if not (folder / f"Session{n}").is_dir()]
-    reasons = {
-        "not there": absent,
-        "labelled but without audio": lists["silent"],
-        "audio without a label line": lists["unlabelled"],
-        "unreadable label lines": lists["garbled"],
-    }
-    if subset == "four":
-        counts = Counter(row.session for row in rows)
-        short = [f"{n}: {counts[n]} of {total}" for n, total in _FOUR_BY_SESSION.items() if counts[n] < total]
-        reasons["by session"] = short
-    return "".join(f"; {reason}: {some(names)}" for reason, names in reasons.items() if names)
-
-
-def _in_subset(line: Mapping[str, str], subset: str) -> bool:
-    four = line["label"] in {"ang", "exc", "hap", "neu", "sad"}
-    return subset == "all" or (four and (subset == "four" or "_impro" in line["dialog"]))
-
-
-def _utterance(line: Mapping[str, str], audio: str, text: str, subset: str) -> Utterance:
-    speaker = line["session"] + line["speaker"]
-    return Utterance(
-        id=line["id"],
-        audio=audio,
-        speaker=speaker,
-        emotion="happy" if line["label"] == "exc" and subset != "all" else EMOTIONS[line["label"]],
-        gender=CORPUS.genders[speaker],
-        session=line["session"],
-        text=text,
-        corpus=CORPUS.name,
-        language=CORPUS.language,
-        original=line["label"],
-        extra={"scenario": "improvised" if "_impro" in line["dialog"] else "scripted"}
-        | {name: line[name] for name in ("dialog", "valence", "activation", "dominance")},
-    )
-
-
-def _lines(folder: Path) -> Iterable[tuple[str, str]]:
+def _lines(folder: Path) -> Iterator[tuple[str, str]]:
     """(place, line) of the text files at the top level of a folder; names with a leading dot are skipped."""
-    for file in sorted(folder.glob("*.txt")) if folder.is_dir() else []:
-        if not file.name.startswith(".") and file.is_file():
+    for file in sorted(folder.glob("[!.]*.txt")):
+        if file.is_file():
             text = file.read_text(encoding="utf-8", errors="replace")
             for number, line in enumerate(text.splitlines(), start=1):
                 yield f"{file.name} line {number}", line.strip()
 
 
-def _label_lines(home: Path, session: str, lists: Mapping[str, list[str]]) -> dict[str, dict[str, str]]:
+def _label_lines(folder: Path, session: str, lists: Mapping[str, list[str]]) -> dict[str, dict[str, str]]:
     """The label lines of a session by utterance id; places of other lines are added to `lists`.
 
     Raises `CorpusError` if one utterance has two labels.
     """
     lines: dict[str, dict[str, str]] = {}
     places: dict[str, str] = {}
-    folder = home / "dialog" / "EmoEvaluation"
     for place, content in _lines(folder):
         if not content.startswith("["):  # headers and the single listeners' votes
             continue
         match = _LINE.fullmatch(content)
-        if not match or match["session"] != session or match["label"] not in {*EMOTIONS, NO_AGREEMENT}:
+        if not match or match["session"] != session or match["label"] not in {*_ALL, NO_AGREEMENT}:
             lists["garbled"].append(place)
-        elif match["id"] not in lines:
-            lines[match["id"]], places[match["id"]] = match.groupdict(), place
-        elif match.groupdict() == lines[match["id"]]:
-            lists["repeated"].append(place)
-        else:
+        elif lines.setdefault(match["id"], match.groupdict()) != match.groupdict():
             what = f"{match['id']} is labelled twice and differently, in {places[match['id']]} and in {place}"
             raise CorpusError(what, where=folder, mend="Keep the file of the release and remove the other.")
+        elif places.setdefault(match["id"], place) != place:
+            lists["repeated"].append(place)
     return lines
-
-
-def _transcripts(folder: Path) -> dict[str, str]:
-    """The words by utterance id; empty if the session has no transcriptions."""
-    texts: dict[str, str] = {}
-    for _, content in _lines(folder):
-        if match := _TRANSCRIPT.fullmatch(content):
-            texts.setdefault(match[1], match[2])
-    return texts

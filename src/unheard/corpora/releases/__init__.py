@@ -1,1 +1,0 @@
-"""Released corpora, one file each."""
