@@ -29,7 +29,7 @@ from unheard.corpora import read_corpus, read_manifest
 from unheard.errors import ConfigError
 from unheard.manifest import Manifest, Utterance
 from unheard.recogniser import Recogniser
-from unheard.recogniser.formats.turns import Turn
+from unheard.recogniser.turns import Turn
 
 RATE, PAUSE = 16_000, 0.3
 BANDS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)

@@ -56,7 +56,7 @@ from unheard.export.metadata import Facts
 from unheard.export.onnx import export_model
 from unheard.features import Normaliser, analysis, extract
 from unheard.model.saving import Model
-from unheard.recogniser import Recogniser, WindowSettings, window_scorer
+from unheard.recogniser import Recogniser, WindowSettings, windows
 from unheard.recogniser.model import OnnxModel
 from unheard.training.strategies import Setting, build
 
@@ -66,7 +66,7 @@ RECIPES = ("paper", "strong")
 WHOLE = WindowSettings(60.0, 60.0)
 PARTS = ("files", "start", "stream", "memory")
 STAGES = {
-    "front end": (window_scorer, "analyse"),
+    "front end": (windows, "analyse"),
     "of it pitch": (analysis, "pitch_frames"),
     "graph": (OnnxModel, "run"),
 }

@@ -25,7 +25,7 @@ from unheard.corpora import read_corpus
 from unheard.features.analysis import log_energies
 from unheard.features.settings import FeatureSettings
 from unheard.recogniser.speech import RATE, SHORT, score, statistics
-from unheard.recogniser.window_scorer import find_speech
+from unheard.recogniser.windows import find_speech
 
 Floats = NDArray[np.float32]
 Random = np.random.Generator

@@ -51,6 +51,14 @@ def cannot_read(path: str | Path, problem: OSError, kind: type[UnheardError] = U
     return kind(f"cannot be read ({problem.strerror or problem})", where=path, mend=mends.get(problem.errno or 0))
 
 
+def exists(path: str | Path) -> bool:
+    """Whether there is such a file or folder; False for what cannot be a path, too."""
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):
+        return False
+
+
 def read_regular(path: Path, most: int, kind: type[UnheardError], *, inside: Path | None = None) -> bytes:
     """Return the content of a regular file of at most `most` bytes; from anything else nothing is read.
 

@@ -20,7 +20,7 @@ import unheard
 from unheard.cli import main
 from unheard.cli.common import recording_progress
 from unheard.errors import AudioError, UnheardError
-from unheard.recogniser.inputs import is_single, recordings
+from unheard.recogniser.sources import is_single, recordings
 
 Capture = pytest.CaptureFixture[str]
 

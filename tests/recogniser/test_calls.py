@@ -18,7 +18,7 @@ from unheard.cli import main
 from unheard.errors import ConfigError, ManifestError, ModelError, UnheardError
 from unheard.recogniser import Prediction, Recogniser, Segment, SpeakerProfile, load
 from unheard.recogniser.formats import Job, Sink, writer
-from unheard.recogniser.formats.turns import Turn, read_turns, turns_of
+from unheard.recogniser.turns import Turn, read_turns, turns_of
 
 TURNS = [Turn(0.0, 2.0, "Anna"), Turn(2.5, 4.5, "Bo"), Turn(5.0, 7.0, "Anna"), Turn(7.0, 9.5, "Bo")]
 

@@ -18,11 +18,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unheard.errors import AudioError, ConfigError, MissingExtra
+from unheard.errors import AudioError, ConfigError, MissingExtra, printable
 from unheard.recogniser import Prediction, Segment
-from unheard.recogniser.formats import FORMATS, Job, Sink, format_of, writer
-from unheard.recogniser.formats.annotations import one_word
-from unheard.recogniser.formats.tables import clock, printable
+from unheard.recogniser.annotations import one_word
+from unheard.recogniser.formats import FORMATS, Job, Sink, clock, format_of, writer
 
 LABELS = ("angry", "sad")
 JOB, SINGLE = Job(LABELS, "tiny", "0.1.0", "CC0"), Job(LABELS, "tiny", single=True)

@@ -13,10 +13,9 @@ import pytest
 from sounds import RATE, call, murmur, write
 
 from unheard.errors import AudioError, ConfigError, UnheardError
-from unheard.recogniser import Prediction, Recogniser, Segment, SpeakerProfile
-from unheard.recogniser import inputs as inputs_module
+from unheard.recogniser import Prediction, Recogniser, Segment, SpeakerProfile, sources
 from unheard.recogniser.formats import Job, Sink, writer
-from unheard.recogniser.inputs import recordings
+from unheard.recogniser.sources import recordings
 
 
 def test_an_entry_of_a_data_set(recogniser: Recogniser, tmp_path: Path) -> None:
@@ -69,7 +68,7 @@ def test_folders_with_recordings_to_convert(tmp_path: Path, monkeypatch: pytest.
         (True, {"one.wav", "two.m4a", "three.webm", "four.wav"}),
         (False, {"one.wav", "four.wav"}),
     ):
-        monkeypatch.setattr(inputs_module, "can_convert", lambda at_hand=at_hand: at_hand)
+        monkeypatch.setattr(sources, "can_convert", lambda at_hand=at_hand: at_hand)
         found = list(recordings([str(tmp_path / "data")]))
         paths = [Path(one).name for one in found if isinstance(one, str)]
         assert sorted(paths) == sorted(expected)

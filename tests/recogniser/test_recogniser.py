@@ -24,7 +24,7 @@ import unheard
 from unheard.errors import AudioError, ConfigError, ModelError, TooLongError
 from unheard.features.analysis import analyse, log_energies
 from unheard.recogniser import OnnxModel, Prediction, Recogniser, SpeakerProfile, Stream, WindowSettings, load
-from unheard.recogniser.window_scorer import find_speech
+from unheard.recogniser.windows import find_speech
 
 SETTINGS = unheard.FeatureSettings()
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from unheard.recogniser import OnnxModel, Recogniser, SpeakerProfile
     from unheard.recogniser.formats import Writer
     from unheard.recogniser.profiles import ProfileStore
-    from unheard.recogniser.recogniser import Options, Progress
+    from unheard.recogniser.recogniser import PredictOptions, Progress
 
 
 def option(text: str, **more: Any) -> Parameter:
@@ -34,7 +34,7 @@ def output_option(text: str, *names: str) -> Parameter:
 
 
 def _refuse_recording(kind: object, path: object) -> None:
-    from unheard.recogniser.inputs import SUFFIXES
+    from unheard.recogniser.sources import SUFFIXES
 
     if isinstance(path, Path) and path.suffix.lower() in SUFFIXES:  # a shell expands `-o *.wav`
         raise ConfigError(
@@ -138,7 +138,7 @@ def split_pairs(text: str) -> dict[str, str]:
 
 def check_recordings(verb: Callable[..., object], model: str, recordings: Sequence[str]) -> None:
     """Raise `ConfigError` for a recording in place of the model, no recording, or a misspelt option among them."""
-    from unheard.recogniser.inputs import SUFFIXES
+    from unheard.recogniser.sources import SUFFIXES
 
     if Path(model).suffix.lower() in SUFFIXES:
         raise ConfigError(
@@ -235,15 +235,22 @@ def open_profile(
 
 
 def write_predictions(
-    recogniser: Recogniser, words: Sequence[str], options: Options, writer: Writer, adapted: Adaptation | None = None
+    recogniser: Recogniser,
+    words: Sequence[str],
+    options: PredictOptions,
+    writer: Writer,
+    adapted: Adaptation,
+    *,
+    carry: bool = False,
 ) -> int:
     """Write a prediction for each recording as it comes; returns 1 if a recording could not be read, else 0."""
-    from unheard.recogniser.inputs import recordings
     from unheard.recogniser.recogniser import Failure, predictions
+    from unheard.recogniser.sources import recordings
 
     failed, low, rate = 0, set[str](), recogniser.model.metadata.features.sample_rate
+    found = recordings(words, sys.stdin.buffer)
     with recording_progress() as progress:
-        for answer in predictions(recogniser, recordings(words, sys.stdin.buffer), options, progress):
+        for answer in predictions(recogniser, found, options, carry=carry, progress=progress):
             if isinstance(answer, Failure):
                 failed += 1
                 say(f"unheard: {' '.join(str(answer.error).split())}")
@@ -253,7 +260,7 @@ def write_predictions(
             header = _header(answer.file)
             if header is not None and header.sample_rate < rate:
                 low.add(answer.file)
-            if options.carry and adapted is not None:
+            if carry:
                 adapted.save(answer.profile, recogniser.model)
     writer.close()
     if low:

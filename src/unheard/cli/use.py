@@ -94,9 +94,9 @@ def predict(
     check_recordings(predict, model, audio)
     check_confidence(min_confidence)
     from unheard.recogniser.formats import FOLDERS, Job, format_of, sink, writer
-    from unheard.recogniser.formats.turns import read_turns
-    from unheard.recogniser.inputs import is_single
-    from unheard.recogniser.recogniser import EACH, Options
+    from unheard.recogniser.recogniser import EACH, PredictOptions
+    from unheard.recogniser.sources import is_single
+    from unheard.recogniser.turns import read_turns
 
     refuse_overwriting(output, *audio, *enrol, *filter(None, [segments]))
     chosen = format or format_of(output)
@@ -119,9 +119,12 @@ def predict(
     adapted = open_profile(recogniser, enrol, profile, profiles, adapt=learning, channel=channel)
     if by_turn and adapt is not False and recogniser.model.profile_width:
         say("adapting: each turn is predicted with a profile of its speaker's other turns (--no-adapt: without)")
-    options = Options(channel, adapted.profile, adapt, learning and bool(profile), min_confidence, turns)
+    options = PredictOptions(
+        channel=channel, profile=adapted.profile, adapt=adapt, min_confidence=min_confidence, segments=turns
+    )
+    carry = learning and bool(profile)
     with sink(output) if chosen not in FOLDERS else nullcontext(None) as out:
-        return write_predictions(recogniser, audio, options, writer(chosen, job, out, output), adapted)
+        return write_predictions(recogniser, audio, options, writer(chosen, job, out, output), adapted, carry=carry)
 
 
 def _print_versions(model: str) -> int:
@@ -181,9 +184,8 @@ def embed(
     Exits with 1 if a recording could not be read.
     """
     check_recordings(embed, model, audio)
-    from unheard.recogniser.formats import Writer, sink
-    from unheard.recogniser.formats.tables import ArrayEmbeddings, JsonlEmbeddings, check_suffix
-    from unheard.recogniser.recogniser import Options
+    from unheard.recogniser.formats import ArrayEmbeddings, Job, JsonlEmbeddings, check_suffix, sink
+    from unheard.recogniser.recogniser import PredictOptions
 
     if output is not None:
         check_suffix(output)
@@ -192,8 +194,10 @@ def embed(
     adapted = open_profile(recogniser, enrol, profile, profiles, adapt=False, channel=channel)
     text = output is None or output.suffix == ".jsonl"
     with sink(output) if text else nullcontext(None) as out:
-        writer: Writer = JsonlEmbeddings(out) if out is not None else ArrayEmbeddings(output or Path())
-        code = write_predictions(recogniser, audio, Options(channel, adapted.profile), writer)
+        job = Job(recogniser.labels, recogniser.model.name)
+        writer = ArrayEmbeddings(output or Path()) if out is None else JsonlEmbeddings(job, out)
+        options = PredictOptions(channel=channel, profile=adapted.profile)
+        code = write_predictions(recogniser, audio, options, writer, adapted)
     for one in writer.left_out if isinstance(writer, ArrayEmbeddings) else ():
         say(f"{one.file} ({one.channel}) has no embedding and no row: {one.abstained}")
     return code
@@ -295,20 +299,19 @@ class _Printer:
 
     def print(self, segment: Segment, *, final: bool = True) -> None:
         """Print a segment; one that is not final only if it has changed."""
-        from unheard.recogniser.formats import takes_all
-        from unheard.recogniser.formats.tables import as_json, line
+        from unheard.recogniser.formats import Sink, as_json, line
 
+        out = Sink(sys.stdout)
         self.count += final
         if not final and segment == self.last:
             return
         if self.jsonl:
             values: dict[str, Any] = segment.as_dict() | ({"final": final} if self.partial else {})
-            text = as_json(values, ascii=not takes_all(sys.stdout))
+            text = as_json(values, ascii=out.ascii)
         else:
             text = line(segment) + ("" if final else "  …")
         self.last = self.last if final else segment
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
+        out.write(text + "\n")
 
 
 def _pipe(stack: ExitStack, pcm: str, format: str, channels: int, channel: str) -> Iterator[Samples]:

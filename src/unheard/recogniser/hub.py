@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +25,8 @@ def download(model: str) -> Path:
     """
     name, _, revision = model.removeprefix(PREFIX).partition("@")
     hub = _hub(name)
-    try:
+    with _refused("gives no such model", model, "for a private model: hf auth login."):
         return Path(hub.snapshot_download(name, revision=revision or None, allow_patterns=FILES))
-    except Exception as problem:  # the hub's, the network's and the disk's errors share no base
-        raise ModelError(
-            f"the Hugging Face hub gives no such model ({_words(problem)})",
-            where=model,
-            mend="Check the name and the network; for a private model: hf auth login.",
-        ) from None
 
 
 def push(folder: str | Path, name: str) -> str:
@@ -38,20 +34,12 @@ def push(folder: str | Path, name: str) -> str:
 
     Raises `ModelError` where the hub refuses it, `MissingExtra` without the package huggingface_hub.
     """
-    hub = _hub(name)
-    try:
-        api = hub.HfApi()
-        address = api.create_repo(name, private=True, exist_ok=True)
-        api.upload_folder(
-            repo_id=name, folder_path=str(folder), allow_patterns=list(FILES), commit_message="unheard export"
-        )
-    except Exception as problem:
-        raise ModelError(
-            f"the Hugging Face hub did not take the model ({_words(problem)})",
-            where=name,
-            mend="Check the name and the network, and log in with: hf auth login.",
-        ) from None
-    return str(address)
+    api = _hub(name).HfApi
+    with _refused("did not take the model", name, "log in with: hf auth login."):
+        address = api().create_repo(name, private=True, exist_ok=True)
+        given = {"repo_id": name, "folder_path": str(folder), "commit_message": "unheard export"}
+        api().upload_folder(**given, allow_patterns=list(FILES))
+        return str(address)
 
 
 def check(name: str) -> None:
@@ -69,5 +57,11 @@ def _hub(name: str) -> Any:
     return huggingface_hub
 
 
-def _words(problem: Exception) -> str:
-    return f"{type(problem).__name__}: {' '.join(str(problem).split())[:160]}"
+@contextmanager
+def _refused(what: str, where: str, mend: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as problem:  # the hub's, the network's and the disk's errors share no base
+        words = f"{type(problem).__name__}: {' '.join(str(problem).split())[:160]}"
+        mend = f"Check the name and the network; {mend}"
+        raise ModelError(f"the Hugging Face hub {what} ({words})", where=where, mend=mend) from None

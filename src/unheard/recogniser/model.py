@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,15 +27,18 @@ from unheard.errors import ConfigError, ModelError, did_you_mean, printable
 from unheard.features.encoder import LARGEST, MODEL, OnnxEncoder, first_line, onnx_session
 from unheard.features.encoder_weights import content_digest
 from unheard.features.settings import FeatureSettings
-from unheard.files import cannot_read, read_regular
+from unheard.files import cannot_read, exists, read_regular
 from unheard.licence import commercial_use
 from unheard.recogniser.hub import PREFIX, download
-from unheard.recogniser.stream import WindowSettings
+from unheard.recogniser.windows import WindowSettings
 
 Floats = npt.NDArray[np.float32]
 
 FILE = "model.onnx"
 """The graph in a model folder."""
+
+TRAINED = "model.safetensors"
+"""What is there instead in the folder of a training."""
 
 CARD = "README.md"
 """The model card beside it, where a Hugging Face repository has it."""
@@ -48,10 +51,10 @@ SUMS = "SHA256SUMS"
 
 MOST_THREADS = 256
 OUTPUTS = ("logits", "probabilities", "embedding", "description")
+_EXPORT = "Make it with: unheard export"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Outputs:
+class Outputs(NamedTuple):
     """Outputs of the graph for one utterance: (C,), (C,), (E,), (V,)."""
 
     logits: Floats
@@ -68,10 +71,15 @@ class OnnxModel:
     """
 
     def __init__(self, content: bytes, where: str, *, folder: Path | None = None, threads: int = 1) -> None:
-        self.where = where
-        self.folder = folder
-        self.digest = sha256(content).hexdigest()
-        self._session, text = _opened(content, where, threads)
+        if not 1 <= threads <= MOST_THREADS:
+            raise ConfigError(f"{threads} threads are out of range", mend=f"Use 1 to {MOST_THREADS}.")
+        self.where, self.folder, self.digest = where, folder, sha256(content).hexdigest()
+        try:
+            self._session = onnx_session(content, threads)
+            text = self._session.get_modelmeta().custom_metadata_map.get("unheard")  # may raise UnicodeDecodeError
+        except ValueError as problem:
+            what = f"this is not an ONNX model that can be run ({problem})"
+            raise ModelError(what, where=where, mend=_EXPORT) from None
         if text is None:
             raise ModelError("this ONNX file was not made by unheard", where=where, mend=_EXPORT)
         self.metadata: Metadata = read_metadata(text, where)
@@ -93,15 +101,14 @@ class OnnxModel:
         Raises `ModelError` where there is no model, and for a file that is broken or something else.
         """
         path = Path(path)
-        file = path / FILE if path.is_dir() else path
+        file, inside = (path / FILE, path) if path.is_dir() else (path, None)
         try:
-            if path.is_dir() and not file.exists() and not (path / "model.safetensors").exists():
+            if file.suffix == ".safetensors" or (inside and not file.exists() and (path / TRAINED).exists()):
+                mend = f"unheard export {path} -o FOLDER"
+                raise ModelError("this trained model has not been exported", where=path, mend=mend)
+            if inside and not file.exists():
                 raise ModelError(f"no {FILE} in this folder", where=path, mend="Name a model's folder or file.")
-            if (path.is_dir() and not file.exists()) or file.suffix == ".safetensors":
-                raise ModelError(
-                    "this trained model has not been exported", where=path, mend=f"unheard export {path} -o FOLDER"
-                )
-            content = read_regular(file, LARGEST, ModelError, inside=path if path.is_dir() else None)
+            content = read_regular(file, LARGEST, ModelError, inside=inside)
             _check_sum(file, content)
         except OSError as problem:
             raise cannot_read(file, problem, ModelError) from None
@@ -149,36 +156,18 @@ class OnnxModel:
         return ""
 
 
-_EXPORT = "Make it with: unheard export"
-
-
-def _opened(content: bytes, where: str, threads: int) -> tuple[Any, str | None]:
-    """Return a session and the metadata."""
-    if not 1 <= threads <= MOST_THREADS:
-        raise ConfigError(f"{threads} threads are out of range", mend=f"Use 1 to {MOST_THREADS}.")
-    try:
-        session = onnx_session(content, threads)
-        return session, session.get_modelmeta().custom_metadata_map.get("unheard")  # may raise UnicodeDecodeError
-    except ValueError as problem:
-        raise ModelError(f"this is not an ONNX model that can be run ({problem})", where=where, mend=_EXPORT) from None
-
-
 def _encoder_of(features: FeatureSettings, folder: Path | None, where: str, threads: int) -> OnnxEncoder | None:
     """Open the encoder beside a model on an encoder's frames: the one that it was exported with, and no other."""
     if features.kind != "encoder":
         return None
+    mend = "Copy the whole folder of the model."
     if folder is None or not (folder / ENCODER / MODEL).exists():
-        raise ModelError(
-            f"this model needs the folder {ENCODER} beside it", where=where, mend="Copy the whole folder of the model."
-        )
+        raise ModelError(f"this model needs the folder {ENCODER} beside it", where=where, mend=mend)
     path = folder / ENCODER
     content = read_regular(path / MODEL, LARGEST, ModelError, inside=folder)
     if content_digest(MODEL, content) != features.encoder_digest:
-        raise ModelError(
-            "this is not the encoder that the model was exported with, or a damaged one",
-            where=path / MODEL,
-            mend="Copy the whole folder of the model again.",
-        )
+        what = "this is not the encoder that the model was exported with, or a damaged one"
+        raise ModelError(what, where=path / MODEL, mend=mend)
     try:
         return OnnxEncoder(content, path, features.layer, threads=threads)
     except ConfigError as problem:
@@ -191,11 +180,9 @@ def _check_sum(file: Path, content: bytes) -> None:
         return
     text = read_regular(file.parent / SUMS, 1 << 16, ModelError, inside=file.parent).decode("utf-8", "replace")
     sums = {name.strip().lstrip("*"): known for known, _, name in (line.partition(" ") for line in text.splitlines())}
-    digest = sha256(content).hexdigest()
-    if sums.get(file.name, digest) != digest:
-        raise ModelError(
-            f"the file differs from its checksum in {SUMS}", where=file, mend="Copy or download the folder again."
-        )
+    if sums.get(file.name, digest := sha256(content).hexdigest()) != digest:
+        what = f"the file differs from its checksum in {SUMS}"
+        raise ModelError(what, where=file, mend="Copy or download the folder again.")
 
 
 # Metadata: what a model file contains beside its graph.
@@ -236,8 +223,6 @@ class Metadata:
     version: str
     name: str
     licence: str
-    normalise: str
-    temperature: float
     shrinkage: float
     windows: WindowSettings
     data: tuple[Mapping[str, str], ...]
@@ -256,11 +241,9 @@ def read_metadata(text: str, where: str) -> Metadata:
         if not isinstance(values, dict) or not isinstance(values.get("format"), int):
             raise ValueError("has no format number")
         if values["format"] > FORMAT:
-            raise ModelError(
-                f"was made by a newer unheard (format {values['format']}, version {values.get('unheard', '?')!s:.20})",
-                where=where,
-                mend="Upgrade with: pip install --upgrade unheard",
-            )
+            made = f"format {values['format']}, version {values.get('unheard', '?')!s:.20}"
+            mend = "Upgrade with: pip install --upgrade unheard"
+            raise ModelError(f"was made by a newer unheard ({made})", where=where, mend=mend)
         values = _checked(values, _SCHEMA)
         labels = tuple(values["labels"])
         fine = all(label.strip() and len(label) <= 64 and "\n" not in label for label in labels)
@@ -272,17 +255,13 @@ def read_metadata(text: str, where: str) -> Metadata:
         if not features.resolved:
             raise ValueError("asks for an encoder without its digest and width")
         return Metadata(
-            labels,
-            features,
-            values["unheard"],
-            values["name"],
-            values["licence"],
-            values["normalise"],
-            values["temperature"],
-            values["adaptation"]["shrinkage"],
-            WindowSettings(values["window"]["seconds"], values["window"]["hop"]),
-            tuple(values["data"]),
-            values["about"],
+            labels=labels,
+            features=features,
+            version=values["unheard"],
+            shrinkage=values["adaptation"]["shrinkage"],
+            windows=WindowSettings(**values["window"]),
+            data=tuple(values["data"]),
+            **{name: values[name] for name in ("name", "licence", "about")},
         )
     except (ConfigError, ValueError, TypeError, OverflowError) as problem:
         what = f"this is not a model of unheard: its metadata {str(problem).rstrip('.')}"
@@ -328,18 +307,13 @@ def open_model(model: str | Path, *, threads: int = 1) -> OnnxModel:
     Raises `ModelError` where there is none.
     """
     known = packaged_models()
+    path = known.get(model, model) if isinstance(model, str) else model
     if str(model).startswith(PREFIX):
-        return OnnxModel.open(download(str(model)), threads=threads)
-    if isinstance(model, str) and model in known:
-        return OnnxModel.open(known[model], threads=threads)
-    try:
-        exists = Path(model).exists()
-    except (OSError, ValueError):
-        exists = False
-    if not exists:
+        path = download(str(model))
+    elif not exists(path):
         names = did_you_mean(str(model), known) if known else "No model came with this package."
         raise ModelError("there is no model of this name, and no such file", where=model, mend=names)
-    return OnnxModel.open(model, threads=threads)
+    return OnnxModel.open(path, threads=threads)
 
 
 def describe(model: OnnxModel) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypedDict, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from unheard.notebook import COLOURS, OTHER, axes_for, frame, strip, table
 from unheard.recogniser.profiles import SpeakerProfile
 
 Embedding = npt.NDArray[np.float32]
+One = TypeVar("One", "Segment", "Prediction")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,23 +32,16 @@ class Segment:
 
     def __repr__(self) -> str:
         who = "" if self.speaker is None else f", {self.speaker}"
-        return f"Segment({self.start:.1f}-{self.end:.1f} s{who}: {_answer(self)})"
+        return f"Segment({self.start:.1f}-{self.end:.1f} s{who}: {_in_words(self)})"
 
     def at_least(self, confidence: float) -> Segment:
         """Return the segment, without its label where that has a probability below `confidence`."""
-        reason = uncertain(self.probabilities, confidence)
-        return self if reason is None else replace(self, label=None, abstained=reason)
+        return _certain(self, confidence)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON; times to the millisecond, probabilities to a millionth."""
-        return {
-            "start": round(self.start, 3),
-            "end": round(self.end, 3),
-            "label": self.label,
-            "probabilities": rounded(self.probabilities),
-            "abstained": self.abstained,
-            **({} if self.speaker is None else {"speaker": self.speaker}),
-        }
+        times = {"start": round(self.start, 3), "end": round(self.end, 3)}
+        return times | _plain_answer(self) | ({} if self.speaker is None else {"speaker": self.speaker})
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,26 +52,18 @@ class Share:
     share: float
     longest: tuple[float, float]
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        return {
-            "seconds": round(self.seconds, 3),
-            "share": round(self.share, 4),
-            "longest": [round(time, 3) for time in self.longest],
-        }
-
 
 def shares(segments: Iterable[Segment]) -> dict[str, Share]:
     """Return label -> share of the segments that have a label, the largest first."""
-    by_label: dict[str, list[tuple[float, float]]] = {}
+    times: dict[str, list[tuple[float, float]]] = {}
     for one in segments:
         if one.label is not None:
-            by_label.setdefault(one.label, []).append((one.start, one.end))
-    seconds = {label: sum(end - start for start, end in of) for label, of in by_label.items()}
+            times.setdefault(one.label, []).append((one.start, one.end))
+    seconds = {label: sum(end - start for start, end in of) for label, of in times.items()}
     whole = sum(seconds.values())
     return {
-        label: Share(seconds[label], seconds[label] / whole, max(by_label[label], key=lambda time: time[1] - time[0]))
-        for label in sorted(by_label, key=lambda label: -seconds[label])
+        label: Share(held, held / whole, max(times[label], key=lambda time: time[1] - time[0]))
+        for label, held in sorted(seconds.items(), key=lambda one: -one[1])
     }
 
 
@@ -109,7 +95,7 @@ class Prediction:
     def __repr__(self) -> str:
         channel = "" if self.channel == "mix" else f", {self.channel}"
         count = f"{len(self.segments)} segment{'s' * (len(self.segments) != 1)}"
-        return f"Prediction({self.file or 'samples'!r}{channel}: {_answer(self)}, {self.duration:.1f} s, {count})"
+        return f"Prediction({self.file or 'samples'!r}{channel}: {_in_words(self)}, {self.duration:.1f} s, {count})"
 
     @property
     def summary(self) -> dict[str, Share]:
@@ -128,22 +114,15 @@ class Prediction:
 
     def at_least(self, confidence: float) -> Prediction:
         """Return the prediction without the labels whose probability is below `confidence`."""
-        segments = tuple(one.at_least(confidence) for one in self.segments)
-        reason = uncertain(self.probabilities, confidence)
-        found = replace(self, segments=segments)
-        return found if reason is None else replace(found, label=None, abstained=reason)
+        return _certain(replace(self, segments=tuple(one.at_least(confidence) for one in self.segments)), confidence)
 
     def _repr_html_(self) -> str:
         """Return a timeline, a bar for each speaker, and the table of segments."""
         labels = list(self.probabilities)
-        strips = "".join(
-            strip(
-                [(one.start, one.end, one.label, repr(one)) for one in self.segments if one.speaker == name],
-                self.duration,
-                name or "",
-            )
-            for name in self.of_speakers() or [None]
-        )
+        strips = ""
+        for name in self.of_speakers() or [None]:
+            own = [(one.start, one.end, one.label, repr(one)) for one in self.segments if one.speaker == name]
+            strips += strip(own, self.duration, name or "")
         rows = [
             [f"{one.start:.1f}", f"{one.end:.1f}", one.speaker or "", one.label or one.abstained or ""]
             + [f"{one.probabilities[x]:.0%}" if x in one.probabilities else "" for x in labels]
@@ -156,17 +135,13 @@ class Prediction:
 
         Raises `UnheardError` where matplotlib is not installed.
         """
-        axes = axes_for(axes)
-        names = list(self.of_speakers()) or [""]
+        axes, names = axes_for(axes), list(self.of_speakers()) or [""]
         for label in dict.fromkeys(one.label for one in self.segments if one.label is not None):
-            found = [one for one in self.segments if one.label == label]
-            axes.barh(
-                [names.index(one.speaker or "") for one in found],
-                [one.end - one.start for one in found],
-                left=[one.start for one in found],
-                color=COLOURS.get(label, OTHER),
-                label=label,
-            )
+            found = [
+                (names.index(one.speaker or ""), one.start, one.end) for one in self.segments if one.label == label
+            ]
+            rows, starts, ends = map(np.array, zip(*found, strict=True))
+            axes.barh(rows, ends - starts, left=starts, color=COLOURS.get(label, OTHER), label=label)
         axes.set(xlim=(0, self.duration), xlabel="seconds", ylim=(len(names) - 0.5, -0.5))
         axes.set_yticks(range(len(names)), names)
         if self.summary:
@@ -194,10 +169,8 @@ class Prediction:
         return {
             "file": self.file,
             "channel": self.channel,
-            "label": self.label,
-            "probabilities": rounded(self.probabilities),
+            **_plain_answer(self),
             "segments": [segment.as_dict() for segment in self.segments],
-            "abstained": self.abstained,
             "duration": round(self.duration, 3),
             "speech": round(self.speech_seconds, 3),
             "mixed": self.mixed,
@@ -208,24 +181,77 @@ class Prediction:
         }
 
 
+class Answer(TypedDict):
+    """The part of a prediction that is a mean over windows or turns."""
+
+    label: str | None
+    probabilities: Mapping[str, float]
+    embedding: Embedding | None
+    abstained: str | None
+
+
+class Totals:
+    """Sums over windows or turns, weighted by the speech in each, and why none has probabilities."""
+
+    def __init__(self) -> None:
+        self._speech = 0.0
+        self._probabilities: npt.NDArray[np.float64] | float = 0.0
+        self._embedding: npt.NDArray[np.float64] | float = 0.0
+        self._most, self._reason = -1.0, ""  # the reason where there is the most speech
+
+    def add(
+        self, speech: float, probabilities: npt.ArrayLike | None, embedding: Embedding | None, abstained: str | None
+    ) -> None:
+        """Add probabilities (C,) and embedding (E,) of some seconds of speech, or the reason why there are none."""
+        if probabilities is not None and embedding is not None:
+            self._speech += speech
+            self._probabilities = self._probabilities + speech * np.asarray(probabilities, np.float64)
+            self._embedding = self._embedding + speech * embedding.astype(np.float64)
+        elif speech > self._most:
+            self._most, self._reason = speech, abstained or ""
+
+    def answer(self, labels: Sequence[str]) -> Answer:
+        """Return the means."""
+        if not self._speech:
+            return Answer(label=None, probabilities={}, embedding=None, abstained=self._reason)
+        chances = labelled(labels, self._probabilities / self._speech)
+        embedding = np.asarray(self._embedding / self._speech, np.float32)
+        return Answer(label=ranked(chances)[0][0], probabilities=chances, embedding=embedding, abstained=None)
+
+
+def labelled(labels: Sequence[str], probabilities: npt.ArrayLike) -> dict[str, float]:
+    """Return probabilities (C,) by their labels."""
+    return dict(zip(labels, np.asarray(probabilities).tolist(), strict=True))
+
+
+def ranked(probabilities: Mapping[str, float]) -> list[tuple[str, float]]:
+    """Return labels with their probabilities, the highest first."""
+    return sorted(probabilities.items(), key=lambda one: -one[1])
+
+
+def _certain(one: One, least: float) -> One:
+    """Return an answer, without its label where the highest probability is below `least`: the reason has two."""
+    first = ranked(one.probabilities)[:2]
+    if not first or first[0][1] >= least:
+        return one
+    reason = "uncertain: " + ", ".join(f"{100 * value:.0f} % {label}" for label, value in first)
+    return replace(one, label=None, abstained=reason)
+
+
+def _plain_answer(one: Segment | Prediction) -> dict[str, Any]:
+    rounded = {label: round(value, 6) for label, value in one.probabilities.items()}
+    return {"label": one.label, "probabilities": rounded, "abstained": one.abstained}
+
+
 def _plain(summary: Mapping[str, Share]) -> dict[str, Any]:
-    return {label: one.as_dict() for label, one in summary.items()}
+    return {
+        label: {"seconds": round(one.seconds, 3), "share": round(one.share, 4)}
+        | {"longest": [round(time, 3) for time in one.longest]}
+        for label, one in summary.items()
+    }
 
 
-def _answer(one: Segment | Prediction) -> str:
-    return (
-        one.abstained or "no speech" if one.label is None else f"{one.label} {100 * one.probabilities[one.label]:.0f} %"
-    )
-
-
-def uncertain(probabilities: Mapping[str, float], least: float) -> str | None:
-    """Return the reason to abstain where the highest probability is below `least`, with the two highest."""
-    ranked: Sequence[tuple[str, float]] = sorted(probabilities.items(), key=lambda one: -one[1])
-    if not ranked or ranked[0][1] >= least:
-        return None
-    return "uncertain: " + ", ".join(f"{100 * value:.0f} % {label}" for label, value in ranked[:2])
-
-
-def rounded(probabilities: Mapping[str, float]) -> dict[str, float]:
-    """Round probabilities to a millionth."""
-    return {label: round(value, 6) for label, value in probabilities.items()}
+def _in_words(one: Segment | Prediction) -> str:
+    if one.label is None:
+        return one.abstained or "no speech"
+    return f"{one.label} {100 * one.probabilities[one.label]:.0f} %"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -25,7 +26,7 @@ FORMAT = 1
 LARGEST = 1 << 20
 """Upper limit for a profile's file, in bytes."""
 
-_LARGE = 1e30  # compared, not converted: integers of JSON have no upper limit
+_LARGE = 1e30
 _LONGEST_NAME = 180  # of a file, so that every file system takes it
 
 
@@ -89,27 +90,25 @@ class ProfileStore:
 
     def names(self) -> list[str]:
         """Return all names, sorted; files that cannot be read are left out (see `broken`)."""
-        return self._listed()[0]
+        return sorted((one["name"] for one in self._listed() if isinstance(one, dict)), key=str.casefold)
 
     def broken(self) -> list[ConfigError]:
         """Return an error for each profile file that cannot be read."""
-        return self._listed()[1]
+        return [one for one in self._listed() if isinstance(one, ConfigError)]
 
-    def _listed(self) -> tuple[list[str], list[ConfigError]]:
-        found, broken = [], []
+    def _listed(self) -> Iterator[dict[str, Any] | ConfigError]:
         for path in sorted(self.folder.glob("profile-*.json")):
             try:
-                found.append(str(_read(path)["name"]))
+                yield _read(path)
             except ConfigError as problem:
-                broken.append(problem)
-        return sorted(found, key=str.casefold), broken
+                yield problem
 
     def entries(self, name: str) -> dict[str, dict[str, Any]]:
         """Return what is stored for a name: digest of a model -> its name and the number of utterances.
 
         Raises `ConfigError` for an unknown name.
         """
-        return {digest: dict(entry) for digest, entry in _read(self._existing(name))["models"].items()}
+        return dict(_read(self._existing(name))["models"])
 
     def get(self, name: str, digest: str, width: int) -> SpeakerProfile:
         """Return the profile for the model with `digest` (V = `width`), an empty one where there is none.
@@ -117,9 +116,7 @@ class ProfileStore:
         Raises `ConfigError` for an invalid name or a broken file.
         """
         path = self._path(name)
-        if not path.exists():
-            return SpeakerProfile.unknown(digest, width, name.strip())
-        values = _read(path)
+        values: dict[str, Any] = _read(path) if path.exists() else {"name": name.strip(), "models": {}}
         entry = values["models"].get(digest)
         if entry is None:
             return SpeakerProfile.unknown(digest, width, values["name"])
@@ -132,12 +129,8 @@ class ProfileStore:
         """Write `profile` beside those for other models; returns the file. Raises `ConfigError` for an invalid name."""
         path = self._path(profile.name)
         models = _read(path)["models"] if path.exists() else {}
-        models[profile.digest] = {
-            "model": model,
-            "utterances": profile.utterances,
-            "mean": profile.mean.tolist(),
-            "enrolled": sorted(profile.enrolled),
-        }
+        entry = {"model": model, "utterances": profile.utterances, "mean": profile.mean.tolist()}
+        models[profile.digest] = entry | {"enrolled": sorted(profile.enrolled)}
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_json(path, {"format": FORMAT, "name": profile.name.strip(), "models": models})
         path.chmod(0o600)
@@ -169,34 +162,32 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             text = file.read(LARGEST + 1)
+        values: dict[str, Any] = json.loads(text) if len(text) <= LARGEST else {}
+        models = values["models"].values()
+        fine = values["format"] == FORMAT and values["name"].isprintable() and all(map(_is_fine, models))
     except OSError as problem:
         raise cannot_read(path, problem, ConfigError) from None
-    try:
-        values = json.loads(text) if len(text) <= LARGEST else None
-    except (ValueError, RecursionError):
-        values = None
-    if not isinstance(values, dict) or values.get("format") != FORMAT or not _entries_fine(values.get("models")):
-        raise _broken(path)
-    if not isinstance(values.get("name"), str) or not values["name"].isprintable():
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        fine = False
+    if not fine:
         raise _broken(path)
     return values
 
 
-def _entries_fine(models: Any) -> bool:
-    return isinstance(models, dict) and all(
-        isinstance(entry, dict)
-        and type(entry.get("utterances")) is int
+def _is_fine(entry: Any) -> bool:
+    """Whether an entry has values of the right types in range; raises `KeyError` or `TypeError` for some that are not.
+
+    Integers of JSON have no upper limit, so they are compared rather than converted.
+    """
+    return (
+        type(entry["utterances"]) is int
         and entry["utterances"] >= 0
-        and isinstance(entry.get("model"), str)
-        and isinstance(entry.get("mean"), list)
-        and all(isinstance(value, (int, float)) and -_LARGE < value < _LARGE for value in entry["mean"])
-        and isinstance(entry.get("enrolled"), list)
+        and isinstance(entry["model"], str)
+        and all(-_LARGE < value < _LARGE for value in entry["mean"])
         and all(isinstance(mark, str) for mark in entry["enrolled"])
-        for entry in models.values()
     )
 
 
 def _broken(path: Path) -> ConfigError:
-    return ConfigError(
-        "this is not a speaker profile, or a broken one", where=path, mend="Delete it and enrol the speaker again."
-    )
+    mend = "Delete it and enrol the speaker again."
+    return ConfigError("this is not a speaker profile, or a broken one", where=path, mend=mend)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypedDict, overload
@@ -13,19 +13,21 @@ import numpy.typing as npt
 from unheard.audio import MOST_CHANNELS, Samples, channel_index, channel_name
 from unheard.errors import AudioError, ConfigError, ModelError, NoSpeechError, UnheardError
 from unheard.files import cannot_read
-from unheard.recogniser.calls import Segments, predict_turns, turns_for
-from unheard.recogniser.inputs import Found
 from unheard.recogniser.model import OnnxModel, open_model
-from unheard.recogniser.prediction import Prediction
+from unheard.recogniser.prediction import Prediction, Segment, Totals
 from unheard.recogniser.profiles import SpeakerProfile
-from unheard.recogniser.sources import Audio, Several, blocks_of, channels_of, name_of
-from unheard.recogniser.stream import Stream, Watch, WindowSettings, cut
-from unheard.recogniser.window_scorer import LEAST_SPEECH, WindowScorer
+from unheard.recogniser.sources import Audio, Found, Several, blocks_of, channels_of, name_of
+from unheard.recogniser.stream import Stream, Watch
+from unheard.recogniser.turns import Turn, Turns, in_order, read_turns, turns_of
+from unheard.recogniser.windows import LEAST_SPEECH, WindowScorer, WindowSettings, cut
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 Progress: TypeAlias = Callable[[float], object]
+
+Segments: TypeAlias = str | Path | Turns | Sequence[Turn | tuple[float, float, str]]
+"""Who spoke when: a file or folder, what `read_turns` returned, or the turns of the recording."""
 
 LONGEST = 24 * 3600.0
 """Default limit for the length of a recording, seconds."""
@@ -109,35 +111,27 @@ class Recogniser:
         Raises `AudioError` for audio that cannot be read, `TooLongError` above `longest` seconds, `ModelError` for a
         profile of another model, `ManifestError` for broken `segments`.
         """
-        if isinstance(audio, (list, tuple)):
-            options = PredictOptions(
-                sample_rate=sample_rate,
-                channel=channel,
-                profile=profile,
-                adapt=adapt,
-                longest=longest,
-                progress=progress,
-                min_confidence=min_confidence,
-                segments=segments,
+        found, done = [], progress or (lambda seconds: None)
+        for one in audio if isinstance(audio, (list, tuple)) else [audio]:
+            name, named = name_of(one), channel_name(channel)
+            blocks = blocks_of(one, self._rate, sample_rate=sample_rate, channel=channel, longest=longest)
+            if segments is not None:
+                if profile is not None:
+                    what = "a profile is of one speaker, and segments name several"
+                    raise ConfigError(what, mend="Leave one of them.")
+                turns = _turns(segments, name)
+                samples = np.concatenate([np.zeros(0, np.float32), *blocks])
+                prediction = self._predict_turns(samples, turns, adapt, name, named, done)
+                found.append(prediction.at_least(min_confidence))
+                continue
+            stream = self.stream(
+                profile=profile, adapt=bool(adapt), name=name, channel=named, min_confidence=min_confidence
             )
-            return [self.predict(one, **options) for one in audio]
-        name, named = name_of(audio), channel_name(channel)
-        blocks = blocks_of(audio, self._rate, sample_rate=sample_rate, channel=channel, longest=longest)
-        if segments is not None:
-            if profile is not None:
-                raise ConfigError("a profile is of one speaker, and segments name several", mend="Leave one of them.")
-            turns = turns_for(segments, name)
-            samples = np.concatenate([np.zeros(0, np.float32), *blocks])
-            found = predict_turns(self, samples, turns, adapt=adapt, name=name, channel=named, progress=progress)
-            return found.at_least(min_confidence)
-        stream = self.stream(
-            profile=profile, adapt=bool(adapt), name=name, channel=named, min_confidence=min_confidence
-        )
-        for block in blocks:
-            stream.push(block)
-            if progress is not None:
-                progress(stream.seconds)
-        return stream.finish()
+            for block in blocks:
+                stream.push(block)
+                done(stream.seconds)
+            found.append(stream.finish())
+        return found if isinstance(audio, (list, tuple)) else found[0]
 
     def predict_channels(self, audio: Audio, **options: Unpack[PredictOptions]) -> list[Prediction]:
         """Predict every channel of one recording; each is another speaker, as in a call."""
@@ -182,7 +176,7 @@ class Recogniser:
         self, blocks: Iterable[Samples], progress: Progress | None = None
     ) -> Iterator[npt.NDArray[np.float32]]:
         """Yield the description (V,) of every window with enough speech, of windows that do not overlap."""
-        score, seconds = self._scorer(), self.model.metadata.windows.seconds
+        score, seconds = self.scorer(), self.model.metadata.windows.seconds
         for window in cut(blocks, WindowSettings(seconds, seconds), self._rate):
             description = score(window).description
             if progress is not None:
@@ -207,36 +201,85 @@ class Recogniser:
         segment. Segments whose highest probability is below `min_confidence` have no label.
         """
         self.check_profile(profile, adapting=adapt)
-        return Stream(
-            self.model,
-            self._scorer(),
-            self.windows,
-            sample_rate=sample_rate,
-            profile=profile,
-            adapting=adapt,
-            name=name,
-            channel=channel,
-            watch=watch,
-            min_confidence=min_confidence,
-        )
+        return Stream(self, sample_rate, profile, adapt, (name, channel), watch, min_confidence)
 
     def check_profile(self, profile: SpeakerProfile | None, *, adapting: bool) -> None:
         """Raise `ModelError` where the model cannot adapt, or `profile` belongs to another model."""
         if (adapting or profile is not None) and not self.model.profile_width:
             raise ModelError("this model cannot adapt to a speaker", where=self.model.where)
         if profile is not None and profile.digest != self.model.digest:
-            raise ModelError(
-                f"the speaker profile '{profile.name}' was made with another model",
-                where=self.model.where,
-                mend="Enrol the speaker again with this one.",
-            )
+            what = f"the speaker profile '{profile.name}' was made with another model"
+            raise ModelError(what, where=self.model.where, mend="Enrol the speaker again with this one.")
 
-    def _scorer(self) -> WindowScorer:
+    def scorer(self) -> WindowScorer:
+        """Return the function from a window, and a profile, to its result."""
         return WindowScorer(self.model, round(self.windows.hop * self._rate), self.least_speech)
 
+    def _predict_turns(
+        self, samples: Samples, turns: list[Turn], adapt: bool | None, name: str, channel: str, done: Progress
+    ) -> Prediction:
+        """Predict sorted turns of samples (N,) at the model's rate, each as a recording of its own.
+
+        Unless `adapt` is False or the model cannot adapt, a turn is scored with the profile of its speaker's other
+        turns. Speakers without a name, or called unknown, are not adapted to. The answer on the whole is the mean over
+        the turns, weighted by their speech. Raises `ConfigError` for turns that begin after the end of the samples.
+        """
+        model, duration = self.model, len(samples) / self._rate
+        if turns[-1].start >= duration:
+            raise ConfigError(
+                f"a turn begins at {turns[-1].start:.1f} s, and the recording ends at {duration:.1f} s",
+                where=name or None,
+                mend="Give the segments of this recording.",
+            )
+        self.check_profile(None, adapting=bool(adapt))
+        adapt = model.profile_width > 0 if adapt is None else adapt
+        edges = [(round(turn.start * self._rate), round(min(turn.end, duration) * self._rate)) for turn in turns]
+        pieces = [samples[first : max(first + 1, last)] for first, last in edges]
+        sums = np.zeros((len(turns), model.profile_width))  # of the descriptions of each turn
+        counts = np.zeros(len(turns), int)
+        for number, (turn, piece) in enumerate(zip(turns, pieces, strict=True)):
+            if adapt and turn.known and (found := list(self.descriptions([piece]))):
+                sums[number], counts[number] = np.sum(found, axis=0, dtype=np.float64), len(found)
+            done(min(turn.end, duration) / 2)
+        speakers, totals = np.array([turn.speaker for turn in turns]), Totals()
+        segments, spoken = [], 0.0
+        for number, (turn, piece) in enumerate(zip(turns, pieces, strict=True)):
+            others = (speakers == turn.speaker) & (np.arange(len(turns)) != number)
+            count = int(counts[others].sum())
+            profile = SpeakerProfile(model.digest, sums[others].sum(axis=0) / count, count) if count else None
+            stream, end = self.stream(profile=profile), min(turn.end, duration)
+            stream.push(piece)
+            one = stream.finish()
+            segments.append(Segment(turn.start, end, one.label, one.probabilities, one.abstained, turn.speaker))
+            totals.add(one.speech_seconds, [*one.probabilities.values()], one.embedding, one.abstained)
+            spoken += one.speech_seconds
+            done((duration + end) / 2)
+        return Prediction(
+            **totals.answer(self.labels),
+            file=name,
+            segments=tuple(segments),
+            duration=duration,
+            speech_seconds=spoken,
+            channel=channel,
+            model=model.name,
+        )
+
+
+def _turns(segments: Segments, recording: str) -> list[Turn]:
+    """Return the turns of one recording, sorted; raises `UnheardError` where there are none, or broken ones."""
+    if isinstance(segments, (str, Path)):
+        segments = read_turns(segments)
+    if isinstance(segments, Mapping):
+        segments = turns_of(segments, recording)
+    if not segments:
+        raise ConfigError("there are no turns", mend="Give (start, end, speaker) of each.")
+    return in_order(one if isinstance(one, Turn) else Turn(*one) for one in segments)
+
+
+# Several recordings
 
 EACH = "each"
-"""The value of `Options.channel` for every channel, each another speaker."""
+"""The channel that stands for every channel, each another speaker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,58 +290,38 @@ class Failure:
     error: UnheardError
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How to score several recordings; `channel` may be `each`.
-
-    With `adapt` the profile is updated along each recording; with `carry`, for recordings of one speaker, it is also
-    kept from one recording to the next. `segments` are as in `Recogniser.predict`.
-    """
-
-    channel: str = "mix"
-    profile: SpeakerProfile | None = None
-    adapt: bool | None = None
-    carry: bool = False
-    min_confidence: float = 0.0
-    segments: Segments | None = None
-
-
 def predictions(
     recogniser: Recogniser,
     found: Iterable[Found],
-    options: Options,
+    options: PredictOptions,
+    *,
+    carry: bool = False,
     progress: Callable[[str], Progress | None] = lambda file: None,
 ) -> Iterator[Prediction | Failure]:
     """Predict recordings one after another, each as soon as it is found; a broken one does not stop the others.
 
+    `options` are those of `Recogniser.predict`, where `channel` may be `each`. With `carry`, for recordings of one
+    speaker, the profile is kept from one recording to the next.
     Raises `AudioError` for a channel that no recording has, `ModelError` for a profile or adaptation that does not fit.
     """
-    profile = options.profile
-    if options.channel != EACH:
-        channel_index(options.channel, MOST_CHANNELS, "--channel")
-    recogniser.check_profile(profile, adapting=bool(options.adapt))
+    channel = options.get("channel", "mix")
+    if channel != EACH:
+        channel_index(channel, MOST_CHANNELS, "--channel")
+    recogniser.check_profile(options.get("profile"), adapting=bool(options.get("adapt")))
     for file in found:
         if isinstance(file, UnheardError):
             yield Failure(file.where or "", file)
             continue
-        given = PredictOptions(
-            adapt=options.adapt,
-            progress=progress(file),
-            min_confidence=options.min_confidence,
-            segments=options.segments,
-        )
+        given = options | PredictOptions(progress=progress(file))
         try:
-            if options.channel == EACH:
-                answers = recogniser.predict_channels(file, **given)
-            else:
-                given |= {"channel": options.channel, "profile": profile}
-                answers = [recogniser.predict(file, **given)]
+            several = recogniser.predict_channels(file, **given) if channel == EACH else None
+            answers = several or [recogniser.predict(file, **given)]
         except UnheardError as error:
             yield Failure(file, error)
             continue
         except OSError as problem:
             yield Failure(file, cannot_read(file, problem))
             continue
-        if options.carry:
-            profile = answers[-1].profile
+        if carry:
+            options = options | PredictOptions(profile=answers[-1].profile)
         yield from answers

@@ -1,7 +1,12 @@
-"""Read audio from paths, open files, arrays and pipes: blocks of one channel at the model's sample rate."""
+"""Find recordings, and read them: words of a command line to paths; paths, open files, arrays and pipes to samples.
+
+Samples come in blocks of one channel at the model's sample rate.
+"""
 
 from __future__ import annotations
 
+import glob
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from io import BufferedIOBase, BytesIO
 from pathlib import Path
@@ -22,8 +27,102 @@ from unheard.audio import (
     select_channel,
     to_float,
 )
-from unheard.decoding import LOWEST_RATE, Source
+from unheard.decoding import CONVERTED, LOWEST_RATE, Source, can_convert
 from unheard.errors import AudioError, ConfigError, TooLongError, did_you_mean
+from unheard.files import exists
+
+HEADERS = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"ID3", b"FORM", b"caff", b".snd")
+"""First bytes of audio files."""
+
+SUFFIXES = frozenset(
+    {
+        *(".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc"),
+        *(".au", ".snd", ".caf", ".w64", ".rf64", ".sph", ".nist", ".voc"),
+    }
+)
+"""Endings of recordings in a folder; a file named by its path is read whatever its ending."""
+
+LIST = "-"
+
+Found = str | AudioError
+"""A path, or the error for a word that names no recording."""
+
+
+def recordings(words: Iterable[str], lines: Iterable[bytes] = ()) -> Iterator[Found]:
+    """Yield the recordings that `words` name as they are found; `-` stands for `lines`, a path a line."""
+    for word in words:
+        if word != LIST:
+            yield from _named(word)
+            continue
+        for number, line in enumerate(lines):
+            if number == 0 and line.startswith(HEADERS) and b"\0" in line:
+                what = "standard input must be a list of paths, and this is a recording"
+                yield AudioError(what, where="-", mend="Name /dev/stdin to read it.")
+                break
+            path = os.fsdecode(line.rstrip(b"\r\n"))
+            if path.strip():
+                yield from _named("./-" if path == LIST else path)
+
+
+def is_single(words: Iterable[str]) -> bool:
+    """Return whether exactly one recording is named, by its own path; it need not exist."""
+    words = list(words)
+    if len(words) != 1 or words[0] == LIST:
+        return False
+    return not Path(words[0]).is_dir() if exists(words[0]) else not glob.has_magic(words[0])
+
+
+def _named(word: str) -> Iterator[Found]:
+    if exists(word):
+        yield from _in_folder(word) if Path(word).is_dir() else [word]
+    elif "\0" in word:
+        yield AudioError("not a valid path", where=word.replace("\0", "\\0"), mend="Check the list.")
+    elif not glob.has_magic(word):
+        yield word  # reading it raises the error
+    else:
+        matches = sorted(glob.glob(word, recursive=True))  # noqa: PTH207 - a Path would not take an absolute pattern
+        if not matches:
+            yield AudioError("no file matches this pattern", where=word, mend="Check it, and put it in quotes.")
+        folders = {match for match in matches if Path(match).is_dir()}
+        wanted = [match for match in matches if match not in folders or "**" not in word]  # `**` gives what is inside
+        inside = (_in_folder(match) if match in folders else [match] for match in wanted)
+        yield from dict.fromkeys(path for paths in inside for path in paths)
+
+
+def _in_folder(folder: str) -> Iterator[Found]:
+    """Yield the recordings below `folder`, sorted by path, without hidden files and folders."""
+    empty, seen, passed = True, set[str](), list[Path]()
+    readable = SUFFIXES | (set(CONVERTED) if can_convert() else set())
+    for place, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        real = os.path.realpath(place)
+        if real in seen:  # linked twice, or a link to a folder above
+            folders.clear()
+            continue
+        seen.add(real)
+        for path in (Path(place, name) for name in sorted(files) if not name.startswith(".")):
+            if path.suffix.lower() in readable:
+                yield str(path)
+            elif path.suffix.lower() in CONVERTED:
+                passed.append(path)
+            else:
+                continue
+            empty = False
+    if passed:
+        endings = " ".join(sorted({path.suffix.lower() for path in passed}))
+        target = passed[0].with_suffix(".wav").name
+        yield AudioError(
+            f"{len(passed)} recording{'s' * (len(passed) != 1)} in this folder need a conversion first ({endings})",
+            where=folder,
+            mend=f'Convert each with: ffmpeg -i "{passed[0]}" -ac 1 -ar 16000 "{target}"; '
+            'or: pip install "unheard[media]"',
+        )
+    if empty:
+        mend = f"These endings are read: {' '.join(sorted(SUFFIXES))}."
+        yield AudioError("no recording in this folder", where=folder, mend=mend)
+
+
+# Paths, open files, arrays and entries of data sets
 
 Audio: TypeAlias = Source | npt.NDArray[Any] | Mapping[str, Any]
 """A path, an open binary file, samples (N,) or (N, channels), or {"array": samples, "sampling_rate": Hz}."""
@@ -40,13 +139,11 @@ def blocks_of(
 
     Raises `AudioError` for what cannot be read, `TooLongError` above `longest` seconds.
     """
-    if isinstance(audio, Mapping):
-        audio, sample_rate = unpacked(audio, sample_rate)
-    if not isinstance(audio, np.ndarray):
-        _rewind(audio)
-        return read_blocks(audio, sample_rate=rate, channel=channel, longest=longest)
+    source, sample_rate = _opened(audio, sample_rate)
+    if not isinstance(source, np.ndarray):
+        return read_blocks(source, sample_rate=rate, channel=channel, longest=longest)
     given = rate if sample_rate is None else checked_rate(sample_rate)
-    samples = select_channel(to_float(audio), channel)
+    samples = select_channel(to_float(source), channel)
     if len(samples) > longest * given:
         raise TooLongError(f"the samples are longer than the limit of {longest:g} s")
     if not finite(samples):
@@ -57,50 +154,58 @@ def blocks_of(
 
 def channels_of(audio: Audio) -> tuple[str, ...]:
     """Return the names of a recording's channels: mix for one, left and right for two, else numbers from 1."""
-    if isinstance(audio, Mapping):
-        audio, _ = unpacked(audio, None)
-    if isinstance(audio, np.ndarray):
-        count = 1 if audio.ndim == 1 else int(audio.shape[-1])
+    source, _ = _opened(audio, None)
+    if isinstance(source, np.ndarray):
+        count = 1 if source.ndim == 1 else int(source.shape[-1])
+    elif isinstance(source, (str, Path)) and Path(source).exists() and not Path(source).is_file():
+        what, mend = "cannot count the channels of a pipe, which can be read only once", "save it as a file first."
+        raise AudioError(what, where=str(source), mend=f"Choose --channel mix, or {mend}")
     else:
-        _rewind(audio)
-        if isinstance(audio, (str, Path)) and Path(audio).exists() and not Path(audio).is_file():
-            raise AudioError(
-                "cannot count the channels of a pipe, which can be read only once",
-                where=str(audio),
-                mend="Choose --channel mix, or save it as a file first.",
-            )
-        count = info(audio).channels
+        count = info(source).channels
     return {1: ("mix",), 2: ("left", "right")}.get(count) or tuple(str(number) for number in range(1, count + 1))
 
 
 def name_of(audio: Audio) -> str:
     """Return the path as given; empty for samples and for files without a name."""
-    if isinstance(audio, (str, Path)):
-        return str(audio)
     if isinstance(audio, Mapping):
         return str(audio.get("path") or "")
-    return "" if isinstance(audio, np.ndarray) else str(getattr(audio, "name", ""))
+    return str(audio) if isinstance(audio, (str, Path)) else str(getattr(audio, "name", ""))
 
 
-def unpacked(audio: Mapping[str, Any], sample_rate: int | None) -> tuple[Source | npt.NDArray[Any], int | None]:
-    """Return samples and rate of an entry of a Hugging Face data set, or its path or content where it is not decoded.
+def _opened(audio: Audio, sample_rate: int | None) -> tuple[Source | npt.NDArray[Any], int | None]:
+    """Return an array with its rate, a path, or an open file at its beginning: its channels are read one by one.
 
-    Raises `ConfigError` for other mappings, and for a `sample_rate` that differs from the one inside.
+    Of an entry of a Hugging Face data set these are the samples and rate, or its path or content where it is not
+    decoded. Raises `ConfigError` for other mappings, and for a `sample_rate` that differs from the one inside.
     """
-    if audio.get("array") is not None and audio.get("sampling_rate") is not None:
-        rate = checked_rate(audio["sampling_rate"])
-        if sample_rate not in (None, rate):
-            raise ConfigError(f"sample_rate is {sample_rate} and sampling_rate is {rate}", mend="Give one of them.")
-        array = audio["array"]
-        return (np.asarray(array) if isinstance(array, (list, tuple)) else array), rate
-    if isinstance(audio.get("bytes"), bytes):
-        return BytesIO(audio["bytes"]), sample_rate
-    if audio.get("path"):
-        return audio["path"], sample_rate
-    raise ConfigError(
-        f"a mapping with the keys {', '.join(map(str, audio))} is no recording",
-        mend='Give {"array": samples, "sampling_rate": Hz}, or the samples and sample_rate=Hz.',
-    )
+    if isinstance(audio, Mapping):
+        given: list[Any] = [audio.get(key) for key in ("array", "sampling_rate", "bytes", "path")]
+        array, rate, content, path = given
+        if array is not None and rate is not None:
+            rate = checked_rate(rate)
+            if sample_rate not in (None, rate):
+                raise ConfigError(f"sample_rate is {sample_rate} and sampling_rate is {rate}", mend="Give one of them.")
+            audio, sample_rate = (np.asarray(array) if isinstance(array, (list, tuple)) else array), rate
+        elif isinstance(content, bytes) or path:
+            audio = BytesIO(content) if isinstance(content, bytes) else path
+        else:
+            raise ConfigError(
+                f"a mapping with the keys {', '.join(map(str, audio))} is no recording",
+                mend='Give {"array": samples, "sampling_rate": Hz}, or the samples and sample_rate=Hz.',
+            )
+    if isinstance(audio, np.ndarray):
+        return audio, sample_rate
+    source = checked_source(audio)
+    if not isinstance(source, (str, Path)):
+        try:
+            source.seek(0)
+        except (OSError, ValueError) as problem:  # a pipe, or a closed file
+            raise AudioError(
+                f"this open file cannot be read from its beginning ({problem})",
+                where=name_of(source) or None,
+                mend="Give its path, or its content as io.BytesIO.",
+            ) from None
+    return source, sample_rate
 
 
 def checked_rate(rate: int) -> int:
@@ -112,32 +217,15 @@ def checked_rate(rate: int) -> int:
     if rate != int(rate if np.isfinite(rate) else 0):
         raise ConfigError(f"a sample rate of {rate} Hz is not a whole number", mend="Give it as an int.")
     if not LOWEST_RATE <= rate <= 10_000_000:
-        raise ConfigError(
-            f"a sample rate of {rate} Hz is out of range", mend=f"Give the samples per second, {LOWEST_RATE} or more."
-        )
+        mend = f"Give the samples per second, {LOWEST_RATE} or more."
+        raise ConfigError(f"a sample rate of {rate} Hz is out of range", mend=mend)
     return int(rate)
-
-
-def _rewind(audio: Source) -> None:
-    """Go to the beginning of an open file, whose channels are read one after another."""
-    if not isinstance(checked_source(audio), (str, Path)):
-        try:
-            audio.seek(0)  # type: ignore[union-attr]
-        except (OSError, ValueError) as problem:  # a pipe, or a closed file
-            raise AudioError(
-                f"this open file cannot be read from its beginning ({problem})",
-                where=str(getattr(audio, "name", "")) or None,
-                mend="Give its path, or its content as io.BytesIO.",
-            ) from None
 
 
 # Raw samples without a header, as from `arecord -t raw` or `ffmpeg -f s16le -`.
 
 FORMATS = {"u8": "|u1", "s16le": "<i2", "s16be": ">i2", "s24le": "", "s32le": "<i4", "f32le": "<f4"}
 """Name (as in FFmpeg) -> numpy's; numpy has no type of 24 bits."""
-
-HEADERS = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"ID3", b"FORM", b"caff", b".snd")
-"""First bytes of audio files."""
 
 
 def pcm_blocks(
@@ -152,21 +240,18 @@ def pcm_blocks(
         raise ConfigError(f"unknown sample format '{format}'", mend=did_you_mean(format, FORMATS))
     if not 1 <= channels <= 256:
         raise ConfigError(f"{channels} channels are out of range", mend="Give --channels from 1 to 256.")
-    return _blocks(file, format, channels, channel_index(channel, channels, "the pipe"))
+    return _pcm(file, format, channels, Mix(channel_index(channel, channels, "the pipe"), "the pipe"))
 
 
-def _blocks(file: BufferedIOBase, format: str, channels: int, index: int | None) -> Iterator[Samples]:
-    width = 3 if format == "s24le" else np.dtype(FORMATS[format]).itemsize
-    rest, first, mix = b"", True, Mix(index, "the pipe")
+def _pcm(file: BufferedIOBase, format: str, channels: int, mix: Mix) -> Iterator[Samples]:
+    size = channels * (3 if format == "s24le" else np.dtype(FORMATS[format]).itemsize)
+    rest, first = b"", True
     while piece := file.read1(1 << 16):
         if first and piece.startswith(HEADERS):
-            raise AudioError(
-                "this is an audio file with a header, not raw samples",
-                mend="Use `unheard predict` for it, or send its samples alone.",
-            )
-        first = False
-        data = rest + piece
-        whole = len(data) - len(data) % (width * channels)
+            what = "this is an audio file with a header, not raw samples"
+            raise AudioError(what, mend="Use `unheard predict` for it, or send its samples alone.")
+        first, data = False, rest + piece
+        whole = len(data) - len(data) % size
         rest = data[whole:]
         if whole:
             block = mix(to_float(_decoded(data[:whole], format)).reshape(-1, channels))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
-from unheard.recogniser.prediction import rounded
 from unheard.server.refusals import REFUSALS
 from unheard.server.scoring import Scored
 
@@ -62,24 +61,13 @@ class Answer(BaseModel):
     @classmethod
     def of(cls, scored: Scored, *, embedding: bool = False, steps: bool = False) -> Answer:
         """Build the answer from a prediction, without the file's name, which the server does not know."""
-        prediction = scored.prediction
-        vector = prediction.embedding if embedding else None
-        return cls(
-            channel=prediction.channel,
-            label=prediction.label,
-            probabilities=rounded(prediction.probabilities),
-            abstained=prediction.abstained,
-            segments=[SegmentAnswer(**segment.as_dict()) for segment in prediction.segments],
-            steps=[SegmentAnswer(**step.as_dict()) for step in scored.steps] if steps else None,
-            mixed=prediction.mixed,
-            summary={label: ShareAnswer(**one.as_dict()) for label, one in prediction.summary.items()},
-            duration=round(prediction.duration, 3),
-            speech=round(prediction.speech_seconds, 3),
-            profile=None if prediction.profile is None else ProfileAnswer(utterances=prediction.profile.utterances),
-            remark=scored.remark,
-            embedding=None if vector is None else [float(value) for value in vector],
-            model=prediction.model,
-        )
+        found, vector = scored.prediction, scored.prediction.embedding if embedding else None
+        more = {
+            "steps": [step.as_dict() for step in scored.steps] if steps else None,
+            "remark": scored.remark,
+            "embedding": None if vector is None else vector.tolist(),
+        }
+        return cls.model_validate(found.as_dict() | more)
 
 
 class Limits(BaseModel):

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TypeAlias
@@ -22,8 +23,6 @@ from unheard.splits.speakers import is_unknown
 LARGEST = 64 << 20
 """Upper limit for a file, in bytes."""
 
-_SHOWN = 5
-
 
 @dataclass(frozen=True, slots=True)
 class Turn:
@@ -37,6 +36,7 @@ class Turn:
     speaker: str = ""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "speaker", self.speaker.strip())
         if not 0 <= self.start <= self.end or math.isinf(self.start):
             raise ConfigError(f"a turn from {self.start} to {self.end} s is no stretch of time")
 
@@ -58,12 +58,14 @@ def read_turns(path: str | Path) -> Turns:
     Raises `ManifestError`, naming the line, where it cannot be read or has no turn.
     """
     path = Path(path)
-    if path.is_dir() and not (path / "db.yaml").exists():
+    database = path.is_dir() and (path / "db.yaml").exists()
+    if path.is_dir() and not database:
         files = sorted(one for one in path.iterdir() if one.suffix.lower() in _READERS)
-        if twice := {one.stem for one in files if sum(other.stem == one.stem for other in files) > 1}:
-            raise ManifestError(f"several files are called {min(twice)}", where=path, mend="Leave one of them.")
+        stems = Counter(one.stem for one in files)
+        if twice := [stem for stem, count in stems.items() if count > 1]:
+            raise ManifestError(f"several files are called {twice[0]}", where=path, mend="Leave one of them.")
         return {name or one.stem: turns for one in files for name, turns in read_turns(one).items()}
-    ending = ".yaml" if path.is_dir() else path.suffix.lower()
+    ending = ".yaml" if database else path.suffix.lower()
     if ending not in _READERS:
         raise ManifestError(
             f"no format of turns has the ending '{ending}'", where=path, mend=f"Use {' '.join(sorted(_READERS))}."
@@ -74,14 +76,19 @@ def read_turns(path: str | Path) -> Turns:
     try:
         for place, recording, start, end, speaker in _READERS[ending](path):
             try:
-                turns.setdefault(recording, []).append(Turn(start, end, speaker.strip()))
+                turns.setdefault(recording, []).append(Turn(start, end, speaker))
             except ConfigError as problem:
                 raise ManifestError(problem.what, where=f"{path}, {place}", mend="Check its times.") from None
     except ValueError as problem:
         raise ManifestError(f"not a turn ({problem})", where=path, mend="Check its times.") from None
     if not turns:
         raise ManifestError("it has no turn of a speaker", where=path, mend="Name the file of a diariser.")
-    return {name: sorted(of, key=lambda turn: (turn.start, turn.end)) for name, of in turns.items()}
+    return {name: in_order(of) for name, of in turns.items()}
+
+
+def in_order(turns: Iterable[Turn]) -> list[Turn]:
+    """Sort turns by time."""
+    return sorted(turns, key=lambda turn: (turn.start, turn.end))
 
 
 def turns_of(turns: Turns, recording: str) -> Sequence[Turn]:
@@ -98,11 +105,10 @@ def turns_of(turns: Turns, recording: str) -> Sequence[Turn]:
         if len(found) == 1:
             return turns[found[0]]
         if found:
-            raise ConfigError(
-                f"the turns of several recordings fit: {', '.join(found[:_SHOWN])}", where=recording, mend="Use paths."
-            )
+            what = f"the turns of several recordings fit: {', '.join(found[:5])}"
+            raise ConfigError(what, where=recording, mend="Use paths.")
     raise ConfigError(
-        f"there are no turns of this recording, but of {', '.join(list(turns)[:_SHOWN])}",
+        f"there are no turns of this recording, but of {', '.join(list(turns)[:5])}",
         where=recording,
         mend="Name the recording there as its file is called.",
     )
@@ -111,15 +117,12 @@ def turns_of(turns: Turns, recording: str) -> Sequence[Turn]:
 def _rttm(path: Path) -> _Found:
     """NIST, RT-09 evaluation plan, appendix A; lines of other types are passed over."""
     for number, line in enumerate(read_text(path).splitlines(), start=1):
-        fields = line.split()
-        if fields and fields[0] == "SPEAKER":
+        fields, place = line.split(), f"line {number}"
+        if fields[:1] == ["SPEAKER"]:
             if len(fields) < 8:
-                raise ManifestError(
-                    f"a SPEAKER line has 10 fields, this one {len(fields)}", where=f"{path}, line {number}"
-                )
-            place = f"line {number}"
-            start = float(fields[3])
-            yield place, fields[1], start, start + float(fields[4]), unquote(fields[7])
+                raise ManifestError(f"a SPEAKER line has 10 fields, this one {len(fields)}", where=f"{path}, {place}")
+            start, length = map(float, fields[3:5])
+            yield place, fields[1], start, start + length, unquote(fields[7])
 
 
 _TOKEN = re.compile(r'"((?:[^"]|"")*)"|(?<!\S)(-?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)(?!\S)')
@@ -162,15 +165,9 @@ def _subtitles(path: Path) -> _Found:
     for number, (line, text) in enumerate(zip(lines, [*lines[1:], ""], strict=False), start=1):
         if cue := _CUE.match(line):
             named = _NAMED.match(text)
-            start, end = (_clock(time) for time in cue.groups())
+            times = [time.replace(",", ".") for time in cue.groups()]
+            start, end = (seconds(time if time.count(":") == 2 else f"0:{time}") or 0.0 for time in times)
             yield f"line {number}", "", start, end, next(filter(None, named.groups()), "") if named else ""
-
-
-def _clock(time: str) -> float:
-    total = 0.0
-    for part in time.replace(",", ".").split(":"):
-        total = 60 * total + float(part)
-    return total
 
 
 def _table(path: Path) -> _Found:
