@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -18,11 +19,11 @@ from torch import Tensor, nn
 from unheard.errors import ConfigError
 from unheard.model.network import EmotionNetwork, Head
 from unheard.training.batches import Task, draw_batches
-from unheard.training.metrics import macro_f1, unweighted_average_recall, weighted_accuracy
+from unheard.training.metrics import Judged
 
 
 @dataclass(frozen=True)
-class Scores:
+class Scores(Judged):
     """Outputs for the utterances `ids`, in their order: `truth` (n,), `logits` (n, C), `embeddings` (n, E)."""
 
     ids: tuple[str, ...]
@@ -30,31 +31,16 @@ class Scores:
     logits: NDArray[np.float32]
     embeddings: NDArray[np.float32]
 
-    @property
-    def predicted(self) -> NDArray[np.int64]:
+    @cached_property
+    def predicted(self) -> NDArray[np.int64]:  # type: ignore[override]
         """The most probable emotion of each utterance (n,); the first one on a tie."""
         return np.asarray(self.logits.argmax(axis=1), np.int64)
 
-    @property
-    def probabilities(self) -> NDArray[np.float64]:
+    @cached_property
+    def probabilities(self) -> NDArray[np.float64]:  # type: ignore[override]
         """Softmax of the logits (n, C)."""
         shifted = np.exp(self.logits.astype(np.float64) - self.logits.max(axis=1, keepdims=True))
         return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
-
-    @property
-    def wa(self) -> float:
-        """Weighted accuracy."""
-        return weighted_accuracy(self.truth, self.predicted)
-
-    @property
-    def uar(self) -> float:
-        """Unweighted average recall."""
-        return unweighted_average_recall(self.truth, self.predicted, self.logits.shape[1])
-
-    @property
-    def macro_f1(self) -> float:
-        """Macro-averaged F1."""
-        return macro_f1(self.truth, self.predicted, self.logits.shape[1])
 
     @property
     def loss(self) -> float:
@@ -74,29 +60,26 @@ def score(
     size: int = 64,
     profiles: Mapping[str, NDArray[np.float32]] | None = None,
 ) -> Scores:
-    """Evaluate `network` on `ids` in evaluation mode; its mode is restored afterwards.
+    """Evaluate `network` on `ids` (at least one) in evaluation mode; its mode is restored afterwards.
 
     `profiles` gives the speaker profile (F,) of each utterance (see `EmbeddingNetwork.forward`).
     """
     was_training = network.training
     network.eval()
-    logits, embeddings = np.empty(0, np.float32), np.empty(0, np.float32)
+    places: list[int] = []
+    outputs: list[tuple[Tensor, Tensor]] = []
     for positions, batch in task.in_order(ids, size):
         batch = batch.to(device)
         profile = None
         if profiles is not None:
             profile = torch.from_numpy(np.stack([profiles[ids[i]] for i in positions])).to(device)
         with autocast(device, precision):
-            out, e = network.logits(batch.x, batch.lengths, profile)
-        if not len(logits):
-            logits = np.empty((len(ids), out.shape[1]), np.float32)
-            embeddings = np.empty((len(ids), e.shape[1]), np.float32)
-        logits[positions] = out.float().cpu().numpy()
-        embeddings[positions] = e.float().cpu().numpy()
+            outputs.append(network.logits(batch.x, batch.lengths, profile))
+        places += positions
     network.train(was_training)
-    if not len(logits):
-        raise ValueError("no utterance to score")
-    return Scores(tuple(ids), np.array([task.y[name] for name in ids]), logits, embeddings)
+    order = np.argsort(places)
+    logits, e = (torch.cat(each).float().cpu().numpy()[order] for each in zip(*outputs, strict=True))
+    return Scores(tuple(ids), np.array([task.y[name] for name in ids]), logits, e)
 
 
 # Batch-norm re-estimation.
@@ -117,7 +100,7 @@ def reestimated_batchnorm(
     statistics are restored on exit.
     """
     norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm1d)]
-    before = [{name: value.clone() for name, value in norm.named_buffers()} for norm in norms]
+    before = {name: value.clone() for name, value in network.state_dict().items()}
     momenta = [norm.momentum for norm in norms]
     was_training = network.training
     try:
@@ -136,11 +119,9 @@ def reestimated_batchnorm(
         yield
     finally:
         network.train(was_training)
-        for norm, momentum, values in zip(norms, momenta, before, strict=True):
+        for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
-            buffers: dict[str, Tensor] = dict(norm.named_buffers())
-            for name, value in values.items():
-                buffers[name].copy_(value)
+        network.load_state_dict(before)
 
 
 @contextmanager

@@ -69,6 +69,34 @@ def macro_f1(truth: Labels, predicted: Labels, classes: int) -> float:
     return float(np.mean(2 * np.diag(counts)[both > 0] / both[both > 0]))
 
 
+class Judged:
+    """The accuracies of predictions: `truth` and `predicted` (n,), indices of C labels, `probabilities` (n, C)."""
+
+    truth: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+
+    @property
+    def wa(self) -> float:
+        """Weighted accuracy."""
+        return weighted_accuracy(self.truth, self.predicted)
+
+    @property
+    def uar(self) -> float:
+        """Unweighted average recall."""
+        return unweighted_average_recall(self.truth, self.predicted, self.probabilities.shape[1])
+
+    @property
+    def macro_f1(self) -> float:
+        """Macro-averaged F1."""
+        return macro_f1(self.truth, self.predicted, self.probabilities.shape[1])
+
+    @property
+    def confusion(self) -> NDArray[np.int64]:
+        """Counts (C, C): row the true label, column the predicted one."""
+        return confusion(self.truth, self.predicted, self.probabilities.shape[1])
+
+
 def decision_factors(decision: str, counts: Sequence[int]) -> list[float]:
     """Return the factors (C,) that a decision rule multiplies probabilities by; `counts` (C,) are of training.
 
