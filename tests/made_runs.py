@@ -45,7 +45,7 @@ def line(system: str, seeds: Mapping[int, Said], *, chosen: bool = False, wanted
             dev,
             predictions(said),
             tuple(
-                CellRecord(f"{system}-{fold}-{seed}", Path(), system, fold, seed, {"proof": PROOF}, Path())
+                CellRecord(f"{system}-{fold}-{seed}", Path(), Path(), system, fold, seed, {"proof": PROOF})
                 for fold in range(len(said))
             ),
         )
@@ -53,8 +53,8 @@ def line(system: str, seeds: Mapping[int, Said], *, chosen: bool = False, wanted
     )
     folds = max([len(said) for said in seeds.values()], default=1)
     done = len(seeds) * folds
-    knob = {"dat": "lam", "cgt": "epsilon"}.get(system, "")
-    return Line(system, knob, chosen, None if chosen else 0.1 if knob else None, records, done, max(done, wanted))
+    value = 0.1 if system in ("dat", "cgt") and not chosen else None
+    return Line(system, chosen, value, records, done, max(done, wanted))
 
 
 PROOF = {"data": "d0", "features": "f0", "versions": {"unheard": "0.1.0", "torch": "2.13.0"}}

@@ -95,7 +95,7 @@ def test_the_chosen_line_is_put_together_fold_by_fold(tmp_path: Path) -> None:
     run = read_run(tuned(tmp_path))
     _, fixed, line = run.lines
     assert [one.name for one in run.lines] == ["SER_only", "SER_SR_DAT", "SER_SR_DAT, λ chosen"]
-    assert (fixed.value, line.value, line.knob, line.chosen) == (0.1, None, "lam", True)
+    assert (fixed.value, line.value, line.chosen) == (0.1, None, True)
     assert [[cell.value for cell in seed.cells] for seed in line.seeds] == [[1.0, 0.03]] * 2
     assert [[cell.value for cell in seed.cells] for seed in fixed.seeds] == [[0.1, 0.1]] * 2
     assert (line.done, line.wanted) == (4, 4)

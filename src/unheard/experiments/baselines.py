@@ -92,6 +92,11 @@ NAMES = {"ser": "SER_only", "mtl": "SER_SR_MTL", "dat": "SER_SR_DAT", "cgt": "SE
 """The systems in the order of the paper's tables with their names there, then the classical ones."""
 
 
+def place_in_tables(system: str) -> int:
+    """Return the place of a system in the order of the tables; plug-ins come last."""
+    return [*NAMES, system].index(system)
+
+
 def normalisation_of(normalise: str) -> str:
     """Return the kind of `Normaliser` of a classical system in an experiment with `normalise`."""
     return "speaker" if normalise == "speaker" else "train"

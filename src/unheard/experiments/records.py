@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unheard.errors import ConfigError, RunError
-from unheard.experiments.baselines import EPOCHS, NAMES
+from unheard.experiments.baselines import EPOCHS, place_in_tables
 from unheard.experiments.cell_files import epochs_of, place_of, read_history, read_predictions, result_in
 from unheard.experiments.config import Experiment, load
 from unheard.experiments.selection import KNOBS, Choice, choose
@@ -57,20 +57,24 @@ class CellRecord:
     `home` is its working folder and `folder` the one of this result, which may be an earlier number of epochs or the
     re-estimated evaluation; both are absent in a published run. `value` is that of the system's knob, None without
     one. `judged_twice`: both directions gave the same answers, so that validation repeats the test. `digest` is a hash
-    of the predictions.
+    of the predictions. `rows` are the held-out utterances of the fold, and `words` what the files have for each of
+    them: emotion, predicted emotion, and a probability for each of `labels`.
     """
 
     name: str
+    home: Path
     folder: Path
     system: str
     fold: int
     seed: int
     result: Mapping[str, Any]
-    home: Path
     value: float | None = None
     judged_twice: bool = False
     evaluation: str = ""
     digest: str = ""
+    labels: tuple[str, ...] = ()
+    rows: Sequence[Assigned] = ()
+    words: Sequence[Sequence[str]] = field(default=(), repr=False)
 
     @property
     def fitted(self) -> bool:
@@ -81,6 +85,28 @@ class CellRecord:
     def options(self) -> str:
         """The system's knob, such as `lam=0.1`; empty without one."""
         return f"{KNOBS[self.system].option}={self.value:g}" if self.value is not None else ""
+
+    @property
+    def directions(self) -> tuple[str, ...]:
+        """The directions of the fold."""
+        return tuple(dict.fromkeys(row.direction for row in self.rows))
+
+    def predictions(self, direction: str, part: str) -> Predictions:
+        """Return the predictions for one part of one direction."""
+        pairs = zip(self.rows, self.words, strict=True)
+        rows, words = zip(
+            *(pair for pair in pairs if (pair[0].direction, pair[0].part) == (direction, part)), strict=True
+        )
+        truth, predicted = (np.array([self.labels.index(word[side]) for word in words], np.int64) for side in (0, 1))
+        return Predictions(
+            ids=tuple(row.id for row in rows),
+            speakers=tuple(row.speaker for row in rows),
+            folds=np.full(len(rows), self.fold, np.int64),
+            directions=(direction,) * len(rows),
+            truth=truth,
+            predicted=predicted,
+            probabilities=np.array([word[2:] for word in words], np.float64),
+        )
 
     def history(self) -> list[dict[str, Any]]:
         """Return a record for each epoch up to the result's; [] if absent."""
@@ -146,37 +172,6 @@ class RunRecords:
         return read_run(folder) if (folder / "config.yaml").exists() else None
 
 
-@dataclass(frozen=True, eq=False)
-class Block:
-    """The predictions of a cell for the held-out `rows` of its fold; `words` are the same as in the files."""
-
-    record: CellRecord
-    rows: Sequence[Assigned]
-    words: Sequence[Sequence[str]] = field(repr=False)  # emotion, predicted, one probability a label
-    truth: NDArray[np.int64]
-    predicted: NDArray[np.int64]
-    probabilities: NDArray[np.float64]
-
-    @property
-    def directions(self) -> tuple[str, ...]:
-        """The directions of the fold."""
-        return tuple(dict.fromkeys(row.direction for row in self.rows))
-
-    def predictions(self, direction: str, part: str) -> Predictions:
-        """Return the predictions for one part of one direction."""
-        own = np.array([(row.direction, row.part) == (direction, part) for row in self.rows], bool)
-        rows = [row for row, mine in zip(self.rows, own, strict=True) if mine]
-        return Predictions(
-            ids=tuple(row.id for row in rows),
-            speakers=tuple(row.speaker for row in rows),
-            folds=np.array([row.fold for row in rows], np.int64),
-            directions=tuple(row.direction for row in rows),
-            truth=self.truth[own],
-            predicted=self.predicted[own],
-            probabilities=self.probabilities[own],
-        )
-
-
 # From the cells of a run to its tables.
 
 
@@ -194,7 +189,7 @@ def write_records(
     order: system, options (its knob), evaluation, fold, direction, seed, epochs, and one probability for each label.
     """
     labels, held, epochs = settings.labels, _held(splits), _epochs(settings, splits)
-    blocks = []
+    cells = []
     for home in sorted((out / "cells").glob("*-fold*-seed*-*")):
         fold = int(home.name.rpartition("-fold")[2].partition("-")[0])
         wanted = EPOCHS if result_in(home).get("fitted") else epochs.get(fold, 0)
@@ -203,34 +198,33 @@ def write_records(
             result = result_in(place)
             if fold not in held or epochs_of(result) != wanted or not counts(result):
                 continue
-            rows = held[fold]
             try:
                 found = read_predictions(place / "predictions.csv", labels)
-                words = [found.pop((row.part, row.id)) for row in rows]
+                words = [found.pop((row.part, row.id)) for row in held[fold]]
             except (OSError, ValueError, KeyError):  # damaged, or of another split: trained again by the next call
                 continue
             if not found:
-                blocks.append(_block(home.name, place, home, result, rows, words, labels))
-    blocks.sort(key=lambda block: _order(block.record))
-    none = [""] * len(UTTERANCES)
-    table: list[list[Any]] = [_heads(labels)]
-    for row in splits:
-        known = utterances.get(row.id)
-        of_manifest = [known.get(column) for column in UTTERANCES] if known else none
-        emotion = known.emotion if known else ""
-        split = ["", "", "", row.fold, row.direction, "", "", row.part, row.id, row.speaker, emotion]
-        table.append([*split, "", *[""] * len(labels), *of_manifest])
-    for block in blocks:
-        one = block.record
-        key = [one.system, one.options, one.evaluation, one.fold]
-        for row, written in zip(block.rows, block.words, strict=True):
-            more = [row.direction, one.seed, one.result["epochs"], row.part, row.id, row.speaker]
-            table.append([*key, *more, *written, *none])
-    write_whole(out / TABLE, lambda path: path.write_bytes(lzma.compress(csv_text(table).encode(), preset=2)))
-    results = [values for block in blocks for values in _results(block, settings.normalise)]
-    cells = ([values.get(name, "") for name in COLUMNS] for values in results)
-    rounded = ([f"{value:.6f}" if isinstance(value, float) else value for value in row] for row in cells)
+                cells.append(_cell(home, place, result, held[fold], words, labels))
+    cells.sort(key=_order)
+    heads = _heads(labels)
+    table: list[dict[str, Any]] = [{**row._asdict(), **_of_manifest(utterances.get(row.id))} for row in splits]
+    for cell in cells:
+        own_columns: dict[str, Any] = {"system": cell.system, "options": cell.options, "evaluation": cell.evaluation}
+        own_columns |= {"seed": cell.seed, "epochs": cell.result["epochs"]}
+        written = heads[KEY.index("emotion") : -len(UTTERANCES)]
+        table += [
+            {**own_columns, **row._asdict(), **dict(zip(written, words, strict=True))}
+            for row, words in zip(cell.rows, cell.words, strict=True)
+        ]
+    text = csv_text([heads, *([row.get(name, "") for name in heads] for row in table)])
+    write_whole(out / TABLE, lambda path: path.write_bytes(lzma.compress(text.encode(), preset=2)))
+    results = [values for cell in cells for values in _results(cell, settings.normalise)]
+    rounded = [[f"{x:.6f}" if isinstance(x, float) else x for x in map(row.get, COLUMNS)] for row in results]
     write_text(out / RESULTS, csv_text([COLUMNS, *rounded]))
+
+
+def _of_manifest(row: Utterance | None) -> dict[str, str]:
+    return {name: row.get(name) for name in ("emotion", *UTTERANCES)} if row else {}
 
 
 def _heads(labels: Sequence[str]) -> list[str]:
@@ -253,56 +247,54 @@ def _held(splits: Iterable[Assigned]) -> dict[int, list[Assigned]]:
     return held
 
 
-def _block(
-    name: str,
-    folder: Path,
+def _cell(
     home: Path,
+    folder: Path,
     result: Mapping[str, Any],
     rows: Sequence[Assigned],
     words: Sequence[Sequence[str]],
-    labels: Sequence[str],
+    labels: tuple[str, ...],
     value: float | None = None,
-) -> Block:
-    """The record and arrays of a cell; `words` are emotion, predicted emotion and probabilities of `rows`."""
-    truth, predicted = (np.array([labels.index(row[side]) for row in words], np.int64) for side in (0, 1))
-    probabilities = np.array([[float(p) for p in row[2:]] for row in words], np.float64)
-    knob = KNOBS.get(str(result["system"]))
-    if knob and "options" in result:
-        value = float(result["options"][knob.option])
-    by_part: dict[str, dict[str, tuple[str, ...]]] = {"dev": {}, "test": {}}
+) -> CellRecord:
+    """The record of a cell from its result and the `words` of its predictions, as in the files."""
+    system = str(result["system"])
+    if system in KNOBS and "options" in result:
+        value = float(result["options"][KNOBS[system].option])
+    by_part: dict[str, dict[str, Sequence[str]]] = {"dev": {}, "test": {}}
     for row, own in zip(rows, words, strict=True):
-        by_part[row.part][row.id] = tuple(own[2:])
+        by_part[row.part][row.id] = own[2:]
     twice = len({row.direction for row in rows}) > 1 and by_part["dev"] == by_part["test"]
-    digest = hashlib.blake2b("\n".join(",".join(row) for row in words).encode(), digest_size=16).hexdigest()
-    record = CellRecord(
-        name=name,
+    return CellRecord(
+        name=home.name,
+        home=home,
         folder=folder,
-        system=str(result["system"]),
+        system=system,
         fold=int(result["fold"]),
         seed=int(result["seed"]),
         result=result,
-        home=home,
         value=value,
         judged_twice=twice and not result.get("fitted"),
         evaluation=str(result.get("evaluation", "")),
-        digest=digest,
+        digest=hashlib.blake2b("\n".join(map(",".join, words)).encode(), digest_size=16).hexdigest(),
+        labels=labels,
+        rows=rows,
+        words=words,
     )
-    return Block(record, rows, words, truth, predicted, probabilities)
 
 
-def _results(block: Block, normalise: str) -> Iterable[dict[str, Any]]:
+def _results(cell: CellRecord, normalise: str) -> Iterable[dict[str, Any]]:
     """The rows of results.csv of a cell; validation is empty where it repeats the test."""
-    one, proof = block.record, block.record.result.get("proof", {})
-    for direction in block.directions:
-        values: dict[str, Any] = {**one.result, **one.result.get("directions", {}).get(direction, {}), **proof}
+    proof = cell.result.get("proof", {})
+    for direction in cell.directions:
+        values: dict[str, Any] = {**cell.result, **cell.result.get("directions", {}).get(direction, {}), **proof}
         values |= proof.get("versions", {})
-        values |= {"options": one.options or one.result.get("chosen", ""), "evaluation": one.evaluation}
-        values |= {"direction": direction, "cell": one.name, "normalise": normalise}
+        values |= {"options": cell.options or cell.result.get("chosen", ""), "evaluation": cell.evaluation}
+        values |= {"direction": direction, "cell": cell.name, "normalise": normalise}
         for part, prefix in (("dev", "val"), ("test", "test")):
-            own = block.predictions(direction, part)
+            own = cell.predictions(direction, part)
             figures = {f"{prefix}_{name}": getattr(own, name) for name in ("wa", "uar", "macro_f1")}
             figures[f"n_{prefix}"] = len(own.ids)
-            values |= dict.fromkeys(figures, "") if part == "dev" and one.judged_twice else figures
+            values |= dict.fromkeys(figures, "") if part == "dev" and cell.judged_twice else figures
         yield values
 
 
@@ -363,22 +355,21 @@ def _records(
             known = {"id": name, "speaker": speaker, "emotion": emotion}
             utterances[name] = known | dict(zip(UTTERANCES, row[width:], strict=True))
     held = _held(splits)
-    blocks = []
-    for (system, options, evaluation, fold, seed), own in words.items():
-        rows = results[system, options, evaluation, fold, seed]
-        result = _result(rows)
+    cells = []
+    for key, own in words.items():
+        result = _result(results[key])
         home = folder / "cells" / result["cell"]
         place = home if result["fitted"] else place_of(home, result["epochs"])
-        if evaluation and (place / "reestimated").is_dir() and result_in(place).get("evaluation") != evaluation:
+        if key[2] and (place / "reestimated").is_dir() and result_in(place).get("evaluation") != key[2]:
             place = place / "reestimated"
-        value = float(options.partition("=")[2]) if options else None
-        blocks.append(_block(result["cell"], place, home, result, held[int(fold)], own, labels, value))
+        value = float(key[1].partition("=")[2]) if key[1] else None
+        cells.append(_cell(home, place, result, held[result["fold"]], own, labels, value))
     choices = choose(
-        Choice(b.record.system, b.record.fold, direction, b.record.value, own.wa, own.uar, b.record.evaluation)
-        for b in blocks
-        if b.record.seed == 0 and b.record.value is not None
-        for direction in b.directions
-        for own in [b.predictions(direction, "dev")]
+        Choice(cell.system, cell.fold, direction, cell.value, own.wa, own.uar, cell.evaluation)
+        for cell in cells
+        if cell.seed == 0 and cell.value is not None
+        for direction in cell.directions
+        for own in [cell.predictions(direction, "dev")]
     )
     # single values are no choice; one made by an earlier call is
     made = {choice.system for choice in choices if choice.chosen} | set(settings.systems if settings.tune else ())
@@ -390,9 +381,9 @@ def _records(
         utterances=utterances,
         splits=tuple(splits),
         split_digest=digest_of(splits),
-        lines=lines_of(blocks, choices, splits, settings),
+        lines=lines_of(cells, choices, splits, settings),
         choices=choices,
-        cells=tuple(block.record for block in blocks),
+        cells=tuple(cells),
     )
 
 
@@ -422,8 +413,6 @@ def _result(rows: Sequence[Mapping[str, str]]) -> dict[str, Any]:
     }
 
 
-def _order(record: CellRecord) -> tuple[int, str, str, int, int, float]:
+def _order(cell: CellRecord) -> tuple[int, str, str, int, int, float]:
     """By system in the paper's order, evaluation, fold, seed and value."""
-    order = list(NAMES)
-    system = order.index(record.system) if record.system in order else len(order)
-    return system, record.system, record.evaluation, record.fold, record.seed, record.value or 0.0
+    return place_in_tables(cell.system), cell.system, cell.evaluation, cell.fold, cell.seed, cell.value or 0.0

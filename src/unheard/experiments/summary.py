@@ -15,18 +15,18 @@ from numpy.typing import NDArray
 
 from unheard.analysis.counts import METRICS, Counts, Metric, count
 from unheard.analysis.intervals import Interval, Spread, interval
-from unheard.analysis.statistics import Contrast, contrast, corrected, gap_contrast
+from unheard.analysis.statistics import Contrast, contrast, corrected, gap_contrast, relative_error_reduction
 from unheard.errors import RunError
-from unheard.experiments.baselines import FITTED, NAMES
+from unheard.experiments.baselines import FITTED, NAMES, place_in_tables
 from unheard.experiments.selection import KNOBS, Choice
 from unheard.features.normalise import TRANSDUCTIVE
 from unheard.files import write_text
 from unheard.splits import default_protocol
-from unheard.training.metrics import confusion, macro_f1, unweighted_average_recall, weighted_accuracy
+from unheard.training.metrics import Judged
 
 if TYPE_CHECKING:
     from unheard.experiments.config import Experiment
-    from unheard.experiments.records import Block, CellRecord, RunRecords
+    from unheard.experiments.records import CellRecord, RunRecords
     from unheard.splits.split import Assigned
 
 BASELINE = "ser"
@@ -38,7 +38,7 @@ FEW_UPDATES = 200
 
 
 @dataclass(frozen=True, eq=False)
-class Predictions:
+class Predictions(Judged):
     """Predictions for one part, dev or test, of one seed: all folds in the order of the split.
 
     `truth` and `predicted` (n,) are indices of labels, `probabilities` is (n, C); `folds` (n,).
@@ -61,30 +61,10 @@ class Predictions:
         return cls(**columns)
 
     @property
-    def wa(self) -> float:
-        """Weighted accuracy, pooled over the folds."""
-        return weighted_accuracy(self.truth, self.predicted)
-
-    @property
-    def uar(self) -> float:
-        """Unweighted average recall, pooled over the folds."""
-        return unweighted_average_recall(self.truth, self.predicted, self.probabilities.shape[1])
-
-    @property
-    def macro_f1(self) -> float:
-        """Macro-averaged F1, pooled over the folds."""
-        return macro_f1(self.truth, self.predicted, self.probabilities.shape[1])
-
-    @property
     def wa_of_folds(self) -> float:
         """Mean of the folds' weighted accuracies."""
-        here = [self.folds == fold for fold in np.unique(self.folds)]
-        return statistics.fmean(weighted_accuracy(self.truth[own], self.predicted[own]) for own in here)
-
-    @property
-    def confusion(self) -> NDArray[np.int64]:
-        """Counts (C, C): row the true label, column the predicted one."""
-        return confusion(self.truth, self.predicted, self.probabilities.shape[1])
+        correct = self.truth == self.predicted
+        return statistics.fmean(float(correct[self.folds == fold].mean()) for fold in np.unique(self.folds))
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,37 +79,42 @@ class SeedRecord:
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """A row of the tables: a system under one evaluation, its knob fixed at `value` or chosen on validation speakers.
+    """A row of the tables: a system under one evaluation, λ or ε fixed at `value` or chosen on validation speakers.
 
     `seeds` are the complete ones; `done` of `wanted` trainings are finished. `evaluation` is empty in runs with one.
     """
 
     system: str
-    knob: str
-    chosen: bool
-    value: float | None
+    chosen: bool = False
+    value: float | None = None
     seeds: tuple[SeedRecord, ...] = ()
     done: int = 0
     wanted: int = 0
     evaluation: str = ""
 
     @property
+    def cells(self) -> list[CellRecord]:
+        """The trainings of the complete seeds."""
+        return [cell for seed in self.seeds for cell in seed.cells]
+
+    @property
     def name(self) -> str:
         """The paper's name with what was chosen and how it was evaluated: `SER_SR_DAT, λ chosen, as written`."""
-        stored = (cell.result.get("name") for seed in self.seeds for cell in seed.cells)
-        name = NAMES.get(self.system) or next(stored, None) or self.system.upper()
+        stored = next((cell.result.get("name") for cell in self.cells), None)
         chosen = f"{KNOBS[self.system].symbol} chosen" if self.chosen else ""
-        return ", ".join(filter(None, (name, chosen, self.evaluation)))
+        return ", ".join(
+            filter(None, (NAMES.get(self.system) or stored or self.system.upper(), chosen, self.evaluation))
+        )
 
     @property
     def fitted(self) -> bool:
         """Whether it is a classical system."""
-        return any(cell.fitted for seed in self.seeds for cell in seed.cells)
+        return any(cell.fitted for cell in self.cells)
 
     @property
     def judged_twice(self) -> bool:
         """Whether validation repeats the test: both directions of a fold have the same network and answers."""
-        return bool(self.seeds) and all(cell.judged_twice for seed in self.seeds for cell in seed.cells)
+        return bool(self.seeds) and all(cell.judged_twice for cell in self.cells)
 
     @property
     def family(self) -> str:
@@ -179,8 +164,8 @@ class Line:
     @property
     def updates(self) -> tuple[int, ...]:
         """Numbers of updates of the trainings, ascending; none for a classical system."""
-        cells = {cell.name: cell.result for seed in self.seeds for cell in seed.cells}.values()
-        return tuple(sorted(int(result["updates"]) for result in cells if result.get("updates")))
+        results = {cell.name: cell.result for cell in self.cells}.values()
+        return tuple(sorted(int(result["updates"]) for result in results if result.get("updates")))
 
     @cached_property
     def counts(self) -> Counts | None:
@@ -195,15 +180,16 @@ class Line:
     def _counts(self, part: Literal["dev", "test"]) -> Counts:
         """Raises `RunError` if two seeds were scored on different utterances."""
         parts: dict[int, Predictions] = {seed.seed: getattr(seed, part) for seed in self.seeds}
-        first = parts[self.seeds[0].seed]
-        for seed, own in parts.items():
-            if own.ids != first.ids or not np.array_equal(own.truth, first.truth):
+        first, *others = parts
+        one = parts[first]
+        for seed in others:
+            if parts[seed].ids != one.ids or not np.array_equal(parts[seed].truth, one.truth):
                 raise RunError(
-                    f"{self.name}: seeds {self.seeds[0].seed} and {seed} were scored on different utterances",
+                    f"{self.name}: seeds {first} and {seed} were scored on different utterances",
                     mend="Run the experiment in a new folder.",
                 )
         predicted = {seed: own.predicted for seed, own in parts.items()}
-        return count(first.speakers, first.truth, predicted, first.probabilities.shape[1])
+        return count(one.speakers, one.truth, predicted, one.probabilities.shape[1])
 
     def interval(self, metric: Metric) -> Interval | None:
         """Return the interval of the metric's mean over seeds; None without seeds or with a single speaker."""
@@ -231,66 +217,65 @@ def baseline_of(line: Line, lines: Sequence[Line], system: str = BASELINE) -> Li
 # From cells to lines.
 
 Values = Mapping[tuple[int, str], float | None]
-"""Fold and direction -> value of a knob."""
+"""Fold and direction -> value of a system's option."""
+
+NONE_YET = -1.0
+"""A value that no cell has: none is chosen."""
 
 
 def lines_of(
-    blocks: Sequence[Block], choices: Sequence[Choice], splits: Sequence[Assigned], settings: Experiment
+    cells: Sequence[CellRecord], choices: Sequence[Choice], splits: Sequence[Assigned], settings: Experiment
 ) -> tuple[Line, ...]:
     """Put the lines of a run together: each system that was asked for or has cells, fixed and chosen."""
     places = dict.fromkeys((row.fold, row.direction) for row in splits if row.part != "train")
-    evaluations = sorted({block.record.evaluation for block in blocks if not block.record.fitted}) or [""]
-    systems = [*settings.systems, *dict.fromkeys(block.record.system for block in blocks)]
-    known = [name for name in NAMES if name in systems]
-    fitted = {block.record.system for block in blocks if block.record.fitted} | set(FITTED)
+    evaluations = sorted({cell.evaluation for cell in cells if not cell.fitted}) or [""]
+    classical = {cell.system for cell in cells if cell.fitted} | set(FITTED)
     lines = []
-    for system in dict.fromkeys([*known, *systems]):
-        knob, options = KNOBS.get(system), settings.options.get(system, {})
-        value = float(options.get(knob.option, knob.fixed)) if knob else None
-        asked = settings.seeds if system in settings.systems else 0
-        tuned = settings.tune and system in settings.systems
-        for evaluation in [""] if system in fitted else evaluations:
+    for system in sorted(dict.fromkeys([*settings.systems, *(cell.system for cell in cells)]), key=place_in_tables):
+        knob, asked = KNOBS.get(system), system in settings.systems
+        seeds = settings.seeds * asked
+        value = float(settings.options.get(system, {}).get(knob.option, knob.fixed)) if knob else None
+        for evaluation in [""] if system in classical else evaluations:
             own = {
-                (one.record.fold, one.record.value, one.record.seed): one
-                for one in blocks
-                if (one.record.system, one.record.evaluation) == (system, evaluation)
+                (cell.fold, cell.value, cell.seed): cell
+                for cell in cells
+                if (cell.system, cell.evaluation) == (system, evaluation)
             }
-            shown = evaluation if len(evaluations) > 1 else ""
-            fixed = Line(system, knob.option if knob else "", False, value, evaluation=shown)
-            lines.append(_filled(fixed, dict.fromkeys(places, value), own, asked))
-            chosen: Values = {
+            fixed = Line(system, False, value, evaluation=evaluation if len(evaluations) > 1 else "")
+            lines.append(_filled(fixed, dict.fromkeys(places, value), own, seeds))
+            chosen = {
                 (c.fold, c.direction): c.value
                 for c in choices
                 if c.chosen and (c.system, c.evaluation) == (system, evaluation)
             }
+            tuned = settings.tune and asked
             if knob and (tuned or chosen.keys() == places.keys()):
                 blank = replace(fixed, chosen=True, value=None)
-                missing = dict.fromkeys(places, -1.0)  # a value that no cell has
-                lines.append(_filled(blank, {**missing, **chosen}, own, asked if tuned else 0))
+                lines.append(_filled(blank, dict.fromkeys(places, NONE_YET) | chosen, own, seeds * tuned))
     return tuple(lines)
 
 
-def _filled(blank: Line, values: Values, blocks: Mapping[tuple[int, float | None, int], Block], asked: int) -> Line:
-    """The line with the cells that have `values`; `blocks` are by fold, value and seed."""
+def _filled(blank: Line, values: Values, cells: Mapping[tuple[int, float | None, int], CellRecord], asked: int) -> Line:
+    """The line with the cells that have `values`; `cells` are by fold, value and seed."""
     used = {(fold, value) for (fold, _), value in values.items()}
-    found = {seed for fold, value, seed in blocks if (fold, value) in used}
+    found = {seed for fold, value, seed in cells if (fold, value) in used}
     if blank.chosen:  # seeds of the fixed value alone do not ask for the same seeds of the chosen ones
-        found = {seed for seed in found if all((fold, value, seed) in blocks for fold, value in used if value != -1.0)}
+        found = {seed for seed in found if all((*one, seed) in cells for one in used if one[1] != NONE_YET)}
     seeds = range(max([asked, *(seed + 1 for seed in found)]))
-    folds = {fold for fold, _ in values}
+    folds = len({fold for fold, _ in values})
     records, done = [], 0
     for seed in seeds:
-        own = {place: blocks.get((place[0], value, seed)) for place, value in values.items()}
-        missing = {fold for (fold, _), block in own.items() if block is None}
-        done += len(folds) - len(missing)
+        own = {place: cells.get((place[0], value, seed)) for place, value in values.items()}
+        missing = {fold for (fold, _), cell in own.items() if cell is None}
+        done += folds - len(missing)
         if not missing:
-            there = {place: block for place, block in own.items() if block is not None}
+            there = [(direction, cell) for (_, direction), cell in own.items() if cell]
             dev, test = (
-                Predictions.joined([block.predictions(direction, part) for (_, direction), block in there.items()])
+                Predictions.joined([cell.predictions(direction, part) for direction, cell in there])
                 for part in ("dev", "test")
             )
-            records.append(SeedRecord(seed, dev, test, tuple(dict.fromkeys(b.record for b in there.values()))))
-    return replace(blank, seeds=tuple(records), done=done, wanted=len(seeds) * len(folds))
+            records.append(SeedRecord(seed, dev, test, tuple(dict.fromkeys(cell for _, cell in there))))
+    return replace(blank, seeds=tuple(records), done=done, wanted=len(seeds) * folds)
 
 
 # The table of a run.
@@ -380,14 +365,14 @@ def against_baseline(line: Line, lines: Sequence[Line]) -> tuple[str, str]:
     baseline = baseline_of(line, lines)
     if baseline is None or baseline is line:
         return "", ""
-    shared = {s.seed for s in line.seeds} & {s.seed for s in baseline.seeds}
+    own, theirs = ({seed.seed: seed.test.wa for seed in one.seeds} for one in (line, baseline))
+    shared = own.keys() & theirs.keys()
     if not shared:
         return "–", "–"
-    own, theirs = (statistics.fmean(s.test.wa for s in one.seeds if s.seed in shared) for one in (line, baseline))
-    difference, error = own - theirs, 1.0 - theirs
-    fewer = len(shared) < max(len(line.seeds), len(baseline.seeds))
-    few = f" ({len(shared)} seed{'s' * (len(shared) > 1)})" if fewer else ""
-    return f"{100 * difference:+.1f}{few}", f"{100 * difference / error:+.1f} %" if error > 0 else "–"
+    after, before = (statistics.fmean(each[seed] for seed in shared) for each in (own, theirs))
+    few = f" ({len(shared)} seed{'s' * (len(shared) > 1)})" if len(shared) < max(len(own), len(theirs)) else ""
+    reduction = relative_error_reduction(before, after)
+    return f"{100 * (after - before):+.1f}{few}", "–" if reduction is None else f"{100 * reduction:+.1f} %"
 
 
 # Contrasts.
