@@ -2,7 +2,7 @@
 
     corpora -> cross-validation by speakers   accuracy on each corpus, temperature, adaptation, probe
             -> each corpus left out in turn   accuracy on recordings of another kind
-            -> all speakers but a few         the model; those few validate and test it
+            -> all speakers but a few         the model; those few validate it and test its int8 weights
             -> a model folder
 
 Every step is an experiment in its own folder, so that an interrupted call continues where it stopped.
@@ -33,7 +33,7 @@ from unheard.features.encoder import write_encoder
 from unheard.manifest import Manifest
 from unheard.model.saving import WITH_PROFILES, Model
 
-HELD_OUT = 12
+HELD_OUT = 24
 """One of this many speakers validates the final model, and one tests it."""
 
 Say = Callable[[str], None]
@@ -82,8 +82,8 @@ def make_starter(
     (system,) = base.systems
     own = line_of(final)
     model = Model.load(own.seeds[0].cells[0].folder)
-    evidence = (evidence_of(model, final, system), evidence_of(model, crossed, system))
-    facts = Facts(name, licence, data_of(model), evidence[1].calibration.temperature)
+    evidence = evidence_of(model, crossed, system)
+    facts = Facts(name, licence, data_of(model), evidence.calibration.temperature)
     sections = [
         ("Adaptation to a speaker", adapt(crossed.folder, systems=(system,), say=say)),
         *([("Recordings of another kind", _on_other_corpora(left_out))] if left_out else []),
@@ -91,7 +91,7 @@ def make_starter(
     ]
     tested = {row["id"] for row in final.utterances.values() if row["id"] in set(own.seeds[0].test.ids)}
     unseen = rows.where(lambda row: row.id in tested)
-    return write_folder(model, folder, facts, evidence, int8=int8, manifest=unseen, sections=sections, say=say)
+    return write_folder(model, folder, facts, (evidence,), int8=int8, manifest=unseen, sections=sections, say=say)
 
 
 def shares(speakers: int) -> tuple[int, int, int]:
