@@ -217,8 +217,8 @@ def test_a_client_that_is_too_slow(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def read() -> None:
         scope = {"type": "http", "headers": [(b"content-type", b"audio/wav")]}
-        with Budget(100).hold() as holding:
-            await read_upload(Request(scope, trickle), ServerSettings(), holding)  # type: ignore[arg-type]
+        with Budget(100).hold() as hold:
+            await read_upload(Request(scope, trickle), ServerSettings(), hold)  # type: ignore[arg-type]
 
     with pytest.raises(Refusal) as raised:
         anyio.run(read)
@@ -228,10 +228,10 @@ def test_a_client_that_is_too_slow(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_uploads_hold_no_more_bytes_than_the_budget() -> None:
     budget = Budget(10)
     with budget.hold() as one, budget.hold() as other:
-        one.add(6)
-        other.add(4)
+        one(6)
+        other(4)
         with pytest.raises(Refusal, match="as much work"):
-            other.add(1)
+            other(1)
     assert budget.held == 0
 
 
@@ -462,6 +462,6 @@ def test_scoring_is_given_up_where_nobody_waits(ear: Recogniser) -> None:
 
     stop, upload = Soon(), Upload(encoded(speech_like(60.0)))
     with pytest.raises(Refusal) as raised:
-        Scorer(ear, upload, inspect(upload, 900), 900, stop).one("mix")
+        Scorer(ear, upload, inspect(upload, 900), 900, stop).score("mix")
     assert raised.value.status == 504
     assert stop.looks == 4  # of twenty pieces

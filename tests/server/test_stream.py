@@ -107,7 +107,7 @@ def lines(client: TestClient, path: str, body: bytes) -> tuple[int, list[dict[st
 
 @pytest.mark.parametrize("path", ["/predict", "/channels"])
 def test_progress(client: TestClient, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
-    monkeypatch.setattr("unheard.server.progress.EVERY", 0.0)
+    monkeypatch.setattr("unheard.server.app.EVERY", 0.0)
     body = encoded(np.stack([speech_like(15.0), speech_like(15.0, seed=2)], axis=1))
     status, (*progress, last) = lines(client, path, body)
     plain = client.post(path, content=body, headers=WAV).json()
@@ -118,7 +118,7 @@ def test_progress(client: TestClient, monkeypatch: pytest.MonkeyPatch, path: str
 
 
 def test_progress_that_ends_badly(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("unheard.server.progress.EVERY", 0.0)
+    monkeypatch.setattr("unheard.server.app.EVERY", 0.0)
     cut = encoded(speech_like(15.0))[:400_000]
     status, (*_, last) = lines(client, "/predict", cut)
     assert (status, last["problem"]["status"]) == (200, 422)

@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, Field
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from unheard.server.refusals import REFUSALS
 from unheard.server.scoring import Scored
 
 PROBABILITIES = {"angry": 0.71, "happy": 0.2, "neutral": 0.06, "sad": 0.03}
+
+
+class Options(BaseModel):
+    """The parameters of /channels."""
+
+    model_config = ConfigDict(extra="forbid")
+    embedding: bool = Field(False, description="Send the embedding too")
+    steps: bool = Field(False, description="Send every step of one hop too, not only the segments made of them")
+    format: Literal["json", "csv", "rttm"] | None = Field(
+        None, description="Default: json, or what the Accept header names"
+    )
+    min_confidence: float = Field(
+        0.0, ge=0, le=1, description='Abstain as "uncertain" where the highest probability is below this one'
+    )
+
+
+class OneChannel(Options):
+    """The parameters of /predict."""
+
+    channel: str = Field("mix", pattern=r"^(mix|left|right|[1-9][0-9]?)$", description="mix, left, right or a number")
 
 
 class SegmentAnswer(BaseModel):
@@ -59,15 +81,15 @@ class Answer(BaseModel):
     model: str = Field(examples=["starter"])
 
     @classmethod
-    def of(cls, scored: Scored, *, embedding: bool = False, steps: bool = False) -> Answer:
-        """Build the answer from a prediction, without the file's name, which the server does not know."""
+    def of(cls, scored: Scored, *, embedding: bool = False, steps: bool = False) -> dict[str, Any]:
+        """Return the answer as plain values, without the file's name, which the server does not know."""
         found, vector = scored.prediction, scored.prediction.embedding if embedding else None
         more = {
             "steps": [step.as_dict() for step in scored.steps] if steps else None,
             "remark": scored.remark,
             "embedding": None if vector is None else vector.tolist(),
         }
-        return cls.model_validate(found.as_dict() | more)
+        return cls.model_validate(found.as_dict() | more).model_dump()
 
 
 class Limits(BaseModel):

@@ -2,51 +2,51 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
-from collections.abc import Callable
-from functools import partial
-from typing import Annotated, Any, Literal, TypeAlias
+import json
+from collections.abc import Awaitable
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, FastAPI, Query, Request, WebSocket
 from fastapi.exceptions import RequestValidationError
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from unheard import __version__
 from unheard.errors import did_you_mean
-from unheard.recogniser.formats import Job, Sink, writer
-from unheard.recogniser.prediction import Prediction
+from unheard.recogniser.formats import Job as WriterJob
+from unheard.recogniser.formats import Sink, writer
 from unheard.recogniser.recogniser import Recogniser
 from unheard.server import live
-from unheard.server.answers import Answer, Health, Limits, Problem, Readiness
+from unheard.server.answers import Answer, Health, Limits, OneChannel, Options, Problem, Readiness
 from unheard.server.guard import Guard
 from unheard.server.metrics import REGISTRY
 from unheard.server.page import page_routes, rendered
-from unheard.server.progress import LINES, Progress
 from unheard.server.refusals import STATUSES, Refusal
 from unheard.server.scoring import Scored, Scorer, inspect
 from unheard.server.settings import ServerSettings
 from unheard.server.upload import Budget, Drain, read_upload
-from unheard.server.work import Job as Turn
-from unheard.server.work import Work
-
-Score: TypeAlias = Callable[[Scorer], list[Scored]]
+from unheard.server.work import Job, Work
 
 TEXT_TYPES = {"csv": "text/csv; charset=utf-8", "rttm": "text/plain; charset=utf-8"}
+LINES = "application/x-ndjson"
+
+EVERY = 0.2
+"""Seconds between two lines of progress."""
 
 
-def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    return {status: {"model": Problem, "description": STATUSES[status]} for status in statuses}
-
-
-def _problems_of_text(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """As `_problems`, of an address whose answer is text: FastAPI would describe its problems as text too."""
+def _problems(*statuses: int, text: bool = False) -> dict[int | str, dict[str, Any]]:
+    """Describe refusals; where the answer is `text`, FastAPI would describe a model as text too."""
     content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}}
-    return {status: {"content": content, "description": STATUSES[status]} for status in statuses}
+    kind: dict[str, Any] = {"content": content} if text else {"model": Problem}
+    return {status: {**kind, "description": STATUSES[status]} for status in statuses}
 
 
 _ANY = (400, 401, 403, 421, 500)
+_TYPES = ("application/octet-stream", "audio/wav", "audio/flac", "audio/ogg", "audio/mpeg")
 _BINARY = {"type": "string", "format": "binary"}
 _UPLOAD: dict[str, Any] = {
     "tags": ["recognise"],
@@ -64,10 +64,7 @@ _UPLOAD: dict[str, Any] = {
             "description": "The bytes of a recording (WAV, FLAC, OGG, MP3 and what else libsndfile reads), or a form "
             "with the recording as `file` and clips of the same speaker as `enrol`.",
             "content": {
-                **{
-                    kind: {"schema": _BINARY}
-                    for kind in ("application/octet-stream", "audio/wav", "audio/flac", "audio/ogg", "audio/mpeg")
-                },
+                **{kind: {"schema": _BINARY} for kind in _TYPES},
                 "multipart/form-data": {
                     "schema": {
                         "type": "object",
@@ -79,16 +76,6 @@ _UPLOAD: dict[str, Any] = {
         }
     },
 }
-
-Channel = Annotated[str, Query(pattern=r"^(mix|left|right|[1-9][0-9]?)$", description="mix, left, right or a number")]
-Embedding = Annotated[bool, Query(description="Send the embedding too")]
-Steps = Annotated[bool, Query(description="Send every step of one hop too, not only the segments made of them")]
-Confidence = Annotated[
-    float, Query(ge=0, le=1, description='Abstain as "uncertain" where the highest probability is below this one')
-]
-Format = Annotated[
-    Literal["json", "csv", "rttm"] | None, Query(description="Default: json, or what the Accept header names")
-]
 
 router = APIRouter(redirect_slashes=False)
 
@@ -121,30 +108,15 @@ def create_app(recogniser: Recogniser, settings: ServerSettings | None = None) -
 
 
 @router.post("/predict", response_model=Answer, operation_id="predict", **_UPLOAD)
-async def predict(
-    request: Request,
-    channel: Channel = "mix",
-    embedding: Embedding = False,
-    steps: Steps = False,
-    format: Format = None,
-    min_confidence: Confidence = 0.0,
-) -> Response:
+async def predict(request: Request, options: Annotated[OneChannel, Query()]) -> Response:
     """Recognise the emotion of a recording, with its timeline; adapted to the speaker of the `enrol` clips, if any."""
-    of = partial(Answer.of, embedding=embedding, steps=steps)
-    return await _answer(request, format, of, lambda scorer: [scorer.one(channel, min_confidence)], many=False)
+    return await _answer(request, options, options.channel)
 
 
 @router.post("/channels", response_model=list[Answer], operation_id="channels", **_UPLOAD)
-async def channels(
-    request: Request,
-    embedding: Embedding = False,
-    steps: Steps = False,
-    format: Format = None,
-    min_confidence: Confidence = 0.0,
-) -> Response:
+async def channels(request: Request, options: Annotated[Options, Query()]) -> Response:
     """Recognise the emotion in every channel on its own, as for the two sides of a call."""
-    of = partial(Answer.of, embedding=embedding, steps=steps)
-    return await _answer(request, format, of, lambda scorer: scorer.each(min_confidence), many=True)
+    return await _answer(request, options, None)
 
 
 @router.websocket("/stream")
@@ -157,8 +129,7 @@ async def stream(socket: WebSocket) -> None:
 async def health(request: Request) -> Health:
     """Return the model, its licence and the server's limits."""
     state = request.app.state
-    settings: ServerSettings = state.settings
-    model = state.recogniser.model
+    settings, model = state.settings, state.recogniser.model
     return Health(
         status="ok",
         version=__version__,
@@ -181,14 +152,13 @@ async def health(request: Request) -> Health:
 @router.get("/ready", tags=["server"], operation_id="ready", responses=_problems(400, 403, 421, 500, 503))
 async def ready(request: Request) -> Readiness:
     """Return whether the server takes work; 503 as soon as it begins to stop."""
-    if request.app.state.work.stopped.is_set():
-        raise Refusal("stopping")
+    request.app.state.work.check_running()
     return Readiness(ready=True)
 
 
 @router.get(
     "/card", tags=["server"], operation_id="card", response_class=PlainTextResponse,
-    responses={200: {"content": {"text/html": {}}}, **_problems_of_text(400, 403, 421, 422, 500)},
+    responses={200: {"content": {"text/html": {}}}, **_problems(400, 403, 421, 422, 500, text=True)},
 )  # fmt: skip
 async def card(request: Request, format: Literal["markdown", "html"] = "markdown") -> Response:
     """Return the model card: training data, licences, accuracy, limits, what it must not be used for."""
@@ -199,7 +169,7 @@ async def card(request: Request, format: Literal["markdown", "html"] = "markdown
 
 
 @router.get("/metrics", tags=["server"], operation_id="metrics", response_class=PlainTextResponse,
-            responses=_problems_of_text(*_ANY))  # fmt: skip
+            responses=_problems(*_ANY, text=True))  # fmt: skip
 async def metrics() -> Response:
     """Return this process's metrics in the format of Prometheus."""
     return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
@@ -221,41 +191,43 @@ async def docs(request: Request) -> Response:
     return Response(page, media_type="text/html; charset=utf-8")
 
 
-async def _answer(
-    request: Request, format: str | None, of: Callable[[Scored], Answer], score: Score, *, many: bool
-) -> Response:
-    """Answer in the format asked for; `many`: with a list."""
-    turn = Turn()
-    if format is None and LINES in request.headers.get("accept", ""):
-        return Progress(turn, lambda: _scored(request, score, turn, many), of)
-    scored = await _scored(request, score, turn, many)
-    if text := _as_text(request, format, scored):
-        return text
-    answers = [of(one).model_dump() for one in scored]
-    return JSONResponse(answers if many else answers[0])
+async def _answer(request: Request, options: Options, channel: str | None) -> Response:
+    """Answer in the format asked for: for one channel, or (None) a list with one answer for each."""
+    job, accepted = Job(), request.headers.get("accept", "")
+    scored = _scored(request, options, channel, job)
+    if options.format is None and LINES in accepted:
+        return _Progress(job, scored, options)
+    found = await scored
+    chosen = options.format or ("csv" if "text/csv" in accepted else "rttm" if "rttm" in accepted else "json")
+    if chosen == "json":
+        answers = _plain(found, options)
+        return JSONResponse(answers if channel is None else answers[0])
+    model, text = request.app.state.recogniser.model, io.StringIO()
+    out = writer(chosen, WriterJob(model.labels, model.name, timeline=True), Sink(text))
+    for one in found:
+        out.add(one.prediction)
+    out.close()
+    return Response(text.getvalue(), media_type=TEXT_TYPES[chosen])
 
 
-async def _scored(request: Request, score: Score, turn: Turn, many: bool) -> list[Scored]:
+def _plain(scored: list[Scored], options: Options) -> list[dict[str, Any]]:
+    return [Answer.of(one, embedding=options.embedding, steps=options.steps) for one in scored]
+
+
+async def _scored(request: Request, options: Options, channel: str | None, job: Job) -> list[Scored]:
     """Read the upload, admit it, and return the results when its turn has come."""
-    state = request.app.state
-    settings: ServerSettings = state.settings
-    work: Work = state.work
-    known = [one.alias for one in request.scope["route"].dependant.query_params]
-    for name in request.query_params:
-        if name not in known:
-            raise Refusal("unknown_parameter", name, did_you_mean(name, known))
-    if work.stopped.is_set():
-        raise Refusal("stopping")
-    with state.budget.hold() as holding:
-        upload = await read_upload(request, settings, holding)
-        if upload.enrol and many:
+    state, longest = request.app.state, request.app.state.settings.max_seconds
+    state.work.check_running()
+    with state.budget.hold() as hold:
+        upload = await read_upload(request, state.settings, hold)
+        if upload.enrol and channel is None:
             mend = "Send enrol to /predict?channel=left."
             raise Refusal("unexpected_part", "every channel has a speaker of its own", mend)
-        longest = settings.max_seconds
         header = inspect(upload, longest)
-        turn.seconds = min(header.seconds, longest) + sum(map(len, upload.enrol)) / 32_000
-        scorer = Scorer(state.recogniser, upload, header, longest, turn)
-        return await work.run(lambda _: score(scorer), turn, _gone(request))
+        job.seconds = min(header.seconds, longest) + sum(map(len, upload.enrol)) / 32_000
+        scorer = Scorer(state.recogniser, upload, header, longest, job)
+        work: Work = state.work
+        return await work.run(lambda _: scorer.score(channel, options.min_confidence), job, _gone(request))
 
 
 async def _gone(request: Request) -> None:
@@ -264,20 +236,41 @@ async def _gone(request: Request) -> None:
         pass
 
 
-def _as_text(request: Request, format: str | None, scored: list[Scored]) -> Response | None:
-    """The predictions as CSV or RTTM where that is asked for, else None."""
-    accepted = request.headers.get("accept", "")
-    chosen = format or ("csv" if "text/csv" in accepted else "rttm" if "rttm" in accepted else "json")
-    if chosen == "json":
-        return None
-    model = request.app.state.recogniser.model
-    text = io.StringIO()
-    out = writer(chosen, Job(model.labels, model.name, timeline=True), Sink(text))
-    for one in scored:
-        prediction: Prediction = one.prediction
-        out.add(prediction)
-    out.close()
-    return Response(text.getvalue(), media_type=TEXT_TYPES[chosen])
+class _Progress(Response):
+    """An answer that tells how far the work is: lines of `{"progress": 0.4}`, then one of `answer` or `problem`.
+
+    A request refused before it is admitted has the status of the refusal, as without progress.
+    """
+
+    def __init__(self, job: Job, scored: Awaitable[list[Scored]], options: Options) -> None:
+        super().__init__(media_type=LINES, headers={"X-Accel-Buffering": "no"})  # nginx sends each line at once
+        del self.headers["content-length"]
+        self.job, self.scored, self.options = job, scored, options
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the lines; raises `Refusal` before the first one."""
+        began = False
+
+        async def line(value: dict[str, Any], more: bool = True) -> None:
+            nonlocal began
+            if not began:
+                await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+                began = True
+            await send({"type": "http.response.body", "body": json.dumps(value).encode() + b"\n", "more_body": more})
+
+        task = asyncio.ensure_future(self.scored)
+        try:
+            while not (await asyncio.wait({task}, timeout=EVERY))[0]:
+                if self.job.share is not None:
+                    await line({"progress": round(self.job.share, 3)})
+            last: dict[str, Any] = {"answer": _plain(task.result(), self.options)}
+        except Exception as error:
+            if not began:
+                raise
+            last = {"problem": (error if isinstance(error, Refusal) else Refusal("internal")).as_dict()}
+        finally:
+            task.cancel()
+        await line(last, more=False)
 
 
 async def _no_such_address(request: Request, error: Exception) -> Response:
@@ -290,4 +283,7 @@ async def _wrong_parameter(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     name = " ".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = (OneChannel if request.url.path.endswith("/predict") else Options).model_fields
+        return Refusal("unknown_parameter", first["loc"][-1], did_you_mean(first["loc"][-1], known)).response()
     return Refusal("wrong_parameter", f"{name}: {first['msg']}").response()

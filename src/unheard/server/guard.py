@@ -42,6 +42,13 @@ SECURITY = {
 }
 """Headers of every answer that does not set them itself."""
 
+PREFLIGHT = {
+    "access-control-allow-methods": "GET, POST",
+    "access-control-allow-headers": "authorization, content-type, x-request-id",
+    "access-control-max-age": "600",
+}
+"""Headers of the answer to a site allowed with --cors that asks whether it may send a request."""
+
 PROTECTED = ("/predict", "/channels", "/metrics")
 """Addresses that need the token, where there is one; /stream gets it in its first message, the rest is open."""
 
@@ -57,8 +64,7 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, refuse or pass on one request."""
         if scope["type"] == "lifespan":
-            await self.app(scope, receive, send)
-            return
+            return await self.app(scope, receive, send)
         scope.setdefault("method", "GET")  # a WebSocket begins as one
         headers, began, status = Headers(scope=scope), time.perf_counter(), 0
         given = headers.get("x-request-id", "")
@@ -88,12 +94,7 @@ class Guard:
         try:
             self.check(scope, headers)
             if scope["method"] == "OPTIONS" and origin in self.foreign:
-                allowed = {
-                    "access-control-allow-methods": "GET, POST",
-                    "access-control-allow-headers": "authorization, content-type, x-request-id",
-                    "access-control-max-age": "600",
-                }
-                await Response(status_code=204, headers=allowed)(scope, receive, guarded)
+                await Response(status_code=204, headers=PREFLIGHT)(scope, receive, guarded)
             else:
                 await self.app({**scope, "method": "GET"} if head else scope, receive, guarded)
         except Refusal as refusal:
@@ -135,19 +136,12 @@ class Guard:
         return address.is_loopback or not self.settings.local
 
     def _observe(self, scope: Scope, status: int, request_id: str, seconds: float) -> None:
-        route = scope.get("route")
-        path = getattr(route, "path", None) or ("other" if status in (404, 405) else scope["path"][:40])
-        REQUESTS.labels(scope["method"] if scope["method"] in ("GET", "POST", "HEAD", "OPTIONS") else "other", path,
-                        str(status or 499)).inc()  # fmt: skip
+        method, status = scope["method"], status or 499
+        path = getattr(scope.get("route"), "path", None) or ("other" if status in (404, 405) else scope["path"][:40])
+        REQUESTS.labels(method if method in ("GET", "POST", "HEAD", "OPTIONS") else "other", path, str(status)).inc()
         if self.settings.access_log:
-            line = {
-                "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-                "id": request_id,
-                "method": scope["method"],
-                "path": scope["path"][:200],
-                "status": status or 499,
-                "ms": round(1000 * seconds, 1),
-            }
+            line = {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "id": request_id, "method": method}
+            line |= {"path": scope["path"][:200], "status": status, "ms": round(1000 * seconds, 1)}
             print(json.dumps(line), file=sys.stderr, flush=True)
 
 

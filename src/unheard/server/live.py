@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -20,15 +21,11 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from unheard.errors import AudioError
 from unheard.recogniser.prediction import Segment
-from unheard.recogniser.recogniser import Recogniser
-from unheard.server.answers import Answer, SegmentAnswer
+from unheard.server.answers import Answer
 from unheard.server.guard import check_token
-from unheard.server.refusals import Refusal, unusable
-from unheard.server.scoring import Scored
-from unheard.server.settings import ServerSettings
-from unheard.server.work import Work
+from unheard.server.refusals import Refusal
+from unheard.server.scoring import Scored, usable
 
 log = logging.getLogger("unheard.server")
 
@@ -63,7 +60,7 @@ async def converse(socket: WebSocket) -> None:
     code, last = 1000, {}
     try:
         with socket.app.state.work.streaming():
-            last = {"answer": await _listen(socket, **socket.app.state._state)}
+            last = {"answer": await _listen(socket)}
     except WebSocketDisconnect:
         return
     except Refusal as refusal:
@@ -71,45 +68,37 @@ async def converse(socket: WebSocket) -> None:
     except Exception:
         log.exception("a stream failed")
         code, last = 4500, {"problem": Refusal("internal").as_dict()}
-    try:
+    with suppress(WebSocketDisconnect, RuntimeError):  # it has left
         await socket.send_json(last)
         await socket.close(code)
-    except (WebSocketDisconnect, RuntimeError):  # it has left
-        pass
 
 
-async def _listen(
-    socket: WebSocket, recogniser: Recogniser, settings: ServerSettings, work: Work, **_: Any
-) -> dict[str, Any]:
+async def _listen(socket: WebSocket) -> dict[str, Any]:
     """Score what arrives; returns the answer."""
-    began, sent = time.monotonic(), 0
+    state = socket.app.state
+    began, received, sent = time.monotonic(), 0.0, 0
     steps: list[Segment] = []
     first = await _next(socket, BEHIND)
     if not isinstance(first, Begin):
         raise Refusal("bad_message", "is not a start")
-    check_token(settings, first.token)
-    options = first.model_dump(include={"sample_rate", "min_confidence"})
-    stream, received = recogniser.stream(**options, watch=steps.append), 0.0
-    try:
+    check_token(state.settings, first.token)
+    stream = state.recogniser.stream(**first.model_dump(exclude={"token"}), watch=steps.append)
+    with usable():
         while isinstance(data := await _next(socket, BEHIND + received + began - time.monotonic()), bytes):
-            if work.stopped.is_set():
-                raise Refusal("stopping")
+            state.work.check_running()
             if len(data) % 2:
                 raise Refusal("bad_message", "has an odd number of bytes")
             received += len(data) / 2 / first.sample_rate
-            if received > settings.max_seconds:
-                raise Refusal("too_large", settings.max_seconds, "seconds")
+            if received > state.settings.max_seconds:
+                raise Refusal("too_large", state.settings.max_seconds, "seconds")
             await asyncio.to_thread(stream.push, np.frombuffer(data, "<i2"))
-            if len(steps) > sent:
-                new = [SegmentAnswer(**step.as_dict()).model_dump() for step in steps[sent:]]
-                await socket.send_json({"seconds": round(stream.seconds, 3), "steps": new})
+            if new := steps[sent:]:
+                await socket.send_json({"seconds": round(stream.seconds, 3), "steps": [one.as_dict() for one in new]})
                 sent = len(steps)
         if not isinstance(data, End):
             raise Refusal("bad_message", "is a second start")
-        scored = await asyncio.to_thread(Scored.of, recogniser, stream, steps, first.sample_rate)
-    except AudioError as error:
-        raise unusable(error) from None
-    return Answer.of(scored, steps=True).model_dump()
+        scored = await asyncio.to_thread(Scored.of, state.recogniser, stream, steps, first.sample_rate)
+    return Answer.of(scored, steps=True)
 
 
 async def _next(socket: WebSocket, seconds: float) -> bytes | Begin | End:

@@ -8,8 +8,6 @@ from typing import Any
 
 from starlette.responses import Response
 
-from unheard.errors import UnheardError
-
 STATUSES = {
     400: "The request is malformed, or the connection ended before the upload did.",
     401: "The bearer token is missing or wrong.",
@@ -87,11 +85,6 @@ class Refusal(Exception):
         """Return the refusal as JSON: code, what, mend."""
         body = json.dumps({"code": self.code, "what": self.what, "mend": self.mend}, ensure_ascii=False)
         return Response(body, self.status, self.headers, media_type="application/json")
-
-
-def unusable(error: UnheardError, what: str = "") -> Refusal:
-    """Return the refusal for a library error; `where` is left out, since it can name places on this machine."""
-    return Refusal("unusable_audio", f"{what}{error.what}", error.mend or "Send another recording.")
 
 
 def busy(seconds: float) -> Refusal:

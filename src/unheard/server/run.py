@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
 import signal
 import socket
@@ -10,6 +11,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import closing, suppress
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Any
 
@@ -156,40 +159,29 @@ def _supervise(workers: int, run: Callable[[], None]) -> None:
     """Fork `workers` processes, start one again that dies, pass on SIGTERM and Ctrl-C, and wait for all."""
     if not hasattr(os, "fork"):
         raise ConfigError("several workers need a system that can fork", mend="Use --workers 1.")
-    children: set[int] = set()
-    stopping = False
+    signals, stopping = (signal.SIGTERM, signal.SIGINT), False
 
-    def start() -> None:
-        child = os.fork()
-        if child:
-            children.add(child)
-            return
-        for number in (signal.SIGTERM, signal.SIGINT):
+    def begin() -> None:
+        for number in signals:
             signal.signal(number, signal.SIG_DFL)
-        code = 1
-        try:
-            run()
-            code = 0
-        finally:
-            os._exit(code)
+        run()
+
+    def start() -> BaseProcess:
+        process = multiprocessing.get_context("fork").Process(target=begin)
+        process.start()
+        return process
 
     def stop(number: int, frame: FrameType | None) -> None:
         nonlocal stopping
         stopping = True
-        for child in children:
-            with suppress(ProcessLookupError):
-                os.kill(child, signal.SIGTERM)
+        for process in processes:
+            process.terminate()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    processes = [start() for _ in range(workers)]
+    for number in signals:
         signal.signal(number, stop)
-    for _ in range(workers):
-        start()
-    while children:
-        try:
-            child, _ = os.wait()
-        except InterruptedError:
-            continue
-        children.discard(child)
+    while processes:
+        wait([process.sentinel for process in processes])
+        alive = [process for process in processes if process.is_alive()]
         time.sleep(0 if stopping else 1)  # one that cannot start is not started in a tight loop
-        if not stopping:
-            start()
+        processes = [*alive, *(start() for _ in range(0 if stopping else workers - len(alive)))]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from unheard.audio import AudioInfo, info, read_blocks
@@ -11,7 +13,7 @@ from unheard.recogniser.profiles import SpeakerProfile
 from unheard.recogniser.recogniser import Recogniser
 from unheard.recogniser.sources import channels_of
 from unheard.recogniser.stream import Stream
-from unheard.server.refusals import Refusal, unusable
+from unheard.server.refusals import Refusal
 from unheard.server.upload import Recording, Upload
 from unheard.server.work import Job
 
@@ -20,6 +22,20 @@ MOST_CHANNELS = 16
 
 PIECE = 3
 """Seconds scored between two looks at whether anybody still waits, or is to go first."""
+
+
+@contextmanager
+def usable(longest: float = 0.0, of: str = "") -> Iterator[None]:
+    """Turn errors of the library into refusals: 413 for too long a recording, 422 for an unusable one.
+
+    Where a recording is can name places on this machine and is left out.
+    """
+    try:
+        yield
+    except TooLongError:
+        raise Refusal("too_large", longest, "seconds") from None
+    except AudioError as error:
+        raise Refusal("unusable_audio", f"{of}{error.what}", error.mend or "Send another recording.") from None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,10 +51,8 @@ class Scored:
         """Finish a stream of audio that was sampled at `rate`; its steps are in `steps`."""
         prediction, needed, remark = stream.finish(), recogniser.model.metadata.features.sample_rate, None
         if rate < needed:
-            remark = (
-                f"sampled at {rate:,} Hz, below the model's {needed:,} Hz: the model is less accurate on it "
-                "(see its card)"
-            )
+            remark = f"sampled at {rate:,} Hz, below the model's {needed:,} Hz: the model is less accurate on it "
+            remark += "(see its card)"
         if prediction.duration <= recogniser.windows.seconds:  # one utterance has one answer
             return cls(prediction, prediction.segments, remark)
         return cls(prediction, (*steps[:-1], replace(steps[-1], end=prediction.duration)), remark)
@@ -46,10 +60,8 @@ class Scored:
 
 def inspect(upload: Upload, longest: float) -> AudioInfo:
     """Read the header of the recording; raises `Refusal` 422 for no audio, 413 for more than `longest` seconds."""
-    try:
+    with usable():
         header = info(Recording(upload.recording))
-    except AudioError as error:
-        raise unusable(error) from None
     if header.channels > MOST_CHANNELS:
         what = f"has {header.channels} channels, more than the {MOST_CHANNELS} taken here"
         raise Refusal("unusable_audio", what, "Mix them first.")
@@ -64,49 +76,33 @@ class Scorer:
     def __init__(self, recogniser: Recogniser, upload: Upload, header: AudioInfo, longest: float, job: Job) -> None:
         self._recogniser, self._upload, self._longest, self._job = recogniser, upload, longest, job
         self._file = Recording(upload.recording)
-        self._rate = recogniser.model.metadata.features.sample_rate
-        self._rate_before = header.sample_rate
-        self._total = min(header.seconds, longest)  # seconds to score, of all channels
-        self._done = 0.0
+        self._rate, self._rate_before = recogniser.model.metadata.features.sample_rate, header.sample_rate
+        self._total, self._done = min(header.seconds, longest), 0.0  # seconds to score of all channels, and scored
 
-    def one(self, channel: str, min_confidence: float = 0.0) -> Scored:
-        """Score one channel: mix, left, right or a number."""
-        try:
-            return self._score(channel, self._enrolled(channel), min_confidence)
-        except TooLongError:
-            raise Refusal("too_large", self._longest, "seconds") from None
-        except AudioError as error:
-            raise unusable(error) from None
-
-    def each(self, min_confidence: float = 0.0) -> list[Scored]:
-        """Score every channel on its own."""
-        try:
+    def score(self, channel: str | None, min_confidence: float = 0.0) -> list[Scored]:
+        """Score one channel, mix, left, right or a number, or (None) each on its own."""
+        with usable(self._longest):
+            if channel is not None:
+                return [self._score(channel, self._enrolled(channel), min_confidence)]
             channels = channels_of(self._file)
             self._total *= len(channels)
-            return [self._score(channel, None, min_confidence) for channel in channels]
-        except TooLongError:
-            raise Refusal("too_large", self._longest, "seconds") from None
-        except AudioError as error:
-            raise unusable(error) from None
+            return [self._score(one, None, min_confidence) for one in channels]
 
     def _enrolled(self, channel: str) -> SpeakerProfile | None:
         """The speaker profile from the enrolment clips."""
-        if not self._upload.enrol:
-            return None
-        if not self._recogniser.model.profile_width:
+        if self._upload.enrol and not self._recogniser.model.profile_width:
             raise Refusal("no_adaptation")
         profile = None
         for number, clip in enumerate(self._upload.enrol, 1):
-            file = Recording(clip)
-            try:
-                of_clip = channel if len(channels_of(file)) > 1 else "mix"
+            with usable(self._longest, f"enrolment clip {number}: "):
+                file = Recording(clip)
                 profile = self._recogniser.enrol(
-                    file, channel=of_clip, profile=profile, longest=self._longest, progress=lambda _: self._go_on()
+                    file,
+                    channel=channel if len(channels_of(file)) > 1 else "mix",
+                    profile=profile,
+                    longest=self._longest,
+                    progress=self._go_on,
                 )
-            except TooLongError:
-                raise Refusal("too_large", self._longest, "seconds") from None
-            except AudioError as error:
-                raise unusable(error, f"enrolment clip {number}: ") from None
         return profile
 
     def _score(self, channel: str, profile: SpeakerProfile | None, min_confidence: float) -> Scored:
@@ -124,7 +120,7 @@ class Scorer:
                 self._job.share = min(1.0, self._done / max(self._total, 0.1))
         return Scored.of(self._recogniser, stream, steps, self._rate_before)
 
-    def _go_on(self) -> None:
+    def _go_on(self, _: object = None) -> None:
         self._job.pause()
         if self._job.stop:
             raise Refusal("timeout")

@@ -61,17 +61,15 @@ class ServerSettings:
     """Write a JSON line to standard error for every request."""
 
     def __post_init__(self) -> None:
-        for name in ("max_megabytes", "max_seconds", "timeout", "max_wait", "upload_megabytes", "min_rate",
-                     "header_timeout"):  # fmt: skip
+        above_0 = ("max_megabytes", "max_seconds", "timeout", "max_wait", "upload_megabytes", "min_rate")
+        for name in (*above_0, "header_timeout"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ConfigError(f"{name} is {getattr(self, name)}", mend="Give a number above 0.")
         if not 0 <= self.port <= 65535:
             raise ConfigError(f"port is {self.port}", mend="Give a number from 0 (any free one) to 65535.")
         if self.concurrency < 0 or self.waiting < 0 or self.workers < 1 or not 0 <= self.grace < float("inf"):
-            raise ConfigError(
-                f"concurrency {self.concurrency}, waiting {self.waiting}, workers {self.workers}, grace {self.grace}",
-                mend="Give workers of at least 1, the others of at least 0.",
-            )
+            what = f"concurrency {self.concurrency}, waiting {self.waiting}, workers {self.workers}, grace {self.grace}"
+            raise ConfigError(what, mend="Give workers of at least 1, the others of at least 0.")
         if self.root_path and (not self.root_path.startswith("/") or self.root_path.endswith("/")):
             raise ConfigError(f"'{self.root_path}' is not a path", mend="Write --root-path /emotions")
         for origin in self.cors:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
-from typing import Any
 
 import anyio
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from python_multipart.multipart import Field, File, FormParser, parse_options_header
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -20,7 +19,7 @@ from unheard.server.metrics import UPLOADS
 from unheard.server.refusals import Refusal, busy
 from unheard.server.settings import ServerSettings
 
-AUDIO_TYPES = ("audio/", "application/octet-stream")
+AUDIO_TYPES = (b"audio/", b"application/octet-stream")
 """Content types of a raw upload; the bytes say what it is. A form on another site can send none of these."""
 
 RATE_GRACE = 5.0  # seconds before the rate of an upload is judged
@@ -54,64 +53,56 @@ class Budget:
         self.limit, self.held = limit, 0
 
     @contextmanager
-    def hold(self) -> Iterator[Holding]:
-        """Return what is held when the block ends."""
-        holding = Holding(self)
+    def hold(self) -> Iterator[Callable[[int], None]]:
+        """Yield a function that holds more bytes until the block ends; it raises the `Refusal` 429 beyond the limit."""
+        own = 0
+
+        def hold_more(count: int) -> None:
+            nonlocal own
+            if count > 0 and self.held + count > self.limit:
+                raise busy(5)
+            own += count
+            self.held += count
+            UPLOADS.set(self.held)
+
         try:
-            yield holding
+            yield hold_more
         finally:
-            holding.add(-holding.bytes)
+            hold_more(-own)
 
 
-@dataclass
-class Holding:
-    """One upload's share of the budget."""
-
-    budget: Budget
-    bytes: int = 0
-
-    def add(self, count: int) -> None:
-        """Hold `count` more bytes; raises the `Refusal` 429 where they would exceed the budget."""
-        if count > 0 and self.budget.held + count > self.budget.limit:
-            raise busy(5)
-        self.bytes += count
-        self.budget.held += count
-        UPLOADS.set(self.budget.held)
-
-
-async def read_upload(request: Request, settings: ServerSettings, holding: Holding) -> Upload:
+async def read_upload(request: Request, settings: ServerSettings, hold: Callable[[int], None]) -> Upload:
     """Read the body of a request: a raw recording, or multipart/form-data with `file` and any number of `enrol`.
 
     Raises `Refusal`: 415 for a content type that is not audio, 413 for too many bytes, 408 for a client that is too
-    slow, 422 for an empty body, 429 where uploads in progress hold too many bytes.
+    slow, 422 for an empty body, 429 where `hold` refuses more bytes.
     """
     kind, options = parse_options_header(request.headers.get("content-type", ""))
-    multipart = kind == b"multipart/form-data"
-    if not multipart and not kind.lower().startswith(tuple(name.encode() for name in AUDIO_TYPES)):
+    multipart, boundary = kind == b"multipart/form-data", options.get(b"boundary", b"")
+    if not multipart and not kind.lower().startswith(AUDIO_TYPES):
         raise Refusal("not_audio", kind.decode("latin-1") or "missing")
-    if multipart and not options.get(b"boundary"):
+    if multipart and not boundary:
         raise Refusal("bad_form", "has no boundary")
-    declared = request.headers.get("content-length", "")
+    declared, too_large = request.headers.get("content-length", ""), ("too_large", settings.max_megabytes, "MB")
     if declared.isdecimal() and int(declared) > settings.bytes:
-        raise Refusal("too_large", settings.max_megabytes, "MB")
-    body, began = bytearray(), time.monotonic()
+        raise Refusal(*too_large)
+    body, began, stream = bytearray(), time.monotonic(), request.stream()
     try:
-        stream = request.stream()
         while True:
             left = RATE_GRACE + len(body) / settings.min_rate - (time.monotonic() - began)
             with anyio.fail_after(max(left, 0)):
                 chunk = await anext(stream, None)
             if chunk is None:
                 break
-            holding.add(len(chunk))
+            hold(len(chunk))
             body += chunk
             if len(body) > settings.bytes:
-                raise Refusal("too_large", settings.max_megabytes, "MB")
+                raise Refusal(*too_large)
     except TimeoutError:
         raise Refusal("slow_upload", f"arrived at less than {settings.min_rate:g} bytes a second") from None
     except ClientDisconnect:
         raise Refusal("disconnected") from None
-    upload = _parts(bytes(body), options[b"boundary"]) if multipart else Upload(bytes(body))
+    upload = _parts(bytes(body), boundary) if multipart else Upload(bytes(body))
     if not upload.recording:
         raise Refusal("empty", "form has no part named file" if multipart else "upload is empty")
     return upload
@@ -120,36 +111,21 @@ async def read_upload(request: Request, settings: ServerSettings, holding: Holdi
 def _parts(body: bytes, boundary: bytes) -> Upload:
     """The parts of a multipart body by name; names other than file and enrol are refused."""
     upload = Upload()
-    part: dict[str, Any] = {}
 
-    def begin() -> None:
-        part.update(name=b"", header=bytearray(), value=bytearray(), content=bytearray())
-
-    def header_end() -> None:
-        if bytes(part["header"]).lower() == b"content-disposition":
-            part["name"] = parse_options_header(bytes(part["value"]))[1].get(b"name", b"")
-        part["header"], part["value"] = bytearray(), bytearray()
-
-    def end() -> None:
-        if part["name"] == b"file" and not upload.recording:
-            upload.recording = bytes(part["content"])
-        elif part["name"] == b"enrol" and len(upload.enrol) < MOST_CLIPS:
-            upload.enrol.append(bytes(part["content"]))
+    def take(part: Field | File) -> None:
+        content = part.value if isinstance(part, Field) else part.file_object.getvalue()  # type: ignore[union-attr]
+        if part.field_name == b"file" and not upload.recording:
+            upload.recording = content or b""
+        elif part.field_name == b"enrol" and len(upload.enrol) < MOST_CLIPS:
+            upload.enrol.append(content or b"")
         else:
-            name = part["name"].decode("utf-8", "replace")[:40]
+            name = (part.field_name or b"").decode("utf-8", "replace")[:40]
             mend = f"Send one part named file, and up to {MOST_CLIPS} named enrol."
             raise Refusal("unexpected_part", f"unexpected part '{name}' in the form", mend)
 
-    callbacks = {
-        "on_part_begin": begin,
-        "on_header_field": lambda data, start, stop: part["header"].extend(data[start:stop]),
-        "on_header_value": lambda data, start, stop: part["value"].extend(data[start:stop]),
-        "on_header_end": header_end,
-        "on_part_data": lambda data, start, stop: part["content"].extend(data[start:stop]),
-        "on_part_end": end,
-    }
+    in_memory = {"MAX_MEMORY_FILE_SIZE": float("inf")}
     try:
-        parser = MultipartParser(boundary, callbacks)  # type: ignore[arg-type]
+        parser = FormParser("multipart/form-data", take, take, boundary=boundary, config=in_memory)
         parser.write(body)
         parser.finalize()
     except FormParserError:
@@ -170,10 +146,7 @@ class Drain:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, and read on before the answer goes out."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        ended = "expect" in Headers(scope=scope)  # such a client sends nothing when it is refused
+        ended = scope["type"] != "http" or "expect" in Headers(scope=scope)  # then a refused client sends nothing
 
         async def observed() -> Message:
             nonlocal ended

@@ -57,13 +57,14 @@ class Turns:
         self._waiting: list[Job] = []
         self._changed = Condition()
 
+    def _first(self) -> Job | None:
+        return min(self._waiting, key=lambda one: one.deadline, default=None)
+
     def take(self, job: Job) -> None:
         """Wait for a turn, or until the job stops; a job that stopped takes one too, to find that out."""
         with self._changed:
             self._waiting.append(job)
-            self._changed.wait_for(
-                lambda: job.stop or (self._free > 0 and job is min(self._waiting, key=lambda one: one.deadline))
-            )
+            self._changed.wait_for(lambda: job.stop or (self._free > 0 and job is self._first()))
             self._waiting.remove(job)
             self._free -= 1
             self._changed.notify_all()
@@ -80,9 +81,10 @@ class Turns:
     def pass_on(self, job: Job) -> None:
         """Let those that have an earlier deadline go first; few are paused at once, since each keeps decoded audio."""
         with self._changed:
-            first = min(self._waiting, key=lambda one: one.deadline, default=job)
-            paused = sum(one.began is not None for one in self._waiting)
-            if first.deadline >= job.deadline or (first.began is None and paused >= self._most_paused):
+            first, paused = self._first(), sum(one.began is not None for one in self._waiting)
+            if first is None or first.deadline >= job.deadline:
+                return
+            if first.began is None and paused >= self._most_paused:
                 return
         self.give(job)
         self.take(job)
@@ -105,12 +107,9 @@ class Work:
     """
 
     def __init__(self, settings: ServerSettings) -> None:
-        self.settings = settings
-        self.speed = FIRST_SPEED
+        self.settings, self.speed, self.streams = settings, FIRST_SPEED, 0
         self.stopped = Event()  # set when the server begins to stop
         self.expired = Event()  # set when its grace is over
-        self.streams = 0
-        """Live streams."""
         self._jobs: list[Job] = []
         self._turns = Turns(settings.threads)
         # those that wait for a turn have a thread, too; those that left give theirs back at once
@@ -121,46 +120,43 @@ class Work:
         """Recordings waiting or being scored."""
         return len(self._jobs)
 
-    def expected_wait(self, deadline: float) -> float:
-        """Return the seconds until a recording with this deadline would begin."""
-        if self.taken < self.settings.threads:
-            return 0.0
-        ahead = sum(job.seconds * (1 - (job.share or 0)) for job in self._jobs if job.deadline <= deadline)
-        return ahead / self.speed / self.settings.threads
+    def check_running(self) -> None:
+        """Raise `Refusal` 503 where the server stops."""
+        if self.stopped.is_set():
+            raise Refusal("stopping")
 
     @contextmanager
     def _admitted(self, job: Job) -> Iterator[None]:
         """Count a job; raises `Refusal` 429 where it could not begin in time."""
-        if self.stopped.is_set():
-            raise Refusal("stopping")
-        wait = self.expected_wait(job.deadline)
-        if wait > self.settings.max_wait:
-            raise busy(wait - self.settings.max_wait)
-        if self.taken >= self.settings.threads + self.settings.waiting:
+        self.check_running()
+        threads, most_wait, wait = self.settings.threads, self.settings.max_wait, 0.0
+        if self.taken >= threads:
+            ahead = sum(one.seconds * (1 - (one.share or 0)) for one in self._jobs if one.deadline <= job.deadline)
+            wait = ahead / self.speed / threads
+        if wait > most_wait:
+            raise busy(wait - most_wait)
+        if self.taken >= threads + self.settings.waiting:
             raise busy(max(wait / self.taken, 1.0))
         job.share = 0.0
         self._jobs.append(job)
-        RUNNING.set(self.taken)
         try:
-            yield
+            with RUNNING.track_inprogress():
+                yield
         finally:
             self._jobs.remove(job)
-            RUNNING.set(self.taken)
 
     @contextmanager
     def streaming(self) -> Iterator[None]:
         """Count a live stream; raises `Refusal` 429 where there are as many as the server takes."""
-        if self.stopped.is_set():
-            raise Refusal("stopping")
+        self.check_running()
         if self.streams >= STREAMS_A_THREAD * self.settings.threads:
             raise busy(30)
         self.streams += 1
-        STREAMS.set(self.streams)
         try:
-            yield
+            with STREAMS.track_inprogress():
+                yield
         finally:
             self.streams -= 1
-            STREAMS.set(self.streams)
 
     async def run(self, score: Callable[[Job], T], job: Job, gone: Awaitable[object]) -> T:
         """Wait for a turn and return the result of `score(job)`; `gone` completes when the client has left.
@@ -181,15 +177,13 @@ class Work:
             finally:
                 self._turns.give(job)
 
-        left: asyncio.Future[Any] = asyncio.ensure_future(gone)
+        left = asyncio.ensure_future(gone)
         try:
             with self._admitted(job):
                 future = asyncio.wrap_future(self._threads.submit(begin))
-                future.add_done_callback(_looked_at)
-                while not future.done():
-                    await asyncio.wait({future, left}, timeout=LOOK, return_when=asyncio.FIRST_COMPLETED)
-                    if future.done():
-                        break
+                future.add_done_callback(lambda one: one.cancelled() or one.exception())  # nobody may be left to look
+                both: set[asyncio.Future[Any]] = {future, left}
+                while future not in (await asyncio.wait(both, timeout=LOOK, return_when="FIRST_COMPLETED"))[0]:
                     if left.done() or self.expired.is_set() or (self.stopped.is_set() and job.began is None):
                         raise Refusal("stopping")
                     if job.working() > limit:
@@ -203,9 +197,3 @@ class Work:
         finally:
             self._turns.cancel(job)
             left.cancel()
-
-
-def _looked_at(future: asyncio.Future[Any]) -> None:
-    """Look at the exception of a job for whom nobody may be left."""
-    if not future.cancelled():
-        future.exception()
