@@ -11,7 +11,7 @@ from scipy.special import softmax
 
 from unheard.errors import ExportError
 from unheard.experiments.summary import Line, Predictions, SeedRecord
-from unheard.export.calibration import (
+from unheard.export.evidence import (
     HIGHEST,
     LOWEST,
     Calibration,

@@ -20,7 +20,7 @@ from unheard.audio import read_audio
 from unheard.errors import ConfigError, ModelError
 from unheard.export.folder import write_folder
 from unheard.export.metadata import Facts
-from unheard.export.parity import by_torch
+from unheard.export.onnx import by_torch
 from unheard.features import FeatureSettings
 from unheard.features.analysis import analyse
 from unheard.features.encoder import resolve, write_encoder

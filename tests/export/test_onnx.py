@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnxruntime import InferenceSession
 
 from unheard.errors import ConfigError, ExportError
-from unheard.export import parity
+from unheard.export import onnx as parity
 from unheard.export.metadata import Data, Facts
 from unheard.export.onnx import build_graph, export_model
 from unheard.features import FeatureSettings, Normaliser

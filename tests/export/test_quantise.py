@@ -11,7 +11,7 @@ import pytest
 from exporting import NETWORKS, random_model, utterances
 
 from unheard.errors import ExportError
-from unheard.export import parity
+from unheard.export import onnx as parity
 from unheard.export.metadata import Facts
 from unheard.export.onnx import export_model
 from unheard.export.quantise import as_int8, quantise

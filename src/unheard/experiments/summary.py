@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from itertools import chain
+from itertools import chain, compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -59,6 +59,13 @@ class Predictions(Judged):
         for name, own in columns.items():
             columns[name] = np.concatenate(own) if isinstance(own[0], np.ndarray) else tuple(chain.from_iterable(own))
         return cls(**columns)
+
+    def where(self, here: NDArray[np.bool_]) -> Predictions:
+        """Return the predictions at `here`, a mask (n,)."""
+        columns: dict[str, Any] = {one.name: getattr(self, one.name) for one in fields(self)}
+        for name, of in columns.items():
+            columns[name] = of[here] if isinstance(of, np.ndarray) else tuple(compress(of, here))
+        return Predictions(**columns)
 
     @property
     def wa_of_folds(self) -> float:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,14 +15,16 @@ from typing import Any
 import yaml
 
 from unheard import __version__
+from unheard.analysis.intervals import Spread
 from unheard.corpora import CORPORA, corpus_names, get_corpus
-from unheard.export.calibration import BINS
-from unheard.export.evidence import Evidence
+from unheard.experiments.summary import markdown_table
+from unheard.export.evidence import BINS, Evidence
 from unheard.export.metadata import Data, Facts
 from unheard.export.quantise import Cost
 from unheard.licence import commercial_use
 from unheard.model.saving import Model
-from unheard.report.content import counted
+from unheard.report.content import counted, percent
+from unheard.report.content import spread as mean_and_std
 
 HUB_LICENCES = {"mit", "apache-2.0", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0",
                 "cc-by-nc-nd-4.0", "bsd-3-clause", "gpl-3.0", "agpl-3.0", "openrail"}  # fmt: skip
@@ -102,34 +103,26 @@ def _front_matter(card: Card) -> str:
     """Return the YAML block that the Hub reads."""
     data, licence = card.facts.data, card.facts.licence
     known = hub_licence(licence)
-    values: dict[str, Any] = {"license": known or "other"}
-    if not known:
-        values["license_name"] = licence or "see-the-training-data"
-    if languages := sorted({one.language for one in data if len(one.language) in (2, 3)}):  # codes
-        values["language"] = languages
-    values["library_name"] = "unheard"
-    values["pipeline_tag"] = "audio-classification"
-    values["tags"] = ["speech-emotion-recognition", "speaker-independent", "onnx"]
-    if names := [one.name for one in data if one.name]:
-        values["datasets"] = names
-    values["metrics"] = ["accuracy", "recall"]
     results = []
-    for evidence, group in ((one, group) for one in card.evidence for group in one.groups):
-        if not group.gender:
-            wa, uar = (round(statistics.fmean(figures), 4) for figures in (group.wa, group.uar))
-            name = f"{group.corpus or evidence.corpora}, unseen speakers"
-            results.append(
-                {
-                    "task": {"type": "audio-classification", "name": "Speech emotion recognition"},
-                    "dataset": {"type": "speech", "name": name},
-                    "metrics": [
-                        {"type": "accuracy", "name": "WA", "value": wa},
-                        {"type": "recall", "name": "UAR", "args": {"average": "macro"}, "value": uar},
-                    ],
-                }
-            )
-    if results:
-        values["model-index"] = [{"name": card.facts.name, "results": results}]
+    for evidence, group in ((one, group) for one in card.evidence for group in one.groups if not group.gender):
+        wa, uar = (round(Spread(figures).mean or 0.0, 4) for figures in (group.wa, group.uar))
+        metrics: list[dict[str, Any]] = [{"type": "accuracy", "name": "WA", "value": wa}]
+        metrics.append({"type": "recall", "name": "UAR", "args": {"average": "macro"}, "value": uar})
+        task = {"type": "audio-classification", "name": "Speech emotion recognition"}
+        name = f"{group.corpus or evidence.corpora}, unseen speakers"
+        results.append({"task": task, "dataset": {"type": "speech", "name": name}, "metrics": metrics})
+    values = {
+        "license": known or "other",
+        "license_name": "" if known else licence or "see-the-training-data",
+        "language": sorted({one.language for one in data if len(one.language) in (2, 3)}),  # codes
+        "library_name": "unheard",
+        "pipeline_tag": "audio-classification",
+        "tags": ["speech-emotion-recognition", "speaker-independent", "onnx"],
+        "datasets": [one.name for one in data if one.name],
+        "metrics": ["accuracy", "recall"],
+        "model-index": [{"name": card.facts.name, "results": results}] if results else [],
+    }
+    values = {name: value for name, value in values.items() if value}
     return f"---\n{yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)}---"
 
 
@@ -157,10 +150,11 @@ def _data(card: Card) -> str:
     if not card.facts.data:
         return "The training data are not stated in the model."
     speakers = speakers_by_corpus(card.model)
-    rows = []
-    for one in card.facts.data:
-        title = f"[{one.title}]({one.homepage})" if one.homepage else one.title
-        rows.append((title, one.language or "–", str(speakers.get(one.name) or "–"), one.licence or "–"))
+    rows = [
+        (f"[{one.title}]({one.homepage})" if one.homepage else one.title, one.language or "–")
+        + (str(speakers.get(one.name) or "–"), one.licence or "–")
+        for one in card.facts.data
+    ]
     table = _table(("Corpus", "Language", "Speakers trained on", "Licence"), rows)
     return "\n".join([table, "", *(f"- {one.citation}" for one in card.facts.data if one.citation)])
 
@@ -175,8 +169,8 @@ def _accuracy(one: Evidence) -> str:
     rows = [
         (
             f"{of.corpus} {of.gender}".strip() or "all",
-            str(of.speakers),
-            str(of.utterances),
+            f"{of.speakers}",
+            f"{of.utterances}",
             spread(of.wa),
             spread(of.uar),
         )
@@ -238,11 +232,9 @@ The features are the states of layer {description["layer"]} of `{description["or
 
 
 def _cost(cost: Cost, model: Model) -> str:
-    whose = (
-        "speakers used for training, so that only the difference between the files means something"
-        if cost.seen
-        else "speakers not used for training (validation speakers may be among them)"
-    )
+    whose = "speakers not used for training (validation speakers may be among them)"
+    if cost.seen:
+        whose = "speakers used for training, so that only the difference between the files means something"
     files, weights = ("model.onnx", "model.int8.onnx"), "The same weights"
     if model.features.kind == "encoder":
         files, weights = ("float encoder", "int8 encoder (in this folder)"), "The weights of the encoder"
@@ -258,20 +250,14 @@ def _cost(cost: Cost, model: Model) -> str:
 {cost.changed} of {cost.utterances} labels differ; no probability differs by more than {cost.shift:.2g}."""
 
 
-def spread(values: Sequence[float]) -> str:
+def spread(values: tuple[float, ...]) -> str:
     """Format mean ± sample standard deviation in percent, the mean alone for one value."""
-    mean = percent(statistics.fmean(values))
-    return f"{mean} ± {percent(statistics.stdev(values))}" if len(values) > 1 else mean
+    of = Spread(values)
+    return mean_and_std(of.mean, of.std)
 
 
-def percent(value: float) -> str:
-    """Format a share in percent with one decimal, `–` for NaN."""
-    return "–" if value != value else f"{100 * value:.1f}"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    return markdown_table(head, [[cell.replace("|", "\\|") for cell in row] for row in rows])
 
 
 def limits(data: Iterable[Data]) -> str:
@@ -289,14 +275,12 @@ def data_of(model: Model) -> tuple[Data, ...]:
 
 def described(names: Iterable[str]) -> tuple[Data, ...]:
     """Return the corpora called `names`; the licence of one without a reader is unknown."""
-    found = []
-    for name in sorted(names):
-        if name in corpus_names():
-            facts = get_corpus(name)
-            found.append(Data(name, facts.title, facts.language, facts.licence, facts.citation, facts.homepage))
-        else:
-            found.append(Data(name, name or "recordings without a corpus name", "", UNKNOWN))
-    return tuple(found)
+    return tuple(
+        Data(name, of.title, of.language, of.licence, of.citation, of.homepage)
+        if name in corpus_names() and (of := get_corpus(name))
+        else Data(name, name or "recordings without a corpus name", "", UNKNOWN)
+        for name in sorted(names)
+    )
 
 
 def speakers_by_corpus(model: Model) -> Counter[str]:

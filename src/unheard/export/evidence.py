@@ -1,6 +1,11 @@
-"""Accuracy of a recipe on unseen speakers, from the test predictions of a run, for the model card.
+"""Accuracy and calibration of a recipe on unseen speakers, from the predictions of a run, for the model card.
 
 The figures describe the recipe, not one model file: a run has a training for every fold and seed.
+
+Temperature scaling divides the logits by one number T (Guo, Pleiss, Sun, Weinberger 2017: On Calibration of Modern
+Neural Networks, ICML), which leaves the predicted emotion unchanged. T minimises the negative log-likelihood of
+validation speakers. The gain on test speakers is measured with temperatures chosen without them, since in
+cross-validation every speaker validates some fold.
 """
 
 from __future__ import annotations
@@ -8,19 +13,32 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
 
 from unheard.errors import ExportError, did_you_mean
 from unheard.experiments.records import RunRecords, read_run
 from unheard.experiments.summary import Line, Predictions, SeedRecord
-from unheard.export.calibration import Calibration, calibrate
 from unheard.model.saving import Model
 from unheard.report.protocol import corpus_name, describe
-from unheard.training.metrics import recalls, unweighted_average_recall, weighted_accuracy
+from unheard.training.metrics import recalls
+
+LOWEST, HIGHEST = 0.2, 20.0
+"""Range of T: a few correct answers do not justify certainty."""
+
+BINS = 15
+"""Number of confidence bins of equal width, as in Guo et al."""
+
+BANDS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+"""Bounds of the confidence bands of the card."""
+
+Floats = NDArray[np.float64]
+Labels = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -87,17 +105,14 @@ def evidence_of(model: Model, run: RunRecords, system: str = "") -> Evidence:
     }
     for what, (ours, theirs) in pairs.items():
         if ours != theirs:
-            raise ExportError(
-                f"this run has other {what} than the model",
-                where=run.folder,
-                mend="Name the run whose recipe the model was trained with.",
-            )
+            mend = "Name the run whose recipe the model was trained with."
+            raise ExportError(f"this run has other {what} than the model", where=run.folder, mend=mend)
     line = _line(model, run, system)
     calibration = calibrate(line)  # refuses a line without a complete seed
     tests = [seed.test for seed in line.seeds]
     speakers = np.array(tests[0].speakers)
-    by_speaker = [statistics.fmean(_wa(test, speakers == one) for test in tests) for one in np.unique(speakers)]
-    by_label = np.stack([recalls(test.truth, test.predicted, len(run.labels)) for test in tests]).mean(axis=0)
+    by_speaker = [statistics.fmean(test.where(speakers == one).wa for test in tests) for one in np.unique(speakers)]
+    by_label = np.mean([recalls(test.truth, test.predicted, len(run.labels)) for test in tests], axis=0)
     return Evidence(
         system=line.name,
         corpora=corpus_name(run),
@@ -117,13 +132,11 @@ def _line(model: Model, run: RunRecords, system: str) -> Line:
     """Return the results of `system`, of the system that the model is a training of, or of the only one."""
     own = model.about.get("cell", "")
     for line in run.lines:
-        if any(cell.name == own for seed in line.seeds for cell in seed.cells):
+        if any(cell.name == own for cell in line.cells):
             if system not in ("", line.system):
-                raise ExportError(
-                    f"this model is a training of the run's '{line.system}', not of '{system}'",
-                    where=run.folder,
-                    mend="Leave --system out: it is for a model that is not a training of the run.",
-                )
+                what = f"this model is a training of the run's '{line.system}', not of '{system}'"
+                mend = "Leave --system out: it is for a model that is not a training of the run."
+                raise ExportError(what, where=run.folder, mend=mend)
             return line
     name = system or own.partition("-fold")[0]
     known = {line.system: line for line in reversed(run.lines)}  # the first of each
@@ -137,11 +150,11 @@ def _line(model: Model, run: RunRecords, system: str) -> Line:
 
 def _own(model: Model, seeds: tuple[SeedRecord, ...]) -> Own | None:
     name, way = model.about.get("cell", ""), model.about.get("direction", "")
-    for seed, cell in ((one, cell) for one in seeds for cell in one.cells):
-        here = (seed.test.folds == cell.fold) & (np.array(seed.test.directions) == way)
-        if name and cell.name == name and here.any():
-            speakers = len(set(np.array(seed.test.speakers)[here]))
-            return Own(cell.fold, seed.seed, speakers, int(here.sum()), _wa(seed.test, here), _uar(seed.test, here))
+    for seed in seeds:
+        for fold in [cell.fold for cell in seed.cells if name and cell.name == name]:
+            own = seed.test.where((seed.test.folds == fold) & (np.array(seed.test.directions) == way))
+            if own.ids:
+                return Own(fold, seed.seed, len(set(own.speakers)), len(own.ids), own.wa, own.uar)
     return None
 
 
@@ -154,17 +167,126 @@ def _groups(run: RunRecords, tests: list[Predictions]) -> list[Figures]:
     genders = sorted(set(gender) - {""})
     found = []
     for one, other in [("", ""), *product(corpora, [""]), *product([""], genders), *product(corpora, genders)]:
-        here = ((corpus == one) | (one == "")) & ((gender == other) | (other == ""))
-        if here.any():
-            speakers = len(set(np.array(tests[0].speakers)[here]))
-            wa, uar = (tuple(figure(test, here) for test in tests) for figure in (_wa, _uar))
-            found.append(Figures(one, other, speakers, int(here.sum()), wa, uar))
+        own = [test.where(((corpus == one) | (one == "")) & ((gender == other) | (other == ""))) for test in tests]
+        if own[0].ids:
+            wa, uar = tuple(test.wa for test in own), tuple(test.uar for test in own)
+            found.append(Figures(one, other, len(set(own[0].speakers)), len(own[0].ids), wa, uar))
     return found
 
 
-def _wa(test: Predictions, here: NDArray[np.bool_]) -> float:
-    return weighted_accuracy(test.truth[here], test.predicted[here])
+# Calibration
 
 
-def _uar(test: Predictions, here: NDArray[np.bool_]) -> float:
-    return unweighted_average_recall(test.truth[here], test.predicted[here], test.probabilities.shape[1])
+@dataclass(frozen=True)
+class Band:
+    """Test utterances with a confidence above `low` and up to `high`; `accuracy` is NaN without any."""
+
+    low: float
+    high: float
+    utterances: int
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A temperature, the data it was chosen on, and its effect as (before, after).
+
+    `nll` is the mean negative log-likelihood (nats) of the validation speakers; `dev_error` and `test_error` are
+    expected calibration errors; the test error afterwards is NaN where all validation speakers are tested too.
+    `bands` are the test utterances by confidence, after dividing by a temperature chosen without their speakers, or
+    as they are where there is none.
+    """
+
+    temperature: float
+    utterances: int
+    speakers: int
+    nll: tuple[float, float]
+    dev_error: tuple[float, float]
+    test_error: tuple[float, float]
+    bands: tuple[Band, ...]
+
+    @property
+    def doubtful(self) -> str:
+        """Why the temperature is not reliable, empty where it may be."""
+        if self.temperature > 0.99 * HIGHEST:
+            return "the temperature is at its upper limit: the probabilities hardly predict the validation speakers"
+        if self.temperature < 1.01 * LOWEST:
+            return "the temperature is at its lower limit: there are too few validation speakers, or they are too easy"
+        return ""
+
+
+def calibrate(line: Line) -> Calibration:
+    """Choose the temperature of a system on all its complete seeds; raises `ExportError` where there is none."""
+    if not line.seeds:
+        mend = "Let the experiment finish: a seed is complete when all its folds are."
+        raise ExportError(f"{line.name} has no complete seed to calibrate with", mend=mend)
+    dev, test = (Predictions.joined([getattr(seed, part) for seed in line.seeds]) for part in ("dev", "test"))
+    logits, test_logits = _logits(dev), _logits(test)
+    scaled = _scaled_without_their_speakers(dev, test)
+    t = best_temperature(logits, dev.truth)
+
+    def error(logits: Floats, of: Predictions) -> float:
+        return calibration_error(softmax(logits, axis=1), of.truth)
+
+    return Calibration(
+        temperature=t,
+        utterances=len(set(dev.ids)),
+        speakers=len(set(dev.speakers)),
+        nll=(negative_log_likelihood(logits, dev.truth), negative_log_likelihood(logits / t, dev.truth)),
+        dev_error=(error(logits, dev), error(logits / t, dev)),
+        test_error=(error(test_logits, test), float("nan") if scaled is None else error(scaled, test)),
+        bands=bands_of(softmax(test_logits if scaled is None else scaled, axis=1), test.truth),
+    )
+
+
+def _logits(of: Predictions) -> Floats:
+    """Logits (n, C), up to a constant an utterance."""
+    return np.log(np.maximum(of.probabilities, 1e-12))
+
+
+def _scaled_without_their_speakers(dev: Predictions, test: Predictions) -> Floats | None:
+    """Scale the test logits of each fold by the temperature of the validation speakers that the fold does not test."""
+    scaled, tested = _logits(test), np.array(test.speakers)
+    folds = np.array([f"{fold} {way}" for fold, way in zip(test.folds, test.directions, strict=True)])
+    for fold in np.unique(folds):
+        others = dev.where(~np.isin(np.array(dev.speakers), tested[folds == fold]))
+        if not others.ids:
+            return None
+        scaled[folds == fold] /= best_temperature(_logits(others), others.truth)
+    return scaled
+
+
+def best_temperature(logits: Floats, truth: Labels) -> float:
+    """Return the T from `LOWEST` to `HIGHEST` that maximises the likelihood of `truth` (n,), logits (n, C)."""
+    found = minimize_scalar(
+        lambda log: negative_log_likelihood(logits / np.exp(log), truth),
+        bounds=(np.log(LOWEST), np.log(HIGHEST)),
+        method="bounded",
+        options={"xatol": 1e-5},
+    )
+    return float(np.exp(found.x))
+
+
+def negative_log_likelihood(logits: Floats, truth: Labels) -> float:
+    """Return the mean of -log p(truth) in nats; `logits` (n, C), `truth` (n,)."""
+    return float(-log_softmax(logits, axis=1)[np.arange(len(truth)), truth].mean())
+
+
+def calibration_error(probabilities: Floats, truth: Labels) -> float:
+    """Return the expected calibration error: |accuracy - confidence| of each bin, weighted by its utterances.
+
+    The confidence is the largest of the `probabilities` (n, C); bins are equally wide and closed above.
+    """
+    confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == truth
+    place = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    return float(np.abs(np.bincount(place, correct - confidence, BINS)).sum() / len(truth))
+
+
+def bands_of(probabilities: Floats, truth: Labels) -> tuple[Band, ...]:
+    """Return utterances and accuracy by confidence: probabilities (n, C), true labels (n,)."""
+    confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == truth
+    masks = [((confidence > low) & (confidence <= high), low, high) for low, high in pairwise(BANDS)]
+    return tuple(
+        Band(low, high, int(here.sum()), float(correct[here].mean()) if here.any() else float("nan"))
+        for here, low, high in masks
+    )

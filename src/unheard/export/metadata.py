@@ -53,6 +53,9 @@ class Facts:
             raise ConfigError("a window hop must be above 0 and not above the window's length")
 
 
+FACTS = Facts()
+
+
 def metadata(model: Model, facts: Facts) -> dict[str, Any]:
     """Return the metadata of an exported model as plain values."""
     return {

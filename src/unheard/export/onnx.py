@@ -9,7 +9,8 @@ mean is taken first.
 
 There is no batch dimension: the recogniser scores one window at a time, so the graph needs no lengths and no masks. The
 edge frames are repeated inside the graph because the statistics and the description are those of the frames before.
-No exporter traces the network: a traced loop or shape may hold only for the length it was traced with.
+No exporter traces the network: a traced loop or shape may hold only for the length it was traced with. Every graph is
+compared with PyTorch before it is written.
 """
 
 from __future__ import annotations
@@ -19,22 +20,31 @@ from typing import Any, cast
 
 import numpy as np
 import onnx
+import torch
 from numpy.typing import ArrayLike, NDArray
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime import InferenceSession, SessionOptions
 from torch import Tensor, nn
 
 from unheard.errors import ExportError
-from unheard.export.metadata import Facts, encoded, metadata
-from unheard.export.parity import check
+from unheard.export.metadata import FACTS, Facts, encoded, metadata
 from unheard.features.normalise import LEAST_STD, Normaliser
 from unheard.files import write_whole
 from unheard.model.layers import TDNN, VARIANCE_FLOOR, AttentivePooling, BiLSTM, Dense
 from unheard.model.network import EmbeddingNetwork, Functionals, Head, LayerWeights
 from unheard.model.saving import Model
 
+Floats = NDArray[np.float32]
+
 OPSET = 17
 IR_VERSION = 8
 """Both are old enough for every onnxruntime of the last years."""
+
+TOLERANCE = 1e-4
+LENGTHS = (1, 2, 17, 60, 301)
+"""Frames of the utterances compared with PyTorch: below, at and above the receptive field."""
+
+OUTPUTS = ("logits", "embedding", "description")
 
 NORMALISATIONS = ("none", "train", "utterance")
 """Normalisations that need nothing but the utterance itself and can be part of a graph."""
@@ -43,8 +53,10 @@ _GATES = {"LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2)}
 """Positions of ONNX's gates in PyTorch's order: input, output, forget, cell in input, forget, cell, output; update,
 reset, new in reset, update, new."""
 
+_EVALUATE = "Use the model with `unheard evaluate`."
 
-def export_model(model: Model, path: str | Path, facts: Facts = Facts()) -> Path:  # noqa: B008 - it is frozen
+
+def export_model(model: Model, path: str | Path, facts: Facts = FACTS) -> Path:
     """Write `model` to the ONNX file `path` after comparing it with PyTorch; return the path.
 
     Raises `ExportError` for a model that cannot be exported, and where the file does not compute what PyTorch does.
@@ -56,13 +68,11 @@ def export_model(model: Model, path: str | Path, facts: Facts = Facts()) -> Path
     return path
 
 
-def build_graph(model: Model, facts: Facts = Facts()) -> onnx.ModelProto:  # noqa: B008 - it is frozen
+def build_graph(model: Model, facts: Facts = FACTS) -> onnx.ModelProto:
     """Build the ONNX graph of `model` with its metadata; raises `ExportError` for a model that cannot be exported."""
     if model.features.foreign:
-        raise ExportError(
-            f"the features of this model ('{model.features.kind}') are not computed by this package",
-            mend="Use the model with `unheard evaluate`.",
-        )
+        what = f"the features of this model ('{model.features.kind}') are not computed by this package"
+        raise ExportError(what, mend=_EVALUATE)
     if len(model.labels) < 2:
         raise ExportError("this model has a single emotion", mend="Train it with two or more.")
     graph, embed = Graph(), model.network.embed
@@ -135,10 +145,8 @@ def normalised(graph: Graph, normaliser: Normaliser) -> str:
         constant = graph("Less", deviation, exact(graph, graph.constant("least_std", LEAST_STD)))
         divisor = graph("Where", constant, exact(graph, graph.constant("one", 1.0)), deviation)
         return single(graph, graph("Div", centred, divisor))
-    raise ExportError(
-        f"normalisation '{normaliser.kind}' needs more than the utterance itself and cannot be exported",
-        mend=f"Train with one of: {', '.join(NORMALISATIONS)}.",
-    )
+    what = f"normalisation '{normaliser.kind}' needs more than the utterance itself and cannot be exported"
+    raise ExportError(what, mend=f"Train with one of: {', '.join(NORMALISATIONS)}.")
 
 
 def embedded(graph: Graph, network: EmbeddingNetwork, frames: str) -> str:
@@ -199,20 +207,15 @@ def tdnn(graph: Graph, name: str, layer: TDNN, x: str) -> str:
 
 def bilstm(graph: Graph, name: str, layer: BiLSTM, x: str) -> str:
     """Bidirectional LSTM or GRU, forward states first: (T, inputs) -> (T, 2 * cells)."""
-    of_input, of_state, bias = [], [], []
-    order = _GATES[layer.ahead.mode]
-    reset: dict[str, Any] = {"linear_before_reset": 1} if layer.ahead.mode == "GRU" else {}
-    for one in (layer.ahead, layer.back):
-        w, r, w_bias, r_bias = (_gates(parameter, order) for parameter in one.all_weights[0])
-        of_input.append(w)
-        of_state.append(r)
-        bias.append(np.concatenate([w_bias, r_bias]))
+    mode = layer.ahead.mode
+    reset: dict[str, Any] = {"linear_before_reset": 1} if mode == "GRU" else {}
+    weights = [[_gates(one, _GATES[mode]) for one in way.all_weights[0]] for way in (layer.ahead, layer.back)]
     states = graph(
-        layer.ahead.mode,
+        mode,
         graph("Unsqueeze", x, graph.integers(1)),
-        graph.constant(f"{name}.input", np.stack(of_input)),
-        graph.constant(f"{name}.state", np.stack(of_state)),
-        graph.constant(f"{name}.bias", np.stack(bias)),
+        graph.constant(f"{name}.input", [of_input for of_input, *_ in weights]),
+        graph.constant(f"{name}.state", [of_state for _, of_state, *_ in weights]),
+        graph.constant(f"{name}.bias", [np.concatenate(biases) for _, _, *biases in weights]),
         direction="bidirectional",
         hidden_size=layer.ahead.hidden_size,
         **reset,
@@ -251,10 +254,8 @@ def statistics(graph: Graph, layer: nn.Module | None, x: str) -> str:
         scores = graph("MatMul", hidden, graph.constant("pooling.score", _array(layer.score.weight).T))  # (T, 1)
         weights = graph("Softmax", exact(graph, scores), axis=0)
     elif layer is not None:
-        raise ExportError(
-            f"the pooling {type(layer).__name__} is a plug-in, which cannot be exported",
-            mend="Use this model with `unheard evaluate`.",
-        )
+        what = f"the pooling {type(layer).__name__} is a plug-in, which cannot be exported"
+        raise ExportError(what, mend=_EVALUATE)
 
     def expectation(x: str) -> str:
         if weights is None:
@@ -320,3 +321,50 @@ def _assembled(graph: Graph, model: Model, facts: Facts) -> onnx.ModelProto:
     helper.set_model_props(built, {"unheard": encoded(metadata(model, facts))})
     onnx.checker.check_model(built, full_check=True)
     return built
+
+
+# Parity
+
+
+def check(model: Model, content: bytes, tolerance: float = TOLERANCE) -> float:
+    """Return the largest difference between the ONNX file `content` and `model`, relative to outputs above 1.
+
+    Raises `ExportError` where it is above `tolerance`.
+    """
+    random, run, worst = np.random.default_rng(0), session(content), 0.0
+    for length in LENGTHS:
+        frames = random.normal(0, 1, (length, model.features.dim)).astype(np.float32)
+        if model.normaliser.mean is not None and model.normaliser.std is not None:
+            frames = frames * model.normaliser.std[0] + model.normaliser.mean[0]
+        profile = random.normal(0, 1, model.features.dim).astype(np.float32) if model.adapts else None
+        for ours, theirs in zip(by_onnx(run, frames, profile), by_torch(model, frames, profile), strict=True):
+            difference = float(np.max(np.abs(ours - theirs) / np.maximum(1.0, np.abs(theirs))))
+            worst = max(worst, difference if np.isfinite(difference) else float("inf"))
+    if not worst <= tolerance:
+        what = f"the exported model differs from the trained one by {worst:.2g}, more than {tolerance:g}"
+        mend = "Nothing was written. Check that the training converged: its weights are far out of the usual range."
+        raise ExportError(what, mend=mend)
+    return worst
+
+
+def by_torch(model: Model, frames: Floats, profile: Floats | None = None) -> list[Floats]:
+    """Compute `OUTPUTS` with PyTorch for one utterance (T, F) that is not normalised."""
+    x = torch.from_numpy(model.normaliser.apply(frames))[None]
+    lengths, known = torch.tensor([len(frames)]), None if profile is None else torch.from_numpy(profile)[None]
+    with torch.inference_mode():
+        logits, embedding = model.network.logits(x, lengths, known)
+        description = model.network.embed.describe(x, lengths)
+    return [value[0].numpy() for value in (logits, embedding, description)]
+
+
+def by_onnx(run: InferenceSession, frames: Floats, profile: Floats | None = None) -> list[Floats]:
+    """Compute `OUTPUTS` with an ONNX session for the same utterance."""
+    given = {"features": frames} | ({} if profile is None else {"profile": profile})
+    return list(run.run(list(OUTPUTS), given))
+
+
+def session(content: bytes) -> InferenceSession:
+    """Open the ONNX file `content` on the CPU."""
+    options = SessionOptions()
+    options.log_severity_level = 3  # it warns that `profile` is both a constant and an input
+    return InferenceSession(content, options, providers=["CPUExecutionProvider"])

@@ -22,7 +22,7 @@ from unheard.errors import ExportError
 from unheard.experiments.evaluate import known_rows, trained_on
 from unheard.experiments.plan import usable
 from unheard.export.metadata import encoded
-from unheard.export.parity import session
+from unheard.export.onnx import session
 from unheard.features import FeatureSettings, build_store
 from unheard.files import cannot_read, write_whole
 from unheard.manifest import Manifest
@@ -49,9 +49,8 @@ def quantise(path: str | Path, output: str | Path) -> Path:
     except OSError as problem:
         raise cannot_read(path, problem, ExportError) from problem
     except Exception as problem:  # protobuf's errors have no common class
-        raise ExportError(
-            f"this is not an exported model ({type(problem).__name__})", where=path, mend="Make one: unheard export"
-        ) from problem
+        what = f"this is not an exported model ({type(problem).__name__})"
+        raise ExportError(what, where=path, mend="Make one: unheard export") from problem
     graph = model.graph
     summed = {name: SUMMED[node.op_type] for node in graph.node if node.op_type in SUMMED for name in node.input[1:]}
     kept, nodes = [], []

@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from unheard.corpora.table import write_table
 from unheard.errors import ConfigError
 from unheard.experiments.adaptation import adapt
 from unheard.experiments.baselines import FITTED
@@ -24,14 +25,15 @@ from unheard.experiments.leakage import probe_model
 from unheard.experiments.plan import read_rows
 from unheard.experiments.records import RunRecords, read_run
 from unheard.experiments.run import carry_out
-from unheard.experiments.summary import Line
-from unheard.export.card import data_of, percent
+from unheard.experiments.summary import Line, markdown_table
+from unheard.export.card import data_of
 from unheard.export.evidence import evidence_of
 from unheard.export.folder import Exported, write_folder
 from unheard.export.metadata import Facts
 from unheard.features.encoder import write_encoder
 from unheard.manifest import Manifest
 from unheard.model.saving import WITH_PROFILES, Model
+from unheard.report.content import percent
 
 HELD_OUT = 24
 """One of this many speakers validates the final model, and one tests it."""
@@ -59,19 +61,15 @@ def make_starter(
     if len(base.systems) != 1 or base.systems[0] in FITTED:
         raise ConfigError("a model has one system, a network", mend="Name one, such as --systems ser.")
     if base.normalise not in WITH_PROFILES:
-        raise ConfigError(
-            f"a model with normalisation '{base.normalise}' cannot adapt, and its card reports adaptation",
-            mend=f"Choose --normalise {WITH_PROFILES[0]}.",
-        )
+        what = f"a model with normalisation '{base.normalise}' cannot adapt, and its card reports adaptation"
+        raise ConfigError(what, mend=f"Choose --normalise {WITH_PROFILES[0]}.")
     if base.features.kind == "encoder":
         with tempfile.TemporaryDirectory(prefix="unheard-") as temporary:  # now rather than after the trainings
             write_encoder(base.features.encoder, base.features.layer, Path(temporary), int8=int8)
     rows = read_rows(base)
     if len(rows.speakers) < 2 * folds:
-        raise ConfigError(
-            f"{len(rows.speakers)} speakers are too few for {folds} folds",
-            mend="Add a corpus, or lower --folds.",
-        )
+        what = f"{len(rows.speakers)} speakers are too few for {folds} folds"
+        raise ConfigError(what, mend="Add a corpus, or lower --folds.")
     crossed = _run(base, runs / "cross-validated", say, protocol="kfold", k=folds)
     corpora = [name.strip() for name in base.corpus.split(",") if name.strip()]
     left_out = [
@@ -89,7 +87,7 @@ def make_starter(
         *([("Recordings of another kind", _on_other_corpora(left_out))] if left_out else []),
         ("Speaker information in the embedding", _probe(crossed, rows, base, say)),
     ]
-    tested = {row["id"] for row in final.utterances.values() if row["id"] in set(own.seeds[0].test.ids)}
+    tested = set(own.seeds[0].test.ids)
     unseen = rows.where(lambda row: row.id in tested)
     return write_folder(model, folder, facts, (evidence,), int8=int8, manifest=unseen, sections=sections, say=say)
 
@@ -119,21 +117,17 @@ def _run(base: Experiment, out: Path, say: Say, **protocol: Any) -> RunRecords:
 
 
 def _on_other_corpora(left_out: list[RunRecords]) -> str:
-    lines = ["| Trained without | Utterances tested | WA, % | UAR, % |", "|---|---:|---:|---:|"]
-    for run in left_out:
-        test = line_of(run).seeds[0].test
-        corpus = ", ".join(run.settings.test_corpora)
-        lines.append(f"| {corpus} | {len(test.ids)} | {percent(test.wa)} | {percent(test.uar)} |")
-    note = (
-        "Trained on the other corpora only and tested on all of this one: other microphones, sentences and languages. "
-        "Expect these figures, rather than those above, on recordings unlike the training data."
-    )
-    return "\n".join([*lines, "", note])
+    tests = [(", ".join(run.settings.test_corpora), line_of(run).seeds[0].test) for run in left_out]
+    rows = [(corpus, str(len(test.ids)), percent(test.wa), percent(test.uar)) for corpus, test in tests]
+    table = markdown_table(("Trained without", "Utterances tested", "WA, %", "UAR, %"), rows)
+    return f"""\
+{table}
+
+Trained on the other corpora only and tested on all of this one: other microphones, sentences and languages. Expect \
+these figures, rather than those above, on recordings unlike the training data."""
 
 
 def _probe(crossed: RunRecords, rows: Manifest, base: Experiment, say: Say) -> str:
-    from unheard.corpora.table import write_table
-
     table = Path(base.out) / "speakers.csv"
     write_table(rows, table)
     cell = line_of(crossed).seeds[0].cells[0]
