@@ -152,7 +152,7 @@ class RunRecords:
     @property
     def epochs(self) -> str:
         """The number of epochs in words, such as `40` or `10 to 40` where folds differ."""
-        numbers = sorted({*_epochs(self.settings, self.splits).values()})
+        numbers = sorted({*_epochs(self.settings, self.splits).values()}) or [self.settings.training.epochs]
         return " to ".join(f"{n:,}" for n in dict.fromkeys((numbers[0], numbers[-1])))
 
     @cached_property

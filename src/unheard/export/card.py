@@ -151,8 +151,12 @@ def _data(card: Card) -> str:
         return "The training data are not stated in the model."
     speakers = speakers_by_corpus(card.model)
     rows = [
-        (f"[{one.title}]({one.homepage})" if one.homepage else one.title, one.language or "–")
-        + (str(speakers.get(one.name) or "–"), one.licence or "–")
+        (
+            f"[{one.title}]({one.homepage})" if one.homepage else one.title,
+            one.language or "–",
+            str(speakers.get(one.name) or "–"),
+            one.licence or "–",
+        )
         for one in card.facts.data
     ]
     table = _table(("Corpus", "Language", "Speakers trained on", "Licence"), rows)
@@ -166,16 +170,10 @@ def _accuracy(one: Evidence) -> str:
             f"The model in this folder is one of them, fold {own.fold} and seed {own.seed}: WA {percent(own.wa)} %, "
             f"UAR {percent(own.uar)} % on {own.utterances} utterances of {counted(own.speakers, 'speaker')}."
         )
-    rows = [
-        (
-            f"{of.corpus} {of.gender}".strip() or "all",
-            f"{of.speakers}",
-            f"{of.utterances}",
-            spread(of.wa),
-            spread(of.uar),
-        )
-        for of in one.groups
-    ]
+    rows = []
+    for of in one.groups:
+        name = f"{of.corpus} {of.gender}".strip() or "all"
+        rows.append((name, str(of.speakers), str(of.utterances), spread(of.wa), spread(of.uar)))
     recall = ", ".join(f"{label} {percent(value)}" for label, value in one.recall.items())
     return f"""\
 {one.corpora}, {one.system}. {one.protocol}.
