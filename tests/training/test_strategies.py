@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from torch.nn.functional import cross_entropy
 
 from unheard.errors import ConfigError
 from unheard.model.layers import Dropout
+from unheard.model.settings import NetworkSettings
 from unheard.training.metrics import balanced
 from unheard.training.strategies import STRATEGIES, Batch, Setting, build, resolve_options
 from unheard.training.strategies.base import emotion_entropy, emotion_loss
@@ -168,6 +170,24 @@ class TestEmotionLoss:
         torch.testing.assert_close(emotion_loss(strategy, logits, batch), expected)
         accuracy = sum(int(row.argmax()) == int(y) for row, y in zip(logits, batch.y, strict=True)) / 8
         assert strategy.observations() == {"train_wa": pytest.approx(accuracy)}
+
+    @every_strategy
+    def test_members_learn_apart_and_answer_together(self, key: str) -> None:
+        network = replace(NETWORK, dropout=0.0, hidden=(0,), members=4, dense=8)
+        strategy, batch = build(key, Setting(F, C, S, network, 0)), draw()
+        e = strategy.train().embed(batch.x, batch.lengths)
+        apart, head = strategy.emotion(e), strategy.emotion.output
+        for m in range(4):  # channels 2m and 2m + 1 of the mean and of the standard deviation
+            own = [2 * m, 2 * m + 1, 8 + 2 * m, 9 + 2 * m]
+            torch.testing.assert_close(apart[:, m], 4 * e[:, own] @ head.weight[:, own].T + head.bias)
+        expected = torch.stack([cross_entropy(apart[:, m], batch.y) for m in range(4)]).mean()
+        torch.testing.assert_close(strategy(batch)["emotion"], (0.5 if key == "cgt" else 1.0) * expected)
+        torch.testing.assert_close(strategy.eval().emotion(e), apart.mean(1))
+
+    @pytest.mark.parametrize("other", [{"hidden": (4,)}, {"dense": 6}, {"summary": 2}])
+    def test_members_need_equal_parts_and_a_linear_head(self, other: dict[str, Any]) -> None:
+        with pytest.raises(ConfigError, match="4 members of the emotion head need a linear head"):
+            NetworkSettings(**{"hidden": (), "dense": 8, "members": 4, **other})
 
     @pytest.mark.parametrize("emotion", [0, 1])
     def test_class_weights_do_not_change_the_target_of_smoothing(self, emotion: int) -> None:

@@ -168,16 +168,29 @@ class Functionals(nn.Module):
 
 
 class Head(nn.Module):
-    """A classifier on embeddings, "FC D1-D2-D3-D4": (B, D1) -> logits (B, D4)."""
+    """A classifier on embeddings, "FC D1-D2-D3-D4": (B, D1) -> logits (B, D4).
 
-    def __init__(self, inputs: int, hidden: tuple[int, ...], outputs: int, dropout: float) -> None:
+    With M > 1 `members` (then there is no hidden layer) it is an ensemble: member m sees the m-th part of the channels,
+    which are `channels` of each pooled statistic. In training the members answer apart, (B, M, D4), so that each learns
+    on its own; afterwards their mean is the linear layer itself.
+    """
+
+    def __init__(
+        self, inputs: int, hidden: tuple[int, ...], outputs: int, dropout: float, members: int = 1, channels: int = 0
+    ) -> None:
         super().__init__()
+        self.members = members
+        self.channels = channels
         widths = (inputs, *hidden)
         self.hidden = nn.Sequential(*(Dense(a, b, dropout) for a, b in zip(widths, hidden, strict=False)))
         self.output = nn.Linear(widths[-1], outputs)
 
     def forward(self, embedding: Tensor) -> Tensor:
-        """(B, D1) -> logits (B, D4)."""
+        """(B, D1) -> logits (B, D4), in training with M > 1 members (B, M, D4)."""
+        if self.training and self.members > 1:
+            apart = (-1, self.members, self.channels // self.members)  # statistics, members, channels of a member
+            parts, weights = (rows.reshape(len(rows), *apart) for rows in (embedding, self.output.weight))
+            return self.members * torch.einsum("bsmc,ksmc->bmk", parts, weights) + self.output.bias
         return self.output(self.hidden(embedding))  # type: ignore[no-any-return]
 
 

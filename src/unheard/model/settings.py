@@ -15,7 +15,7 @@ LEAST_DROPOUT = 1 / 256
 
 
 POOLINGS = ("statistics", "attentive")
-_LATER = ("cell", "pooling", "code")
+_LATER = ("cell", "pooling", "code", "members")
 """Settings that enter the identity of results only where they are not the default."""
 
 
@@ -49,6 +49,12 @@ class NetworkSettings:
         "statistics (mean and standard deviation), attentive (the same, weighted; Okabe et al. 2018), or the name of a "
         "registered pooling.",
     )
+    members: int = setting(
+        1,
+        "Members of the emotion head (linear: hidden 0). Each learns on its own from a part of the embedding; the "
+        "mean of their logits is the answer.",
+        ge=1,
+    )
     head_dropout: float = setting(-1.0, "Dropout probability in the heads (-1: as everywhere).", ge=-1, lt=1)
     summary: int = setting(0, "Number of feature columns that describe the whole utterance.", ge=0, derived=True)
     summary_width: int = setting(128, "With features.summary: its width in the embedding.", ge=1)
@@ -68,6 +74,12 @@ class NetworkSettings:
             if 0.0 < value < LEAST_DROPOUT:
                 what = f"{name} {value} is too small: on a CPU a drop probability is a multiple of 1/256"
                 raise ConfigError(what, mend=f"Choose 0, or {LEAST_DROPOUT:.3f} or more.")
+        if self.members > 1 and (self.hidden or self.summary or self.dense % self.members):
+            raise ConfigError(
+                f"{self.members} members of the emotion head need a linear head, no functionals, and equal parts of "
+                f"dense = {self.dense}",
+                mend="Set network.hidden to 0, leave features.summary out, and choose a divisor of network.dense.",
+            )
         known = (*POOLINGS, *plugins.names("pooling"))
         if self.pooling not in known and not self.code:  # with it, a pooling that another program had
             raise ConfigError(f"unknown pooling '{self.pooling}'", mend=did_you_mean(self.pooling, known))

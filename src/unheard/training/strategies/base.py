@@ -63,10 +63,11 @@ def part(name: str, setting: Setting, make: type[Part], *arguments: object) -> P
     return module
 
 
-def head(name: str, setting: Setting, outputs: int) -> Head:
+def head(name: str, setting: Setting, outputs: int, members: int = 1) -> Head:
     """Build a head with logits for `outputs` classes."""
     network = setting.network
-    return part(name, setting, Head, network.embedding, network.hidden, outputs, network.dropout_of_heads)
+    sizes = (network.embedding, network.hidden, outputs, network.dropout_of_heads)
+    return part(name, setting, Head, *sizes, members, network.dense)
 
 
 def stream_of(module: nn.Module) -> torch.Generator | None:
@@ -85,7 +86,7 @@ class Strategy(EmotionNetwork, abc.ABC):
     def __init__(self, setting: Setting) -> None:
         super().__init__(
             part("embed", setting, EmbeddingNetwork, setting.features, setting.network),
-            head("emotion", setting, setting.emotions),
+            head("emotion", setting, setting.emotions, setting.network.members),
         )
         self.smoothing = setting.smoothing
         self.progress = 0.0
@@ -122,20 +123,30 @@ class Strategy(EmotionNetwork, abc.ABC):
         return {name: stream for name, stream in streams.items() if stream is not None}
 
 
+def apart(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Let each of M members of a head answer for itself: logits (B, M, C), emotions (B,) -> (B·M, C), (B·M,).
+
+    Logits (B, C) of a head without members stay as they are.
+    """
+    return (logits, y) if logits.dim() == 2 else (logits.flatten(0, 1), y.repeat_interleave(logits.shape[1]))
+
+
 def emotion_entropy(strategy: Strategy, logits: Tensor, batch: Batch) -> Tensor:
     """L_y: mean cross-entropy of the emotions, with label smoothing and the utterances' weights where they are set.
 
     Weights average to 1 over the training utterances, so an utterance's weight does not depend on its batch.
     """
+    logits, y = apart(logits, batch.y)
     if batch.w is None:
-        return cross_entropy(logits, batch.y, label_smoothing=strategy.smoothing)
-    each = cross_entropy(logits, batch.y, reduction="none", label_smoothing=strategy.smoothing)  # (B,)
-    return (batch.w * each).mean()
+        return cross_entropy(logits, y, label_smoothing=strategy.smoothing)
+    each = cross_entropy(logits, y, reduction="none", label_smoothing=strategy.smoothing)
+    return (batch.w.unsqueeze(1) * each.view(len(batch.y), -1)).mean()
 
 
 def emotion_loss(strategy: Strategy, logits: Tensor, batch: Batch) -> Tensor:
     """L_y of unperturbed utterances; notes the training accuracy."""
-    strategy.observe(train_wa=(logits.argmax(1) == batch.y).float().mean())
+    answer = logits if logits.dim() == 2 else logits.mean(1)
+    strategy.observe(train_wa=(answer.argmax(1) == batch.y).float().mean())
     return emotion_entropy(strategy, logits, batch)
 
 

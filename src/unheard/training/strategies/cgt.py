@@ -17,6 +17,7 @@ from unheard.training.strategies.base import (
     Batch,
     Setting,
     Strategy,
+    apart,
     emotion_entropy,
     emotion_loss,
     head,
@@ -72,7 +73,7 @@ class CGT(Strategy):
         parameters = [p for p in self.parameters() if p.requires_grad]
         if self.smoothing:
             # A smoothed loss rises again where the posterior is too high; there its gradient has the wrong sign.
-            (gradient_y,) = torch.autograd.grad(cross_entropy(logits_y, batch.y), x, retain_graph=True)
+            (gradient_y,) = torch.autograd.grad(cross_entropy(*apart(logits_y, batch.y)), x, retain_graph=True)
             clean_y = loss_y
         else:
             gradient_y, clean_y = _differentiated(loss_y, x, parameters, retain_graph=True)
