@@ -21,7 +21,7 @@ from pathlib import Path
 
 from unheard.corpora import read_manifest
 from unheard.errors import ExportError
-from unheard.export.card import Card, about_encoder, data_of
+from unheard.export.card import Card, data_of
 from unheard.export.evidence import Evidence, read_evidence
 from unheard.export.metadata import Facts, metadata
 from unheard.export.onnx import export_model
@@ -37,6 +37,10 @@ FULL, SMALL, CARD, CONFIG, SUMS = "model.onnx", "model.int8.onnx", "README.md", 
 ENCODER = "encoder"
 
 ENCODER_FILES = (MODEL, LICENCE, ENCODER_CARD)
+
+ABOUT_ENCODER = """\
+The features are the states of layer {layer} of `{origin}`, frozen, with {weights} weights: the folder `encoder`, \
+under a licence of its own (`encoder/LICENSE`, {licence})."""
 
 Say = Callable[[str], None]
 
@@ -86,11 +90,10 @@ def export(
         data=data_of(trained),
         temperature=evidence[0].calibration.temperature if evidence else 1.0,
     )
-    for one in evidence:
-        if one.calibration.doubtful:
-            say(f"warning: {one.calibration.doubtful}")
     if not evidence:
         say("without --run there is no calibration, and the card has no figures")
+    elif evidence[0].calibration.doubtful:
+        say(f"warning: {evidence[0].calibration.doubtful}")
     return write_folder(trained, folder, facts, evidence, int8=int8 or table is not None, manifest=table, say=say)
 
 
@@ -115,11 +118,8 @@ def write_folder(
     for warning in licence_warnings(facts):
         say(warning)
     if (folder / CARD).exists() and not (folder / FULL).exists():
-        raise ExportError(
-            f"the model card would replace a {CARD} that does not belong to a model",
-            where=folder,
-            mend="Choose an empty folder with --output.",
-        )
+        what = f"the model card would replace a {CARD} that does not belong to a model"
+        raise ExportError(what, where=folder, mend="Choose an empty folder with --output.")
     with tempfile.TemporaryDirectory(prefix="unheard-") as temporary:
         made = Path(temporary)
         full, small, cost = made / FULL, made / SMALL, None
@@ -129,7 +129,7 @@ def write_folder(
             encoder, sizes = _written_encoder(frames, made / ENCODER, int8)
             frames = replace(frames, encoder=str(made / ENCODER), encoder_digest=encoder.digest)
             model = replace(model, features=replace(frames, encoder=ENCODER))
-            sections = [("The encoder", about_encoder(encoder.description)), *sections]
+            sections = [("The encoder", ABOUT_ENCODER.format(**encoder.description)), *sections]
         export_model(model, full, facts)
         if int8 and small != full:
             quantise(full, small)
@@ -139,15 +139,11 @@ def write_folder(
         elif smaller:
             say("the cost of int8 in accuracy was not measured: name recordings with --manifest")
         write_text(made / CARD, Card(model, facts, tuple(evidence), cost, tuple(sections)).text())
-        config = metadata(model, facts) | {
-            "library_name": "unheard",
-            "id2label": {str(index): label for index, label in enumerate(model.labels)},
-            "label2id": {label: index for index, label in enumerate(model.labels)},
-        }
-        write_json(made / CONFIG, config)
-        graphs = [name for name in _files(made) if name.endswith(".onnx")]
-        sums = (f"{sha256((made / name).read_bytes()).hexdigest()}  {name}\n" for name in graphs)
-        write_text(made / SUMS, "".join(sums))
+        names = {str(index): label for index, label in enumerate(model.labels)}
+        config = {"library_name": "unheard", "id2label": names, "label2id": {names[at]: int(at) for at in names}}
+        write_json(made / CONFIG, metadata(model, facts) | config)
+        digests = {one: sha256((made / one).read_bytes()).hexdigest() for one in _files(made) if one.endswith(".onnx")}
+        write_text(made / SUMS, "".join(f"{digest}  {name}\n" for name, digest in digests.items()))
         for name in _files(folder):  # of an earlier export
             (folder / name).unlink()
         for name in _files(made):

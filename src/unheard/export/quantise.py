@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,24 +112,20 @@ def measure_cost(
     """Compare two exported files of `model`, full and small, on the rows of `manifest` that have one of its labels.
 
     The small one reads `small_features`, the model's own where they are None; `encoders` are the sizes of their
-    encoders in bytes. Speakers that the model was trained on are left out where there are others. Raises `ExportError`
-    where no recording is left.
+    encoders in bytes. Speakers that the model was trained on are left out where there are others. Raises
+    `UnheardError` where no recording is left.
     """
     rows = known_rows(model, manifest, None, say)
     trained = trained_on(model)
     unseen = rows.where(lambda row: row.full_name not in trained)
     rows = unseen if len(unseen) else rows
-    with ExitStack() as stack:
-        where = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="unheard-")))
-        stores = [build_store(rows, where / "full", model.features)]
-        rows = usable(rows, stores[0], say)
-        if not len(rows):
-            raise ExportError("no recording is left to compare the two files on", mend="Name another manifest.")
-        other = small_features is not None and small_features != model.features
-        stores.append(build_store(rows, where / "small", small_features) if other else stores[0])
+    with tempfile.TemporaryDirectory(prefix="unheard-") as temporary:
+        store = build_store(rows, Path(temporary, "full"), model.features)
+        rows, features = usable(rows, store, say), small_features or model.features
+        other = store if features == model.features else build_store(rows, Path(temporary, "small"), features)
+        runs = [(session(path.read_bytes()), of) for path, of in zip(files, (store, other), strict=True)]
         a, b = (
-            np.stack([run.run(["probabilities"], {"features": store[name]})[0] for name in rows.ids])
-            for run, store in zip([session(path.read_bytes()) for path in files], stores, strict=True)
+            np.stack([run.run(["probabilities"], {"features": of[name]})[0] for name in rows.ids]) for run, of in runs
         )  # (n, C)
     truth = np.array([model.labels.index(row.emotion) for row in rows])
     p, q, classes = a.argmax(axis=1), b.argmax(axis=1), len(model.labels)
