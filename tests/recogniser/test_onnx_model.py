@@ -15,12 +15,13 @@ import pytest
 import tiny_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import external_data_helper, helper
+from onnx import external_data_helper, helper, numpy_helper
 from sounds import murmur
 
 import unheard
+from unheard.cli import main
 from unheard.errors import ConfigError, ModelError
-from unheard.recogniser import OnnxModel, Recogniser, model
+from unheard.recogniser import OnnxModel, Recogniser, hub, model
 from unheard.recogniser import model as packaged
 from unheard.recogniser.model import CARD, describe, read_metadata
 
@@ -104,6 +105,60 @@ def test_other_graphs_are_refused() -> None:
     for model_ in (two, OnnxModel(nan.SerializeToString(), "nan")):
         with pytest.raises(ModelError, match="not finite, or do not fit the labels"):
             Recogniser(model_).predict(murmur(1))
+
+
+def endless() -> list[onnx.NodeProto]:
+    """Steps that never end: a loop whose condition stays true."""
+    step = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Abs", ["x"], ["y"])],
+        "step",
+        [helper.make_tensor_value_info(name, kind, shape) for name, kind, shape in (
+            ("i", onnx.TensorProto.INT64, ()), ("go", onnx.TensorProto.BOOL, ()), ("x", onnx.TensorProto.FLOAT, None)
+        )],
+        [helper.make_tensor_value_info("on", onnx.TensorProto.BOOL, ()),
+         helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)],
+    )  # fmt: skip
+    return [
+        helper.make_node("Constant", [], ["always"], value=numpy_helper.from_array(np.array(True))),
+        helper.make_node("Loop", ["", "always", "shift"], ["looped"], body=step),
+        helper.make_node("Identity", ["looped"], ["embedding"]),
+    ]
+
+
+def huge() -> list[onnx.NodeProto]:
+    """Steps through 40 GB of zeros."""
+    shape = numpy_helper.from_array(np.array([10**10, 1]))
+    return [
+        helper.make_node("Constant", [], ["shape"], value=shape),
+        helper.make_node("ReduceMax", ["features"], ["one"], keepdims=0),
+        helper.make_node("Expand", ["one", "shape"], ["many"]),
+        helper.make_node("ReduceMin", ["many"], ["least"], keepdims=0),
+        helper.make_node("Add", ["shift", "least"], ["embedding"]),
+    ]
+
+
+@pytest.mark.parametrize(("steps", "why"), [(endless, "more than 4 s"), (huge, "the model failed on a short clip")])
+def test_a_graph_that_takes_all_time_or_memory_is_found_in_a_process_of_its_own(
+    steps: Callable[[], list[onnx.NodeProto]],
+    why: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    hostile = tiny_model.tiny_proto(profile=False)
+    nodes = [*hostile.graph.node]
+    nodes[1].output[0] = "shift"
+    del hostile.graph.node[:]
+    hostile.graph.node.extend([*nodes[:2], *steps(), *nodes[2:]])
+    path = tmp_path / "hostile.onnx"
+    path.write_bytes(hostile.SerializeToString())
+    monkeypatch.setattr(hub, "TRIAL_SECONDS", 4)
+    assert main(["serve", str(path), "--port", "0"]) == 2
+    assert why in capsys.readouterr().err
+
+
+def test_a_fine_graph_passes_the_trial(tmp_path: Path) -> None:
+    hub.try_out(tiny_model.write_tiny(tmp_path / "fine.onnx"))
 
 
 # metadata

@@ -34,7 +34,7 @@ from unheard.cli.common import (
     write_predictions,
 )
 from unheard.errors import AudioError, ConfigError
-from unheard.files import cannot_read
+from unheard.files import cannot_read, exists
 from unheard.server.settings import ServerSettings
 
 if TYPE_CHECKING:
@@ -350,8 +350,12 @@ def serve(model: Model, /, *, settings: Annotated[ServerSettings, Parameter(name
         if error.name not in (*needed, "prometheus_client"):
             raise
         raise MissingExtra(error.name or "fastapi", "server") from None
+    from unheard.recogniser.hub import try_out
+    from unheard.recogniser.model import packaged_models
     from unheard.recogniser.recogniser import load
 
+    if model not in packaged_models() and exists(model):
+        try_out(model)
     recogniser = load(model)
 
     def ready(address: str) -> None:

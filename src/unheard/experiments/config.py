@@ -180,7 +180,7 @@ class Experiment:
         if self.engine == "local" and (self.address or self.gpus):
             raise ConfigError("address and gpus apply to the engine ray", mend="Add --engine ray, or leave them out.")
         if not self.out:
-            raise ConfigError("where should the results go?", mend="Name a folder with --out.")
+            raise ConfigError("no folder for the results is named", mend="Add --out FOLDER.")
 
     @property
     def labels(self) -> tuple[str, ...]:

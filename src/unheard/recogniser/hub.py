@@ -1,18 +1,45 @@
-"""Model folders on the Hugging Face hub: `hf:OWNER/NAME` to a folder on this machine, and a folder to the hub."""
+"""Models of other people: `hf:OWNER/NAME` on the Hugging Face hub to a folder on this machine, a folder to the hub.
+
+A graph from a stranger is no program, but it can loop and take all memory: `try_out` lets a child process find out.
+"""
 
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from unheard.errors import ConfigError, MissingExtra, ModelError
+from unheard.errors import ConfigError, MissingExtra, ModelError, printable
 
 PREFIX = "hf:"
 FILES = ("model.onnx", "model.int8.onnx", "README.md", "config.json", "SHA256SUMS", "encoder/*")
 """What is read from a repository, and written to it."""
+
+TRIAL_SECONDS = 60
+"""Time that a model has to load and to answer one short clip."""
+
+TRIAL_BYTES = 4 << 30
+"""Address space of the process in which it does."""
+
+_TRIAL = f"""
+import sys
+try:
+    import resource
+    resource.setrlimit(resource.RLIMIT_AS, ({TRIAL_BYTES}, {TRIAL_BYTES}))
+except ImportError:  # Windows: the time is bounded, the memory is not
+    pass
+import unheard
+from unheard.samples import samples
+try:
+    recogniser = unheard.load(sys.argv[1])
+except unheard.UnheardError:  # loading it here reports that better
+    sys.exit(0)
+recogniser.predict(samples()[0].path)
+"""
 
 _NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
@@ -27,6 +54,25 @@ def download(model: str) -> Path:
     hub = _hub(name)
     with _refused("gives no such model", model, "for a private model: hf auth login."):
         return Path(hub.snapshot_download(name, revision=revision or None, allow_patterns=FILES))
+
+
+def try_out(model: str | Path) -> None:
+    """Let a child process with bounded memory and time answer one clip with a model file or folder.
+
+    Raises `ModelError` where it does not.
+    """
+    try:
+        subprocess.run(
+            [sys.executable, "-c", _TRIAL, str(model)], check=True, capture_output=True, timeout=TRIAL_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        why = f"it took more than {TRIAL_SECONDS} s"
+    except subprocess.CalledProcessError as failed:
+        lines = failed.stderr.decode(errors="replace").split("\n")
+        why = next((line.strip() for line in reversed(lines) if line.strip()), f"exit {failed.returncode}")[:300]
+    else:
+        return
+    raise ModelError(f"the model failed on a short clip ({printable(why)})", where=model, mend="Do not use it.")
 
 
 def push(folder: str | Path, name: str) -> str:

@@ -29,7 +29,7 @@ from unheard.features.encoder_weights import content_digest
 from unheard.features.settings import FeatureSettings
 from unheard.files import cannot_read, exists, read_regular
 from unheard.licence import commercial_use
-from unheard.recogniser.hub import PREFIX, download
+from unheard.recogniser.hub import PREFIX, download, try_out
 from unheard.recogniser.windows import WindowSettings
 
 Floats = npt.NDArray[np.float32]
@@ -310,6 +310,7 @@ def open_model(model: str | Path, *, threads: int = 1) -> OnnxModel:
     path = known.get(model, model) if isinstance(model, str) else model
     if str(model).startswith(PREFIX):
         path = download(str(model))
+        try_out(path)
     elif not exists(path):
         names = did_you_mean(str(model), known) if known else "No model came with this package."
         raise ModelError("there is no model of this name, and no such file", where=model, mend=names)
