@@ -15,10 +15,13 @@ from typing import Any
 
 import numpy as np
 import soundfile
+from starlette.testclient import TestClient
 from tiny_model import LABELS, metadata, tiny_proto
 
 from unheard.recogniser.model import OnnxModel
 from unheard.recogniser.recogniser import Recogniser
+from unheard.server.app import create_app
+from unheard.server.settings import ServerSettings
 
 WAV = {"Content-Type": "audio/wav"}
 
@@ -43,6 +46,26 @@ def encoded(samples: np.ndarray, rate: int = 16_000, format: str = "WAV", subtyp
 def recogniser(**options: Any) -> Recogniser:
     """The tiny model in use."""
     return Recogniser(OnnxModel(tiny_proto(**options).SerializeToString(), "tiny"))
+
+
+def on(ear: Any, **settings: Any) -> TestClient:
+    """A client of a server with this recogniser."""
+    app = create_app(ear, ServerSettings(**settings))
+    return TestClient(app, base_url="http://localhost", root_path=settings.get("root_path", ""))
+
+
+def refusal(answer: Any) -> tuple[int, str]:
+    """Status and text of a refusal, which always says what and mend, and carries no traceback."""
+    said = answer.json()
+    assert set(said) == {"code", "what", "mend"}
+    assert all(said.values())
+    assert not any(word in answer.text for word in ("Traceback", 'File "'))
+    return answer.status_code, said["what"]
+
+
+def send(client: TestClient, body: bytes) -> Any:
+    """Upload a recording; returns the answer."""
+    return client.post("/predict", content=body, headers=WAV)
 
 
 def model_folder(folder: Path) -> Path:

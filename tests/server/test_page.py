@@ -9,7 +9,8 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from functools import partial
+from http.server import HTTPServer, SimpleHTTPRequestHandler
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -19,6 +20,7 @@ import pytest
 
 pytest.importorskip("fastapi", reason="needs the extra `server`")
 
+from browsing import Window, file
 from serving import encoded, model_folder, serving, speech_like
 from tiny_model import LABELS
 
@@ -45,24 +47,14 @@ def test_nothing_on_the_page_comes_from_elsewhere() -> None:
 
 
 @pytest.fixture(scope="module")
-def microphone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("microphone") / "speech.wav"
-    file.write_bytes(encoded(speech_like(10.0, seed=8, rate=48_000), 48_000))
-    return file
-
-
-@pytest.fixture(scope="module")
-def browser(microphone: Path) -> Iterator[Any]:
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     if CHROMIUM is None:
         pytest.skip("needs Chromium")
     playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    flags = [
-        "--no-sandbox",
-        "--autoplay-policy=no-user-gesture-required",
-        "--use-fake-ui-for-media-stream",
-        "--use-fake-device-for-media-stream",
-        f"--use-file-for-fake-audio-capture={microphone}",
-    ]
+    microphone = tmp_path_factory.mktemp("microphone") / "speech.wav"
+    microphone.write_bytes(encoded(speech_like(10.0, seed=8, rate=48_000), 48_000))
+    flags = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required", "--use-fake-ui-for-media-stream"]
+    flags += ["--use-fake-device-for-media-stream", f"--use-file-for-fake-audio-capture={microphone}"]
     with playwright.sync_playwright() as running:
         browser = running.chromium.launch(executable_path=CHROMIUM, args=flags)
         yield browser
@@ -75,70 +67,15 @@ def address(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield address
 
 
-def file(body: bytes, name: str = "clip.wav") -> dict[str, Any]:
-    return {"name": name, "mimeType": "", "buffer": body}
-
-
-class Window:
-    """A page of the server, and what it asked for."""
-
-    def __init__(self, browser: Any, address: str, **options: Any) -> None:
-        self.context = browser.new_context(**{"viewport": {"width": 1000, "height": 800}, **options})
-        self.page = self.context.new_page()
-        self.asked: list[Any] = []
-        self.wrong: list[str] = []
-        self.page.on("request", lambda request: self.asked.append(request))
-        self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
-        self.page.on("console", lambda said: said.type in ("error", "warning") and self.wrong.append(said.text))
-        self.address = address
-
-    def open(self) -> Window:
-        self.page.goto(self.address)
-        self.page.wait_for_selector("#model:not(:empty)")
-        return self
-
-    def give(self, body: bytes, name: str = "clip.wav") -> None:
-        self.page.set_input_files("#file", file(body, name))
-
-    def headline(self) -> str:
-        self.page.wait_for_selector("#result:not([hidden])")
-        return str(self.page.inner_text("#result-title"))
-
-    def trouble(self) -> str:
-        self.page.wait_for_selector("#trouble:not([hidden])")
-        return " ".join(self.page.inner_text("#trouble").split())
-
-    def until(self, true: str) -> None:
-        """Waits for a JavaScript expression; playwright's own way needs `eval`, which the page forbids."""
-        for _ in range(400):  # a machine with other work takes its time
-            if self.page.evaluate(true):
-                return
-            self.page.wait_for_timeout(50)
-        raise AssertionError(f"never came true: {true}")
-
-    def saved(self, button: str) -> bytes:
-        """What a button downloads."""
-        with self.page.expect_download() as download:
-            self.page.get_by_role("button", name=button, exact=True).click()
-        return Path(download.value.path()).read_bytes()
-
-    def position(self, channel: int = 0) -> float:
-        return float(self.page.locator(".track").nth(channel).get_attribute("aria-valuenow"))
-
-    def uploads(self) -> list[bytes]:
-        return [request.post_data_buffer for request in self.asked if request.method == "POST"]
-
-
 @pytest.fixture
 def window(browser: Any, address: str) -> Iterator[Window]:
     window = Window(browser, address)
-    yield window
+    yield window.open()
     window.context.close()
 
 
 def test_a_file_becomes_an_answer(window: Window) -> None:
-    window.open().give(LONG, 'a, "b".wav')
-    assert re.match(r"(Angry|Happy|Neutral|Sad) \(\d+\s%\)|Mixed: |Uncertain: ", window.headline())
+    assert re.match(r"(Angry|Happy|Neutral|Sad) \(\d+\s%\)|Mixed: |Uncertain: ", window.answer(LONG, 'a, "b".wav'))
     assert window.uploads() == [LONG]  # the very bytes: the answer is that of every other way to ask
     window.page.get_by_text("Segments: listen").click()
     rows = window.page.locator("#segments tbody tr").count()
@@ -153,16 +90,21 @@ def test_a_file_becomes_an_answer(window: Window) -> None:
     assert window.wrong == []
 
 
-def test_samples_answer_on_one_click(window: Window) -> None:
-    window.open().page.get_by_role("button", name="Angry, English").click()
+def test_samples_answer_on_one_click_and_print(window: Window) -> None:
+    window.page.get_by_role("button", name="Angry, English").click()
     window.headline()
     assert "an actor was asked to sound angry" in window.page.inner_text("#result-notes")
     assert window.uploads() == [next(one for one in samples() if one.file == "angry-en.ogg").path.read_bytes()]
+    window.page.emulate_media(media="print")
+    shown = [
+        window.page.locator(name).is_visible() for name in ("#ask", "#play", "#as-json", "#result-title", ".track")
+    ]
+    assert shown == [False, False, False, True, True]
+    assert window.page.locator("#model").is_visible()
 
 
 def test_the_timeline(window: Window) -> None:
-    window.open().give(LONG)
-    window.headline()
+    window.answer(LONG)
     page, track = window.page, window.page.locator(".track")
     shown = page.eval_on_selector_all(".segment", "all => all.map((one) => one.getAttribute('fill'))")
     assert set(shown) >= {"url(#emotion-none)"}
@@ -177,68 +119,64 @@ def test_the_timeline(window: Window) -> None:
     assert window.position() == pytest.approx(13.5, abs=0.1)
     page.mouse.click(box["x"] + 0.1 * box["width"], box["y"] + 10)  # on a segment: plays it, to its end
     end = json.loads(window.saved("JSON"))["segments"][0]["end"]
-    page.get_by_role("button", name="Pause").wait_for()
-    page.get_by_role("button", name="Play", exact=True).wait_for(timeout=20_000)
+    window.button("Pause").wait_for()
+    window.button("Play").wait_for(timeout=20_000)
     assert window.position() == pytest.approx(end, abs=0.1)
     for _ in range(2):
-        page.get_by_role("button", name="Zoom in").click()
-    assert page.get_by_role("button", name="Zoom in").is_disabled()  # five seconds in view
+        window.button("Zoom in").click()
+    assert window.button("Zoom in").is_disabled()  # five seconds in view
     assert track.bounding_box()["width"] == pytest.approx(box["width"] * 13.5 / 5, abs=2)
-    page.get_by_role("button", name="All", exact=True).click()
+    window.button("All").click()
     assert track.bounding_box()["width"] == box["width"]
 
 
 def test_by_keyboard_alone(window: Window) -> None:
-    page = window.open().page
+    page = window.page
     for name in ("file", "record"):
-        page.keyboard.press("Tab")
-        assert page.evaluate("document.activeElement.id") == name
-    window.give(LONG)
-    window.headline()
-    assert page.evaluate("document.activeElement.id") == "result"  # a screen reader goes on with the answer
+        window.press("Tab")
+        assert window.focused() == name
+    window.answer(LONG)
+    assert window.focused() == "result"  # a screen reader goes on with the answer
     for name in ("play", "zoom-in"):
-        page.keyboard.press("Tab")
-        assert page.evaluate("document.activeElement.id") == name
-    page.keyboard.press("Tab")
+        window.press("Tab")
+        assert window.focused() == name
+    window.press("Tab")
     slider = page.get_by_role("slider", name="Position in the recording")
     assert slider.evaluate("(track) => track === document.activeElement")
     for key, second in (("ArrowRight", 1), ("PageUp", 6), ("ArrowLeft", 5), ("End", 13.5), ("Home", 0)):
-        page.keyboard.press(key)
+        window.press(key)
         assert window.position() == second
-    for key in ("PageUp", "ArrowRight", "ArrowRight", "+"):
-        page.keyboard.press(key)
+    window.press("PageUp", "ArrowRight", "ArrowRight", "+")
     assert slider.get_attribute("aria-valuetext") == "7.0 of 13.5 seconds: no answer"
-    assert page.get_by_role("button", name="Zoom out").is_enabled()
-    page.keyboard.press("Space")
-    page.get_by_role("button", name="Pause").wait_for()
+    assert window.button("Zoom out").is_enabled()
+    window.press("Space")
+    window.button("Pause").wait_for()
     window.until("Number(document.querySelector('.track').getAttribute('aria-valuenow')) > 7.2")
-    page.keyboard.press("Space")
-    page.get_by_role("button", name="Play", exact=True).wait_for()
-    page.keyboard.press("Home")
-    page.keyboard.press("Enter")
-    page.get_by_role("button", name="Pause").wait_for()
+    window.press("Space")
+    window.button("Play").wait_for()
+    window.press("Home", "Enter")
+    window.button("Pause").wait_for()
     page.evaluate("() => { const play = document.getElementById('play'); play.click(); play.click(); play.click(); }")
-    assert page.get_by_role("button", name="Play", exact=True).is_enabled()  # a pause came before it played
+    assert window.button("Play").is_enabled()  # a pause came before it played
     assert window.wrong == []
 
 
 @pytest.mark.parametrize(("worklet", "socket"), [(True, True), (False, True), (True, False)])
 def test_the_microphone(window: Window, worklet: bool, socket: bool) -> None:
+    page = window.page
     if not worklet:
-        window.page.add_init_script("delete BaseAudioContext.prototype.audioWorklet")
+        page.add_init_script("delete BaseAudioContext.prototype.audioWorklet")
     if not socket:  # as behind a proxy that knows no WebSockets: the recording is sent as a file
-        window.page.route_web_socket("**/stream", lambda connection: connection.close())
-    page = window.open().page
-    page.get_by_role("button", name="Record", exact=True).click()
+        page.route_web_socket("**/stream", lambda connection: connection.close())
+    window.open().button("Record").click()
     page.get_by_text("Listening.").wait_for()
     if socket:  # the bars move while one speaks
         window.until("[...document.querySelectorAll('#live progress')].some((bar) => bar.value > 0.2)")
     window.until("/^0:0[4-9]/.test(document.getElementById('mic-hint').textContent)")
-    page.get_by_role("button", name="Stop").click()
+    window.button("Stop").click()
     window.headline()
     streamed = json.loads(window.saved("JSON"))
-    assert len(window.uploads()) == (not socket)
-    assert not page.locator("#live").is_visible()
+    assert (len(window.uploads()), page.locator("#live").is_visible()) == (not socket, False)
     assert streamed["duration"] > 3.9
     page.get_by_label("Channel").select_option("left")  # sent again, as a file
     window.until("document.getElementById('working').hidden && !document.getElementById('result').hidden")
@@ -254,13 +192,13 @@ def test_no_microphone(window: Window) -> None:
     window.page.add_init_script(
         "navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('', 'NotAllowedError'))"
     )
-    window.open().page.get_by_role("button", name="Record", exact=True).click()
+    window.open().button("Record").click()
     assert window.trouble().startswith("The microphone is blocked.")
-    assert window.page.get_by_role("button", name="Record", exact=True).is_enabled()
+    assert window.button("Record").is_enabled()
 
 
 def test_what_only_the_browser_can_read_is_sent_as_wav(window: Window) -> None:
-    page = window.open().page
+    page = window.page
     webm = page.evaluate(
         """async () => { const context = new AudioContext(), tone = context.createOscillator(), pieces = [];
         const out = context.createMediaStreamDestination(); tone.connect(out); tone.start();
@@ -271,44 +209,35 @@ def test_what_only_the_browser_can_read_is_sent_as_wav(window: Window) -> None:
         const bytes = new Uint8Array(await new Blob(pieces).arrayBuffer());
         return btoa(String.fromCharCode(...bytes)); }"""
     )
-    window.give(base64.b64decode(webm), "tone.webm")
-    window.headline()
+    window.answer(base64.b64decode(webm), "tone.webm")
     large = encoded(np.stack([speech_like(4.0, rate=48_000)] * 2, axis=1), 48_000, subtype="PCM_24")
     assert len(large) > 1_000_000
     window.give(large, "large.wav")
-    window.until("document.getElementById('result-notes').textContent.includes('large.wav')")
+    window.notes("large.wav")
     assert [upload[:4] for upload in window.uploads()] == [b"RIFF"] * 2
     assert len(window.uploads()[1]) == 44 + 4 * 32_000  # made small
 
 
-@pytest.mark.parametrize(
-    ("body", "headline", "advice"),
-    [
+def test_answers_without_one_emotion(window: Window) -> None:
+    for body, headline, advice in (
         (SILENCE, "Silence", "The recording is silent. Check that the microphone is on"),
         (encoded(speech_like(0.2)), "No speech recognised", "Too little speech: "),
-    ],
-)
-def test_no_answer(window: Window, body: bytes, headline: str, advice: str) -> None:
-    window.open().give(body)
-    assert window.headline() == headline
-    assert window.page.inner_text("#advice").startswith(advice)
-    assert window.page.locator(".area").count() == 0
-
-
-def test_words_for_answers_without_one_emotion(window: Window) -> None:
+    ):
+        window.give(body)
+        window.until(f"document.getElementById('result-title').innerText === '{headline}'")
+        assert window.page.inner_text("#advice").startswith(advice)
+        assert window.page.locator(".area").count() == 0
     verdict = "async (one) => (await import('./result.js')).verdict(one)"
-    page = window.open().page
     one = {"label": "angry", "probabilities": {"angry": 0.4, "happy": 0.3, "sad": 0.2}, "mixed": False}
     mixed = {**one, "mixed": True, "summary": {"angry": {"share": 0.5}, "sad": {"share": 0.5}}}
-    assert page.evaluate(verdict, mixed) == "mixed: angry 50\xa0%, sad 50\xa0% of the time"
-    assert page.evaluate(verdict, one) == "uncertain: angry 40\xa0%, happy 30\xa0%"
-    assert page.evaluate(verdict, {**one, "probabilities": {"angry": 0.7}}) == "angry (70\xa0%)"
+    assert window.page.evaluate(verdict, mixed) == "mixed: angry 50\xa0%, sad 50\xa0% of the time"
+    assert window.page.evaluate(verdict, one) == "uncertain: angry 40\xa0%, happy 30\xa0%"
+    assert window.page.evaluate(verdict, {**one, "probabilities": {"angry": 0.7}}) == "angry (70\xa0%)"
 
 
 def test_a_change_of_channel_asks_again(window: Window) -> None:
-    page = window.open().page
-    window.give(CALL, "call.flac")
-    window.headline()
+    page = window.page
+    window.answer(CALL, "call.flac")
     page.get_by_label("Channel").select_option("each")
     window.until("document.querySelectorAll('.track').length === 2")
     assert re.fullmatch(r"Left: .+ · Right: .+", page.inner_text("#result-title"))
@@ -317,10 +246,10 @@ def test_a_change_of_channel_asks_again(window: Window) -> None:
 
 
 def test_several_files(window: Window) -> None:
-    page = window.open().page
+    page = window.page
     bodies = {"long.wav": LONG, "broken.wav": b"nonsense", "silent.wav": SILENCE, "call.flac": CALL}
     page.set_input_files("#file", [file(body, name) for name, body in bodies.items()])
-    window.until("document.getElementById('working').hidden")
+    window.done()
     rows = page.locator("#recordings tbody tr")
     names = "(rows) => rows.map((row) => row.cells[0].textContent)"
     assert rows.evaluate_all(names) == list(bodies)
@@ -334,26 +263,25 @@ def test_several_files(window: Window) -> None:
     assert [bool(row["error"]) for row in table] == [False, True, False, False]
     assert [row["end"] for row in table] == ["13.5", "", "2", "4"]
     page.get_by_role("button", name="call.flac").click()
-    window.until("document.getElementById('result-notes').textContent.includes('call.flac')")
+    window.notes("call.flac")
 
 
 def test_calibration_shows_before_and_after(window: Window) -> None:
-    page = window.open().page
-    window.give(LONG)
-    window.headline()
+    page = window.page
+    window.answer(LONG)
     page.get_by_text("Calibrate to this speaker").click()
     page.set_input_files("#enrol", [file(encoded(speech_like(2.0, seed=seed)), f"{seed}.wav") for seed in (6, 7)])
     page.locator(".compare").wait_for()
     assert "calibrated with 2 utterances" in " ".join(page.inner_text("#result-notes").split())
     before, after = (page.locator(f".compare td:nth-child({column})").all_inner_texts() for column in (2, 3))
     assert before != after
-    page.get_by_role("button", name="Record speech").click()
+    window.button("Record speech").click()
     window.until("/0:0[3-9]/.test(document.getElementById('calibrated').textContent)")
-    page.get_by_role("button", name="Stop").click()
+    window.button("Stop").click()
     page.get_by_text("Calibrated with 3 clips").wait_for()
-    window.until("document.getElementById('working').hidden")
-    page.get_by_role("button", name="Forget this speaker").click()
-    window.until("!document.getElementById('result-notes').textContent.includes('calibrated')")
+    window.done()
+    window.button("Forget this speaker").click()
+    window.notes("calibrated", there=False)
     assert page.locator(".compare").count() == 0
     page.set_input_files("#enrol", file(SILENCE))
     assert window.trouble().startswith("Enrolment clip 1: ")
@@ -361,9 +289,8 @@ def test_calibration_shows_before_and_after(window: Window) -> None:
 
 
 def test_a_corrected_label(window: Window) -> None:
-    page = window.open().page
-    window.give(LONG)
-    window.headline()
+    page = window.page
+    window.answer(LONG)
     page.get_by_text("Segments: listen").click()
     choice = page.get_by_label("Emotion from 0:00.0", exact=False)
     said = choice.input_value()
@@ -380,7 +307,7 @@ def test_a_corrected_label(window: Window) -> None:
 
 
 def test_errors(window: Window) -> None:
-    window.open().give(b"nonsense", "x.wav")
+    window.give(b"nonsense", "x.wav")
     assert window.trouble().startswith("x.wav: cannot be read as audio (Format not recognised)")
     for body, what, mend in (
         (bytes(1_000_001), "this file is larger than the server accepts", "Send at most 15 minutes or 1 MB at a time."),
@@ -390,50 +317,46 @@ def test_errors(window: Window) -> None:
         window.until(f"document.getElementById('trouble-what').textContent === 'odd.wav: {what}.'")
         assert window.trouble() == f"odd.wav: {what}. {mend}"
     assert len(window.uploads()) == 1  # the others were not even sent
-    assert not window.page.get_by_role("button", name="Try again").is_visible()
-
-
-def test_a_busy_server_and_one_that_is_gone(window: Window) -> None:
+    assert not window.button("Try again").is_visible()
     said = {"what": "the server is busy", "mend": "Try again in 3 s."}
-    window.open().page.route("**/predict*", lambda route: route.fulfill(status=429, json=said))
+    window.page.route("**/predict*", lambda route: route.fulfill(status=429, json=said))
     window.give(LONG, "clip.wav")
+    window.page.get_by_text("the server is busy").wait_for()
     assert window.trouble().startswith("clip.wav: the server is busy. Try again in")
     window.page.unroute("**/predict*")
     window.page.route("**/predict*", lambda route: route.abort())
-    window.page.get_by_role("button", name="Try again").click()
+    window.button("Try again").click()
     window.page.get_by_text("the server does not answer").wait_for()
     window.page.unroute("**/predict*")
-    window.page.get_by_role("button", name="Try again").click()
+    window.button("Try again").click()
     assert window.headline()
     assert not window.page.locator("#trouble").is_visible()
 
 
 def test_progress_and_cancel(window: Window) -> None:
-    page = window.open().page
+    page = window.page
     page.evaluate(
         """() => { window.seen = []; const share = document.getElementById("share");
         new MutationObserver(() => seen.push(share.textContent)).observe(share, { childList: true }); }"""
     )
-    window.give(LONG)
-    window.headline()
+    window.answer(LONG)
     seen = [int(text[:-2]) for text in page.evaluate("seen") if text]
     recognising = seen[seen.index(0) :]
     assert recognising == sorted(recognising)
     assert (recognising[0], recognising[-1]) == (0, 100)
     page.route("**/predict*", lambda route: None)  # no answer comes
     window.give(LONG)
-    page.get_by_role("button", name="Cancel").click()
+    window.button("Cancel").click()
     page.locator("#working").wait_for(state="hidden")
     assert not page.locator("#trouble").is_visible()
     assert not page.locator("#result").is_visible()
 
 
 def test_what_to_know_and_the_card(window: Window) -> None:
-    page = window.open().page
-    text = page.inner_text("main")
+    page, text = window.page, window.page.inner_text("main")
     for said in ("Nothing is kept", "not of what a person feels", "Not for decisions", "CC BY-NC-SA 4.0", "AI Act"):
         assert said in text
-    page.get_by_role("button", name="Model card").click()
+    window.button("Model card").click()
     assert "Licence: CC BY-NC-SA 4.0" in page.get_by_role("dialog").inner_text()
     page.keyboard.press("Escape")
     assert page.get_by_role("dialog").count() == 0
@@ -454,51 +377,31 @@ def test_a_phone_and_a_screen_reader(browser: Any, address: str, scheme: str) ->
 
     check()
     page.set_input_files("#file", [file(LONG, "a" * 120 + ".wav"), file(b"nonsense", "x.wav"), file(SILENCE)])
-    window.until("document.getElementById('working').hidden")
+    window.done()
     page.locator("#recordings tbody button").first.click()
     window.headline()
     for details in ("Segments: listen", "Calibrate to this speaker"):
         page.get_by_text(details).click()
     check()
     page.set_input_files("#enrol", file(encoded(speech_like(2.0, seed=6))))
-    window.until("document.getElementById('working').hidden")
+    window.done()
     window.give(LONG)
     page.locator(".compare").wait_for()
     check()
-    page.get_by_role("button", name="Model card").click()
+    window.button("Model card").click()
     page.get_by_role("dialog").wait_for()
     check()
     window.context.close()
 
 
-def test_on_paper(window: Window) -> None:
-    window.open().give(LONG)
-    window.headline()
-    window.page.emulate_media(media="print")
-    for hidden in ("#ask", "#play", "#as-json"):
-        assert not window.page.locator(hidden).is_visible()
-    for shown in ("#result-title", ".track", "#model"):
-        assert window.page.locator(shown).is_visible()
-
-
-class Elsewhere(BaseHTTPRequestHandler):
-    """Another site on this machine, as a development server is."""
-
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", "text/html")
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.mark.parametrize("mode", ["cors", "no-cors"])
-def test_another_site_gets_nothing(window: Window, mode: str) -> None:
-    with HTTPServer(("127.0.0.1", 0), Elsewhere) as elsewhere:
+def test_another_site_gets_nothing(window: Window, mode: str, tmp_path: Path) -> None:
+    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path)
+    with HTTPServer(("127.0.0.1", 0), handler) as elsewhere:  # such as a development server
         Thread(target=elsewhere.serve_forever, daemon=True).start()
-        window.page.goto(f"http://127.0.0.1:{elsewhere.server_port}/")
+        other = f"http://127.0.0.1:{elsewhere.server_port}/"
+        window.page.goto(other)
         ask = "([address, mode]) => fetch(address, { mode }).then(() => 'an answer', () => 'nothing')"
         assert window.page.evaluate(ask, [f"{window.address}health", mode]) == "nothing"
-        assert window.page.evaluate(ask, [f"http://127.0.0.1:{elsewhere.server_port}/", mode]) == "an answer"
+        assert window.page.evaluate(ask, [other, mode]) == "an answer"
         elsewhere.shutdown()
