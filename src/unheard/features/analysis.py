@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -74,6 +75,7 @@ def extract(
     return analysis.features
 
 
+@lru_cache(maxsize=16)
 def vad_settings(settings: FeatureSettings) -> FeatureSettings:
     """Return the settings of the frames that the VAD works on: for an encoder every 10 ms."""
     return FeatureSettings(vad=settings.vad) if settings.kind == "encoder" else settings
@@ -90,12 +92,14 @@ def log_energies(samples: Samples, settings: FeatureSettings) -> Floats:
         return _finite(spectral_frames(samples * INT16_SCALE, settings, energy_only=True))[:, 0]
 
 
-def analyse(samples: Samples, settings: FeatureSettings, encoder: Encoder | None = None) -> Analysis:
+def analyse(
+    samples: Samples, settings: FeatureSettings, encoder: Encoder | None = None, log_energy: Floats | None = None
+) -> Analysis:
     """The features of samples (N,) in [-1, 1] at the settings' rate, with what the VAD said.
 
     Functionals are one frame, which is kept; `voiced` counts the frames behind them. `encoder` is the open encoder of
-    the settings, by default the one that they name. Raises `AudioError` for less than one frame, and for samples so
-    large that their power overflows.
+    the settings, by default the one that they name, and `log_energy` what `log_energies` returns, where it is at hand.
+    Raises `AudioError` for less than one frame, and for samples so large that their power overflows.
     """
     if settings.foreign:
         return as_they_are(frames_of(samples, settings), settings)
@@ -105,7 +109,9 @@ def analyse(samples: Samples, settings: FeatureSettings, encoder: Encoder | None
         return Analysis(summarise(frames, over, settings)[None], np.ones(1, bool), voiced)
     _check_length(samples, settings)
     if settings.kind == "encoder":
-        return _encoded(samples, settings, encoder)
+        if log_energy is None:
+            log_energy = log_energies(samples, settings)
+        return _encoded(samples, settings, encoder, log_energy)
     with np.errstate(over="ignore", invalid="ignore"):
         scaled = samples * INT16_SCALE
         spectral = _finite(spectral_frames(scaled, settings))
@@ -154,7 +160,7 @@ def thinned(features: Floats, n: int) -> Floats:
     return sums / counts[:, None]
 
 
-def _encoded(samples: Samples, settings: FeatureSettings, encoder: Encoder | None) -> Analysis:
+def _encoded(samples: Samples, settings: FeatureSettings, encoder: Encoder | None, log_energy: Floats) -> Analysis:
     """Analyse with an encoder, a frame every 20 ms; it is kept where the VAD's frame of that time is."""
     if encoder is None:
         from unheard.features.encoder import encoder_of, resolve
@@ -165,7 +171,7 @@ def _encoded(samples: Samples, settings: FeatureSettings, encoder: Encoder | Non
     if settings.pitch:
         pitch = pitch_frames(samples * INT16_SCALE, settings)
         features = np.hstack([features, _lengthened(pitch, len(features))])
-    every_10_ms, voiced = _kept(log_energies(samples, settings), settings)
+    every_10_ms, voiced = _kept(log_energy, settings)
     kept = _lengthened(every_10_ms[::2], len(features))
     voiced = int(np.count_nonzero(kept)) if voiced else 0
     if not voiced:

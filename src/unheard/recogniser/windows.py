@@ -176,5 +176,6 @@ class WindowScorer:
         if speech.too_little is not None:
             return WindowResult(window.index, speech.seconds, activity, speech.too_little)
         vector = profile.vector(self._model.metadata.shrinkage) if profile is not None and profile.utterances else None
-        _, *outputs = self._model.run(analyse(window.samples, features, self._model.encoder).features, vector)
+        chosen = analyse(window.samples, features, self._model.encoder, log_energy).features
+        _, *outputs = self._model.run(chosen, vector)
         return WindowResult(window.index, speech.seconds, activity, None, *outputs)
