@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from unheard.corpora.rows import ALIASES, Rows
+from unheard.corpora.rows import ALIASES, to_manifest
 from unheard.errors import ManifestError, MissingExtra
 from unheard.manifest import Manifest
 
@@ -28,14 +28,14 @@ def read_audformat(
             known = ", ".join(f"{table}.{column}" for table in database.tables for column in database[table].columns)
             mend = f"Columns of its tables: {known}. Export a table with file, speaker and emotion."
             raise ManifestError(f"no column '{name}' in any table", where=folder / "db.yaml", mend=mend)
-    rows = Rows(folder, audio_root or folder, "row", mapping=mapping, search=audio_root is not None)
-    names = {name: name for name in ("audio", "start", "end", *columns)}
+    records = []
     for place, ((file, start, end), emotion) in enumerate(columns["emotion"].items(), start=1):
         cells = {"audio": file, "start": start, "end": end, "emotion": emotion}
         for name in ("speaker", "gender", "language", "text"):
             cells[name] = columns[name].get((file, start, end)) or columns[name].get((file, "", ""), "")
-        rows.add(cells, names, place)
-    return rows.manifest()
+        records.append((place, cells, {name: name for name in cells}))
+    search = audio_root is not None
+    return to_manifest(records, folder, audio_root or folder, "row", mapping=mapping, search=search)
 
 
 def _opened(folder: Path) -> Any:

@@ -12,27 +12,21 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
-from unheard.corpora.rows import Rows, invalid, seconds
+from unheard.corpora.rows import invalid, seconds, to_manifest
 from unheard.corpora.table import read_text
 from unheard.errors import ManifestError
 from unheard.files import replacing
-from unheard.manifest import COLUMNS, Manifest, Note, Utterance
+from unheard.manifest import COLUMNS, Manifest, Note
 
-_COLUMN_OF = {"lang": "language"}
-_OWN_FILES = {
-    "session": "session",
-    "corpus": "corpus",
-    "language": "lang",
-    "original": "original",
-    "channel": "channel",
-}
+_FILES = {"speaker": "utt2spk", "emotion": "utt2emo", "text": "text", "language": "utt2lang"}
+_FILES |= {name: f"utt2{name}" for name in ("session", "corpus", "original", "channel")}
 # Written by Kaldi's own scripts about features and lengths: not columns.
 _NOT_COLUMNS = {"spk", "emo", "dur", "num_frames", "uniq", "utt"}
 _KALDI_FILE = re.compile(r"wav\.scp|segments|text|(?:utt|spk|reco)2\w+|(?:feats|cmvn|vad)\.scp")
-_ARCHIVE = re.compile(r".*\.ark(?::\d+)?")
+_ARCHIVE = re.compile(r"-|.*\.ark(?::\d+)?")
 _GUESSES = 20
 
 
@@ -47,40 +41,36 @@ def read_kaldi(folder: str | Path, *, mapping: Mapping[str, str] | None = None) 
     folder = Path(folder)
     recordings = _recordings(folder)
     spans = _segments(folder / "segments", recordings)
-    speakers, emotions = _values(folder / "utt2spk"), _values(folder / "utt2emo")
+    values = {"speaker": _values(folder / "utt2spk"), "emotion": _values(folder / "utt2emo")}
     genders = _values(folder / "spk2gender", optional=True)
-    others = {"text": _values(folder / "text", optional=True)}
+    values["text"] = _values(folder / "text", optional=True)
     for path in sorted(folder.glob("utt2*")):
         name = path.name.removeprefix("utt2")
         if name not in _NOT_COLUMNS and path.is_file():
-            others[_COLUMN_OF.get(name, name)] = _values(path)
+            values["language" if name == "lang" else name] = _values(path)
 
-    rows = Rows(folder / "utt2emo", folder, mapping=mapping)
-    own = ("id", "audio", "start", "end", "speaker", "emotion", "gender")
-    columns = {name: name for name in (*own, *others) if name in COLUMNS}
+    records = []
     lost: dict[str, list[str]] = {"speaker": [], "emotion": []}
     for name, (recording, start, end) in spans.items():
-        if name not in speakers or name not in emotions:
-            lost["speaker" if name not in speakers else "emotion"].append(name)
+        cells = {column: known.get(name, (0, ""))[1] for column, known in values.items()}
+        if without := next((column for column in lost if name not in values[column]), None):
+            lost[without].append(name)
             continue
-        place, emotion = emotions[name]
-        speaker = speakers[name][1]
-        cells = {column: values[name][1] if name in values else "" for column, values in others.items()}
-        gender = cells.get("gender") or (genders[speaker][1] if speaker in genders else "")
-        cells |= {"id": name, "audio": recordings[recording], "speaker": speaker, "emotion": emotion, "gender": gender}
-        rows.add(cells | {"start": start, "end": end}, columns, place)
+        cells["gender"] = cells.get("gender") or genders.get(cells["speaker"], (0, ""))[1]
+        cells |= {"id": name, "audio": recordings[recording], "start": start, "end": end}
+        own = {column: column for column in COLUMNS if column in cells}
+        records.append((values["emotion"][name][0], cells, own))
     notes = [
         Note("missing", f"{len(ids)} utterances have no {what} and were left out", tuple(ids))
         for what, ids in lost.items()
         if ids
     ]
-    silent = tuple(name for name in emotions if name not in spans)
-    if silent:
+    if silent := tuple(name for name in values["emotion"] if name not in spans):
         notes.append(Note("missing", f"{len(silent)} entries of utt2emo have no audio", silent))
     if len(spans) == sum(map(len, lost.values())):
         mend = "Use the same utterance ids in wav.scp (or segments), utt2spk and utt2emo."
         raise invalid(f"none of its {len(spans)} utterances has both a speaker and an emotion", folder, mend)
-    return rows.manifest(notes)
+    return to_manifest(records, folder / "utt2emo", folder, mapping=mapping, notes=notes)
 
 
 def write_kaldi(manifest: Manifest, folder: str | Path) -> None:
@@ -91,44 +81,39 @@ def write_kaldi(manifest: Manifest, folder: str | Path) -> None:
     when the folder holds another data directory.
     """
     folder = Path(folder)
-    rows = sorted(manifest, key=lambda row: row.id.encode("utf-8", "replace"))
     genders: dict[str, str] = {}
     utterances: dict[str, list[str]] = {}
-    for row in rows:
+    for row in sorted(manifest, key=lambda row: _bytes(row.id)):
         utterances.setdefault(row.speaker, []).append(row.id)
         if row.gender and genders.setdefault(row.speaker, row.gender) != row.gender:
             what = f"speaker '{row.speaker}' is both {genders[row.speaker]} and {row.gender}"
             raise invalid(what, folder, "Give every person their own speaker name.")
     short = {"male": "m", "female": "f"}
-    optional = {
-        "spk2gender": [(speaker, short.get(gender, gender)) for speaker, gender in genders.items()],
-        "text": [(row.id, row.text) for row in rows if row.text],
-    }
-    for column, name in _OWN_FILES.items():
-        usual = ("", "mix") if column == "channel" else ("",)
-        optional[f"utt2{name}"] = [(row.id, row.get(column)) for row in rows if row.get(column) not in usual]
-    files: dict[str, list[tuple[str, str]]] = {
-        "utt2spk": [(row.id, row.speaker) for row in rows],
-        "utt2emo": [(row.id, row.emotion) for row in rows],
-        "spk2utt": [(speaker, " ".join(ids)) for speaker, ids in utterances.items()],
-        **_audio_files(rows),
-        **{name: values for name, values in optional.items() if values},
-    }
-    for name in dict.fromkeys(name for row in rows for name in row.extra):
-        if not re.fullmatch(r"\w+", name) or name in {*COLUMNS, *_NOT_COLUMNS, *_COLUMN_OF}:
+    files = {file: {row.id: row.get(column) for row in manifest} for column, file in _FILES.items()}
+    files["utt2channel"] = {name: channel for name, channel in files["utt2channel"].items() if channel != "mix"}
+    files["spk2gender"] = {speaker: short.get(gender, gender) for speaker, gender in genders.items()}
+    files = {name: lines for name, lines in files.items() if any(lines.values()) or name in ("utt2spk", "utt2emo")}
+    files["spk2utt"] = {speaker: " ".join(ids) for speaker, ids in utterances.items()}
+    for name in dict.fromkeys(name for row in manifest for name in row.extra):
+        if not re.fullmatch(r"\w+", name) or name in {*COLUMNS, *_NOT_COLUMNS, "lang"}:
             raise invalid(f"the column '{name}' cannot become a file 'utt2{name}'", folder, "Rename it.")
-        files[f"utt2{name}"] = [(row.id, row.extra[name]) for row in rows if row.extra.get(name)]
+        files[f"utt2{name}"] = {row.id: row.extra.get(name, "") for row in manifest}
+    files |= _audio_files(manifest)  # wav.scp last: it marks a whole directory
     if folder.is_dir():
         foreign = [p.name for p in folder.iterdir() if _KALDI_FILE.fullmatch(p.name) and p.name not in files]
         if not foreign and (folder / "wav.scp").exists():
             old = (folder / "wav.scp").read_text("utf-8", errors="replace").splitlines()
-            same = {line.split(maxsplit=1)[0] for line in old if line.strip()} == {name for name, _ in files["wav.scp"]}
+            same = {line.split(maxsplit=1)[0] for line in old if line.strip()} == files["wav.scp"].keys()
             foreign = [] if same else ["wav.scp"]
         if foreign:
             what = f"this is another data directory already: {', '.join(sorted(foreign))}"
             raise invalid(what, folder, "Choose an empty folder.")
-    for name in sorted(files, key=lambda name: (name == "wav.scp", name)):  # wav.scp last: it marks a whole directory
-        _write(folder / name, files[name])
+    for name, lines in files.items():
+        _write(folder / name, lines)
+
+
+def _bytes(name: str) -> bytes:
+    return name.encode("utf-8", "replace")
 
 
 def _recordings(folder: Path) -> dict[str, str]:
@@ -139,7 +124,7 @@ def _recordings(folder: Path) -> dict[str, str]:
         if path.endswith("|") or path.startswith("|"):
             mend = "Run it once, save its output as WAV or FLAC, and write that path here."
             raise invalid(f"'{name}' is the output of a command, which is never run: {path[:60]}", where, mend)
-        if path == "-" or _ARCHIVE.fullmatch(path):
+        if _ARCHIVE.fullmatch(path):
             mend = "Copy it to WAV files (wav-copy) and write their paths here."
             raise invalid(f"'{name}' is in a Kaldi archive or a stream: {path[:60]}", where, mend)
         paths[name] = path
@@ -176,9 +161,9 @@ def _segments(path: Path, recordings: Mapping[str, str]) -> dict[str, tuple[str,
 
 def _values(path: Path, *, optional: bool = False) -> dict[str, tuple[int, str]]:
     """First word of each line -> (number of the line, the rest of it)."""
+    if optional and not path.exists():
+        return {}
     if not path.exists():
-        if optional:
-            return {}
         mend = "A data directory holds at least wav.scp, utt2spk and utt2emo."
         raise invalid(f"it has no '{path.name}'", path.parent, mend)
     values: dict[str, tuple[int, str]] = {}
@@ -195,22 +180,21 @@ def _values(path: Path, *, optional: bool = False) -> dict[str, tuple[int, str]]
     return values
 
 
-def _audio_files(rows: Sequence[Utterance]) -> dict[str, list[tuple[str, str]]]:
+def _audio_files(manifest: Manifest) -> dict[str, dict[str, str]]:
     """`wav.scp`, and `segments` where an utterance is a part of its file."""
-    paths = {row.id: os.path.abspath(row.audio) for row in rows}  # noqa: PTH100
-    if all(row.start == 0 and row.end is None for row in rows):
-        return {"wav.scp": list(paths.items())}
-    recordings: dict[str, str] = {}
-    for row in rows:
-        recordings.setdefault(paths[row.id], f"rec-{row.id}")
-    ends = {row.id: -1 if row.end is None else row.end for row in rows}
-    segments = [(row.id, f"{recordings[paths[row.id]]} {row.start!r} {ends[row.id]!r}") for row in rows]
-    return {"wav.scp": [(name, path) for path, name in recordings.items()], "segments": segments}
+    paths = {row.id: os.path.abspath(row.audio) for row in sorted(manifest, key=lambda row: _bytes(row.id))}  # noqa: PTH100
+    if all(row.start == 0 and row.end is None for row in manifest):
+        return {"wav.scp": paths}
+    recordings = {path: f"rec-{name}" for name, path in reversed(paths.items())}  # named by its first utterance
+    ends = {row.id: -1 if row.end is None else row.end for row in manifest}
+    segments = {row.id: f"{recordings[paths[row.id]]} {row.start!r} {ends[row.id]!r}" for row in manifest}
+    return {"segments": segments, "wav.scp": {name: path for path, name in recordings.items()}}
 
 
-def _write(path: Path, pairs: Iterable[tuple[str, str]]) -> None:
+def _write(path: Path, lines: Mapping[str, str]) -> None:
     with replacing(path, ManifestError) as stream:
-        for name, value in sorted(pairs, key=lambda pair: pair[0].encode("utf-8", "replace")):
+        for name in sorted(filter(lines.get, lines), key=_bytes):
+            value = lines[name]
             if name.split() != [name]:
                 raise invalid(f"'{name}' cannot be a name in Kaldi: it has a space", path, "Rename it without.")
             if len(value.splitlines()) > 1 or value != value.strip():

@@ -64,6 +64,8 @@ UNREAD_ENDS = ("stop", "stop_time", "end_sec", "end_s", "xmax", "tmax", "to")
 """Columns that look like ends under names that are not read: refused, so that no utterance runs to its file's end."""
 
 REQUIRED = ("audio", "speaker", "emotion")
+"""The columns that every table needs."""
+
 _CLOCK = re.compile(r"(?:(\d+) days?)?(?:(?:^| )(?:\+)?(\d+):(\d\d):(\d\d(?:\.\d*)?))?")
 _NO_TIME = {"", "nat", "none", "null"}
 
@@ -96,14 +98,14 @@ def name_columns(header: Sequence[str], where: str, required: Sequence[str] = RE
         theirs = [given[name] for name in (ours, *aliases.get(ours, ())) if name in given]
         if theirs:
             found[ours] = ours if ours in present else theirs[0]
+    if "start" in found:
+        lasts = [given[name] for name in DURATION if name in given]  # as in manifests of speech recognisers
+        found |= {"duration": lasts[0]} if lasts else {}
+        unread = [given[name] for name in UNREAD_ENDS if name in given]
+        if unread and not {"end", "duration"} & set(found):
+            what = f"'{found['start']}' is the start of an utterance, but its end would not be read: '{unread[0]}'"
+            raise invalid(what, where, "Name that column end (seconds from the beginning of the file) or duration.")
     missing = [name for name in required if name not in found]
-    lasts = next((given[name] for name in DURATION if name in given), None)
-    if "start" in found and lasts is not None:
-        found["duration"] = lasts  # offset and duration, as in manifests of speech recognisers
-    unread = [given[name] for name in UNREAD_ENDS if name in given]
-    if "start" in found and not {"end", "duration"} & set(found) and unread:
-        what = f"'{found['start']}' is the start of an utterance, but its end would not be read: '{unread[0]}'"
-        raise invalid(what, where, "Name that column end (seconds from the beginning of the file) or duration.")
     if not missing:
         return found
     shown = ", ".join(repr(name) for name in present[:12])
@@ -125,46 +127,43 @@ def seconds(text: str) -> float | None:
     try:
         value = float(text)
     except ValueError:
-        match = _CLOCK.fullmatch(text)
-        if match:
+        if not (match := _CLOCK.fullmatch(text)):
+            value = float(text.replace(",", "."))  # spreadsheets of half the world write 1,5
+        else:
             days, hours, minutes, rest = (float(part or 0) for part in match.groups())
             value = 86400 * days + 3600 * hours + 60 * minutes + rest
-        else:
-            value = float(text.replace(",", "."))  # spreadsheets of half the world write 1,5
     if not math.isfinite(value):
         raise ValueError(text)
     return value
 
 
-class Rows:
-    """Collects utterances from cells, then makes the `Manifest`; every error names the place of its row.
+Record = tuple[int, Mapping[str, str], Mapping[str, str]]
+"""Place of a row, its cells under the table's own names, the columns from `name_columns`."""
+
+
+def to_manifest(
+    records: Iterable[Record],
+    table: str | Path,
+    folder: str | Path,
+    unit: str = "line",
+    *,
+    mapping: Mapping[str, str] | None = None,
+    search: bool = False,
+    notes: Iterable[Note] = (),
+) -> Manifest:
+    """Make a manifest of the rows of a table; an extra column that a row lacks is empty there.
 
     `folder` is what relative audio paths are relative to; with `search`, names that are not in it are looked for in
-    its sub-folders. `mapping` gives the labels of unknown words. A `place` is the number of a `unit`.
+    its sub-folders. `mapping` gives the labels of unknown words. A place is the number of a `unit`.
+    Raises `ManifestError`, which names the place, for an invalid cell, unknown emotions, no row, and a repeated id.
     """
-
-    def __init__(
-        self,
-        table: str | Path,
-        folder: str | Path,
-        unit: str = "line",
-        *,
-        mapping: Mapping[str, str] | None = None,
-        search: bool = False,
-    ) -> None:
-        self.table = str(table)
-        self.unit = unit
-        self.folder = os.path.abspath(Path(folder).expanduser())  # noqa: PTH100 - Path.resolve would follow links
-        self._mapping = mapping or {}
-        self._search = search
-        self._index: dict[str, list[str]] = defaultdict(list)
-        self._rows: dict[int, Utterance] = {}  # place -> row
-        self._read_as: Counter[tuple[str, str]] = Counter()
-        self._unknown: dict[str, list[int]] = defaultdict(list)
-
-    def add(self, cells: Mapping[str, str], columns: Mapping[str, str], place: int) -> None:
-        """Add a row: its `cells` under the table's own names, `columns` from `name_columns`, its line."""
-        where = f"{self.table}, {self.unit} {place}"
+    home = os.path.abspath(Path(folder).expanduser())  # noqa: PTH100 - Path.resolve would follow links
+    index: dict[str, list[str]] = defaultdict(list)
+    rows: dict[int, Utterance] = {}
+    read_as: Counter[tuple[str, str]] = Counter()
+    unknown: dict[str, list[int]] = defaultdict(list)
+    for place, cells, columns in records:
+        where = f"{table}, {unit} {place}"
         own = {ours: cells[theirs] for ours, theirs in columns.items() if theirs in cells}
         own["speaker"] = plain(own.get("speaker", ""))
         for name in ("id", *REQUIRED):
@@ -172,116 +171,103 @@ class Rows:
             if not own[name] and name in REQUIRED:
                 raise invalid(f"the {name} is empty", where, "Fill it or remove the row.")
         word = own["emotion"]
-        own["emotion"] = self._emotion(word, place)
-        if not own.get("original") and ("original" not in columns or word != own["emotion"]):
+        label = EMOTION_WORDS.get(" ".join(word.casefold().replace("_", " ").split())) or (mapping or {}).get(word, "")
+        if label not in LABELS:
+            unknown[word].append(place)
+            continue
+        read_as[word, label] += word.casefold() != label
+        if not own.get("original") and ("original" not in columns or word != label):
             own["original"] = word
-        own["gender"] = canonical_gender(own.get("gender", ""))
+        own |= {"emotion": label, "gender": canonical_gender(own.get("gender", ""))}
         own["channel"] = own.get("channel", "").strip().casefold() or "mix"
         if own["channel"] not in ("mix", "left", "right") and not own["channel"].isdecimal():
             mend = "Known: mix, left, right or a channel's number."
             raise invalid(f"unknown channel '{own['channel']}'", where, mend)
-        own["audio"] = self._audio(own["audio"])
+        own["audio"] = _audio(own["audio"], home, index if search else None, str(table))
         start, end = times_of(own, where)
         used = {theirs for ours, theirs in columns.items() if ours != "duration"}  # it stays an extra column too
         extra = {name: value for name, value in cells.items() if name not in used and name.strip()}
         own.pop("duration", None)
-        self._rows[place] = Utterance(**{**own, "start": start, "end": end, "extra": extra})  # type: ignore[arg-type]
+        rows[place] = Utterance(**{**own, "start": start, "end": end, "extra": extra})  # type: ignore[arg-type]
+    if unknown:
+        raise _unknown_emotions(unknown, f"{table}, {unit}")
+    if not rows:
+        raise invalid("it contains no utterance", table, "Add a row per utterance.")
+    names = dict.fromkeys(name for row in rows.values() for name in row.extra)
+    ids = _ids(rows, home)
+    first: dict[str, int] = {}
+    for place, name in ids.items():
+        if first.setdefault(name, place) != place:
+            what = f"the id '{name}' was already used in {unit} {first[name]}"
+            mend = "Give every utterance its own id, or remove the repeated row."
+            raise invalid(what, f"{table}, {unit} {place}", mend)
+        if not rows[place].id or len(rows[place].extra) < len(names):
+            rows[place] = replace(rows[place], id=name, extra={n: rows[place].extra.get(n, "") for n in names})
+    renamed = [f"{word} -> {label} ({n})" for (word, label), n in sorted(read_as.items()) if n]
+    words = (Note("labels", f"labels read as: {', '.join(renamed)}"),) if renamed else ()
+    return Manifest(tuple(rows.values()), (*words, *notes))
 
-    def manifest(self, notes: Iterable[Note] = ()) -> Manifest:
-        """Return the table; an extra column that a row lacks is empty there.
 
-        Raises `ManifestError` for unknown emotions, for no row at all, and for an id that occurs twice.
-        """
-        if self._unknown:
-            raise self._unknown_emotions()
-        if not self._rows:
-            raise invalid("it contains no utterance", self.table, "Add a row per utterance.")
-        names = dict.fromkeys(name for row in self._rows.values() for name in row.extra)
-        ids = self._ids()
-        first: dict[str, int] = {}
-        rows = []
-        for place, row in self._rows.items():
-            name = row.id or ids[place]
-            if name in first:
-                what = f"the id '{name}' was already used in {self.unit} {first[name]}"
-                mend = "Give every utterance its own id, or remove the repeated row."
-                raise invalid(what, f"{self.table}, {self.unit} {place}", mend)
-            first[name] = place
-            if not row.id or len(row.extra) < len(names):
-                row = replace(row, id=name, extra={n: row.extra.get(n, "") for n in names})
-            rows.append(row)
-        renamed = [f"{word} -> {label} ({n})" for (word, label), n in sorted(self._read_as.items())]
-        words = (Note("labels", f"labels read as: {', '.join(renamed)}"),) if renamed else ()
-        return Manifest(tuple(rows), (*words, *notes))
+def _unknown_emotions(unknown: Mapping[str, Sequence[int]], where: str) -> ManifestError:
+    words = sorted(unknown, key=lambda word: -len(unknown[word]))
+    counts = ", ".join(f"'{word}' ({len(unknown[word])})" for word in words)
+    what = f"{len(words)} unknown emotions: {counts}" if len(words) > 1 else f"unknown emotion {counts}"
+    guesses = ""
+    for word in words:
+        # Only near-certain typos: 'unhappy' is not 'happy'.
+        close = get_close_matches(word.casefold(), EMOTION_WORDS, n=1, cutoff=0.85)
+        if close and close[0][0] == word[0].casefold():
+            guesses += f"Did you mean '{EMOTION_WORDS[close[0]]}' by '{word}'? "
+    mend = f"{guesses}Known: {', '.join(sorted(LABELS))}. Map a word with --map {words[0]}=LABEL; any further "
+    return invalid(what, f"{where} {min(min(places) for places in unknown.values())}", f"{mend}emotion is 'other'.")
 
-    def _emotion(self, word: str, place: int) -> str:
-        label = EMOTION_WORDS.get(" ".join(word.casefold().replace("_", " ").split())) or self._mapping.get(word)
-        if label is None or label not in LABELS:
-            self._unknown[word].append(place)
-            return "other"  # never seen: `manifest` raises
-        if word.casefold() != label:
-            self._read_as[word, label] += 1
-        return label
 
-    def _unknown_emotions(self) -> ManifestError:
-        words = sorted(self._unknown, key=lambda word: -len(self._unknown[word]))
-        counts = ", ".join(f"'{word}' ({len(self._unknown[word])})" for word in words)
-        what = f"{len(words)} unknown emotions: {counts}" if len(words) > 1 else f"unknown emotion {counts}"
-        guesses = ""
-        for word in words:
-            # Only near-certain typos: 'unhappy' is not 'happy'.
-            close = get_close_matches(word.casefold(), EMOTION_WORDS, n=1, cutoff=0.85)
-            if close and close[0][0] == word[0].casefold():
-                guesses += f"Did you mean '{EMOTION_WORDS[close[0]]}' by '{word}'? "
-        mend = f"{guesses}Known: {', '.join(sorted(LABELS))}. Map a word with --map {words[0]}=LABEL; any further "
-        mend += "emotion is 'other'."
-        where = f"{self.table}, {self.unit} {min(places[0] for places in self._unknown.values())}"
-        return ManifestError(what, where=where, mend=mend)
+def _audio(audio: str, folder: str, index: dict[str, list[str]] | None, table: str) -> str:
+    """The absolute path of a recording, also where it was written on Windows or with SpeechBrain's placeholder.
 
-    def _audio(self, audio: str) -> str:
-        """The absolute path of a recording, also where it was written on Windows or with SpeechBrain's placeholder."""
-        name = re.sub(r"^\{\w+\}[/\\]*", "", audio)
-        path = os.path.join(self.folder, name)  # noqa: PTH118
-        if "\\" in name and not os.path.exists(path):  # noqa: PTH110 - a name may contain one
-            path = os.path.join(self.folder, name.replace("\\", "/"))  # noqa: PTH118
-        if not self._search or os.path.exists(path):  # noqa: PTH110
-            return path
-        if not self._index:
-            for folder, _, files in os.walk(self.folder):
-                for name in files:
-                    for key in {name, PurePath(name).stem}:
-                        self._index[key].append(os.path.join(folder, name))  # noqa: PTH118
-        name = PurePath(path).name
-        found = self._index.get(name, [])
-        if len(found) > 1:
-            what = f"'{name}' is in several folders: {', '.join(sorted(found)[:3])}"
-            raise invalid(what, self.table, "Write the folder in front of the name.")
-        return found[0] if found else path
+    `index`, filled at the first need, finds names in sub-folders.
+    """
+    name = re.sub(r"^\{\w+\}[/\\]*", "", audio)
+    path = os.path.join(folder, name)  # noqa: PTH118
+    if "\\" in name and not os.path.exists(path):  # noqa: PTH110 - a name may contain one
+        path = os.path.join(folder, name.replace("\\", "/"))  # noqa: PTH118
+    if index is None or os.path.exists(path):  # noqa: PTH110
+        return path
+    if not index:
+        for inner, _, files in os.walk(folder):
+            for name in files:
+                for key in {name, PurePath(name).stem}:
+                    index[key].append(os.path.join(inner, name))  # noqa: PTH118
+    name = PurePath(path).name
+    found = index.get(name, [path])
+    if len(found) > 1:
+        what = f"'{name}' is in several folders: {', '.join(sorted(found)[:3])}"
+        raise invalid(what, table, "Write the folder in front of the name.")
+    return found[0]
 
-    def _ids(self) -> dict[int, str]:
-        """Ids for rows without one, from their path and times, the same whatever the other rows are.
 
-        The suffix stays in the id only where two files differ by nothing else.
-        """
-        nameless = {place: row for place, row in self._rows.items() if not row.id}
-        paths = {}
-        for audio in dict.fromkeys(row.audio for row in nameless.values()):
-            paths[audio] = PurePath(audio)
-            inside = below(audio, self.folder)
-            if inside is not None:  # without a leading `../`
-                paths[audio] = PurePath(*dropwhile("..".__eq__, PurePath(os.path.normpath(inside)).parts))
-            if not paths[audio].name:
-                raise invalid("this is a folder, not a recording", audio, "Name a file.")
-        stems = Counter(path.with_suffix("") for path in paths.values())
-        ids = {}
-        for place, row in nameless.items():
-            path = paths[row.audio]
-            stem = path.with_suffix("")
-            name = (stem if stems[stem] == 1 else path).as_posix().lstrip("/")
-            whole = row.start == 0 and row.end is None
-            times = "" if whole else f"@{row.start:.10g}-{'' if row.end is None else format(row.end, '.10g')}"
-            ids[place] = f"{name}{times}"
-        return ids
+def _ids(rows: Mapping[int, Utterance], folder: str) -> dict[int, str]:
+    """Ids by place; of rows without one from their path and times, the same whatever the other rows are.
+
+    The suffix stays in the id only where two files differ by nothing else.
+    """
+    paths = {}
+    for audio in {row.audio for row in rows.values() if not row.id}:
+        paths[audio] = PurePath(audio)
+        inside = below(audio, folder)
+        if inside is not None:  # without a leading `../`
+            paths[audio] = PurePath(*dropwhile("..".__eq__, PurePath(os.path.normpath(inside)).parts))
+        if not paths[audio].name:
+            raise invalid("this is a folder, not a recording", audio, "Name a file.")
+    stems = Counter(path.with_suffix("") for path in paths.values())
+    ids = {place: row.id for place, row in rows.items()}
+    for place in (place for place, name in ids.items() if not name):
+        row, path = rows[place], paths[rows[place].audio]
+        stem = path.with_suffix("")
+        ids[place] = (stem if stems[stem] == 1 else path).as_posix().lstrip("/")
+        if row.start or row.end is not None:
+            ids[place] += f"@{row.start:.10g}-{'' if row.end is None else format(row.end, '.10g')}"
+    return ids
 
 
 def times_of(own: Mapping[str, str], where: str) -> tuple[float, float | None]:

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
-from unheard.corpora.rows import REQUIRED, Rows, below, invalid, name_columns
+from unheard.corpora.rows import REQUIRED, Record, below, invalid, name_columns, to_manifest
 from unheard.errors import ManifestError, did_you_mean
 from unheard.files import cannot_read, replacing
 from unheard.manifest import COLUMNS, Manifest
@@ -40,32 +40,27 @@ def read_table(
     times.
     """
     path = Path(path)
-    unit = "utterance" if path.suffix.lower() == ".json" else "line"
-    rows = Rows(path, audio_root or path.parent, unit, mapping=mapping, search=audio_root is not None)
-    for place, cells, columns in read_rows(path, REQUIRED):
-        rows.add(cells, columns, place)
-    return rows.manifest()
+    folder, search = audio_root or path.parent, audio_root is not None
+    return to_manifest(read_rows(path, REQUIRED), path, folder, _unit(path), mapping=mapping, search=search)
 
 
-def read_rows(path: Path, required: Sequence[str]) -> Iterator[tuple[int, Mapping[str, str], Mapping[str, str]]]:
-    """Yield (place, cells under the table's own names, columns from `name_columns`) of each row of a table.
+def _unit(path: Path) -> str:
+    return "utterance" if path.suffix.lower() == ".json" else "line"
+
+
+def read_rows(path: Path, required: Sequence[str]) -> Iterator[Record]:
+    """Yield the rows of a table.
 
     Raises `ManifestError` where it cannot be read, or a column of `required` is missing.
     """
     suffix = path.suffix.lower()
     if suffix not in TABLE_SUFFIXES:
         raise invalid(f"'{suffix}' is not a format of tables", path, did_you_mean(suffix, TABLE_SUFFIXES))
-    unit = "utterance" if suffix == ".json" else "line"
-    text = read_text(path)
-    if suffix in (".json", *_JSON_LINES):
-        records = _json(text, path, unit)
-    else:
-        records = _delimited(text, path, "\t" if suffix in (".tsv", ".tab") else "", required)
     columns: dict[tuple[str, ...], dict[str, str]] = {}
-    for place, cells in records:
+    for place, cells in _delimited(path, required) if suffix in _DELIMITED else _json(path):
         header = tuple(cells)
         if header not in columns:
-            columns[header] = name_columns(header, f"{path}, {unit} {place}", required)
+            columns[header] = name_columns(header, f"{path}, {_unit(path)} {place}", required)
         yield place, cells, columns[header]
 
 
@@ -74,13 +69,12 @@ def read_frame(
 ) -> Manifest:
     """Read a pandas DataFrame with the columns of a table; NaN is an empty cell. As `read_table`."""
     where = "the DataFrame"
-    header = [str(name) for name in frame.columns]
-    columns = name_columns(header, where)
-    rows = Rows(where, audio_root or ".", "row", mapping=mapping, search=audio_root is not None)
-    for place, cells in enumerate(frame.to_dict("records")):
-        text = {str(name): "" if value is None or value != value else str(value) for name, value in cells.items()}
-        rows.add(text, columns, place)
-    return rows.manifest()
+    columns = name_columns([str(name) for name in frame.columns], where)
+    records = [
+        (place, {str(name): "" if x is None or x != x else str(x) for name, x in cells.items()}, columns)
+        for place, cells in enumerate(frame.to_dict("records"))
+    ]
+    return to_manifest(records, where, audio_root or ".", "row", mapping=mapping, search=audio_root is not None)
 
 
 def read_text(path: Path) -> str:
@@ -147,9 +141,10 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _delimited(text: str, path: Path, delimiter: str, required: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+def _delimited(path: Path, required: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
     """(line, {column: cell}) of a delimited table, without empty lines and Excel's `sep=;`."""
-    lines = list(io.StringIO(text, newline=""))
+    lines = list(io.StringIO(read_text(path), newline=""))
+    delimiter = "\t" if path.suffix.lower() in (".tsv", ".tab") else ""
     skipped, line = 0, ""
     for line in lines:
         named = re.fullmatch(r'"?sep=(.)"?\s*', line, re.IGNORECASE)
@@ -159,14 +154,13 @@ def _delimited(text: str, path: Path, delimiter: str, required: Sequence[str]) -
         skipped += 1
     delimiter = delimiter or max(",;\t", key=line.count)
     reader = csv.reader(lines[skipped:], delimiter=delimiter, skipinitialspace=delimiter != "\t", strict=True)
-    header: list[str] | None = None
     place = skipped + 1
     try:
+        if header := next(reader, []):
+            name_columns(header, f"{path}, line {place}", required)  # raises even if no row follows
+        place = skipped + reader.line_num + 1
         for cells in reader:
-            if header is None:
-                header = cells
-                name_columns(header, f"{path}, line {place}", required)  # raises even if no row follows
-            elif any(cell.strip() for cell in cells):
+            if any(cell.strip() for cell in cells):
                 if len(cells) < len(header) or any(cells[len(header) :]):
                     mend = f'Separate cells by {delimiter!r}; "quote" a cell that contains one.'
                     raise invalid(f"{len(cells)} cells under {len(header)} columns", f"{path}, line {place}", mend)
@@ -177,10 +171,10 @@ def _delimited(text: str, path: Path, delimiter: str, required: Sequence[str]) -
         raise invalid(f"not a table ({problem})", f"{path}, line {place}", mend) from problem
 
 
-def _json(text: str, path: Path, unit: str) -> Iterator[tuple[int, dict[str, str]]]:
+def _json(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """(place, record) of JSON lines, of a list, or of SpeechBrain's {id: record}, numbered from 1."""
+    text, unit, place = read_text(path), _unit(path), 1
     try:
-        place = 1
         if unit == "line":
             records = []
             for place, line in enumerate(io.StringIO(text), start=1):
