@@ -3,6 +3,72 @@
 records, statistics -> content (sections of words, tables, figures) -> HTML, Markdown, LaTeX, SVG, PDF, PNG
 """
 
-from unheard.report.write import write_report
+from __future__ import annotations
 
-__all__ = ["write_report"]
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from unheard.experiments.records import RunRecords, read_run
+from unheard.experiments.summary import Summary, summarise
+from unheard.files import write_text, write_whole
+from unheard.report import embedding_plots, protocol, results, training
+from unheard.report.content import Figure, Report, Table
+from unheard.report.formats import html_of, latex_of, markdown_of
+from unheard.report.plots import look_of, write_figure
+
+__all__ = ["compose", "write_report"]
+
+LATEX = ("accuracy", "differences", "invariance")
+"""Tables that a paper prints, and those named after them with a hyphen."""
+
+
+def write_report(
+    run: str | Path, out: str | Path | None = None, *, say: Callable[[str], None] = lambda _: None
+) -> Path:
+    """Write the report of the run in folder `run` into `out` (default: the run's own); return `report.html`.
+
+    Beside it: `report.md`, `tables/*.tex`, and `figures/` as SVG, PDF and PNG. Files that an earlier report left there
+    and this one lacks are removed. The same run gives the same bytes. Raises `RunError` for a folder without a run and
+    `MissingExtra` where Jinja2, matplotlib, scikit-learn or scipy are missing.
+    """
+    records = read_run(run)
+    say("Figures, tests and intervals")
+    report = compose(records, summarise(records), say)
+    folder = Path(records.folder if out is None else out)
+    texts = {"report.md": markdown_of(report), "report.html": html_of(report)}
+    printed = [block for block in report.blocks() if isinstance(block, Table) and block.name.partition("-")[0] in LATEX]
+    texts |= {f"tables/{table.name}.tex": latex_of(table) for table in printed}
+    drawn = [block for block in report.blocks() if isinstance(block, Figure)]
+    figures = {f"figures/{one.name}.{kind}": (one.drawing, kind) for one in drawn for kind in ("svg", "pdf", "png")}
+    for known in (*LATEX, "gaps", "curves", "choice", "tsne", "recalls", "confusion", "speakers"):
+        for path in (*folder.glob(f"tables/{known}*.tex"), *folder.glob(f"figures/{known}*.*")):
+            if path.relative_to(folder).as_posix() not in {*texts, *figures}:
+                path.unlink()
+    for name, (drawing, kind) in figures.items():
+        write_whole(folder / name, partial(write_figure, drawing, kind=kind))
+    for name, text in texts.items():
+        write_text(folder / name, text)
+    return folder / "report.html"
+
+
+def compose(run: RunRecords, summary: Summary, say: Callable[[str], None] = lambda _: None) -> Report:
+    """Compose the content of a run's report."""
+    systems = list(dict.fromkeys(line.system for line in run.lines))
+    looks = {line.name: look_of(line.system, systems.index(line.system), line.chosen) for line in run.lines}
+    genders = {row.get("speaker", ""): row.get("gender", "") for row in run.utterances.values()}
+    corpus = protocol.corpus_name(run)
+    sections = (
+        results.accuracy(summary, corpus, run.settings.training.select),
+        results.contrasts(summary, looks),
+        embedding_plots.embeddings(run, say),
+        embedding_plots.leakage(run, say),
+        results.emotions(summary, looks),
+        results.speakers(summary, looks, genders),
+        training.trainings(run),
+        training.knobs(run),
+        protocol.protocol(run),
+        protocol.proof(run),
+    )
+    title = f"Speech emotion recognition on {corpus}"
+    return Report(title, protocol.describe(run), results.headline(summary), sections)

@@ -78,37 +78,32 @@ def _read(folder: Path, baseline: str, speakers: str, decision: str) -> _Run:
     run = read_run(folder)
     lines = [line for line in run.lines if line.seeds]
     if not any(line.system == baseline and not line.chosen for line in lines):
-        known = [line.system for line in run.lines]
-        if baseline in known:
+        systems = [line.system for line in run.lines]
+        if baseline in systems:
             raise RunError(f"'{baseline}' has no complete seed yet", where=folder, mend="Let the experiment finish.")
-        raise ConfigError(f"this run has no system '{baseline}'", where=folder, mend=did_you_mean(baseline, known))
+        raise ConfigError(f"this run has no system '{baseline}'", where=folder, mend=did_you_mean(baseline, systems))
     if decision:
         lines = [line if line.fitted else _decided(run, line, decision) for line in lines]
     base = next(line for line in lines if line.system == baseline and not line.chosen)
     counts = {line.name: line.counts for line in lines if line.counts}
     if speakers:
-        rows = tuple(
-            Utterance(id=name, audio="", emotion="other", speaker=row["speaker"], corpus=row["corpus"])
-            for name, row in run.utterances.items()
-        )
-        chosen = {row.speaker for row in of_part(Manifest(rows), speakers)}
+        rows = [
+            Utterance(name, "", row["speaker"], "other", corpus=row["corpus"]) for name, row in run.utterances.items()
+        ]
+        chosen = {row.speaker for row in of_part(Manifest(tuple(rows)), speakers)}
         counts = {name: one.with_speakers(chosen) for name, one in counts.items()}
     tested = counts[base.name]
     if not tested.speakers:
-        raise SplitError(
-            f"none of the speakers of {speakers} is tested in this run",
-            where=folder,
-            mend="Choose others, or run more folds.",
-        )
+        what = f"none of the speakers of {speakers} is tested in this run"
+        raise SplitError(what, where=folder, mend="Choose others, or run more folds.")
     about = (
         f"{int(tested.totals.sum())} utterances of {len(tested.speakers)} test speakers"
         + (f" ({speakers})" if speakers else "")
         + (f", networks decided by '{decision}'" if decision else "")
         + (f", {TRANSDUCTIVE}" if run.settings.normalise == "speaker" else "")
     )
-    everyone = {(row["corpus"], row["speaker"]) for row in run.utterances.values()}
-    people = frozenset((corpus, name) for corpus, name in everyone if name in tested.speakers)
-    return _Run(folder, tuple(lines), base, counts, people, about)
+    people = {(row["corpus"], row["speaker"]) for row in run.utterances.values() if row["speaker"] in tested.speakers}
+    return _Run(folder, tuple(lines), base, counts, frozenset(people), about)
 
 
 def _decided(run: RunRecords, line: Line, decision: str) -> Line:
@@ -152,20 +147,14 @@ def _one_run(run: _Run) -> str:
 
 def _contrasts(runs: Sequence[_Run], lines: Sequence[Line]) -> str:
     """The table of the contrasts of `lines`, which are in all runs, with their baseline."""
-    found = corrected(
-        contrast(
-            line.name,
-            runs[0].base_of(line).name,
-            [run.pair(next(one for one in run.lines if one.name == line.name)) for run in runs],
-            metric,
-            line.family,
-        )
-        for metric in METRICS
-        for line in lines
-    )
-    return markdown_of_table(
-        contrast_table(found, "differences", f"Differences to {NAMES.get(runs[0].base.system, runs[0].base.name)}")
-    )
+    found = []
+    for metric in METRICS:
+        for line in lines:
+            pairs = [run.pair(next(one for one in run.lines if one.name == line.name)) for run in runs]
+            found.append(contrast(line.name, runs[0].base_of(line).name, pairs, metric, line.family))
+    base = runs[0].base
+    caption = f"Differences to {NAMES.get(base.system, base.name)}"
+    return markdown_of_table(contrast_table(corrected(found), "differences", caption))
 
 
 def _mean_over_runs(runs: Sequence[_Run]) -> str:
@@ -173,11 +162,9 @@ def _mean_over_runs(runs: Sequence[_Run]) -> str:
     for one, other in combinations(runs, 2):
         if shared := sorted(one.speakers & other.speakers):
             corpus, speaker = shared[0]
-            raise ConfigError(
-                f"{one.folder} and {other.folder} both test {corpus or 'an unnamed corpus'}'s speaker '{speaker}', and "
-                "are not independent",
-                mend="Name runs on different corpora; to compare two runs on one split, use `unheard compare`.",
-            )
+            what = f"both test {corpus or 'an unnamed corpus'}'s speaker '{speaker}', and are not independent"
+            mend = "Name runs on different corpora; to compare two runs on one split, use `unheard compare`."
+            raise ConfigError(f"{one.folder} and {other.folder} {what}", mend=mend)
     available = [{line.name for line in run.lines if run.shares_seed(line)} for run in runs]
     lines = [line for line in runs[0].lines if all(line.name in names for names in available)]
     base = runs[0].base.name
@@ -216,22 +203,18 @@ class Difference(NamedTuple):
 
 def check_comparable(a: RunRecords, b: RunRecords) -> None:
     """Raise `SplitError` with what differs and how to mend it, unless labels, split and data are the same."""
-    reasons = []
-    if a.labels != b.labels:
-        reasons = [f"their emotions differ, {', '.join(a.labels)} in A, {', '.join(b.labels)} in B"]
-    reasons = reasons or _split(a, b) or _truth(a, b) or _data(a, b)
+    emotions = f"their emotions differ, {', '.join(a.labels)} in A, {', '.join(b.labels)} in B"
+    reasons = [emotions] if a.labels != b.labels else _split(a, b) or _truth(a, b) or _data(a, b)
     if not reasons:
         return
     differing = _differences(*({name: run.settings.as_dict().get(name) for name in SPLITTING} for run in (a, b)))
     flags = [f"--{name.replace('_', '-')} ({own} in A, {other} in B)" for name, own, other in differing]
     more = f" (and {len(reasons) - 3} more differences)" if len(reasons) > 3 else ""
-    raise SplitError(
-        f"the runs cannot be compared: {'; '.join(reasons[:3])}{more}",
-        where=f"A = {a.folder}, B = {b.folder}",
-        mend=f"Run one of them again; settings that differ: {', '.join(flags)}."
-        if flags
-        else "Run both on the same corpus, in the same version, with the same settings of the split.",
-    )
+    mend = "Run both on the same corpus, in the same version, with the same settings of the split."
+    if flags:
+        mend = f"Run one of them again; settings that differ: {', '.join(flags)}."
+    what = f"the runs cannot be compared: {'; '.join(reasons[:3])}{more}"
+    raise SplitError(what, where=f"A = {a.folder}, B = {b.folder}", mend=mend)
 
 
 def settings_that_differ(a: RunRecords, b: RunRecords) -> tuple[Difference, ...]:
@@ -241,10 +224,8 @@ def settings_that_differ(a: RunRecords, b: RunRecords) -> tuple[Difference, ...]
 
 
 def _differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[Difference, ...]:
-    names = dict.fromkeys((*a, *b))
-    return tuple(
-        Difference(name, _word(a.get(name)), _word(b.get(name))) for name in names if a.get(name) != b.get(name)
-    )
+    names = [name for name in dict.fromkeys((*a, *b)) if a.get(name) != b.get(name)]
+    return tuple(Difference(name, _word(a.get(name)), _word(b.get(name))) for name in names)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "", skip: Sequence[str] = ()) -> dict[str, Any]:
@@ -288,9 +269,6 @@ def _split(a: RunRecords, b: RunRecords) -> list[str]:
             reasons.append(f"{place} the speakers {_only(ours.values(), theirs.values())}")
         elif ours.keys() != theirs.keys():
             reasons.append(f"{place} the utterances {_only(ours, theirs)}")
-        elif ours != theirs:
-            name = next(name for name in ours if ours[name] != theirs[name])
-            reasons.append(f"'{name}' is spoken by {ours[name]} in A, by {theirs[name]} in B")
     return reasons
 
 
@@ -341,11 +319,8 @@ class Comparison:
     `settings` are those that differ although the split is the same; `notes` say what is not compared.
     """
 
-    a: str
-    b: str
-    labels: tuple[str, ...]
-    split: str
-    speakers: tuple[str, ...]
+    a: RunRecords
+    b: RunRecords
     lines: tuple[tuple[Line, Line], ...]
     contrasts: tuple[Contrast, ...]
     settings: tuple[Difference, ...]
@@ -359,47 +334,34 @@ def compare_runs(a: RunRecords, b: RunRecords) -> Comparison:
     """
     check_comparable(a, b)
     own, other = ({(one.system, one.chosen, one.evaluation): one for one in run.lines} for run in (a, b))
-    lines, notes = [], []
-    contrasts: list[Contrast] = []
+    lines, notes, contrasts = [], list[str](), list[Contrast]()
     for key in dict.fromkeys((*own, *other)):
-        sides = [("A", own.get(key)), ("B", other.get(key))]
-        (_, first), (_, second) = sides
-        if not (first and second and first.counts and second.counts):
-            name = next(one.name for _, one in sides if one)
-            without = [run for run, one in sides if not (one and one.counts)]
-            notes.append(f"{name} is left out: no complete seed in {' and '.join(without)}.")
+        sides = {"A": own.get(key), "B": other.get(key)}
+        known = {run: (one, one.counts) for run, one in sides.items() if one and one.counts}
+        if len(known) < 2:
+            name = next(one.name for one in sides.values() if one)
+            without = " and ".join(run for run in sides if run not in known)
+            notes.append(f"{name} is left out: no complete seed in {without}.")
             continue
+        (first, before), (second, after) = known.values()
         lines.append((first, second))
         notes += [
             f"{one.name} is incomplete in {run}: {one.done}/{one.wanted} trainings."
-            for run, one in (("A", first), ("B", second))
+            for run, (one, _) in known.items()
             if one.done < one.wanted
         ]
-        if not set(first.counts.seeds) & set(second.counts.seeds):
+        if not set(before.seeds) & set(after.seeds):
             notes.append(f"{first.name} has no seed in common: the means over each run's own seeds are compared.")
-        pair = (first.counts, second.counts)
-        contrasts += [contrast(first.name, first.name, [pair], metric, "compared") for metric in METRICS]
+        contrasts += [contrast(first.name, first.name, [(before, after)], metric, "compared") for metric in METRICS]
     if not lines:
-        raise RunError(
-            "no system has a complete seed in both runs",
-            where=f"A = {a.folder}, B = {b.folder}",
-            mend="Finish them first: the same `unheard experiment` again trains what is missing.",
-        )
+        mend = "Finish them first: the same `unheard experiment` again trains what is missing."
+        where = f"A = {a.folder}, B = {b.folder}"
+        raise RunError("no system has a complete seed in both runs", where=where, mend=mend)
     features = [{cell.result.get("proof", {}).get("features") for cell in run.cells} for run in (a, b)]
     if not features[0] & features[1]:
         notes.append("The features differ: whether the recordings are the same is unknown, only their names are.")
     notes += [f"{name} is {TRANSDUCTIVE}." for name, run in (("A", a), ("B", b)) if run.settings.normalise == "speaker"]
-    return Comparison(
-        a=str(a.folder),
-        b=str(b.folder),
-        labels=a.labels,
-        split=a.split_digest,
-        speakers=contrasts[0].speakers,
-        lines=tuple(lines),
-        contrasts=corrected(contrasts),
-        settings=settings_that_differ(a, b),
-        notes=tuple(notes),
-    )
+    return Comparison(a, b, tuple(lines), corrected(contrasts), settings_that_differ(a, b), tuple(notes))
 
 
 def to_markdown(comparison: Comparison) -> str:
@@ -410,9 +372,9 @@ def to_markdown(comparison: Comparison) -> str:
         figures = [f"{one.over_seeds(metric)} ({interval(one.interval(metric))})" for metric in METRICS for one in pair]
         rows.append([pair[0].name, *figures, *(str(len(one.seeds)) for one in pair)])
     parts = [
-        f"A = {comparison.a}\n\nB = {comparison.b}",
-        f"The same split ({comparison.split}): {len(comparison.speakers)} test speakers, "
-        f"{', '.join(comparison.labels)}. In percent: mean ± sample standard deviation over seeds, and in brackets "
+        f"A = {comparison.a.folder}\n\nB = {comparison.b.folder}",
+        f"The same split ({comparison.a.split_digest}): {len(comparison.contrasts[0].speakers)} test speakers, "
+        f"{', '.join(comparison.a.labels)}. In percent: mean ± sample standard deviation over seeds, and in brackets "
         "the 95 % interval over speakers.",
         markdown_table(heads, rows),
         markdown_of_table(contrast_table(comparison.contrasts, "differences", "B − A")),
@@ -437,6 +399,8 @@ def to_json(comparison: Comparison) -> str:
         row |= {name: getattr(one, name) for name in ("difference", "rerr", "p", "p_holm", "smallest_p", "detectable")}
         row |= {name: getattr(one.interval, name, None) for name in ("low", "high")}
         rows.append(row | {"shares": dict(zip(one.speakers, one.shares, strict=True))})
-    value = {name: getattr(comparison, name) for name in ("a", "b", "labels", "split", "speakers")}
-    value |= {"systems": rows, "settings": [one._asdict() for one in comparison.settings], "notes": comparison.notes}
+    value: dict[str, Any] = {name: str(run.folder) for name, run in (("a", comparison.a), ("b", comparison.b))}
+    value |= {"labels": comparison.a.labels, "split": comparison.a.split_digest}
+    value |= {"speakers": comparison.contrasts[0].speakers, "systems": rows}
+    value |= {"settings": [one._asdict() for one in comparison.settings], "notes": comparison.notes}
     return json_text(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -86,13 +86,10 @@ class Report:
     headline: str
     sections: tuple[Section, ...]
 
-    def tables(self) -> list[Table]:
-        """Every table, in order."""
-        return [block for section in self.sections for block in section.blocks if isinstance(block, Table)]
-
-    def figures(self) -> list[Figure]:
-        """Every figure, in order."""
-        return [block for section in self.sections for block in section.blocks if isinstance(block, Figure)]
+    def blocks(self) -> Iterator[Block]:
+        """Yield every block, in order."""
+        for section in self.sections:
+            yield from section.blocks
 
 
 def known(value: float | None) -> float:
@@ -100,14 +97,13 @@ def known(value: float | None) -> float:
     return math.nan if value is None else float(value)
 
 
-def percent(value: float | None, *, sign: bool = False, digits: int = 1) -> str:
+def percent(value: float | None, *, sign: bool = False) -> str:
     """Format a share in percent, without the sign %: 0.538 is "53.8"; `NOTHING` for no number."""
     value = known(value)
     if not math.isfinite(value):
         return NOTHING
-    text = f"{100 * value:+.{digits}f}" if sign else f"{100 * value:.{digits}f}"
-    zero = not text.strip("+-0.")  # no difference has no sign
-    return text.lstrip("+-") if zero else text.replace("-", "−")
+    text = f"{100 * value:{'+' if sign else ''}.1f}"
+    return text.replace("-", "−") if text.strip("+-0.") else text.lstrip("+-")  # no difference has no sign
 
 
 def spread(mean: float | None, std: float | None, *, sign: bool = False) -> str:

@@ -13,7 +13,7 @@ from unheard.experiments.leakage import HEADS, INPUT, LineLeakage, explained, ru
 from unheard.experiments.records import RunRecords
 from unheard.experiments.summary import Line
 from unheard.report.comparison import settings_that_differ
-from unheard.report.content import NOTHING, Figure, Section, Table, Text, counted, known, listed
+from unheard.report.content import NOTHING, Block, Figure, Section, Table, Text, counted, known, listed
 from unheard.report.plots import INK, Look, dots, scatters
 
 EMOTIONS = {"angry": "#d62728", "happy": "#e08f00", "neutral": "#7f7f7f", "sad": "#1f77b4", "surprised": "#9467bd"}
@@ -21,8 +21,11 @@ SPEAKERS = ("#4477aa", "#ee6677", "#228833", "#aa3377")
 POINTS = 1500
 """Utterances drawn at most; of more, so many are drawn with a seed."""
 PARTS = {"dev": "validation speakers", "dev and test": "validation and test speakers (fewer than four validate)"}
-_PROBES = {"linear": Look("#0072b2", "o"), "mlp": Look("#d55e00", "D"), "eer": Look("#009e73", "s")}
-_WORDS = {"linear": "linear probe", "mlp": "MLP probe", "eer": "equal error rate"}
+_PROBES = {
+    "linear": ("linear probe", Look("#0072b2", "o")),
+    "mlp": ("MLP probe", Look("#d55e00", "D")),
+    "eer": ("equal error rate", Look("#009e73", "s")),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,43 +38,41 @@ class Space:
     part: str
     total: int
     points: NDArray[np.float64]
-    emotions: tuple[str, ...]
-    speakers: tuple[str, ...]
+    emotions: NDArray[np.str_]
+    speakers: NDArray[np.str_]
 
 
 def embeddings(run: RunRecords, say: Callable[[str], None]) -> Section:
     """t-SNE of unseen speakers' embeddings for every system: emotions, beside them four random speakers."""
-    title = "Embeddings (Fig. 2)"
+    blocks: tuple[Block, ...] = (Text("The map needs the trainings' embeddings.npz, which this run does not have."),)
     for of, where in ((run.invariance, "the run on a random split"), (run, "the run itself")):
         seeds = [{one.seed for one in line.seeds} for line in of.lines if line.seeds] if of else []
         seed = min(set.intersection(*seeds), default=None) if seeds else None
-        spaces = [space for line in of.lines for space in _space(of, line, seed, say)] if of else []
+        spaces = [space for line in of.lines if (space := _space(of, line, seed, say))] if of else []
         if of and spaces:
-            return Section("embeddings", title, (_map(of, spaces, where), *_otherwise(run)))
-    words = "The map needs the trainings' embeddings.npz, which this run does not have."
-    return Section("embeddings", title, (Text(words),))
+            blocks = (_map(of, spaces, where), *_otherwise(run))
+            break
+    return Section("embeddings", "Embeddings (Fig. 2)", blocks)
 
 
-def _space(run: RunRecords, line: Line, seed: int | None, say: Callable[[str], None]) -> list[Space]:
+def _space(run: RunRecords, line: Line, seed: int | None, say: Callable[[str], None]) -> Space | None:
     """The map of a line's first training of `seed` (None: its own first); validation speakers, if at least four."""
     cell = next((one.cells[0] for one in line.seeds if seed in (None, one.seed)), None)
     found = cell.embeddings() if cell else None
     if cell is None or found is None or not np.isfinite(found[0]).all():
-        return []
+        return None
     e, ids, parts = found
-    first = {name: place for place, name in reversed(list(enumerate(ids)))}  # another direction is another network
-    places = sorted(first.values())
+    places = sorted({name: place for place, name in reversed(list(enumerate(ids)))}.values())  # first direction only
     speaker = {row.id: row.speaker for row in run.splits}
     dev = [place for place in places if parts[place] == "dev"]
     part = "dev" if len({speaker[ids[place]] for place in dev}) >= 4 else "dev and test"
-    chosen = dev if part == "dev" else places
-    drawn = chosen
+    drawn = chosen = dev if part == "dev" else places
     if len(chosen) > POINTS:
         drawn = [chosen[i] for i in sorted(np.random.default_rng(0).permutation(len(chosen))[:POINTS])]
     say(f"t-SNE of {counted(len(drawn), 'embedding')}: {line.name}")
-    emotions = tuple(run.utterances[ids[place]].get("emotion", "") for place in drawn)
-    speakers = tuple(speaker[ids[place]] for place in drawn)
-    return [Space(line.name, cell.fold, cell.seed, part, len(chosen), tsne(e[drawn]), emotions, speakers)]
+    emotions = np.array([run.utterances[ids[place]].get("emotion", "") for place in drawn])
+    speakers = np.array([speaker[ids[place]] for place in drawn])
+    return Space(line.name, cell.fold, cell.seed, part, len(chosen), tsne(e[drawn]), emotions, speakers)
 
 
 def tsne(e: NDArray[np.floating], seed: int = 0) -> NDArray[np.float64]:
@@ -96,13 +97,12 @@ def _map(run: RunRecords, spaces: Sequence[Space], where: str) -> Figure:
     first = spaces[0]
     people = sorted(set(first.speakers))
     shown = [people[i] for i in sorted(np.random.default_rng(0).permutation(len(people))[:4])]
-    panels = []
+    panels = {}
     for space in spaces:
-        emotions, speakers = np.array(space.emotions), np.array(space.speakers)
-        by_emotion = [(label, EMOTIONS.get(label, INK), emotions == label) for label in run.labels]
-        by_speaker = [(f"speaker {name}", SPEAKERS[k % 4], speakers == name) for k, name in enumerate(shown)]
-        panels += [(f"{space.line}: emotions", space.points, by_emotion)]
-        panels += [(f"{space.line}: {len(shown)} speakers", space.points, by_speaker)]
+        by_emotion = [(label, EMOTIONS.get(label, INK), space.emotions == label) for label in run.labels]
+        by_speaker = [(f"speaker {name}", SPEAKERS[k % 4], space.speakers == name) for k, name in enumerate(shown)]
+        panels[f"{space.line}: emotions"] = (space.points, by_emotion)
+        panels[f"{space.line}: {len(shown)} speakers"] = (space.points, by_speaker)
     seeds = {space.seed for space in spaces}
     of_seed = f"seed {seeds.pop()}" if len(seeds) == 1 else ", ".join(f"{s.line} seed {s.seed}" for s in spaces)
     drawn = len(first.points)
@@ -143,14 +143,13 @@ def leakage(run: RunRecords, say: Callable[[str], None]) -> Section:
 
 
 def _probes(found: Mapping[str, LineLeakage], chance: float) -> Figure:
-    values = {_WORDS[name]: [known(line.over_seeds(name).mean) for line in found.values()] for name in _WORDS}
-    looks = {_WORDS[name]: look for name, look in _PROBES.items()}
+    looks = dict(_PROBES.values())
     panels = {
-        "Speakers recognised": {_WORDS[name]: values[_WORDS[name]] for name in ("linear", "mlp")},
-        "Verification": {_WORDS["eer"]: values[_WORDS["eer"]]},
+        title: {_PROBES[name][0]: [known(line.over_seeds(name).mean) for line in found.values()] for name in names}
+        for title, names in (("Speakers recognised", ("linear", "mlp")), ("Verification", ("eer",)))
     }
     drawing = dots(panels, list(found), looks, "%", reference=chance)
-    alt = "; ".join(f"{name}: {', '.join(line.shown(figure) for figure in _WORDS)}" for name, line in found.items())
+    alt = "; ".join(f"{name}: {', '.join(line.shown(figure) for figure in _PROBES)}" for name, line in found.items())
     caption = (
         "Speaker probes and verification, mean over seeds. Dashed: chance of the probes; an EER of 50 % is chance."
     )
@@ -159,14 +158,11 @@ def _probes(found: Mapping[str, LineLeakage], chance: float) -> Figure:
 
 def _otherwise(run: RunRecords) -> list[Text]:
     """A warning where the networks on the random split were trained with other settings than those of the tables."""
-    other = run.invariance
-    found = [
-        one
-        for one in (settings_that_differ(run, other) if other else ())
+    words = "; ".join(
+        f"{one.setting} {one.b} instead of {one.a}"
+        for one in (settings_that_differ(run, run.invariance) if run.invariance else ())
         # options of a system that one of the two does not have are no difference
         if one.setting not in ("preset", "tune") and not (one.setting.startswith("options.") and NOTHING in one[1:])
-    ]
-    if not found:
-        return []
-    words = "; ".join(f"{one.setting} {one.b} instead of {one.a}" for one in found)
-    return [Text(f"The run on a random split was trained with other settings: {words}.", warning=True)]
+    )
+    warning = f"The run on a random split was trained with other settings: {words}."
+    return [Text(warning, warning=True)] if words else []

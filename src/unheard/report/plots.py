@@ -9,9 +9,10 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -74,19 +75,18 @@ def look_of(system: str, place: int, hollow: bool = False) -> Look:
 
 def confusions(matrices: Mapping[str, NDArray[np.integer]], labels: Sequence[str]) -> Figure:
     """Draw confusion matrices (C, C): rows true, columns predicted; percent of the row, and the count below it."""
-    n, columns = len(labels), min(3, len(matrices))
+    n = len(labels)
     with rc_context(STYLE):
-        drawing, axes = _panels(len(matrices), columns, 2.6, 2.4)
-        for ax, (name, counts) in zip(axes, matrices.items(), strict=False):
+        drawing, axes = _panels(matrices, 3, 2.6, 2.4)
+        for ax, counts in zip(axes, matrices.values(), strict=True):
             totals = counts.sum(axis=1, keepdims=True)
             share = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
             ax.pcolormesh(share, cmap=_GREY, vmin=0, vmax=1, edgecolors="white", linewidth=0.5)
-            for row in range(n):
-                for column in range(n):
-                    text = f"{100 * share[row, column]:.0f}" + (f"\n({counts[row, column]})" if n <= 6 else "")
-                    colour = "white" if share[row, column] > 0.6 else "#1a1a1a"
-                    ax.text(column + 0.5, row + 0.5, text, ha="center", va="center", color=colour, fontsize=7)
-            ax.set(title=name, xticks=np.arange(n) + 0.5, yticks=np.arange(n) + 0.5, xlabel="predicted", ylabel="true")
+            for (row, column), count in np.ndenumerate(counts):
+                text = f"{100 * share[row, column]:.0f}" + (f"\n({count})" if n <= 6 else "")
+                colour = "white" if share[row, column] > 0.6 else "#1a1a1a"
+                ax.text(column + 0.5, row + 0.5, text, ha="center", va="center", color=colour, fontsize=7)
+            ax.set(xticks=np.arange(n) + 0.5, yticks=np.arange(n) + 0.5, xlabel="predicted", ylabel="true")
             ax.set_xticklabels(labels, rotation=30, ha="right")
             ax.set_yticklabels(labels)
             ax.invert_yaxis()
@@ -107,28 +107,27 @@ def dots(
     A dashed line marks `reference`, usually chance.
     """
     with rc_context(STYLE):
-        drawing, axes = _panels(len(panels), 2, 3.4, 0.7 + 0.17 * len(rows))
-        for ax, (title, values) in zip(axes, panels.items(), strict=False):
+        drawing, axes = _panels(panels, 2, 3.4, 0.7 + 0.17 * len(rows))
+        for ax, values in zip(axes, panels.values(), strict=True):
             for name, column in values.items():
                 ax.plot(100 * np.asarray(column, float), range(len(rows)), markersize=4.5, **looks[name].style())
             ax.axvline(100 * reference, color=INK, linestyle="--", linewidth=0.8)
-            ax.set(title=title, yticks=range(len(rows)), xlabel=axis, ylim=(len(rows) - 0.5, -0.5))
+            ax.set(yticks=range(len(rows)), xlabel=axis, ylim=(len(rows) - 0.5, -0.5))
             ax.set_yticklabels([_shortened(row) for row in rows])
-        _legend(drawing, {name: looks[name] for values in panels.values() for name in values})
-        return drawing
+        marks = {name: {**looks[name].style(), "markersize": 5} for values in panels.values() for name in values}
+        return _with_legend(drawing, marks, 4)
 
 
 def differences(panels: Mapping[str, Sequence[tuple[str, Look, float, float, float]]]) -> Figure:
     """Draw rows (name, look, difference, low, high) of shares in points, with their intervals around zero."""
-    most = max(map(len, panels.values()))
     with rc_context(STYLE):
-        drawing, axes = _panels(len(panels), 2, 3.4, 0.8 + 0.26 * most)
-        for ax, (title, rows) in zip(axes, panels.items(), strict=False):
+        drawing, axes = _panels(panels, 2, 3.4, 0.8 + 0.26 * max(map(len, panels.values())))
+        for ax, rows in zip(axes, panels.values(), strict=True):
             ax.axvline(0, color=INK, linewidth=0.8)
             for place, (_, look, value, low, high) in enumerate(rows):
                 ax.plot([100 * low, 100 * high], [place, place], color=look.colour, linewidth=1.5)
                 ax.plot([100 * value], [place], markersize=5.5, **look.style())
-            ax.set(title=title, yticks=range(len(rows)), xlabel="points", ylim=(len(rows) - 0.5, -0.5))
+            ax.set(yticks=range(len(rows)), xlabel="points", ylim=(len(rows) - 0.5, -0.5))
             ax.set_yticklabels([_shortened(row[0], 34) for row in rows])
         return drawing
 
@@ -148,14 +147,12 @@ def learning(lines: Mapping[str, Sequence[Training]]) -> Figure:
         columns = min(3, len(lines))
         rows = -(-len(lines) // columns)
         drawing = Figure(figsize=(2.6 * columns, 3.4 * rows), layout="constrained")
-        grid = np.atleast_2d(drawing.subplots(2 * rows, columns, sharex=False, squeeze=False))
-        for ax in grid.flat[:]:
+        grid = drawing.subplots(2 * rows, columns, squeeze=False)
+        for ax in grid.flat:
             ax.set_visible(False)
         for place, (name, trainings) in enumerate(lines.items()):
-            upper, lower = (
-                grid[2 * (place // columns), place % columns],
-                grid[2 * (place // columns) + 1, place % columns],
-            )
+            row, column = divmod(place, columns)
+            upper, lower = grid[2 * row : 2 * row + 2, column]
             _curves(upper, trainings, (("train_wa", TRAIN, False), ("val_wa", VALIDATION, True)), 100.0)
             _curves(lower, trainings, (("loss_emotion", TRAIN, False), ("val_loss", VALIDATION, True)), 1.0)
             upper.set(title=name, ylabel="accuracy, %", visible=True)
@@ -167,10 +164,9 @@ def learning(lines: Mapping[str, Sequence[Training]]) -> Figure:
             losses = [value for curve in lower.lines for value in curve.get_ydata() if math.isfinite(value)]
             if losses:  # a few exploding losses must not flatten everything else
                 lower.set_ylim(0, 1.05 * float(np.quantile(losses, 0.98)))
-        handles = [Line2D([], [], color=c, label=n) for n, c in (("training", TRAIN), ("validation", VALIDATION))]
-        handles.append(Line2D([], [], color=INK, marker="o", markersize=3, linestyle="none", label="evaluated epoch"))
-        drawing.legend(handles=handles, loc="outside upper left", ncols=3)
-        return drawing
+        dot = {"color": INK, "marker": "o", "markersize": 3, "linestyle": "none"}
+        marks = {"training": {"color": TRAIN}, "validation": {"color": VALIDATION}, "evaluated epoch": dot}
+        return _with_legend(drawing, marks, 3)
 
 
 def _curves(ax: Axes, trainings: Sequence[Training], columns: Sequence[tuple[str, str, bool]], factor: float) -> None:
@@ -191,52 +187,43 @@ def _curves(ax: Axes, trainings: Sequence[Training], columns: Sequence[tuple[str
 def choices(panels: Mapping[str, Mapping[str, Sequence[tuple[float, float, bool]]]]) -> Figure:
     """Draw validation accuracy over candidates: panel -> fold and direction -> (value, accuracy, chosen)."""
     with rc_context(STYLE):
-        drawing, axes = _panels(len(panels), 2, 3.2, 2.4)
-        for ax, (title, curves) in zip(axes, panels.items(), strict=False):
+        drawing, axes = _panels(panels, 2, 3.2, 2.4)
+        for ax, curves in zip(axes, panels.values(), strict=True):
             values: dict[float, list[float]] = {}
-            for curve in curves.values():
-                ordered = sorted(curve)
-                ax.plot(
-                    [v for v, _, _ in ordered], [100 * wa for _, wa, _ in ordered], color=VALIDATION, alpha=0.4, lw=1
-                )
-                ax.plot([v for v, _, c in ordered if c], [100 * wa for _, wa, c in ordered if c], "o", color=INK, ms=4)
-                for value, wa, _ in ordered:
+            for curve in map(sorted, curves.values()):
+                ax.plot([v for v, _, _ in curve], [100 * wa for _, wa, _ in curve], color=VALIDATION, alpha=0.4, lw=1)
+                ax.plot([v for v, _, c in curve if c], [100 * wa for _, wa, c in curve if c], "o", color=INK, ms=4)
+                for value, wa, _ in curve:
                     values.setdefault(value, []).append(100 * wa)
             ax.plot(sorted(values), [sum(values[v]) / len(values[v]) for v in sorted(values)], color=VALIDATION, lw=2)
             if min(values) > 0:
                 ax.set_xscale("log")
-            ax.set(title=title, ylabel="validation accuracy, %", xticks=sorted(values))
+            ax.set(ylabel="validation accuracy, %", xticks=sorted(values))
             ax.set_xticklabels([f"{value:g}" for value in sorted(values)])
             ax.minorticks_off()
         return drawing
 
 
-def scatters(panels: Sequence[tuple[str, NDArray[np.float64], Sequence[tuple[str, str, NDArray[np.bool_]]]]]) -> Figure:
-    """Draw maps: (title, points (n, 2), groups of (name, colour, which points)); points in no group are grey."""
-    markers = "os^DXP"
+Cloud = tuple[NDArray[np.float64], Sequence[tuple[str, str, NDArray[np.bool_]]]]
+"""Points (n, 2), and groups of them: name, colour, which points."""
+
+
+def scatters(panels: Mapping[str, Cloud]) -> Figure:
+    """Draw maps by title; points in no group are grey."""
+    marks: dict[str, dict[str, Any]] = {}
     with rc_context(STYLE):
-        drawing, axes = _panels(len(panels), 4, 2.1, 2.1)
-        for ax, (title, points, groups) in zip(axes, panels, strict=False):
+        drawing, axes = _panels(panels, 4, 2.1, 2.1)
+        for ax, (points, groups) in zip(axes, panels.values(), strict=True):
             rest = ~np.any([mask for _, _, mask in groups], axis=0)
-            ax.scatter(points[rest, 0], points[rest, 1], s=3, color="#9a9a9a", alpha=0.4, linewidths=0, rasterized=True)
-            for place, (_, colour, mask) in enumerate(groups):
-                marker = markers[place % len(markers)]
-                ax.scatter(
-                    points[mask, 0], points[mask, 1], s=8, color=colour, marker=marker, linewidths=0, rasterized=True
-                )
-            ax.set(title=title, xticks=[], yticks=[])
+            x, y = points.T
+            ax.scatter(x[rest], y[rest], s=3, color="#9a9a9a", alpha=0.4, linewidths=0, rasterized=True)
+            for (name, colour, mask), marker in zip(groups, cycle("os^DXP")):
+                ax.scatter(x[mask], y[mask], s=8, color=colour, marker=marker, linewidths=0, rasterized=True)
+                marks.setdefault(name, {"color": colour, "marker": marker, "linestyle": "none", "markersize": 4})
+            ax.set(xticks=[], yticks=[])
             ax.set_aspect("equal", adjustable="datalim")
             ax.grid(False)
-        named: dict[str, tuple[str, str]] = {}
-        for _, _, groups in panels:
-            for place, (name, colour, _) in enumerate(groups):
-                named.setdefault(name, (colour, markers[place % len(markers)]))
-        handles = [
-            Line2D([], [], color=colour, marker=marker, linestyle="none", markersize=4, label=name)
-            for name, (colour, marker) in named.items()
-        ]
-        drawing.legend(handles=handles, loc="outside upper left", ncols=min(6, len(handles)))
-        return drawing
+        return _with_legend(drawing, marks, 6)
 
 
 def svg(drawing: Figure, alt: str) -> str:
@@ -266,22 +253,23 @@ def _save(drawing: Figure, to: Any, kind: str, metadata: dict[str, Any], **optio
         drawing.savefig(to, format=kind, metadata=metadata, **options)
 
 
-def _panels(count: int, columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    columns = min(columns, max(1, count))
-    rows = -(-count // columns)
-    width = width * columns if columns > 1 else 1.5 * width
-    drawing = Figure(figsize=(width, height * rows + 0.3), layout="constrained")
-    axes = list(np.atleast_1d(drawing.subplots(rows, columns, squeeze=False)).flat)
-    for ax in axes[count:]:
+def _panels(titles: Collection[str], columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    columns = min(columns, len(titles))
+    rows = -(-len(titles) // columns)
+    drawing = Figure(figsize=(width * (columns if columns > 1 else 1.5), height * rows + 0.3), layout="constrained")
+    axes = list(drawing.subplots(rows, columns, squeeze=False).flat)
+    for ax in axes[len(titles) :]:
         ax.set_visible(False)
-    for ax in axes:
+    for ax, title in zip(axes, titles, strict=False):
+        ax.set_title(title)
         ax.xaxis.set_major_locator(MaxNLocator(6))
-    return drawing, axes
+    return drawing, axes[: len(titles)]
 
 
-def _legend(drawing: Figure, looks: Mapping[str, Look]) -> None:
-    handles = [Line2D([], [], markersize=5, label=name, **look.style()) for name, look in looks.items()]
-    drawing.legend(handles=handles, loc="outside upper left", ncols=min(4, len(handles)))
+def _with_legend(drawing: Figure, marks: Mapping[str, Any], columns: int) -> Figure:
+    handles = [Line2D([], [], label=name, **how) for name, how in marks.items()]
+    drawing.legend(handles=handles, loc="outside upper left", ncols=min(columns, len(handles)))
+    return drawing
 
 
 def _shortened(words: str, longest: int = 18) -> str:

@@ -65,7 +65,7 @@ def protocol(run: RunRecords) -> Section:
     people = str(len(genders)) + (f" ({', '.join(f'{n} {gender}' for gender, n in by_gender)})" if by_gender else "")
     texts = {row["text"] for row in rows if row.get("text")}
     training = dataclasses.asdict(settings.training)
-    items = [
+    facts = _facts(
         ("Corpus", corpus_name(run) + (f", subset {settings.subset}" if settings.subset else "")),
         ("Language", listed(sorted({row.get("language", "") for row in rows} - {""}))),
         ("Utterances", f"{len(rows):,}: " + ", ".join(f"{label} {counts[label]:,}" for label in run.labels)),
@@ -80,20 +80,16 @@ def protocol(run: RunRecords) -> Section:
         ("Training", _values({**training, "augment": None, "report_epochs": None}, everything=True)),
         ("Augmentation", _values(training["augment"])),
         ("Options of systems", json.dumps(settings.options, ensure_ascii=False) if settings.options else ""),
-    ]
-    blocks: list[Block] = [Facts(tuple(item for item in items if item[1])), folds(run), *licence(run)]
-    blocks += [Text(f"Not in this run's folder: {missing}.") for missing in run.absent]
-    return Section("protocol", "Protocol", tuple(blocks))
+    )
+    absent = [Text(f"Not in this run's folder: {missing}.") for missing in run.absent]
+    return Section("protocol", "Protocol", (facts, folds(run), *licence(run), *absent))
 
 
 def _values(values: Mapping[str, Any], everything: bool = False) -> str:
     """Settings as words; what is off or empty is left out unless `everything` is wanted."""
-    words = {True: "yes", False: "no"}
-    return ", ".join(
-        f"{name} {words[value] if isinstance(value, bool) else value}"
-        for name, value in values.items()
-        if value or (everything and value is not None)
-    )
+    shown = {name: value for name, value in values.items() if value or (everything and value is not None)}
+    words = {name: "yes" if value is True else "no" if value is False else value for name, value in shown.items()}
+    return ", ".join(f"{name} {word}" for name, word in words.items())
 
 
 def folds(run: RunRecords) -> Table:
@@ -104,10 +100,9 @@ def folds(run: RunRecords) -> Table:
     digests: dict[int, dict[str, None]] = {}
     for cell in run.cells:
         digests.setdefault(cell.fold, {})[str(cell.result.get("proof", {}).get("data", "") or NOTHING)] = None
-    nobody: Counter[str] = Counter()
     rows = tuple(
         (f"fold {fold}", direction if direction != "test" else NOTHING,
-         _people(parts.get((fold, "", "train"), nobody), 0), _people(parts.get((fold, direction, "dev"), nobody)),
+         _people(parts.get((fold, "", "train"), Counter()), 0), _people(parts.get((fold, direction, "dev"), Counter())),
          _people(counts), ", ".join(digests.get(fold, (NOTHING,))))
         for (fold, direction, part), counts in parts.items()
         if part == "test"
@@ -128,12 +123,16 @@ def licence(run: RunRecords) -> list[Block]:
     known = corpora_of(run)
     if not known:
         return [Text("Licence and citation of the corpus are not known here: the manifest names no known corpus.")]
-    blocks: list[Block] = []
-    for facts in map(get_corpus, known):
-        items = [("Licence", facts.licence), ("Please cite", facts.citation), ("Home", facts.homepage)]
-        items += [("Beware", trap) for trap in facts.traps]
-        blocks.append(Facts(tuple((term, words) for term, words in items if words)))
-    return blocks
+    return [
+        _facts(("Licence", one.licence), ("Please cite", one.citation), ("Home", one.homepage),
+               *(("Beware", trap) for trap in one.traps))
+        for one in map(get_corpus, known)
+    ]  # fmt: skip
+
+
+def _facts(*items: tuple[str, str], code: tuple[str, ...] = ()) -> Facts:
+    """Facts without those that are empty."""
+    return Facts(tuple(item for item in items if item[1]), code)
 
 
 def proof(run: RunRecords) -> Section:
@@ -143,7 +142,7 @@ def proof(run: RunRecords) -> Section:
     for one in proofs:
         for name, version in one.get("versions", {}).items():
             versions.setdefault(name, set()).add(str(version) or "not installed")
-    items = [
+    facts = _facts(
         ("Command", again(run)),
         ("Digest of the split", run.split_digest),
         ("Features digest", _all(one.get("features") for one in proofs)),
@@ -151,16 +150,12 @@ def proof(run: RunRecords) -> Section:
         ("Trainings finished", str(len(run.cells))),
         ("Devices", _all(one.get("device") for one in proofs)),
         *((f"Version of {name}", ", ".join(sorted(found))) for name, found in versions.items()),
-    ]
-    code = ("Command", "Digest of the split", "Features digest")
-    blocks: list[Block] = [
-        Text(
-            "Everything above is computed from the predictions in the run's folder. The data digest of a fold covers "
-            "its decoded samples and labels."
-        ),
-        Facts(tuple(item for item in items if item[1]), code),
-    ]
-    return Section("proof", "Proof", tuple(blocks))
+        code=("Command", "Digest of the split", "Features digest"),
+    )
+    words = (
+        "Everything above is computed from the predictions in the run's folder. The data digest of a fold covers its "
+    )
+    return Section("proof", "Proof", (Text(f"{words}decoded samples and labels."), facts))
 
 
 def again(run: RunRecords) -> str:

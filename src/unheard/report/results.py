@@ -9,7 +9,7 @@ import numpy as np
 
 from unheard.analysis.intervals import Spread
 from unheard.analysis.statistics import Contrast
-from unheard.experiments.summary import REPEATED, Line, Summary, single_class
+from unheard.experiments.summary import REPEATED, Summary, single_class
 from unheard.report.content import (
     NOTHING,
     Block,
@@ -38,20 +38,20 @@ ONE_SEED = (
 
 def headline(summary: Summary) -> str:
     """State the best system by validation accuracy, its test accuracy, and what differs from SER_only."""
-    known_lines = [line for line in summary.lines if line.seeds]
-    if not known_lines:
+    complete = [line for line in summary.lines if line.seeds]
+    if not complete:
         return "No system has a complete seed yet."
-    judged = not any(line.judged_twice for line in known_lines)
-    best = max(known_lines, key=lambda line: known(line.over_seeds("wa", "dev" if judged else "test").mean))
+    judged = not any(line.judged_twice for line in complete)
+    best = max(complete, key=lambda line: known(line.over_seeds("wa", "dev" if judged else "test").mean))
     wa, uar = (_shown(best.over_seeds(metric)) for metric in METRIC)
     text = f"{best.name}: WA {wa} %, UAR {uar} % on unseen speakers"
-    if len(known_lines) > 1:
+    if len(complete) > 1:
         text = f"{'Best on validation speakers' if judged else 'Highest on the test speakers'} is {text}"
-    significant = [one for one in summary.contrasts if one.p_holm < 0.05 and one.metric == "wa"]
-    found = [f"{one.name} ({percent(one.difference, sign=True)} points of WA)" for one in significant]
     if summary.contrasts:
+        significant = [one for one in summary.contrasts if one.p_holm < 0.05 and one.metric == "wa"]
+        found = [f"{one.name} ({percent(one.difference, sign=True)} points of WA)" for one in significant]
         text += f"; different from SER_only beyond chance: {listed(found) or 'none'}"
-    return f"{text}. {single_class(known_lines)}".rstrip()
+    return f"{text}. {single_class(complete)}".rstrip()
 
 
 def accuracy(summary: Summary, about: str, select: str = "best") -> Section:
@@ -61,23 +61,23 @@ def accuracy(summary: Summary, about: str, select: str = "best") -> Section:
         "last": "the last epoch is evaluated, so that validation speakers chose none",
     }[select]
     alone = any(line.judged_twice for line in summary.lines)  # a test figure and none of validation
-    rows = tuple(
-        (line.name, *map(_shown, _accuracies(line)), _shown(line.gap, sign=True), str(len(line.seeds)),
-         f"{line.done}/{line.wanted}")
-        for line in summary.lines
-    )  # fmt: skip
+    accuracies = [[line.over_seeds("wa", part) for part in ("dev", "test")] for line in summary.lines]
     main = Table(
         "accuracy",
         f"Weighted accuracy (WA, %) on {about}",
         ("System", "Val WA, %", "Test WA, %", "Gap, points", "Seeds", "Trainings"),
-        rows,
+        tuple(
+            (line.name, *map(_shown, own), _shown(line.gap, sign=True), str(len(line.seeds)),
+             f"{line.done}/{line.wanted}")
+            for line, own in zip(summary.lines, accuracies, strict=True)
+        ),
         (
             "WA: share of utterances classified correctly, pooled over the folds; mean ± sample standard deviation "
             f"over seeds. Gap: validation minus test; {chose}. Bold: best of a column.",
             *([REPEATED] if alone else []),
         ),
-        _best([_accuracies(line) for line in summary.lines], (2,) if alone else (1, 2), 1),
-    )
+        _best(accuracies, {2: 1} if alone else {1: 0, 2: 1}),
+    )  # fmt: skip
     others = [[line.over_seeds(figure) for figure in ("uar", "macro_f1", "wa_of_folds")] for line in summary.lines]
     more = Table(
         "test-figures",
@@ -91,20 +91,13 @@ def accuracy(summary: Summary, about: str, select: str = "best") -> Section:
             "UAR: mean recall over the emotions. Intervals: percentile bootstrap of the mean over seeds, resampling "
             "whole test speakers.",
         ),
-        _best(others, (2, 4, 5), None),
-    )  # fmt: skip
-    blocks: list[Block] = [main]
+        _best(others, {2: 0, 4: 1, 5: 2}),
+    )
+    warnings = [single_class(summary.lines)]
     missing = [f"{line.name} {line.done}/{line.wanted} trainings" for line in summary.lines if line.done < line.wanted]
     if missing:
-        text = f"Incomplete: {listed(missing)}. A seed counts only when all its folds are trained."
-        blocks.append(Text(text, warning=True))
-    if single := single_class(summary.lines):
-        blocks.append(Text(single, warning=True))
-    return Section("accuracy", "Accuracy", (*blocks, more))
-
-
-def _accuracies(line: Line) -> list[Spread]:
-    return [line.over_seeds("wa", part) for part in ("dev", "test")]
+        warnings = [f"Incomplete: {listed(missing)}. A seed counts only when all its folds are trained.", *warnings]
+    return Section("accuracy", "Accuracy", (main, *(Text(text, warning=True) for text in warnings if text), more))
 
 
 def contrasts(summary: Summary, looks: Looks) -> Section:
@@ -115,19 +108,12 @@ def contrasts(summary: Summary, looks: Looks) -> Section:
         special = [word for word in family.split(", ") if word not in ("fixed", AS_WRITTEN)]
         name = "-".join(["differences", *special])
         caption = "Differences to SER_only" + (f" ({', '.join(special)})" if special else "")
-        panels = {
-            f"Test {letters}": [
-                (
-                    c.name,
-                    looks[c.name],
-                    c.difference,
-                    *((c.interval.low, c.interval.high) if c.interval else (math.nan,) * 2),
-                )
-                for c in own
-                if c.metric == metric
-            ]
-            for metric, letters in METRIC.items()
+        panels: dict[str, list[tuple[str, Look, float, float, float]]] = {
+            f"Test {word}": [] for word in METRIC.values()
         }
+        for c in own:
+            low, high = (c.interval.low, c.interval.high) if c.interval else (math.nan, math.nan)
+            panels[f"Test {METRIC[c.metric]}"].append((c.name, looks[c.name], c.difference, low, high))
         alt = "; ".join(f"{c.name}, {METRIC[c.metric]}: {percent(c.difference, sign=True)} points" for c in own)
         figure = Figure(name, f"{caption}, with 95 % intervals over test speakers.", alt, differences(panels))
         blocks += [contrast_table(own, name, caption), figure, Text(_in_words(own))]
@@ -135,8 +121,7 @@ def contrasts(summary: Summary, looks: Looks) -> Section:
         blocks.append(_gap_table(summary.gaps))
     if not blocks:
         blocks = [Text("There is nothing to compare: it needs SER_only and another system with a complete seed.")]
-    blocks += [Text(note) for note in summary.notes]
-    return Section("differences", "Differences between systems", tuple(blocks))
+    return Section("differences", "Differences between systems", (*blocks, *map(Text, summary.notes)))
 
 
 def contrast_table(contrasts: Sequence[Contrast], name: str, caption: str) -> Table:
@@ -192,110 +177,90 @@ def _in_words(own: Sequence[Contrast]) -> str:
         text = f"Different from SER_only beyond chance, after Holm's correction: {listed(found)}."
     else:
         text = "No system differs from SER_only beyond chance here, after Holm's correction."
-    limits = [percent(one.detectable) for one in own if one.metric == "wa" and one.detectable is not None]
+    limits = sorted(one.detectable for one in own if one.metric == "wa" and one.detectable is not None)
     if limits:
-        low, high = min(limits, key=float), max(limits, key=float)
-        span = low if low == high else f"{low} to {high}"
+        span = " to ".join(dict.fromkeys((percent(limits[0]), percent(limits[-1]))))
         text += (
-            f" The test has 80 % power to detect a true difference in WA of {span} points with"
-            f" {counted(len(own[0].speakers), 'test speaker')}; smaller ones may exist. A difference "
-            "that is not significant does not show that two systems are equal."
+            f" The test has 80 % power to detect a true difference in WA of {span} points with "
+            f"{counted(len(own[0].speakers), 'test speaker')}; smaller ones may exist. A difference that is not "
+            "significant does not show that two systems are equal."
         )
     return text
 
 
 def emotions(summary: Summary, looks: Looks) -> Section:
     """Recall of every emotion, and the confusion matrices."""
-    there = [line for line in summary.lines if line.seeds]
-    if not there:
+    complete = [line for line in summary.lines if line.seeds]
+    if not complete:
         return Section("emotions", "Emotions", (Text("This needs a system with a complete seed."),))
-    per_seed = there[0].confusion.sum(axis=1) // len(there[0].seeds)
+    per_seed = complete[0].confusion.sum(axis=1) // len(complete[0].seeds)
     rows = tuple(
-        (label, str(int(per_seed[place])), *(_shown(line.recalls[place]) for line in there))
+        (label, str(int(per_seed[place])), *(_shown(line.recalls[place]) for line in complete))
         for place, label in enumerate(summary.labels)
     )
     caption = "Recall of each emotion on the test speakers (%), mean ± standard deviation over seeds"
-    table = Table("recalls", caption, ("Emotion", "Utterances", *(line.name for line in there)), rows)
-    values = {line.name: [known(recall.mean) for recall in line.recalls] for line in there}
+    table = Table("recalls", caption, ("Emotion", "Utterances", *(line.name for line in complete)), rows)
+    values = {line.name: [known(recall.mean) for recall in line.recalls] for line in complete}
     recall = dots({"Recall": values}, summary.labels, looks, "recall, %", reference=1 / len(summary.labels))
     words = "; ".join(f"{row[0]}: {', '.join(row[2:])}" for row in rows)
-    matrices = {line.name: line.confusion for line in there}
-    return Section(
-        "emotions",
-        "Emotions",
-        (
-            table,
-            Figure("recalls", "Recall of each emotion, mean over seeds. Dashed: chance.", words, recall),
-            Figure(
-                "confusion",
-                "Confusion matrices of the test speakers: percent of the true emotion, and utterances in brackets, "
-                "summed over seeds.",
-                f"Confusion matrices of {listed(list(matrices))}; recalls: {words}",
-                confusions(matrices, summary.labels),
-            ),
-        ),
+    matrices = {line.name: line.confusion for line in complete}
+    about = "Confusion matrices of the test speakers: percent of the true emotion, and utterances in brackets, summed "
+    alt = f"Confusion matrices of {listed(list(matrices))}; recalls: {words}"
+    blocks = (
+        table,
+        Figure("recalls", "Recall of each emotion, mean over seeds. Dashed: chance.", words, recall),
+        Figure("confusion", f"{about}over seeds.", alt, confusions(matrices, summary.labels)),
     )
+    return Section("emotions", "Emotions", blocks)
 
 
 def speakers(summary: Summary, looks: Looks, genders: Mapping[str, str]) -> Section:
     """WA and UAR of each test speaker."""
-    there = [(line.name, line.counts) for line in summary.lines if line.counts]
-    if not there:
+    complete = {line.name: line.counts for line in summary.lines if line.counts}
+    if not complete:
         return Section("speakers", "Speakers", (Text("This needs a system with a complete seed."),))
-    counts = there[0][1]
-    names, totals = counts.speakers, counts.totals
-    figures: dict[str, dict[str, list[float]]] = {"WA": {}, "UAR": {}}
-    for name, own in there:
-        figures["WA"][name] = list(own.mean_hits.sum(axis=1) / own.totals.sum(axis=1))
+    wa, uar = {}, {}
+    for name, own in complete.items():
+        wa[name] = own.mean_hits.sum(axis=1) / own.totals.sum(axis=1)
         recall = np.divide(own.mean_hits, own.totals, out=np.full(own.totals.shape, np.nan), where=own.totals > 0)
-        figures["UAR"][name] = list(np.nanmean(recall, axis=1))
-    first = figures["WA"][there[0][0]]
-    order = sorted(range(len(names)), key=lambda i: (-first[i], names[i]))
+        uar[name] = np.nanmean(recall, axis=1)
+    first, counts = next(iter(complete.items()))
+    names, totals = counts.speakers, counts.totals.sum(axis=1)
+    order = sorted(range(len(names)), key=lambda i: (-wa[first][i], names[i]))
     panels = {
-        f"{letters} by test speaker": {name: [column[i] for i in order] for name, column in values.items()}
-        for letters, values in figures.items()
+        f"{letters} by test speaker": {name: list(column[order]) for name, column in values.items()}
+        for letters, values in (("WA", wa), ("UAR", uar))
     }
     rows = tuple(
-        (names[i], genders.get(names[i], "") or NOTHING, str(int(totals[i].sum())),
-         *(f"{percent(figures['WA'][name][i])} / {percent(figures['UAR'][name][i])}" for name, _ in there))
+        (names[i], genders.get(names[i], "") or NOTHING, str(int(totals[i])),
+         *(f"{percent(wa[name][i])} / {percent(uar[name][i])}" for name in complete))
         for i in order
     )  # fmt: skip
-    worst = [
-        f"{name}: {names[int(np.argmin(column))]}, {percent(min(column))}\u00a0%"
-        for name, column in figures["WA"].items()
-    ]
+    worst = "; ".join(f"{name}: {names[int(np.argmin(x))]}, {percent(min(x))}\u00a0%" for name, x in wa.items())
     shown = [names[i] for i in order]
-    caption = f"Accuracy of each test speaker, mean over seeds; ordered by {there[0][0]}'s WA. Dashed: chance."
-    return Section(
-        "speakers",
-        "Speakers",
-        (
-            Figure(
-                "speakers",
-                caption,
-                f"WA and UAR of {counted(len(shown), 'speaker')}; lowest WA: {'; '.join(worst)}",
-                dots(panels, shown, looks, "%", reference=1 / len(summary.labels)),
-            ),
-            Text(f"Lowest WA: {'; '.join(worst)}."),
-            Table(
-                "speakers",
-                "WA / UAR of each test speaker (%), mean over seeds",
-                ("Speaker", "Gender", "Utterances", *(name for name, _ in there)),
-                rows,
-            ),
-        ),
+    caption = f"Accuracy of each test speaker, mean over seeds; ordered by {first}'s WA. Dashed: chance."
+    alt = f"WA and UAR of {counted(len(shown), 'speaker')}; lowest WA: {worst}"
+    drawing = dots(panels, shown, looks, "%", reference=1 / len(summary.labels))
+    heads = ("Speaker", "Gender", "Utterances", *complete)
+    blocks = (
+        Figure("speakers", caption, alt, drawing),
+        Text(f"Lowest WA: {worst}."),
+        Table("speakers", "WA / UAR of each test speaker (%), mean over seeds", heads, rows),
     )
+    return Section("speakers", "Speakers", blocks)
 
 
 def _shown(figure: Spread, *, sign: bool = False) -> str:
     return spread(figure.mean, figure.std, sign=sign)
 
 
-def _best(figures: Sequence[Sequence[Spread]], columns: Sequence[int], only: int | None) -> frozenset[tuple[int, int]]:
-    """The cells with the highest mean of each column, where there is something to choose; equal as printed is equal."""
+def _best(figures: Sequence[Sequence[Spread]], places: Mapping[int, int]) -> frozenset[tuple[int, int]]:
+    """The cells with the highest mean of a column, where there is something to choose; equal as printed is equal.
+
+    `places` maps the columns of the table to those of `figures`.
+    """
     marked = set()
-    picked = range(len(columns)) if only is None or len(columns) > 1 else (only,)
-    for column, place in zip(columns, picked, strict=True):
+    for column, place in places.items():
         means = [percent(row[place].mean) for row in figures]
         values = [float(mean) for mean in means if mean != NOTHING]
         if len(values) > 1:
