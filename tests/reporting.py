@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
-from recording import finish
+from recording import finish, write_cell, write_splits
 
 from unheard.experiments.config import Experiment, load
 from unheard.experiments.selection import KNOBS
@@ -37,14 +37,8 @@ def invent(
     **settings: Any,
 ) -> Path:
     """A run folder; `both`: two directions a fold; `skip`: cells that are missing; `extras`: histories, embeddings."""
-    usual = {
-        "recipe": "paper",
-        "manifest": "made.csv",
-        "protocol": "kfold",
-        "seeds": seeds,
-        "epochs": epochs,
-        "tune": tune,
-    }
+    usual: dict[str, Any] = {"recipe": "paper", "manifest": "made.csv", "protocol": "kfold"}
+    usual |= {"seeds": seeds, "epochs": epochs, "tune": tune}
     chosen = load(None, {**usual, "systems": tuple(systems), "out": str(out), **settings})
     out.mkdir(parents=True, exist_ok=True)
     (out / "config.yaml").write_text(yaml.safe_dump(chosen.as_dict(), allow_unicode=True))
@@ -72,20 +66,14 @@ def invent(
         for direction, first, second in directions:
             split += [(fold, direction, "dev", row) for row in rows if row["speaker"] in first]
             split += [(fold, direction, "test", row) for row in rows if row["speaker"] in second]
-    with (out / "splits.csv").open("w", newline="", encoding="utf-8") as file:
-        plain = csv.writer(file, lineterminator="\n")
-        plain.writerow(["fold", "direction", "part", "id", "speaker"])
-        plain.writerows([fold, direction, part, row["id"], row["speaker"]] for fold, direction, part, row in split)
+    write_splits(out, [(fold, direction, part, row["id"], row["speaker"]) for fold, direction, part, row in split])
     for fold in range(folds):
         held = [(direction, part, row) for f, direction, part, row in split if f == fold and part != "train"]
-        for system in systems:
+        for system, seed in product(systems, range(seeds)):
             knob = KNOBS.get(system)
-            for seed in range(seeds):
-                if (system, fold, seed) in skip:
-                    continue
-                values = (knob.grid if tune else (knob.fixed,)) if knob else (0.0,)
-                for value in values:
-                    _cell(out, chosen, system, fold, seed, value, held, extras)
+            values = (knob.grid if tune else (knob.fixed,)) if knob else (0.0,)
+            for value in values if (system, fold, seed) not in skip else ():
+                _cell(out, chosen, system, fold, seed, value, held, extras)
     known = {row["id"]: row for row in rows}
     return finish(out, lambda row: Utterance(audio="", **known[row.id]))
 
@@ -100,39 +88,28 @@ def _cell(
     held: Sequence[tuple[str, str, dict[str, str]]],
     extras: bool,
 ) -> None:
-    labels = settings.labels
+    labels, knob = settings.labels, KNOBS.get(system)
     random = np.random.default_rng([fold, seed, len(system) * 7 + ord(system[0]), round(100 * value)])
-    folder = out / "cells" / f"{system}-fold{fold}-seed{seed}-{round(1000 * value):08x}"
-    folder.mkdir(parents=True)
     truth = np.array([labels.index(row["emotion"]) for _, _, row in held])
     scores = random.gumbel(size=(len(held), len(labels)))
     scores[np.arange(len(held)), truth] += 5 * SKILL.get(system, 0.5) - 0.5
     predicted = scores.argmax(axis=1)
     shares = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
-    with (folder / "predictions.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["id", "speaker", "part", "emotion", "predicted", *(f"p_{label}" for label in labels)])
-        for (_, part, row), said, p in zip(held, predicted, shares, strict=True):
-            words = [row["id"], row["speaker"], part, row["emotion"], labels[said]]
-            writer.writerow([*words, *(f"{x:.6g}" for x in p)])
     directions = {}
     for direction in dict.fromkeys(name for name, _, _ in held):
-        figures: dict[str, Any] = {"best_epoch": int(random.integers(1, settings.epochs + 1))}
+        best = int(random.integers(1, settings.epochs + 1))
+        figures: dict[str, Any] = {"best_epoch": best, "under_trained": best > settings.epochs - 5}
         for part, prefix in (("dev", "val"), ("test", "test")):
             own = np.array([(name, its) == (direction, part) for name, its, _ in held])
-            figures[f"{prefix}_wa"] = float(np.mean(predicted[own] == truth[own]))
-            figures[f"{prefix}_uar"] = figures[f"{prefix}_wa"]
+            wa = float(np.mean(predicted[own] == truth[own]))
+            figures |= {f"{prefix}_wa": wa, f"{prefix}_uar": wa}
         directions[direction] = figures
-    knob = KNOBS.get(system)
-    for figures in directions.values():
-        figures["under_trained"] = figures["best_epoch"] > settings.epochs - 5
-    result = {
-        "system": system, "fold": fold, "seed": seed, "epochs": settings.epochs, "updates": 9 * settings.epochs,
-        "evaluation": "as written", "options": {knob.option: value} if knob else {}, "directions": directions,
-        "settings": {"digest": "same"},
-        "proof": {"data": f"{fold:016x}", "features": "b0b2ac87c4aa", "versions": {"torch": "2.0"}},
-    }  # fmt: skip
-    (folder / "result.json").write_text(json.dumps(result))
+    words = [(row["id"], row["speaker"], part, row["emotion"]) for _, part, row in held]
+    rows = [(*known, labels[said]) for known, said in zip(words, predicted, strict=True)]
+    more: dict[str, Any] = {"updates": 9 * settings.epochs, "directions": directions}
+    more["proof"] = {"data": f"{fold:016x}", "features": "b0b2ac87c4aa", "versions": {"torch": "2.0"}}
+    options = {knob.option: value} if knob else {}
+    folder = write_cell(out, settings, system, fold, seed, rows, options, shares.tolist(), **more)
     if not extras:
         return
     lines = []
@@ -150,9 +127,5 @@ def _cell(
     voice = random.normal(0, 1.5, (len(people), 16))
     e = random.normal(0, 1, (len(held), 16))
     e += centre[truth] + voice[[people.index(row["speaker"]) for _, _, row in held]]
-    arrays = {
-        "e": e.astype(np.float32),
-        "id": np.array([row["id"] for _, _, row in held]),
-        "part": np.array([part for _, part, _ in held]),
-    }
-    np.savez(folder / "embeddings.npz", **arrays)
+    ids, parts = np.array([row["id"] for _, _, row in held]), np.array([part for _, part, _ in held])
+    np.savez(folder / "embeddings.npz", e=e.astype(np.float32), id=ids, part=parts)

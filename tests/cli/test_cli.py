@@ -16,34 +16,11 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from experimenting import (
-    cells,
-    corpus,
-    environment,
-    experiment,
-    numbers,
-    rows_of,
-    start,
-    table,
-    write_rows,
-)
+from experimenting import cells, corpus, environment, experiment, numbers, rows_of, start, table, write_rows
 from iemocap_tree import improvised
 
 from unheard.cli import VERBS, demo, main
 from unheard.experiments import run as run_module
-
-
-@pytest.mark.parametrize("flag", ["--seeds", "--epochs", "--training.batch-size", "--training.augment.band-masks"])
-def test_part_of_a_whole_is_no_number(flag: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert experiment(tmp_path / "run", flag, "2.7") == 2
-    assert "2.7 is not a whole number" in capsys.readouterr().err
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize("option", ["dat.lam=[", "dat.lam=a: b: c"])
-def test_an_option_that_cannot_be_read(option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert experiment(tmp_path / "run", "--option", option) == 2
-    assert f"option '{option}' is not SYSTEM.NAME=VALUE" in capsys.readouterr().err
 
 
 def one_line(capsys: pytest.CaptureFixture[str]) -> str:
@@ -59,11 +36,9 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
 @pytest.mark.parametrize("verb", VERBS)
 def test_help_explains_every_verb_with_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([verb, "--help"]) == 0
-    said = capsys.readouterr()
-    assert said.err == ""
-    assert verb in said.out
-    if verb not in ("corpora",):
-        assert re.search(rf"Example:\s+unheard\s+{verb}", said.out)
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert re.search(rf"Example:\s+unheard\s+{verb}", out)
 
 
 def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
@@ -77,18 +52,14 @@ def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
 LIGHT = """
 import sys
 from unheard.cli import main
-code = main(sys.argv[1:]) if sys.argv[1:] else 0
-assert "torch" not in sys.modules, "torch"
-sys.exit(code)
+for words in ([], ["--help"], ["experiment", "--help"], ["corpora"], ["experiment", "--bogus", "1"]):
+    assert main(words) == (2 if "--bogus" in words else 0), words
+    assert "torch" not in sys.modules, words
 """
 
 
-@pytest.mark.parametrize(
-    "words", [[], ["--help"], ["experiment", "--help"], ["corpora"], ["experiment", "--bogus", "1"]]
-)
-def test_what_trains_nothing_loads_no_torch(words: list[str]) -> None:
-    done = subprocess.run([sys.executable, "-c", LIGHT, *words], capture_output=True, text=True, timeout=60)
-    assert done.returncode == (2 if "--bogus" in words else 0), done.stderr
+def test_what_trains_nothing_loads_no_torch() -> None:
+    subprocess.run([sys.executable, "-c", LIGHT], capture_output=True, timeout=60, check=True)
 
 
 def test_prepare_writes_the_papers_subset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -97,9 +68,8 @@ def test_prepare_writes_the_papers_subset(tmp_path: Path, capsys: pytest.Capture
     assert main(["prepare", "iemocap", str(root), "--subset", "paper", "-o", str(output)]) == 0
     rows = rows_of(output)
     assert len(rows) == 2943
-    assert list(rows[0])[:11] == [
-        "id", "audio", "start", "end", "speaker", "gender", "session", "emotion", "text", "corpus", "language",
-    ]  # fmt: skip
+    columns = "id audio start end speaker gender session emotion text corpus language"
+    assert list(rows[0])[:11] == columns.split()
     assert "2943 utterances of 10 speakers" in " ".join(capsys.readouterr().out.split())
     assert main(["prepare", "iemocap", str(root), "--subset", "papers", "-o", str(output)]) == 2
     assert main(["prepare", "iemocapp", str(root), "-o", str(output)]) == 2
@@ -212,6 +182,10 @@ def test_demo_of_a_corpus(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     [
         (["--systms", "ser"], "systems"),
         (["--epochs", "many"], "many"),
+        *((["--" + flag, "2.7"], "2.7 is not a whole number") for flag in ("seeds", "epochs", "training.batch-size",
+          "training.augment.band-masks")),
+        *((["--option", option], f"option '{option}' is not SYSTEM.NAME=VALUE")
+          for option in ("dat.lam=[", "dat.lam=a: b: c")),
         (["--systems", "ser,forest"], "unknown system 'forest'"),
         (["--protocol", "pairs"], "'paired'"),
         (["--device", "abacus"], "no device 'abacus'"),
@@ -233,7 +207,7 @@ def test_demo_of_a_corpus(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         (["--normalise", "utterance", "--training.enrol", "0.5"], "--training.enrol needs features normalised"),
         (["--recipe", "strong", "--normalise", "sliding"], "--features.summary and --training.augment and"),
     ],
-)
+)  # fmt: skip
 def test_a_mistake_is_one_line_and_nothing_is_made(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], says: str
 ) -> None:
@@ -277,9 +251,7 @@ def test_a_missing_extra_says_which_pip_install_adds_it(
     monkeypatch.setattr(builtins, "__import__", without)
     if package == "torch":
         assert experiment(tmp_path / "run") == 2
-        assert f'needs {package}, which is not installed. Install it with: pip install "unheard[train]"' in one_line(
-            capsys
-        )
+        assert 'needs torch, which is not installed. Install it with: pip install "unheard[train]"' in one_line(capsys)
     (tmp_path / "model.safetensors").write_bytes(b"")
     assert main(["evaluate", str(tmp_path / "model.safetensors"), str(corpus() / "manifest.csv")]) == 2
     assert 'pip install "unheard[train]"' in one_line(capsys)
@@ -307,9 +279,7 @@ def test_ctrl_c(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch:
 
 BAD: dict[str, Callable[[Path], object]] = {
     "empty": lambda path: path.write_bytes(b""),
-    "truncated": lambda path: path.write_bytes(
-        (corpus() / rows_of(corpus() / "manifest.csv")[0]["audio"]).read_bytes()[:30]
-    ),
+    "truncated": lambda path: path.write_bytes(next(corpus().rglob("*.wav")).read_bytes()[:30]),
     "words": lambda path: path.write_text("no sound\n" * 100),
     "nan": lambda path: soundfile.write(path, np.full(8000, np.nan), 16000, subtype="FLOAT"),
     "short": lambda path: soundfile.write(path, np.ones(100) / 9, 16000),

@@ -1,4 +1,4 @@
-"""The engine every reader shares, on an invented corpus of three speakers; and the registry."""
+"""The engine every reader shares, on an invented corpus of three speakers; the registry; rows by channel."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from trees import ids, kinds, plant
 from unheard.corpora import CORPORA, get_corpus, list_corpora, read_corpus, read_manifest
 from unheard.corpora.corpus import Corpus, read_tree
 from unheard.errors import CorpusError, ManifestError
+from unheard.manifest import Manifest, Utterance, choose_channel, expand_channels
 
 TOY = Corpus(
     name="toy",
@@ -39,52 +40,60 @@ TOY = Corpus(
 HAPPY_AND_SAD = ("a-happy-1", "a-happy-2", "b-happy-1", "c-happy-1", "a-sad-1", "b-sad-1", "c-sad-1")
 
 
+def refused(message: str, root: Path, corpus: Corpus = TOY, **how: object) -> None:
+    with pytest.raises(CorpusError, match=message):
+        read_tree(corpus, root, **how)  # type: ignore[arg-type]
+
+
 def test_a_complete_tree_has_only_its_traps(tmp_path: Path) -> None:
-    manifest = read_tree(TOY, plant(tmp_path, *HAPPY_AND_SAD))
+    plant(tmp_path / "toy", *HAPPY_AND_SAD)
+    (tmp_path / "toy" / "again").symlink_to(tmp_path / "toy", target_is_directory=True)  # a link back up does not hang
+    manifest = read_tree(TOY, tmp_path)
     assert manifest.ids == tuple(sorted(HAPPY_AND_SAD))
     assert [(note.kind, note.message) for note in manifest.notes] == [("trap", "Toy: beware")]
     row = manifest[0]
     assert (row.speaker, row.gender, row.emotion, row.original, row.language, row.corpus, row.extra) == (
         "a", "female", "happy", "HAPPY", "en", "toy", {"take": "take 1"},
     )  # fmt: skip
-    assert row.audio == str(tmp_path / "a-happy-1.wav")
+    assert row.audio == str(tmp_path / "toy" / "a-happy-1.wav")
     assert "7 utterances, 3 speakers (happy 4, sad 3)" in repr(manifest)
 
 
 def test_labels_decide_completeness(tmp_path: Path) -> None:
     plant(tmp_path, *HAPPY_AND_SAD, "a-calm-1")
     assert read_tree(TOY, tmp_path).counts() == {"calm": 1, "happy": 4, "sad": 3}
-    with pytest.raises(CorpusError, match="incomplete for calm: files found: calm 1 of 2"):
-        read_tree(TOY, tmp_path, labels=["calm"])
-    with pytest.raises(CorpusError, match=r"no clip labelled 'angry'\. .*Known: calm, happy, sad"):
-        read_tree(TOY, tmp_path, labels=["angry"])
-    with pytest.raises(CorpusError, match="no label of Toy is selected"):
-        read_tree(TOY, tmp_path, labels=[])
+    refused("incomplete for calm: files found: calm 1 of 2", tmp_path, labels=["calm"])
+    refused(r"no clip labelled 'angry'\. .*Known: calm, happy, sad", tmp_path, labels=["angry"])
+    refused("no label of Toy is selected", tmp_path, labels=[])
 
 
 def test_missing_files_are_refused_by_class_and_speaker(tmp_path: Path) -> None:
     plant(tmp_path, *HAPPY_AND_SAD, "c-happy-2")  # one file too many does not hide one too few
     (tmp_path / "b-happy-1.wav").unlink()
-    with pytest.raises(CorpusError, match=r"by speaker: b happy 0 of 1\. Ask its makers.*--partial"):
-        read_tree(TOY, tmp_path)
+    refused(r"by speaker: b happy 0 of 1\. Ask its makers.*--partial", tmp_path)
     (tmp_path / "c-happy-2.wav").unlink()
-    with pytest.raises(CorpusError, match="happy 3 of 4; by speaker") as caught:
-        read_tree(TOY, tmp_path)
-    assert "sad 3" not in str(caught.value)
+    refused("incomplete for happy, sad: files found: happy 3 of 4; by speaker", tmp_path)
     manifest = read_tree(TOY, tmp_path, partial=True)
-    assert len(manifest) == 6
+    assert len(manifest) == len(read_tree(TOY, tmp_path, labels=["sad"])) == 6
     assert ids(manifest, "missing") == ("b happy 0 of 1",)
-    assert len(read_tree(TOY, tmp_path, labels=["sad"])) == 6
 
 
 def test_a_known_list_names_missing_files(tmp_path: Path) -> None:
     listed = replace(TOY, clips=lambda root: {name: name.split("-")[1] for name in HAPPY_AND_SAD})
     plant(tmp_path, *HAPPY_AND_SAD[2:], "d-happy-9")
-    with pytest.raises(CorpusError, match="2 of 7 files are missing: a-happy-1, a-happy-2"):
-        read_tree(listed, tmp_path)
+    refused("2 of 7 files are missing: a-happy-1, a-happy-2", tmp_path, listed)
     manifest = read_tree(listed, tmp_path, partial=True)
     assert ids(manifest, "missing") == ("a-happy-1", "a-happy-2")
     assert ids(manifest, "extra") == ("d-happy-9",)
+
+
+def test_a_subset_is_complete_by_itself(tmp_path: Path) -> None:
+    halves = replace(TOY, subsets={"first": ("a",), "rest": ("b", "c")})
+    plant(tmp_path, *HAPPY_AND_SAD[:2], "a-sad-1", "b-sad-1")
+    manifest = read_tree(halves, tmp_path, subset="first")
+    assert (manifest.ids, kinds(manifest)) == (("a-happy-1", "a-happy-2", "a-sad-1"), {})
+    refused("Toy, rest is incomplete for happy, sad: files found: happy 0 of 2, sad 1 of 2", tmp_path, halves,
+            subset="rest")  # fmt: skip
 
 
 def test_surplus_odd_names_and_litter(tmp_path: Path) -> None:
@@ -114,51 +123,35 @@ def test_the_releases_folder_wins_and_different_sounds_are_refused(tmp_path: Pat
     assert {Path(row.audio).parent.name for row in manifest} == {"own"}
     assert len(ids(manifest, "extra")) == 7
     plant(tmp_path, "again/own/b-sad-1", value=9)
-    with pytest.raises(
-        CorpusError, match=r"1 clips have copies that differ in sound: own/b-sad-1\.wav and again/own/b-"
-    ):
-        read_tree(TOY, tmp_path)
-    with pytest.raises(CorpusError, match="differ in sound"):
-        read_tree(TOY, tmp_path, partial=True)
+    for partial in (False, True):
+        message = r"1 clips have copies that differ in sound: own/b-sad-1\.wav and again/own/b-"
+        refused(message, tmp_path, partial=partial)
     plant(tmp_path / "two", "x/a-sad-1")
     plant(tmp_path / "two", "y/a-sad-1", value=7)
-    with pytest.raises(CorpusError, match=r"x/a-sad-1\.wav and y/a-sad-1\.wav"):
-        read_tree(TOY, tmp_path / "two", partial=True)
+    refused(r"x/a-sad-1\.wav and y/a-sad-1\.wav", tmp_path / "two", partial=True)
 
 
 def test_a_lossy_copy_is_the_same_sound(tmp_path: Path) -> None:
     sound = np.random.default_rng(0).normal(0, 0.1, 16_000).cumsum().astype("f4")
     sound /= 2 * np.abs(sound).max()
-    soundfile.write(tmp_path / "a-sad-1.wav", sound, 16_000)
-    soundfile.write(tmp_path / "a-sad-1.flac", sound, 16_000)
-    soundfile.write(tmp_path / "a-sad-1.ogg", sound, 16_000)
+    for ending in ("wav", "flac", "ogg"):
+        soundfile.write(tmp_path / f"a-sad-1.{ending}", sound, 16_000)
     assert set(ids(read_tree(TOY, tmp_path, partial=True), "extra")) == {"a-sad-1.flac", "a-sad-1.ogg"}
     soundfile.write(tmp_path / "a-sad-1.ogg", sound[::-1], 16_000)
-    with pytest.raises(CorpusError, match=r"a-sad-1\.wav and a-sad-1\.ogg"):
-        read_tree(TOY, tmp_path, partial=True)
+    refused(r"a-sad-1\.wav and a-sad-1\.ogg", tmp_path, partial=True)
 
 
 def test_git_lfs_pointers_are_named_and_counted(tmp_path: Path) -> None:
     plant(tmp_path, *HAPPY_AND_SAD)
     pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 73324\n"
     (tmp_path / "a-sad-1.wav").write_text(pointer)
-    with pytest.raises(CorpusError, match=r"1 files are Git LFS pointers, not audio: a-sad-1.*git lfs pull"):
-        read_tree(TOY, tmp_path)
+    refused(r"1 files are Git LFS pointers, not audio: a-sad-1.*git lfs pull", tmp_path)
     manifest = read_tree(TOY, tmp_path, partial=True)
     assert ids(manifest, "lfs-pointer") == ("a-sad-1.wav",)
     assert ids(manifest, "missing") == ("a sad 0 of 1",)
     (tmp_path / "all").mkdir()
     (tmp_path / "all/a-sad-1.wav").write_text(pointer)
-    with pytest.raises(CorpusError, match="git lfs pull"):
-        read_tree(TOY, tmp_path / "all", partial=True)
-
-
-def test_a_link_back_up_does_not_hang(tmp_path: Path) -> None:
-    plant(tmp_path / "toy", *HAPPY_AND_SAD)
-    (tmp_path / "toy" / "again").symlink_to(tmp_path / "toy", target_is_directory=True)
-    manifest = read_tree(TOY, tmp_path)
-    assert len(manifest) == 7
-    assert not ids(manifest, "extra")
+    refused("git lfs pull", tmp_path / "all", partial=True)
 
 
 def test_known_duplicates_and_broken_clips(tmp_path: Path) -> None:
@@ -175,46 +168,40 @@ def test_known_duplicates_and_broken_clips(tmp_path: Path) -> None:
     assert set(manifest.ids) == {"a-happy-1", "c-happy-1", "a-sad-1"}
     assert set(ids(manifest, "duplicate")) == {"a-happy-2", "b-sad-1", "c-sad-1"}
     assert "1 clips are broken in the release (it is silent)" in kinds(manifest)["unusable"]
-    (tmp_path / "a-happy-1.wav").unlink()
-    (tmp_path / "b-sad-1.wav").unlink()
+    for name in ("a-happy-1", "b-sad-1"):
+        (tmp_path / f"{name}.wav").unlink()
     manifest = read_tree(corpus, tmp_path, partial=True)
     assert "a-happy-2" in manifest.ids, "the copy replaces the clip that is missing"
     assert "c-sad-1" not in manifest.ids, "its speaker stays unknown without its twin"
 
 
 def test_wrong_roots(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match=r"there is no folder for Toy\. Ask its makers"):
-        read_tree(TOY, tmp_path / "nowhere")
-    archive = tmp_path / "toy.zip"
-    archive.touch()
-    with pytest.raises(CorpusError, match=r"this is a file.*Unpack it"):
-        read_tree(TOY, archive)
-    with pytest.raises(CorpusError, match=r"no audio file .*own/a-happy-1.wav"):
-        read_tree(TOY, tmp_path)
-    plant(tmp_path, "song")
-    with pytest.raises(CorpusError, match=r"none of its 1 audio files has a name.*for example song\.wav"):
-        read_tree(TOY, tmp_path)
+    refused(r"there is no folder for Toy\. Ask its makers", tmp_path / "nowhere")
+    refused(r"no audio file .*own/a-happy-1.wav", tmp_path)
+    (tmp_path / "toy.zip").touch()
+    refused(r"this is a file.*Unpack it", tmp_path / "toy.zip")
+    refused(r"none of its 1 audio files has a name.*for example song\.wav", plant(tmp_path, "song"))
 
 
 def test_every_fact_needs_a_source() -> None:
-    with pytest.raises(ValueError, match="no source for \\['counts'\\]"):
-        replace(TOY, sources={key: value for key, value in TOY.sources.items() if key != "counts"})
-    with pytest.raises(ValueError, match="no source for \\['duplicates'\\]"):
-        replace(TOY, copies=(("x", "y"),))
-    with pytest.raises(ValueError, match="unknown labels \\['cheerful'\\]"):
-        replace(TOY, counts={"cheerful": 1})
+    for changes, message in (
+        ({"sources": {k: v for k, v in TOY.sources.items() if k != "counts"}}, r"no source for \['counts'\]"),
+        ({"copies": (("x", "y"),)}, r"no source for \['duplicates'\]"),
+        ({"counts": {"cheerful": 1}}, r"unknown labels \['cheerful'\]"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            replace(TOY, **changes)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", sorted(CORPORA))
 def test_every_declaration_is_consistent(name: str) -> None:
     corpus = get_corpus(name)
     assert corpus.name == name
-    for word in (corpus.title, corpus.language, corpus.licence, corpus.citation, corpus.obtain, corpus.layout):
-        assert word
+    for word in ("title", "language", "licence", "citation", "obtain", "layout"):
+        assert getattr(corpus, word)
     assert all(corpus.sources.values())
     assert set(corpus.speaker_counts) <= set(corpus.genders)
-    for speaker, counts in corpus.speaker_counts.items():
-        assert set(counts) <= set(corpus.counts), speaker
+    assert all(set(counts) <= set(corpus.counts) for counts in corpus.speaker_counts.values())
     if corpus.patterns:
         assert {label for label, _ in corpus.emotions.values()} == set(corpus.counts)
     if corpus.download:
@@ -224,9 +211,9 @@ def test_every_declaration_is_consistent(name: str) -> None:
 
 def test_the_registry() -> None:
     assert [corpus.name for corpus in list_corpora()] == sorted(CORPORA)
+    assert get_corpus("CREMA_D").name == "crema-d"
     with pytest.raises(CorpusError, match=r"unknown corpus 'emobd'.*Did you mean 'emodb'"):
         get_corpus("emobd")
-    assert get_corpus("CREMA_D").name == "crema-d"
     with pytest.raises(CorpusError, match=r"EmoDB.*has no subset 'paper'\. Leave --subset out"):
         read_corpus("emodb", ".", subset="paper")
     with pytest.raises(CorpusError, match=r"no subset 'papers'.*Did you mean 'paper'"):
@@ -248,10 +235,41 @@ def test_read_manifest_recognises_its_formats(tmp_path: Path) -> None:
     table = tmp_path / "m.csv"
     table.write_text("id,audio,speaker,emotion\nu1,u1.wav,s,happy\n")
     assert read_manifest(table).ids == ("u1",)
-    with pytest.raises(ManifestError, match="no such manifest"):
-        read_manifest(tmp_path / "none.csv")
-    with pytest.raises(ManifestError, match=r"no 'wav\.scp'.*unheard prepare"):
-        read_manifest(tmp_path)
     (tmp_path / "m.xlsx").touch()
-    with pytest.raises(ManifestError, match=r"'\.xlsx' is not a format of manifests"):
-        read_manifest(tmp_path / "m.xlsx")
+    for path, message in (
+        (tmp_path / "none.csv", "no such manifest"),
+        (tmp_path, r"no 'wav\.scp'.*unheard prepare"),
+        (tmp_path / "m.xlsx", r"'\.xlsx' is not a format of manifests"),
+    ):
+        with pytest.raises(ManifestError, match=message):
+            read_manifest(path)
+
+
+def test_a_call_becomes_a_row_per_channel(tmp_path: Path) -> None:
+    call, mono = str(tmp_path / "call.wav"), str(tmp_path / "mono.wav")
+    soundfile.write(call, np.zeros((8000, 2), np.float32), 16_000)
+    soundfile.write(mono, np.zeros(8000, np.float32), 16_000)
+    rows = [
+        Utterance("a", call, "x", "neutral", channel="each", end=0.2),
+        Utterance("a2", call, "agent", "neutral", channel="each", start=0.2),
+        Utterance("b", mono, "y", "neutral", channel="each"),
+        Utterance("c", call, "z", "neutral"),
+        Utterance("d", str(tmp_path / "gone.wav"), "w", "neutral", channel="each"),
+    ]
+    expanded = expand_channels(Manifest(tuple(rows)))
+    assert [(row.id, row.speaker, row.channel, row.session) for row in expanded] == [
+        ("a-left", "x-left", "left", "a"),  # everything cut out of a call stays on one side of a split
+        ("a-right", "x-right", "right", "a"),
+        ("a2-left", "agent-left", "left", "a"),
+        ("a2-right", "agent-right", "right", "a"),
+        ("b", "y", "mix", ""),
+        ("c", "z", "mix", ""),
+        ("d", "w", "mix", ""),
+    ]
+    assert not expanded.notes
+    rows.append(Utterance("e", call, "y", "neutral", channel="each"))
+    (note,) = expand_channels(Manifest(tuple(rows))).notes
+    assert "1 speakers (y) have recordings with one channel and with several" in str(note)
+    assert [row.channel for row in choose_channel(Manifest((rows[3],)), "right")] == ["right"]
+    assert [row.id for row in choose_channel(Manifest((rows[3],)), "each")] == ["c-left", "c-right"]
+    assert [row.channel for row in choose_channel(Manifest((rows[0],)))] == ["left", "right"]

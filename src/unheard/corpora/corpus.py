@@ -172,7 +172,7 @@ def read_tree(
     folder = open_root(corpus, root)
     if subset is not None:
         chosen = {speaker: corpus.speaker_counts[speaker] for speaker in corpus.subsets[subset]}
-        counts = {label: sum(row[label] for row in chosen.values()) for label in corpus.counts}
+        counts = {label: sum(row.get(label, 0) for row in chosen.values()) for label in corpus.counts}
         corpus = replace(corpus, title=f"{corpus.title}, {subset}", counts=counts, speaker_counts=chosen)
     found: dict[str, list[str]] = {}
     rows: dict[str, Utterance] = {}
