@@ -101,6 +101,11 @@ def some(items: Sequence[str], most: int = 5) -> str:
     return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")
 
 
+def counted(n: int, thing: str) -> str:
+    """Return a number with its noun: `1 file`, `2 files`."""
+    return f"{n:,} {thing}{'' if n == 1 else 's'}"
+
+
 def printable(text: str) -> str:
     """Replace control characters, which a terminal would interpret."""
     return "".join(letter if letter.isprintable() or "\udc80" <= letter <= "\udcff" else "�" for letter in text)

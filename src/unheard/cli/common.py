@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from unheard.errors import AudioError, ConfigError, NoSpeechError, did_you_mean, printable
+from unheard.errors import AudioError, ConfigError, NoSpeechError, counted, did_you_mean, printable
 
 if TYPE_CHECKING:
     from unheard.audio import AudioInfo
@@ -265,11 +265,11 @@ def write_predictions(
     writer.close()
     if low:
         say(
-            f"{len(low)} recording{'s' * (len(low) != 1)} below {rate:,} Hz: higher frequencies that the model uses "
+            f"{counted(len(low), 'recording')} below {rate:,} Hz: higher frequencies that the model uses "
             "are missing, and predictions are less accurate (see the model card)"
         )
     if failed:
-        say(f"unheard: {failed} recording{'s' * (failed != 1)} could not be read")
+        say(f"unheard: {counted(failed, 'recording')} could not be read")
     return int(failed > 0)
 
 

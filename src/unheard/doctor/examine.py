@@ -4,22 +4,15 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from unheard.doctor.findings import SEVERITIES, Finding, Findings, Summary, count, finding, listed
+from unheard.doctor import sound
+from unheard.doctor.findings import SEVERITIES, Finding, Findings, Summary, finding, listed
 from unheard.doctor.labels import check_labels, check_predictable
-from unheard.doctor.sound import (
-    Measurement,
-    check_repeats,
-    check_sound,
-    measure_all,
-    nearly_repeated,
-    recordings,
-    repeated,
-)
-from unheard.errors import ManifestError, some
+from unheard.doctor.sound import Measurement
+from unheard.errors import ManifestError, counted, some
 from unheard.manifest import Manifest, Utterance
 from unheard.splits import Fold, Split, find_leaks, read_folds
 
@@ -42,20 +35,25 @@ def examine(
     """
     if not len(manifest):
         raise ManifestError("the manifest has no rows", mend="Check its path, and the chosen emotions.")
-    folds = _folds(splits, manifest)
-    measured = measure_all(manifest, workers=workers, progress=progress) if listen else []
+    folds = None
+    if splits is not None:
+        given = read_folds(splits, manifest) if isinstance(splits, (str, Path)) else splits
+        folds = given.folds if isinstance(given, Split) else tuple(given)
+    measured = sound.measure_all(manifest, workers=workers, progress=progress) if listen else []
     findings = [Finding("note", note.kind, note.message, note.ids) for note in manifest.notes]
-    groups, pairs = repeated(manifest, measured), nearly_repeated(manifest, measured)
-    copies = recordings(manifest, groups, pairs)
+    groups, pairs = sound.repeated(manifest, measured), sound.nearly_repeated(manifest, measured)
+    copies = sound.recordings(manifest, groups, pairs)
     if measured:
-        findings += [
-            *check_sound(manifest, measured),
-            *check_repeats(groups, pairs),
-            *_file_properties(manifest, measured),
-        ]
+        findings += sound.check_sound(manifest, measured)
+        findings += sound.check_repeats(groups, pairs)
+        findings += _file_properties(manifest, measured)
     findings += check_labels(manifest)
     if folds is not None:
-        findings += check_split(manifest, folds, _together(manifest, copies), group)
+        # all rows of each repeated recording, also those that only a third copy connects
+        together: dict[str, list[Utterance]] = {}
+        for row in manifest.where(lambda row: row.id in copies):
+            together.setdefault(copies[row.id], []).append(row)
+        findings += check_split(manifest, folds, list(together.values()), group)
     return Findings(
         tuple(sorted(findings, key=lambda one: SEVERITIES.index(one.severity))),
         _summary(manifest, measured),
@@ -64,35 +62,15 @@ def examine(
     )
 
 
-def _together(manifest: Manifest, copies: Mapping[str, str]) -> list[list[Utterance]]:
-    """Return all rows of each repeated recording, also those that only a third copy connects."""
-    groups: dict[str, list[Utterance]] = {}
-    for row in manifest:
-        if row.id in copies:
-            groups.setdefault(copies[row.id], []).append(row)
-    return [rows for rows in groups.values() if len(rows) > 1]
-
-
-def _folds(splits: str | Path | Split | Iterable[Fold] | None, manifest: Manifest) -> Sequence[Fold] | None:
-    if splits is None:
-        return None
-    if isinstance(splits, Split):
-        return splits.folds
-    if isinstance(splits, (str, Path)):
-        return read_folds(splits, manifest)
-    return tuple(splits)
-
-
 def _file_properties(manifest: Manifest, measured: Sequence[Measurement]) -> Iterator[Finding]:
     """Properties of the files, not of the voices, that predict the emotion."""
-    ids = {row.id for row, sound in zip(manifest, measured, strict=True) if not sound.error}
-    usable = manifest.where(lambda row: row.id in ids)
-    sounds = [sound for sound in measured if not sound.error]
-    yield from check_predictable(usable, "the sample rate", [sound.rate for sound in sounds])
-    yield from check_predictable(usable, "the file format", [(s.format, s.channels) for s in sounds])
-    seconds = sorted(sound.seconds for sound in sounds)
+    broken = {row.id for row, one in zip(manifest, measured, strict=True) if one.error}
+    usable, sounds = manifest.where(lambda row: row.id not in broken), [one for one in measured if not one.error]
+    yield from check_predictable(usable, "the sample rate", [one.rate for one in sounds])
+    yield from check_predictable(usable, "the file format", [(one.format, one.channels) for one in sounds])
+    seconds = sorted(one.seconds for one in sounds)
     bounds = [seconds[len(seconds) * tenth // 10] for tenth in range(1, 10)] if seconds else []
-    tenths = [bisect_right(bounds, sound.seconds) for sound in sounds]  # equal durations are in one tenth
+    tenths = [bisect_right(bounds, one.seconds) for one in sounds]  # equal durations are in one tenth
     yield from check_predictable(usable, "the duration", tenths, DURATION_BETTER)
 
 
@@ -105,10 +83,10 @@ def _summary(manifest: Manifest, measured: Sequence[Measurement]) -> Summary:
     return Summary(
         utterances=len(manifest),
         speakers=len(table),
-        hours=sum(sound.seconds for sound in measured) / 3600 if measured else None,
+        hours=sum(one.seconds for one in measured) / 3600 if measured else None,
         genders={gender: len(names) for gender, names in sorted(genders.items())},
         emotions=manifest.counts(),
-        sample_rates=dict(sorted(Counter(sound.rate for sound in measured if not sound.error).items())),
+        sample_rates=dict(sorted(Counter(one.rate for one in measured if not one.error).items())),
         table={speaker: dict(sorted(table[speaker].items())) for speaker in sorted(table)},
     )
 
@@ -133,13 +111,10 @@ def check_split(
         ids[key].update(dict.fromkeys(leak.ids))
     for (column, value, (first, second)), numbers in places.items():
         names = tuple(ids[column, value, (first, second)])
-        what = f"{column} {value} is" if value else f"{count(len(names), 'utterance')} are"
-        if len(folds) == 1:
-            where = "the split"
-        elif len(numbers) == len(folds):
-            where = f"all {len(folds)} folds"
-        else:
-            where = f"fold{'s' * (len(numbers) > 1)} {some([str(number) for number in numbers], 12)}"
+        what = f"{column} {value} is" if value else f"{counted(len(names), 'utterance')} are"
+        where = f"fold{'s' * (len(numbers) > 1)} {some([str(number) for number in numbers], 12)}"
+        if len(numbers) == len(folds):
+            where = "the split" if len(folds) == 1 else f"all {len(folds)} folds"
         message = f"{what} in {first} and in {second} of {where}: {some(names)}"
         mend = "Split by speaker: results on this split do not measure accuracy on unseen speakers."
         yield Finding("error", f"leak_{column}", message, names, mend)
@@ -158,7 +133,7 @@ def check_split(
             leaking = [same for same in copies if len({side[row.id] for row in same if row.id in side}) > 1]
             if leaking:
                 shown = [" = ".join(f"{row.id} ({side.get(row.id, 'unused')})" for row in same) for same in leaking]
-                message = f"{place}: {count(len(leaking), 'recording')} in two parts: {some(shown, 3)}"
+                message = f"{place}: {counted(len(leaking), 'recording')} in two parts: {some(shown, 3)}"
                 mend = "Drop all copies, or keep them in one part."
                 yield finding("error", "leak_recording", message, mend, [row for same in leaking for row in same])
             for part, members in (("dev", direction.dev), ("test", direction.test)):

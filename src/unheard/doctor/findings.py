@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
-from unheard.errors import some
+from unheard.errors import counted, some
 from unheard.manifest import Utterance
 
 Severity = Literal["error", "warning", "note"]
@@ -71,11 +71,6 @@ def finding(severity: Severity, kind: str, message: str, mend: str, rows: Iterab
     return Finding(severity, kind, message, tuple(dict.fromkeys(row.id for row in rows)), mend)
 
 
-def count(number: int, thing: str) -> str:
-    """Return such as "1 file", "2 files"."""
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"
-
-
 def listed(
     severity: Severity,
     kind: str,
@@ -88,7 +83,24 @@ def listed(
 ) -> Iterator[Finding]:
     """Yield one finding that counts and lists what is `shown`, such as "2 speakers without gender: a, b"; or none."""
     if shown:
-        yield finding(severity, kind, f"{count(len(shown), thing)} {what}: {some(shown, most)}", mend, rows)
+        yield finding(severity, kind, f"{counted(len(shown), thing)} {what}: {some(shown, most)}", mend, rows)
+
+
+def listed_groups(
+    severity: Severity,
+    kind: str,
+    thing: str,
+    what: str,
+    groups: Mapping[str, Sequence[Utterance]],
+    mend: str,
+    form: str = "{name}",
+) -> Iterator[Finding]:
+    """As `listed`, of rows by name; `form` may show the {name}, the {emotion} of the first row and the number {n}."""
+    shown = [
+        form.format(name=name if len(name) <= 40 else f"{name[:37]}...", emotion=rows[0].emotion, n=len(rows))
+        for name, rows in groups.items()
+    ]
+    yield from listed(severity, kind, thing, what, shown, mend, [row for rows in groups.values() for row in rows])
 
 
 def to_text(findings: Findings) -> str:
@@ -97,7 +109,7 @@ def to_text(findings: Findings) -> str:
     for one in findings.findings:
         mark = "ERROR" if one.severity == "error" else one.severity
         lines += [f"{mark:9}{one.message}", *([f"{'':9}{one.mend}"] if one.mend else [])]
-    totals = [count(len(findings.of(level)), level) for level in SEVERITIES if findings.of(level)]
+    totals = [counted(len(findings.of(level)), level) for level in SEVERITIES if findings.of(level)]
     lines += ["", ", ".join(totals) or "nothing found"]
     return "\n".join(lines)
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 
-from unheard.doctor.findings import Finding, count, finding, listed
-from unheard.errors import some
+from unheard.doctor.findings import Finding, finding, listed, listed_groups
+from unheard.errors import counted, some
 from unheard.manifest import Manifest, Utterance
 from unheard.splits.speakers import is_unknown, lookalikes
 from unheard.splits.split import key_of
@@ -55,17 +55,13 @@ def _by(manifest: Manifest, key: Callable[[Utterance], str]) -> dict[str, list[U
     return {value: rows[value] for value in sorted(rows) if value}
 
 
-def _rows(found: Mapping[str, Sequence[Utterance]]) -> list[Utterance]:
-    return [row for rows in found.values() for row in rows]
-
-
 def _one_emotion(rows: Sequence[Utterance]) -> bool:
     return len({row.emotion for row in rows}) == 1
 
 
 def _speakers(manifest: Manifest) -> Iterator[Finding]:
     speakers, emotions = _by(manifest, lambda row: row.speaker), _by(manifest, lambda row: row.emotion)
-    number = count(len(speakers), "speaker")
+    number = counted(len(speakers), "speaker")
     if len(speakers) < 3:
         message = f"{number}: training, validation and test each need at least one"
         yield finding("error", "too_few_speakers", message, "Add speakers.")
@@ -73,40 +69,34 @@ def _speakers(manifest: Manifest) -> Iterator[Finding]:
         message = f"{number}: only large differences between systems can be detected"
         yield finding("warning", "few_speakers", message, "Use the protocol loso, and report each speaker.")
     single = {name: rows for name, rows in speakers.items() if len(emotions) > 1 and _one_emotion(rows)}
-    shown = [f"{name} ({rows[0].emotion})" for name, rows in single.items()]
+    kind, what = "speaker_with_one_emotion", "with one emotion only"
     mend = "For these speakers the voice reveals the emotion: leave them out, at least of the test set."
-    kind = "speaker_with_one_emotion"
-    yield from listed("warning", kind, "speaker", "with one emotion only", shown, mend, _rows(single))
+    yield from listed_groups("warning", kind, "speaker", what, single, mend, "{name} ({emotion})")
     scarce = {name: rows for name, rows in speakers.items() if len(rows) < FEW_UTTERANCES}
-    shown = [f"{name} ({len(rows)})" for name, rows in scarce.items()]
-    what, mend = f"with fewer than {FEW_UTTERANCES} utterances", "Their individual accuracy is not meaningful."
-    yield from listed("note", "speaker_with_few_utterances", "speaker", what, shown, mend, _rows(scarce))
+    kind, what = "speaker_with_few_utterances", f"with fewer than {FEW_UTTERANCES} utterances"
+    mend = "Their individual accuracy is not meaningful."
+    yield from listed_groups("note", kind, "speaker", what, scarce, mend, "{name} ({n})")
     for emotion, rows in emotions.items():
         who = sorted({row.speaker for row in rows})
         if len(who) < 3 <= len(speakers):
             mend = "It cannot be trained, validated and tested on different speakers: leave it out or merge it."
             yield finding("warning", "emotion_of_few_speakers", f"{emotion} occurs with {some(who)} only", mend, rows)
-    same = lookalikes(manifest.speakers)
-    shown = [" and ".join(names) for names in same]
+    same = {" and ".join(names): [row for row in manifest if row.speaker in names] for names in lookalikes(speakers)}
     mend = "If they are one person, use one name: otherwise the person is in training and in test."
-    rows = [row for row in manifest if any(row.speaker in names for names in same)]
-    yield from listed("warning", "speakers_alike", "speaker", "with names that look like one", shown, mend, rows)
-    unknown = [name for name in manifest.speakers if is_unknown(name)]
+    yield from listed_groups("warning", "speakers_alike", "speaker", "with names that look like one", same, mend)
+    unknown = [name for name in speakers if is_unknown(name)]
     if unknown:
         rows = [row for row in manifest if row.speaker in unknown]
-        message = f"{count(len(rows), 'utterance')} of an unknown speaker: {some([repr(name) for name in unknown])}"
+        message = f"{counted(len(rows), 'utterance')} of an unknown speaker: {some([repr(name) for name in unknown])}"
         mend = "A split with them may leak: experiments drop these rows."
         yield finding("warning", "unknown_speaker", message, mend, rows)
 
 
 def _overlaps(manifest: Manifest) -> Iterator[Finding]:
     """Segments of one recording with different speakers that overlap in time."""
-    files: dict[str, list[Utterance]] = defaultdict(list)
-    for row in manifest:
-        if row.start or row.end is not None:  # whole recordings are compared by their samples
-            files[row.audio].append(row)
+    parts = manifest.where(lambda row: row.start > 0 or row.end is not None)  # whole ones are compared by their samples
     both: dict[str, Utterance] = {}
-    for rows in files.values():
+    for rows in _by(parts, lambda row: row.audio).values():
         open_rows: list[Utterance] = []
         for row in sorted(rows, key=lambda row: (row.start, row.id)):
             open_rows = [one for one in open_rows if one.end is None or one.end > row.start + OVERLAP]
@@ -117,7 +107,7 @@ def _overlaps(manifest: Manifest) -> Iterator[Finding]:
             open_rows.append(row)
     if both:
         who = some(sorted({row.speaker for row in both.values()}))
-        message = f"{count(len(both), 'utterance')} of {who} overlap with another speaker's"
+        message = f"{counted(len(both), 'utterance')} of {who} overlap with another speaker's"
         mend = "A split may share this audio: give these speakers one session, or cut the segments apart."
         yield finding("warning", "overlap_across_speakers", message, mend, both.values())
 
@@ -127,7 +117,7 @@ def _genders(manifest: Manifest) -> Iterator[Finding]:
     genders = {name: {row.gender for row in rows} for name, rows in speakers.items()}
     mixed = {name: speakers[name] for name, found in genders.items() if len(found) > 1}
     what, mend = "with more than one value of 'gender'", "Two people have one name, or the column is wrong: correct it."
-    yield from listed("error", "speaker_with_two_genders", "speaker", what, list(mixed), mend, _rows(mixed))
+    yield from listed_groups("error", "speaker_with_two_genders", "speaker", what, mixed, mend)
     unknown = [name for name, found in genders.items() if found == {""}]
     mend = "The protocol paired needs it; kfold stratifies by it."
     yield from listed("note", "gender_unknown", "speaker", "without gender", unknown, mend)
@@ -150,11 +140,9 @@ def _tied(manifest: Manifest, column: str, word: str) -> Iterator[Finding]:
         for value, rows in values.items()
         if _one_emotion(rows) and share[rows[0].emotion] ** (len(rows) - 1) < CHANCE
     }
-    names = {value: value if len(value) <= 40 else f"{value[:37]}..." for value in tied}
-    shown = [f"'{names[value]}' ({rows[0].emotion}, {len(rows)})" for value, rows in tied.items()]
     mend = f"A model may learn the {word} instead of the emotion: also report results without these utterances."
-    what = f"of {len(values)} with one emotion only"
-    yield from listed("warning", f"{word}_tied_to_emotion", word, what, shown, mend, _rows(tied))
+    kind, what = f"{word}_tied_to_emotion", f"of {len(values)} with one emotion only"
+    yield from listed_groups("warning", kind, word, what, tied, mend, "'{name}' ({emotion}, {n})")
 
 
 def check_predictable(

@@ -18,13 +18,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from unheard import __version__
 from unheard.analysis.intervals import Spread
 from unheard.corpora import CORPORA, corpus_names, get_corpus
+from unheard.errors import counted
 from unheard.export.evidence import BINS, Evidence
 from unheard.export.metadata import Data, Facts
 from unheard.export.quantise import Cost
 from unheard.features import FeatureSettings
 from unheard.licence import commercial_use
 from unheard.model.saving import Model
-from unheard.report.content import counted, percent, spread
+from unheard.report.content import percent, spread
 
 HUB_LICENCES = {"mit", "apache-2.0", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0",
                 "cc-by-nc-nd-4.0", "bsd-3-clause", "gpl-3.0", "agpl-3.0", "openrail"}  # fmt: skip

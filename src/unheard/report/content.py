@@ -127,8 +127,3 @@ def listed(words: Sequence[str]) -> str:
     """Join words: `a, b and c`."""
     words = list(words)
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""
-
-
-def counted(n: int, thing: str) -> str:
-    """Format a count: `1 fold`, `5 folds`."""
-    return f"{n:,} {thing}{'' if n == 1 else 's'}"

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from unheard.errors import MissingExtra
+from unheard.errors import MissingExtra, counted
 from unheard.experiments.leakage import HEADS, INPUT, LineLeakage, explained, run_leakage
 from unheard.experiments.records import RunRecords
 from unheard.experiments.summary import Line
 from unheard.report.comparison import settings_that_differ
-from unheard.report.content import NOTHING, Block, Figure, Section, Table, Text, counted, known, listed
+from unheard.report.content import NOTHING, Block, Figure, Section, Table, Text, known, listed
 from unheard.report.plots import INK, Look, dots, scatters
 
 EMOTIONS = {"angry": "#d62728", "happy": "#e08f00", "neutral": "#7f7f7f", "sad": "#1f77b4", "surprised": "#9467bd"}

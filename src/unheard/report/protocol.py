@@ -9,9 +9,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from unheard.corpora import corpus_names, get_corpus
+from unheard.errors import counted
 from unheard.experiments.baselines import NAMES
 from unheard.experiments.records import RunRecords
-from unheard.report.content import NOTHING, Block, Facts, Section, Table, Text, counted, listed
+from unheard.report.content import NOTHING, Block, Facts, Section, Table, Text, listed
 from unheard.splits import default_protocol
 from unheard.splits.protocols import natural
 

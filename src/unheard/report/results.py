@@ -9,6 +9,7 @@ import numpy as np
 
 from unheard.analysis.intervals import Spread
 from unheard.analysis.statistics import Contrast
+from unheard.errors import counted
 from unheard.experiments.summary import REPEATED, Summary, single_class
 from unheard.report.content import (
     NOTHING,
@@ -17,7 +18,6 @@ from unheard.report.content import (
     Section,
     Table,
     Text,
-    counted,
     interval,
     known,
     listed,

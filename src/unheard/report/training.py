@@ -6,11 +6,12 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from unheard.errors import counted
 from unheard.experiments.baselines import NAMES
 from unheard.experiments.records import CellRecord, RunRecords
 from unheard.experiments.selection import KNOBS
 from unheard.experiments.summary import Line, hardly_trained
-from unheard.report.content import NOTHING, Block, Figure, Section, Table, Text, counted, listed, percent
+from unheard.report.content import NOTHING, Block, Figure, Section, Table, Text, listed, percent
 from unheard.report.plots import Training, choices, learning
 
 Evaluated = list[tuple[CellRecord, dict[str, Mapping[str, Any]]]]
