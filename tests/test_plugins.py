@@ -180,9 +180,7 @@ class TestLoggers:
             calls.append("end")
 
         mlflow = SimpleNamespace(
-            start_run=started,
-            log_params=calls.append,
-            log_metrics=lambda figures, step: calls.append((step, figures)),
+            start_run=started, log_params=calls.append, log_metrics=lambda figures, step: calls.append((step, figures))
         )
         monkeypatch.setitem(sys.modules, "mlflow", mlflow)
         monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=started))

@@ -37,21 +37,21 @@ def _refuse_recording(kind: object, path: object) -> None:
     from unheard.recogniser.sources import SUFFIXES
 
     if isinstance(path, Path) and path.suffix.lower() in SUFFIXES:  # a shell expands `-o *.wav`
-        raise ConfigError(
-            f"-o names the file to write, and '{path}' is a recording",
-            mend="Give -o another name, after the recordings.",
-        )
+        what = f"-o names the file to write, and '{path}' is a recording"
+        raise ConfigError(what, mend="Give -o another name, after the recordings.")
+
+
+def _refuse_improbable(kind: object, value: Any) -> None:
+    if not 0 <= value <= 1:
+        raise ConfigError(f"--min-confidence {value:g} is out of range", mend="Use 0 to 1.")
 
 
 # Arguments
 
-Table = Annotated[Path, option("CSV or JSONL table, Kaldi data directory or audformat database.")]
+_TABLE = "CSV or JSONL table, Kaldi data directory or audformat database."
+Table = Annotated[Path, option(_TABLE)]
 LabelledTable = Annotated[
-    Path,
-    option(
-        "CSV or JSONL table, Kaldi data directory or audformat database. Rows with labels that the model does not "
-        "have are dropped and counted."
-    ),
+    Path, option(f"{_TABLE} Rows with labels that the model does not have are dropped and counted.")
 ]
 TrainedModel = Annotated[Path, option("A model.safetensors file, or the folder of a trained cell.")]
 Run = Annotated[Path, option("Folder of a run (the --out of `unheard experiment`).")]
@@ -83,7 +83,9 @@ Enrol = Annotated[
 ]
 Profile = Annotated[str, option("Name of a stored speaker profile to use and update.")]
 Profiles = Annotated[Path | None, option("Folder of the stored profiles (default: in your home folder).")]
-MinConfidence = Annotated[float, option('Answer "uncertain" below this probability, such as 0.6 (0: never).')]
+MinConfidence = Annotated[
+    float, option('Answer "uncertain" below this probability, such as 0.6 (0: never).', validator=_refuse_improbable)
+]
 Threads = Annotated[int, option("Threads per prediction.")]
 
 
@@ -141,26 +143,16 @@ def check_recordings(verb: Callable[..., object], model: str, recordings: Sequen
     from unheard.recogniser.sources import SUFFIXES
 
     if Path(model).suffix.lower() in SUFFIXES:
-        raise ConfigError(
-            f"the model comes first, and '{model}' is a recording",
-            mend=f"Write: unheard {verb.__name__} starter {shlex.quote(model)}",
-        )
+        mend = f"Write: unheard {verb.__name__} starter {shlex.quote(model)}"
+        raise ConfigError(f"the model comes first, and '{model}' is a recording", mend=mend)
     parameters = inspect.signature(verb).parameters.values()
     options = [f"--{p.name.replace('_', '-')}" for p in parameters if p.kind is p.KEYWORD_ONLY]
     for word in recordings:
         if word.startswith("-") and word != "-":
-            raise ConfigError(
-                f"unknown option '{word}'",
-                mend=did_you_mean(word, options) + f" Write a recording of this name as ./{word}.",
-            )
+            mend = f"{did_you_mean(word, options)} Write a recording of this name as ./{word}."
+            raise ConfigError(f"unknown option '{word}'", mend=mend)
     if not recordings:
         raise ConfigError("no recording given", mend="Name files, folders or patterns, or - for a list.")
-
-
-def check_confidence(value: float) -> None:
-    """Raise `ConfigError` for a --min-confidence that is no probability."""
-    if not 0 <= value <= 1:
-        raise ConfigError(f"--min-confidence {value:g} is out of range", mend="Use 0 to 1.")
 
 
 def open_recogniser(model: str, window: float, hop: float, threads: int) -> Recogniser:
@@ -202,9 +194,8 @@ def open_profile(
     if not (enrol or name):
         return Adaptation()
     if channel == "each":
-        raise ConfigError(
-            "each channel is another speaker, and a profile belongs to one speaker", mend="Choose one --channel."
-        )
+        what = "each channel is another speaker, and a profile belongs to one speaker"
+        raise ConfigError(what, mend="Choose one --channel.")
     model = recogniser.model
     store = ProfileStore(profiles) if name else None
     profile = store.get(name, model.digest, model.profile_width) if store is not None else None
@@ -223,12 +214,9 @@ def open_profile(
     if enrol:
         found.save(profile, model)
     elif store is not None and profile is not None and not profile.utterances and not adapt:
-        known = ", ".join(store.names())
-        raise ConfigError(
-            f"there is no profile '{name}' for this model",
-            where=store.folder,
-            mend="Make it with --enrol." + (f" Known profiles: {known}." if known else ""),
-        )
+        known = f" Known profiles: {', '.join(store.names())}." if store.names() else ""
+        what, mend = f"there is no profile '{name}' for this model", f"Make it with --enrol.{known}"
+        raise ConfigError(what, where=store.folder, mend=mend)
     if profile is not None:
         say(f"adapted to {profile.name or 'the enrolled speaker'}: {profile.utterances} utterances")
     return found

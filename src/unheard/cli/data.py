@@ -177,16 +177,13 @@ def features(
         option("mfcc; fbank (log-mel bands); functionals (one vector per utterance); encoder (a pretrained one)."),
     ] = "mfcc",
     encoder: Annotated[
-        str,
-        option("Folder or Hugging Face id of a Whisper, WavLM, HuBERT, wav2vec 2.0 or data2vec-audio encoder."),
+        str, option("Folder or Hugging Face id of a Whisper, WavLM, HuBERT, wav2vec 2.0 or data2vec-audio encoder.")
     ] = "",
     layer: Annotated[
-        str,
-        option("Encoder layer: a number (0: input of the transformer), mean of all, or several (2,3,4 or all)."),
+        str, option("Encoder layer: a number (0: input of the transformer), mean of all, or several (2,3,4 or all).")
     ] = "mean",
     vad: Annotated[
-        Literal["xvector", "ivector", "kaldi_default", "none"],
-        option("Energy VAD, as in a Kaldi recipe."),
+        Literal["xvector", "ivector", "kaldi_default", "none"], option("Energy VAD, as in a Kaldi recipe.")
     ] = "xvector",
     dither: Annotated[float, option("Kaldi's dither; with 0, features are reproducible.")] = 0.0,
     channel: Channel = "mix",
@@ -219,14 +216,12 @@ def features(
 
 def encoder(
     source: Annotated[
-        str,
-        option("Folder in Hugging Face or faster-whisper layout, or a Hugging Face id (OWNER/NAME@REVISION)."),
+        str, option("Folder in Hugging Face or faster-whisper layout, or a Hugging Face id (OWNER/NAME@REVISION).")
     ],
     /,
     *,
     layer: Annotated[
-        str,
-        option("Layer number (0: after the convolutions), several (2,3,4), mean or learned (all, side by side)."),
+        str, option("Layer number (0: after the convolutions), several (2,3,4), mean or learned (all, side by side).")
     ],
     output: Annotated[Path, output_option("Folder to write: the graph, its origin and its licence.")],
     int8: Annotated[bool, switch("Quantise the weights to 8 bits: half the size, twice the speed.")] = False,

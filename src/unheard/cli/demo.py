@@ -95,17 +95,13 @@ def of_shortcut(out: Path, seeds: int, epochs: int, workers: int) -> int:
 
     say("Making invented voices")
     write(out / "voices", VOICES)
-    settings: dict[str, Any] = EXPERIMENT
-    if epochs:
-        settings = {**settings, "training": {**TRAINING, "epochs": epochs}}
-    run = experiment(
-        root=str(out / "voices"), out=str(out / "shortcut"), seeds=seeds, workers=workers, say=say, **settings
-    )
+    settings: dict[str, Any] = {**EXPERIMENT, "training": {**TRAINING, "epochs": epochs or TRAINING["epochs"]}}
+    settings |= {"root": str(out / "voices"), "out": str(out / "shortcut")}
+    run = experiment(**settings, seeds=seeds, workers=workers, say=say)
     print("The four systems on invented speakers whose channel betrays the emotion in training, not in the test\n")
     print(shortcut_table(run.records.lines, run.records.labels, channel_emotions()))
-    print(
-        f"\n{seeds} seeds, percent, 95 % intervals over the test speakers. Everything else: {run.folder / 'table.md'}"
-    )
+    table = run.folder / "table.md"
+    print(f"\n{seeds} seeds, percent, 95 % intervals over the test speakers. Everything else: {table}")
     return int(bool(run.failed))
 
 
@@ -121,14 +117,11 @@ def shortcut_table(lines: Sequence[Line], labels: Sequence[str], channels: Mappi
     (the shortcut), with its difference to SER_only.
     """
     rows = []
-    for line in lines:
-        if not line.seeds:
-            continue
+    for line in (line for line in lines if line.seeds):
         right, followed, speaker, against = _answers(line, labels, channels)
-        base = baseline_of(line, lines)
         everywhere = np.ones_like(against)
         shown = [_shown(x, speaker, of) for x, of in ((right, everywhere), (right, against), (followed, against))]
-        more = ""
+        more, base = "", baseline_of(line, lines)
         if base is not None and base is not line:
             more = _shown(followed - _answers(base, labels, channels)[1], speaker, against, sign=True)
         rows.append([line.name, *shown, more])
@@ -162,9 +155,8 @@ def of_corpus(out: Path, corpus: str, data: Path | None, workers: int) -> int:
     from unheard.experiments.run import experiment
 
     root = data or fetch(corpus, Path("data") / corpus)
-    run = experiment(
-        corpus=corpus, root=str(root), out=str(out), systems=("ser", "pooled"), workers=workers, say=say,
-    )  # fmt: skip
+    settings: dict[str, Any] = {"corpus": corpus, "root": str(root), "out": str(out), "systems": ("ser", "pooled")}
+    run = experiment(**settings, workers=workers, say=say)
     print(run.table)
     if run.failed:
         return 1

@@ -7,7 +7,6 @@ import sys
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import yaml
@@ -34,12 +33,9 @@ def _flags(kind: type, name: str, leave_out: tuple[str, ...] = ()) -> type:
         nested = dataclasses.is_dataclass(hint)
         if field.name in leave_out or about["derived"] or field.name == "tdnn":  # no flag for tuples of tuples
             continue
-        parameter = Parameter(
-            help=described(field, hint),
-            show=nested or about["common"],
-            show_default=False,
-            converter=_whole if hint in (int, int | None) else None,
-        )
+        converter = _whole if hint in (int, int | None) else None
+        how: dict[str, Any] = {"help": described(field, hint), "show": nested or about["common"]}
+        parameter = Parameter(**how, show_default=False, converter=converter)
         if nested:
             hint = _flags(typing.cast(type, hint), field.name)
         elif hint not in (bool, int, float, int | None):
@@ -91,25 +87,15 @@ Config = Annotated[
 ]
 DryRun = Annotated[bool, switch("Print the number of trainings and stop; makes features.")]
 HelpAll = Annotated[bool, switch("Print every setting and stop.")]
-Options = Annotated[
-    tuple[str, ...],
-    option(
-        "Option of one system, such as dat.lam=0.3 or cgt.epsilon=0.1; may be repeated.", name="--option", negative=""
-    ),
-]
+_OPTION = "Option of one system, such as dat.lam=0.3 or cgt.epsilon=0.1; may be repeated."
+Options = Annotated[tuple[str, ...], option(_OPTION, name="--option", negative="")]
 
 
 def _settings(
-    config: Path | None,
-    flags: Any,
-    option: tuple[str, ...],
-    defaults: Mapping[str, Any] = MappingProxyType({}),
-    **fixed: Any,
+    config: Path | None, flags: Any, option: tuple[str, ...], defaults: Mapping[str, Any] | None = None, **fixed: Any
 ) -> Experiment:
-    overrides: Mapping[str, Any] = {**_given(flags), **fixed}
-    if option:
-        overrides = {**overrides, "options": _options(option)}
-    return load(config, overrides, defaults, say)
+    overrides = {**_given(flags), **fixed, **({"options": _options(option)} if option else {})}
+    return load(config, overrides, defaults or {}, say)
 
 
 def _carried_out(settings: Experiment) -> Run:
@@ -177,10 +163,8 @@ def train(
     from unheard.experiments.baselines import FITTED
 
     if system in FITTED:
-        raise ConfigError(
-            f"system '{system}' is a baseline and leaves no model",
-            mend=f"Compare with it: unheard experiment --systems ser,{system} ...",
-        )
+        mend = f"Compare with it: unheard experiment --systems ser,{system} ..."
+        raise ConfigError(f"system '{system}' is a baseline and leaves no model", mend=mend)
     fixed: dict[str, Any] = {"systems": (system,), "folds": 1, "seeds": 1, "tune": False}
     run = _carried_out(_settings(config, flags, option, **fixed))
     if not run.failed:

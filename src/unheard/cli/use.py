@@ -22,7 +22,6 @@ from unheard.cli.common import (
     Recordings,
     Threads,
     Window,
-    check_confidence,
     check_recordings,
     open_profile,
     open_recogniser,
@@ -92,7 +91,6 @@ def predict(
     if not model:
         raise ConfigError("no model given", mend="For example: unheard predict starter call.wav")
     check_recordings(predict, model, audio)
-    check_confidence(min_confidence)
     from unheard.recogniser.formats import FOLDERS, Job, format_of, sink, writer
     from unheard.recogniser.recogniser import EACH, PredictOptions
     from unheard.recogniser.sources import is_single
@@ -101,20 +99,16 @@ def predict(
     refuse_overwriting(output, *audio, *enrol, *filter(None, [segments]))
     chosen = format or format_of(output)
     if segments is not None and (channel == EACH or enrol or profile):
-        raise ConfigError(
-            "--segments names the speakers, and adapts to each by their other turns",
-            mend="Leave --channel each, --enrol and --profile out.",
-        )
+        what = "--segments names the speakers, and adapts to each by their other turns"
+        raise ConfigError(what, mend="Leave --channel each, --enrol and --profile out.")
     if chosen in FOLDERS and channel == EACH:
         raise ConfigError(f"{chosen} cannot hold channels", mend="Choose one --channel, or another --format.")
     recogniser = open_recogniser(model, window, hop, threads)
-    about = recogniser.model.metadata
+    about, name = recogniser.model.metadata, recogniser.model.name
     single = is_single(audio) and channel != EACH
     turns = None if segments is None else read_turns(segments)
     by_turn = turns is not None
-    job = Job(
-        recogniser.labels, recogniser.model.name, about.version, about.licence, timeline or by_turn, single, by_turn
-    )
+    job = Job(recogniser.labels, name, about.version, about.licence, timeline or by_turn, single, by_turn)
     learning = bool(adapt) and not by_turn
     adapted = open_profile(recogniser, enrol, profile, profiles, adapt=learning, channel=channel)
     if by_turn and adapt is not False and recogniser.model.profile_width:
@@ -136,11 +130,7 @@ def _print_versions(model: str) -> int:
     return 0
 
 
-def profiles(
-    *,
-    forget: Annotated[str, option("Name of a profile to delete.")] = "",
-    profiles: Profiles = None,
-) -> None:
+def profiles(*, forget: Annotated[str, option("Name of a profile to delete.")] = "", profiles: Profiles = None) -> None:
     """List the speaker profiles stored on this machine, or delete one.
 
     Example: unheard profiles --forget anna
@@ -240,7 +230,6 @@ def listen(
 
     Ctrl-C ends it.
     """
-    check_confidence(min_confidence)
     recogniser = open_recogniser(model, window, hop, threads)
     adapted = open_profile(recogniser, enrol, profile, profiles, adapt=adapt, channel=channel)
     printer = _Printer(jsonl, partial)
@@ -250,15 +239,13 @@ def listen(
         if pcm:
             blocks, given = _pipe(stack, pcm, format, channels, channel), rate
         else:
-            microphone = _microphone(stack, wanted, device)
+            from unheard.recogniser.microphone import Microphone
+
+            microphone = stack.enter_context(Microphone(wanted, int(device) if device.isdecimal() else device or None))
+            say("listening; stop with Ctrl-C")
             blocks, given = microphone.blocks(), microphone.rate
-        stream = recogniser.stream(
-            sample_rate=given,
-            profile=adapted.profile,
-            adapt=adapt,
-            name=pcm or "microphone",
-            min_confidence=min_confidence,
-        )
+        how: dict[str, Any] = {"profile": adapted.profile, "adapt": adapt, "min_confidence": min_confidence}
+        stream = recogniser.stream(sample_rate=given, name=pcm or "microphone", **how)
         failure: AudioError | None = None
         try:
             for block in blocks:
@@ -317,21 +304,11 @@ class _Printer:
 def _pipe(stack: ExitStack, pcm: str, format: str, channels: int, channel: str) -> Iterator[Samples]:
     from unheard.recogniser.sources import pcm_blocks
 
-    if pcm == "-":
-        return pcm_blocks(cast("BufferedReader", sys.stdin.buffer), format, channels=channels, channel=channel)
     try:
-        file = stack.enter_context(Path(pcm).open("rb"))  # noqa: SIM115 - the stack closes it
+        file = sys.stdin.buffer if pcm == "-" else stack.enter_context(Path(pcm).open("rb"))  # noqa: SIM115
     except OSError as problem:
         raise cannot_read(pcm, problem, AudioError) from None
-    return pcm_blocks(file, format, channels=channels, channel=channel)
-
-
-def _microphone(stack: ExitStack, wanted: int, device: str) -> Microphone:
-    from unheard.recogniser.microphone import Microphone
-
-    microphone = stack.enter_context(Microphone(wanted, int(device) if device.isdecimal() else device or None))
-    say("listening; stop with Ctrl-C")
-    return microphone
+    return pcm_blocks(cast("BufferedReader", file), format, channels=channels, channel=channel)
 
 
 def serve(model: Model, /, *, settings: Annotated[ServerSettings, Parameter(name="*")] = ServerSettings()) -> None:  # noqa: B008

@@ -159,12 +159,7 @@ def _move(stage: Path, root: Path, source: Download, show: Progress) -> list[str
 
 
 def download(
-    url: str,
-    target: Path,
-    *,
-    checksum: str | None = None,
-    progress: Progress | None = None,
-    timeout: float = TIMEOUT,
+    url: str, target: Path, *, checksum: str | None = None, progress: Progress | None = None, timeout: float = TIMEOUT
 ) -> None:
     """Download `url` to `target` unless it exists; a partial download is resumed, and `target` appears when complete.
 

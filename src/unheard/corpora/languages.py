@@ -194,9 +194,7 @@ EMODB = Corpus(
         "published figures use the 535 clips of the first release; laryngo/ (a throat microphone) is not read",
     ),
     download=Download(
-        url=f"{_EMODB}download/download.zip",
-        file="download.zip",
-        source=f"{_EMODB}download/; no checksum published",
+        url=f"{_EMODB}download/download.zip", file="download.zip", source=f"{_EMODB}download/; no checksum published"
     ),
 )
 
