@@ -63,10 +63,9 @@ def read_folds(path: str | Path, manifest: Manifest) -> tuple[Fold, ...]:
         raise SplitError("has no rows", where=path, mend="Name at least one utterance or speaker per part.")
     speaker_of = {row.id: row.speaker for row in manifest}
     ids_of: dict[str, list[str]] = defaultdict(list)
-    for row in manifest:
-        ids_of[row.speaker].append(row.id)
-    train: dict[int, list[str]] = {}
-    held: dict[int, dict[str, dict[str, list[str]]]] = {}  # fold -> direction -> dev and test
+    for name, speaker in speaker_of.items():
+        ids_of[speaker].append(name)
+    folds: dict[int, dict[str, dict[str, list[str]]]] = {}  # fold -> direction ("" of training) -> part -> ids
     for number, line in enumerate(lines, start=2):
         part, fold = PARTS.get(line["part"].lower(), ""), line.get("fold") or "0"
         name, speaker = line.get("id", ""), plain(line.get("speaker", ""))
@@ -83,21 +82,19 @@ def read_folds(path: str | Path, manifest: Manifest) -> tuple[Fold, ...]:
             what, mend = f"the manifest has no speaker '{speaker}'", did_you_mean(speaker, ids_of)
         if what:
             raise SplitError(what, where=f"{path}, line {number}", mend=mend)
-        ids = [name] if name else ids_of[speaker]
-        training = train.setdefault(int(fold), [])
-        directions = held.setdefault(int(fold), {})
-        if part == "train":
-            training += ids
-        else:
-            directions.setdefault(line.get("direction") or "test", {"dev": [], "test": []})[part] += ids
+        direction = "" if part == "train" else line.get("direction") or "test"
+        parts = folds.setdefault(int(fold), {"": {"train": []}}).setdefault(direction, {"dev": [], "test": []})
+        parts[part] += [name] if name else ids_of[speaker]
     return tuple(
-        Fold(index, tuple(train[index]), tuple(Direction(name, *map(tuple, p.values())) for name, p in parts.items()))
-        for index, parts in sorted(held.items())
+        Fold(
+            index,
+            tuple(directions[""]["train"]),
+            tuple(Direction(name, tuple(of["dev"]), tuple(of["test"])) for name, of in directions.items() if name),
+        )
+        for index, directions in sorted(folds.items())
     )
 
 
-# Development speakers, on which recipes are chosen
-#
 # In cross-validation, every validation speaker is a test speaker of another fold: choosing a recipe by the validation
 # results of all folds uses all speakers. Therefore half of the speakers of the larger corpora were set apart before the
 # first choice, in `results/development-speakers.csv` (drawn by `benchmarks/development_speakers.py`); the others are
@@ -117,24 +114,24 @@ def of_part(manifest: Manifest, chosen: str) -> Manifest:
     columns, lines = _read(file)
     if missing := {"corpus", "speaker", "part"} - set(columns):
         raise SplitError(f"has no column '{min(missing)}'", where=file, mend="It needs corpus, speaker and part.")
-    parts: dict[str, dict[str, str]] = {corpus: {} for corpus in sorted({row.corpus for row in manifest})}
-    for line in lines:
-        speaker = line["speaker"]
-        known = parts.get(line["corpus"], {}).setdefault(speaker, line["part"])
-        if known != line["part"]:
-            what = f"speaker '{speaker}' of '{line['corpus']}' is '{known}' and '{line['part']}'"
+    corpora, parts = sorted({row.corpus for row in manifest}), dict[tuple[str, str], str]()
+    for corpus, speaker, own in ((line["corpus"], line["speaker"], line["part"]) for line in lines):
+        known = parts.setdefault((corpus, speaker), own)
+        if known != own and corpus in corpora:
+            what = f"speaker '{speaker}' of '{corpus}' is '{known}' and '{own}'"
             raise SplitError(what, where=file, mend="Keep one of the rows.")
-    for corpus, of_corpus in parts.items():
-        if not of_corpus:
+    for corpus in corpora:
+        listed = {speaker for of, speaker in parts if of == corpus}
+        if not listed:
             raise SplitError(f"no speaker of '{corpus}' is listed", where=file, mend="Add the corpus, or leave it out.")
         here = {_name(row) for row in manifest if row.corpus == corpus}
-        unlisted, unknown = sorted(here - of_corpus.keys()), sorted(of_corpus.keys() - here)
-        if unlisted and unknown:  # such as 3 for 03, by a spreadsheet
-            what = f"speaker '{unlisted[0]}' of '{corpus}' is not listed, and the listed '{unknown[0]}' is not in it"
-            raise SplitError(what, where=file, mend="Write the speakers' names as the corpus has them.")
-    kept = manifest.where(lambda row: parts[row.corpus].get(_name(row)) == part)
+        if here - listed and listed - here:  # such as 3 for 03, by a spreadsheet
+            what = f"speaker '{min(here - listed)}' of '{corpus}' is not listed, and the listed '{min(listed - here)}'"
+            mend = "Write the speakers' names as the corpus has them."
+            raise SplitError(f"{what} is not in it", where=file, mend=mend)
+    kept = manifest.where(lambda row: parts.get((row.corpus, _name(row))) == part)
     if not len(kept):
-        mend = did_you_mean(part, {part for of_corpus in parts.values() for part in of_corpus.values()})
+        mend = did_you_mean(part, {own for (corpus, _), own in parts.items() if corpus in corpora})
         raise SplitError(f"no speaker is '{part}'", where=file, mend=mend)
     return kept
 

@@ -31,14 +31,13 @@ PARTS = {
 
 
 class Plan(NamedTuple):
-    """The groups of one fold before the rule above is applied; directions are (name, dev, test)."""
+    """The groups of one fold before the rule above is applied (in `given`: ids); directions are (name, dev, test)."""
 
     train: Sequence[str]
     directions: Sequence[tuple[str, Sequence[str], Sequence[str]]]
 
 
 Plans = tuple[list[Plan], list[Note]]
-Made = tuple[list[tuple[Fold, Note | None]], list[Note]]
 
 
 def make_split(
@@ -77,8 +76,9 @@ def make_split(
     """
     if protocol not in PROTOCOLS:
         raise ConfigError(f"unknown protocol '{protocol}'", mend=did_you_mean(protocol, PROTOCOLS))
+    groups = None
     if protocol == "given":
-        made, notes = _given(manifest, column)
+        plans, notes = _given(manifest, column)
     else:
         used, trained, tested = manifest, set[str](), set[str]()
         if protocol == "cross":
@@ -94,21 +94,21 @@ def make_split(
             "cross": lambda: _cross(groups, trained, tested, salt),
             "leave-corpus-out": lambda: _leave_corpus_out(groups, seed),
         }[protocol]()
-        made = _folds(groups, plans)
         if len(used) < len(manifest):
             notes.append(Note("unused", f"{len(manifest) - len(used)} utterances of other corpora are not used"))
-    if folds is not None and not 1 <= folds <= len(made):
-        raise ConfigError(f"{folds} folds asked for, {protocol} has {len(made)} here", mend="Ask for fewer.")
-    return Split(
-        manifest,
-        protocol,
-        tuple(fold for fold, _ in made[:folds]),
-        group=group,
-        seed=seed,
-        total_folds=len(made),
-        notes=(*notes, *(note for _, note in made[:folds] if note)),
-        emotions_may_differ=emotions_may_differ,
-    )
+    if folds is not None and not 1 <= folds <= len(plans):
+        raise ConfigError(f"{folds} folds asked for, {protocol} has {len(plans)} here", mend="Ask for fewer.")
+    made = []
+    for index, plan in enumerate(plans[:folds]):
+        if groups is not None:
+            plan, dropped = groups.without_leaks(plan)
+            if dropped:
+                who = ", ".join(sorted({groups.speaker[name] for name in dropped}, key=natural))
+                what = f"fold {index}: {len(dropped)} utterances of {who} are left out: session or speaker is held out"
+                notes.append(Note("left_out", what, tuple(dropped)))
+        directions = tuple(Direction(name, tuple(dev), tuple(held)) for name, dev, held in plan.directions)
+        made.append(Fold(index, tuple(plan.train), directions))
+    return Split(manifest, protocol, tuple(made), group, seed, len(plans), tuple(notes), emotions_may_differ)
 
 
 def default_protocol(corpus: str, manifest: Manifest | None = None) -> tuple[str, dict[str, object]]:
@@ -127,77 +127,6 @@ def default_protocol(corpus: str, manifest: Manifest | None = None) -> tuple[str
     if corpus not in ("ased", "crema-d") and manifest is not None and len(manifest.speakers) < 10:
         return "loso", {}
     return "kfold", {"k": 5}
-
-
-def _folds(groups: Groups, plans: Sequence[Plan]) -> list[tuple[Fold, Note | None]]:
-    """Apply the rule: drop rows of dev whose speaker is in test, and rows of training tied to either."""
-    rows = groups.manifest.by_id()
-    speaker = {name: row.speaker for name, row in rows.items()}
-    session = {name: key_of(row, "session") for name, row in rows.items()}
-    tied = {name: ({speaker[i] for i in ids}, {session[i] for i in ids} - {""}) for name, ids in groups.ids.items()}
-    made: list[tuple[Fold, Note | None]] = []
-    for index, plan in enumerate(plans):
-        dropped: list[str] = []
-        directions = []
-        for name, dev_groups, test_groups in plan.directions:
-            test = [utterance for group in test_groups for utterance in groups.ids[group]]
-            tested = {speaker[utterance] for utterance in test}
-            dev: list[str] = []
-            for utterance in chain.from_iterable(groups.ids[group] for group in dev_groups):
-                (dropped if speaker[utterance] in tested else dev).append(utterance)
-            directions.append(Direction(name, tuple(dev), tuple(test)))
-        held = [utterance for one in directions for utterance in (*one.dev, *one.test)]
-        speakers = {speaker[utterance] for utterance in held}
-        sessions = {session[utterance] for utterance in held} - {""}
-        train: list[str] = []
-        for group in plan.train:
-            if tied[group][0].isdisjoint(speakers) and tied[group][1].isdisjoint(sessions):
-                train += groups.ids[group]
-                continue
-            for utterance in groups.ids[group]:
-                leaks = speaker[utterance] in speakers or session[utterance] in sessions
-                (dropped if leaks else train).append(utterance)
-        note = None
-        if dropped:
-            who = ", ".join(sorted({speaker[name] for name in dropped}, key=natural))
-            message = f"fold {index}: {len(dropped)} utterances of {who} are left out: session or speaker is held out"
-            note = Note("left_out", message, tuple(dropped))
-        made.append((Fold(index, tuple(train), tuple(directions)), note))
-    return made
-
-
-def _given(manifest: Manifest, column: str | None) -> Made:
-    if not column:
-        raise ConfigError("given needs the name of a column", mend="For example --column part.")
-    members: dict[str, list[str]] = {}
-    for row in manifest:
-        members.setdefault(plain(row.get(column)), []).append(row.id)
-    bare = members.pop("", [])
-    notes = [Note("unused", f"{len(bare)} utterances have no value in '{column}'", tuple(bare))] if bare else []
-    if members and all(value.lower() in PARTS for value in members):
-        parts: dict[str, list[str]] = {"train": [], "dev": [], "test": []}
-        for value, ids in members.items():
-            parts[PARTS[value.lower()]] += ids
-        absent = [part for part, ids in parts.items() if not ids]
-        if absent:
-            mend = "Write train, dev (selects the epoch) and test, without common speakers."
-            raise SplitError(f"the column '{column}' marks no utterance as {' or '.join(absent)}", mend=mend)
-        direction = Direction("test", tuple(parts["dev"]), tuple(parts["test"]))
-        return [(Fold(0, tuple(parts["train"]), (direction,)), None)], notes
-    names = sorted(members, key=natural)
-    if known := [name for name in names if name.lower() in PARTS]:  # as folds, training speakers would be tested
-        others = ", ".join(f"'{name}' ({len(members[name])})" for name in names if name not in known)
-        mend = "Write train, dev or test in every row (nothing for unused rows), or names of folds only."
-        raise SplitError(f"the column '{column}' marks utterances as {', '.join(known)}, and as {others}", mend=mend)
-    if len(names) < 3:
-        what = f"the column '{column}' has {len(names)} values ({', '.join(names)}); folds need at least 3"
-        raise SplitError(what, mend="Use the values train, dev and test, or name at least three folds.")
-    made: list[tuple[Fold, Note | None]] = []
-    for index, name in enumerate(names):
-        following = names[(index + 1) % len(names)]
-        train = tuple(i for value in names if value not in (name, following) for i in members[value])
-        made.append((Fold(index, train, (Direction("test", tuple(members[following]), tuple(members[name])),)), None))
-    return made, notes
 
 
 # Orders that are the same on every machine: natural order, seeded order, and groups tied to each other.
@@ -220,62 +149,11 @@ def natural(text: str) -> tuple[list[tuple[int, int, str]], str]:
 def shuffled(items: Sequence[T], seed: str) -> list[T]:
     """Return the items in a seeded order.
 
-    Sorts by draws of `random.Random(seed).random()`, the one sequence that Python keeps between versions and platforms;
-    a text seed does not depend on `PYTHONHASHSEED`.
+    `random.Random(seed).random()` is the one sequence that Python keeps between versions and platforms; a text seed
+    does not depend on `PYTHONHASHSEED`.
     """
     draw = random.Random(seed)
-    return [item for _, item in sorted(((draw.random(), item) for item in items), key=lambda pair: pair[0])]
-
-
-def in_turn(strata: Iterable[Sequence[T]]) -> list[T]:
-    """Return the first of every stratum, then the second of every stratum, and so on."""
-    gap = object()
-    return [item for item in chain.from_iterable(zip_longest(*strata, fillvalue=gap)) if item is not gap]  # type: ignore[misc]
-
-
-class Groups:
-    """The groups of a manifest in natural order, with their utterances, genders and `blocks` of tied groups.
-
-    Two groups are tied if they share a session or, if the group is not the speaker, a speaker.
-    """
-
-    def __init__(self, manifest: Manifest, group: str) -> None:
-        self.manifest = manifest
-        self.column = group
-        self.ids: dict[str, list[str]] = defaultdict(list)
-        self._genders: dict[str, set[str]] = defaultdict(set)
-        ties: dict[Hashable, set[str]] = defaultdict(set)
-        for row in manifest:
-            name = key_of(row, group)
-            if not name:
-                what = f"utterance '{row.id}' has no value in the group column '{group}'"
-                raise SplitError(what, mend="Fill the column, or choose another with --group.")
-            self.ids[name].append(row.id)
-            self._genders[name].add(known_gender(row.gender))
-            ties["speaker", row.speaker].add(name)
-            if session := key_of(row, "session"):
-                ties["session", session].add(name)
-        self.names: list[str] = sorted(self.ids, key=natural)
-        self.blocks: list[list[str]] = components(self.names, ties.values())
-
-    def gender(self, name: str) -> str:
-        """Return `female`, `male`, '' if unknown, `female+male` if the group has both."""
-        return "+".join(sorted(self._genders[name]))
-
-    def stratum(self, block: Sequence[str]) -> str:
-        """Return the genders in a block of groups, by which it is stratified."""
-        return "+".join(sorted({self.gender(name) for name in block}))
-
-    def shuffled_strata(self, blocks: Sequence[list[str]], seed: str) -> list[list[list[str]]]:
-        """Return the blocks by stratum (in alphabetical order), in seeded order within each."""
-        strata: dict[str, list[list[str]]] = defaultdict(list)
-        for block in blocks:
-            strata[self.stratum(block)].append(block)
-        return [shuffled(strata[name], f"{seed}/{name}") for name in sorted(strata)]
-
-    def in_seeded_order(self, seed: str) -> list[str]:
-        """Return the groups in seeded order; tied ones stand side by side, so that few are dropped from training."""
-        return [name for block in shuffled(self.blocks, seed) for name in block]
+    return sorted(items, key=lambda _: draw.random())
 
 
 def components(names: Sequence[str], ties: Iterable[Iterable[str]]) -> list[list[str]]:
@@ -298,48 +176,132 @@ def components(names: Sequence[str], ties: Iterable[Iterable[str]]) -> list[list
     return list(blocks.values())
 
 
-# The groups of each protocol
+class Groups:
+    """The groups of a manifest in natural order, with their utterances, genders and `blocks` of tied groups.
+
+    Two groups are tied if they share a session or, if the group is not the speaker, a speaker.
+    """
+
+    def __init__(self, manifest: Manifest, group: str) -> None:
+        self.manifest, self.column = manifest, group
+        self.speaker = {row.id: row.speaker for row in manifest}
+        self.session = {row.id: key_of(row, "session") for row in manifest}
+        self.ids: dict[str, list[str]] = defaultdict(list)
+        self._genders: dict[str, set[str]] = defaultdict(set)
+        ties: dict[Hashable, set[str]] = defaultdict(set)
+        for row in manifest:
+            name = key_of(row, group)
+            if not name:
+                what = f"utterance '{row.id}' has no value in the group column '{group}'"
+                raise SplitError(what, mend="Fill the column, or choose another with --group.")
+            self.ids[name].append(row.id)
+            self._genders[name].add(known_gender(row.gender))
+            ties["speaker", row.speaker].add(name)
+            if session := self.session[row.id]:
+                ties["session", session].add(name)
+        self.names: list[str] = sorted(self.ids, key=natural)
+        self.blocks: list[list[str]] = components(self.names, ties.values())
+
+    def gender(self, *names: str) -> str:
+        """Return `female`, `male`, '' if unknown, `female+male` if the groups have both."""
+        return "+".join(sorted({"+".join(sorted(self._genders[name])) for name in names}))
+
+    def shuffled_strata(self, blocks: Sequence[list[str]], seed: str) -> list[list[list[str]]]:
+        """Return the blocks by gender (in alphabetical order), in seeded order within each."""
+        strata: dict[str, list[list[str]]] = defaultdict(list)
+        for block in blocks:
+            strata[self.gender(*block)].append(block)
+        return [shuffled(strata[name], f"{seed}/{name}") for name in sorted(strata)]
+
+    def in_seeded_order(self, seed: str) -> list[str]:
+        """Return the groups in seeded order; tied ones stand side by side, so that few are dropped from training."""
+        return [name for block in shuffled(self.blocks, seed) for name in block]
+
+    def need(self, least: int, protocol: str) -> None:
+        """Raise `SplitError` where there are fewer than `least` groups."""
+        if len(self.names) < least:
+            what = f"{protocol} needs at least {least} values of '{self.column}', here are {len(self.names)}"
+            raise SplitError(what, mend="Add speakers, or choose a protocol that needs fewer.")
+
+    def plan(self, *directions: tuple[str, Sequence[str], Sequence[str]]) -> Plan:
+        """Return the plan in which all groups train that no direction holds out."""
+        held = {name for _, dev, test in directions for name in (*dev, *test)}
+        return Plan([name for name in self.names if name not in held], directions)
+
+    def without_leaks(self, plan: Plan) -> tuple[Plan, list[str]]:
+        """Return ids without rows of dev whose speaker is in test, and of training tied to either; and those rows."""
+        dropped: list[str] = []
+
+        def kept(groups: Iterable[str], speakers: set[str], sessions: Iterable[str] = ()) -> list[str]:
+            found: list[str] = []
+            for name in chain.from_iterable(self.ids[group] for group in groups):
+                leaks = self.speaker[name] in speakers or self.session[name] in sessions
+                (dropped if leaks else found).append(name)
+            return found
+
+        directions = []
+        for name, dev, test in plan.directions:
+            tested = kept(test, set())
+            directions.append((name, kept(dev, {self.speaker[one] for one in tested}), tested))
+        held = [name for _, dev, test in directions for name in (*dev, *test)]
+        sessions = {self.session[name] for name in held} - {""}
+        train = kept(plan.train, {self.speaker[name] for name in held}, sessions)
+        return Plan(train, directions), dropped
 
 
-def _need(groups: Groups, least: int, protocol: str) -> None:
-    if len(groups.names) < least:
-        what = f"{protocol} needs at least {least} values of '{groups.column}', here are {len(groups.names)}"
-        raise SplitError(what, mend="Add speakers, or choose a protocol that needs fewer.")
+# The groups of each protocol.
 
 
-def _others(groups: Groups, held: Iterable[str]) -> list[str]:
-    held = set(held)
-    return [name for name in groups.names if name not in held]
+def _given(manifest: Manifest, column: str | None) -> Plans:
+    if not column:
+        raise ConfigError("given needs the name of a column", mend="For example --column part.")
+    members: dict[str, list[str]] = {}
+    for row in manifest:
+        members.setdefault(plain(row.get(column)), []).append(row.id)
+    bare = members.pop("", [])
+    notes = [Note("unused", f"{len(bare)} utterances have no value in '{column}'", tuple(bare))] if bare else []
+    names = sorted(members, key=natural)
+    known = [name for name in names if name.lower() in PARTS]
+    if names and known == names:
+        parts: dict[str, list[str]] = {"train": [], "dev": [], "test": []}
+        for value, ids in members.items():
+            parts[PARTS[value.lower()]] += ids
+        if absent := [part for part, ids in parts.items() if not ids]:
+            mend = "Write train, dev (selects the epoch) and test, without common speakers."
+            raise SplitError(f"the column '{column}' marks no utterance as {' or '.join(absent)}", mend=mend)
+        return [Plan(parts["train"], [("test", parts["dev"], parts["test"])])], notes
+    if known:  # as folds, training speakers would be tested
+        others = ", ".join(f"'{name}' ({len(members[name])})" for name in names if name not in known)
+        mend = "Write train, dev or test in every row (nothing for unused rows), or names of folds only."
+        raise SplitError(f"the column '{column}' marks utterances as {', '.join(known)}, and as {others}", mend=mend)
+    if len(names) < 3:
+        what = f"the column '{column}' has {len(names)} values ({', '.join(names)}); folds need at least 3"
+        raise SplitError(what, mend="Use the values train, dev and test, or name at least three folds.")
+    plans = []
+    for name, following in zip(names, [*names[1:], names[0]], strict=True):
+        train = [i for value in names if value not in (name, following) for i in members[value]]
+        plans.append(Plan(train, [("test", members[following], members[name])]))
+    return plans, notes
 
 
 def _paired(groups: Groups, test: str) -> Plans:
     if test not in ("both", "male", "female"):
         raise ConfigError(f"unknown test '{test}'", mend=did_you_mean(test, ("both", "male", "female")))
-    unknown = [name for name in groups.names if groups.gender(name) not in ("female", "male")]
-    if unknown:
-        raise SplitError(
-            f"paired needs one gender, female or male, for every {groups.column}; {len(unknown)} have none or two, "
-            f"{unknown[0]} first",
-            mend="Fill the column 'gender', or use the protocol kfold.",
-        )
-    by_session = any(groups.stratum(block) == "female+male" for block in groups.blocks)
-    pairs = []
+    if unknown := [name for name in groups.names if groups.gender(name) not in ("female", "male")]:
+        what = f"paired needs one gender, female or male, for every {groups.column}; {len(unknown)} have none or two"
+        raise SplitError(f"{what}, {unknown[0]} first", mend="Fill the column 'gender', or use the protocol kfold.")
+    by_session = any(groups.gender(*block) == "female+male" for block in groups.blocks)
+    pairs: list[tuple[str, str]] = []
     for block in groups.blocks if by_session else [groups.names]:
-        women = [name for name in block if groups.gender(name) == "female"]
-        men = [name for name in block if groups.gender(name) == "male"]
-        pairs += list(zip(women, men, strict=False))
+        women, men = ([name for name in block if groups.gender(name) == of] for of in ("female", "male"))
+        pairs += zip(women, men, strict=False)
     if not pairs or len(groups.names) < 3:
-        raise SplitError(
-            f"paired needs a female, a male and at least one more {groups.column} to train on; the manifest has "
-            f"{len(groups.names)} and {len(pairs)} pairs",
-            mend="Use the protocol kfold or loso, or add speakers.",
-        )
-    plans = []
-    for woman, man in pairs:
-        directions = {"male": ([woman], [man]), "female": ([man], [woman])}
-        chosen = ("male", "female") if test == "both" else (test,)
-        plans.append(Plan(_others(groups, (woman, man)), [(name, *directions[name]) for name in chosen]))
-    single = _others(groups, (name for pair in pairs for name in pair))
+        what = f"paired needs a female, a male and at least one more {groups.column} to train on; the manifest has "
+        what += f"{len(groups.names)} and {len(pairs)} pairs"
+        raise SplitError(what, mend="Use the protocol kfold or loso, or add speakers.")
+    both = [groups.plan(("male", [woman], [man]), ("female", [man], [woman])) for woman, man in pairs]
+    plans = [Plan(train, [one for one in directions if test in ("both", one[0])]) for train, directions in both]
+    single = groups.plan(*(("", [woman], [man]) for woman, man in pairs)).train
     note = Note("unpaired", f"{len(single)} without a partner always train: {', '.join(single)}")
     return plans, [note] if single else []
 
@@ -347,29 +309,23 @@ def _paired(groups: Groups, test: str) -> Plans:
 def _kfold(groups: Groups, k: int, salt: str) -> Plans:
     if k < 3:
         raise ConfigError(f"kfold needs k of at least 3, not {k}", mend="One part tests, one validates, one trains.")
-    _need(groups, k, f"kfold with k = {k}")
+    groups.need(k, f"kfold with k = {k}")
     blocks = groups.blocks if len(groups.blocks) >= k else [[name] for name in groups.names]
     parts: list[list[str]] = [[] for _ in range(k)]
     # dealt stratum after stratum: the sizes of the parts, in each stratum and in all, differ by one block at most
     for place, block in enumerate(chain.from_iterable(groups.shuffled_strata(blocks, salt))):
         parts[place % k] += block
-    plans = []
-    for f in range(k):
-        dev, held = parts[(f + 1) % k], parts[f]
-        plans.append(Plan(_others(groups, (*dev, *held)), [("test", dev, held)]))
     unknown = sum(groups.gender(name) not in ("female", "male") for name in groups.names)
     note = Note("gender_unknown", f"{unknown} of {len(groups.names)} speakers are not stratified: no single gender")
+    plans = [groups.plan(("test", parts[(f + 1) % k], parts[f])) for f in range(k)]
     return plans, [note] if unknown and groups.column == "speaker" else []
 
 
 def _loso(groups: Groups, salt: str) -> Plans:
-    _need(groups, 4, "loso")
+    groups.need(4, "loso")
     order = groups.in_seeded_order(salt)
-    plans = []
-    for place, held in enumerate(order):
-        dev = [order[(place + step) % len(order)] for step in (1, 2)]
-        plans.append(Plan(_others(groups, (*dev, held)), [("test", dev, [held])]))
-    return plans, []
+    following = zip(order, order[1:] + order[:1], order[2:] + order[:2], strict=True)
+    return [groups.plan(("test", dev, [held])) for held, *dev in following], []
 
 
 def _random(groups: Groups, n: tuple[int, int, int] | None, salt: str) -> Plans:
@@ -379,11 +335,11 @@ def _random(groups: Groups, n: tuple[int, int, int] | None, salt: str) -> Plans:
         n = (max(1, total - 2 * tenth), tenth, tenth)
     if len(n) != 3 or min(n) < 1:
         raise ConfigError(f"n is (train, dev, test), each at least 1, not {n}", mend="For example n = (200, 25, 25).")
-    _need(groups, sum(n), f"random with n = {n[0]}/{n[1]}/{n[2]}")
+    groups.need(sum(n), f"random with n = {n[0]}/{n[1]}/{n[2]}")
     order = groups.in_seeded_order(salt)
-    train, dev, held = order[: n[0]], order[n[0] : n[0] + n[1]], order[n[0] + n[1] : sum(n)]
+    plan = Plan(order[: n[0]], [("test", order[n[0] : n[0] + n[1]], order[n[0] + n[1] : sum(n)])])
     note = Note("unused", f"{total - sum(n)} values of '{groups.column}' are not used")
-    return [Plan(train, [("test", dev, held)])], [note] if total > sum(n) else []
+    return [plan], [note] if total > sum(n) else []
 
 
 def _corpora(
@@ -407,41 +363,31 @@ def _cross(groups: Groups, trained: set[str], tested: set[str], salt: str) -> Pl
     corpora_of: dict[str, set[str]] = {name: set() for name in groups.names}
     for row in groups.manifest:
         corpora_of[key_of(row, groups.column)].add(row.corpus)
-    both = [name for name, corpora in corpora_of.items() if corpora & trained and corpora & tested]
-    if both:
-        mend = "If two corpora only share the name, read them together with Manifest.concat."
-        raise SplitError(f"{groups.column} {both[0]} is in a training and in a test corpus", mend=mend)
+    for name, corpora in corpora_of.items():
+        if corpora & trained and corpora & tested:
+            mend = "If two corpora only share the name, read them together with Manifest.concat."
+            raise SplitError(f"{groups.column} {name} is in a training and in a test corpus", mend=mend)
     pool = [name for name in groups.names if corpora_of[name] & trained]
     count = max(2, ceil(len(pool) / 10))
     if len(pool) < count + 1:
         what = f"cross needs 3 values of '{groups.column}' to train and validate on, here are {len(pool)}"
         raise SplitError(what, mend="Add a corpus to train on.")
-    strata = [
-        stratum
-        for corpus in sorted(trained)
-        for stratum in groups.shuffled_strata(
-            [[name] for name in pool if min(corpora_of[name] & trained) == corpus], f"{salt}/{corpus}"
-        )
-    ]
-    dev = [name for block in in_turn(strata)[:count] for name in block]
-    train = [name for name in pool if name not in dev]
+    strata = []
+    for corpus in sorted(trained):
+        own = [[name] for name in pool if min(corpora_of[name] & trained) == corpus]
+        strata += groups.shuffled_strata(own, f"{salt}/{corpus}")
+    in_turn = filter(None, chain.from_iterable(zip_longest(*strata)))  # the first of every stratum, then the second
+    dev = [name for block in list(in_turn)[:count] for name in block]
     held = [name for name in groups.names if corpora_of[name] & tested]
     note = Note("cross_dev", f"{len(dev)} of {len(pool)} from the training corpora validate: {', '.join(dev)}")
-    return [Plan(train, [("test", dev, held)])], [note]
+    return [groups.plan(("test", dev, held))], [note]
 
 
 def _leave_corpus_out(groups: Groups, seed: int) -> Plans:
     corpora = sorted({row.corpus for row in groups.manifest})
     if len(corpora) < 2 or not corpora[0]:
-        raise SplitError(
-            "leave-corpus-out needs at least 2 corpora and a corpus for every row, here are: "
-            + ", ".join(map(repr, corpora)),
-            mend="Fill the column 'corpus', or choose another protocol.",
-        )
-    plans: list[Plan] = []
-    notes: list[Note] = []
-    for corpus in corpora:
-        own, (note,) = _cross(groups, set(corpora) - {corpus}, {corpus}, f"cross/{seed}")
-        plans += own
-        notes.append(Note(note.kind, f"test on {corpus}: {note.message}"))
-    return plans, notes
+        what = f"leave-corpus-out needs at least 2 corpora and a corpus for every row, here are: {str(corpora)[1:-1]}"
+        raise SplitError(what, mend="Fill the column 'corpus', or choose another protocol.")
+    made = [(corpus, _cross(groups, set(corpora) - {corpus}, {corpus}, f"cross/{seed}")) for corpus in corpora]
+    notes = [Note(note.kind, f"test on {corpus}: {note.message}") for corpus, (_, (note,)) in made]
+    return [plan for _, ((plan,), _) in made], notes

@@ -57,16 +57,12 @@ def resolve_speakers(
     Names that look alike raise `SplitError` unless `same` says whether they are one person (`merge`, under the first
     name) or several (`distinct`). Rows whose speaker is unknown are dropped, or (`each`) become a speaker each.
     """
-    alike = lookalikes(manifest.speakers)
-    notes = list(manifest.notes)
-    rows = manifest.rows
+    alike, rows, notes = lookalikes(manifest.speakers), manifest.rows, list(manifest.notes)
     if alike and not same:
-        shown = "; ".join(" and ".join(repr(name) for name in names) for names in alike[:3])
-        raise SplitError(
-            f"speakers have names that look like one person's: {shown}"
-            + f" and {len(alike) - 3} more" * (len(alike) > 3),
-            mend="Say which they are: --same-speakers merge (one person) or distinct (several), or correct the table.",
-        )
+        shown = "; ".join(" and ".join(map(repr, names)) for names in alike[:3])
+        more = f" and {len(alike) - 3} more" if len(alike) > 3 else ""
+        mend = "Say which they are: --same-speakers merge (one person) or distinct (several), or correct the table."
+        raise SplitError(f"speakers have names that look like one person's: {shown}{more}", mend=mend)
     if same == "merge" and alike:
         first = {name: names[0] for names in alike for name in names}
         rows = tuple(replace(row, speaker=first.get(row.speaker, row.speaker)) for row in rows)
@@ -76,10 +72,11 @@ def resolve_speakers(
         ids = tuple(row.id for row in rows if row.speaker in nobody)
         what = "dropped" if unknown == "drop" else "counted as one speaker each"
         notes.append(Note("unknown_speakers", f"{len(ids)} utterances of unknown speakers {what}", ids))
-        if unknown == "drop":
-            rows = tuple(row for row in rows if row.speaker not in nobody)
-        else:
-            rows = tuple(replace(r, speaker=f"{r.speaker}#{r.id}") if r.speaker in nobody else r for r in rows)
+        rows = tuple(
+            replace(row, speaker=f"{row.speaker}#{row.id}") if row.speaker in nobody else row
+            for row in rows
+            if unknown == "each" or row.speaker not in nobody
+        )
     if not rows:
         mend = "Fill the column 'speaker', or take each utterance for another speaker's: --unknown-speakers each."
         raise SplitError("every speaker is unknown", mend=mend)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -39,16 +39,22 @@ class Fold:
     train: tuple[str, ...]
     directions: tuple[Direction, ...]
 
+    def parts(self) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+        """Yield direction, part and ids of training, whose direction is empty, and of both parts of each direction."""
+        yield "", "train", self.train
+        for one in self.directions:
+            yield one.name, "dev", one.dev
+            yield one.name, "test", one.test
+
     @property
     def held(self) -> tuple[tuple[str, str], ...]:
         """(part, id) of all validation and test utterances, direction by direction."""
-        sides = [(part, ids) for r in self.directions for part, ids in (("dev", r.dev), ("test", r.test))]
-        return tuple((part, name) for part, ids in sides for name in ids)
+        return tuple((part, name) for direction, part, ids in self.parts() if direction for name in ids)
 
     @property
     def ids(self) -> tuple[str, ...]:
         """Every id once, training first."""
-        return tuple(dict.fromkeys((*self.train, *(name for _, name in self.held))))
+        return tuple(dict.fromkeys(name for _, _, ids in self.parts() for name in ids))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +73,9 @@ class Leak:
 
     def __str__(self) -> str:
         first, second = self.sides
-        place = f"fold {self.fold}, direction '{self.direction}'"
-        return f"{place}: {self.column} {self.value} is in {first} and in {second}"
+        return (
+            f"fold {self.fold}, direction '{self.direction}': {self.column} {self.value} is in {first} and in {second}"
+        )
 
 
 def key_of(row: Utterance, column: str) -> str:
@@ -86,30 +93,24 @@ def find_leaks(manifest: Manifest, folds: Iterable[Fold], group: str = "speaker"
 
     The ids must be in the manifest. Empty sessions are ignored.
     """
-    rows = manifest.by_id()
     columns = dict.fromkeys(["utterance", group, "speaker", "session"])
-    keys = {column: {row.id: key_of(row, column) for row in rows.values()} for column in columns}
+    keys = {column: {row.id: key_of(row, column) for row in manifest} for column in columns}
     leaks = []
-    for fold in folds:
-        for direction in fold.directions:
-            sides = {"training": fold.train, "dev": direction.dev, "test": direction.test}
-            for column in columns:
-                key = keys[column]
-                values = {side: set(map(key.__getitem__, ids)) for side, ids in sides.items()}
-                for first, second in (("training", "dev"), ("training", "test"), ("dev", "test")):
-                    if column == "session" != group and first == "dev":
-                        continue
-                    shared = (values[first] & values[second]) - {""}
-                    if not shared:
-                        continue
-                    ids_of: dict[str, list[str]] = {value: [] for value in shared}
-                    for name in dict.fromkeys((*sides[first], *sides[second])):
-                        if key[name] in shared:
-                            ids_of[key[name]].append(name)
-                    leaks += [
-                        Leak(fold.index, direction.name, column, value, (first, second), tuple(ids_of[value]))
-                        for value in sorted(shared)
-                    ]
+    for index, train, direction in ((fold.index, fold.train, one) for fold in folds for one in fold.directions):
+        sides = {"training": train, "dev": direction.dev, "test": direction.test}
+        for column, key in keys.items():
+            values = {side: {key[name] for name in ids} for side, ids in sides.items()}
+            for first, second in (("training", "dev"), ("training", "test"), ("dev", "test")):
+                shared = (values[first] & values[second]) - {""}
+                if not shared or (column == "session" != group and first == "dev"):
+                    continue
+                members: dict[str, list[str]] = defaultdict(list)
+                for name in dict.fromkeys((*sides[first], *sides[second])):
+                    members[key[name]].append(name)
+                leaks += [
+                    Leak(index, direction.name, column, value, (first, second), tuple(members[value]))
+                    for value in sorted(shared)
+                ]
     return leaks
 
 
@@ -135,20 +136,8 @@ class Split:
     emotions_may_differ: bool = False
 
     def __post_init__(self) -> None:
-        rows = self.manifest.by_id()
-        _refuse_malformed(self.folds, rows, self.group)
-        leaks = find_leaks(self.manifest, self.folds, self.group)
-        if leaks:
-            column, more = leaks[0].column, f", and {len(leaks) - 1} more leaks" if len(leaks) > 1 else ""
-            mend = f"Keep every {column} in one part; if two corpora only share its name, rename it."
-            if column == "session":
-                mend = "Remove the speakers who share a session with dev or test from training."
-            elif column == "speaker" != self.group:
-                mend = f"A speaker has several values of '{self.group}': keep each speaker in one part."
-            raise SplitError(f"the split leaks: {leaks[0]}{more}", mend=mend)
-        _refuse_tested_twice(self.folds)
-        if not self.emotions_may_differ:
-            _refuse_unseen_emotion(self.folds, rows)
+        for what, mend in self._problems():
+            raise SplitError(what, mend=mend)
         order = {name: place for place, name in enumerate(self.manifest.ids)}
 
         def ordered(ids: tuple[str, ...]) -> tuple[str, ...]:
@@ -158,20 +147,71 @@ class Split:
             Fold(
                 f.index,
                 ordered(f.train),
-                tuple(replace(d, dev=ordered(d.dev), test=ordered(d.test)) for d in f.directions),
+                tuple(Direction(d.name, ordered(d.dev), ordered(d.test)) for d in f.directions),
             )
             for f in self.folds
         )
-        object.__setattr__(self, "folds", tuple(folds))
+        object.__setattr__(self, "folds", folds)
         object.__setattr__(self, "total_folds", self.total_folds or len(folds))
+
+    def _problems(self) -> Iterator[tuple[str, str | None]]:
+        """Yield what is wrong and how to mend it; what follows a problem takes for granted that there is none."""
+        rows = self.manifest.by_id()
+        if not self.folds:
+            yield "the split has no fold", "Make it with at least one."
+        if len({fold.index for fold in self.folds}) < len(self.folds):
+            yield "two folds have the same index", "Number them from 0."
+        bare = {name for name, row in rows.items() if not key_of(row, self.group)}
+        for fold in self.folds:
+            names = [direction.name for direction in fold.directions]
+            if not names or len(set(names)) < len(names):
+                yield f"fold {fold.index} needs directions with different names, and has {names}", None
+            for direction, part, ids in fold.parts():
+                where = f"fold {fold.index}: " + (f"{part} of direction '{direction}'" if direction else "training")
+                members = set(ids)
+                if not ids:
+                    yield (
+                        f"{where} is empty",
+                        "Add speakers. Or sessions tie too many speakers together, since a session of dev or test "
+                        "cannot train: clear the column 'session' if it does not name recording sessions.",
+                    )
+                if unknown := members - rows.keys():
+                    yield f"{where} has '{min(unknown)}', which the manifest does not", "Use the manifest of the split."
+                if len(members) < len(ids):
+                    yield f"{where} names an utterance twice", "Name it once."
+                if without := bare & members:
+                    what = (
+                        f"{where} has utterance '{min(without)}', which has no value in the group column '{self.group}'"
+                    )
+                    yield what, "Fill the column, or choose another with --group."
+        if leaks := find_leaks(self.manifest, self.folds, self.group):
+            column, more = leaks[0].column, f", and {len(leaks) - 1} more leaks" if len(leaks) > 1 else ""
+            mend = f"Keep every {column} in one part; if two corpora only share its name, rename it."
+            if column == "session":
+                mend = "Remove the speakers who share a session with dev or test from training."
+            elif column == "speaker" != self.group:
+                mend = f"A speaker has several values of '{self.group}': keep each speaker in one part."
+            yield f"the split leaks: {leaks[0]}{more}", mend
+        tested: dict[str, int] = {}
+        for index, name in ((fold.index, name) for fold in self.folds for part, name in fold.held if part == "test"):
+            if name in tested:
+                what = f"utterance '{name}' is tested in fold {tested[name]} and again in fold {index}"
+                yield what, "Test every utterance once, so that pooled results count it once."
+            tested[name] = index
+        for fold in self.folds if not self.emotions_may_differ else ():
+            known = {rows[name].emotion for name in fold.train}
+            for one in fold.directions:
+                speakers = {(rows[name].emotion, rows[name].speaker) for name in one.test}
+                for unseen in sorted({emotion for emotion, _ in speakers} - known):
+                    who = ", ".join(sorted(speaker for emotion, speaker in speakers if emotion == unseen))
+                    what = f"fold {fold.index} tests the emotion '{unseen}' (speakers {who}), which its training lacks"
+                    yield what, "Leave it out (--emotions), merge it (--map), or take another --split-seed."
 
     def assignment(self) -> Iterator[Assigned]:
         """Yield the part of every utterance in every fold and direction."""
         speaker = {row.id: row.speaker for row in self.manifest}
         for fold in self.folds:
-            parts = [("", "train", fold.train)]
-            parts += [(d.name, part, ids) for d in fold.directions for part, ids in (("dev", d.dev), ("test", d.test))]
-            for direction, part, ids in parts:
+            for direction, part, ids in fold.parts():
                 yield from (Assigned(fold.index, direction, part, name, speaker[name]) for name in ids)
 
     @property
@@ -184,67 +224,6 @@ def digest_of(rows: Iterable[Assigned]) -> str:
     """Return 16 hexadecimal digits of SHA-256 over the sorted assignment; row order does not matter."""
     lines = sorted("\t".join(map(str, row[:4])) for row in rows)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
-
-
-def _refuse_malformed(folds: Sequence[Fold], rows: dict[str, Utterance], group: str) -> None:
-    if not folds:
-        raise SplitError("the split has no fold", mend="Make it with at least one.")
-    if len({fold.index for fold in folds}) < len(folds):
-        raise SplitError("two folds have the same index", mend="Number them from 0.")
-    bare = {name for name, row in rows.items() if not key_of(row, group)}
-    for fold in folds:
-        names = [direction.name for direction in fold.directions]
-        if not names or len(set(names)) < len(names):
-            raise SplitError(f"fold {fold.index} needs directions with different names, and has {names}")
-        parts = {"training": fold.train}
-        for direction in fold.directions:
-            parts[f"dev of direction '{direction.name}'"] = direction.dev
-            parts[f"test of direction '{direction.name}'"] = direction.test
-        for part, ids in parts.items():
-            members = set(ids)
-            unknown, without = sorted(members - rows.keys()), sorted(bare & members)
-            if not ids:
-                what = "is empty"
-                mend = (
-                    "Add speakers. Or sessions tie too many speakers together, since a session of dev or test cannot "
-                    "train: clear the column 'session' if it does not name recording sessions."
-                )
-            elif unknown:
-                what, mend = f"has '{unknown[0]}', which the manifest does not", "Use the manifest of the split."
-            elif len(members) < len(ids):
-                what, mend = "names an utterance twice", "Name it once."
-            elif without:
-                what = f"has utterance '{without[0]}', which has no value in the group column '{group}'"
-                mend = "Fill the column, or choose another with --group."
-            else:
-                continue
-            raise SplitError(f"fold {fold.index}: {part} {what}", mend=mend)
-
-
-def _refuse_tested_twice(folds: Sequence[Fold]) -> None:
-    where: dict[str, int] = {}
-    for fold in folds:
-        for name in (name for direction in fold.directions for name in direction.test):
-            if name in where:
-                what = f"utterance '{name}' is tested in fold {where[name]} and again in fold {fold.index}"
-                raise SplitError(what, mend="Test every utterance once, so that pooled results count it once.")
-            where[name] = fold.index
-
-
-def _refuse_unseen_emotion(folds: Sequence[Fold], rows: dict[str, Utterance]) -> None:
-    for fold in folds:
-        known = {rows[name].emotion for name in fold.train}
-        for direction in fold.directions:
-            tested = [rows[name] for name in direction.test]
-            unseen = sorted({row.emotion for row in tested} - known)
-            if unseen:
-                who = ", ".join(sorted({row.speaker for row in tested if row.emotion == unseen[0]}))
-                what = f"fold {fold.index} tests the emotion '{unseen[0]}' (speakers {who}), which its training lacks"
-                mend = "Leave it out (--emotions), merge it (--map), or take another --split-seed."
-                raise SplitError(what, mend=mend)
-
-
-# Repeated recordings
 
 
 def exclude_shared_recordings(manifest: Manifest, digests: Mapping[str, str]) -> tuple[Manifest, Note]:
