@@ -69,44 +69,18 @@ def info(path: Source) -> AudioInfo:
         return AudioInfo(seconds, file.samplerate, file.channels, f"{file.format} {file.subtype}")
 
 
-def read_audio(
-    path: Source,
-    *,
-    start: float = 0.0,
-    end: float | None = None,
-    sample_rate: int = SAMPLE_RATE,
-    channel: str | int = "mix",
-    longest: float = LONGEST,
-) -> Samples:
-    """One channel of one stretch of a recording: float32 (N,) in [-1, 1] at `sample_rate`.
+def read_audio(path: Source, **stretch: Any) -> Samples:
+    """One channel of one stretch of a recording: float32 (N,) in [-1, 1]; arguments and errors as of `read_blocks`.
 
-    `start` and `end` are seconds (`end` None: to the end). `channel` is `mix` (the mean), `left`, `right`
-    or a number counted from 1. Raises `AudioError` for a file that is missing, empty, no audio, cut short
-    or not finite, for a stretch outside it, and for more than `longest` seconds.
+    Here `longest` is `LONGEST` unless told otherwise.
     """
-    return read_recording(path, start=start, end=end, sample_rate=sample_rate, channel=channel, longest=longest).samples
+    return read_recording(path, **stretch).samples
 
 
-def read_recording(
-    path: Source,
-    *,
-    start: float = 0.0,
-    end: float | None = None,
-    sample_rate: int = SAMPLE_RATE,
-    channel: str | int = "mix",
-    longest: float = LONGEST,
-) -> Recording:
+def read_recording(path: Source, *, longest: float = LONGEST, **stretch: Any) -> Recording:
     """As `read_audio`, with the digest of the decoded samples."""
     digest = blake2b(digest_size=16)
-
-    def observed(blocks: Iterator[Samples]) -> Iterator[Samples]:
-        for block in blocks:
-            digest.update(block.data)
-            yield block
-
-    with closing(open_audio(path)) as file:
-        blocks = observed(_blocks(file, path, start, end, channel, longest))
-        pieces = list(_resampled(blocks, file.samplerate, sample_rate))
+    pieces = list(read_blocks(path, longest=longest, digest=digest, **stretch))
     return Recording(pieces[0] if len(pieces) == 1 else np.concatenate(pieces), digest.hexdigest())
 
 
@@ -118,14 +92,18 @@ def read_blocks(
     sample_rate: int = SAMPLE_RATE,
     channel: str | int = "mix",
     longest: float = math.inf,
+    digest: blake2b | None = None,
 ) -> Iterator[Samples]:
-    """As `read_audio`, block by block: joined, the blocks are its samples, bit for bit.
+    """One channel of one stretch of a recording at `sample_rate`, block by block, each float32 (N,) in [-1, 1].
 
-    Memory is that of about a minute, whatever the file holds. What is wrong with a file may be found late, after
-    blocks that were fine.
+    `start` and `end` are seconds (`end` None: to the end). `channel` is `mix` (the mean), `left`, `right` or a number
+    counted from 1. `digest` is updated with the samples before they are resampled. Memory is that of about a minute,
+    whatever the file holds. Raises `AudioError` for a file that is missing, empty, no audio, cut short or not finite,
+    for a stretch outside it, and for more than `longest` seconds; perhaps late, after blocks that were fine.
     """
     with closing(open_audio(path)) as file:
-        yield from _resampled(_blocks(file, path, start, end, channel, longest), file.samplerate, sample_rate)
+        blocks = _blocks(file, path, start, end, channel, longest, digest)
+        yield from _resampled(blocks, file.samplerate, sample_rate)
 
 
 def resample(samples: Samples, rate: int, sample_rate: int = SAMPLE_RATE) -> Samples:
@@ -140,62 +118,76 @@ def resample(samples: Samples, rate: int, sample_rate: int = SAMPLE_RATE) -> Sam
 
 def checked_source(audio: Any) -> Source:
     """A path or an open file; raises `AudioError` for anything else."""
-    if isinstance(audio, os.PathLike):
-        return Path(audio)
     if hasattr(audio, "numpy") or hasattr(audio, "__array__"):
         give = "x.cpu().numpy()" if hasattr(audio, "numpy") else "numpy.asarray(x)"
         mend = f"Give {give}, as a tensor's .numpy() does, of shape (N,) or (N, channels)."
         raise AudioError(f"a {type(audio).__module__}.{type(audio).__name__} is not a numpy array", mend=mend)
-    if not isinstance(audio, str) and not hasattr(audio, "seek"):
-        raise AudioError(
-            f"a {type(audio).__name__} is no sound", mend="Give a path, an open file, or samples as a numpy array."
-        )
-    source: Source = audio
+    if not isinstance(audio, (str, os.PathLike)) and not hasattr(audio, "seek"):
+        mend = "Give a path, an open file, or samples as a numpy array."
+        raise AudioError(f"a {type(audio).__name__} is no sound", mend=mend)
+    source: Source = Path(audio) if isinstance(audio, os.PathLike) else audio
     return source
 
 
+def check_stretch(start: float, end: float | None, name: str | None = None) -> None:
+    """Raise `AudioError` where no seconds lie from `start` to `end`."""
+    if not 0 <= start < math.inf or (end is not None and not end > start):
+        raise AudioError(f"the stretch {start} to {end} s is empty", where=name, mend="Correct start and end.")
+
+
 def _blocks(
-    file: Decoder, path: Source, start: float, end: float | None, channel: str | int, longest: float
+    file: Decoder,
+    path: Source,
+    start: float,
+    end: float | None,
+    channel: str | int,
+    longest: float,
+    digest: blake2b | None,
 ) -> Iterator[Samples]:
     """One channel of [start, end) seconds, block by block, at the file's own rate; at least one block."""
     import soundfile
 
     name, rate, total = name_of(path), file.samplerate, file.frames
     known = total < UNKNOWN_LENGTH
-    if not (0 <= start < math.inf) or (end is not None and not end > start):
-        raise AudioError(f"the stretch {start} to {end} s is empty", where=name, mend="Correct start and end.")
+    check_stretch(start, end, name)
     mix = Mix(channel_index(channel, file.channels, name), name)
     size = min(_BLOCK, _BLOCK_SECONDS * rate)  # of a slow recording too, so that it cannot swell when resampled
     first = round(start * rate)
     last = (total if known else 1 << 62) if end is None else round(end * rate)
-    if known and last > total:
+
+    def check_length(frames: int) -> None:
+        if frames / rate > longest:
+            is_long, most = (f"{s / 3600:.1f} h" if s >= 3600 else f"{s:.1f} s" for s in (frames / rate, longest))
+            mend = "Read it in stretches with start and end, or raise the limit `longest`."
+            raise TooLongError(f"is longer ({is_long}) than the {most} read at once", where=name, mend=mend)
+
+    if known:
         if last > total + SLACK * rate:
             what = f"ends at {total / rate:.2f} s, before the stretch {start:.2f} to {last / rate:.2f} s"
             raise AudioError(what, where=name, mend="Correct start and end, or copy the recording again.")
-        last = total
-    if known and end is None and file.missing_frames() > SLACK * rate:
-        raise _cut_short(name, total / rate, (total + file.missing_frames()) / rate)
-    if known and first >= last:
-        what = "holds no samples" if not total else "ends before the stretch starts"
-        raise AudioError(what, where=name, mend="Copy or record it again." if not total else "Correct start and end.")
-    if known and (last - first) / rate > longest:
-        raise _too_long(name, (last - first) / rate, longest)
+        last = min(last, total)
+        if end is None and file.missing_frames() > SLACK * rate:
+            raise _cut_short(name, total / rate, (total + file.missing_frames()) / rate)
+        if not total:
+            raise AudioError("holds no samples", where=name, mend="Copy or record it again.")
+        if first >= last:
+            raise AudioError("ends before the stretch starts", where=name, mend="Correct start and end.")
+        check_length(last - first)
     done = 0
     try:
-        _skip(file, first, size)
-        while first + done < last:
-            block = file.read(min(size, last - first - done))
-            if not len(block):
-                break
+        if first:
+            file.seek(first)
+        while first + done < last and len(block := file.read(min(size, last - first - done))):
             done += len(block)
-            if done / rate > longest:
-                raise _too_long(name, done / rate, longest)
+            check_length(done)
             mono = mix(block)
             if not finite(mono):
                 what = "holds samples that are not numbers (NaN or infinite)"
                 raise AudioError(what, where=name, mend="Export it again.")
             if file.subtype in ("FLOAT", "DOUBLE"):
                 check_scale(mono, name)
+            if digest is not None:
+                digest.update(mono.data)
             yield mono
     except soundfile.LibsndfileError as error:
         what = f"breaks off after {(first + done) / rate:.2f} s ({error.error_string.rstrip('.')})"
@@ -208,6 +200,13 @@ def _blocks(
     mix.check()
     if not done:
         raise AudioError("holds no samples", where=name, mend="Copy or record it again.")
+
+
+def _cut_short(name: str, present: float, promised: float) -> AudioError:
+    """The error for a recording with `present` of `promised` seconds (infinite: not known)."""
+    there = f"{present:.2f} s" + (f" of {promised:.2f} s" if math.isfinite(promised) else "")
+    mend = "Copy it again; in a manifest, start and end may name the part to use."
+    return AudioError(f"is cut short: {there} are there", where=name, mend=mend)
 
 
 def _resampled(blocks: Iterator[Samples], rate: int, sample_rate: int) -> Iterator[Samples]:
@@ -226,31 +225,6 @@ def _resampled(blocks: Iterator[Samples], rate: int, sample_rate: int) -> Iterat
         yield stream.resample_chunk(block)
         block, following = following, next(blocks, None)
     yield stream.resample_chunk(block, last=True)
-
-
-def _skip(file: Decoder, frames: int, size: int) -> None:
-    """Go to the frame `frames`, by reading where a coding (GSM, some ADPCM) cannot be entered in the middle."""
-    import soundfile
-
-    try:
-        if frames:
-            file.seek(frames)
-    except soundfile.LibsndfileError:
-        while frames > 0 and (passed := len(file.read(min(size, frames)))):
-            frames -= passed
-
-
-def _too_long(name: str, seconds: float, longest: float) -> TooLongError:
-    is_long, most = (f"{s / 3600:.1f} h" if s >= 3600 else f"{s:.1f} s" for s in (seconds, longest))
-    mend = "Read it in stretches with start and end, or raise the limit `longest`."
-    return TooLongError(f"is longer ({is_long}) than the {most} read at once", where=name, mend=mend)
-
-
-def _cut_short(name: str, present: float, promised: float) -> AudioError:
-    """The error for a recording with `present` of `promised` seconds (infinite: not known)."""
-    there = f"{present:.2f} s" + (f" of {promised:.2f} s" if math.isfinite(promised) else "")
-    mend = "Copy it again; in a manifest, start and end may name the part to use."
-    return AudioError(f"is cut short: {there} are there", where=name, mend=mend)
 
 
 # Samples of any type and any number of channels as one channel of float32.
@@ -273,22 +247,22 @@ def to_float(samples: npt.NDArray[Any]) -> Samples:
     Raises `AudioError` for what holds no real numbers, is not (N,) or (N, channels), whose full scale nobody knows,
     and for floats at another scale.
     """
-    if samples.ndim not in (1, 2) or samples.dtype.kind not in "fiu":
+    what, mend, kind = "", "Give (samples, channels): x.T.", samples.dtype.kind
+    if samples.ndim not in (1, 2) or kind not in "fiu":
+        what = f"samples of shape {samples.shape} and type {samples.dtype} are no sound"
         mend = "Give floats in [-1, 1] or integers, of shape (samples,) or (samples, channels)."
-        raise AudioError(f"samples of shape {samples.shape} and type {samples.dtype} are no sound", mend=mend)
-    if samples.ndim == 2 and samples.shape[1] > max(MOST_CHANNELS, samples.shape[0]):
-        raise AudioError(
-            f"samples of shape {samples.shape} have {samples.shape[1]} channels", mend="Give (samples, channels): x.T."
-        )
-    if samples.dtype.kind in "iu" and samples.dtype.itemsize > 4:
+    elif samples.ndim == 2 and samples.shape[1] > max(MOST_CHANNELS, samples.shape[0]):
+        what = f"samples of shape {samples.shape} have {samples.shape[1]} channels"
+    elif kind in "iu" and samples.dtype.itemsize > 4:
+        what = f"samples of type {samples.dtype} do not say how loud the loudest is"
         mend = "Give them as what they were recorded in, say x.astype(numpy.int16), or floats in [-1, 1]."
-        raise AudioError(f"samples of type {samples.dtype} do not say how loud the loudest is", mend=mend)
-    if samples.dtype.kind == "f":
+    if what:
+        raise AudioError(what, mend=mend)
+    if kind == "f":
         check_scale(samples)
         return samples.astype(np.float32, copy=False)
     scale = 2.0 ** (8 * samples.dtype.itemsize - 1)
-    middle = scale if samples.dtype.kind == "u" else 0.0
-    return ((samples - middle) / scale).astype(np.float32)
+    return ((samples - (scale if kind == "u" else 0.0)) / scale).astype(np.float32)
 
 
 def check_scale(samples: npt.NDArray[Any], name: str | None = None) -> None:
@@ -317,18 +291,14 @@ def channel_name(channel: str | int) -> str:
 
 def channel_index(channel: str | int, channels: int, name: str) -> int | None:
     """The index of a channel; None: mix them all."""
-    words = {"mix": 0, "left": 1, "right": 2}
     word = channel_name(channel)
-    number = words[word] if word in words else int(word) if word.isdecimal() else -1
-    if number == 0 and word == "mix":
+    if word == "mix":
         return None
+    number = {"left": 1, "right": 2}.get(word) or (int(word) if word.isdecimal() else 0)
     if number < 1:
-        raise AudioError(
-            f"unknown channel '{channel}'",
-            where=name,
-            mend="Channels: mix, left, right, or a number counted from 1."
-            + (" Each on its own: `unheard predict`, or predict_channels." if word == "each" else ""),
-        )
+        mend = "Channels: mix, left, right, or a number counted from 1."
+        mend += " Each on its own: `unheard predict`, or predict_channels." if word == "each" else ""
+        raise AudioError(f"unknown channel '{channel}'", where=name, mend=mend)
     if number > channels:
         what = f"has {channels} channel{'s' * (channels != 1)}, not a channel '{channel}'"
         mend = "Choose mix." if channels == 1 else f"Choose mix, or a number from 1 to {channels}."
@@ -345,22 +315,17 @@ class Mix:
 
     def __init__(self, index: int | None, name: str | None = None) -> None:
         self._index, self._name = index, name
-        self._samples = 0
-        self._of_mix = 0.0
-        self._of_each: npt.NDArray[np.float64] = np.zeros(0)
+        self._samples, self._of_mix = 0, 0.0
+        self._of_each: Any = np.zeros(1)
 
     def __call__(self, block: Samples) -> Samples:
         """The channel of the next block (N, channels) or (N,): (N,)."""
-        if block.ndim == 1:
-            return block
-        if block.shape[1] == 1:
-            return block[:, 0]
+        if block.ndim == 1 or block.shape[1] == 1:
+            return block.reshape(-1)
         if self._index is not None:
             return np.ascontiguousarray(block[:, self._index])
         with np.errstate(invalid="ignore", over="ignore"):  # whether it is finite is asked later
             mixed: Samples = block.mean(axis=1, dtype=np.float32)
-            if len(self._of_each) != block.shape[1]:
-                self._samples, self._of_mix, self._of_each = 0, 0.0, np.zeros(block.shape[1])
             self._samples += len(mixed)
             self._of_mix += float(np.square(mixed).sum(dtype=np.float64))
             self._of_each = self._of_each + np.square(block).sum(axis=0, dtype=np.float64)
@@ -368,11 +333,10 @@ class Mix:
 
     def check(self) -> None:
         """Raises `AudioError` where the channels have cancelled each other out."""
-        loudest = self._of_each.max(initial=0.0)
-        if self._samples < _ENOUGH or loudest <= _AUDIBLE * self._samples or self._of_mix >= _CANCELLED * loudest:
-            return
-        what = "its channels cancel each other out when they are mixed: one is another upside down"
-        raise AudioError(what, where=self._name, mend="Choose one channel, such as left.")
+        loudest = self._of_each.max()
+        if self._samples >= _ENOUGH and loudest > _AUDIBLE * self._samples and self._of_mix < _CANCELLED * loudest:
+            what = "its channels cancel each other out when they are mixed: one is another upside down"
+            raise AudioError(what, where=self._name, mend="Choose one channel, such as left.")
 
 
 def finite(samples: npt.NDArray[Any]) -> bool:

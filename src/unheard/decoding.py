@@ -1,6 +1,6 @@
 """Opening recordings: libsndfile for what it reads, all parts of joined files, PyAV or ffmpeg for the rest.
 
-Headers are not trusted where the data goes on: lengths that an encoder never filled in are overlaid before libsndfile
+Headers are not trusted where the data goes on: lengths that an encoder never filled in are replaced before libsndfile
 reads them, and FLAC, Ogg and MP3 files that were joined end to end are split into their streams and read as one.
 """
 
@@ -15,8 +15,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias, cast
@@ -46,7 +45,7 @@ _AV_FORMATS = (
 )
 
 
-class Decoder(ABC):
+class Decoder:
     """A recording being decoded; `frames` is at least `UNKNOWN_LENGTH` if the length is not known."""
 
     samplerate: int
@@ -55,11 +54,10 @@ class Decoder(ABC):
     format: str
     subtype: str
 
-    @abstractmethod
     def read(self, frames: int) -> Block:
         """Return the next samples (at most `frames`, channels); none at the end."""
+        raise NotImplementedError
 
-    @abstractmethod
     def close(self) -> None:
         """Close the file."""
 
@@ -102,41 +100,6 @@ def name_of(path: Source) -> str:
     return str(path) if isinstance(path, (str, Path)) else str(getattr(path, "name", "the audio"))
 
 
-def _open_sndfile(path: Source) -> Decoder:
-    patches, starts = _repairs(path)
-    if patches:
-        return _Sndfile(_View(path, 0, None, patches))
-    if len(starts) > 1:
-        ends: Sequence[int | None] = [*starts[1:], None]
-        parts = [_Sndfile(_View(path, start, end)) for start, end in zip(starts, ends, strict=True)]
-        return _Joined(parts, name_of(path))
-    file: str | bytes | BinaryIO = str(path) if isinstance(path, Path) else path
-    if isinstance(file, str) and os.name == "posix":
-        file = os.fsencode(file)  # names that are not Unicode can be opened too
-    return _Sndfile(file)
-
-
-def _repairs(path: Source) -> tuple[dict[int, bytes], list[int]]:
-    """Bytes to overlay on a header that was never finished, and where the streams of a joined file begin."""
-    if isinstance(path, (str, Path)) and not Path(path).is_file():  # a pipe can be read only once
-        return {}, [0]
-    with _from_its_beginning(path) as opened:
-        head = opened.read(4096)
-        if head[:4] == b"RIFF" and (at := head.find(b"data")) > 0 and head[at + 4 : at + 8] == bytes(4):
-            return {at + 4: b"\xff\xff\xff\xff"} if _size(opened) > at + 8 else {}, [0]
-        if head[:4] == b"FORM" and (at := head.find(b"SSND")) > 0:
-            stated = int.from_bytes(head[at + 4 : at + 8], "big")
-            unfinished = stated <= 8 and _size(opened) > at + 16 + 8
-            return {at + 4: (_size(opened) - at - 8).to_bytes(4, "big")} if unfinished else {}, [0]
-        if len(head) > 26 and head[:8] in (b"fLaC\0\0\0\x22", b"fLaC\x80\0\0\x22"):
-            patches = {21: bytes([head[21] | 0x0F]), 22: b"\xff\xff\xff\xff"}
-            unknown = not (head[21] & 0x0F or any(head[22:26]))
-            return (patches if unknown else {}), _starts(opened, head)
-        if head[:4] == b"OggS" or head[:3] == b"ID3" or (len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0):
-            return {}, _starts(opened, head)
-        return {}, [0]
-
-
 @contextmanager
 def _from_its_beginning(path: Source) -> Iterator[BinaryIO]:
     """The bytes of a recording; a file that is open already is left at its beginning."""
@@ -151,8 +114,18 @@ def _from_its_beginning(path: Source) -> Iterator[BinaryIO]:
         path.seek(0)
 
 
-def _size(file: BinaryIO) -> int:
-    return file.seek(0, io.SEEK_END)
+# libsndfile, and files that it must not see as they are.
+
+
+def _open_sndfile(path: Source) -> Decoder:
+    streams = _mended(path)
+    if len(streams) == 1:
+        return _Sndfile(_Memory(streams[0]))
+    if streams:
+        return _Joined([_Sndfile(_Memory(stream)) for stream in streams], name_of(path))
+    if isinstance(path, (str, Path)):  # on POSIX names that are not Unicode can be opened too
+        return _Sndfile(os.fsencode(path) if os.name == "posix" else str(path))
+    return _Sndfile(path)
 
 
 _FLAC = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")
@@ -160,64 +133,64 @@ _OGG = re.compile(rb"OggS\x00(.)", re.DOTALL)
 _MP3 = re.compile(rb"\xff[\xe2-\xff][\x10-\xef].(?:.{9}|.{17}|.{32})(?:Xing|Info|VBRI)", re.DOTALL)
 
 
-def _starts(file: BinaryIO, head: bytes) -> list[int]:
+def _mended(path: Source) -> list[memoryview]:
+    """The streams of a joined file, or that of a file whose header was never finished, with its length; else none."""
+    if isinstance(path, (str, Path)) and not Path(path).is_file():  # a pipe can be read only once
+        return []
+    with _from_its_beginning(path) as opened:
+        head, size = opened.read(4096), opened.seek(0, io.SEEK_END)
+        at, patch = head.find({b"RIFF": b"data", b"FORM": b"SSND"}.get(head[:4], b"fLaC")) + 4, b""
+        if head[:4] == b"RIFF" and at > 4 and head[at : at + 4] == bytes(4) and size > at + 4:
+            patch = b"\xff" * 4
+        elif head[:4] == b"FORM" and at > 4 and int.from_bytes(head[at : at + 4], "big") <= 8 and size > at + 20:
+            patch = (size - at - 4).to_bytes(4, "big")
+        elif len(head) > 26 and _FLAC.match(head) and not (head[21] & 0x0F or any(head[22:26])):
+            at, patch = 21, bytes([head[21] | 0x0F]) + b"\xff" * 4
+        if not (patch or _FLAC.match(head) or re.match(rb"OggS|ID3|\xff[\xe0-\xff]", head)):
+            return []
+        opened.seek(0)
+        try:  # a private copy of what is written, the file's pages of the rest
+            data = memoryview(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_COPY))
+        except (OSError, ValueError, AttributeError):  # a file in memory
+            data = memoryview(bytearray(opened.read()))
+        if patch:
+            data[at : at + len(patch)] = patch
+            return [data]
+        starts = _starts(data, head, has_length_table(opened))
+        return [data[start:end] for start, end in zip(starts, [*starts[1:], size], strict=True)] if starts[1:] else []
+
+
+def _starts(data: memoryview, head: bytes, has_table: bool) -> list[int]:
     """The bytes where the streams of a FLAC, Ogg or MP3 file begin."""
-    file.seek(0)
-    try:
-        data: Any = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except (OSError, ValueError, AttributeError):  # a file in memory
-        data = file.read()
     if head[:4] == b"OggS":
-        starts, first = [], False
-        for page in _OGG.finditer(data):
-            begins = bool(page[1][0] & 0x02)
-            if begins and not first:  # the first pages of multiplexed streams stand together
-                starts.append(page.start())
-            first = begins
-        return starts or [0]
+        pages = [(page.start(), bool(page[1][0] & 0x02)) for page in _OGG.finditer(data)]
+        # the first pages of multiplexed streams stand together
+        before = [False, *(first for _, first in pages)]
+        return [at for (at, first), follows in zip(pages, before, strict=False) if first and not follows] or [0]
     if head[:4] == b"fLaC":
         return [one.start() for one in _FLAC.finditer(data)]
     found = [one.start() for one in _MP3.finditer(data)]
-    return [0, *(found[1:] if has_length_table(file) else found)]  # the first is the table of the first stream
+    return [0, *(found[1:] if has_table else found)]  # the first is the table of the first stream
 
 
-class _View(io.RawIOBase):
-    """Part of a file, with some bytes overlaid."""
+class _Memory(io.RawIOBase):
+    """Bytes in memory as a file."""
 
-    def __init__(self, path: Source, start: int, end: int | None, patches: Mapping[int, bytes] | None = None) -> None:
-        self._file = Path(path).open("rb") if isinstance(path, (str, Path)) else path  # noqa: SIM115 - closed below
-        self._own = self._file is not path
-        self._start, self._patches, self._place = start, dict(patches or {}), 0
-        self._length = (_size(self._file) if end is None else end) - start
+    def __init__(self, data: memoryview) -> None:
+        self._data, self._place = data, 0
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        self._place = max(0, (0, self._place, self._length)[whence] + offset)
+        self._place = max(0, (0, self._place, len(self._data))[whence] + offset)
         return self._place
 
     def tell(self) -> int:
         return self._place
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
     def readinto(self, buffer: Any) -> int:
-        self._file.seek(self._start + self._place)
-        data = bytearray(self._file.read(max(0, min(len(buffer), self._length - self._place))))
-        for at, patch in self._patches.items():
-            for k, byte in enumerate(patch):
-                if 0 <= at + k - self._place < len(data):
-                    data[at + k - self._place] = byte
-        buffer[: len(data)] = data
-        self._place += len(data)
-        return len(data)
-
-    def close(self) -> None:
-        if self._own and not self.closed:
-            self._file.close()
-        super().close()
+        part = self._data[self._place : self._place + len(buffer)]
+        buffer[: len(part)] = part
+        self._place += len(part)
+        return len(part)
 
 
 class _Sndfile(Decoder):
@@ -226,20 +199,13 @@ class _Sndfile(Decoder):
     def __init__(self, file: str | bytes | BinaryIO | io.RawIOBase) -> None:
         import soundfile
 
-        self._source = file
-        try:
-            self._file = soundfile.SoundFile(file)
-        except BaseException:
-            if isinstance(file, _View):
-                file.close()
-            raise
+        self._file = soundfile.SoundFile(file)
+        self._error = soundfile.LibsndfileError
         self.samplerate, self.channels, self.frames = self._file.samplerate, self._file.channels, self._file.frames
         self.format, self.subtype = self._file.format, self._file.subtype
         self._unknown = self.frames >= UNKNOWN_LENGTH
 
     def read(self, frames: int) -> Block:
-        import soundfile
-
         block: Block
         if not self._unknown:
             block = self._file.read(frames, dtype="float32", always_2d=True)
@@ -247,17 +213,18 @@ class _Sndfile(Decoder):
         block = np.full((frames, self.channels), np.nan, np.float32)
         try:
             block = self._file.read(out=block)
-        except soundfile.LibsndfileError:  # it seeks behind the samples it has read, and fails at the end
+        except self._error:  # it seeks behind the samples it has read, and fails at the end
             block = block[: int(np.isfinite(block[:, 0]).sum())]
         return block
 
     def seek(self, frame: int) -> None:
-        self._file.seek(frame)
+        try:
+            self._file.seek(frame)
+        except self._error:  # a coding that cannot be entered in the middle (GSM, some ADPCM)
+            super().seek(frame)
 
     def close(self) -> None:
         self._file.close()
-        if isinstance(self._source, _View):
-            self._source.close()
 
     def missing_frames(self) -> float:
         if self.format == "NIST" and isinstance(self._file.name, (str, bytes)):  # libsndfile's log does not say
@@ -292,9 +259,8 @@ class _Joined(Decoder):
     """Several streams of one file, one after the other; raises `AudioError` where their rates or channels differ."""
 
     def __init__(self, parts: Sequence[_Sndfile], name: str) -> None:
-        self._parts, self._part = list(parts), 0
-        first = parts[0]
-        if any((part.samplerate, part.channels) != (first.samplerate, first.channels) for part in parts):
+        self._parts, self._part, first = parts, 0, parts[0]
+        if len({(part.samplerate, part.channels) for part in parts}) > 1:
             self.close()
             what = "joins recordings of different sample rates or channels"
             raise AudioError(what, where=name, mend="Give them as separate files.")
@@ -310,16 +276,19 @@ class _Joined(Decoder):
         return np.zeros((0, self.channels), np.float32)
 
     def seek(self, frame: int) -> None:
-        place = 0
-        while place < len(self._parts) - 1 and frame >= self._parts[place].frames:
-            frame -= self._parts[place].frames
-            place += 1
-        self._part = place
-        self._parts[place].seek(min(frame, self._parts[place].frames))
+        self._part = 0
+        while self._part < len(self._parts) - 1 and frame >= self._parts[self._part].frames:
+            frame -= self._parts[self._part].frames
+            self._part += 1
+        part = self._parts[self._part]
+        part.seek(min(frame, part.frames))
 
     def close(self) -> None:
         for part in self._parts:
             part.close()
+
+
+# What libsndfile does not read.
 
 
 def can_convert() -> bool:
@@ -368,19 +337,14 @@ class _PyAV(Decoder):
         resampler = av.AudioResampler("fltp")
         decoded = self._container.decode(stream)
         self._frames = (out for frame in decoded for out in resampler.resample(frame))
-        self._left = np.zeros((0, self.channels), np.float32)
+        self._error, self._left = av.FFmpegError, np.zeros((0, self.channels), np.float32)
 
     def read(self, frames: int) -> Block:
-        import av
-
         pieces, count = [self._left], len(self._left)
-        while count < frames:
-            try:
-                frame = next(self._frames)
-            except (StopIteration, av.FFmpegError):
-                break
-            pieces.append(frame.to_ndarray().T.astype(np.float32, copy=False))
-            count += len(pieces[-1])
+        with suppress(StopIteration, self._error):
+            while count < frames:
+                pieces.append(next(self._frames).to_ndarray().T.astype(np.float32, copy=False))
+                count += len(pieces[-1])
         whole = np.concatenate(pieces)
         self._left = whole[frames:]
         return np.ascontiguousarray(whole[:frames])
@@ -403,48 +367,43 @@ def has_length_table(path: Source) -> bool:
 
 def _unreadable(path: Source, name: str, error: Exception) -> tuple[AudioError, bool]:
     """Why libsndfile refused a file, and whether other decoders may read it."""
-    if isinstance(path, (str, Path)):
-        try:
-            if not Path(path).exists():
-                return AudioError("there is no such file", where=name, mend="Check the path."), False
-            if Path(path).is_dir():
-                return AudioError("this is a folder", where=name, mend="Name one recording in it."), False
-        except (OSError, ValueError):
-            pass  # said below
+    kind, elsewhere, head = AudioError, False, b""
+    with suppress(OSError, ValueError):  # said below
+        if isinstance(path, (str, Path)) and not Path(path).exists():
+            return AudioError("there is no such file", where=name, mend="Check the path."), False
+        if isinstance(path, (str, Path)) and Path(path).is_dir():
+            return AudioError("this is a folder", where=name, mend="Name one recording in it."), False
     try:
         with _from_its_beginning(path) as opened:
             head = opened.read(256)
     except (OSError, ValueError) as refused:
         what = f"cannot be opened: {getattr(refused, 'strerror', None) or refused}"
         return UnreachableError(what, where=name, mend="Check the path and its permissions."), False
-    if not head:
-        return AudioError("the file is empty", where=name, mend="Copy or record it again."), False
-    if head.startswith(b"version https://git-lfs"):
-        what = "this is a Git LFS pointer, not the recording"
-        return AudioError(what, where=name, mend="Fetch the recordings with: git lfs pull"), False
+    reason = (str(getattr(error, "error_string", "")) or "Format not recognised.").rstrip(".")
     coding = _coding(head)
-    if coding or Path(name).suffix.lower() in CONVERTED:
+    if not head:
+        what, mend = "the file is empty", "Copy or record it again."
+    elif head.startswith(b"version https://git-lfs"):
+        what, mend = "this is a Git LFS pointer, not the recording", "Fetch the recordings with: git lfs pull"
+    elif coding or Path(name).suffix.lower() in CONVERTED:
+        elsewhere, what = True, f"{coding or 'this format'} needs a conversion first"
         target = Path(name).with_suffix(".wav").name
         mend = f'Convert it with: ffmpeg -i "{name}" -ac 1 -ar 16000 "{target}"; or: pip install "unheard[media]"'
-        return AudioError(f"{coding or 'this format'} needs a conversion first", where=name, mend=mend), True
-    reason = (str(getattr(error, "error_string", "")) or "Format not recognised.").rstrip(".")
-    if getattr(error, "code", None) == _SYSTEM_ERROR:
-        what = f"cannot be read ({reason})"
-        return UnreachableError(what, where=name, mend="Check the disk; try again."), False
-    mend = "WAV, FLAC, OGG and MP3 are read; check that the file is complete."
-    return AudioError(f"cannot be read as audio ({reason})", where=name, mend=mend), False
+    elif getattr(error, "code", None) == _SYSTEM_ERROR:
+        kind, what, mend = UnreachableError, f"cannot be read ({reason})", "Check the disk; try again."
+    else:
+        what = f"cannot be read as audio ({reason})"
+        mend = "WAV, FLAC, OGG and MP3 are read; check that the file is complete."
+    return kind(what, where=name, mend=mend), elsewhere
 
 
 def _coding(head: bytes) -> str:
     """The name of a coding that libsndfile lacks; empty for others."""
     if head[4:8] == b"ftyp":
         return "MP4 or M4A"
-    for mark, name in _MARKS.items():
-        if head.startswith(mark):
-            return name
     if head[:4] == b"OggS":
         names = {b"Speex": "Speex", b"\x7fFLAC": "FLAC in Ogg"}
         return next((name for mark, name in names.items() if mark in head[:64]), "")
     if head[:4] == b"RIFF" and (at := head.find(b"fmt ")) > 0:
         return _CODECS.get(int.from_bytes(head[at + 8 : at + 10], "little"), "")
-    return ""
+    return next((name for mark, name in _MARKS.items() if head.startswith(mark)), "")

@@ -18,37 +18,33 @@ from typing import IO, Any
 
 from unheard.errors import UnheardError
 
-_MENDS = {
+_WRITE_MENDS = {
     errno.ENOSPC: "The disk is full: free some space or write elsewhere.",
     errno.EFBIG: "No file may grow so large here: free some space or write elsewhere.",
     errno.EDQUOT: "Your quota is used up: free some space or write elsewhere.",
-    errno.EACCES: "Choose a folder that you may write to.",
-    errno.EPERM: "Choose a folder that you may write to.",
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "Choose a folder that you may write to."),
     errno.EROFS: "The disk is read-only: choose another folder.",
     errno.EISDIR: "There is a folder of this name: choose a file name.",
-    errno.ENOTDIR: "A part of this path is a file: choose another folder.",
-    errno.EEXIST: "A part of this path is a file: choose another folder.",
+    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), "A part of this path is a file: choose another folder."),
     errno.ENAMETOOLONG: "Choose a shorter name.",
+}
+_READ_MENDS = {
+    errno.ENOENT: "Check the path.",
+    errno.EISDIR: "This is a folder: name a file.",
+    errno.EACCES: "You may not read it: change its permissions.",
 }
 
 
 def cannot_write(path: str | Path, problem: OSError, kind: type[UnheardError] = UnheardError) -> UnheardError:
     """The error, of `kind`, that says why `path` cannot be written and how to mend it."""
-    return kind(
-        f"cannot be written ({problem.strerror or problem})",
-        where=path,
-        mend=_MENDS.get(problem.errno or 0, "Choose another place to write to."),
-    )
+    mend = _WRITE_MENDS.get(problem.errno or 0, "Choose another place to write to.")
+    return kind(f"cannot be written ({problem.strerror or problem})", where=path, mend=mend)
 
 
 def cannot_read(path: str | Path, problem: OSError, kind: type[UnheardError] = UnheardError) -> UnheardError:
     """The error, of `kind`, that says why `path` cannot be read."""
-    mends = {
-        errno.ENOENT: "Check the path.",
-        errno.EISDIR: "This is a folder: name a file.",
-        errno.EACCES: "You may not read it: change its permissions.",
-    }
-    return kind(f"cannot be read ({problem.strerror or problem})", where=path, mend=mends.get(problem.errno or 0))
+    what = f"cannot be read ({problem.strerror or problem})"
+    return kind(what, where=path, mend=_READ_MENDS.get(problem.errno or 0))
 
 
 def exists(path: str | Path) -> bool:
@@ -71,7 +67,8 @@ def read_regular(path: Path, most: int, kind: type[UnheardError], *, inside: Pat
             own = [folder, *([folder.parents[1] / "blobs"] if folder.parent.name == "snapshots" else [])]
             if not any(real.is_relative_to(place) for place in own):
                 raise kind("a link out of this folder", where=path, mend="Copy the file itself into the folder.")
-        with open(path, "rb", opener=_without_waiting) as file:
+        # a pipe without a writer would be waited for
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
             state = os.fstat(file.fileno())
             if not stat.S_ISREG(state.st_mode):
                 raise kind("not a regular file", where=path, mend="Name another file.")
@@ -81,10 +78,6 @@ def read_regular(path: Path, most: int, kind: type[UnheardError], *, inside: Pat
     if max(len(content), state.st_size) > most:
         raise kind(f"the file must not exceed {most:,} bytes", where=path, mend="Name another file.")
     return content
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a pipe without a writer would be waited for
 
 
 @contextmanager
@@ -199,11 +192,11 @@ def locked(folder: Path, doing: str, error: type[UnheardError] = UnheardError) -
     try:
         lock.acquire()
     except Timeout:
-        raise error(
-            f"another process is {doing}", where=folder, mend="Wait until it is done, or choose another folder."
-        ) from None
+        mend = "Wait until it is done, or choose another folder."
+        raise error(f"another process is {doing}", where=folder, mend=mend) from None
     except OSError as problem:
         raise cannot_write(folder / ".lock", problem, error) from problem
-    with lock:
-        lock.release()  # `with` holds it too
+    try:
         yield
+    finally:
+        lock.release()

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from unheard import plugins
@@ -41,31 +41,25 @@ class Died:
     reason: str
 
 
-@dataclass
-class _Task:
-    places: range
-    tried: bool = False
-
-
-@dataclass
 class _Worker:
-    quiet: bool
-    pool: Any = None
-    task: _Task | None = None
-    future: Future[list[Any]] | None = field(default=None)
+    """A process that has some items in hand, or none."""
 
-    def start(self, task: _Task, function: Callable[[Any], Any], items: Sequence[Any]) -> None:
+    def __init__(self, quiet: bool) -> None:
+        self.quiet = quiet
+        self.pool: Any = None
+        self.future: Future[list[Any]] | None = None
+        self.places = range(0)
+        self.again = False
+
+    def start(self, places: range, again: bool, function: Callable[[Any], Any], items: Sequence[Any]) -> None:
         if self.pool is None:
             from loky import ProcessPoolExecutor
 
-            self.pool = ProcessPoolExecutor(
-                1, timeout=None, initializer=_begin, initargs=(self.quiet, os.getpid()), env=ENVIRONMENT
-            )
-        self.task = task
+            begin = (self.quiet, os.getpid())
+            self.pool = ProcessPoolExecutor(1, timeout=None, initializer=_begin, initargs=begin, env=ENVIRONMENT)
+        self.places, self.again = places, again
         with _no_interrupts():
-            self.future = self.pool.submit(
-                _apply, plugins.registered(), function, [items[place] for place in task.places]
-            )
+            self.future = self.pool.submit(_apply, plugins.registered(), function, [items[place] for place in places])
 
     def stop(self) -> None:
         if self.pool is not None:
@@ -116,33 +110,30 @@ def map_unordered(
         for place, item in enumerate(items):
             yield place, function(item)
         return
-    waiting = deque(_Task(range(start, min(start + chunk, len(items)))) for start in range(0, len(items), chunk))
+    waiting = deque((range(len(items))[start : start + chunk], False) for start in range(0, len(items), chunk))
     team = [_Worker(quiet) for _ in range(workers)]
     try:
         while waiting or any(worker.future for worker in team):
             for worker in team:
                 if worker.future is None and waiting:
-                    worker.start(waiting.popleft(), function, items)
+                    worker.start(*waiting.popleft(), function, items)
             wait([w.future for w in team if w.future], timeout=0.5, return_when=FIRST_COMPLETED)
             if tick is not None:
                 tick()
             for worker in team:
-                future, task = worker.future, worker.task
-                if future is None or task is None or not future.done():
+                if worker.future is None or not worker.future.done():
                     continue
                 try:
-                    results = future.result()
+                    results = worker.future.result()
                 except BrokenProcessPool as error:
                     worker.stop()
-                    if task.tried:
-                        yield task.places[0], Died(_reason(error))
+                    if worker.again:
+                        yield worker.places[0], Died(_reason(error))
                     else:
-                        waiting.extendleft(
-                            _Task(range(place, place + 1), tried=True) for place in reversed(task.places)
-                        )
+                        waiting.extendleft((range(place, place + 1), True) for place in reversed(worker.places))
                     continue
                 worker.future = None
-                yield from zip(task.places, results, strict=True)
+                yield from zip(worker.places, results, strict=True)
     finally:
         for worker in team:
             worker.stop()
@@ -155,7 +146,7 @@ def progress_bar(label: str, total: int, shown: bool = True) -> Iterator[Callabl
     Its argument is the seconds of audio done so far, shown as a multiple of real time; 0 shows no rate.
     """
     if not (shown and total and sys.stderr.isatty()):
-        yield _ignore
+        yield lambda seconds=0.0: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -171,10 +162,6 @@ def progress_bar(label: str, total: int, shown: bool = True) -> Iterator[Callabl
             bar.update(task, advance=1, rate=speed)
 
         yield advance
-
-
-def _ignore(seconds: float = 0.0) -> None:
-    pass
 
 
 def _apply(given: dict[Any, Any], function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
