@@ -18,7 +18,7 @@ from unheard.audio import read_audio
 from unheard.cli import main
 from unheard.errors import ConfigError, MissingExtra
 from unheard.experiments import run as run_module
-from unheard.features import FeatureSettings, FeatureStore, analyse, build_store, encoder_waveform, extract
+from unheard.features import FeatureSettings, FeatureStore, analyse, build_store, extract, waveform
 from unheard.features.encoder import resolve
 from unheard.features.settings import Columns, columns_of
 from unheard.manifest import Manifest, Utterance
@@ -113,7 +113,7 @@ def test_long_recordings_go_a_piece_at_a_time(encoder: Path, monkeypatch: pytest
     samples = read_audio(SPEECH)
     settings = encoded(kind="encoder", encoder=str(encoder), vad="none")
     whole = extract(samples, settings)
-    monkeypatch.setattr(encoder_waveform, "_AT_ONCE", 40)
+    monkeypatch.setattr(waveform, "_AT_ONCE", 40)
     pieces = extract(samples, settings)
     assert pieces.shape == whole.shape
     scaled = ((samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)).astype(np.float32)

@@ -3,7 +3,7 @@
     samples (N,) at 16 kHz -> log-mel (2T, mels) -> convolutions and the first layers, in onnxruntime -> states (T, D)
 
 `open_encoder` takes a folder that `unheard encoder` wrote, a Whisper folder in Hugging Face's or faster-whisper's
-layout, a folder of WavLM, HuBERT, wav2vec 2.0 or data2vec-audio (through transformers, see `encoder_waveform.py`), or
+layout, a folder of WavLM, HuBERT, wav2vec 2.0 or data2vec-audio (through transformers, see `waveform.py`), or
 the id of a repository on the Hugging Face hub. The encoder is frozen and computed only up to the layer asked for.
 """
 
@@ -11,30 +11,23 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property, lru_cache, partial
+from hashlib import blake2b
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from unheard import __version__
 from unheard.errors import AudioError, ConfigError, MissingExtra
-from unheard.features.encoder_weights import (
-    Floats,
-    chosen_layers,
-    content_digest,
-    files_digest,
-    read_config,
-    read_weights,
-    weight_files,
-)
 from unheard.features.foreign import resolve_foreign
 from unheard.features.settings import LEARNED, FeatureSettings
+from unheard.features.whisper import Floats, Weights, build_graph, weight_files
 from unheard.files import read_regular, write_text, write_whole
 
 Samples = npt.NDArray[np.floating[Any]]
@@ -51,11 +44,11 @@ _FFT, _HOP = 400, 160  # 25 ms every 10 ms
 _SILENCE = 1600  # samples: Whisper was trained on speech with silence behind
 _HUB_FILES = ["config.json", "preprocessor_config.json", "README.md", "model*.safetensors", "*.index.json", "model.bin"]
 _DESCRIPTION = "unheard_encoder"
+_WHISPER_LICENCE = Path(__file__).parents[1] / "models" / "starter" / "encoder" / LICENCE
 
 
-class Encoder(Protocol):
-    """A frozen encoder: `frames(samples)` turns samples (N,) at 16 kHz into states
-    (T, layers · width), float32.
+class Encoder:
+    """A frozen encoder.
 
     `digest` identifies weights and configuration; `layers` states of `width` numbers stand side by side.
     Opening reads sizes and the digest; the weights are loaded by `load`, or by the first `frames`.
@@ -66,11 +59,14 @@ class Encoder(Protocol):
     layers: int
 
     def load(self) -> None:
-        """Load the weights; raises `ConfigError` where that fails."""
+        """Load the weights; raises `ConfigError` where they are missing or damaged."""
 
     def frames(self, samples: Samples) -> Floats:
-        """Return the states of samples; raises `AudioError` where they are too short."""
-        ...
+        """The states (T, layers · width), float32, of samples (N,) at 16 kHz, T = ceil(N / 320).
+
+        Recordings above 30 s are encoded in pieces of equal length. Raises `AudioError` where they are too short.
+        """
+        raise NotImplementedError
 
 
 def open_encoder(source: str | Path, layer: str = "mean") -> Encoder:
@@ -86,7 +82,7 @@ def open_encoder(source: str | Path, layer: str = "mean") -> Encoder:
     config = read_config(folder)
     if config.get("model_type") == "whisper" or (folder / "model.bin").is_file():
         return WhisperEncoder(folder, config, layer)
-    from unheard.features.encoder_waveform import WaveformEncoder
+    from unheard.features.waveform import WaveformEncoder
 
     return WaveformEncoder(folder, config, layer)
 
@@ -101,10 +97,9 @@ def resolve(settings: FeatureSettings) -> FeatureSettings:
     if settings.foreign:
         return resolve_foreign(settings)
     found = open_encoder(settings.encoder, settings.layer)
-    layers = found.layers if found.layers > 1 or settings.layer == LEARNED else 0
-    width = found.width
+    width, layers = found.width, found.layers if found.layers > 1 or settings.layer == LEARNED else 0
     if settings.pool != "none":  # one vector, in which the layers stand side by side
-        layers, width = 0, width * max(layers, 1)
+        width, layers = width * max(layers, 1), 0
     return replace(settings, encoder_digest=found.digest, encoder_width=width, encoder_layers=layers)
 
 
@@ -113,20 +108,18 @@ def encoder_of(source: str, layer: str, digest: str) -> Encoder:
     """Open and load the encoder that resolved settings name, once a process; raises `ConfigError` for another one."""
     encoder = open_encoder(source, layer)
     if encoder.digest != digest:
-        raise ConfigError(
-            f"this is not the encoder that the settings were made with (digest {digest})",
-            where=source,
-            mend="Name that one, or leave encoder_digest out for a store of this one.",
-        )
+        what = f"this is not the encoder that the settings were made with (digest {digest})"
+        mend = "Name that one, or leave encoder_digest out for a store of this one."
+        raise ConfigError(what, where=source, mend=mend)
     encoder.load()
     return encoder
 
 
-class WhisperEncoder:
+class WhisperEncoder(Encoder):
     """A Whisper encoder from its weights; its graph is built when it is loaded."""
 
     def __init__(self, folder: Path, config: Mapping[str, Any], layer: str) -> None:
-        self.folder, self.weights = folder, read_weights(folder, config)
+        self.folder, self.weights = folder, Weights(folder, config)
         self.chosen, self.average = chosen_layers(layer, self.weights.layers, folder)
         self.layers = 1 if self.average else len(self.chosen)
         self.width = self.weights.width
@@ -134,8 +127,6 @@ class WhisperEncoder:
 
     def graph(self, *, int8: bool = False, frames: int = 1500) -> Any:
         """The `onnx.ModelProto` of the chosen layers, with positions for `frames`."""
-        from unheard.features.encoder_graph import build_graph
-
         return build_graph(self.weights, self.chosen, int8=int8, average=self.average, frames=frames)
 
     @cached_property
@@ -143,15 +134,15 @@ class WhisperEncoder:
         return _session(self.graph().SerializeToString(), self.folder)
 
     def load(self) -> None:
-        """Build the graph; raises `ConfigError` for weights that are missing or damaged."""
+        """Build the graph."""
         _ = self._session
 
     def frames(self, samples: Samples) -> Floats:
-        """The states (T, D), T = ceil(N / 320): recordings above 30 s in pieces of equal length."""
+        """The states (T, layers · width) of samples (N,)."""
         return _states(self._session, samples, self.weights.mels, self.weights.positions)
 
 
-class OnnxEncoder:
+class OnnxEncoder(Encoder):
     """An encoder that `unheard encoder` wrote: onnxruntime alone runs it, on `threads` threads.
 
     `content` is that of its model.onnx in `folder`. Raises `ConfigError` for another file, and for another `layer`.
@@ -166,11 +157,8 @@ class OnnxEncoder:
         if layer != held:
             raise ConfigError(f"this encoder holds layer {held}, not {layer}", where=folder, mend=f"Ask for {held}.")
 
-    def load(self) -> None:
-        """Nothing is left to load."""
-
     def frames(self, samples: Samples) -> Floats:
-        """The states (T, D) of samples (N,), as `WhisperEncoder.frames`."""
+        """The states (T, layers · width) of samples (N,)."""
         return _states(self._session, samples, self.description["mels"], self.description["positions"])
 
 
@@ -252,11 +240,8 @@ def _session(content: bytes, where: Path, threads: int = 1) -> Any:
     try:
         return onnx_session(content, threads)
     except ValueError as problem:
-        raise ConfigError(
-            f"onnxruntime cannot load this encoder ({problem})",
-            where=where,
-            mend="Write it again with: unheard encoder",
-        ) from None
+        what = f"onnxruntime cannot load this encoder ({problem})"
+        raise ConfigError(what, where=where, mend="Write it again with: unheard encoder") from None
 
 
 def _described(session: Any, where: Path) -> dict[str, Any]:
@@ -271,12 +256,11 @@ def _described(session: Any, where: Path) -> dict[str, Any]:
             raise ValueError
         return found | {name: str(found[name]) for name in ("layer", "origin", "weights", "licence")}
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
-        raise ConfigError(
-            f"this {MODEL} is not an encoder", where=where, mend="Make one with: unheard encoder"
-        ) from None
+        mend = "Make one with: unheard encoder"
+        raise ConfigError(f"this {MODEL} is not an encoder", where=where, mend=mend) from None
 
 
-# Where an encoder is, and which one it is.
+# An encoder's folder: where it is, its configuration, its layers, its identity.
 
 
 def find_encoder(source: str | Path) -> Path:
@@ -304,11 +288,60 @@ def find_encoder(source: str | Path) -> Path:
     try:
         return Path(download())
     except Exception as error:  # the hub's, the network's and the disk's errors share no base
-        raise ConfigError(
-            f"there is no such folder, and the Hugging Face hub gives no {source} "
-            f"({type(error).__name__}: {' '.join(str(error).split())[:160]})",
-            mend="Check the name and the network, or download it elsewhere and name its folder.",
-        ) from None
+        why = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+        what = f"there is no such folder, and the Hugging Face hub gives no {source} ({why})"
+        mend = "Check the name and the network, or download it elsewhere and name its folder."
+        raise ConfigError(what, mend=mend) from None
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return the folder's config.json; raises `ConfigError` where there is none."""
+    try:
+        read = json.loads((folder / "config.json").read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        what = f"there is no encoder here ({type(error).__name__} in config.json)"
+        mend = "Name a folder of `unheard encoder`, or one in Hugging Face's or faster-whisper's layout."
+        raise ConfigError(what, where=folder, mend=mend) from None
+    return read if isinstance(read, dict) else {}
+
+
+def chosen_layers(layer: str, count: int, where: Path) -> tuple[list[int], bool]:
+    """Return the numbers of the states that `layer` asks for, of `count` layers and the input, and whether to average.
+
+    >>> chosen_layers("2,3", 6, Path("whisper"))
+    ([2, 3], False)
+    """
+    if layer in ("mean", LEARNED):
+        return list(range(count + 1)), layer == "mean"
+    words = layer.split(",")
+    if not all(word.strip().isdecimal() and int(word) <= count for word in words):
+        mend = f"Choose 0 to {count}, several (2,3), mean or {LEARNED}."
+        raise ConfigError(f"the encoder has no layer '{layer}'", where=where, mend=mend)
+    return [int(word) for word in words], False
+
+
+def files_digest(files: Sequence[Path]) -> str:
+    """Return a digest of the names and contents of `files`, kept while their sizes and times of change stay."""
+    stats = [(path, path.stat()) for path in files if path.exists()]
+    return _digest(tuple((path, stat.st_size, stat.st_mtime_ns) for path, stat in stats))
+
+
+@lru_cache(maxsize=8)
+def _digest(state: tuple[tuple[Path, int, int], ...]) -> str:
+    digest = blake2b(digest_size=8)
+    for path, size, _ in state:
+        digest.update(f"{path.name}\t{size}\n".encode())
+        with path.open("rb") as file:
+            while block := file.read(2**20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def content_digest(name: str, content: bytes) -> str:
+    """Return what `files_digest` returns for one file of this name and content."""
+    digest = blake2b(f"{name}\t{len(content)}\n".encode(), digest_size=8)
+    digest.update(content)
+    return digest.hexdigest()
 
 
 # `unheard encoder`: an encoder as one file, for onnxruntime alone.
@@ -332,8 +365,11 @@ def write_encoder(
     if not 1 <= seconds <= 30:
         raise ConfigError(f"pieces of {seconds:g} s", mend="Choose --seconds 1 to 30.")
     licence = next((path for path in sorted(encoder.folder.glob("LICEN[CS]E*")) if path.is_file()), None)
+    terms = (licence or _WHISPER_LICENCE).read_text("utf-8", "replace")
+    local, hub_id = Path(source).exists(), str(source).partition("@")[0]
     description = {
-        "origin": _origin(source, encoder.folder),
+        # the folder's name, since paths are nobody's business, or the hub id with the commit that was downloaded
+        "origin": encoder.folder.resolve().name if local else f"{hub_id}@{encoder.folder.name}",
         "origin_digest": encoder.digest,
         "layer": layer,
         "width": encoder.width,
@@ -349,7 +385,7 @@ def write_encoder(
     entry.key, entry.value = _DESCRIPTION, json.dumps(description)
     content = model.SerializeToString()
     write_whole(folder / MODEL, lambda path: path.write_bytes(content))
-    write_text(folder / LICENCE, licence.read_text("utf-8", "replace") if licence else _WHISPER_LICENCE)
+    write_text(folder / LICENCE, terms)
     table = "\n".join(f"| {name.replace('_', ' ')} | {value} |" for name, value in description.items())
     write_text(folder / CARD, _CARD.format(table=table, folder=folder.name))
     return OnnxEncoder(content, folder, layer)
@@ -357,21 +393,12 @@ def write_encoder(
 
 def _copied(encoder: OnnxEncoder, folder: Path, int8: bool) -> OnnxEncoder:
     if int8 and encoder.description["weights"] != "int8":
-        raise ConfigError(
-            "the weights of this encoder are floats already", where=encoder.folder,
-            mend="Write it again from its origin: unheard encoder SOURCE --int8",
-        )  # fmt: skip
+        mend = "Write it again from its origin: unheard encoder SOURCE --int8"
+        raise ConfigError("the weights of this encoder are floats already", where=encoder.folder, mend=mend)
     for name in (MODEL, LICENCE, CARD):
         content = read_regular(encoder.folder / name, LARGEST, ConfigError)
         write_whole(folder / name, lambda path, content=content: path.write_bytes(content))  # type: ignore[misc]
     return encoder
-
-
-def _origin(source: str | Path, folder: Path) -> str:
-    """The hub id with the commit that was downloaded, or the folder's name: paths are nobody's business."""
-    if Path(source).exists():
-        return folder.resolve().name
-    return f"{str(source).partition('@')[0]}@{folder.name}"
 
 
 _CARD = """---
@@ -392,27 +419,4 @@ Input `mel` (batch, 2T, mels): Whisper's log-mel spectrogram. Output `states` (b
 
 The weights are the origin's, under its licence: see LICENSE. Whisper: Radford et al. 2022, *Robust speech recognition
 via large-scale weak supervision*.
-"""
-
-_WHISPER_LICENCE = """MIT License
-
-Copyright (c) 2022 OpenAI
-
-Permission is hereby granted, free of charge, to any person obtaining a copy
-of this software and associated documentation files (the "Software"), to deal
-in the Software without restriction, including without limitation the rights
-to use, copy, modify, merge, publish, distribute, sublicense, and/or sell
-copies of the Software, and to permit persons to whom the Software is
-furnished to do so, subject to the following conditions:
-
-The above copyright notice and this permission notice shall be included in all
-copies or substantial portions of the Software.
-
-THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR
-IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY,
-FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE
-AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER
-LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
-OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE
-SOFTWARE.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from hashlib import blake2b
 from typing import Any, Literal
@@ -100,65 +101,63 @@ class FeatureSettings:
     def __post_init__(self) -> None:
         check(self)
         if self.foreign:
-            self._check_foreign()
-        elif self.folder or self.width or self.code:
-            raise ConfigError(f"features of kind {self.kind} have no folder of arrays", mend="Choose kind npy.")
+            object.__setattr__(self, "vad", "none")
         if self.kind == "encoder":
-            self._check_encoder()
+            frames = {"frame_length_ms": ENCODER_FRAME_MS, "frame_shift_ms": ENCODER_SHIFT_MS}
+            for name, value in (frames if self._several else {"encoder_layers": 0, **frames}).items():
+                object.__setattr__(self, name, value)
+        for what, mend in self._problems():
+            raise ConfigError(what, mend=mend)
+
+    def _problems(self) -> Iterator[tuple[str, str | None]]:
+        """Yield what is wrong and how to mend it."""
+        kind, nyquist = self.kind, self.sample_rate / 2
+        if self.foreign:
+            known = (*KINDS, *plugins.names("feature"))
+            if kind not in known and not self.code:  # with it, a function that another program had
+                yield f"unknown kind of features '{kind}'", did_you_mean(kind, known)
+            if (kind == "npy") != bool(self.folder):
+                yield "features of kind npy need their folder", "Name it: --features.folder."
+            if self.energy or self.pitch or self.summary:
+                yield f"features of kind {kind} are used as they are", "Leave out energy, pitch and summary."
+        elif self.folder or self.width or self.code:
+            yield f"features of kind {kind} have no folder of arrays", "Choose kind npy."
+        if kind == "encoder":
+            if not (self.encoder or self.resolved):
+                yield "features of kind encoder need an encoder", "Name its folder: --features.encoder."
+            if self.layer not in ("mean", LEARNED) and not all(word.isdecimal() for word in self.layer.split(",")):
+                yield f"unknown layer '{self.layer}'", f"Choose a number, several (2,3), mean or {LEARNED}."
+            if self.sample_rate != ENCODER_RATE:
+                yield f"encoders take {ENCODER_RATE} Hz, not {self.sample_rate}", "Leave sample_rate out."
         elif self.encoder or self.encoder_digest or self.encoder_width or self.encoder_layers or self.layer != "mean":
-            raise ConfigError(f"features of kind {self.kind} have no encoder", mend="Choose kind encoder.")
-        nyquist = self.sample_rate / 2
+            yield f"features of kind {kind} have no encoder", "Choose kind encoder."
         checks = {
             "frame_length_ms": self.samples_per_frame >= 2,
             "frame_shift_ms": self.samples_per_shift >= 1,
             "low_hz": self.low_hz < nyquist,
             "high_hz": self.high_hz == 0 or self.low_hz < self.high_hz <= nyquist,
-            "cepstra": self.cepstra <= self.mel_bins or self.kind == "fbank",
-            "thin": self.thin == 1 or (self.kind != "functionals" and self.pool == "none"),
-            "pool": self.pool == "none" or (self.kind == "encoder" and self.layer != LEARNED),
+            "cepstra": self.cepstra <= self.mel_bins or kind == "fbank",
+            "thin": self.thin == 1 or (kind != "functionals" and self.pool == "none"),
+            "pool": self.pool == "none" or (kind == "encoder" and self.layer != LEARNED),
             "pitch_low_hz": self.pitch_low_hz < self.pitch_high_hz,
         }
-        for name, fine in checks.items():
-            if not fine:
-                raise ConfigError(f"feature setting {name} = {getattr(self, name)} is out of range")
-        if self.energy and self.kind == "encoder":
-            raise ConfigError("the frames of an encoder have no energy beside them", mend="Leave energy out.")
-        if self.energy and self.kind == "mfcc":
-            raise ConfigError("MFCC hold the energy already, as c0", mend="Leave energy out, or choose kind fbank.")
-        if self.summary and not (
-            self.kind == "fbank" and self.energy and self.pitch and self.log_pitch != "normalised" and not self.deltas
-        ):
+        for name in (name for name, fine in checks.items() if not fine):
+            yield f"feature setting {name} = {getattr(self, name)} is out of range", None
+        if self.energy and kind == "encoder":
+            yield "the frames of an encoder have no energy beside them", "Leave energy out."
+        if self.energy and kind == "mfcc":
+            yield "MFCC hold the energy already, as c0", "Leave energy out, or choose kind fbank."
+        whole = kind == "fbank" and self.energy and self.pitch and self.log_pitch != "normalised" and not self.deltas
+        if self.summary and not whole:
             mend = "Choose kind fbank, energy true, pitch true, log_pitch both, deltas 0; or leave summary out."
-            raise ConfigError("a summary is made of mel bands, energy and log F0 as it is, without deltas", mend=mend)
-        if self.needs_pitch:
-            self._check_pitch()
-
-    def _check_encoder(self) -> None:
-        if not (self.encoder or self.resolved):
-            raise ConfigError("features of kind encoder need an encoder", mend="Name its folder: --features.encoder.")
-        numbers = all(word.isdecimal() for word in self.layer.split(","))
-        if not numbers and self.layer not in ("mean", LEARNED):
-            raise ConfigError(
-                f"unknown layer '{self.layer}'", mend=f"Choose a number, several (2,3), mean or {LEARNED}."
-            )
-        if self.sample_rate != ENCODER_RATE:
-            raise ConfigError(f"encoders take {ENCODER_RATE} Hz, not {self.sample_rate}", mend="Leave sample_rate out.")
-        if not self._several:
-            object.__setattr__(self, "encoder_layers", 0)
-        object.__setattr__(self, "frame_length_ms", ENCODER_FRAME_MS)
-        object.__setattr__(self, "frame_shift_ms", ENCODER_SHIFT_MS)
-
-    def _check_foreign(self) -> None:
-        known = (*KINDS, *plugins.names("feature"))
-        if self.kind not in known and not self.code:  # with it, a function that another program had
-            raise ConfigError(f"unknown kind of features '{self.kind}'", mend=did_you_mean(self.kind, known))
-        if (self.kind == "npy") != bool(self.folder):
-            raise ConfigError("features of kind npy need their folder", mend="Name it: --features.folder.")
-        if self.energy or self.pitch or self.summary:
-            raise ConfigError(
-                f"features of kind {self.kind} are used as they are", mend="Leave out energy, pitch and summary."
-            )
-        object.__setattr__(self, "vad", "none")
+            yield "a summary is made of mel bands, energy and log F0 as it is, without deltas", mend
+        if self.needs_pitch:  # found at 4 kHz: the frames of both kinds must be able to lie over each other
+            shift, samples = self.frame_shift_ms, self.frame_shift_ms * self.sample_rate / 1000
+            if self.sample_rate < 4000 or not 10 <= self.frame_length_ms <= 100:
+                yield "pitch needs at least 4 kHz and frames of 10 to 100 ms", None
+            if not ((shift * 4).is_integer() and samples.is_integer() and shift >= 1):
+                mend = "Use a shift that is a whole number of samples and of quarters of a millisecond."
+                yield f"pitch cannot follow frames {shift:g} ms apart at {self.sample_rate} Hz", mend
 
     @property
     def foreign(self) -> bool:
@@ -168,31 +167,19 @@ class FeatureSettings:
     @property
     def resolved(self) -> bool:
         """Whether everything that follows from an encoder's files, or of a plug-in, is filled in."""
-        if self.foreign:
-            return bool(self.width)
-        if self.kind != "encoder":
-            return True
-        return bool(self.encoder_digest and self.encoder_width and (self.encoder_layers or not self._several))
+        if self.kind == "encoder":
+            return bool(self.encoder_digest and self.encoder_width and (self.encoder_layers or not self._several))
+        return bool(self.width) or not self.foreign
 
     @property
     def _several(self) -> bool:
         return self.pool == "none" and (self.layer == LEARNED or "," in self.layer)
 
-    def _check_pitch(self) -> None:
-        """Pitch is found at 4 kHz: the frames of both kinds must be able to lie over each other."""
-        rate, shift = self.sample_rate, self.frame_shift_ms
-        if rate < 4000 or not 10 <= self.frame_length_ms <= 100:
-            raise ConfigError("pitch needs at least 4 kHz and frames of 10 to 100 ms")
-        if not ((shift * 4).is_integer() and (shift * rate / 1000).is_integer() and shift >= 1):
-            mend = "Use a shift that is a whole number of samples and of quarters of a millisecond."
-            raise ConfigError(f"pitch cannot follow frames {shift:g} ms apart at {rate} Hz", mend=mend)
-
     def _check_resolved(self) -> None:
         if not self.resolved:
+            where = self.encoder or self.folder or self.kind
             raise ConfigError(
-                "the source of these features has not been read",
-                where=self.encoder or self.folder or self.kind,
-                mend="Call resolve(settings).",
+                "the source of these features has not been read", where=where, mend="Call resolve(settings)."
             )
 
     @property
@@ -208,28 +195,27 @@ class FeatureSettings:
     @property
     def dim(self) -> int:
         """F, the number of features in a frame; of functionals, their number."""
+        self._check_resolved()
+        if self.foreign:
+            return self.width
         if self.kind == "functionals":
-            from unheard.features.functionals import names
-
-            return len(names(self))
+            return self._functionals
         if self.kind == "encoder":
-            self._check_resolved()
             frame = self.encoder_width * max(self.encoder_layers, 1) + self.pitch_dim
             return frame * (2 if self.pool == "statistics" else 1)
-        if self.foreign:
-            self._check_resolved()
-            return self.width
         spectral = self.cepstra if self.kind == "mfcc" else self.mel_bins + self.energy
         return spectral * (1 + self.deltas) + self.pitch_dim + self.summary_dim
 
     @property
-    def summary_dim(self) -> int:
-        """The columns, the last ones, that are the same in every frame of an utterance."""
-        if not self.summary:
-            return 0
+    def _functionals(self) -> int:
         from unheard.features.functionals import names
 
         return len(names(self))
+
+    @property
+    def summary_dim(self) -> int:
+        """The columns, the last ones, that are the same in every frame of an utterance."""
+        return self._functionals if self.summary else 0
 
     @property
     def needs_pitch(self) -> bool:
@@ -258,14 +244,10 @@ class FeatureSettings:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> FeatureSettings:
         """The settings from plain values; raises `ConfigError` for an unknown name."""
-        known = {f.name for f in fields(cls)}
-        for name in values:
-            if name not in known:
-                raise ConfigError(f"unknown feature setting '{name}'", mend=did_you_mean(name, known))
+        known = [f.name for f in fields(cls)]
+        for name in (name for name in values if name not in known):
+            raise ConfigError(f"unknown feature setting '{name}'", mend=did_you_mean(name, known))
         return cls(**values)
-
-
-# Which columns of a frame are what.
 
 
 @dataclass(frozen=True)
@@ -293,7 +275,5 @@ def columns_of(settings: FeatureSettings) -> Columns:
     log_f0 = frame - 1 if settings.pitch and settings.log_pitch != "normalised" else None
     if settings.kind != "fbank" or settings.deltas:
         return Columns(log_f0=log_f0)
-    first = int(settings.energy)
-    return Columns(
-        slice(first, first + settings.mel_bins), 0 if settings.energy else None, log_f0, settings.summary_dim
-    )
+    bands = slice(int(settings.energy), settings.energy + settings.mel_bins)
+    return Columns(bands, 0 if settings.energy else None, log_f0, settings.summary_dim)

@@ -24,8 +24,7 @@ import numpy.typing as npt
 import unheard
 from unheard import __version__
 from unheard.errors import ConfigError, ModelError, did_you_mean, printable
-from unheard.features.encoder import LARGEST, MODEL, OnnxEncoder, first_line, onnx_session
-from unheard.features.encoder_weights import content_digest
+from unheard.features.encoder import LARGEST, MODEL, OnnxEncoder, content_digest, first_line, onnx_session
 from unheard.features.settings import FeatureSettings
 from unheard.files import cannot_read, exists, read_regular
 from unheard.licence import commercial_use

@@ -20,35 +20,38 @@ import numpy as np
 import numpy.typing as npt
 
 from unheard.errors import AudioError, ConfigError, FeatureError, MissingExtra
-from unheard.features.encoder_weights import Floats, chosen_layers, files_digest, weight_files
+from unheard.features.encoder import Encoder, chosen_layers, files_digest
+from unheard.features.whisper import Floats, weight_files
 
 _FRAME, _SHIFT = 400, 320
 _AT_ONCE = 3000  # frames, a minute: attention's memory grows with the square
 _UNUSED = "masked_spec_embed"  # serves pretraining only, and is missing in some files
+_SUPPORTED = "WavLM, HuBERT, wav2vec 2.0 or data2vec-audio encoder."
 
 
-class WaveformEncoder:
+class WaveformEncoder(Encoder):
     """An encoder of waveforms in a folder of `save_pretrained`; `layer` as in `open_encoder`."""
 
     def __init__(self, folder: Path, config: Mapping[str, Any], layer: str) -> None:
         files = weight_files(folder)
         try:
-            width, count = int(config["hidden_size"]), int(config["num_hidden_layers"])
-            kernels, strides = [int(k) for k in config["conv_kernel"]], [int(s) for s in config["conv_stride"]]
+            self.width, count = int(config["hidden_size"]), int(config["num_hidden_layers"])
+            kernels, strides = ([int(n) for n in config[name]] for name in ("conv_kernel", "conv_stride"))
         except (KeyError, TypeError, ValueError):
-            width, count, kernels, strides = 0, 0, [], []
+            count, kernels, strides = 0, [], []
         reach = 1 + sum((kernel - 1) * prod(strides[:place]) for place, kernel in enumerate(kernels))
         if (reach, prod(strides)) != (_FRAME, _SHIFT):
-            raise ConfigError(
-                f"'{config.get('model_type', '')}' is not an encoder of speech with a frame every 20 ms",
-                where=folder,
-                mend="Name a Whisper, WavLM, HuBERT, wav2vec 2.0 or data2vec-audio encoder.",
-            )
+            what = f"'{config.get('model_type', '')}' is not an encoder of speech with a frame every 20 ms"
+            raise ConfigError(what, where=folder, mend=f"Name a Whisper, {_SUPPORTED}")
         self.folder = folder
         self.chosen, self.average = chosen_layers(layer, count, folder)
         self.layers = 1 if self.average else len(self.chosen)
-        self.width = width
-        self.digest = files_digest([folder / "config.json", folder / _PREPROCESSOR, *files])
+        preprocessor = folder / "preprocessor_config.json"
+        self.digest = files_digest([folder / "config.json", preprocessor, *files])
+        try:  # whether the input is scaled to mean 0 and variance 1; the extractor's default is yes
+            self._normalise = bool(json.loads(preprocessor.read_text("utf-8")).get("do_normalize", True))
+        except (OSError, ValueError, AttributeError):
+            self._normalise = True
 
     def load(self) -> None:
         """Load the weights; raises `MissingExtra` without transformers, `ConfigError` where it cannot load them."""
@@ -79,22 +82,11 @@ class WaveformEncoder:
                 joined = torch.stack(chosen).mean(0) if self.average else torch.cat(chosen, 2)
                 pieces.append(joined[0].float().numpy())
         found: Floats = np.concatenate(pieces)
-        if found.shape != (frames, self.layers * self.width):
-            raise FeatureError(
-                f"the encoder returned {found.shape[0]} frames of {found.shape[1]} numbers, not "
-                f"{frames} of {self.layers * self.width}",
-                where=self.folder,
-                mend="Use a WavLM, HuBERT, wav2vec 2.0 or data2vec-audio encoder.",
-            )
+        wanted = frames, self.layers * self.width
+        if found.shape != wanted:
+            what = "the encoder returned {} frames of {} numbers, not {} of {}".format(*found.shape, *wanted)
+            raise FeatureError(what, where=self.folder, mend=f"Use a {_SUPPORTED}")
         return found
-
-    @cached_property
-    def _normalise(self) -> bool:
-        """Whether the input is scaled to mean 0 and variance 1; the extractor's default is yes."""
-        try:
-            return bool(json.loads((self.folder / _PREPROCESSOR).read_text("utf-8")).get("do_normalize", True))
-        except (OSError, ValueError, AttributeError):
-            return True
 
     @cached_property
     def _model(self) -> Any:
@@ -103,43 +95,32 @@ class WaveformEncoder:
             from transformers.utils import logging
         except ImportError:
             raise MissingExtra("transformers", "transformers") from None
+        safe = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
         try:
-            with _quiet(logging), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                model, report = AutoModel.from_pretrained(
-                    self.folder,
-                    local_files_only=True,
-                    trust_remote_code=False,
-                    use_safetensors=True,
-                    output_loading_info=True,
-                )
+            with _quiet(logging):
+                model, report = AutoModel.from_pretrained(self.folder, output_loading_info=True, **safe)
         except Exception as error:  # transformers has no class of its own for a folder it cannot use
-            raise ConfigError(
-                f"transformers cannot load this encoder ({type(error).__name__}: {' '.join(str(error).split())[:200]})",
-                where=self.folder,
-                mend="Save it again with save_pretrained, in a version of transformers that supports it.",
-            ) from error
+            why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            mend = "Save it again with save_pretrained, in a version of transformers that supports it."
+            what = f"transformers cannot load this encoder ({why})"
+            raise ConfigError(what, where=self.folder, mend=mend) from error
         missing = sorted(name for name in report["missing_keys"] if not name.endswith(_UNUSED))
         if missing:  # transformers would fill them with random numbers
-            raise ConfigError(
-                f"{len(missing)} weights of this encoder are missing, {missing[0]} first",
-                where=self.folder,
-                mend="Download all of it again.",
-            )
+            what = f"{len(missing)} weights of this encoder are missing, {missing[0]} first"
+            raise ConfigError(what, where=self.folder, mend="Download all of it again.")
         return model.eval().float()
-
-
-_PREPROCESSOR = "preprocessor_config.json"
 
 
 @contextmanager
 def _quiet(logging: Any) -> Iterator[None]:
-    """Silence transformers' loading messages and progress bars."""
+    """Silence transformers' warnings, loading messages and progress bars."""
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         logging.set_verbosity(verbosity)
         if bars:
