@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from unheard.audio import SLACK, Samples, checked_source, read_audio, resample, select_channel, to_float
+from unheard.audio import SLACK, Samples, check_stretch, checked_source, read_audio, resample, select_channel, to_float
 from unheard.decoding import Source
 from unheard.errors import AudioError
 from unheard.features.foreign import frames_of
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from unheard.features.encoder import Encoder
 
 Audio: TypeAlias = Source | npt.NDArray[Any]
+Mask: TypeAlias = npt.NDArray[np.bool_]
 
 INT16_SCALE = np.float32(32_768.0)
 """Kaldi's samples are 16-bit integers; at [-1, 1] its VAD would reject nearly every frame."""
@@ -48,7 +48,7 @@ class Analysis:
     """
 
     features: Floats
-    kept: npt.NDArray[np.bool_]
+    kept: Mask
     voiced: int
 
 
@@ -68,11 +68,31 @@ def extract(
     is logged. Raises `AudioError` for audio that cannot be read or is shorter than one frame (25 ms).
     """
     settings = settings or FeatureSettings()
-    samples = _samples(audio, settings, sample_rate, start, end, channel)
+    if isinstance(audio, np.ndarray):
+        rate = settings.sample_rate if sample_rate is None else sample_rate
+        samples = _stretch(select_channel(to_float(audio), channel), rate, start, end)
+        samples = resample(samples, rate, settings.sample_rate)
+    else:
+        audio = checked_source(audio)
+        samples = read_audio(audio, start=start, end=end, sample_rate=settings.sample_rate, channel=channel)
     analysis = analyse(samples, settings)
     if settings.vad != "none" and not analysis.voiced:
         logger.warning("no frame is voiced; all %d are kept", len(analysis.features))
     return analysis.features
+
+
+def _stretch(samples: Samples, rate: int, start: float, end: float | None) -> Samples:
+    if isinstance(rate, bool) or not isinstance(rate, (int, np.integer)) or rate < 1:
+        raise AudioError(f"a sample rate of {rate!r} is none", mend="Say how many samples a second there are, as int.")
+    seconds = len(samples) / rate
+    check_stretch(start, end)
+    if start >= seconds > 0 or (end is not None and end > seconds + SLACK):
+        what = f"the samples end at {seconds:.2f} s, before the stretch {start} to {end} s does"
+        raise AudioError(what, mend="Correct start and end.")
+    samples = samples[round(start * rate) : None if end is None else round(end * rate)]
+    if not np.isfinite(samples.sum(dtype=np.float64)):
+        raise AudioError("the samples are not all numbers (NaN or infinite)")
+    return samples
 
 
 @lru_cache(maxsize=16)
@@ -86,10 +106,18 @@ def log_energies(samples: Samples, settings: FeatureSettings) -> Floats:
 
     Raises `AudioError` as `analyse`.
     """
-    settings = vad_settings(settings)
-    _check_length(samples, settings)
+    return _spectral(samples, vad_settings(settings), energy_only=True)[:, 0]
+
+
+def _spectral(samples: Samples, settings: FeatureSettings, energy_only: bool = False) -> Floats:
+    if not frame_count(len(samples), settings):
+        what = f"too short: {1000 * len(samples) / settings.sample_rate:.1f} ms, less than one frame of "
+        raise AudioError(f"{what}{settings.frame_length_ms:g} ms", mend="Use a longer recording.")
     with np.errstate(over="ignore", invalid="ignore"):
-        return _finite(spectral_frames(samples * INT16_SCALE, settings, energy_only=True))[:, 0]
+        spectral = spectral_frames(samples * INT16_SCALE, settings, energy_only=energy_only)
+        if not np.isfinite(spectral.sum(dtype=np.float64)):
+            raise AudioError("the samples are too large or not numbers", mend="Scale them to [-1, 1].")
+    return spectral
 
 
 def analyse(
@@ -107,22 +135,17 @@ def analyse(
         frames = analyse(samples, frame_settings(settings)).features
         over, voiced = _kept(frames[:, 0], settings)
         return Analysis(summarise(frames, over, settings)[None], np.ones(1, bool), voiced)
-    _check_length(samples, settings)
     if settings.kind == "encoder":
-        if log_energy is None:
-            log_energy = log_energies(samples, settings)
-        return _encoded(samples, settings, encoder, log_energy)
-    with np.errstate(over="ignore", invalid="ignore"):
-        scaled = samples * INT16_SCALE
-        spectral = _finite(spectral_frames(scaled, settings))
+        return _encoded(
+            samples, settings, encoder, log_energies(samples, settings) if log_energy is None else log_energy
+        )
+    spectral = _spectral(samples, settings)
     static = spectral if settings.kind == "mfcc" or settings.energy else spectral[:, 1:]
     features = add_deltas(static, settings.deltas, settings.delta_window)
     if settings.pitch:
-        features = np.hstack([features, pitch_frames(scaled, settings)])
+        features = np.hstack([features, pitch_frames(samples * INT16_SCALE, settings)])
     kept, voiced = _kept(spectral[:, 0], settings)
-    chosen = features if kept.all() else features[kept]
-    if settings.thin > 1:
-        chosen = thinned(chosen, settings.thin)
+    chosen = thinned(features[kept], settings.thin)
     if settings.summary:
         whole = np.delete(features, -3, axis=1) if settings.log_pitch == "both" else features
         vector = summarise(whole, kept, settings)
@@ -130,30 +153,15 @@ def analyse(
     return Analysis(chosen, kept, voiced)
 
 
-def _check_length(samples: Samples, settings: FeatureSettings) -> None:
-    if not frame_count(len(samples), settings):
-        raise AudioError(
-            f"too short: {1000 * len(samples) / settings.sample_rate:.1f} ms, less than one frame of "
-            f"{settings.frame_length_ms:g} ms",
-            mend="Use a longer recording.",
-        )
-
-
-def _finite(spectral: Floats) -> Floats:
-    if not np.isfinite(spectral.sum(dtype=np.float64)):
-        raise AudioError("the samples are too large or not numbers", mend="Scale them to [-1, 1].")
-    return spectral
-
-
 def as_they_are(frames: Floats, settings: FeatureSettings) -> Analysis:
     """The analysis of ready-made frames (T, F), of which all are kept."""
-    kept = np.ones(len(frames), bool)
-    chosen = thinned(frames, settings.thin) if settings.thin > 1 else frames
-    return Analysis(chosen, kept, len(frames))
+    return Analysis(thinned(frames, settings.thin), np.ones(len(frames), bool), len(frames))
 
 
 def thinned(features: Floats, n: int) -> Floats:
     """The mean of every `n` frames in a row: (T, F) -> (ceil(T / n), F), the last of those that are left."""
+    if n == 1:
+        return features
     starts = np.arange(0, len(features), n)
     sums: Floats = np.add.reduceat(features, starts, axis=0).astype(np.float32)
     counts = np.diff(np.append(starts, len(features))).astype(np.float32)
@@ -168,61 +176,28 @@ def _encoded(samples: Samples, settings: FeatureSettings, encoder: Encoder | Non
         settings = resolve(settings)
         encoder = encoder_of(settings.encoder, settings.layer, settings.encoder_digest)
     features = encoder.frames(samples)
+    # exactly as many of the others, the last one repeated: a Whisper encoder has one for the rest below 25 ms too
+    places = np.arange(len(features))
     if settings.pitch:
         pitch = pitch_frames(samples * INT16_SCALE, settings)
-        features = np.hstack([features, _lengthened(pitch, len(features))])
-    every_10_ms, voiced = _kept(log_energy, settings)
-    kept = _lengthened(every_10_ms[::2], len(features))
+        features = np.hstack([features, pitch[np.minimum(places, len(pitch) - 1)]])
+    kept, voiced = _kept(log_energy, settings)
+    every_20_ms = kept[::2]
+    kept = every_20_ms[np.minimum(places, len(every_20_ms) - 1)]
     voiced = int(np.count_nonzero(kept)) if voiced else 0
     if not voiced:
         kept = np.ones(len(features), bool)
-    chosen = features if kept.all() else features[kept]
-    if settings.thin > 1:
-        chosen = thinned(chosen, settings.thin)
+    chosen = thinned(features[kept], settings.thin)
     if settings.pool != "none":
-        vector = pool(chosen).astype(np.float32)[None]
-        chosen, kept = vector if settings.pool == "statistics" else vector[:, : chosen.shape[1]], np.ones(1, bool)
+        vector, kept = pool(chosen).astype(np.float32)[None], np.ones(1, bool)
+        chosen = vector if settings.pool == "statistics" else vector[:, : chosen.shape[1]]
     return Analysis(chosen, kept, voiced)
 
 
-def _lengthened(frames: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
-    """Exactly `count` frames, the last one repeated: a Whisper encoder has one for the rest below 25 ms too."""
-    return frames[np.minimum(np.arange(count), len(frames) - 1)]
-
-
-def _kept(log_energy: Floats, settings: FeatureSettings) -> tuple[npt.NDArray[np.bool_], int]:
+def _kept(log_energy: Floats, settings: FeatureSettings) -> tuple[Mask, int]:
     """Which frames are kept, and how many are voiced; where none is, all are kept."""
-    everything = np.ones(len(log_energy), bool)
-    if settings.vad == "none":
-        return everything, len(log_energy)
-    kept = voiced_frames(log_energy, VAD_PRESETS[settings.vad])
+    kept = np.ones(len(log_energy), bool)
+    if settings.vad != "none":
+        kept = voiced_frames(log_energy, VAD_PRESETS[settings.vad])
     voiced = int(np.count_nonzero(kept))
-    return (kept if voiced else everything), voiced
-
-
-def _samples(
-    audio: Audio,
-    settings: FeatureSettings,
-    sample_rate: int | None,
-    start: float,
-    end: float | None,
-    channel: str | int,
-) -> Samples:
-    if not isinstance(audio, np.ndarray):
-        return read_audio(
-            checked_source(audio), start=start, end=end, sample_rate=settings.sample_rate, channel=channel
-        )
-    rate = settings.sample_rate if sample_rate is None else sample_rate
-    if isinstance(rate, bool) or not isinstance(rate, (int, np.integer)) or rate < 1:
-        raise AudioError(f"a sample rate of {rate!r} is none", mend="Say how many samples a second there are, as int.")
-    samples = select_channel(to_float(audio), channel, "the samples")
-    seconds = len(samples) / rate
-    if not 0 <= start < math.inf or (end is not None and not end > start):
-        raise AudioError(f"the stretch {start} to {end} s is empty", mend="Correct start and end.")
-    if start >= seconds > 0 or (end is not None and end > seconds + SLACK):
-        what = f"the samples end at {seconds:.2f} s, before the stretch {start} to {end} s does"
-        raise AudioError(what, mend="Correct start and end.")
-    samples = samples[round(start * rate) : None if end is None else round(end * rate)]
-    if not np.isfinite(samples.sum(dtype=np.float64)):
-        raise AudioError("the samples are not all numbers (NaN or infinite)")
-    return resample(samples, rate, settings.sample_rate)
+    return (kept if voiced else ~kept), voiced

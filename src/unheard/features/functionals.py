@@ -41,17 +41,8 @@ def functionals(audio: object, settings: FeatureSettings = FUNCTIONALS, **option
 
 def frame_settings(settings: FeatureSettings) -> FeatureSettings:
     """The frames that functionals are made of: log energy, log-mel bands, voicing, change and log F0; all frames."""
-    return replace(
-        settings,
-        kind="fbank",
-        energy=True,
-        deltas=0,
-        pitch=True,
-        log_pitch="raw",
-        vad="none",
-        thin=1,
-        summary=False,
-    )
+    frames = replace(settings, kind="fbank", energy=True, deltas=0, pitch=True, log_pitch="raw", thin=1, summary=False)
+    return replace(frames, vad="none")
 
 
 @lru_cache(maxsize=8)
@@ -73,14 +64,14 @@ def _blocks(frames: Floats, kept: npt.NDArray[np.bool_], settings: FeatureSettin
     cepstra = np.einsum("tm,mc->tc", mel, _cosines(bands, settings.cepstra))  # no BLAS: the same on every machine
     prosody = ["energy", "voicing"]
     spectrum = [*(f"mel{k:02}" for k in range(bands)), *(f"cep{k:02}" for k in range(1, settings.cepstra))]
+    every = [*spectrum, *prosody]
     contours = np.hstack([mel, cepstra, energy, correlation[:, None]]).astype(np.float32)
     differences = add_deltas(contours, 1, settings.delta_window)[kept, contours.shape[1] :].astype(np.float64)
     speech = contours[kept].astype(np.float64)
-    contour_names = [*spectrum, *prosody]
 
-    yield [f"{name}.mean" for name in contour_names], speech.mean(axis=0)
-    yield [f"{name}.deviation" for name in contour_names], speech.std(axis=0)
-    yield [f"delta.{name}.deviation" for name in contour_names], differences.std(axis=0)
+    yield [f"{name}.mean" for name in every], speech.mean(axis=0)
+    yield [f"{name}.deviation" for name in every], speech.std(axis=0)
+    yield [f"delta.{name}.deviation" for name in every], differences.std(axis=0)
     yield from _shape(prosody, speech[:, -2:])
     yield from _percentiles([f"delta.{name}" for name in prosody], differences[:, -2:])
 
@@ -102,8 +93,10 @@ def _blocks(frames: Floats, kept: npt.NDArray[np.bool_], settings: FeatureSettin
     colour = speech[:, :bands] - speech[:, :bands].mean(axis=1, keepdims=True)
     few = spectrum[bands : bands + 12]
     loud = np.hstack([colour, speech[:, bands : bands + len(few)], speech[:, -1:], log_f0[kept, None]])
-    loud_names = [*spectrum[:bands], *few, "voicing", "logF0"]
-    yield [f"loud.{name}" for name in loud_names], (weights[:, None] * loud).sum(axis=0)
+    yield (
+        [f"loud.{name}" for name in (*spectrum[:bands], *few, "voicing", "logF0")],
+        (weights[:, None] * loud).sum(axis=0),
+    )
 
 
 def _shape(contours: Sequence[str], values: Doubles) -> Iterator[Block]:
@@ -115,8 +108,7 @@ def _shape(contours: Sequence[str], values: Doubles) -> Iterator[Block]:
 
 
 def _percentiles(contours: Sequence[str], values: Doubles) -> Iterator[Block]:
-    found = percentiles(values)
-    yield [f"{name}.p{percent}" for percent in PERCENTILES for name in contours], found.ravel()
+    yield [f"{name}.p{percent}" for percent in PERCENTILES for name in contours], percentiles(values).ravel()
 
 
 def percentiles(values: Doubles) -> Doubles:
@@ -136,10 +128,8 @@ def _segments(
     """How the voice comes and goes, and how F0 moves within its voiced segments (in natural log a second)."""
     edges = np.diff(np.concatenate([[0], voiced.astype(np.int8), [0]]))
     begins, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
-    lengths = (ends - begins) * shift
-    seconds = kept.sum() * shift
-    found = [_slope(log_f0[a:b]) / shift for a, b in zip(begins, ends, strict=True) if b - a >= 5]
-    slopes = np.array(found or [0.0])
+    lengths, seconds = (ends - begins) * shift, kept.sum() * shift
+    slopes = np.array([_slope(log_f0[a:b]) / shift for a, b in zip(begins, ends, strict=True) if b - a >= 5] or [0.0])
     values = {
         "voiced.share": voiced.sum() / kept.sum(),
         "voiced.segments_a_second": len(lengths) / seconds,

@@ -11,11 +11,11 @@ from __future__ import annotations
 import threading
 import zlib
 from array import array
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
-from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -47,15 +47,13 @@ def spectral_frames(samples: Floats, settings: FeatureSettings, *, energy_only: 
     """
     frames = frame_count(len(samples), settings)
     cepstral = settings.kind == "mfcc"
-    columns = 1 if energy_only else settings.cepstra if cepstral else 1 + settings.mel_bins
-    found = np.empty((frames, columns), np.float32)
+    found = np.empty(
+        (frames, 1 if energy_only else settings.cepstra if cepstral else 1 + settings.mel_bins), np.float32
+    )
     if not frames:
         return found
-    tables = _tables(settings)
-    length = settings.samples_per_frame
-    noise = None
-    if settings.dither:
-        noise = np.random.default_rng([settings.dither_seed, zlib.crc32(samples.tobytes())])
+    tables, length = _tables(settings), settings.samples_per_frame
+    noise = np.random.default_rng([settings.dither_seed, zlib.crc32(samples.tobytes())]) if settings.dither else None
     windows = np.lib.stride_tricks.sliding_window_view(samples, length)[:: settings.samples_per_shift]
     preemphasis = np.float32(settings.preemphasis)
     widths = [width for width in _WIDTHS if width * tables.fft_size <= _LARGEST] or _WIDTHS[:1]
@@ -63,8 +61,6 @@ def spectral_frames(samples: Floats, settings: FeatureSettings, *, energy_only: 
     while begin < frames:
         width = next((width for width in widths if width >= frames - begin), widths[-1])
         out = found[begin : begin + width]
-        spectrum = _spectrum(tables.fft_size // 2, width)
-        even, odd = spectrum.samples
         frame = np.zeros((length, width), np.float32)  # (L, T): every step below runs along frames
         emphasised = np.empty_like(frame)
         frame[:, : len(out)] = windows[begin : begin + width].T
@@ -79,9 +75,9 @@ def spectral_frames(samples: Floats, settings: FeatureSettings, *, energy_only: 
             continue
         np.multiply(frame[:-1], preemphasis, out=emphasised[1:])
         np.multiply(frame[0], preemphasis, out=emphasised[0])
-        np.subtract(frame[1:], emphasised[1:], out=emphasised[1:])
-        np.subtract(frame[0], emphasised[0], out=emphasised[0])
-        for part, at in ((even, 0), (odd, 1)):
+        np.subtract(frame, emphasised, out=emphasised)
+        spectrum = _spectrum(tables.fft_size // 2, width)
+        for at, part in enumerate(spectrum.samples):  # even and odd
             used = len(range(at, length, 2))
             np.multiply(emphasised[at::2], tables.window[at::2], out=part[:used])
             part[used:] = 0
@@ -109,21 +105,16 @@ def add_deltas(features: Floats, order: int, window: int) -> Floats:
     Every order is one kernel applied to the original features with the edge frame repeated, which differs
     from differentiating twice in the first and last frames. Source: Kaldi, feat/feature-functions.cc.
     """
-    frames, width = features.shape
-    out = np.empty((frames, width * (1 + order)), np.float32)
-    out[:, :width] = features
-    if not frames:
-        return out
-    padded = np.pad(features, ((order * window, order * window), (0, 0)), mode="edge")
+    frames = len(features)
+    padded = np.pad(features, ((order * window,) * 2, (0, 0)), mode="edge") if frames else features
+    blocks = [features]
     for at in range(1, order + 1):
-        kernel = delta_kernel(at, window)
-        begin = (order - at) * window
-        total = np.zeros_like(features)
-        for shift, weight in enumerate(kernel):
+        total, begin = np.zeros_like(features), (order - at) * window
+        for shift, weight in enumerate(delta_kernel(at, window), start=begin):
             if weight:
-                total += weight * padded[begin + shift : begin + shift + frames]
-        out[:, at * width : (at + 1) * width] = total
-    return out
+                total += weight * padded[shift : shift + frames]
+        blocks.append(total)
+    return np.hstack(blocks)
 
 
 @lru_cache(maxsize=32)
@@ -137,8 +128,7 @@ def delta_kernel(order: int, window: int) -> Floats:
     return kernel.astype(np.float32)
 
 
-@dataclass(frozen=True, slots=True)
-class _Tables:
+class _Tables(NamedTuple):
     """Constants of one setting; the mel filters are kept as the slopes between their edges.
 
     A bin lies between two neighbouring edges, on the falling side of one filter and on the rising side of
@@ -158,8 +148,7 @@ class _Tables:
 def _mel_energies(power: Floats, tables: _Tables) -> Floats:
     """Power (bins, T) -> mel energies (mel bins, T)."""
     inside = power[tables.bins]
-    rising = np.add.reduceat(inside * tables.rising, tables.first, axis=0)
-    falling = np.add.reduceat(inside * tables.falling, tables.first, axis=0)
+    rising, falling = (np.add.reduceat(inside * side, tables.first, axis=0) for side in (tables.rising, tables.falling))
     if tables.empty.any():
         rising, falling = np.where(tables.empty, 0, rising), np.where(tables.empty, 0, falling)
     energies: Floats = rising[:-1] + falling[1:]
@@ -226,13 +215,11 @@ class EnergyVad:
     proportion: float
 
 
-VAD_PRESETS = MappingProxyType(
-    {
-        "xvector": EnergyVad(threshold=5.5, mean_scale=0.5, context=2, proportion=0.12),
-        "ivector": EnergyVad(threshold=5.5, mean_scale=0.5, context=0, proportion=0.6),
-        "kaldi_default": EnergyVad(threshold=5.0, mean_scale=0.5, context=0, proportion=0.6),
-    }
-)
+VAD_PRESETS = {
+    "xvector": EnergyVad(threshold=5.5, mean_scale=0.5, context=2, proportion=0.12),
+    "ivector": EnergyVad(threshold=5.5, mean_scale=0.5, context=0, proportion=0.6),
+    "kaldi_default": EnergyVad(threshold=5.0, mean_scale=0.5, context=0, proportion=0.6),
+}
 """The settings of Kaldi's x-vector recipes, of its i-vector recipes, and of `compute-vad` itself."""
 
 
@@ -242,14 +229,11 @@ def voiced_frames(log_energy: npt.NDArray[np.float32], vad: EnergyVad) -> npt.ND
     Source: Kaldi, `ComputeVadEnergy` in ivector/voice-activity-detection.cc.
     """
     frames = len(log_energy)
-    if not frames:
-        return np.zeros(0, bool)
-    mean = log_energy.sum(dtype=np.float64) / frames
+    mean = log_energy.sum(dtype=np.float64) / max(frames, 1)
     threshold = np.float32(vad.threshold + vad.mean_scale * mean)
     loud = np.concatenate([[0], np.cumsum(log_energy > threshold)])
     at = np.arange(frames)
-    first = np.maximum(at - vad.context, 0)
-    last = np.minimum(at + vad.context + 1, frames)
+    first, last = np.maximum(at - vad.context, 0), np.minimum(at + vad.context + 1, frames)
     # Kaldi compares in single precision, and so do we: 5 · 0.6f is not 3.
     needed = (last - first).astype(np.float32) * np.float32(vad.proportion)
     voiced: npt.NDArray[np.bool_] = (loud[last] - loud[first]).astype(np.float32) >= needed
@@ -285,22 +269,17 @@ def pitch_frames(samples: Floats, settings: FeatureSettings) -> Floats:
     process = knf.ProcessPitchOptions(
         add_normalized_log_pitch=settings.log_pitch != "raw", add_raw_log_pitch=settings.log_pitch != "normalised"
     )
-    frames = frame_count(len(samples), settings)
     found = knf.compute_and_process_kaldi_pitch(search, process, array("f", samples.tobytes()))  # quicker than a list
-    out = np.zeros((frames, settings.pitch_dim), np.float32)
-    common = min(frames, len(found))
-    out[:common] = found[:common]
-    if common:
-        out[common:] = found[common - 1]
-    return out
+    found = np.asarray(found, np.float32).reshape(-1, settings.pitch_dim)
+    places = np.minimum(np.arange(frame_count(len(samples), settings)), len(found) - 1)
+    return found[places] if len(found) else np.zeros((len(places), settings.pitch_dim), np.float32)
 
 
 def pitch_library() -> Any:
     """The module kaldi_native_fbank; raises `FeatureError` where it is missing or knows no pitch yet."""
-    try:
+    module = None
+    with suppress(ImportError):
         module = import_module("kaldi_native_fbank")
-    except ImportError:
-        module = None
     if not hasattr(module, "compute_and_process_kaldi_pitch"):
         mend = 'Install it with: pip install -U "kaldi-native-fbank>=1.23", or leave pitch out.'
         raise FeatureError("pitch needs kaldi-native-fbank 1.23 or later, which is not installed", mend=mend)

@@ -26,11 +26,9 @@ class Source(Protocol):
     def dim(self) -> int:
         """F, the number of features."""
 
-    def __contains__(self, name: object, /) -> bool:
-        """Whether it has the utterance."""
+    def __contains__(self, name: object, /) -> bool: ...
 
-    def __getitem__(self, name: str, /) -> Floats:
-        """The features (T, F) of the utterance."""
+    def __getitem__(self, name: str, /) -> Floats: ...
 
 
 KINDS = ("none", "train", "utterance", "sliding", "speaker")
@@ -67,11 +65,6 @@ class Normaliser:
         """Whether it uses (unlabelled) utterances of the speakers it is tested on."""
         return self.kind == "speaker"
 
-    @property
-    def fitted(self) -> bool:
-        """Whether `apply` can be called."""
-        return self.kind not in ("train", "speaker") or self.mean is not None
-
     def fit(self, store: Source, ids: Iterable[str], speakers: Mapping[str, str] | None = None) -> Normaliser:
         """A copy that knows the statistics of the utterances `ids`, read one after the other.
 
@@ -83,24 +76,20 @@ class Normaliser:
             return self
         sums: dict[str, Moments] = {}
         for name in ids:
-            if name not in store:
-                continue
-            if self.kind == "train":
-                speaker = ""
-            elif speakers is None or name not in speakers:
-                mend = "Speaker normalisation needs one for every utterance."
-                raise FeatureError(f"the speaker of '{name}' is not known", mend=mend)
-            else:
-                speaker = speakers[name]
-            sums.setdefault(speaker, Moments(store.dim)).add(store[name])
+            if name in store:
+                speaker = "" if self.kind == "train" else (speakers or {}).get(name)
+                if speaker is None:
+                    mend = "Speaker normalisation needs one for every utterance."
+                    raise FeatureError(f"the speaker of '{name}' is not known", mend=mend)
+                sums.setdefault(speaker, Moments(store.dim)).add(store[name])
         if not sums:
             raise FeatureError("there is no utterance to take the mean and variance from")
-        order = sorted(sums)
+        speakers_read, moments = zip(*sorted(sums.items()), strict=True)
         return replace(
             self,
-            mean=np.stack([sums[name].mean for name in order]).astype(np.float32),
-            std=np.stack([guarded(np.sqrt(sums[name].variance)) for name in order]).astype(np.float32),
-            speakers=tuple(order) if self.kind == "speaker" else (),
+            mean=np.stack([one.mean for one in moments]).astype(np.float32),
+            std=np.stack([guarded(np.sqrt(one.variance)) for one in moments]).astype(np.float32),
+            speakers=speakers_read if self.kind == "speaker" else (),
         )
 
     def apply(self, x: Floats, speaker: str | None = None) -> Floats:
@@ -135,12 +124,8 @@ def sliding_mean_removed(x: Floats, window: int = SLIDING_FRAMES) -> Floats:
     `apply-cmvn-sliding --center=true --norm-vars=false`.
     """
     frames = len(x)
-    begin = np.arange(frames) - window // 2
-    end = begin + window
-    end -= np.minimum(begin, 0)
-    begin = np.maximum(begin, 0)
-    begin = np.maximum(begin - np.maximum(end - frames, 0), 0)
-    end = np.minimum(end, frames)
+    begin = np.clip(np.arange(frames) - window // 2, 0, max(frames - window, 0))
+    end = np.minimum(begin + window, frames)
     sums = np.zeros((frames + 1, x.shape[1]), np.float64)
     np.cumsum(x, axis=0, dtype=np.float64, out=sums[1:])
     mean = (sums[end] - sums[begin]) / (end - begin)[:, None]

@@ -105,14 +105,14 @@ class FeatureStore:
     def __init__(self, folder: str | Path) -> None:
         """Open the store in `folder`; raises `FeatureError` if it is incomplete or damaged."""
         self.folder = Path(folder)
-        described = self._describe()
+        described = self._described()
         if not all((self.folder / described[name]).exists() for name in ("index", "matrix")):
-            described = self._describe()  # another process may have replaced it meanwhile
+            described = self._described()  # another process may have replaced it meanwhile
         self.settings = FeatureSettings.from_dict(described["settings"])
         self.dim: int = self.settings.dim
         self.digest: str = described["digest"]
         """A hash of the matrix: equal digests are equal features."""
-        self.entries = self._read_index(self.folder / described["index"])
+        self.entries = _read_index(self.folder / described["index"])
         present = {name: entry for name, entry in self.entries.items() if entry.status == "ok"}
         self.ids: tuple[str, ...] = tuple(present)
         self.audio_digest = {name: entry.audio for name, entry in present.items()}
@@ -150,9 +150,8 @@ class FeatureStore:
         """Return one line: utterances, duration, frames kept, and how many were skipped and why."""
         present = [entry for entry in self.entries.values() if entry.status == "ok"]
         total, kept = sum(entry.total for entry in present), len(self.matrix)
-        hours = sum(entry.seconds for entry in present) / 3600
-        share = f"{100 * kept / max(total, 1):.0f} %"
-        parts = [f"{len(present):,} utterances ({hours:.2f} h)", f"{kept:,} of {total:,} frames kept ({share})"]
+        hours, share = sum(entry.seconds for entry in present) / 3600, 100 * kept / max(total, 1)
+        parts = [f"{len(present):,} utterances ({hours:.2f} h)", f"{kept:,} of {total:,} frames kept ({share:.0f} %)"]
         if self.unvoiced:
             parts.append(f"{len(self.unvoiced):,} without a voiced frame kept whole")
         if self.skipped:
@@ -160,35 +159,19 @@ class FeatureStore:
             parts.append(f"{len(self.skipped):,} skipped ({', '.join(f'{count} {word}' for word, count in why)})")
         return ", ".join(parts)
 
-    def _describe(self) -> dict[str, Any]:
+    def _described(self) -> dict[str, Any]:
         path = self.folder / DESCRIPTION
         try:
             described: dict[str, Any] = json.loads(path.read_text("utf-8"))
             if described["format"] != FORMAT:
                 what = f"this store has format {described['format']}, this version of unheard writes {FORMAT}"
                 raise FeatureError(what, where=self.folder, mend="Build it again in another folder.")
-            for name in ("settings", "digest", "index", "matrix", "frames"):
-                described[name]
+            return {name: described[name] for name in ("settings", "digest", "index", "matrix", "frames")}
         except FileNotFoundError:
             mend = "Build it with: unheard features MANIFEST -o STORE"
             raise FeatureError("there is no complete feature store here", where=self.folder, mend=mend) from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise _damaged(path, f"the description of this store cannot be read ({error})") from None
-        return described
-
-    @staticmethod
-    def _read_index(path: Path) -> dict[str, Entry]:
-        try:
-            with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-                rows = csv.reader(file)
-                if tuple(next(rows)) != _COLUMNS:
-                    raise ValueError("unexpected columns")
-                return {
-                    name: Entry(key, status, int(offset), int(frames), int(total), int(voiced), float(s), audio, why)
-                    for name, key, status, offset, frames, total, voiced, s, audio, why in rows
-                }
-        except (OSError, ValueError, TypeError, StopIteration) as error:
-            raise _damaged(path, f"the index of this store is damaged ({error})") from None
 
     def _map(self, frames: int) -> npt.NDArray[np.float32]:
         expected = frames * self.dim * 4
@@ -200,6 +183,20 @@ class FeatureStore:
             return np.broadcast_to(np.float32(0), (0, self.dim))
         # A plain view: slices of np.memmap itself cost several times more.
         return np.asarray(np.memmap(self.matrix_path, dtype="<f4", mode="r", shape=(frames, self.dim)))
+
+
+def _read_index(path: Path) -> dict[str, Entry]:
+    try:
+        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+            rows = csv.reader(file)
+            if tuple(next(rows)) != _COLUMNS:
+                raise ValueError("unexpected columns")
+            return {
+                name: Entry(key, status, int(offset), int(frames), int(total), int(voiced), float(s), audio, why)
+                for name, key, status, offset, frames, total, voiced, s, audio, why in rows
+            }
+    except (OSError, ValueError, TypeError, StopIteration) as error:
+        raise _damaged(path, f"the index of this store is damaged ({error})") from None
 
 
 def build_store(
@@ -234,7 +231,7 @@ def build_store(
         with locked(folder, "building this store", FeatureError):
             store = _existing(folder, settings)  # another process may have finished it meanwhile
             if store is None or not _complete(store, segments):
-                _complete_store(store, folder, settings, segments, workers, progress)
+                _fill(store, folder, settings, segments, workers, progress)
     except OSError as error:
         mend = "Make room or choose another folder, then run this again: what is done is kept."
         raise FeatureError(f"cannot be written: {error.strerror or error}", where=folder, mend=mend) from None
@@ -295,7 +292,7 @@ def _complete(store: FeatureStore, segments: Mapping[str, _Segment], failures_to
     )
 
 
-def _complete_store(
+def _fill(
     store: FeatureStore | None,
     folder: Path,
     settings: FeatureSettings,
@@ -305,9 +302,8 @@ def _complete_store(
 ) -> None:
     part, width = folder / f"partial-{settings.digest}", settings.dim * 4
     part.mkdir(exist_ok=True)
-    held: dict[str, _Stored] = {}
-    if store is not None:
-        held = {n: _Stored(entry, store.matrix_path, entry.offset * width) for n, entry in store.entries.items()}
+    entries = store.entries.items() if store else ()
+    held = {name: _Stored(entry, store.matrix_path, entry.offset * width) for name, entry in entries}  # type: ignore[union-attr]
     found = [*_committed(part, width), *held.values()]
     known = {stored.entry.key: stored for stored in found if stored.entry.status != FAILED}
     missing = list({segment.key: segment for segment in segments.values() if segment.key not in known}.values())
@@ -336,12 +332,9 @@ def _complete_store(
             seconds += entry.seconds
             advance(seconds)
     wanted = {name: known[segment.key] for name, segment in segments.items()}
-
-    def same(one: _Stored | None, other: _Stored) -> bool:
-        return one is not None and (one.entry.key, one.entry.status) == (other.entry.key, other.entry.status)
-
-    if not all(same(held.get(name), stored) for name, stored in wanted.items()):
-        _write(folder, settings, wanted | {name: stored for name, stored in held.items() if name not in wanted})
+    was, now = ({n: (s.entry.key, s.entry.status) for n, s in of.items() if n in wanted} for of in (held, wanted))
+    if was != now:
+        _write(folder, settings, {**wanted, **{name: stored for name, stored in held.items() if name not in wanted}})
     _clean(folder)
 
 
