@@ -44,7 +44,8 @@ class Frames:
 
     def position(self) -> Tensor:
         """Position of each frame in its utterance, from 0, (N,) int64."""
-        return torch.arange(len(self.values), device=self.values.device) - self.starts[self.owner]
+        owner = self.owner
+        return torch.arange(len(owner), device=owner.device) - self.starts[owner]
 
 
 def valid_frames(x: Tensor, lengths: Tensor, at_least: int = 1) -> Frames:
@@ -53,13 +54,11 @@ def valid_frames(x: Tensor, lengths: Tensor, at_least: int = 1) -> Frames:
     An utterance shorter than `at_least` frames repeats its edge frames up to that many, evenly on both sides and once
     more on the right where the number is odd; repeated frames count as valid.
     """
-    target = lengths.clamp(min=at_least)
-    owner = torch.repeat_interleave(target)
-    starts = torch.cumsum(target, 0) - target
-    place = torch.arange(len(owner), device=x.device) - starts[owner]
-    missing = torch.div(target - lengths, 2, rounding_mode="floor")
+    target = Frames(x, lengths.clamp(min=at_least))
+    owner, place = target.owner, target.position()
+    missing = torch.div(target.lengths - lengths, 2, rounding_mode="floor")
     source = torch.minimum((place - missing[owner]).clamp(min=0), lengths[owner] - 1)
-    return Frames(x.flatten(0, 1).index_select(0, owner * x.shape[1] + source), target)  # (N, F)
+    return Frames(x.flatten(0, 1).index_select(0, owner * x.shape[1] + source), target.lengths)  # (N, F)
 
 
 class TDNN(nn.Module):
@@ -261,10 +260,6 @@ class Dropout(nn.Module):
         self.p = p
         self.generator: torch.Generator | None = None
 
-    def extra_repr(self) -> str:
-        """The drop probability, for printing."""
-        return f"p={self.p}"
-
     def forward(self, x: Tensor) -> Tensor:
         """Any shape in, the same shape out."""
         if not self.training or self.p == 0.0:
@@ -272,8 +267,7 @@ class Dropout(nn.Module):
         if x.device.type != "cpu":
             keep = torch.empty_like(x).bernoulli_(1.0 - self.p, generator=self.generator)
             return x * keep.div_(1.0 - self.p)
-        drawn = self.random_bytes(x)
-        if drawn is None:
+        if (drawn := self.random_bytes(x)) is None:
             return x
         random, kept = drawn
         return x * (random < kept).to(x.dtype).mul_(256.0 / kept)

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from unheard.model.cpu import as_array
@@ -48,23 +48,19 @@ class _Windows(torch.autograd.Function):
         return of_x, None, None, None
 
 
-def activation(y: Tensor, bias: Tensor, floor: float, norm: nn.BatchNorm1d, drawn: tuple[Tensor, int] | None) -> Tensor:
+def activation(y: Tensor, bias: Tensor, floor: float, norm: Any, drawn: tuple[Tensor, int] | None) -> Tensor:
     """Batch norm of max(y + bias, floor) in training, then dropout by the random bytes `drawn`: (N, C) -> (N, C).
 
-    Updates the running statistics of `norm` as PyTorch does.
+    Updates the running statistics of `norm`, a `BatchNorm1d`, as PyTorch does.
     """
     count, channels = y.shape
     mean, squares = np.empty(channels), np.empty(channels)
     statistics(as_array(y), as_array(bias), np.float32(floor), mean, squares)
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    assert norm.num_batches_tracked is not None
-    assert norm.momentum is not None
     norm.num_batches_tracked.add_(1)
     for running, new in ((norm.running_mean, mean), (norm.running_var, squares / (count - 1))):
         running.mul_(1.0 - norm.momentum).add_(torch.from_numpy(new).to(running.dtype), alpha=norm.momentum)
     deviation = np.sqrt(squares / count + norm.eps)
-    random, kept = drawn or (torch.empty((0, channels), dtype=torch.uint8), 256)
+    random, kept = drawn or (torch.zeros(y.shape, dtype=torch.uint8), 256)
     of_batch = mean.astype(np.float32), deviation.astype(np.float32)
     return cast(Tensor, _Activation.apply(y, bias, norm.weight, norm.bias, floor, *of_batch, random, kept))
 
@@ -77,18 +73,8 @@ class _Activation(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        y: Tensor,
-        bias: Tensor,
-        weight: Tensor,
-        shift: Tensor,
-        floor: float,
-        mean: Any,
-        deviation: Any,
-        random: Tensor,
-        kept: int,
-    ) -> Tensor:
+    def forward(ctx: Any, y: Tensor, bias: Tensor, weight: Tensor, shift: Tensor, *how: Any) -> Tensor:
+        floor, mean, deviation, random, kept = how
         scale = np.float32(256.0 / kept)
         slope = as_array(weight) / deviation * scale
         offset = as_array(shift) * scale - mean * slope
@@ -182,22 +168,13 @@ def statistics(y, bias, floor, mean, squares):
 
 @compiled
 def activate(y, bias, floor, slope, shift, random, kept, out):
-    """out = max(y + bias, floor) * slope + shift where the random byte is below `kept`, else 0; all (N, C).
-
-    Nothing is dropped where there are no random bytes (no rows).
-    """
+    """out = max(y + bias, floor) * slope + shift where the random byte is below `kept`, else 0; all (N, C)."""
     rows, channels = y.shape
-    if len(random) == 0:
-        for i in range(rows):
-            for j in range(channels):
-                z = y[i, j] + bias[j]
-                out[i, j] = (floor if z < floor else z) * slope[j] + shift[j]
-    else:
-        for i in range(rows):
-            for j in range(channels):
-                z = y[i, j] + bias[j]
-                value = (floor if z < floor else z) * slope[j] + shift[j]
-                out[i, j] = value if random[i, j] < kept else ZERO
+    for i in range(rows):
+        for j in range(channels):
+            z = y[i, j] + bias[j]
+            value = (floor if z < floor else z) * slope[j] + shift[j]
+            out[i, j] = value if random[i, j] < kept else ZERO
 
 
 @compiled
@@ -211,18 +188,11 @@ def activation_sums(y, bias, floor, mean, random, kept, gradient, total, along):
         first[:] = ZERO
         second[:] = ZERO
         for i in range(begin, min(begin + ROWS, rows)):
-            if len(random) == 0:
-                for j in range(channels):
-                    z = y[i, j] + bias[j]
-                    g = gradient[i, j]
-                    first[j] += g
-                    second[j] += g * ((floor if z < floor else z) - mean[j])
-            else:
-                for j in range(channels):
-                    z = y[i, j] + bias[j]
-                    g = gradient[i, j] if random[i, j] < kept else ZERO
-                    first[j] += g
-                    second[j] += g * ((floor if z < floor else z) - mean[j])
+            for j in range(channels):
+                z = y[i, j] + bias[j]
+                g = gradient[i, j] if random[i, j] < kept else ZERO
+                first[j] += g
+                second[j] += g * ((floor if z < floor else z) - mean[j])
         for j in range(channels):
             total[j] += first[j]
             along[j] += second[j]
@@ -240,21 +210,13 @@ def activation_gradient(y, bias, floor, mean, random, kept, gradient, slope, lev
     for begin in range(0, rows, ROWS):
         sums[:] = ZERO
         for i in range(begin, min(begin + ROWS, rows)):
-            if len(random) == 0:
-                for j in range(channels):
-                    z = y[i, j] + bias[j]
-                    d = slope[j] * gradient[i, j] - level[j] - tilt[j] * (z - mean[j])
-                    d = ZERO if z <= floor else d
-                    of_y[i, j] = d
-                    sums[j] += d
-            else:
-                for j in range(channels):
-                    z = y[i, j] + bias[j]
-                    g = gradient[i, j] if random[i, j] < kept else ZERO
-                    d = slope[j] * g - level[j] - tilt[j] * (z - mean[j])
-                    d = ZERO if z <= floor else d
-                    of_y[i, j] = d
-                    sums[j] += d
+            for j in range(channels):
+                z = y[i, j] + bias[j]
+                g = gradient[i, j] if random[i, j] < kept else ZERO
+                d = slope[j] * g - level[j] - tilt[j] * (z - mean[j])
+                d = ZERO if z <= floor else d
+                of_y[i, j] = d
+                sums[j] += d
         for j in range(channels):
             of_bias[j] += sums[j]
 

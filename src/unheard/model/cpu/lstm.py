@@ -23,6 +23,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from unheard.model.cpu import as_array
+
 # mypy: allow-untyped-defs, allow-untyped-calls
 
 TILE = 64
@@ -216,10 +218,8 @@ class Recurrence(torch.autograd.Function):
         memory = ahead.new_empty((2, frames if keep else 1, 2 * cells))  # c and tanh c
         kernel = forward_kernel(cells)
         ways = walks(lengths)
-        for at, (projected, weight, walk) in enumerate(
-            zip((ahead, back), (weight_ahead, weight_back), ways, strict=True)
-        ):
-            kernel(*_arrays(projected, weight, states, memory), *walk, at * cells, keep)
+        for at, (projected, weight) in enumerate(((ahead, weight_ahead), (back, weight_back))):
+            kernel(*map(as_array, (projected, weight, states, memory)), *ways[at], at * cells, keep)
         if keep:
             ctx.save_for_backward(ahead, back, weight_ahead, weight_back, states, memory)
             ctx.ways, ctx.starts = ways, torch.cumsum(lengths, 0) - lengths
@@ -238,7 +238,7 @@ class Recurrence(torch.autograd.Function):
         for at, (gates, weight) in enumerate(((ahead, weight_ahead), (back, weight_back))):
             of_gates = torch.empty_like(gates)
             rows = weight.t().contiguous()  # (4H, H)
-            kernel(*_arrays(gates, rows, memory, gradient, of_gates), *ctx.ways[at], at * cells)
+            kernel(*map(as_array, (gates, rows, memory, gradient, of_gates)), *ctx.ways[at], at * cells)
             of_projected.append(of_gates)
             wanted = ctx.needs_input_grad[2 + at] and _is_wanted(ctx.next_functions[2 + at][0])
             of_weight.append(_before(states, ctx.starts, at, cells).t() @ of_gates if wanted else None)
@@ -255,11 +255,5 @@ def _before(states: Tensor, starts: Tensor, at: int, cells: int) -> Tensor:
     """The state before each frame, zero where an utterance begins: (N, H)."""
     own = states[:, at * cells : (at + 1) * cells]
     if at == 0:
-        before = torch.cat([own[:1], own[:-1]])
-        return before.index_fill_(0, starts, 0.0)
-    before = torch.cat([own[1:], own[:1]])
-    return before.index_fill_(0, torch.cat([starts[1:], starts[:1]]) - 1, 0.0)  # -1: the last frame of all
-
-
-def _arrays(*tensors: Tensor) -> list[Any]:
-    return [x.detach().numpy() for x in tensors]
+        return own.roll(1, 0).index_fill_(0, starts, 0.0)
+    return own.roll(-1, 0).index_fill_(0, starts.roll(-1) - 1, 0.0)  # -1: the last frame of all
