@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 from unheard.manifest import Manifest, Utterance
+from unheard.splits import Split
 
 EMOTIONS = ("angry", "sad")
 
@@ -20,17 +24,29 @@ def table(*speakers: str, **columns: str) -> Manifest:
     return Manifest(tuple(people(*speakers, **columns)))
 
 
+def having(manifest: Manifest, **columns: Callable[[Utterance], str]) -> Manifest:
+    """The manifest with further columns, functions of the row."""
+    rows = (replace(row, extra={name: value(row) for name, value in columns.items()}) for row in manifest)
+    return Manifest(tuple(rows))
+
+
 def iemocap() -> Manifest:
     """Five sessions of a female and a male each."""
-    rows = []
-    for session in range(1, 6):
-        for gender in ("female", "male"):
-            for emotion in EMOTIONS:
-                who = f"Ses0{session}{gender[0].upper()}"
-                rows.append(Utterance(f"{who}-{emotion}", "a.wav", who, emotion, gender=gender, session=str(session)))
-    return Manifest(tuple(rows))
+    pairs = [(f"Ses0{session}{gender}", str(session), gender) for session in range(1, 6) for gender in "FM"]
+    return Manifest(
+        tuple(
+            Utterance(f"{who}-{emotion}", "a.wav", who, emotion, gender=gender, session=session)
+            for who, session, gender in pairs
+            for emotion in EMOTIONS
+        )
+    )
 
 
 def who(manifest: Manifest, ids: tuple[str, ...]) -> set[str]:
     rows = manifest.by_id()
     return {rows[name].speaker for name in ids}
+
+
+def sides(split: Split) -> list[list[set[str]]]:
+    """The speakers of training and, direction by direction, of dev and test, for each fold."""
+    return [[who(split.manifest, ids) for _, _, ids in fold.parts()] for fold in split.folds]

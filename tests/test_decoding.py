@@ -28,28 +28,22 @@ def encoded(format: str, subtype: str | None = None, samples: np.ndarray = SAMPL
     return file.getvalue()
 
 
-def streamed_flac() -> bytes:
-    """FLAC as encoders write it to a pipe: 0 samples stated."""
-    content = bytearray(encoded("FLAC"))
-    content[21] &= 0xF0
-    content[22:26] = bytes(4)
-    return bytes(content)
+def with_bytes(content: bytes, changes: dict[int, bytes]) -> bytes:
+    for at, new in changes.items():
+        content = content[:at] + new + content[at + len(new) :]
+    return content
 
 
-def unfinished_wav() -> bytes:
-    content = bytearray(encoded("WAV", "PCM_16"))
-    content[4:8] = content[40:44] = bytes(4)
-    return bytes(content)
+FLAC, WAV, AIFF = encoded("FLAC"), encoded("WAV", "PCM_16"), encoded("AIFF", "PCM_16")
+UNFINISHED = {
+    "FLAC with 0 samples stated": with_bytes(FLAC, {21: bytes([FLAC[21] & 0xF0]), 22: bytes(4)}),
+    "WAV": with_bytes(WAV, {4: bytes(4), 40: bytes(4)}),
+    "AIFF of 0": with_bytes(AIFF, {AIFF.index(b"SSND") + 4: struct.pack(">I", 0)}),
+    "AIFF of 8": with_bytes(AIFF, {AIFF.index(b"SSND") + 4: struct.pack(">I", 8)}),
+}
 
 
-def unfinished_aiff(size: int) -> bytes:
-    content = bytearray(encoded("AIFF", "PCM_16"))
-    at = content.index(b"SSND")
-    content[at + 4 : at + 8] = struct.pack(">I", size)
-    return bytes(content)
-
-
-@pytest.mark.parametrize("content", [streamed_flac(), unfinished_wav(), unfinished_aiff(0), unfinished_aiff(8)])
+@pytest.mark.parametrize("content", UNFINISHED.values(), ids=UNFINISHED.keys())
 def test_lengths_that_were_never_filled_in(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "recording"
     path.write_bytes(content)
@@ -123,24 +117,22 @@ def test_codings_are_named_with_the_conversion(
         read_audio(path)
 
 
+def without_pyav(path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    code = f"import sys; sys.modules['av'] = None; import unheard.audio as a; print(len(a.read_audio({str(path)!r})))"
+    environment = {**os.environ, **environment}
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=environment)
+
+
 def test_without_pyav_and_ffmpeg_the_conversion_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.m4a"
     path.write_bytes(b"\0\0\0\x20ftypM4A " + bytes(99))
-    code = f"import sys; sys.modules['av'] = None; from unheard.audio import read_audio; read_audio({str(path)!r})"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=no_ffmpeg())
+    done = without_pyav(path, PATH=str(Path(sys.executable).parent))
     assert "MP4 or M4A needs a conversion first" in done.stderr
-
-
-def no_ffmpeg() -> dict[str, str]:
-    return {**os.environ, "PATH": str(Path(sys.executable).parent)}
 
 
 @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg")
 def test_ffmpeg_reads_them_where_pyav_is_absent(tmp_path: Path) -> None:
-    path = converted(tmp_path, "a.m4a")
-    code = f"import sys; sys.modules['av'] = None; import unheard.audio as a; print(len(a.read_audio({str(path)!r})))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
-    assert int(done.stdout) == pytest.approx(32_000, abs=4000)
+    assert int(without_pyav(converted(tmp_path, "a.m4a")).stdout) == pytest.approx(32_000, abs=4000)
 
 
 def test_a_git_lfs_pointer_is_named(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -55,11 +56,8 @@ def test_an_item_that_kills_its_worker_twice_is_reported_and_the_rest_go_on(chun
     assert found == {x: x for x in range(12) if x != 7}
 
 
-def test_an_item_whose_worker_dies_is_tried_once_more(tmp_path: Path) -> None:
+def test_an_item_whose_worker_dies_is_tried_once_more_and_errors_are_raised_here(tmp_path: Path) -> None:
     assert list(map_unordered(dies_once, [tmp_path / "tried"], isolate=True)) == [(0, "second try")]
-
-
-def test_errors_of_the_function_are_raised_here() -> None:
     with pytest.raises(ValueError, match=r"no \d"):
         list(map_unordered(fails, range(3), workers=2))
 
@@ -70,8 +68,8 @@ def test_one_thread_a_worker() -> None:
 
 
 def test_ticks_come_while_workers_are_busy() -> None:
-    ticks: list[float] = []
-    list(map_unordered(time.sleep, [1.3], isolate=True, tick=lambda: ticks.append(time.monotonic())))
+    ticks: list[int] = []
+    list(map_unordered(time.sleep, [1.1], isolate=True, tick=lambda: ticks.append(1)))
     assert len(ticks) >= 2
 
 
@@ -101,26 +99,28 @@ list(map_unordered(say, [0], isolate=True))
 
 @pytest.mark.skipif(sys.platform == "win32", reason="processes have no parents on Windows")
 def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
-    note = tmp_path / "pid"
-    script = tmp_path / "script.py"
-    script.write_text(ORPHANS.replace("sys.argv[1]", repr(str(note))))
-    parent = subprocess.Popen([sys.executable, script])
+    note, script = tmp_path / "pid", tmp_path / "script.py"
+    script.write_text(ORPHANS)
+    parent = subprocess.Popen([sys.executable, script, note])
     try:
-        for _ in range(300):
-            time.sleep(0.1)
-            if note.exists() and note.read_text():
-                break
-        worker = int(note.read_text())
+        wait_until(lambda: note.exists() and note.read_text() != "")
     finally:
         parent.kill()
         parent.wait()
-    for _ in range(100):
+    stat = Path(f"/proc/{note.read_text()}/stat")
+    wait_until(lambda: not is_alive(int(note.read_text())) or (stat.exists() and stat.read_text().split()[2] == "Z"))
+
+
+def wait_until(done: Callable[[], bool], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end, "waited in vain"
         time.sleep(0.1)
-        try:
-            os.kill(worker, 0)
-        except ProcessLookupError:
-            break
-        if Path(f"/proc/{worker}/stat").exists() and Path(f"/proc/{worker}/stat").read_text().split()[2] == "Z":
-            break
-    else:
-        pytest.fail("the worker lives on")
+
+
+def is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import struct
 import sys
 from collections.abc import Callable
@@ -29,6 +30,18 @@ SOUNDS = Path(__file__).parents[1] / "golden" / "kaldi"
 MELS = Path(__file__).parents[1] / "golden" / "whisper"
 
 
+_THEIR_NAMES = {
+    "embed_positions.weight": "position_encodings.encodings",
+    "self_attn.out_proj": "self_attention/linear_1",
+    "self_attn_layer_norm": "self_attention/layer_norm",
+    "final_layer_norm": "ffn/layer_norm",
+    "layer_norm.weight": "layer_norm/gamma",
+    "layer_norm.bias": "layer_norm/beta",
+    "fc1": "ffn/linear_0",
+    "fc2": "ffn/linear_1",
+}
+
+
 def save_ctranslate2(folder: Path, weights: dict[str, np.ndarray], kind: str = "float32") -> Path:
     """A faster-whisper folder: queries, keys and values packed, weights of matrices quantised where `kind` says so."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -42,33 +55,16 @@ def save_ctranslate2(folder: Path, weights: dict[str, np.ndarray], kind: str = "
         else:
             out[name] = value.astype(np.float16 if kind == "float16" else np.float32)
 
-    for name in ("conv1", "conv2"):
-        put(f"encoder/{name}/weight", weights[f"{name}.weight"])
-        put(f"encoder/{name}/bias", weights[f"{name}.bias"])
-    put("encoder/position_encodings/encodings", weights["embed_positions.weight"])
+    for name, value in weights.items():
+        for ours, theirs in _THEIR_NAMES.items():
+            name = name.replace(ours, theirs)
+        if "self_attn" not in name:
+            put("encoder/" + re.sub(r"layers\.(\d+)\.", r"layer_\1/", name).replace(".", "/"), value)
     for layer in range(LAYERS):
-        of, to = f"layers.{layer}", f"encoder/layer_{layer}"
-        bias = [
-            weights[f"{of}.self_attn.q_proj.bias"],
-            np.zeros(WIDTH, np.float32),
-            weights[f"{of}.self_attn.v_proj.bias"],
-        ]
-        packed = np.concatenate([weights[f"{of}.self_attn.{part}_proj.weight"] for part in "qkv"])
-        put(f"{to}/self_attention/linear_0/weight", packed)
-        put(f"{to}/self_attention/linear_0/bias", np.concatenate(bias))
-        for ours, theirs in {
-            "self_attn.out_proj": "self_attention/linear_1",
-            "fc1": "ffn/linear_0",
-            "fc2": "ffn/linear_1",
-        }.items():
-            put(f"{to}/{theirs}/weight", weights[f"{of}.{ours}.weight"])
-            put(f"{to}/{theirs}/bias", weights[f"{of}.{ours}.bias"])
-        for ours, theirs in {
-            "self_attn_layer_norm": "self_attention/layer_norm",
-            "final_layer_norm": "ffn/layer_norm",
-        }.items():
-            put(f"{to}/{theirs}/gamma", weights[f"{of}.{ours}.weight"])
-            put(f"{to}/{theirs}/beta", weights[f"{of}.{ours}.bias"])
+        of, to = f"layers.{layer}.self_attn", f"encoder/layer_{layer}/self_attention/linear_0"
+        query, value = (weights[f"{of}.{part}_proj.bias"] for part in "qv")
+        put(f"{to}/weight", np.concatenate([weights[f"{of}.{part}_proj.weight"] for part in "qkv"]))
+        put(f"{to}/bias", np.concatenate([query, np.zeros_like(query), value]))
     text = lambda word: struct.pack("<H", len(word) + 1) + word.encode() + b"\0"  # noqa: E731
     code = {"float32": 0, "int8": 1, "int16": 2, "float16": 4}
     content = struct.pack("<I", 6) + text("WhisperSpec") + struct.pack("<II", 3, len(out))
@@ -239,14 +235,6 @@ def test_damaged_folders_are_refused(tmp_path: Path, spoil: Callable[[Path], obj
         open_encoder(folder, "2").load()
 
 
-@pytest.mark.parametrize("keep", [0, 0.0001, 0.001, 0.3, 0.999])
-def test_a_truncated_model_bin_is_refused(tmp_path: Path, keep: float) -> None:
-    folder = save_ctranslate2(tmp_path, tiny_weights())
-    truncate(folder / "model.bin", keep)
-    with pytest.raises(ConfigError, match="truncated"):
-        open_encoder(folder, "1")
-
-
 @pytest.mark.parametrize(
     ("place", "content", "message"),
     [
@@ -256,22 +244,24 @@ def test_a_truncated_model_bin_is_refused(tmp_path: Path, keep: float) -> None:
         (0x36, b"\xff", "truncated|damaged"),
     ],
 )
-def test_another_model_bin_is_refused(tmp_path: Path, place: int, content: bytes, message: str) -> None:
+def test_another_or_a_truncated_model_bin_is_refused(tmp_path: Path, place: int, content: bytes, message: str) -> None:
     path = save_ctranslate2(tmp_path, tiny_weights()) / "model.bin"
     whole = bytearray(path.read_bytes())
     whole[place : place + len(content)] = content
     path.write_bytes(whole)
     with pytest.raises(ConfigError, match=message):
         open_encoder(tmp_path, "1")
+    for keep in (0.999, 0.3, 0.001, 0.0001, 0):
+        path = save_ctranslate2(tmp_path, tiny_weights()) / "model.bin"
+        truncate(path, keep)
+        with pytest.raises(ConfigError, match="truncated"):
+            open_encoder(tmp_path, "1")
 
 
-@pytest.mark.parametrize("layer", ["3", "1,3", "-1", "last", ""])
-def test_a_layer_that_is_absent_is_refused(tiny: Path, layer: str) -> None:
-    with pytest.raises(ConfigError, match=r"has no layer .* Choose 0 to 2"):
-        open_encoder(tiny, layer)
-
-
-def test_an_absent_source_is_refused(tmp_path: Path) -> None:
+def test_an_absent_layer_or_source_is_refused(tiny: Path, tmp_path: Path) -> None:
+    for layer in ("3", "1,3", "-1", "last", ""):
+        with pytest.raises(ConfigError, match=r"has no layer .* Choose 0 to 2"):
+            open_encoder(tiny, layer)
     with pytest.raises(ConfigError, match="no such folder"):
         open_encoder(tmp_path / "gone", "1")
 
@@ -311,11 +301,8 @@ def test_the_written_encoder_equals_its_source(tiny: Path, tmp_path: Path, int8:
     expected = open_encoder(tiny, "1").frames(NOISE)
     found = open_encoder(tmp_path / "out", "1").frames(NOISE)
     np.testing.assert_allclose(found, expected, atol=(0.1 if int8 else 1e-6) * np.abs(expected).max())
-    assert (written.width, written.description["origin"], written.description["weights"]) == (
-        WIDTH,
-        "tiny",
-        "int8" if int8 else "float",
-    )
+    about = written.description
+    assert (written.width, about["origin"], about["weights"]) == (WIDTH, "tiny", "int8" if int8 else "float")
     assert written.description["origin_digest"] == open_encoder(tiny, "1").digest != written.digest
     assert "OpenAI" in (tmp_path / "out/LICENSE").read_text()
     assert "| layer | 1 |" in (tmp_path / "out/README.md").read_text()

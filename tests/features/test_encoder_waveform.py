@@ -216,22 +216,16 @@ def test_what_is_no_encoder_is_refused(tmp_path: Path, spoil: Callable[[Path], o
         extract(SPEECH, encoded(kind="encoder", encoder=str(folder)))
 
 
-def test_a_tensor_of_pretraining_alone_may_be_missing(tmp_path: Path) -> None:
-    folder = save(tmp_path / "encoder")
-    complete = extract(SPEECH, encoded(kind="encoder", encoder=str(folder)))
-    without(folder, "masked_spec_embed")
-    np.testing.assert_array_equal(extract(SPEECH, encoded(kind="encoder", encoder=str(folder))), complete)
-
-
-def test_weights_may_come_in_parts(tmp_path: Path) -> None:
+def test_weights_may_lack_what_serves_pretraining_and_come_in_parts(tmp_path: Path) -> None:
     folder = save(tmp_path / "encoder")
     expected = extract(SPEECH, encoded(kind="encoder", encoder=str(folder)))
+    without(folder, "masked_spec_embed")
+    np.testing.assert_array_equal(extract(SPEECH, encoded(kind="encoder", encoder=str(folder))), expected)
     model = transformers.AutoModel.from_pretrained(folder)
     (folder / "model.safetensors").unlink()
     model.save_pretrained(folder, max_shard_size="4KB")
     assert not (folder / "model.safetensors").exists()
-    settings = encoded(kind="encoder", encoder=str(folder))
-    np.testing.assert_array_equal(extract(SPEECH, settings), expected)
+    np.testing.assert_array_equal(extract(SPEECH, encoded(kind="encoder", encoder=str(folder))), expected)
     next(folder.glob("model-00002-*")).unlink()
     with pytest.raises(ConfigError, match="model-00002"):
         encoded(kind="encoder", encoder=str(folder))
@@ -271,17 +265,6 @@ def test_settings_load_no_torch(encoder: Path) -> None:
     assert done.stdout.split() == ["12", "False"]
 
 
-def test_an_experiment_hears_through_an_encoder(encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_module, "run_cells", in_this_process)
-    out = tmp_path / "run"
-    more = ("--features.kind", "encoder", "--features.encoder", str(encoder), "--features.layer", "1", "--features.vad")
-    assert experiment(out, *more, "none", "--systems", "ser,cgt", "--epochs", "1") == 0
-    store = FeatureStore(out / "features")
-    assert (store.settings.kind, store.settings.layer, store.dim) == ("encoder", "1", 12)
-    assert result(only(out, "ser"))["proof"]["features"] == store.settings.digest
-    assert experiment(out, *more, "none", "--systems", "ser,cgt", "--epochs", "1") == 0, "its config.yaml is read again"
-
-
 def test_frames_are_thinned_and_pitch_is_found(encoder: Path) -> None:
     settings = encoded(kind="encoder", encoder=str(encoder), pitch=True, log_pitch="both")
     every = extract(SPEECH, settings)
@@ -305,10 +288,28 @@ def test_all_layers_lie_side_by_side(encoder: Path) -> None:
     assert gone == settings
 
 
-def test_the_weights_of_the_layers_are_learned(encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Equal weights are the mean; training moves them; padding is not read."""
-    from unheard.model.network import EmbeddingNetwork, NetworkSettings, initialised
+def test_an_experiment_learns_the_weights_of_the_layers(
+    encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from unheard.model.saving import Model
+
+    monkeypatch.setattr(run_module, "run_cells", in_this_process)
+    out = tmp_path / "run"
+    how = ("--features.kind", "encoder", "--features.encoder", str(encoder), "--features.layer", "learned")
+    for _ in range(2):  # its config.yaml is read again
+        assert experiment(out, *how, "--features.vad", "none", "--systems", "ser,cgt", "--epochs", "2") == 0
+    store = FeatureStore(out / "features")
+    assert (store.settings.kind, store.settings.layer, store.dim) == ("encoder", "learned", 3 * 12)
+    for system in ("ser", "cgt"):
+        assert result(only(out, system))["proof"]["features"] == store.settings.digest
+        model = Model.load(only(out, system))
+        weights = model.network.embed.weighing.weights.detach()
+        assert weights.abs().max() > 1e-6
+        assert weights.shape == (model.features.encoder_layers,)
+
+
+def test_equal_weights_of_the_layers_are_their_mean_and_padding_is_not_read() -> None:
+    from unheard.model.network import EmbeddingNetwork, NetworkSettings, initialised
 
     settings = NetworkSettings(layers=3, layer_width=4, dropout=0.0)
     mean = initialised(EmbeddingNetwork, 0, 4 + 2, NetworkSettings(dropout=0.0)).eval()
@@ -318,12 +319,3 @@ def test_the_weights_of_the_layers_are_learned(encoder: Path, tmp_path: Path, mo
     x[1, 25:] = torch.nan
     averaged = torch.cat([x[:, :, :12].unflatten(2, (3, 4)).mean(2), x[:, :, 12:]], 2)
     torch.testing.assert_close(weighing(x, lengths), mean(averaged, lengths), rtol=1e-4, atol=1e-5)
-    for system in ("ser", "cgt"):
-        monkeypatch.setattr(run_module, "run_cells", in_this_process)
-        out = tmp_path / system
-        source = ("--features.kind", "encoder", "--features.encoder", str(encoder), "--features.layer", "learned")
-        assert experiment(out, *source, "--systems", system, "--epochs", "2") == 0
-        model = Model.load(only(out, system))
-        weights = model.network.embed.weighing.weights.detach()
-        assert weights.abs().max() > 1e-6
-        assert weights.shape == (model.features.encoder_layers,)

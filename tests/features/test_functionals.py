@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from unheard.audio import read_audio
-from unheard.errors import AudioError, ConfigError
+from unheard.errors import ConfigError
 from unheard.features import FeatureSettings, FeatureStore, analyse, build_store, extract
 from unheard.features.analysis import thinned
 from unheard.features.functionals import (
@@ -86,18 +86,15 @@ def test_pitch_is_that_of_the_voice() -> None:
     assert rising["voiced.share"] > 0.95
 
 
-def literal_probability(n: float) -> float:
-    odds = -5.2 + 5.4 * np.exp(7.5 * (n - 1)) + 4.8 * n - 2 * np.exp(-10 * n) + 4.2 * np.exp(20 * (n - 1))
-    return float(1 / (1 + np.exp(-odds)))
-
-
 @pytest.mark.parametrize("correlation", [0.0, 0.3, 0.6, 0.78, 0.82, 0.9, 1.0])
 def test_voiced_is_what_kaldi_finds_more_likely_voiced_than_not(correlation: float) -> None:
     frames = np.zeros((5, 44), np.float32)
     frames[:, -3] = 2 * ((1.0001 - correlation) ** 0.15 - 1)
     found = dict(zip(names(), summarise(frames, np.ones(5, bool), FUNCTIONALS).tolist(), strict=True))
     assert found["voicing.mean"] == pytest.approx(correlation, abs=1e-3)
-    assert found["voiced.share"] == (literal_probability(correlation) > 0.5)
+    n = correlation
+    odds = -5.2 + 5.4 * np.exp(7.5 * (n - 1)) + 4.8 * n - 2 * np.exp(-10 * n) + 4.2 * np.exp(20 * (n - 1))
+    assert found["voiced.share"] == (odds > 0)
 
 
 def test_voiced_segments_are_counted() -> None:
@@ -129,10 +126,7 @@ def test_without_a_voice_there_still_is_a_number_everywhere(settings: FeatureSet
         if found["voiced.share"] == 0:
             assert found["logF0.p50"] == found["loud.logF0"] == pytest.approx(np.log(np.sqrt(50 * 400)), abs=1e-5)
             assert found["logF0.deviation"] == found["voiced.length.mean"] == 0
-    silent = named(np.zeros(8000, np.float32), settings)
-    assert silent["voiced.share"] == 0
-    with pytest.raises(AudioError, match="too short"):
-        functionals(np.zeros(399, np.float32))
+    assert named(np.zeros(8000, np.float32), settings)["voiced.share"] == 0
 
 
 def test_frames_left_out_by_the_vad_do_not_count() -> None:
@@ -177,26 +171,18 @@ def speech(seconds: float = 1.5) -> np.ndarray:
 @pytest.mark.parametrize(("frames", "n", "left"), [(6, 2, 3), (7, 2, 4), (1, 3, 1), (5, 1, 5)])
 def test_thinned_frames_are_means_of_those_in_a_row(frames: int, n: int, left: int) -> None:
     x = np.random.default_rng(0).normal(size=(frames, 3)).astype(np.float32)
-    found = thinned(x, n)
-    assert found.shape == (left, 3)
-    for k, frame in enumerate(found):
-        assert np.allclose(frame, x[k * n : (k + 1) * n].mean(axis=0), atol=1e-6)
+    expected = [x[k : k + n].mean(axis=0) for k in range(0, frames, n)]
+    assert len(expected) == left
+    np.testing.assert_allclose(thinned(x, n), expected, atol=1e-6)
 
 
 def test_the_summary_is_the_functionals_in_every_frame() -> None:
-    found = extract(speech(), STRONG)
-    plain = extract(speech(), replace(STRONG, summary=False))
+    found, plain = extract(speech(), STRONG), extract(speech(), replace(STRONG, summary=False))
     assert found.shape[1] == STRONG.dim == plain.shape[1] + STRONG.summary_dim
     assert np.array_equal(found[:, : plain.shape[1]], plain)
     assert (found[:, plain.shape[1] :] == functionals(speech(), FUNCTIONALS)).all()
-
-
-def test_with_raw_pitch_alone_it_is_the_same_summary() -> None:
-    raw = replace(STRONG, log_pitch="raw")
-    assert np.array_equal(extract(speech(), raw)[0, -287:], extract(speech(), STRONG)[0, -287:])
-
-
-def test_columns_leave_the_summary_out() -> None:
+    raw = extract(speech(), replace(STRONG, log_pitch="raw"))
+    assert np.array_equal(raw[0, -287:], found[0, -287:])
     columns = columns_of(STRONG)
     assert (columns.bands, columns.energy, columns.log_f0, columns.summary) == (slice(1, 41), 0, 44, 287)
 

@@ -89,8 +89,7 @@ def dropout_of(p: float) -> Dropout:
 
 class TestActivation:
     @pytest.mark.parametrize("p", [0.0, 0.5, 0.3, 0.001])
-    @pytest.mark.parametrize("frames", [2, 63, 64, 65, 1000])
-    @pytest.mark.parametrize("channels", [1, 7, 64])
+    @pytest.mark.parametrize(("frames", "channels"), [(2, 7), (63, 64), (64, 1), (65, 7), (1000, 64)])
     @pytest.mark.parametrize("relu", [True, False])
     def test_equals_pytorch_in_double_precision(self, p: float, frames: int, channels: int, relu: bool) -> None:
         def compute(dtype: torch.dtype) -> list[Tensor]:
@@ -127,13 +126,11 @@ class TestActivation:
         by_ones = torch.autograd.grad(norm_dropout(y, norm, dropout_of(0.5)), y, torch.ones(30, 4))[0]
         assert torch.equal(by_sum, by_ones)
 
-    def test_one_frame_has_no_variance(self) -> None:
+    def test_one_frame_has_no_variance_and_evaluation_is_pytorchs_own(self) -> None:
+        layer, x = Dense(3, 4, 0.5), draw(5, 3)
         with pytest.raises(ValueError, match="more than 1 value"):
-            Dense(3, 4, 0.5).train()(draw(1, 3))
-
-    def test_evaluation_is_pytorchs_own(self) -> None:
-        layer, x = Dense(3, 4, 0.5).eval(), draw(5, 3)
-        assert torch.equal(layer(x), layer.norm(layer.affine(x).relu()))
+            layer.train()(x[:1])
+        assert torch.equal(layer.eval()(x), layer.norm(layer.affine(x).relu()))
 
 
 class TestWindows:
@@ -199,15 +196,12 @@ def with_slopes(layer: BiLSTM, y: Tensor, frames: Frames) -> list[Tensor]:
 
 
 class TestRecurrence:
-    @pytest.mark.parametrize("cells", [8, 64, 128])
+    @pytest.mark.parametrize(("cells", "scale"), [(8, 1.0), (64, 3.0), (128, 1.0)])
     @all_lengths
-    @pytest.mark.parametrize("scale", [1.0, 3.0])
     def test_equals_a_packed_lstm(self, cells: int, lengths: tuple[int, ...], scale: float) -> None:
         layer, frames = rnn(cells, scale), ragged(lengths)
-        exact, double = (
-            rnn(cells, scale).double(),
-            Frames(frames.values.detach().double().requires_grad_(), frames.lengths),
-        )
+        exact = rnn(cells, scale).double()
+        double = Frames(frames.values.detach().double().requires_grad_(), frames.lengths)
         assert kernels_serve(frames.values, cells)
         ours, theirs = with_slopes(layer, layer(frames), frames), with_slopes(exact, packed(exact, double), double)
         close(ours, theirs, 1e-6 * scale**2)
@@ -249,23 +243,17 @@ class TestRecurrence:
             assert all(torch.equal(a, b) for a, b in zip(again, whole, strict=True))
         assert len(calls) == 5
 
-    def test_without_gradients_the_answer_is_the_same(self) -> None:
-        layer, frames = rnn(64), ragged()
-        with torch.no_grad():
-            y = layer(frames)
-        assert not y.requires_grad
-        assert torch.equal(y, layer(frames).detach())
-
-    def test_frozen_weights_get_no_gradient(self) -> None:
-        layer, frames = rnn(8).requires_grad_(False), ragged((4, 6))
-        layer(frames).sum().backward()
-        assert frames.values.grad is not None
-        assert all(p.grad is None for p in layer.parameters())
-
-    def test_the_same_twice_bit_for_bit(self) -> None:
+    def test_gradients_are_optional_and_the_bits_always_the_same(self) -> None:
         layer, frames = rnn(64), ragged((50, 3, 77, 77, 21, 64, 1))
         first, second = (with_slopes(layer, layer(frames), frames) for _ in range(2))
         assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+        with torch.no_grad():
+            y = layer(frames)
+        assert not y.requires_grad
+        assert torch.equal(y, first[0])
+        layer.requires_grad_(False)(frames).sum().backward()
+        assert frames.values.grad is not None
+        assert all(p.grad is None for p in layer.parameters())
 
 
 # The switch.

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from splitting import iemocap, people, table
+from splitting import having, iemocap, people, table
 
 from unheard.errors import SplitError
 from unheard.manifest import Manifest
@@ -46,18 +46,12 @@ def test_a_leaking_split_cannot_be_constructed(train, dev, test, words):
         by_hand(train, dev, test)
 
 
-def test_sessions_may_be_shared_by_dev_and_test_only():
+def test_sessions_may_be_shared_by_dev_and_test_only_and_a_group_by_none():
     rows = [*people("f1", session="s1"), *people("f2", "f3", session="s2"), *people("f4")]
-    manifest = Manifest(tuple(rows))
-    by_hand("f1 f4", "f2", "f3", manifest)
+    by_hand("f1 f4", "f2", "f3", Manifest(tuple(rows)))
     with pytest.raises(SplitError, match="session s2 is in training and in test"):
-        by_hand("f1 f2", "f4", "f3", manifest)
-
-
-def test_a_group_on_two_sides_raises_even_without_a_shared_speaker():
-    manifest = Manifest(
-        tuple(replace(r, extra={"device": "x" if r.speaker in ("f1", "f4") else r.speaker}) for r in PAIR)
-    )
+        by_hand("f1 f2", "f4", "f3", Manifest(tuple(rows)))
+    manifest = having(PAIR, device=lambda row: "x" if row.speaker in ("f1", "f4") else row.speaker)
     by_hand("f1", "f2", "f4", manifest)
     with pytest.raises(SplitError, match="device x is in training and in test"):
         by_hand("f1", "f2", "f4", manifest, group="device")
@@ -65,12 +59,13 @@ def test_a_group_on_two_sides_raises_even_without_a_shared_speaker():
 
 def test_unknown_ids_double_tests_and_missing_folds_raise():
     good = by_hand("f1 f2", "f3", "f4").folds[0]
-    with pytest.raises(SplitError, match="which the manifest does not"):
-        Split(PAIR, "given", (replace(good, train=("nobody",)),))
-    with pytest.raises(SplitError, match="tested in fold 0 and again in fold 1"):
-        Split(PAIR, "given", (good, replace(good, index=1)))
-    with pytest.raises(SplitError, match="no fold"):
-        Split(PAIR, "given", ())
+    for folds, words in {
+        (replace(good, train=("nobody",)),): "which the manifest does not",
+        (good, replace(good, index=1)): "tested in fold 0 and again in fold 1",
+        (): "no fold",
+    }.items():
+        with pytest.raises(SplitError, match=words):
+            Split(PAIR, "given", folds)
 
 
 # Files ---
@@ -81,8 +76,7 @@ def test_a_written_split_reads_back_the_same(tmp_path: Path):
     split = make_split(manifest, "paired")
     write_splits(split, tmp_path / "splits.csv")
     lines = (tmp_path / "splits.csv").read_text().splitlines()
-    assert lines[0] == "fold,direction,part,id,speaker"
-    assert lines[1] == "0,,train,Ses02F-angry,Ses02F"
+    assert lines[:2] == ["fold,direction,part,id,speaker", "0,,train,Ses02F-angry,Ses02F"]
     back = read_splits(tmp_path / "splits.csv", manifest)
     assert (back.folds, back.digest) == (split.folds, split.digest)
 
@@ -114,8 +108,5 @@ def test_a_file_that_is_wrong_says_what_and_where(tmp_path: Path, text, words):
     (tmp_path / "mine.csv").write_text(text)
     with pytest.raises(SplitError, match=words):
         read_splits(tmp_path / "mine.csv", PAIR)
-
-
-def test_a_missing_file_is_an_error_for_people(tmp_path: Path):
     with pytest.raises(SplitError, match="cannot be read"):
         read_folds(tmp_path / "none.csv", PAIR)

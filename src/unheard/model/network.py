@@ -31,14 +31,7 @@ from unheard.model.layers import (
 )
 from unheard.model.settings import NETWORKS, NetworkSettings
 
-__all__ = [
-    "NETWORKS",
-    "EmbeddingNetwork",
-    "EmotionNetwork",
-    "Head",
-    "NetworkSettings",
-    "initialised",
-]
+__all__ = ["NETWORKS", "EmbeddingNetwork", "EmotionNetwork", "Head", "NetworkSettings", "initialised"]
 
 Part = TypeVar("Part", bound=nn.Module)
 
@@ -63,9 +56,8 @@ class EmbeddingNetwork(nn.Module):
         self.rnn_norm = nn.BatchNorm1d(2 * settings.lstm) if settings.lstm and settings.rnn_bn else nn.Identity()
         self.input_dropout = Dropout(settings.input_dropout) if settings.input_dropout else nn.Identity()
         self.rnn_dropout = Dropout(settings.dropout if settings.rnn_dropout else 0.0)
-        self.dense = Dense(
-            2 * settings.lstm or widths[-1], settings.dense, settings.dropout if settings.pooled_dropout else 0.0
-        )
+        dropout = settings.dropout if settings.pooled_dropout else 0.0
+        self.dense = Dense(2 * settings.lstm or widths[-1], settings.dense, dropout)
         self.pooling = pooling(settings)
         self.summary = Functionals(settings) if settings.summary else None
         self.receptive_field = 1 + sum(layer.shortens for layer in self.tdnn if isinstance(layer, TDNN))

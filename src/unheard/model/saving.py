@@ -15,13 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unheard.errors import TrainingError, UnheardError
+from unheard.errors import TrainingError
 from unheard.features.normalise import Normaliser
 from unheard.features.settings import FeatureSettings
 from unheard.model.network import EmbeddingNetwork, EmotionNetwork, Head
 from unheard.model.settings import NetworkSettings
 
 FORMAT = 1
+_STATISTICS = ("normaliser.mean", "normaliser.std")
 
 WITH_PROFILES = ("train", "speaker")
 """Normalisations under which a mean frame describes the speaker; the others remove it from every utterance."""
@@ -67,10 +68,9 @@ class Model:
         from safetensors.torch import save_file
 
         tensors = {name: value.contiguous().cpu() for name, value in self.network.state_dict().items()}
-        for name in ("mean", "std"):
-            values = getattr(self.normaliser, name)
-            if values is not None:
-                tensors[f"normaliser.{name}"] = torch.from_numpy(np.ascontiguousarray(values))
+        if self.normaliser.mean is not None and self.normaliser.std is not None:
+            for key, values in zip(_STATISTICS, (self.normaliser.mean, self.normaliser.std), strict=True):
+                tensors[key] = torch.from_numpy(np.ascontiguousarray(values))
         description = {
             "format": FORMAT,
             "labels": self.labels,
@@ -89,11 +89,10 @@ class Model:
         Safe on untrusted files: safetensors holds numbers only. Raises `TrainingError` where the file is missing,
         damaged or not a model.
         """
-        from safetensors import SafetensorError, safe_open
+        from safetensors import safe_open
 
         path = Path(path)
-        if path.is_dir():
-            path = path / "model.safetensors"
+        path = path / "model.safetensors" if path.is_dir() else path
         try:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
@@ -102,28 +101,19 @@ class Model:
             if description["format"] != FORMAT:
                 raise ValueError(f"format {description['format']} is not {FORMAT}")
             sizes = dict(description["network"])
-            sizes["tdnn"] = tuple(tuple(layer) for layer in sizes["tdnn"])
-            sizes["hidden"] = tuple(sizes["hidden"])
-            names = {name: f"normaliser.{name}" for name in ("mean", "std")}
-            statistics = {name: tensors[key].numpy() for name, key in names.items() if key in tensors}
-            speakers = tuple(map(str, description["normalise_speakers"]))
+            sizes |= {"tdnn": tuple(map(tuple, sizes["tdnn"])), "hidden": tuple(sizes["hidden"])}
             about = {str(name): str(value) for name, value in description["about"].items()}
             if not isinstance(json.loads(about.get("train_speakers", "[]")), list):
                 raise ValueError("train_speakers is not a list")
-            return cls.of(
-                tensors,
-                NetworkSettings(**sizes),
-                tuple(description["labels"]),
-                Normaliser(description["normalise"], speakers=speakers, **statistics),
-                FeatureSettings.from_dict(description["features"]),
-                about,
-            )
+            mean, std = (tensors[key].numpy() if key in tensors else None for key in _STATISTICS)
+            speakers = tuple(map(str, description["normalise_speakers"]))
+            normaliser = Normaliser(description["normalise"], mean, std, speakers)
+            features, labels = FeatureSettings.from_dict(description["features"]), tuple(description["labels"])
+            return cls.of(tensors, NetworkSettings(**sizes), labels, normaliser, features, about)
         except FileNotFoundError:
             mend = "Name a model.safetensors, or the folder of a trained cell."
             raise TrainingError("there is no model here", where=path, mend=mend) from None
-        except (
-            SafetensorError, UnheardError, AttributeError, KeyError, ValueError, TypeError, RuntimeError, OSError
-        ) as error:  # fmt: skip
+        except Exception as error:  # whatever a damaged or foreign file leads to
             what = f"this is not a usable model ({type(error).__name__}: {error})"
             mend = "Name a model.safetensors that `unheard experiment` or `unheard train` wrote."
             raise TrainingError(what, where=path, mend=mend) from error
