@@ -129,7 +129,7 @@ def fit(settings: Experiment, cache: Path) -> RunRecords:
             run_cell(cell)
             peer = replace(cell, system=KEY, fitted=PEER)
             if peer.result() is None:
-                fit_cell(peer, PEER, standardised(peer, vectors))
+                fit_cell(peer, standardised(peer, vectors))
         records = collect(grid)
         write_table(records, grid.split.total_folds)
     return records

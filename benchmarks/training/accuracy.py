@@ -136,19 +136,19 @@ def train(loop: str, cell: Cell) -> float:
     one, other = cell.fold.directions  # each validates on one of the two unseen speakers
     count = {"dev": len(one.dev), "test": len(other.dev)}
     if loop == "ours":
-        trainer.run(cell.recipe.epochs)
+        trainer.run(cell.settings.training.epochs)
         records = [{"dev": r[f"val_wa_{one.name}"], "test": r[f"val_wa_{other.name}"]} for r in trainer.history]
     else:
         parts = {"train": cell.fold.train, "dev": one.dev, "test": other.dev}
         rows = [{"id": i, "emotion": cell.rows[i].emotion, "part": part} for part, ids in parts.items() for i in ids]
         data = fold_data(FeatureStore(cell.store), rows)
         bilstm = plain.PackedBiLSTM if loop == "plain" else bucketed.GatheredBiLSTM
-        network: nn.Module = plain.Network(bilstm, cell.network.dropout)
+        network: nn.Module = plain.Network(bilstm, cell.settings.network.dropout)
         assert data.test is not None
-        twin = plain.Network(bilstm, cell.network.dropout)
+        twin = plain.Network(bilstm, cell.settings.network.dropout)
         for one_of_two in (network, twin):
             start_alike(one_of_two, trainer, *plain.collate(data.test, list(range(min(8, len(data.test)))))[:2])
-        if cell.network.dropout == 0:  # else their masks differ
+        if cell.settings.network.dropout == 0:  # else their masks differ
             order = next(plain.random_batches(data.train, torch.Generator().manual_seed(0)))
             print(
                 "gradients off by: {:.1e} the baseline's, {:.1e} ours".format(
@@ -159,7 +159,9 @@ def train(loop: str, cell: Cell) -> float:
         batches = bucketed.bucketed_batches if loop == "bucketed" else plain.random_batches
         if loop == "layers":
             network = Layers(trainer.strategy)
-        _, records = plain.fit(network, batches, data, cell.recipe.epochs, cell.seed, cell.recipe.lr)
+        _, records = plain.fit(
+            network, batches, data, cell.settings.training.epochs, cell.seed, cell.settings.training.lr
+        )
     right: float = mean(sum(record[part] * n for part, n in count.items()) for record in records[-LAST:])
     return right / sum(count.values())
 

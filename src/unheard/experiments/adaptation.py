@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from unheard.errors import RunError
 from unheard.experiments.baselines import FITTED, NAMES
-from unheard.experiments.cell import NormalisedFrames
+from unheard.experiments.cell import NormalisedFrames, model_names
 from unheard.experiments.config import Experiment, load
 from unheard.experiments.plan import Cell, lay_out
 from unheard.experiments.records import RunRecords, read_run
@@ -159,11 +159,10 @@ def _with_all_trained(settings: Experiment, records: RunRecords) -> Experiment:
 def counts_of(cell: Cell, sizes: Sequence[int], draws: int) -> Iterator[Count]:
     """Yield the counts of one trained cell, over the test speakers of all its directions."""
     store = FeatureStore(cell.store)
-    for place, direction in enumerate(cell.fold.directions):
-        name = "model.safetensors" if place == 0 else f"model-{direction.name}.safetensors"
+    for name, direction in zip(model_names(cell), cell.fold.directions, strict=True):
         model = Model.load(cell.result_folder() / name)
         frames = NormalisedFrames(store, model.normaliser, cell.rows)
-        task = Task(frames, {i: cell.labels.index(cell.rows[i].emotion) for i in direction.test}, {})
+        task = Task(frames, {i: cell.settings.labels.index(cell.rows[i].emotion) for i in direction.test}, {})
         speakers: dict[str, list[str]] = {}
         for utterance in direction.test:
             speakers.setdefault(cell.rows[utterance].speaker, []).append(utterance)

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,6 +98,6 @@ def place_in_tables(system: str) -> int:
     return [*NAMES, system].index(system)
 
 
-def normalisation_of(normalise: str) -> str:
+def normalisation_of(normalise: str) -> Literal["speaker", "train"]:
     """Return the kind of `Normaliser` of a classical system in an experiment with `normalise`."""
     return "speaker" if normalise == "speaker" else "train"

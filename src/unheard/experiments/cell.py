@@ -32,9 +32,9 @@ from numpy.typing import NDArray
 
 import unheard
 from unheard.errors import TrainingError, UnheardError
-from unheard.experiments.baselines import EPOCHS, Decide, Doubles, Fitted
+from unheard.experiments.baselines import EPOCHS, Decide, Doubles
 from unheard.experiments.cell_files import epochs_of, reported_in, result_in, set_apart, write_predictions
-from unheard.experiments.plan import Cell
+from unheard.experiments.plan import Cell, code_of
 from unheard.features import FeatureSettings, FeatureStore, Normaliser
 from unheard.features.normalise import Moments, Source, guarded, pool
 from unheard.features.settings import columns_of
@@ -100,10 +100,10 @@ def epoch_file(cell: Cell) -> Path:
 
 def _reporter(cell: Cell, stack: ExitStack) -> Callable[[Mapping[str, Any]], None]:
     """A function that notes each epoch for the progress bar and for the loggers, which `stack` closes."""
-    settings = {"system": cell.system, "fold": cell.fold.index, "seed": cell.seed, "options": dict(cell.options)}
-    settings |= {"network": asdict(cell.network), "training": asdict(cell.recipe)}
+    about = {"system": cell.system, "fold": cell.fold.index, "seed": cell.seed, "options": dict(cell.options)}
+    about |= {"network": asdict(cell.settings.network), "training": asdict(cell.settings.training)}
     cell.folder.mkdir(parents=True, exist_ok=True)
-    logs = [stack.enter_context(logger_of(name)(cell.folder, settings)) for name in cell.loggers]
+    logs = [stack.enter_context(logger_of(name)(cell.folder, about)) for name in cell.settings.logger]
 
     def report(record: Mapping[str, Any]) -> None:
         with suppress(OSError):
@@ -122,21 +122,29 @@ def write_models(
 ) -> None:
     """Write `model.safetensors` of the first direction, `model-<direction>.safetensors` of a second."""
     speakers = sorted({cell.rows[utterance].full_name for utterance in cell.fold.train})
-    for place, one in enumerate(evaluations):
-        about = {
-            "cell": cell.name,
-            "direction": one.direction,
-            "epoch": str(one.best_epoch),
-            "train_speakers": json.dumps(speakers),
-        }
-        model = Model.of(one.weights, cell.network, cell.labels, normaliser, features)
-        name = "model.safetensors" if place == 0 else f"model-{one.direction}.safetensors"
+    for one, name in zip(evaluations, model_names(cell), strict=True):
+        about = {"cell": cell.name, "direction": one.direction, "epoch": str(one.best_epoch)}
+        about["train_speakers"] = json.dumps(speakers)
+        model = Model.of(one.weights, cell.settings.network, cell.settings.labels, normaliser, features)
         write_whole(folder / name, partial(model.save, about=about))
+
+
+def model_names(cell: Cell) -> list[str]:
+    """Return the file names of the models of the cell's directions."""
+    others = cell.fold.directions[1:]
+    return ["model.safetensors", *(f"model-{direction.name}.safetensors" for direction in others)]
 
 
 def result_of(cell: Cell, evaluations: Sequence[Evaluation], device: str) -> dict[str, Any]:
     """Return the content of a `result.json` that trained and classical cells share."""
     train = [cell.rows[name] for name in cell.fold.train]
+    settings = cell.settings
+    directions = {}
+    for one in evaluations:
+        figures: dict[str, Any] = {"best_epoch": one.best_epoch, "under_trained": one.under_trained}
+        for side, scores in (("val", one.dev), ("test", one.test)):
+            figures |= {f"{side}_wa": scores.wa, f"{side}_uar": scores.uar}
+        directions[one.direction] = figures
     return {
         "system": cell.system,
         "name": cell.fitted.name if cell.fitted else strategy_of(cell.system)[0],
@@ -146,34 +154,24 @@ def result_of(cell: Cell, evaluations: Sequence[Evaluation], device: str) -> dic
         "seed": cell.seed,
         "epochs": evaluations[0].epochs,
         "under_trained": any(one.under_trained for one in evaluations),
-        "directions": {
-            one.direction: {
-                "best_epoch": one.best_epoch,
-                "under_trained": one.under_trained,
-                "val_wa": one.dev.wa,
-                "val_uar": one.dev.uar,
-                "test_wa": one.test.wa,
-                "test_uar": one.test.uar,
-            }
-            for one in evaluations
-        },
+        "directions": directions,
         "options": dict(cell.options),
         "settings": {
             "digest": cell.settings_digest,
-            "labels": list(cell.labels),
-            "group": cell.group,
-            "normalise": cell.normalise,
-            "transductive": cell.normalise == "speaker",
+            "labels": list(settings.labels),
+            "group": settings.group,
+            "normalise": settings.normalise,
+            "transductive": settings.normalise == "speaker",
         },
         "proof": {
             "cell": cell.name,
             "split": cell.split,
             "data": cell.data,
-            "features": cell.features,
-            "code": cell.code,
+            "features": settings.features.digest,
+            "code": code_of(cell.system),
             "train_utterances": len(train),
             "train_speakers": sorted({row.speaker for row in train}),
-            "train_emotions": {label: sum(row.emotion == label for row in train) for label in cell.labels},
+            "train_emotions": {label: sum(row.emotion == label for row in train) for label in settings.labels},
             "versions": versions(),
             "device": device,
         },
@@ -201,35 +199,43 @@ def versions() -> dict[str, str]:
 Vectors = Mapping[str, NDArray[np.float32]]
 
 
-def fit_cell(cell: Cell, system: Fitted, vectors: Vectors | None = None) -> dict[str, Any]:
-    """Fit one cell; return the content of its `result.json`.
+def fit_cell(cell: Cell, vectors: Vectors | None = None) -> dict[str, Any]:
+    """Fit one cell of a classical system; return the content of its `result.json`.
 
     `vectors` are the standardised ones (D,) by id; without them they come from the cell's store. The seed has no
     effect: every seed has the same numbers, so that each can be paired with the same seed of a network.
     """
     began = time.perf_counter()
+    system = cell.fitted
+    assert system is not None
     x = standardised(cell) if vectors is None else vectors
-    y = {name: cell.labels.index(row.emotion) for name, row in cell.rows.items()}
-    train = _matrix(x, cell.fold.train)
-    truth = np.array([y[name] for name in cell.fold.train], np.int64)
-    fits = {value: system.fit(train, truth, len(cell.labels), value) for value in sorted(system.grid)}
+    y = {name: cell.settings.labels.index(row.emotion) for name, row in cell.rows.items()}
+
+    def part(ids: Sequence[str]) -> tuple[Doubles, NDArray[np.int64]]:
+        return np.stack([x[name] for name in ids]).astype(np.float64), np.array([y[name] for name in ids], np.int64)
+
+    def scores(decide: Decide, ids: tuple[str, ...]) -> Scores:
+        """Scores with decision values as logits: probabilities are their softmax, not calibrated."""
+        own, truth = part(ids)
+        return Scores(ids, truth, decide(own).astype(np.float32), own.astype(np.float32))
+
+    train = part(cell.fold.train)
+    fits = {value: system.fit(*train, len(cell.settings.labels), value) for value in sorted(system.grid)}
     evaluations, chosen = [], {}
     for direction in cell.fold.directions:
-        tried = {value: _scores(decide, x, y, direction.dev) for value, decide in fits.items()}
+        tried = {value: scores(decide, direction.dev) for value, decide in fits.items()}
         best = max(tried, key=lambda value: (tried[value].wa, -value))
         chosen[direction.name] = best
-        test = _scores(fits[best], x, y, direction.test)  # the one place where test utterances are scored
+        test = scores(fits[best], direction.test)  # the one place where test utterances are scored
         evaluations.append(Evaluation(direction.name, EPOCHS, EPOCHS, tried[best], test))
     write_predictions(cell, evaluations, cell.folder)
-    result = result_of(replace(cell, fitted=system), evaluations, "cpu")
-    result["settings"] |= {
-        "features": system.features.as_dict() if system.features else system.source,
-        "grid": list(system.grid),
-    }
+    result = result_of(cell, evaluations, "cpu")
+    features = system.features.as_dict() if system.features else system.source
+    result["settings"] |= {"features": features, "grid": list(system.grid)}
     for name, value in chosen.items():
         result["directions"][name] |= {system.knob: value, "best_epoch": None}
     result["chosen"] = " ".join(f"{system.knob}={value:g}" for value in dict.fromkeys(chosen.values()))
-    result["proof"]["dimensions"] = int(train.shape[1])
+    result["proof"]["dimensions"] = int(train[0].shape[1])
     result["seconds"] = round(time.perf_counter() - began, 3)
     write_json(cell.folder / "result.json", result)  # last: it makes the others count
     return result
@@ -254,22 +260,11 @@ class _Pooled(dict[str, NDArray[np.float32]]):
         self.dim = 2 * store.dim
 
 
-def _fitted_normaliser(cell: Cell, store: FeatureStore, vectors: Source | None = None) -> Normaliser:
+def _fitted_normaliser(cell: Cell, store: FeatureStore, vectors: Source) -> Normaliser:
     cell.check(store)
     speakers = {name: row.speaker for name, row in cell.rows.items()}
-    ids = cell.rows if cell.normalise == "speaker" else cell.fold.train
-    return Normaliser(cell.normalise).fit(store if vectors is None else vectors, ids, speakers)
-
-
-def _matrix(vectors: Vectors, ids: tuple[str, ...]) -> Doubles:
-    return np.stack([vectors[name] for name in ids]).astype(np.float64)
-
-
-def _scores(decide: Decide, vectors: Vectors, y: Mapping[str, int], ids: tuple[str, ...]) -> Scores:
-    """Scores with decision values as logits: probabilities are their softmax, not calibrated."""
-    x = _matrix(vectors, ids)
-    truth = np.array([y[name] for name in ids], np.int64)
-    return Scores(tuple(ids), truth, decide(x).astype(np.float32), x.astype(np.float32))
+    ids = cell.rows if cell.settings.normalise == "speaker" else cell.fold.train
+    return Normaliser(cell.settings.normalise).fit(vectors, ids, speakers)
 
 
 # Networks.
@@ -301,25 +296,25 @@ def run_cell(cell: Cell, on_epoch: Callable[[Mapping[str, Any]], None] | None = 
     if done is not None:
         return done
     if cell.fitted is not None:
-        return fit_cell(cell, cell.fitted)
+        return fit_cell(cell)
     began = time.perf_counter()
     trainer, normaliser, features = prepare(cell, on_epoch)
     resumed = trainer.resume()
-    if trainer.epoch > cell.recipe.epochs:
+    wanted, previous = cell.settings.epochs, epochs_of(result_in(cell.folder))
+    if trainer.epoch > wanted:
         raise TrainingError(
-            f"this cell has been trained to {trainer.epoch} epochs and has no result at {cell.recipe.epochs}",
+            f"this cell has been trained to {trainer.epoch} epochs and has no result at {wanted}",
             where=cell.folder,
             mend="Name a fresh --out, or list the epochs you want in training.report_epochs before training further.",
         )
-    previous = epochs_of(result_in(cell.folder))
-    if 0 < previous < cell.recipe.epochs:
+    if 0 < previous < wanted:
         set_apart(cell.folder, previous)
     result: dict[str, Any] = {}
-    for epochs in cell.recipe.budgets:
+    for epochs in cell.settings.training.budgets:
         if epochs < trainer.epoch:
             continue
         evaluations = trainer.run(epochs)
-        target = cell.folder if epochs == cell.recipe.epochs else reported_in(cell.folder, epochs)
+        target = cell.folder if epochs == wanted else reported_in(cell.folder, epochs)
         first = [e for e in evaluations if e.mode == evaluations[0].mode]
         # result.json is written last: it makes the others count
         for folder, own in ((target / "reestimated", evaluations[len(first) :]), (target, first)):
@@ -327,17 +322,21 @@ def run_cell(cell: Cell, on_epoch: Callable[[Mapping[str, Any]], None] | None = 
                 continue
             write_predictions(cell, own, folder)
             write_models(cell, normaliser, features, own, folder)
-            history = trainer.history
-            frames, seconds = (sum(record[name] for record in history) for name in ("frames", "train_seconds"))
+            steps, frames, seconds = (
+                sum(record[name] for record in trainer.history) for name in ("steps", "frames", "train_seconds")
+            )
             result = result_of(cell, own, str(trainer.device)) | {
-                "updates": sum(record["steps"] for record in history),
+                "updates": steps,
                 "frames": frames,
                 "train_seconds": round(seconds, 3),
                 "frames_per_second": round(frames / seconds, 1) if seconds else 0.0,
                 "resumed": resumed,
                 "seconds": round(time.perf_counter() - began, 3),
             }
-            result["settings"] |= {"network": asdict(cell.network), "recipe": asdict(cell.recipe)}
+            result["settings"] |= {
+                "network": asdict(cell.settings.network),
+                "recipe": asdict(cell.settings.training),
+            }
             write_json(folder / "result.json", result)
     return result
 
@@ -346,35 +345,38 @@ def prepare(
     cell: Cell, on_epoch: Callable[[Mapping[str, Any]], None] | None = None
 ) -> tuple[Trainer, Normaliser, FeatureSettings]:
     """Return the trainer of a cell, its normaliser, and the settings of its features."""
+    recipe, network, labels, group = (
+        getattr(cell.settings, name) for name in ("training", "network", "labels", "group")
+    )
     store = FeatureStore(cell.store)
-    normaliser = _fitted_normaliser(cell, store)
-    groups = sorted({cell.rows[name].get(cell.group) for name in cell.fold.train})
-    y = {name: cell.labels.index(row.emotion) for name, row in cell.rows.items()}
-    s = {name: groups.index(cell.rows[name].get(cell.group)) for name in cell.fold.train}
+    normaliser = _fitted_normaliser(cell, store, store)
     frames = NormalisedFrames(store, normaliser, cell.rows)
-    speakers = {name: cell.rows[name].speaker for name in cell.fold.train}
-    places = range(1, cell.recipe.copies + 1)
-    copies = [replace(frames, store=FeatureStore(copy_folder(cell.store, copy))) for copy in places]
-    recipe, pairs = cell.recipe, {name: (cell.rows[name].corpus, y[name]) for name in cell.fold.train}
-    weights = balanced({name: y[name] for name in pairs}) if recipe.class_weights == "balanced" else None
-    odds = balanced(pairs) if recipe.sampling == "balanced" else None
-    seed, smoothing = derive("weights", cell.fold.index, cell.seed), cell.recipe.label_smoothing
-    setting = Setting(store.dim, len(cell.labels), len(groups), cell.network, seed, smoothing)
+    train = {name: cell.rows[name] for name in cell.fold.train}
+    groups = sorted({row.get(group) for row in train.values()})
+    y = {name: labels.index(row.emotion) for name, row in cell.rows.items()}
+    s = {name: groups.index(row.get(group)) for name, row in train.items()}
+    copies = (FeatureStore(copy_folder(cell.store, copy)) for copy in range(1, recipe.copies + 1))
+    variants = [frames, *(replace(frames, store=copy) for copy in copies)]
+    weights = balanced({name: y[name] for name in train}) if recipe.class_weights == "balanced" else None
+    odds = balanced({n: (row.corpus, y[n]) for n, row in train.items()}) if recipe.sampling == "balanced" else None
+    seed = derive("weights", cell.fold.index, cell.seed)
+    setting = Setting(store.dim, len(labels), len(groups), network, seed, recipe.label_smoothing)
     strategy = build(cell.system, setting, cell.options)
-    if isinstance(strategy, CGT) and cell.normalise in ("none", "sliding"):
+    if isinstance(strategy, CGT) and normaliser.kind in ("none", "sliding"):
         moments = Moments(store.dim)
-        for name in cell.fold.train:
+        for name in train:
             moments.add(frames[name])
         strategy.input_std.copy_(torch.from_numpy(guarded(np.sqrt(moments.variance)).astype(np.float32)))
+    speakers = {name: row.speaker for name, row in train.items()}
     trainer = Trainer(
         strategy,
-        Task(frames, y, s, change_of(recipe, columns_of(store.settings), [frames, *copies], speakers), weights, odds),
+        Task(frames, y, s, change_of(recipe, columns_of(store.settings), variants, speakers), weights, odds),
         cell.fold.train,
         [Direction(one.name, one.dev, one.test) for one in cell.fold.directions],
-        cell.recipe,
+        recipe,
         cell.folder,
         key=("batches", cell.fold.index, cell.seed),
-        device=choose_device(cell.device),
+        device=choose_device(cell.settings.device),
         on_epoch=on_epoch,
     )
     return trainer, normaliser, store.settings

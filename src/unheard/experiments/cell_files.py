@@ -82,12 +82,12 @@ def write_predictions(cell: Cell, evaluations: Sequence[Evaluation], folder: Pat
     """Write `predictions.csv` and `embeddings.npz`: dev and test of every direction, in the same order."""
     parts = [(part, scores) for e in evaluations for part, scores in (("dev", e.dev), ("test", e.test))]
     rows = [
-        [name, row.speaker, part, row.emotion, cell.labels[predicted], *(f"{p:.6g}" for p in probabilities)]
+        [name, row.speaker, part, row.emotion, cell.settings.labels[predicted], *(f"{p:.6g}" for p in probabilities)]
         for part, scores in parts
         for name, predicted, probabilities in zip(scores.ids, scores.predicted, scores.probabilities, strict=True)
         for row in [cell.rows[name]]
     ]
-    write_text(folder / "predictions.csv", csv_text([cell_columns(cell.labels), *rows]))
+    write_text(folder / "predictions.csv", csv_text([cell_columns(cell.settings.labels), *rows]))
     arrays: dict[str, NDArray[Any]] = {
         "e": np.concatenate([scores.embeddings for _, scores in parts]),
         "id": np.array([name for _, scores in parts for name in scores.ids]),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 from unheard import plugins
 from unheard.corpora import get_corpus, read_corpus, read_manifest
-from unheard.errors import ConfigError, FeatureError, TrainingError, did_you_mean
+from unheard.errors import ConfigError, FeatureError, TrainingError, did_you_mean, some
 from unheard.experiments.baselines import EPOCHS, FITTED, Fitted, normalisation_of
 from unheard.experiments.cell_files import epochs_of, place_of, read_predictions, result_in
 from unheard.experiments.config import Experiment, identity
@@ -18,7 +19,7 @@ from unheard.features import FeatureStore, build_store
 from unheard.features.encoder import resolve
 from unheard.features.settings import columns_of
 from unheard.features.store import copy_folder
-from unheard.manifest import Manifest, Note, Utterance, choose_channel
+from unheard.manifest import Manifest, Utterance, choose_channel
 from unheard.model.saving import WITH_PROFILES
 from unheard.model.settings import NetworkSettings
 from unheard.splits import PROTOCOLS, Fold, Split, default_protocol, exclude_shared_recordings, make_split
@@ -39,34 +40,24 @@ Say = Callable[[str], None]
 class Cell:
     """Everything that determines a cell's numbers, and where it lives.
 
-    `rows` are the utterances of the fold (train, dev, test). `features` is the digest of the experiment's feature
-    settings, which `data` covers; `code` is the hash of a plug-in's source. A classical system has its definition in
-    `fitted` and a `store` of its own.
+    `settings` are the experiment's, resolved, with the epochs of this fold. `rows` are the utterances of the fold
+    (train, dev, test), `split` and `data` digests of the split and of the rows with their features. A classical system
+    has its definition in `fitted` and a `store` of its own.
     """
 
     system: str
-    options: Mapping[str, Any]
     fold: Fold
     seed: int
+    settings: Experiment
     rows: Mapping[str, Utterance]
-    labels: tuple[str, ...]
-    group: str
-    network: NetworkSettings
-    recipe: TrainingSettings
-    normalise: str
     store: Path
-    out: Path
     split: str
     data: str
-    device: str = "auto"
-    loggers: tuple[str, ...] = ()
-    features: str = ""
-    code: str = ""
     fitted: Fitted | None = None
 
     def check(self, store: FeatureStore) -> None:
         """Raise `TrainingError` if another experiment has rebuilt a shared store from other recordings."""
-        if data_digest(self.fold.ids, self.rows, store.audio_digest, self.features, self.group) != self.data:
+        if data_digest(self.fold.ids, self.rows, store.audio_digest, self.settings) != self.data:
             raise TrainingError(
                 "the features in this store are not those that the experiment was laid out with",
                 where=store.folder,
@@ -74,21 +65,24 @@ class Cell:
             )
 
     @property
+    def options(self) -> Mapping[str, Any]:
+        """The options of the system."""
+        return self.settings.options.get(self.system, {})
+
+    @cached_property
     def name(self) -> str:
-        """`<system>-fold<k>-seed<s>-<hash>`."""
+        """`<system>-fold<k>-seed<s>-<hash>`; see `digest`."""
         return f"{self.system}-fold{self.fold.index}-seed{self.seed}-{self.digest}"
 
     @property
     def folder(self) -> Path:
         """The cell's own folder."""
-        return self.out / "cells" / self.name
+        return Path(self.settings.out) / "cells" / self.name
 
     @property
     def settings_digest(self) -> str:
         """A hash of the settings that the cells of one table share."""
-        if self.fitted:
-            return identity(self.fitted.digest, self.labels, self.group, self.normalise)
-        return settings_digest(self.labels, self.group, self.network, self.recipe, self.normalise)
+        return settings_digest(self.settings, self.fitted)
 
     @property
     def digest(self) -> str:
@@ -97,37 +91,39 @@ class Cell:
         The number of epochs is not among them, so that a longer run continues a shorter one, unless the learning rate
         or the strategy follows a schedule over the whole training.
         """
-        epochs = self.recipe.epochs if follows_a_schedule(self.options, self.recipe.schedule) else 0
-        code = (self.code,) if self.code else ()
-        return identity(self.settings_digest, dict(self.options), asdict(self.fold), self.data, epochs, *code)
+        training = self.settings.training
+        epochs = training.epochs if follows_a_schedule(self.options, training.schedule) else 0
+        parts = (dict(self.options), asdict(self.fold), self.data, epochs, code_of(self.system))
+        return identity(self.settings_digest, *parts)
 
     def result(self) -> dict[str, Any] | None:
         """Return the complete result for exactly this cell's number of epochs, or None."""
         folder = self.result_folder()
         read = result_in(folder)
         names = ["embeddings.npz", "model.safetensors"] if self.fitted is None else []
-        if epochs_of(read) != self.recipe.epochs or not all((folder / name).is_file() for name in names):
+        if epochs_of(read) != self.settings.epochs or not all((folder / name).is_file() for name in names):
             return None
         try:
-            found = read_predictions(folder / "predictions.csv", self.labels)
+            found = read_predictions(folder / "predictions.csv", self.settings.labels)
         except (OSError, ValueError):
             return None
         return read if found.keys() == set(self.fold.held) else None
 
     def result_folder(self, epochs: int | None = None) -> Path:
-        """Return the folder of the result after `epochs` (default: the recipe's)."""
-        return place_of(self.folder, self.recipe.epochs if epochs is None else epochs)
+        """Return the folder of the result after `epochs` (default: all)."""
+        return place_of(self.folder, self.settings.epochs if epochs is None else epochs)
 
 
-def settings_digest(
-    labels: Sequence[str], group: str, network: NetworkSettings, recipe: TrainingSettings, normalise: str
-) -> str:
-    """Return a hash of the settings that all trained cells of a table share.
+def settings_digest(settings: Experiment, fitted: Fitted | None = None) -> str:
+    """Return a hash of the settings that all cells of a table share, of networks or of a classical system.
 
     Without the options of systems and the number of epochs, which may differ between folds.
     """
-    shared = replace(recipe, epochs=1, updates=None, report_epochs=())
-    return identity(list(labels), group, network.identity(), asdict(shared), normalise)
+    common = (settings.labels, settings.group, settings.normalise)
+    if fitted:
+        return identity(fitted.digest, *common)
+    training = replace(settings.training, epochs=1, updates=None, report_epochs=())
+    return identity(settings.network.identity(), asdict(training), *common)
 
 
 def code_of(system: str) -> str:
@@ -137,18 +133,16 @@ def code_of(system: str) -> str:
 
 
 def data_digest(
-    ids: Sequence[str], rows: Mapping[str, Utterance], audio: Mapping[str, str], features: str, group: str
+    ids: Sequence[str], rows: Mapping[str, Utterance], audio: Mapping[str, str], settings: Experiment
 ) -> str:
     """Return a hash of a fold's labels, speakers, groups and audio, and of its feature settings; "" if some is gone."""
-    digest = blake2b(features.encode(), digest_size=8)
+    digest = blake2b(settings.features.digest.encode(), digest_size=8)
     for name in ids:
         if name not in rows or name not in audio:
             return ""
         row = rows[name]
-        words = [name, row.emotion, row.speaker, audio[name]]
-        if group != "speaker":
-            words.append(row.get(group))
-        digest.update("\t".join(words).encode() + b"\n")
+        group = [row.get(settings.group)] if settings.group != "speaker" else []
+        digest.update("\t".join([name, row.emotion, row.speaker, audio[name], *group]).encode() + b"\n")
     return digest.hexdigest()
 
 
@@ -165,11 +159,6 @@ class Grid:
     store: FeatureStore
     cells: tuple[Cell, ...]
 
-    @property
-    def notes(self) -> tuple[Note, ...]:
-        """Notes on the corpus and the split for the user."""
-        return (*self.manifest.notes, *self.split.notes)
-
 
 def lay_out(settings: Experiment, say: Say = lambda _: None) -> Grid:
     """Read the corpus, make or open its features, split it, and list the cells; trains nothing.
@@ -178,59 +167,37 @@ def lay_out(settings: Experiment, say: Say = lambda _: None) -> Grid:
     """
     features = resolve(settings.features)
     settings = replace(settings, features=features, network=settings.network.resolved(features))
-    options = _check(settings)  # before minutes of features
+    settings = replace(settings, options=_check(settings))  # before minutes of features
     manifest = read_rows(settings)
     for column in filter(None, (settings.group, settings.column)):
         manifest.column(column)  # raises for an unknown column
     check_split_options(settings, usual_protocol(settings, manifest)[0])
     for note in manifest.notes:
         say(str(note))
-    out = Path(settings.out)
-    folder = Path(settings.store) if settings.store else out / "features"
     say(f"Features of {len(manifest):,} utterances of {len(manifest.speakers)} speakers")
-    store = build_store(manifest, folder, settings.features, progress=settings.progress)
-    trained = not FITTED.keys() >= set(settings.systems)
-    for copy in range(1, settings.training.copies * trained + 1):
-        changed = replace(store.settings, copy=copy)
-        build_store(manifest, copy_folder(folder, copy), changed, progress=settings.progress)
-    stores = dict.fromkeys(settings.systems, folder)
-    for key in settings.systems:
-        own = FITTED[key].features if key in FITTED else None
-        if own is not None:
-            stores[key] = folder / key
-            build_store(manifest, stores[key], own, progress=settings.progress)
+    folder = Path(settings.store or Path(settings.out) / "features")
+    fitted = {key: FITTED[key] for key in settings.systems if key in FITTED}
+    stores = {key: folder / key for key, system in fitted.items() if system.features}
+    wanted = [(folder, settings.features), *((stores[key], fitted[key].features) for key in stores)]
+    for copy in range(1, settings.training.copies + 1) if len(fitted) < len(settings.systems) else ():
+        wanted.append((copy_folder(folder, copy), replace(settings.features, copy=copy)))
+    store, *_ = (build_store(manifest, where, what, progress=settings.progress) for where, what in wanted if what)
     manifest = usable(manifest, store, say)
     split = choose_split(settings, manifest)
     for split_note in split.notes:
         say(str(split_note))
     rows = manifest.by_id()
-    digest = store.settings.digest
 
-    def cell(seed: int, fold: Any, key: str) -> Cell:
-        made = Cell(
-            system=key,
-            options=options[key],
-            fold=fold,
-            seed=seed,
-            rows={name: rows[name] for name in fold.ids},
-            labels=settings.labels,
-            group=settings.group,
-            network=settings.network,
-            recipe=settings.training.limited(len(fold.train)),
-            normalise=settings.normalise,
-            store=stores[key],
-            out=out,
-            split=split.digest,
-            data=data_digest(fold.ids, rows, store.audio_digest, digest, settings.group),
-            device=settings.device,
-            loggers=settings.logger,
-            features=digest,
-            code=code_of(key),
-        )
-        if key not in FITTED:
-            return made
-        normalise, recipe = normalisation_of(settings.normalise), TrainingSettings(epochs=EPOCHS)
-        return replace(made, network=NetworkSettings(), recipe=recipe, normalise=normalise, fitted=FITTED[key])
+    def cell(seed: int, fold: Fold, key: str) -> Cell:
+        if key in fitted:
+            kind = normalisation_of(settings.normalise)
+            training, network = TrainingSettings(epochs=EPOCHS), NetworkSettings()
+            own = replace(settings, training=training, network=network, normalise=kind)
+        else:
+            own = replace(settings, training=settings.training.limited(len(fold.train)))
+        of_fold = {name: rows[name] for name in fold.ids}
+        data = data_digest(fold.ids, rows, store.audio_digest, settings)
+        return Cell(key, fold, seed, own, of_fold, stores.get(key, folder), split.digest, data, fitted.get(key))
 
     # seeds outermost: an interrupted run has whole comparisons first
     cells = [cell(s, fold, key) for s in range(settings.seeds) for fold in split.folds for key in settings.systems]
@@ -321,9 +288,8 @@ def usable(manifest: Manifest, store: FeatureStore, say: Say = lambda _: None) -
     """
     skipped = [row.id for row in manifest if row.id not in store]
     if skipped:
-        reasons = "; ".join(f"{name}: {store.skipped.get(name, 'no features')}" for name in skipped[:3])
-        more = f"; and {len(skipped) - 3} more" if len(skipped) > 3 else ""
-        say(f"{len(skipped)} of {len(manifest)} utterances have no features and are left out ({reasons}{more})")
+        reasons = some([f"{name}: {store.skipped.get(name, 'no features')}" for name in skipped], 3)
+        say(f"{len(skipped)} of {len(manifest)} utterances have no features and are left out ({reasons})")
     if len(skipped) == len(manifest):
         raise FeatureError(
             "no utterance could be read", where=store.folder, mend="See what is wrong with: unheard doctor MANIFEST"
@@ -375,16 +341,6 @@ def choose_split(settings: Experiment, manifest: Manifest) -> Split:
         chosen["test"] = settings.test
     how = {"group": settings.group, "seed": settings.split_seed, "folds": settings.folds or None, **chosen}
     return make_split(manifest, protocol, **how)
-
-
-# How long the trainings take is measured while they run.
-
-
-def count(cells: Sequence[Cell], more: Mapping[str, int]) -> str:
-    """Return the number of trainings in words; `more` holds phrases with {} for further ones and their numbers."""
-    done = sum(cell.result() is not None for cell in cells)
-    phrases = [words.format(number) for words, number in more.items() if number]
-    return ", ".join([f"{len(cells)} trainings ({done} done before)", *phrases])
 
 
 def duration(seconds: float) -> str:

@@ -75,7 +75,7 @@ def run_cells(
     started = not ray.is_initialized()
     if started:
         _connect(ray, address, workers)
-    out = cells[0].out.absolute()
+    out = Path(cells[0].settings.out).absolute()
     token = out / f".seen-by-all-{uuid.uuid4().hex}"
     running: dict[Any, int] = {}
     try:
@@ -96,8 +96,9 @@ def run_cells(
                 cell = cells[place]
                 if cell.data not in rows:
                     rows[cell.data] = ray.put(dict(cell.rows))
-                where = "cpu" if not share and cell.device != "mps" else cell.device
-                there = replace(cell, rows={}, out=out, store=cell.store.absolute(), device=where)
+                device = cell.settings.device if share or cell.settings.device == "mps" else "cpu"
+                settings = replace(cell.settings, out=str(out), device=device)
+                there = replace(cell, rows={}, store=cell.store.absolute(), settings=settings)
                 running[task.remote(there, rows[cell.data], str(token), _versions(), plugins.registered())] = place
             done, _ = ray.wait(list(running), num_returns=1, timeout=1.0)
             tick()

@@ -23,7 +23,7 @@ from unheard.experiments import selection
 from unheard.experiments.cell import epoch_file, run_cells, usual_workers
 from unheard.experiments.cell_files import epochs_of, read_history, result_in
 from unheard.experiments.config import Experiment, load, same_place, written_in
-from unheard.experiments.plan import Cell, Grid, code_of, count, data_digest, duration, lay_out, settings_digest
+from unheard.experiments.plan import Cell, Grid, code_of, data_digest, duration, lay_out, settings_digest
 from unheard.experiments.records import TABLE, RunRecords, read_run, write_records
 from unheard.experiments.selection import KNOBS
 from unheard.experiments.summary import write_table
@@ -162,18 +162,18 @@ def _begin(settings: Experiment, say: Say) -> Grid:
 
 
 def _counted(grid: Grid) -> str:
-    cells, more = list(grid.cells), {}
+    cells, more = list(grid.cells), ""
     if grid.settings.tune:
         cells += selection.candidates(grid.cells)
-        more["up to {} more with the chosen λ and ε"] = sum(
-            len(cell.fold.directions) for cell in grid.cells if cell.seed > 0 and cell.system in KNOBS
-        )
+        later = [cell for cell in grid.cells if cell.seed > 0 and cell.system in KNOBS]
+        if later:
+            more = f", up to {sum(len(cell.fold.directions) for cell in later)} more with the chosen λ and ε"
     if grid.settings.invariance:
         from unheard.experiments.leakage import sub_run_settings
 
-        separate = sub_run_settings(grid.settings, grid.manifest) is not None
-        more["{} for invariance"] = separate * len(grid.settings.systems) * grid.settings.seeds
-    return count(cells, more)
+        if sub_run_settings(grid.settings, grid.manifest):
+            more += f", {len(grid.settings.systems) * grid.settings.seeds} for invariance"
+    return f"{len(cells)} trainings ({sum(cell.result() is not None for cell in cells)} done before){more}"
 
 
 def _chosen(grid: Grid, say: Say) -> list[Cell]:
@@ -204,19 +204,21 @@ def _invariance(grid: Grid, say: Say) -> dict[str, str]:
 
 def _advise(cells: Sequence[Cell], say: Say) -> None:
     """Report under-trained cells, and results at earlier epochs that are missing."""
-    late = [cell for cell in cells if (cell.result() or {}).get("under_trained")]
+    results = {cell.name: cell.result() for cell in cells}
+    late = sum(bool(result and result.get("under_trained")) for result in results.values())
+    training = cells[0].settings.training
     if late:
         say(
-            f"{len(late)} of {len(cells)} trainings had their best epoch among the last five: "
+            f"{late} of {len(cells)} trainings had their best epoch among the last five: "
             "they are under-trained; more --epochs would "
-            + ("continue them" if cells[0].recipe.extensible else "train longer ones from the start")
+            + ("continue them" if training.extensible else "train longer ones from the start")
         )
-    for epochs in sorted({n for cell in cells for n in cell.recipe.budgets[:-1]}):
-        finished = [cell for cell in cells if epochs in cell.recipe.budgets and cell.result() is not None]
-        without = [cell for cell in finished if epochs_of(result_in(cell.result_folder(epochs))) != epochs]
+    for epochs in sorted({n for cell in cells for n in cell.settings.training.budgets[:-1]}):
+        finished = [cell for cell in cells if results[cell.name] and epochs in cell.settings.training.budgets]
+        without = sum(epochs_of(result_in(cell.result_folder(epochs))) != epochs for cell in finished)
         if without:
             say(
-                f"{len(without)} of {len(cells)} trainings have no result at {epochs} epochs: they had been trained "
+                f"{without} of {len(cells)} trainings have no result at {epochs} epochs: they had been trained "
                 "further. A fresh --out would have it"
             )
 
@@ -230,12 +232,12 @@ def _train(cells: Sequence[Cell], settings: Experiment, say: Say) -> dict[str, s
     failed: dict[str, str] = {}
     if not missing:
         return failed
-    total = sum(cell.recipe.epochs for cell in missing)
-    done: set[str] = set()
+    total = sum(cell.settings.epochs for cell in missing)
+    before = {cell.name: len(read_history(cell.folder)) for cell in missing}
+    epochs = dict(before)
     parallel = min(settings.workers or usual_workers(settings.device), len(missing))
     told = False
     first: tuple[float, int] | None = None  # when processes had started and kernels were compiled, and epochs by then
-    before = {cell.name: len(read_history(cell.folder)) for cell in missing}
     console = Console(stderr=True)
     columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("epochs{task.fields[speed]}"))
     with Progress(*columns, console=console, disable=not (settings.progress and console.is_terminal)) as bar:
@@ -243,19 +245,21 @@ def _train(cells: Sequence[Cell], settings: Experiment, say: Say) -> dict[str, s
 
         def tick() -> None:
             nonlocal first, told
-            epochs = {cell.name: _epochs_done(cell, done, before[cell.name]) for cell in missing}
-            trained, all_done = sum(epochs.values()) - sum(before.values()), sum(epochs.values())
-            speed = ""
-            if trained >= parallel and first is None:
-                first = time.monotonic(), trained
-            elif first is not None and trained > first[1]:
+            for cell in missing:
+                with suppress(OSError, ValueError):  # not started, done, or just being written
+                    epochs[cell.name] = int(epoch_file(cell).read_text())
+            done = sum(epochs.values())
+            trained, speed = done - sum(before.values()), ""
+            if first is None:
+                first = (time.monotonic(), trained) if trained >= parallel else None
+            elif trained > first[1]:
                 seconds = (time.monotonic() - first[0]) / (trained - first[1])
-                left = duration(seconds * (total - all_done))
+                left = duration(seconds * (total - done))
                 speed = f", {60 / seconds:.3g} a minute, {left} left"
-                if not told and trained >= first[1] + parallel and all_done < total:
+                if not told and trained >= first[1] + parallel and done < total:
                     told = True
                     say(f"{60 / seconds:.3g} epochs a minute with {parallel} workers: about {left} left")
-            bar.update(task, completed=all_done, speed=speed)
+            bar.update(task, completed=done, speed=speed)
 
         train = run_cells
         if settings.engine == "ray":
@@ -266,17 +270,9 @@ def _train(cells: Sequence[Cell], settings: Experiment, say: Say) -> dict[str, s
             if reason:
                 failed[cell.name] = reason
                 say(f"{cell.name} failed: {reason}")
-            done.add(cell.name)
+            epochs[cell.name] = cell.settings.epochs
             tick()
     return failed
-
-
-def _epochs_done(cell: Cell, done: set[str], before: int) -> int:
-    if cell.name in done:
-        return cell.recipe.epochs
-    with suppress(OSError, ValueError):  # not started, or just being written
-        return int(epoch_file(cell).read_text())
-    return before
 
 
 # The folder of the run before and after training.
@@ -344,15 +340,11 @@ def collect(grid: Grid, say: Say = lambda _: None) -> RunRecords:
     out, settings = Path(grid.settings.out), grid.settings
     options = load(out / "config.yaml").options
     splits, rows = read_assignment(out / "splits.csv"), grid.manifest.by_id()
-    ids: dict[int, list[str]] = {}
+    ids: dict[int, dict[str, None]] = {}
     for row in splits:
-        ids.setdefault(row.fold, []).append(row.id)
-    digest, audio = grid.store.settings.digest, grid.store.audio_digest
-    data = {
-        fold: data_digest(tuple(dict.fromkeys(own)), rows, audio, digest, settings.group) for fold, own in ids.items()
-    }
-    network = settings.network.resolved(settings.features)
-    networks = settings_digest(settings.labels, settings.group, network, settings.training, settings.normalise)
+        ids.setdefault(row.fold, {})[row.id] = None
+    data = {fold: data_digest(tuple(own), rows, grid.store.audio_digest, settings) for fold, own in ids.items()}
+    networks = settings_digest(settings)
     definitions = {cell.system: cell.settings_digest for cell in grid.cells if cell.fitted}
     codes = cache(code_of)
     others: set[str] = set()

@@ -118,4 +118,6 @@ def waiting(cells: Iterable[Cell], choices: Iterable[Choice]) -> int:
 
 
 def _at(cell: Cell, value: float) -> Cell:
-    return replace(cell, options={**cell.options, KNOBS[cell.system].option: value})
+    options = {**cell.options, KNOBS[cell.system].option: value}
+    settings = replace(cell.settings, options={**cell.settings.options, cell.system: options})
+    return replace(cell, settings=settings)
