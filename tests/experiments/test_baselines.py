@@ -105,8 +105,8 @@ def test_test_speakers_decide_nothing(fitted: Path, tmp_path: Path) -> None:
     other = {name: noise[k] if name in tested else x for k, (name, x) in enumerate(vectors.items())}
     said = []
     for k, given in enumerate((vectors, other)):
-        there = replace(cell, out=tmp_path / str(k))
-        found = fit_module.fit_cell(there, FITTED["svm"], given)
+        there = replace(cell, settings=replace(cell.settings, out=str(tmp_path / str(k))))
+        found = fit_module.fit_cell(there, given)
         rows = [row for row in rows_of(there.folder / "predictions.csv") if row["part"] == "dev"]
         said.append((found["chosen"], found["directions"]["test"]["val_wa"], rows))
     assert said[0] == said[1]
@@ -186,7 +186,8 @@ def test_an_emotion_without_training_utterances_is_never_said() -> None:
 
 def test_the_smallest_value_wins_a_tie(fitted: Path, tmp_path: Path) -> None:
     settings = load(fitted / "config.yaml")
-    cell = replace(next(cell for cell in lay_out(settings).cells if cell.system == "svm"), out=tmp_path)
+    cell = next(cell for cell in lay_out(settings).cells if cell.system == "svm")
+    cell = replace(cell, settings=replace(cell.settings, out=str(tmp_path)))
 
     def constant(x: np.ndarray, y: np.ndarray, classes: int, value: float):  # type: ignore[no-untyped-def]
         return lambda vectors: np.tile([1.0, 0.0], (len(vectors), 1))

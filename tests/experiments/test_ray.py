@@ -89,7 +89,7 @@ class Ray:
 
     def get(self, task: Task) -> Any:
         self.started.append(task.cell.system)
-        self.devices.add(task.cell.device)
+        self.devices.add(task.cell.settings.device)
         fate = self.fate(task.cell)
         if fate is not None:
             raise fate
