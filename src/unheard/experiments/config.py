@@ -48,13 +48,13 @@ SIZES = ("tdnn", "lstm", "dense", "hidden")
 def names_in(folder: Path) -> tuple[str, ...]:
     """The names of the presets or recipes in `folder`, the paper's own first."""
     paper = ("iemocap", "mandarin", "paper")
-    found = (path.stem for path in folder.glob("*.yaml"))
-    return tuple(sorted(found, key=lambda name: (name not in paper, name)))
+    return tuple(sorted((path.stem for path in folder.glob("*.yaml")), key=lambda name: (name not in paper, name)))
 
 
-def about(folder: Path, name: str) -> str:
-    """Describe a preset or recipe in one line."""
-    return (folder / f"{name}.yaml").read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
+def about(folder: Path) -> str:
+    """Describe the presets or recipes in `folder`, each by the first line of its file."""
+    first = {name: (folder / f"{name}.yaml").read_text(encoding="utf-8").splitlines()[0] for name in names_in(folder)}
+    return " ".join(f"{name}: {line.lstrip('# ')}" for name, line in first.items())
 
 
 def read_named(folder: Path, name: str) -> dict[str, Any]:
@@ -64,21 +64,17 @@ def read_named(folder: Path, name: str) -> dict[str, Any]:
     return _prepared(Experiment, yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8")))
 
 
-def _listed(folder: Path) -> str:
-    return " ".join(f"{name}: {about(folder, name)}" for name in names_in(folder))
-
-
 @dataclass(frozen=True)
 class Experiment:
     """Systems x folds x seeds on one corpus, under one protocol and one recipe."""
 
     __pydantic_config__: ClassVar[Mapping[str, Any]] = {"coerce_numbers_to_str": True}
 
-    preset: str = setting("", f"Ready-made experiment that other settings change. {_listed(PRESETS)}", common=True)
+    preset: str = setting("", f"Ready-made experiment that other settings change. {about(PRESETS)}", common=True)
     recipe: str = setting(
         "",
         "Features, network and training together, which other settings change (default: that of the preset, else "
-        f"encoder with a pretrained encoder, else strong). {_listed(RECIPES)}",
+        f"encoder with a pretrained encoder, else strong). {about(RECIPES)}",
         common=True,
     )
     sizes: Literal["iemocap", "mandarin"] = setting(
@@ -171,12 +167,10 @@ class Experiment:
             )
         if self.corpus and not self.root:
             raise ConfigError(f"where is the corpus '{self.corpus}'?", mend="Give its folder with --root.")
-        for name in ("subset", "root", "partial"):
-            if self.manifest and getattr(self, name):
-                raise ConfigError(
-                    f"{name} = {getattr(self, name)} applies to a corpus, and this experiment has a manifest",
-                    mend=f"Leave out --{name}, or --manifest.",
-                )
+        for name in ("subset", "root", "partial") if self.manifest else ():
+            if value := getattr(self, name):
+                what = f"{name} = {value} applies to a corpus, and this experiment has a manifest"
+                raise ConfigError(what, mend=f"Leave out --{name}, or --manifest.")
         if self.engine == "local" and (self.address or self.gpus):
             raise ConfigError("address and gpus apply to the engine ray", mend="Add --engine ray, or leave them out.")
         if not self.out:
@@ -280,6 +274,7 @@ def best_recipe(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _why(settings: Experiment) -> str:
+    """Why an experiment without a recipe has this one."""
     if settings.preset and "recipe" in read_named(PRESETS, settings.preset):
         return f"that of the preset {settings.preset}"
     if settings.recipe == "encoder":
@@ -293,17 +288,16 @@ def _read(path: Path) -> tuple[dict[str, Any], bool]:
     """The settings of a file, and whether it is resolved."""
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        if not isinstance(values, dict):
+            raise ConfigError("holds no settings", mend="Write `key: value` lines.")
+        resolved = values.pop("resolved", False)
+        if not isinstance(resolved, bool):
+            raise ConfigError(f"setting 'resolved' is true or false, not {resolved!r}")
+        return read_in(path.parent, _prepared(Experiment, values)), resolved
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot be read ({error})", where=path) from error
     except yaml.YAMLError as error:
         raise ConfigError(f"is not YAML ({error})", where=path, mend="Write `key: value` lines.") from error
-    if not isinstance(values, dict):
-        raise ConfigError("holds no settings", where=path, mend="Write `key: value` lines.")
-    resolved = values.pop("resolved", False)
-    try:
-        if not isinstance(resolved, bool):
-            raise ConfigError(f"setting 'resolved' is true or false, not {resolved!r}")
-        return read_in(path.parent, _prepared(Experiment, values)), resolved
     except ConfigError as error:
         raise ConfigError(error.what, where=path, mend=error.mend) from None
 
@@ -351,9 +345,7 @@ def _suggestion(name: str, prefix: str) -> str:
     return f"{guess}Known: {', '.join(sorted(here))}."
 
 
-@cache
-def _adapter() -> TypeAdapter[Experiment]:
-    return TypeAdapter(Experiment)
+_adapter = cache(lambda: TypeAdapter(Experiment))  # building it takes a moment
 
 
 def _validated(values: Mapping[str, Any]) -> Experiment:
@@ -365,11 +357,10 @@ def _validated(values: Mapping[str, Any]) -> Experiment:
         if error["type"] == "literal_error":
             known = re.findall(r"'([^']*)'", error["ctx"]["expected"])
             raise ConfigError(f"unknown {name} '{value}'", mend=did_you_mean(str(value), known)) from None
-        bounds = next((range_of(field) for key, field, _ in keys() if key == name), "")
-        if bounds and error["type"].startswith(("greater_than", "less_than")):
-            raise ConfigError(
-                f"setting '{name}' = {value!r} is out of range", mend=f"Give a number {bounds}."
-            ) from None
+        if error["type"].startswith(("greater_than", "less_than")):
+            (bounds,) = (range_of(field) for key, field, _ in keys() if key == name)
+            what = f"setting '{name}' = {value!r} is out of range"
+            raise ConfigError(what, mend=f"Give a number {bounds}.") from None
         what = error["msg"].replace("Input should be", "it should be")
         raise ConfigError(f"setting '{name}' = {value!r}: {what}") from None
 
@@ -386,8 +377,6 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 # Paths in a file are relative to its folder: a run's `config.yaml` finds its corpus from any working directory, and
 # after run and corpus have been moved together.
 
-_PATHS = ("manifest", "store", "out")
-
 
 def read_in(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings of a file in `folder` with paths relative to the working directory."""
@@ -397,22 +386,20 @@ def read_in(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
         short = os.path.normpath(joined)
         return short if os.path.realpath(short) == os.path.realpath(joined) else joined  # `..` of a link is elsewhere
 
-    return _changed(values, seen)
+    return _moved(values, seen)
 
 
 def written_in(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings for a file in `folder`: relative paths become relative to it, absolute ones stay."""
 
     def relative(path: str) -> str:
-        if Path(path).is_absolute():
-            return path
         here = str(Path(path).absolute())
         try:
-            return os.path.relpath(here, os.path.realpath(folder))
+            return path if Path(path).is_absolute() else os.path.relpath(here, os.path.realpath(folder))
         except ValueError:  # another drive
             return here
 
-    return _changed(values, relative)
+    return _moved(values, relative)
 
 
 def same_place(one: str, other: str) -> bool:
@@ -420,33 +407,40 @@ def same_place(one: str, other: str) -> bool:
     return one == other or (bool(one) and bool(other) and os.path.realpath(one) == os.path.realpath(other))
 
 
-def _changed(values: Mapping[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
-    changed = dict(values)
+def _moved(values: Mapping[str, Any], move: Callable[[str], str]) -> dict[str, Any]:
+    """The settings with `move` applied to every path among them."""
 
-    def of_part(place: str) -> str:
-        file, mark, part = place.rpartition(":")
-        return change(file) + mark + part if mark else change(place)
+    def part(place: str) -> str:
+        file, mark, name = place.rpartition(":")
+        return move(file) + mark + name if mark else move(place)
 
-    ways = {**dict.fromkeys(_PATHS, change), "speakers": of_part}
-    ways["root"] = lambda roots: ",".join(change(root.strip()) for root in roots.split(","))
-    for name, way in ways.items():
-        if changed.get(name) and isinstance(changed[name], str):
-            changed[name] = way(changed[name])
-    features = changed.get("features")
-    if isinstance(features, Mapping) and features.get("folder"):
-        features = changed["features"] = {**features, "folder": change(str(features["folder"]))}
-    if isinstance(features, Mapping) and features.get("encoder"):
-        encoder = str(features["encoder"])
-        hub_id = re.fullmatch(r"\w[\w.-]*/[^/]+", encoder) and not Path(encoder).exists()
-        if not hub_id or Path(change(encoder)).exists():
-            changed["features"] = {**features, "encoder": change(encoder)}
-    return changed
+    def encoder(source: str) -> str:
+        hub_id = re.fullmatch(r"\w[\w.-]*/[^/]+", source) and not Path(source).exists()
+        return source if hub_id and not Path(move(source)).exists() else move(source)
+
+    def each(given: Mapping[str, Any], ways: Mapping[str, Callable[[str], str]]) -> dict[str, Any]:
+        paths = {
+            name: way(given[name]) for name, way in ways.items() if given.get(name) and isinstance(given[name], str)
+        }
+        return {**given, **paths}
+
+    moved = each(
+        values,
+        {
+            **dict.fromkeys(("manifest", "store", "out"), move),
+            "speakers": part,
+            "root": lambda roots: ",".join(move(root.strip()) for root in roots.split(",")),
+        },
+    )
+    if isinstance(moved.get("features"), Mapping):
+        moved["features"] = each(moved["features"], {"folder": move, "encoder": encoder})
+    return moved
 
 
 def identity(*parts: object) -> str:
     """Return eight hexadecimal digits over settings (dataclasses) and plain values: the identity of a cell."""
-    plain = [dataclasses.asdict(p) if dataclasses.is_dataclass(p) and not isinstance(p, type) else p for p in parts]
-    return blake2b(json.dumps(plain, sort_keys=True).encode(), digest_size=4).hexdigest()
+    text = json.dumps(parts, sort_keys=True, default=dataclasses.asdict)
+    return blake2b(text.encode(), digest_size=4).hexdigest()
 
 
 # Help and the reference page.
