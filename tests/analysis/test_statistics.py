@@ -147,7 +147,7 @@ def test_permutation_by_hand(values: list[float], p: float) -> None:
     assert found.p == p == permutation_test(-np.array(values)[::-1]).p
     assert found.exact == (len(values) <= 14)
     assert found.arrangements == (2 ** len(values) if found.exact else 10_000)
-    assert found.smallest == pytest.approx(2 / 2 ** len(values) if found.exact else 1 / 10_001)
+    assert found.smallest_p == pytest.approx(2 / 2 ** len(values) if found.exact else 1 / 10_001)
 
 
 def test_drawn_arrangements_are_never_certain_and_close_to_all_of_them() -> None:
@@ -156,7 +156,7 @@ def test_drawn_arrangements_are_never_certain_and_close_to_all_of_them() -> None
     assert result.p * 10_001 == pytest.approx(round(result.p * 10_001))
     assert 1 / 10_001 <= result.p <= 6 / 10_001
     assert permutation_test(np.full(15, 0.01)) == result
-    assert permutation_test(np.full(64, 0.01)).p == 1 / 10_001 == result.smallest
+    assert permutation_test(np.full(64, 0.01)).p == 1 / 10_001 == result.smallest_p
     each = np.random.default_rng(3).normal(0.2, 1.0, 16)
     everything = 1.0 - 2.0 * (np.arange(2**16)[:, None] >> np.arange(16) & 1)
     p = np.mean(np.abs(everything @ each) >= abs(each.sum()) - 1e-12)
@@ -289,7 +289,7 @@ def test_relative_error_reduction_is_the_papers() -> None:
 def test_no_difference_is_detectable_if_no_p_is_low_enough(speakers: int) -> None:
     """With five speakers the least p of the permutation test is 2 / 2^5; with six it is 2 / 2^6 < 0.05."""
     each = np.random.default_rng(9).normal(0.01, 0.001, speakers)
-    assert (detectable_difference([each]) is None) == (permutation_test(each).smallest > 0.05) == (speakers < 6)
+    assert (detectable_difference([each]) is None) == (permutation_test(each).smallest_p > 0.05) == (speakers < 6)
 
 
 @pytest.mark.parametrize("sizes", [(6,), (64,), (12, 30)])

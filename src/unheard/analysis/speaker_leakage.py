@@ -130,13 +130,17 @@ class Leakage:
         if read["groups"] is not None:
             groups = dict(read["groups"])
             groups["people"] = tuple(SpeakerRecall(**{**p, "uar": _estimate(p["uar"])}) for p in groups["people"])
-            groups["deviation"] = math.nan if groups["deviation"] is None else float(groups["deviation"])
+            (groups["deviation"],) = _known([groups["deviation"]])
             read["groups"] = Groups(**{**groups, "gender_gap": _estimate(groups["gender_gap"])})
         return cls(**read)
 
 
+def _known(values: Sequence[Any]) -> list[float]:
+    return [math.nan if x is None else float(x) for x in values]
+
+
 def _estimate(values: Sequence[Any]) -> Estimate:
-    value, low, high = (math.nan if x is None else float(x) for x in values)
+    value, low, high = _known(values)
     return Estimate(value, low, high)
 
 
@@ -160,8 +164,7 @@ def examine_embeddings(
     if not np.isfinite(e).all():
         raise TrainingError("some embeddings are not finite", mend="The training has diverged: use another one.")
     taken = _drawn(speakers, seed)
-    x = np.asarray(e)[taken]
-    who, what = [speakers[i] for i in taken], [texts[i] for i in taken]
+    x, who, what = np.asarray(e)[taken], [speakers[i] for i in taken], [texts[i] for i in taken]
     folds, disjoint = make_folds(who, what, seed)
     cluster = clusters(who, what)
     linear, mlp = (
@@ -170,9 +173,7 @@ def examine_embeddings(
     )
     eer, pairs, pair_texts = verify(x, who, what, seed)
     counts = np.bincount(_indices(who))
-    groups = None
-    if genders is not None and emotions is not None and predicted is not None:
-        groups = compare_groups(speakers, genders, emotions, predicted, seed)
+    grouped = genders is not None and emotions is not None and predicted is not None
     return Leakage(
         speakers=len(counts),
         recordings=len(speakers),
@@ -187,7 +188,7 @@ def examine_embeddings(
         eer=eer,
         pairs=pairs,
         pair_texts=pair_texts,
-        groups=groups,
+        groups=compare_groups(speakers, genders, emotions, predicted, seed) if grouped else None,  # type: ignore[arg-type]
     )
 
 
@@ -201,9 +202,8 @@ def clusters(speakers: Sequence[str], texts: Sequence[str]) -> NDArray[np.int64]
 
     A recording without a text is a cluster of its own.
     """
-    return _indices(
-        [f"{s}\t{t}" if t else f"{s}\t\t{place}" for place, (s, t) in enumerate(zip(speakers, texts, strict=True))]
-    )
+    pairs = enumerate(zip(speakers, texts, strict=True))
+    return _indices([f"{speaker}\t{text}" if text else f"{speaker}\t\t{place}" for place, (speaker, text) in pairs])
 
 
 def _drawn(speakers: Sequence[str], seed: int) -> list[int]:
@@ -250,20 +250,16 @@ def make_folds(speakers: Sequence[str], texts: Sequence[str], seed: int = 0) -> 
             if not len(_in_one_fold(who, fold)):
                 return fold, "texts"
     random = np.random.default_rng(seed)
+    order = np.concatenate([random.permutation(np.flatnonzero(who == speaker)) for speaker in range(len(counts))])
     fold = np.zeros(len(who), np.int64)
-    first = 0
-    for speaker in range(len(counts)):
-        own = random.permutation(np.flatnonzero(who == speaker))
-        fold[own] = (first + np.arange(len(own))) % FOLDS
-        first += len(own)
+    fold[order] = np.arange(len(who)) % FOLDS
     return fold, "recordings"
 
 
 def _folds_of_texts(who: NDArray[np.int64], text: NDArray[np.int64], n_folds: int, seed: int) -> NDArray[np.int64]:
     """Assign texts to folds of about equal size, then move texts while that puts more speakers in two folds: (N,)."""
     sizes = np.bincount(text)
-    fold = np.zeros(len(sizes), np.int64)
-    filled = np.zeros(n_folds)
+    fold, filled = np.zeros(len(sizes), np.int64), np.zeros(n_folds)
     random = np.random.default_rng(seed)
     for item in random.permutation(len(sizes)):
         fold[item] = filled.argmin()
@@ -343,11 +339,10 @@ def verify(
     who, what = _indices(speakers), _indices([text.strip().casefold() for text in texts])
     first, second = np.triu_indices(len(who), 1)
     same = who[first] == who[second]
-    texts_kind = "any"
-    if all(text.strip() for text in texts):
-        apart = what[first] != what[second]
-        if (same & apart).any() and (~same & apart).any():
-            first, second, same, texts_kind = first[apart], second[apart], same[apart], "different"
+    apart = what[first] != what[second]
+    different = all(text.strip() for text in texts) and bool((same & apart).any() and (~same & apart).any())
+    if different:
+        first, second, same = first[apart], second[apart], same[apart]
     if same.all() or not same.any():
         raise TrainingError(
             f"verification needs pairs of recordings of one speaker and of two; here are {int(same.sum())} and "
@@ -366,7 +361,7 @@ def verify(
         of_same, of_different = np.where(same, pair, 0.0), np.where(same, 0.0, pair)
         if of_same.any() and of_different.any():
             draws[place] = equal_error_rate(scores, of_same, of_different)
-    return Estimate.of(value, draws), (int(same.sum()), int((~same).sum())), texts_kind
+    return Estimate.of(value, draws), (int(same.sum()), int((~same).sum())), "different" if different else "any"
 
 
 def cosines(e: NDArray[Any]) -> NDArray[np.float64]:
@@ -420,11 +415,9 @@ def compare_groups(
         rows.append(drawn)
     values, draws = np.array([person.uar.value for person in people]), np.array(rows)  # (S,), (S, D)
     known = [person.gender for person in people]
-    women, men = (np.flatnonzero([own == gender for own in known]) for gender in ("female", "male"))
     gap = Estimate(math.nan)
-    if len(women) and len(men):
-        gap = Estimate.of(
-            values[women].mean() - values[men].mean(), draws[women].mean(axis=0) - draws[men].mean(axis=0)
-        )
+    if {"female", "male"} <= set(known):
+        women, men = ([i for i, own in enumerate(known) if own == gender] for gender in ("female", "male"))
+        gap = Estimate.of(*(x[women].mean(axis=0) - x[men].mean(axis=0) for x in (values, draws)))
     deviation = float(values.std(ddof=1)) if len(values) > 1 else math.nan
     return Groups(tuple(people), float(values.mean()), deviation, gap, known.count(""))

@@ -21,17 +21,17 @@ ALPHA = 0.05
 POWER = 0.8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Permutation:
     """A two-sided p value over `arrangements` sign patterns (all of them if `exact`).
 
-    `smallest` is the least p that any outcome could have with so many speakers.
+    `smallest_p` is the least p that any outcome could have with so many speakers.
     """
 
     p: float
     exact: bool
     arrangements: int
-    smallest: float
+    smallest_p: float
 
 
 def permutation_test(shares: Floats, *, draws: int = RANDOM_DRAWS, seed: int = 0) -> Permutation:
@@ -55,9 +55,10 @@ def permutation_test(shares: Floats, *, draws: int = RANDOM_DRAWS, seed: int = 0
     if 2**n > EXACT_UP_TO:
         # by hand: scipy draws other patterns, which would change published p values in their last digits
         far = np.abs(_drawn_signs(n, draws, seed) @ shares) >= abs(shares.sum()) - 1e-12 * total
-        return Permutation((1 + int(far.sum())) / (1 + draws), False, draws, 1.0 / (1 + draws))
+        p = (1 + int(far.sum())) / (1 + draws)
+        return Permutation(p=p, exact=False, arrangements=draws, smallest_p=1.0 / (1 + draws))
     if n == 1:  # scipy needs two
-        return Permutation(1.0, True, 2, 1.0)
+        return Permutation(p=1.0, exact=True, arrangements=2, smallest_p=1.0)
     try:
         from scipy import stats
     except ImportError as error:
@@ -71,7 +72,7 @@ def permutation_test(shares: Floats, *, draws: int = RANDOM_DRAWS, seed: int = 0
         n_resamples=np.inf,
         vectorized=True,
     )
-    return Permutation(float(found.pvalue), True, 2**n, 2.0 / 2**n)
+    return Permutation(p=float(found.pvalue), exact=True, arrangements=2**n, smallest_p=2.0 / 2**n)
 
 
 @lru_cache(maxsize=4)
@@ -139,14 +140,13 @@ def detectable_difference(groups: Sequence[Floats], *, alpha: float = ALPHA, pow
     return float(nctdtrinc(freedom, 1 - power, stdtrit(freedom, 1 - alpha / 2))) * standard_error
 
 
-@dataclass(frozen=True)
-class Contrast:
+@dataclass(frozen=True, kw_only=True)
+class Contrast(Permutation):
     """The difference `name` minus `baseline` in one metric, on the same test speakers, with its statistics.
 
     `before` and `after` are the means over `seeds`; they and the differences are portions (0.05 is 5 points). `seeds`
     are those that both have; it is empty if they share none, and each one's own were averaged. `p_holm` is p corrected
-    in its `family` of `family_size` contrasts; `smallest_p` is the least p that so many speakers allow. `interval`,
-    `rerr` and `detectable` are None if unknown.
+    in its `family` of `family_size` contrasts. `interval`, `rerr` and `detectable` are None if unknown.
     """
 
     name: str
@@ -161,12 +161,8 @@ class Contrast:
     difference: float
     interval: Interval | None
     rerr: float | None
-    p: float
     p_holm: float
-    family_size: int
-    exact: bool
-    arrangements: int
-    smallest_p: float
+    family_size: int = 1
     detectable: float | None
 
     @property
@@ -251,18 +247,8 @@ def _contrast(groups: Sequence[Floats], **fields: Any) -> Contrast:
     """The contrast with these groups of shares (S,), tested; `fields` are those that do not follow from them."""
     each = np.concatenate(groups)
     test = permutation_test(each)
-    return Contrast(
-        shares=tuple(map(float, each)),
-        difference=float(each.sum()),
-        p=test.p,
-        p_holm=test.p,
-        family_size=1,
-        exact=test.exact,
-        arrangements=test.arrangements,
-        smallest_p=test.smallest,
-        detectable=detectable_difference(groups),
-        **fields,
-    )
+    fields |= {"shares": tuple(map(float, each)), "difference": float(each.sum()), "p_holm": test.p}
+    return Contrast(**vars(test), **fields, detectable=detectable_difference(groups))
 
 
 def corrected(contrasts: Iterable[Contrast]) -> tuple[Contrast, ...]:

@@ -11,16 +11,18 @@ from __future__ import annotations
 
 import csv
 import statistics
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from unheard.errors import RunError
-from unheard.experiments.baselines import FITTED, NAMES
+from unheard.experiments.baselines import FITTED, NAMES, place_in_tables
 from unheard.experiments.cell import NormalisedFrames, model_names
 from unheard.experiments.config import Experiment, load
 from unheard.experiments.plan import Cell, lay_out
@@ -89,55 +91,48 @@ def adapt(
     """Measure adaptation on every complete seed of the trained systems of `run`; return the table in Markdown.
 
     Only `systems`, if given, are measured. Writes RUN/adaptation.csv and RUN/adaptation.md. Needs the run's models and
-    features. Raises `RunError` if there are none, if nobody has so many
-    utterances, and for a normalisation that leaves no speaker profile.
+    features. Raises `RunError` if there are none, if nobody has so many utterances, and for a normalisation that leaves
+    no speaker profile.
     """
     out, sizes = Path(run), tuple(dict.fromkeys(sizes))
-    records = read_run(out)
-    settings = _with_all_trained(load(out / "config.yaml"), records)
-    if settings.normalise == "speaker" or settings.normalise not in WITH_PROFILES:
-        raise RunError(
-            "features are normalised by all recordings of each test speaker: k = 0 would be adapted already"
-            if settings.normalise == "speaker"
-            else f"features are normalised by '{settings.normalise}', which removes what a speaker profile describes",
-            where=out,
-            mend=f"Train with --normalise {WITH_PROFILES[0]}.",
-        )
+
+    def refused(what: str, mend: str) -> RunError:
+        return RunError(what, where=out, mend=mend)
+
+    settings = _with_all_trained(load(out / "config.yaml"), read_run(out))
+    mend = f"Train with --normalise {WITH_PROFILES[0]}."
+    if settings.normalise == "speaker":
+        what = "features are normalised by all recordings of each test speaker: k = 0 would be adapted already"
+        raise refused(what, mend)
+    if settings.normalise not in WITH_PROFILES:
+        what = f"features are normalised by '{settings.normalise}', which removes what a speaker profile describes"
+        raise refused(what, mend)
     plan = lay_out(replace(settings, out=str(out)))  # the run may have been moved
-    trained = [cell for cell in plan.cells if cell.system not in FITTED and (not systems or cell.system in systems)]
-    trained = [cell for cell in trained if cell.result() and (cell.result_folder() / "model.safetensors").is_file()]
-    if not trained:
-        stale = any((out / "cells").glob("*/model*.safetensors"))
+    seeds: dict[tuple[str, int], list[Cell]] = {}
+    for cell in plan.cells:
+        wanted = cell.system not in FITTED and (not systems or cell.system in systems)
+        if wanted and cell.result() and (cell.result_folder() / "model.safetensors").is_file():
+            seeds.setdefault((cell.system, cell.seed), []).append(cell)
+    if not seeds:
         which = f" of {', '.join(systems)}" if systems else ""
-        raise RunError(
-            f"no trained model{which} here fits the current settings and recordings" if stale else "no trained model",
-            where=out,
-            mend="Run the experiment here again."
-            if stale
-            else "Run the experiment here; published runs have no model.",
-        )
+        if any((out / "cells").glob("*/model*.safetensors")):
+            what = f"no trained model{which} here fits the current settings and recordings"
+            raise refused(what, "Run the experiment here again.")
+        raise refused("no trained model", "Run the experiment here; published runs have no model.")
     classical = [NAMES.get(key, key) for key in settings.systems if key in FITTED]
     if classical and not systems:
         say(f"{', '.join(classical)}: a classical system cannot be adapted, and is left out")
-    seeds: dict[tuple[str, int], list[Cell]] = {}
-    for cell in trained:
-        seeds.setdefault((cell.system, cell.seed), []).append(cell)
     complete = {key: own for key, own in seeds.items() if len(own) == len(plan.split.folds)}
     if not complete:
-        raise RunError("no seed of any system has the models of all folds", where=out, mend="Finish the run first.")
+        raise refused("no seed of any system has the models of all folds", "Finish the run first.")
     counts: list[Count] = []
-    for (system, seed), own in complete.items():
+    for (system, seed), own in sorted(complete.items(), key=lambda item: (place_in_tables(item[0][0]), item[0][1])):
         say(f"{NAMES.get(system, system)}, seed {seed}: adapting")
         counts += [one for cell in own for one in counts_of(cell, sizes, draws)]
     if not counts:
         least = min((k for k in sizes if k != ALL), default=0)
-        raise RunError(
-            f"no test speaker has more than {least} utterances, and enrolment utterances are not scored",
-            where=out,
-            mend="Ask for fewer with --k.",
-        )
-    order = list(NAMES)
-    counts.sort(key=lambda one: (order.index(one.system) if one.system in order else len(order), one.seed))
+        what = f"no test speaker has more than {least} utterances, and enrolment utterances are not scored"
+        raise refused(what, "Ask for fewer with --k.")
     rows = ((asdict(one) | {"k": "all" if one.k == ALL else one.k}).values() for one in counts)
     write_text(out / FILE, csv_text([[field.name for field in fields(Count)], *rows]))
     table = table_markdown(summarise(counts), sizes)
@@ -158,31 +153,30 @@ def _with_all_trained(settings: Experiment, records: RunRecords) -> Experiment:
 
 def counts_of(cell: Cell, sizes: Sequence[int], draws: int) -> Iterator[Count]:
     """Yield the counts of one trained cell, over the test speakers of all its directions."""
-    store = FeatureStore(cell.store)
+    store, rows = FeatureStore(cell.store), cell.rows
     for name, direction in zip(model_names(cell), cell.fold.directions, strict=True):
         model = Model.load(cell.result_folder() / name)
-        frames = NormalisedFrames(store, model.normaliser, cell.rows)
-        task = Task(frames, {i: cell.settings.labels.index(cell.rows[i].emotion) for i in direction.test}, {})
-        speakers: dict[str, list[str]] = {}
-        for utterance in direction.test:
-            speakers.setdefault(cell.rows[utterance].speaker, []).append(utterance)
+        y = {i: cell.settings.labels.index(rows[i].emotion) for i in direction.test}
+        task = Task(NormalisedFrames(store, model.normaliser, rows), y, {})
         described = _describe(model, task, direction.test)
-        before = _correct(model, task, {name: np.zeros_like(row) for name, row in described.items()})
-        for k in sizes:
-            for draw in range(draws if k > 0 else 1):
-                profiles: dict[str, NDArray[np.float32]] = {}
-                for speaker, utterances in speakers.items():
-                    enrolled, scored = draw_enrolment(utterances, k, speaker, draw)
-                    width = len(described[utterances[0]])
-                    rows = np.array([described[name] for name in enrolled], np.float32).reshape(len(enrolled), width)
-                    profiles |= dict.fromkeys(scored, profile_of(rows))
-                after = _correct(model, task, profiles) if profiles else {}
-                groups: dict[tuple[str, str], list[str]] = {}
-                for name in after:
-                    groups.setdefault((cell.rows[name].speaker, cell.rows[name].emotion), []).append(name)
-                for group, names in groups.items():
-                    correct = [sum(each[name] for name in names) for each in (after, before)]
-                    yield Count(cell.system, cell.seed, k, draw, *group, len(names), *correct)
+        before = _correct(model, task, {i: np.zeros_like(row) for i, row in described.items()})
+        speakers: dict[str, list[str]] = {}
+        for i in direction.test:
+            speakers.setdefault(rows[i].speaker, []).append(i)
+        for k, draw in [(size, draw) for size in sizes for draw in range(draws if size > 0 else 1)]:
+            profiles: dict[str, NDArray[np.float32]] = {}
+            for speaker, utterances in speakers.items():
+                enrolled, scored = draw_enrolment(utterances, k, speaker, draw)
+                empty = np.empty((0, len(described[utterances[0]])), np.float32)
+                means = np.stack([described[i] for i in enrolled]) if enrolled else empty
+                profiles |= dict.fromkeys(scored, profile_of(means))
+            after = _correct(model, task, profiles) if profiles else {}
+            groups: dict[tuple[str, str], list[str]] = {}
+            for i in after:
+                groups.setdefault((rows[i].speaker, rows[i].emotion), []).append(i)
+            for group, names in groups.items():
+                correct = [sum(each[i] for i in names) for each in (after, before)]
+                yield Count(cell.system, cell.seed, k, draw, *group, len(names), *correct)
 
 
 def _describe(model: Model, task: Task, ids: Sequence[str]) -> Profiles:
@@ -218,12 +212,11 @@ def read_counts(folder: Path) -> list[Count]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = [row | {"k": str(ALL) if row["k"] == "all" else row["k"]} for row in csv.DictReader(file)]
-        text = ("system", "speaker", "emotion")
-        return [Count(**{name: value if name in text else int(value) for name, value in row.items()}) for row in rows]  # type: ignore[arg-type]
+        kinds: dict[str, Any] = {one.name: str if one.type == "str" else int for one in fields(Count)}
+        return [Count(**{name: kinds[name](value) for name, value in row.items()}) for row in rows]
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-        raise RunError(
-            f"is not a table of counts ({type(error).__name__}: {error})", where=path, mend="Delete it."
-        ) from error
+        what = f"is not a table of counts ({type(error).__name__}: {error})"
+        raise RunError(what, where=path, mend="Delete it.") from error
 
 
 # The table.
@@ -236,25 +229,22 @@ def summarise(counts: Sequence[Count]) -> list[Adapted]:
         groups.setdefault((count.system, count.k), {}).setdefault((count.seed, count.draw), []).append(count)
     found = []
     for (system, k), draws in groups.items():
-        after = [_accuracies(own, [one.correct for one in own]) for own in draws.values()]
-        before = [_accuracies(own, [one.before for one in own]) for own in draws.values()]
-        wa, uar = (statistics.fmean(column) for column in zip(*after, strict=True))
-        wa_before, uar_before = (statistics.fmean(column) for column in zip(*before, strict=True))
+        each = [(*_accuracies(own, "correct"), *_accuracies(own, "before")) for own in draws.values()]
+        wa, uar, wa_before, uar_before = map(statistics.fmean, zip(*each, strict=True))
         speakers = len({one.speaker for own in draws.values() for one in own})
         seeds = len({seed for seed, _ in draws})
         found.append(Adapted(system, k, wa, uar, wa - wa_before, uar - uar_before, speakers, seeds))
     return found
 
 
-def _accuracies(counts: Sequence[Count], correct: Sequence[int]) -> tuple[float, float]:
-    """WA and UAR, pooled over speakers, if `correct` of each of `counts` are correct."""
-    by_emotion: dict[str, list[int]] = {}
-    for one, hits in zip(counts, correct, strict=True):
-        sums = by_emotion.setdefault(one.emotion, [0, 0])
-        sums[0] += one.utterances
-        sums[1] += hits
-    n, hits = (sum(column) for column in zip(*by_emotion.values(), strict=True))
-    return hits / n, statistics.fmean(hits / n for n, hits in by_emotion.values())
+def _accuracies(counts: Sequence[Count], column: str) -> tuple[float, float]:
+    """WA and UAR, pooled over speakers, by the hits in `column`."""
+    hits: Counter[str] = Counter()
+    totals: Counter[str] = Counter()
+    for one in counts:
+        hits[one.emotion] += getattr(one, column)
+        totals[one.emotion] += one.utterances
+    return hits.total() / totals.total(), statistics.fmean(hits[emotion] / n for emotion, n in totals.items())
 
 
 def table_markdown(results: Sequence[Adapted], sizes: Sequence[int]) -> str:

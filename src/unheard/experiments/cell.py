@@ -333,10 +333,7 @@ def run_cell(cell: Cell, on_epoch: Callable[[Mapping[str, Any]], None] | None = 
                 "resumed": resumed,
                 "seconds": round(time.perf_counter() - began, 3),
             }
-            result["settings"] |= {
-                "network": asdict(cell.settings.network),
-                "recipe": asdict(cell.settings.training),
-            }
+            result["settings"] |= {"network": asdict(cell.settings.network), "recipe": asdict(cell.settings.training)}
             write_json(folder / "result.json", result)
     return result
 

@@ -108,9 +108,7 @@ class Experiment:
         common=True,
     )
     protocol: str = setting(
-        "",
-        "paired, kfold, loso, random, given, cross or leave-corpus-out; each corpus has a default.",
-        common=True,
+        "", "paired, kfold, loso, random, given, cross or leave-corpus-out; each corpus has a default.", common=True
     )
     group: str = setting("speaker", "Column that the split keeps apart and the adversary recognises.")
     test: Literal["male", "female", "both"] = setting(

@@ -21,7 +21,7 @@ from unheard.manifest import Manifest, choose_channel
 from unheard.model.saving import Model
 from unheard.training.batches import Task
 from unheard.training.evaluation import Scores, choose_device, score
-from unheard.training.metrics import confusion, recalls
+from unheard.training.metrics import recalls
 
 NAMESAKES = " (neither table names a corpus, so these may be other people: a column `corpus` would tell them apart)"
 
@@ -78,14 +78,11 @@ def evaluate(
     with score_model(trained, rows, store=store, device=device, say=say) as scored:
         rows, scores = scored.rows, scored.scores
     each = recalls(scores.truth, scores.predicted, len(trained.labels))
-    figures = {
-        "wa": scores.wa,
-        "uar": scores.uar,
-        "macro_f1": scores.macro_f1,
+    figures = {name: getattr(scores, name) for name in ("wa", "uar", "macro_f1")} | {
         "n": len(rows),
         "speakers": len(rows.speakers),
-        "recall": {label: float(value) for label, value in zip(trained.labels, each, strict=True)},
-        "confusion": confusion(scores.truth, scores.predicted, len(trained.labels)).tolist(),
+        "recall": dict(zip(trained.labels, each.tolist(), strict=True)),
+        "confusion": scores.confusion.tolist(),
         "transductive": trained.normaliser.transductive,
     }
     if folder is not None:
@@ -137,16 +134,16 @@ def trained_on(trained: Model) -> set[str]:
 
 
 def _text(figures: Mapping[str, Any]) -> str:
-    labels = list(figures["recall"])
     wa, uar, macro_f1 = (100 * figures[name] for name in ("wa", "uar", "macro_f1"))
-    rows = []
-    for label, counts in zip(labels, figures["confusion"], strict=True):
-        recall = f"{100 * figures['recall'][label]:.1f} %" if sum(counts) else "–"
-        rows.append([label, *map(str, counts), recall])
+    rows = [
+        [label, *map(str, counts), f"{100 * recall:.1f} %" if sum(counts) else "–"]
+        for (label, recall), counts in zip(figures["recall"].items(), figures["confusion"], strict=True)
+    ]
+    marks = f"; {TRANSDUCTIVE}" if figures["transductive"] else ""
     return (
         f"WA {wa:.1f} %, UAR {uar:.1f} %, macro-F1 {macro_f1:.1f} % ({figures['n']} utterances, "
-        f"{figures['speakers']} speakers" + (f"; {TRANSDUCTIVE})" if figures["transductive"] else ")") + "\n\n"
-    ) + markdown_table(["true \\ predicted", *labels, "recall"], rows)
+        f"{figures['speakers']} speakers{marks})\n\n"
+    ) + markdown_table(["true \\ predicted", *figures["recall"], "recall"], rows)
 
 
 def _write(folder: Path, scores: Scores, trained: Model, rows: Manifest, figures: Mapping[str, Any]) -> None:

@@ -91,10 +91,8 @@ def explained(found: Leakage, whose: str = UNSEEN) -> Sequence[str]:
     drawn = "" if found.examined == found.recordings else f" (probe and EER: a seeded draw of {found.examined})"
     same, different = found.pairs
     of_texts = "with different texts" if found.pair_texts == "different" else "with any texts"
-    if found.disjoint == "texts":
-        parts = f"the probe is trained and tested on different recordings and different texts ({found.texts} texts)"
-    else:
-        parts = "the probe is trained and tested on different recordings; their texts may be the same"
+    texts = f" and different texts ({found.texts} texts)" if found.disjoint == "texts" else ""
+    parts = f"the probe is trained and tested on different recordings{texts or '; their texts may be the same'}"
     return [
         f"{found.recordings} recordings of {found.speakers} {whose}{drawn}; {parts}.",
         f"Chance {100 * found.chance:.1f} %, always the most frequent speaker {100 * found.majority:.1f} %; an EER of "
@@ -147,7 +145,7 @@ def run_leakage(run: RunRecords, say: Callable[[str], None] = lambda _: None) ->
     unseen = unseen_of(run)
     if unseen is None:
         return {}
-    cache = _Cache(run.folder / CACHE)
+    cache = _Cache(run.folder / CACHE, unseen)
     lines = {}
     for line in unseen.run.lines:
         found = {seed.seed: examined for seed in line.seeds if (examined := _of_seed(unseen, seed, cache, say))}
@@ -175,19 +173,16 @@ def _of_seed(unseen: Unseen, seed: SeedRecord, cache: _Cache, say: Callable[[str
             say(f"{cell.name} has embeddings that are not finite: its training diverged, and it is left out")
             return None
         say(f"Speaker probe on {cell.name}")
-        emotions = {
-            (part, name): (int(truth), int(predicted))
-            for part, of_part in (("dev", seed.dev), ("test", seed.test))
-            for name, fold, direction, truth, predicted in zip(
-                of_part.ids, of_part.folds, of_part.directions, of_part.truth, of_part.predicted, strict=True
-            )
-            if (fold, direction) == (unseen.fold, unseen.direction)
-        }
+        emotions: dict[tuple[str, str], tuple[int, int]] = {}
+        for part, own in (("dev", seed.dev), ("test", seed.test)):
+            here = (own.folds == unseen.fold) & (np.array(own.directions) == unseen.direction)
+            for i in np.flatnonzero(here):
+                emotions[part, own.ids[i]] = int(own.truth[i]), int(own.predicted[i])
         truth, predicted = zip(*(emotions[row.part, row.id] for row in unseen.rows), strict=True)
         speakers = [row.speaker for row in unseen.rows]
         return examine_embeddings(e, speakers, unseen.column("text"), unseen.column("gender"), truth, predicted)
 
-    return cache.get([cell.name, str(cell.result["epochs"]), cell.digest], unseen, examine)
+    return cache.get([cell.name, str(cell.result["epochs"]), cell.digest], examine)
 
 
 def _of_input(unseen: Unseen, cache: _Cache) -> Leakage | None:
@@ -207,7 +202,7 @@ def _of_input(unseen: Unseen, cache: _Cache) -> Leakage | None:
 
     data = {str(cell.result.get("proof", {}).get("data", "")) for cell in run.cells if cell.fold == unseen.fold}
     key = [INPUT, run.split_digest, run.settings.normalise, run.settings.features.digest, *sorted(data)]
-    return cache.get(key, unseen, examine)
+    return cache.get(key, examine)
 
 
 def _store(run: RunRecords) -> FeatureStore | None:
@@ -221,22 +216,20 @@ def _store(run: RunRecords) -> FeatureStore | None:
 
 
 class _Cache:
-    """Figures in a JSON file, by a hash of what they were made from."""
+    """Figures of the unseen speakers in a JSON file, by a hash of what they were made from."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.found: dict[str, Any] = {}
+    def __init__(self, path: Path, unseen: Unseen) -> None:
+        self.path, self.found = path, dict[str, Any]()
         with suppress(OSError, ValueError):
             read = json.loads(path.read_text(encoding="utf-8"))
             self.found = read if isinstance(read, dict) else {}
-
-    def get(self, key: Sequence[str], unseen: Unseen, examine: Callable[[], Leakage | None]) -> Leakage | None:
-        """Return the figures for `key` and these unseen speakers; else those of `examine`, which are then kept."""
-        digest = blake2b(digest_size=16)
         about = zip(unseen.rows, unseen.column("text"), unseen.column("gender"), strict=True)
-        for words in ((str(FORMAT), *key), *((row.part, row.id, row.speaker, *more) for row, *more in about)):
-            digest.update("\t".join(words).encode() + b"\n")
-        name = digest.hexdigest()
+        self.rows = [(row.part, row.id, row.speaker, *more) for row, *more in about]
+
+    def get(self, key: Sequence[str], examine: Callable[[], Leakage | None]) -> Leakage | None:
+        """Return the figures for `key`; else those of `examine`, which are then kept."""
+        words = ["\t".join(row) + "\n" for row in ((str(FORMAT), *key), *self.rows)]
+        name = blake2b("".join(words).encode(), digest_size=16).hexdigest()
         if name in self.found:
             with suppress(KeyError, TypeError, ValueError):  # a damaged entry is measured again
                 return Leakage.from_dict(self.found[name]["figures"])
@@ -272,11 +265,9 @@ class Probed:
 
     def as_markdown(self) -> str:
         """Return a table with what to compare it with, and the speakers with the lowest and highest UAR."""
-        lines = {
-            name: LineLeakage(name, (), (one,))
-            for name, one in (("embeddings", self.embeddings), (INPUT, self.input_features))
-        }
-        text = markdown(lines, self.whose) + (f"\nThe model is {TRANSDUCTIVE}.\n" if self.transductive else "")
+        both = (("embeddings", self.embeddings), (INPUT, self.input_features))
+        text = markdown({name: LineLeakage(name, (), (one,)) for name, one in both}, self.whose)
+        text += f"\nThe model is {TRANSDUCTIVE}.\n" * self.transductive
         groups = self.embeddings.groups
         if groups is None:
             return text
@@ -288,9 +279,7 @@ class Probed:
             )
         else:
             text += f"Every speaker's UAR is {100 * worst.uar.value:.1f} %.\n"
-        if groups.gender_unknown:
-            text += f"The gender of {groups.gender_unknown} speakers is unknown.\n"
-        return text
+        return text + f"The gender of {groups.gender_unknown} speakers is unknown.\n" * (groups.gender_unknown > 0)
 
 
 def probe_model(
@@ -364,15 +353,16 @@ def _at_least_two(rows: Manifest, which: str, known: set[str], seen: bool) -> No
 # The run in RUN/invariance, for splits that hold out too few speakers.
 
 
-def unseen_speakers(split: Split) -> list[str]:
-    """Return the speakers that the first direction of the first fold holds out, with more than one recording."""
-    return sorted(speaker for speaker, recordings in _held_out(split).items() if recordings > 1)
-
-
-def _held_out(split: Split) -> Counter[str]:
+def _held_out(split: Split) -> list[str]:
+    """The speakers that the first direction of the first fold holds out, each as often as it has recordings."""
     direction = split.folds[0].directions[0]
     speaker = {row.id: row.speaker for row in split.manifest}
-    return Counter(speaker[name] for name in (*direction.dev, *direction.test))
+    return [speaker[name] for name in (*direction.dev, *direction.test)]
+
+
+def _serves(split: Split) -> bool:
+    """Whether the first fold has enough unseen speakers with more than one recording."""
+    return sum(recordings > 1 for recordings in Counter(_held_out(split)).values()) >= LEAST_UNSEEN
 
 
 def sub_run_settings(settings: Experiment, manifest: Manifest) -> Experiment | None:
@@ -385,7 +375,7 @@ def sub_run_settings(settings: Experiment, manifest: Manifest) -> Experiment | N
     """
     from unheard.experiments.plan import choose_split
 
-    if len(unseen_speakers(choose_split(settings, manifest))) >= LEAST_UNSEEN:
+    if _serves(choose_split(settings, manifest)):
         return None
     groups = {key_of(row, settings.group) for row in manifest}
     usual, options = default_protocol(settings.corpus, manifest)
@@ -398,21 +388,11 @@ def sub_run_settings(settings: Experiment, manifest: Manifest) -> Experiment | N
             mend="Leave out --invariance, or take a corpus with more speakers.",
         )
     sizes = (len(groups) - 2 * held, held, held)
-    return dataclasses.replace(
-        settings,
-        out=str(Path(settings.out) / FOLDER),
-        store=settings.store or str(Path(settings.out) / "features"),
-        protocol="random",
-        test="both",
-        n=sizes,
-        split_seed=_balanced_seed(manifest, settings.group, sizes, settings.split_seed),
-        folds=0,
-        k=0,
-        column="",
-        train_corpora=(),
-        test_corpora=(),
-        invariance=False,
-    )
+    seed = _balanced_seed(manifest, settings.group, sizes, settings.split_seed)
+    out, store = Path(settings.out) / FOLDER, settings.store or Path(settings.out) / "features"
+    own = dataclasses.replace(settings, out=str(out), store=str(store), invariance=False)
+    split = {"protocol": "random", "test": "both", "n": sizes, "split_seed": seed, "folds": 0, "k": 0}
+    return dataclasses.replace(own, **split, column="", train_corpora=(), test_corpora=())  # type: ignore[arg-type]
 
 
 def _balanced_seed(manifest: Manifest, group: str, sizes: tuple[int, int, int], first: int) -> int:
@@ -422,18 +402,18 @@ def _balanced_seed(manifest: Manifest, group: str, sizes: tuple[int, int, int], 
     """
     gender = {row.speaker: known_gender(row.gender) for row in manifest}
     women = list(gender.values()).count("female") / len(gender)
-    fallback = None
+    possible: list[int] = []
     for seed in range(first, first + _TRIES):
         try:
             split = make_split(manifest, "random", group=group, n=sizes, seed=seed)
         except SplitError as error:
             refused = error
             continue
-        fallback = seed if fallback is None else fallback
-        held = [gender[name] for name in _held_out(split)]
+        possible.append(seed)
+        held = [gender[name] for name in set(_held_out(split))]
         proportionate = "" in gender.values() or abs(held.count("female") - len(held) * women) < 1
-        if len(unseen_speakers(split)) >= LEAST_UNSEEN and proportionate:
+        if _serves(split) and proportionate:
             return seed
-    if fallback is None:
+    if not possible:
         raise refused
-    return fallback
+    return possible[0]

@@ -12,6 +12,7 @@ import platform
 import sys
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -46,8 +47,8 @@ def check(address: str, gpus: float, device: str) -> Any:
     if "://" in address:
         what = f"'{address}' is not an address of a cluster that this machine is part of"
         raise ConfigError(what, mend="Run this on a machine of the cluster, with --address auto or HOST:PORT.")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reads them when it is imported
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    for name in ("RAY_USAGE_STATS_ENABLED", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"):
+        os.environ.setdefault(name, "0")  # Ray reads them when it is imported
     try:
         import ray
     except ImportError:
@@ -78,21 +79,18 @@ def run_cells(
     out = Path(cells[0].settings.out).absolute()
     token = out / f".seen-by-all-{uuid.uuid4().hex}"
     running: dict[Any, int] = {}
+    waiting, strikes = deque(range(len(cells))), [0] * len(cells)
+    epochs = [len(read_history(cell.folder)) for cell in cells]
+    rows: dict[str, Any] = {}  # the utterances of a fold are the same for all its cells: they are sent once
     try:
         some = device.startswith("cuda") or (device != "cpu" and ray.cluster_resources().get("GPU"))
         share = gpus or (SHARE if some else 0.0)
-        environment = {"env_vars": ENVIRONMENT}
-        task = ray.remote(_train).options(num_cpus=1, num_gpus=share, max_retries=0, runtime_env=environment)
+        how = {"num_cpus": 1, "num_gpus": share, "max_retries": 0, "runtime_env": {"env_vars": ENVIRONMENT}}
+        task = ray.remote(_train).options(**how)
         write_text(token, token.name)
-        rows: dict[str, Any] = {}  # the utterances of a fold are the same for all its cells: they are sent once
-        waiting, strikes, epochs = (
-            list(range(len(cells))),
-            [0] * len(cells),
-            [len(read_history(cell.folder)) for cell in cells],
-        )
         while waiting or running:
             while waiting and len(running) < (workers or len(cells)):
-                place = waiting.pop(0)
+                place = waiting.popleft()
                 cell = cells[place]
                 if cell.data not in rows:
                     rows[cell.data] = ray.put(dict(cell.rows))
@@ -115,7 +113,7 @@ def run_cells(
                     strikes[place] = 0 if epochs[place] > before else strikes[place] + 1
                     if strikes[place] < STRIKES:
                         time.sleep(strikes[place])
-                        waiting.insert(0, place)
+                        waiting.appendleft(place)
                         continue
                     why = next(iter(str(error).strip().splitlines()), type(error).__name__)
                     yield cells[place], f"its worker died {STRIKES} times without one more epoch ({why})"
