@@ -6,15 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from experimenting import (
-    all_numbers,
-    cells,
-    experiment,
-    numbers,
-    only,
-    result,
-    rows_of,
-)
+from experimenting import all_numbers, cells, experiment, numbers, only, result, rows_of
 
 from unheard.experiments import cell as work_module
 from unheard.experiments.cell_files import set_apart

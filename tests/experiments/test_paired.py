@@ -8,17 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from experimenting import (
-    cells,
-    corpus,
-    experiment,
-    numbers,
-    only,
-    result,
-    rows_of,
-    table,
-    write_rows,
-)
+from experimenting import cells, corpus, experiment, numbers, only, result, rows_of, table, write_rows
 
 from unheard.experiments import cell as work_module
 from unheard.training import trainer as trainer_module

@@ -8,16 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import soundfile
-from experimenting import (
-    corpus,
-    experiment,
-    flags,
-    in_this_process,
-    only,
-    rows_of,
-    table,
-    write_rows,
-)
+from experimenting import corpus, experiment, flags, in_this_process, only, rows_of, table, write_rows
 
 from unheard.cli import main
 from unheard.experiments import run as run_module

@@ -11,17 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from experimenting import (
-    all_numbers,
-    cells,
-    corpus,
-    environment,
-    experiment,
-    flags,
-    numbers,
-    start,
-    wait_until,
-)
+from experimenting import all_numbers, cells, corpus, environment, experiment, flags, numbers, start, wait_until
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="reads processes from /proc")
 

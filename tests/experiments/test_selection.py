@@ -8,16 +8,7 @@ import random
 from pathlib import Path
 
 import pytest
-from experimenting import (
-    all_numbers,
-    cells,
-    corpus,
-    experiment,
-    flags,
-    rows_of,
-    times_of_change,
-    write_rows,
-)
+from experimenting import all_numbers, cells, corpus, experiment, flags, rows_of, times_of_change, write_rows
 from hypothesis import given
 from hypothesis import strategies as st
 from recording import finish, rows_of_cell, write_cell, write_run

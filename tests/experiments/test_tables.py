@@ -12,14 +12,7 @@ from recording import finish, write_run
 from reporting import invent
 
 from unheard.experiments.records import read_run
-from unheard.experiments.summary import (
-    caption,
-    hardly_trained,
-    single_class,
-    summarise,
-    table_markdown,
-    write_table,
-)
+from unheard.experiments.summary import caption, hardly_trained, single_class, summarise, table_markdown, write_table
 
 
 def line(text: str, name: str) -> list[str]:
@@ -49,12 +42,7 @@ def test_mean_sample_deviation_difference_and_error_reduction(tmp_path: Path) ->
 
 
 def test_an_incomplete_seed_is_never_averaged(tmp_path: Path) -> None:
-    said = {
-        ("ser", 0, 0): "aa aa",
-        ("ser", 0, 1): "aa as",
-        ("ser", 1, 1): "aa as",
-        ("cgt", 0, 0): "aa aa",
-    }
+    said = {("ser", 0, 0): "aa aa", ("ser", 0, 1): "aa as", ("ser", 1, 1): "aa as", ("cgt", 0, 0): "aa aa"}
     run = read_run(write_run(tmp_path, said, seeds=2, systems="ser,cgt"))
     assert [seed.seed for seed in run.lines[0].seeds] == [1]
     text = table_markdown(run.lines, "caption")

@@ -10,20 +10,7 @@ import numpy as np
 import pytest
 import references
 import torch
-from tiny_strategies import (
-    NETWORK,
-    C,
-    F,
-    S,
-    assert_same,
-    draw,
-    exactly,
-    gradients,
-    losses,
-    make,
-    only,
-    train,
-)
+from tiny_strategies import NETWORK, C, F, S, assert_same, draw, exactly, gradients, losses, make, only, train
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
