@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -80,12 +81,9 @@ class Trainer:
     """One training: its strategy, optimiser, history and best epochs, in a folder from which it can be resumed.
 
     `train` are the ids to train on; `key` seeds the order of the batches (fold and seed, never the strategy, so that
-    systems are compared in pairs).
-
-    `run(epochs)` returns one `Evaluation` per mode and direction. There are one or two modes, by `recipe.batchnorm`:
-    "running" `AS_WRITTEN`; "reestimate" `REESTIMATED`, in validation too; "both" first `AS_WRITTEN`, as "running",
-    then `REESTIMATED` for the last epoch's weights (no epoch is selected, so this costs one pass over the training
-    utterances per reported epoch). Evaluating changes neither weights nor random streams.
+    systems are compared in pairs). `recipe.batchnorm` gives the modes of evaluation: "running" `AS_WRITTEN`;
+    "reestimate" `REESTIMATED`, in validation too; "both" first `AS_WRITTEN`, as "running", then `REESTIMATED` for the
+    last epoch's weights. Evaluating changes neither weights nor random streams.
     """
 
     def __init__(
@@ -103,11 +101,10 @@ class Trainer:
     ) -> None:
         if len(train) < 2:
             raise TrainingError("fewer than two utterances to train on", mend="Check the split.")
-        for direction in directions:
-            if not direction.dev or not direction.test:
-                raise TrainingError(
-                    f"direction '{direction.name}' has no validation or no test utterances", mend="Check the split."
-                )
+        for one in directions:
+            if not one.dev or not one.test:
+                what = f"direction '{one.name}' has no validation or no test utterances"
+                raise TrainingError(what, mend="Check the split.")
         self.device = device or torch.device("cpu")
         self.strategy = strategy.place(self.device)
         self.task, self.train_ids, self.directions, self.recipe = task, tuple(train), tuple(directions), recipe
@@ -125,26 +122,26 @@ class Trainer:
             if time.monotonic() - self._saved_at > CHECKPOINT_SECONDS:
                 self.save()
         self.save()
-        if self.recipe.batchnorm == "reestimate":
-            return self._evaluate(REESTIMATED, self.recipe.select)
-        evaluations = self._evaluate(AS_WRITTEN, self.recipe.select)
-        if self.recipe.batchnorm == "both":
-            evaluations += self._evaluate(REESTIMATED, "last")
-        return evaluations
+        evaluations = self._evaluate(self._mode, self.recipe.select)
+        return evaluations + (self._evaluate(REESTIMATED, "last") if self.recipe.batchnorm == "both" else [])
+
+    @property
+    def _mode(self) -> str:
+        """The mode of validation."""
+        return REESTIMATED if self.recipe.batchnorm == "reestimate" else AS_WRITTEN
 
     def _one_epoch(self) -> None:
         began = time.perf_counter()
         self.strategy.train()
         steps = self.recipe.steps(len(self.train_ids))
-        sums: dict[str, float] = {}
+        sums: Counter[str] = Counter()
         frames = 0
         parameters = list(self.strategy.parameters())
         batches = self.task.epoch(self.train_ids, self.recipe.batch_size, *self.key, self.epoch)
         for step, batch in enumerate(batches):
-            progress = (self.epoch + step / steps) / self.recipe.epochs
-            self.strategy.progress = progress
+            self.strategy.progress = (self.epoch + step / steps) / self.recipe.epochs
             for group in self.optimizer.param_groups:
-                group["lr"] = self.recipe.lr_at(progress)
+                group["lr"] = self.recipe.lr_at(self.strategy.progress)
             frames += int(batch.lengths.sum())
             batch = batch.to(self.device)
             with autocast(self.device, self.recipe.precision):
@@ -156,8 +153,7 @@ class Trainer:
             # Gradients of the parameters alone: an input that a strategy differentiates by needs none here.
             loss.backward(inputs=parameters)  # type: ignore[no-untyped-call]
             self.optimizer.step()
-            for name, term in terms.items():
-                sums[name] = sums.get(name, 0.0) + float(term.detach())
+            sums.update({name: float(term.detach()) for name, term in terms.items()})
         self.epoch += 1
         trained = time.perf_counter() - began
         record: dict[str, Any] = {"epoch": self.epoch, "steps": steps}
@@ -172,7 +168,7 @@ class Trainer:
     def _validate(self) -> dict[str, Any]:
         """Score the validation speakers of every direction; keep the weights of the best epoch."""
         figures: dict[str, Any] = {}
-        with self._in_use(REESTIMATED if self.recipe.batchnorm == "reestimate" else AS_WRITTEN):
+        with self._in_use(self._mode):
             for direction in self.directions:
                 scores = self._score(direction.dev)
                 if not np.isfinite(scores.logits).all():
@@ -181,11 +177,7 @@ class Trainer:
                 if self.recipe.select == "best" and scores.wa > self.best[direction.name].wa:
                     self.best[direction.name] = Best(self.epoch, scores.wa, self._weights())
                 suffix = "" if len(self.directions) == 1 else f"_{direction.name}"
-                figures |= {
-                    f"val_wa{suffix}": scores.wa,
-                    f"val_uar{suffix}": scores.uar,
-                    f"val_loss{suffix}": scores.loss,
-                }
+                figures |= {f"val_{name}{suffix}": getattr(scores, name) for name in ("wa", "uar", "loss")}
         return figures
 
     def _diverged(self, what: str) -> TrainingError:
@@ -197,12 +189,9 @@ class Trainer:
         """The network as `mode` and the decision rule have it in use."""
         with ExitStack() as use:
             if mode == REESTIMATED:
-                size, precision = self.recipe.batch_size, self.recipe.precision
-                use.enter_context(
-                    reestimated_batchnorm(
-                        self.strategy, self.task, self.train_ids, size, device=self.device, precision=precision
-                    )
-                )
+                what = (self.strategy, self.task, self.train_ids, self.recipe.batch_size)
+                precision = self.recipe.precision
+                use.enter_context(reestimated_batchnorm(*what, device=self.device, precision=precision))
             if self.recipe.decision != "likeliest":
                 head = self.strategy.emotion
                 counts = np.bincount([self.task.y[name] for name in self.train_ids], minlength=head.output.out_features)
@@ -217,22 +206,17 @@ class Trainer:
 
     def _evaluate(self, mode: str, select: str) -> list[Evaluation]:
         """Score dev and test of each direction: the only place where test utterances are scored."""
-        last, chosen = self._weights(), self.best
-        if select == "last":
+        last, chosen, selected = self._weights(), self.best, select == "best"
+        if not selected:
             with self._in_use(mode):
                 chosen = dict.fromkeys(self.best, Best(self.epoch, weights=self._weights()))
         evaluations = []
-        try:
-            for direction in self.directions:
-                best = chosen[direction.name]
-                self.strategy.load_state_dict(best.weights)
-                dev, test = self._score(direction.dev), self._score(direction.test)
-                selected = select == "best"
-                evaluations.append(
-                    Evaluation(direction.name, self.epoch, best.epoch, dev, test, selected, mode, best.weights)
-                )
-        finally:
-            self.strategy.load_state_dict(last)
+        for one in self.directions:
+            best = chosen[one.name]
+            self.strategy.load_state_dict(best.weights)
+            dev, test = self._score(one.dev), self._score(one.test)
+            evaluations.append(Evaluation(one.name, self.epoch, best.epoch, dev, test, selected, mode, best.weights))
+        self.strategy.load_state_dict(last)
         return evaluations
 
     def save(self) -> None:
@@ -243,7 +227,7 @@ class Trainer:
             "weights": self.strategy.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "streams": {name: s.get_state() for name, s in self.strategy.streams().items()},
-            "best": {n: {"epoch": b.epoch, "wa": b.wa, "weights": b.weights} for n, b in self.best.items()},
+            "best": {name: vars(best) for name, best in self.best.items()},
             "history": json.dumps(self.history),
         }
         whole = io.BytesIO()  # torch's own writer reports a full disk as a RuntimeError
@@ -291,13 +275,8 @@ class Trainer:
 def make_optimizer(network: nn.Module, recipe: TrainingSettings) -> torch.optim.Optimizer:
     """Build SGD over all parameters, or AdamW, which decays neither biases nor batch-norm weights."""
     if recipe.optimizer == "sgd":
-        return torch.optim.SGD(
-            network.parameters(),
-            lr=recipe.lr,
-            momentum=recipe.momentum,
-            nesterov=recipe.nesterov,
-            weight_decay=recipe.weight_decay,
-        )
+        how = {name: getattr(recipe, name) for name in ("lr", "momentum", "nesterov", "weight_decay")}
+        return torch.optim.SGD(network.parameters(), **how)
     matrices = [p for p in network.parameters() if p.ndim > 1]
     others = [p for p in network.parameters() if p.ndim <= 1]
     groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
