@@ -287,14 +287,9 @@ def check_same_run(out: Path, settings: Experiment) -> None:
     """Raise `ConfigError` for a folder with a published run or with a run on another corpus."""
     before = _before(out)
     if before and (out / TABLE).exists() and not (out / "cells").is_dir():
-        raise ConfigError(
-            "this folder holds a published run, without its trainings", where=out, mend="Choose another --out."
-        )
-    for name in OF_THE_CORPUS if before else ():
-        theirs, ours = getattr(before, name), getattr(settings, name)
-        same = same_place(theirs, ours) if name in ("manifest", "speakers") else theirs == ours
-        if not same:
-            raise _other(out, name, theirs, ours)
+        what = "this folder holds a published run, without its trainings"
+        raise ConfigError(what, where=out, mend="Choose another --out.")
+    _check_same(out, before, settings, OF_THE_CORPUS)
 
 
 def prepare(grid: Grid) -> None:
@@ -307,13 +302,9 @@ def prepare(grid: Grid) -> None:
     with suppress(SplitError):  # none yet, or damaged: written again
         was = _by_fold(read_assignment(out / "splits.csv"))
     same = all(was[fold] == now[fold] for fold in was.keys() & now.keys())
-    if was and not same and before:
-        # the same protocol gives another split if the corpus has changed: that is allowed
-        for name in OF_THE_SPLIT:
-            theirs, ours = getattr(before, name), getattr(grid.settings, name)
-            if theirs != ours and not (name == "protocol" and not ours):
-                raise _other(out, name, theirs, ours)
-    if not was or not same or len(was) < len(now):
+    if not same:  # the same protocol gives another split if the corpus has changed: that is allowed
+        _check_same(out, before, grid.settings, OF_THE_SPLIT)
+    if not same or len(was) < len(now):
         write_splits(grid.split, out / "splits.csv")
     # options of systems of earlier calls stay: their trainings still count
     options: dict[str, Mapping[str, Any]] = dict(before.options) if before else {}
@@ -324,10 +315,11 @@ def prepare(grid: Grid) -> None:
     write_text(out / "config.yaml", about + yaml.safe_dump(every, sort_keys=False, allow_unicode=True))
 
 
-def _by_fold(rows: Iterable[Assigned]) -> dict[int, set[Assigned]]:
-    folds: dict[int, set[Assigned]] = {}
+def _by_fold(rows: Iterable[Assigned]) -> dict[int, dict[Assigned, None]]:
+    """Fold -> its rows in their order, each once; equal for the same rows in any order."""
+    folds: dict[int, dict[Assigned, None]] = {}
     for row in rows:
-        folds.setdefault(row.fold, set()).add(row)
+        folds.setdefault(row.fold, {})[row] = None
     return folds
 
 
@@ -340,29 +332,25 @@ def collect(grid: Grid, say: Say = lambda _: None) -> RunRecords:
     out, settings = Path(grid.settings.out), grid.settings
     options = load(out / "config.yaml").options
     splits, rows = read_assignment(out / "splits.csv"), grid.manifest.by_id()
-    ids: dict[int, dict[str, None]] = {}
-    for row in splits:
-        ids.setdefault(row.fold, {})[row.id] = None
-    data = {fold: data_digest(tuple(own), rows, grid.store.audio_digest, settings) for fold, own in ids.items()}
+    ids = {fold: tuple(dict.fromkeys(row.id for row in own)) for fold, own in _by_fold(splits).items()}
+    data = {fold: data_digest(own, rows, grid.store.audio_digest, settings) for fold, own in ids.items()}
     networks = settings_digest(settings)
     definitions = {cell.system: cell.settings_digest for cell in grid.cells if cell.fitted}
     codes = cache(code_of)
     others: set[str] = set()
 
     def counts(result: Mapping[str, Any]) -> bool:
-        system, own = result["system"], result["settings"]["digest"]
-        if own != (definitions.setdefault(system, own) if result["fitted"] else networks):
+        system, digest, proof = result["system"], result["settings"]["digest"], result["proof"]
+        if result["fitted"]:
+            own = digest == definitions.get(system, digest)
+        else:
+            theirs, ours = (_without_knob(system, one) for one in (result["options"], options.get(system, {})))
+            own = digest == networks and theirs == ours
+        if not own or proof["code"] != codes(system):
             return False
-        if not result["fitted"] and _without_knob(system, result["options"]) != _without_knob(
-            system, options.get(system, {})
-        ):
-            return False
-        if result["proof"]["code"] != codes(system):
-            return False
-        if result["proof"]["data"] != data[result["fold"]]:
-            others.add(result["proof"]["cell"])
-            return False
-        return True
+        if proof["data"] != data[result["fold"]]:
+            others.add(proof["cell"])
+        return proof["cell"] not in others
 
     write_records(out, settings, splits, rows, counts)
     if others:
@@ -384,13 +372,16 @@ def _before(out: Path) -> Experiment | None:
     try:
         return load(path) if path.exists() else None
     except ConfigError as error:
-        raise ConfigError(
-            f"the settings of this run cannot be read ({error.what})",
-            where=path,
-            mend="Delete this file: trainings that fit the settings of this call are found again.",
-        ) from error
+        what = f"the settings of this run cannot be read ({error.what})"
+        mend = "Delete this file: trainings that fit the settings of this call are found again."
+        raise ConfigError(what, where=path, mend=mend) from error
 
 
-def _other(out: Path, name: str, theirs: object, ours: object) -> ConfigError:
-    what = f"this folder holds a run with {name} = {theirs!r}, not {ours!r}"
-    return ConfigError(what, where=out, mend="Choose another --out.")
+def _check_same(out: Path, before: Experiment | None, settings: Experiment, names: Iterable[str]) -> None:
+    """Raise `ConfigError` if one of these settings differs from the folder's."""
+    for name in names if before else ():
+        theirs, ours = getattr(before, name), getattr(settings, name)
+        moved = name in ("manifest", "speakers") and same_place(theirs, ours)
+        if theirs != ours and not moved and not (name == "protocol" and not ours):
+            what = f"this folder holds a run with {name} = {theirs!r}, not {ours!r}"
+            raise ConfigError(what, where=out, mend="Choose another --out.")
