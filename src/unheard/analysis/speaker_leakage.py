@@ -237,10 +237,8 @@ def make_folds(speakers: Sequence[str], texts: Sequence[str], seed: int = 0) -> 
         raise TrainingError(f"a speaker probe needs at least 2 speakers, not {len(counts)}", mend="Add speakers.")
     if counts.min() < 2:
         single = [name for name, n in zip(sorted(set(speakers)), counts, strict=True) if n < 2]
-        raise TrainingError(
-            f"{len(single)} speakers have one recording ({', '.join(single[:3])}), too few for training and test",
-            mend="Leave them out, or add recordings.",
-        )
+        what = f"{len(single)} speakers have one recording ({', '.join(single[:3])}), too few for training and test"
+        raise TrainingError(what, mend="Leave them out, or add recordings.")
     known = [text.strip().casefold() for text in texts]
     if all(known):
         text = _indices(known)

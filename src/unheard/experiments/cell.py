@@ -302,11 +302,9 @@ def run_cell(cell: Cell, on_epoch: Callable[[Mapping[str, Any]], None] | None = 
     resumed = trainer.resume()
     wanted, previous = cell.settings.epochs, epochs_of(result_in(cell.folder))
     if trainer.epoch > wanted:
-        raise TrainingError(
-            f"this cell has been trained to {trainer.epoch} epochs and has no result at {wanted}",
-            where=cell.folder,
-            mend="Name a fresh --out, or list the epochs you want in training.report_epochs before training further.",
-        )
+        what = f"this cell has been trained to {trainer.epoch} epochs and has no result at {wanted}"
+        mend = "Name a fresh --out, or list the epochs you want in training.report_epochs before training further."
+        raise TrainingError(what, where=cell.folder, mend=mend)
     if 0 < previous < wanted:
         set_apart(cell.folder, previous)
     result: dict[str, Any] = {}

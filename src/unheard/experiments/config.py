@@ -159,10 +159,8 @@ class Experiment:
         if len(self.emotions) < 2:
             raise ConfigError(f"only one emotion, {self.emotions[0]}", mend="Give two or more with --emotions.")
         if bool(self.manifest) == bool(self.corpus):
-            raise ConfigError(
-                "an experiment needs either a corpus or a manifest",
-                mend="Give --corpus NAME --root FOLDER, or --manifest FILE.",
-            )
+            what = "an experiment needs either a corpus or a manifest"
+            raise ConfigError(what, mend="Give --corpus NAME --root FOLDER, or --manifest FILE.")
         if self.corpus and not self.root:
             raise ConfigError(f"where is the corpus '{self.corpus}'?", mend="Give its folder with --root.")
         for name in ("subset", "root", "partial") if self.manifest else ():
@@ -212,11 +210,8 @@ def load(
     given = _merged(read, _prepared(Experiment, overrides or {}))
     for name in ("preset", "recipe", "sizes") if resolved else ():
         if given.get(name) != read.get(name):
-            raise ConfigError(
-                f"this file is resolved with the {name} '{read.get(name, '')}': another would change nothing",
-                where=path,
-                mend=f"Leave out --{name}, or give it without --config.",
-            )
+            what = f"this file is resolved with the {name} '{read.get(name, '')}': another would change nothing"
+            raise ConfigError(what, where=path, mend=f"Leave out --{name}, or give it without --config.")
     try:
         settings = _completed(given, resolved)
         if not given.get("recipe"):

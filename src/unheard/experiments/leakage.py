@@ -344,10 +344,8 @@ def probe_model(
 def _at_least_two(rows: Manifest, which: str, known: set[str], seen: bool) -> None:
     if len(rows.speakers) < 2:
         also = "" if seen or not known else ", or --seen to examine those it was trained on too"
-        raise TrainingError(
-            f"a speaker probe needs at least 2 speakers {which}; here are {len(rows.speakers)}",
-            mend=f"Give recordings of more speakers{also}.",
-        )
+        what = f"a speaker probe needs at least 2 speakers {which}; here are {len(rows.speakers)}"
+        raise TrainingError(what, mend=f"Give recordings of more speakers{also}.")
 
 
 # The run in RUN/invariance, for splits that hold out too few speakers.

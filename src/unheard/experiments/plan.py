@@ -58,11 +58,9 @@ class Cell:
     def check(self, store: FeatureStore) -> None:
         """Raise `TrainingError` if another experiment has rebuilt a shared store from other recordings."""
         if data_digest(self.fold.ids, self.rows, store.audio_digest, self.settings) != self.data:
-            raise TrainingError(
-                "the features in this store are not those that the experiment was laid out with",
-                where=store.folder,
-                mend="Another experiment has rebuilt it. Run this one again, with a --store of its own.",
-            )
+            what = "the features in this store are not those that the experiment was laid out with"
+            mend = "Another experiment has rebuilt it. Run this one again, with a --store of its own."
+            raise TrainingError(what, where=store.folder, mend=mend)
 
     @property
     def options(self) -> Mapping[str, Any]:
@@ -207,10 +205,8 @@ def lay_out(settings: Experiment, say: Say = lambda _: None) -> Grid:
 def _check(settings: Experiment) -> dict[str, dict[str, Any]]:
     """The options of every system; raises `ConfigError` for settings that cannot work, whatever the corpus."""
     if settings.features.kind == "functionals":
-        raise ConfigError(
-            "the networks read frames, and functionals are one vector an utterance",
-            mend="Choose --features.kind mfcc, fbank or encoder.",
-        )
+        what = "the networks read frames, and functionals are one vector an utterance"
+        raise ConfigError(what, mend="Choose --features.kind mfcc, fbank or encoder.")
     if settings.engine == "ray":
         from unheard.experiments.ray_engine import check
 
@@ -250,10 +246,8 @@ def _options(settings: Experiment, key: str) -> dict[str, Any]:
             raise ConfigError(f"option '{key}.{name}' = {value} is out of range", mend="Give a number of 0 or more.")
     early = any(epochs < settings.epochs for epochs in settings.training.report_epochs)
     if early and follows_a_schedule(options, settings.training.schedule):
-        raise ConfigError(
-            f"a training of '{key}' whose λ or learning rate follows a schedule does not contain a shorter one",
-            mend="Leave out --training.report-epochs, or the schedule and the warm-up.",
-        )
+        what = f"a training of '{key}' whose λ or learning rate follows a schedule does not contain a shorter one"
+        raise ConfigError(what, mend="Leave out --training.report-epochs, or the schedule and the warm-up.")
     return options
 
 
@@ -265,10 +259,8 @@ def read_rows(settings: Experiment) -> Manifest:
         names = [name.strip() for name in settings.corpus.split(",")]
         roots = [root.strip() for root in settings.root.split(",")]
         if len(names) != len(roots):
-            raise ConfigError(
-                f"{len(names)} corpora but {len(roots)} folders",
-                mend="Give --root as many folders as --corpus has names, separated by commas.",
-            )
+            what = f"{len(names)} corpora but {len(roots)} folders"
+            raise ConfigError(what, mend="Give --root as many folders as --corpus has names, separated by commas.")
         labels = settings.emotions if not settings.map else None
         how: dict[str, Any] = {"labels": labels, "partial": settings.partial, "subset": settings.subset or None}
         corpora = [read_corpus(name, root, **how) for name, root in zip(names, roots, strict=True)]
@@ -299,10 +291,8 @@ def usable(manifest: Manifest, store: FeatureStore, say: Say = lambda _: None) -
     if note.ids:
         say(str(note))
     if not len(manifest):
-        raise FeatureError(
-            "every recording occurs more than once, under other labels or speakers",
-            mend="See which with: unheard doctor MANIFEST",
-        )
+        what = "every recording occurs more than once, under other labels or speakers"
+        raise FeatureError(what, mend="See which with: unheard doctor MANIFEST")
     return manifest
 
 
@@ -322,10 +312,8 @@ def check_split_options(settings: Experiment, usual: str) -> None:
     for name, owner in given.items():
         if owner != protocol:
             flag = "--" + name.replace("_", "-")
-            raise ConfigError(
-                f"{flag} is for the protocol {owner}, and this experiment's is {protocol}",
-                mend=f"Add --protocol {owner}, or leave {flag} out.",
-            )
+            what = f"{flag} is for the protocol {owner}, and this experiment's is {protocol}"
+            raise ConfigError(what, mend=f"Add --protocol {owner}, or leave {flag} out.")
 
 
 def choose_split(settings: Experiment, manifest: Manifest) -> Split:

@@ -75,10 +75,8 @@ def check_tuning(settings: Experiment) -> None:
     if not settings.tune:
         return
     if not set(settings.systems) & set(KNOBS):
-        raise ConfigError(
-            f"there is nothing to choose for {', '.join(settings.systems)}",
-            mend=f"Add {' or '.join(KNOBS)} to --systems, or leave --tune out.",
-        )
+        what = f"there is nothing to choose for {', '.join(settings.systems)}"
+        raise ConfigError(what, mend=f"Add {' or '.join(KNOBS)} to --systems, or leave --tune out.")
     mode = settings.options.get("cgt", {}).get("eps_mode", "rms")
     if "cgt" in settings.systems and mode != "rms":
         raise ConfigError(

@@ -191,10 +191,8 @@ class Line:
         one = parts[first]
         for seed in others:
             if parts[seed].ids != one.ids or not np.array_equal(parts[seed].truth, one.truth):
-                raise RunError(
-                    f"{self.name}: seeds {first} and {seed} were scored on different utterances",
-                    mend="Run the experiment in a new folder.",
-                )
+                what = f"{self.name}: seeds {first} and {seed} were scored on different utterances"
+                raise RunError(what, mend="Run the experiment in a new folder.")
         predicted = {seed: own.predicted for seed, own in parts.items()}
         return count(one.speakers, one.truth, predicted, one.probabilities.shape[1])
 
@@ -422,11 +420,8 @@ def summarise(run: RunRecords) -> Summary:
             if base.val_counts and line.val_counts:
                 pairs.append((base.val_counts, line.val_counts))
             if not all(before.same_utterances(after) for before, after in pairs):
-                raise RunError(
-                    "two systems of this run were scored on different utterances",
-                    where=run.folder,
-                    mend="Run the experiment in a new folder.",
-                )
+                what = "two systems of this run were scored on different utterances"
+                raise RunError(what, where=run.folder, mend="Run the experiment in a new folder.")
             for metric in METRICS:
                 contrasts.append(contrast(line.name, base.name, pairs[:1], metric, line.family))
                 if len(pairs) == 2:  # validation speakers add information
