@@ -150,13 +150,6 @@ def test_what_decides_its_numbers_and_what_does_not(fitted: Path) -> None:
     assert FITTED["svm"].digest != replace(FITTED["svm"], features=replace(FUNCTIONALS, mel_bins=30)).digest
 
 
-def test_an_experiment_of_the_svm_alone(fitted: Path, tmp_path: Path) -> None:
-    grid = lay_out(load(fitted / "config.yaml", {"systems": ("svm",), "out": str(tmp_path / "run")}))
-    found = run_cell(grid.cells[0])
-    assert found["proof"]["features"] == grid.store.settings.digest
-    assert run_cell(grid.cells[0]) == found
-
-
 def test_settings_that_cannot_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for more, message in (
         (("--systems", "svn"), "Did you mean 'svm'"),
@@ -187,20 +180,15 @@ def test_an_emotion_without_training_utterances_is_never_said() -> None:
 def test_the_smallest_value_wins_a_tie(fitted: Path, tmp_path: Path) -> None:
     settings = load(fitted / "config.yaml")
     cell = next(cell for cell in lay_out(settings).cells if cell.system == "svm")
-    cell = replace(cell, settings=replace(cell.settings, out=str(tmp_path)))
 
     def constant(x: np.ndarray, y: np.ndarray, classes: int, value: float):  # type: ignore[no-untyped-def]
         return lambda vectors: np.tile([1.0, 0.0], (len(vectors), 1))
 
-    found = fit_module.fit_cell(cell, Fitted("constant", FUNCTIONALS, "k", (3.0, 0.5, 2.0), constant))
+    system = Fitted("constant", FUNCTIONALS, "k", (3.0, 0.5, 2.0), constant)
+    cell = replace(cell, settings=replace(cell.settings, out=str(tmp_path)), fitted=system)
+    found = fit_module.fit_cell(cell)
     assert found["directions"]["test"]["k"] == 0.5
     assert found["chosen"] == "k=0.5"
-
-
-def test_another_run_has_the_same_numbers(fitted: Path, tmp_path: Path) -> None:
-    again = tmp_path / "again"
-    assert experiment(again, *MORE) == 0
-    assert all_svm(again) == all_svm(fitted)
 
 
 def test_pooled_frames_are_standardised_means_and_deviations(fitted: Path, tmp_path: Path) -> None:
@@ -218,5 +206,7 @@ def test_pooled_frames_are_standardised_means_and_deviations(fitted: Path, tmp_p
     for name, values in pooled.items():
         np.testing.assert_allclose(vectors[name], scaler.transform(values[None])[0], atol=2e-3)
     found = run_cell(cell)
+    assert run_cell(cell) == found
+    assert found["proof"]["features"] == grid.store.settings.digest
     assert found["settings"]["features"] == "pooled frames"
     assert found["proof"]["dimensions"] == 2 * grid.store.dim

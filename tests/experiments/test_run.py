@@ -14,8 +14,6 @@ from experimenting import (
     cells,
     corpus,
     experiment,
-    history,
-    numbers,
     only,
     result,
     rows_of,
@@ -36,16 +34,13 @@ from unheard.training.trainer import Trainer
 
 
 def test_everything_that_is_promised_is_there(done: Path) -> None:
-    assert {p.name for p in done.iterdir()} >= {
-        "config.yaml", "splits.csv", "cells", "predictions.csv.xz", "results.csv", "table.md",
-    }  # fmt: skip
-    assert [name.split("-")[:3] for name in cells(done)] == [
-        [k, "fold0", "seed0"] for k in ("cgt", "dat", "mtl", "ser")
-    ]
+    promised = {"config.yaml", "splits.csv", "cells", "predictions.csv.xz", "results.csv", "table.md"}
+    assert {p.name for p in done.iterdir()} >= promised
+    systems = ("cgt", "dat", "mtl", "ser")
+    assert [name.split("-")[:3] for name in cells(done)] == [[key, "fold0", "seed0"] for key in systems]
+    promised = {"result.json", "history.jsonl", "predictions.csv", "embeddings.npz", "model.safetensors"}
     for folder in cells(done).values():
-        assert {p.name for p in folder.iterdir()} >= {
-            "result.json", "history.jsonl", "predictions.csv", "embeddings.npz", "model.safetensors",
-        }  # fmt: skip
+        assert {p.name for p in folder.iterdir()} >= promised
     assert [row["system"] for row in rows_of(done / "results.csv")] == ["ser", "mtl", "dat", "cgt"]
     predictions = (only(done, "ser") / "predictions.csv").read_text().splitlines()
     assert predictions[0] == "id,speaker,part,emotion,predicted,p_angry,p_sad"
@@ -54,25 +49,17 @@ def test_everything_that_is_promised_is_there(done: Path) -> None:
 
 def test_figures_follow_from_the_predictions(done: Path) -> None:
     for folder in cells(done).values():
-        rows = rows_of(folder / "predictions.csv")
+        rows, figures = rows_of(folder / "predictions.csv"), result(folder)["directions"]["test"]
         for part, prefix in (("dev", "val"), ("test", "test")):
             own = [row for row in rows if row["part"] == part]
-            right = [row["predicted"] == row["emotion"] for row in own]
-            assert result(folder)["directions"]["test"][f"{prefix}_wa"] == pytest.approx(sum(right) / len(right))
-            recalls = []
-            for label in ("angry", "sad"):
-                said = [row["predicted"] == label for row in own if row["emotion"] == label]
-                recalls.append(sum(said) / len(said))
-            assert result(folder)["directions"]["test"][f"{prefix}_uar"] == pytest.approx(sum(recalls) / 2)
+            right = {
+                label: [r["predicted"] == label for r in own if r["emotion"] == label] for label in ("angry", "sad")
+            }
+            assert figures[f"{prefix}_wa"] == pytest.approx(np.mean([*right["angry"], *right["sad"]]))
+            assert figures[f"{prefix}_uar"] == pytest.approx(np.mean([np.mean(each) for each in right.values()]))
         for row in rows:
             assert float(row["p_angry"]) + float(row["p_sad"]) == pytest.approx(1, abs=1e-5)
             assert (float(row["p_angry"]) >= float(row["p_sad"])) == (row["predicted"] == "angry")
-
-
-def test_training_learns_so_that_comparing_numbers_means_something(done: Path) -> None:
-    losses = [record["loss_emotion"] for record in history(only(done, "ser"))]
-    assert len(set(losses)) == 3
-    assert losses[-1] < losses[0]
 
 
 def test_the_same_call_again_does_nothing(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,15 +121,6 @@ def test_one_failing_cell_does_not_stop_the_rest(
     assert len(rows_of(out / "results.csv")) == 4
 
 
-def test_a_learning_rate_beyond_sense_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert experiment(tmp_path / "run", "--systems", "ser", "--epochs", "3", "--training.lr", "1e30") == 1
-    said = capsys.readouterr().err
-    assert "Lower the learning rate" in said
-    assert "Traceback" not in said
-    assert "| 0/1 |" in (tmp_path / "run" / "table.md").read_text()
-    assert rows_of(tmp_path / "run" / "results.csv") == []
-
-
 def test_the_proof_says_what_the_numbers_stand_on(done: Path) -> None:
     proof = result(only(done, "cgt"))["proof"]
     train = [row for row in rows_of(done / "splits.csv") if row["part"] == "train"]
@@ -178,15 +156,6 @@ def test_a_cells_hash_follows_all_that_decides_its_numbers(done: Path) -> None:
         assert not set(changed(**changes).values()) & set(base.values())
     dat = changed(options={"dat": {"lam": 0.7}})
     assert {system for system in base if dat[system] != base[system]} == {"dat"}
-
-
-def test_python_speaks_as_the_command_line_does(done: Path, tmp_path: Path) -> None:
-    import unheard
-
-    run = unheard.experiment(done / "config.yaml", out=str(tmp_path / "run"), systems=["ser"])
-    assert run.failed == {}
-    assert numbers(only(tmp_path / "run")) == numbers(only(done, "ser"))
-    assert [line.system for line in run.records.lines] == ["ser"]
 
 
 def test_a_store_that_another_experiment_rebuilt_is_noticed(tmp_path: Path) -> None:
