@@ -11,7 +11,6 @@ import torch
 from experimenting import cells, corpus, experiment, numbers, only, result, rows_of, table, write_rows
 
 from unheard.experiments import cell as work_module
-from unheard.training import trainer as trainer_module
 from unheard.training.trainer import Trainer
 
 
@@ -25,51 +24,28 @@ def test_results_do_not_depend_on_which_other_systems_run_or_in_which_order(done
 
 def test_systems_are_paired(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One embedding and emotion head to begin with, one order of batches: the fold's and the seed's."""
-    seen: dict[tuple[str, int, int], tuple[dict[str, Any], list[Any]]] = {}
-    init, epoch = Trainer.__init__, trainer_module.Task.epoch
-    drawn: list[Any] = []
+    seen: dict[tuple[str, str, str], tuple[dict[str, Any], list[bytes]]] = {}
+    run = Trainer.run
 
-    def spy(self: Trainer, *given: Any, **named: Any) -> None:
-        init(self, *given, **named)
+    def spied(self: Trainer, until: int) -> Any:
         system, fold, seed, _ = self.folder.name.split("-")
         weights = {k: v.clone() for k, v in self.strategy.state_dict().items() if k.startswith(("embed.", "emotion."))}
-        drawn.clear()
-        seen[system, int(fold[-1]), int(seed[-1])] = weights, []
-        self.batches = seen[system, int(fold[-1]), int(seed[-1])][1]  # type: ignore[attr-defined]
+        batches = self.task.epoch(self.train_ids, self.recipe.batch_size, *self.key, 1)
+        seen[system, fold, seed] = weights, [batch.x.numpy().tobytes() for batch in batches]
+        return run(self, until)
 
-    def spied_epoch(self: Any, ids: Any, size: int, *seed: object) -> Any:
-        for batch in epoch(self, ids, size, *seed):
-            drawn.append(batch.x.numpy().tobytes())
-            yield batch
-
-    save = Trainer.save
-
-    def spied_save(self: Trainer) -> None:
-        self.batches.extend(drawn)  # type: ignore[attr-defined]
-        drawn.clear()
-        save(self)
-
-    monkeypatch.setattr(Trainer, "__init__", spy)
-    monkeypatch.setattr(Trainer, "save", spied_save)
-    monkeypatch.setattr(trainer_module.Task, "epoch", spied_epoch)
-    paired = ("--protocol", "loso", "--folds", "2", "--seeds", "2", "--epochs", "2")
-    assert experiment(tmp_path / "run", *paired) == 0
+    monkeypatch.setattr(Trainer, "run", spied)
+    assert experiment(tmp_path / "run", "--protocol", "loso", "--folds", "2", "--seeds", "2", "--epochs", "1") == 0
     assert len(seen) == 4 * 2 * 2
-    for fold in (0, 1):
-        for seed in (0, 1):
-            weights, batches = seen["ser", fold, seed]
-            assert batches
-            for system in ("mtl", "dat", "cgt"):
-                theirs, order = seen[system, fold, seed]
-                assert theirs.keys() == weights.keys()
-                assert all(torch.equal(theirs[name], weights[name]) for name in weights)
-                assert order == batches
-    some = "embed.dense.linear.weight"
-    key = some if some in seen["ser", 0, 0][0] else next(k for k in seen["ser", 0, 0][0] if k.endswith("weight"))
-    first = seen["ser", 0, 0]
-    for other in (seen["ser", 0, 1], seen["ser", 1, 0]):
-        assert not torch.equal(other[0][key], first[0][key])
-        assert other[1] != first[1]
+    for (system, *place), (weights, batches) in seen.items():
+        expected, order = seen["ser", *place]
+        assert (weights.keys(), batches) == (expected.keys(), order), system
+        assert all(torch.equal(weights[name], expected[name]) for name in weights)
+    first, *others = (
+        seen["ser", fold, seed] for fold, seed in (("fold0", "seed0"), ("fold0", "seed1"), ("fold1", "seed0"))
+    )
+    key = next(name for name in first[0] if name.endswith("weight"))
+    assert all(not torch.equal(weights[key], first[0][key]) and batches != first[1] for weights, batches in others)
 
 
 def test_paired_both_is_one_training_read_twice(tmp_path: Path) -> None:

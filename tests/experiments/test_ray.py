@@ -43,23 +43,15 @@ class RayTaskError(RayError):
         self.cause = cause
 
 
-class OtherError(RayError):
-    pass
-
-
 class Ray:
     """Tasks run when they are waited for; an exception that `fate` returns for a cell is the task's end."""
 
-    exceptions = SimpleNamespace(
-        RayError=RayError, RayTaskError=RayTaskError, RuntimeEnvSetupError=OtherError, TaskUnschedulableError=OtherError
-    )
+    exceptions = SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError)
 
     def __init__(self, fate: Callable[[Cell], Exception | None] = lambda _: None, gpus: float = 0) -> None:
         self.fate, self.gpus, self.running = fate, gpus, False
-        self.asked: list[dict[str, Any]] = []
-        self.started: list[str] = []
-        self.cancelled: list[str] = []
-        self.devices: set[str] = set()
+        self.asked, self.started, self.cancelled = list[dict[str, Any]](), list[str](), list[str]()
+        self.devices = set[str]()
 
     def is_initialized(self) -> bool:
         return self.running
@@ -244,21 +236,14 @@ def test_a_start_that_fails(
     assert tried == [address or "local"] * times
 
 
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        (("--gpus", "0.5", "--device", "cpu"), "contradict each other"),
-        (("--address", "ray://head:10001"), "with --address auto or HOST:PORT"),
-    ],
-)
-def test_settings_that_cannot_be(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], given: tuple[str, ...], message: str
-) -> None:
-    assert experiment(tmp_path / "run", *MORE, "--engine", "ray", *given) == 2
-    assert message in capsys.readouterr().err
-
-
-def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_that_cannot_be_and_ray_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for given, message in (
+        (("", 0.5, "cpu"), "contradict each other"),
+        (("", -0.5, "auto"), "out of range"),
+        (("ray://head:10001", 0, "auto"), "with --address auto or HOST:PORT"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            ray_engine.check(*given)
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtra, match=r'pip install "unheard\[ray\]"'):
         ray_engine.check("", 0, "auto")
