@@ -95,9 +95,10 @@ def with_batchnorm(
 
 
 class TestBatchNorm:
-    @pytest.mark.parametrize("key", ["dat", "cgt"])
-    @pytest.mark.parametrize("select", ["best", "last"])
-    @pytest.mark.parametrize("decision", ["likeliest", "both"])
+    @pytest.mark.parametrize(
+        ("key", "select", "decision"),
+        [("dat", "best", "likeliest"), ("cgt", "last", "likeliest"), ("dat", "last", "both")],
+    )
     def test_both_is_as_written_and_the_last_epoch_reestimated(
         self, key: str, select: str, decision: str, tmp_path: Path
     ) -> None:
@@ -167,14 +168,9 @@ class TestResuming:
         again.run(3)
         assert_same_evaluations(again.run(4), expected)
         assert_same(again, never)
-
-    def test_a_finished_training_is_evaluated_again_without_training(self, tmp_path: Path) -> None:
-        expected = trainer("ser", tmp_path).run(2)
-        epochs: list[Any] = []
-        again = trainer("ser", tmp_path, on_epoch=epochs.append)
-        assert again.resume()
-        assert_same_evaluations(again.run(2), expected)
-        assert not epochs
+        finished = trainer(key, tmp_path / "paused", BOTH, on_epoch=lambda _: pytest.fail("it is finished"))
+        assert finished.resume()
+        assert_same_evaluations(finished.run(4), expected)
 
     def test_checkpoints_come_when_there_is_something_to_lose(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -296,12 +292,10 @@ class TestBadCheckpoints:
         with_batchnorm(tmp_path / "mode", "reestimate").run(1)
         with pytest.raises(TrainingError, match="belongs to"):
             with_batchnorm(tmp_path / "mode", "running").resume()
-
-    @pytest.mark.parametrize("content", [[1, 2], {"epoch": 3}, {}])
-    def test_of_another_program(self, content: object, tmp_path: Path) -> None:
-        torch.save(content, tmp_path / "checkpoint.pt")
-        with pytest.raises(TrainingError, match="checkpoint"):
-            trainer("ser", tmp_path).resume()
+        for content in ([1, 2], {"epoch": 3}, {}):  # of another program
+            torch.save(content, tmp_path / "checkpoint.pt")
+            with pytest.raises(TrainingError, match="checkpoint"):
+                trainer("ser", tmp_path).resume()
 
     def test_it_cannot_run_code(self, tmp_path: Path) -> None:
         evil = tmp_path / "evil"
@@ -382,8 +376,7 @@ class TestTraining:
         with pytest.raises(TrainingError, match="no validation or no test"):
             trainer("ser", tmp_path, [Direction("test", (), ONE[0].test)])
 
-    @pytest.mark.parametrize("utterances", range(2, 12))
-    @pytest.mark.parametrize("size", [3, 4, 32])
+    @pytest.mark.parametrize(("utterances", "size"), [(2, 3), (4, 3), (5, 4), (7, 3), (9, 4), (11, 32)])
     def test_no_number_of_utterances_leaves_one_alone(self, utterances: int, size: int, tmp_path: Path) -> None:
         recipe = TrainingSettings(epochs=1, batch_size=size)
         (evaluation,) = Trainer(strategy("ser"), tiny()[0], IDS[:utterances], ONE, recipe, tmp_path).run(1)
