@@ -234,7 +234,7 @@ def _train(cells: Sequence[Cell], settings: Experiment, say: Say) -> dict[str, s
         return failed
     total = sum(cell.settings.epochs for cell in missing)
     before = {cell.name: len(read_history(cell.folder)) for cell in missing}
-    epochs = dict(before)
+    epochs, running = dict(before), list(missing)
     parallel = min(settings.workers or usual_workers(settings.device), len(missing))
     told = False
     first: tuple[float, int] | None = None  # when processes had started and kernels were compiled, and epochs by then
@@ -245,8 +245,8 @@ def _train(cells: Sequence[Cell], settings: Experiment, say: Say) -> dict[str, s
 
         def tick() -> None:
             nonlocal first, told
-            for cell in missing:
-                with suppress(OSError, ValueError):  # not started, done, or just being written
+            for cell in running:
+                with suppress(OSError, ValueError):  # not started, or just being written
                     epochs[cell.name] = int(epoch_file(cell).read_text())
             done = sum(epochs.values())
             trained, speed = done - sum(before.values()), ""
@@ -270,6 +270,7 @@ def _train(cells: Sequence[Cell], settings: Experiment, say: Say) -> dict[str, s
             if reason:
                 failed[cell.name] = reason
                 say(f"{cell.name} failed: {reason}")
+            running.remove(cell)
             epochs[cell.name] = cell.settings.epochs
             tick()
     return failed
