@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from unheard.errors import RunError
 from unheard.experiments.baselines import FITTED, NAMES, place_in_tables
 from unheard.experiments.cell import NormalisedFrames, model_names
-from unheard.experiments.config import Experiment, load
+from unheard.experiments.config import Experiment
 from unheard.experiments.plan import Cell, lay_out
 from unheard.experiments.records import RunRecords, read_run
 from unheard.experiments.summary import markdown_table
@@ -99,7 +99,7 @@ def adapt(
     def refused(what: str, mend: str) -> RunError:
         return RunError(what, where=out, mend=mend)
 
-    settings = _with_all_trained(load(out / "config.yaml"), read_run(out))
+    settings = _with_all_trained(read_run(out))
     mend = f"Train with --normalise {WITH_PROFILES[0]}."
     if settings.normalise == "speaker":
         what = "features are normalised by all recordings of each test speaker: k = 0 would be adapted already"
@@ -140,9 +140,9 @@ def adapt(
     return table
 
 
-def _with_all_trained(settings: Experiment, records: RunRecords) -> Experiment:
+def _with_all_trained(records: RunRecords) -> Experiment:
     """The run's settings with every system, seed and fold that it has; its configuration is that of the last call."""
-    cells = [cell for cell in records.cells if cell.system not in FITTED]
+    settings, cells = records.settings, [cell for cell in records.cells if cell.system not in FITTED]
     systems = tuple(dict.fromkeys(cell.system for cell in cells)) or settings.systems
     seeds = max((cell.seed for cell in cells), default=0) + 1
     return replace(settings, systems=systems, seeds=seeds, folds=len(records.folds) if settings.folds else 0)
