@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import tiny_model
+from predictions import written
 from sounds import RATE, murmur, silence, write
 
 from unheard.cli import main
 from unheard.errors import ConfigError, ManifestError, ModelError, UnheardError
 from unheard.recogniser import Prediction, Recogniser, Segment, SpeakerProfile, load
-from unheard.recogniser.formats import Job, Sink, writer
+from unheard.recogniser.formats import Job
 from unheard.recogniser.turns import Turn, read_turns, turns_of
 
 TURNS = [Turn(0.0, 2.0, "Anna"), Turn(2.5, 4.5, "Bo"), Turn(5.0, 7.0, "Anna"), Turn(7.0, 9.5, "Bo")]
@@ -57,69 +56,37 @@ Bo: 12:30, yes
 [Bo] no.
 """
 VTT = "WEBVTT\n\nNOTE by hand\n\n" + SRT.replace(",000 ", ".000 ").replace(",500 ", ".500 ").replace("00:00:", "00:")
-LONG = """\
-File type = "ooTextFile"
-Object class = "TextGrid"
 
-xmin = 0
-xmax = 10
-tiers? <exists>
-size = 3
-item []:
-    item [1]:
-        class = "IntervalTier"
-        name = "Anna"
-        xmin = 0
-        xmax = 10
-        intervals: size = 4
-        intervals [1]:
-            xmin = 0
-            xmax = 2
-            text = "she said ""5 < 6"" = true"
-        intervals [2]:
-            xmin = 2
-            xmax = 5
-            text = ""
-        intervals [3]:
-            xmin = 5
-            xmax = 7
-            text = "7"
-        intervals [4]:
-            xmin = 7
-            xmax = 10
-            text = " "
-    item [2]:
-        class = "TextTier"
-        name = "clicks"
-        xmin = 0
-        xmax = 10
-        points: size = 1
-        points [1]:
-            number = 3
-            mark = "click"
-    item [3]:
-        class = "IntervalTier"
-        name = "Bo"
-        xmin = 0
-        xmax = 10
-        intervals: size = 4
-        intervals [1]:
-            xmin = 0
-            xmax = 2.5
-            text = ""
-        intervals [2]:
-            xmin = 2.5
-            xmax = 4.5
-            text = "yes"
-        intervals [3]:
-            xmin = 4.5
-            xmax = 7
-            text = ""
-        intervals [4]:
-            xmin = 7
-            xmax = 9.5
-            text = "no"
-"""
+
+def long_textgrid(tiers: dict[str, list[tuple[float, float, str]]]) -> str:
+    """Interval tiers in Praat's long form, with a tier of points after the first."""
+    blocks = []
+    for name, intervals in tiers.items():
+        lines = [
+            'class = "IntervalTier"',
+            f'name = "{name}"',
+            "xmin = 0",
+            "xmax = 10",
+            f"intervals: size = {len(intervals)}",
+        ]
+        for number, (first, last, text) in enumerate(intervals, start=1):
+            lines += [f"intervals [{number}]:", f"    xmin = {first}", f"    xmax = {last}", f'    text = "{text}"']
+        blocks.append(lines)
+    clicks = ['class = "TextTier"', 'name = "clicks"', "xmin = 0", "xmax = 10", "points: size = 1", "points [1]:"]
+    blocks.insert(1, [*clicks, "    number = 3", '    mark = "click"'])
+    head = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", "xmax = 10", "tiers? <exists>"]
+    head += [f"size = {len(blocks)}", "item []:"]
+    for number, lines in enumerate(blocks, start=1):
+        head += [f"    item [{number}]:", *(f"        {line}" for line in lines)]
+    return "\n".join(head) + "\n"
+
+
+LONG = long_textgrid(
+    {
+        "Anna": [(0, 2, 'she said ""5 < 6"" = true'), (2, 5, ""), (5, 7, "7"), (7, 10, " ")],
+        "Bo": [(0, 2.5, ""), (2.5, 4.5, "yes"), (4.5, 7, ""), (7, 9.5, "no")],
+    }
+)
 SHORT = (
     '"ooTextFile"\n"TextGrid"\n0\n10\n<exists>\n1\n"IntervalTier"\n"speaker"\n0\n10\n5\n0\n2\n"Anna"\n2\n2.5\n""\n'
     '2.5\n4.5\n"Bo"\n5\n7\n"Anna"\n7\n9.5\n"Bo"\n'
@@ -214,35 +181,28 @@ def test_a_turn_is_a_recording_of_its_own(recogniser: Recogniser) -> None:
     assert found.duration == 10.0
 
 
-def test_a_speaker_is_adapted_to_by_their_other_turns(recogniser: Recogniser) -> None:
+def test_a_speaker_is_adapted_to_by_the_mean_of_their_other_turns(
+    recogniser: Recogniser, monkeypatch: pytest.MonkeyPatch
+) -> None:
     samples = talk()
     found = recogniser.predict(samples, segments=TURNS)
     pieces = [samples[round(t.start * RATE) : round(t.end * RATE)] for t in TURNS]
     for number, other in ((0, 2), (1, 3), (2, 0), (3, 1)):
-        profile = recogniser.enrol(pieces[other])
-        alone = recogniser.predict(pieces[number], profile=profile)
+        alone = recogniser.predict(pieces[number], profile=recogniser.enrol(pieces[other]))
         expected = list(alone.probabilities.values())
         assert list(found.segments[number].probabilities.values()) == pytest.approx(expected, abs=1e-5)
-    assert found.segments != recogniser.predict(samples, segments=TURNS, adapt=False).segments
-
-
-def test_the_profile_is_the_mean_of_all_other_turns(recogniser: Recogniser, monkeypatch: pytest.MonkeyPatch) -> None:
     used: list[SpeakerProfile | None] = []
     stream = recogniser.stream
-
-    def watched(**options: Any) -> Any:
-        used.append(options["profile"])
-        return stream(**options)
-
-    monkeypatch.setattr(recogniser, "stream", watched)
+    monkeypatch.setattr(recogniser, "stream", lambda **given: used.append(given["profile"]) or stream(**given))
     samples = np.concatenate([murmur(7.0, 1), murmur(2.0, 2), murmur(2.0, 3), murmur(2.0, 4)])
-    turns = [(0, 7, "A"), (7, 9, "A"), (9, 11, "A"), (11, 13, "B")]
-    recogniser.predict(samples, segments=turns)
+    recogniser.predict(samples, segments=[(0, 7, "A"), (7, 9, "A"), (9, 11, "A"), (11, 13, "B")])
     assert [one and one.utterances for one in used] == [2, 4, 4, None]  # 7 s are three windows of at most 3 s
-    last = list(recogniser.descriptions([samples[9 * RATE : 11 * RATE]]))
-    first = list(recogniser.descriptions([samples[: 7 * RATE]]))
+    others = [
+        *recogniser.descriptions([samples[: 7 * RATE]]),
+        *recogniser.descriptions([samples[9 * RATE : 11 * RATE]]),
+    ]
     assert used[1] is not None
-    assert used[1].mean == pytest.approx(np.mean([*first, *last], axis=0), rel=1e-4, abs=1e-4)
+    assert used[1].mean == pytest.approx(np.mean(others, axis=0), rel=1e-4, abs=1e-4)
 
 
 def test_nobody_is_not_adapted_to(recogniser: Recogniser) -> None:
@@ -277,15 +237,11 @@ def test_odd_turns(recogniser: Recogniser, tmp_path: Path) -> None:
         recogniser.predict(np.zeros(0, np.float32), segments=TURNS)
 
 
-def test_progress_reaches_the_end(recogniser: Recogniser) -> None:
+def test_progress_and_uncertain_turns(recogniser: Recogniser) -> None:
     seen: list[float] = []
-    recogniser.predict(talk(), segments=TURNS, progress=seen.append)
+    found = recogniser.predict(talk(), segments=TURNS, progress=seen.append, min_confidence=0.9999)
     assert seen == sorted(seen)
     assert 9 <= seen[-1] <= 10
-
-
-def test_uncertain_turns_and_speakers(recogniser: Recogniser) -> None:
-    found = recogniser.predict(talk(), segments=TURNS, min_confidence=0.9999)
     assert found.label is None
     assert all((one.abstained or "").startswith("uncertain") for one in found.segments)
     assert found.of_speakers() == {"Anna": {}, "Bo": {}}
@@ -297,9 +253,8 @@ def test_uncertain_turns_and_speakers(recogniser: Recogniser) -> None:
 @pytest.fixture(scope="module")
 def there(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("calls")
-    write(path / "talk.wav", talk())
     (path / "talk.rttm").write_text(RTTM)
-    return path
+    return write(path / "talk.wav", talk()).parent
 
 
 def output(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0) -> str:
@@ -356,17 +311,8 @@ def test_turns_without_a_label_stay() -> None:
         Segment(1.5, 4.0, None, {}, "silence", 'A "x"'),
     )
     call = Prediction("a.wav", "sad", {"angry": 0.25, "sad": 0.75}, None, segments, None, 5.0, 2.0)
-
-    def text(format: str) -> str:
-        stream = io.StringIO()
-        out = writer(format, job, Sink(stream))
-        out.add(call)
-        out.close()
-        return stream.getvalue()
-
-    assert text("rttm").splitlines()[1] == "SPEAKER a 1 1.000 2.000 <NA> <NA> B <NA> <NA>"
-    assert "00:00:01,000 --> 00:00:03,000\n[B]: –" in text("srt")
-    assert 'text = "–"' in text("textgrid")
-    assert text("textgrid").count("IntervalTier") == 2
-    for line in text("csv").splitlines()[1:]:
-        assert line.count(",") == 9
+    text = {format: written(format, call, job=job) for format in ("rttm", "srt", "textgrid", "csv")}
+    assert text["rttm"].splitlines()[1] == "SPEAKER a 1 1.000 2.000 <NA> <NA> B <NA> <NA>"
+    assert "00:00:01,000 --> 00:00:03,000\n[B]: –" in text["srt"]
+    assert ('text = "–"' in text["textgrid"], text["textgrid"].count("IntervalTier")) == (True, 2)
+    assert {line.count(",") for line in text["csv"].splitlines()[1:]} == {9}

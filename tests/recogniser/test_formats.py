@@ -12,57 +12,17 @@ from datetime import timedelta
 from pathlib import Path
 from urllib.parse import unquote
 
-import numpy as np
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from predictions import JOB, LABELS, SAD, SINGLE, long_one, silent_one, written
 
-from unheard.errors import AudioError, ConfigError, MissingExtra, printable
-from unheard.recogniser import Prediction, Segment
+from unheard.errors import ConfigError, MissingExtra, printable
 from unheard.recogniser.annotations import one_word
 from unheard.recogniser.formats import FORMATS, Job, Sink, clock, format_of, writer
 
-LABELS = ("angry", "sad")
-JOB, SINGLE = Job(LABELS, "tiny", "0.1.0", "CC0"), Job(LABELS, "tiny", single=True)
-ANGRY, SAD = {"angry": 0.75, "sad": 0.25}, {"angry": 0.125, "sad": 0.875}
 WORDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
-
-
-def long_one(file: str = "my calls/a.wav", channel: str = "mix") -> Prediction:
-    """Angry until 2 s, nothing until 3.5 s, sad until 65.25 s."""
-    segments = (
-        Segment(0.0, 2.0, "angry", ANGRY),
-        Segment(2.0, 3.5, None, {}, "no speech"),
-        Segment(3.5, 65.25, "sad", SAD),
-    )
-    return Prediction(
-        file, "sad", SAD, np.ones(3, np.float32), segments, None, 65.25, 50.0, channel, None, False, "tiny"
-    )
-
-
-def silent_one(file: str = "b.wav") -> Prediction:
-    return Prediction(file, None, {}, None, (Segment(0.0, 1.0, None, {}, "silence"),), "silence", 1.0, 0.0)
-
-
-def written(format: str, *predictions: Prediction, job: Job = JOB, failed: str = "") -> str:
-    text = io.StringIO()
-    out = writer(format, job, Sink(text))
-    for one in predictions:
-        out.add(one)
-    if failed:
-        out.failed(failed, AudioError("the file is empty", where=failed, mend="Copy it again."))
-    out.close()
-    return text.getvalue()
-
-
-def audformat_folder(path: Path, *predictions: Prediction) -> Path:
-    out = writer("audformat", JOB, None, path)
-    for one in predictions:
-        out.add(one)
-    out.failed("c.wav", AudioError("the file is empty"))
-    out.close()
-    return path
 
 
 def rows(text: str) -> list[dict[str, str]]:
@@ -159,7 +119,9 @@ def test_audformat_is_loaded_by_its_own_package(tmp_path: Path) -> None:
     elsewhere = silent_one("/elsewhere/b, c.wav")
     odd = long_one(os.fsdecode(b"/elsewhere/caf\xe9.wav"))
     first = long_one(str(tmp_path / "audio" / "a.wav"))
-    database = audformat.Database.load(audformat_folder(tmp_path, first, elsewhere, elsewhere, odd))
+    database = audformat.Database.load(
+        written("audformat", first, elsewhere, elsewhere, odd, failed="c.wav", output=tmp_path)
+    )
     assert list(database.schemes["emotion"].labels) == list(LABELS)
     assert (database.usage, database.raters["model"].type) == ("other", "machine")
     assert "licence of its weights: CC0" in database.raters["model"].description
@@ -173,9 +135,9 @@ def test_audformat_is_loaded_by_its_own_package(tmp_path: Path) -> None:
     assert segments["abstained"].tolist()[1] == "no speech"
     header = yaml.safe_load((tmp_path / "db.yaml").read_text())
     assert header["source"] == "unheard predict"
-    audformat_folder(tmp_path, silent_one())  # over predictions
+    written("audformat", silent_one(), output=tmp_path)  # over predictions
     assert "/b.wav" in (tmp_path / "db.files.csv").read_text()
-    audformat_folder(tmp_path)
+    written("audformat", output=tmp_path)
     assert not len(audformat.Database.load(tmp_path)["files"].get())
 
 
