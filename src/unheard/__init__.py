@@ -25,37 +25,24 @@ if not os.environ.get("ORT_DISABLE_TELEMETRY"):  # onnxruntime from 1.29 on repo
 __version__ = "0.1.0"
 
 _WHERE = {
-    "Manifest": "unheard.manifest",
-    "Utterance": "unheard.manifest",
-    "UnheardError": "unheard.errors",
-    "read_corpus": "unheard.corpora",
-    "read_manifest": "unheard.corpora",
-    "FeatureSettings": "unheard.features",
-    "FeatureStore": "unheard.features",
-    "build_store": "unheard.features",
-    "extract": "unheard.features",
-    "make_split": "unheard.splits",
-    "experiment": "unheard.experiments.run",
-    "load": "unheard.recogniser",
-    "register": "unheard.plugins",
+    name: f"unheard.{module}"
+    for module, names in {
+        "corpora": ("read_corpus", "read_manifest"),
+        "errors": ("UnheardError",),
+        "experiments.run": ("experiment",),
+        "features": ("FeatureSettings", "FeatureStore", "build_store", "extract"),
+        "manifest": ("Manifest", "Utterance"),
+        "plugins": ("register",),
+        "recogniser": ("load",),
+        "splits": ("make_split",),
+    }.items()
+    for name in names
 }
 
 __all__ = [
-    "FeatureSettings",
-    "FeatureStore",
-    "Manifest",
-    "UnheardError",
-    "Utterance",
-    "__version__",
-    "build_store",
-    "experiment",
-    "extract",
-    "load",
-    "make_split",
-    "read_corpus",
-    "read_manifest",
-    "register",
-]
+    "FeatureSettings", "FeatureStore", "Manifest", "UnheardError", "Utterance", "__version__", "build_store",
+    "experiment", "extract", "load", "make_split", "read_corpus", "read_manifest", "register",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -14,7 +14,6 @@ import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise, product
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +21,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
 from unheard.errors import ExportError, did_you_mean
-from unheard.experiments.records import RunRecords, read_run
+from unheard.experiments.records import RunRecords
 from unheard.experiments.summary import Line, Predictions, SeedRecord
 from unheard.model.saving import Model
 from unheard.report.protocol import corpus_name, describe
@@ -84,11 +83,6 @@ class Evidence:
     highest: float
     calibration: Calibration
     own: Own | None = None
-
-
-def read_evidence(model: Model, folder: str | Path, system: str = "") -> Evidence:
-    """Read the run in `folder` for `evidence_of`; raises `RunError` where there is none."""
-    return evidence_of(model, read_run(folder), system)
 
 
 def evidence_of(model: Model, run: RunRecords, system: str = "") -> Evidence:
@@ -228,6 +222,9 @@ def calibrate(line: Line) -> Calibration:
     def error(logits: Floats, of: Predictions) -> float:
         return calibration_error(softmax(logits, axis=1), of.truth)
 
+    probabilities = softmax(test_logits if scaled is None else scaled, axis=1)
+    confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == test.truth
+    bands = [(low, high, (confidence > low) & (confidence <= high)) for low, high in pairwise(BANDS)]
     return Calibration(
         temperature=t,
         utterances=len(set(dev.ids)),
@@ -235,7 +232,10 @@ def calibrate(line: Line) -> Calibration:
         nll=(negative_log_likelihood(logits, dev.truth), negative_log_likelihood(logits / t, dev.truth)),
         dev_error=(error(logits, dev), error(logits / t, dev)),
         test_error=(error(test_logits, test), float("nan") if scaled is None else error(scaled, test)),
-        bands=bands_of(softmax(test_logits if scaled is None else scaled, axis=1), test.truth),
+        bands=tuple(
+            Band(low, high, int(here.sum()), float(correct[here].mean()) if here.any() else float("nan"))
+            for low, high, here in bands
+        ),
     )
 
 
@@ -280,13 +280,3 @@ def calibration_error(probabilities: Floats, truth: Labels) -> float:
     confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == truth
     place = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
     return float(np.abs(np.bincount(place, correct - confidence, BINS)).sum() / len(truth))
-
-
-def bands_of(probabilities: Floats, truth: Labels) -> tuple[Band, ...]:
-    """Return utterances and accuracy by confidence: probabilities (n, C), true labels (n,)."""
-    confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == truth
-    masks = [((confidence > low) & (confidence <= high), low, high) for low, high in pairwise(BANDS)]
-    return tuple(
-        Band(low, high, int(here.sum()), float(correct[here].mean()) if here.any() else float("nan"))
-        for here, low, high in masks
-    )

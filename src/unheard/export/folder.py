@@ -21,14 +21,14 @@ from pathlib import Path
 
 from unheard.corpora import read_manifest
 from unheard.errors import ExportError
+from unheard.experiments.records import read_run
 from unheard.export.card import Card, data_of
-from unheard.export.evidence import Evidence, read_evidence
+from unheard.export.evidence import Evidence, evidence_of
 from unheard.export.metadata import Facts, metadata
 from unheard.export.onnx import export_model
 from unheard.export.quantise import Cost, measure_cost, quantise
-from unheard.features import FeatureSettings
 from unheard.features.encoder import CARD as ENCODER_CARD
-from unheard.features.encoder import LICENCE, MODEL, OnnxEncoder, WhisperEncoder, encoder_of, write_encoder
+from unheard.features.encoder import LICENCE, MODEL, WhisperEncoder, encoder_of, write_encoder
 from unheard.files import write_json, write_text, write_whole
 from unheard.manifest import Manifest
 from unheard.model.saving import Model
@@ -83,7 +83,7 @@ def export(
     """
     trained = Model.load(model)
     table = read_manifest(manifest) if manifest else None
-    evidence = (read_evidence(trained, run, system),) if run else ()
+    evidence = (evidence_of(trained, read_run(run), system),) if run else ()
     facts = Facts(
         name=name or trained.about.get("cell", "") or Path(folder).resolve().name,
         licence=licence,
@@ -126,7 +126,10 @@ def write_folder(
         trained, frames, sizes = model, model.features, (0, 0)
         if frames.kind == "encoder":
             small = full
-            encoder, sizes = _written_encoder(frames, made / ENCODER, int8)
+            source = encoder_of(frames.encoder, frames.layer, frames.encoder_digest)
+            encoder = write_encoder(frames.encoder, frames.layer, made / ENCODER, int8=int8)
+            size = (made / ENCODER / MODEL).stat().st_size
+            sizes = (source.graph().ByteSize() if isinstance(source, WhisperEncoder) else size, size)
             frames = replace(frames, encoder=str(made / ENCODER), encoder_digest=encoder.digest)
             model = replace(model, features=replace(frames, encoder=ENCODER))
             sections = [("The encoder", ABOUT_ENCODER.format(**encoder.description)), *sections]
@@ -155,15 +158,6 @@ def _files(folder: Path) -> list[str]:
     """Return the names of the files of an export that are in `folder`."""
     encoder = (f"{ENCODER}/{name}" for name in ENCODER_FILES)
     return [name for name in (FULL, SMALL, *encoder, CONFIG, CARD, SUMS) if (folder / name).exists()]
-
-
-def _written_encoder(features: FeatureSettings, folder: Path, int8: bool) -> tuple[OnnxEncoder, tuple[int, int]]:
-    """Write the encoder of `features` to `folder`; return it with its size in floats and as written."""
-    source = encoder_of(features.encoder, features.layer, features.encoder_digest)
-    written = write_encoder(features.encoder, features.layer, folder, int8=int8)
-    size = (folder / MODEL).stat().st_size
-    full = source.graph().ByteSize() if isinstance(source, WhisperEncoder) else size
-    return written, (full, size)
 
 
 def licence_warnings(facts: Facts) -> list[str]:

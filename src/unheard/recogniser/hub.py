@@ -51,7 +51,7 @@ def download(model: str) -> Path:
     `MissingExtra` without the package huggingface_hub.
     """
     name, _, revision = model.removeprefix(PREFIX).partition("@")
-    hub = _hub(name)
+    hub = check(name)
     with _refused("gives no such model", model, "for a private model: hf auth login."):
         return Path(hub.snapshot_download(name, revision=revision or None, allow_patterns=FILES))
 
@@ -80,7 +80,7 @@ def push(folder: str | Path, name: str) -> str:
 
     Raises `ModelError` where the hub refuses it, `MissingExtra` without the package huggingface_hub.
     """
-    api = _hub(name).HfApi
+    api = check(name).HfApi
     with _refused("did not take the model", name, "log in with: hf auth login."):
         address = api().create_repo(name, private=True, exist_ok=True)
         given = {"repo_id": name, "folder_path": str(folder), "commit_message": "unheard export"}
@@ -88,12 +88,8 @@ def push(folder: str | Path, name: str) -> str:
         return str(address)
 
 
-def check(name: str) -> None:
-    """Raise `ConfigError` for a name that is no OWNER/NAME, `MissingExtra` without the package."""
-    _hub(name)
-
-
-def _hub(name: str) -> Any:
+def check(name: str) -> Any:
+    """Return the package; raises `ConfigError` for a name that is no OWNER/NAME, `MissingExtra` without it."""
     if not _NAME.fullmatch(name) or ".." in name:
         raise ConfigError(f"'{name}' is not the name of a repository", mend="Write it as OWNER/NAME.")
     try:

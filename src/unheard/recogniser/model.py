@@ -108,11 +108,17 @@ class OnnxModel:
             if inside and not file.exists():
                 raise ModelError(f"no {FILE} in this folder", where=path, mend="Name a model's folder or file.")
             content = read_regular(file, LARGEST, ModelError, inside=inside)
-            _check_sum(file, content)
+            sums = file.parent / SUMS
+            text = read_regular(sums, 1 << 16, ModelError, inside=file.parent) if sums.exists() else b""
         except OSError as problem:
             raise cannot_read(file, problem, ModelError) from None
         except ValueError:
             raise ModelError("not a valid path", where=repr(str(file)), mend="Check the path.") from None
+        listed = (line.partition(" ") for line in text.decode("utf-8", "replace").splitlines())
+        known = {name.strip().lstrip("*"): digest for digest, _, name in listed}
+        if known.get(file.name, digest := sha256(content).hexdigest()) != digest:
+            what = f"the file differs from its checksum in {SUMS}"
+            raise ModelError(what, where=file, mend="Copy or download the folder again.")
         return cls(content, str(path), folder=file.parent, threads=threads)
 
     @property
@@ -171,17 +177,6 @@ def _encoder_of(features: FeatureSettings, folder: Path | None, where: str, thre
         return OnnxEncoder(content, path, features.layer, threads=threads)
     except ConfigError as problem:
         raise ModelError(problem.what, where=path, mend=_EXPORT) from None
-
-
-def _check_sum(file: Path, content: bytes) -> None:
-    """Compare a model's file with its checksum beside it, if there is one."""
-    if not (file.parent / SUMS).exists():
-        return
-    text = read_regular(file.parent / SUMS, 1 << 16, ModelError, inside=file.parent).decode("utf-8", "replace")
-    sums = {name.strip().lstrip("*"): known for known, _, name in (line.partition(" ") for line in text.splitlines())}
-    if sums.get(file.name, digest := sha256(content).hexdigest()) != digest:
-        what = f"the file differs from its checksum in {SUMS}"
-        raise ModelError(what, where=file, mend="Copy or download the folder again.")
 
 
 # Metadata: what a model file contains beside its graph.

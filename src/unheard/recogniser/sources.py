@@ -254,16 +254,13 @@ def _pcm(file: BufferedIOBase, format: str, channels: int, mix: Mix) -> Iterator
         whole = len(data) - len(data) % size
         rest = data[whole:]
         if whole:
-            block = mix(to_float(_decoded(data[:whole], format)).reshape(-1, channels))
+            samples = np.frombuffer(data[:whole], FORMATS[format] or np.uint8)
+            if format == "s24le":
+                padded = np.zeros((len(samples) // 3, 4), np.uint8)
+                padded[:, 1:] = samples.reshape(-1, 3)
+                samples = padded.view("<i4")[:, 0]
+            block = mix(to_float(samples).reshape(-1, channels))
             if not finite(block):
                 raise AudioError("the pipe holds samples that are not numbers (NaN or infinite)")
             yield block
     mix.check()
-
-
-def _decoded(data: bytes, format: str) -> npt.NDArray[Any]:
-    if format != "s24le":
-        return np.frombuffer(data, FORMATS[format])
-    padded = np.zeros((len(data) // 3, 4), np.uint8)
-    padded[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
-    return padded.view("<i4")[:, 0]

@@ -85,7 +85,14 @@ class Timeline:
 
     def _settle(self, step: int, length: float) -> list[Segment]:
         """Finish a step of `length` seconds; returns the segment that ends before it, if one does."""
-        new, run = _Run(step, *self._smoothed(step, length)), self._open
+        covering = [window for window in self._windows if 0 <= step - window.index < self._reach]
+        activity = [one.activity[step - one.index] for one in covering if step - one.index < len(one.activity)]
+        spoken = [(one.speech, one.probabilities) for one in covering if one.probabilities is not None]
+        new, run = _Run(step, -1, np.zeros(len(self.labels))), self._open
+        if spoken and sum(activity) / len(activity) >= LEAST_ACTIVITY * length:
+            weights = np.array([speech for speech, _ in spoken])
+            smoothed = weights @ np.stack([one for _, one in spoken]).astype(np.float64) / weights.sum()
+            new = _Run(step, int(smoothed.argmax()), smoothed)
         self._steps = step + 1
         if self._watch is not None:
             self._watch(self._segment(new, self._steps * self.hop))
@@ -94,17 +101,6 @@ class Timeline:
             return []
         self._open = new
         return [] if run is None else [self._segment(run, step * self.hop)]
-
-    def _smoothed(self, step: int, length: float) -> tuple[int, Doubles]:
-        """Return the index of a step's label, -1 for none, and its probabilities (C,)."""
-        covering = [window for window in self._windows if 0 <= step - window.index < self._reach]
-        activity = [one.activity[step - one.index] for one in covering if step - one.index < len(one.activity)]
-        spoken = [(one.speech, one.probabilities) for one in covering if one.probabilities is not None]
-        if not spoken or sum(activity) / len(activity) < LEAST_ACTIVITY * length:
-            return -1, np.zeros(len(self.labels))
-        weights = np.array([speech for speech, _ in spoken])
-        smoothed = weights @ np.stack([one for _, one in spoken]).astype(np.float64) / weights.sum()
-        return int(smoothed.argmax()), smoothed
 
     def _segment(self, run: _Run, end: float) -> Segment:
         start = run.first * self.hop

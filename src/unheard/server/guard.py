@@ -58,7 +58,10 @@ class Guard:
 
     def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
         self.app, self.settings = app, settings
-        self.names = {bare(name) for name in ("localhost", settings.host, *settings.name)}
+        self.names = {
+            _split(name)[0] or name.lower().strip("[]").rstrip(".")
+            for name in ("localhost", settings.host, *settings.name)
+        }
         self.foreign = {origin.rstrip("/").lower() for origin in settings.cors}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -149,11 +152,6 @@ def check_token(settings: ServerSettings, given: str) -> None:
     """Raise `Refusal` 401 where the server asks for another token."""
     if settings.token and not hmac.compare_digest(given.encode(), settings.token.encode()):
         raise Refusal("unauthorised")
-
-
-def bare(name: str) -> str:
-    """Return a host name without port, brackets and capitals."""
-    return _split(name)[0] or name.lower().strip("[]").rstrip(".")
 
 
 def _split(netloc: str) -> tuple[str, str]:
