@@ -137,16 +137,13 @@ def test_card_says_whom_it_knows_what_it_is_worth_and_what_it_is_not_for() -> No
     assert "How the recordings of mine were made is unknown" in text
 
 
-def test_card_without_measurements_says_so() -> None:
-    text = card(evidence=(), facts=Facts(name="tiny")).text()
+def test_card_without_measurements_and_with_sections_of_ones_own() -> None:
+    text = card(evidence=(), facts=Facts(name="tiny"), sections=(("Probe", "Nothing found."),)).text()
     assert "Not measured." in text
     assert not re.search(r"\d+\.\d+ %", text)
     assert front_matter(text)["license"] == "other"
     assert "divided" not in text
-
-
-def test_sections_of_ones_own() -> None:
-    assert "## Probe\n\nNothing found." in card(sections=(("Probe", "Nothing found."),)).text()
+    assert "## Probe\n\nNothing found." in text
 
 
 @pytest.mark.parametrize(
@@ -238,16 +235,13 @@ def test_cost_is_measured_on_speakers_not_heard(cell: Path, tmp_path: Path) -> N
     assert "only the difference between the files means something" in text
 
 
-def test_a_readme_of_somebody_elses_stays(cell: Path, tmp_path: Path) -> None:
-    (tmp_path / "README.md").write_text("my project")
+def test_a_folder_is_replaced_whole_or_not_at_all(cell: Path, tmp_path: Path) -> None:
+    model, readme = Model.load(cell), tmp_path / "README.md"
+    readme.write_text("my project")
     with pytest.raises(ExportError, match=r"README\.md that does not belong to a model"):
-        write_folder(Model.load(cell), tmp_path, Facts(name="x"))
-    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
-    assert (tmp_path / "README.md").read_text() == "my project"
-
-
-def test_exporting_again_replaces_all_or_nothing(cell: Path, tmp_path: Path) -> None:
-    model = Model.load(cell)
+        write_folder(model, tmp_path, Facts(name="x"))
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"README.md": "my project"}
+    readme.unlink()
     write_folder(model, tmp_path, Facts(name="x"), int8=True)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(UnheardError):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnxruntime import InferenceSession
 
 from unheard.errors import ConfigError, ExportError
-from unheard.export import onnx as parity
+from unheard.export import onnx as onnx_file
 from unheard.export.metadata import Data, Facts
 from unheard.export.onnx import build_graph, export_model
 from unheard.features import FeatureSettings, Normaliser
@@ -44,7 +44,7 @@ KINDS = [
 
 
 def opened(model: Model, facts: Facts = Facts()) -> InferenceSession:  # noqa: B008 - it is frozen
-    return parity.session(build_graph(model, facts).SerializeToString())
+    return onnx_file.session(build_graph(model, facts).SerializeToString())
 
 
 def in_double(
@@ -66,11 +66,11 @@ def test_equals_pytorch(network: NetworkSettings, normalise: str) -> None:
     for frames in utterances(LENGTHS if network.lstm < 128 else LENGTHS[:-1]):  # the largest is slow
         for profile in (None, random.normal(0, 1, 39).astype(np.float32))[: 1 + (normalise == "train")]:
             outputs = (
-                parity.by_onnx(run, frames, profile),
+                onnx_file.by_onnx(run, frames, profile),
                 in_double(model, frames, profile),
-                parity.by_torch(model, frames, profile),
+                onnx_file.by_torch(model, frames, profile),
             )
-            for name, ours, exact, torchs in zip(parity.OUTPUTS, *outputs, strict=True):
+            for name, ours, exact, torchs in zip(onnx_file.OUTPUTS, *outputs, strict=True):
                 np.testing.assert_allclose(ours, exact, rtol=0, atol=1e-4, err_msg=name)
                 # over a minute PyTorch's single precision sums are themselves 3e-4 off
                 relative = 1e-4 if len(frames) > 1500 else 0
@@ -110,16 +110,16 @@ def test_description_is_the_mean_of_the_normalised_frames_whatever_the_profile()
     run = opened(model)
     for frames in utterances((1, 5, 200)):
         for profile in (0, 7):
-            found = parity.by_onnx(run, frames, np.full(39, profile, np.float32))[2]
+            found = onnx_file.by_onnx(run, frames, np.full(39, profile, np.float32))[2]
             np.testing.assert_allclose(found, model.normaliser.apply(frames).mean(0), atol=1e-5)
 
 
 def test_no_profile_equals_the_average_profile() -> None:
     run, (frames,) = opened(random_model()), utterances((60,))
     profile = 10 * np.random.default_rng(0).normal(size=39).astype(np.float32)
-    without = parity.by_onnx(run, frames)[0]
-    np.testing.assert_array_equal(without, parity.by_onnx(run, frames, 0 * profile)[0])
-    assert np.abs(parity.by_onnx(run, frames, profile)[0] - without).max() > 1e-3
+    without, average, other = (onnx_file.by_onnx(run, frames, one)[0] for one in (None, 0 * profile, profile))
+    np.testing.assert_array_equal(without, average)
+    assert np.abs(other - without).max() > 1e-3
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
@@ -133,7 +133,7 @@ def test_probabilities_are_tempered(temperature: float) -> None:
 def test_constant_feature_normalised_by_utterance_is_zero() -> None:
     model, (frames,) = random_model(normalise="utterance"), utterances((700,))
     frames[:, 4] = 23.456
-    ours, torchs = parity.by_onnx(opened(model), frames), parity.by_torch(model, frames)
+    ours, torchs = onnx_file.by_onnx(opened(model), frames), onnx_file.by_torch(model, frames)
     assert abs(ours[2][4]) < 1e-5
     np.testing.assert_allclose(ours[0], torchs[0], atol=1e-4)
 

@@ -11,7 +11,7 @@ import pytest
 from exporting import NETWORKS, random_model, utterances
 
 from unheard.errors import ExportError
-from unheard.export import onnx as parity
+from unheard.export import onnx as onnx_file
 from unheard.export.metadata import Facts
 from unheard.export.onnx import export_model
 from unheard.export.quantise import as_int8, quantise
@@ -36,9 +36,9 @@ def test_small_file_nearly_same_answers(name: str, tmp_path: Path) -> None:
     full = export_model(random_model(NETWORKS[name]), tmp_path / "model.onnx", Facts(name="tiny"))
     small = quantise(full, tmp_path / "model.int8.onnx")
     assert small.stat().st_size < 0.3 * full.stat().st_size
-    runs = [parity.session(path.read_bytes()) for path in (small, full)]
+    runs = [onnx_file.session(path.read_bytes()) for path in (small, full)]
     for frames in utterances((1, 17, 300)):
-        ours, exact = (parity.by_onnx(run, frames) for run in runs)
+        ours, exact = (onnx_file.by_onnx(run, frames) for run in runs)
         assert 0 < np.abs(ours[0] - exact[0]).max() < 0.05
         np.testing.assert_array_equal(ours[2], exact[2])  # no weight takes part in the description
     found = [

@@ -22,66 +22,44 @@ def test_nearly_everybody_trains(speakers: int, parts: tuple[int, int, int]) -> 
     assert shares(speakers) == parts
 
 
+def flags(folder: Path, settings: SyntheticSettings, *more: str) -> list[str]:
+    """An invented corpus, and the flags that train on it quickly."""
+    write(folder / "corpus", settings)
+    return ["starter", "--recipe", "paper", "--corpus", "synthetic", "--root", str(folder / "corpus"), "--epochs", "1",
+            "--runs", str(folder / "runs"), "--workers", "1", *more]  # fmt: skip
+
+
 def test_a_folder_with_a_card_and_nothing_is_trained_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    manifest = write(tmp_path / "corpus", SMALL)
-    source = [
-        "--recipe",
-        "strong",
-        "--corpus",
-        "synthetic",
-        "--root",
-        str(tmp_path / "corpus"),
-        "--folds",
-        "3",
-        "--epochs",
-        "1",
-    ]
-    where = ["--runs", str(tmp_path / "runs"), "-o", str(tmp_path / "model"), "--workers", "1"]
-    assert main(["starter", *source, *where, "--name", "toy", "--licence", "MIT"]) == 0
+    command = [*flags(tmp_path, SMALL, "--folds", "3"), "-o", str(tmp_path / "model")]
+    named = [*command, "--name", "toy", "--licence", "MIT"]
+    assert main(named) == 0
     card = (tmp_path / "model" / "README.md").read_text()
-    for title in (
-        "# toy",
-        "## Adaptation to a speaker",
-        "## Speaker information in the embedding",
-        "## The small file",
-    ):
+    titles = ("Adaptation to a speaker", "Speaker information in the embedding", "The small file")
+    for title in ("# toy", *(f"## {title}" for title in titles)):
         assert title in card
     assert "| ser" not in card
-    assert card.count("Single speakers: WA") == 1, "only the cross-validation has enough test speakers"
-    found = unheard.load(tmp_path / "model").predict(manifest.rows[0].audio, sample_rate=None)
-    assert found.label in ("angry", "happy", "neutral", "sad") or found.abstained
-    assert np.isclose(sum(found.probabilities.values()), 1, atol=1e-4) or found.abstained
+    clip = next(iter(sorted((tmp_path / "corpus" / "wav").rglob("*.wav"))))
+    found = unheard.load(tmp_path / "model").predict(clip)
+    assert found.abstained or np.isclose(sum(found.probabilities.values()), 1, atol=1e-4)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("checkpoint.pt")}
     assert len(before) == 4
-    assert main(["starter", *source, *where, "--name", "toy", "--licence", "MIT"]) == 0
+    assert main(named) == 0
     assert {path: path.stat().st_mtime_ns for path in before} == before
     # another system in the same folder of runs is that one's model and figures
     other = tmp_path / "other"
-    assert main(["starter", *source, *where[:2], "-o", str(other), "--workers", "1", "--systems", "dat"]) == 0
+    assert main([*command[:-1], str(other), "--systems", "dat"]) == 0
     assert '"cell": "dat-' in (other / "config.json").read_text()
     card = (other / "README.md").read_text()
     assert "SER_SR_DAT" in card
     assert "SER_only" not in card
     capsys.readouterr()
-    assert main(["starter", *source, *where, "--emotions", "angry,sad"]) == 2
+    assert main([*command, "--emotions", "angry,sad"]) == 2
     assert "Choose another --runs" in capsys.readouterr().err
 
 
 def test_too_few_speakers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from unheard.corpora.synthetic import SyntheticSettings, write
-
-    write(tmp_path / "corpus", SyntheticSettings(speakers=4, dev_speakers=1, test_speakers=1, sentences=1))
-    source = [
-        "--recipe",
-        "strong",
-        "--corpus",
-        "synthetic",
-        "--root",
-        str(tmp_path / "corpus"),
-        "--runs",
-        str(tmp_path / "runs"),
-    ]
-    assert main(["starter", *source, "-o", str(tmp_path / "model")]) == 2
+    few = SyntheticSettings(speakers=4, dev_speakers=1, test_speakers=1, sentences=1)
+    assert main([*flags(tmp_path, few), "-o", str(tmp_path / "model")]) == 2
     assert "4 speakers are too few for 5 folds" in capsys.readouterr().err
     assert not (tmp_path / "model").exists()
 

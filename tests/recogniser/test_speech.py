@@ -49,29 +49,21 @@ def test_short_sounds_without_a_voice_are_not_answered(pause: float) -> None:
     assert len(answered) <= 3, answered
 
 
+def recordings(folder: Path, most: int) -> list[tuple[np.ndarray, int]]:
+    files = sorted(path for path in folder.rglob("*.*") if path.suffix in (".wav", ".flac", ".ogg"))
+    return [soundfile.read(path, dtype="float32") for path in files[:: len(files) // most]]
+
+
 @pytest.mark.parametrize("name", ["emodb", "ravdess", "ased", "nemo"])
-def test_short_pieces_of_real_speech_are_answered(name: str, corpora: Path) -> None:
+def test_real_speech_is_answered_short_loud_and_quiet(name: str, corpora: Path) -> None:
     recogniser, draw, left_out, count = unheard.load("starter"), np.random.default_rng(1), 0, 0
-    files = sorted(path for path in (corpora / name).rglob("*.*") if path.suffix in (".wav", ".flac", ".ogg"))
-    for path in files[:: len(files) // 60]:
-        samples, rate = soundfile.read(path, dtype="float32")
+    for samples, rate in recordings(corpora / name, 60):
         length = round(rate * draw.uniform(0.4, 0.9))
         loudest = int(np.convolve(samples**2, np.ones(length), "valid").argmax())
         reason = recogniser.predict(samples[loudest : loudest + length], sample_rate=rate).abstained or ""
         count += not reason.startswith("too little")
         left_out += "no voice" in reason
     assert left_out <= 0.05 * count, (left_out, count)
-
-
-@pytest.mark.parametrize("name", ["emodb", "ravdess", "ased", "nemo"])
-def test_real_speech_is_answered_loud_and_quiet(name: str, corpora: Path) -> None:
-    recogniser = unheard.load("starter")
-    files = sorted(path for path in (corpora / name).rglob("*.*") if path.suffix in (".wav", ".flac", ".ogg"))
-    files = files[:: len(files) // 25]
     for gain in (1.0, 0.1):
-        left_out = []
-        for path in files:
-            samples, rate = soundfile.read(path, dtype="float32")
-            if "no voice" in (recogniser.predict(gain * samples, sample_rate=rate).abstained or ""):
-                left_out.append(path.name)
-        assert len(left_out) <= 1, left_out
+        found = [recogniser.predict(gain * one, sample_rate=rate) for one, rate in recordings(corpora / name, 25)]
+        assert sum("no voice" in (one.abstained or "") for one in found) <= 1
