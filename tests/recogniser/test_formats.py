@@ -29,25 +29,18 @@ def rows(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text, newline="")))
 
 
-def test_json_of_one_recording_is_one_object() -> None:
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_json_is_one_object_or_a_list(count: int) -> None:
     found = json.loads(written("json", long_one(), job=SINGLE))
     assert (found["file"], found["label"], found["probabilities"]) == ("my calls/a.wav", "sad", SAD)
     silence = {"start": 2.0, "end": 3.5, "label": None, "probabilities": {}, "abstained": "no speech"}
     assert found["segments"][1] == silence
-    assert json.loads(written("json", failed="b.wav", job=SINGLE))["error"] == "the file is empty. Copy it again."
-
-
-@pytest.mark.parametrize("count", [0, 1, 3])
-def test_json_of_several_is_a_list(count: int) -> None:
-    found = json.loads(written("json", *[long_one()] * count))
-    assert [one["file"] for one in found] == ["my calls/a.wav"] * count
-
-
-def test_json_lines() -> None:
-    first, second, third = map(json.loads, written("jsonl", long_one(), silent_one(), failed="c.wav").splitlines())
-    assert first["duration"] == 65.25
-    assert (second["label"], second["abstained"]) == (None, "silence")
-    assert third == {"file": "c.wav", "error": "the file is empty. Copy it again."}
+    failed = {"file": "c.wav", "error": "the file is empty. Copy it again."}
+    assert json.loads(written("json", failed="c.wav", job=SINGLE)) == failed
+    several = [*[long_one()] * count, silent_one()]
+    assert json.loads(written("json", *several)) == [one.as_dict() for one in several]
+    lines = written("jsonl", *several, failed="c.wav").splitlines()
+    assert list(map(json.loads, lines)) == [*(one.as_dict() for one in several), failed]
 
 
 @given(WORDS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from predictions import ANGRY, SAD, SINGLE, written
 from sounds import RATE, call, murmur, write
 
 from unheard.errors import AudioError, ConfigError, UnheardError
 from unheard.recogniser import Prediction, Recogniser, Segment, SpeakerProfile, sources
-from unheard.recogniser.formats import Job, Sink, writer
 from unheard.recogniser.sources import recordings
 
 
@@ -109,8 +108,7 @@ def test_an_uncertain_answer_is_none(recogniser: Recogniser) -> None:
 def test_uncertain_segments_of_a_stream(recogniser: Recogniser) -> None:
     whole = recogniser.predict(call())
     likeliest = sorted(one.probabilities[one.label] for one in whole.segments if one.label)
-    least = (likeliest[0] + likeliest[-1]) / 2
-    steps: list[Segment] = []
+    least, steps = (likeliest[0] + likeliest[-1]) / 2, list[Segment]()
     stream = recogniser.stream(min_confidence=least, watch=steps.append)
     found = [one for first in range(0, len(call()), 9000) for one in stream.push(call()[first : first + 9000])]
     assert all(one.label is None or one.probabilities[one.label] >= least for one in [*found, *steps])
@@ -123,31 +121,21 @@ def test_uncertain_segments_of_a_stream(recogniser: Recogniser) -> None:
 
 
 def test_a_summary_is_the_time_of_each_label() -> None:
-    angry, sad = {"angry": 0.75, "sad": 0.25}, {"angry": 0.125, "sad": 0.875}
-    segments = (
-        Segment(0.0, 2.0, "angry", angry),
-        Segment(2.0, 3.5, None, {}, "no speech"),
-        Segment(3.5, 5.0, "sad", sad),
-        Segment(5.0, 6.0, "angry", angry),
-        Segment(6.0, 7.5, "sad", sad),
-    )
-    found = Prediction("a.wav", "sad", sad, None, segments, None, 7.5, 6.0)
+    spans = [(0.0, 2.0, "angry"), (2.0, 3.5, None), (3.5, 5.0, "sad"), (5.0, 6.0, "angry"), (6.0, 7.5, "sad")]
+    chances = {"angry": ANGRY, "sad": SAD, None: {}}
+    segments = tuple(Segment(start, end, label, chances[label]) for start, end, label in spans)
+    found = Prediction("a.wav", "sad", SAD, None, segments, None, 7.5, 6.0)
     assert {label: (one.seconds, one.share, one.longest) for label, one in found.summary.items()} == {
         "angry": (3.0, 0.5, (0.0, 2.0)),
         "sad": (3.0, 0.5, (3.5, 5.0)),
     }
-    assert found.mixed
-    assert not replace(found, segments=segments[:3]).mixed
-    assert not replace(found, segments=segments[1:2]).mixed
+    mixed = [replace(found, segments=some).mixed for some in (segments, segments[:3], segments[1:2])]
+    assert mixed == [True, False, False]
     assert found.as_dict()["summary"]["sad"] == {"seconds": 3.0, "share": 0.5, "longest": [3.5, 5.0]}
-    text = io.StringIO()
-    writer("table", Job(("angry", "sad"), "tiny", single=True), Sink(text)).add(found)
-    lines = text.getvalue().splitlines()
-    assert lines[0].startswith("mixed  angry 50%, sad 50% of the time")
-    assert lines[-2:] == [
-        "  angry 50% of the time, longest  0:00.0 –  0:02.0",
-        "  sad 50% of the time, longest  0:03.5 –  0:05.0",
-    ]
+    first, *_, angry, sad = written("table", found, job=SINGLE).splitlines()
+    assert first.startswith("mixed  angry 50%, sad 50% of the time")
+    assert angry == "  angry 50% of the time, longest  0:00.0 –  0:02.0"
+    assert sad == "  sad 50% of the time, longest  0:03.5 –  0:05.0"
 
 
 def test_help_and_hasattr_without_torch() -> None:
