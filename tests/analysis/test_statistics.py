@@ -12,8 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from unheard.analysis.counts import METRICS, Counts, Metric, count, hit_weights, shares
-from unheard.analysis.intervals import bootstrap_weights, difference_interval, interval, resampled_metric
+from unheard.analysis.intervals import (
+    METRICS,
+    Counts,
+    Metric,
+    bootstrap_weights,
+    count,
+    difference_interval,
+    hit_weights,
+    interval,
+    resampled_metric,
+    shares,
+)
 from unheard.analysis.statistics import (
     Contrast,
     contrast,

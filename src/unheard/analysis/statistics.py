@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from unheard.analysis.counts import Counts, Floats, Metric, shares
-from unheard.analysis.intervals import Interval, difference_interval, gap_interval
+from unheard.analysis.intervals import Counts, Floats, Interval, Metric, difference_interval, gap_interval, shares
 from unheard.errors import MissingExtra
 
 EXACT_UP_TO = 16_384

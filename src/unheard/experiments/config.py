@@ -13,7 +13,7 @@ import os
 import re
 import textwrap
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -442,15 +442,14 @@ def identity(*parts: object) -> str:
 @cache
 def keys(kind: type = Experiment, prefix: str = "") -> tuple[tuple[str, dataclasses.Field[Any], Any], ...]:
     """Every key of the tree in its order, dotted, with its field and type; groups before their keys."""
-
-    def walk() -> Iterator[tuple[str, dataclasses.Field[Any], Any]]:
-        for field in dataclasses.fields(kind):
-            hint = hints_of(kind)[field.name]
-            yield prefix + field.name, field, hint
-            if dataclasses.is_dataclass(hint):
-                yield from keys(typing.cast(type, hint), f"{prefix}{field.name}.")
-
-    return tuple(walk())
+    found: list[tuple[str, dataclasses.Field[Any], Any]] = []
+    for field in dataclasses.fields(kind):
+        hint, key = hints_of(kind)[field.name], prefix + field.name
+        found += [
+            (key, field, hint),
+            *(keys(typing.cast(type, hint), f"{key}.") if dataclasses.is_dataclass(hint) else ()),
+        ]
+    return tuple(found)
 
 
 def described(field: dataclasses.Field[Any], hint: Any) -> str:

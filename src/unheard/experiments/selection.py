@@ -47,6 +47,11 @@ class Choice:
     evaluation: str = ""
     chosen: bool = False
 
+    @property
+    def place(self) -> tuple[str, int, str, str]:
+        """Where the choice is made: system, fold, direction and evaluation."""
+        return self.system, self.fold, self.direction, self.evaluation
+
 
 def choose(candidates: Iterable[Choice]) -> tuple[Choice, ...]:
     """Return the candidates on the grid, by system, fold, direction and value, with the best ones chosen.
@@ -56,7 +61,7 @@ def choose(candidates: Iterable[Choice]) -> tuple[Choice, ...]:
     groups: dict[tuple[str, int, str, str], dict[float, Choice]] = {}
     for one in candidates:
         if one.value in KNOBS[one.system].grid:
-            groups.setdefault((one.system, one.fold, one.direction, one.evaluation), {})[one.value] = one
+            groups.setdefault(one.place, {})[one.value] = one
     rows = []
     for (system, *_), tried in groups.items():
         whole = set(tried) == set(KNOBS[system].grid)
@@ -92,27 +97,23 @@ def candidates(cells: Iterable[Cell]) -> list[Cell]:
     return [other for other in others if other.name not in own]
 
 
-def frozen(cells: Sequence[Cell], choices: Iterable[Choice]) -> list[Cell]:
+def frozen(cells: Sequence[Cell], choices: Sequence[Choice]) -> list[Cell]:
     """Return the cells on the seeds after 0 with the values chosen for their fold that are not among `cells`."""
-    chosen: dict[tuple[str, int], list[float]] = {}
-    for choice in choices:
-        if choice.chosen:
-            chosen.setdefault((choice.system, choice.fold), []).append(choice.value)
     own = {cell.name for cell in cells}
-    later = [cell for cell in cells if cell.seed > 0]
-    others = [_at(cell, value) for cell in later for value in chosen.get((cell.system, cell.fold.index), ())]
+    others = [
+        _at(cell, choice.value)
+        for cell in cells
+        for choice in choices
+        if cell.seed > 0 and choice.chosen and (choice.system, choice.fold) == (cell.system, cell.fold.index)
+    ]
     return list({other.name: other for other in others if other.name not in own}.values())
 
 
 def waiting(cells: Iterable[Cell], choices: Iterable[Choice]) -> int:
     """Count the directions of the folds of `cells` for which no value is chosen because a result is missing."""
     asked = {(cell.system, cell.fold.index) for cell in cells}
-    decided: dict[tuple[str, int, str, str], bool] = {}
-    for choice in choices:
-        if (choice.system, choice.fold) in asked:
-            key = (choice.system, choice.fold, choice.direction, choice.evaluation)
-            decided[key] = decided.get(key, False) or choice.chosen
-    return sum(not chosen for chosen in decided.values())
+    tried = [choice for choice in choices if (choice.system, choice.fold) in asked]
+    return len({choice.place for choice in tried} - {choice.place for choice in tried if choice.chosen})
 
 
 def _at(cell: Cell, value: float) -> Cell:

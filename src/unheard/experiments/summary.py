@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from unheard.analysis.counts import METRICS, Counts, Metric, count
-from unheard.analysis.intervals import Interval, Spread, interval
+from unheard.analysis.intervals import METRICS, Counts, Interval, Metric, Spread, count, interval
 from unheard.analysis.statistics import Contrast, contrast, corrected, gap_contrast, relative_error_reduction
 from unheard.errors import RunError
 from unheard.experiments.baselines import FITTED, NAMES, place_in_tables

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from unheard.analysis.counts import METRICS, Counts
+from unheard.analysis.intervals import METRICS, Counts
 from unheard.analysis.statistics import Contrast, contrast, corrected
 from unheard.errors import ConfigError, RunError, SplitError, did_you_mean
 from unheard.experiments.baselines import NAMES
