@@ -10,7 +10,7 @@ from made_runs import LABELS, line, run
 from unheard.analysis.intervals import Spread
 from unheard.errors import RunError
 from unheard.experiments.summary import summarise
-from unheard.report.formats import markdown_of_table
+from unheard.report.content import markdown_of_table
 from unheard.report.results import contrast_table
 
 WORSE = {"s0": "aa as ss sa", "s1": "as ss", "s2": "aa sa"}  # angry 2 of 4, sad 2 of 4

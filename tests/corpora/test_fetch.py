@@ -74,29 +74,20 @@ def site() -> Iterator[Site]:
                 self.send_header("Location", site.redirect)
                 self.end_headers()
                 return
-            if site.statuses:
-                self.send_error(site.statuses.pop(0))
-                return
             body = site.bodies.get(self.path)
-            if body is None:
-                self.send_error(404)
+            if site.statuses or body is None:
+                self.send_error(site.statuses.pop(0) if site.statuses else 404)
                 return
             first, fresh = 0, self.headers.get("If-Range") in (None, site.etag)
+            code, headers = 200, {"ETag": site.etag} if site.etag else {}
             if wanted and site.ranges and fresh:
                 first = int(wanted.removeprefix("bytes=").removesuffix("-"))
-                if first >= len(body):
-                    self.send_response(416)
-                    self.send_header("Content-Range", f"bytes */{len(body)}")
-                    self.send_header("Content-Length", "0")
-                    self.end_headers()
-                    return
-                self.send_response(206)
-                self.send_header("Content-Range", f"bytes {first}-{len(body) - 1}/{len(body)}")
-            else:
-                self.send_response(200)
-            if site.etag:
-                self.send_header("ETag", site.etag)
-            self.send_header("Content-Length", str(len(body) - first))
+                code = 416 if first >= len(body) else 206
+                whole = f"bytes */{len(body)}" if code == 416 else f"bytes {first}-{len(body) - 1}/{len(body)}"
+                headers["Content-Range"] = whole
+            self.send_response(code)
+            for name, value in {**headers, "Content-Length": str(max(0, len(body) - first))}.items():
+                self.send_header(name, value)
             self.end_headers()
             stop = first + site.drop_after.pop(0) if site.drop_after else len(body)
             self.wfile.write(body[first:stop])
@@ -201,14 +192,12 @@ def test_what_an_earlier_call_left(site: Site, tmp_path: Path, part: bytes, aske
     assert site.asked() == asked
 
 
-def test_a_wrong_file_is_removed(site: Site, tmp_path: Path) -> None:
-    site.bodies["/a"] = b"something"
-    with pytest.raises(FetchError, match=r"not the expected file.*md5:0000"):
-        download(f"{site.url}/a", tmp_path / "a", checksum="md5:" + "0" * 32)
-    assert not (tmp_path / "a").exists()
-
-
 def test_answers_of_a_server(site: Site, tmp_path: Path, no_waiting: list[float]) -> None:
+    site.bodies["/wrong"] = b"something"
+    with pytest.raises(FetchError, match=r"not the expected file.*md5:0000"):
+        download(f"{site.url}/wrong", tmp_path / "a", checksum="md5:" + "0" * 32)
+    assert not list(tmp_path.iterdir())
+    site.requests.clear()
     with pytest.raises(FetchError, match="HTTP 404 Not Found"):
         download(f"{site.url}/nowhere", tmp_path / "a")
     assert len(site.requests) == 1
@@ -315,17 +304,20 @@ def test_a_useless_archive_leaves_nothing(
 
 def test_a_folder_with_something_else_is_not_touched(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(FetchError, match="not empty"):
-        fetch("emodb", tmp_path)
-    with pytest.raises(FetchError, match="a file, not a folder"):
-        fetch("emodb", tmp_path / "mine.txt")
-    assert names(tmp_path) == ["mine.txt"]
-    (tmp_path / "fetched.json").write_text('{"corpus": "tess"}')
-    with pytest.raises(FetchError, match="holds 'tess'"):
-        fetch("emodb", tmp_path)
-    (tmp_path / "fetched.json").write_text("{")
-    with pytest.raises(FetchError, match="damaged"):
-        fetch("emodb", tmp_path)
+    for record, folder, message in (
+        (None, tmp_path, "not empty"),
+        (None, tmp_path / "mine.txt", "a file, not a folder"),
+        ('{"corpus": "tess"}', tmp_path, "holds 'tess'"),
+        ("{", tmp_path, "damaged"),
+    ):
+        if record:
+            (tmp_path / "fetched.json").write_text(record)
+        with pytest.raises(FetchError, match=message):
+            fetch("emodb", folder)
+    assert names(tmp_path) == ["fetched.json", "mine.txt"]
+    with pytest.raises(FetchError, match=r"research only.*zhoukun@u\.nus\.edu"):
+        fetch("esd", tmp_path / "esd")
+    assert not (tmp_path / "esd").exists()
 
 
 def test_files_in_git_lfs_are_fetched_one_by_one(site: Site, tmp_path: Path, use: Callable[..., None]) -> None:
@@ -350,23 +342,21 @@ def test_files_in_git_lfs_are_fetched_one_by_one(site: Site, tmp_path: Path, use
     assert (paths.count("/a"), paths.count("/media/AudioWAV/0%20x.wav")) == (1, 1)
 
 
-def test_a_corpus_under_licence_names_its_address(tmp_path: Path) -> None:
-    with pytest.raises(FetchError, match=r"research only.*zhoukun@u\.nus\.edu"):
-        fetch("esd", tmp_path / "esd")
-    assert not (tmp_path / "esd").exists()
-
-
 # An archive
+
+
+def tarred(path: Path, members: dict[str, bytes], mode: str = "w") -> None:
+    with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
 
 
 def test_the_digest_does_not_depend_on_the_packing(tmp_path: Path) -> None:
     (tmp_path / "a.zip").write_bytes(zipped({"x/1": b"one", "x/2": b"two"}))
     (tmp_path / "b.zip").write_bytes(zipped({"x/2": b"two", "x/1": b"one"}))
-    with tarfile.open(tmp_path / "c.tar.gz", "w:gz") as archive:
-        for name, data in (("x/1", b"one"), ("x/2", b"two")):
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
+    tarred(tmp_path / "c.tar.gz", {"x/1": b"one", "x/2": b"two"}, "w:gz")
     digests = {unpack(tmp_path / name, tmp_path / name[0]) for name in ("a.zip", "b.zip", "c.tar.gz")}
     assert len(digests) == 1
     (tmp_path / "d.zip").write_bytes(zipped({"x/1": b"one", "x/2": b"TWO"}))
@@ -381,9 +371,7 @@ def test_nothing_is_written_outside(tmp_path: Path, name: str, kind: str) -> Non
     if kind == "zip":
         path.write_bytes(zipped({"good": b"g", name: b"bad"}))
     else:
-        with tarfile.open(path, "w") as archive:
-            for member in ("good", name):
-                archive.addfile(tarfile.TarInfo(member), io.BytesIO())
+        tarred(path, {"good": b"g", name: b"bad"})
     with pytest.raises(FetchError, match="outside its folder"):
         unpack(path, path.parent / "out")
     assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["a"]
@@ -428,10 +416,7 @@ def test_a_damaged_archive_is_refused(tmp_path: Path, kind: str) -> None:
     if kind == "zip":
         path.write_bytes(zipped({"a": noise}))
     else:
-        with tarfile.open(path, f"w:{kind}") as archive:  # type: ignore[call-overload]
-            info = tarfile.TarInfo("a")
-            info.size = len(noise)
-            archive.addfile(info, io.BytesIO(noise))
+        tarred(path, {"a": noise}, f"w:{kind}")
     data = path.read_bytes()
     for spoilt in (b"hello", data[:50_000], data[:500] + bytes([data[500] ^ 1]) + data[501:]):
         path.write_bytes(spoilt)

@@ -72,8 +72,6 @@ def manifests(draw: st.DrawFn) -> Manifest:
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(manifest=manifests())
 def test_every_manifest_survives_every_format(tmp_path: Path, manifest: Manifest) -> None:
-    from dataclasses import replace
-
     rows = tuple(replace(row, audio=row.audio.replace("{root}", str(tmp_path))) for row in manifest)
     manifest = Manifest(rows)
     for name in ("a.csv", "b.jsonl", "c.tsv", "d.csv"):  # a chain: each is written from the one before
@@ -123,12 +121,9 @@ def test_dialects(tmp_path: Path, text: str) -> None:
     assert (row.id, row.speaker, row.emotion, row.text, dict(row.extra)) == ("a", "s", "sad", "x, y", {})
 
 
-def test_utf16_of_a_spreadsheet(tmp_path: Path) -> None:
-    (row,) = read_table(table(tmp_path, "file\tspeaker\temotion\nä.wav\ts\tsad\n".encode("utf-16"), "t.tsv"))
-    assert row.id == "ä"
-
-
 def test_columns_found_by_other_names_and_the_rest_kept(tmp_path: Path) -> None:
+    (row,) = read_table(table(tmp_path, "file\tspeaker\temotion\nä.wav\ts\tsad\n".encode("utf-16"), "t.tsv"))
+    assert row.id == "ä"  # from a spreadsheet
     text = "utt_id,wav,path,spkr,emo,label,sex,part\nu,a.wav,b.wav,s,fear,sad,F,train\n"
     (row,) = read_table(table(tmp_path, text))
     assert (row.id, row.speaker, row.gender) == ("u", "s", "female")
@@ -148,25 +143,17 @@ def test_audformat(tmp_path: Path) -> None:
     assert rows.ids == ("a@0-1.25", "a@1.25-62", "b")
 
 
-def test_offset_and_duration(tmp_path: Path) -> None:
+def test_manifests_of_speech_recognisers(tmp_path: Path) -> None:
+    """With offset and duration; and SpeechBrain's."""
     lines = '{"audio_filepath": "a.wav", "offset": 1.5, "duration": 2, "label": "joy", "speaker": 7}\n'
     (row,) = read_table(table(tmp_path, lines, "t.jsonl"))
     assert (row.start, row.end, row.speaker, row.extra) == (1.5, 3.5, "7", {"duration": "2"})
-
-
-def test_speechbrain(tmp_path: Path) -> None:
     record = {"wav": "{data_root}/S1/a.wav", "length": 3.25, "emo": "neu"}
     message = refused(table(tmp_path, json.dumps({"u1": record}), "train.json"))
-    assert "train.json, utterance 1" in message
-    assert "no column 'speaker'" in message
+    assert "train.json, utterance 1: no column 'speaker'" in message
     (row,) = read_table(table(tmp_path, json.dumps({"u1": record | {"spk_id": "x"}}), "train.json"))
     assert (row.id, row.audio, row.emotion) == ("u1", f"{tmp_path}/S1/a.wav", "neutral")
     assert row.extra == {"length": "3.25"}
-
-
-def test_ids_from_paths_do_not_depend_on_other_rows(tmp_path: Path) -> None:
-    text = "file,speaker,emotion\nx/1.wav,x,sad\ny/1.wav,y,sad\nz/1.wav,z,sad\nz/1.flac,z,sad\n"
-    assert read_table(table(tmp_path, text)).ids == ("x/1", "y/1", "z/1.wav", "z/1.flac")
 
 
 @pytest.mark.parametrize(
@@ -186,6 +173,10 @@ def test_ids_from_paths_do_not_depend_on_other_rows(tmp_path: Path) -> None:
         ('file,speaker,emotion,text\na.wav,s,sad,"x\ny"\nb.wav,s\n', "line 4: 2 cells under 4 columns"),
         ("file,speaker,emotion\na.wav,s,sad,more\n", "line 2: 4 cells under 3 columns"),
         ("file,speaker,emotion,start,end\na.wav,s,sad,2,2\n", "line 2: it ends at 2.0 s but starts at 2.0 s"),
+        *(
+            (f"file,speaker,emotion,start,{end}\na.wav,s,sad,1,3\n", f"its end would not be read: '{end}'")
+            for end in ("stop", "xmax", "end_sec")
+        ),
         ("file,speaker,emotion,start\na.wav,s,sad,nan\n", "line 2: the start 'nan' is not a time"),
         ("file,speaker,emotion,end\na.wav,s,sad,inf\n", "line 2: the end 'inf' is not a time"),
         ("file,speaker,emotion,end\na.wav,s,sad,soon\n", "line 2: the end 'soon' is not a time"),
@@ -200,20 +191,14 @@ def test_bad_tables_are_refused_with_the_line(tmp_path: Path, text: str, said: s
     assert message.startswith(str(tmp_path / "table.csv"))
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
+def test_what_is_no_table_at_all(tmp_path: Path) -> None:
+    for text, said in (
         ('{"file": "a.wav", "speaker": "s", "emotion": "sad"}\n{"file"\n', "line 2: not JSON"),
         ('["a.wav"]\n', "line 1: not an object"),
         ('{"file": "a.wav", "speaker": "s", "emotion": "sad", "start": NaN}\n', "the start 'NaN' is not a time"),
         ('{"file": "a.wav", "speaker": null, "emotion": "sad"}\n', "the speaker is empty"),
-    ],
-)
-def test_bad_json_lines(tmp_path: Path, text: str, said: str) -> None:
-    assert said in refused(table(tmp_path, text, "t.jsonl"))
-
-
-def test_what_is_no_table_at_all(tmp_path: Path) -> None:
+    ):
+        assert said in refused(table(tmp_path, text, "t.jsonl"))
     assert "not UTF-8" in refused(table(tmp_path, "file,speaker,emotion\nä.wav,s,sad\n".encode("latin-1")))
     assert "not a format of tables" in refused(table(tmp_path, "", "table.xlsx"))
     assert "Check the path" in refused(tmp_path / "nowhere.csv")
@@ -239,20 +224,22 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_what_cannot_be_written(tmp_path: Path) -> None:
-    with pytest.raises(ManifestError, match="a file: choose another folder"):
-        write_table(ONE, table(tmp_path, "x", "file") / "m.csv")
-    with pytest.raises(ManifestError, match="not a format of tables to write"):
-        write_table(ONE, tmp_path / "m.json")
-    with pytest.raises(ManifestError, match="ends with a space"):
-        write_table(Manifest((Utterance("a", "/a.wav", "s ", "sad"),)), tmp_path / "m.csv")
-    with pytest.raises(ManifestError, match="cannot be the name of an extra column"):
-        write_table(Manifest((Utterance("a", "/a", "s", "sad", extra={"id": "1"}),)), tmp_path / "m.csv")
-    with pytest.raises(ManifestError, match="not valid Unicode"):
-        write_table(Manifest((Utterance("a", "/\udcff.wav", "s", "sad"),)), tmp_path / "m.csv")
+    row = ONE[0]
+    for changed, path, message in (
+        (row, table(tmp_path, "x", "file") / "m.csv", "a file: choose another folder"),
+        (row, tmp_path / "m.json", "not a format of tables to write"),
+        (replace(row, speaker="s "), tmp_path / "m.csv", "ends with a space"),
+        (replace(row, extra={"id": "1"}), tmp_path / "m.csv", "cannot be the name of an extra column"),
+        (replace(row, audio="/\udcff.wav"), tmp_path / "m.csv", "not valid Unicode"),
+    ):
+        with pytest.raises(ManifestError, match=message):
+            write_table(Manifest((changed,)), path)
 
 
-def test_ids_of_recordings_beside_the_table_do_not_name_the_way_there(tmp_path: Path) -> None:
-    """A project that was moved or copied keeps its ids."""
+def test_ids_of_paths(tmp_path: Path) -> None:
+    """They do not depend on other rows; those of a project that was moved or copied stay the same."""
+    text = "file,speaker,emotion\nx/1.wav,x,sad\ny/1.wav,y,sad\nz/1.wav,z,sad\nz/1.flac,z,sad\n"
+    assert read_table(table(tmp_path, text)).ids == ("x/1", "y/1", "z/1.wav", "z/1.flac")
     text = "file,speaker,emotion\n../voices/a.wav,x,sad\n../voices/./b.wav,y,sad\nc.wav,z,sad\n"
     for place in ("one", "two"):
         (tmp_path / place / "lists").mkdir(parents=True)
@@ -278,12 +265,6 @@ def test_ids_of_recordings_beside_the_table_do_not_name_the_way_there(tmp_path: 
 def test_where_utterances_start_and_end(tmp_path: Path, header: str, times: str, expected: tuple[float, float]) -> None:
     (row,) = read_table(table(tmp_path, f"file,speaker,emotion,{header}\na.wav,s,sad,{times}\n"))
     assert (row.start, row.end) == expected
-
-
-@pytest.mark.parametrize("end", ["stop", "xmax", "end_sec"])
-def test_an_end_that_would_not_be_read_is_refused(tmp_path: Path, end: str) -> None:
-    with pytest.raises(ManifestError, match=f"its end would not be read: '{end}'"):
-        read_table(table(tmp_path, f"file,speaker,emotion,start,{end}\na.wav,s,sad,1,3\n"))
 
 
 def test_words_of_the_table_are_mapped(tmp_path: Path) -> None:

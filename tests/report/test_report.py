@@ -23,9 +23,18 @@ from unheard.experiments.leakage import LineLeakage
 from unheard.experiments.records import read_run
 from unheard.experiments.summary import summarise
 from unheard.report import compose, write_report
-from unheard.report.content import Table, interval, percent, probability, spread
+from unheard.report.content import (
+    Table,
+    interval,
+    latex_of,
+    latex_words,
+    markdown_of,
+    markdown_words,
+    percent,
+    probability,
+    spread,
+)
 from unheard.report.embedding_plots import tsne
-from unheard.report.formats import latex_of, latex_words, markdown_of, markdown_words
 from unheard.report.protocol import again
 
 HOSTILE = "<script>alert(1)</script>&|_{{}}%$#\"'{}"

@@ -82,7 +82,7 @@ def read_manifest(
     relative audio paths, by default that of the table, of a DataFrame the working directory; a name that is not in it
     is searched in its sub-folders. Raises `ManifestError` for anything else, and the errors of each format's reader.
     """
-    from unheard.corpora.table import TABLE_SUFFIXES, read_frame, read_table
+    from unheard.corpora.table import TABLE_SUFFIXES, read_audformat, read_frame, read_table
 
     if hasattr(path, "to_dict"):
         return read_frame(path, mapping=mapping, audio_root=audio_root)
@@ -92,8 +92,6 @@ def read_manifest(
         raise ManifestError("there is no such manifest", where=path, mend=mend)
     database = path if path.is_dir() else path.parent
     if (database / "db.yaml").is_file() and (path.is_dir() or path.name.startswith("db.")):
-        from unheard.corpora.audformat import read_audformat
-
         return read_audformat(database, mapping=mapping, audio_root=audio_root)
     if (path / "wav.scp").is_file():
         from unheard.corpora.kaldi import read_kaldi

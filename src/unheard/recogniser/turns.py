@@ -14,9 +14,8 @@ from pathlib import Path, PurePath
 from typing import TypeAlias
 from urllib.parse import unquote
 
-from unheard.corpora.audformat import read_speakers
 from unheard.corpora.rows import seconds, times_of
-from unheard.corpora.table import TABLE_SUFFIXES, read_rows, read_text
+from unheard.corpora.table import TABLE_SUFFIXES, read_rows, read_speakers, read_text
 from unheard.errors import ConfigError, ManifestError
 from unheard.splits.speakers import is_unknown
 

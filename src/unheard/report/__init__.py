@@ -13,8 +13,7 @@ from unheard.experiments.records import RunRecords, read_run
 from unheard.experiments.summary import Summary, summarise
 from unheard.files import write_text, write_whole
 from unheard.report import embedding_plots, protocol, results, training
-from unheard.report.content import Figure, Report, Table
-from unheard.report.formats import html_of, latex_of, markdown_of
+from unheard.report.content import Figure, Report, Table, html_of, latex_of, markdown_of
 from unheard.report.plots import look_of, write_figure
 
 __all__ = ["compose", "write_report"]

@@ -19,8 +19,7 @@ from unheard.experiments.summary import Line, Predictions, baseline_of, markdown
 from unheard.features.normalise import TRANSDUCTIVE
 from unheard.files import json_text
 from unheard.manifest import Manifest, Utterance
-from unheard.report.content import interval, spread
-from unheard.report.formats import markdown_of_table
+from unheard.report.content import interval, markdown_of_table, spread
 from unheard.report.results import contrast_table
 from unheard.splits.files import of_part
 from unheard.training.metrics import decision_factors

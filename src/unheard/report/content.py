@@ -1,4 +1,4 @@
-"""What a report is made of: sections of words, tables and figures, before they are HTML, Markdown or LaTeX."""
+"""What a report is made of, sections of words, tables and figures; and it as HTML, as Markdown, and tables as LaTeX."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from unheard.errors import MissingExtra
+from unheard.report.plots import svg
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -127,3 +130,117 @@ def listed(words: Sequence[str]) -> str:
     """Join words: `a, b and c`."""
     words = list(words)
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""
+
+
+_LATEX = {c: rf"\{c}" for c in "_%&#${}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': "''",
+    "[": "{[}",  # after the end of a row it would be its distance to the next, and * the end of a page forbidden
+    "*": "{*}",
+    "±": r"$\pm$",
+    "−": "$-$",
+    "–": "--",
+    "Δ": r"$\Delta$",
+    "λ": r"$\lambda$",
+    "ε": r"$\varepsilon$",
+    "→": r"$\rightarrow$",
+    "×": r"$\times$",
+    "…": r"\ldots{}",
+}
+
+
+def html_of(report: Report) -> str:
+    """Render the page; nothing in it is loaded from elsewhere. Raises `MissingExtra` without Jinja2."""
+    try:
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+        from markupsafe import Markup
+    except ModuleNotFoundError as error:
+        raise MissingExtra("jinja2", "train") from error
+    environment = Environment(
+        loader=PackageLoader("unheard.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    style = environment.loader.get_source(environment, "style.css")[0]  # type: ignore[union-attr]
+
+    def drawn(figure: Figure) -> Markup:
+        return Markup(svg(figure.drawing, figure.alt))  # matplotlib escapes the words in it
+
+    page: str = environment.get_template("report.html").render(report=report, style=Markup(style), drawn=drawn)
+    return page
+
+
+def latex_words(words: str) -> str:
+    """Escape words for LaTeX, where a dozen characters mean something else."""
+    return "".join(_LATEX.get(character, character) for character in " ".join(words.split()))
+
+
+def latex_of(table: Table) -> str:
+    """Write the table for LaTeX with booktabs."""
+    align = "".join("r" if numeric else "l" for numeric in table.numeric)
+    lines = [
+        r"% needs \usepackage{booktabs}; names beyond Latin letters need XeLaTeX or LuaLaTeX",
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{latex_words(table.caption)}}}",
+        rf"\begin{{tabular}}{{{align}}}",
+        r"\toprule",
+        " & ".join(map(latex_words, table.heads)) + r" \\",
+        r"\midrule",
+        *(" & ".join(_bold(table, r, c, latex_words(cell), r"\textbf{{{}}}") for c, cell in enumerate(row)) + r" \\"
+          for r, row in enumerate(table.rows)),
+        r"\bottomrule",
+        r"\end{tabular}",
+        *(rf"\par\footnotesize {latex_words(note)}" for note in table.notes),
+        r"\end{table}",
+    ]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def _bold(table: Table, row: int, column: int, words: str, form: str) -> str:
+    return form.format(words) if (row, column) in table.bold else words
+
+
+def markdown_words(words: str) -> str:
+    """Escape words for one line of Markdown; an underscore within a word is none of its marks."""
+    return re.sub(r"([\\`*{}\[\]<>|#]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", " ".join(words.split()))
+
+
+def markdown_of(report: Report) -> str:
+    """Write the whole report in Markdown; figures are the files beside it."""
+    lines = [f"# {markdown_words(report.title)}", "", markdown_words(report.subtitle), ""]
+    lines += [f"**{markdown_words(report.headline)}**", ""]
+    for section in report.sections:
+        lines += [f"## {markdown_words(section.title)}", ""]
+        for block in section.blocks:
+            if isinstance(block, Table):
+                lines += [markdown_of_table(block), ""]
+            elif isinstance(block, Figure):
+                lines += [f"![{markdown_words(block.alt)}](figures/{block.name}.svg)", ""]
+                lines += [f"*{markdown_words(block.caption)}*", ""]
+            elif isinstance(block, Facts):
+                for term, words in block.items:
+                    code = term in block.code and "`" not in words
+                    lines += [f"- {markdown_words(term)}: {f'`{words}`' if code else markdown_words(words)}"]
+                lines += [""]
+            elif isinstance(block, Text):
+                lines += [("**Note.** " if block.warning else "") + markdown_words(block.text), ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def markdown_of_table(table: Table) -> str:
+    """Write a table in Markdown, with caption and notes."""
+    lines = [f"**{markdown_words(table.caption)}**", ""]
+    lines += ["| " + " | ".join(map(markdown_words, table.heads)) + " |"]
+    lines += ["|" + "".join("---:|" if numeric else "---|" for numeric in table.numeric)]
+    for r, row in enumerate(table.rows):
+        cells = [_bold(table, r, c, markdown_words(cell), "**{}**") for c, cell in enumerate(row)]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join([*lines, *(line for note in table.notes for line in ("", markdown_words(note)))])
