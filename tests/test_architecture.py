@@ -163,19 +163,14 @@ def loaded(names: tuple[str, ...]) -> dict[str, list[str]]:
     return dict(json.loads(done.stdout))
 
 
-def test_the_core_is_light() -> None:
-    for name, packages in loaded(LIGHT).items():
-        assert not set(packages) & set(HEAVY), f"import unheard{name}"
-
-
-def test_tables_need_no_numpy() -> None:
-    for name, packages in loaded(BARE).items():
-        assert not set(packages) & {"numpy", "soundfile", *HEAVY}, f"import unheard{name}"
-
-
-def test_settings_records_and_commands_load_no_torch() -> None:
-    for name, packages in loaded(NO_TORCH).items():
-        assert not set(packages) & {"torch", "sklearn", "scipy"}, f"import unheard{name}"
+@pytest.mark.parametrize(
+    ("modules", "never"),
+    [(LIGHT, HEAVY), (BARE, ("numpy", "soundfile", *HEAVY)), (NO_TORCH, ("torch", "sklearn", "scipy"))],
+    ids=["the core is light", "tables need no numpy", "settings, records and commands load no torch"],
+)
+def test_what_an_import_loads(modules: tuple[str, ...], never: tuple[str, ...]) -> None:
+    for name, packages in loaded(modules).items():
+        assert not set(packages) & set(never), f"import unheard{name}"
 
 
 def test_files_and_rooms_are_small() -> None:

@@ -216,9 +216,10 @@ def test_answers_of_a_server(site: Site, tmp_path: Path, no_waiting: list[float]
 def test_a_silent_server_times_out(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gate = threading.Event()
     monkeypatch.setattr(fetch_module, "ATTEMPTS", 2)
+    monkeypatch.setattr(fetch_module, "TIMEOUT", 0.05)
     site.bodies["/a"], site.before = BODY, lambda: gate.wait(5) and None
     with pytest.raises(FetchError, match="timed out"):
-        download(f"{site.url}/a", tmp_path / "a", timeout=0.05)
+        download(f"{site.url}/a", tmp_path / "a")
     gate.set()
 
 

@@ -140,16 +140,16 @@ def _move(stage: Path, root: Path, source: Download, show: Progress) -> list[str
         except OSError as error:
             raise cannot_write(root / name, error, FetchError) from error
 
-    def resolve(item: tuple[str, tuple[str, int]]) -> int:
-        name, (sha256, size) = item
-        if not ((root / name).is_file() and (root / name).stat().st_size == size):
+    def resolve(name: str) -> int:
+        sha256, size = pointers[name]
+        if _size(root / name) != size:
             download(f"{source.pointers}{quote(name)}", root / name, checksum=f"sha256:{sha256}")
         return size
 
     whole, done = sum(size for _, size in pointers.values()), 0
     with ThreadPoolExecutor(4) as pool:
         try:
-            for size in pool.map(resolve, pointers.items()):
+            for size in pool.map(resolve, pointers):
                 done += size
                 show(done, whole)
         except BaseException:
@@ -158,9 +158,7 @@ def _move(stage: Path, root: Path, source: Download, show: Progress) -> list[str
     return files
 
 
-def download(
-    url: str, target: Path, *, checksum: str | None = None, progress: Progress | None = None, timeout: float = TIMEOUT
-) -> None:
+def download(url: str, target: Path, *, checksum: str | None = None, progress: Progress | None = None) -> None:
     """Download `url` to `target` unless it exists; a partial download is resumed, and `target` appears when complete.
 
     `checksum` is `md5:<hex>` or `sha256:<hex>`. Raises `FetchError` for an address that does not answer, a full disk,
@@ -176,7 +174,7 @@ def download(
     resumed = part.exists()
 
     def transfer(url: str, output: str, _: object) -> None:
-        _transfer(url, part, progress, timeout)
+        _transfer(url, part, progress)
         part.replace(output)
         part.with_name(f"{part.name}.json").unlink(missing_ok=True)
 
@@ -196,17 +194,17 @@ def download(
             raise cannot_write(target, error, FetchError) from error
 
 
-def _transfer(url: str, part: Path, progress: Progress | None, timeout: float) -> None:
+def _transfer(url: str, part: Path, progress: Progress | None) -> None:
     """Fill `part` with all bytes of `url`, trying again where the connection breaks."""
     import requests
 
     failures = 0
     while True:
-        before = part.stat().st_size if part.exists() else 0
+        before = _size(part)
         try:
-            return _attempt(url, part, progress, timeout)
+            return _attempt(url, part, progress)
         except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
-            size = part.stat().st_size if part.exists() else 0
+            size = _size(part)
             failures = 1 if size > before else failures + 1
             if failures >= ATTEMPTS:
                 what = f"the download broke off {failures} times in a row ({error})"
@@ -215,16 +213,20 @@ def _transfer(url: str, part: Path, progress: Progress | None, timeout: float) -
             time.sleep(2.0 ** (failures - 1))
 
 
-def _attempt(url: str, part: Path, progress: Progress | None, timeout: float) -> None:
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _attempt(url: str, part: Path, progress: Progress | None) -> None:
     """Append what is missing of `url` to `part`, if the server confirms by ETag or date that the file is the same."""
     import requests
 
     note = part.with_name(f"{part.name}.json")  # the address and the server's version of what `part` is a part of
     known = json.loads(note.read_text()) if part.exists() and note.exists() else {}
-    have = part.stat().st_size if known.get("url") == url and known.get("version") else 0
+    have = _size(part) if known.get("url") == url and known.get("version") else 0
     headers = {"User-Agent": f"unheard/{__version__}", "Accept-Encoding": "identity"}
     headers |= {"Range": f"bytes={have}-", "If-Range": known["version"]} if have else {}
-    with requests.get(url, headers=headers, stream=True, timeout=timeout) as answer:
+    with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
         if url.startswith("https:") and any(hop.url.startswith("http:") for hop in (*answer.history, answer)):
             mend = "Download the file by hand from its home page."
             raise FetchError("the server redirects to an unencrypted address", where=url, mend=mend)
@@ -235,7 +237,7 @@ def _attempt(url: str, part: Path, progress: Progress | None, timeout: float) ->
         other_range = answer.status_code == 206 and f" {have}-" not in answer.headers.get("Content-Range", "")
         if have and (answer.status_code == 416 or other_range):
             part.unlink()
-            return _attempt(url, part, progress, timeout)
+            return _attempt(url, part, progress)
         if not answer.ok:
             mend = "Look for its new address on the corpus's home page."
             raise FetchError(f"the server answers HTTP {answer.status_code} {answer.reason}", where=url, mend=mend)
