@@ -132,15 +132,11 @@ class Manifest(Sequence[Utterance]):
 
     def _repr_html_(self) -> str:
         """Return the number of utterances of each corpus, gender and emotion as an HTML table."""
-        groups: dict[tuple[str, str], list[Utterance]] = {}
-        for row in self.rows:
-            groups.setdefault((row.corpus, row.gender), []).append(row)
-        labels = list(self.counts())
-        rows = []
-        for (corpus, gender), of in sorted(groups.items()):
-            counts = Counter(row.emotion for row in of)
-            speakers = len({row.speaker for row in of})
-            rows.append([corpus, gender, str(speakers), *(str(counts[label]) for label in labels), str(len(of))])
+        labels, rows = list(self.counts()), []
+        for corpus, gender in sorted({(row.corpus, row.gender) for row in self.rows}):
+            of = Manifest(tuple(row for row in self.rows if (row.corpus, row.gender) == (corpus, gender)))
+            counts = (len(of.speakers), *(of.counts().get(label, 0) for label in labels), len(of))
+            rows.append([corpus, gender, *map(str, counts)])
         return table(repr(self), ["corpus", "gender", "speakers", *labels, "all"], rows)
 
     def to_frame(self) -> Any:
@@ -210,13 +206,10 @@ class Manifest(Sequence[Utterance]):
             label = mapping.get(word, row.emotion)
             if label in emotions:
                 rows.append(row if label == row.emotion else replace(row, emotion=label))
-        missing = sorted(set(emotions) - {row.emotion for row in rows})
-        if missing:
-            raise ManifestError(
-                f"no utterance is labelled {', '.join(missing)}",
-                mend=f"Labels here: {', '.join(self.counts())}; choose among them, or rename them in the table "
-                "(experiments: --emotions, --map).",
-            )
+        if missing := sorted(set(emotions) - {row.emotion for row in rows}):
+            mend = f"Labels here: {', '.join(self.counts())}; choose among them, or rename them in the table "
+            mend += "(experiments: --emotions, --map)."
+            raise ManifestError(f"no utterance is labelled {', '.join(missing)}", mend=mend)
         return replace(self, rows=tuple(rows))
 
     @staticmethod
@@ -224,12 +217,9 @@ class Manifest(Sequence[Utterance]):
         """Join several corpora; ids and speakers become `<corpus>/<id>` so that they cannot collide."""
         if len(manifests) == 1:
             return manifests[0]
-        rows = tuple(
-            replace(row, id=f"{row.corpus}/{row.id}", speaker=f"{row.corpus}/{row.speaker}")
-            for manifest in manifests
-            for row in manifest
-        )
-        return Manifest(rows, tuple(note for manifest in manifests for note in manifest.notes))
+        rows = (row for manifest in manifests for row in manifest)
+        named = (replace(row, id=f"{row.corpus}/{row.id}", speaker=f"{row.corpus}/{row.speaker}") for row in rows)
+        return Manifest(tuple(named), tuple(note for manifest in manifests for note in manifest.notes))
 
 
 # Rows by channel: one recording with several channels as several rows.
@@ -274,14 +264,11 @@ def expand_channels(manifest: Manifest) -> Manifest:
         for name in {1: ("mix",), 2: ("left", "right")}.get(channels) or map(str, range(1, channels + 1)):
             suffix = "" if channels == 1 else f"-channel{name}" if name.isdigit() else f"-{name}"
             rows.append(replace(row, id=row.id + suffix, speaker=row.speaker + suffix, channel=name, session=session))
-    notes = list(manifest.notes)
-    both = [speaker for speaker, several in kinds.items() if len(several) > 1]
-    if both:
-        notes.append(
-            Note(
-                "channels",
-                f"{len(both)} speakers ({', '.join(both[:5])}) have recordings with one channel and with several; each "
-                "channel counts as another person: if it is the same person, choose a --channel",
-            )
+    notes = manifest.notes
+    if both := [speaker for speaker, several in kinds.items() if len(several) > 1]:
+        what = (
+            f"{len(both)} speakers ({', '.join(both[:5])}) have recordings with one channel and with several; each "
+            "channel counts as another person: if it is the same person, choose a --channel"
         )
-    return Manifest(tuple(rows), tuple(notes))
+        notes = (*notes, Note("channels", what))
+    return Manifest(tuple(rows), notes)
