@@ -12,7 +12,7 @@ from unheard.corpora.corpus import UNVERIFIED, Corpus, Download, emotion_table
 
 _CREMA_D = "https://github.com/CheyneyComputerScience/CREMA-D"
 # The actors whose Sex is Female in VideoDemographics.csv (repository, commit 98df52c2); the others are male.
-_ACTRESSES = {
+_CREMA_D_FEMALE = {
     1002, 1003, 1004, 1006, 1007, 1008, 1009, 1010, 1012, 1013, 1018, 1020, 1021, 1024, 1025, 1028,
     1029, 1030, 1037, 1043, 1046, 1047, 1049, 1052, 1053, 1054, 1055, 1056, 1058, 1060, 1061, 1063,
     1072, 1073, 1074, 1075, 1076, 1078, 1079, 1082, 1084, 1089, 1091,
@@ -42,7 +42,7 @@ CREMA_D = Corpus(
     refine=_full_level,
     emotions=emotion_table("ANG anger, DIS disgust, FEA fear, HAP happy, NEU neutral, SAD sad"),
     values={"level": {"LO": "low", "MD": "medium", "HI": "high", "XX": "unspecified", "X": "unspecified"}},
-    genders={str(actor): "female" if actor in _ACTRESSES else "male" for actor in range(1001, 1092)},
+    genders={str(actor): "female" if actor in _CREMA_D_FEMALE else "male" for actor in range(1001, 1092)},
     counts={"angry": 1271, "disgusted": 1271, "fearful": 1271, "happy": 1271, "neutral": 1087, "sad": 1271},
     unusable={
         "1076_MTI_SAD_XX": "it has no sound",
@@ -74,15 +74,19 @@ CREMA_D = Corpus(
 # repetition, actor (even: female). Repackagings append a word (`_fearful`), which is ignored.
 
 _RAVDESS = "https://zenodo.org/record/1188976"
-_ACTORS = {f"{number:02d}": "male" if number % 2 else "female" for number in range(1, 25)}
-_EMOTIONS = emotion_table("01 neutral, 02 calm, 03 happy, 04 sad, 05 angry, 06 fearful, 07 disgust, 08 surprised")
+_RAVDESS_GENDERS = {f"{number:02d}": "male" if number % 2 else "female" for number in range(1, 25)}
+_RAVDESS_EMOTIONS = emotion_table(
+    "01 neutral, 02 calm, 03 happy, 04 sad, 05 angry, 06 fearful, 07 disgust, 08 surprised"
+)
 
 
-def _clips(root: Path) -> Mapping[str, str]:
+def _ravdess_clips(root: Path) -> Mapping[str, str]:
     """Return every clip of RAVDESS with its label; neutral has no strong intensity."""
     return {
-        f"03-01-{emotion}-{intensity}-{statement}-{repetition}-{actor}": _EMOTIONS[emotion][0]
-        for emotion, intensity, statement, repetition, actor in product(_EMOTIONS, *[("01", "02")] * 3, _ACTORS)
+        f"03-01-{emotion}-{intensity}-{statement}-{repetition}-{actor}": _RAVDESS_EMOTIONS[emotion][0]
+        for emotion, intensity, statement, repetition, actor in product(
+            _RAVDESS_EMOTIONS, *[("01", "02")] * 3, _RAVDESS_GENDERS
+        )
         if (emotion, intensity) != ("01", "02")
     }
 
@@ -103,14 +107,14 @@ RAVDESS = Corpus(
     ),
     folder=r"Actor_\d\d",
     ignore=r"(?!03-01)\d\d-\d\d(?:-\d\d){5}(?:[ _-][A-Za-z]+)*",  # song, and the sound of the videos
-    emotions=_EMOTIONS,
+    emotions=_RAVDESS_EMOTIONS,
     values={
         "intensity": {"01": "normal", "02": "strong"},
         "text": {"01": "Kids are talking by the door", "02": "Dogs are sitting by the door"},
     },
-    genders=_ACTORS,
-    counts={label: 96 if label == "neutral" else 192 for label, _ in _EMOTIONS.values()},
-    clips=_clips,
+    genders=_RAVDESS_GENDERS,
+    counts={label: 96 if label == "neutral" else 192 for label, _ in _RAVDESS_EMOTIONS.values()},
+    clips=_ravdess_clips,
     sources={
         **dict.fromkeys(("speakers", "utterances", "licence"), _RAVDESS),
         "counts": f"{_RAVDESS}: 24 actors x 2 statements x 2 repetitions x 2 intensities, one for neutral",
@@ -132,15 +136,15 @@ RAVDESS = Corpus(
 # `AudioData/DC/sa03.wav` or `DC_sa03.wav`: speaker, letters of the emotion, number.
 
 _SAVEE = "http://kahlan.eps.surrey.ac.uk/savee/"
-_INFO = "AudioData/Info.txt of the release: 15 sentences an emotion; 'DC', 'JE', 'JK', 'KL', all male"
-_LETTERS = emotion_table("a anger, d disgust, f fear, h happiness, n neutral, sa sadness, su surprise")
-_EACH = {label: 30 if label == "neutral" else 15 for label, _ in _LETTERS.values()}
-_MEN = ("DC", "JE", "JK", "KL")
+_SAVEE_INFO = "AudioData/Info.txt of the release: 15 sentences an emotion; 'DC', 'JE', 'JK', 'KL', all male"
+_SAVEE_EMOTIONS = emotion_table("a anger, d disgust, f fear, h happiness, n neutral, sa sadness, su surprise")
+_SAVEE_COUNTS = {label: 30 if label == "neutral" else 15 for label, _ in _SAVEE_EMOTIONS.values()}
+_SAVEE_SPEAKERS = ("DC", "JE", "JK", "KL")
 
 
 def _numbered(fields: dict[str, str]) -> dict[str, str] | None:
     speaker, letters, number = fields["speaker"].upper(), fields["emotion"].lower(), fields.pop("number")
-    if not 1 <= int(number) <= _EACH[_LETTERS[letters][0]]:
+    if not 1 <= int(number) <= _SAVEE_COUNTS[_SAVEE_EMOTIONS[letters][0]]:
         return None
     return fields | {"id": f"{speaker}_{letters}{number}", "speaker": speaker, "text": f"{letters}{number}"}
 
@@ -157,14 +161,14 @@ SAVEE = Corpus(
     patterns=(r"(?i:(?P<speaker>DC|JE|JK|KL)[/_](?P<emotion>a|d|f|h|n|sa|su)(?P<number>\d\d))",),
     folder="AudioData",
     refine=_numbered,
-    emotions=_LETTERS,
-    genders=dict.fromkeys(_MEN, "male"),
-    counts={label: 4 * count for label, count in _EACH.items()},
-    speaker_counts=dict.fromkeys(_MEN, _EACH),
+    emotions=_SAVEE_EMOTIONS,
+    genders=dict.fromkeys(_SAVEE_SPEAKERS, "male"),
+    counts={label: 4 * count for label, count in _SAVEE_COUNTS.items()},
+    speaker_counts=dict.fromkeys(_SAVEE_SPEAKERS, _SAVEE_COUNTS),
     sources={
-        **dict.fromkeys(("speakers", "speaker_counts"), _INFO),
+        **dict.fromkeys(("speakers", "speaker_counts"), _SAVEE_INFO),
         "utterances": "counted alike by several public projects: neutral 120, the others 60",
-        "counts": f"{_INFO}; neutral 30 as counted by several public projects",
+        "counts": f"{_SAVEE_INFO}; neutral 30 as counted by several public projects",
         "licence": UNVERIFIED,
     },
     traps=(
@@ -176,9 +180,9 @@ SAVEE = Corpus(
 # `OAF_angry/OAF_back_angry.wav`: talker (older, younger), word, emotion (ps: pleasant surprise).
 
 _TESS = "https://doi.org/10.5683/SP2/E8H2MF"
-_CATALOGUES = "https://tspace.library.utoronto.ca/handle/1807/24487, as quoted by several catalogues"
-_TALKERS = {"OAF": "64", "YAF": "26"}  # age
-_ENDINGS = emotion_table("angry, disgust, fear, happy, neutral, ps pleasant surprise, sad")
+_TESS_CATALOGUES = "https://tspace.library.utoronto.ca/handle/1807/24487, as quoted by several catalogues"
+_TESS_AGES = {"OAF": "64", "YAF": "26"}  # age
+_TESS_EMOTIONS = emotion_table("angry, disgust, fear, happy, neutral, ps pleasant surprise, sad")
 
 
 def _talker(fields: dict[str, str]) -> dict[str, str]:
@@ -186,7 +190,7 @@ def _talker(fields: dict[str, str]) -> dict[str, str]:
     talker, word, ending = fields["speaker"].upper(), fields["text"].lower(), fields["emotion"].lower()
     talker = "OAF" if talker == "OA" else talker
     name = f"{talker}_{word}_{ending}"
-    return {"id": name, "speaker": talker, "emotion": ending, "text": word, "age": _TALKERS[talker]}
+    return {"id": name, "speaker": talker, "emotion": ending, "text": word, "age": _TESS_AGES[talker]}
 
 
 TESS = Corpus(
@@ -201,14 +205,14 @@ TESS = Corpus(
     patterns=(r"(?i:(?P<speaker>OAF?|YAF)_(?P<text>[a-z]+)_(?P<emotion>[a-z]+))",),
     folder="(OAF|YAF)_.*",
     refine=_talker,
-    emotions=_ENDINGS,
-    genders=dict.fromkeys(_TALKERS, "female"),
-    counts={label: 400 for label, _ in _ENDINGS.values()},
-    speaker_counts={talker: {label: 200 for label, _ in _ENDINGS.values()} for talker in _TALKERS},
+    emotions=_TESS_EMOTIONS,
+    genders=dict.fromkeys(_TESS_AGES, "female"),
+    counts={label: 400 for label, _ in _TESS_EMOTIONS.values()},
+    speaker_counts={talker: {label: 200 for label, _ in _TESS_EMOTIONS.values()} for talker in _TESS_AGES},
     sources={
-        **dict.fromkeys(("speakers", "utterances"), _CATALOGUES),
-        "counts": f"{_CATALOGUES}: 200 words x 2 talkers an emotion",
-        "speaker_counts": f"{_CATALOGUES}: 200 words an emotion",
+        **dict.fromkeys(("speakers", "utterances"), _TESS_CATALOGUES),
+        "counts": f"{_TESS_CATALOGUES}: 200 words x 2 talkers an emotion",
+        "speaker_counts": f"{_TESS_CATALOGUES}: 200 words an emotion",
         "licence": "https://huggingface.co/datasets/myleslinder/tess (cc-by-nc-4.0); at the origin: unverified, "
         "some catalogues say CC BY-NC-ND 4.0",
     },

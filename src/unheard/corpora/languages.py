@@ -15,12 +15,12 @@ from unheard.corpora.corpus import UNVERIFIED, Corpus, Download, emotion_table, 
 # that are not fearful.
 
 _ASED = "https://github.com/Ethio2021/ASED_V1"
-_COPY = "a copy of the release that has all but fearful"
+_ASED_COPY = "a copy of the release that has all but fearful"
 # Speakers whose files say 01; two single files, s4-01-02-02-09 and s4-04-01-02-23, contradict the rest.
-_WOMEN = {1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31, 33, 35, 37, 43, 47, 48, 49, 58, 62}
+_ASED_FEMALE = {1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31, 33, 35, 37, 43, 47, 48, 49, 58, 62}
 # Clips, named without their repetition, whose second take repeats the first: the same samples at the same place up to
 # rounding and clipping (correlation above 0.9999).
-_SAME_TAKE = """
+_ASED_SAME_TAKE = """
 a5-01-01-37 a5-01-01-49 a5-02-01-37 a5-03-01-21 a5-03-01-25 a5-04-01-21 a5-05-01-21 a5-05-01-25 a5-06-01-21
 a5-07-01-21 a5-07-02-63 h3-01-01-49 h3-01-02-08 h3-03-01-21 h3-04-01-21 h3-06-01-11 h3-06-01-21 h3-07-01-21
 h3-07-01-31 n1-02-01-37 n1-03-01-21 n1-03-01-25 n1-04-01-21 n1-04-01-25 n1-05-01-21 n1-05-01-25 n1-06-01-21
@@ -50,7 +50,7 @@ ASED = Corpus(
     folder="0[1-5][A-Z][a-z]+",
     refine=_tied,
     emotions=emotion_table("n1 neutral, f2 fearful, h3 happy, s4 sad, a5 angry"),
-    genders={f"{n:02d}": "female" if n in _WOMEN else "male" for n in range(1, 66)},
+    genders={f"{n:02d}": "female" if n in _ASED_FEMALE else "male" for n in range(1, 66)},
     counts={"angry": 486, "fearful": 510, "happy": 486, "neutral": 522, "sad": 470},
     speaker_counts=speaker_table(
         """01 14 14 14 14; 02 4 4 4 4; 03 4 4 4 4; 04 14 14 14 14; 05 14 14 14 10; 06 14 14 14 14; 07 4 0 4 4;
@@ -66,12 +66,12 @@ ASED = Corpus(
     ),
     sources={
         **dict.fromkeys(("speakers", "utterances"), f"{_ASED} (README.md)"),
-        "counts": f"counted in {_COPY}; fearful {UNVERIFIED}: the rest of 2474",
-        "speaker_counts": f"counted in {_COPY}",
+        "counts": f"counted in {_ASED_COPY}; fearful {UNVERIFIED}: the rest of 2474",
+        "speaker_counts": f"counted in {_ASED_COPY}",
         "licence": "https://arxiv.org/abs/2201.02710 (abstract)",
         "duplicates": "found by comparing the decoded samples of all clips but fearful, every pair at every shift",
     },
-    copies=tuple((f"{clip[:5]}-01{clip[5:]}", f"{clip[:5]}-02{clip[5:]}") for clip in _SAME_TAKE.split()),
+    copies=tuple((f"{clip[:5]}-01{clip[5:]}", f"{clip[:5]}-02{clip[5:]}") for clip in _ASED_SAME_TAKE.split()),
     clashes=(
         ("h3-07-01-01-23", "h3-07-01-01-25"),
         ("h3-07-01-02-39", "h3-07-01-02-45"),
@@ -97,23 +97,23 @@ ASED = Corpus(
 # `liuchanhg/angry/201.wav` or `201-angry-liuchanhg.wav`: speaker, emotion, number of the sentence. Clips of the whole
 # corpus (9600) are kept and noted as extra.
 
-_WORDS = emotion_table("angry, fear, happy, neutral, normal neutral, sad, surprise")
-_SIX = {label for label, _ in _WORDS.values()}
+_CASIA_EMOTIONS = emotion_table("angry, fear, happy, neutral, normal neutral, sad, surprise")
+_CASIA_LABELS = {label for label, _ in _CASIA_EMOTIONS.values()}
 # Folder name in lower case -> speaker, spelt as in the part of 1200 clips ('liuchanhg' is the release's).
-_FOLDERS = {
+_CASIA_FOLDERS = {
     **dict.fromkeys(("liuchanhg", "liuchang", "chang.liu"), "liuchanhg"),
     **dict.fromkeys(("wangzhe", "zhe.wang"), "wangzhe"),
     **dict.fromkeys(("zhaoquanyin", "quanyin.zhao"), "zhaoquanyin"),
     **dict.fromkeys(("zhaozuoxiang", "zuoxiang.zhao"), "ZhaoZuoxiang"),
 }
 # As labelled in public code that uses the corpus; at the makers': unverified.
-_FOUR = {"liuchanhg": "female", "wangzhe": "male", "zhaoquanyin": "female", "ZhaoZuoxiang": "male"}
+_CASIA_GENDERS = {"liuchanhg": "female", "wangzhe": "male", "zhaoquanyin": "female", "ZhaoZuoxiang": "male"}
 
 
 def _named(fields: dict[str, str]) -> dict[str, str]:
     """Build the id; folders of the whole corpus spelt 'Chang.Liu' hold other sentences under the same numbers."""
     name, number = fields["speaker"].lower(), fields["text"]
-    speaker, word = _FOLDERS.get(name, ""), _WORDS.get(fields["emotion"].lower(), ("", ""))[1]
+    speaker, word = _CASIA_FOLDERS.get(name, ""), _CASIA_EMOTIONS.get(fields["emotion"].lower(), ("", ""))[1]
     whole = "." in name
     text = f"{word}-{number}" if whole else number
     return fields | {"id": f"{speaker}_{word}_{'d' if whole else ''}{number}", "speaker": speaker, "text": text}
@@ -134,10 +134,10 @@ CASIA = Corpus(
         r"(?P<text>[0-9]+)-(?P<emotion>[A-Za-z]+)-(?P<speaker>[A-Za-z.]+)",
     ),
     refine=_named,
-    emotions=_WORDS,
-    genders=_FOUR,
-    counts=dict.fromkeys(sorted(_SIX), 200),
-    speaker_counts={speaker: dict.fromkeys(sorted(_SIX), 50) for speaker in _FOUR},
+    emotions=_CASIA_EMOTIONS,
+    genders=_CASIA_GENDERS,
+    counts=dict.fromkeys(sorted(_CASIA_LABELS), 200),
+    speaker_counts={speaker: dict.fromkeys(sorted(_CASIA_LABELS), 50) for speaker in _CASIA_GENDERS},
     sources={
         "speakers": "public code that reads it names these four speaker folders",
         "utterances": "model cards trained on it: 1200 of the 9600 utterances",
@@ -154,7 +154,7 @@ CASIA = Corpus(
 # `wav/03a01Fa.wav`: speaker 03, sentence a01, emotion F (initial of the German word), version a.
 
 _EMODB = "http://emodb.bilderbar.info/"
-_COUNTED = "counted in a copy of the release that is complete for anger, happiness, neutral and sadness"
+_EMODB_COUNTED = "counted in a copy of the release that is complete for anger, happiness, neutral and sadness"
 
 EMODB = Corpus(
     name="emodb",
@@ -183,8 +183,8 @@ EMODB = Corpus(
     sources={
         "speakers": f"{_EMODB}docu/",
         "utterances": "https://huggingface.co/datasets/renumics/emodb (a mirror: 535 examples)",
-        "counts": f"{_COUNTED}; boredom, disgust and fear {UNVERIFIED}, together the rest of 535",
-        "speaker_counts": _COUNTED,
+        "counts": f"{_EMODB_COUNTED}; boredom, disgust and fear {UNVERIFIED}, together the rest of 535",
+        "speaker_counts": _EMODB_COUNTED,
         "licence": f"research: {UNVERIFIED}; CC0: https://github.com/audeering/emodb (README.md)",
     },
     traps=(
@@ -202,20 +202,20 @@ EMODB = Corpus(
 # between.
 
 _ESD = "https://github.com/HLTSingapore/Emotional-Speech-Data"
-_FIVE = emotion_table("angry Angry, happy Happy, neutral Neutral, sad Sad, surprise Surprise")
-_SENTENCES = 350  # per language; every speaker says each once in each emotion
-_MANDARIN = tuple(f"{number:04d}" for number in range(1, 11))
-_ENGLISH = tuple(f"{number:04d}" for number in range(11, 21))
-_FEMALE = {1, 2, 3, 7, 9, 15, 16, 17, 18, 19}  # by the ReadMe.txt of the release
+_ESD_EMOTIONS = emotion_table("angry Angry, happy Happy, neutral Neutral, sad Sad, surprise Surprise")
+_ESD_SENTENCES = 350  # per language; every speaker says each once in each emotion
+_ESD_MANDARIN = tuple(f"{number:04d}" for number in range(1, 11))
+_ESD_ENGLISH = tuple(f"{number:04d}" for number in range(11, 21))
+_ESD_FEMALE = {1, 2, 3, 7, 9, 15, 16, 17, 18, 19}  # by the ReadMe.txt of the release
 
 
 def _sentence(fields: dict[str, str]) -> dict[str, str] | None:
     """Number the sentence: 1, 351, 701, 1051 and 1401 are the same one in the five emotions."""
     number = int(fields.pop("number"))
-    if not 1 <= number <= _SENTENCES * len(_FIVE):
+    if not 1 <= number <= _ESD_SENTENCES * len(_ESD_EMOTIONS):
         return None
-    language = "zh" if fields["speaker"] in _MANDARIN else "en"
-    text = f"{language}-{(number - 1) % _SENTENCES + 1:03d}"
+    language = "zh" if fields["speaker"] in _ESD_MANDARIN else "en"
+    text = f"{language}-{(number - 1) % _ESD_SENTENCES + 1:03d}"
     return fields | {"language": language, "text": text, "part": fields["part"].lower()}
 
 
@@ -235,11 +235,13 @@ ESD = Corpus(
     ),
     folder=r"\d{4}",
     refine=_sentence,
-    emotions=_FIVE,
-    genders={name: "female" if int(name) in _FEMALE else "male" for name in (*_MANDARIN, *_ENGLISH)},
-    counts={label: _SENTENCES * 20 for label, _ in _FIVE.values()},
-    speaker_counts={n: {label: _SENTENCES for label, _ in _FIVE.values()} for n in (*_MANDARIN, *_ENGLISH)},
-    subsets={"english": _ENGLISH, "mandarin": _MANDARIN},
+    emotions=_ESD_EMOTIONS,
+    genders={name: "female" if int(name) in _ESD_FEMALE else "male" for name in (*_ESD_MANDARIN, *_ESD_ENGLISH)},
+    counts={label: _ESD_SENTENCES * 20 for label, _ in _ESD_EMOTIONS.values()},
+    speaker_counts={
+        n: {label: _ESD_SENTENCES for label, _ in _ESD_EMOTIONS.values()} for n in (*_ESD_MANDARIN, *_ESD_ENGLISH)
+    },
+    subsets={"english": _ESD_ENGLISH, "mandarin": _ESD_MANDARIN},
     sources={
         **dict.fromkeys(("speakers", "counts", "speaker_counts", "licence"), f"{_ESD} (README)"),
         "utterances": f"{_ESD} (README): 350 parallel utterances x 5 emotions x 20 speakers",
@@ -255,19 +257,21 @@ ESD = Corpus(
 # `samples/EB0_anger_1.wav`: speaker, emotion, sentence; `data.tsv` beside it lists every clip of the release.
 
 _NEMO = "https://github.com/amu-cai/nEMO"
-_CARD = "https://huggingface.co/datasets/amu-cai/nEMO (dataset card)"
-_POLISH = emotion_table("anger, fear, happiness, neutral, sadness, surprised")
-_NAME = r"(?P<speaker>[A-Z]{2}0)_(?P<emotion>[a-z]+)_(?P<text>[1-9]|[1-8]\d|90)"
+_NEMO_CARD = "https://huggingface.co/datasets/amu-cai/nEMO (dataset card)"
+_NEMO_EMOTIONS = emotion_table("anger, fear, happiness, neutral, sadness, surprised")
+_NEMO_NAME = r"(?P<speaker>[A-Z]{2}0)_(?P<emotion>[a-z]+)_(?P<text>[1-9]|[1-8]\d|90)"
 
 
-def _clips(root: Path) -> Mapping[str, str] | None:
+def _nemo_clips(root: Path) -> Mapping[str, str] | None:
     """Return every clip of nEMO by its data.tsv, in `root` or beside it; None without the whole list."""
     for path in (root / "data.tsv", root.parent / "data.tsv", *sorted(root.glob("*/data.tsv"))):
         if path.is_file():
             lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
             files = [row.get("file_id") or "" for row in csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)]
-            matches = [re.fullmatch(_NAME, Path(name.strip()).stem) for name in files]
-            listed = {match[0]: _POLISH[match[2]][0] for match in matches if match and match[2] in _POLISH}
+            matches = [re.fullmatch(_NEMO_NAME, Path(name.strip()).stem) for name in files]
+            listed = {
+                match[0]: _NEMO_EMOTIONS[match[2]][0] for match in matches if match and match[2] in _NEMO_EMOTIONS
+            }
             return listed if len(listed) == NEMO.utterances else None
     return None
 
@@ -281,19 +285,20 @@ NEMO = Corpus(
     homepage=_NEMO,
     obtain=f"The release is at {_NEMO} (unheard fetch nemo).",
     layout="samples/EB0_anger_1.wav",
-    patterns=(_NAME,),
+    patterns=(_NEMO_NAME,),
     folder="samples",
-    emotions=_POLISH,
+    emotions=_NEMO_EMOTIONS,
     genders={  # the column `gender` of data.tsv (repository, commit 06f1f83d)
         **dict.fromkeys(("EB0", "IC0", "KD0", "MK0"), "female"),
         **dict.fromkeys(("KS0", "MP0", "SM0", "TP0", "WR0"), "male"),
     },
     counts={"angry": 749, "fearful": 736, "happy": 749, "neutral": 809, "sad": 769, "surprised": 669},
-    clips=_clips,
+    clips=_nemo_clips,
     sources={
         "speakers": f"{_NEMO} (README, data.tsv)",
-        "utterances": _CARD,
-        "counts": f"{_CARD}: anger, fear; sad, happy, neutral as counted by public code; surprised: the rest of 4481",
+        "utterances": _NEMO_CARD,
+        "counts": f"{_NEMO_CARD}: anger, fear; sad, happy, neutral as counted by public code; surprised: the rest of "
+        "4481",
         "licence": f"{_NEMO} (README)",
     },
     traps=("nEMO: ninety sentences said in every emotion, so a split by speaker still shares the words",),
