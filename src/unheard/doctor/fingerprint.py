@@ -97,9 +97,9 @@ def near_duplicates(prints: Sequence[Print | None]) -> list[tuple[int, int, floa
     random hyperplanes, so the work grows with the number of recordings, not with its square. Pairs that follow
     from others (a is b, b is c) are not compared: the pairs connect all copies but are not all pairs of copies.
     """
-    known = [place for place, one in enumerate(prints) if one is not None]
-    pairs = []
-    copy_of = list(range(len(known)))
+    places = [place for place, one in enumerate(prints) if one is not None]
+    known = [one for one in prints if one is not None]
+    copy_of, pairs = list(range(len(known))), []
 
     def first(place: int) -> int:
         while copy_of[place] != place:
@@ -107,16 +107,10 @@ def near_duplicates(prints: Sequence[Print | None]) -> list[tuple[int, int, floa
             place = copy_of[place]
         return place
 
-    for i, j in _candidates([prints[place] for place in known]):  # type: ignore[misc]
-        if first(i) == first(j):
-            continue
-        one, other = prints[known[i]], prints[known[j]]
-        assert one is not None
-        assert other is not None
-        score = likeness(one, other)
-        if score >= ALIKE:
+    for i, j in _candidates(known):
+        if first(i) != first(j) and (score := likeness(known[i], known[j])) >= ALIKE:
             copy_of[first(j)] = first(i)
-            pairs.append((known[i], known[j], score))
+            pairs.append((places[i], places[j], score))
     return sorted(pairs, key=lambda pair: (-pair[2], pair[:2]))
 
 

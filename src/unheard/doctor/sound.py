@@ -107,17 +107,12 @@ def measure_all(manifest: Manifest, *, workers: int | None = None, progress: boo
 
 def check_sound(manifest: Manifest, measured: Sequence[Measurement]) -> Iterator[Finding]:
     """Find unreadable, silent, short, long, clipped and offset recordings, and mixtures of rates and formats."""
-    unreadable: dict[str, list[Utterance]] = defaultdict(list)
-    good: list[tuple[Utterance, Measurement]] = []
-    for row, sound in zip(manifest, measured, strict=True):
-        if sound.error:
-            unreadable[sound.error].append(row)
-        else:
-            good.append((row, sound))
-    for reason, rows in unreadable.items():
-        what, shown = f"cannot be read ({reason})", [row.id for row in rows]
-        mend = "Restore the files, or drop their rows."
-        yield from listed("error", "unreadable", "recording", what, shown, mend, rows)
+    both = list(zip(manifest, measured, strict=True))
+    good = [(row, sound) for row, sound in both if not sound.error]
+    for reason in dict.fromkeys(sound.error for _, sound in both if sound.error):
+        rows = [row for row, sound in both if sound.error == reason]
+        what, mend = f"cannot be read ({reason})", "Restore the files, or drop their rows."
+        yield from listed("error", "unreadable", "recording", what, [row.id for row in rows], mend, rows)
     checks: list[tuple[Severity, str, str, str, Callable[[Measurement], bool]]] = [
         ("error", "silent", "contain only zeros", "Drop them.", lambda sound: not sound.peak > 0),
         ("error", "too_short", "are shorter than one frame, 25 ms", "Drop them.", lambda sound: sound.seconds < FRAME),
@@ -188,14 +183,9 @@ def check_repeats(groups: Sequence[Sequence[Utterance]], pairs: Sequence[Pair]) 
             different = len({row.speaker for row in rows}) > 1, len({row.emotion for row in rows}) > 1
             crossing["speakers" if different[0] else "emotions" if different[1] else ""].append(rows)
         for what, found in crossing.items():
+            severity: Severity = "error" if what and kind == "duplicate" else "warning"
             across = f"with different {what}" if what else "of one speaker and emotion"
-            yield from listed(
-                "error" if what and kind == "duplicate" else "warning",
-                f"{kind}_across_{what}" if what else kind,
-                thing,
-                f"of {how} recordings {across}",
-                [" = ".join(row.id for row in rows) for rows in found],
-                mends[what],
-                [row for rows in found for row in rows],
-                most=3,
-            )
+            shown = [" = ".join(row.id for row in rows) for rows in found]
+            all_rows = [row for rows in found for row in rows]
+            name, about = f"{kind}_across_{what}" if what else kind, f"of {how} recordings {across}"
+            yield from listed(severity, name, thing, about, shown, mends[what], all_rows, most=3)
