@@ -15,6 +15,7 @@ import pytest
 import yaml
 from reporting import invent
 
+from unheard import report
 from unheard.analysis.intervals import Estimate, Interval
 from unheard.analysis.speaker_leakage import Groups, Leakage, SpeakerRecall
 from unheard.cli import main
@@ -76,6 +77,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("report") / "run"
     return invent(run, speakers=8, folds=2, both=True, tune=True, seeds=2, systems=("ser", "dat"), epochs=9,
                   skip=[("ser", 1, 1)], each=4)  # fmt: skip
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures as SVG only."""
+    monkeypatch.setattr(report, "KINDS", ("svg",))
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +174,7 @@ def test_the_same_run_gives_the_same_bytes(folder: Path, page: Path) -> None:
         assert (page.parent / name).is_file()
 
 
+@pytest.mark.usefixtures("quick")
 def test_what_only_an_earlier_report_had_is_gone(page: Path, tmp_path: Path) -> None:
     """A report over one with more in it is that of an empty folder, but for files of the user's own."""
     poor = invent(tmp_path / "poor", systems=("ser",), seeds=1, extras=False)
@@ -174,8 +182,9 @@ def test_what_only_an_earlier_report_had_is_gone(page: Path, tmp_path: Path) -> 
     over = Path(shutil.copytree(page.parent, tmp_path / "over"))
     (over / "figures" / "mine.svg").write_text("mine")
     write_report(poor, over)
-    left = {path.relative_to(over).as_posix() for path in over.rglob("*") if path.is_file()}
-    there = {path.relative_to(fresh).as_posix() for path in fresh.rglob("*") if path.is_file()}
+    left, there = (
+        {path.relative_to(at).as_posix() for path in at.rglob("*") if path.is_file()} for at in (over, fresh)
+    )
     assert left - there == {"figures/mine.svg"}
 
 
@@ -192,6 +201,7 @@ def report_of(run: Path) -> str:
     return markdown_of(compose(read_run(run), summarise(read_run(run))))
 
 
+@pytest.mark.usefixtures("quick")
 def test_hostile_words_stay_words(tmp_path: Path) -> None:
     run = invent(tmp_path, systems=("ser", "dat"), seeds=1, each=4, names=HOSTILE, ids="</svg><script>{}|{}")
     text = write_report(run).read_text(encoding="utf-8")
@@ -223,6 +233,7 @@ def test_what_is_said_of_a_run(
     assert [words for words in absent if words in text] == []
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_run_with_nothing_finished(tmp_path: Path) -> None:
     run = invent(tmp_path, systems=("ser",), seeds=1, skip=[("ser", 0, 0), ("ser", 1, 0)])
     where = write_report(run)
@@ -264,6 +275,7 @@ def test_a_gap_between_genders_that_nobody_knows() -> None:
     assert LineLeakage("SER_only", (0, 1), (one, one)).shown("gender_gap") == "–"
 
 
+@pytest.mark.usefixtures("quick")
 def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = invent(tmp_path / "run", systems=("ser", "mtl"), seeds=1, extras=False)
     assert main(["report", str(run), "-o", str(tmp_path / "out")]) == 0

@@ -18,6 +18,9 @@ from unheard.report.plots import look_of, write_figure
 
 __all__ = ["compose", "write_report"]
 
+KINDS = ("svg", "pdf", "png")
+"""Formats of the figures."""
+
 LATEX = ("accuracy", "differences", "invariance")
 """Tables that a paper prints, and those named after them with a hyphen."""
 
@@ -39,7 +42,7 @@ def write_report(
     printed = [block for block in report.blocks() if isinstance(block, Table) and block.name.partition("-")[0] in LATEX]
     texts |= {f"tables/{table.name}.tex": latex_of(table) for table in printed}
     drawn = [block for block in report.blocks() if isinstance(block, Figure)]
-    figures = {f"figures/{one.name}.{kind}": (one.drawing, kind) for one in drawn for kind in ("svg", "pdf", "png")}
+    figures = {f"figures/{one.name}.{kind}": (one.drawing, kind) for one in drawn for kind in KINDS}
     for known in (*LATEX, "gaps", "curves", "choice", "tsne", "recalls", "confusion", "speakers"):
         for path in (*folder.glob(f"tables/{known}*.tex"), *folder.glob(f"figures/{known}*.*")):
             if path.relative_to(folder).as_posix() not in {*texts, *figures}:
