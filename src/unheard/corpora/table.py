@@ -256,10 +256,11 @@ def _column(database: Any, name: str) -> dict[tuple[str, str, str], str]:
     values: dict[tuple[str, str, str], str] = {}
     for table in database.tables.values():
         for key, column in table.columns.items():
-            scheme = database.schemes.get(column.scheme_id or "")
+            labels = getattr(database.schemes.get(column.scheme_id or ""), "labels", None)
+            mapped = labels.values() if isinstance(labels, dict) else ()  # such as the gender of a speaker
             if key.casefold() in (name, *ALIASES.get(name, ())):
                 series = column.get()
-            elif scheme is not None and name in _mapped(scheme):
+            elif any(isinstance(label, dict) and name in label for label in mapped):
                 series = column.get(map=name)
             else:
                 continue
@@ -267,9 +268,3 @@ def _column(database: Any, name: str) -> dict[tuple[str, str, str], str]:
                 file, start, end = index if isinstance(index, tuple) else (index, "", "")
                 values.setdefault((str(file), str(start), str(end)), str(value))
     return values
-
-
-def _mapped(scheme: Any) -> set[str]:
-    """The names that the labels of a scheme can be mapped to, such as the gender of a speaker."""
-    labels = scheme.labels if isinstance(scheme.labels, dict) else {}
-    return {key for label in labels.values() if isinstance(label, dict) for key in label}
