@@ -1,7 +1,4 @@
-"""Experiments: systems x folds x seeds, in cells whose state is files.
+"""Experiments: systems x folds x seeds, in cells whose state is files. It imports nothing: settings need no torch.
 
-    settings -> grid (corpus, features, split, cells) -> cells/*
-    cells/* -> records -> results.csv, table.md, statistics, report
-
-Nothing is imported here, so that the settings can be read without torch.
+settings -> grid (corpus, features, split, cells) -> cells/* -> records -> results.csv, table.md, statistics, report
 """

@@ -224,13 +224,12 @@ def load(
             _completed(read, resolved)
         except ConfigError as alone:
             if alone.what == error.what:  # the file's own mistake: it has keys, not flags
-                what, mend = (re.sub(r"--([a-z][a-z.-]*)", _key, text) for text in (error.what, error.mend or ""))
+                what, mend = (
+                    re.sub(r"--([a-z][a-z.-]*)", lambda flag: flag[1].replace("-", "_"), text)
+                    for text in (error.what, error.mend or "")
+                )
                 raise ConfigError(what, where=path, mend=mend or None) from None
         raise
-
-
-def _key(flag: re.Match[str]) -> str:
-    return flag[1].replace("-", "_")
 
 
 def _completed(given: Mapping[str, Any], resolved: bool) -> Experiment:
@@ -350,8 +349,8 @@ def _validated(values: Mapping[str, Any]) -> Experiment:
         if error["type"] == "literal_error":
             known = re.findall(r"'([^']*)'", error["ctx"]["expected"])
             raise ConfigError(f"unknown {name} '{value}'", mend=did_you_mean(str(value), known)) from None
-        if error["type"].startswith(("greater_than", "less_than")):
-            (bounds,) = (range_of(field) for key, field, _ in keys() if key == name)
+        bounds = next((range_of(field) for key, field, _ in keys() if key == name), "")
+        if bounds and error["type"].startswith(("greater_than", "less_than")):
             what = f"setting '{name}' = {value!r} is out of range"
             raise ConfigError(what, mend=f"Give a number {bounds}.") from None
         what = error["msg"].replace("Input should be", "it should be")
