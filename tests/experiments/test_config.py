@@ -111,7 +111,8 @@ def test_an_unknown_key_suggests_the_right_one(tmp_path: Path, key: dict[str, An
     "wrong",
     [
         {"epochs": "many"}, {"epochs": 1.5}, {"epochs": True}, {"epochs": 0}, {"epochs": None}, {"seeds": -1},
-        {"folds": -1}, {"k": -2}, {"training": {"updates": 0}}, {"training": {"updates": True}}, {"training": 3}, {"training": None}, {"training": {"lr": "fast"}},
+        {"folds": -1}, {"k": -2}, {"training": 3}, {"training": None}, {"training": {"lr": "fast"}},
+        {"training": {"updates": 0}}, {"training": {"updates": True}},
         {"training": {"nesterov": "perhaps"}}, {"training": {"report_epochs": "1,x"}}, {"systems": []},
         {"systems": "ser,ser"}, {"emotions": "sad,sad"}, {"map": "excited"}, {"map": "excited="}, {"map": ["a"]},
         {"map": {"excited": ["happy"]}}, {"options": {"dat": 3}}, {"options": "dat"}, {"options": {"x": 2}},
