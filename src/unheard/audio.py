@@ -27,10 +27,8 @@ from unheard.errors import AudioError, TooLongError
 
 Samples: TypeAlias = npt.NDArray[np.float32]
 SAMPLE_RATE = 16_000
-LONGEST = 3 * 3600.0
-"""Seconds read at once unless told otherwise: three hours, about 700 MB of samples at 16 kHz."""
-SLACK = 0.1
-"""Seconds by which a stretch may pass the end of its recording; annotations are rarely exact."""
+LONGEST = 3 * 3600.0  # seconds read at once unless told otherwise: three hours, about 700 MB of samples at 16 kHz
+SLACK = 0.1  # seconds by which a stretch may pass the end of its recording; annotations are rarely exact
 
 _MP3_SLACK = 0.01  # of the length that an MP3's own table says
 _BLOCK = 1 << 20  # frames decoded at a time: 65 s at 16 kHz
@@ -229,8 +227,7 @@ def _resampled(blocks: Iterator[Samples], rate: int, sample_rate: int) -> Iterat
 
 # Samples of any type and any number of channels as one channel of float32.
 
-MOST_CHANNELS = 64
-"""No recording has more; what seems to is transposed."""
+MOST_CHANNELS = 64  # no recording has more; what seems to is transposed
 
 LOUDEST = 100.0
 """Float samples beyond 1 are amplified; beyond this (40 dB) they are integers as floats, at another scale."""

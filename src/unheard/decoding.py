@@ -28,11 +28,8 @@ from unheard.errors import AudioError, UnreachableError
 Source: TypeAlias = str | Path | BinaryIO
 Block: TypeAlias = npt.NDArray[np.float32]
 
-UNKNOWN_LENGTH = 1 << 35
-"""libsndfile gives a huge count of frames for streams that do not state their length."""
-
-LOWEST_RATE = 4000
-"""Hz; below, a recording cannot carry speech, or its header is wrong."""
+UNKNOWN_LENGTH = 1 << 35  # libsndfile gives a huge count of frames for streams that do not state their length
+LOWEST_RATE = 4000  # hz; below, a recording cannot carry speech, or its header is wrong
 
 CONVERTED = {".m4a", ".mp4", ".aac", ".webm", ".mkv", ".mka", ".wma", ".amr", ".3gp", ".mov", ".mp2", ".spx", ".gsm"}
 """Endings of recordings that libsndfile does not read and PyAV or ffmpeg does; .opus is read by libsndfile."""

@@ -23,9 +23,8 @@ def frame(rows: Iterable[Mapping[str, Any]]) -> Any:
     try:
         import pandas
     except ModuleNotFoundError:
-        raise UnheardError(
-            "to_frame needs pandas, which is not installed", mend="Install it with: pip install pandas"
-        ) from None
+        what = "to_frame needs pandas, which is not installed"
+        raise UnheardError(what, mend="Install it with: pip install pandas") from None
     return pandas.DataFrame(list(rows))
 
 
@@ -36,9 +35,8 @@ def axes_for(axes: Any, width: float = 8, height: float = 2) -> Any:
     try:
         from matplotlib import pyplot
     except ModuleNotFoundError:
-        raise UnheardError(
-            "plot needs matplotlib, which is not installed", mend="Install it with: pip install matplotlib"
-        ) from None
+        what = "plot needs matplotlib, which is not installed"
+        raise UnheardError(what, mend="Install it with: pip install matplotlib") from None
     return pyplot.subplots(figsize=(width, height), layout="constrained")[1]
 
 

@@ -89,10 +89,8 @@ def find(kind: str, name: str) -> Plugin | None:
         try:
             register(kind, name, point.load())
         except Exception as error:  # whatever a stranger's package raises
-            raise ConfigError(
-                f"the {kind} '{name}' cannot be loaded ({type(error).__name__}: {error})",
-                where=f"entry point {point.group}: {name} = {point.value}",
-            ) from error
+            what = f"the {kind} '{name}' cannot be loaded ({type(error).__name__}: {error})"
+            raise ConfigError(what, where=f"entry point {point.group}: {name} = {point.value}") from error
     return _registered.get((kind, name))
 
 

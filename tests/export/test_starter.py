@@ -25,7 +25,7 @@ def test_nearly_everybody_trains(speakers: int, parts: tuple[int, int, int]) -> 
 def flags(folder: Path, settings: SyntheticSettings, *more: str) -> list[str]:
     """An invented corpus, and the flags that train on it quickly."""
     write(folder / "corpus", settings)
-    return ["starter", "--recipe", "paper", "--corpus", "synthetic", "--root", str(folder / "corpus"), "--epochs", "1",
+    return ["starter", "--recipe", "strong", "--corpus", "synthetic", "--root", str(folder / "corpus"), "--epochs", "1",
             "--runs", str(folder / "runs"), "--workers", "1", *more]  # fmt: skip
 
 
@@ -71,7 +71,7 @@ def test_with_a_pretrained_encoder_the_result_is_one_folder(tmp_path: Path, caps
     config.write_text(
         "{features: {kind: encoder, encoder: tiny, layer: '1,2', vad: none}, network: {tdnn: [], lstm: 0}, workers: 1}"
     )
-    command = ["starter", "--config", str(config), "--recipe", "paper", "--corpus", "synthetic", "--folds", "3"]
+    command = ["starter", "--config", str(config), "--recipe", "strong", "--corpus", "synthetic", "--folds", "3"]
     command += ["--root", str(tmp_path / "corpus"), "--epochs", "1", "--runs", str(tmp_path / "runs")]
     assert main([*command, "-o", str(tmp_path / "model")]) == 0
     assert "| float encoder |" in (tmp_path / "model" / "README.md").read_text()

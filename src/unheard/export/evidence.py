@@ -27,14 +27,9 @@ from unheard.model.saving import Model
 from unheard.report.protocol import corpus_name, describe
 from unheard.training.metrics import recalls
 
-LOWEST, HIGHEST = 0.2, 20.0
-"""Range of T: a few correct answers do not justify certainty."""
-
-BINS = 15
-"""Number of confidence bins of equal width, as in Guo et al."""
-
-BANDS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-"""Bounds of the confidence bands of the card."""
+LOWEST, HIGHEST = 0.2, 20.0  # range of T: a few correct answers do not justify certainty
+BINS = 15  # number of confidence bins of equal width, as in Guo et al.
+BANDS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # bounds of the confidence bands of the card
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]

@@ -37,12 +37,10 @@ from unheard.model.saving import Model
 Floats = NDArray[np.float32]
 
 OPSET = 17
-IR_VERSION = 8
-"""Both are old enough for every onnxruntime of the last years."""
+IR_VERSION = 8  # both are old enough for every onnxruntime of the last years
 
 TOLERANCE = 1e-4
-LENGTHS = (1, 2, 17, 60, 301)
-"""Frames of the utterances compared with PyTorch: below, at and above the receptive field."""
+LENGTHS = (1, 2, 17, 60, 301)  # frames of the utterances compared with PyTorch: below, at and above the receptive field
 
 OUTPUTS = ("logits", "embedding", "description")
 

@@ -31,8 +31,7 @@ from unheard.training.metrics import unweighted_average_recall, weighted_accurac
 SUMMED = {"Conv": (1, 2), "LSTM": (2,), "GRU": (2,), "MatMul": (0,)}
 """Operator -> the axes of its weight that it sums over; the others are output channels."""
 
-LEAST = 256
-"""Smaller weights stay float32."""
+LEAST = 256  # smaller weights stay float32
 
 
 def quantise(path: str | Path, output: str | Path) -> Path:

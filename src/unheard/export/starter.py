@@ -35,8 +35,7 @@ from unheard.manifest import Manifest
 from unheard.model.saving import WITH_PROFILES, Model
 from unheard.report.content import percent
 
-HELD_OUT = 24
-"""One of this many speakers validates the final model, and one tests it."""
+HELD_OUT = 24  # one of this many speakers validates the final model, and one tests it
 
 Say = Callable[[str], None]
 

@@ -185,9 +185,8 @@ class AudformatWriter(Writer):
         ours = header.is_file() and f"source: {SOURCE}" in header.read_text("utf-8", "replace").splitlines()
         for path in (folder / name for name in FILES):
             if path.exists() and not ours:
-                raise ConfigError(
-                    "this is a database already, and not one of predictions", where=path, mend="Name another --output."
-                )
+                what = "this is a database already, and not one of predictions"
+                raise ConfigError(what, where=path, mend="Name another --output.")
         self.job, self._folder, self._root = job, folder, folder.resolve()
         self._files: dict[str, list[str]] = {}
         self._segments: dict[tuple[str, float, float], list[str]] = {}
@@ -203,11 +202,8 @@ class AudformatWriter(Writer):
         for one in prediction.segments:
             row = [*rating(one, self.job.labels), *[one.speaker or ""] * self.job.turns]
             if self._segments.setdefault((name, one.start, one.end), row) is not row:
-                raise ConfigError(
-                    f"audformat has no place for two turns from {one.start:.3f} to {one.end:.3f} s",
-                    where=prediction.file,
-                    mend="Choose another --format.",
-                )
+                what = f"audformat has no place for two turns from {one.start:.3f} to {one.end:.3f} s"
+                raise ConfigError(what, where=prediction.file, mend="Choose another --format.")
 
     def close(self) -> None:
         """Write the tables, then the header."""

@@ -35,16 +35,14 @@ FORMATS = {
 }
 """Formats that are one text -> file and class."""
 
-FOLDERS = {"audformat": "annotations:AudformatWriter"}
-"""Formats that are a folder."""
+FOLDERS = {"audformat": "annotations:AudformatWriter"}  # formats that are a folder
 
 ENDINGS = {"": "table", ".txt": "table"} | {
     f".{name}": name for name in ("json", "jsonl", "csv", "rttm", "srt", "textgrid")
 }
 """Ending of an output file -> format."""
 
-EMBEDDINGS = (".jsonl", ".csv", ".npz")
-"""Endings of files of embeddings."""
+EMBEDDINGS = (".jsonl", ".csv", ".npz")  # endings of files of embeddings
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +137,8 @@ def format_of(output: Path | None) -> str:
     ending = "" if output is None else output.suffix.lower()
     if ending not in ENDINGS:
         known = " ".join(sorted(filter(None, ENDINGS)))
-        raise ConfigError(
-            f"no format has the ending '{ending}'", where=output, mend=f"Use one of {known}, or name it with --format."
-        )
+        what = f"no format has the ending '{ending}'"
+        raise ConfigError(what, where=output, mend=f"Use one of {known}, or name it with --format.")
     return ENDINGS[ending]
 
 
@@ -341,6 +338,5 @@ class ArrayEmbeddings(Writer):
 def check_suffix(path: Path) -> None:
     """Raise `ConfigError` for an ending that is not a format of embeddings."""
     if path.suffix not in EMBEDDINGS:
-        raise ConfigError(
-            f"no format of embeddings ends in '{path.suffix}'", where=path, mend=f"Use {', '.join(EMBEDDINGS)}."
-        )
+        what = f"no format of embeddings ends in '{path.suffix}'"
+        raise ConfigError(what, where=path, mend=f"Use {', '.join(EMBEDDINGS)}.")

@@ -28,9 +28,8 @@ class Microphone:
         except ModuleNotFoundError:
             raise MissingExtra("sounddevice", "microphone") from None
         except OSError as problem:
-            raise AudioError(
-                f"the microphone needs PortAudio ({problem})", mend="On Debian: apt install libportaudio2"
-            ) from None
+            what = f"the microphone needs PortAudio ({problem})"
+            raise AudioError(what, mend="On Debian: apt install libportaudio2") from None
         self._blocks: queue.Queue[Samples | None] = queue.Queue(_MOST_WAITING)
         self.lost = self.overflows = 0
 
@@ -52,10 +51,8 @@ class Microphone:
                 self.rate = int(sounddevice.query_devices(device, "input")["default_samplerate"])
                 self._stream = opened(self.rate)
         except (sounddevice.PortAudioError, ValueError) as problem:
-            raise AudioError(
-                f"no microphone can be used ({str(problem).splitlines()[0]})",
-                mend="Connect one, choose it with --device, or send samples with --pcm.",
-            ) from None
+            what = f"no microphone can be used ({str(problem).splitlines()[0]})"
+            raise AudioError(what, mend="Connect one, choose it with --device, or send samples with --pcm.") from None
 
     def __enter__(self) -> Microphone:
         self._stream.start()

@@ -33,20 +33,11 @@ from unheard.recogniser.windows import WindowSettings
 
 Floats = npt.NDArray[np.float32]
 
-FILE = "model.onnx"
-"""The graph in a model folder."""
-
-TRAINED = "model.safetensors"
-"""What is there instead in the folder of a training."""
-
-CARD = "README.md"
-"""The model card beside it, where a Hugging Face repository has it."""
-
-ENCODER = "encoder"
-"""The folder beside it with the pretrained encoder that the graph continues, if any."""
-
-SUMS = "SHA256SUMS"
-"""The checksums of the ONNX files of the folder, as `sha256sum` writes and checks them."""
+FILE = "model.onnx"  # the graph in a model folder
+TRAINED = "model.safetensors"  # what is there instead in the folder of a training
+CARD = "README.md"  # the model card beside it, where a Hugging Face repository has it
+ENCODER = "encoder"  # the folder beside it with the pretrained encoder that the graph continues, if any
+SUMS = "SHA256SUMS"  # the checksums of the ONNX files of the folder, as `sha256sum` writes and checks them
 
 MOST_THREADS = 256
 OUTPUTS = ("logits", "probabilities", "embedding", "description")
@@ -87,9 +78,8 @@ class OnnxModel:
         inputs = {value.name: value.shape for value in self._session.get_inputs()}
         outputs = {value.name for value in self._session.get_outputs()}
         if set(inputs) != {"features"} or inputs["features"][1:] != [width] or not outputs.issuperset(OUTPUTS):
-            raise ModelError(
-                f"the graph must map features (T, {width}) to {', '.join(OUTPUTS)}", where=where, mend=_EXPORT
-            )
+            what = f"the graph must map features (T, {width}) to {', '.join(OUTPUTS)}"
+            raise ModelError(what, where=where, mend=_EXPORT)
         optional = {value.name: value.shape for value in self._session.get_overridable_initializers()}
         self.profile_width: int = width if optional.get("profile") == [width] else 0
 
@@ -185,8 +175,7 @@ FORMAT = 1
 KINDS = ("mfcc", "fbank", "functionals", "encoder")
 """Kinds of features; an encoder lies beside the model, whatever folder the metadata names."""
 
-LARGEST_TEXT = 1 << 20
-"""Upper limit for the metadata, in characters."""
+LARGEST_TEXT = 1 << 20  # upper limit for the metadata, in characters
 
 _SCHEMA = {
     "labels": [str],

@@ -23,8 +23,7 @@ from unheard.errors import ConfigError, did_you_mean
 from unheard.files import cannot_read, write_json
 
 FORMAT = 1
-LARGEST = 1 << 20
-"""Upper limit for a profile's file, in bytes."""
+LARGEST = 1 << 20  # upper limit for a profile's file, in bytes
 
 _LARGE = 1e30
 _LONGEST_NAME = 180  # of a file, so that every file system takes it

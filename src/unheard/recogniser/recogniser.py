@@ -29,8 +29,7 @@ Progress: TypeAlias = Callable[[float], object]
 Segments: TypeAlias = str | Path | Turns | Sequence[Turn | tuple[float, float, str]]
 """Who spoke when: a file or folder, what `read_turns` returned, or the turns of the recording."""
 
-LONGEST = 24 * 3600.0
-"""Default limit for the length of a recording, seconds."""
+LONGEST = 24 * 3600.0  # default limit for the length of a recording, seconds
 
 
 class PredictOptions(TypedDict, total=False):
@@ -226,11 +225,8 @@ class Recogniser:
         """
         model, duration = self.model, len(samples) / self._rate
         if turns[-1].start >= duration:
-            raise ConfigError(
-                f"a turn begins at {turns[-1].start:.1f} s, and the recording ends at {duration:.1f} s",
-                where=name or None,
-                mend="Give the segments of this recording.",
-            )
+            what = f"a turn begins at {turns[-1].start:.1f} s, and the recording ends at {duration:.1f} s"
+            raise ConfigError(what, where=name or None, mend="Give the segments of this recording.")
         self.check_profile(None, adapting=bool(adapt))
         adapt = model.profile_width > 0 if adapt is None else adapt
         edges = [(round(turn.start * self._rate), round(min(turn.end, duration) * self._rate)) for turn in turns]
@@ -278,8 +274,7 @@ def _turns(segments: Segments, recording: str) -> list[Turn]:
 
 # Several recordings
 
-EACH = "each"
-"""The channel that stands for every channel, each another speaker."""
+EACH = "each"  # the channel that stands for every channel, each another speaker
 
 
 @dataclass(frozen=True, slots=True)

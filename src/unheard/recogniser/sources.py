@@ -31,8 +31,7 @@ from unheard.decoding import CONVERTED, LOWEST_RATE, Source, can_convert
 from unheard.errors import AudioError, ConfigError, TooLongError, did_you_mean
 from unheard.files import exists
 
-HEADERS = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"ID3", b"FORM", b"caff", b".snd")
-"""First bytes of audio files."""
+HEADERS = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"ID3", b"FORM", b"caff", b".snd")  # first bytes of audio files
 
 SUFFIXES = frozenset(
     {
@@ -44,8 +43,7 @@ SUFFIXES = frozenset(
 
 LIST = "-"
 
-Found = str | AudioError
-"""A path, or the error for a word that names no recording."""
+Found = str | AudioError  # a path, or the error for a word that names no recording
 
 
 def recordings(words: Iterable[str], lines: Iterable[bytes] = ()) -> Iterator[Found]:
@@ -189,10 +187,9 @@ def _opened(audio: Audio, sample_rate: int | None) -> tuple[Source | npt.NDArray
         elif isinstance(content, bytes) or path:
             audio = BytesIO(content) if isinstance(content, bytes) else path
         else:
-            raise ConfigError(
-                f"a mapping with the keys {', '.join(map(str, audio))} is no recording",
-                mend='Give {"array": samples, "sampling_rate": Hz}, or the samples and sample_rate=Hz.',
-            )
+            what = f"a mapping with the keys {', '.join(map(str, audio))} is no recording"
+            mend = 'Give {"array": samples, "sampling_rate": Hz}, or the samples and sample_rate=Hz.'
+            raise ConfigError(what, mend=mend)
     if isinstance(audio, np.ndarray):
         return audio, sample_rate
     source = checked_source(audio)
@@ -200,11 +197,9 @@ def _opened(audio: Audio, sample_rate: int | None) -> tuple[Source | npt.NDArray
         try:
             source.seek(0)
         except (OSError, ValueError) as problem:  # a pipe, or a closed file
-            raise AudioError(
-                f"this open file cannot be read from its beginning ({problem})",
-                where=name_of(source) or None,
-                mend="Give its path, or its content as io.BytesIO.",
-            ) from None
+            what = f"this open file cannot be read from its beginning ({problem})"
+            mend = "Give its path, or its content as io.BytesIO."
+            raise AudioError(what, where=name_of(source) or None, mend=mend) from None
     return source, sample_rate
 
 

@@ -17,8 +17,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float32]
 
 RATE = 16_000
-SHORT = 100
-"""Voiced frames of 10 ms below which a sound has weights of its own, as its statistics vary more."""
+SHORT = 100  # voiced frames of 10 ms below which a sound has weights of its own, as its statistics vary more
 
 _SIZE, _HOP = 512, 400
 _WINDOW = np.hanning(_SIZE).astype(np.float32) * np.float32(32_768 / np.sqrt(_SIZE))

@@ -27,11 +27,8 @@ if TYPE_CHECKING:
 Doubles = npt.NDArray[np.float64]
 Watch = Callable[[Segment], object]
 
-LEAST_ACTIVITY = 0.1
-"""A step gets a label where at least this share of it is speech."""
-
-LEAST_STEP = 0.05
-"""A last step of fewer seconds, in which hardly a frame lies, is joined to the one before."""
+LEAST_ACTIVITY = 0.1  # a step gets a label where at least this share of it is speech
+LEAST_STEP = 0.05  # a last step of fewer seconds, in which hardly a frame lies, is joined to the one before
 
 NO_SPEECH = "no speech"
 

@@ -19,8 +19,7 @@ from unheard.corpora.table import TABLE_SUFFIXES, read_rows, read_speakers, read
 from unheard.errors import ConfigError, ManifestError
 from unheard.splits.speakers import is_unknown
 
-LARGEST = 64 << 20
-"""Upper limit for a file, in bytes."""
+LARGEST = 64 << 20  # upper limit for a file, in bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +44,7 @@ class Turn:
         return not is_unknown(self.speaker)
 
 
-Turns: TypeAlias = Mapping[str, Sequence[Turn]]
-"""Recording, as the file names it (empty: not named) -> its turns."""
+Turns: TypeAlias = Mapping[str, Sequence[Turn]]  # recording, as the file names it (empty: not named) -> its turns
 
 _Found: TypeAlias = Iterator[tuple[str, str, float, float, str]]  # place, recording, start, end, speaker
 
@@ -66,9 +64,8 @@ def read_turns(path: str | Path) -> Turns:
         return {name or one.stem: turns for one in files for name, turns in read_turns(one).items()}
     ending = ".yaml" if database else path.suffix.lower()
     if ending not in _READERS:
-        raise ManifestError(
-            f"no format of turns has the ending '{ending}'", where=path, mend=f"Use {' '.join(sorted(_READERS))}."
-        )
+        what = f"no format of turns has the ending '{ending}'"
+        raise ManifestError(what, where=path, mend=f"Use {' '.join(sorted(_READERS))}.")
     if path.is_file() and path.stat().st_size > LARGEST:
         raise ManifestError(f"a file of turns must not exceed {LARGEST >> 20} MiB", where=path)
     turns: dict[str, list[Turn]] = {}
@@ -106,11 +103,8 @@ def turns_of(turns: Turns, recording: str) -> Sequence[Turn]:
         if found:
             what = f"the turns of several recordings fit: {', '.join(found[:5])}"
             raise ConfigError(what, where=recording, mend="Use paths.")
-    raise ConfigError(
-        f"there are no turns of this recording, but of {', '.join(list(turns)[:5])}",
-        where=recording,
-        mend="Name the recording there as its file is called.",
-    )
+    what = f"there are no turns of this recording, but of {', '.join(list(turns)[:5])}"
+    raise ConfigError(what, where=recording, mend="Name the recording there as its file is called.")
 
 
 def _rttm(path: Path) -> _Found:

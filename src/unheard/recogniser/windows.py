@@ -21,11 +21,8 @@ from unheard.recogniser.speech import RATE, score
 if TYPE_CHECKING:
     from unheard.recogniser.model import OnnxModel
 
-SHORTEST, LONGEST = 0.5, 60.0
-"""Range of the window length, seconds."""
-
-LEAST_SPEECH = 0.3
-"""Seconds of voiced frames below which the recogniser abstains."""
+SHORTEST, LONGEST = 0.5, 60.0  # range of the window length, seconds
+LEAST_SPEECH = 0.3  # seconds of voiced frames below which the recogniser abstains
 
 STEADY = 0.45
 """Standard deviation of the log energy of voiced frames (natural logarithm) below which a sound is hum or noise."""

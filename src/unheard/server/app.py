@@ -34,8 +34,7 @@ from unheard.server.work import Job, Work
 TEXT_TYPES = {"csv": "text/csv; charset=utf-8", "rttm": "text/plain; charset=utf-8"}
 LINES = "application/x-ndjson"
 
-EVERY = 0.2
-"""Seconds between two lines of progress."""
+EVERY = 0.2  # seconds between two lines of progress
 
 
 def _problems(*statuses: int, text: bool = False) -> dict[int | str, dict[str, Any]]:

@@ -29,11 +29,8 @@ from unheard.server.scoring import Scored, usable
 
 log = logging.getLogger("unheard.server")
 
-LONGEST_MESSAGE = 1_000_000
-"""Bytes of one message."""
-
-BEHIND = 15.0
-"""Seconds that the audio may lag behind the clock, as in a connection that is slow or silent."""
+LONGEST_MESSAGE = 1_000_000  # bytes of one message
+BEHIND = 15.0  # seconds that the audio may lag behind the clock, as in a connection that is slow or silent
 
 
 class Begin(BaseModel):

@@ -26,11 +26,8 @@ from unheard.server.app import create_app
 from unheard.server.live import LONGEST_MESSAGE
 from unheard.server.settings import ServerSettings
 
-MOST_IDLE = 256
-"""Connections without a request that are kept; beyond, the oldest is closed."""
-
-READY_FIRST = 0.5
-"""Seconds between /ready turning red and the listening socket closing."""
+MOST_IDLE = 256  # connections without a request that are kept; beyond, the oldest is closed
+READY_FIRST = 0.5  # seconds between /ready turning red and the listening socket closing
 
 
 def serve(recogniser: Recogniser, settings: ServerSettings, *, ready: Callable[[str], object]) -> None:
@@ -149,10 +146,8 @@ def _listen(settings: ServerSettings) -> socket.socket:
         return listening
     except (OSError, OverflowError) as error:
         listening.close()
-        raise ConfigError(
-            f"cannot listen on {settings.host} port {settings.port} ({getattr(error, 'strerror', None) or error})",
-            mend="Choose another with --port (0: any free one) or --host.",
-        ) from None
+        what = f"cannot listen on {settings.host} port {settings.port} ({getattr(error, 'strerror', None) or error})"
+        raise ConfigError(what, mend="Choose another with --port (0: any free one) or --host.") from None
 
 
 def _supervise(workers: int, run: Callable[[], None]) -> None:

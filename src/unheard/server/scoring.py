@@ -17,11 +17,8 @@ from unheard.server.refusals import Refusal
 from unheard.server.upload import Recording, Upload
 from unheard.server.work import Job
 
-MOST_CHANNELS = 16
-"""A compressed file can claim 255, and would take 255 times the memory while it is decoded."""
-
-PIECE = 3
-"""Seconds scored between two looks at whether anybody still waits, or is to go first."""
+MOST_CHANNELS = 16  # a compressed file can claim 255, and would take 255 times the memory while it is decoded
+PIECE = 3  # seconds scored between two looks at whether anybody still waits, or is to go first
 
 
 @contextmanager

@@ -17,17 +17,10 @@ from unheard.server.settings import ServerSettings
 
 T = TypeVar("T")
 
-FIRST_SPEED = 50.0
-"""Seconds of audio scored per second, assumed until some have been."""
-
-STREAMS_A_THREAD = 16
-"""Live streams taken for each thread; each needs about a fiftieth of one."""
-
-PAUSED_A_THREAD = 2
-"""Recordings begun and overtaken, for each thread."""
-
-LOOK = 0.05
-"""Seconds between two looks at whether the server stops or the time is over."""
+FIRST_SPEED = 50.0  # seconds of audio scored per second, assumed until some have been
+STREAMS_A_THREAD = 16  # live streams taken for each thread; each needs about a fiftieth of one
+PAUSED_A_THREAD = 2  # recordings begun and overtaken, for each thread
+LOOK = 0.05  # seconds between two looks at whether the server stops or the time is over
 
 
 @dataclass(eq=False)
