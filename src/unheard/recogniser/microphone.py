@@ -34,15 +34,9 @@ class Microphone:
         self.lost = self.overflows = 0
 
         def opened(rate: int) -> Any:
-            return sounddevice.InputStream(
-                samplerate=rate,
-                blocksize=round(BLOCK_SECONDS * rate),
-                device=device,
-                channels=1,
-                dtype="float32",
-                callback=self._take,
-                finished_callback=lambda: self._put(None),
-            )
+            sound = {"samplerate": rate, "blocksize": round(BLOCK_SECONDS * rate), "channels": 1, "dtype": "float32"}
+            calls = {"callback": self._take, "finished_callback": lambda: self._put(None)}
+            return sounddevice.InputStream(device=device, **sound, **calls)
 
         try:
             try:
