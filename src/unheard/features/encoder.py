@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from unheard import __version__
 from unheard.errors import AudioError, ConfigError, MissingExtra
-from unheard.features.foreign import resolve_foreign
+from unheard.features.analysis import resolve_foreign
 from unheard.features.settings import LEARNED, FeatureSettings
 from unheard.features.whisper import Floats, Weights, build_graph, weight_files
 from unheard.files import read_regular, write_text, write_whole

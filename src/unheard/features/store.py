@@ -35,14 +35,13 @@ import numpy.typing as npt
 
 from unheard.audio import read_recording
 from unheard.errors import AudioError, FeatureError, UnreachableError
-from unheard.features.analysis import analyse, as_they_are
+from unheard.features.analysis import analyse, as_they_are, frames_in
 from unheard.features.changes import changed
 from unheard.features.encoder import encoder_of, resolve
-from unheard.features.foreign import frames_in
 from unheard.features.kaldi import pitch_library
 from unheard.features.settings import FeatureSettings
 from unheard.files import locked, write_json
-from unheard.manifest import Manifest, Utterance
+from unheard.manifest import Manifest
 from unheard.parallel import Died, available_cores, map_unordered, progress_bar
 
 FORMAT = 1
@@ -251,24 +250,22 @@ def copy_folder(store: Path, copy: int) -> Path:
 def _segments(manifest: Manifest, settings: FeatureSettings) -> dict[str, _Segment]:
     """Return the segment of every row by id, of ready-made frames their file; each file is examined once."""
     state: dict[str, str] = {}
-
-    def segment(row: Utterance) -> _Segment:
-        if row.audio not in state:
+    segments = {}
+    for row in manifest:
+        audio, start, end = row.audio, float(row.start), None if row.end is None else float(row.end)
+        if settings.kind == "npy":
+            audio, start, end = str(Path(settings.folder) / f"{row.id}.npy"), 0.0, None
+        if audio not in state:
             try:
-                stat = os.stat(row.audio)  # noqa: PTH116 - a Path for each of a million rows is slow
+                stat = os.stat(audio)  # noqa: PTH116 - a Path for each of a million rows is slow
                 # the inode too: files that change places keep their size and time of change
-                state[row.audio] = f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ino}"
+                state[audio] = f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ino}"
             except (OSError, ValueError):
-                state[row.audio] = "absent"
-        start, end = float(row.start), None if row.end is None else float(row.end)
-        parts = "".join(f"{part!r}\n" for part in (row.audio, state[row.audio], start, end, row.channel))
+                state[audio] = "absent"
+        parts = "".join(f"{part!r}\n" for part in (audio, state[audio], start, end, row.channel))
         key = blake2b(parts.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
-        return _Segment(key, row.audio, start, end, row.channel)
-
-    if settings.kind == "npy":
-        files = {row.id: str(Path(settings.folder) / f"{row.id}.npy") for row in manifest}
-        return {row.id: segment(replace(row, audio=files[row.id], start=0.0, end=None)) for row in manifest}
-    return {row.id: segment(row) for row in manifest}
+        segments[row.id] = _Segment(key, audio, start, end, row.channel)
+    return segments
 
 
 def _existing(folder: Path, settings: FeatureSettings) -> FeatureStore | None:
@@ -340,25 +337,24 @@ def _fill(
 
 def _analysed(segment: _Segment, settings: FeatureSettings) -> tuple[Entry, bytes]:
     """Analyse one segment: its entry and its features as bytes; unusable audio becomes a skipped entry."""
+    key, audio, start, end, channel = segment
     try:
         if settings.kind == "npy":
-            analysis, seconds = as_they_are(frames_in(segment.audio, settings.width), settings), 0.0
+            analysis, seconds = as_they_are(frames_in(audio, settings.width), settings), 0.0
             digest = blake2b(analysis.features.tobytes(), digest_size=16).hexdigest()
         else:
-            _, audio, start, end, channel = segment
             recording = read_recording(audio, start=start, end=end, sample_rate=settings.sample_rate, channel=channel)
             samples = changed(recording.samples, settings.copy) if settings.copy else recording.samples
             analysis, digest = analyse(samples, settings), recording.digest
             seconds = round(len(samples) / settings.sample_rate, 4)
     except AudioError as error:
         status = FAILED if isinstance(error, UnreachableError) else "skipped"
-        reason = str(error) if error.where else f"{segment.audio}: {error}"
-        return Entry(segment.key, status, reason=reason), b""
+        return Entry(key, status, reason=str(error) if error.where else f"{audio}: {error}"), b""
     except Exception as error:  # one recording must never stop a corpus
-        return Entry(segment.key, FAILED, reason=f"{segment.audio}: unexpected {type(error).__name__}: {error}"), b""
-    frames, total = len(analysis.features), len(analysis.kept)
-    entry = Entry(segment.key, "ok", 0, frames, total, analysis.voiced, seconds, digest)
-    return entry, analysis.features.astype("<f4", copy=False).tobytes()
+        return Entry(key, FAILED, reason=f"{audio}: unexpected {type(error).__name__}: {error}"), b""
+    features = analysis.features.astype("<f4", copy=False)
+    entry = Entry(key, "ok", 0, len(features), len(analysis.kept), analysis.voiced, seconds, digest)
+    return entry, features.tobytes()
 
 
 def _committed(part: Path, width: int) -> Iterator[_Stored]:
@@ -369,15 +365,12 @@ def _committed(part: Path, width: int) -> Iterator[_Stored]:
             continue
         with log.open("rb") as lines, data.open("rb") as features:
             for line in lines:
-                try:
+                with suppress(ValueError, KeyError, TypeError):
                     values: dict[str, Any] = json.loads(line)
-                    byte, crc = values.pop("byte"), values.pop("crc")
-                    entry = Entry(**values)
-                except (ValueError, KeyError, TypeError):
-                    continue
-                features.seek(byte)
-                if zlib.crc32(features.read(entry.frames * width)) == crc:
-                    yield _Stored(entry, data, byte)
+                    byte, crc, entry = values.pop("byte"), values.pop("crc"), Entry(**values)
+                    features.seek(byte)
+                    if zlib.crc32(features.read(entry.frames * width)) == crc:
+                        yield _Stored(entry, data, byte)
 
 
 def _write(folder: Path, settings: FeatureSettings, utterances: Mapping[str, _Stored]) -> None:
