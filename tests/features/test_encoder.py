@@ -347,6 +347,6 @@ def test_a_pooled_utterance_is_mean_and_deviation_of_its_frames(tiny: Path, laye
 
 
 def test_what_cannot_be_pooled() -> None:
-    for settings in ({"kind": "mfcc"}, {"kind": "encoder", "encoder": "x", "layer": "learned"}):
+    for kind in ({"kind": "mfcc"}, {"kind": "encoder", "encoder": "x", "layer": "learned"}):
         with pytest.raises(ConfigError, match="feature setting pool"):
-            FeatureSettings(pool="mean", **settings)
+            FeatureSettings(pool="mean", **kind)

@@ -122,18 +122,15 @@ class TestAttentivePooling:
         assert torch.autograd.gradcheck(run, (x, *layer.parameters()))
 
 
-class TestPooling:
-    def test_literal_formulas(self) -> None:
-        us = draw((4, 1, 13), 6)
-        pooled = mean_std_pooling(Frames(torch.cat(us), torch.tensor([4, 1, 13])))
-        torch.testing.assert_close(pooled, torch.stack([references.pool(u) for u in us]))
-
-    def test_visible_answer(self) -> None:
-        pooled = mean_std_pooling(Frames(torch.tensor([[1.0], [3.0], [7.0]]), torch.tensor([2, 1])))
-        assert pooled[0].tolist() == [2, 1]  # the biased deviation; the unbiased one is sqrt(2)
-        assert pooled[1].tolist() == pytest.approx([7, math.sqrt(VARIANCE_FLOOR)])
-        large = mean_std_pooling(Frames(torch.tensor([[9999.0], [10001.0]]), torch.tensor([2])))
-        assert large[0].tolist() == [10000.0, 1.0]
+def test_statistics_pooling() -> None:
+    us = draw((4, 1, 13), 6)
+    pooled = mean_std_pooling(Frames(torch.cat(us), torch.tensor([4, 1, 13])))
+    torch.testing.assert_close(pooled, torch.stack([references.pool(u) for u in us]))
+    pooled = mean_std_pooling(Frames(torch.tensor([[1.0], [3.0], [7.0]]), torch.tensor([2, 1])))
+    assert pooled[0].tolist() == [2, 1]  # the biased deviation; the unbiased one is sqrt(2)
+    assert pooled[1].tolist() == pytest.approx([7, math.sqrt(VARIANCE_FLOOR)])
+    large = mean_std_pooling(Frames(torch.tensor([[9999.0], [10001.0]]), torch.tensor([2])))
+    assert large[0].tolist() == [10000.0, 1.0]
 
 
 class TestDropout:
