@@ -21,18 +21,9 @@ schemathesis = pytest.importorskip("schemathesis", reason="needs the extra `fuzz
 SETTINGS = ServerSettings(max_megabytes=1, max_seconds=30)
 APP = create_app(recogniser(), SETTINGS)
 SCHEMA = schemathesis.openapi.from_asgi("/openapi.json", APP, headers={"Host": "localhost"})
-FILES = [
-    encoded(speech_like(0.5), format=format, subtype=subtype)
-    for format, subtype in (
-        ("WAV", "PCM_16"),
-        ("WAV", "FLOAT"),
-        ("WAV", "IMA_ADPCM"),
-        ("FLAC", None),
-        ("OGG", None),
-        ("MP3", None),
-        ("AIFF", None),
-    )
-]
+KINDS = [("WAV", "PCM_16"), ("WAV", "FLOAT"), ("WAV", "IMA_ADPCM")]
+KINDS += [(kind, None) for kind in ("FLAC", "OGG", "MP3", "AIFF")]
+FILES = [encoded(speech_like(0.5), format=format, subtype=subtype) for format, subtype in KINDS]
 
 pytestmark = pytest.mark.slow
 
