@@ -44,7 +44,7 @@ def test_many_at_once(tmp_path: Path) -> None:
     minutes = encoded(np.concatenate([speech_like(30.0, seed=seed) for seed in range(4)]))  # two, 3.8 MB
     bomb = encoded(np.zeros(3 * 3600 * 4000, np.int16), 4000, "FLAC")
     kinds = [(minutes, WAV)] * 5 + [(bomb, WAV), (b"x" * 9_000_000, WAV), (minutes, {"Content-Type": "text/plain"})]
-    limits = "--concurrency 2 --waiting 4 --max-wait 20 --max-megabytes 8 --max-seconds 300".split()
+    limits = ["--concurrency=2", "--waiting=4", "--max-wait=20", "--max-megabytes=8", "--max-seconds=300"]
     with serving(model_folder(tmp_path / "tiny"), *limits) as (address, pid):
         assert send(address, minutes, WAV) == 200
         before, most, said = resident(pid), 0.0, Counter[int]()
