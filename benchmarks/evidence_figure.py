@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from statistics import fmean
+
+import numpy as np
 
 from unheard.experiments.adaptation import read_counts, summarise
 from unheard.experiments.records import RunRecords, read_run
 
-CORPORA = {"EmoDB": "emodb", "RAVDESS": "ravdess"}
+GROUPS = {"EmoDB": "emodb", "RAVDESS": "ravdess", "nEMO": "nemo", "corpora never heard": "leave-corpus-out"}
+"""Label and run of each group of bars; the last one is the mean over the corpora left out."""
+
 COLOURS = {
     "paper, as written": "#c8c8c8",
     "ComParE 2016 + SVM": "#9db4c0",
@@ -22,23 +27,31 @@ COLOURS = {
 
 
 def accuracy(run: RunRecords, system: str, evaluation: str = "") -> float:
-    """WA in percent, mean over seeds."""
+    """WA in percent, mean over seeds and over the test corpora."""
     line = next(line for line in run.lines if line.system == system and evaluation in line.evaluation)
-    return 100 * sum(seed.test.wa for seed in line.seeds) / len(line.seeds)
+    found = []
+    for test in (seed.test for seed in line.seeds):
+        corpora = np.array([run.utterances[name].get("corpus", "") for name in test.ids])
+        found += [float((test.truth == test.predicted)[corpora == corpus].mean()) for corpus in np.unique(corpora)]
+    return 100 * fmean(found)
 
 
-def bars(results: Path, corpus: str) -> list[float]:
-    """Return the heights of a corpus's bars in the order of `COLOURS`."""
-    paper, strong, encoder = (read_run(results / f"{corpus}-{recipe}") for recipe in ("paper", "strong", "encoder"))
-    counts = summarise(read_counts(results / f"{corpus}-encoder"))
-    adapted = next(one for one in counts if (one.system, one.k) == ("ser", 4))
-    return [
-        accuracy(paper, "ser", "written"),
-        accuracy(strong, "opensmile"),
-        accuracy(encoder, "pooled"),
-        accuracy(encoder, "ser"),
-        100 * adapted.wa,
-    ]
+def adapted(folder: Path) -> float:
+    """WA in percent after 4 utterances, mean over the test corpora."""
+    counts = [one for one in read_counts(folder) if (one.system, one.k) == ("ser", 4)]
+    corpora = {one.speaker.rpartition("/")[0] for one in counts}
+    each = (summarise([one for one in counts if one.speaker.rpartition("/")[0] == corpus]) for corpus in corpora)
+    return 100 * fmean(results[0].wa for results in each)
+
+
+def bars(results: Path, name: str) -> list[float | None]:
+    """Return the heights of a group's bars in the order of `COLOURS`, None for what was not trained."""
+    encoder = read_run(results / f"{name}-encoder")
+    ours = [accuracy(encoder, "pooled"), accuracy(encoder, "ser"), adapted(results / f"{name}-encoder")]
+    if not (results / f"{name}-paper").is_dir():
+        return [None, None, *ours]
+    paper, strong = (read_run(results / f"{name}-{recipe}") for recipe in ("paper", "strong"))
+    return [accuracy(paper, "ser", "written"), accuracy(strong, "opensmile"), *ours]
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -49,18 +62,26 @@ def main(arguments: list[str] | None = None) -> None:
     from matplotlib.patches import Rectangle
 
     results, out = map(Path, arguments or sys.argv[1:])
-    figure, axes = pyplot.subplots(figsize=(8, 3.2), layout="constrained")
-    for place, corpus in enumerate(CORPORA.values()):
-        for number, (height, colour) in enumerate(zip(bars(results, corpus), COLOURS.values(), strict=True)):
-            at = place * (len(COLOURS) + 1) + number
+    figure, axes = pyplot.subplots(figsize=(9, 3.2), layout="constrained")
+    ticks, at = [], 0.0
+    for name in GROUPS.values():
+        drawn = [
+            (height, colour)
+            for height, colour in zip(bars(results, name), COLOURS.values(), strict=True)
+            if height is not None
+        ]
+        ticks.append(at + (len(drawn) - 1) / 2)
+        for height, colour in drawn:
             axes.bar(at, height, 0.85, color=colour)
             axes.text(at, height + 0.8, f"{height:.1f}", ha="center", fontsize=8)
-    axes.set_xticks([place * (len(COLOURS) + 1) + (len(COLOURS) - 1) / 2 for place in range(len(CORPORA))], CORPORA)
+            at += 1
+        at += 1
+    axes.set_xticks(ticks, GROUPS)
     axes.set_ylabel("WA on unseen speakers, %")
     axes.set_ylim(0, 108)
     axes.spines[["top", "right"]].set_visible(False)
     handles = [Rectangle((0, 0), 1, 1, color=colour) for colour in COLOURS.values()]
-    figure.legend(handles, COLOURS, loc="outside right center", frameon=False, fontsize=8)
+    figure.legend(handles, COLOURS, loc="outside lower center", ncols=5, frameon=False, fontsize=8)
     figure.savefig(out, dpi=130)
 
 
