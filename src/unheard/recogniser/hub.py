@@ -5,6 +5,7 @@ A graph from a stranger is no program, but it can loop and take all memory: `try
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -24,6 +25,8 @@ TRIAL_BYTES = 4 << 30  # address space of the process in which it does
 
 _TRIAL = f"""
 import sys
+sys.path[:] = sys.argv[2:]  # python -c would look in the current folder first, which may be the model's
+import json
 try:
     import resource
     resource.setrlimit(resource.RLIMIT_AS, ({TRIAL_BYTES}, {TRIAL_BYTES}))
@@ -33,8 +36,9 @@ import unheard
 from unheard.samples import samples
 try:
     recogniser = unheard.load(sys.argv[1])
-except unheard.UnheardError:  # loading it here reports that better
-    sys.exit(0)
+except unheard.UnheardError as problem:
+    print(json.dumps([problem.what, problem.where, problem.mend]))
+    sys.exit(1)
 recogniser.predict(samples()[0].path)
 """
 
@@ -59,12 +63,14 @@ def try_out(model: str | Path) -> None:
     Raises `ModelError` where it does not.
     """
     try:
-        subprocess.run(
-            [sys.executable, "-c", _TRIAL, str(model)], check=True, capture_output=True, timeout=TRIAL_SECONDS
-        )
+        command = [sys.executable, "-c", _TRIAL, str(model), *sys.path]
+        subprocess.run(command, check=True, capture_output=True, timeout=TRIAL_SECONDS)
     except subprocess.TimeoutExpired:
         why = f"it took more than {TRIAL_SECONDS} s"
     except subprocess.CalledProcessError as failed:
+        if failed.stdout:  # it could not be loaded
+            what, where, mend = json.loads(failed.stdout)
+            raise ModelError(what, where=where, mend=mend) from None
         lines = failed.stderr.decode(errors="replace").split("\n")
         why = next((line.strip() for line in reversed(lines) if line.strip()), f"exit {failed.returncode}")[:300]
     else:
