@@ -343,6 +343,10 @@ tables:
     ]
     assert manifest[0].audio == str(tmp_path / "wav/a.wav")
     assert read_manifest(tmp_path / "db.emotion.csv").rows == manifest.rows
+    (tmp_path / "db.files.pkl").write_bytes(b"cos\nsystem\n(S'exit'\ntR.")
+    with pytest.raises(ManifestError, match=r"db\.files\.pkl: a pickle can run any program and is not read"):
+        read_manifest(tmp_path)
+    (tmp_path / "db.files.pkl").unlink()
     (tmp_path / "db.yaml").write_text(header.replace("{speaker: {scheme_id: speaker}}", "{age: {}}"))
     (tmp_path / "db.files.csv").write_text("file,age\nwav/a.wav,3\n")
     with pytest.raises(ManifestError, match=r"no column 'speaker'.*emotion\.emotion, files\.age"):

@@ -239,7 +239,13 @@ def _opened(folder: Path) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the package's own use of pandas
             for name, table in {**database.tables, **database.misc_tables}.items():
-                table.load(str(folder / f"db.{name}"))
+                place = os.path.abspath(folder / f"db.{name}")  # noqa: PTH100 - as the package does
+                if os.path.exists(f"{place}.pkl"):  # noqa: PTH110 - it would be preferred
+                    mend = "Delete it: the table is in a .csv or .parquet file, too."
+                    raise invalid("a pickle can run any program and is not read", f"{place}.pkl", mend)
+                table.load(place)
+    except ManifestError:
+        raise
     except Exception as problem:  # the package raises whatever pandas, yaml and the operating system do
         mend = "Open it with audformat.load(...) to see more."
         raise ManifestError(f"not an audformat database ({problem})", where=folder / "db.yaml", mend=mend) from problem
