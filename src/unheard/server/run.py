@@ -159,6 +159,7 @@ def _supervise(workers: int, run: Callable[[], None]) -> None:
     def begin() -> None:
         for number in signals:
             signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
         run()
 
     def start() -> BaseProcess:
@@ -172,11 +173,16 @@ def _supervise(workers: int, run: Callable[[], None]) -> None:
         for process in processes:
             process.terminate()
 
-    processes = [start() for _ in range(workers)]
+    # `stop` must not come between the start of a process and its place among `processes`
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     for number in signals:
         signal.signal(number, stop)
+    processes = [start() for _ in range(workers)]
     while processes:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
         wait([process.sentinel for process in processes])
-        alive = [process for process in processes if process.is_alive()]
         time.sleep(0 if stopping else 1)  # one that cannot start is not started in a tight loop
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+        alive = [process for process in processes if process.is_alive()]
         processes = [*alive, *(start() for _ in range(0 if stopping else workers - len(alive)))]
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
