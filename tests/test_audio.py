@@ -102,6 +102,8 @@ def test_whether_channels_cancel_does_not_depend_on_the_blocks(size: int) -> Non
         mix.check()
     fine.check()
     Mix(None).check()  # of nothing
+    mix(np.zeros((size, 3), np.float32))  # samples with other channels follow
+    mix.check()
 
 
 def test_what_only_sounds_like_cancelling(tmp_path: Path) -> None:

@@ -323,6 +323,8 @@ class Mix:
             return np.ascontiguousarray(block[:, self._index])
         with np.errstate(invalid="ignore", over="ignore"):  # whether it is finite is asked later
             mixed: Samples = block.mean(axis=1, dtype=np.float32)
+            if len(self._of_each) not in (1, block.shape[1]):  # samples with other channels follow
+                self._samples, self._of_mix, self._of_each = 0, 0.0, np.zeros(1)
             self._samples += len(mixed)
             self._of_mix += float(np.square(mixed).sum(dtype=np.float64))
             self._of_each = self._of_each + np.square(block).sum(axis=0, dtype=np.float64)

@@ -50,6 +50,7 @@ def test_every_optional_file(tmp_path: Path) -> None:
         "utt2lang": "a-1 de\n",
         "utt2part": "a-1 train\nb-2 test\n",
         "utt2dur": "a-1 0.75\n",
+        "utt2speaker": "a-1 Eve\nb-2 Eve\n",
     }
     first, second = read_kaldi(directory(tmp_path, **files))
     assert (first.id, first.audio, first.start, first.end) == ("a-1", f"{tmp_path}/wav/b 2.wav", 0.5, 1.25)

@@ -109,6 +109,13 @@ def test_every_format_gives_the_same_turns(name: str, encoding: str, tmp_path: P
     assert turns_of(read_turns(tmp_path / name), "talk.wav") == TURNS
 
 
+def test_times_of_subtitles_in_every_form(tmp_path: Path) -> None:
+    times = ("75:10.5 --> 76:00,0", "0:5:10.0 --> 0:06:00.0", "100:00:01,000 --> 100:00:02.5")
+    (tmp_path / "a.srt").write_text("".join(f"{time}\nAnna: hm\n\n" for time in times))
+    found = [(one.start, one.end) for one in turns_of(read_turns(tmp_path / "a.srt"), "talk.wav")]
+    assert found == [(310.0, 360.0), (4510.5, 4560.0), (360_001.0, 360_002.5)]
+
+
 def test_an_audformat_database(tmp_path: Path) -> None:
     audformat = pytest.importorskip("audformat")
     database = audformat.Database("calls")

@@ -47,7 +47,7 @@ def read_kaldi(folder: str | Path, *, mapping: Mapping[str, str] | None = None) 
     for path in sorted(folder.glob("utt2*")):
         name = path.name.removeprefix("utt2")
         if name not in _NOT_COLUMNS and path.is_file():
-            values["language" if name == "lang" else name] = _values(path)
+            values.setdefault("language" if name == "lang" else name, _values(path))
 
     records = []
     lost: dict[str, list[str]] = {"speaker": [], "emotion": []}

@@ -158,8 +158,8 @@ def _subtitles(path: Path) -> _Found:
     for number, (line, text) in enumerate(zip(lines, [*lines[1:], ""], strict=False), start=1):
         if cue := _CUE.match(line):
             named = _NAMED.match(text)
-            times = [time.replace(",", ".") for time in cue.groups()]
-            start, end = (seconds(time if time.count(":") == 2 else f"0:{time}") or 0.0 for time in times)
+            parts = [time.replace(",", ".").split(":") for time in cue.groups()]  # hours may be missing
+            start, end = (sum(float(x) * 60**at for at, x in enumerate(reversed(time))) for time in parts)
             yield f"line {number}", "", start, end, next(filter(None, named.groups()), "") if named else ""
 
 
