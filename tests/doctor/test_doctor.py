@@ -76,6 +76,9 @@ def test_speakers_whose_names_look_alike():
     for pair in ("01 and 1", "Anna and anna", "Jose\u0301 and Jos\u00e9"):
         assert pair in found.message
     assert "12" not in found.message
+    both = [f"Anna-Katharina von der Lippe of the {word} choir" for word in ("first", "First")]
+    found = only(examine(table([(name, e) for name in both for e in EMOTIONS]), listen=False), "speakers_alike")
+    assert found.message.endswith(f"{both[1]} and {both[0]}"), "names are shown whole"
 
 
 def test_stretches_that_two_speakers_share():

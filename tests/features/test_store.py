@@ -171,6 +171,8 @@ def test_bad_recordings_are_skipped_and_counted(tmp_path: Path, monkeypatch: pyt
         store["missing"]
     soundfile.write(tmp_path / "missing", np.random.default_rng(0).normal(0, 0.1, 8000), 16_000, format="WAV")
     assert "missing" in build(Manifest((*good, *bad, stretch)), tmp_path / "store")
+    build(Manifest(bad[:2]), tmp_path / "only bad")
+    assert set(build(Manifest(tuple(good)), tmp_path / "only bad").skipped) == {"empty", "text"}
 
 
 def test_duplicates_have_one_digest(tmp_path: Path) -> None:

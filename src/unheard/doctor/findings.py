@@ -95,9 +95,13 @@ def listed_groups(
     mend: str,
     form: str = "{name}",
 ) -> Iterator[Finding]:
-    """As `listed`, of rows by name; `form` may show the {name}, the {emotion} of the first row and the number {n}."""
+    """As `listed`, of rows by name; `form` may show the {name}, a {short} form of a text that is a name, the {emotion}
+    of the first row and the number {n}.
+    """
     shown = [
-        form.format(name=name if len(name) <= 40 else f"{name[:37]}...", emotion=rows[0].emotion, n=len(rows))
+        form.format(
+            name=name, short=name if len(name) <= 40 else f"{name[:37]}...", emotion=rows[0].emotion, n=len(rows)
+        )
         for name, rows in groups.items()
     ]
     yield from listed(severity, kind, thing, what, shown, mend, [row for rows in groups.values() for row in rows])

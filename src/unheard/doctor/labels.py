@@ -142,7 +142,7 @@ def _tied(manifest: Manifest, column: str, word: str) -> Iterator[Finding]:
     }
     mend = f"A model may learn the {word} instead of the emotion: also report results without these utterances."
     kind, what = f"{word}_tied_to_emotion", f"of {len(values)} with one emotion only"
-    yield from listed_groups("warning", kind, word, what, tied, mend, "'{name}' ({emotion}, {n})")
+    yield from listed_groups("warning", kind, word, what, tied, mend, "'{short}' ({emotion}, {n})")
 
 
 def check_predictable(

@@ -109,8 +109,11 @@ def check_sound(manifest: Manifest, measured: Sequence[Measurement]) -> Iterator
     """Find unreadable, silent, short, long, clipped and offset recordings, and mixtures of rates and formats."""
     both = list(zip(manifest, measured, strict=True))
     good = [(row, sound) for row, sound in both if not sound.error]
-    for reason in dict.fromkeys(sound.error for _, sound in both if sound.error):
-        rows = [row for row, sound in both if sound.error == reason]
+    unreadable: dict[str, list[Utterance]] = defaultdict(list)
+    for row, sound in both:
+        if sound.error:
+            unreadable[sound.error].append(row)
+    for reason, rows in unreadable.items():
         what, mend = f"cannot be read ({reason})", "Restore the files, or drop their rows."
         yield from listed("error", "unreadable", "recording", what, [row.id for row in rows], mend, rows)
     checks: list[tuple[Severity, str, str, str, Callable[[Measurement], bool]]] = [

@@ -299,7 +299,7 @@ def _fill(
 ) -> None:
     part, width = folder / f"partial-{settings.digest}", settings.dim * 4
     part.mkdir(exist_ok=True)
-    entries = store.entries.items() if store else ()
+    entries = () if store is None else store.entries.items()
     held = {name: _Stored(entry, store.matrix_path, entry.offset * width) for name, entry in entries}  # type: ignore[union-attr]
     found = [*_committed(part, width), *held.values()]
     known = {stored.entry.key: stored for stored in found if stored.entry.status != FAILED}
