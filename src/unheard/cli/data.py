@@ -180,7 +180,10 @@ def features(
         str, option("Folder or Hugging Face id of a Whisper, WavLM, HuBERT, wav2vec 2.0 or data2vec-audio encoder.")
     ] = "",
     layer: Annotated[
-        str, option("Encoder layer: a number (0: input of the transformer), mean of all, or several (2,3,4 or all).")
+        str,
+        option(
+            "Encoder layer: a number (0: input of the transformer), mean of all, or several: 2,3,4 or learned (all)."
+        ),
     ] = "mean",
     vad: Annotated[
         Literal["xvector", "ivector", "kaldi_default", "none"], option("Energy VAD, as in a Kaldi recipe.")

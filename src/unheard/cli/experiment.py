@@ -83,9 +83,9 @@ StarterFlags = _flags(
                                  "test_corpora", "folds", "seeds", "tune", "invariance"),
 )  # fmt: skip
 Config = Annotated[
-    Path | None, option("YAML file with the same settings, its paths relative to its folder; flags override it.")
+    Path | None, option("YAML file with the same settings, whose paths are relative to its folder; flags override it.")
 ]
-DryRun = Annotated[bool, switch("Print the number of trainings and stop; makes features.")]
+DryRun = Annotated[bool, switch("Extract the features, print the number of trainings, and stop.")]
 HelpAll = Annotated[bool, switch("Print every setting and stop.")]
 _OPTION = "Option of one system, such as dat.lam=0.3 or cgt.epsilon=0.1; may be repeated."
 Options = Annotated[tuple[str, ...], option(_OPTION, name="--option", negative="")]
@@ -119,9 +119,10 @@ def experiment(
 
     Example: unheard experiment --preset emodb --root data/emodb --systems ser,dat --out RUN
 
-    Writes RUN/table.md, results.csv, splits.csv, config.yaml and a folder for every training. Another call does only
-    what is missing; a longer --epochs continues, unless the learning rate follows a schedule. The most common settings
-    are below, all of them in --help-all. Exits with 1 if a training failed.
+    Writes RUN/table.md, results.csv, splits.csv, config.yaml and a folder for every training. A repeated call does only
+    what is missing; with more --epochs, trainings continue, unless the learning rate follows a schedule. Below are the
+    most common settings, with the defaults where neither preset nor recipe sets a value; --help-all prints all
+    settings. Exits with 1 if a training failed.
     """
     if help_all:
         print(reference(), end="")
@@ -150,7 +151,8 @@ def train(
 
     Example: unheard train dat --manifest my.csv --protocol random --out RUN
 
-    The most common settings are below, all of them in --help-all.
+    Below are the most common settings, with the defaults where neither preset nor recipe sets a value; --help-all
+    prints all settings.
 
     Parameters
     ----------
@@ -179,7 +181,9 @@ def starter(
     name: Annotated[str, option("Name of the model.")] = "starter",
     licence: Annotated[str, option("Licence of the weights; the licences of the corpora may restrict it.")] = "",
     folds: Annotated[int, option("Folds of the cross-validation.")] = 5,
-    int8: Annotated[bool, option("Also write 8-bit weights; of an encoder, instead of floats.")] = True,
+    int8: Annotated[
+        bool, option("Also write 8-bit weights; for a pretrained encoder, in place of the 32-bit ones.")
+    ] = True,
     config: Config = None,
     option: Options = (),
     help_all: HelpAll = False,
@@ -189,9 +193,10 @@ def starter(
 
     Example: unheard starter --corpus emodb,ravdess --root data/emodb,data/ravdess -o my-model
 
-    Cross-validates one system (default: ser, with the best recipe at hand) by speaker, leaves each corpus out in turn,
-    trains the final model on nearly all speakers, and writes it as ONNX with a card of these figures. An interrupted
-    call is resumed. The most common settings are below, all of them in --help-all.
+    Cross-validates one system (here --systems is ser by default) by speaker, leaves each corpus out in turn, trains the
+    final model on nearly all speakers, and writes it as ONNX with a card of the measured accuracy. An interrupted call
+    is resumed. Below are the most common settings, with the defaults where neither preset nor recipe sets a value;
+    --help-all prints all settings.
     """
     if help_all:
         print(reference(), end="")

@@ -70,37 +70,37 @@ class Experiment:
 
     __pydantic_config__: ClassVar[Mapping[str, Any]] = {"coerce_numbers_to_str": True}
 
-    preset: str = setting("", f"Ready-made experiment that other settings change. {about(PRESETS)}", common=True)
+    preset: str = setting(
+        "", f"Ready-made experiment, whose settings the others override. {about(PRESETS)}", common=True
+    )
     recipe: str = setting(
         "",
-        "Features, network and training together, which other settings change (default: that of the preset, else "
-        f"encoder with a pretrained encoder, else strong). {about(RECIPES)}",
+        "Settings of features, network and training, which the others override (default: that of the preset, else "
+        f"encoder if a pretrained encoder is available, else strong). {about(RECIPES)}",
         common=True,
     )
-    sizes: Literal["iemocap", "mandarin"] = setting(
-        "iemocap", "Column of the paper's Table 1 that the sizes of the network are taken from."
-    )
-    corpus: str = setting("", "Name of a corpus with a reader (see `unheard corpora`); needs root.", common=True)
+    sizes: Literal["iemocap", "mandarin"] = setting("iemocap", "Sizes of the network: a column of the paper's Table 1.")
+    corpus: str = setting("", "Name of a corpus, of those that `unheard corpora` lists; needs root.", common=True)
     root: str = setting("", "Folder of that corpus.", common=True)
     manifest: str = setting("", "Your own manifest instead: CSV, JSONL or a Kaldi data directory.", common=True)
-    out: str = setting("", "Folder of the run; another call does only what is missing there.", common=True)
+    out: str = setting("", "Folder of the run; a repeated call does only what is missing there.", common=True)
     subset: str = setting("", "Subset of a corpus that has some (IEMOCAP: paper, four, all).", common=True)
-    partial: bool = setting(False, "Accept an incomplete corpus tree.")
+    partial: bool = setting(False, "Accept an incomplete corpus.")
     emotions: tuple[str, ...] = setting(FOUR, "Emotions to recognise.", common=True)
     map: Mapping[str, str] = setting(dict, "Labels to rename first, such as excited=happy.", common=True)
     speakers: str = setting(
         "",
-        "FILE:PART: only speakers with that part in a table corpus,speaker,part, such as "
+        "FILE:PART: use only the speakers that have this part in a table with the columns corpus,speaker,part, such as "
         "results/development-speakers.csv:development.",
     )
     same_speakers: Literal["", "merge", "distinct"] = setting(
         "", "Whether speakers whose names look alike, such as 1 and 01, are one person (merge) or several (distinct)."
     )
     unknown_speakers: Literal["drop", "each"] = setting(
-        "drop", "Drop utterances of unknown speakers (N/A, ?, -1), or count each utterance as another speaker."
+        "drop", "Drop utterances of unknown speakers (N/A, ?, -1), or treat each such utterance as a speaker."
     )
     channel: Literal["mix", "left", "right", "each"] = setting(
-        "mix", "Channel of recordings with several; each makes a recording of every channel."
+        "mix", "Channel to use of recordings with several; with each, every channel is a separate recording."
     )
     systems: tuple[str, ...] = setting(
         ("ser", "mtl", "dat", "cgt"),
@@ -110,20 +110,24 @@ class Experiment:
     protocol: str = setting(
         "", "paired, kfold, loso, random, given, cross or leave-corpus-out; each corpus has a default.", common=True
     )
-    group: str = setting("speaker", "Column that the split keeps apart and the adversary recognises.")
+    group: str = setting(
+        "speaker", "Column whose values the split keeps apart and the speaker head learns, such as session."
+    )
     test: Literal["male", "female", "both"] = setting(
-        "both", "paired: the tested speaker of a pair; both is one training with two directions."
+        "both", "paired: which speaker of a pair is tested; both tests both with one training."
     )
     k: int = setting(0, "kfold: number of folds (0: the corpus's default).", ge=0)
     n: tuple[int, ...] = setting((), "random: numbers of training, validation and test speakers.")
-    column: str = setting("", "given: column with train, dev or test, or with the name of the fold.")
+    column: str = setting("", "given: column that says train, dev or test, or names the fold.")
     train_corpora: tuple[str, ...] = setting((), "cross: corpora to train on (default: all that are not tested).")
     test_corpora: tuple[str, ...] = setting((), "cross: corpora to test on.")
-    split_seed: int = setting(0, "Seed of the split, apart from the training seeds.")
-    folds: int = setting(0, "Only the first so many folds (0: all).", ge=0, common=True)
-    seeds: int = setting(1, "Number of training seeds, from 0.", ge=1, common=True)
+    split_seed: int = setting(0, "Seed of the split, independent of the training seeds.")
+    folds: int = setting(0, "Number of folds to train, the first ones (0: all).", ge=0, common=True)
+    seeds: int = setting(1, "Number of training seeds: 0, 1, 2 and so on.", ge=1, common=True)
     normalise: Literal["none", "train", "utterance", "sliding", "speaker"] = setting(
-        "train", "Normalisation; speaker uses the test speakers' recordings (transductive)."
+        "train",
+        "Normalisation of the features: by the training speakers (train), each utterance, 300 frames around each "
+        "(sliding) or each speaker, which uses the test speakers' recordings (transductive).",
     )
     features: FeatureSettings = setting(FeatureSettings, "Features and VAD.")
     network: NetworkSettings = setting(NetworkSettings, "The network.")
@@ -132,7 +136,8 @@ class Experiment:
         dict, "Options of single systems, such as dat: {lam: 0.3} or cgt: {epsilon: 0.1}."
     )
     tune: bool = setting(
-        False, "Choose λ (dat) and ε (cgt) on seed 0 by each fold's validation speakers, beside the fixed values."
+        False,
+        "Also train dat and cgt with the λ and ε that are best on each fold's validation speakers (chosen on seed 0).",
     )
     invariance: bool = setting(
         False,
@@ -140,13 +145,15 @@ class Experiment:
         "the speaker the embeddings keep.",
     )
     store: str = setting("", "Folder of the feature store (default: in the run's folder).")
-    workers: int = setting(0, "Parallel trainings, one thread each on a CPU (0: one a core).", ge=0, common=True)
+    workers: int = setting(0, "Parallel trainings, one thread each on a CPU (0: one per core).", ge=0, common=True)
     device: str = setting("auto", "auto, cpu, cuda or mps.", common=True)
-    engine: Literal["local", "ray"] = setting("local", "Processes of this machine, or a Ray cluster (extra: ray).")
-    address: str = setting("", "ray: auto, or HOST:PORT of a running cluster (default: this machine alone).")
-    gpus: float = setting(0.0, "ray: share of a GPU for a training (0: a quarter where there are GPUs).")
+    engine: Literal["local", "ray"] = setting(
+        "local", "Where trainings run: processes of this machine, or a Ray cluster (extra: ray)."
+    )
+    address: str = setting("", "ray: auto or HOST:PORT, a running cluster (default: this machine only).")
+    gpus: float = setting(0.0, "ray: share of a GPU per training (0: a quarter if there are GPUs).")
     logger: tuple[str, ...] = setting(
-        (), "Where to log each epoch beside history.jsonl: tensorboard, mlflow, wandb, or plug-ins, by commas."
+        (), "Also log each epoch to tensorboard, mlflow, wandb or plug-ins, separated by commas."
     )
     progress: bool = setting(True, "Show progress on a terminal.")
 
@@ -487,6 +494,7 @@ def reference() -> str:
 _REFERENCE = (
     "Every setting of `unheard experiment` and `unheard train`. `training.lr` is the key `lr` in the group `training`",
     "of a YAML file (`--config FILE`), or the flag `--training.lr`. `epochs` is short for `training.epochs`.",
+    "The defaults are those where neither preset nor recipe sets a value: see `--recipe`.",
     "This page is generated: `python -m unheard.experiments.config > docs/reference/configuration.md`.",
 )
 

@@ -52,33 +52,38 @@ class FeatureSettings:
     mel_bins: int = setting(23, "Number of mel bands.", ge=3, le=256)
     low_hz: float = setting(20.0, "Lower edge of the mel bands in Hz.", ge=0)
     high_hz: float = setting(0.0, "Upper edge of the mel bands in Hz (0: the Nyquist frequency).", ge=0)
-    cepstra: int = setting(13, "mfcc: number of coefficients, c0 (replaced by the log energy) included.", ge=1)
+    cepstra: int = setting(13, "mfcc: number of coefficients, including c0, which is replaced by the log energy.", ge=1)
     lifter: float = setting(22.0, "mfcc: cepstral lifter (0: none).", ge=0)
     deltas: int = setting(2, "Highest order of deltas (0: none).", ge=0, le=4)
-    delta_window: int = setting(2, "Frames on each side that a delta uses.", ge=1, le=50)
+    delta_window: int = setting(2, "Number of frames on each side that a delta is computed from.", ge=1, le=50)
     dither: float = setting(0.0, "Dither in units of the 16-bit scale.", ge=0, lt=32_768)
     dither_seed: int = setting(0, "Seed of the dither.", ge=0)
     vad: Literal["xvector", "ivector", "kaldi_default", "none"] = setting(
-        "xvector", "Energy VAD: the settings of a Kaldi recipe.", common=True
+        "xvector", "Energy VAD, with the settings of a Kaldi recipe.", common=True
     )
     kind: str = setting(
         "mfcc",
-        "mfcc, fbank (log-mel bands), functionals (one vector an utterance), encoder (a pretrained one), npy (arrays "
+        "mfcc, fbank (log-mel bands), functionals (one vector per utterance), encoder (a pretrained one), npy (arrays "
         "of your own), or the name of a registered function.",
         common=True,
     )
     energy: bool = setting(False, "fbank: put the raw log energy before the bands.")
     pitch: bool = setting(False, "Append Kaldi's pitch features after the deltas.", common=True)
-    log_pitch: Literal["normalised", "raw", "both"] = setting("normalised", "Which log pitch is appended.")
+    log_pitch: Literal["normalised", "raw", "both"] = setting(
+        "normalised", "pitch: which log F0 to append, normalised by Kaldi, as it is, or both."
+    )
     pitch_low_hz: float = setting(50.0, "Lowest F0 in Hz.", ge=20)
     pitch_high_hz: float = setting(400.0, "Highest F0 in Hz.", le=1000)
     encoder: str = setting(
-        "", "encoder: its folder, or its id on the Hugging Face hub (openai/whisper-base).", common=True, compare=False
+        "",
+        "encoder: its folder, or its id on the Hugging Face hub, such as openai/whisper-base.",
+        common=True,
+        compare=False,
     )
     layer: str = setting(
         "mean",
-        "encoder: a layer's number (0: the transformer's input), mean of all, or several (2,3,4) or all (learned), "
-        "which the network weighs.",
+        "encoder: number of a layer (0: the transformer's input), mean (of all), or several (2,3,4) or all (learned), "
+        "of which the network learns a weighted mean.",
         common=True,
     )
     encoder_digest: str = setting("", "encoder: hash of the encoder's files.", derived=True)
@@ -91,9 +96,12 @@ class FeatureSettings:
     code: str = setting("", "plug-ins: hash of the function's source.", derived=True)
     thin: int = setting(1, "Average this many consecutive frames into one, after the VAD.", ge=1, le=100)
     pool: Literal["none", "mean", "statistics"] = setting(
-        "none", "encoder: make one vector of an utterance: the mean of its frames, or mean and standard deviation."
+        "none",
+        "encoder: one vector per utterance: the mean of its frames, or mean and standard deviation (statistics).",
     )
-    copy: int = setting(0, "Which changed copy of the recording is analysed; 0: the recording.", ge=0, derived=True)
+    copy: int = setting(
+        0, "Number of the augmented copy that is analysed (0: the recording itself).", ge=0, derived=True
+    )
     summary: bool = setting(
         False, "Append the functionals of the whole utterance to each frame (fbank, energy, raw log pitch, no deltas)."
     )

@@ -30,18 +30,18 @@ class NetworkSettings:
     """
 
     tdnn: tuple[tuple[int, int, int], ...] = setting(
-        ((128, 5, 2), (64, 3, 4)), "TDNN layers: outputs, kernel and dilation of each; [] for none."
+        ((128, 5, 2), (64, 3, 4)), "TDNN layers: number of outputs, kernel size and dilation of each; [] for none."
     )
-    lstm: int = setting(64, "Cells of the recurrent layer per direction; 0 for no such layer.", ge=0)
-    dense: int = setting(256, "Width before pooling; the embedding is twice as wide.", ge=1)
-    hidden: tuple[int, ...] = setting((64, 64), "Widths of the heads' hidden layers; 0: none.")
+    lstm: int = setting(64, "Cells of the recurrent layer per direction (0: no recurrent layer).", ge=0)
+    dense: int = setting(256, "Width of the dense layer before pooling; statistics pooling doubles it.", ge=1)
+    hidden: tuple[int, ...] = setting((64, 64), "Widths of the heads' hidden layers (0: none, linear heads).")
     dropout: float = setting(0.5, "Dropout probability of every layer.", ge=0, lt=1, common=True)
-    input_dropout: float = setting(0.0, "Dropout probability of the frames' features.", ge=0, lt=1)
+    input_dropout: float = setting(0.0, "Dropout probability of the input features.", ge=0, lt=1)
     rnn_bn: bool = setting(True, "Batch normalisation of the BiLSTM's output.")
     rnn_dropout: bool = setting(True, "Dropout of the BiLSTM's output.")
     pooled_dropout: bool = setting(True, "Dropout before statistics pooling.")
     padding: Literal["valid", "same"] = setting(
-        "valid", "Padding of the TDNN layers; with valid an utterance loses 16 frames."
+        "valid", "Padding of the TDNN layers; with valid, an utterance loses 16 frames."
     )
     cell: Literal["lstm", "gru"] = setting("lstm", "Kind of recurrent cell.")
     pooling: str = setting(
@@ -51,14 +51,16 @@ class NetworkSettings:
     )
     members: int = setting(
         1,
-        "Members of the emotion head (linear: hidden 0). Each learns on its own from a part of the embedding; the "
-        "mean of their logits is the answer.",
+        "Members of the emotion head, an ensemble (needs linear heads): each is trained on its own part of the "
+        "embedding, and their logits are averaged.",
         ge=1,
     )
-    head_dropout: float = setting(-1.0, "Dropout probability in the heads (-1: as everywhere).", ge=-1, lt=1)
+    head_dropout: float = setting(-1.0, "Dropout probability in the heads (-1: network.dropout).", ge=-1, lt=1)
     summary: int = setting(0, "Number of feature columns that describe the whole utterance.", ge=0, derived=True)
-    summary_width: int = setting(128, "With features.summary: its width in the embedding.", ge=1)
-    summary_dropout: float = setting(0.5, "With features.summary: dropout probability of its inputs.", ge=0, lt=1)
+    summary_width: int = setting(
+        128, "With features.summary: how many dimensions of the embedding the functionals give.", ge=1
+    )
+    summary_dropout: float = setting(0.5, "With features.summary: dropout probability of the functionals.", ge=0, lt=1)
     layers: int = setting(0, "Number of encoder layers side by side in the features.", ge=0, derived=True)
     layer_width: int = setting(0, "Width of an encoder layer.", ge=0, derived=True)
     code: str = setting("", "Hash of a registered pooling's source.", derived=True)

@@ -31,12 +31,16 @@ def _half_cosine(share: float) -> float:
 class Augmentation:
     """How strongly `unheard.training.augment` changes the speaker of a training utterance; 0 everywhere: not at all."""
 
-    tract: float = setting(0.0, "Vocal tract length: stretch the mel bands by 1 ± this.", ge=0, le=0.5)
-    colour: float = setting(
-        0.0, "Voice and microphone: standard deviation of smooth curves added to the mel bands.", ge=0, le=100
+    tract: float = setting(
+        0.0, "Vocal tract length: stretch the mel bands by a factor drawn from 1 ± this.", ge=0, le=0.5
     )
-    pitch: float = setting(0.0, "Standard deviation of a shift of log F0, in its own deviations.", ge=0, le=100)
-    pace: float = setting(0.0, "Tempo: resample the frames by 1 ± this.", ge=0, le=0.5)
+    colour: float = setting(
+        0.0, "Voice and microphone: standard deviation of random smooth curves added to the mel bands.", ge=0, le=100
+    )
+    pitch: float = setting(
+        0.0, "Standard deviation of a random shift of log F0, in standard deviations of log F0.", ge=0, le=100
+    )
+    pace: float = setting(0.0, "Tempo: resample the frames by a factor drawn from 1 ± this.", ge=0, le=0.5)
     time_masks: int = setting(0, "Number of masks over time, each of fewer than 20 frames.", ge=0, le=100)
     band_masks: int = setting(0, "Number of masks over mel bands, each of at most 7 bands.", ge=0, le=100)
 
@@ -76,15 +80,14 @@ class TrainingSettings:
     )
     updates: int | None = setting(
         None,
-        "Train at most this many updates: the number of epochs is lowered to what they need on the training "
-        "utterances of the fold (default: no limit).",
+        "Largest number of updates: on large training sets it limits the number of epochs (default: no limit).",
         ge=1,
     )
     # with pairs, an odd number of utterances leaves one alone: no batch norm
     batch_size: int = setting(32, "Utterances in a batch.", ge=3, common=True)
-    lr: float = setting(1e-3, "Learning rate; of a schedule the highest.", gt=0, common=True)
+    lr: float = setting(1e-3, "Learning rate; with a schedule, the highest.", gt=0, common=True)
     momentum: float = setting(0.9, "sgd: momentum.", ge=0, lt=1)
-    nesterov: bool = setting(True, "sgd: Nesterov's form of the momentum.")
+    nesterov: bool = setting(True, "sgd: use Nesterov momentum.")
     weight_decay: float = setting(0.0, "sgd: L2 penalty; adamw: decoupled decay of weight matrices.", ge=0)
     precision: Literal["fp32", "bf16"] = setting("fp32", "bf16: automatic mixed precision.")
     report_epochs: tuple[int, ...] = setting(
@@ -92,35 +95,39 @@ class TrainingSettings:
     )
     optimizer: Literal["sgd", "adamw"] = setting("sgd", "Optimiser.")
     schedule: Literal["constant", "onecycle"] = setting("constant", "Schedule of the learning rate.")
-    warmup: float = setting(0.2, "onecycle: share of all steps in which the rate rises.", ge=0, lt=1)
-    label_smoothing: float = setting(0.0, "Probability moved from the true emotion to all emotions.", ge=0, lt=1)
+    warmup: float = setting(0.2, "onecycle: share of all updates during which the learning rate rises.", ge=0, lt=1)
+    label_smoothing: float = setting(
+        0.0, "Probability that is taken from the true emotion and spread over all emotions.", ge=0, lt=1
+    )
     class_weights: Literal["none", "balanced"] = setting(
-        "none", "balanced: every emotion has the same weight in the loss, however rare it is."
+        "none", "balanced: every emotion has the same total weight in the loss, however rare it is."
     )
     sampling: Literal["once", "balanced"] = setting(
         "once",
-        "Utterances of an epoch: each once; balanced, as many drawn, every emotion of every corpus equally often.",
+        "once: an epoch has every utterance once; balanced: as many are drawn, each emotion of each corpus as often.",
     )
-    select: Literal["best", "last"] = setting(
-        "best", "Report the best epoch on the validation speakers, or the last epoch."
-    )
-    augment: Augmentation = setting(Augmentation, "Augmentation: change the speaker of training utterances.")
+    select: Literal["best", "last"] = setting("best", "Epoch to use: the best on the validation speakers, or the last.")
+    augment: Augmentation = setting(Augmentation, "Augmentation: random changes of the voice of training utterances.")
     copies: int = setting(
         0,
-        "Changed copies of each recording (voice, microphone, room, noise, telephone) to train on too, in feature "
-        "stores of their own.",
+        "Number of augmented copies of each recording (voice, microphone, room, noise, telephone) to train on as well; "
+        "each has a feature store of its own.",
         ge=0,
         le=100,
     )
     enrol: float = setting(
-        0.0, "Share of training utterances normalised by other utterances of their speaker (enrolment).", ge=0, le=1
+        0.0,
+        "Share of training utterances that are normalised with other utterances of their speaker (enrolment).",
+        ge=0,
+        le=1,
     )
     batchnorm: Literal["running", "reestimate", "both"] = setting(
         "running",
-        "Batch-norm statistics in evaluation: running averages; re-estimated without dropout; or both (two results).",
+        "Batch-norm statistics in evaluation: running averages, re-estimated without dropout, or both (two results).",
     )
     decision: Decision = setting(
-        "likeliest", "Decision rule: likeliest emotion; even, maximise UAR; both, maximise (WA + UAR) / 2."
+        "likeliest",
+        "Decision rule: likeliest, the most probable emotion; even, maximise UAR; both, maximise (WA + UAR) / 2.",
     )
 
     def __post_init__(self) -> None:

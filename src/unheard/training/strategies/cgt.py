@@ -36,9 +36,11 @@ class CGTOptions:
     """
 
     epsilon: float = setting(0.3, "Size ε of the perturbations.")
-    eps_mode: Literal["rms", "raw"] = setting("rms", "Unit of ε: standard deviations of the input, or the gradient.")
-    alpha: float = setting(0.5, "Share α of the perturbed losses.", ge=0, le=1)
-    clean_statistics: bool = setting(False, "Update batch norm's running statistics by the clean passes only.")
+    eps_mode: Literal["rms", "raw"] = setting(
+        "rms", "Unit of ε: standard deviations of the input (rms), or the gradient (raw)."
+    )
+    alpha: float = setting(0.5, "Weight α of the losses on perturbed inputs; the others have 1 - α.", ge=0, le=1)
+    clean_statistics: bool = setting(False, "Update batch norm's running statistics with unperturbed inputs only.")
 
 
 @final

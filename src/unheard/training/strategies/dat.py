@@ -24,11 +24,13 @@ class DATOptions:
     makes it raise the entropy of the speaker posteriors, which is highest where they are uninformative.
     """
 
-    lam: float = setting(0.1, "Weight λ of the adversary.")
-    loss: Literal["reversal", "entropy"] = setting("reversal", "What the embedding maximises: L_s, or the entropy.")
+    lam: float = setting(0.1, "Weight λ of the adversarial gradient.")
+    loss: Literal["reversal", "entropy"] = setting(
+        "reversal", "What the embedding maximises: the speaker loss (reversal), or the entropy of the speaker output."
+    )
     schedule: Literal["constant", "ganin"] = setting("constant", "Schedule of λ over the training.")
-    gamma: float = setting(10.0, "ganin: steepness γ.")
-    warmup: float = setting(0.0, "Share of the training with λ = 0; the schedule covers the rest.", ge=0, lt=1)
+    gamma: float = setting(10.0, "ganin: steepness γ of the rise of λ.")
+    warmup: float = setting(0.0, "First share of the training, with λ = 0; the schedule covers the rest.", ge=0, lt=1)
     cap: float = setting(math.inf, "Upper bound of λ.")
 
     def at(self, progress: float) -> float:
