@@ -90,6 +90,7 @@ def test_weights_in_other_files_are_not_fetched(tmp_path: Path, monkeypatch: pyt
 
 
 def test_other_graphs_are_refused() -> None:
+    assert "can be run" in refused(CONTENT.replace(b"profile", b"prof\xffle"))
     renamed = tiny_model.tiny_proto()
     renamed.graph.output[3].name = "embedding2"
     renamed.graph.node.append(helper.make_node("Identity", ["description"], ["embedding2"]))

@@ -66,7 +66,11 @@ class OnnxModel:
         self.where, self.folder, self.digest = where, folder, sha256(content).hexdigest()
         try:
             self._session = onnx_session(content, threads)
-            text = self._session.get_modelmeta().custom_metadata_map.get("unheard")  # may raise UnicodeDecodeError
+            # Names that are not UTF-8 raise UnicodeDecodeError.
+            text = self._session.get_modelmeta().custom_metadata_map.get("unheard")
+            inputs = {value.name: value.shape for value in self._session.get_inputs()}
+            outputs = {value.name for value in self._session.get_outputs()}
+            optional = {value.name: value.shape for value in self._session.get_overridable_initializers()}
         except ValueError as problem:
             what = f"this is not an ONNX model that can be run ({problem})"
             raise ModelError(what, where=where, mend=_EXPORT) from None
@@ -75,12 +79,9 @@ class OnnxModel:
         self.metadata: Metadata = read_metadata(text, where)
         self.encoder = _encoder_of(self.metadata.features, folder, where, threads)
         width = self.metadata.features.dim
-        inputs = {value.name: value.shape for value in self._session.get_inputs()}
-        outputs = {value.name for value in self._session.get_outputs()}
         if set(inputs) != {"features"} or inputs["features"][1:] != [width] or not outputs.issuperset(OUTPUTS):
             what = f"the graph must map features (T, {width}) to {', '.join(OUTPUTS)}"
             raise ModelError(what, where=where, mend=_EXPORT)
-        optional = {value.name: value.shape for value in self._session.get_overridable_initializers()}
         self.profile_width: int = width if optional.get("profile") == [width] else 0
 
     @classmethod
