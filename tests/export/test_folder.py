@@ -129,7 +129,7 @@ def test_card_says_whom_it_knows_what_it_is_worth_and_what_it_is_not_for() -> No
     assert "Burkhardt" in text
     assert "| all | 2 | 6 | 75.0 ± 11.8 | 75.0 ± 11.8 |" in text
     assert "| female | 1 | 4 | 87.5 ± 17.7 |" in text
-    assert "another training of the recipe: no figure is of this file" in text
+    assert "another training of the recipe: none of these figures was measured on this file" in text
     assert "divided by T = 1.7 " in text
     assert "Article 5(1)(f)" in text
     assert "at work or in education" in text

@@ -258,9 +258,9 @@ def table_markdown(results: Sequence[Adapted], sizes: Sequence[int]) -> str:
     most = max(speakers.values())
     few = [f"{n} of {most} at k = {k}" for k, n in speakers.items() if n < most]
     note = (
-        "WA / UAR in percent on test speakers with k unlabelled enrolment utterances, which are not scored (`all`: "
-        "every utterance is enrolled and scored). In brackets the gain in points: on the same utterances, over the "
-        "same networks without enrolment. Mean over the draws of the k utterances and over seeds."
+        "WA / UAR in percent on test speakers, after adaptation to k of their utterances without labels, which are not "
+        "scored (`all`: every utterance is used and scored). In brackets: gain in points over the same networks "
+        "without adaptation, on the same utterances. Mean over the draws of the k utterances and over seeds."
     )
     if few:
         note += f" Speakers with no more than k utterances have none left to score: {', '.join(few)}."

@@ -112,7 +112,7 @@ def hub_licence(licence: str) -> str:
 
 def _described(settings: FeatureSettings) -> str:
     kind = "features of a pretrained encoder" if settings.kind == "encoder" else f"{settings.kind} features"
-    each = f"every {settings.frame_shift_ms * settings.thin:g} ms" if settings.pool == "none" else "an utterance"
+    each = f"every {settings.frame_shift_ms * settings.thin:g} ms" if settings.pool == "none" else "per utterance"
     more = f" and {settings.summary_dim} functionals of the utterance" if settings.summary_dim else ""
     return f"{settings.dim - settings.summary_dim} {kind} {each}{more}"
 

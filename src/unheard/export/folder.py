@@ -39,8 +39,8 @@ ENCODER = "encoder"
 ENCODER_FILES = (MODEL, LICENCE, ENCODER_CARD)
 
 ABOUT_ENCODER = """\
-The features are the states of layer {layer} of `{origin}`, frozen, with {weights} weights: the folder `encoder`, \
-under a licence of its own (`encoder/LICENSE`, {licence})."""
+The features are outputs of the frozen encoder `{origin}` (layer {layer}), with {weights} weights. It is in the folder \
+`encoder`, under a licence of its own (`encoder/LICENSE`, {licence})."""
 
 Say = Callable[[str], None]
 

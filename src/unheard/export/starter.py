@@ -83,7 +83,7 @@ def make_starter(
     facts = Facts(name, licence, data_of(model), evidence.calibration.temperature)
     sections = [
         ("Adaptation to a speaker", adapt(crossed.folder, systems=(system,), say=say)),
-        *([("Recordings of another kind", _on_other_corpora(left_out))] if left_out else []),
+        *([("Accuracy on other corpora", _on_other_corpora(left_out))] if left_out else []),
         ("Speaker information in the embedding", _probe(crossed, rows, base, say)),
     ]
     tested = set(own.seeds[0].test.ids)
@@ -122,8 +122,8 @@ def _on_other_corpora(left_out: list[RunRecords]) -> str:
     return f"""\
 {table}
 
-Trained on the other corpora only and tested on all of this one: other microphones, sentences and languages. Expect \
-these figures, rather than those above, on recordings unlike the training data."""
+Each row is a model trained on the other corpora only and tested on all of this one, with other microphones, sentences \
+and languages. On recordings unlike the training data expect these figures rather than those above."""
 
 
 def _probe(crossed: RunRecords, rows: Manifest, base: Experiment, say: Say) -> str:
