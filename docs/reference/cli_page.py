@@ -15,7 +15,7 @@ from unheard.cli import VERBS, main
 def on_files(files: Files, config: Any) -> Files:
     """Add the page to the site's files."""
     os.environ["COLUMNS"] = "110"  # the width rich writes for
-    parts = ["# Command line", "Generated from `unheard VERB --help`."]
+    parts = ["# Command line", "Generated from `unheard COMMAND --help`."]
     for verb, (_, summary) in VERBS.items():
         text = io.StringIO()
         with redirect_stdout(text):

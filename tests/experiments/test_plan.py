@@ -122,7 +122,7 @@ def test_settings_that_cannot_work_are_refused_before_features(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for more, message in (
-        (("--features.kind", "functionals"), "one vector an utterance"),
+        (("--features.kind", "functionals"), "one vector per utterance"),
         (("--option", "dat.lam=-1"), "option 'dat.lam' = -1.0 is out of range"),
         (("--option", "mtl.weight=-0.5"), "option 'mtl.weight' = -0.5 is out of range"),
         (("--option", "cgt.epsilon=-0.3"), "option 'cgt.epsilon' = -0.3 is out of range"),

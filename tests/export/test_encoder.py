@@ -66,7 +66,7 @@ def test_answers_equal_training(source: Path, tmp_path: Path, layer: str, vad: s
     model = model_on(source, layer, vad=vad, pool=pool)
     found = OnnxModel.open(exported(model, tmp_path))
     assert found.metadata.features.encoder == "encoder"  # no path of this machine
-    each = "every 20 ms" if pool == "none" else "an utterance"
+    each = "every 20 ms" if pool == "none" else "per utterance"
     assert f"{model.features.dim} features of a pretrained encoder {each};" in (tmp_path / "README.md").read_text()
     profile = np.random.default_rng(0).normal(0, 1, model.features.dim).astype(np.float32)
     for samples in (SPEECH[:400], SPEECH[:721], SPEECH, np.tile(SPEECH, 30)):  # 1, 2 to some thousand frames

@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         name="unheard",
         version=__version__,
         help="Speech emotion recognition for voices the model has never heard.\n\n"
-        "`unheard VERB --help` explains a verb, with an example. `--debug` shows the traceback of an error.",
+        "`unheard COMMAND --help` explains a command, with an example. `--debug` shows the traceback of an error.",
         help_format="markdown",
         default_parameter=Parameter(show_default=_shown_default),
         suppress_keyboard_interrupt=False,  # handled below

@@ -53,7 +53,7 @@ Table = Annotated[Path, option(_TABLE)]
 LabelledTable = Annotated[
     Path, option(f"{_TABLE} Rows with labels that the model does not have are dropped and counted.")
 ]
-TrainedModel = Annotated[Path, option("A model.safetensors file, or the folder of a trained cell.")]
+TrainedModel = Annotated[Path, option("A model.safetensors file, or the folder of a training (RUN/cells/NAME).")]
 Run = Annotated[Path, option("Folder of a run (the --out of `unheard experiment`).")]
 Model = Annotated[str, option("Folder or .onnx file of an exported model, name of a packaged model, or hf:OWNER/NAME.")]
 Recordings = Annotated[
@@ -70,7 +70,7 @@ AudioRoot = Annotated[
 ]
 Channel = Annotated[
     Literal["mix", "left", "right", "each"],
-    option("Channel of recordings with several: their mean, one of them, or each as a separate recording."),
+    option("Channel to use of recordings with several: their mean, one of them, or each as a separate recording."),
 ]
 AnyChannel = Annotated[str, option("mix (mean of all channels), left, right, a number from 1, or each (separately).")]
 Store = Annotated[Path | None, option("Folder to keep the features in (default: not kept).")]

@@ -41,20 +41,21 @@ EXPERIMENT = {
 
 def demo(
     *,
-    out: Annotated[Path, option("Folder to write; another call does only what is missing.")] = Path("demo"),
-    corpus: Annotated[str, option("Show a real corpus instead of invented voices; it is downloaded.")] = "",
-    data: Annotated[Path | None, option("Folder of that corpus, if it is on this machine.")] = None,
+    out: Annotated[Path, option("Folder to write; a repeated call does only what is missing.")] = Path("demo"),
+    corpus: Annotated[str, option("Use a real corpus, which is downloaded, instead of synthetic voices.")] = "",
+    data: Annotated[Path | None, option("Folder of that corpus, if you have it already.")] = None,
     seeds: Annotated[int, option("Number of training seeds.")] = 5,
-    epochs: Annotated[int, option("Epochs of each training (0: as intended).")] = 0,
+    epochs: Annotated[int, option("Epochs of each training on synthetic voices (0: 30).")] = 0,
     workers: Workers = 0,
 ) -> int:
     """Show what the package does, in two minutes, offline: the model `starter` on real clips, then the four systems.
 
     Example: unheard demo --out demo
 
-    The systems are compared on invented voices whose speakers betray the emotion in training and not in the test: the
-    table shows what each method does to this shortcut. Such results support no claim about speech. With --corpus, such
-    as emodb, a network and an SVM are compared on speakers that they have not heard, before and after adaptation.
+    The systems are compared on synthetic voices. In training, but not in the test, the speaker's channel reveals the
+    emotion; the table shows how far each system relies on this shortcut. Such results support no claim about speech.
+    With --corpus, such as emodb, a network and an SVM are compared on unseen speakers, and the network is adapted to
+    each of them.
     """
     recognise_samples(out)
     return of_corpus(out / corpus, corpus, data, workers) if corpus else of_shortcut(out, seeds, epochs, workers)
@@ -93,15 +94,15 @@ def of_shortcut(out: Path, seeds: int, epochs: int, workers: int) -> int:
     from unheard.corpora.synthetic import write
     from unheard.experiments.run import experiment
 
-    say("Making invented voices")
+    say("Making synthetic voices")
     write(out / "voices", VOICES)
     settings: dict[str, Any] = {**EXPERIMENT, "training": {**TRAINING, "epochs": epochs or TRAINING["epochs"]}}
     settings |= {"root": str(out / "voices"), "out": str(out / "shortcut")}
     run = experiment(**settings, seeds=seeds, workers=workers, say=say)
-    print("The four systems on invented speakers whose channel betrays the emotion in training, not in the test\n")
+    print("The four systems on synthetic speakers, whose channel reveals the emotion in training, not in the test\n")
     print(shortcut_table(run.records.lines, run.records.labels, channel_emotions()))
     table = run.folder / "table.md"
-    print(f"\n{seeds} seeds, percent, 95 % intervals over the test speakers. Everything else: {table}")
+    print(f"\n{seeds} seeds, percent, 95 % intervals over the test speakers. All results: {table}")
     return int(bool(run.failed))
 
 
@@ -160,6 +161,6 @@ def of_corpus(out: Path, corpus: str, data: Path | None, workers: int) -> int:
     print(run.table)
     if run.failed:
         return 1
-    print("Before (k = 0) and after hearing four unlabelled utterances of each test speaker:\n")
+    print("Before (k = 0) and after adaptation to four unlabelled utterances of each test speaker:\n")
     sys.stdout.write(adapt(run.folder, sizes=[0, 4], say=say))
     return 0

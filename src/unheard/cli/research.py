@@ -70,7 +70,9 @@ def compare(
     run_b: Run,
     /,
     *,
-    format: Annotated[Literal["md", "json"], option("Markdown, or JSON with each speaker's share.")] = "md",
+    format: Annotated[
+        Literal["md", "json"], option("md (tables), or json (also with each speaker's part in the differences).")
+    ] = "md",
     output: OutputFile = None,
 ) -> None:
     """Compare two runs: each system in both, and a test of the difference B - A over the test speakers.
@@ -92,7 +94,8 @@ def contrast(
     *more: Annotated[Path, option("Folders of runs on other corpora; the mean difference is tested as well.")],
     baseline: Annotated[str, option("System to compare the others with.")] = "ser",
     speakers: Annotated[
-        str, option("FILE:PART: only the test speakers of that part in a table corpus,speaker,part.")
+        str,
+        option("FILE:PART: only test speakers that have this part in a table with the columns corpus,speaker,part."),
     ] = "",
     decision: Annotated[
         str,

@@ -205,7 +205,7 @@ def lay_out(settings: Experiment, say: Say = lambda _: None) -> Grid:
 def _check(settings: Experiment) -> dict[str, dict[str, Any]]:
     """The options of every system; raises `ConfigError` for settings that cannot work, whatever the corpus."""
     if settings.features.kind == "functionals":
-        what = "the networks read frames, and functionals are one vector an utterance"
+        what = "the networks read frames, and functionals are one vector per utterance"
         raise ConfigError(what, mend="Choose --features.kind mfcc, fbank or encoder.")
     if settings.engine == "ray":
         from unheard.experiments.ray_engine import check
