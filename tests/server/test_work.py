@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -230,3 +231,25 @@ def test_scoring_is_given_up_where_nobody_waits(ear: Recogniser) -> None:
         Scorer(ear, upload, inspect(upload, 900), 900, stop).score("mix")
     assert raised.value.status == 504
     assert stop.looks == 4  # of twenty pieces
+
+
+STOPPED_AS_THEY_BEGIN = """
+import os, signal, time
+from multiprocessing.context import ForkProcess
+from unheard.server.run import _supervise
+
+start, begun = ForkProcess.start, []
+
+def started(process):
+    begun.append(start(process))
+    if len(begun) == 2:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+ForkProcess.start = started
+_supervise(3, lambda: time.sleep(60))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_workers_stop_even_where_they_just_begin() -> None:
+    subprocess.run([sys.executable, "-c", STOPPED_AS_THEY_BEGIN], check=True, timeout=30)

@@ -155,6 +155,7 @@ def _supervise(workers: int, run: Callable[[], None]) -> None:
     if not hasattr(os, "fork"):
         raise ConfigError("several workers need a system that can fork", mend="Use --workers 1.")
     signals, stopping = (signal.SIGTERM, signal.SIGINT), False
+    processes: list[BaseProcess] = []
 
     def begin() -> None:
         for number in signals:
@@ -162,10 +163,14 @@ def _supervise(workers: int, run: Callable[[], None]) -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
         run()
 
-    def start() -> BaseProcess:
+    def start() -> None:
         process = multiprocessing.get_context("fork").Process(target=begin)
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # a process that just begins would lose one
         process.start()
-        return process
+        processes.append(process)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+        if stopping:  # since before `stop` knew this one
+            process.terminate()
 
     def stop(number: int, frame: FrameType | None) -> None:
         nonlocal stopping
@@ -173,16 +178,13 @@ def _supervise(workers: int, run: Callable[[], None]) -> None:
         for process in processes:
             process.terminate()
 
-    # `stop` must not come between the start of a process and its place among `processes`
-    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     for number in signals:
         signal.signal(number, stop)
-    processes = [start() for _ in range(workers)]
+    for _ in range(workers):
+        start()
     while processes:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
         wait([process.sentinel for process in processes])
         time.sleep(0 if stopping else 1)  # one that cannot start is not started in a tight loop
-        signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-        alive = [process for process in processes if process.is_alive()]
-        processes = [*alive, *(start() for _ in range(0 if stopping else workers - len(alive)))]
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+        processes[:] = [process for process in processes if process.is_alive()]
+        for _ in range(0 if stopping else workers - len(processes)):
+            start()
