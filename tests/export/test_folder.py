@@ -137,6 +137,12 @@ def test_card_says_whom_it_knows_what_it_is_worth_and_what_it_is_not_for() -> No
     assert "How the recordings of mine were made is unknown" in text
 
 
+def test_names_do_not_add_columns_to_the_tables_of_a_card() -> None:
+    (evidence,) = card().evidence
+    text = card(evidence=(replace(evidence, groups=(replace(evidence.groups[0], corpus="a|b"),)),)).text()
+    assert "| a\\|b | " in text
+
+
 def test_card_without_measurements_and_with_sections_of_ones_own() -> None:
     text = card(evidence=(), facts=Facts(name="tiny"), sections=(("Probe", "Nothing found."),)).text()
     assert "Not measured." in text
