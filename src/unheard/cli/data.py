@@ -40,12 +40,13 @@ def corpora(
     if name:
         facts = get_corpus(name)
         console.print(f"{facts.title} ({facts.name}), {facts.language}")
-        console.print(f"{facts.utterances} utterances of {facts.speakers} speakers: {facts.counts}")
+        counts = ", ".join(f"{label} {count}" for label, count in facts.counts.items())
+        console.print(f"{facts.utterances} utterances of {facts.speakers} speakers: {counts}")
         for label in ("layout", "licence", "citation", "homepage", "obtain"):
             if getattr(facts, label):
                 console.print(f"{label}: {getattr(facts, label)}")
         for trap in facts.traps:
-            console.print(f"beware: {trap}")
+            console.print(f"known problem: {trap}")
         for fact, source in facts.sources.items():
             console.print(f"source of {fact}: {source}")
         return
