@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import lzma
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -118,11 +120,12 @@ def test_mistakes_are_explained(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "this folder holds no run. Name the --out of a finished `unheard experiment`" in capsys.readouterr().err
 
 
-def test_counts_are_read_again(tmp_path: Path) -> None:
-    (tmp_path / "adaptation.csv").write_text(
-        "system,seed,k,draw,speaker,emotion,utterances,correct,before\nser,0,all,2,a,sad,4,3,1\n"
-    )
+@pytest.mark.parametrize(("ending", "pack"), [("", bytes), (".xz", lzma.compress)])
+def test_counts_are_read_again(ending: str, pack: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    file = tmp_path / f"adaptation.csv{ending}"
+    file.write_bytes(pack(b"system,seed,k,draw,speaker,emotion,utterances,correct,before\nser,0,all,2,a,sad,4,3,1\n"))
     assert read_counts(tmp_path) == [Count("ser", 0, ALL, 2, "a", "sad", 4, 3, 1)]
-    (tmp_path / "adaptation.csv").write_text("system,seed\nser,x\n")
-    with pytest.raises(RunError, match=r"adaptation\.csv.*not a table of counts"):
-        read_counts(tmp_path)
+    for broken in (pack(b"system,seed\nser,x\n"), pack(b"system,seed\n" + bytes(100))[:40]):
+        file.write_bytes(broken)
+        with pytest.raises(RunError, match=r"adaptation\.csv.*not a table of counts"):
+            read_counts(tmp_path)

@@ -10,6 +10,7 @@ scored without enrolment too. Results are kept apart from those on unseen speake
 from __future__ import annotations
 
 import csv
+import lzma
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -205,16 +206,20 @@ def _correct(model: Model, task: Task, profiles: Profiles) -> dict[str, bool]:
 
 
 def read_counts(folder: Path) -> list[Count]:
-    """Return the counts in the folder's adaptation.csv, [] without one; raises `RunError` for another file."""
-    path = folder / FILE
+    """Return the counts in the folder's adaptation.csv (or .csv.xz), [] without one.
+
+    Raises `RunError` for a file that is something else.
+    """
+    plain, packed = folder / FILE, folder / f"{FILE}.xz"
+    path = packed if packed.is_file() and not plain.is_file() else plain
     if not path.is_file():
         return []
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with (lzma.open if path == packed else open)(path, "rt", encoding="utf-8", newline="") as file:
             rows = [row | {"k": str(ALL) if row["k"] == "all" else row["k"]} for row in csv.DictReader(file)]
         kinds: dict[str, Any] = {one.name: str if one.type == "str" else int for one in fields(Count)}
         return [Count(**{name: kinds[name](value) for name, value in row.items()}) for row in rows]
-    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+    except (OSError, EOFError, lzma.LZMAError, ValueError, KeyError, TypeError, csv.Error) as error:
         what = f"is not a table of counts ({type(error).__name__}: {error})"
         raise RunError(what, where=path, mend="Delete it.") from error
 
