@@ -73,6 +73,12 @@ def _no_interrupts() -> Iterator[None]:
     if sys.platform == "win32":
         yield
         return
+    from multiprocessing import resource_tracker
+
+    from loky.backend import resource_tracker as of_loky
+
+    for tracker in (resource_tracker, of_loky):  # starting one later would unblock Ctrl-C
+        tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
