@@ -356,7 +356,8 @@ def test_the_corpora_together_with_the_emotion_that_serves_both() -> None:
     text = " ".join(TEXT.replace("−", "-").split())
     shown = re.findall(r"[+-][\d.]+ \([^)]*\)", text.partition("(`--decision both`)")[2].partition("|")[0])
     assert len(shown) == 4
-    of_readme = text.partition("On the three corpora together")[2].partition("CGT's gain")[0]
+    of_readme, end, _ = text.partition("On the three corpora together")[2].partition("CGT's gain")
+    assert end
     for half, speakers in enumerate(("", UNTOUCHED)):
         people, exact = together("strong", "opensmile", speakers, "both")
         for metric, cell in zip(("WA", "UAR"), shown[2 * half : 2 * half + 2], strict=True):
