@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import soundfile
 from experimenting import corpus, experiment, flags, in_this_process, only, rows_of, table, write_rows
+from trees import plant
 
 from unheard.cli import main
+from unheard.errors import ConfigError
 from unheard.experiments import run as run_module
 from unheard.experiments.cell import Outcome, epoch_file
-from unheard.experiments.plan import Cell, duration
+from unheard.experiments.config import Experiment
+from unheard.experiments.plan import Cell, duration, read_rows
 from unheard.experiments.records import read_run
 
 
@@ -37,6 +41,19 @@ def test_each_channel_of_a_call_is_a_person(tmp_path: Path) -> None:
     ids = {row["id"] for row in rows_of(tmp_path / "run" / "splits.csv")}
     assert ids == {f"call{i}-{side}" for i in range(len(calls)) for side in ("left", "right")}
     assert "24 utterances, 6 speakers" in (tmp_path / "run" / "table.md").read_text()
+
+
+def test_a_subset_of_one_of_two_corpora(tmp_path: Path) -> None:
+    plant(tmp_path / "emodb" / "wav", "03a01Wa", "03a02Na")
+    plant(tmp_path / "ased", "01Neutral/n1-01-01-01-01", "01Neutral/n1-03-01-01-01", "05Angry/a5-02-01-01-01")
+    both = Experiment(
+        corpus="emodb,ased", root=f"{tmp_path / 'emodb'},{tmp_path / 'ased'}", partial=True, out="run",
+        subset="ased=balanced",
+    )  # fmt: skip
+    assert {row.text for row in read_rows(both) if row.corpus == "ased"} == {"01", "02"}
+    assert len(read_rows(both)) == 4 and len(read_rows(replace(both, subset=""))) == 5
+    with pytest.raises(ConfigError, match=r"names 'esd', which is not one of the corpora emodb, ased"):
+        read_rows(replace(both, subset="esd=english"))
 
 
 def test_across_two_corpora(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -107,7 +107,7 @@ def prepare(
     output: Annotated[
         Path, output_option("Manifest to write: a .csv or .jsonl file, or a new folder for a Kaldi data directory.")
     ],
-    subset: Annotated[str, option("Subset of a corpus that has some (IEMOCAP: paper, four, all).")] = "",
+    subset: Annotated[str, option("Subset of a corpus that has some (IEMOCAP: paper; ASED: balanced).")] = "",
     emotions: Annotated[
         str, option("Labels that must be complete, separated by commas; rows with other labels are written too.")
     ] = "",

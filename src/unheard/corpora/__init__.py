@@ -63,8 +63,9 @@ def read_corpus(
     is incomplete for the labels.
     """
     corpus = get_corpus(name)
-    if subset is not None and subset not in corpus.subsets:
-        mend = did_you_mean(subset, corpus.subsets) if corpus.subsets else "Leave --subset out."
+    subsets = {**corpus.subsets, **corpus.text_subsets}
+    if subset is not None and subset not in subsets:
+        mend = did_you_mean(subset, subsets) if subsets else "Leave --subset out."
         raise CorpusError(f"{corpus.title} has no subset '{subset}'", mend=mend)
     if corpus.patterns:
         return read_tree(corpus, root, labels=labels, partial=partial, subset=subset)

@@ -59,7 +59,7 @@ class Corpus:
     every id of the release with its label where a list exists. `unlabelled` counts further utterances without a usable
     label. `copies` are groups of ids with one recording of one speaker: the first is kept. `clashes` are groups with
     one recording under several speakers or emotions: none is kept. `unusable` maps broken clips to what is wrong.
-    `subsets` maps names to their speakers (none: the corpus has its own reader).
+    `subsets` maps names to their speakers (none: the corpus has its own reader), `text_subsets` to their sentences.
 
     `sources` says where `utterances`, `speakers`, `counts`, `licence` (and `speaker_counts`, `duplicates` if given)
     were found, or `UNVERIFIED`. `layout` is an example path, `obtain` says how to get the release.
@@ -90,6 +90,7 @@ class Corpus:
     unusable: Mapping[str, str] = field(default_factory=dict)
     traps: tuple[str, ...] = ()
     subsets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    text_subsets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     download: Download | None = None
 
     def __post_init__(self) -> None:
@@ -170,7 +171,7 @@ def read_tree(
     a clip differ in sound, for Git LFS pointers (unless `partial`), and for an incomplete tree (unless `partial`).
     """
     folder = open_root(corpus, root)
-    if subset is not None:
+    if subset in corpus.subsets:
         chosen = {speaker: corpus.speaker_counts[speaker] for speaker in corpus.subsets[subset]}
         counts = {label: sum(row.get(label, 0) for row in chosen.values()) for label in corpus.counts}
         corpus = replace(corpus, title=f"{corpus.title}, {subset}", counts=counts, speaker_counts=chosen)
@@ -190,7 +191,7 @@ def read_tree(
         row = _utterance(corpus, path, match) if match else None
         if row is None:
             odd.append(os.path.relpath(path, folder))
-        elif subset is None or row.speaker in corpus.speaker_counts:
+        elif subset not in corpus.subsets or row.speaker in corpus.speaker_counts:
             if is_lfs_pointer(path):
                 pointers.append(os.path.relpath(path, folder))
             else:
@@ -218,7 +219,9 @@ def read_tree(
                 lossy if len(lossy) < len(clips) else ()),
     ]  # fmt: skip
     release = corpus.clips(folder) if corpus.clips else None
-    return finish(corpus, folder, clips, labels=labels, partial=partial, clips=release, notes=notes)
+    manifest = finish(corpus, folder, clips, labels=labels, partial=partial, clips=release, notes=notes)
+    texts = corpus.text_subsets.get(subset or "")
+    return manifest.where(lambda row: row.text in texts) if texts else manifest
 
 
 def finish(

@@ -262,14 +262,30 @@ def read_rows(settings: Experiment) -> Manifest:
             what = f"{len(names)} corpora but {len(roots)} folders"
             raise ConfigError(what, mend="Give --root as many folders as --corpus has names, separated by commas.")
         labels = settings.emotions if not settings.map else None
-        how: dict[str, Any] = {"labels": labels, "partial": settings.partial, "subset": settings.subset or None}
-        corpora = [read_corpus(name, root, **how) for name, root in zip(names, roots, strict=True)]
+        subsets = _subsets(settings, names)
+        corpora = [
+            read_corpus(name, root, labels=labels, partial=settings.partial, subset=subsets.get(name))
+            for name, root in zip(names, roots, strict=True)
+        ]
         manifest = Manifest.concat(corpora)
     if settings.speakers:
         manifest = of_part(manifest, settings.speakers)
     manifest = manifest.select(settings.emotions, settings.map)
     manifest = resolve_speakers(manifest, settings.same_speakers, settings.unknown_speakers)
     return choose_channel(manifest, settings.channel)
+
+
+def _subsets(settings: Experiment, names: list[str]) -> dict[str, str]:
+    """Subset by corpus: one name for all of `names`, or CORPUS=SUBSET of some."""
+    if "=" not in settings.subset:
+        return dict.fromkeys(names, settings.subset) if settings.subset else {}
+    subsets = {
+        name.strip(): subset.strip() for name, _, subset in (p.partition("=") for p in settings.subset.split(","))
+    }
+    if unknown := set(subsets) - set(names):
+        what = f"subset = {settings.subset} names '{min(unknown)}', which is not one of the corpora {', '.join(names)}"
+        raise ConfigError(what, mend="Give --subset CORPUS=SUBSET, separated by commas.")
+    return subsets
 
 
 def usable(manifest: Manifest, store: FeatureStore, say: Say = lambda _: None) -> Manifest:
