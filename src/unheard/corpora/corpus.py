@@ -171,7 +171,7 @@ def read_tree(
     a clip differ in sound, for Git LFS pointers (unless `partial`), and for an incomplete tree (unless `partial`).
     """
     folder = open_root(corpus, root)
-    if subset in corpus.subsets:
+    if subset and subset in corpus.subsets:
         chosen = {speaker: corpus.speaker_counts[speaker] for speaker in corpus.subsets[subset]}
         counts = {label: sum(row.get(label, 0) for row in chosen.values()) for label in corpus.counts}
         corpus = replace(corpus, title=f"{corpus.title}, {subset}", counts=counts, speaker_counts=chosen)

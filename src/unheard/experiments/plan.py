@@ -279,9 +279,8 @@ def _subsets(settings: Experiment, names: list[str]) -> dict[str, str]:
     """Subset by corpus: one name for all of `names`, or CORPUS=SUBSET of some."""
     if "=" not in settings.subset:
         return dict.fromkeys(names, settings.subset) if settings.subset else {}
-    subsets = {
-        name.strip(): subset.strip() for name, _, subset in (p.partition("=") for p in settings.subset.split(","))
-    }
+    pairs = (pair.partition("=") for pair in settings.subset.split(","))
+    subsets = {name.strip(): subset.strip() for name, _, subset in pairs}
     if unknown := set(subsets) - set(names):
         what = f"subset = {settings.subset} names '{min(unknown)}', which is not one of the corpora {', '.join(names)}"
         raise ConfigError(what, mend="Give --subset CORPUS=SUBSET, separated by commas.")
