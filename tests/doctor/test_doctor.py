@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from zlib import crc32
@@ -13,7 +14,7 @@ import soundfile
 
 from unheard.doctor import Finding, Findings, examine, to_json, to_markdown, to_text
 from unheard.doctor.fingerprint import ALIKE, fingerprint, likeness, near_duplicates
-from unheard.doctor.sound import measure, measure_all
+from unheard.doctor.sound import Measurement, check_properties, measure, measure_all
 from unheard.errors import ManifestError, SplitError
 from unheard.manifest import Manifest, Note, Utterance
 from unheard.splits import Direction, Fold, exclude_shared_recordings, make_split
@@ -70,15 +71,24 @@ def table(rows: list[tuple[str, str]], **columns: object) -> Manifest:
     return Manifest(tuple(Utterance(f"u{i}", "none.wav", who, e, **columns) for i, (who, e) in enumerate(rows)))
 
 
+BALANCED = [(f"s{i}", e) for i in range(10) for e in EMOTIONS for _ in range(2)]
+
+
+def gendered(rows: list[tuple[str, str]]) -> Manifest:
+    return Manifest(tuple(replace(r, gender="female" if int(r.speaker[1:]) % 2 else "male") for r in table(rows)))
+
+
+def kinds(manifest: Manifest) -> frozenset[str]:
+    return examine(manifest, listen=False).kinds()
+
+
 def test_speakers_whose_names_look_alike():
-    names = ["01", "1", "Anna", "anna", "Jos\u00e9", "Jose\u0301", "2", "12", "Bob"]
+    long = [f"Anna-Katharina von der Lippe of the {word} choir" for word in ("first", "First")]
+    names = ["01", "1", "Anna", "anna", "Jos\u00e9", "Jose\u0301", "2", "12", "Bob", *long]
     found = only(examine(table([(name, e) for name in names for e in EMOTIONS]), listen=False), "speakers_alike")
-    for pair in ("01 and 1", "Anna and anna", "Jose\u0301 and Jos\u00e9"):
+    for pair in ("01 and 1", "Anna and anna", "Jose\u0301 and Jos\u00e9", f"{long[1]} and {long[0]}"):
         assert pair in found.message
     assert "12" not in found.message
-    both = [f"Anna-Katharina von der Lippe of the {word} choir" for word in ("first", "First")]
-    found = only(examine(table([(name, e) for name in both for e in EMOTIONS]), listen=False), "speakers_alike")
-    assert found.message.endswith(f"{both[1]} and {both[0]}"), "names are shown whole"
 
 
 def test_stretches_that_two_speakers_share():
@@ -86,22 +96,11 @@ def test_stretches_that_two_speakers_share():
         return Utterance(name, "call.wav", speaker, "sad", start, end, **more)
 
     apart = (row("a", "x", 0, 2), row("b", "y", 2, 4), row("c", "x", 3.9, 6), row("d", "x", 5, 7))
-    assert "overlap_across_speakers" not in examine(Manifest(apart), listen=False).kinds()
     sides = (row("a", "x", 0, 9, channel="left"), row("b", "y", 0, 9, channel="right"))
-    assert "overlap_across_speakers" not in examine(Manifest(sides), listen=False).kinds()
-    shared = (*apart, row("e", "y", 5.5, 8))
-    assert set(only(examine(Manifest(shared), listen=False), "overlap_across_speakers").ids) == {"c", "d", "e"}
-
-
-def test_recordings_of_one_length_tell_nothing(tmp_path):
-    """Cut to the same second, and listed emotion by emotion."""
-    rows = []
-    for emotion in EMOTIONS:
-        for number in range(12):
-            name = f"{emotion}{number}"
-            audio = write(tmp_path, f"{name}.wav", voice(crc32(name.encode()), 1.0))
-            rows.append(Utterance(name, audio, f"s{number}", emotion))
-    assert not [f for f in examine(Manifest(tuple(rows))).findings if "duration" in f.message]
+    for rows in (apart, sides):
+        assert "overlap_across_speakers" not in kinds(Manifest(rows))
+    shared = examine(Manifest((*apart, row("e", "y", 5.5, 8))), listen=False)
+    assert set(only(shared, "overlap_across_speakers").ids) == {"c", "d", "e"}
 
 
 def test_a_healthy_corpus_has_nothing_to_report(healthy):
@@ -146,32 +145,34 @@ def test_silent_short_clipped_offset_and_long_recordings(healthy, tmp_path):
         "offset": voice(5) * 0.5 + 0.05,
         "very_long": np.tile(voice(6), 60),
     }
+    changes = {healthy.ids[10]: {"audio": write(tmp_path, "8k.wav", voice(7)[::2], 8000)}}
     files = {ids[i]: {"audio": write(tmp_path, f"{k}.wav", s)} for i, (k, s) in enumerate(sounds.items())}
-    findings = examine(swap(healthy, files))
-    assert findings.kinds() == set(sounds)
+    findings = examine(swap(healthy, files | changes))
+    assert findings.kinds() == {*sounds, "sample_rates"}
+    assert "16000 Hz (79), 8000 Hz (1)" in only(findings, "sample_rates").message
     for place, kind in enumerate(sounds):
         assert only(findings, kind).ids == (ids[place],)
         assert only(findings, kind).mend
-    assert only(findings, "silent").severity == "error"
-    assert only(findings, "clipped").severity == "warning"
-
-
-def test_a_stretch_is_heard_not_the_whole_file(tmp_path):
+    assert (only(findings, "silent").severity, only(findings, "clipped").severity) == ("error", "warning")
     path = write(tmp_path, "long.wav", np.concatenate([np.zeros(RATE), voice(1)]))
-    assert measure((path, 0.0, 0.5, "mix")).peak == 0
+    assert measure((path, 0.0, 0.5, "mix")).peak == 0  # of the stretch, not of the whole file
     assert measure((path, 1.0, None, "mix")).seconds == pytest.approx(1.2)
 
 
-def test_mixed_rates_are_noted_and_warned_about_when_they_tell_the_emotion(healthy, tmp_path):
-    def at_8k(row: Utterance) -> dict[str, object]:
-        return {"audio": write(tmp_path, f"8k-{row.id}.wav", voice(crc32(row.id.encode()), 1.0)[::2], 8000)}
+def test_properties_of_files_that_tell_the_emotion():
+    manifest = gendered(BALANCED)
 
-    by_speaker = swap(healthy, {row.id: at_8k(row) for row in healthy if row.speaker in ("s1", "s2")})
-    findings = examine(by_speaker)
-    assert findings.kinds() == {"sample_rates"}
-    assert "16000 Hz (64), 8000 Hz (16)" in only(findings, "sample_rates").message
-    by_emotion = swap(healthy, {row.id: at_8k(row) for row in healthy if row.emotion == "sad"})
-    assert "the sample rate alone predicts" in only(examine(by_emotion), "emotion_predictable").message
+    def found(**properties: Callable[[Utterance], object]) -> list[str]:
+        voices = [Measurement(**{name: value(row) for name, value in properties.items()}) for row in manifest]
+        return [f.message.partition(" alone predicts")[0] for f in check_properties(manifest, voices)]
+
+    seconds = dict(zip(EMOTIONS, (0.6, 1.0, 1.5, 2.0), strict=True))
+    assert found(seconds=lambda row: seconds[row.emotion]) == ["the duration"]
+    assert found(seconds=lambda row: 1 + int(row.id[1:]) % 7 / 10) == []
+    assert found(seconds=lambda row: 1.0) == []  # cut to the same second, and listed emotion by emotion
+    assert found(rate=lambda row: 8000 if row.emotion == "sad" else 16_000) == ["the sample rate"]
+    assert found(rate=lambda row: 8000 if row.speaker == "s1" else 16_000) == []
+    assert found(format=lambda row: "FLAC" if row.emotion == "sad" else "WAV") == ["the file format"]
 
 
 # Copies
@@ -233,10 +234,7 @@ def test_the_search_stays_linear_and_finds_the_needle():
     prints[1400] = np.clip(prints[7] + draw.integers(-4, 5, (60, 20)), -127, 127).astype(np.int8)
     assert [(i, j) for i, j, _ in near_duplicates(prints)] == [(7, 1400)]
     assert near_duplicates(prints) == near_duplicates(prints)
-
-
-def test_many_copies_of_one_recording_are_connected_not_paired_with_each_other():
-    one = fingerprint(voice(1))
+    one = fingerprint(voice(1))  # many copies are connected, not paired with each other
     assert len(near_duplicates([one] * 300)) == 299
     assert [(i, j) for i, j, _ in near_duplicates([one, one])] == [(0, 1)]
 
@@ -271,17 +269,6 @@ def test_real_speech_survives_compression(corpora, tmp_path):
 # Labels and people
 
 
-def kinds(manifest: Manifest) -> frozenset[str]:
-    return examine(manifest, listen=False).kinds()
-
-
-BALANCED = [(f"s{i}", e) for i in range(10) for e in EMOTIONS for _ in range(2)]
-
-
-def gendered(rows: list[tuple[str, str]]) -> Manifest:
-    return Manifest(tuple(replace(r, gender="female" if int(r.speaker[1:]) % 2 else "male") for r in table(rows)))
-
-
 def test_imbalance_says_what_the_majority_scores():
     assert kinds(gendered(BALANCED)) == set()
     rows = BALANCED + [(who, "angry") for who, e in BALANCED if e == "sad"] * 3
@@ -290,11 +277,14 @@ def test_imbalance_says_what_the_majority_scores():
     assert "57% WA" in finding.mend
 
 
-def test_speakers_with_one_emotion_or_few_utterances():
+def test_speakers_with_one_emotion_few_utterances_or_two_genders():
     findings = examine(gendered([*BALANCED, *[("s10", "sad")] * 5, ("s11", "sad"), ("s11", "angry")]), listen=False)
     assert findings.kinds() == {"speaker_with_one_emotion", "speaker_with_few_utterances"}
     assert "s10 (sad)" in only(findings, "speaker_with_one_emotion").message
     assert "s11 (2)" in only(findings, "speaker_with_few_utterances").message
+    findings = examine(swap(gendered(BALANCED), {"u0": {"gender": "female"}}), listen=False)
+    assert "s0" in only(findings, "speaker_with_two_genders").message
+    assert only(examine(table(BALANCED), listen=False), "gender_unknown").severity == "note"
 
 
 def test_too_few_speakers_or_too_few_of_an_emotion():
@@ -302,13 +292,6 @@ def test_too_few_speakers_or_too_few_of_an_emotion():
     assert "few_speakers" in kinds(gendered([r for r in BALANCED if r[0] in ("s1", "s2", "s3", "s4")]))
     rows = [*BALANCED, *[("s1", "calm"), ("s3", "calm")] * 5]
     assert kinds(gendered(rows)) >= {"emotion_of_few_speakers", "emotion_of_one_gender"}
-
-
-def test_a_speaker_of_two_genders_and_none():
-    manifest = gendered(BALANCED)
-    findings = examine(swap(manifest, {"u0": {"gender": "female"}}), listen=False)
-    assert "s0" in only(findings, "speaker_with_two_genders").message
-    assert only(examine(table(BALANCED), listen=False), "gender_unknown").severity == "note"
 
 
 @pytest.mark.parametrize("column", ["text", "session"])
@@ -321,15 +304,6 @@ def test_sentences_and_sessions_tied_to_one_emotion(column):
     assert "100% UAR (chance 25%)" in only(findings, "emotion_predictable").message
     for value in (lambda i, name: f"v{i % 5}", lambda i, name: name):  # free of the emotion, and all different
         assert kinds(swap(manifest, {r.id: {column: value(i, r.id)} for i, r in enumerate(manifest)})) == set()
-
-
-def test_duration_that_tells_the_emotion(healthy, tmp_path):
-    seconds = dict(zip(EMOTIONS, (0.6, 1.0, 1.5, 2.0), strict=True))
-    files = {
-        r.id: {"audio": write(tmp_path, f"d-{r.id}.wav", voice(crc32(r.id.encode()), seconds[r.emotion]))}
-        for r in healthy
-    }
-    assert "the duration alone predicts" in only(examine(swap(healthy, files)), "emotion_predictable").message
 
 
 def test_one_emotion_and_the_readers_notes():
@@ -357,7 +331,7 @@ def test_a_leaking_split_is_reported_in_full():
     fold = parts(manifest, "s1 s2 s3 s4", "s2 s5", "s3 s6 s7")
     findings = examine(manifest, splits=[fold], listen=False)
     assert findings.kinds() == {"leak_speaker", "leak_utterance", "leak_session"}
-    starts = [finding.message.partition(" of the split")[0] for finding in findings.findings]
+    starts = [finding.message.partition(" of fold 0")[0] for finding in findings.findings]
     assert {start for start in starts if start.startswith(("speaker", "session"))} == {
         "speaker s2 is in training and in dev", "speaker s3 is in training and in test",
         "session x is in training and in test",
@@ -417,7 +391,9 @@ def test_rendering(healthy):
 
 
 def test_processes_measure_what_one_process_does(healthy, monkeypatch):
-    alone = measure_all(healthy, workers=1, progress=False)
+    few = Manifest(healthy.rows[:4])
+    alone = measure_all(few, workers=1, progress=False)
     monkeypatch.setattr("unheard.doctor.sound.FEW", 1)
-    several = measure_all(healthy, workers=2, progress=False)
+    monkeypatch.setattr("unheard.doctor.sound.CHUNK", 2)
+    several = measure_all(few, workers=2, progress=False)
     assert [one.digest for one in several] == [one.digest for one in alone]

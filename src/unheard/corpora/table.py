@@ -57,12 +57,18 @@ def read_rows(path: Path, required: Sequence[str]) -> Iterator[Record]:
     suffix = path.suffix.lower()
     if suffix not in TABLE_SUFFIXES:
         raise invalid(f"'{suffix}' is not a format of tables", path, did_you_mean(suffix, TABLE_SUFFIXES))
-    columns: dict[tuple[str, ...], dict[str, str]] = {}
-    for place, cells in _delimited(path, required) if suffix in _DELIMITED else _json(path):
-        header = tuple(cells)
-        if header not in columns:
-            columns[header] = name_columns(header, f"{path}, {_unit(path)} {place}", required)
-        yield place, cells, columns[header]
+    if suffix in _DELIMITED:
+        lines = read_cells(path)
+        place, header = next(lines, (1, []))
+        columns = name_columns(header, f"{path}, line {place}", required) if header else {}
+        yield from ((place, dict(zip(header, cells, strict=False)), columns) for place, cells in lines)
+        return
+    known: dict[tuple[str, ...], dict[str, str]] = {}
+    for place, record in _json(path):
+        names = tuple(record)
+        if names not in known:
+            known[names] = name_columns(names, f"{path}, {_unit(path)} {place}", required)
+        yield place, record, known[names]
 
 
 def read_frame(
@@ -142,8 +148,11 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _delimited(path: Path, required: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """(line, {column: cell}) of a delimited table, without empty lines and Excel's `sep=;`."""
+def read_cells(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield (line, cells) of a delimited table, its header first, without empty lines and Excel's `sep=;`.
+
+    Raises `ManifestError` where it cannot be read, or a row does not fit the header.
+    """
     lines = list(io.StringIO(read_text(path), newline=""))
     delimiter = "\t" if path.suffix.lower() in (".tsv", ".tab") else ""
     skipped, line = 0, ""
@@ -155,17 +164,16 @@ def _delimited(path: Path, required: Sequence[str]) -> Iterator[tuple[int, dict[
         skipped += 1
     delimiter = delimiter or max(",;\t", key=line.count)
     reader = csv.reader(lines[skipped:], delimiter=delimiter, skipinitialspace=delimiter != "\t", strict=True)
-    place = skipped + 1
+    place, header = skipped + 1, None
     try:
-        if header := next(reader, []):
-            name_columns(header, f"{path}, line {place}", required)  # raises even if no row follows
-        place = skipped + reader.line_num + 1
         for cells in reader:
+            if header is None:
+                header = cells
             if any(cell.strip() for cell in cells):
                 if len(cells) < len(header) or any(cells[len(header) :]):
                     mend = f'Separate cells by {delimiter!r}; "quote" a cell that contains one.'
                     raise invalid(f"{len(cells)} cells under {len(header)} columns", f"{path}, line {place}", mend)
-                yield place, dict(zip(header, cells, strict=False))
+                yield place, cells
             place = skipped + reader.line_num + 1
     except csv.Error as problem:
         mend = 'Look for a lone quote (") or a huge cell.'

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 from typing import Literal
@@ -76,35 +76,15 @@ def listed(
     kind: str,
     thing: str,
     what: str,
-    shown: Sequence[str],
-    mend: str,
-    rows: Iterable[Utterance] = (),
-    most: int = 5,
-) -> Iterator[Finding]:
-    """Yield one finding that counts and lists what is `shown`, such as "2 speakers without gender: a, b"; or none."""
-    if shown:
-        yield finding(severity, kind, f"{counted(len(shown), thing)} {what}: {some(shown, most)}", mend, rows)
-
-
-def listed_groups(
-    severity: Severity,
-    kind: str,
-    thing: str,
-    what: str,
     groups: Mapping[str, Sequence[Utterance]],
     mend: str,
-    form: str = "{name}",
+    show: Callable[[str, Sequence[Utterance]], str] = lambda name, rows: name,
+    most: int = 5,
 ) -> Iterator[Finding]:
-    """As `listed`, of rows by name; `form` may show the {name}, a {short} form of a text that is a name, the {emotion}
-    of the first row and the number {n}.
-    """
-    shown = [
-        form.format(
-            name=name, short=name if len(name) <= 40 else f"{name[:37]}...", emotion=rows[0].emotion, n=len(rows)
-        )
-        for name, rows in groups.items()
-    ]
-    yield from listed(severity, kind, thing, what, shown, mend, [row for rows in groups.values() for row in rows])
+    """Yield one finding that counts and lists rows by name, such as "2 speakers with one emotion: a, b"; or none."""
+    if groups:
+        message = f"{counted(len(groups), thing)} {what}: {some([show(*group) for group in groups.items()], most)}"
+        yield finding(severity, kind, message, mend, [row for rows in groups.values() for row in rows])
 
 
 def to_text(findings: Findings) -> str:

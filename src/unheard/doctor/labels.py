@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 
-from unheard.doctor.findings import Finding, finding, listed, listed_groups
+from unheard.doctor.findings import Finding, finding, listed
 from unheard.errors import counted, some
 from unheard.manifest import Manifest, Utterance
 from unheard.splits.speakers import is_unknown, lookalikes
@@ -18,14 +18,20 @@ OVERLAP = 0.25  # seconds that two segments of a recording may share: annotation
 CHANCE = 0.001  # below this probability, a value whose rows all have one emotion is no accident
 BETTER = 0.15  # balanced accuracy above chance from which a column predicts the emotion
 
+Groups = Mapping[str, Sequence[Utterance]]
+
 
 def check_labels(manifest: Manifest) -> Iterator[Finding]:
     """Check everything that needs no audio."""
-    emotions = manifest.counts()
-    yield from _balance(emotions)
-    yield from _speakers(manifest)
+    emotions, speakers = _by(manifest, "emotion"), _by(manifest, "speaker")
+    if len(emotions) < 2:
+        yield finding("error", "one_emotion", f"one emotion only: {some(list(emotions))}", "Add other emotions.")
+    else:
+        yield from _balance(manifest.counts())
+    yield from _speakers(speakers, emotions)
+    yield from _names(speakers)
     yield from _overlaps(manifest)
-    yield from _genders(manifest)
+    yield from _genders(speakers, emotions)
     if len(emotions) < 2:
         return
     for column, word in (("text", "sentence"), ("session", "session")):
@@ -35,10 +41,19 @@ def check_labels(manifest: Manifest) -> Iterator[Finding]:
         yield from check_predictable(manifest, name, [key_of(row, column) for row in manifest])
 
 
-def _balance(emotions: dict[str, int]) -> Iterator[Finding]:
-    if len(emotions) < 2:
-        yield finding("error", "one_emotion", f"one emotion only: {some(list(emotions))}", "Add other emotions.")
-        return
+def _by(manifest: Manifest, column: str) -> dict[str, list[Utterance]]:
+    """Return the rows of each value of a column, sorted by value, without the empty value."""
+    rows: dict[str, list[Utterance]] = defaultdict(list)
+    for row in manifest:
+        rows[row.speaker if column == "speaker" else key_of(row, column)].append(row)  # names as they are spelt
+    return {value: rows[value] for value in sorted(rows) if value}
+
+
+def _one_emotion(rows: Sequence[Utterance]) -> bool:
+    return len({row.emotion for row in rows}) == 1
+
+
+def _balance(emotions: Mapping[str, int]) -> Iterator[Finding]:
     most, least = max(emotions, key=emotions.__getitem__), min(emotions, key=emotions.__getitem__)
     ratio, share = emotions[most] / emotions[least], emotions[most] / sum(emotions.values())
     if ratio >= IMBALANCE:
@@ -47,20 +62,7 @@ def _balance(emotions: dict[str, int]) -> Iterator[Finding]:
         yield finding("warning", "imbalance", f"{most} ({emotions[most]:,}) {how_often}", mend)
 
 
-def _by(manifest: Manifest, key: Callable[[Utterance], str]) -> dict[str, list[Utterance]]:
-    """Return the rows of each value of `key`, sorted by value, without the empty value."""
-    rows: dict[str, list[Utterance]] = defaultdict(list)
-    for row in manifest:
-        rows[key(row)].append(row)
-    return {value: rows[value] for value in sorted(rows) if value}
-
-
-def _one_emotion(rows: Sequence[Utterance]) -> bool:
-    return len({row.emotion for row in rows}) == 1
-
-
-def _speakers(manifest: Manifest) -> Iterator[Finding]:
-    speakers, emotions = _by(manifest, lambda row: row.speaker), _by(manifest, lambda row: row.emotion)
+def _speakers(speakers: Groups, emotions: Groups) -> Iterator[Finding]:
     number = counted(len(speakers), "speaker")
     if len(speakers) < 3:
         message = f"{number}: training, validation and test each need at least one"
@@ -71,22 +73,24 @@ def _speakers(manifest: Manifest) -> Iterator[Finding]:
     single = {name: rows for name, rows in speakers.items() if len(emotions) > 1 and _one_emotion(rows)}
     kind, what = "speaker_with_one_emotion", "with one emotion only"
     mend = "For these speakers the voice reveals the emotion: leave them out, at least of the test set."
-    yield from listed_groups("warning", kind, "speaker", what, single, mend, "{name} ({emotion})")
+    yield from listed("warning", kind, "speaker", what, single, mend, lambda name, rows: f"{name} ({rows[0].emotion})")
     scarce = {name: rows for name, rows in speakers.items() if len(rows) < FEW_UTTERANCES}
     kind, what = "speaker_with_few_utterances", f"with fewer than {FEW_UTTERANCES} utterances"
     mend = "Their individual accuracy is not meaningful."
-    yield from listed_groups("note", kind, "speaker", what, scarce, mend, "{name} ({n})")
+    yield from listed("note", kind, "speaker", what, scarce, mend, lambda name, rows: f"{name} ({len(rows)})")
     for emotion, rows in emotions.items():
         who = sorted({row.speaker for row in rows})
         if len(who) < 3 <= len(speakers):
             mend = "It cannot be trained, validated and tested on different speakers: leave it out or merge it."
             yield finding("warning", "emotion_of_few_speakers", f"{emotion} occurs with {some(who)} only", mend, rows)
-    same = {" and ".join(names): [row for row in manifest if row.speaker in names] for names in lookalikes(speakers)}
+
+
+def _names(speakers: Groups) -> Iterator[Finding]:
+    same = {" and ".join(names): [row for name in names for row in speakers[name]] for names in lookalikes(speakers)}
     mend = "If they are one person, use one name: otherwise the person is in training and in test."
-    yield from listed_groups("warning", "speakers_alike", "speaker", "with names that look like one", same, mend)
+    yield from listed("warning", "speakers_alike", "speaker", "with names that look like one", same, mend)
     unknown = [name for name in speakers if is_unknown(name)]
-    if unknown:
-        rows = [row for row in manifest if row.speaker in unknown]
+    if rows := [row for name in unknown for row in speakers[name]]:
         message = f"{counted(len(rows), 'utterance')} of an unknown speaker: {some([repr(name) for name in unknown])}"
         mend = "A split with them may leak: experiments drop these rows."
         yield finding("warning", "unknown_speaker", message, mend, rows)
@@ -96,7 +100,7 @@ def _overlaps(manifest: Manifest) -> Iterator[Finding]:
     """Segments of one recording with different speakers that overlap in time."""
     parts = manifest.where(lambda row: row.start > 0 or row.end is not None)  # whole ones are compared by their samples
     both: dict[str, Utterance] = {}
-    for rows in _by(parts, lambda row: row.audio).values():
+    for rows in _by(parts, "audio").values():
         open_rows: list[Utterance] = []
         for row in sorted(rows, key=lambda row: (row.start, row.id)):
             open_rows = [one for one in open_rows if one.end is None or one.end > row.start + OVERLAP]
@@ -112,18 +116,17 @@ def _overlaps(manifest: Manifest) -> Iterator[Finding]:
         yield finding("warning", "overlap_across_speakers", message, mend, both.values())
 
 
-def _genders(manifest: Manifest) -> Iterator[Finding]:
-    speakers = _by(manifest, lambda row: row.speaker)
+def _genders(speakers: Groups, emotions: Groups) -> Iterator[Finding]:
     genders = {name: {row.gender for row in rows} for name, rows in speakers.items()}
     mixed = {name: speakers[name] for name, found in genders.items() if len(found) > 1}
     what, mend = "with more than one value of 'gender'", "Two people have one name, or the column is wrong: correct it."
-    yield from listed_groups("error", "speaker_with_two_genders", "speaker", what, mixed, mend)
-    unknown = [name for name, found in genders.items() if found == {""}]
+    yield from listed("error", "speaker_with_two_genders", "speaker", what, mixed, mend)
+    unknown: Groups = {name: () for name, found in genders.items() if found == {""}}
     mend = "The protocol paired needs it; kfold stratifies by it."
     yield from listed("note", "gender_unknown", "speaker", "without gender", unknown, mend)
     if len({gender for found in genders.values() for gender in found} - {""}) < 2:
         return
-    for emotion, rows in _by(manifest, lambda row: row.emotion).items():
+    for emotion, rows in emotions.items():
         shown = {row.gender for row in rows} - {""}
         if len(shown) == 1:
             message = f"{emotion} occurs with {shown.pop()} speakers only"
@@ -134,15 +137,19 @@ def _genders(manifest: Manifest) -> Iterator[Finding]:
 def _tied(manifest: Manifest, column: str, word: str) -> Iterator[Finding]:
     """Values of a column with one emotion only, more often than by chance."""
     share = {emotion: number / len(manifest) for emotion, number in manifest.counts().items()}
-    values = _by(manifest, lambda row: key_of(row, column))
+    values = _by(manifest, column)
     tied = {
         value: rows
         for value, rows in values.items()
         if _one_emotion(rows) and share[rows[0].emotion] ** (len(rows) - 1) < CHANCE
     }
+
+    def show(value: str, rows: Sequence[Utterance]) -> str:
+        return f"'{value if len(value) <= 40 else f'{value[:37]}...'}' ({rows[0].emotion}, {len(rows)})"
+
     mend = f"A model may learn the {word} instead of the emotion: also report results without these utterances."
-    kind, what = f"{word}_tied_to_emotion", f"of {len(values)} with one emotion only"
-    yield from listed_groups("warning", kind, word, what, tied, mend, "'{short}' ({emotion}, {n})")
+    what = f"of {len(values)} with one emotion only"
+    yield from listed("warning", f"{word}_tied_to_emotion", word, what, tied, mend, show)
 
 
 def check_predictable(
@@ -153,23 +160,20 @@ def check_predictable(
     Leaving out the row itself keeps a column of unique values from looking perfect.
     """
     totals = manifest.counts()
-    emotions = list(totals)
     tables: dict[Hashable, Counter[str]] = defaultdict(Counter)
     for row, value in zip(manifest, values, strict=True):
         tables[value][row.emotion] += 1
-    if len(tables) < 2 or len(emotions) < 2:
+    if len(tables) < 2 or len(totals) < 2:
         return
-    correct = dict.fromkeys(emotions, 0.0)
-    for row, value in zip(manifest, values, strict=True):
-        own = tables[value]
-        # relative to the size of each emotion, as for a classifier that weights all emotions equally
-        scores = {e: (own[e] - (e == row.emotion)) / max(1, totals[e] - (e == row.emotion)) for e in emotions}
-        best = max(scores.values())
-        winners = [e for e in emotions if scores[e] == best]
-        if row.emotion in winners:
-            correct[row.emotion] += 1 / len(winners)
-    chance = 1 / len(emotions)
-    uar = sum(correct[e] / totals[e] for e in emotions) / len(emotions)
+    uar, chance = 0.0, 1 / len(totals)
+    for counts in tables.values():
+        for emotion, number in counts.items():
+            left = {e: n - (e == emotion) for e, n in totals.items()}
+            # relative to the size of each emotion, as for a classifier that weights all emotions equally
+            scores = {e: (counts[e] - (e == emotion)) / max(1, left[e]) for e in totals}
+            winners = [e for e in totals if scores[e] == max(scores.values())]
+            if emotion in winners:
+                uar += chance * number / totals[emotion] / len(winners)
     noise = 3 * (chance * (1 - chance) / len(manifest)) ** 0.5  # small tables: three standard errors
     if uar > chance + max(better, noise):
         message = f"{what} alone predicts the emotion with {uar:.0%} UAR (chance {chance:.0%})"

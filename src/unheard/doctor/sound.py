@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from unheard.doctor.findings import Finding, Severity, finding, listed
+from unheard.doctor.labels import check_predictable
 from unheard.errors import UnheardError
 from unheard.manifest import Manifest, Utterance
 from unheard.parallel import Died, map_unordered, progress_bar
@@ -22,6 +24,7 @@ VERY_LONG = 60.0  # seconds; one emotion rarely lasts so long
 NEARLY_SILENT = 0.005  # of full scale, -46 dB; the quietest sad voices of RAVDESS are just above
 CLIPPED = 0.005  # share of clipped samples
 OFFSET = 0.02  # of full scale
+DURATION_BETTER = 0.3  # above chance; slow speech is a true cue of sadness, so only strong effects are reported
 CHUNK = 64  # recordings per task of a worker
 FEW = 512  # for fewer recordings, starting processes takes longer than decoding
 
@@ -115,7 +118,7 @@ def check_sound(manifest: Manifest, measured: Sequence[Measurement]) -> Iterator
             unreadable[sound.error].append(row)
     for reason, rows in unreadable.items():
         what, mend = f"cannot be read ({reason})", "Restore the files, or drop their rows."
-        yield from listed("error", "unreadable", "recording", what, [row.id for row in rows], mend, rows)
+        yield from listed("error", "unreadable", "recording", what, {row.id: [row] for row in rows}, mend)
     checks: list[tuple[Severity, str, str, str, Callable[[Measurement], bool]]] = [
         ("error", "silent", "contain only zeros", "Drop them.", lambda sound: not sound.peak > 0),
         ("error", "too_short", "are shorter than one frame, 25 ms", "Drop them.", lambda sound: sound.seconds < FRAME),
@@ -129,8 +132,7 @@ def check_sound(manifest: Manifest, measured: Sequence[Measurement]) -> Iterator
          "Cut them into utterances (columns start and end).", lambda sound: sound.seconds > VERY_LONG),
     ]  # fmt: skip
     for severity, kind, what, mend, applies in checks:
-        rows = [row for row, sound in good if applies(sound)]
-        yield from listed(severity, kind, "recording", what, [row.id for row in rows], mend, rows)
+        yield from listed(severity, kind, "recording", what, {row.id: [row] for row, x in good if applies(x)}, mend)
     for kind, what, values in (
         ("sample_rates", "sample rates", [f"{sound.rate} Hz" for _, sound in good]),
         ("formats", "formats", [sound.format for _, sound in good]),
@@ -139,6 +141,18 @@ def check_sound(manifest: Manifest, measured: Sequence[Measurement]) -> Iterator
         if len(counts) > 1:
             shares = ", ".join(f"{value} ({number:,})" for value, number in counts.most_common())
             yield finding("note", kind, f"{len(counts)} {what}: {shares}", "")
+
+
+def check_properties(manifest: Manifest, measured: Sequence[Measurement]) -> Iterator[Finding]:
+    """Warn of properties of the files, not of the voices, that predict the emotion."""
+    sounds = [sound for sound in measured if not sound.error]
+    usable = Manifest(tuple(row for row, sound in zip(manifest, measured, strict=True) if not sound.error))
+    yield from check_predictable(usable, "the sample rate", [sound.rate for sound in sounds])
+    yield from check_predictable(usable, "the file format", [(sound.format, sound.channels) for sound in sounds])
+    seconds = sorted(sound.seconds for sound in sounds)
+    bounds = [seconds[len(seconds) * tenth // 10] for tenth in range(1, 10)] if seconds else []
+    tenths = [bisect_right(bounds, sound.seconds) for sound in sounds]  # equal durations are in one tenth
+    yield from check_predictable(usable, "the duration", tenths, DURATION_BETTER)
 
 
 def repeated(manifest: Manifest, measured: Sequence[Measurement]) -> list[list[Utterance]]:
@@ -181,14 +195,13 @@ def check_repeats(groups: Sequence[Sequence[Utterance]], pairs: Sequence[Pair]) 
         ("duplicate", "set", "identical", groups),
         ("near_duplicate", "pair", "nearly identical", pairs),
     ):
-        crossing: dict[str, list[Sequence[Utterance]]] = {what: [] for what in mends}
+        crossing: dict[str, dict[str, Sequence[Utterance]]] = {what: {} for what in mends}
         for rows in sets:
             different = len({row.speaker for row in rows}) > 1, len({row.emotion for row in rows}) > 1
-            crossing["speakers" if different[0] else "emotions" if different[1] else ""].append(rows)
+            what = "speakers" if different[0] else "emotions" if different[1] else ""
+            crossing[what][" = ".join(row.id for row in rows)] = rows
         for what, found in crossing.items():
             severity: Severity = "error" if what and kind == "duplicate" else "warning"
             across = f"with different {what}" if what else "of one speaker and emotion"
-            shown = [" = ".join(row.id for row in rows) for rows in found]
-            all_rows = [row for rows in found for row in rows]
             name, about = f"{kind}_across_{what}" if what else kind, f"of {how} recordings {across}"
-            yield from listed(severity, name, thing, about, shown, mends[what], all_rows, most=3)
+            yield from listed(severity, name, thing, about, found, mends[what], most=3)

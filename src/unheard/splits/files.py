@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
-from collections.abc import Sequence
 from pathlib import Path
 
-from unheard.errors import SplitError, did_you_mean
+from unheard.corpora.table import read_cells
+from unheard.errors import ManifestError, SplitError, did_you_mean
 from unheard.files import csv_text, write_text
 from unheard.manifest import Manifest, Utterance, plain
 from unheard.splits.protocols import PARTS
@@ -21,14 +20,13 @@ def write_splits(split: Split, path: str | Path) -> None:
 
 def read_assignment(path: str | Path) -> tuple[Assigned, ...]:
     """Read a file of `write_splits` without its manifest; raises `SplitError` for any other file."""
-    _, lines = _read(path)
     try:
-        return tuple(Assigned(**{**line, "fold": int(line["fold"])}) for line in lines)  # type: ignore[arg-type]
+        lines = [cells for _, cells in _read(path)[1]]
+        return tuple(Assigned(**{**cells, "fold": int(cells["fold"])}) for cells in lines)  # type: ignore[arg-type]
     except (KeyError, ValueError, TypeError) as error:
+        what = f"is not the split of a run ({type(error).__name__}: {error})"
         mend = "Run the same experiment again: it writes this file, and trains only what is missing."
-        raise SplitError(
-            f"is not the split of a run ({type(error).__name__}: {error})", where=path, mend=mend
-        ) from error
+        raise SplitError(what, where=path, mend=mend) from error
 
 
 def read_splits(
@@ -66,7 +64,7 @@ def read_folds(path: str | Path, manifest: Manifest) -> tuple[Fold, ...]:
     for name, speaker in speaker_of.items():
         ids_of[speaker].append(name)
     folds: dict[int, dict[str, dict[str, list[str]]]] = {}  # fold -> direction ("" of training) -> part -> ids
-    for number, line in enumerate(lines, start=2):
+    for number, line in lines:
         part, fold = PARTS.get(line["part"].lower(), ""), line.get("fold") or "0"
         name, speaker = line.get("id", ""), plain(line.get("speaker", ""))
         what, mend = "", "Use the manifest that the split was made from."
@@ -115,7 +113,7 @@ def of_part(manifest: Manifest, chosen: str) -> Manifest:
     if missing := {"corpus", "speaker", "part"} - set(columns):
         raise SplitError(f"has no column '{min(missing)}'", where=file, mend="It needs corpus, speaker and part.")
     corpora, parts = sorted({row.corpus for row in manifest}), dict[tuple[str, str], str]()
-    for corpus, speaker, own in ((line["corpus"], line["speaker"], line["part"]) for line in lines):
+    for corpus, speaker, own in ((line["corpus"], line["speaker"], line["part"]) for _, line in lines):
         known = parts.setdefault((corpus, speaker), own)
         if known != own and corpus in corpora:
             what = f"speaker '{speaker}' of '{corpus}' is '{known}' and '{own}'"
@@ -141,13 +139,11 @@ def _name(row: Utterance) -> str:
     return row.speaker.removeprefix(f"{row.corpus}/")
 
 
-def _read(path: str | Path) -> tuple[list[str], Sequence[dict[str, str]]]:
-    """The columns of a CSV file in lower case, and its rows; Excel's byte order mark and outer spaces do not count."""
+def _read(path: str | Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """The columns of a table in lower case, and its lines by number; outer spaces do not count."""
     try:
-        with Path(path).open(newline="", encoding="utf-8-sig") as file:
-            table = csv.DictReader(file)
-            columns = [name.strip().lower() for name in table.fieldnames or []]
-            table.fieldnames = columns
-            return columns, [{key: (value or "").strip() for key, value in row.items() if key} for row in table]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SplitError(f"cannot be read: {error}", where=path, mend="It must be a CSV file.") from error
+        (_, header), *lines = [*read_cells(Path(path))] or [(1, [])]
+    except ManifestError as error:
+        raise SplitError(f"cannot be read: {error.what}", where=error.where, mend=error.mend) from error
+    columns = [name.strip().lower() for name in header]
+    return columns, [(place, dict(zip(columns, map(str.strip, cells), strict=False))) for place, cells in lines]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 from typing import NamedTuple
 
-from unheard.errors import SplitError
+from unheard.errors import SplitError, counted, some
 from unheard.manifest import Manifest, Note, Utterance, plain
 
 
@@ -59,23 +60,21 @@ class Fold:
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """A value of `column` (utterance, speaker, session or the group) in two parts of a fold.
+    """A value of `column` (speaker, session or the group; none for utterances) in two parts of `folds`.
 
     `ids` are the utterances with this value in either part.
     """
 
-    fold: int
-    direction: str
     column: str
     value: str
     sides: tuple[str, str]
+    folds: tuple[int, ...]
     ids: tuple[str, ...]
 
     def __str__(self) -> str:
-        first, second = self.sides
-        return (
-            f"fold {self.fold}, direction '{self.direction}': {self.column} {self.value} is in {first} and in {second}"
-        )
+        what = f"{self.column} {self.value} is" if self.value else f"{counted(len(self.ids), 'utterance')} are"
+        where = f"fold{'s' * (len(self.folds) > 1)} {some([str(fold) for fold in self.folds], 12)}"
+        return f"{what} in {self.sides[0]} and in {self.sides[1]} of {where}: {some(self.ids)}"
 
 
 def key_of(row: Utterance, column: str) -> str:
@@ -95,23 +94,87 @@ def find_leaks(manifest: Manifest, folds: Iterable[Fold], group: str = "speaker"
     """
     columns = dict.fromkeys(["utterance", group, "speaker", "session"])
     keys = {column: {row.id: key_of(row, column) for row in manifest} for column in columns}
-    leaks = []
+    found: dict[tuple[str, str, tuple[str, str]], tuple[dict[int, None], dict[str, None]]] = {}
     for index, train, direction in ((fold.index, fold.train, one) for fold in folds for one in fold.directions):
         sides = {"training": train, "dev": direction.dev, "test": direction.test}
         for column, key in keys.items():
             values = {side: {key[name] for name in ids} for side, ids in sides.items()}
-            for first, second in (("training", "dev"), ("training", "test"), ("dev", "test")):
+            for first, second in combinations(sides, 2):
                 shared = (values[first] & values[second]) - {""}
                 if not shared or (column == "session" != group and first == "dev"):
                     continue
-                members: dict[str, list[str]] = defaultdict(list)
-                for name in dict.fromkeys((*sides[first], *sides[second])):
-                    members[key[name]].append(name)
-                leaks += [
-                    Leak(index, direction.name, column, value, (first, second), tuple(members[value]))
-                    for value in sorted(shared)
-                ]
-    return leaks
+                for name in (*sides[first], *sides[second]):
+                    if key[name] in shared:
+                        value = "" if column == "utterance" else key[name]
+                        numbers, ids = found.setdefault((column, value, (first, second)), ({}, {}))
+                        numbers[index] = ids[name] = None
+    return [Leak(*about, tuple(numbers), tuple(ids)) for about, (numbers, ids) in found.items()]
+
+
+class Problem(NamedTuple):
+    """Why folds cannot be used, how to mend them, and the utterances concerned; `kind` is a short stable word."""
+
+    kind: str
+    what: str
+    mend: str
+    ids: tuple[str, ...] = ()
+
+
+EMPTY = (
+    "Add speakers. Or sessions tie too many speakers together, since a session of dev or test cannot train: clear the "
+    "column 'session' if it does not name recording sessions."
+)
+
+
+def find_problems(manifest: Manifest, folds: Sequence[Fold], group: str = "speaker") -> Iterator[Problem]:
+    """Yield all that is wrong with folds; each problem takes for granted that the ones before are mended."""
+    rows = manifest.by_id()
+    if len({fold.index for fold in folds}) < len(folds) or not folds:
+        yield Problem("bad_folds", "the split has no fold, or two with one index", "Number the folds from 0.")
+    bare = {name for name, row in rows.items() if not key_of(row, group)}
+    for fold in folds:
+        names = [direction.name for direction in fold.directions]
+        if not names:
+            yield Problem("empty_part", f"fold {fold.index}: dev and test are empty", EMPTY)
+        if len(set(names)) < len(names):
+            yield Problem("bad_folds", f"fold {fold.index} has two directions with one name", "Rename one of them.")
+        for direction, part, ids in fold.parts():
+            where = f"fold {fold.index}" + (f", direction '{direction}'" if direction else "")
+            where += f": {part if direction else 'training'}"
+            if not ids:
+                yield Problem("empty_part", f"{where} is empty", EMPTY)
+            if unknown := set(ids) - rows.keys():
+                what = f"{where} has '{min(unknown)}', which the manifest does not"
+                yield Problem("bad_folds", what, "Use the manifest of the split.")
+            if len(set(ids)) < len(ids):
+                yield Problem("bad_folds", f"{where} names an utterance twice", "Name it once.")
+            if without := bare & set(ids):
+                what = f"{where} has utterance '{min(without)}', which has no value in the group column '{group}'"
+                yield Problem("no_group", what, "Fill the column, or choose another with --group.")
+    for leak in find_leaks(manifest, folds, group):
+        mend = f"Keep every {leak.column} in one part; if two corpora only share its name, rename it."
+        if leak.column == "session":
+            mend = "Remove the speakers who share a session with dev or test from training."
+        elif leak.column == "speaker" != group:
+            mend = f"A speaker has several values of '{group}': keep each speaker in one part."
+        yield Problem(f"leak_{leak.column}", str(leak), mend, leak.ids)
+    tested: dict[str, list[int]] = defaultdict(list)
+    for index, name in ((fold.index, name) for fold in folds for part, name in fold.held if part == "test"):
+        tested[name].append(index)
+    if again := [name for name, places in tested.items() if len(places) > 1]:
+        first, second = tested[again[0]][:2]
+        what = f"{counted(len(again), 'utterance')} tested more than once: {some(again)}"
+        what += f" (the first in fold {first} and again in fold {second})"
+        yield Problem("tested_twice", what, "Test each once, so that pooled results count it once.", tuple(again))
+    for fold in folds:
+        known = {rows[name].emotion for name in fold.train}
+        for one in fold.directions:
+            for emotion in sorted({rows[name].emotion for name in one.test} - known):
+                lost = tuple(name for name in one.test if rows[name].emotion == emotion)
+                who = ", ".join(sorted({rows[name].speaker for name in lost}))
+                what = f"fold {fold.index} tests the emotion '{emotion}' (speakers {who}), which its training lacks"
+                mend = "Leave it out (--emotions), merge it (--map), or take another --split-seed."
+                yield Problem("unseen_emotion", what, mend, lost)
 
 
 @dataclass(frozen=True)
@@ -136,76 +199,20 @@ class Split:
     emotions_may_differ: bool = False
 
     def __post_init__(self) -> None:
-        for what, mend in self._problems():
-            raise SplitError(what, mend=mend)
+        for problem in find_problems(self.manifest, self.folds, self.group):
+            if problem.kind != "unseen_emotion" or not self.emotions_may_differ:
+                raise SplitError(problem.what, mend=problem.mend)
         order = {name: place for place, name in enumerate(self.manifest.ids)}
 
         def ordered(ids: tuple[str, ...]) -> tuple[str, ...]:
             return tuple(sorted(ids, key=order.__getitem__))
 
-        folds = tuple(
-            Fold(
-                f.index,
-                ordered(f.train),
-                tuple(Direction(d.name, ordered(d.dev), ordered(d.test)) for d in f.directions),
-            )
-            for f in self.folds
-        )
-        object.__setattr__(self, "folds", folds)
-        object.__setattr__(self, "total_folds", self.total_folds or len(folds))
-
-    def _problems(self) -> Iterator[tuple[str, str | None]]:
-        """Yield what is wrong and how to mend it; what follows a problem takes for granted that there is none."""
-        rows = self.manifest.by_id()
-        if not self.folds:
-            yield "the split has no fold", "Make it with at least one."
-        if len({fold.index for fold in self.folds}) < len(self.folds):
-            yield "two folds have the same index", "Number them from 0."
-        bare = {name for name, row in rows.items() if not key_of(row, self.group)}
+        folds = []
         for fold in self.folds:
-            names = [direction.name for direction in fold.directions]
-            if not names or len(set(names)) < len(names):
-                yield f"fold {fold.index} needs directions with different names, and has {names}", None
-            for direction, part, ids in fold.parts():
-                where = f"fold {fold.index}: " + (f"{part} of direction '{direction}'" if direction else "training")
-                members = set(ids)
-                if not ids:
-                    yield (
-                        f"{where} is empty",
-                        "Add speakers. Or sessions tie too many speakers together, since a session of dev or test "
-                        "cannot train: clear the column 'session' if it does not name recording sessions.",
-                    )
-                if unknown := members - rows.keys():
-                    yield f"{where} has '{min(unknown)}', which the manifest does not", "Use the manifest of the split."
-                if len(members) < len(ids):
-                    yield f"{where} names an utterance twice", "Name it once."
-                if without := bare & members:
-                    what = (
-                        f"{where} has utterance '{min(without)}', which has no value in the group column '{self.group}'"
-                    )
-                    yield what, "Fill the column, or choose another with --group."
-        if leaks := find_leaks(self.manifest, self.folds, self.group):
-            column, more = leaks[0].column, f", and {len(leaks) - 1} more leaks" if len(leaks) > 1 else ""
-            mend = f"Keep every {column} in one part; if two corpora only share its name, rename it."
-            if column == "session":
-                mend = "Remove the speakers who share a session with dev or test from training."
-            elif column == "speaker" != self.group:
-                mend = f"A speaker has several values of '{self.group}': keep each speaker in one part."
-            yield f"the split leaks: {leaks[0]}{more}", mend
-        tested: dict[str, int] = {}
-        for index, name in ((fold.index, name) for fold in self.folds for part, name in fold.held if part == "test"):
-            if name in tested:
-                what = f"utterance '{name}' is tested in fold {tested[name]} and again in fold {index}"
-                yield what, "Test every utterance once, so that pooled results count it once."
-            tested[name] = index
-        for fold in self.folds if not self.emotions_may_differ else ():
-            known = {rows[name].emotion for name in fold.train}
-            for one in fold.directions:
-                speakers = {(rows[name].emotion, rows[name].speaker) for name in one.test}
-                for unseen in sorted({emotion for emotion, _ in speakers} - known):
-                    who = ", ".join(sorted(speaker for emotion, speaker in speakers if emotion == unseen))
-                    what = f"fold {fold.index} tests the emotion '{unseen}' (speakers {who}), which its training lacks"
-                    yield what, "Leave it out (--emotions), merge it (--map), or take another --split-seed."
+            directions = (Direction(one.name, ordered(one.dev), ordered(one.test)) for one in fold.directions)
+            folds.append(Fold(fold.index, ordered(fold.train), tuple(directions)))
+        object.__setattr__(self, "folds", tuple(folds))
+        object.__setattr__(self, "total_folds", self.total_folds or len(folds))
 
     def assignment(self) -> Iterator[Assigned]:
         """Yield the part of every utterance in every fold and direction."""
