@@ -1,4 +1,4 @@
-"""Plug-ins: the documented package is installed and used by name, and what a script registers reaches its workers."""
+"""Plug-ins: a script uses the documented package by name, and what it registers itself reaches its workers."""
 
 from __future__ import annotations
 
@@ -7,22 +7,36 @@ import re
 import subprocess
 import sys
 from contextlib import contextmanager
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from experimenting import cells, corpus, environment, experiment, flags, history, only, result, rows_of, start, table
+from experimenting import (
+    cells,
+    corpus,
+    environment,
+    experiment,
+    history,
+    in_this_process,
+    only,
+    result,
+    rows_of,
+    table,
+)
 
 import unheard
 from unheard import plugins
 from unheard.errors import ConfigError, MissingExtra
+from unheard.experiments import run as run_module
 from unheard.experiments.config import load
 from unheard.features import FeatureSettings, extract
 from unheard.features.encoder import resolve
 from unheard.training.logging import LOGGERS, check_loggers
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "research" / "plugins.md").read_text("utf-8")
+FILES = ("pyproject.toml", "unheard_example.py")
 
 
 @pytest.fixture
@@ -31,40 +45,30 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plugins, "_registered", {})
 
 
-@pytest.fixture(scope="session")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The documented package, installed by pip into a folder of its own."""
-    source, target = tmp_path_factory.mktemp("package"), tmp_path_factory.mktemp("site")
-    for name, kind in (("pyproject.toml", "toml"), ("unheard_example.py", "python")):
-        (block,) = re.findall(rf"`{re.escape(name)}`:\n\n```{kind}\n(.*?)```", PAGE, re.DOTALL)
-        (source / name).write_text(block, "utf-8")
-    pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps", "--no-index"]
-    done = subprocess.run([*pip, "--no-build-isolation", "--target", target, source], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return target
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cells are trained in this process."""
+    monkeypatch.setattr(run_module, "run_cells", in_this_process)
 
 
-def test_the_documented_package(package: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    source = ["--corpus", "voices", "--root", str(corpus())]
-    more = ["--systems", "ser,focal", "--option", "focal.gamma=1", "--features.kind", "loudness"]
-    more += ["--network.pooling", "mean", "--logger", "text", "--epochs", "2", "--protocol", "random", "--n", "2,2,2"]
-    more += ["--recipe", "paper", "--workers", "2", "--folds", "1"]
-    env = environment(package, "", COLUMNS="200")
-    process = start(["experiment", *flags(run, *more, source=source)], env=env)
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
-    assert "Focal" in out
-    focal = result(only(run, "focal"))
-    assert (focal["options"], focal["settings"]["network"]["pooling"]) == ({"gamma": 1.0}, "mean")
-    assert focal["proof"]["code"]
-    assert not result(only(run, "ser"))["proof"]["code"]
-    assert np.load(only(run, "focal") / "embeddings.npz")["e"].shape[1] == 256
-    assert [line.split()[0] for line in (only(run, "focal") / "log.txt").read_text().splitlines()] == ["1", "2"]
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """A folder with the documented package as pip installs it: its module, and the metadata with its entry points."""
+    toml, module = (re.search(rf"`{name}`:\n\n```\w+\n(.*?)```", PAGE, re.DOTALL)[1] for name in FILES)
+    points = re.findall(r'"(unheard\.\w+)" = \{ (\w+) = "(.+)" \}', toml)
+    assert {group for group, _, _ in points} == set(plugins.GROUPS.values())
+    info = tmp_path / "site" / "unheard_example-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info.parent / "unheard_example.py").write_text(module, "utf-8")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: unheard-example\nVersion: 1.0\n")
+    lines = "".join(f"[{group}]\n{name} = {value}\n" for group, name, value in points)
+    (info / "entry_points.txt").write_text(lines)
+    return info.parent
 
 
 SCRIPT = """
 import sys
+from importlib.util import find_spec
 import numpy as np
 import unheard
 from torch.nn.functional import cross_entropy
@@ -74,31 +78,56 @@ from unheard.training.strategies import Strategy
 class Twice(Strategy):
     def forward(self, batch):
         logits, _ = self.logits(batch.x, batch.lengths)
-        return {"emotion": FACTOR * cross_entropy(logits, batch.y)}
+        return {"emotion": 2 * cross_entropy(logits, batch.y)}
 
 @unheard.register("feature", "ramp")
 def ramp(samples):
     return np.cumsum(samples[: len(samples) // 160 * 160].reshape(-1, 160), axis=1)[:, ::40]
 
-unheard.experiment(
-    corpus="synthetic", root=sys.argv[1], out=sys.argv[2], systems=["twice"], features={"kind": "ramp"}, epochs=1,
-    emotions=["angry", "sad"], protocol="random", n=[2, 2, 2], workers=2, seeds=2, recipe="paper", say=print,
-)
+assert unheard.extract(np.ones(1600, np.float32), unheard.FeatureSettings(kind="loudness")).shape == (10, 2)
+for _ in range(2):  # the second time everything is there
+    unheard.experiment(
+        corpus="voices", root=sys.argv[1], out=sys.argv[2], systems=["ser", "twice", "focal"], workers=2, seeds=2,
+        options={"focal": {"gamma": 1}}, features={"kind": "ramp"}, network={"pooling": "mean"}, epochs=1,
+        logger=["text"] + ["tensorboard"] * bool(find_spec("tensorboard")),
+        emotions=["angry", "sad"], protocol="random", n=[2, 2, 2], recipe="paper", say=print,
+    )
 """
 
 
-def test_a_script_and_its_workers(tmp_path: Path) -> None:
-    """The class of a script reaches its workers; a change of its source is another cell."""
-    run = tmp_path / "run"
-    for factor, count in ((2, 2), (2, 2), (3, 4)):
-        (tmp_path / "script.py").write_text(SCRIPT.replace("FACTOR", str(factor)))
-        command = [sys.executable, tmp_path / "script.py", corpus(), run]
-        done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=300)
-        assert done.returncode == 0, done.stderr
-        assert "failed" not in done.stdout
-        assert len(cells(run)) == count
-        counted = [(row["evaluation"], row["seed"]) for row in rows_of(run / "results.csv")]
-        assert len(counted) == len(set(counted)) == 4
+def test_a_script_with_an_installed_package_and_its_workers(site: Path, tmp_path: Path) -> None:
+    """The class of a script reaches its workers, which find the package's."""
+    (tmp_path / "script.py").write_text(SCRIPT)
+    command = [sys.executable, tmp_path / "script.py", corpus(), tmp_path / "run"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(site, ""), timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "failed" not in done.stdout
+    trained = cells(tmp_path / "run")
+    counted = [(row["system"], row["evaluation"], row["seed"]) for row in rows_of(tmp_path / "run" / "results.csv")]
+    assert len(counted) == len(set(counted)) == 2 * len(trained) == 12
+    assert "Focal" in (tmp_path / "run" / "table.md").read_text()
+    focal, ser = (next(folder for name, folder in trained.items() if name.startswith(key)) for key in ("focal", "ser"))
+    said = result(focal)
+    assert json.dumps(said["settings"])  # as MLflow and W&B do with what a logger is handed
+    assert (said["options"], said["settings"]["network"]["pooling"]) == ({"gamma": 1.0}, "mean")
+    assert (bool(said["proof"]["code"]), bool(result(ser)["proof"]["code"])) == (True, False)
+    assert np.load(focal / "embeddings.npz")["e"].shape[1] == 256
+    assert (focal / "log.txt").read_text().startswith("1 ")
+    assert bool(list(focal.glob("tensorboard/events*"))) is bool(find_spec("tensorboard"))
+
+
+@pytest.mark.usefixtures("registry", "quick")
+def test_a_change_of_its_source_is_another_cell(tmp_path: Path) -> None:
+    source = "from unheard.training.strategies.base import SER\nclass Mine(SER):\n    factor = {}\n"
+    for place, (factor, count) in enumerate(((2, 1), (2, 1), (3, 2))):
+        path = tmp_path / f"mine{place}.py"
+        path.write_text(source.format(factor))
+        spec = spec_from_file_location(path.stem, path)
+        module = sys.modules[path.stem] = module_from_spec(spec)
+        spec.loader.exec_module(module)
+        unheard.register("strategy", "mine", module.Mine)
+        assert experiment(tmp_path / "run", "--systems", "mine", "--epochs", "1") == 0
+        assert len(cells(tmp_path / "run")) == count
 
 
 @pytest.mark.usefixtures("registry")
@@ -137,6 +166,7 @@ def test_functions_that_return_no_frames() -> None:
         FeatureSettings(kind="two", pitch=True)
 
 
+@pytest.mark.usefixtures("quick")
 def test_arrays_of_ones_own(tmp_path: Path) -> None:
     """A folder of arrays gives the numbers that the same frames give when the package computes them."""
     arrays = tmp_path / "arrays"
@@ -199,12 +229,3 @@ class TestLoggers:
             check_loggers(["wandb"])
         with pytest.raises(ConfigError, match=r"unknown logger 'tensorbord'.*Did you mean 'tensorboard'\?"):
             check_loggers(["tensorbord"])
-
-    def test_settings_of_a_cell_are_plain(self, tmp_path: Path) -> None:
-        """What is handed to a logger can be written as JSON, as MLflow and W&B do."""
-        run = tmp_path / "run"
-        more = ["--epochs", "1", "--systems", "ser", "--folds", "1", "--recipe", "paper", "--logger", "tensorboard"]
-        pytest.importorskip("torch.utils.tensorboard")
-        assert experiment(run, *more) == 0
-        assert list(only(run).glob("tensorboard/events*"))
-        assert json.dumps(result(only(run))["settings"])

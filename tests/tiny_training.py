@@ -16,7 +16,7 @@ from unheard.training.batches import Task
 from unheard.training.evaluation import Scores
 from unheard.training.recipe import TrainingSettings
 from unheard.training.strategies import Batch, Setting, Strategy, build
-from unheard.training.trainer import Direction, Evaluation, Trainer
+from unheard.training.trainer import Evaluation, Trainer
 
 F, C, S = 4, 3, 3
 NETWORK = NetworkSettings(tdnn=((6, 5, 2), (5, 3, 4)), lstm=8, dense=6, hidden=(5, 5))
@@ -54,8 +54,9 @@ def tiny(utterances: int = 26) -> tuple[Task, InMemory]:
 
 IDS = [f"u{i:02}" for i in range(26)]
 TRAIN, DEV, TEST = IDS[:14], tuple(IDS[14:20]), tuple(IDS[20:])
-ONE = (Direction("test", DEV, TEST),)
-BOTH = (Direction("female", DEV, TEST), Direction("male", TEST, DEV))
+Directions = Mapping[str, tuple[Sequence[str], Sequence[str]]]
+ONE: Directions = {"test": (DEV, TEST)}
+BOTH: Directions = {"female": (DEV, TEST), "male": (TEST, DEV)}
 
 
 def strategy(key: str, dropout: float = 0.5, cells: int = NETWORK.lstm) -> Strategy:
@@ -66,7 +67,7 @@ def strategy(key: str, dropout: float = 0.5, cells: int = NETWORK.lstm) -> Strat
 def trainer(
     key: str,
     folder: Path,
-    directions: Sequence[Direction] = ONE,
+    directions: Directions = ONE,
     *,
     on_epoch: Callable[[Mapping[str, Any]], None] | None = None,
     cells: int = NETWORK.lstm,
@@ -144,7 +145,6 @@ def scripted(right: Sequence[int], folder: Path) -> tuple[Trainer, InMemory]:
     """Four validation and four test utterances, `right[epoch - 1]` of each classified right."""
     y = {f"{part}{i}": i % 2 for part in ("train", "dev", "test") for i in range(4)}
     frames = InMemory({name: np.array([[int(name[-1]), truth]] * 2, np.float32) for name, truth in y.items()})
-    directions = [Direction("test", *(tuple(n for n in y if n.startswith(part)) for part in ("dev", "test")))]
-    train = [name for name in y if name.startswith("train")]
+    train, dev, test = ([name for name in y if name.startswith(part)] for part in ("train", "dev", "test"))
     recipe = TrainingSettings(epochs=len(right))
-    return Trainer(Scripted(right), Task(frames, y, {}), train, directions, recipe, folder), frames
+    return Trainer(Scripted(right), Task(frames, y, {}), train, {"test": (dev, test)}, recipe, folder), frames

@@ -24,7 +24,7 @@ from unheard.parallel import ENVIRONMENT, Died, map_unordered
 from unheard.training.batches import Task
 from unheard.training.recipe import TrainingSettings
 from unheard.training.strategies import Setting, build
-from unheard.training.trainer import Direction, Trainer
+from unheard.training.trainer import Trainer
 
 SPEAKERS = 8  # that train in one fold of IEMOCAP
 
@@ -60,11 +60,11 @@ def make_trainer(system: str, store: FeatureStore, folder: Path, seed: int = 0) 
     y = {name: int(k) for name, k in zip(store.ids, emotions, strict=True)}
     s = {name: int(k) for name, k in zip(store.ids, speakers, strict=True)}
     setting = Setting(FEATURES, EMOTIONS, SPEAKERS, NETWORKS["iemocap"], seed)
-    reading = Direction("test", store.ids[-4:-2], store.ids[-2:])
+    directions = {"test": (store.ids[-4:-2], store.ids[-2:])}
     folder.mkdir(parents=True, exist_ok=True)
     task = Task(MappedFrames(store), y, s)
     recipe = TrainingSettings(batch_size=BATCH)
-    return Trainer(build(system, setting), task, store.ids, [reading], recipe, folder, key=(seed,))
+    return Trainer(build(system, setting), task, store.ids, directions, recipe, folder, key=(seed,))
 
 
 def train_once(trainer: Trainer, ids: Sequence[str]) -> tuple[int, float]:

@@ -143,7 +143,7 @@ def test_states_equal_whispers(name: str) -> None:
     np.testing.assert_allclose(mel, golden["mel"].T, atol=1e-5)
     encoder = open_encoder(SHARED / "models/whisper-base-encoder", "0,2,3,4,6")
     assert isinstance(encoder, WhisperEncoder)
-    states = np.split(encoder._session.run(None, {"mel": mel[None]})[0][0], 5, axis=1)
+    states = np.split(encoder.session.run(None, {"mel": mel[None]})[0][0], 5, axis=1)
     for layer, state in zip((0, 2, 3, 4, 6), states, strict=True):
         expected = golden[f"layer{layer}"]
         tolerance = 1e-4 if expected.dtype == np.float32 else 4e-4  # float16 in the file

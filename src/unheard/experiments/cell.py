@@ -50,7 +50,7 @@ from unheard.training.logging import logger_of
 from unheard.training.metrics import balanced
 from unheard.training.strategies import Setting, build, derive, strategy_of
 from unheard.training.strategies.cgt import CGT
-from unheard.training.trainer import Direction, Evaluation, Trainer
+from unheard.training.trainer import Evaluation, Trainer
 
 # Running cells in worker processes.
 
@@ -367,7 +367,7 @@ def prepare(
         strategy,
         Task(frames, y, s, change_of(recipe, columns_of(store.settings), variants, speakers), weights, odds),
         cell.fold.train,
-        [Direction(one.name, one.dev, one.test) for one in cell.fold.directions],
+        {one.name: (one.dev, one.test) for one in cell.fold.directions},
         recipe,
         cell.folder,
         key=("batches", cell.fold.index, cell.seed),

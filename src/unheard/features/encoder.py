@@ -18,7 +18,7 @@ from functools import cached_property, lru_cache, partial
 from hashlib import blake2b
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -44,10 +44,12 @@ _FFT, _HOP = 400, 160  # 25 ms every 10 ms
 _SILENCE = 1600  # samples: Whisper was trained on speech with silence behind
 _HUB_FILES = ["config.json", "preprocessor_config.json", "README.md", "model*.safetensors", "*.index.json", "model.bin"]
 _DESCRIPTION = "unheard_encoder"
+_SIZES = {"width": 10_000, "layers": 100, "mels": 512, "positions": 10_000}
+"""Numbers in the description of an encoder's file, with their upper limits."""
 _WHISPER_LICENCE = Path(__file__).parents[1] / "models" / "starter" / "encoder" / LICENCE
 
 
-class Encoder:
+class Encoder(Protocol):
     """A frozen encoder.
 
     `digest` identifies weights and configuration; `layers` states of `width` numbers stand side by side.
@@ -62,11 +64,7 @@ class Encoder:
         """Load the weights; raises `ConfigError` where they are missing or damaged."""
 
     def frames(self, samples: Samples) -> Floats:
-        """The states (T, layers · width), float32, of samples (N,) at 16 kHz, T = ceil(N / 320).
-
-        Recordings above 30 s are encoded in pieces of equal length. Raises `AudioError` where they are too short.
-        """
-        raise NotImplementedError
+        """The states (T, layers · width), float32, of samples (N,) at 16 kHz; raises `AudioError` for too few."""
 
 
 def open_encoder(source: str | Path, layer: str = "mean") -> Encoder:
@@ -115,14 +113,38 @@ def encoder_of(source: str, layer: str, digest: str) -> Encoder:
     return encoder
 
 
-class WhisperEncoder(Encoder):
+class _OfMel:
+    """An encoder of Whisper's log-mel spectrogram, run by onnxruntime: a frame every 20 ms, T = ceil(N / 320)."""
+
+    session: Any
+    mels: int
+    positions: int
+
+    def load(self) -> None:
+        """Open the graph."""
+        _ = self.session
+
+    def frames(self, samples: Samples) -> Floats:
+        """The states (T, layers · width) of samples (N,); above 30 s, in pieces of equal length."""
+        frames = -(-len(samples) // FRAME_SHIFT)
+        padded = np.pad(samples, (0, frames * FRAME_SHIFT + _SILENCE - len(samples)))
+        total = len(padded) // FRAME_SHIFT
+        ends = np.linspace(0, total, -(-total // self.positions) + 1).astype(int) * FRAME_SHIFT
+        mels = (log_mel(padded[start:end], self.mels)[None] for start, end in pairwise(ends))
+        states: Floats = np.concatenate([self.session.run(None, {"mel": mel})[0][0] for mel in mels])[:frames]
+        if not np.isfinite(states.sum(dtype=np.float64)):
+            raise AudioError("the samples are too large or not numbers", mend="Scale them to [-1, 1].")
+        return states
+
+
+class WhisperEncoder(_OfMel):
     """A Whisper encoder from its weights; its graph is built when it is loaded."""
 
     def __init__(self, folder: Path, config: Mapping[str, Any], layer: str) -> None:
         self.folder, self.weights = folder, Weights(folder, config)
         self.chosen, self.average = chosen_layers(layer, self.weights.layers, folder)
         self.layers = 1 if self.average else len(self.chosen)
-        self.width = self.weights.width
+        self.width, self.mels, self.positions = self.weights.width, self.weights.mels, self.weights.positions
         self.digest = files_digest([*weight_files(folder), folder / "config.json"])
 
     def graph(self, *, int8: bool = False, frames: int = 1500) -> Any:
@@ -130,19 +152,12 @@ class WhisperEncoder(Encoder):
         return build_graph(self.weights, self.chosen, int8=int8, average=self.average, frames=frames)
 
     @cached_property
-    def _session(self) -> Any:
+    def session(self) -> Any:
+        """The graph in onnxruntime."""
         return _session(self.graph().SerializeToString(), self.folder)
 
-    def load(self) -> None:
-        """Build the graph."""
-        _ = self._session
 
-    def frames(self, samples: Samples) -> Floats:
-        """The states (T, layers · width) of samples (N,)."""
-        return _states(self._session, samples, self.weights.mels, self.weights.positions)
-
-
-class OnnxEncoder(Encoder):
+class OnnxEncoder(_OfMel):
     """An encoder that `unheard encoder` wrote: onnxruntime alone runs it, on `threads` threads.
 
     `content` is that of its model.onnx in `folder`. Raises `ConfigError` for another file, and for another `layer`.
@@ -150,16 +165,12 @@ class OnnxEncoder(Encoder):
 
     def __init__(self, content: bytes, folder: Path, layer: str, *, threads: int = 1) -> None:
         self.folder, self.digest = folder, content_digest(MODEL, content)
-        self._session = _session(content, folder / MODEL, threads)
-        self.description = _described(self._session, folder / MODEL)
-        self.width, self.layers = self.description["width"], self.description["layers"]
+        self.session = _session(content, folder / MODEL, threads)
+        self.description = _described(self.session, folder / MODEL)
+        self.width, self.layers, self.mels, self.positions = (self.description[name] for name in _SIZES)
         held = self.description["layer"]
         if layer != held:
             raise ConfigError(f"this encoder holds layer {held}, not {layer}", where=folder, mend=f"Ask for {held}.")
-
-    def frames(self, samples: Samples) -> Floats:
-        """The states (T, layers · width) of samples (N,)."""
-        return _states(self._session, samples, self.description["mels"], self.description["positions"])
 
 
 def log_mel(samples: Samples, mels: int = 80) -> Floats:
@@ -192,18 +203,6 @@ def _mel_tables(mels: int) -> tuple[npt.NDArray[np.float64], Floats]:
     bins = np.linspace(0, SAMPLE_RATE / 2, _FFT // 2 + 1)[:, None]
     triangles = np.maximum(0, np.minimum((bins - low) / (centre - low), (high - bins) / (high - centre)))
     return window, (triangles * 2 / (high - low)).astype(np.float32)
-
-
-def _states(session: Any, samples: Samples, mels: int, positions: int) -> Floats:
-    frames = -(-len(samples) // FRAME_SHIFT)
-    padded = np.pad(samples, (0, frames * FRAME_SHIFT + _SILENCE - len(samples)))
-    total = len(padded) // FRAME_SHIFT
-    ends = np.linspace(0, total, -(-total // positions) + 1).astype(int) * FRAME_SHIFT
-    pieces = [session.run(None, {"mel": log_mel(padded[start:end], mels)[None]})[0][0] for start, end in pairwise(ends)]
-    states: Floats = np.concatenate(pieces)[:frames]
-    if not np.isfinite(states.sum(dtype=np.float64)):
-        raise AudioError("the samples are too large or not numbers", mend="Scale them to [-1, 1].")
-    return states
 
 
 def onnx_session(content: bytes, threads: int = 1) -> Any:
@@ -248,8 +247,7 @@ def _described(session: Any, where: Path) -> dict[str, Any]:
     """Return the description in an encoder's file, its numbers checked."""
     try:
         found: dict[str, Any] = json.loads(session.get_modelmeta().custom_metadata_map[_DESCRIPTION])
-        bounds = {"width": 10_000, "layers": 100, "mels": 512, "positions": 10_000}
-        if not all(type(found[name]) is int and 0 < found[name] <= most for name, most in bounds.items()):
+        if not all(type(found[name]) is int and 0 < found[name] <= most for name, most in _SIZES.items()):
             raise ValueError
         shapes = [(value.name, value.shape[-1]) for value in (*session.get_inputs(), *session.get_outputs())]
         if shapes != [("mel", found["mels"]), ("states", found["width"] * found["layers"])]:

@@ -28,7 +28,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -59,9 +59,9 @@ _MOST_ENCODERS = 8  # processes that each hold an encoder in memory
 class Entry:
     """One utterance of a store. `status` is `ok`, `skipped` (unusable audio) or `failed` (unexpected; tried again).
 
-    `offset` and `frames` are rows of the matrix, `total` the frames before VAD, `voiced` those that VAD found;
-    `audio` is the digest of the decoded samples; `key` identifies the segment of the file, by the file, its size and
-    its time of change; `reason` says why there are no features.
+    `offset` and `frames` are rows of the file that holds the features, `total` the frames before VAD, `voiced` those
+    that VAD found; `audio` is the digest of the decoded samples; `key` identifies the segment of the file, by the file,
+    its size and its time of change; `reason` says why there are no features.
     """
 
     key: str
@@ -86,12 +86,8 @@ class _Segment(NamedTuple):
     channel: str
 
 
-class _Stored(NamedTuple):
-    """An entry, and the file and byte where its features lie."""
-
-    entry: Entry
-    file: Path
-    byte: int
+_Stored: TypeAlias = tuple[Entry, Path]
+"""An entry, and the file with its features."""
 
 
 class FeatureStore:
@@ -299,10 +295,11 @@ def _fill(
 ) -> None:
     part, width = folder / f"partial-{settings.digest}", settings.dim * 4
     part.mkdir(exist_ok=True)
-    entries = () if store is None else store.entries.items()
-    held = {name: _Stored(entry, store.matrix_path, entry.offset * width) for name, entry in entries}  # type: ignore[union-attr]
+    held: dict[str, _Stored] = {}
+    if store is not None:
+        held = {name: (entry, store.matrix_path) for name, entry in store.entries.items()}
     found = [*_committed(part, width), *held.values()]
-    known = {stored.entry.key: stored for stored in found if stored.entry.status != FAILED}
+    known = {entry.key: (entry, file) for entry, file in found if entry.status != FAILED}
     missing = list({segment.key: segment for segment in segments.values() if segment.key not in known}.values())
     if workers is None:
         most = _MOST_ENCODERS if settings.kind == "encoder" else available_cores()
@@ -311,25 +308,25 @@ def _fill(
     chunk = min(_CHUNK, len(missing) // (4 * workers) + 1)
     analysed = partial(_analysed, settings=settings)
     results = map_unordered(analysed, missing, workers=workers, chunk=chunk, quiet=True)
-    number = len(list(part.glob("*.jsonl")))  # files of earlier attempts are read, never appended to
-    data, log = part / f"{number}.bin", part / f"{number}.jsonl"
+    data = part / f"{len(list(part.glob('*.jsonl')))}.bin"  # files of earlier attempts are read, not written to
+    log = data.with_suffix(".jsonl")
     bar = progress_bar("features", len(missing), progress)
-    with data.open("ab") as features, log.open("ab") as lines, bar as advance:
-        seconds, byte = 0.0, features.tell()
+    with data.open("wb") as features, log.open("wb") as lines, bar as advance:
+        seconds, offset = 0.0, 0
         for place, result in results:
             if isinstance(result, Died):
                 result = Entry(missing[place].key, FAILED, reason=f"{missing[place].audio}: {result.reason}"), b""
-            entry, content = result
+            entry, content = replace(result[0], offset=offset), result[1]
             features.write(content)
             features.flush()
-            lines.write(json.dumps({"byte": byte, "crc": zlib.crc32(content), **asdict(entry)}).encode() + b"\n")
+            lines.write(json.dumps({"crc": zlib.crc32(content), **asdict(entry)}).encode() + b"\n")
             lines.flush()  # commits the features: what a killed process leaves without its line does not count
-            known[entry.key] = _Stored(entry, data, byte)
-            byte += len(content)
+            known[entry.key] = entry, data
+            offset += entry.frames
             seconds += entry.seconds
             advance(seconds)
     wanted = {name: known[segment.key] for name, segment in segments.items()}
-    was, now = ({n: (s.entry.key, s.entry.status) for n, s in of.items() if n in wanted} for of in (held, wanted))
+    was, now = ({n: (entry.key, entry.status) for n, (entry, _) in of.items() if n in wanted} for of in (held, wanted))
     if was != now:
         _write(folder, settings, {**wanted, **{name: stored for name, stored in held.items() if name not in wanted}})
     _clean(folder)
@@ -367,10 +364,10 @@ def _committed(part: Path, width: int) -> Iterator[_Stored]:
             for line in lines:
                 with suppress(ValueError, KeyError, TypeError):
                     values: dict[str, Any] = json.loads(line)
-                    byte, crc, entry = values.pop("byte"), values.pop("crc"), Entry(**values)
-                    features.seek(byte)
+                    crc, entry = values.pop("crc"), Entry(**values)
+                    features.seek(entry.offset * width)
                     if zlib.crc32(features.read(entry.frames * width)) == crc:
-                        yield _Stored(entry, data, byte)
+                        yield entry, data
 
 
 def _write(folder: Path, settings: FeatureSettings, utterances: Mapping[str, _Stored]) -> None:
@@ -383,19 +380,18 @@ def _write(folder: Path, settings: FeatureSettings, utterances: Mapping[str, _St
         rows = csv.writer(stack.enter_context(index.open("w", newline="", encoding="utf-8", errors="surrogateescape")))
         rows.writerow(_COLUMNS)
         sources: dict[Path, BinaryIO] = {}
-        for name, stored in utterances.items():
-            entry = replace(stored.entry, offset=frames)
+        for name, (entry, file) in utterances.items():
             if entry.status == "ok":
-                if stored.file not in sources:
-                    sources[stored.file] = stack.enter_context(stored.file.open("rb"))
-                sources[stored.file].seek(stored.byte)
-                features = sources[stored.file].read(entry.frames * width)
+                if file not in sources:
+                    sources[file] = stack.enter_context(file.open("rb"))
+                sources[file].seek(entry.offset * width)
+                features = sources[file].read(entry.frames * width)
                 if len(features) != entry.frames * width:
-                    raise _damaged(stored.file, "features vanished while the store was written")
+                    raise _damaged(file, "features vanished while the store was written")
                 out.write(features)
                 content.update(features)
-                frames += entry.frames
-            row = [name, *asdict(entry).values()]
+            row = [name, *asdict(replace(entry, offset=frames)).values()]
+            frames += entry.frames
             rows.writerow(row)
             listing.update(repr(row).encode("utf-8", "surrogateescape"))
         out.flush()

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unheard.errors import AudioError, ConfigError, FeatureError, MissingExtra
-from unheard.features.encoder import Encoder, chosen_layers, files_digest
+from unheard.features.encoder import chosen_layers, files_digest
 from unheard.features.whisper import Floats, weight_files
 
 _FRAME, _SHIFT = 400, 320
@@ -29,7 +29,7 @@ _UNUSED = "masked_spec_embed"  # serves pretraining only, and is missing in some
 _SUPPORTED = "WavLM, HuBERT, wav2vec 2.0 or data2vec-audio encoder."
 
 
-class WaveformEncoder(Encoder):
+class WaveformEncoder:
     """An encoder of waveforms in a folder of `save_pretrained`; `layer` as in `open_encoder`."""
 
     def __init__(self, folder: Path, config: Mapping[str, Any], layer: str) -> None:

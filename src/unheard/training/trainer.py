@@ -46,15 +46,6 @@ class Best:
 
 
 @dataclass(frozen=True)
-class Direction:
-    """Validation utterances (`dev`), which select the epoch, and `test` utterances, scored once at that epoch."""
-
-    name: str
-    dev: tuple[str, ...]
-    test: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Evaluation:
     """The result of a training after `epochs` epochs: one direction under one mode.
 
@@ -80,10 +71,11 @@ class Evaluation:
 class Trainer:
     """One training: its strategy, optimiser, history and best epochs, in a folder from which it can be resumed.
 
-    `train` are the ids to train on; `key` seeds the order of the batches (fold and seed, never the strategy, so that
-    systems are compared in pairs). `recipe.batchnorm` gives the modes of evaluation: "running" `AS_WRITTEN`;
-    "reestimate" `REESTIMATED`, in validation too; "both" first `AS_WRITTEN`, as "running", then `REESTIMATED` for the
-    last epoch's weights. Evaluating changes neither weights nor random streams.
+    `train` are the ids to train on. `directions` are the validation utterances, which select the epoch, and the test
+    utterances, scored once at that epoch, by the direction's name. `key` seeds the order of the batches (fold and seed,
+    never the strategy, so that systems are compared in pairs). `recipe.batchnorm` gives the modes of evaluation:
+    "running" `AS_WRITTEN`; "reestimate" `REESTIMATED`, in validation too; "both" first `AS_WRITTEN`, as "running", then
+    `REESTIMATED` for the last epoch's weights. Evaluating changes neither weights nor random streams.
     """
 
     def __init__(
@@ -91,7 +83,7 @@ class Trainer:
         strategy: Strategy,
         task: Task,
         train: Sequence[str],
-        directions: Sequence[Direction],
+        directions: Mapping[str, tuple[Sequence[str], Sequence[str]]],
         recipe: TrainingSettings,
         folder: Path,
         *,
@@ -101,17 +93,17 @@ class Trainer:
     ) -> None:
         if len(train) < 2:
             raise TrainingError("fewer than two utterances to train on", mend="Check the split.")
-        for one in directions:
-            if not one.dev or not one.test:
-                what = f"direction '{one.name}' has no validation or no test utterances"
+        for name, (dev, test) in directions.items():
+            if not dev or not test:
+                what = f"direction '{name}' has no validation or no test utterances"
                 raise TrainingError(what, mend="Check the split.")
         self.device = device or torch.device("cpu")
         self.strategy = strategy.place(self.device)
-        self.task, self.train_ids, self.directions, self.recipe = task, tuple(train), tuple(directions), recipe
+        self.task, self.train_ids, self.directions, self.recipe = task, tuple(train), directions, recipe
         self.folder, self.key, self.on_epoch = folder, key, on_epoch
         self.optimizer = make_optimizer(strategy, recipe)
         self.epoch = 0
-        self.best = {direction.name: Best() for direction in directions}
+        self.best = {name: Best() for name in directions}
         self.history: list[dict[str, Any]] = []
         self._saved_at = time.monotonic()
 
@@ -169,14 +161,14 @@ class Trainer:
         """Score the validation speakers of every direction; keep the weights of the best epoch."""
         figures: dict[str, Any] = {}
         with self._in_use(self._mode):
-            for direction in self.directions:
-                scores = self._score(direction.dev)
+            for direction, (dev, _) in self.directions.items():
+                scores = self._score(dev)
                 if not np.isfinite(scores.logits).all():
                     raise self._diverged(f"the network's outputs are not finite after epoch {self.epoch}")
                 # strictly better: the earliest epoch wins a tie
-                if self.recipe.select == "best" and scores.wa > self.best[direction.name].wa:
-                    self.best[direction.name] = Best(self.epoch, scores.wa, self._weights())
-                suffix = "" if len(self.directions) == 1 else f"_{direction.name}"
+                if self.recipe.select == "best" and scores.wa > self.best[direction].wa:
+                    self.best[direction] = Best(self.epoch, scores.wa, self._weights())
+                suffix = "" if len(self.directions) == 1 else f"_{direction}"
                 figures |= {f"val_{name}{suffix}": getattr(scores, name) for name in ("wa", "uar", "loss")}
         return figures
 
@@ -211,11 +203,11 @@ class Trainer:
             with self._in_use(mode):
                 chosen = dict.fromkeys(self.best, Best(self.epoch, weights=self._weights()))
         evaluations = []
-        for one in self.directions:
-            best = chosen[one.name]
+        for name, parts in self.directions.items():
+            best = chosen[name]
             self.strategy.load_state_dict(best.weights)
-            dev, test = self._score(one.dev), self._score(one.test)
-            evaluations.append(Evaluation(one.name, self.epoch, best.epoch, dev, test, selected, mode, best.weights))
+            dev, test = map(self._score, parts)
+            evaluations.append(Evaluation(name, self.epoch, best.epoch, dev, test, selected, mode, best.weights))
         self.strategy.load_state_dict(last)
         return evaluations
 
