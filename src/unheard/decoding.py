@@ -149,7 +149,8 @@ def _mended(path: Source) -> list[memoryview]:
         try:  # a private copy of what is written, the file's pages of the rest
             data = memoryview(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_COPY))
         except (OSError, ValueError, AttributeError):  # a file in memory
-            data = memoryview(bytearray(opened.read()))
+            read = opened.read()
+            data = memoryview(bytearray(read) if patch else read)
         if patch:
             data[at : at + len(patch)] = patch
             return [data]

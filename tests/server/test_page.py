@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import base64
 import csv
+import io
 import json
 import os
 import re
 import shutil
+import warnings
+import zipfile
 from collections.abc import Iterator
 from functools import partial
 from http.server import HTTPServer, SimpleHTTPRequestHandler
@@ -235,7 +238,7 @@ def test_answers_without_one_emotion(window: Window) -> None:
     assert window.page.evaluate(verdict, {**one, "probabilities": {"angry": 0.7}}) == "angry (70\xa0%)"
 
 
-def test_a_change_of_channel_asks_again(window: Window) -> None:
+def test_a_change_of_channel_asks_again(window: Window, tmp_path: Path) -> None:
     page = window.page
     window.answer(CALL, "call.flac")
     page.get_by_label("Channel").select_option("each")
@@ -243,6 +246,7 @@ def test_a_change_of_channel_asks_again(window: Window) -> None:
     assert re.fullmatch(r"Left: .+ · Right: .+", page.inner_text("#result-title"))
     assert re.search(r" long, speech: left 0:\d\d\.\d, right 0:\d\d\.\d", page.inner_text("#result-notes"))
     assert not page.locator("#calibrate").is_visible()
+    assert list(tables(window, tmp_path)) == ["segments_left", "segments_right"]
 
 
 def test_several_files(window: Window) -> None:
@@ -288,7 +292,19 @@ def test_calibration_shows_before_and_after(window: Window) -> None:
     assert page.locator("#result").is_visible()  # as it was
 
 
-def test_a_corrected_label(window: Window) -> None:
+def tables(window: Window, folder: Path) -> dict[str, Any]:
+    """What the button audformat saves, read by audformat."""
+    audformat = pytest.importorskip("audformat")
+    with zipfile.ZipFile(io.BytesIO(window.saved("audformat"))) as archive:
+        assert archive.testzip() is None
+        archive.extractall(folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of pandas, about audformat
+        database = audformat.Database.load(folder, load_data=True)
+        return {name: database[name].get().astype(object) for name in database.tables}
+
+
+def test_a_corrected_label(window: Window, tmp_path: Path) -> None:
     page = window.page
     window.answer(LONG)
     page.get_by_text("Segments: listen").click()
@@ -302,6 +318,17 @@ def test_a_corrected_label(window: Window) -> None:
     (task,) = json.loads(window.saved("Label Studio"))
     results = [task[kind][0]["result"][0]["value"]["labels"] for kind in ("predictions", "annotations")]
     assert results == [[said], [other]]
+    found = tables(window, tmp_path)["segments"]
+    segments = json.loads(window.saved("JSON"))["segments"]
+    assert [(file, start.total_seconds(), end.total_seconds()) for file, start, end in found.index] == [
+        ("clip.wav", one["start"], one["end"]) for one in segments
+    ]
+    assert found.predicted.fillna("").tolist() == [one["label"] or "" for one in segments]
+    assert found.emotion.tolist()[0] == other
+    assert found.emotion.fillna("").tolist()[1:] == found.predicted.fillna("").tolist()[1:]
+    for label in LABELS:
+        values = [one["probabilities"].get(label, np.nan) for one in segments]
+        np.testing.assert_array_equal(found[f"p_{label}"].astype(float), values)
     choice.select_option(said)
     assert json.loads(window.saved("Label Studio"))[0]["annotations"] == []
 

@@ -21,7 +21,7 @@ import pytest
 
 pytest.importorskip("fastapi", reason="needs the extra `server`")
 
-from serving import WAV, encoded, model_folder, on, recogniser, serving, speech_like
+from serving import WAV, encoded, model_folder, on, recogniser, refusal, serving, speech_like
 from starlette.testclient import TestClient
 from tiny_model import LABELS
 
@@ -152,6 +152,72 @@ def test_enrolment_that_cannot_be_used(client: TestClient) -> None:
     with on(recogniser(profile=False)) as fixed:
         assert not fixed.get("/health").json()["adapts"]
         assert form(fixed, file=CLIP, enrol=CLIP).json()["code"] == "no_adaptation"
+
+
+TURNS = "start,end,speaker\n0,2,Anna\n2.5,4.5,Bo\n5,7,Anna\n9,9.5,Bo\n9.5,,Anna\n"
+
+
+def with_turns(client: TestClient, text: str, name: str = "a.csv", query: str = "", body: bytes = LONG) -> Any:
+    return client.post(f"/predict{query}", files={"file": ("a.wav", body), "segments": (name, text.encode())})
+
+
+def test_turns_are_answered_as_on_the_command_line(
+    client: TestClient, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.wav").write_bytes(LONG)
+    (tmp_path / "a.csv").write_text(TURNS)
+    command = ["predict", str(model_folder(tmp_path / "tiny")), str(tmp_path / "a.wav")]
+    command += ["--segments", str(tmp_path / "a.csv"), "--format"]
+
+    def said(format: str) -> str:
+        assert main([*command, format]) == 0
+        return capsys.readouterr().out.replace(str(tmp_path / "a"), "").replace(".wav", "")
+
+    answer = with_turns(client, TURNS).json()
+    assert {**answer, "file": ""} == {**json.loads(said("json")), "embedding": None, "steps": None, "remark": None}
+    assert [one["speaker"] for one in answer["segments"]] == ["Anna", "Bo", "Anna", "Bo", "Anna"]
+    assert list(answer["speakers"]) == ["Anna", "Bo"]
+    assert answer["probabilities"] != answered(client, LONG)["probabilities"]
+    assert with_turns(client, TURNS, query="?format=csv").text == said("csv")
+    lines = [line.split()[3:] for line in with_turns(client, TURNS, query="?format=rttm").text.splitlines()]
+    assert lines == [line.split()[-7:] for line in said("rttm").splitlines()]
+    rttm = "SPEAKER any 1 0 2 <NA> <NA> Anna <NA> <NA>\n"  # of one recording, whatever it is called
+    assert with_turns(client, rttm, "x.RTTM").json()["segments"][0]["speaker"] == "Anna"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "what"),
+    [
+        ("a.csv", TURNS + "7,6,Bo\n", "segments.csv, row 7: it ends at 6.0 s but starts at 7.0 s"),
+        ("a.csv", "", "segments.csv: it has no turn of a speaker"),
+        ("a.csv", "start,end,speaker\n14,15,Bo\n", "a turn begins at 14.0 s, and the recording ends at 13.5 s"),
+        ("a.csv", "file,start,end,speaker\na,0,1,A\nb,0,1,A\n", "segments.csv: the turns of 2 recordings"),
+        ("a.csv", "start,end,speaker\n" + "0,13,A\n" * 5, "segments.csv: 5 turns of 65 s in all are too many"),
+        ("a.csv", "start,end,speaker\n" + "0,0.001,A\n" * 5001, "segments.csv: 5001 turns of 5 s in all are too many"),
+        ("a.rttm", "SPEAKER a 1 0 " + "x" * 999, "segments.rttm, line 1: a SPEAKER line has 10 fields, this one 5"),
+        ("a.srt", "\n" * 1_000_001, "a file of turns must not exceed 1 MB"),
+        ("a.vtt", "0:0:00.0 --> 0:0:01.0\n<v" + " " * 900_000, ""),  # is read in no time
+        ("db.yaml", "x", "segments.yaml: no format of turns has the ending '.yaml'"),
+        ("/etc/passwd", "x", "segments: no format of turns has the ending ''"),
+        ("a.jsonl", "[" * 100_000, "segments.jsonl, line 1: not JSON"),
+    ],
+    ids=range(12),
+)
+def test_turns_that_cannot_be_used(client: TestClient, name: str, text: str, what: str) -> None:
+    answer = with_turns(client, text, name)
+    if what:
+        status, said = refusal(answer)
+        assert (status, answer.json()["code"], said[: len(what)]) == (422, "unusable_segments", what)
+    assert client.app.state.budget.held == 0  # type: ignore[attr-defined]
+
+
+def test_turns_and_other_parts(client: TestClient) -> None:
+    segments = ("segments", ("a.csv", TURNS.encode()))
+    for path, other in (("/predict", ("enrol", CLIP)), ("/predict", segments), ("/channels", ("file", b""))):
+        answer = client.post(path, files=[("file", CALL), segments, other])
+        assert refusal(answer)[0] == 422
+        assert answer.json()["code"] == "unexpected_part"
+    assert with_turns(client, TURNS, body=b"no sound").json()["code"] == "unusable_audio"
 
 
 @pytest.mark.parametrize(("format", "accept"), [("csv", "text/csv"), ("rttm", "application/x-rttm")])

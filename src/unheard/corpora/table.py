@@ -49,8 +49,8 @@ def _unit(path: Path) -> str:
     return "utterance" if path.suffix.lower() == ".json" else "line"
 
 
-def read_rows(path: Path, required: Sequence[str]) -> Iterator[Record]:
-    """Yield the rows of a table.
+def read_rows(path: Path, required: Sequence[str], text: str | None = None) -> Iterator[Record]:
+    """Yield the rows of a table; `text` is its content where it is read already.
 
     Raises `ManifestError` where it cannot be read, or a column of `required` is missing.
     """
@@ -58,13 +58,13 @@ def read_rows(path: Path, required: Sequence[str]) -> Iterator[Record]:
     if suffix not in TABLE_SUFFIXES:
         raise invalid(f"'{suffix}' is not a format of tables", path, did_you_mean(suffix, TABLE_SUFFIXES))
     if suffix in _DELIMITED:
-        lines = read_cells(path)
+        lines = read_cells(path, text)
         place, header = next(lines, (1, []))
         columns = name_columns(header, f"{path}, line {place}", required) if header else {}
         yield from ((place, dict(zip(header, cells, strict=False)), columns) for place, cells in lines)
         return
     known: dict[tuple[str, ...], dict[str, str]] = {}
-    for place, record in _json(path):
+    for place, record in _json(path, text):
         names = tuple(record)
         if names not in known:
             known[names] = name_columns(names, f"{path}, {_unit(path)} {place}", required)
@@ -84,10 +84,10 @@ def read_frame(
     return to_manifest(records, where, audio_root or ".", "row", mapping=mapping, search=audio_root is not None)
 
 
-def read_text(path: Path) -> str:
-    """Read UTF-8 or, with a byte order mark, UTF-16; raises `ManifestError` for anything else."""
+def read_text(path: Path, data: bytes | None = None) -> str:
+    """Read UTF-8 or, with a byte order mark, UTF-16, from a file or `data`; raises `ManifestError` for others."""
     try:
-        data = path.read_bytes()
+        data = path.read_bytes() if data is None else data
         return data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except OSError as problem:
         raise cannot_read(path, problem, ManifestError) from problem
@@ -148,12 +148,12 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def read_cells(path: Path) -> Iterator[tuple[int, list[str]]]:
+def read_cells(path: Path, text: str | None = None) -> Iterator[tuple[int, list[str]]]:
     """Yield (line, cells) of a delimited table, its header first, without empty lines and Excel's `sep=;`.
 
     Raises `ManifestError` where it cannot be read, or a row does not fit the header.
     """
-    lines = list(io.StringIO(read_text(path), newline=""))
+    lines = list(io.StringIO(read_text(path) if text is None else text, newline=""))
     delimiter = "\t" if path.suffix.lower() in (".tsv", ".tab") else ""
     skipped, line = 0, ""
     for line in lines:
@@ -180,9 +180,9 @@ def read_cells(path: Path) -> Iterator[tuple[int, list[str]]]:
         raise invalid(f"not a table ({problem})", f"{path}, line {place}", mend) from problem
 
 
-def _json(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+def _json(path: Path, text: str | None) -> Iterator[tuple[int, dict[str, str]]]:
     """(place, record) of JSON lines, of a list, or of SpeechBrain's {id: record}, numbered from 1."""
-    text, unit, place = read_text(path), _unit(path), 1
+    unit, place, text = _unit(path), 1, read_text(path) if text is None else text
     try:
         if unit == "line":
             records = []

@@ -30,6 +30,7 @@ Segments: TypeAlias = str | Path | Turns | Sequence[Turn | tuple[float, float, s
 """Who spoke when: a file or folder, what `read_turns` returned, or the turns of the recording."""
 
 LONGEST = 24 * 3600.0  # default limit for the length of a recording, seconds
+_BLOCK_SECONDS = 3  # of a turn between two calls of `progress`
 
 
 class PredictOptions(TypedDict, total=False):
@@ -231,12 +232,23 @@ class Recogniser:
         adapt = model.profile_width > 0 if adapt is None else adapt
         edges = [(round(turn.start * self._rate), round(min(turn.end, duration) * self._rate)) for turn in turns]
         pieces = [samples[first : max(first + 1, last)] for first, last in edges]
+        known = [adapt and turn.known for turn in turns]
+        work = sum(len(piece) * (1 + one) for piece, one in zip(pieces, known, strict=True))
+        passed = 0
+
+        def blocks(piece: Samples) -> Iterator[Samples]:
+            nonlocal passed
+            for first in range(0, len(piece), _BLOCK_SECONDS * self._rate):
+                block = piece[first : first + _BLOCK_SECONDS * self._rate]
+                yield block
+                passed += len(block)
+                done(duration * passed / work)
+
         sums = np.zeros((len(turns), model.profile_width))  # of the descriptions of each turn
         counts = np.zeros(len(turns), int)
-        for number, (turn, piece) in enumerate(zip(turns, pieces, strict=True)):
-            if adapt and turn.known and (found := list(self.descriptions([piece]))):
+        for number, piece in enumerate(pieces):
+            if known[number] and (found := list(self.descriptions(blocks(piece)))):
                 sums[number], counts[number] = np.sum(found, axis=0, dtype=np.float64), len(found)
-            done(min(turn.end, duration) / 2)
         speakers, totals = np.array([turn.speaker for turn in turns]), Totals()
         segments, spoken = [], 0.0
         for number, (turn, piece) in enumerate(zip(turns, pieces, strict=True)):
@@ -244,12 +256,12 @@ class Recogniser:
             count = int(counts[others].sum())
             profile = SpeakerProfile(model.digest, sums[others].sum(axis=0) / count, count) if count else None
             stream, end = self.stream(profile=profile), min(turn.end, duration)
-            stream.push(piece)
+            for block in blocks(piece):
+                stream.push(block)
             one = stream.finish()
             segments.append(Segment(turn.start, end, one.label, one.probabilities, one.abstained, turn.speaker))
             totals.add(one.speech_seconds, [*one.probabilities.values()], one.embedding, one.abstained)
             spoken += one.speech_seconds
-            done((duration + end) / 2)
         return Prediction(
             **totals.answer(self.labels),
             file=name,

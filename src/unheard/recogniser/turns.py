@@ -49,28 +49,30 @@ Turns: TypeAlias = Mapping[str, Sequence[Turn]]  # recording, as the file names 
 _Found: TypeAlias = Iterator[tuple[str, str, float, float, str]]  # place, recording, start, end, speaker
 
 
-def read_turns(path: str | Path) -> Turns:
+def read_turns(path: str | Path, content: bytes | None = None) -> Turns:
     """Read a file, an audformat database, or a folder with a file for each recording.
 
-    Raises `ManifestError`, naming the line, where it cannot be read or has no turn.
+    With the `content` of a file nothing is read from disk, and `path` is what it is called. Raises `ManifestError`,
+    naming the line, where it cannot be read or has no turn.
     """
     path = Path(path)
-    database = path.is_dir() and (path / "db.yaml").exists()
-    if path.is_dir() and not database:
+    database = content is None and (path / "db.yaml").exists()
+    if content is None and path.is_dir() and not database:
         files = sorted(one for one in path.iterdir() if one.suffix.lower() in _READERS)
         stems = Counter(one.stem for one in files)
         if twice := [stem for stem, count in stems.items() if count > 1]:
             raise ManifestError(f"several files are called {twice[0]}", where=path, mend="Leave one of them.")
         return {name or one.stem: turns for one in files for name, turns in read_turns(one).items()}
-    ending = ".yaml" if database else path.suffix.lower()
-    if ending not in _READERS:
-        what = f"no format of turns has the ending '{ending}'"
-        raise ManifestError(what, where=path, mend=f"Use {' '.join(sorted(_READERS))}.")
-    if path.is_file() and path.stat().st_size > LARGEST:
+    reader = _READERS.get(path.suffix.lower())
+    if not database and reader is None:
+        what = f"no format of turns has the ending '{path.suffix}'"
+        raise ManifestError(what, where=path, mend=f"Use {' '.join(sorted(_READERS))}, or an audformat folder.")
+    if content is None and path.is_file() and path.stat().st_size > LARGEST:
         raise ManifestError(f"a file of turns must not exceed {LARGEST >> 20} MiB", where=path)
+    found = reader(path, read_text(path, content)) if reader and not database else _audformat(path)
     turns: dict[str, list[Turn]] = {}
     try:
-        for place, recording, start, end, speaker in _READERS[ending](path):
+        for place, recording, start, end, speaker in found:
             try:
                 turns.setdefault(recording, []).append(Turn(start, end, speaker))
             except ConfigError as problem:
@@ -107,9 +109,9 @@ def turns_of(turns: Turns, recording: str) -> Sequence[Turn]:
     raise ConfigError(what, where=recording, mend="Name the recording there as its file is called.")
 
 
-def _rttm(path: Path) -> _Found:
+def _rttm(path: Path, text: str) -> _Found:
     """NIST, RT-09 evaluation plan, appendix A; lines of other types are passed over."""
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+    for number, line in enumerate(text.splitlines(), start=1):
         fields, place = line.split(), f"line {number}"
         if fields[:1] == ["SPEAKER"]:
             if len(fields) < 8:
@@ -121,12 +123,12 @@ def _rttm(path: Path) -> _Found:
 _TOKEN = re.compile(r'"((?:[^"]|"")*)"|(?<!\S)(-?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)(?!\S)')
 
 
-def _textgrid(path: Path) -> _Found:
+def _textgrid(path: Path, text: str) -> _Found:
     """Praat manual, "TextGrid file formats": what counts, in the long and the short one, are free numbers and texts.
 
     A tier is a speaker, or the only tier has the speakers' names as texts.
     """
-    tokens = [match[2] or match[1].replace('""', '"') for match in _TOKEN.finditer(read_text(path))]
+    tokens = [match[2] or match[1].replace('""', '"') for match in _TOKEN.finditer(text)]
     if tokens[1:2] != ["TextGrid"]:
         raise ManifestError("not a TextGrid", where=path, mend="Save it as a text file in Praat.")
     try:
@@ -142,30 +144,30 @@ def _textgrid(path: Path) -> _Found:
     except (StopIteration, RuntimeError):
         raise ManifestError("this TextGrid breaks off", where=path, mend="Save it again.") from None
     for name, items in tiers:
-        for number, (start, end, text) in enumerate(items, start=1):
-            if text.strip():
+        for number, (start, end, said) in enumerate(items, start=1):
+            if said.strip():
                 place = f"tier {name}, interval {number}"
-                yield place, "", float(start), float(end), text if len(tiers) == 1 else name
+                yield place, "", float(start), float(end), said if len(tiers) == 1 else name
 
 
 _CUE = re.compile(r"\s*((?:\d+:)?\d+:\d\d[.,]\d+)\s+-->\s+((?:\d+:)?\d+:\d\d[.,]\d+)")
-_NAMED = re.compile(r"\s*(?:<v(?:\.[^ >]*)?\s+([^>]+)>|\[([^\]]{1,60})\]:?|([^\W\d][^:.,;!?<]{0,39}):(?=\s|$))")
+_NAMED = re.compile(r"\s*(?:<v(?:\.[^ >]*)?\s+([^>\s][^>]*)>|\[([^\]]{1,60})\]:?|([^\W\d][^:.,;!?<]{0,39}):(?=\s|$))")
 
 
-def _subtitles(path: Path) -> _Found:
+def _subtitles(path: Path, text: str) -> _Found:
     """SRT and WebVTT; a cue names its speaker as `<v Anna>`, `[Anna]` or `Anna:`, or nobody does."""
-    lines = read_text(path).splitlines()
-    for number, (line, text) in enumerate(zip(lines, [*lines[1:], ""], strict=False), start=1):
+    lines = text.splitlines()
+    for number, (line, said) in enumerate(zip(lines, [*lines[1:], ""], strict=False), start=1):
         if cue := _CUE.match(line):
-            named = _NAMED.match(text)
+            named = _NAMED.match(said)
             parts = [time.replace(",", ".").split(":") for time in cue.groups()]  # hours may be missing
             start, end = (sum(float(x) * 60**at for at, x in enumerate(reversed(time))) for time in parts)
             yield f"line {number}", "", start, end, next(filter(None, named.groups()), "") if named else ""
 
 
-def _table(path: Path) -> _Found:
+def _table(path: Path, text: str) -> _Found:
     """Columns start, end (or duration), speaker, and file where there are several recordings."""
-    for number, cells, columns in read_rows(path, ("start", "speaker")):
+    for number, cells, columns in read_rows(path, ("start", "speaker"), text):
         where = f"{path}, row {number}"
         if not {"end", "duration"} & set(columns):
             raise ManifestError("no column 'end' and no column 'duration'", where=path, mend="Add one.")
@@ -186,6 +188,5 @@ _READERS = {
     ".srt": _subtitles,
     ".vtt": _subtitles,
     **dict.fromkeys(TABLE_SUFFIXES, _table),
-    ".yaml": _audformat,
 }
-"""Ending -> reader; `.yaml` stands for the folder of a database."""
+"""Ending -> reader of a path and its text."""

@@ -42,6 +42,7 @@ class SegmentAnswer(BaseModel):
         description="Empty where the recogniser abstained", examples=[PROBABILITIES]
     )
     abstained: str | None = Field(description="Why there is no label", examples=[None])
+    speaker: str | None = Field(None, description="Whose turn it is; only with `segments`", examples=["Anna"])
 
 
 class ShareAnswer(BaseModel):
@@ -69,12 +70,15 @@ class Answer(BaseModel):
         description="Calibrated, over all of the model's emotions", examples=[PROBABILITIES]
     )
     abstained: str | None = Field(description="Why there is no label", examples=[None])
-    segments: list[SegmentAnswer] = Field(description="The timeline: segments cover the recording without gaps")
+    segments: list[SegmentAnswer] = Field(description="The timeline, without gaps; or the turns that were sent")
     steps: list[SegmentAnswer] | None = Field(description="What segments are made of; only with `steps=true`")
     mixed: bool = Field(description="Whether no label holds for more than half of the time that has one")
     summary: dict[str, ShareAnswer] = Field(description="The share of each label, the largest first")
     duration: float = Field(description="Seconds", examples=[12.4])
     speech: float = Field(description="Seconds of speech", examples=[9.8])
+    speakers: dict[str, dict[str, ShareAnswer]] | None = Field(
+        None, description="The summary of each speaker; only with `segments`"
+    )
     profile: ProfileAnswer | None = Field(description="None without enrolment")
     remark: str | None = Field(description="Why the answer is less certain than usual", examples=[None])
     embedding: list[float] | None = Field(description="Only with `embedding=true`")
@@ -89,7 +93,7 @@ class Answer(BaseModel):
             "remark": scored.remark,
             "embedding": None if vector is None else vector.tolist(),
         }
-        return cls.model_validate(found.as_dict() | more).model_dump()
+        return cls.model_validate(found.as_dict() | more).model_dump(exclude_unset=True)
 
 
 class Limits(BaseModel):

@@ -28,7 +28,7 @@ from unheard.server.page import page_routes, rendered
 from unheard.server.refusals import STATUSES, Refusal
 from unheard.server.scoring import Scored, Scorer, inspect
 from unheard.server.settings import ServerSettings
-from unheard.server.upload import Budget, Drain, read_upload
+from unheard.server.upload import PARTS, Budget, Drain, read_upload
 from unheard.server.work import Job, Work
 
 TEXT_TYPES = {"csv": "text/csv; charset=utf-8", "rttm": "text/plain; charset=utf-8"}
@@ -61,14 +61,19 @@ _UPLOAD: dict[str, Any] = {
         "requestBody": {
             "required": True,
             "description": "The bytes of a recording (WAV, FLAC, OGG, MP3 and what else libsndfile reads), or a form "
-            "with the recording as `file` and clips of the same speaker as `enrol`.",
+            "with the recording as `file` and, for /predict, clips of the same speaker as `enrol`, or who spoke when "
+            "as `segments` (.rttm, .TextGrid, .srt, .vtt, .csv, .tsv, .jsonl).",
             "content": {
                 **{kind: {"schema": _BINARY} for kind in _TYPES},
                 "multipart/form-data": {
                     "schema": {
                         "type": "object",
                         "required": ["file"],
-                        "properties": {"file": _BINARY, "enrol": {"type": "array", "items": _BINARY}},
+                        "properties": {
+                            "file": _BINARY,
+                            "enrol": {"type": "array", "items": _BINARY},
+                            "segments": {**_BINARY, "example": "start,end,speaker\n0.0,1.6,Anna\n2.0,3.9,Bo\n"},
+                        },
                     }
                 },
             },
@@ -96,7 +101,7 @@ def create_app(recogniser: Recogniser, settings: ServerSettings | None = None) -
         ],
     )
     app.state.recogniser, app.state.settings = recogniser, settings
-    app.state.work, app.state.budget = Work(settings), Budget(settings.upload_megabytes * 1_000_000)
+    app.state.work, app.state.budget = Work(settings), Budget(settings.budget)
     app.include_router(router)
     app.router.routes.extend(page_routes())
     app.add_middleware(Guard, settings=settings)
@@ -108,7 +113,10 @@ def create_app(recogniser: Recogniser, settings: ServerSettings | None = None) -
 
 @router.post("/predict", response_model=Answer, operation_id="predict", **_UPLOAD)
 async def predict(request: Request, options: Annotated[OneChannel, Query()]) -> Response:
-    """Recognise the emotion of a recording, with its timeline; adapted to the speaker of the `enrol` clips, if any."""
+    """Recognise the emotion of a recording, with its timeline; adapted to the speaker of the `enrol` clips, if any.
+
+    With `segments`, each turn is recognised, adapted to the other turns of its speaker.
+    """
     return await _answer(request, options, options.channel)
 
 
@@ -202,7 +210,8 @@ async def _answer(request: Request, options: Options, channel: str | None) -> Re
         answers = _plain(found, options)
         return JSONResponse(answers if channel is None else answers[0])
     model, text = request.app.state.recogniser.model, io.StringIO()
-    out = writer(chosen, WriterJob(model.labels, model.name, timeline=True), Sink(text))
+    turns = any(one.prediction.of_speakers() for one in found)
+    out = writer(chosen, WriterJob(model.labels, model.name, timeline=True, turns=turns), Sink(text))
     for one in found:
         out.add(one.prediction)
     out.close()
@@ -219,11 +228,16 @@ async def _scored(request: Request, options: Options, channel: str | None, job: 
     state.work.check_running()
     with state.budget.hold() as hold:
         upload = await read_upload(request, state.settings, hold)
-        if upload.enrol and channel is None:
-            mend = "Send enrol to /predict?channel=left."
+        if channel is None and (upload.enrol or upload.segments):
+            mend = "Send enrol and segments to /predict?channel=left."
             raise Refusal("unexpected_part", "every channel has a speaker of its own", mend)
+        if upload.enrol and upload.segments:
+            raise Refusal("unexpected_part", "enrol is of one speaker, and segments name several", PARTS)
         header = inspect(upload, longest)
         job.seconds = min(header.seconds, longest) + sum(map(len, upload.enrol)) / 32_000
+        if upload.segments:  # whose recording is decoded as a whole, and scored twice
+            hold(round(4 * state.recogniser.model.metadata.features.sample_rate * job.seconds))
+            job.seconds *= 2
         scorer = Scorer(state.recogniser, upload, header, longest, job)
         work: Work = state.work
         return await work.run(lambda _: scorer.score(channel, options.min_confidence), job, _gone(request))

@@ -7,17 +7,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from unheard.audio import AudioInfo, info, read_blocks
-from unheard.errors import AudioError, TooLongError
+from unheard.errors import AudioError, ConfigError, ManifestError, TooLongError
 from unheard.recogniser.prediction import Prediction, Segment
 from unheard.recogniser.profiles import SpeakerProfile
 from unheard.recogniser.recogniser import Recogniser
 from unheard.recogniser.sources import channels_of
 from unheard.recogniser.stream import Stream
+from unheard.recogniser.turns import read_turns
 from unheard.server.refusals import Refusal
 from unheard.server.upload import Recording, Upload
 from unheard.server.work import Job
 
 MOST_CHANNELS = 16  # a compressed file can claim 255, and would take 255 times the memory while it is decoded
+MOST_TURNS, MOST_OVERLAP = 5000, 4  # turns of a recording, and people who may speak at once
+LARGEST = 1_000_000  # bytes of a file of turns
 PIECE = 3  # seconds scored between two looks at whether anybody still waits, or is to go first
 
 
@@ -33,6 +36,9 @@ def usable(longest: float = 0.0, of: str = "") -> Iterator[None]:
         raise Refusal("too_large", longest, "seconds") from None
     except AudioError as error:
         raise Refusal("unusable_audio", f"{of}{error.what}", error.mend or "Send another recording.") from None
+    except (ManifestError, ConfigError) as error:  # of a file of turns, whose place is a line
+        where = f"{error.where}: " if error.where else ""
+        raise Refusal("unusable_segments", f"{where}{error.what}"[:300], error.mend or "Send other turns.") from None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,13 +52,17 @@ class Scored:
     @classmethod
     def of(cls, recogniser: Recogniser, stream: Stream, steps: list[Segment], rate: int) -> Scored:
         """Finish a stream of audio that was sampled at `rate`; its steps are in `steps`."""
-        prediction, needed, remark = stream.finish(), recogniser.model.metadata.features.sample_rate, None
-        if rate < needed:
-            remark = f"sampled at {rate:,} Hz, below the model's {needed:,} Hz: the model is less accurate on it "
-            remark += "(see its card)"
+        prediction, remark = stream.finish(), remark_on(recogniser, rate)
         if prediction.duration <= recogniser.windows.seconds:  # one utterance has one answer
             return cls(prediction, prediction.segments, remark)
         return cls(prediction, (*steps[:-1], replace(steps[-1], end=prediction.duration)), remark)
+
+
+def remark_on(recogniser: Recogniser, rate: int) -> str | None:
+    """Return why a recording that was sampled at `rate` is less suitable, if it is."""
+    needed = recogniser.model.metadata.features.sample_rate
+    what = f"sampled at {rate:,} Hz, below the model's {needed:,} Hz: the model is less accurate on it (see its card)"
+    return what if rate < needed else None
 
 
 def inspect(upload: Upload, longest: float) -> AudioInfo:
@@ -79,6 +89,8 @@ class Scorer:
     def score(self, channel: str | None, min_confidence: float = 0.0) -> list[Scored]:
         """Score one channel, mix, left, right or a number, or (None) each on its own."""
         with usable(self._longest):
+            if channel is not None and self._upload.segments is not None:
+                return [self._score_turns(channel, *self._upload.segments, min_confidence)]
             if channel is not None:
                 return [self._score(channel, self._enrolled(channel), min_confidence)]
             channels = channels_of(self._file)
@@ -116,6 +128,35 @@ class Scorer:
                 self._done += len(piece) / self._rate
                 self._job.share = min(1.0, self._done / max(self._total, 0.1))
         return Scored.of(self._recogniser, stream, steps, self._rate_before)
+
+    def _score_turns(self, channel: str, name: str, content: bytes, min_confidence: float) -> Scored:
+        """Score the turns in a file, each adapted to the other turns of its speaker."""
+        if len(content) > LARGEST:
+            raise ManifestError(f"a file of turns must not exceed {LARGEST / 1e6:g} MB", mend="Send the turns alone.")
+        found = read_turns(name, content)
+        if len(found) > 1:
+            what = f"the turns of {len(found)} recordings"
+            raise ManifestError(what, where=name, mend="Send those of this recording alone.")
+        (turns,) = found.values()
+        spoken = sum(min(turn.end, self._total) - min(turn.start, self._total) for turn in turns)
+        if len(turns) > MOST_TURNS or spoken > MOST_OVERLAP * self._total + 1:
+            what = f"{len(turns)} turns of {spoken:.0f} s in all are too many"
+            mend = f"Send at most {MOST_TURNS}, and {MOST_OVERLAP} at a time."
+            raise ManifestError(what, where=name, mend=mend)
+
+        def done(seconds: float) -> None:
+            self._go_on()
+            self._job.share = min(1.0, seconds / max(self._total, 0.1))
+
+        prediction = self._recogniser.predict(
+            self._file,
+            channel=channel,
+            longest=self._longest,
+            progress=done,
+            min_confidence=min_confidence,
+            segments=turns,
+        )
+        return Scored(prediction, prediction.segments, remark_on(self._recogniser, self._rate_before))
 
     def _go_on(self, _: object = None) -> None:
         self._job.pause()

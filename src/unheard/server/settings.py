@@ -82,6 +82,11 @@ class ServerSettings:
         return round(self.max_megabytes * 1_000_000)
 
     @property
+    def budget(self) -> float:
+        """Bytes held by all uploads: at least those of two of the largest, decoded."""
+        return max(self.upload_megabytes * 1_000_000, 2 * (self.bytes + 64_000 * self.max_seconds))
+
+    @property
     def threads(self) -> int:
         """Recordings scored at once."""
         return self.concurrency or max(1, min(4, os.cpu_count() or 1))

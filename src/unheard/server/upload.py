@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
+from pathlib import PurePath
 
 import anyio
 from python_multipart.exceptions import FormParserError
@@ -24,6 +25,7 @@ AUDIO_TYPES = (b"audio/", b"application/octet-stream")
 
 RATE_GRACE = 5.0  # seconds before the rate of an upload is judged
 MOST_CLIPS = 64  # parts of a multipart upload
+PARTS = f"Send one part named file, and up to {MOST_CLIPS} named enrol or a file named segments."
 
 
 class Recording(BytesIO):
@@ -40,10 +42,11 @@ class Recording(BytesIO):
 
 @dataclass
 class Upload:
-    """The recording to score, and clips of the same speaker to adapt to."""
+    """The recording to score, clips of the same speaker to adapt to, and the file of its turns: name and content."""
 
     recording: bytes = b""
     enrol: list[bytes] = field(default_factory=list)
+    segments: tuple[str, bytes] | None = None
 
 
 class Budget:
@@ -72,7 +75,7 @@ class Budget:
 
 
 async def read_upload(request: Request, settings: ServerSettings, hold: Callable[[int], None]) -> Upload:
-    """Read the body of a request: a raw recording, or multipart/form-data with `file` and any number of `enrol`.
+    """Read the body of a request: a raw recording, or a form with `file`, `segments`, `enrol`.
 
     Raises `Refusal`: 415 for a content type that is not audio, 413 for too many bytes, 408 for a client that is too
     slow, 422 for an empty body, 429 where `hold` refuses more bytes.
@@ -109,7 +112,7 @@ async def read_upload(request: Request, settings: ServerSettings, hold: Callable
 
 
 def _parts(body: bytes, boundary: bytes) -> Upload:
-    """The parts of a multipart body by name; names other than file and enrol are refused."""
+    """The parts of a multipart body by name; names other than file, enrol and segments are refused."""
     upload = Upload()
 
     def take(part: Field | File) -> None:
@@ -118,10 +121,12 @@ def _parts(body: bytes, boundary: bytes) -> Upload:
             upload.recording = content or b""
         elif part.field_name == b"enrol" and len(upload.enrol) < MOST_CLIPS:
             upload.enrol.append(content or b"")
+        elif part.field_name == b"segments" and isinstance(part, File) and upload.segments is None:
+            ending = PurePath((part.file_name or b"").decode("utf-8", "replace")).suffix
+            upload.segments = f"segments{ending[:20]}", content or b""
         else:
             name = (part.field_name or b"").decode("utf-8", "replace")[:40]
-            mend = f"Send one part named file, and up to {MOST_CLIPS} named enrol."
-            raise Refusal("unexpected_part", f"unexpected part '{name}' in the form", mend)
+            raise Refusal("unexpected_part", f"unexpected part '{name}' in the form", PARTS)
 
     in_memory = {"MAX_MEMORY_FILE_SIZE": float("inf")}
     try:

@@ -1,7 +1,7 @@
 // The page: from files or the microphone to answers. What it keeps, it keeps until it is closed.
 import { Chart } from "./chart.js";
 import { $, capital, clock, count, define, html, percent, span, swatch } from "./dom.js";
-import { csv, download, json, labelStudio } from "./export.js";
+import { audformat, csv, download, json, labelStudio } from "./export.js";
 import { Recorder } from "./microphone.js";
 import { Player } from "./player.js";
 import { advice, comparison, headline, notes, recordingTable, segmentTable } from "./result.js";
@@ -249,6 +249,7 @@ for (const [id, deed] of Object.entries({
   "as-json": () => download(json(shown), `${shown.name}.json`, "application/json"),
   "as-csv": () => download(csv([shown], facts.labels), `${shown.name}.csv`, "text/csv"),
   "as-labels": () => download(labelStudio(shown), `${shown.name}.labelstudio.json`, "application/json"),
+  "as-audformat": () => download(audformat(shown, facts), `${shown.name}.audformat.zip`, "application/zip"),
   "all-csv": () => download(csv(recordings, facts.labels, true), "recordings.csv", "text/csv"),
   "show-card": () => work("Opening…", async () => { $("card-text").replaceChildren(...await server.card()); $("card").showModal(); }),
 })) $(id).addEventListener("click", deed);
