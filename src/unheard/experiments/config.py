@@ -84,12 +84,7 @@ class Experiment:
     root: str = setting("", "Folder of that corpus.", common=True)
     manifest: str = setting("", "Your own manifest instead: CSV, JSONL or a Kaldi data directory.", common=True)
     out: str = setting("", "Folder of the run; a repeated call does only what is missing there.", common=True)
-    subset: str = setting(
-        "",
-        "Subset of a corpus that has some (IEMOCAP: paper, four, all; ASED: balanced, the sentences said in every "
-        "emotion). Of several corpora: CORPUS=SUBSET.",
-        common=True,
-    )
+    subset: str = setting("", "IEMOCAP: paper, four, all; ASED: balanced; of several: CORPUS=SUBSET.", common=True)
     partial: bool = setting(False, "Accept an incomplete corpus.")
     emotions: tuple[str, ...] = setting(FOUR, "Emotions to recognise.", common=True)
     map: Mapping[str, str] = setting(dict, "Labels to rename first, such as excited=happy.", common=True)
