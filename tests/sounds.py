@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,6 +33,19 @@ def call() -> np.ndarray:
     """Twenty seconds: speech, a pause, louder speech of another colour."""
     other = np.convolve(murmur(7.4, 1, loudness=0.6), np.ones(12) / 12, mode="same").astype(np.float32)
     return np.concatenate([murmur(6.3), silence(6.3), other])
+
+
+def tone(seconds: float = 1.0, rate: int = RATE, hz: float = 440.0) -> np.ndarray:
+    return (0.4 * np.sin(2 * np.pi * hz * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
+
+
+def encoded(
+    samples: np.ndarray, rate: int = RATE, format: str = "WAV", subtype: str | None = None, **how: str
+) -> bytes:
+    """A recording as the bytes of a file."""
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, format=format, subtype=subtype, **how)
+    return file.getvalue()
 
 
 def write(path: Path, samples: np.ndarray, rate: int = RATE, **options: str) -> Path:

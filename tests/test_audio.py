@@ -10,13 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from sounds import encoded, tone
 
 from unheard.audio import Mix, info, read_audio, read_recording, select_channel, to_float
 from unheard.errors import AudioError
-
-
-def tone(seconds: float = 1.0, rate: int = 16_000, hz: float = 440.0) -> np.ndarray:
-    return (0.4 * np.sin(2 * np.pi * hz * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
 
 
 @pytest.mark.parametrize(
@@ -91,9 +88,9 @@ def test_channels_that_cancel_each_other_are_no_silence(tmp_path: Path) -> None:
         select_channel(np.stack([tone(), -tone()], axis=1), "mix")
 
 
-@pytest.mark.parametrize("size", [1, 160, 1600, 16_000])
+@pytest.mark.parametrize("size", [1, 160, 5000])
 def test_whether_channels_cancel_does_not_depend_on_the_blocks(size: int) -> None:
-    samples = np.stack([tone(), -tone()], axis=1)
+    samples = np.stack([tone(), -tone()], axis=1)[:5000]
     mix, fine = Mix(None, "a pipe"), Mix(None, "a pipe")
     for first in range(0, len(samples), size):
         assert not mix(samples[first : first + size]).any()
@@ -153,12 +150,6 @@ def test_the_digest_is_of_the_sound_not_of_the_file(tmp_path: Path) -> None:
     assert a == b != c
 
 
-def encoded(samples: np.ndarray, **how: str) -> bytes:
-    file = io.BytesIO()
-    soundfile.write(file, samples, 16_000, **how)
-    return file.getvalue()
-
-
 def test_bad_files_say_what_and_how_to_mend(tmp_path: Path) -> None:
     whole = encoded(tone(), format="WAV", subtype="PCM_16")
     flac = encoded(np.random.default_rng(0).normal(0, 0.1, 160_000), format="FLAC")
@@ -188,11 +179,6 @@ def test_bad_files_say_what_and_how_to_mend(tmp_path: Path) -> None:
         with pytest.raises(AudioError, match=message):
             read_audio(path)
     assert len(read_audio(tmp_path / "cut.wav", end=0.5)) == 8000, "part of a cut file can still be named"
-
-
-def test_a_wav_written_to_a_pipe_does_not_know_its_length() -> None:
-    whole = encoded(tone(), format="WAV", subtype="PCM_16")
-    assert len(read_audio(io.BytesIO(whole[:40] + b"\xff" * 4 + whole[44:]))) == 16_000
 
 
 WHOLE = [

@@ -11,7 +11,7 @@ import soundfile
 import tiny_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sounds import RATE, murmur
+from sounds import RATE, encoded, murmur
 
 import unheard
 from unheard.audio import read_audio
@@ -22,16 +22,10 @@ from unheard.samples import samples
 RECOGNISER = Recogniser(OnnxModel(tiny_model.tiny_proto().SerializeToString(), "tiny"))
 
 
-def wav(samples: np.ndarray, rate: int = RATE, **options: str) -> bytes:
-    file = io.BytesIO()
-    soundfile.write(file, samples, rate, format="WAV", **options)
-    return file.getvalue()
-
-
 @given(st.binary(max_size=200), st.integers(0, 3000), st.integers(0, 255))
 @settings(max_examples=60, deadline=None)
 def test_damage_anywhere_is_survived(tail: bytes, at: int, value: int) -> None:
-    content = bytearray(wav(murmur(0.1)))
+    content = bytearray(encoded(murmur(0.1)))
     content[at % len(content)] = value
     for broken in (tail, bytes(content), bytes(content[:at]) + tail):
         try:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
+from sounds import encoded
 
 from unheard.audio import info, read_audio
 from unheard.decoding import has_length_table, open_audio
@@ -22,22 +22,17 @@ SAMPLES = (0.1 * np.sin(np.arange(32_000) / 20)).astype(np.float32)
 NOISE = (0.1 * np.random.default_rng(0).standard_normal(8 * 16_000)).astype(np.float32)
 
 
-def encoded(format: str, subtype: str | None = None, samples: np.ndarray = SAMPLES, rate: int = 16_000, **how) -> bytes:
-    file = io.BytesIO()
-    soundfile.write(file, samples, rate, format=format, subtype=subtype, **how)
-    return file.getvalue()
-
-
 def with_bytes(content: bytes, changes: dict[int, bytes]) -> bytes:
     for at, new in changes.items():
         content = content[:at] + new + content[at + len(new) :]
     return content
 
 
-FLAC, WAV, AIFF = encoded("FLAC"), encoded("WAV", "PCM_16"), encoded("AIFF", "PCM_16")
+FLAC, WAV, AIFF = (encoded(SAMPLES, format=format, subtype="PCM_16") for format in ("FLAC", "WAV", "AIFF"))
 UNFINISHED = {
     "FLAC with 0 samples stated": with_bytes(FLAC, {21: bytes([FLAC[21] & 0xF0]), 22: bytes(4)}),
     "WAV": with_bytes(WAV, {4: bytes(4), 40: bytes(4)}),
+    "WAV written to a pipe": with_bytes(WAV, {40: b"\xff" * 4}),
     "AIFF of 0": with_bytes(AIFF, {AIFF.index(b"SSND") + 4: struct.pack(">I", 0)}),
     "AIFF of 8": with_bytes(AIFF, {AIFF.index(b"SSND") + 4: struct.pack(">I", 8)}),
 }
@@ -54,7 +49,7 @@ def test_lengths_that_were_never_filled_in(content: bytes, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("format", ["FLAC", "OGG", "MP3"])
 def test_joined_recordings_are_read_to_the_end(format: str, tmp_path: Path) -> None:
-    first, second = encoded(format), encoded(format, samples=SAMPLES[::-1].copy())
+    first, second = (encoded(samples, format=format) for samples in (SAMPLES, SAMPLES[::-1].copy()))
     path = tmp_path / "joined"
     path.write_bytes(first + second + first)
     parts = [read_audio(io.BytesIO(part)) for part in (first, second, first)]
@@ -68,7 +63,7 @@ def test_joined_recordings_are_read_to_the_end(format: str, tmp_path: Path) -> N
 
 def test_joined_recordings_of_different_rates_are_refused() -> None:
     with pytest.raises(AudioError, match="different sample rates"):
-        read_audio(io.BytesIO(encoded("FLAC") + encoded("FLAC", rate=8000)))
+        read_audio(io.BytesIO(FLAC + encoded(SAMPLES, 8000, "FLAC")))
 
 
 def converted(tmp_path: Path, name: str, *options: str) -> Path:
@@ -145,7 +140,7 @@ def test_a_git_lfs_pointer_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", ["CONSTANT", "AVERAGE", "VARIABLE"])
 @pytest.mark.parametrize("tag", [b"", b"ID3\x04\x00\x00\x00\x00\x01\x00" + bytes(128)])
 def test_a_cut_mp3_with_a_table_is_not_taken_for_a_whole_one(tmp_path: Path, mode: str, tag: bytes) -> None:
-    content = tag + encoded("MP3", samples=NOISE, bitrate_mode=mode)
+    content = tag + encoded(NOISE, format="MP3", bitrate_mode=mode)
     assert has_length_table(io.BytesIO(content))
     whole, cut = tmp_path / "whole.mp3", tmp_path / "cut.mp3"
     whole.write_bytes(content)
@@ -161,7 +156,7 @@ def test_a_cut_mp3_with_a_table_is_not_taken_for_a_whole_one(tmp_path: Path, mod
 
 
 def test_an_mp3_without_a_table_has_a_length_that_is_a_guess(tmp_path: Path) -> None:
-    content = encoded("MP3", samples=NOISE, bitrate_mode="CONSTANT")
+    content = encoded(NOISE, format="MP3", bitrate_mode="CONSTANT")
     place = max(content.find(word) for word in (b"Xing", b"Info"))
     bare = content[content.index(content[:2], place) :]  # from the second frame on
     assert not has_length_table(io.BytesIO(bare))

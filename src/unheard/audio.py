@@ -17,13 +17,16 @@ from contextlib import closing
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
-from unheard.decoding import UNKNOWN_LENGTH, Decoder, Source, has_length_table, name_of, open_audio
-from unheard.errors import AudioError, TooLongError
+from unheard.decoding import LOWEST_RATE, UNKNOWN_LENGTH, Decoder, Source, has_length_table, name_of, open_audio
+from unheard.errors import AudioError, ConfigError, TooLongError
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 Samples: TypeAlias = npt.NDArray[np.float32]
 SAMPLE_RATE = 16_000
@@ -67,7 +70,17 @@ def info(path: Source) -> AudioInfo:
         return AudioInfo(seconds, file.samplerate, file.channels, f"{file.format} {file.subtype}")
 
 
-def read_audio(path: Source, **stretch: Any) -> Samples:
+class Stretch(TypedDict, total=False):
+    """What is read of a recording: the arguments of `read_blocks`."""
+
+    start: float
+    end: float | None
+    sample_rate: int
+    channel: str | int
+    longest: float
+
+
+def read_audio(path: Source, **stretch: Unpack[Stretch]) -> Samples:
     """One channel of one stretch of a recording: float32 (N,) in [-1, 1]; arguments and errors as of `read_blocks`.
 
     Here `longest` is `LONGEST` unless told otherwise.
@@ -75,10 +88,11 @@ def read_audio(path: Source, **stretch: Any) -> Samples:
     return read_recording(path, **stretch).samples
 
 
-def read_recording(path: Source, *, longest: float = LONGEST, **stretch: Any) -> Recording:
+def read_recording(path: Source, **stretch: Unpack[Stretch]) -> Recording:
     """As `read_audio`, with the digest of the decoded samples."""
     digest = blake2b(digest_size=16)
-    pieces = list(read_blocks(path, longest=longest, digest=digest, **stretch))
+    stretch.setdefault("longest", LONGEST)
+    pieces = list(read_blocks(path, digest=digest, **stretch))
     return Recording(pieces[0] if len(pieces) == 1 else np.concatenate(pieces), digest.hexdigest())
 
 
@@ -101,7 +115,20 @@ def read_blocks(
     """
     with closing(open_audio(path)) as file:
         blocks = _blocks(file, path, start, end, channel, longest, digest)
-        yield from _resampled(blocks, file.samplerate, sample_rate)
+        if file.samplerate == sample_rate:
+            yield from blocks
+            return
+        block, following = next(blocks), next(blocks, None)
+        if following is None:  # one block alone goes through in one call
+            yield resample(block, file.samplerate, sample_rate)
+            return
+        import soxr
+
+        stream = soxr.ResampleStream(file.samplerate, sample_rate, 1, dtype="float32")
+        while following is not None:
+            yield stream.resample_chunk(block)
+            block, following = following, next(blocks, None)
+        yield stream.resample_chunk(block, last=True)
 
 
 def resample(samples: Samples, rate: int, sample_rate: int = SAMPLE_RATE) -> Samples:
@@ -125,6 +152,20 @@ def checked_source(audio: Any) -> Source:
         raise AudioError(f"a {type(audio).__name__} is no sound", mend=mend)
     source: Source = Path(audio) if isinstance(audio, os.PathLike) else audio
     return source
+
+
+def checked_rate(rate: int) -> int:
+    """Return `rate`; raises `ConfigError` where it is no number or out of range."""
+    if isinstance(rate, (str, bytes)):
+        raise ConfigError(f"the sample rate {rate!r} is text", mend=f"Give a number, such as int({rate!r}).")
+    if isinstance(rate, bool) or not isinstance(rate, (int, float, np.integer, np.floating)):
+        raise ConfigError(f"the sample rate is a {type(rate).__name__}, not a number", mend="Give it as an int.")
+    if rate != int(rate if np.isfinite(rate) else 0):
+        raise ConfigError(f"a sample rate of {rate} Hz is not a whole number", mend="Give it as an int.")
+    if not LOWEST_RATE <= rate <= 10_000_000:
+        mend = f"Give the samples per second, {LOWEST_RATE} or more."
+        raise ConfigError(f"a sample rate of {rate} Hz is out of range", mend=mend)
+    return int(rate)
 
 
 def check_stretch(start: float, end: float | None, name: str | None = None) -> None:
@@ -166,9 +207,7 @@ def _blocks(
         last = min(last, total)
         if end is None and file.missing_frames() > SLACK * rate:
             raise _cut_short(name, total / rate, (total + file.missing_frames()) / rate)
-        if not total:
-            raise AudioError("holds no samples", where=name, mend="Copy or record it again.")
-        if first >= last:
+        if first >= last > 0:
             raise AudioError("ends before the stretch starts", where=name, mend="Correct start and end.")
         check_length(last - first)
     done = 0
@@ -205,24 +244,6 @@ def _cut_short(name: str, present: float, promised: float) -> AudioError:
     there = f"{present:.2f} s" + (f" of {promised:.2f} s" if math.isfinite(promised) else "")
     mend = "Copy it again; in a manifest, start and end may name the part to use."
     return AudioError(f"is cut short: {there} are there", where=name, mend=mend)
-
-
-def _resampled(blocks: Iterator[Samples], rate: int, sample_rate: int) -> Iterator[Samples]:
-    """Blocks at `rate` Hz as blocks at `sample_rate` Hz; one block alone goes through in one call."""
-    if rate == sample_rate:
-        yield from blocks
-        return
-    block, following = next(blocks), next(blocks, None)
-    if following is None:
-        yield resample(block, rate, sample_rate)
-        return
-    import soxr
-
-    stream = soxr.ResampleStream(rate, sample_rate, 1, dtype="float32")
-    while following is not None:
-        yield stream.resample_chunk(block)
-        block, following = following, next(blocks, None)
-    yield stream.resample_chunk(block, last=True)
 
 
 # Samples of any type and any number of channels as one channel of float32.

@@ -6,6 +6,7 @@ reads them, and FLAC, Ogg and MP3 files that were joined end to end are split in
 
 from __future__ import annotations
 
+import abc
 import importlib.util
 import io
 import math
@@ -42,7 +43,7 @@ _AV_FORMATS = (
 )
 
 
-class Decoder:
+class Decoder(abc.ABC):
     """A recording being decoded; `frames` is at least `UNKNOWN_LENGTH` if the length is not known."""
 
     samplerate: int
@@ -51,10 +52,11 @@ class Decoder:
     format: str
     subtype: str
 
+    @abc.abstractmethod
     def read(self, frames: int) -> Block:
         """Return the next samples (at most `frames`, channels); none at the end."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def close(self) -> None:
         """Close the file."""
 

@@ -79,28 +79,27 @@ def test_frames_are_those_of_transformers(tmp_path: Path, family: str, normalise
     folder = save(tmp_path / family, family, normalise=normalise)
     samples = read_audio(SPEECH)
     states = plainly(folder, samples, normalise=normalise)
-    assert len(states) == 3
-    settings = encoded(kind="encoder", encoder=str(folder), vad="none")
-    for layer, expected in [("mean", np.mean(states, axis=0)), *((str(k), state) for k, state in enumerate(states))]:
-        found = extract(samples, replace(settings, layer=layer))
-        assert found.dtype == np.float32
+    layers = {"mean": np.mean(states, axis=0), "0": states[0], "1": states[1], "2": states[2]}
+    layers["learned"] = np.hstack(states)  # side by side
+    for layer, expected in layers.items():
+        settings = encoded(encoder=folder, layer=layer, vad="none")
+        found = extract(samples, settings)
+        assert (found.dtype, found.shape[1]) == (np.float32, settings.dim)
         np.testing.assert_allclose(found, expected, atol=2e-5)
     assert len(found) == 1 + (len(samples) - 400) // 320
-    assert settings.dim == 12
 
 
-@pytest.mark.parametrize("length", [400, 719, 720, 721, 5000])
-def test_a_frame_every_20_ms(encoder: Path, length: int) -> None:
-    settings = encoded(kind="encoder", encoder=str(encoder), vad="none", pitch=True)
-    noise = np.random.default_rng(0).normal(0, 0.1, length).astype(np.float32)
-    frames = extract(noise, settings)
-    assert frames.shape == (1 + (length - 400) // 320, 12 + 3) == (len(frames), settings.dim)
-    assert (settings.frame_length_ms, settings.frame_shift_ms) == (25, 20)
+def test_a_frame_every_20_ms(encoder: Path) -> None:
+    settings = encoded(encoder=encoder, vad="none", pitch=True)
+    assert (settings.dim, settings.frame_length_ms, settings.frame_shift_ms) == (12 + 3, 25, 20)
+    noise = np.random.default_rng(0).normal(0, 0.1, 5000).astype(np.float32)
+    for length in (400, 719, 720, 721, 5000):
+        assert extract(noise[:length], settings).shape == (1 + (length - 400) // 320, 12 + 3)
 
 
 def test_unvoiced_frames_are_left_out_as_kaldi_hears_them(encoder: Path) -> None:
     samples = np.concatenate([np.zeros(16_000, np.float32), read_audio(SPEECH), np.zeros(16_000, np.float32)])
-    settings = encoded(kind="encoder", encoder=str(encoder))
+    settings = encoded(encoder=encoder)
     everything = extract(samples, replace(settings, vad="none"))
     kept = analyse(samples, FeatureSettings()).kept[::2][: len(everything)]
     assert 0 < kept.sum() < len(kept)
@@ -111,7 +110,7 @@ def test_unvoiced_frames_are_left_out_as_kaldi_hears_them(encoder: Path) -> None
 
 def test_long_recordings_go_a_piece_at_a_time(encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     samples = read_audio(SPEECH)
-    settings = encoded(kind="encoder", encoder=str(encoder), vad="none")
+    settings = encoded(encoder=encoder, vad="none")
     whole = extract(samples, settings)
     monkeypatch.setattr(waveform, "_AT_ONCE", 40)
     pieces = extract(samples, settings)
@@ -121,26 +120,27 @@ def test_long_recordings_go_a_piece_at_a_time(encoder: Path, monkeypatch: pytest
     np.testing.assert_allclose(pieces[40:80], second, atol=2e-5)
 
 
-def encoded(**values: Any) -> FeatureSettings:
-    return resolve(FeatureSettings(**values))
+def encoded(encoder: Path, **values: Any) -> FeatureSettings:
+    return resolve(FeatureSettings(kind="encoder", encoder=str(encoder), **values))
 
 
 def test_an_encoder_is_what_its_files_say(encoder: Path, tmp_path: Path) -> None:
-    settings = encoded(kind="encoder", encoder=str(encoder))
-    moved = encoded(kind="encoder", encoder=str(save(tmp_path / "copy")))
-    assert moved == settings
-    assert moved.digest == settings.digest
+    settings = encoded(encoder=encoder)
+    moved = encoded(encoder=save(tmp_path / "copy"))
+    assert (moved, moved.digest) == (settings, settings.digest)
     assert replace(settings, layer="1").digest != settings.digest
     for folder in (save(tmp_path / "other", seed=1), save(tmp_path / "plain", normalise=False)):
-        assert encoded(kind="encoder", encoder=str(folder)).digest != settings.digest
-    gone = FeatureSettings.from_dict({**settings.as_dict(), "encoder": str(tmp_path / "gone")})
-    assert gone == settings
-    assert gone.dim == 12
-    assert FeatureSettings().digest == "b0b2ac87c4aa", "published results name this one"
+        assert encoded(encoder=folder).digest != settings.digest
+    for layer in ("mean", "learned"):  # which the files need not be there for
+        settings = encoded(encoder=encoder, layer=layer)
+        gone = FeatureSettings.from_dict({**settings.as_dict(), "encoder": str(tmp_path / "gone")})
+        assert (gone, gone.dim) == (settings, 12 if layer == "mean" else 36)
+        other = {"mean": "learned", "learned": "mean"}[layer]
+        assert resolve(replace(settings, layer=other)) == encoded(encoder=encoder, layer=other)
 
 
 def test_a_store_knows_its_encoder(encoder: Path, tmp_path: Path) -> None:
-    settings = encoded(kind="encoder", encoder=str(encoder), layer="1")
+    settings = encoded(encoder=encoder, layer="1")
     names = ("speech_german", "speech_male", "too_short")
     manifest = Manifest(tuple(Utterance(n, str(GOLDEN / f"{n}.wav"), "s", "sad") for n in names))
     store = build_store(manifest, tmp_path / "store", settings, progress=False)
@@ -155,17 +155,17 @@ def test_a_store_knows_its_encoder(encoder: Path, tmp_path: Path) -> None:
         build_store(manifest, tmp_path / "another", replace(settings, encoder=str(copy)), progress=False)
 
 
-@pytest.mark.parametrize(("kind", "dim"), [("encoder", 12), ("functionals", 287), ("fbank", 69), ("mfcc", 39)])
-def test_the_verb_features_makes_every_kind(encoder: Path, tmp_path: Path, kind: str, dim: int) -> None:
+def test_the_verb_features_makes_every_kind(encoder: Path, tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text(f"file,speaker,emotion\n{SPEECH},a,sad\n")
-    more = ["--encoder", str(encoder)] if kind == "encoder" else []
-    assert main(["features", str(tmp_path / "m.csv"), "-o", str(tmp_path / "store"), "--kind", kind, *more]) == 0
-    assert FeatureStore(tmp_path / "store").dim == dim
+    for kind, dim in {"encoder": 12, "functionals": 287, "fbank": 69, "mfcc": 39}.items():
+        more = ["--encoder", str(encoder)] if kind == "encoder" else []
+        assert main(["features", str(tmp_path / "m.csv"), "-o", str(tmp_path / kind), "--kind", kind, *more]) == 0
+        assert FeatureStore(tmp_path / kind).dim == dim
 
 
 @pytest.mark.slow
 def test_the_same_bytes_from_any_number_of_processes(encoder: Path, tmp_path: Path) -> None:
-    settings = encoded(kind="encoder", encoder=str(encoder))
+    settings = encoded(encoder=encoder)
     rows = [Utterance(path.stem, str(path), "s", "sad") for path in sorted(GOLDEN.glob("*.wav"))]
     digests = {
         build_store(Manifest(tuple(rows)), tmp_path / str(n), settings, workers=n, progress=False).digest
@@ -213,44 +213,43 @@ def test_what_is_no_encoder_is_refused(tmp_path: Path, spoil: Callable[[Path], o
     folder = save(tmp_path / "encoder")
     spoil(folder)
     with pytest.raises(ConfigError, match=message):
-        extract(SPEECH, encoded(kind="encoder", encoder=str(folder)))
+        extract(SPEECH, encoded(encoder=folder))
 
 
 def test_weights_may_lack_what_serves_pretraining_and_come_in_parts(tmp_path: Path) -> None:
     folder = save(tmp_path / "encoder")
-    expected = extract(SPEECH, encoded(kind="encoder", encoder=str(folder)))
+    expected = extract(SPEECH, encoded(encoder=folder))
     without(folder, "masked_spec_embed")
-    np.testing.assert_array_equal(extract(SPEECH, encoded(kind="encoder", encoder=str(folder))), expected)
+    np.testing.assert_array_equal(extract(SPEECH, encoded(encoder=folder)), expected)
     model = transformers.AutoModel.from_pretrained(folder)
     (folder / "model.safetensors").unlink()
     model.save_pretrained(folder, max_shard_size="4KB")
     assert not (folder / "model.safetensors").exists()
-    np.testing.assert_array_equal(extract(SPEECH, encoded(kind="encoder", encoder=str(folder))), expected)
+    np.testing.assert_array_equal(extract(SPEECH, encoded(encoder=folder)), expected)
     next(folder.glob("model-00002-*")).unlink()
     with pytest.raises(ConfigError, match="model-00002"):
-        encoded(kind="encoder", encoder=str(folder))
+        encoded(encoder=folder)
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"kind": "encoder"}, "need an encoder"),
-        ({"kind": "encoder", "encoder": "HERE", "layer": "3"}, "0 to 2, several"),
-        ({"kind": "encoder", "encoder": "HERE", "layer": "last"}, "a number, several"),
-        ({"kind": "encoder", "encoder": "HERE", "energy": True}, "no energy beside"),
-        ({"kind": "encoder", "encoder": "HERE", "sample_rate": 8000}, "take 16000 Hz"),
-        ({"encoder": "HERE"}, "kind mfcc have no encoder"),
-        ({"kind": "fbank", "layer": "2"}, "kind fbank have no encoder"),
+        ({"encoder": ""}, "need an encoder"),
+        ({"layer": "3"}, "0 to 2, several"),
+        ({"layer": "last"}, "a number, several"),
+        ({"energy": True}, "no energy beside"),
+        ({"sample_rate": 8000}, "take 16000 Hz"),
+        ({"kind": "mfcc"}, "kind mfcc have no encoder"),
+        ({"kind": "fbank", "encoder": "", "layer": "2"}, "kind fbank have no encoder"),
     ],
 )
 def test_settings_that_cannot_work(encoder: Path, values: dict[str, Any], message: str) -> None:
-    given = {name: str(encoder) if value == "HERE" else value for name, value in values.items()}
     with pytest.raises(ConfigError, match=message):
-        encoded(**given)
+        resolve(FeatureSettings(**{"kind": "encoder", "encoder": str(encoder), **values}))
 
 
 def test_without_transformers_it_says_what_to_install(encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = encoded(kind="encoder", encoder=str(encoder))
+    settings = encoded(encoder=encoder)
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(MissingExtra, match=r"unheard\[transformers\]"):
         extract(SPEECH, settings)
@@ -266,26 +265,13 @@ def test_settings_load_no_torch(encoder: Path) -> None:
 
 
 def test_frames_are_thinned_and_pitch_is_found(encoder: Path) -> None:
-    settings = encoded(kind="encoder", encoder=str(encoder), pitch=True, log_pitch="both")
+    settings = encoded(encoder=encoder, pitch=True, log_pitch="both")
     every = extract(SPEECH, settings)
     thin = extract(SPEECH, replace(settings, thin=2))
     np.testing.assert_allclose(thin[0], every[:2].mean(axis=0), rtol=1e-5, atol=1e-6)
     assert len(thin) == -(-len(every) // 2)
     assert columns_of(settings) == Columns(log_f0=12 + 3)
-
-
-def test_all_layers_lie_side_by_side(encoder: Path) -> None:
-    settings = encoded(kind="encoder", encoder=str(encoder), layer="learned", pitch=True)
-    frames = extract(SPEECH, settings)
-    layers = settings.encoder_layers
-    assert frames.shape[1] == settings.dim == 12 * layers + 3
-    for number in range(layers):
-        alone = extract(SPEECH, encoded(kind="encoder", encoder=str(encoder), layer=str(number)))
-        np.testing.assert_array_equal(frames[:, 12 * number : 12 * (number + 1)], alone)
-    assert replace(settings, layer="mean") == encoded(kind="encoder", encoder=str(encoder), pitch=True)
-    assert resolve(replace(replace(settings, layer="mean"), layer="learned")) == settings
-    gone = FeatureSettings.from_dict({**settings.as_dict(), "encoder": "gone"})
-    assert gone == settings
+    assert extract(SPEECH, encoded(encoder=encoder, layer="learned", pitch=True)).shape[1] == 3 * 12 + 3
 
 
 def test_an_experiment_learns_the_weights_of_the_layers(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -59,15 +60,19 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_a_store_holds_what_extract_gives(manifest: Manifest, tmp_path: Path) -> None:
+    copy = replace(manifest.rows[0], id="copy", audio=str(tmp_path / "copy.wav"))
+    shutil.copyfile(manifest.rows[0].audio, copy.audio)
+    manifest = Manifest((*manifest, copy))
     store = build(manifest, tmp_path / "store", workers=1)
     assert store.ids == manifest.ids
+    assert store.audio_digest["u0"] == store.audio_digest["copy"] != store.audio_digest["u1"]
     np.testing.assert_array_equal(store.matrix, np.concatenate([store[row.id] for row in manifest]))
     for row in manifest:
         np.testing.assert_array_equal(store[row.id], extract(row.audio))
     assert not store["u0"].flags.writeable
     with pytest.raises(FeatureError, match="not in this store"):
         store["u99"]
-    assert "12 utterances" in store.summary()
+    assert "13 utterances" in store.summary()
     pickled = pickle.dumps(store)
     assert len(pickled) < 500, "only the path travels"
     for again in (pickle.loads(pickled), FeatureStore(tmp_path / "store")):
@@ -84,27 +89,12 @@ def test_one_and_three_workers_give_the_same_bytes_and_print_nothing(
     assert capfd.readouterr() == ("", ""), "away from a terminal"
 
 
-def test_the_same_manifest_opens_at_once_and_a_grown_one_reuses(
+def test_a_grown_manifest_and_several_selections_reuse_what_is_there(
     manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / "store"
-    build(manifest, folder, workers=1)
-    done = watch(monkeypatch)
-    build(manifest, folder)
-    assert not done
-    grown = Manifest((*rows(tmp_path / "audio", 3, first=50), *manifest.rows))
-    store = build(grown, folder, workers=1)
-    assert len(done) == 3
-    build(grown, tmp_path / "fresh", workers=1)
-    assert content(folder) == content(tmp_path / "fresh")
-    assert store.ids == grown.ids
-
-
-def test_a_store_serves_several_selections(manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Experiments may share one: what one of them leaves out is not taken from the others."""
     folder = tmp_path / "store"
     some, others = Manifest(manifest.rows[:5]), Manifest(manifest.rows[3:])
-    build(some, folder)
     before = np.array(build(some, folder)["u0"])
     store = build(others, folder)
     assert store.ids == (*(row.id for row in others), "u0", "u1", "u2")
@@ -113,6 +103,11 @@ def test_a_store_serves_several_selections(manifest: Manifest, tmp_path: Path, m
     for selection in (some, others, manifest):
         build(selection, folder)
     assert (done, content(folder)) == ([], kept)
+    grown = Manifest((*rows(tmp_path / "audio", 3, first=50), *manifest.rows))
+    assert build(grown, folder, workers=1).ids == grown.ids
+    assert len(done) == 3
+    build(grown, tmp_path / "fresh", workers=1)
+    assert content(folder) == content(tmp_path / "fresh")
 
 
 def test_paths_that_are_no_unicode(tmp_path: Path) -> None:
@@ -175,14 +170,6 @@ def test_bad_recordings_are_skipped_and_counted(tmp_path: Path, monkeypatch: pyt
     assert set(build(Manifest(tuple(good)), tmp_path / "only bad").skipped) == {"empty", "text"}
 
 
-def test_duplicates_have_one_digest(tmp_path: Path) -> None:
-    (first, second) = rows(tmp_path / "audio", 2)
-    copy = tmp_path / "copy.wav"
-    copy.write_bytes(Path(first.audio).read_bytes())
-    store = build(Manifest((first, second, Utterance("c", str(copy), "x", "sad"))), tmp_path / "store")
-    assert store.audio_digest["u0"] == store.audio_digest["c"] != store.audio_digest["u1"]
-
-
 @pytest.mark.parametrize("error", [RuntimeError("a bug"), MemoryError("none"), UnreachableError("no permission")])
 def test_a_failure_stops_nothing_and_is_tried_again(
     manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
@@ -215,59 +202,46 @@ def test_a_store_deletes_nothing_that_is_not_its_own(manifest: Manifest, tmp_pat
     assert [name for name in own if not (tmp_path / name).exists()] == []
 
 
-SLOW = """
-    import sys, time
+WATCHED = """
+    import sys
     from unheard.features import build_store, store
     from unheard.manifest import Manifest, Utterance
     analysed = store._analysed
-    def slow(segment, settings):
-        time.sleep(0.02)
+    def watched(segment, settings):
         print("next", flush=True)
+        sys.stdin.readline()
         return analysed(segment, settings)
-    store._analysed = slow
-    audio, folder, workers = sys.argv[1:]
+    store._analysed = watched
+    audio, folder = sys.argv[1:]
     rows = tuple(Utterance(f"u{k}", f"{audio}/{k}.wav", f"s{k % 3}", "neutral") for k in range(12))
-    build_store(Manifest(rows), folder, workers=int(workers), progress=False)
+    build_store(Manifest(rows), folder, workers=1, progress=False)
 """
 
 
-def start_slow_build(tmp_path: Path, folder: Path, wait_for: int) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", textwrap.dedent(SLOW), str(tmp_path / "audio"), str(folder), "1"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    for _ in range(wait_for):
-        assert process.stdout.readline() == "next\n"
-    return process
-
-
-def test_a_second_process_is_told_to_wait(manifest: Manifest, tmp_path: Path) -> None:
-    folder = tmp_path / "store"
-    process = start_slow_build(tmp_path, folder, wait_for=2)
-    with pytest.raises(FeatureError, match="another process is building this store"):
-        build(manifest, folder)
-    process.communicate()
-    assert process.returncode == 0
-    assert len(build(manifest, folder)) == 12
-
-
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs signals")
-def test_killed_and_resumed_equals_never_killed(
+def test_a_second_process_waits_and_killed_and_resumed_equals_never_killed(
     manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "store"
-    process = start_slow_build(tmp_path, folder, wait_for=5)
-    process.send_signal(signal.SIGKILL)
+    command = [sys.executable, "-c", textwrap.dedent(WATCHED), str(tmp_path / "audio"), str(folder)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process.stdin.write("\n" * 5)
+    process.stdin.flush()
+    assert [process.stdout.readline() for _ in range(6)] == ["next\n"] * 6
+    with pytest.raises(FeatureError, match="another process is building this store"):
+        build(manifest, folder)
+    process.kill()
     process.communicate()
     partial = next(folder.glob("partial-*"))
     # What a kill in the middle of a write leaves: features without a commit, and half a line.
     with next(partial.glob("*.bin")).open("ab") as data, next(partial.glob("*.jsonl")).open("ab") as log:
         data.write(b"half an utterance")
-        log.write(b'{"byte": 12')
+        log.write(b'{"crc": 12')
     with pytest.raises(FeatureError, match="no complete feature store"):
         FeatureStore(folder)
     done = watch(monkeypatch)
     build(manifest, folder, workers=1)
-    assert 0 < len(done) <= 8, "what was committed before the kill is not computed again"
+    assert len(done) == 7, "what was committed before the kill is not computed again"
     build(manifest, tmp_path / "undisturbed", workers=1)
     assert content(folder) == content(tmp_path / "undisturbed")
 

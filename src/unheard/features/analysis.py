@@ -12,7 +12,18 @@ import numpy as np
 import numpy.typing as npt
 
 from unheard import plugins
-from unheard.audio import SLACK, Samples, check_stretch, checked_source, read_audio, resample, select_channel, to_float
+from unheard.audio import (
+    SLACK,
+    Samples,
+    check_stretch,
+    checked_rate,
+    checked_source,
+    finite,
+    read_audio,
+    resample,
+    select_channel,
+    to_float,
+)
 from unheard.decoding import Source
 from unheard.errors import AudioError, ConfigError, did_you_mean
 from unheard.features.functionals import frame_settings, summarise
@@ -73,7 +84,7 @@ def extract(
     """
     settings = settings or FeatureSettings()
     if isinstance(audio, np.ndarray):
-        rate = settings.sample_rate if sample_rate is None else sample_rate
+        rate = settings.sample_rate if sample_rate is None else checked_rate(sample_rate)
         samples = _stretch(select_channel(to_float(audio), channel), rate, start, end)
         samples = resample(samples, rate, settings.sample_rate)
     else:
@@ -86,15 +97,13 @@ def extract(
 
 
 def _stretch(samples: Samples, rate: int, start: float, end: float | None) -> Samples:
-    if isinstance(rate, bool) or not isinstance(rate, (int, np.integer)) or rate < 1:
-        raise AudioError(f"a sample rate of {rate!r} is none", mend="Say how many samples a second there are, as int.")
     seconds = len(samples) / rate
     check_stretch(start, end)
     if start >= seconds > 0 or (end is not None and end > seconds + SLACK):
         what = f"the samples end at {seconds:.2f} s, before the stretch {start} to {end} s does"
         raise AudioError(what, mend="Correct start and end.")
     samples = samples[round(start * rate) : None if end is None else round(end * rate)]
-    if not np.isfinite(samples.sum(dtype=np.float64)):
+    if not finite(samples):
         raise AudioError("the samples are not all numbers (NaN or infinite)")
     return samples
 

@@ -19,6 +19,7 @@ from unheard.audio import (
     Mix,
     Samples,
     channel_index,
+    checked_rate,
     checked_source,
     finite,
     info,
@@ -27,7 +28,7 @@ from unheard.audio import (
     select_channel,
     to_float,
 )
-from unheard.decoding import CONVERTED, LOWEST_RATE, Source, can_convert
+from unheard.decoding import CONVERTED, Source, can_convert
 from unheard.errors import AudioError, ConfigError, TooLongError, did_you_mean
 from unheard.files import exists
 
@@ -201,20 +202,6 @@ def _opened(audio: Audio, sample_rate: int | None) -> tuple[Source | npt.NDArray
             mend = "Give its path, or its content as io.BytesIO."
             raise AudioError(what, where=name_of(source) or None, mend=mend) from None
     return source, sample_rate
-
-
-def checked_rate(rate: int) -> int:
-    """Return `rate`; raises `ConfigError` where it is no number or out of range."""
-    if isinstance(rate, (str, bytes)):
-        raise ConfigError(f"the sample rate {rate!r} is text", mend=f"Give a number, such as int({rate!r}).")
-    if isinstance(rate, bool) or not isinstance(rate, (int, float, np.integer, np.floating)):
-        raise ConfigError(f"the sample rate is a {type(rate).__name__}, not a number", mend="Give it as an int.")
-    if rate != int(rate if np.isfinite(rate) else 0):
-        raise ConfigError(f"a sample rate of {rate} Hz is not a whole number", mend="Give it as an int.")
-    if not LOWEST_RATE <= rate <= 10_000_000:
-        mend = f"Give the samples per second, {LOWEST_RATE} or more."
-        raise ConfigError(f"a sample rate of {rate} Hz is out of range", mend=mend)
-    return int(rate)
 
 
 # Raw samples without a header, as from `arecord -t raw` or `ffmpeg -f s16le -`.

@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from unheard.audio import Mix, Samples, finite, to_float
+from unheard.audio import Mix, Samples, checked_rate, finite, to_float
 from unheard.errors import AudioError, ConfigError
 from unheard.recogniser.prediction import Prediction, Segment, Totals, labelled
 from unheard.recogniser.profiles import SpeakerProfile
-from unheard.recogniser.sources import checked_rate
 from unheard.recogniser.windows import Window, WindowCutter, WindowResult
 
 if TYPE_CHECKING:
