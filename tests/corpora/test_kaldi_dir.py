@@ -92,8 +92,8 @@ def test_missing_entries_are_counted(tmp_path: Path) -> None:
         ({"utt2emo": "a-1 hap\na-1 sad\n"}, "utt2emo, line 2: 'a-1' occurs in line 1 already"),
         ({"utt2emo": "a-1 hapy\n"}, "utt2emo, line 1: unknown emotion 'hapy' (1). Did you mean 'happy'"),
         ({"segments": "a-1 c-3 0 1\n"}, "segments, line 1: no recording 'c-3'"),
-        ({"segments": "a-1 b-2 1 1\n"}, "'a-1' goes from 1 to 1 s"),
-        ({"segments": "a-1 b-2 0 nan\n"}, "not times: 0 nan"),
+        ({"segments": "a-1 b-2 1 1\n"}, "segments, line 1: it ends at 1.0 s but starts at 1.0 s"),
+        ({"segments": "a-1 b-2 0 nan\n"}, "segments, line 1: the end 'nan' is not a time"),
         ({"segments": "a-1 b-2 0\n"}, "not 'utterance recording start end'"),
     ],
 )  # fmt: skip

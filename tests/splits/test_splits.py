@@ -191,7 +191,7 @@ def test_another_group_still_never_shares_a_speaker():
         )
     )
     split = make_split(manifest, "loso", group="device")
-    assert not find_leaks(manifest, split.folds, "device")
+    assert not list(find_leaks(manifest, split.folds, "device"))
     assert {note.kind for note in split.notes} == {"left_out"}
 
 

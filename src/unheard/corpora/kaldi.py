@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from unheard.corpora.rows import invalid, seconds, to_manifest
+from unheard.corpora.rows import invalid, times_of, to_manifest
 from unheard.corpora.table import read_text
 from unheard.errors import ManifestError
 from unheard.files import replacing
@@ -148,14 +148,10 @@ def _segments(path: Path, recordings: Mapping[str, str]) -> dict[str, tuple[str,
             raise invalid("not 'utterance recording start end'", where, "Write these four.")
         if recording not in recordings:
             raise invalid(f"no recording '{recording}' in wav.scp", where, "Add it, or remove the segment.")
-        try:
-            start, end = (seconds(time) for time in times)
-        except ValueError:
-            raise invalid(f"not times: {' '.join(times)}", where, "Write seconds.") from None
-        end = None if end == -1 else end  # in Kaldi: to the end of the recording
-        if start is None or start < 0 or (end is not None and end <= start):
-            raise invalid(f"'{name}' goes from {times[0]} to {times[1]} s", where, "Let it end after its start.")
-        spans[name] = (recording, times[0], "" if end is None else times[1])
+        start, end = times
+        end = "" if re.fullmatch(r"-1(\.0*)?", end) else end  # in Kaldi: to the end of the recording
+        times_of({"start": start, "end": end}, where)
+        spans[name] = (recording, start, end)
     return spans
 
 

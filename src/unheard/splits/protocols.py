@@ -12,9 +12,10 @@ import random
 import re
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import replace
 from itertools import chain, zip_longest
 from math import ceil
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from unheard.corpora.rows import canonical_gender
 from unheard.errors import ConfigError, SplitError, did_you_mean
@@ -30,14 +31,8 @@ PARTS = {
 """Words for the three parts in files and columns."""
 
 
-class Plan(NamedTuple):
-    """The groups of one fold before the rule above is applied (in `given`: ids); directions are (name, dev, test)."""
-
-    train: Sequence[str]
-    directions: Sequence[tuple[str, Sequence[str], Sequence[str]]]
-
-
-Plans = tuple[list[Plan], list[Note]]
+Plans = tuple[list[Fold], list[Note]]
+"""Folds of groups (in `given`: of ids) before the rule above is applied, and what was left out."""
 
 
 def make_split(
@@ -99,15 +94,14 @@ def make_split(
     if folds is not None and not 1 <= folds <= len(plans):
         raise ConfigError(f"{folds} folds asked for, {protocol} has {len(plans)} here", mend="Ask for fewer.")
     made = []
-    for index, plan in enumerate(plans[:folds]):
+    for index, fold in enumerate(plans[:folds]):
         if groups is not None:
-            plan, dropped = groups.without_leaks(plan)
+            fold, dropped = groups.without_leaks(fold)
             if dropped:
                 who = ", ".join(sorted({groups.speaker[name] for name in dropped}, key=natural))
                 what = f"fold {index}: {len(dropped)} utterances of {who} are left out: session or speaker is held out"
                 notes.append(Note("left_out", what, tuple(dropped)))
-        directions = tuple(Direction(name, tuple(dev), tuple(held)) for name, dev, held in plan.directions)
-        made.append(Fold(index, tuple(plan.train), directions))
+        made.append(replace(fold, index=index))
     return Split(manifest, protocol, tuple(made), group, seed, len(plans), tuple(notes), emotions_may_differ)
 
 
@@ -118,15 +112,15 @@ def default_protocol(corpus: str, manifest: Manifest | None = None) -> tuple[str
     column `part`; ASED, CREMA-D and all others: `kfold` 5, or `loso` if the manifest of another corpus has fewer than
     10 speakers.
     """
-    if corpus in ("iemocap", "emodb"):
-        return "paired", {"test": "both"}
-    if corpus in ("ravdess", "nemo"):
-        return "kfold", {"k": 6}
+    known: dict[str, tuple[str, dict[str, object]]] = {
+        **dict.fromkeys(("iemocap", "emodb"), ("paired", {"test": "both"})),
+        **dict.fromkeys(("ravdess", "nemo"), ("kfold", {"k": 6})),
+        **dict.fromkeys(("ased", "crema-d"), ("kfold", {"k": 5})),
+    }
     if corpus == "synthetic" and (manifest is None or all("part" in row.extra for row in manifest)):
         return "given", {"column": "part"}
-    if corpus not in ("ased", "crema-d") and manifest is not None and len(manifest.speakers) < 10:
-        return "loso", {}
-    return "kfold", {"k": 5}
+    few = manifest is not None and len(manifest.speakers) < 10
+    return known.get(corpus, ("loso", {}) if few else ("kfold", {"k": 5}))
 
 
 # Orders that are the same on every machine: natural order, seeded order, and groups tied to each other.
@@ -223,30 +217,31 @@ class Groups:
             what = f"{protocol} needs at least {least} values of '{self.column}', here are {len(self.names)}"
             raise SplitError(what, mend="Add speakers, or choose a protocol that needs fewer.")
 
-    def plan(self, *directions: tuple[str, Sequence[str], Sequence[str]]) -> Plan:
-        """Return the plan in which all groups train that no direction holds out."""
-        held = {name for _, dev, test in directions for name in (*dev, *test)}
-        return Plan([name for name in self.names if name not in held], directions)
+    def fold(self, *directions: tuple[str, Sequence[str], Sequence[str]]) -> Fold:
+        """Return the fold in which all groups train that no direction (name, dev, test) holds out."""
+        made = tuple(Direction(name, tuple(dev), tuple(test)) for name, dev, test in directions)
+        held = {name for one in made for name in (*one.dev, *one.test)}
+        return Fold(0, tuple(name for name in self.names if name not in held), made)
 
-    def without_leaks(self, plan: Plan) -> tuple[Plan, list[str]]:
+    def without_leaks(self, fold: Fold) -> tuple[Fold, list[str]]:
         """Return ids without rows of dev whose speaker is in test, and of training tied to either; and those rows."""
         dropped: list[str] = []
 
-        def kept(groups: Iterable[str], speakers: set[str], sessions: Iterable[str] = ()) -> list[str]:
+        def kept(groups: Iterable[str], speakers: set[str], sessions: Iterable[str] = ()) -> tuple[str, ...]:
             found: list[str] = []
             for name in chain.from_iterable(self.ids[group] for group in groups):
                 leaks = self.speaker[name] in speakers or self.session[name] in sessions
                 (dropped if leaks else found).append(name)
-            return found
+            return tuple(found)
 
         directions = []
-        for name, dev, test in plan.directions:
-            tested = kept(test, set())
-            directions.append((name, kept(dev, {self.speaker[one] for one in tested}), tested))
-        held = [name for _, dev, test in directions for name in (*dev, *test)]
+        for one in fold.directions:
+            test = kept(one.test, set())
+            directions.append(Direction(one.name, kept(one.dev, {self.speaker[name] for name in test}), test))
+        held = [name for one in directions for name in (*one.dev, *one.test)]
         sessions = {self.session[name] for name in held} - {""}
-        train = kept(plan.train, {self.speaker[name] for name in held}, sessions)
-        return Plan(train, directions), dropped
+        train = kept(fold.train, {self.speaker[name] for name in held}, sessions)
+        return Fold(fold.index, train, tuple(directions)), dropped
 
 
 # The groups of each protocol.
@@ -263,13 +258,13 @@ def _given(manifest: Manifest, column: str | None) -> Plans:
     names = sorted(members, key=natural)
     known = [name for name in names if name.lower() in PARTS]
     if names and known == names:
-        parts: dict[str, list[str]] = {"train": [], "dev": [], "test": []}
+        parts: dict[str, tuple[str, ...]] = {"train": (), "dev": (), "test": ()}
         for value, ids in members.items():
-            parts[PARTS[value.lower()]] += ids
+            parts[PARTS[value.lower()]] += tuple(ids)
         if absent := [part for part, ids in parts.items() if not ids]:
             mend = "Write train, dev (selects the epoch) and test, without common speakers."
             raise SplitError(f"the column '{column}' marks no utterance as {' or '.join(absent)}", mend=mend)
-        return [Plan(parts["train"], [("test", parts["dev"], parts["test"])])], notes
+        return [Fold(0, parts["train"], (Direction("test", parts["dev"], parts["test"]),))], notes
     if known:  # as folds, training speakers would be tested
         others = ", ".join(f"'{name}' ({len(members[name])})" for name in names if name not in known)
         mend = "Write train, dev or test in every row (nothing for unused rows), or names of folds only."
@@ -279,8 +274,8 @@ def _given(manifest: Manifest, column: str | None) -> Plans:
         raise SplitError(what, mend="Use the values train, dev and test, or name at least three folds.")
     plans = []
     for name, following in zip(names, [*names[1:], names[0]], strict=True):
-        train = [i for value in names if value not in (name, following) for i in members[value]]
-        plans.append(Plan(train, [("test", members[following], members[name])]))
+        train = tuple(i for value in names if value not in (name, following) for i in members[value])
+        plans.append(Fold(0, train, (Direction("test", tuple(members[following]), tuple(members[name])),)))
     return plans, notes
 
 
@@ -299,9 +294,11 @@ def _paired(groups: Groups, test: str) -> Plans:
         what = f"paired needs a female, a male and at least one more {groups.column} to train on; the manifest has "
         what += f"{len(groups.names)} and {len(pairs)} pairs"
         raise SplitError(what, mend="Use the protocol kfold or loso, or add speakers.")
-    both = [groups.plan(("male", [woman], [man]), ("female", [man], [woman])) for woman, man in pairs]
-    plans = [Plan(train, [one for one in directions if test in ("both", one[0])]) for train, directions in both]
-    single = groups.plan(*(("", [woman], [man]) for woman, man in pairs)).train
+    both = [groups.fold(("male", [woman], [man]), ("female", [man], [woman])) for woman, man in pairs]
+    plans = [
+        replace(fold, directions=tuple(one for one in fold.directions if test in ("both", one.name))) for fold in both
+    ]
+    single = groups.fold(*(("", [woman], [man]) for woman, man in pairs)).train
     note = Note("unpaired", f"{len(single)} without a partner always train: {', '.join(single)}")
     return plans, [note] if single else []
 
@@ -317,7 +314,7 @@ def _kfold(groups: Groups, k: int, salt: str) -> Plans:
         parts[place % k] += block
     unknown = sum(groups.gender(name) not in ("female", "male") for name in groups.names)
     note = Note("gender_unknown", f"{unknown} of {len(groups.names)} speakers are not stratified: no single gender")
-    plans = [groups.plan(("test", parts[(f + 1) % k], parts[f])) for f in range(k)]
+    plans = [groups.fold(("test", parts[(f + 1) % k], parts[f])) for f in range(k)]
     return plans, [note] if unknown and groups.column == "speaker" else []
 
 
@@ -325,7 +322,7 @@ def _loso(groups: Groups, salt: str) -> Plans:
     groups.need(4, "loso")
     order = groups.in_seeded_order(salt)
     following = zip(order, order[1:] + order[:1], order[2:] + order[:2], strict=True)
-    return [groups.plan(("test", dev, [held])) for held, *dev in following], []
+    return [groups.fold(("test", dev, [held])) for held, *dev in following], []
 
 
 def _random(groups: Groups, n: tuple[int, int, int] | None, salt: str) -> Plans:
@@ -337,9 +334,9 @@ def _random(groups: Groups, n: tuple[int, int, int] | None, salt: str) -> Plans:
         raise ConfigError(f"n is (train, dev, test), each at least 1, not {n}", mend="For example n = (200, 25, 25).")
     groups.need(sum(n), f"random with n = {n[0]}/{n[1]}/{n[2]}")
     order = groups.in_seeded_order(salt)
-    plan = Plan(order[: n[0]], [("test", order[n[0] : n[0] + n[1]], order[n[0] + n[1] : sum(n)])])
+    train, dev, test = (tuple(order[sum(n[:part]) : sum(n[: part + 1])]) for part in range(3))
     note = Note("unused", f"{total - sum(n)} values of '{groups.column}' are not used")
-    return [plan], [note] if total > sum(n) else []
+    return [Fold(0, train, (Direction("test", dev, test),))], [note] if total > sum(n) else []
 
 
 def _corpora(
@@ -380,7 +377,7 @@ def _cross(groups: Groups, trained: set[str], tested: set[str], salt: str) -> Pl
     dev = [name for block in list(in_turn)[:count] for name in block]
     held = [name for name in groups.names if corpora_of[name] & tested]
     note = Note("cross_dev", f"{len(dev)} of {len(pool)} from the training corpora validate: {', '.join(dev)}")
-    return [groups.plan(("test", dev, held))], [note]
+    return [groups.fold(("test", dev, held))], [note]
 
 
 def _leave_corpus_out(groups: Groups, seed: int) -> Plans:

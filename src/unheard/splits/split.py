@@ -58,23 +58,13 @@ class Fold:
         return tuple(dict.fromkeys(name for _, _, ids in self.parts() for name in ids))
 
 
-@dataclass(frozen=True, slots=True)
-class Leak:
-    """A value of `column` (speaker, session or the group; none for utterances) in two parts of `folds`.
+class Problem(NamedTuple):
+    """Why folds cannot be used, how to mend them, and the utterances concerned; `kind` is a short stable word."""
 
-    `ids` are the utterances with this value in either part.
-    """
-
-    column: str
-    value: str
-    sides: tuple[str, str]
-    folds: tuple[int, ...]
-    ids: tuple[str, ...]
-
-    def __str__(self) -> str:
-        what = f"{self.column} {self.value} is" if self.value else f"{counted(len(self.ids), 'utterance')} are"
-        where = f"fold{'s' * (len(self.folds) > 1)} {some([str(fold) for fold in self.folds], 12)}"
-        return f"{what} in {self.sides[0]} and in {self.sides[1]} of {where}: {some(self.ids)}"
+    kind: str
+    what: str
+    mend: str
+    ids: tuple[str, ...] = ()
 
 
 def key_of(row: Utterance, column: str) -> str:
@@ -87,15 +77,15 @@ def key_of(row: Utterance, column: str) -> str:
     return plain(row.get(column))
 
 
-def find_leaks(manifest: Manifest, folds: Iterable[Fold], group: str = "speaker") -> list[Leak]:
-    """Find every utterance, group, speaker and session in two parts of a fold; dev and test may share a session.
+def find_leaks(manifest: Manifest, folds: Iterable[Fold], group: str = "speaker") -> Iterator[Problem]:
+    """Yield a problem for every group, speaker and session in two parts of folds, and one for all such utterances.
 
-    The ids must be in the manifest. Empty sessions are ignored.
+    Dev and test may share a session. The ids must be in the manifest. Empty sessions are ignored.
     """
     columns = dict.fromkeys(["utterance", group, "speaker", "session"])
     keys = {column: {row.id: key_of(row, column) for row in manifest} for column in columns}
-    found: dict[tuple[str, str, tuple[str, str]], tuple[dict[int, None], dict[str, None]]] = {}
-    for index, train, direction in ((fold.index, fold.train, one) for fold in folds for one in fold.directions):
+    found: dict[tuple[str, str, str, str], tuple[dict[str, None], dict[str, None]]] = {}
+    for number, train, direction in ((str(fold.index), fold.train, one) for fold in folds for one in fold.directions):
         sides = {"training": train, "dev": direction.dev, "test": direction.test}
         for column, key in keys.items():
             values = {side: {key[name] for name in ids} for side, ids in sides.items()}
@@ -106,18 +96,18 @@ def find_leaks(manifest: Manifest, folds: Iterable[Fold], group: str = "speaker"
                 for name in (*sides[first], *sides[second]):
                     if key[name] in shared:
                         value = "" if column == "utterance" else key[name]
-                        numbers, ids = found.setdefault((column, value, (first, second)), ({}, {}))
-                        numbers[index] = ids[name] = None
-    return [Leak(*about, tuple(numbers), tuple(ids)) for about, (numbers, ids) in found.items()]
-
-
-class Problem(NamedTuple):
-    """Why folds cannot be used, how to mend them, and the utterances concerned; `kind` is a short stable word."""
-
-    kind: str
-    what: str
-    mend: str
-    ids: tuple[str, ...] = ()
+                        numbers, ids = found.setdefault((column, value, first, second), ({}, {}))
+                        numbers[number] = ids[name] = None
+    mends = {
+        "session": "Remove the speakers who share a session with dev or test from training.",
+        "speaker": f"A speaker has several values of '{group}': keep each speaker in one part.",
+        group: f"Keep every {group} in one part; if two corpora only share its name, rename it.",
+        "utterance": "Keep every utterance in one part.",
+    }
+    for (column, value, first, second), (numbers, ids) in found.items():
+        what = f"{column} {value} is" if value else f"{counted(len(ids), 'utterance')} are"
+        where = f"{first} and in {second} of fold{'s' * (len(numbers) > 1)} {some(list(numbers), 12)}"
+        yield Problem(f"leak_{column}", f"{what} in {where}: {some(list(ids))}", mends[column], tuple(ids))
 
 
 EMPTY = (
@@ -151,13 +141,7 @@ def find_problems(manifest: Manifest, folds: Sequence[Fold], group: str = "speak
             if without := bare & set(ids):
                 what = f"{where} has utterance '{min(without)}', which has no value in the group column '{group}'"
                 yield Problem("no_group", what, "Fill the column, or choose another with --group.")
-    for leak in find_leaks(manifest, folds, group):
-        mend = f"Keep every {leak.column} in one part; if two corpora only share its name, rename it."
-        if leak.column == "session":
-            mend = "Remove the speakers who share a session with dev or test from training."
-        elif leak.column == "speaker" != group:
-            mend = f"A speaker has several values of '{group}': keep each speaker in one part."
-        yield Problem(f"leak_{leak.column}", str(leak), mend, leak.ids)
+    yield from find_leaks(manifest, folds, group)
     tested: dict[str, list[int]] = defaultdict(list)
     for index, name in ((fold.index, name) for fold in folds for part, name in fold.held if part == "test"):
         tested[name].append(index)
