@@ -25,7 +25,7 @@ from starlette.testclient import TestClient
 from unheard.recogniser.recogniser import Recogniser
 from unheard.server.app import create_app
 from unheard.server.refusals import Refusal
-from unheard.server.scoring import Scorer, inspect
+from unheard.server.scoring import inspect, score
 from unheard.server.settings import ServerSettings
 from unheard.server.upload import Recording, Upload
 from unheard.server.work import Job, Work
@@ -40,11 +40,11 @@ class Slow:
         self.model, self.windows, self._ear = ear.model, ear.windows, ear
         self.may, self.begun, self.ended = threading.Event(), threading.Semaphore(0), 0
 
-    def stream(self, **options: Any) -> Any:
+    def predict(self, *audio: Any, **options: Any) -> Any:
         self.begun.release()
         self.may.wait(20)
         self.ended += 1
-        return self._ear.stream(**options)
+        return self._ear.predict(*audio, **options)
 
 
 @pytest.fixture
@@ -118,13 +118,15 @@ def test_a_client_that_leaves_frees_its_place(slow: Slow) -> None:
     work = create_app(slow, ServerSettings(concurrency=1)).state.work  # type: ignore[arg-type]
     stopped = threading.Event()
 
-    def score(job: Job) -> None:
+    job = Job(seconds=10)
+
+    def score() -> None:
         until(lambda: job.stop)
         stopped.set()
 
     async def leave() -> None:
         with pytest.raises(Refusal):
-            await work.run(score, Job(seconds=10), anyio.sleep(0.05))
+            await work.run(score, job, anyio.sleep(0.05))
 
     anyio.run(leave)
     assert stopped.wait(2)
@@ -135,13 +137,15 @@ def test_a_short_recording_overtakes_a_long_one_between_its_pieces() -> None:
     work, order = Work(ServerSettings(concurrency=1)), []
 
     async def score(name: str, seconds: float, pieces: int) -> None:
-        def steps(job: Job) -> None:
+        job = Job(seconds)
+
+        def steps() -> None:
             for _ in range(pieces):
                 order.append(name)
                 time.sleep(0.02)
                 job.pause()
 
-        await work.run(steps, Job(seconds), anyio.sleep(20))
+        await work.run(steps, job, anyio.sleep(20))
 
     async def both() -> None:
         async with anyio.create_task_group() as group:
@@ -158,7 +162,7 @@ def test_a_short_recording_overtakes_a_long_one_between_its_pieces() -> None:
 
 def test_what_goes_wrong_inside_stays_inside(ear: Recogniser, caplog: pytest.LogCaptureFixture) -> None:
     class Broken(Slow):
-        def stream(self, **options: Any) -> Any:
+        def predict(self, *audio: Any, **options: Any) -> Any:
             raise RuntimeError("a secret of /home/somebody")
 
     with on(Broken(ear)) as client:
@@ -228,7 +232,7 @@ def test_scoring_is_given_up_where_nobody_waits(ear: Recogniser) -> None:
 
     stop, upload = Soon(), Upload(encoded(speech_like(60.0)))
     with pytest.raises(Refusal) as raised:
-        Scorer(ear, upload, inspect(upload, 900), 900, stop).score("mix")
+        score(ear, upload, inspect(upload, 900), 900, stop, "mix")
     assert raised.value.status == 504
     assert stop.looks == 4  # of twenty pieces
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from unheard.errors import AudioError, ConfigError, NoSpeechError, counted, did_you_mean, printable
+from unheard.errors import AudioError, ConfigError, NoSpeechError, UnheardError, counted, did_you_mean, printable
 
 if TYPE_CHECKING:
     from unheard.audio import AudioInfo
@@ -232,22 +232,22 @@ def write_predictions(
     carry: bool = False,
 ) -> int:
     """Write a prediction for each recording as it comes; returns 1 if a recording could not be read, else 0."""
-    from unheard.recogniser.recogniser import Failure, predictions
+    from unheard.recogniser.recogniser import predictions
     from unheard.recogniser.sources import recordings
 
     failed, low, rate = 0, set[str](), recogniser.model.metadata.features.sample_rate
     found = recordings(words, sys.stdin.buffer)
     with recording_progress() as progress:
-        for answer in predictions(recogniser, found, options, carry=carry, progress=progress):
-            if isinstance(answer, Failure):
+        for file, answer in predictions(recogniser, found, options, carry=carry, progress=progress):
+            if isinstance(answer, UnheardError):
                 failed += 1
-                say(f"unheard: {' '.join(str(answer.error).split())}")
-                writer.failed(answer.file, answer.error)
+                say(f"unheard: {' '.join(str(answer).split())}")
+                writer.failed(file, answer)
                 continue
             writer.add(answer)
-            header = _header(answer.file)
+            header = _header(file)
             if header is not None and header.sample_rate < rate:
-                low.add(answer.file)
+                low.add(file)
             if carry:
                 adapted.save(answer.profile, recogniser.model)
     writer.close()

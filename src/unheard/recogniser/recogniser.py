@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypedDict, overload
 
@@ -30,7 +29,7 @@ Segments: TypeAlias = str | Path | Turns | Sequence[Turn | tuple[float, float, s
 """Who spoke when: a file or folder, what `read_turns` returned, or the turns of the recording."""
 
 LONGEST = 24 * 3600.0  # default limit for the length of a recording, seconds
-_BLOCK_SECONDS = 3  # of a turn between two calls of `progress`
+_BLOCK_SECONDS = 3  # at most, between two calls of `progress`
 
 
 class PredictOptions(TypedDict, total=False):
@@ -44,6 +43,7 @@ class PredictOptions(TypedDict, total=False):
     progress: Progress | None
     min_confidence: float
     segments: Segments | None
+    watch: Watch | None
 
 
 def load(
@@ -98,6 +98,7 @@ class Recogniser:
         progress: Progress | None = None,
         min_confidence: float = 0.0,
         segments: Segments | None = None,
+        watch: Watch | None = None,
     ) -> Prediction | list[Prediction]:
         """Predict the emotion of one recording, or of each in a list.
 
@@ -105,7 +106,7 @@ class Recogniser:
         `sample_rate` (default: that of the model). `channel` is mix, left, right or a number from 1. `profile` is the
         result of `enrol`; `adapt` updates it along each recording. `progress` receives the seconds done so far; an
         exception that it raises ends the work. A recording or segment whose highest probability is below
-        `min_confidence` has no label and abstains as uncertain; it keeps its probabilities.
+        `min_confidence` has no label and abstains as uncertain; it keeps its probabilities. `watch` is as of `stream`.
         With `segments` every turn is one segment, and each speaker is adapted to by the other turns of the recording
         that are theirs, unless `adapt` is False; the channel is then held in memory (230 MB an hour).
         Raises `AudioError` for audio that cannot be read, `TooLongError` above `longest` seconds, `ModelError` for a
@@ -125,9 +126,9 @@ class Recogniser:
                 found.append(prediction.at_least(min_confidence))
                 continue
             stream = self.stream(
-                profile=profile, adapt=bool(adapt), name=name, channel=named, min_confidence=min_confidence
+                profile=profile, adapt=bool(adapt), name=name, channel=named, watch=watch, min_confidence=min_confidence
             )
-            for block in blocks:
+            for block in self._short(blocks):
                 stream.push(block)
                 done(stream.seconds)
             found.append(stream.finish())
@@ -215,6 +216,11 @@ class Recogniser:
         """Return the function from a window, and a profile, to its result."""
         return WindowScorer(self.model, round(self.windows.hop * self._rate), self.least_speech)
 
+    def _short(self, blocks: Iterable[Samples]) -> Iterator[Samples]:
+        """Cut blocks into shorter ones, after each of which the caller can be told."""
+        size = _BLOCK_SECONDS * self._rate
+        return (block[first : first + size] for block in blocks for first in range(0, len(block), size))
+
     def _predict_turns(
         self, samples: Samples, turns: list[Turn], adapt: bool | None, name: str, channel: str, done: Progress
     ) -> Prediction:
@@ -238,8 +244,7 @@ class Recogniser:
 
         def blocks(piece: Samples) -> Iterator[Samples]:
             nonlocal passed
-            for first in range(0, len(piece), _BLOCK_SECONDS * self._rate):
-                block = piece[first : first + _BLOCK_SECONDS * self._rate]
+            for block in self._short([piece]):
                 yield block
                 passed += len(block)
                 done(duration * passed / work)
@@ -289,14 +294,6 @@ def _turns(segments: Segments, recording: str) -> list[Turn]:
 EACH = "each"  # the channel that stands for every channel, each another speaker
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A recording without a prediction, and the error."""
-
-    file: str
-    error: UnheardError
-
-
 def predictions(
     recogniser: Recogniser,
     found: Iterable[Found],
@@ -304,8 +301,8 @@ def predictions(
     *,
     carry: bool = False,
     progress: Callable[[str], Progress | None] = lambda file: None,
-) -> Iterator[Prediction | Failure]:
-    """Predict recordings one after another, each as soon as it is found; a broken one does not stop the others.
+) -> Iterator[tuple[str, Prediction | UnheardError]]:
+    """Predict recordings one after another; yields (file, prediction, or the error of a broken one) as soon as known.
 
     `options` are those of `Recogniser.predict`, where `channel` may be `each`. With `carry`, for recordings of one
     speaker, the profile is kept from one recording to the next.
@@ -317,18 +314,15 @@ def predictions(
     recogniser.check_profile(options.get("profile"), adapting=bool(options.get("adapt")))
     for file in found:
         if isinstance(file, UnheardError):
-            yield Failure(file.where or "", file)
+            yield file.where or "", file
             continue
         given = options | PredictOptions(progress=progress(file))
         try:
             several = recogniser.predict_channels(file, **given) if channel == EACH else None
             answers = several or [recogniser.predict(file, **given)]
-        except UnheardError as error:
-            yield Failure(file, error)
-            continue
-        except OSError as problem:
-            yield Failure(file, cannot_read(file, problem))
+        except (UnheardError, OSError) as error:
+            yield file, cannot_read(file, error) if isinstance(error, OSError) else error
             continue
         if carry:
             options = options | PredictOptions(profile=answers[-1].profile)
-        yield from answers
+        yield from ((file, answer) for answer in answers)

@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 from collections.abc import Awaitable
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, FastAPI, Query, Request, WebSocket
@@ -26,7 +27,7 @@ from unheard.server.guard import Guard
 from unheard.server.metrics import REGISTRY
 from unheard.server.page import page_routes, rendered
 from unheard.server.refusals import STATUSES, Refusal
-from unheard.server.scoring import Scored, Scorer, inspect
+from unheard.server.scoring import Scored, inspect, score
 from unheard.server.settings import ServerSettings
 from unheard.server.upload import PARTS, Budget, Drain, read_upload
 from unheard.server.work import Job, Work
@@ -238,9 +239,9 @@ async def _scored(request: Request, options: Options, channel: str | None, job: 
         if upload.segments:  # whose recording is decoded as a whole, and scored twice
             hold(round(4 * state.recogniser.model.metadata.features.sample_rate * job.seconds))
             job.seconds *= 2
-        scorer = Scorer(state.recogniser, upload, header, longest, job)
         work: Work = state.work
-        return await work.run(lambda _: scorer.score(channel, options.min_confidence), job, _gone(request))
+        begin = partial(score, state.recogniser, upload, header, longest, job, channel, options.min_confidence)
+        return await work.run(begin, job, _gone(request))
 
 
 async def _gone(request: Request) -> None:

@@ -94,8 +94,8 @@ async def _listen(socket: WebSocket) -> dict[str, Any]:
                 sent = len(steps)
         if not isinstance(data, End):
             raise Refusal("bad_message", "is a second start")
-        scored = await asyncio.to_thread(Scored.of, state.recogniser, stream, steps, first.sample_rate)
-    return Answer.of(scored, steps=True)
+        prediction = await asyncio.to_thread(stream.finish)
+    return Answer.of(Scored.of(state.recogniser, prediction, steps, first.sample_rate), steps=True)
 
 
 async def _next(socket: WebSocket, seconds: float) -> bytes | Begin | End:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from unheard.audio import AudioInfo, info, read_blocks
+from unheard.audio import AudioInfo, info
 from unheard.errors import AudioError, ConfigError, ManifestError, TooLongError
 from unheard.recogniser.prediction import Prediction, Segment
 from unheard.recogniser.profiles import SpeakerProfile
-from unheard.recogniser.recogniser import Recogniser
+from unheard.recogniser.recogniser import Progress, Recogniser
 from unheard.recogniser.sources import channels_of
-from unheard.recogniser.stream import Stream
-from unheard.recogniser.turns import read_turns
+from unheard.recogniser.turns import Turn, read_turns
 from unheard.server.refusals import Refusal
 from unheard.server.upload import Recording, Upload
 from unheard.server.work import Job
@@ -21,7 +20,6 @@ from unheard.server.work import Job
 MOST_CHANNELS = 16  # a compressed file can claim 255, and would take 255 times the memory while it is decoded
 MOST_TURNS, MOST_OVERLAP = 5000, 4  # turns of a recording, and people who may speak at once
 LARGEST = 1_000_000  # bytes of a file of turns
-PIECE = 3  # seconds scored between two looks at whether anybody still waits, or is to go first
 
 
 @contextmanager
@@ -50,19 +48,15 @@ class Scored:
     remark: str | None = None
 
     @classmethod
-    def of(cls, recogniser: Recogniser, stream: Stream, steps: list[Segment], rate: int) -> Scored:
-        """Finish a stream of audio that was sampled at `rate`; its steps are in `steps`."""
-        prediction, remark = stream.finish(), remark_on(recogniser, rate)
-        if prediction.duration <= recogniser.windows.seconds:  # one utterance has one answer
+    def of(cls, recogniser: Recogniser, prediction: Prediction, steps: list[Segment], rate: int) -> Scored:
+        """Return what was found in audio that was sampled at `rate`; `steps` were watched."""
+        needed, remark = recogniser.model.metadata.features.sample_rate, None
+        if rate < needed:
+            remark = f"sampled at {rate:,} Hz, below the model's {needed:,} Hz: the model is less accurate on it "
+            remark += "(see its card)"
+        if not steps or prediction.duration <= recogniser.windows.seconds:  # turns; one utterance has one answer
             return cls(prediction, prediction.segments, remark)
         return cls(prediction, (*steps[:-1], replace(steps[-1], end=prediction.duration)), remark)
-
-
-def remark_on(recogniser: Recogniser, rate: int) -> str | None:
-    """Return why a recording that was sampled at `rate` is less suitable, if it is."""
-    needed = recogniser.model.metadata.features.sample_rate
-    what = f"sampled at {rate:,} Hz, below the model's {needed:,} Hz: the model is less accurate on it (see its card)"
-    return what if rate < needed else None
 
 
 def inspect(upload: Upload, longest: float) -> AudioInfo:
@@ -77,88 +71,77 @@ def inspect(upload: Upload, longest: float) -> AudioInfo:
     return header
 
 
-class Scorer:
-    """Scores one upload; raises `Refusal` 413 for too long a recording, 422 for an unusable one, 504 when stopped."""
+def score(
+    recogniser: Recogniser,
+    upload: Upload,
+    header: AudioInfo,
+    longest: float,
+    job: Job,
+    channel: str | None,
+    min_confidence: float = 0.0,
+) -> list[Scored]:
+    """Score one channel, mix, left, right or a number, or (None) each on its own.
 
-    def __init__(self, recogniser: Recogniser, upload: Upload, header: AudioInfo, longest: float, job: Job) -> None:
-        self._recogniser, self._upload, self._longest, self._job = recogniser, upload, longest, job
-        self._file = Recording(upload.recording)
-        self._rate, self._rate_before = recogniser.model.metadata.features.sample_rate, header.sample_rate
-        self._total, self._done = min(header.seconds, longest), 0.0  # seconds to score of all channels, and scored
+    Raises `Refusal` 413 for too long a recording, 422 for an unusable one, 504 when stopped.
+    """
+    file, seconds, done, found = Recording(upload.recording), min(header.seconds, longest), 0.0, list[Scored]()
 
-    def score(self, channel: str | None, min_confidence: float = 0.0) -> list[Scored]:
-        """Score one channel, mix, left, right or a number, or (None) each on its own."""
-        with usable(self._longest):
-            if channel is not None and self._upload.segments is not None:
-                return [self._score_turns(channel, *self._upload.segments, min_confidence)]
-            if channel is not None:
-                return [self._score(channel, self._enrolled(channel), min_confidence)]
-            channels = channels_of(self._file)
-            self._total *= len(channels)
-            return [self._score(one, None, min_confidence) for one in channels]
-
-    def _enrolled(self, channel: str) -> SpeakerProfile | None:
-        """The speaker profile from the enrolment clips."""
-        if self._upload.enrol and not self._recogniser.model.profile_width:
-            raise Refusal("no_adaptation")
-        profile = None
-        for number, clip in enumerate(self._upload.enrol, 1):
-            with usable(self._longest, f"enrolment clip {number}: "):
-                file = Recording(clip)
-                profile = self._recogniser.enrol(
-                    file,
-                    channel=channel if len(channels_of(file)) > 1 else "mix",
-                    profile=profile,
-                    longest=self._longest,
-                    progress=self._go_on,
-                )
-        return profile
-
-    def _score(self, channel: str, profile: SpeakerProfile | None, min_confidence: float) -> Scored:
-        steps: list[Segment] = []
-        stream = self._recogniser.stream(
-            profile=profile, channel=channel, watch=steps.append, min_confidence=min_confidence
-        )
-        self._file.seek(0)
-        for block in read_blocks(self._file, sample_rate=self._rate, channel=channel, longest=self._longest):
-            for first in range(0, len(block), PIECE * self._rate):
-                self._go_on()
-                piece = block[first : first + PIECE * self._rate]
-                stream.push(piece)
-                self._done += len(piece) / self._rate
-                self._job.share = min(1.0, self._done / max(self._total, 0.1))
-        return Scored.of(self._recogniser, stream, steps, self._rate_before)
-
-    def _score_turns(self, channel: str, name: str, content: bytes, min_confidence: float) -> Scored:
-        """Score the turns in a file, each adapted to the other turns of its speaker."""
-        if len(content) > LARGEST:
-            raise ManifestError(f"a file of turns must not exceed {LARGEST / 1e6:g} MB", mend="Send the turns alone.")
-        found = read_turns(name, content)
-        if len(found) > 1:
-            what = f"the turns of {len(found)} recordings"
-            raise ManifestError(what, where=name, mend="Send those of this recording alone.")
-        (turns,) = found.values()
-        spoken = sum(min(turn.end, self._total) - min(turn.start, self._total) for turn in turns)
-        if len(turns) > MOST_TURNS or spoken > MOST_OVERLAP * self._total + 1:
-            what = f"{len(turns)} turns of {spoken:.0f} s in all are too many"
-            mend = f"Send at most {MOST_TURNS}, and {MOST_OVERLAP} at a time."
-            raise ManifestError(what, where=name, mend=mend)
-
-        def done(seconds: float) -> None:
-            self._go_on()
-            self._job.share = min(1.0, seconds / max(self._total, 0.1))
-
-        prediction = self._recogniser.predict(
-            self._file,
-            channel=channel,
-            longest=self._longest,
-            progress=done,
-            min_confidence=min_confidence,
-            segments=turns,
-        )
-        return Scored(prediction, prediction.segments, remark_on(self._recogniser, self._rate_before))
-
-    def _go_on(self, _: object = None) -> None:
-        self._job.pause()
-        if self._job.stop:
+    def go_on(_: object = None) -> None:
+        job.pause()
+        if job.stop:
             raise Refusal("timeout")
+
+    def progress(of_channel: float) -> None:
+        go_on()
+        job.share = min(1.0, (done + of_channel) / max(seconds * len(channels), 0.1))
+
+    with usable(longest):
+        channels = channels_of(file) if channel is None else [channel]
+        profile = _enrolled(recogniser, upload.enrol, channels[0], longest, go_on)
+        turns = None if upload.segments is None else _turns(*upload.segments, seconds)
+        for one in channels:
+            steps: list[Segment] = []
+            prediction = recogniser.predict(
+                file,
+                channel=one,
+                profile=profile,
+                longest=longest,
+                progress=progress,
+                min_confidence=min_confidence,
+                segments=turns,
+                watch=steps.append,
+            )
+            done += prediction.duration
+            found.append(Scored.of(recogniser, prediction, steps, header.sample_rate))
+    return found
+
+
+def _enrolled(
+    recogniser: Recogniser, clips: list[bytes], channel: str, longest: float, go_on: Progress
+) -> SpeakerProfile | None:
+    """Return the speaker profile from the enrolment clips, if any."""
+    if clips and not recogniser.model.profile_width:
+        raise Refusal("no_adaptation")
+    profile = None
+    for number, clip in enumerate(clips, 1):
+        with usable(longest, f"enrolment clip {number}: "):
+            file = Recording(clip)
+            own = channel if len(channels_of(file)) > 1 else "mix"
+            profile = recogniser.enrol(file, channel=own, profile=profile, longest=longest, progress=go_on)
+    return profile
+
+
+def _turns(name: str, content: bytes, seconds: float) -> Sequence[Turn]:
+    """Return the turns in a file of one recording of so many seconds; raises `ManifestError` for others or too many."""
+    if len(content) > LARGEST:
+        raise ManifestError(f"a file of turns must not exceed {LARGEST / 1e6:g} MB", mend="Send the turns alone.")
+    found = read_turns(name, content)
+    if len(found) > 1:
+        what = f"the turns of {len(found)} recordings"
+        raise ManifestError(what, where=name, mend="Send those of this recording alone.")
+    (turns,) = found.values()
+    spoken = sum(min(turn.end, seconds) - min(turn.start, seconds) for turn in turns)
+    if len(turns) > MOST_TURNS or spoken > MOST_OVERLAP * seconds + 1:
+        what = f"{len(turns)} turns of {spoken:.0f} s in all are too many"
+        raise ManifestError(what, where=name, mend=f"Send at most {MOST_TURNS}, and {MOST_OVERLAP} at a time.")
+    return turns

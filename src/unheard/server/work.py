@@ -151,8 +151,8 @@ class Work:
         finally:
             self.streams -= 1
 
-    async def run(self, score: Callable[[Job], T], job: Job, gone: Awaitable[object]) -> T:
-        """Wait for a turn and return the result of `score(job)`; `gone` completes when the client has left.
+    async def run(self, score: Callable[[], T], job: Job, gone: Awaitable[object]) -> T:
+        """Wait for a turn and return the result of `score()`; `gone` completes when the client has left.
 
         Raises what `score` raises, and `Refusal`: 429 where it could not begin in time, 503 where the server stops
         first, 504 where scoring takes too long.
@@ -166,7 +166,7 @@ class Work:
             try:
                 if job.stop:
                     raise Refusal("stopping")
-                return score(job)
+                return score()
             finally:
                 self._turns.give(job)
 
