@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from predictions import JOB, LABELS, SAD, SINGLE, long_one, silent_one, written
 
-from unheard.errors import ConfigError, MissingExtra, printable
+from unheard.errors import ConfigError, printable
 from unheard.recogniser.annotations import one_word
 from unheard.recogniser.formats import FORMATS, Job, Sink, clock, format_of, writer
 
@@ -179,9 +179,9 @@ def test_unknown_formats_and_missing_folders(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="this is a file"):
         writer("audformat", JOB, None, tmp_path / "file")
-    monkeypatch.setitem(sys.modules, "audformat", None)
-    with pytest.raises(MissingExtra, match=r"unheard\[audformat\]"):
-        writer("audformat", JOB, None, tmp_path)
+    monkeypatch.setitem(sys.modules, "audformat", None)  # its files are written without the package
+    written("audformat", silent_one(), output=tmp_path / "db")
+    assert sorted(path.name for path in (tmp_path / "db").iterdir()) == ["db.files.csv", "db.segments.csv", "db.yaml"]
 
 
 @pytest.mark.parametrize(

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
-import warnings
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import quote
 
-from unheard.errors import ConfigError, MissingExtra
-from unheard.files import write_whole
-from unheard.recogniser.formats import Job, JsonWriter, Sink, Writer, rating, whole
+from unheard.errors import ConfigError
+from unheard.files import write_text
+from unheard.recogniser.formats import Job, JsonWriter, Sink, Writer, csv_line, rating, whole
 from unheard.recogniser.prediction import Prediction, Segment
 
 
@@ -171,22 +167,17 @@ class AudformatWriter(Writer):
 
     Columns are the emotion, a probability for each label, and why there is no label. Recordings below the folder are
     named relative to it, others by their full path, which audformat calls not portable. The tables are kept in memory
-    until `close`. Needs the extra `audformat`.
+    until `close`. Source: audformat documentation, "Database".
     """
 
     def __init__(self, job: Job, folder: Path) -> None:
-        try:
-            import audformat  # noqa: F401
-        except ModuleNotFoundError:
-            raise MissingExtra("audformat", "audformat") from None
         if folder.exists() and not folder.is_dir():
             raise ConfigError("audformat is a folder, and this is a file", where=folder, mend="Name another --output.")
         header = folder / "db.yaml"
         ours = header.is_file() and f"source: {SOURCE}" in header.read_text("utf-8", "replace").splitlines()
-        for path in (folder / name for name in FILES):
-            if path.exists() and not ours:
-                what = "this is a database already, and not one of predictions"
-                raise ConfigError(what, where=path, mend="Name another --output.")
+        if there := [folder / name for name in FILES if (folder / name).exists() and not ours]:
+            what = "this is a database already, and not one of predictions"
+            raise ConfigError(what, where=there[0], mend="Name another --output.")
         self.job, self._folder, self._root = job, folder, folder.resolve()
         self._files: dict[str, list[str]] = {}
         self._segments: dict[tuple[str, float, float], list[str]] = {}
@@ -207,35 +198,26 @@ class AudformatWriter(Writer):
 
     def close(self) -> None:
         """Write the tables, then the header."""
-        import audformat
+        import yaml
 
         job = self.job
         columns = {"emotion": "emotion", **{f"p_{label}": "probability" for label in job.labels}, "abstained": "reason"}
         turns = columns | ({"speaker": "speaker"} if job.turns else {})
         licence = f"; licence of its weights: {job.licence}" if job.licence else ""
         about = f"unheard model {job.model} {job.version}".strip() + licence
-        files, *times = zip(*self._segments, strict=True) if self._segments else ((), (), ())
-        starts, ends = ([f"{round(1e6 * time)}us" for time in of] for of in times)
-        tables: list[tuple[str, Any, dict[str, str], list[list[str]]]] = [
-            ("files", audformat.filewise_index(list(self._files)), columns, [*self._files.values()]),
-            ("segments", audformat.segmented_index(files, starts, ends), turns, [*self._segments.values()]),
-        ]
-        with warnings.catch_warnings(), TemporaryDirectory(prefix="unheard-") as temporary:
-            warnings.simplefilter("ignore")  # of pandas, about audformat
-            database = audformat.Database(
-                "unheard", source=SOURCE, usage="other", description="Emotions predicted by a machine"
-            )
-            database.raters["model"] = audformat.Rater("machine", description=about)
-            for scheme in dict.fromkeys(turns.values()):
-                database.schemes[scheme] = audformat.Scheme("str")
-            database.schemes["emotion"] = audformat.Scheme("str", labels=list(job.labels))
-            database.schemes["probability"] = audformat.Scheme("float", minimum=0, maximum=1)
-            for table, index, schemes, rows in tables:
-                database[table] = audformat.Table(index)
-                for place, (column, scheme) in enumerate(schemes.items()):
-                    kind = float if scheme == "probability" else str
-                    database[table][column] = audformat.Column(scheme_id=scheme, rater_id="model")
-                    database[table][column].set([kind(row[place]) if row[place] else None for row in rows])
-            database.save(temporary, storage_format="csv")
-            for file in FILES:
-                write_whole(self._folder / file, partial(shutil.copyfile, Path(temporary, file)))
+        schemes: dict[str, dict[str, Any]] = {scheme: {"dtype": "str"} for scheme in turns.values()}
+        schemes["emotion"]["labels"] = list(job.labels)
+        schemes["probability"] = {"dtype": "float", "minimum": 0, "maximum": 1}
+        tables = {
+            name: {"type": kind, "columns": {one: {"scheme_id": of[one], "rater_id": "model"} for one in of}}
+            for name, kind, of in (("files", "filewise", columns), ("segments", "segmented", turns))
+        }
+        header: dict[str, Any] = {"name": "unheard", "description": "Emotions predicted by a machine"}
+        header |= {"source": SOURCE, "usage": "other", "raters": {"model": {"description": about, "type": "machine"}}}
+        files = [["file", *columns], *([name, *row] for name, row in self._files.items())]
+        segments = [["file", "start", "end", *turns]]
+        segments += [[name, f"{a:.6f}s", f"{b:.6f}s", *row] for (name, a, b), row in self._segments.items()]
+        texts = ["".join(map(csv_line, rows)) for rows in (files, segments)]
+        texts.append(yaml.safe_dump(header | {"schemes": schemes, "tables": tables}, sort_keys=False))
+        for name, text in zip(FILES, texts, strict=True):
+            write_text(self._folder / name, text)

@@ -118,8 +118,7 @@ class Writer:
 def writer(format: str, job: Job, sink: Sink | None, output: Path | None = None) -> Writer:
     """Return the writer for `format`, into `sink` (default: standard output) or into the folder `output`.
 
-    Raises `ConfigError` for an unknown format and where the folder is missing, `MissingExtra` without the package that
-    a format needs.
+    Raises `ConfigError` for an unknown format and where the folder is missing.
     """
     if format in FOLDERS and output is None:
         raise ConfigError(f"{format} is a folder of tables", mend="Name one with --output FOLDER.")
