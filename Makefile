@@ -17,7 +17,7 @@ install: $(STAMP)  ## the project and everything needed to develop it, in .venv
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "unheard needs Python 3.10 or later; try: make PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) -e '.[train,tensorboard,server,audformat,hub,docs,dev]'
+	$(PIP) -e '.[train,tune,tensorboard,server,audformat,hub,docs,dev]'
 	touch $(STAMP)
 
 demo: $(STAMP)  ## what the package does, in two minutes, offline; CORPUS=emodb: on a real corpus, DATA=its folder

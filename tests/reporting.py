@@ -28,7 +28,7 @@ def invent(
     both: bool = False,
     seeds: int = 2,
     systems: Sequence[str] = ("ser", "mtl", "dat", "cgt"),
-    tune: bool = False,
+    tune: str = "",
     epochs: int = 12,
     names: str = "speaker {}",
     ids: str = "{}-{}",

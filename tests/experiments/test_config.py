@@ -19,17 +19,17 @@ from unheard.experiments.config import (
     RECIPES,
     Experiment,
     about,
-    identity,
     keys,
     load,
     names_in,
     read_in,
     read_named,
     reference,
-    same_place,
     written_in,
 )
+from unheard.experiments.plan import identity
 from unheard.experiments.records import read_run
+from unheard.experiments.run import _same_place as same_place
 from unheard.features.settings import FeatureSettings
 from unheard.splits import default_protocol
 from unheard.training.recipe import TrainingSettings

@@ -91,7 +91,7 @@ def test_speakers_that_the_run_does_not_test(tmp_path: Path, parts: Path, capsys
 
 
 def test_lines_with_chosen_options_are_corrected_as_in_the_report(tmp_path: Path) -> None:
-    run = invent(tmp_path / "run", speakers=8, folds=4, seeds=2, tune=True, extras=False)
+    run = invent(tmp_path / "run", speakers=8, folds=4, seeds=2, tune="grid", extras=False)
     text = contrast_runs(run)
     summary = summarise(read_run(run))
     assert {one.name for one in summary.contrasts} >= {"SER_SR_DAT, λ chosen", "SER_SR_CGT"}

@@ -109,7 +109,7 @@ def test_a_dry_run_counts_and_stops(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert {path.name for path in out.iterdir()} == {"features", ".lock"}
     assert experiment(out, "--systems", "ser", *same[2:]) == 0
     assert "2 trainings (0 done before)\n" in capsys.readouterr().err
-    assert main(["experiment", *flags(out, *same, "--dry-run", "--tune", "--invariance")]) == 0
+    assert main(["experiment", *flags(out, *same, "--dry-run", "--tune", "grid", "--invariance")]) == 0
     # three other λ on seed 0; on seed 1 one for each direction; a random split for every system and seed
     wanted = "7 trainings (2 done before), up to 2 more with the chosen λ and ε, 4 for invariance\n"
     assert capsys.readouterr().out == wanted

@@ -69,7 +69,7 @@ def predicted(probabilities: list[list[float]], truth: list[int], speakers: str,
 
 
 def calibrated(dev: Predictions, test: Predictions) -> Calibration:
-    return calibrate(Line("ser", False, None, (SeedRecord(0, dev, test, ()),), 1, 1))
+    return calibrate(Line("ser", "", None, (SeedRecord(0, dev, test, ()),), 1, 1))
 
 
 def test_only_validation_speakers_choose() -> None:

@@ -53,7 +53,7 @@ EXPERIMENTS: dict[str, dict[str, Any]] = {
         **PAPER,
         "systems": ["dat"],
         "network": {"dropout": 0.0},
-        "tune": True,
+        "tune": "grid",
         "seeds": 2,
         "protocol": "kfold",
         "k": 3,

@@ -75,7 +75,7 @@ class Page(HTMLParser):
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with everything: two directions, chosen knobs, a cell missing, histories, embeddings."""
     run = tmp_path_factory.mktemp("report") / "run"
-    return invent(run, speakers=8, folds=2, both=True, tune=True, seeds=2, systems=("ser", "dat"), epochs=9,
+    return invent(run, speakers=8, folds=2, both=True, tune="grid", seeds=2, systems=("ser", "dat"), epochs=9,
                   skip=[("ser", 1, 1)], each=4)  # fmt: skip
 
 
@@ -243,9 +243,9 @@ def test_a_run_with_nothing_finished(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("how", "last", "flags"),
     [
-        ({"systems": ("ser", "dat"), "seeds": 2, "tune": True}, {}, ""),
-        ({"systems": ("ser", "dat"), "seeds": 2, "tune": True}, {"systems": ["ser"], "seeds": 1, "tune": False},
-         " --systems ser,dat --seeds 2 --tune"),
+        ({"systems": ("ser", "dat"), "seeds": 2, "tune": "grid"}, {}, ""),
+        ({"systems": ("ser", "dat"), "seeds": 2, "tune": "grid"}, {"systems": ["ser"], "seeds": 1, "tune": ""},
+         " --systems ser,dat --seeds 2 --tune grid"),
         ({"systems": ("ser", "mtl"), "folds": 4}, {"folds": 2, "systems": ["ser"]}, " --systems ser,mtl --folds 4"),
     ],
 )  # fmt: skip

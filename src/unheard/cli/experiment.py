@@ -77,10 +77,12 @@ def _options(words: tuple[str, ...]) -> dict[str, dict[str, Any]]:
 
 
 Flags = _flags(Experiment, "Flags", leave_out=("options",))
-TrainFlags = _flags(Experiment, "TrainFlags", leave_out=("options", "systems", "folds", "seeds", "tune"))
+TrainFlags = _flags(
+    Experiment, "TrainFlags", leave_out=("options", "systems", "folds", "seeds", "tune", "trials", "space")
+)
 StarterFlags = _flags(
     Experiment, "StarterFlags", ("options", "out", "protocol", "test", "k", "n", "column", "train_corpora",
-                                 "test_corpora", "folds", "seeds", "tune", "invariance"),
+                                 "test_corpora", "folds", "seeds", "tune", "trials", "space", "invariance"),
 )  # fmt: skip
 Config = Annotated[
     Path | None, option("YAML file with the same settings, whose paths are relative to its folder; flags override it.")
@@ -167,7 +169,7 @@ def train(
     if system in FITTED:
         mend = f"Compare with it: unheard experiment --systems ser,{system} ..."
         raise ConfigError(f"system '{system}' is a baseline and leaves no model", mend=mend)
-    fixed: dict[str, Any] = {"systems": (system,), "folds": 1, "seeds": 1, "tune": False}
+    fixed: dict[str, Any] = {"systems": (system,), "folds": 1, "seeds": 1, "tune": ""}
     run = _carried_out(_settings(config, flags, option, **fixed))
     if not run.failed:
         sys.stdout.write("\n".join([run.table.rstrip(), *map(str, run.models), ""]))

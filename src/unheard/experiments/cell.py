@@ -156,6 +156,7 @@ def result_of(cell: Cell, evaluations: Sequence[Evaluation], device: str) -> dic
         "under_trained": any(one.under_trained for one in evaluations),
         "directions": directions,
         "options": dict(cell.options),
+        "trial": cell.trial,
         "settings": {
             "digest": cell.settings_digest,
             "labels": list(settings.labels),

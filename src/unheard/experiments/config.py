@@ -17,7 +17,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
-from hashlib import blake2b
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, get_args, get_origin
@@ -40,6 +39,12 @@ RECIPES = Path(__file__).parent / "recipes"
 
 PACKAGED = Path(__file__).parents[1] / "models"
 """The models of the package, which may have an encoder beside them."""
+
+SPACE = {"training.lr": "1e-4:1e-2:log", "options.dat.lam": "0.01:3:log", "options.cgt.epsilon": "0.01:3:log"}
+"""What `tune: optuna` searches by default."""
+
+PAIRS = {"map": "excited=happy", "space": "training.lr=1e-4:1e-2:log"}
+"""Settings that are pairs, with an example."""
 
 SIZES = ("tdnn", "lstm", "dense", "hidden")
 """The settings of a network that Table 1 of the paper gives."""
@@ -135,9 +140,16 @@ class Experiment:
     options: Mapping[str, Mapping[str, Any]] = setting(
         dict, "Options of single systems, such as dat: {lam: 0.3} or cgt: {epsilon: 0.1}."
     )
-    tune: bool = setting(
-        False,
-        "Also train dat and cgt with the λ and ε that are best on each fold's validation speakers (chosen on seed 0).",
+    tune: Literal["", "grid", "optuna"] = setting(
+        "",
+        "Also train with the settings that are best on each fold's validation speakers (chosen on seed 0): λ of dat "
+        "and ε of cgt among four values (grid), or any settings, of every system (optuna; extra: tune).",
+    )
+    trials: int = setting(20, "optuna: number of trials for each system, fold and direction.", ge=1)
+    space: Mapping[str, str] = setting(
+        dict,
+        "optuna: keys of training, network or options to search, each as KEY=LOW:HIGH, KEY=LOW:HIGH:log or KEY=A|B "
+        f"(default: {','.join(f'{key}={ends}' for key, ends in SPACE.items())}).",
     )
     invariance: bool = setting(
         False,
@@ -324,10 +336,10 @@ def _prepared(kind: type, values: Mapping[str, Any], prefix: str = "") -> dict[s
         elif get_origin(hint) is tuple and not isinstance(value, (list, tuple)):
             words = [word.strip() for word in value.split(",")] if isinstance(value, str) else [value]
             value = [word for word in words if word != ""]
-        elif path == "map" and isinstance(value, str):
+        elif path in PAIRS and isinstance(value, str):
             pairs = [word.partition("=") for word in value.split(",") if word.strip()]
             if not all(new.strip() for _, _, new in pairs):
-                raise ConfigError(f"setting 'map' takes pairs, not {value!r}", mend="For instance excited=happy.")
+                raise ConfigError(f"setting '{path}' takes pairs, not {value!r}", mend=f"For instance {PAIRS[path]}.")
             value = {old.strip(): new.strip() for old, _, new in pairs}
         elif isinstance(value, bool) and hint in (int, float, int | None):
             raise ConfigError(f"setting '{path}' takes a number, not {value!r}")
@@ -401,11 +413,6 @@ def written_in(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
     return _moved(values, relative)
 
 
-def same_place(one: str, other: str) -> bool:
-    """Whether two paths name the same file; of `FILE:PART` the part too."""
-    return one == other or (bool(one) and bool(other) and os.path.realpath(one) == os.path.realpath(other))
-
-
 def _moved(values: Mapping[str, Any], move: Callable[[str], str]) -> dict[str, Any]:
     """The settings with `move` applied to every path among them."""
 
@@ -436,12 +443,6 @@ def _moved(values: Mapping[str, Any], move: Callable[[str], str]) -> dict[str, A
     return moved
 
 
-def identity(*parts: object) -> str:
-    """Return eight hexadecimal digits over settings (dataclasses) and plain values: the identity of a cell."""
-    text = json.dumps(parts, sort_keys=True, default=dataclasses.asdict)
-    return blake2b(text.encode(), digest_size=4).hexdigest()
-
-
 # Help and the reference page.
 
 
@@ -463,7 +464,7 @@ def described(field: dataclasses.Field[Any], hint: Any) -> str:
     default = field.default
     if isinstance(default, tuple):
         default = ",".join(map(str, default)) if all(isinstance(x, (str, int)) for x in default) else list(default)
-    notes = [", ".join(get_args(hint)) if get_origin(hint) is Literal else "", range_of(field)]
+    notes = [", ".join(filter(None, get_args(hint))) if get_origin(hint) is Literal else "", range_of(field)]
     if default not in (dataclasses.MISSING, "", None):
         notes.append(f"default: {default}")
     more = "; ".join(filter(None, notes))

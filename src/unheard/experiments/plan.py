@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -14,7 +16,7 @@ from unheard.corpora import get_corpus, read_corpus, read_manifest
 from unheard.errors import ConfigError, FeatureError, TrainingError, did_you_mean, some
 from unheard.experiments.baselines import EPOCHS, FITTED, Fitted, normalisation_of
 from unheard.experiments.cell_files import epochs_of, place_of, read_predictions, result_in
-from unheard.experiments.config import Experiment, identity
+from unheard.experiments.config import Experiment
 from unheard.features import FeatureStore, build_store
 from unheard.features.encoder import resolve
 from unheard.features.settings import columns_of
@@ -42,7 +44,7 @@ class Cell:
 
     `settings` are the experiment's, resolved, with the epochs of this fold. `rows` are the utterances of the fold
     (train, dev, test), `split` and `data` digests of the split and of the rows with their features. A classical system
-    has its definition in `fitted` and a `store` of its own.
+    has its definition in `fitted` and a `store` of its own. `trial` are the values of a search, which `settings` have.
     """
 
     system: str
@@ -54,6 +56,7 @@ class Cell:
     split: str
     data: str
     fitted: Fitted | None = None
+    trial: str = ""
 
     def check(self, store: FeatureStore) -> None:
         """Raise `TrainingError` if another experiment has rebuilt a shared store from other recordings."""
@@ -124,6 +127,12 @@ def settings_digest(settings: Experiment, fitted: Fitted | None = None) -> str:
     return identity(settings.network.identity(), asdict(training), *common)
 
 
+def identity(*parts: object) -> str:
+    """Return eight hexadecimal digits over settings (dataclasses) and plain values: the identity of a cell."""
+    text = json.dumps(parts, sort_keys=True, default=dataclasses.asdict)
+    return blake2b(text.encode(), digest_size=4).hexdigest()
+
+
 def code_of(system: str) -> str:
     """Return the hash of a plug-in's source; "" for the package's own systems."""
     plugin = None if system in STRATEGIES or system in FITTED else plugins.find("strategy", system)
@@ -165,7 +174,7 @@ def lay_out(settings: Experiment, say: Say = lambda _: None) -> Grid:
     """
     features = resolve(settings.features)
     settings = replace(settings, features=features, network=settings.network.resolved(features))
-    settings = replace(settings, options=_check(settings))  # before minutes of features
+    settings = replace(settings, options=check_settings(settings))  # before minutes of features
     manifest = read_rows(settings)
     for column in filter(None, (settings.group, settings.column)):
         manifest.column(column)  # raises for an unknown column
@@ -202,8 +211,8 @@ def lay_out(settings: Experiment, say: Say = lambda _: None) -> Grid:
     return Grid(settings, manifest, split, store, tuple(cells))
 
 
-def _check(settings: Experiment) -> dict[str, dict[str, Any]]:
-    """The options of every system; raises `ConfigError` for settings that cannot work, whatever the corpus."""
+def check_settings(settings: Experiment) -> dict[str, dict[str, Any]]:
+    """Return the options of every system; raises `ConfigError` for settings that cannot work, whatever the corpus."""
     if settings.features.kind == "functionals":
         what = "the networks read frames, and functionals are one vector per utterance"
         raise ConfigError(what, mend="Choose --features.kind mfcc, fbank or encoder.")

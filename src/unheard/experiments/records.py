@@ -5,9 +5,11 @@
     results.csv         figures, digests and versions of every training, evaluation and direction
     table.md            the systems side by side
     splits.csv          fold, direction, part, id and speaker, written before the first training
+    trials.csv          the settings that Optuna tried on seed 0, with their validation figures, if it did
     cells/<cell>/       working files of a training: result.json, predictions.csv, history.jsonl, checkpoint.pt, ...
 
-`read_run` needs the first three; they are what is published. A seed of a system counts if all of its folds are done.
+`read_run` needs the first three; they and trials.csv are what is published. A seed of a system counts if all of its
+folds are done.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import lzma
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ from unheard.errors import ConfigError, RunError
 from unheard.experiments.baselines import EPOCHS, place_in_tables
 from unheard.experiments.cell_files import epochs_of, place_of, read_history, read_predictions, result_in
 from unheard.experiments.config import Experiment, load
-from unheard.experiments.selection import KNOBS, Choice, choose
+from unheard.experiments.selection import KNOBS, Choice, applied, choose, read_trials
 from unheard.experiments.summary import Line, Predictions, lines_of
 from unheard.files import csv_text, write_text, write_whole
 from unheard.manifest import Utterance
@@ -55,10 +57,10 @@ class CellRecord:
     """A finished training (a cell) under one evaluation.
 
     `home` is its working folder and `folder` the one of this result, which may be an earlier number of epochs or the
-    re-estimated evaluation; both are absent in a published run. `value` is that of the system's knob, None without
-    one. `judged_twice`: both directions gave the same answers, so that validation repeats the test. `digest` is a hash
-    of the predictions. `rows` are the held-out utterances of the fold, and `words` what the files have for each of
-    them: emotion, predicted emotion, and a probability for each of `labels`.
+    re-estimated evaluation; both are absent in a published run. `value` is that of the system's knob or the text of its
+    trial, None without either. `judged_twice`: both directions gave the same answers, so that validation repeats the
+    test. `digest` is a hash of the predictions. `rows` are the held-out utterances of the fold, and `words` what the
+    files have for each of them: emotion, predicted emotion, and a probability for each of `labels`.
     """
 
     name: str
@@ -68,7 +70,7 @@ class CellRecord:
     fold: int
     seed: int
     result: Mapping[str, Any]
-    value: float | None = None
+    value: float | str | None = None
     judged_twice: bool = False
     evaluation: str = ""
     digest: str = ""
@@ -83,8 +85,8 @@ class CellRecord:
 
     @property
     def options(self) -> str:
-        """The system's knob, such as `lam=0.1`; empty without one."""
-        return f"{KNOBS[self.system].option}={self.value:g}" if self.value is not None else ""
+        """The system's knob, such as `lam=0.1`, or its trial; empty without either."""
+        return f"{KNOBS[self.system].option}={self.value:g}" if isinstance(self.value, float) else self.value or ""
 
     @property
     def directions(self) -> tuple[str, ...]:
@@ -188,11 +190,13 @@ def write_records(
     test) and its columns of the manifest. Those with a system are predictions for dev and test utterances in the same
     order: system, options (its knob), evaluation, fold, direction, seed, epochs, and one probability for each label.
     """
-    labels, held, epochs = settings.labels, _held(splits), _epochs(settings, splits)
+    labels, held = settings.labels, _held(splits)
+    epochs = cache(lambda trial: _epochs(applied(settings, trial), splits))
     cells = []
     for home in sorted((out / "cells").glob("*-fold*-seed*-*")):
         fold = int(home.name.rpartition("-fold")[2].partition("-")[0])
-        wanted = EPOCHS if result_in(home).get("fitted") else epochs.get(fold, 0)
+        last = result_in(home)
+        wanted = EPOCHS if last.get("fitted") else epochs(last.get("trial", "")).get(fold, 0)
         own = place_of(home, wanted)
         for place in (own, own / "reestimated"):
             result = result_in(place)
@@ -254,11 +258,13 @@ def _cell(
     rows: Sequence[Assigned],
     words: Sequence[Sequence[str]],
     labels: tuple[str, ...],
-    value: float | None = None,
+    value: float | str | None = None,
 ) -> CellRecord:
     """The record of a cell from its result and the `words` of its predictions, as in the files."""
     system = str(result["system"])
-    if system in KNOBS and "options" in result:
+    if result.get("trial"):
+        value = str(result["trial"])
+    elif system in KNOBS and "options" in result:
         value = float(result["options"][KNOBS[system].option])
     by_part: dict[str, dict[str, Sequence[str]]] = {"dev": {}, "test": {}}
     for row, own in zip(rows, words, strict=True):
@@ -322,7 +328,7 @@ def read_run(folder: str | Path) -> RunRecords:
         results: dict[tuple[str, ...], list[dict[str, str]]] = {}
         with (folder / RESULTS).open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
-                options = row["options"] if row["system"] in KNOBS else ""
+                options = row["options"] if row["fitted"] != "True" else ""
                 key = (row["system"], options, row["evaluation"], row["fold"], row["seed"])
                 results.setdefault(key, []).append(row)
     except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError, csv.Error, KeyError) as error:
@@ -362,18 +368,25 @@ def _records(
         place = home if result["fitted"] else place_of(home, result["epochs"])
         if key[2] and (place / "reestimated").is_dir() and result_in(place).get("evaluation") != key[2]:
             place = place / "reestimated"
-        value = float(key[1].partition("=")[2]) if key[1] else None
+        name, _, number = key[1].partition("=")
+        value = key[1] if "." in name else float(number) if number else None
         cells.append(_cell(home, place, result, held[result["fold"]], own, labels, value))
     choices = choose(
         Choice(cell.system, cell.fold, direction, cell.value, own.wa, own.uar, cell.evaluation)
         for cell in cells
-        if cell.seed == 0 and cell.value is not None
+        if cell.seed == 0 and isinstance(cell.value, float)
         for direction in cell.directions
         for own in [cell.predictions(direction, "dev")]
     )
     # single values are no choice; one made by an earlier call is
-    made = {choice.system for choice in choices if choice.chosen} | set(settings.systems if settings.tune else ())
+    made = {choice.system for choice in choices if choice.chosen} | set(
+        settings.systems if settings.tune == "grid" else ()
+    )
     choices = tuple(choice for choice in choices if choice.system in made)
+    here = {(cell.system, cell.fold, cell.evaluation, cell.value) for cell in cells if cell.seed == 0}
+    trials = read_trials(folder)
+    gone = {t.place for t in trials if t.chosen and (t.system, t.fold, t.evaluation, t.value) not in here}
+    choices += tuple(trial for trial in trials if trial.place not in gone)
     return RunRecords(
         folder=folder,
         settings=settings,
@@ -413,6 +426,7 @@ def _result(rows: Sequence[Mapping[str, str]]) -> dict[str, Any]:
     }
 
 
-def _order(cell: CellRecord) -> tuple[int, str, str, int, int, float]:
-    """By system in the paper's order, evaluation, fold, seed and value."""
-    return place_in_tables(cell.system), cell.system, cell.evaluation, cell.fold, cell.seed, cell.value or 0.0
+def _order(cell: CellRecord) -> tuple[object, ...]:
+    """By system in the paper's order, evaluation, fold, seed and value, trials last."""
+    searched = isinstance(cell.value, str)
+    return place_in_tables(cell.system), cell.system, cell.evaluation, cell.fold, cell.seed, searched, cell.value or 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,7 +23,7 @@ from unheard.errors import ConfigError, SplitError
 from unheard.experiments import selection
 from unheard.experiments.cell import epoch_file, run_cells, usual_workers
 from unheard.experiments.cell_files import epochs_of, read_history, result_in
-from unheard.experiments.config import Experiment, load, same_place, written_in
+from unheard.experiments.config import Experiment, load, written_in
 from unheard.experiments.plan import Cell, Grid, code_of, data_digest, duration, lay_out, settings_digest
 from unheard.experiments.records import TABLE, RunRecords, read_run, write_records
 from unheard.experiments.selection import KNOBS
@@ -120,9 +121,12 @@ def carry_out(settings: Experiment, say: Say) -> Run:
     with locked(out, "running an experiment here"):
         grid = _begin(settings, say)
         prepare(grid)
-        tried = selection.candidates(grid.cells) if settings.tune else []
+        tried = selection.candidates(grid.cells) if settings.tune == "grid" else []
         say(_counted(grid))
         failed = _train([*grid.cells, *tried], settings, say)
+        if settings.tune == "optuna":
+            tried, lost = _search(grid, say)
+            failed |= lost
         chosen = _chosen(grid, say) if settings.tune else []
         failed |= _train(chosen, settings, say)
         records = collect(grid, say)
@@ -163,7 +167,12 @@ def _begin(settings: Experiment, say: Say) -> Grid:
 
 def _counted(grid: Grid) -> str:
     cells, more = list(grid.cells), ""
-    if grid.settings.tune:
+    if grid.settings.tune == "optuna":
+        networks = [cell for cell in cells if not cell.fitted]
+        places = sum(len(cell.fold.directions) * len(cell.settings.training.evaluations) for cell in networks)
+        first = sum(cell.seed == 0 for cell in networks) / len(networks)
+        more = f", up to {round(places * first) * grid.settings.trials} more of the search"
+    if grid.settings.tune == "grid":
         cells += selection.candidates(grid.cells)
         later = [cell for cell in grid.cells if cell.seed > 0 and cell.system in KNOBS]
         if later:
@@ -176,16 +185,30 @@ def _counted(grid: Grid) -> str:
     return f"{len(cells)} trainings ({sum(cell.result() is not None for cell in cells)} done before){more}"
 
 
+def _search(grid: Grid, say: Say) -> tuple[list[Cell], dict[str, str]]:
+    """Search settings on seed 0 and write all trials; return their trainings, and why some failed."""
+    tried: dict[str, Cell] = {}
+    failed: dict[str, str] = {}
+
+    def train(cells: Sequence[Cell]) -> None:
+        tried.update({cell.name: cell for cell in cells})
+        failed.update(_train(cells, grid.settings, say))
+
+    selection.write_trials(Path(grid.settings.out), selection.search(grid.settings, grid.cells, train))
+    return list(tried.values()), failed
+
+
 def _chosen(grid: Grid, say: Say) -> list[Cell]:
-    """The trainings of the other seeds with the λ and ε that the validation speakers chose on seed 0."""
+    """The trainings of the other seeds with the settings that the validation speakers chose on seed 0."""
     choices = collect(grid).choices
+    what = "λ and ε" if grid.settings.tune == "grid" else "settings"
     waiting = selection.waiting(grid.cells, choices)
     if waiting:
         say(f"no value is chosen for {waiting} directions: trainings of other values have failed there")
-    chosen = selection.frozen(grid.cells, choices)
+    chosen = selection.frozen(grid.cells, choices, grid.settings)
     missing = sum(cell.result() is None for cell in chosen)
     if chosen or not waiting:
-        say(f"λ and ε are chosen; with the chosen values {missing} more trainings on the other seeds")
+        say(f"{what} are chosen; with the chosen values {missing} more trainings on the other seeds")
     return chosen
 
 
@@ -198,7 +221,7 @@ def _invariance(grid: Grid, say: Say) -> dict[str, str]:
         say("Invariance can be measured on the run's own first fold: no further trainings")
         return {}
     say(f"Trainings for measuring invariance, in {settings.out}")
-    run = carry_out(replace(settings, tune=False), say)
+    run = carry_out(replace(settings, tune=""), say)
     return {f"invariance/{name}": reason for name, reason in run.failed.items()}
 
 
@@ -335,7 +358,8 @@ def collect(grid: Grid, say: Say = lambda _: None) -> RunRecords:
     splits, rows = read_assignment(out / "splits.csv"), grid.manifest.by_id()
     ids = {fold: tuple(dict.fromkeys(row.id for row in own)) for fold, own in _by_fold(splits).items()}
     data = {fold: data_digest(own, rows, grid.store.audio_digest, settings) for fold, own in ids.items()}
-    networks = settings_digest(settings)
+    chosen = {(one.system, one.fold, one.value) for one in selection.read_trials(out) if one.chosen}
+    own_settings = cache(partial(selection.applied, replace(settings, options=options)))
     definitions = {cell.system: cell.settings_digest for cell in grid.cells if cell.fitted}
     codes = cache(code_of)
     others: set[str] = set()
@@ -345,8 +369,11 @@ def collect(grid: Grid, say: Say = lambda _: None) -> RunRecords:
         if result["fitted"]:
             own = digest == definitions.get(system, digest)
         else:
-            theirs, ours = (_without_knob(system, one) for one in (result["options"], options.get(system, {})))
-            own = digest == networks and theirs == ours
+            trial = result["trial"]
+            mine = own_settings(trial)
+            theirs, ours = (_without_knob(system, one) for one in (result["options"], mine.options.get(system, {})))
+            own = digest == settings_digest(mine) and theirs == ours
+            own = own and (not trial or (system, result["fold"], trial) in chosen)
         if not own or proof["code"] != codes(system):
             return False
         if proof["data"] != data[result["fold"]]:
@@ -368,6 +395,11 @@ def _without_knob(system: str, options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: None if value == float("inf") else value for name, value in options.items() if name != knob}
 
 
+def _same_place(one: str, other: str) -> bool:
+    """Whether two paths name the same file; of `FILE:PART` the part too."""
+    return one == other or (bool(one) and bool(other) and os.path.realpath(one) == os.path.realpath(other))
+
+
 def _before(out: Path) -> Experiment | None:
     path = out / "config.yaml"
     try:
@@ -382,7 +414,7 @@ def _check_same(out: Path, before: Experiment | None, settings: Experiment, name
     """Raise `ConfigError` if one of these settings differs from the folder's."""
     for name in names if before else ():
         theirs, ours = getattr(before, name), getattr(settings, name)
-        moved = name in ("manifest", "speakers") and same_place(theirs, ours)
+        moved = name in ("manifest", "speakers") and _same_place(theirs, ours)
         if theirs != ours and not moved and not (name == "protocol" and not ours):
             what = f"this folder holds a run with {name} = {theirs!r}, not {ours!r}"
             raise ConfigError(what, where=out, mend="Choose another --out.")

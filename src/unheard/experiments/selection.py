@@ -1,19 +1,26 @@
-"""Selection of λ and ε by each fold's validation speakers, as a pure function over records.
+"""Selection of settings by each fold's validation speakers, on seed 0; the chosen ones are kept for all seeds.
 
-Every tuned system gets the same budget: four values, trained on seed 0. Each direction of a fold takes the value with
-the best accuracy on its validation speakers, the smaller one on a tie, for all seeds. Test results are never read.
+Each direction of a fold takes what has the best accuracy on its own validation speakers; test results are never read.
+Every system has the same budget: `grid` tries four values of λ or ε, `optuna` a number of trials of any settings. The
+study of a direction sees its own validation speakers only, since those of another fold or direction test in this one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+import csv
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass, fields, is_dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from unheard.errors import ConfigError
+from unheard.errors import ConfigError, MissingExtra, did_you_mean
+from unheard.experiments.baselines import FITTED
+from unheard.experiments.cell_files import result_in
+from unheard.experiments.config import SPACE, Experiment, keys
+from unheard.files import csv_text, write_text
 
 if TYPE_CHECKING:
-    from unheard.experiments.config import Experiment
     from unheard.experiments.plan import Cell
 
 
@@ -36,12 +43,15 @@ KNOBS = {
 
 @dataclass(frozen=True)
 class Choice:
-    """The result of a value on the validation speakers of one direction of a fold, seed 0, and whether it is chosen."""
+    """The result of a value on the validation speakers of one direction of a fold, seed 0, and whether it is chosen.
+
+    `value` is a number of the grid or a trial: text such as `training.lr=0.003,options.dat.lam=0.3`.
+    """
 
     system: str
     fold: int
     direction: str
-    value: float
+    value: float | str
     val_wa: float
     val_uar: float
     evaluation: str = ""
@@ -58,7 +68,7 @@ def choose(candidates: Iterable[Choice]) -> tuple[Choice, ...]:
 
     Nothing is chosen for a direction while a value of the grid is missing: its budget would be smaller.
     """
-    groups: dict[tuple[str, int, str, str], dict[float, Choice]] = {}
+    groups: dict[tuple[str, int, str, str], dict[Any, Choice]] = {}
     for one in candidates:
         if one.value in KNOBS[one.system].grid:
             groups.setdefault(one.place, {})[one.value] = one
@@ -76,8 +86,10 @@ def choose(candidates: Iterable[Choice]) -> tuple[Choice, ...]:
 
 
 def check_tuning(settings: Experiment) -> None:
-    """Raise `ConfigError` where `tune` is set without a system to tune, or with ε in another unit."""
-    if not settings.tune:
+    """Raise `ConfigError` for a choice that cannot be made, whatever the corpus; `MissingExtra` without Optuna."""
+    if settings.tune == "optuna":
+        _check_search(settings)
+    if settings.tune != "grid":
         return
     if not set(settings.systems) & set(KNOBS):
         what = f"there is nothing to choose for {', '.join(settings.systems)}"
@@ -97,11 +109,11 @@ def candidates(cells: Iterable[Cell]) -> list[Cell]:
     return [other for other in others if other.name not in own]
 
 
-def frozen(cells: Sequence[Cell], choices: Sequence[Choice]) -> list[Cell]:
+def frozen(cells: Sequence[Cell], choices: Sequence[Choice], settings: Experiment) -> list[Cell]:
     """Return the cells on the seeds after 0 with the values chosen for their fold that are not among `cells`."""
     own = {cell.name for cell in cells}
     others = [
-        _at(cell, choice.value)
+        _tried(cell, settings, choice.value) if isinstance(choice.value, str) else _at(cell, choice.value)
         for cell in cells
         for choice in choices
         if cell.seed > 0 and choice.chosen and (choice.system, choice.fold) == (cell.system, cell.fold.index)
@@ -117,6 +129,174 @@ def waiting(cells: Iterable[Cell], choices: Iterable[Choice]) -> int:
 
 
 def _at(cell: Cell, value: float) -> Cell:
-    options = {**cell.options, KNOBS[cell.system].option: value}
-    settings = replace(cell.settings, options={**cell.settings.options, cell.system: options})
-    return replace(cell, settings=settings)
+    return replace(cell, settings=_with(cell.settings, f"options.{cell.system}.{KNOBS[cell.system].option}", value))
+
+
+def _with(tree: Any, path: str, value: Any) -> Any:
+    """A copy of the settings `tree` with another value at the dotted `path`."""
+    name, _, rest = path.partition(".")
+    if isinstance(tree, Mapping):
+        return {**tree, name: _with(tree.get(name, {}), rest, value) if rest else value}
+    return replace(tree, **{name: _with(getattr(tree, name), rest, value) if rest else value})
+
+
+# A search with Optuna: every trial is a training like the others, in a folder of its own.
+
+TRIALS = "trials.csv"
+STARTUP = 10
+"""Trials drawn at random, and trained together, before a study learns from results; as Optuna's default."""
+
+UNSEARCHED = ("training.epochs", "training.updates", "training.report_epochs", "training.copies", "training.batchnorm")
+"""Settings that all trials share: the length of a training, its feature stores and its evaluations."""
+
+
+def applied(settings: Experiment, trial: str) -> Experiment:
+    """Return the settings with the values of a trial."""
+    for key, _, word in (pair.partition("=") for pair in trial.split(",") if pair):
+        settings = _with(settings, key, _value(word))
+    return settings
+
+
+def search(
+    settings: Experiment, cells: Iterable[Cell], train: Callable[[Sequence[Cell]], object]
+) -> tuple[Choice, ...]:
+    """Run a study for each system, fold, direction and evaluation; return all trials with the best ones chosen.
+
+    `train` trains cells that have no result yet. The sampler is seeded by the fold, so that a repeated search asks for
+    the same trials and trains only what is missing. A failed trial counts as tried and is never chosen.
+    """
+    optuna = _optuna()
+    spaces = {system: _space(settings, system) for system in settings.systems if system not in FITTED}
+    studies = {}
+    for cell in (cell for cell in cells if cell.seed == 0 and not cell.fitted):
+        for evaluation in cell.settings.training.evaluations:
+            for direction in cell.fold.directions:
+                sampler = optuna.samplers.TPESampler(seed=cell.fold.index, n_startup_trials=STARTUP)
+                place = cell.system, cell.fold.index, direction.name, evaluation
+                studies[place] = cell, optuna.create_study(direction="maximize", sampler=sampler)
+    found: dict[tuple[str, int, str, str], list[Choice]] = {place: [] for place in studies}
+    first = min(STARTUP, settings.trials)
+    for asked in [first, *[1] * (settings.trials - first)]:
+        batch = []
+        for place, (cell, study) in studies.items():
+            for _ in range(asked):
+                trial = study.ask(spaces[cell.system])
+                text = ",".join(f"{key}={_word(value)}" for key, value in trial.params.items())
+                batch.append((place, study, trial, _tried(cell, settings, text)))
+        train(list({cell.name: cell for *_, cell in batch}.values()))
+        for place, study, trial, cell in batch:
+            own = _validation(cell, *place[2:])
+            study.tell(trial, own and own[0], state=None if own else optuna.trial.TrialState.FAIL)
+            if own:
+                found[place].append(Choice(*place[:3], cell.trial, *own, place[3]))
+    best = [max(tried, key=lambda choice: choice.val_wa) for tried in found.values() if tried]  # the first on a tie
+    return tuple(replace(one, chosen=one in best) for tried in found.values() for one in tried)
+
+
+def write_trials(out: Path, trials: Sequence[Choice]) -> None:
+    """Write the trials of a search; those of other systems and folds that an earlier call searched stay."""
+    places = {trial.place for trial in trials}
+    every = [*(trial for trial in read_trials(out) if trial.place not in places), *trials]
+    write_text(out / TRIALS, csv_text([[one.name for one in fields(Choice)], *map(astuple, every)]))
+
+
+def read_trials(out: Path) -> tuple[Choice, ...]:
+    """Read the trials of a search; () without one."""
+    if not (out / TRIALS).exists():
+        return ()
+    with (out / TRIALS).open(newline="", encoding="utf-8") as file:
+        return tuple(
+            Choice(
+                row["system"], int(row["fold"]), row["direction"], row["value"], float(row["val_wa"]),
+                float(row["val_uar"]), row["evaluation"], row["chosen"] == "True",
+            )
+            for row in csv.DictReader(file)
+        )  # fmt: skip
+
+
+def _tried(cell: Cell, settings: Experiment, trial: str) -> Cell:
+    """The cell with the values of a trial; `settings` are the experiment's, before its epochs were limited."""
+    own = applied(settings, trial)
+    return replace(cell, settings=replace(own, training=own.training.limited(len(cell.fold.train))), trial=trial)
+
+
+def _validation(cell: Cell, direction: str, evaluation: str) -> tuple[float, float] | None:
+    """WA and UAR on the validation speakers, None without a result."""
+    if cell.result() is None:
+        return None
+    results = map(result_in, (cell.result_folder(), cell.result_folder() / "reestimated"))
+    own = next(one["directions"][direction] for one in results if one.get("evaluation") == evaluation)
+    return own["val_wa"], own["val_uar"]
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ImportError:
+        raise MissingExtra("optuna", "tune") from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
+
+
+def _check_search(settings: Experiment) -> None:
+    """Try every key of the space at its ends, as an experiment of its own."""
+    from unheard.experiments.plan import check_settings
+
+    _optuna()
+    if set(settings.systems) <= set(FITTED):
+        raise ConfigError(f"there is nothing to search for {', '.join(settings.systems)}", mend="Leave --tune out.")
+    for system in (system for system in settings.systems if system not in FITTED):
+        space = _space(settings, system)
+        if not space:
+            what = f"the space has no key of {system}, whose budget would be smaller than that of the others"
+            raise ConfigError(what, mend="Add a key of training or network to --space, or leave the system out.")
+        for key, one in space.items():
+            for end in one.choices if hasattr(one, "choices") else (one.low, one.high):
+                check_settings(applied(settings, f"{key}={_word(end)}"))
+
+
+def _space(settings: Experiment, system: str) -> dict[str, Any]:
+    """Key -> Optuna distribution for one system: all keys but the options of the others."""
+    from unheard.training.strategies import STRATEGIES, strategy_of
+
+    tree = [entry for entry in keys() if entry[0].startswith(("network.", "training.")) and entry[0] not in UNSEARCHED]
+    for name in dict.fromkeys([*STRATEGIES, system]):
+        options = strategy_of(name)[2]
+        tree += keys(options, f"options.{name}.") if options else ()
+    hints = {key: hint for key, _, hint in tree if not is_dataclass(hint)}
+    space = {key.replace("-", "_"): ends for key, ends in (settings.space or SPACE).items()}
+    if unknown := next((key for key in space if key not in hints), ""):
+        raise ConfigError(f"'{unknown}' is not a setting that can be searched", mend=did_you_mean(unknown, hints))
+    own = [key for key in space if not key.startswith("options.") or key.startswith(f"options.{system}.")]
+    return {key: _distribution(key, space[key], hints[key]) for key in own}
+
+
+def _distribution(key: str, text: str, hint: Any) -> Any:
+    from optuna import distributions
+
+    low, _, rest = text.partition(":")
+    high, _, log = rest.partition(":")
+    try:
+        if "|" in text:
+            return distributions.CategoricalDistribution([_value(word) for word in text.split("|")])
+        if log not in ("", "log"):
+            raise ValueError(f"{log} is not log")
+        if hint in (int, int | None):
+            return distributions.IntDistribution(int(low), int(high), log=bool(log))
+        return distributions.FloatDistribution(float(low), float(high), log=bool(log))
+    except ValueError as error:
+        mend = "Write KEY=LOW:HIGH, KEY=LOW:HIGH:log or KEY=A|B|C."
+        raise ConfigError(f"'{key}={text}' cannot be searched ({error})", mend=mend) from None
+
+
+def _value(word: str) -> Any:
+    """A number, true or false as itself, anything else as text."""
+    try:
+        return json.loads(word)
+    except ValueError:
+        return word
+
+
+def _word(value: Any) -> str:
+    """The inverse of `_value`; numbers with four digits."""
+    return f"{value:.4g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from unheard.splits.split import Assigned
 
 BASELINE = "ser"
+TUNED = "tuned"
 ONE_CLASS = 0.98
 """Share of predictions of one label from which a system counts as answering one class only."""
 
@@ -87,16 +88,22 @@ class SeedRecord:
 class Line:
     """A row of the tables: a system under one evaluation, λ or ε fixed at `value` or chosen on validation speakers.
 
+    `choice` is "λ chosen" or "ε chosen" by the grid, "tuned" by a search of any settings, "" for fixed settings.
     `seeds` are the complete ones; `done` of `wanted` trainings are finished. `evaluation` is empty in runs with one.
     """
 
     system: str
-    chosen: bool = False
+    choice: str = ""
     value: float | None = None
     seeds: tuple[SeedRecord, ...] = ()
     done: int = 0
     wanted: int = 0
     evaluation: str = ""
+
+    @property
+    def chosen(self) -> bool:
+        """Whether validation speakers chose its settings."""
+        return bool(self.choice)
 
     @property
     def cells(self) -> list[CellRecord]:
@@ -107,10 +114,8 @@ class Line:
     def name(self) -> str:
         """The paper's name with what was chosen and how it was evaluated: `SER_SR_DAT, λ chosen, as written`."""
         stored = next((cell.result.get("name") for cell in self.cells), None)
-        chosen = f"{KNOBS[self.system].symbol} chosen" if self.chosen else ""
-        return ", ".join(
-            filter(None, (NAMES.get(self.system) or stored or self.system.upper(), chosen, self.evaluation))
-        )
+        name = NAMES.get(self.system) or stored or self.system.upper()
+        return ", ".join(filter(None, (name, self.choice, self.evaluation)))
 
     @property
     def fitted(self) -> bool:
@@ -124,8 +129,8 @@ class Line:
 
     @property
     def family(self) -> str:
-        """The family of Holm's correction: classical, chosen or fixed, each evaluation apart."""
-        kind = "classical" if self.fitted else "chosen" if self.chosen else "fixed"
+        """The family of Holm's correction: classical, chosen, tuned or fixed, each evaluation apart."""
+        kind = "classical" if self.fitted else self.choice.rpartition(" ")[2] or "fixed"
         return f"{kind}, {self.evaluation}" if self.evaluation else kind
 
     def over_seeds(self, figure: str, part: str = "test") -> Spread:
@@ -213,14 +218,18 @@ def hardly_trained(lines: Sequence[Line]) -> str:
 
 
 def baseline_of(line: Line, lines: Sequence[Line], system: str = BASELINE) -> Line | None:
-    """Return the line of `system` to compare `line` with: under the same evaluation, else under the last one."""
-    own = [other for other in lines if other.system == system and not other.chosen]
+    """Return the line of `system` to compare `line` with: under the same evaluation, else under the last one.
+
+    A tuned line is compared with a tuned one, which had as many trials.
+    """
+    own = [other for other in lines if other.system == system and other.choice == line.choice == TUNED]
+    own = own or [other for other in lines if other.system == system and not other.chosen]
     return next((other for other in own if other.evaluation == line.evaluation), own[-1] if own else None)
 
 
 # From cells to lines.
 
-Values = Mapping[tuple[int, str], float | None]
+Values = Mapping[tuple[int, str], float | str | None]
 """Fold and direction -> value of a system's option."""
 
 NONE_YET = -1.0
@@ -245,21 +254,21 @@ def lines_of(
                 for cell in cells
                 if (cell.system, cell.evaluation) == (system, evaluation)
             }
-            fixed = Line(system, False, value, evaluation=evaluation if len(evaluations) > 1 else "")
+            fixed = Line(system, "", value, evaluation=evaluation if len(evaluations) > 1 else "")
             lines.append(_filled(fixed, dict.fromkeys(places, value), own, seeds))
-            chosen = {
-                (c.fold, c.direction): c.value
-                for c in choices
-                if c.chosen and (c.system, c.evaluation) == (system, evaluation)
-            }
-            tuned = settings.tune and asked
-            if knob and (tuned or chosen.keys() == places.keys()):
-                blank = replace(fixed, chosen=True, value=None)
-                lines.append(_filled(blank, dict.fromkeys(places, NONE_YET) | chosen, own, seeds * tuned))
+            picked = [c for c in choices if c.chosen and (c.system, c.evaluation) == (system, evaluation)]
+            ways = {"grid": f"{knob.symbol} chosen" if knob else "", "optuna": "" if system in classical else TUNED}
+            for way, choice in ways.items():
+                own_kind = [c for c in picked if isinstance(c.value, str) == (way == "optuna")]
+                chosen: dict[tuple[int, str], Any] = {(c.fold, c.direction): c.value for c in own_kind}
+                tuned = settings.tune == way and asked
+                if choice and (tuned or chosen.keys() == places.keys()):
+                    blank = replace(fixed, choice=choice, value=None)
+                    lines.append(_filled(blank, dict.fromkeys(places, NONE_YET) | chosen, own, seeds * tuned))
     return tuple(lines)
 
 
-def _filled(blank: Line, values: Values, cells: Mapping[tuple[int, float | None, int], CellRecord], asked: int) -> Line:
+def _filled(blank: Line, values: Values, cells: Mapping[tuple[int, Any, int], CellRecord], asked: int) -> Line:
     """The line with the cells that have `values`; `cells` are by fold, value and seed."""
     used = {(fold, value) for (fold, _), value in values.items()}
     found = {seed for fold, value, seed in cells if (fold, value) in used}
@@ -350,9 +359,15 @@ def table_markdown(lines: Sequence[Line], caption: str) -> str:
         )
     if any(line.judged_twice for line in lines):
         written.append(REPEATED)
-    if any(line.chosen for line in lines):
+    choices = {line.choice for line in lines} - {""}
+    if choices - {TUNED}:
         written.append(
             "λ and ε: fixed beforehand, and chosen on each fold's own validation speakers, seed 0 (see the report)."
+        )
+    if TUNED in choices:
+        written.append(
+            "Tuned: settings searched on each fold's own validation speakers, seed 0, with as many trials for every "
+            "system (trials.csv); Δ WA of a tuned system is over tuned SER_only."
         )
     cautions = filter(None, (single_class(lines), hardly_trained(lines)))
     written += [word for caution in cautions for word in ("", f"**Note.** {caution}")]

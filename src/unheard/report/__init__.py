@@ -68,7 +68,7 @@ def compose(run: RunRecords, summary: Summary, say: Callable[[str], None] = lamb
         results.emotions(summary, looks),
         results.speakers(summary, looks, genders),
         training.trainings(run),
-        training.knobs(run),
+        training.chosen(run),
         protocol.protocol(run),
         protocol.proof(run),
     )

@@ -332,7 +332,7 @@ def compare_runs(a: RunRecords, b: RunRecords) -> Comparison:
     Raises `SplitError` if labels, split or data differ, `RunError` if no line is complete in both.
     """
     check_comparable(a, b)
-    own, other = ({(one.system, one.chosen, one.evaluation): one for one in run.lines} for run in (a, b))
+    own, other = ({(one.system, one.choice, one.evaluation): one for one in run.lines} for run in (a, b))
     lines, notes, contrasts = [], list[str](), list[Contrast]()
     for key in dict.fromkeys((*own, *other)):
         sides = {"A": own.get(key), "B": other.get(key)}

@@ -12,6 +12,7 @@ from unheard.corpora import corpus_names, get_corpus
 from unheard.errors import counted
 from unheard.experiments.baselines import NAMES
 from unheard.experiments.records import RunRecords
+from unheard.experiments.summary import TUNED
 from unheard.report.content import NOTHING, Block, Facts, Section, Table, Text, listed
 from unheard.splits import default_protocol
 from unheard.splits.protocols import natural
@@ -168,7 +169,8 @@ def again(run: RunRecords) -> str:
     words += [f"--systems {','.join(systems)}"] * (set(systems) != set(settings.systems))
     words += [f"--seeds {seeds}"] * (seeds > settings.seeds)
     words += [f"--folds {len(run.folds)}"] * (0 < settings.folds < len(run.folds))
-    words += ["--tune"] * (any(line.chosen for line in run.lines) and not settings.tune)
+    ways = [("optuna" if line.choice == TUNED else "grid") for line in run.lines if line.chosen]
+    words += [f"--tune {way}" for way in ways[:1] if not settings.tune]
     words += ["--invariance"] * (run.invariance is not None and not settings.invariance)
     return " ".join(words)
 

@@ -9,7 +9,7 @@ from typing import Any
 from unheard.errors import counted
 from unheard.experiments.baselines import NAMES
 from unheard.experiments.records import CellRecord, RunRecords
-from unheard.experiments.selection import KNOBS
+from unheard.experiments.selection import KNOBS, Choice
 from unheard.experiments.summary import Line, hardly_trained
 from unheard.report.content import NOTHING, Block, Figure, Section, Table, Text, listed, percent
 from unheard.report.plots import Training, choices, learning
@@ -77,26 +77,54 @@ def _span(values: Sequence[int]) -> str:
     return "–".join(dict.fromkeys(f"{end:,}" for end in (min(values), max(values)))) if values else NOTHING
 
 
-def knobs(run: RunRecords) -> Section:
-    """The choice of λ and ε by each fold's own validation speakers."""
-    tried = {system: [choice for choice in run.choices if choice.system == system] for system in KNOBS}
+def chosen(run: RunRecords) -> Section:
+    """The choice of λ, ε and other settings by each fold's own validation speakers."""
+    grid = [choice for choice in run.choices if isinstance(choice.value, float)]
+    tried = {system: [choice for choice in grid if choice.system == system] for system in KNOBS}
     tried = {system: own for system, own in tried.items() if len({choice.value for choice in own}) > 1}
-    if not tried:
-        words = "λ and ε have their fixed values; no other values were tried (--tune)."
-        return Section("choice", "Choice of λ and ε", (Text(words),))
+    trials = [choice for choice in run.choices if isinstance(choice.value, str)]
+    if trials:
+        return Section("choice", "Choice of settings", (*(_of_the_grid(tried) if tried else ()), *_searched(trials)))
+    if tried:
+        return Section("choice", "Choice of λ and ε", _of_the_grid(tried))
+    words = "λ and ε have their fixed values; no other values were tried (--tune)."
+    return Section("choice", "Choice of λ and ε", (Text(words),))
+
+
+def _searched(trials: Sequence[Choice]) -> tuple[Block, ...]:
+    """The chosen trial of each study of a search."""
+    rows = []
+    for choice in (one for one in trials if one.chosen):
+        own = [one.val_wa for one in trials if one.place == choice.place]
+        rows.append(
+            (NAMES.get(choice.system, choice.system), str(choice.fold), choice.direction, choice.evaluation,
+             str(choice.value).replace(",", ", "), str(len(own)), percent(min(own)), percent(choice.val_wa))
+        )  # fmt: skip
+    heads = ("System", "Fold", "Direction", "Evaluation", "Chosen", "Trials", "Lowest val WA, %", "Val WA, %")
+    text = (
+        "The tuned systems have the settings that did best, among the trials of Optuna on seed 0, on the validation "
+        "speakers of that direction of the fold; the chosen ones were kept for all seeds. Test speakers had no part in "
+        "it. The chosen validation accuracy is the highest of many, and thus optimistic. All trials are in trials.csv."
+    )
+    return Text(text), Table("trials", "Settings chosen by search", heads, tuple(rows))
+
+
+def _of_the_grid(tried: Mapping[str, Sequence[Choice]]) -> tuple[Block, ...]:
+    """Every value of λ and ε that was tried, by system."""
     panels: dict[str, dict[str, list[tuple[float, float, bool]]]] = {}
     rows, picks = [], []
     for system, own in tried.items():
         symbol = KNOBS[system].symbol
         panel = panels.setdefault(f"{NAMES[system]}: {symbol}", {})
         for choice in own:
-            point = (choice.value, choice.val_wa, choice.chosen)
+            value = float(choice.value)
+            point = (value, choice.val_wa, choice.chosen)
             panel.setdefault(f"fold {choice.fold}, {choice.direction}", []).append(point)
             rows.append(
-                (NAMES[system], symbol, str(choice.fold), choice.direction, f"{choice.value:g}", percent(choice.val_wa),
+                (NAMES[system], symbol, str(choice.fold), choice.direction, f"{value:g}", percent(choice.val_wa),
                  percent(choice.val_uar), "chosen" if choice.chosen else "")
             )  # fmt: skip
-        values = [choice.value for choice in own if choice.chosen]
+        values = [float(choice.value) for choice in own if choice.chosen]
         tally = [f"{value:g} ({counted(values.count(value), 'time')})" for value in sorted(set(values))]
         picks.append(f"{symbol}: {listed(tally)}")
     text = (
@@ -108,4 +136,4 @@ def knobs(run: RunRecords) -> Section:
     heads = ("System", "Knob", "Fold", "Direction", "Value", "Val WA, %", "Val UAR, %", "")
     figure = Figure("choice", f"{caption} Dots: chosen.", f"Chosen: {'; '.join(picks)}", choices(panels))
     table = Table("choice", "Every candidate, by fold and direction", heads, tuple(rows))
-    return Section("choice", "Choice of λ and ε", (Text(text), figure, table))
+    return Text(text), figure, table

@@ -162,6 +162,12 @@ class TrainingSettings:
         return math.ceil(utterances / self.batch_size)
 
     @property
+    def evaluations(self) -> tuple[str, ...]:
+        """The evaluations of a training, by their names in tables."""
+        both = (AS_WRITTEN, REESTIMATED)
+        return {"running": both[:1], "reestimate": both[1:]}.get(self.batchnorm, both)
+
+    @property
     def extensible(self) -> bool:
         """Whether a longer training contains a shorter one: no step depends on the length."""
         return self.schedule == "constant"
