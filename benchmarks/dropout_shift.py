@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         trainer.resume()
         n = len(trainer.train_ids)
         figures = [right(trainer, trainer.train_ids, *mode) / n for mode in MODES]
-        held = [name for direction in trainer.directions for name in direction.dev]
+        held = [name for dev, _ in trainer.directions.values() for name in dev]
         used = right(trainer, held, False, False)
         with reestimated_batchnorm(
             trainer.strategy, trainer.task, trainer.train_ids, trainer.recipe.batch_size, device=trainer.device

@@ -325,7 +325,7 @@ def test_manifests_that_no_experiment_can_use(tmp_path: Path, capsys: pytest.Cap
         ({"emotion": lambda row: "gladd"}, (), "unknown emotion 'gladd'"),
         ({"speaker": lambda row: ""}, (), "speaker is empty"),
         ({"speaker": lambda row: "one"}, (), "needs at least"),
-        ({"speaker": lambda row: "one"}, given, "leaks"),
+        ({"speaker": lambda row: "one"}, given, "is in training and in dev"),
         ({"gender": lambda row: ""}, ("--protocol", "paired"), "gender"),
         ({"emotion": lambda row: train_sad.get(row["part"], row["emotion"])}, given, "sad"),
         ({"end": lambda row: "soon"}, (), "soon"),
