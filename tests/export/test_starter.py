@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from experimenting import in_this_process
 from tiny_encoder import save_huggingface, tiny_weights
 
 import unheard
 from unheard.cli import main
 from unheard.corpora.synthetic import SyntheticSettings, write
+from unheard.experiments import run
 from unheard.export.starter import shares
 from unheard.features.encoder import write_encoder
 
@@ -20,6 +22,11 @@ SMALL = SyntheticSettings(speakers=6, dev_speakers=2, test_speakers=2, sentences
 @pytest.mark.parametrize(("speakers", "parts"), [(98, (90, 4, 4)), (24, (22, 1, 1)), (5, (3, 1, 1))])
 def test_nearly_everybody_trains(speakers: int, parts: tuple[int, int, int]) -> None:
     assert shares(speakers) == parts
+
+
+@pytest.fixture(autouse=True)
+def in_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "run_cells", in_this_process)
 
 
 def flags(folder: Path, settings: SyntheticSettings, *more: str) -> list[str]:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
-import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -19,12 +17,12 @@ import tiny_model
 from sounds import murmur, write
 
 import unheard
-from unheard.errors import ConfigError, MissingExtra
+from unheard.errors import ConfigError, MissingExtra, ModelError
 from unheard.recogniser import hub
 
-pytest.importorskip("huggingface_hub", reason="needs the extra `hub`")
+constants = pytest.importorskip("huggingface_hub.constants", reason="needs the extra `hub`")
 
-COMMIT = "c0ffee" + 34 * "0"
+COMMIT, NOWHERE = "c0ffee" + 34 * "0", "http://127.0.0.1:9"
 
 
 class Hub(ThreadingHTTPServer):
@@ -108,7 +106,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server() -> Iterator[Hub]:
     with Hub() as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield server
         server.shutdown()
 
@@ -122,48 +120,65 @@ def model(tmp_path: Path) -> Path:
     return folder
 
 
-def run(code: str, home: Path, endpoint: str, *arguments: object, token: str = "", succeeds: bool = True) -> str:
-    """Run Python in a process of its own, as the hub's package reads the environment on import."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
-    environment |= {"HF_HOME": str(home), "HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_XET": "1"}
-    environment |= {"HF_TOKEN": token} if token else {}
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-    assert (done.returncode == 0) == succeeds, done.stderr
-    return done.stdout if succeeds else done.stderr
+@pytest.fixture
+def at(server: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Lets the hub's package ask an address and keep what it gets in a folder of the test; models are not tried out."""
+
+    def change(address: str) -> None:
+        monkeypatch.setattr(constants, "ENDPOINT", address)
+        path = constants.HUGGINGFACE_CO_URL_TEMPLATE.partition("/{repo_id}")[2]
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", f"{address}/{{repo_id}}{path}")
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr("unheard.recogniser.model.try_out", lambda path: None)
+    change(f"http://127.0.0.1:{server.server_port}")
+    return change
 
 
-PREDICT = "import sys; from unheard.cli import main; sys.exit(main(['predict', *sys.argv[1:], '--format', 'json']))"
-PUSH = "import sys; from unheard.recogniser.hub import push; print(push(*sys.argv[1:]))"
-
-
-def test_a_model_goes_to_the_hub_and_comes_back(server: Hub, model: Path, tmp_path: Path) -> None:
-    address, home = f"http://127.0.0.1:{server.server_port}", tmp_path / "home"
-    assert run(PUSH, home, address, model, "anna/tiny", token="hf_secret").strip().endswith("anna/tiny")
+def test_a_model_goes_to_the_hub_and_comes_back(
+    server: Hub, model: Path, tmp_path: Path, at: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    assert hub.push(model, "anna/tiny").endswith("anna/tiny")
     assert server.repositories["anna/tiny"] == {
         name: (model / name).read_bytes() for name in ("model.onnx", "README.md")
     }
     server.repositories["anna/tiny"]["huge.bin"] = b"not asked for"
     recording = write(tmp_path / "a.wav", murmur(2))
     expected = unheard.load(model).predict(recording).as_dict()
-    assert json.loads(run(PREDICT, home, address, "hf:anna/tiny", recording)) == expected
+    assert unheard.load("hf:anna/tiny").predict(recording).as_dict() == expected
     assert not [one for one in server.asked if "huge.bin" in one and "resolve" in one]
-    assert json.loads(run(PREDICT, home, "http://127.0.0.1:9", "hf:anna/tiny", recording)) == expected  # no network
-    assert json.loads(run(PREDICT, home, address, "hf:anna/tiny@v1", recording)) == expected
+    assert unheard.load("hf:anna/tiny@v1").predict(recording).as_dict() == expected
     assert any("/v1" in one for one in server.asked)
+    at(NOWHERE)
+    assert unheard.load("hf:anna/tiny").predict(recording).as_dict() == expected
 
 
-def test_what_the_hub_does_not_have_or_take(server: Hub, model: Path, tmp_path: Path) -> None:
-    address, home = f"http://127.0.0.1:{server.server_port}", tmp_path / "home"
-    recording = write(tmp_path / "a.wav", murmur(2))
-    for endpoint in (address, "http://127.0.0.1:9"):
-        said = run(PREDICT, home, endpoint, "hf:anna/none", recording, succeeds=False)
-        assert "hf:anna/none: the Hugging Face hub gives no such model" in said
-        assert "Traceback" not in said
+def test_what_the_hub_does_not_have_or_take(
+    server: Hub, model: Path, at: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     server.repositories["anna/empty"] = {"README.md": b"nothing"}
-    assert "no model.onnx in this folder" in run(PREDICT, home, address, "hf:anna/empty", recording, succeeds=False)
-    said = run(PUSH, home, address, model, "anna/tiny", token="hf_wrong", succeeds=False)
-    assert "the Hugging Face hub did not take the model" in said
+    with pytest.raises(ModelError, match=r"no model\.onnx in this folder"):
+        unheard.load("hf:anna/empty")
+    monkeypatch.setenv("HF_TOKEN", "hf_wrong")
+    with pytest.raises(ModelError, match="the Hugging Face hub did not take the model"):
+        hub.push(model, "anna/tiny")
+    monkeypatch.delenv("HF_TOKEN")
+    for change in (lambda: None, lambda: at(NOWHERE)):
+        change()
+        with pytest.raises(ModelError, match="hf:anna/none: the Hugging Face hub gives no such model"):
+            unheard.load("hf:anna/none")
+
+
+def test_a_model_from_the_hub_is_tried_out_first(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
+    def refuse(path: Path) -> None:
+        raise ModelError("takes all memory", where=path)
+
+    monkeypatch.setattr("unheard.recogniser.model.download", lambda name: model)
+    monkeypatch.setattr("unheard.recogniser.model.try_out", refuse)
+    with pytest.raises(ModelError, match="takes all memory"):
+        unheard.load("hf:anna/tiny")
 
 
 @pytest.mark.parametrize("name", ["tiny", "anna/tiny/x", "../tiny", "anna/..", "anna/a b", ""])

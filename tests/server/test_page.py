@@ -107,7 +107,9 @@ def test_samples_answer_on_one_click_and_print(window: Window) -> None:
 
 
 def test_the_timeline(window: Window) -> None:
-    window.answer(LONG)
+    faster = "function () { this.playbackRate = 3; return play.call(this); }"  # than people listen
+    window.page.add_init_script(f"const {{ play }} = Audio.prototype; Audio.prototype.play = {faster}")
+    window.open().answer(LONG)
     page, track = window.page, window.page.locator(".track")
     shown = page.eval_on_selector_all(".segment", "all => all.map((one) => one.getAttribute('fill'))")
     assert set(shown) >= {"url(#emotion-none)"}
@@ -164,23 +166,23 @@ def test_by_keyboard_alone(window: Window) -> None:
     assert window.wrong == []
 
 
-@pytest.mark.parametrize(("worklet", "socket"), [(True, True), (False, True), (True, False)])
-def test_the_microphone(window: Window, worklet: bool, socket: bool) -> None:
-    page = window.page
-    if not worklet:
+@pytest.mark.parametrize("socket", [True, False])
+def test_the_microphone(window: Window, socket: bool) -> None:
+    """As it is, and without what some browsers and proxies lack: worklets and WebSockets, so that a file is sent."""
+    page, least = window.page, 4 if socket else 2
+    if not socket:
         page.add_init_script("delete BaseAudioContext.prototype.audioWorklet")
-    if not socket:  # as behind a proxy that knows no WebSockets: the recording is sent as a file
         page.route_web_socket("**/stream", lambda connection: connection.close())
     window.open().button("Record").click()
     page.get_by_text("Listening.").wait_for()
     if socket:  # the bars move while one speaks
         window.until("[...document.querySelectorAll('#live progress')].some((bar) => bar.value > 0.2)")
-    window.until("/^0:0[4-9]/.test(document.getElementById('mic-hint').textContent)")
+    window.until(f"/^0:0[{least}-9]/.test(document.getElementById('mic-hint').textContent)")
     window.button("Stop").click()
     window.headline()
     streamed = json.loads(window.saved("JSON"))
     assert (len(window.uploads()), page.locator("#live").is_visible()) == (not socket, False)
-    assert streamed["duration"] > 3.9
+    assert streamed["duration"] > least - 0.1
     page.get_by_label("Channel").select_option("left")  # sent again, as a file
     window.until("document.getElementById('working').hidden && !document.getElementById('result').hidden")
     wav = window.uploads()[-1]
@@ -280,7 +282,7 @@ def test_calibration_shows_before_and_after(window: Window) -> None:
     before, after = (page.locator(f".compare td:nth-child({column})").all_inner_texts() for column in (2, 3))
     assert before != after
     window.button("Record speech").click()
-    window.until("/0:0[3-9]/.test(document.getElementById('calibrated').textContent)")
+    window.until("/0:0[1-9]/.test(document.getElementById('calibrated').textContent)")
     window.button("Stop").click()
     page.get_by_text("Calibrated with 3 clips").wait_for()
     window.done()
@@ -425,7 +427,7 @@ def test_a_phone_and_a_screen_reader(browser: Any, address: str, scheme: str) ->
 def test_another_site_gets_nothing(window: Window, mode: str, tmp_path: Path) -> None:
     handler = partial(SimpleHTTPRequestHandler, directory=tmp_path)
     with HTTPServer(("127.0.0.1", 0), handler) as elsewhere:  # such as a development server
-        Thread(target=elsewhere.serve_forever, daemon=True).start()
+        Thread(target=elsewhere.serve_forever, args=(0.01,), daemon=True).start()
         other = f"http://127.0.0.1:{elsewhere.server_port}/"
         window.page.goto(other)
         ask = "([address, mode]) => fetch(address, { mode }).then(() => 'an answer', () => 'nothing')"
