@@ -320,6 +320,21 @@ def test_unvoiced_frames_and_pitch(tiny: Path) -> None:
     assert 50 < len(kept) < -(-len(samples) // 320) - 45
 
 
+def test_at_a_fixed_level_quiet_and_loud_recordings_give_the_same_frames(tiny: Path) -> None:
+    """Digital silence in front counts as silence at any level."""
+    samples = np.concatenate([np.zeros(1_600, np.float32), read_audio(SOUNDS / "speech_german.wav")])
+    recorded = FeatureSettings(kind="encoder", encoder=str(tiny), layer="1")
+    fixed = replace(recorded, level="fixed")
+    expected = extract(samples, fixed)
+    for gain in (0.01, 0.25, 4):
+        scaled = samples * np.float32(gain)
+        np.testing.assert_allclose(extract(scaled, fixed), expected, atol=1e-3)
+        assert np.abs(extract(scaled, recorded)[-50:] - expected[-50:]).max() > 0.1
+    assert resolve(fixed).digest != resolve(recorded).digest
+    with pytest.raises(ConfigError, match="have the level of the recording"):
+        FeatureSettings(level="fixed")
+
+
 @pytest.mark.parametrize("layer", ["1", "1,2", "mean"])
 def test_a_pooled_utterance_is_mean_and_deviation_of_its_frames(tiny: Path, layer: str) -> None:
     samples = read_audio(SOUNDS / "speech_german.wav")

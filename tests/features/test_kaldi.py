@@ -187,7 +187,7 @@ def test_every_setting_changes_the_digest() -> None:
     }  # fmt: skip
     names = {field.name for field in fields(FeatureSettings)}
     elsewhere = {"energy", "summary", "encoder", "layer", "encoder_digest", "encoder_width", "encoder_layers", "pool"}
-    elsewhere |= {"folder", "width", "code"}  # of ready-made frames and plug-ins
+    elsewhere |= {"level", "folder", "width", "code"}  # of ready-made frames and plug-ins
     assert set(others) | elsewhere == names, "a setting is not tested"
     assert FeatureSettings(kind="fbank", energy=True).digest != FeatureSettings(kind="fbank").digest
     whole = FeatureSettings(kind="fbank", energy=True, pitch=True, log_pitch="both", deltas=0)

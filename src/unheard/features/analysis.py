@@ -51,6 +51,12 @@ INT16_SCALE = np.float32(32_768.0)
 LARGEST = 1 << 30
 """Upper limit for an array file, in bytes."""
 
+_SILENCE = -15.0
+"""Log energy below which a frame is digital silence (Kaldi's floor is -15.9)."""
+
+_LEVEL = float(np.log(400 * (0.1 * INT16_SCALE) ** 2))
+"""Log energy of a frame of 25 ms at an RMS of -20 dBFS."""
+
 logger = logging.getLogger("unheard")
 
 
@@ -188,6 +194,8 @@ def _encoded(samples: Samples, settings: FeatureSettings, encoder: Encoder | Non
 
         settings = resolve(settings)
         encoder = encoder_of(settings.encoder, settings.layer, settings.encoder_digest)
+    if settings.level == "fixed":
+        samples, log_energy = _at_level(samples, log_energy)
     features = encoder.frames(samples)
     # exactly as many of the others, the last one repeated: a Whisper encoder has one for the rest below 25 ms too
     places = np.arange(len(features))
@@ -205,6 +213,13 @@ def _encoded(samples: Samples, settings: FeatureSettings, encoder: Encoder | Non
         vector, kept = pool(chosen).astype(np.float32)[None], np.ones(1, bool)
         chosen = vector if settings.pool == "statistics" else vector[:, : chosen.shape[1]]
     return Analysis(chosen, kept, voiced)
+
+
+def _at_level(samples: Samples, log_energy: Floats) -> tuple[Samples, Floats]:
+    """Scale samples to an RMS of -20 dBFS; the log energies are those of the result."""
+    gain = _LEVEL - np.log(np.mean(np.exp(log_energy, dtype=np.float64)))
+    scaled = np.where(log_energy > _SILENCE, log_energy + gain, log_energy)
+    return samples * np.float32(np.exp(gain / 2)), scaled.astype(np.float32)
 
 
 def _kept(log_energy: Floats, settings: FeatureSettings) -> tuple[Mask, int]:

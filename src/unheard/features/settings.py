@@ -24,7 +24,7 @@ ENCODER_RATE, ENCODER_FRAME_MS, ENCODER_SHIFT_MS = 16_000, 25.0, 20.0
 
 _LATER = frozenset(
     {"kind", "energy", "pitch", "log_pitch", "pitch_low_hz", "pitch_high_hz", "layer", "encoder_digest",
-     "encoder_width", "encoder_layers", "thin", "summary", "folder", "width", "code", "pool", "copy"}
+     "encoder_width", "encoder_layers", "level", "thin", "summary", "folder", "width", "code", "pool", "copy"}
 )  # fmt: skip
 """Settings that enter a digest only where they are not the default."""
 
@@ -89,6 +89,10 @@ class FeatureSettings:
     encoder_digest: str = setting("", "encoder: hash of the encoder's files.", derived=True)
     encoder_width: int = setting(0, "encoder: width of a layer.", ge=0, derived=True)
     encoder_layers: int = setting(0, "encoder: number of layers side by side, if several.", ge=0, derived=True)
+    level: Literal["recorded", "fixed"] = setting(
+        "recorded",
+        "encoder: level of a recording: as it is, or fixed, an RMS of -20 dBFS, for microphones that differ.",
+    )
     folder: str = setting(
         "", "npy: folder with an array (T, F) for each utterance, ID.npy.", common=True, compare=False
     )
@@ -151,6 +155,8 @@ class FeatureSettings:
         }
         for name in (name for name, fine in checks.items() if not fine):
             yield f"feature setting {name} = {getattr(self, name)} is out of range", None
+        if self.level != "recorded" and kind != "encoder":
+            yield f"features of kind {kind} have the level of the recording", "Choose kind encoder."
         if self.energy and kind == "encoder":
             yield "the frames of an encoder have no energy beside them", "Leave energy out."
         if self.energy and kind == "mfcc":
