@@ -15,8 +15,9 @@ import pytest
 from sounds import encoded
 
 from unheard.audio import info, read_audio
-from unheard.decoding import has_length_table, open_audio
+from unheard.decoding import open_audio
 from unheard.errors import AudioError
+from unheard.streams import has_length_table
 
 SAMPLES = (0.1 * np.sin(np.arange(32_000) / 20)).astype(np.float32)
 NOISE = (0.1 * np.random.default_rng(0).standard_normal(8 * 16_000)).astype(np.float32)
@@ -28,13 +29,31 @@ def with_bytes(content: bytes, changes: dict[int, bytes]) -> bytes:
     return content
 
 
-FLAC, WAV, AIFF = (encoded(SAMPLES, format=format, subtype="PCM_16") for format in ("FLAC", "WAV", "AIFF"))
+def chunk(name: bytes, content: bytes) -> bytes:
+    return name + struct.pack("<I", len(content)) + content
+
+
+FLAC, WAV, AIFF, RF64, CAF, AU = (
+    encoded(SAMPLES, format=format, subtype="PCM_16") for format in ("FLAC", "WAV", "AIFF", "RF64", "CAF", "AU")
+)
+STREAMED = with_bytes(FLAC, {21: bytes([FLAC[21] & 0xF0]), 22: bytes(4)})
+NOTE = chunk(b"LIST", b"INFO" + chunk(b"ICMT", b"no metadata\0\0\0\0\0"))
+RIFX = b"RIFX" + bytes(4) + b"WAVEfmt " + struct.pack(">IHHIIHH", 16, 1, 1, 16_000, 32_000, 2, 16)
 UNFINISHED = {
-    "FLAC with 0 samples stated": with_bytes(FLAC, {21: bytes([FLAC[21] & 0xF0]), 22: bytes(4)}),
+    "FLAC with 0 samples stated": STREAMED,
     "WAV": with_bytes(WAV, {4: bytes(4), 40: bytes(4)}),
     "WAV written to a pipe": with_bytes(WAV, {40: b"\xff" * 4}),
+    "WAV of half a second": with_bytes(WAV, {4: struct.pack("<I", 16_036), 40: struct.pack("<I", 16_000)}),
+    "WAV after a long chunk": WAV[:12] + chunk(b"bext", bytes(6000)) + with_bytes(WAV[12:], {28: bytes(4)}),
+    "WAV after a note of the word": WAV[:36] + NOTE + with_bytes(WAV[36:], {4: bytes(4)}),
+    "WAV of big-endian samples": RIFX + b"data" + bytes(4) + np.frombuffer(WAV[44:], "<i2").astype(">i2").tobytes(),
     "AIFF of 0": with_bytes(AIFF, {AIFF.index(b"SSND") + 4: struct.pack(">I", 0)}),
     "AIFF of 8": with_bytes(AIFF, {AIFF.index(b"SSND") + 4: struct.pack(">I", 8)}),
+    "RF64 of 0": with_bytes(RF64, {RF64.index(b"ds64") + 8: bytes(24)}),
+    "RF64 of unknown length": with_bytes(RF64, {RF64.index(b"ds64") + 8: b"\xff" * 24}),
+    "CAF of 0": with_bytes(CAF, {CAF.index(b"data") + 4: bytes(8)}),
+    "CAF of unknown length": with_bytes(CAF, {CAF.index(b"data") + 4: b"\xff" * 8}),
+    "AU of 0": with_bytes(AU, {8: bytes(4)}),
 }
 
 
@@ -47,7 +66,17 @@ def test_lengths_that_were_never_filled_in(content: bytes, tmp_path: Path) -> No
     np.testing.assert_allclose(read_audio(path, start=0.5, end=1.5), SAMPLES[8000:24_000], atol=1e-3)
 
 
-@pytest.mark.parametrize("format", ["FLAC", "OGG", "MP3"])
+@pytest.mark.parametrize("tail", [chunk(b"LIST", b"INFO" + bytes(5000)), bytes(6000), b"TAG" + bytes(6000)])
+def test_what_follows_the_samples_is_no_sound(tail: bytes) -> None:
+    assert len(read_audio(io.BytesIO(WAV + tail))) == len(SAMPLES)
+
+
+def test_a_recording_without_samples_does_not_read_the_chunk_behind_them() -> None:
+    with pytest.raises(AudioError, match="holds no samples"):
+        read_audio(io.BytesIO(with_bytes(WAV[:44], {40: bytes(4)}) + NOTE))
+
+
+@pytest.mark.parametrize("format", ["WAV", "FLAC", "OGG", "MP3"])
 def test_joined_recordings_are_read_to_the_end(format: str, tmp_path: Path) -> None:
     first, second = (encoded(samples, format=format) for samples in (SAMPLES, SAMPLES[::-1].copy()))
     path = tmp_path / "joined"
@@ -61,9 +90,26 @@ def test_joined_recordings_are_read_to_the_end(format: str, tmp_path: Path) -> N
     assert info(path).seconds == pytest.approx(6, abs=0.2)
 
 
-def test_joined_recordings_of_different_rates_are_refused() -> None:
+def test_joined_recordings_of_different_rates_or_cut_ones_are_refused() -> None:
     with pytest.raises(AudioError, match="different sample rates"):
         read_audio(io.BytesIO(FLAC + encoded(SAMPLES, 8000, "FLAC")))
+    ogg = encoded(NOISE, format="OGG")
+    with pytest.raises(AudioError, match="is cut short"):
+        read_audio(io.BytesIO(ogg + ogg[: len(ogg) // 2]))
+
+
+def test_joined_recordings_without_lengths_of_their_own() -> None:
+    for content in (STREAMED + FLAC, FLAC + STREAMED + STREAMED):
+        assert len(read_audio(io.BytesIO(content))) == content.count(b"fLaC") * len(SAMPLES)
+    mp3 = encoded(SAMPLES, format="MP3")
+    tag = b"TAG" + bytes(125) + b"ID3\x04\0\0\0\0\x01\0" + bytes(128)
+    for content in (mp3 + without_table(mp3), mp3 + tag + without_table(mp3), without_table(mp3) + mp3):
+        assert len(read_audio(io.BytesIO(content))) == pytest.approx(2 * len(SAMPLES), abs=3000)
+
+
+def without_table(mp3: bytes) -> bytes:
+    """From the second frame on."""
+    return mp3[mp3.index(mp3[:2], max(mp3.find(word) for word in (b"Xing", b"Info"))) :]
 
 
 def converted(tmp_path: Path, name: str, *options: str) -> Path:
@@ -155,11 +201,13 @@ def test_a_cut_mp3_with_a_table_is_not_taken_for_a_whole_one(tmp_path: Path, mod
         assert len(read_audio(cut, start=0.5, end=3.0)) == 40_000  # what is there can be named
 
 
-def test_an_mp3_without_a_table_has_a_length_that_is_a_guess(tmp_path: Path) -> None:
-    content = encoded(NOISE, format="MP3", bitrate_mode="CONSTANT")
-    place = max(content.find(word) for word in (b"Xing", b"Info"))
-    bare = content[content.index(content[:2], place) :]  # from the second frame on
+def test_an_mp3_without_a_table_is_read_to_the_end(tmp_path: Path) -> None:
+    """libsndfile takes the rate of its first frame for that of all: it would read half of the noise, in silence."""
+    bare = without_table(encoded(NOISE, format="MP3"))
     assert not has_length_table(io.BytesIO(bare))
     path = tmp_path / "bare.mp3"
-    path.write_bytes(bare[: len(bare) // 2])
-    assert len(read_audio(path))
+    for content, seconds in ((bare, 8), (b"ID3\x04\0\0\0\0\x01\0" + bytes(128) + bare, 8), (bare[: len(bare) // 2], 4)):
+        path.write_bytes(content)
+        assert len(read_audio(path)) / 16_000 == pytest.approx(seconds, abs=0.15)
+        assert info(path).seconds == pytest.approx(seconds, abs=0.15)
+    assert len(read_audio(path, start=1.0, end=2.0)) == 16_000

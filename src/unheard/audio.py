@@ -22,8 +22,16 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
 import numpy as np
 import numpy.typing as npt
 
-from unheard.decoding import LOWEST_RATE, UNKNOWN_LENGTH, Decoder, Source, has_length_table, name_of, open_audio
+from unheard.decoding import (
+    HIGHEST_RATE,
+    LOWEST_RATE,
+    UNKNOWN_LENGTH,
+    Decoder,
+    name_of,
+    open_audio,
+)
 from unheard.errors import AudioError, ConfigError, TooLongError
+from unheard.streams import Source, has_length_table
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -162,7 +170,7 @@ def checked_rate(rate: int) -> int:
         raise ConfigError(f"the sample rate is a {type(rate).__name__}, not a number", mend="Give it as an int.")
     if rate != int(rate if np.isfinite(rate) else 0):
         raise ConfigError(f"a sample rate of {rate} Hz is not a whole number", mend="Give it as an int.")
-    if not LOWEST_RATE <= rate <= 10_000_000:
+    if not LOWEST_RATE <= rate <= HIGHEST_RATE:
         mend = f"Give the samples per second, {LOWEST_RATE} or more."
         raise ConfigError(f"a sample rate of {rate} Hz is out of range", mend=mend)
     return int(rate)

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import abc
 import importlib.util
-import io
 import math
-import mmap
 import os
 import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias, cast
 
@@ -25,12 +23,13 @@ import numpy as np
 import numpy.typing as npt
 
 from unheard.errors import AudioError, UnreachableError
+from unheard.streams import Source, from_its_beginning, streams_of
 
-Source: TypeAlias = str | Path | BinaryIO
 Block: TypeAlias = npt.NDArray[np.float32]
 
 UNKNOWN_LENGTH = 1 << 35  # libsndfile gives a huge count of frames for streams that do not state their length
-LOWEST_RATE = 4000  # hz; below, a recording cannot carry speech, or its header is wrong
+LOWEST_RATE, HIGHEST_RATE = 4000, 10_000_000
+"""In Hz; below, a recording cannot carry speech, and beyond both its header is wrong."""
 
 CONVERTED = {".m4a", ".mp4", ".aac", ".webm", ".mkv", ".mka", ".wma", ".amr", ".3gp", ".mov", ".mp2", ".spx", ".gsm"}
 """Endings of recordings that libsndfile does not read and PyAV or ffmpeg does; .opus is read by libsndfile."""
@@ -87,9 +86,10 @@ def open_audio(path: Source) -> Decoder:
         if converted is None:
             raise refusal from None
         decoder = converted
-    if decoder.samplerate < LOWEST_RATE:
+    if not LOWEST_RATE <= decoder.samplerate <= HIGHEST_RATE:
         decoder.close()
-        what = f"has a sample rate of {decoder.samplerate} Hz, too low to carry speech"
+        wrong = "low to carry speech" if decoder.samplerate < LOWEST_RATE else "high"
+        what = f"has a sample rate of {decoder.samplerate} Hz, too {wrong}"
         raise AudioError(what, where=name, mend="Its header may be wrong: export it again with its true rate.")
     return decoder
 
@@ -99,104 +99,24 @@ def name_of(path: Source) -> str:
     return str(path) if isinstance(path, (str, Path)) else str(getattr(path, "name", "the audio"))
 
 
-@contextmanager
-def _from_its_beginning(path: Source) -> Iterator[BinaryIO]:
-    """The bytes of a recording; a file that is open already is left at its beginning."""
-    if isinstance(path, (str, Path)):
-        with Path(path).open("rb") as opened:
-            yield opened
-        return
-    path.seek(0)
-    try:
-        yield path
-    finally:
-        path.seek(0)
-
-
 # libsndfile, and files that it must not see as they are.
 
 
 def _open_sndfile(path: Source) -> Decoder:
-    streams = _mended(path)
+    streams = streams_of(path)
     if len(streams) == 1:
-        return _Sndfile(_Memory(streams[0]))
+        return _Sndfile(streams[0])
     if streams:
-        return _Joined([_Sndfile(_Memory(stream)) for stream in streams], name_of(path))
+        return _Joined(streams, name_of(path))
     if isinstance(path, (str, Path)):  # on POSIX names that are not Unicode can be opened too
         return _Sndfile(os.fsencode(path) if os.name == "posix" else str(path))
     return _Sndfile(path)
 
 
-_FLAC = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")
-_OGG = re.compile(rb"OggS\x00(.)", re.DOTALL)
-_MP3 = re.compile(rb"\xff[\xe2-\xff][\x10-\xef].(?:.{9}|.{17}|.{32})(?:Xing|Info|VBRI)", re.DOTALL)
-
-
-def _mended(path: Source) -> list[memoryview]:
-    """The streams of a joined file, or that of a file whose header was never finished, with its length; else none."""
-    if isinstance(path, (str, Path)) and not Path(path).is_file():  # a pipe can be read only once
-        return []
-    with _from_its_beginning(path) as opened:
-        head, size = opened.read(4096), opened.seek(0, io.SEEK_END)
-        at, patch = head.find({b"RIFF": b"data", b"FORM": b"SSND"}.get(head[:4], b"fLaC")) + 4, b""
-        if head[:4] == b"RIFF" and at > 4 and head[at : at + 4] == bytes(4) and size > at + 4:
-            patch = b"\xff" * 4
-        elif head[:4] == b"FORM" and at > 4 and int.from_bytes(head[at : at + 4], "big") <= 8 and size > at + 20:
-            patch = (size - at - 4).to_bytes(4, "big")
-        elif len(head) > 26 and _FLAC.match(head) and not (head[21] & 0x0F or any(head[22:26])):
-            at, patch = 21, bytes([head[21] | 0x0F]) + b"\xff" * 4
-        if not (patch or _FLAC.match(head) or re.match(rb"OggS|ID3|\xff[\xe0-\xff]", head)):
-            return []
-        opened.seek(0)
-        try:  # a private copy of what is written, the file's pages of the rest
-            data = memoryview(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_COPY))
-        except (OSError, ValueError, AttributeError):  # a file in memory
-            read = opened.read()
-            data = memoryview(bytearray(read) if patch else read)
-        if patch:
-            data[at : at + len(patch)] = patch
-            return [data]
-        starts = _starts(data, head, has_length_table(opened))
-        return [data[start:end] for start, end in zip(starts, [*starts[1:], size], strict=True)] if starts[1:] else []
-
-
-def _starts(data: memoryview, head: bytes, has_table: bool) -> list[int]:
-    """The bytes where the streams of a FLAC, Ogg or MP3 file begin."""
-    if head[:4] == b"OggS":
-        pages = [(page.start(), bool(page[1][0] & 0x02)) for page in _OGG.finditer(data)]
-        # the first pages of multiplexed streams stand together
-        before = [False, *(first for _, first in pages)]
-        return [at for (at, first), follows in zip(pages, before, strict=False) if first and not follows] or [0]
-    if head[:4] == b"fLaC":
-        return [one.start() for one in _FLAC.finditer(data)]
-    found = [one.start() for one in _MP3.finditer(data)]
-    return [0, *(found[1:] if has_table else found)]  # the first is the table of the first stream
-
-
-class _Memory(io.RawIOBase):
-    """Bytes in memory as a file."""
-
-    def __init__(self, data: memoryview) -> None:
-        self._data, self._place = data, 0
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        self._place = max(0, (0, self._place, len(self._data))[whence] + offset)
-        return self._place
-
-    def tell(self) -> int:
-        return self._place
-
-    def readinto(self, buffer: Any) -> int:
-        part = self._data[self._place : self._place + len(buffer)]
-        buffer[: len(part)] = part
-        self._place += len(part)
-        return len(part)
-
-
 class _Sndfile(Decoder):
     """libsndfile's decoder."""
 
-    def __init__(self, file: str | bytes | BinaryIO | io.RawIOBase) -> None:
+    def __init__(self, file: str | bytes | BinaryIO) -> None:
         import soundfile
 
         self._file = soundfile.SoundFile(file)
@@ -233,7 +153,7 @@ class _Sndfile(Decoder):
             return max(0.0, int(count[1]) - float(self.frames)) if count else 0
         pattern = _CUT.get(self.format)
         found = re.search(pattern, self._file.extra_info, re.MULTILINE) if pattern else None
-        if found is None or not self.frames:
+        if found is None:
             return 0
         if not found.groupdict():
             return math.inf
@@ -258,8 +178,9 @@ _CUT = {
 class _Joined(Decoder):
     """Several streams of one file, one after the other; raises `AudioError` where their rates or channels differ."""
 
-    def __init__(self, parts: Sequence[_Sndfile], name: str) -> None:
-        self._parts, self._part, first = parts, 0, parts[0]
+    def __init__(self, streams: Sequence[BinaryIO], name: str) -> None:
+        self._parts, self._part = [_Sndfile(stream) for stream in streams], 0
+        parts, first = self._parts, self._parts[0]
         if len({(part.samplerate, part.channels) for part in parts}) > 1:
             self.close()
             what = "joins recordings of different sample rates or channels"
@@ -282,6 +203,9 @@ class _Joined(Decoder):
             self._part += 1
         part = self._parts[self._part]
         part.seek(min(frame, part.frames))
+
+    def missing_frames(self) -> float:
+        return sum(part.missing_frames() for part in self._parts)
 
     def close(self) -> None:
         for part in self._parts:
@@ -353,18 +277,6 @@ class _PyAV(Decoder):
         self._container.close()
 
 
-def has_length_table(path: Source) -> bool:
-    """Whether an MP3 states in its first frame how long it is (Xing's, LAME's or Fraunhofer's header)."""
-    with _from_its_beginning(path) as opened:
-        head = opened.read(10)
-        tag = 0
-        if head[:3] == b"ID3" and len(head) == 10:  # its size is in four times seven bits
-            tag = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
-        opened.seek(tag)
-        frame = opened.read(4096)
-        return any(word in frame for word in (b"Xing", b"Info", b"VBRI"))
-
-
 def _unreadable(path: Source, name: str, error: Exception) -> tuple[AudioError, bool]:
     """Why libsndfile refused a file, and whether other decoders may read it."""
     kind, elsewhere, head = AudioError, False, b""
@@ -374,7 +286,7 @@ def _unreadable(path: Source, name: str, error: Exception) -> tuple[AudioError, 
         if isinstance(path, (str, Path)) and Path(path).is_dir():
             return AudioError("this is a folder", where=name, mend="Name one recording in it."), False
     try:
-        with _from_its_beginning(path) as opened:
+        with from_its_beginning(path) as opened:
             head = opened.read(256)
     except (OSError, ValueError) as refused:
         what = f"cannot be opened: {getattr(refused, 'strerror', None) or refused}"

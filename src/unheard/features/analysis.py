@@ -24,7 +24,6 @@ from unheard.audio import (
     select_channel,
     to_float,
 )
-from unheard.decoding import Source
 from unheard.errors import AudioError, ConfigError, did_you_mean
 from unheard.features.functionals import frame_settings, summarise
 from unheard.features.kaldi import (
@@ -38,6 +37,7 @@ from unheard.features.kaldi import (
 )
 from unheard.features.normalise import pool
 from unheard.features.settings import KINDS, FeatureSettings
+from unheard.streams import Source
 
 if TYPE_CHECKING:
     from unheard.features.encoder import Encoder

@@ -28,9 +28,10 @@ from unheard.audio import (
     select_channel,
     to_float,
 )
-from unheard.decoding import CONVERTED, Source, can_convert
+from unheard.decoding import CONVERTED, can_convert
 from unheard.errors import AudioError, ConfigError, TooLongError, did_you_mean
 from unheard.files import exists
+from unheard.streams import Source
 
 HEADERS = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"ID3", b"FORM", b"caff", b".snd")  # first bytes of audio files
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from io import BytesIO
 
 from unheard.audio import AudioInfo, info
 from unheard.errors import AudioError, ConfigError, ManifestError, TooLongError
@@ -14,7 +15,7 @@ from unheard.recogniser.recogniser import Progress, Recogniser
 from unheard.recogniser.sources import channels_of
 from unheard.recogniser.turns import Turn, read_turns
 from unheard.server.refusals import Refusal
-from unheard.server.upload import Recording, Upload
+from unheard.server.upload import Upload
 from unheard.server.work import Job
 
 MOST_CHANNELS = 16  # a compressed file can claim 255, and would take 255 times the memory while it is decoded
@@ -62,7 +63,7 @@ class Scored:
 def inspect(upload: Upload, longest: float) -> AudioInfo:
     """Read the header of the recording; raises `Refusal` 422 for no audio, 413 for more than `longest` seconds."""
     with usable():
-        header = info(Recording(upload.recording))
+        header = info(BytesIO(upload.recording))
     if header.channels > MOST_CHANNELS:
         what = f"has {header.channels} channels, more than the {MOST_CHANNELS} taken here"
         raise Refusal("unusable_audio", what, "Mix them first.")
@@ -84,7 +85,7 @@ def score(
 
     Raises `Refusal` 413 for too long a recording, 422 for an unusable one, 504 when stopped.
     """
-    file, seconds, done, found = Recording(upload.recording), min(header.seconds, longest), 0.0, list[Scored]()
+    file, seconds, done, found = BytesIO(upload.recording), min(header.seconds, longest), 0.0, list[Scored]()
 
     def go_on(_: object = None) -> None:
         job.pause()
@@ -125,7 +126,7 @@ def _enrolled(
     profile = None
     for number, clip in enumerate(clips, 1):
         with usable(longest, f"enrolment clip {number}: "):
-            file = Recording(clip)
+            file = BytesIO(clip)
             own = channel if len(channels_of(file)) > 1 else "mix"
             profile = recogniser.enrol(file, channel=own, profile=profile, longest=longest, progress=go_on)
     return profile

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from io import BytesIO
 from pathlib import PurePath
 
 import anyio
@@ -26,18 +25,6 @@ AUDIO_TYPES = (b"audio/", b"application/octet-stream")
 RATE_GRACE = 5.0  # seconds before the rate of an upload is judged
 MOST_CLIPS = 64  # parts of a multipart upload
 PARTS = f"Send one part named file, and up to {MOST_CLIPS} named enrol or a file named segments."
-
-
-class Recording(BytesIO):
-    """The bytes of a recording as a file.
-
-    A damaged recording can make its reader seek before the start, which `BytesIO` answers with an exception that rises
-    in a callback of libsndfile, where nobody can catch it.
-    """
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        """Go to the start instead of before it."""
-        return super().seek(max(0, offset) if whence == 0 else offset, whence)
 
 
 @dataclass

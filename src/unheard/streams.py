@@ -1,0 +1,211 @@
+"""Streams of a recording's file that libsndfile must not see as they are: joined ones, and unfinished headers.
+
+Lengths that an encoder never filled in are replaced in a private copy of the file's pages, and files that were joined
+end to end (WAV, FLAC, Ogg, MP3) are split.
+"""
+
+from __future__ import annotations
+
+import io
+import mmap
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, TypeAlias, cast
+
+Source: TypeAlias = str | Path | BinaryIO
+
+
+@contextmanager
+def from_its_beginning(path: Source) -> Iterator[BinaryIO]:
+    """The bytes of a recording; a file that is open already is left at its beginning."""
+    if isinstance(path, (str, Path)):
+        with Path(path).open("rb") as opened:
+            yield opened
+        return
+    path.seek(0)
+    try:
+        yield path
+    finally:
+        path.seek(0)
+
+
+_FLAC = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")
+_FLAC_UNTOLD = re.compile(_FLAC.pattern + rb".{13}(.)\0{4}", re.DOTALL)  # 36 bits count the samples, 0: not known
+_OGG = re.compile(rb"OggS\x00(.)", re.DOTALL)
+_MP3 = re.compile(rb"\xff[\xe2-\xff][\x10-\xef].(?:.{9}|.{17}|.{32})(?:Xing|Info|VBRI)(.{12})", re.DOTALL)
+_WAV = re.compile(rb"RIFF.{4}WAVE", re.DOTALL)
+_STREAMED = re.compile(_FLAC.pattern + rb"|OggS|ID3|\xff[\xe0-\xff]")
+
+
+def streams_of(path: Source) -> list[BinaryIO]:
+    """The streams of a joined file, or that of a file whose header was never finished, with its length; else none.
+
+    A file in memory is always one: libsndfile may seek before its beginning, and nobody catches what `BytesIO` raises.
+    """
+    if isinstance(path, (str, Path)) and not Path(path).is_file():  # a pipe can be read only once
+        return []
+    with from_its_beginning(path) as opened:
+        head, size = opened.read(4096), opened.seek(0, io.SEEK_END)
+        changes, joined = _length_of_chunk(opened, head, size)
+        streamed, in_memory = joined or _STREAMED.match(head), isinstance(path, io.BytesIO)
+        if not (changes or streamed or in_memory):
+            return []
+        opened.seek(0)
+        try:  # a private copy of what is written, the file's pages of the rest
+            data = memoryview(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_COPY))
+        except (OSError, ValueError, AttributeError):  # a file in memory
+            content = opened.read()
+            data = memoryview(bytearray(content) if changes or head[:4] == b"fLaC" else content)
+        starts = _starts(data, head, has_length_table(opened)) if streamed else [0]
+    for start in starts:
+        if (found := _FLAC_UNTOLD.match(data, start)) and found[1][0] % 16 == 0:
+            changes[start + 21] = bytes([found[1][0] | 0x0F]) + b"\xff" * 4
+    for at, new in changes.items():
+        data[at : at + len(new)] = new
+    streams = [data[start:end] for start, end in zip(starts, [*starts[1:], size], strict=True)]
+    if streamed and head[:4] not in (b"fLaC", b"OggS", b"RIFF"):
+        streams = [_with_table(stream) for stream in streams]
+    mended = changes or in_memory or len(streams) > 1 or streams[0] is not data
+    return [cast("BinaryIO", _Bytes(stream)) for stream in streams] if mended else []
+
+
+_CHUNKS: Mapping[bytes, tuple[Literal["little", "big"], int, int, bytes, int]] = {
+    **dict.fromkeys((b"RIFF", b"RF64"), ("little", 4, 12, b"data", 0)),
+    b"RIFX": ("big", 4, 12, b"data", 0),
+    b"FORM": ("big", 4, 12, b"SSND", 8),
+    b"caff": ("big", 8, 8, b"data", 4),
+}
+"""First bytes -> byte order and width of a chunk's length, the first chunk, the one with samples, and what it begins
+with: so many bytes that are no samples."""
+
+
+def _length_of_chunk(opened: BinaryIO, head: bytes, size: int) -> tuple[dict[int, bytes], bool]:
+    """What to write where in a file of chunks whose length was never stated; and whether another WAV file follows.
+
+    Lengths of 0 were never stated, nor were those behind which the file goes on with anything but a chunk or zeros.
+    """
+    if head[:4] == b".snd":
+        return ({8: b"\xff" * 4} if head[8:12] == bytes(4) else {}), False
+    if head[:4] not in _CHUNKS:
+        return {}, False
+    order, width, at, samples, before = _CHUNKS[head[:4]]
+    name, stated, sizes = b"", 0, b""
+    for _ in range(1000):
+        opened.seek(min(at, size))
+        name, stated = opened.read(4), int.from_bytes(opened.read(width), order)
+        at += 4 + width
+        if name == samples or at > size:
+            break
+        sizes = opened.read(16) if name == b"ds64" else sizes  # of an RF64 file, that of its samples behind its own
+        at += stated + (stated % 2 if width == 4 else 0)
+    if name != samples or at > size:
+        return {}, False
+    stated = int.from_bytes(sizes[8:], "little") if sizes and stated == 0xFFFFFFFF else stated
+    opened.seek(min(at + stated + stated % 2, size))
+    follows = opened.read(1 << 16)
+    if stated > before and _WAV.match(follows):
+        return {}, True
+    named = re.match(rb"[A-Za-z0-9 _]{4}|ID3|TAG", follows) is not None
+    if stated <= before:
+        chunk = named and at + stated + 4 + width + int.from_bytes(follows[4 : 4 + width], order) <= size + 1
+        unfinished = size > at + before and not chunk
+    else:
+        unfinished = len(follows) > 4096 and not named and any(follows)
+    if not (unfinished or (stated >> 63 and size > at + before)):
+        return {}, False
+    length = min(size - at, 256**width - 1).to_bytes(width, order)
+    return {at - width: length} | ({0: b"RIFF"} if head[:4] == b"RF64" else {}), False
+
+
+def _starts(data: memoryview, head: bytes, has_table: bool) -> list[int]:
+    """The bytes where the streams of a WAV, FLAC, Ogg or MP3 file begin."""
+    if head[:4] == b"OggS":
+        pages = [(page.start(), bool(page[1][0] & 0x02)) for page in _OGG.finditer(data)]
+        # the first pages of multiplexed streams stand together
+        before = [False, *(first for _, first in pages)]
+        return [at for (at, first), follows in zip(pages, before, strict=False) if first and not follows] or [0]
+    if head[:4] in (b"fLaC", b"RIFF"):
+        return [one.start() for one in (_FLAC if head[:4] == b"fLaC" else _WAV).finditer(data)]
+    tables = list(_MP3.finditer(data))
+    starts = {0, *(one.start() for one in tables[has_table:])}  # the first is the table of the first stream
+    for one in tables:  # where it says how many bytes its stream has, another may follow without a table
+        flags, end = one[1][3], one.start() + int.from_bytes(one[1][8:] if one[1][3] & 1 else one[1][4:8], "big")
+        while tag := _length_of_tag(bytes(data[end : end + 10])):
+            end += tag
+        if flags & 2 and re.match(rb"\xff[\xe2-\xff][\x10-\xef]", data[end : end + 4]):
+            starts.add(end)
+    return sorted(starts)
+
+
+def has_length_table(path: Source) -> bool:
+    """Whether an MP3 states in its first frame how long it is (Xing's, LAME's or Fraunhofer's header)."""
+    with from_its_beginning(path) as opened:
+        opened.seek(_length_of_tag(opened.read(10)))
+        head = opened.read(4096)
+    frame = head[: _frame_length(head)] if _LAYER_3.match(head) else head
+    return any(word in frame for word in (b"Xing", b"Info", b"VBRI"))
+
+
+def _length_of_tag(head: bytes) -> int:
+    """The bytes of a tag in an MP3 file that begins with `head` (10 bytes), 0 where it is none."""
+    if head[:3] == b"TAG":
+        return 128
+    if head[:3] != b"ID3" or len(head) < 10:
+        return 0  # its size is in four times seven bits
+    return 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
+
+
+_LAYER_3 = re.compile(rb"\xff[\xe2\xe3\xf2\xf3\xfa\xfb][\x10-\xef].", re.DOTALL)
+_KBPS: dict[int, tuple[int, ...]] = {3: (0, *range(32, 64, 8), *range(64, 128, 16), *range(128, 256, 32), 256, 320)}
+_KBPS |= dict.fromkeys((0, 2), (0, *range(8, 64, 8), *range(64, 160, 16), 160))
+"""Version (3: MPEG-1, 2: MPEG-2, 0: MPEG-2.5) -> bit rates of a Layer III frame by their index."""
+
+
+def _with_table(data: memoryview) -> memoryview:
+    """An MP3 stream with a frame in front that counts its frames; without one, libsndfile ends where it guesses."""
+    if has_length_table(cast("BinaryIO", _Bytes(data))):
+        return data
+    at, count = _length_of_tag(bytes(data[:10])), 0
+    first = _LAYER_3.match(data, at)
+    if first is None or not _LAYER_3.match(data, at + _frame_length(first[0])):
+        return data
+    while found := _LAYER_3.search(data, at):
+        at, header = found.start(), found[0]
+        if header[1] & 0xFE == first[0][1] & 0xFE and header[2] & 0x0C == first[0][2] & 0x0C:
+            count, at = count + 1, at + _frame_length(header)
+        else:
+            at += 1
+    header = bytes([0xFF, first[0][1] | 1, 0xE0 | first[0][2] & 0x0C, first[0][3]])  # long enough at its highest rate
+    side = ((9, 17) if header[1] >> 3 & 3 != 3 else (17, 32))[header[3] >> 6 != 3]
+    frame = header + bytes(side) + b"Xing" + (1).to_bytes(4, "big") + count.to_bytes(4, "big")
+    return memoryview(frame.ljust(_frame_length(header), b"\0") + bytes(data[first.start() :]))
+
+
+def _frame_length(header: bytes) -> int:
+    """The bytes of the Layer III frame that begins with `header` (4 bytes)."""
+    version = header[1] >> 3 & 3
+    rate = (44_100, 48_000, 32_000, 1 << 30)[header[2] >> 2 & 3] // {3: 1, 2: 2, 0: 4}[version]  # the last: no frame
+    slots = (144 if version == 3 else 72) * 1000 * _KBPS[version][header[2] >> 4] // rate
+    return max(4, slots + (header[2] >> 1 & 1))
+
+
+class _Bytes(io.RawIOBase):
+    """Bytes in memory as a file."""
+
+    def __init__(self, data: memoryview) -> None:
+        self._data, self._place = data, 0
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._place = max(0, (0, self._place, len(self._data))[whence] + offset)
+        return self._place
+
+    def tell(self) -> int:
+        return self._place
+
+    def readinto(self, buffer: Any) -> int:
+        part = self._data[self._place : self._place + len(buffer)]
+        buffer[: len(part)] = part
+        self._place += len(part)
+        return len(part)
