@@ -6,6 +6,7 @@ python -m benchmarks.evidence_figure results docs/images/evidence.png
 from __future__ import annotations
 
 import sys
+from functools import cache
 from pathlib import Path
 from statistics import fmean
 
@@ -44,6 +45,7 @@ def adapted(folder: Path) -> float:
     return 100 * fmean(results[0].wa for results in each)
 
 
+@cache
 def bars(results: Path, name: str) -> list[float | None]:
     """Return the heights of a group's bars in the order of `COLOURS`, None for what was not trained."""
     encoder = read_run(results / f"{name}-encoder")

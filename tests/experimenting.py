@@ -110,9 +110,7 @@ def experiment(out: Path, *more: str, source: Sequence[str] = ()) -> int:
     return main(["experiment", *flags(out, *more, source=source)])
 
 
-def in_this_process(
-    cells: Sequence[Cell], workers: int = 0, device: str = "auto", tick: Callable[[], None] | None = None
-) -> Iterator[Outcome]:
+def in_this_process(cells: Sequence[Cell], tick: Callable[[], None] | None = None) -> Iterator[Outcome]:
     """What `run_cells` does, without processes: torch need not be imported again."""
     for cell in cells:
         try:
@@ -132,9 +130,9 @@ def environment(site: Path | None = None, text: str = SITE, **variables: str) ->
     return env
 
 
-def start(arguments: Sequence[str], **how: Any) -> subprocess.Popen[str]:
-    """`unheard ...` as a process that leads a group of its own."""
-    command = [sys.executable, "-m", "unheard", *arguments]
+def start(arguments: Sequence[str], script: str = "", **how: Any) -> subprocess.Popen[str]:
+    """`unheard ...`, or a script with these arguments, as a process that leads a group of its own."""
+    command = [sys.executable, *([script] if script else ["-m", "unheard"]), *arguments]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, **how
     )

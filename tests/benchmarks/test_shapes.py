@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -10,24 +11,38 @@ from pathlib import Path
 import pytest
 
 from benchmarks import shapes
+from benchmarks.full_scale import Proof
 from unheard.corpora import read_corpus
 from unheard.corpora.kaldi import read_kaldi
 from unheard.corpora.synthetic import SyntheticSettings
-from unheard.corpora.synthetic.plan import takes
+from unheard.corpora.synthetic.plan import takes, voices
+from unheard.manifest import Manifest, Utterance
+from unheard.splits import make_split
 
 TINY = SyntheticSettings(speakers=4, dev_speakers=1, test_speakers=1, sentences=2, mean_duration=0.9)
 
 
-def test_the_shape_of_mandarin() -> None:
+def test_the_shape_of_mandarin_and_its_split_into_200_25_and_25_speakers() -> None:
+    """All 53,803 utterances, without their sound; the counts of the parts follow from who is drawn."""
     settings = shapes.mandarin_shaped()
-    everything = list(takes(settings))
+    everything, people = list(takes(settings)), voices(settings)
     parts = Counter(settings.part(take.speaker) for take in everything)
     assert parts == {"train": 43202, "dev": 5407, "test": 5194}
     assert len({take.id for take in everything}) == 53803
     lengths = [take.duration for take in everything]
-    assert statistics.mean(lengths) == pytest.approx(2.80, abs=0.02)
-    assert statistics.stdev(lengths) == pytest.approx(0.68, abs=0.02)
+    assert statistics.mean(lengths) == pytest.approx(2.80, abs=0.01)
+    assert statistics.pstdev(lengths) == pytest.approx(0.68, abs=0.01)
     assert set(map(max, settings.counts or ())) <= {52, 54, 55}
+    rows = [
+        Utterance(take.id, f"{take.id}.wav", people[take.speaker].name, take.emotion, people[take.speaker].gender)
+        for take in everything
+    ]
+    (fold,) = make_split(Manifest(tuple(rows)), "random", n=(200, 25, 25)).folds
+    (direction,) = fold.directions
+    speaker = {row.id: row.speaker for row in rows}
+    sides = (fold.train, direction.dev, direction.test)
+    assert [len({speaker[name] for name in ids}) for ids in sides] == [200, 25, 25]
+    assert Counter(name for ids in sides for name in ids) == Counter(row.id for row in rows)
 
 
 def test_the_shape_of_iemocap() -> None:
@@ -75,3 +90,14 @@ def test_a_kaldi_data_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     keys = ("id", "audio", "speaker", "gender", "emotion", "text", "part")
     found = {tuple(row.get(key) for key in keys) for row in read_kaldi(tmp_path / "kaldi")}
     assert found == {tuple(row.get(key) for key in keys) for row in made}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads memory from /proc")
+def test_iemocap_from_the_sound_to_an_epoch_of_all_four_systems(tmp_path: Path) -> None:
+    """The proof itself raises where a count is not IEMOCAP's; memory is bounded by the network, not by the corpus."""
+    steps = Proof("iemocap", tmp_path).run()
+    assert steps["features"].peak_together_mb < 400
+    trained = steps["epoch of all systems"].found
+    assert {trained[system]["frames"] for system in ("ser", "mtl", "dat", "cgt")} == {trained["ser"]["frames"]}
+    assert steps["epoch of SER_only"].peak_process_mb < 3000

@@ -57,9 +57,9 @@ def test_updates_limit_the_epochs(tmp_path: Path) -> None:
 
 
 def test_readouts_equal_separate_short_runs(done: Path, tmp_path: Path) -> None:
-    out, short = tmp_path / "run", tmp_path / "short"
-    assert experiment(out, "--epochs", "3", "--training.report-epochs", "1,2") == 0
-    assert experiment(short, "--epochs", "2") == 0
+    out, short, two = tmp_path / "run", tmp_path / "short", ("--systems", "dat,cgt")
+    assert experiment(out, *two, "--epochs", "3", "--training.report-epochs", "1,2") == 0
+    assert experiment(short, *two, "--epochs", "2") == 0
     for name, folder in cells(out).items():
         readout, alone = numbers(folder / "epochs" / "00002", whole=False), numbers(cells(short)[name], whole=False)
         readout["result"]["settings"]["recipe"] = alone["result"]["settings"]["recipe"] = {}
@@ -94,13 +94,20 @@ def test_what_an_interrupted_cell_has_done_is_not_done_again(
     assert numbers(only(out)) == numbers(cells(done)[name])
 
 
+@pytest.fixture(scope="module")
+def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SER_only after an epoch."""
+    out = tmp_path_factory.mktemp("short") / "run"
+    assert experiment(out, "--systems", "ser", "--epochs", "1") == 0
+    return out
+
+
 @pytest.mark.parametrize("steps", [0, 2, 3, 4])
 def test_killed_while_a_shorter_result_is_put_aside(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+    short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
 ) -> None:
     """After any number of its steps the result is still to be had, and whole; the longer training goes on."""
-    out, one = tmp_path / "run", ("--systems", "ser", "--epochs")
-    assert experiment(out, *one, "1") == 0
+    out, one = shutil.copytree(short, tmp_path / "run"), ("--systems", "ser", "--epochs")
     first = numbers(only(out), whole=False)
     replace, left = Path.replace, list(range(steps))
 
@@ -152,15 +159,15 @@ def test_a_damaged_result_is_none(tmp_path: Path, damage: str) -> None:
     assert epochs_of(result_in(tmp_path)) == -1
 
 
-@pytest.mark.parametrize("name", ["predictions.csv", "embeddings.npz", "model.safetensors", "half of predictions.csv"])
-def test_a_lost_or_damaged_file_of_a_result_is_made_again(done: Path, tmp_path: Path, name: str) -> None:
+def test_a_lost_or_damaged_file_of_a_result_is_made_again(done: Path, tmp_path: Path) -> None:
     out = Path(shutil.copytree(done, tmp_path / "run"))
+    for system, name in (("ser", "predictions.csv"), ("mtl", "embeddings.npz"), ("dat", "model.safetensors")):
+        (only(out, system) / name).unlink()
+    half = only(out, "cgt") / "predictions.csv"
+    half.write_bytes(half.read_bytes()[: half.stat().st_size // 2])
+    assert experiment(out, "--epochs", "3") == 0
+    assert all_numbers(out) == all_numbers(done)
     (only(out, "ser") / "result.json").write_text("{")
-    path = only(out, "mtl") / name.rpartition(" ")[2]
-    whole = path.read_bytes()
-    path.unlink()
-    if name.startswith("half"):
-        path.write_bytes(whole[: len(whole) // 2])
     assert experiment(out, "--epochs", "3") == 0
     assert all_numbers(out) == all_numbers(done)
 
@@ -202,10 +209,10 @@ def test_a_damaged_config_is_named(done: Path, tmp_path: Path, capsys: pytest.Ca
 
 
 def test_both_modes_of_batch_norm_are_those_of_separate_runs(done: Path, tmp_path: Path) -> None:
-    """Every system, to the byte: as written in the cell's folder, re-estimated in a folder of its own."""
-    both, anew = tmp_path / "both", tmp_path / "anew"
-    assert experiment(both, "--epochs", "3", "--training.batchnorm", "both") == 0
-    assert experiment(anew, "--epochs", "3", "--training.batchnorm", "reestimate", "--training.select", "last") == 0
+    """To the byte: as written in the cell's folder, re-estimated in a folder of its own."""
+    both, anew, common = tmp_path / "both", tmp_path / "anew", ("--epochs", "3", "--systems", "ser,cgt")
+    assert experiment(both, *common, "--training.batchnorm", "both") == 0
+    assert experiment(anew, *common, "--training.batchnorm", "reestimate", "--training.select", "last") == 0
     for name, folder in cells(both).items():
         system = name.partition("-")[0]
         for ours, theirs in ((folder, only(done, system)), (folder / "reestimated", only(anew, system))):

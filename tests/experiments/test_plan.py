@@ -121,7 +121,7 @@ def test_the_time_left_follows_from_the_first_epochs(
     clock = iter(range(0, 10_000, 120))
     monkeypatch.setattr(run_module, "time", SimpleNamespace(monotonic=lambda: next(clock)))
 
-    def slow(cells: Sequence[Cell], workers: int, device: str, tick: Callable[[], None]) -> Iterator[Outcome]:
+    def slow(cells: Sequence[Cell], tick: Callable[[], None]) -> Iterator[Outcome]:
         for epoch in ("1", "2"):
             for cell in cells[:2]:
                 cell.folder.mkdir(parents=True, exist_ok=True)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from experimenting import all_numbers, cells, corpus, environment, experiment, flags, numbers, start, wait_until
+from experimenting import all_numbers, environment, experiment, flags, start, wait_until
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="reads processes from /proc")
 
@@ -66,10 +64,13 @@ def begin(tmp_path: Path) -> Iterator[Start]:
     processes: list[subprocess.Popen[str]] = []
 
     def begin(
-        *more: str, ready: Callable[[subprocess.Popen[str]], object] = lambda _: begun(tmp_path / "run"), **slow: str
+        *more: str,
+        ready: Callable[[subprocess.Popen[str]], object] = lambda _: begun(tmp_path / "run"),
+        script: str = "",
+        **slow: str,
     ) -> subprocess.Popen[str]:
         env = environment(tmp_path / "site", **slow)
-        process = start(["experiment", *flags(tmp_path / "run", *MORE, *more)], env=env)
+        process = start(["experiment", *flags(tmp_path / "run", *MORE, *more)], script=script, env=env)
         processes.append(process)
         wait_until(lambda: ready(process), process)
         return process
@@ -81,21 +82,35 @@ def begin(tmp_path: Path) -> Iterator[Start]:
         process.communicate()
 
 
-def test_two_workers_a_killed_run_and_one_process_give_the_same_numbers(
+def test_a_killed_run_is_continued_by_a_script_whose_worker_is_killed(
     undisturbed: Path, tmp_path: Path, begin: Start
 ) -> None:
-    """Killed in the midst of its trainings, all at once; the same call ends as if nothing had happened."""
+    """Killed in the midst of its trainings with all its workers; then as the system does when memory runs out.
+
+    The script needs no main guard, without which every worker would run it again. Meanwhile another process is told
+    that the folder is taken. In the end it is as if nothing had happened.
+    """
     out, process = tmp_path / "run", begin("--workers", "2", SLOW_EPOCHS="0.5")
     below = children(process.pid)
     assert len(workers(process.pid)) == 2
     os.killpg(process.pid, signal.SIGKILL)
     wait_until(lambda: not any(map(alive, below)))
-    assert not list(out.glob("cells/*/result.json")) or begun(out)
-    again = begin("--workers", "2", ready=bool)
+    assert begun(out)
+    for path in out.glob("cells/*/.epoch"):
+        path.unlink()
+    script = tmp_path / "compare.py"
+    script.write_text(
+        "import sys\nfrom unheard.cli import main\nprint('once', __spec__)\nsys.exit(main(sys.argv[1:]))\n"
+    )
+    again = begin(
+        "--workers", "1", script=str(script), ready=lambda _: any(out.glob("cells/*/.epoch")), SLOW_EPOCHS="0.7"
+    )
+    os.kill(workers(again.pid)[-1], signal.SIGKILL)
+    assert experiment(out, *MORE) == 2
     said, complained = again.communicate(timeout=300)
     assert again.returncode == 0, complained
+    assert said == "once None\n" + (undisturbed / "table.md").read_text()
     assert all_numbers(out) == all_numbers(undisturbed)
-    assert said == (undisturbed / "table.md").read_text()
 
 
 @pytest.mark.slow
@@ -122,19 +137,6 @@ def test_killed_while_features_are_made(undisturbed: Path, tmp_path: Path, begin
     assert all_numbers(out) == all_numbers(undisturbed)
 
 
-def test_a_worker_that_is_killed_is_replaced_and_its_cell_continued(
-    undisturbed: Path, tmp_path: Path, begin: Start
-) -> None:
-    """As the system does when memory runs out. Meanwhile another process is told that the folder is taken."""
-    out, process = tmp_path / "run", begin("--workers", "1", SLOW_EPOCHS="0.7")
-    os.kill(workers(process.pid)[-1], signal.SIGKILL)
-    assert experiment(out, *MORE) == 2
-    said, complained = process.communicate(timeout=300)
-    assert process.returncode == 0, complained
-    assert said == (undisturbed / "table.md").read_text()
-    assert all_numbers(out) == all_numbers(undisturbed)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("when", ["starting", "training"])
 def test_ctrl_c_ends_with_130_and_one_line(undisturbed: Path, tmp_path: Path, begin: Start, when: str) -> None:
@@ -151,31 +153,3 @@ def test_ctrl_c_ends_with_130_and_one_line(undisturbed: Path, tmp_path: Path, be
     wait_until(lambda: not any(map(alive, below)), seconds=20)
     assert experiment(out, *MORE) == 0
     assert all_numbers(out) == all_numbers(undisturbed)
-
-
-def test_a_script_needs_no_main_guard(undisturbed: Path, tmp_path: Path) -> None:
-    """Every worker would run it again, and start workers of its own."""
-    script = tmp_path / "compare.py"
-    settings = {
-        "recipe": "paper",
-        "corpus": "synthetic",
-        "root": str(corpus()),
-        "out": str(tmp_path / "run"),
-        "emotions": ["angry", "sad"],
-        "systems": ["ser"],
-        "epochs": 3,
-        "training": {"batch_size": 4, "lr": 0.03, "batchnorm": "running"},
-        "network": {"dropout": 0},
-        "workers": 1,
-    }
-    script.write_text(
-        "import unheard\nprint('once')\n"
-        f"run = unheard.experiment(**{settings!r})\n"
-        "print(__file__, __spec__, len(run.failed), len(run.models))\n"
-    )
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=300, env=environment())
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["once", f"{script} None 0 1"]
-    ((name, folder),) = cells(tmp_path / "run").items()
-    assert numbers(folder) == numbers(cells(undisturbed)[name])
-    assert json.loads((folder / "result.json").read_text())["resumed"] is False

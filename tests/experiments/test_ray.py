@@ -9,16 +9,17 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from experimenting import RAY_SITE, all_numbers, cells, environment, experiment, flags, start, wait_until
+from experimenting import RAY_SITE, all_numbers, cells, corpus, environment, experiment, flags, start, wait_until
 
 from unheard.errors import ConfigError, MissingExtra
 from unheard.experiments import ray_engine
-from unheard.experiments.config import load
+from unheard.experiments.config import Experiment, load
 from unheard.experiments.plan import Cell, lay_out
 from unheard.files import locked
 
@@ -110,14 +111,16 @@ def use(monkeypatch: pytest.MonkeyPatch) -> Callable[[Ray], Ray]:
     return use
 
 
-def grid(folder: Path) -> list[Cell]:
-    """The cells of SER_only and DAT."""
-    from experimenting import corpus
-
-    settings = {"corpus": "synthetic", "root": str(corpus()), "out": str(folder / "run"), "emotions": "angry,sad"}
-    settings["recipe"] = "paper"
+def settings_of(**more: Any) -> Experiment:
+    usual = {"corpus": "synthetic", "root": str(corpus()), "out": "run", "recipe": "paper", "emotions": "angry,sad"}
     training = {"batch_size": 4, "lr": 0.03, "batchnorm": "running", "epochs": 3}
-    return list(lay_out(load(None, {**settings, "systems": "ser,dat", "training": training})).cells)
+    return load(None, {**usual, "systems": "ser,dat", "training": training, **more})
+
+
+def grid(folder: Path, **more: Any) -> list[Cell]:
+    """The cells of SER_only and DAT."""
+    cells = lay_out(settings_of(out=str(folder / "run"))).cells
+    return [replace(cell, settings=replace(cell.settings, engine="ray", **more)) for cell in cells]
 
 
 def test_the_numbers_are_those_of_the_local_engine(local: Path, tmp_path: Path, use: Callable[[Ray], Ray]) -> None:
@@ -200,7 +203,7 @@ def test_a_closed_iterator_cancels_its_tasks_and_a_running_ray_is_left_running(
 @pytest.mark.parametrize(("given", "wanted"), [({}, 0.25), ({"gpus": 0.5}, 0.5), ({"device": "cpu"}, 0.0)])
 def test_the_share_of_a_gpu(given: dict[str, Any], wanted: float, tmp_path: Path, use: Callable[[Ray], Ray]) -> None:
     ray = use(Ray(lambda _: RayTaskError(ValueError("stop here")), gpus=2))
-    list(ray_engine.run_cells(grid(tmp_path), **given))
+    list(ray_engine.run_cells(grid(tmp_path, **given)))
     assert ray.asked[-1]["num_gpus"] == wanted
     assert ray.devices == {"auto" if wanted else "cpu"}
 
@@ -232,21 +235,21 @@ def test_a_start_that_fails(
 
     monkeypatch.setattr(use(Ray()), "init", init)
     with pytest.raises(ConfigError, match=message):
-        list(ray_engine.run_cells(grid(tmp_path), address=address))
+        list(ray_engine.run_cells(grid(tmp_path, address=address)))
     assert tried == [address or "local"] * times
 
 
 def test_settings_that_cannot_be_and_ray_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     for given, message in (
-        (("", 0.5, "cpu"), "contradict each other"),
-        (("", -0.5, "auto"), "out of range"),
-        (("ray://head:10001", 0, "auto"), "with --address auto or HOST:PORT"),
+        ({"gpus": 0.5, "device": "cpu"}, "contradict each other"),
+        ({"gpus": -0.5}, "out of range"),
+        ({"address": "ray://head:10001"}, "with --address auto or HOST:PORT"),
     ):
         with pytest.raises(ConfigError, match=message):
-            ray_engine.check(*given)
+            ray_engine.check(settings_of(engine="ray", **given))
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtra, match=r'pip install "unheard\[ray\]"'):
-        ray_engine.check("", 0, "auto")
+        ray_engine.check(settings_of(engine="ray"))
 
 
 # With Ray itself.

@@ -57,6 +57,7 @@ def test_cells_of_earlier_calls_count_too(tmp_path: Path) -> None:
 def test_cells_of_other_utterances_or_damaged_do_not_count(tmp_path: Path, damage: str) -> None:
     out = write_run(tmp_path, {("ser", 0, 0): "aa ss"}, systems="ser")
     folder = next((out / "cells").iterdir())
+    (out / "cells" / "copy-fold-of-seed-0").mkdir()
     path = folder / "predictions.csv"
     text = path.read_text()
     path.write_text(

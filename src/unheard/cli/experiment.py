@@ -21,8 +21,11 @@ if TYPE_CHECKING:
     from unheard.experiments.run import Run
 
 
-def _flags(kind: type, name: str, leave_out: tuple[str, ...] = ()) -> type:
-    """A dataclass with the settings of `kind`, all optional: None where the command line gives no value."""
+def _flags(kind: type, name: str, leave_out: tuple[str, ...] = (), **defaults: str) -> type:
+    """A dataclass with the settings of `kind`, all optional: None where the command line gives no value.
+
+    `defaults` are shown in place of those of the settings.
+    """
     fields: list[Any] = []
     if kind is Experiment:
         epochs = Parameter(help="Short for --training.epochs.", show=False, converter=_whole)
@@ -34,7 +37,10 @@ def _flags(kind: type, name: str, leave_out: tuple[str, ...] = ()) -> type:
         if field.name in leave_out or about["derived"] or field.name == "tdnn":  # no flag for tuples of tuples
             continue
         converter = _whole if hint in (int, int | None) else None
-        how: dict[str, Any] = {"help": described(field, hint), "show": nested or about["common"]}
+        how: dict[str, Any] = {
+            "help": described(field, hint, defaults.get(field.name, field.default)),
+            "show": nested or about["common"],
+        }
         parameter = Parameter(**how, show_default=False, converter=converter)
         if nested:
             hint = _flags(typing.cast(type, hint), field.name)
@@ -81,8 +87,11 @@ TrainFlags = _flags(
     Experiment, "TrainFlags", leave_out=("options", "systems", "folds", "seeds", "tune", "trials", "space")
 )
 StarterFlags = _flags(
-    Experiment, "StarterFlags", ("options", "out", "protocol", "test", "k", "n", "column", "train_corpora",
-                                 "test_corpora", "folds", "seeds", "tune", "trials", "space", "invariance"),
+    Experiment,
+    "StarterFlags",
+    ("options", "out", "protocol", "test", "k", "n", "column", "train_corpora", "test_corpora", "folds", "seeds",
+     "tune", "trials", "space", "invariance"),
+    systems="ser",
 )  # fmt: skip
 Config = Annotated[
     Path | None, option("YAML file with the same settings, whose paths are relative to its folder; flags override it.")
@@ -195,7 +204,7 @@ def starter(
 
     Example: unheard starter --corpus emodb,ravdess --root data/emodb,data/ravdess -o my-model
 
-    Cross-validates one system (here --systems is ser by default) by speaker, leaves each corpus out in turn, trains the
+    Cross-validates one system by speaker, leaves each corpus out in turn, trains the
     final model on nearly all speakers, and writes it as ONNX with a card of the measured accuracy. An interrupted call
     is resumed. Below are the most common settings, with the defaults where neither preset nor recipe sets a value;
     --help-all prints all settings.

@@ -179,10 +179,10 @@ def export(
         Path | None,
         option("Run with the same settings: its validation speakers calibrate the model, its test speakers score it."),
     ] = None,
-    system: Annotated[str, option("System of the run, if the model is not one of its cells.")] = "",
+    system: Annotated[str, option("System of the run, if the model is not one of its trainings.")] = "",
     int8: Annotated[bool, switch("Also write model.int8.onnx with 8-bit weights, a quarter of the size.")] = False,
     manifest: Annotated[Path | None, option("Labelled recordings to test model.int8.onnx on.")] = None,
-    name: Annotated[str, option("Name of the model (default: that of its cell).")] = "",
+    name: Annotated[str, option("Name of the model (default: that of its training).")] = "",
     licence: Annotated[str, option('Licence of the weights, such as "CC BY-NC-SA 4.0".')] = "",
     push: Annotated[str, option("Also upload it to OWNER/NAME on the Hugging Face hub, created private.")] = "",
 ) -> None:

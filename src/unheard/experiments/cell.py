@@ -58,22 +58,18 @@ Outcome = tuple[Cell, str]
 """A cell and why it failed, "" if it is done."""
 
 
-def run_cells(
-    cells: Sequence[Cell], workers: int = 0, device: str = "auto", tick: Callable[[], None] | None = None
-) -> Iterator[Outcome]:
-    """Train `cells` in their order in `workers` processes (0: one a core on a CPU, one on an accelerator).
+def run_cells(cells: Sequence[Cell], tick: Callable[[], None] | None = None) -> Iterator[Outcome]:
+    """Train `cells` in their order in processes, and yield each as it ends; the numbers do not depend on how many.
 
-    Yields each cell as it ends. A cell whose worker dies is tried once more and continues from its checkpoint. The
-    numbers do not depend on `workers`.
+    A cell whose worker dies is tried once more and continues from its checkpoint.
     """
-    for place, failure in map_unordered(
-        attempt, cells, workers=workers or usual_workers(device), isolate=True, tick=tick
-    ):
+    workers = cells[0].settings.workers or usual_workers(cells[0].settings.device)
+    for place, failure in map_unordered(attempt, cells, workers=workers, isolate=True, tick=tick):
         yield cells[place], failure.reason if isinstance(failure, Died) else failure
 
 
 def usual_workers(device: str) -> int:
-    """Return the default number of simultaneous trainings."""
+    """Return the default number of simultaneous trainings: one a core on a CPU, one on an accelerator."""
     return 1 if device != "cpu" and choose_device(device).type != "cpu" else available_cores()
 
 

@@ -163,7 +163,7 @@ class Experiment:
         "local", "Where trainings run: processes of this machine, or a Ray cluster (extra: ray)."
     )
     address: str = setting("", "ray: auto or HOST:PORT, a running cluster (default: this machine only).")
-    gpus: float = setting(0.0, "ray: share of a GPU per training (0: a quarter if there are GPUs).")
+    gpus: float = setting(0.0, "ray: share of a GPU per training (0: a quarter if there are GPUs).", ge=0)
     logger: tuple[str, ...] = setting(
         (), "Also log each epoch to tensorboard, mlflow, wandb or plug-ins, separated by commas."
     )
@@ -459,9 +459,8 @@ def keys(kind: type = Experiment, prefix: str = "") -> tuple[tuple[str, dataclas
     return tuple(found)
 
 
-def described(field: dataclasses.Field[Any], hint: Any) -> str:
+def described(field: dataclasses.Field[Any], hint: Any, default: Any) -> str:
     """The description of a setting with its choices, range and default."""
-    default = field.default
     if isinstance(default, tuple):
         default = ",".join(map(str, default)) if all(isinstance(x, (str, int)) for x in default) else list(default)
     notes = [", ".join(filter(None, get_args(hint))) if get_origin(hint) is Literal else "", range_of(field)]
@@ -487,7 +486,7 @@ def reference() -> str:
             lines += ["", f"## `{group}`" if group else "## Experiment", "", text, ""]
         for key, field, hint in own:
             derived = " Derived, not given." * field.metadata.get("json_schema_extra", {}).get("derived", False)
-            text = f"- `{key}`: {described(field, hint)}{derived}"
+            text = f"- `{key}`: {described(field, hint, field.default)}{derived}"
             lines.append(textwrap.fill(text, 120, subsequent_indent="  ", break_on_hyphens=False))
     return "\n".join(lines) + "\n"
 

@@ -219,7 +219,7 @@ def check_settings(settings: Experiment) -> dict[str, dict[str, Any]]:
     if settings.engine == "ray":
         from unheard.experiments.ray_engine import check
 
-        check(settings.address, settings.gpus, settings.device)
+        check(settings)
     else:  # a cluster may have devices that are not here
         choose_device(settings.device)
     check_loggers(settings.logger)

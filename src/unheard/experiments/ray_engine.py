@@ -12,7 +12,7 @@ import platform
 import sys
 import time
 import uuid
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -24,6 +24,7 @@ from unheard import plugins
 from unheard.errors import ConfigError, MissingExtra, UnheardError
 from unheard.experiments.cell import Outcome, attempt, usual_workers
 from unheard.experiments.cell_files import read_history
+from unheard.experiments.config import Experiment
 from unheard.experiments.plan import Cell
 from unheard.files import locked, write_text
 from unheard.manifest import Utterance
@@ -38,14 +39,13 @@ _PATIENCE = 120.0  # seconds until a dead attempt's lock, or a new file, is know
 _SAME = ("unheard", "torch", "numpy")  # packages whose versions must agree for numbers to agree
 
 
-def check(address: str, gpus: float, device: str) -> Any:
+def check(settings: Experiment) -> Any:
     """Return Ray; raise `MissingExtra` without it, `ConfigError` for settings that contradict each other."""
-    if gpus < 0:
-        raise ConfigError(f"gpus = {gpus} is out of range", mend="Give a share such as 0.25.")
-    if gpus and device == "cpu":
-        raise ConfigError(f"gpus = {gpus} and device = cpu contradict each other", mend="Give one of them.")
-    if "://" in address:
-        what = f"'{address}' is not an address of a cluster that this machine is part of"
+    if settings.gpus and settings.device == "cpu":
+        what = f"gpus = {settings.gpus} and device = cpu contradict each other"
+        raise ConfigError(what, mend="Give one of them.")
+    if "://" in settings.address:
+        what = f"'{settings.address}' is not an address of a cluster that this machine is part of"
         raise ConfigError(what, mend="Run this on a machine of the cluster, with --address auto or HOST:PORT.")
     for name in ("RAY_USAGE_STATS_ENABLED", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"):
         os.environ.setdefault(name, "0")  # Ray reads them when it is imported
@@ -56,67 +56,57 @@ def check(address: str, gpus: float, device: str) -> Any:
     return ray
 
 
-def run_cells(
-    cells: Sequence[Cell],
-    workers: int = 0,
-    device: str = "auto",
-    tick: Callable[[], None] = lambda: None,
-    *,
-    address: str = "",
-    gpus: float = 0.0,
-) -> Iterator[Outcome]:
+def run_cells(cells: Sequence[Cell], tick: Callable[[], None] = lambda: None) -> Iterator[Outcome]:
     """Train `cells` in their order as Ray tasks and yield each as it ends; see `cell.run_cells`.
 
-    `address` is that of a running cluster (`auto` finds the one of this machine); without it Ray is started here and
-    stopped afterwards. `workers` limits the cells at once (0: what the cluster has room for); a cell takes one
-    processor and the share `gpus` of a GPU. Raises `ConfigError` if no cluster answers, or if a node does not see the
-    cells' folders or has other versions installed.
+    Without an `address` Ray is started here and stopped afterwards. A cell takes one processor and a share of a GPU.
+    Raises `ConfigError` if no cluster answers, or if a node does not see the cells' folders or has other versions.
     """
-    ray = check(address, gpus, device)
+    settings = cells[0].settings
+    ray = check(settings)
     started = not ray.is_initialized()
     if started:
-        _connect(ray, address, workers)
-    out = Path(cells[0].settings.out).absolute()
+        _connect(ray, settings)
+    out = Path(settings.out).absolute()
     token = out / f".seen-by-all-{uuid.uuid4().hex}"
-    running: dict[Any, int] = {}
-    waiting, strikes = deque(range(len(cells))), [0] * len(cells)
-    epochs = [len(read_history(cell.folder)) for cell in cells]
+    running: dict[Any, Cell] = {}
+    waiting, strikes = deque(cells), Counter[str]()
+    epochs = {cell.name: len(read_history(cell.folder)) for cell in cells}
     rows: dict[str, Any] = {}  # the utterances of a fold are the same for all its cells: they are sent once
     try:
-        some = device.startswith("cuda") or (device != "cpu" and ray.cluster_resources().get("GPU"))
-        share = gpus or (SHARE if some else 0.0)
+        there_are = settings.device != "cpu" and ray.cluster_resources().get("GPU")
+        share = settings.gpus or (SHARE if there_are or settings.device.startswith("cuda") else 0.0)
+        device = settings.device if share or settings.device == "mps" else "cpu"
         how = {"num_cpus": 1, "num_gpus": share, "max_retries": 0, "runtime_env": {"env_vars": ENVIRONMENT}}
         task = ray.remote(_train).options(**how)
         write_text(token, token.name)
         while waiting or running:
-            while waiting and len(running) < (workers or len(cells)):
-                place = waiting.popleft()
-                cell = cells[place]
+            while waiting and len(running) < (settings.workers or len(cells)):
+                cell = waiting.popleft()
                 if cell.data not in rows:
                     rows[cell.data] = ray.put(dict(cell.rows))
-                device = cell.settings.device if share or cell.settings.device == "mps" else "cpu"
-                settings = replace(cell.settings, out=str(out), device=device)
-                there = replace(cell, rows={}, store=cell.store.absolute(), settings=settings)
-                running[task.remote(there, rows[cell.data], str(token), _versions(), plugins.registered())] = place
+                own = replace(cell.settings, out=str(out), device=device)
+                there = replace(cell, rows={}, store=cell.store.absolute(), settings=own)
+                running[task.remote(there, rows[cell.data], str(token), _versions(), plugins.registered())] = cell
             done, _ = ray.wait(list(running), num_returns=1, timeout=1.0)
             tick()
             for reference in done:
-                place = running.pop(reference)
+                cell = running.pop(reference)
                 try:
-                    yield cells[place], ray.get(reference)
+                    yield cell, ray.get(reference)
                 except ray.exceptions.RayTaskError as error:  # raised by the task: not fit, or without unheard
                     if isinstance(error.cause, ConfigError):
                         raise error.cause from None
-                    yield cells[place], f"{type(error.cause).__name__}: {error.cause}"
+                    yield cell, f"{type(error.cause).__name__}: {error.cause}"
                 except ray.exceptions.RayError as error:  # its worker or node died
-                    before, epochs[place] = epochs[place], len(read_history(cells[place].folder))
-                    strikes[place] = 0 if epochs[place] > before else strikes[place] + 1
-                    if strikes[place] < STRIKES:
-                        time.sleep(strikes[place])
-                        waiting.appendleft(place)
+                    before, epochs[cell.name] = epochs[cell.name], len(read_history(cell.folder))
+                    strikes[cell.name] = 0 if epochs[cell.name] > before else strikes[cell.name] + 1
+                    if strikes[cell.name] < STRIKES:
+                        time.sleep(strikes[cell.name])
+                        waiting.appendleft(cell)
                         continue
                     why = next(iter(str(error).strip().splitlines()), type(error).__name__)
-                    yield cells[place], f"its worker died {STRIKES} times without one more epoch ({why})"
+                    yield cell, f"its worker died {STRIKES} times without one more epoch ({why})"
     finally:
         for reference in running:
             with suppress(Exception):  # a cluster that is gone
@@ -126,23 +116,23 @@ def run_cells(
             ray.shutdown()
 
 
-def _connect(ray: Any, address: str, workers: int) -> None:
+def _connect(ray: Any, settings: Experiment) -> None:
     """Join the cluster at `address`, or start one of this machine alone."""
-    how: dict[str, Any] = {"address": address or "local", "log_to_driver": False, "logging_level": logging.CRITICAL}
+    address, how = settings.address, {"log_to_driver": False, "logging_level": logging.CRITICAL}
     if not address:
-        how |= {"num_cpus": workers or usual_workers("cpu"), "object_store_memory": 2**28, "include_dashboard": False}
+        processors = settings.workers or usual_workers("cpu")
+        how |= {"num_cpus": processors, "object_store_memory": 2**28, "include_dashboard": False}
     for again in reversed(range(1 if address else _STARTS)):
         try:
-            ray.init(**how)
+            ray.init(address=address or "local", **how)
             break
         except Exception as error:  # Ray raises a bare Exception for a start that took too long
             ray.shutdown()
             if again:
                 continue
-            why = " ".join(str(error).split())[:200]
-            what = f"no Ray cluster can be used at '{address}' ({why})" if address else f"Ray did not start ({why})"
+            what = f"no Ray cluster can be used at '{address}'" if address else "Ray did not start"
             mend = "Check it with `ray status`, or leave out --address." if address else "See /tmp/ray/session_latest."
-            raise ConfigError(what, mend=mend) from error
+            raise ConfigError(f"{what} ({' '.join(str(error).split())[:200]})", mend=mend) from error
     worker = sys.modules.get("ray._private.worker")
     if hasattr(worker, "_worker_logs_enabled"):  # events of nodes on standard output, where our table goes
         setattr(worker, "_worker_logs_enabled", False)  # noqa: B010 - unknown to type checkers

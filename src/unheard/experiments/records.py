@@ -194,7 +194,8 @@ def write_records(
     epochs = cache(lambda trial: _epochs(applied(settings, trial), splits))
     cells = []
     for home in sorted((out / "cells").glob("*-fold*-seed*-*")):
-        fold = int(home.name.rpartition("-fold")[2].partition("-")[0])
+        number = home.name.rpartition("-fold")[2].partition("-")[0]
+        fold = int(number) if number.isdecimal() else -1  # a folder of the user's own
         last = result_in(home)
         wanted = EPOCHS if last.get("fitted") else epochs(last.get("trial", "")).get(fold, 0)
         own = place_of(home, wanted)

@@ -284,12 +284,12 @@ def _train(cells: Sequence[Cell], settings: Experiment, say: Say) -> dict[str, s
                     say(f"{60 / seconds:.3g} epochs a minute with {parallel} workers: about {left} left")
             bar.update(task, completed=done, speed=speed)
 
-        train = run_cells
+        train: Callable[..., Iterable[tuple[Cell, str]]] = run_cells
         if settings.engine == "ray":
             from unheard.experiments import ray_engine
 
-            train = partial(ray_engine.run_cells, address=settings.address, gpus=settings.gpus)
-        for cell, reason in train(missing, settings.workers, settings.device, tick):
+            train = ray_engine.run_cells
+        for cell, reason in train(missing, tick):
             if reason:
                 failed[cell.name] = reason
                 say(f"{cell.name} failed: {reason}")
