@@ -69,6 +69,8 @@ def test_lengths_that_were_never_filled_in(content: bytes, tmp_path: Path) -> No
 @pytest.mark.parametrize("tail", [chunk(b"LIST", b"INFO" + bytes(5000)), bytes(6000), b"TAG" + bytes(6000)])
 def test_what_follows_the_samples_is_no_sound(tail: bytes) -> None:
     assert len(read_audio(io.BytesIO(WAV + tail))) == len(SAMPLES)
+    odd = encoded(SAMPLES[:31_999], subtype="PCM_U8")[: 44 + 31_999]  # without the zero that makes it even
+    assert len(read_audio(io.BytesIO(odd + tail))) == 31_999
 
 
 def test_a_recording_without_samples_does_not_read_the_chunk_behind_them() -> None:

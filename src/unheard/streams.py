@@ -103,11 +103,11 @@ def _length_of_chunk(opened: BinaryIO, head: bytes, size: int) -> tuple[dict[int
     if name != samples or at > size:
         return {}, False
     stated = int.from_bytes(sizes[8:], "little") if sizes and stated == 0xFFFFFFFF else stated
-    opened.seek(min(at + stated + stated % 2, size))
-    follows = opened.read(1 << 16)
-    if stated > before and _WAV.match(follows):
+    opened.seek(min(at + stated, size))
+    follows = opened.read(1 << 16)  # perhaps after a zero that makes the length even
+    if stated > before and _WAV.match(follows, follows.startswith(b"\0")):
         return {}, True
-    named = re.match(rb"[A-Za-z0-9 _]{4}|ID3|TAG", follows) is not None
+    named = re.match(rb"\0?(?:[A-Za-z0-9 _]{4}|ID3|TAG)", follows) is not None
     if stated <= before:
         chunk = named and at + stated + 4 + width + int.from_bytes(follows[4 : 4 + width], order) <= size + 1
         unfinished = size > at + before and not chunk
