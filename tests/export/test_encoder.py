@@ -43,7 +43,8 @@ def model_on(source: Path, layer: str = "1", **settings: object) -> Model:
 
 
 def exported(model: Model, folder: Path, **options: bool) -> Path:
-    return write_folder(model, folder, Facts(name="tiny"), **options).folder
+    write_folder(model, folder, Facts(name="tiny"), **options)
+    return folder
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from unheard.export import onnx as onnx_file
 from unheard.export.metadata import Facts
 from unheard.export.onnx import export_model
 from unheard.export.quantise import as_int8, quantise
+from unheard.features.encoder import onnx_session
 
 
 def test_int8_of_a_small_matrix() -> None:
@@ -36,7 +37,7 @@ def test_small_file_nearly_same_answers(name: str, tmp_path: Path) -> None:
     full = export_model(random_model(NETWORKS[name]), tmp_path / "model.onnx", Facts(name="tiny"))
     small = quantise(full, tmp_path / "model.int8.onnx")
     assert small.stat().st_size < 0.3 * full.stat().st_size
-    runs = [onnx_file.session(path.read_bytes()) for path in (small, full)]
+    runs = [onnx_session(path.read_bytes()) for path in (small, full)]
     for frames in utterances((1, 17, 300)):
         ours, exact = (onnx_file.by_onnx(run, frames) for run in runs)
         assert 0 < np.abs(ours[0] - exact[0]).max() < 0.05

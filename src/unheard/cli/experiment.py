@@ -216,5 +216,5 @@ def starter(
 
     defaults = {"systems": ("ser",)}
     settings = _settings(config, flags, option, defaults, out=str(runs))
-    done = make_starter(output, settings, name=name, licence=licence, folds=folds, int8=int8, say=say)
-    print(done.folder)
+    make_starter(output, settings, name=name, licence=licence, folds=folds, int8=int8, say=say)
+    print(output)

@@ -197,14 +197,9 @@ def export(
 
     if push:
         hub.check(push)
-    done = write(
-        model, output, name=name, licence=licence, run=run, system=system, int8=int8, manifest=manifest, say=say
-    )
-    for file in sorted(done.folder.glob("*.onnx")):
+    write(model, output, name=name, licence=licence, run=run, system=system, int8=int8, manifest=manifest, say=say)
+    for file in sorted(output.glob("*.onnx")):
         say(f"{file.name}: {file.stat().st_size / 1e6:.2f} MB")
-    if done.cost:
-        (wa, small), of = done.cost.wa, done.cost.utterances
-        say(f"int8: WA {100 * wa:.1f} % → {100 * small:.1f} %, {done.cost.changed} of {of} labels changed")
-    print(done.folder)
+    print(output)
     if push:
-        print(hub.push(done.folder, push))
+        print(hub.push(output, push))

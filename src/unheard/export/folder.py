@@ -14,7 +14,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -26,7 +26,7 @@ from unheard.export.card import Card, data_of
 from unheard.export.evidence import Evidence, evidence_of
 from unheard.export.metadata import Facts, metadata
 from unheard.export.onnx import export_model
-from unheard.export.quantise import Cost, measure_cost, quantise
+from unheard.export.quantise import measure_cost, quantise
 from unheard.features.encoder import CARD as ENCODER_CARD
 from unheard.features.encoder import LICENCE, MODEL, WhisperEncoder, encoder_of, write_encoder
 from unheard.files import write_json, write_text, write_whole
@@ -53,16 +53,6 @@ _DEMANDS = {
 """Words in a corpus's licence -> what it demands of the licence of the weights, which must contain them too."""
 
 
-@dataclass(frozen=True)
-class Exported:
-    """A finished folder, with the measurements in its card."""
-
-    folder: Path
-    facts: Facts
-    evidence: tuple[Evidence, ...]
-    cost: Cost | None
-
-
 def export(
     model: str | Path,
     folder: str | Path,
@@ -74,7 +64,7 @@ def export(
     int8: bool = False,
     manifest: str | Path | None = None,
     say: Say = lambda _: None,
-) -> Exported:
+) -> None:
     """Export the trained `model` (a file or a cell's folder) to a model folder.
 
     `run` is a run of its recipe, which gives the temperature and the card's figures, those of `system` (default: the
@@ -94,7 +84,7 @@ def export(
         say("without --run there is no calibration, and the card has no figures")
     elif evidence[0].calibration.doubtful:
         say(f"warning: {evidence[0].calibration.doubtful}")
-    return write_folder(trained, folder, facts, evidence, int8=int8 or table is not None, manifest=table, say=say)
+    write_folder(trained, folder, facts, evidence, int8=int8 or table is not None, manifest=table, say=say)
 
 
 def write_folder(
@@ -107,7 +97,7 @@ def write_folder(
     manifest: Manifest | None = None,
     sections: Sequence[tuple[str, str]] = (),
     say: Say = lambda _: None,
-) -> Exported:
+) -> None:
     """Write the files of a model folder; `sections` (title, Markdown) are added to the card.
 
     `int8` adds the small file; of a model on an encoder, it is the encoder's weights that become int8.
@@ -139,6 +129,8 @@ def write_folder(
         smaller = int8 and (small != full or frames != trained.features)  # not if trained on an int8 encoder
         if smaller and manifest is not None:
             cost = measure_cost(trained, (full, small), manifest, small_features=frames, encoders=sizes, say=say)
+            shown = f"WA {100 * cost.wa[0]:.1f} % → {100 * cost.wa[1]:.1f} %"
+            say(f"int8: {shown}, {cost.changed} of {cost.utterances} labels changed")
         elif smaller:
             say("the cost of int8 in accuracy was not measured: name recordings with --manifest")
         write_text(made / CARD, Card(model, facts, tuple(evidence), cost, tuple(sections)).text())
@@ -151,7 +143,6 @@ def write_folder(
             (folder / name).unlink()
         for name in _files(made):
             write_whole(folder / name, partial(shutil.copyfile, made / name))
-    return Exported(folder, facts, tuple(evidence), cost)
 
 
 def _files(folder: Path) -> list[str]:

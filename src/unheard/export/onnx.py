@@ -23,11 +23,11 @@ import onnx
 import torch
 from numpy.typing import ArrayLike, NDArray
 from onnx import TensorProto, helper, numpy_helper
-from onnxruntime import InferenceSession, SessionOptions
 from torch import Tensor, nn
 
 from unheard.errors import ExportError
 from unheard.export.metadata import FACTS, Facts, encoded, metadata
+from unheard.features.encoder import onnx_session
 from unheard.features.normalise import LEAST_STD, Normaliser
 from unheard.files import write_whole
 from unheard.model.layers import TDNN, VARIANCE_FLOOR, AttentivePooling, BiLSTM, Dense
@@ -329,7 +329,7 @@ def check(model: Model, content: bytes, tolerance: float = TOLERANCE) -> float:
 
     Raises `ExportError` where it is above `tolerance`.
     """
-    random, run, worst = np.random.default_rng(0), session(content), 0.0
+    random, run, worst = np.random.default_rng(0), onnx_session(content), 0.0
     for length in LENGTHS:
         frames = random.normal(0, 1, (length, model.features.dim)).astype(np.float32)
         if model.normaliser.mean is not None and model.normaliser.std is not None:
@@ -355,14 +355,7 @@ def by_torch(model: Model, frames: Floats, profile: Floats | None = None) -> lis
     return [value[0].numpy() for value in (logits, embedding, description)]
 
 
-def by_onnx(run: InferenceSession, frames: Floats, profile: Floats | None = None) -> list[Floats]:
+def by_onnx(run: Any, frames: Floats, profile: Floats | None = None) -> list[Floats]:
     """Compute `OUTPUTS` with an ONNX session for the same utterance."""
     given = {"features": frames} | ({} if profile is None else {"profile": profile})
     return list(run.run(list(OUTPUTS), given))
-
-
-def session(content: bytes) -> InferenceSession:
-    """Open the ONNX file `content` on the CPU."""
-    options = SessionOptions()
-    options.log_severity_level = 3  # it warns that `profile` is both a constant and an input
-    return InferenceSession(content, options, providers=["CPUExecutionProvider"])

@@ -21,8 +21,8 @@ from unheard.errors import ExportError
 from unheard.experiments.evaluate import known_rows, trained_on
 from unheard.experiments.plan import usable
 from unheard.export.metadata import encoded
-from unheard.export.onnx import session
 from unheard.features import FeatureSettings, build_store
+from unheard.features.encoder import onnx_session
 from unheard.files import cannot_read, write_whole
 from unheard.manifest import Manifest
 from unheard.model.saving import Model
@@ -122,7 +122,7 @@ def measure_cost(
         store = build_store(rows, Path(temporary, "full"), model.features)
         rows, features = usable(rows, store, say), small_features or model.features
         other = store if features == model.features else build_store(rows, Path(temporary, "small"), features)
-        runs = [(session(path.read_bytes()), of) for path, of in zip(files, (store, other), strict=True)]
+        runs = [(onnx_session(path.read_bytes()), of) for path, of in zip(files, (store, other), strict=True)]
         a, b = (
             np.stack([run.run(["probabilities"], {"features": of[name]})[0] for name in rows.ids]) for run, of in runs
         )  # (n, C)

@@ -28,7 +28,7 @@ from unheard.experiments.run import carry_out
 from unheard.experiments.summary import Line, markdown_table
 from unheard.export.card import data_of
 from unheard.export.evidence import evidence_of
-from unheard.export.folder import Exported, write_folder
+from unheard.export.folder import write_folder
 from unheard.export.metadata import Facts
 from unheard.features.encoder import write_encoder
 from unheard.manifest import Manifest
@@ -49,7 +49,7 @@ def make_starter(
     folds: int = 5,
     int8: bool = True,
     say: Say = lambda _: None,
-) -> Exported:
+) -> None:
     """Train, measure and write a model folder; `settings` are those of an experiment (corpora, recipe, one system).
 
     The experiments are written to folders in `settings.out` and share a feature store. `int8` is that of
@@ -88,7 +88,7 @@ def make_starter(
     ]
     tested = set(own.seeds[0].test.ids)
     unseen = rows.where(lambda row: row.id in tested)
-    return write_folder(model, folder, facts, (evidence,), int8=int8, manifest=unseen, sections=sections, say=say)
+    write_folder(model, folder, facts, (evidence,), int8=int8, manifest=unseen, sections=sections, say=say)
 
 
 def shares(speakers: int) -> tuple[int, int, int]:

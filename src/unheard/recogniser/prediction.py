@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypedDict, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -181,15 +181,6 @@ class Prediction:
         }
 
 
-class Answer(TypedDict):
-    """The part of a prediction that is a mean over windows or turns."""
-
-    label: str | None
-    probabilities: Mapping[str, float]
-    embedding: Embedding | None
-    abstained: str | None
-
-
 class Totals:
     """Sums over windows or turns, weighted by the speech in each, and why none has probabilities."""
 
@@ -210,13 +201,13 @@ class Totals:
         elif speech > self._most:
             self._most, self._reason = speech, abstained or ""
 
-    def answer(self, labels: Sequence[str]) -> Answer:
-        """Return the means."""
+    def answer(self, labels: Sequence[str]) -> dict[str, Any]:
+        """Return the means: label, probabilities, embedding and abstained of a prediction."""
         if not self._speech:
-            return Answer(label=None, probabilities={}, embedding=None, abstained=self._reason)
+            return {"label": None, "probabilities": {}, "embedding": None, "abstained": self._reason}
         chances = labelled(labels, self._probabilities / self._speech)
         embedding = np.asarray(self._embedding / self._speech, np.float32)
-        return Answer(label=ranked(chances)[0][0], probabilities=chances, embedding=embedding, abstained=None)
+        return {"label": ranked(chances)[0][0], "probabilities": chances, "embedding": embedding, "abstained": None}
 
 
 def labelled(labels: Sequence[str], probabilities: npt.ArrayLike) -> dict[str, float]:

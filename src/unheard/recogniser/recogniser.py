@@ -18,7 +18,7 @@ from unheard.recogniser.profiles import SpeakerProfile
 from unheard.recogniser.sources import Audio, Found, Several, blocks_of, channels_of, name_of
 from unheard.recogniser.stream import Stream, Watch
 from unheard.recogniser.turns import Turn, Turns, in_order, read_turns, turns_of
-from unheard.recogniser.windows import LEAST_SPEECH, WindowScorer, WindowSettings, cut
+from unheard.recogniser.windows import LEAST_SPEECH, Window, WindowResult, WindowSettings, cut, score_window
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -177,9 +177,9 @@ class Recogniser:
         self, blocks: Iterable[Samples], progress: Progress | None = None
     ) -> Iterator[npt.NDArray[np.float32]]:
         """Yield the description (V,) of every window with enough speech, of windows that do not overlap."""
-        score, seconds = self.scorer(), self.model.metadata.windows.seconds
+        seconds = self.model.metadata.windows.seconds
         for window in cut(blocks, WindowSettings(seconds, seconds), self._rate):
-            description = score(window).description
+            description = self.score(window).description
             if progress is not None:
                 progress((window.first + len(window.samples)) / self._rate)
             if description is not None:
@@ -212,9 +212,9 @@ class Recogniser:
             what = f"the speaker profile '{profile.name}' was made with another model"
             raise ModelError(what, where=self.model.where, mend="Enrol the speaker again with this one.")
 
-    def scorer(self) -> WindowScorer:
-        """Return the function from a window, and a profile, to its result."""
-        return WindowScorer(self.model, round(self.windows.hop * self._rate), self.least_speech)
+    def score(self, window: Window, profile: SpeakerProfile | None = None) -> WindowResult:
+        """Score one window, with a profile."""
+        return score_window(self.model, window, round(self.windows.hop * self._rate), self.least_speech, profile)
 
     def _short(self, blocks: Iterable[Samples]) -> Iterator[Samples]:
         """Cut blocks into shorter ones, after each of which the caller can be told."""

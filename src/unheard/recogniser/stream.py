@@ -126,7 +126,7 @@ class Stream:
     ) -> None:
         if not 0 <= min_confidence <= 1:
             raise ConfigError(f"a confidence of {min_confidence} is out of range", mend="Use 0 to 1.")
-        self._model, self._score, self._least = recogniser.model, recogniser.scorer(), min_confidence
+        self._model, self._score, self._least = recogniser.model, recogniser.score, min_confidence
         self._rate = rate = self._model.metadata.features.sample_rate
         self.profile, self._adapt, (self._name, self._channel) = profile, adapt, names
         self._resampler = _resampler(rate if sample_rate is None else checked_rate(sample_rate), rate)

@@ -142,37 +142,32 @@ class WindowResult:
     description: npt.NDArray[np.float32] | None = None
 
 
-class WindowScorer:
-    """Score windows with a model; `hop` is the distance between windows in samples.
+def score_window(
+    model: OnnxModel, window: Window, hop: int, least_speech: float, profile: SpeakerProfile | None = None
+) -> WindowResult:
+    """Score one window; `hop` is the distance between windows in samples.
 
     The graph runs once for each window, so that a result depends on the window alone, to the last bit.
+    Raises `AudioError` for samples that are too large or not finite.
     """
-
-    def __init__(self, model: OnnxModel, hop: int, least_speech: float = LEAST_SPEECH) -> None:
-        self._model, self._hop, self._least = model, hop, least_speech
-
-    def __call__(self, window: Window, profile: SpeakerProfile | None = None) -> WindowResult:
-        """Return the result of one window; raises `AudioError` for samples that are too large or not finite."""
-        features = self._model.metadata.features
-        settings = vad_settings(features)
-        steps = -(-len(window.samples) // self._hop)
-        if not frame_count(len(window.samples), settings):
-            reason = f"too short: {len(window.samples) / settings.sample_rate:.3f} s"
-            return WindowResult(window.index, 0.0, (0.0,) * steps, reason)
-        log_energy = log_energies(window.samples, settings)
-        speech = find_speech(log_energy, settings, self._least)
-        # `score` was measured with log-mel bands with pitch and with an encoder; other models are not judged by it.
-        measured = features.kind == "encoder" or features.pitch
-        judged = measured and settings.sample_rate == RATE and settings.frame_shift_ms == 10
-        if judged and not speech.too_little and score(window.samples, log_energy, speech.frames) < 0:
-            speech = speech.none_as("no voice: tones, noise or music")
-        # A frame belongs to the step that its middle lies in.
-        middles = np.arange(len(speech.frames)) * settings.samples_per_shift + settings.samples_per_frame // 2
-        frames = np.bincount(middles[speech.frames] // self._hop, minlength=steps)
-        activity = tuple((frames * settings.frame_shift_ms / 1000).tolist())
-        if speech.too_little is not None:
-            return WindowResult(window.index, speech.seconds, activity, speech.too_little)
-        vector = profile.vector(self._model.metadata.shrinkage) if profile is not None and profile.utterances else None
-        chosen = analyse(window.samples, features, self._model.encoder, log_energy).features
-        _, *outputs = self._model.run(chosen, vector)
-        return WindowResult(window.index, speech.seconds, activity, None, *outputs)
+    features, settings = model.metadata.features, vad_settings(model.metadata.features)
+    steps = -(-len(window.samples) // hop)
+    if not frame_count(len(window.samples), settings):
+        reason = f"too short: {len(window.samples) / settings.sample_rate:.3f} s"
+        return WindowResult(window.index, 0.0, (0.0,) * steps, reason)
+    log_energy = log_energies(window.samples, settings)
+    speech = find_speech(log_energy, settings, least_speech)
+    # `score` was measured with log-mel bands with pitch and with an encoder; other models are not judged by it.
+    measured = features.kind == "encoder" or features.pitch
+    judged = measured and settings.sample_rate == RATE and settings.frame_shift_ms == 10
+    if judged and not speech.too_little and score(window.samples, log_energy, speech.frames) < 0:
+        speech = speech.none_as("no voice: tones, noise or music")
+    # A frame belongs to the step that its middle lies in.
+    middles = np.arange(len(speech.frames)) * settings.samples_per_shift + settings.samples_per_frame // 2
+    frames = np.bincount(middles[speech.frames] // hop, minlength=steps)
+    activity = tuple((frames * settings.frame_shift_ms / 1000).tolist())
+    if speech.too_little is not None:
+        return WindowResult(window.index, speech.seconds, activity, speech.too_little)
+    vector = profile.vector(model.metadata.shrinkage) if profile is not None and profile.utterances else None
+    _, *outputs = model.run(analyse(window.samples, features, model.encoder, log_energy).features, vector)
+    return WindowResult(window.index, speech.seconds, activity, None, *outputs)
