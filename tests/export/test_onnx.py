@@ -16,7 +16,7 @@ import torch
 from exporting import LABELS, NETWORKS, SMALL, random_model, utterances
 from numpy.typing import NDArray
 
-from unheard.errors import ConfigError, ExportError
+from unheard.errors import ExportError
 from unheard.export import onnx as onnx_file
 from unheard.export.metadata import Data, Facts
 from unheard.export.onnx import build_graph, export_model
@@ -185,10 +185,3 @@ def test_a_file_that_computes_something_else_is_not_written(tmp_path: Path, monk
     with pytest.raises(ExportError, match="differs from the trained one"):
         export_model(random_model(), tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("wrong", [{"temperature": 0.0}, {"temperature": float("nan")}, {"shrinkage": -1.0},
-                                   {"window_hop": 0.0}, {"window_hop": 4.0}])  # fmt: skip
-def test_facts_out_of_range(wrong: dict[str, float]) -> None:
-    with pytest.raises(ConfigError):
-        Facts(**wrong)  # type: ignore[arg-type]

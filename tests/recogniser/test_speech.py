@@ -67,4 +67,5 @@ def test_real_speech_is_answered_short_loud_and_quiet(name: str, corpora: Path) 
     assert left_out <= 0.05 * count, (left_out, count)
     for gain in (1.0, 0.1):
         found = [recogniser.predict(gain * one, sample_rate=rate) for one, rate in recordings(corpora / name, 25)]
-        assert sum("no voice" in (one.abstained or "") for one in found) <= 1
+        assert len(found) >= 25
+        assert sum(one.label is None for one in found) <= 1

@@ -8,8 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import yaml
@@ -34,42 +33,41 @@ HUB_LICENCES = {"mit", "apache-2.0", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc
 UNKNOWN = "unknown to this program"
 
 
-@dataclass(frozen=True)
-class Card:
-    """The content of a card; `sections` are further ones, title and Markdown."""
-
-    model: Model
-    facts: Facts
-    evidence: tuple[Evidence, ...] = ()
-    cost: Cost | None = None
-    sections: tuple[tuple[str, str], ...] = ()
-
-    def text(self) -> str:
-        """Return the content of README.md."""
-        environment = Environment(
-            loader=PackageLoader("unheard.export", ""),
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            keep_trailing_newline=True,
-            autoescape=False,
-        )
-        environment.filters |= {"percent": percent, "spread": _spread, "cell": lambda text: text.replace("|", "\\|")}
-        licences = [(one.title, one.licence) for one in self.facts.data]
-        return environment.get_template("card.md").render(
-            **vars(self),
-            version=__version__,
-            front_matter=_front_matter(self),
-            features=_described(self.model.features),
-            encoder=self.model.features.kind == "encoder",
-            commercial=commercial_use(self.facts.licence, licences),
-            speakers=speakers_by_corpus(self.model),
-            counted=counted,
-            bins=BINS,
-            acted=[one.title for one in self.facts.data if one.name in CORPORA and one.name != "synthetic"],
-            synthetic=[one.title for one in self.facts.data if one.name == "synthetic"],
-            unknown=[one.title for one in self.facts.data if one.name not in (*CORPORA, "synthetic")],
-        )
+def card(
+    model: Model,
+    facts: Facts,
+    evidence: Sequence[Evidence] = (),
+    cost: Cost | None = None,
+    sections: Sequence[tuple[str, str]] = (),
+) -> str:
+    """Return the content of README.md; `sections` are further ones, title and Markdown."""
+    environment = Environment(
+        loader=PackageLoader("unheard.export", ""),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+    environment.filters |= {"percent": percent, "spread": _spread, "cell": lambda text: text.replace("|", "\\|")}
+    return environment.get_template("card.md").render(
+        model=model,
+        facts=facts,
+        evidence=evidence,
+        cost=cost,
+        sections=sections,
+        version=__version__,
+        front_matter=_front_matter(facts, evidence),
+        features=_described(model.features),
+        encoder=model.features.kind == "encoder",
+        commercial=commercial_use(facts.licence, [(one.title, one.licence) for one in facts.data]),
+        speakers=speakers_by_corpus(model),
+        counted=counted,
+        bins=BINS,
+        acted=[one.title for one in facts.data if one.name in CORPORA and one.name != "synthetic"],
+        synthetic=[one.title for one in facts.data if one.name == "synthetic"],
+        unknown=[one.title for one in facts.data if one.name not in (*CORPORA, "synthetic")],
+    )
 
 
 def _spread(values: tuple[float, ...]) -> str:
@@ -77,17 +75,17 @@ def _spread(values: tuple[float, ...]) -> str:
     return spread(of.mean, of.std)
 
 
-def _front_matter(card: Card) -> str:
+def _front_matter(facts: Facts, evidence: Sequence[Evidence]) -> str:
     """Return the YAML block that the Hub reads."""
-    data, licence = card.facts.data, card.facts.licence
+    data, licence = facts.data, facts.licence
     known = hub_licence(licence)
     results = []
-    for evidence, group in ((one, group) for one in card.evidence for group in one.groups if not group.gender):
+    for of, group in ((one, group) for one in evidence for group in one.groups if not group.gender):
         wa, uar = (round(Spread(figures).mean or 0.0, 4) for figures in (group.wa, group.uar))
         metrics: list[dict[str, Any]] = [{"type": "accuracy", "name": "WA", "value": wa}]
         metrics.append({"type": "recall", "name": "UAR", "args": {"average": "macro"}, "value": uar})
         task = {"type": "audio-classification", "name": "Speech emotion recognition"}
-        name = f"{group.corpus or evidence.corpora}, unseen speakers"
+        name = f"{group.corpus or of.corpora}, unseen speakers"
         results.append({"task": task, "dataset": {"type": "speech", "name": name}, "metrics": metrics})
     values = {
         "license": known or "other",
@@ -98,7 +96,7 @@ def _front_matter(card: Card) -> str:
         "tags": ["speech-emotion-recognition", "speaker-independent", "onnx"],
         "datasets": [one.name for one in data if one.name],
         "metrics": ["accuracy", "recall"],
-        "model-index": [{"name": card.facts.name, "results": results}] if results else [],
+        "model-index": [{"name": facts.name, "results": results}] if results else [],
     }
     values = {name: value for name, value in values.items() if value}
     return f"---\n{yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)}---\n"

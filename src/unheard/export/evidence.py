@@ -180,16 +180,14 @@ class Band:
 class Calibration:
     """A temperature, the data it was chosen on, and its effect as (before, after).
 
-    `nll` is the mean negative log-likelihood (nats) of the validation speakers; `dev_error` and `test_error` are
-    expected calibration errors; the test error afterwards is NaN where all validation speakers are tested too.
-    `bands` are the test utterances by confidence, after dividing by a temperature chosen without their speakers, or
-    as they are where there is none.
+    `dev_error` and `test_error` are expected calibration errors; the test error afterwards is NaN where all validation
+    speakers are tested too. `bands` are the test utterances by confidence, after dividing by a temperature chosen
+    without their speakers, or as they are where there is none.
     """
 
     temperature: float
     utterances: int
     speakers: int
-    nll: tuple[float, float]
     dev_error: tuple[float, float]
     test_error: tuple[float, float]
     bands: tuple[Band, ...]
@@ -224,7 +222,6 @@ def calibrate(line: Line) -> Calibration:
         temperature=t,
         utterances=len(set(dev.ids)),
         speakers=len(set(dev.speakers)),
-        nll=(negative_log_likelihood(logits, dev.truth), negative_log_likelihood(logits / t, dev.truth)),
         dev_error=(error(logits, dev), error(logits / t, dev)),
         test_error=(error(test_logits, test), float("nan") if scaled is None else error(scaled, test)),
         bands=tuple(

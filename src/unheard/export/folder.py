@@ -22,7 +22,7 @@ from pathlib import Path
 from unheard.corpora import read_manifest
 from unheard.errors import ExportError
 from unheard.experiments.records import read_run
-from unheard.export.card import Card, data_of
+from unheard.export.card import card, data_of
 from unheard.export.evidence import Evidence, evidence_of
 from unheard.export.metadata import Facts, metadata
 from unheard.export.onnx import export_model
@@ -133,7 +133,7 @@ def write_folder(
             say(f"int8: {shown}, {cost.changed} of {cost.utterances} labels changed")
         elif smaller:
             say("the cost of int8 in accuracy was not measured: name recordings with --manifest")
-        write_text(made / CARD, Card(model, facts, tuple(evidence), cost, tuple(sections)).text())
+        write_text(made / CARD, card(model, facts, evidence, cost, sections))
         names = {str(index): label for index, label in enumerate(model.labels)}
         config = {"library_name": "unheard", "id2label": names, "label2id": {names[at]: int(at) for at in names}}
         write_json(made / CONFIG, metadata(model, facts) | config)

@@ -324,10 +324,10 @@ def _assembled(graph: Graph, model: Model, facts: Facts) -> onnx.ModelProto:
 # Parity
 
 
-def check(model: Model, content: bytes, tolerance: float = TOLERANCE) -> float:
-    """Return the largest difference between the ONNX file `content` and `model`, relative to outputs above 1.
+def check(model: Model, content: bytes) -> None:
+    """Raise `ExportError` where the ONNX file `content` and `model` differ by more than `TOLERANCE`.
 
-    Raises `ExportError` where it is above `tolerance`.
+    Differences are relative for outputs above 1.
     """
     random, run, worst = np.random.default_rng(0), onnx_session(content), 0.0
     for length in LENGTHS:
@@ -338,11 +338,10 @@ def check(model: Model, content: bytes, tolerance: float = TOLERANCE) -> float:
         for ours, theirs in zip(by_onnx(run, frames, profile), by_torch(model, frames, profile), strict=True):
             difference = float(np.max(np.abs(ours - theirs) / np.maximum(1.0, np.abs(theirs))))
             worst = max(worst, difference if np.isfinite(difference) else float("inf"))
-    if not worst <= tolerance:
-        what = f"the exported model differs from the trained one by {worst:.2g}, more than {tolerance:g}"
+    if worst > TOLERANCE:
+        what = f"the exported model differs from the trained one by {worst:.2g}, more than {TOLERANCE:g}"
         mend = "Nothing was written. Check that the training converged: its weights are far out of the usual range."
         raise ExportError(what, mend=mend)
-    return worst
 
 
 def by_torch(model: Model, frames: Floats, profile: Floats | None = None) -> list[Floats]:
