@@ -117,9 +117,10 @@ def without_table(mp3: bytes) -> bytes:
 def converted(tmp_path: Path, name: str, *options: str) -> Path:
     av = pytest.importorskip("av", reason="needs PyAV (extra `media`)")
     path = tmp_path / name
-    codec = {"a.m4a": "aac", "a.webm": "libopus", "a.mp2": "mp2"}[name]
+    codec = {"m4a": "aac", "aac": "aac", "webm": "libopus", "mp2": "mp2", "wav": "g722"}[name.partition(".")[2]]
     with av.open(str(path), "w") as out:
         stream = out.add_stream(codec, rate=48_000 if codec == "libopus" else 16_000)
+        stream.layout = "mono" if codec == "g722" else "stereo"
         frame = av.AudioFrame.from_ndarray((32767 * SAMPLES).astype(np.int16)[None], format="s16", layout="mono")
         frame.sample_rate = 16_000
         resampler = av.AudioResampler(stream.format, stream.layout, stream.rate, stream.codec_context.frame_size or 960)
@@ -129,13 +130,18 @@ def converted(tmp_path: Path, name: str, *options: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["a.m4a", "a.webm", "a.mp2"])
-def test_codings_that_libsndfile_lacks_are_read_by_pyav(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["a.m4a", "a.aac", "a.webm", "a.wav", "a.mp2"])
+def test_codings_that_libsndfile_lacks_are_read_by_pyav_if_they_are_whole(name: str, tmp_path: Path) -> None:
     path = converted(tmp_path, name)
-    for source in (path, io.BytesIO(path.read_bytes())) if name != "a.mp2" else (path,):
+    content = path.read_bytes()
+    for source in (path, io.BytesIO(content)):
         samples = read_audio(source)
         assert len(samples) == pytest.approx(32_000, abs=4000)
         assert np.abs(samples).max() == pytest.approx(0.1, abs=0.03)
+    if name != "a.mp2":  # which says nowhere how long it is
+        path.write_bytes(content[: len(content) * 6 // 10])
+        with pytest.raises(AudioError, match=r"is cut short|breaks off|which failed.*if it is cut"):
+            read_audio(path)
 
 
 @pytest.mark.parametrize(
@@ -154,6 +160,7 @@ def test_codings_are_named_with_the_conversion(
     head: bytes, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("unheard.decoding._open_converted", lambda path: None)
+    monkeypatch.setattr("unheard.decoding.can_convert", lambda: False)
     path = tmp_path / "a.bin"
     path.write_bytes(head + bytes(200))
     with pytest.raises(AudioError, match=f"{name} needs a conversion first.*ffmpeg -i"):

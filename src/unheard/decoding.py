@@ -14,7 +14,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias, cast
@@ -35,7 +35,13 @@ CONVERTED = {".m4a", ".mp4", ".aac", ".webm", ".mkv", ".mka", ".wma", ".amr", ".
 """Endings of recordings that libsndfile does not read and PyAV or ffmpeg does; .opus is read by libsndfile."""
 
 _SYSTEM_ERROR = 2  # libsndfile's code for what the operating system refused
-_MARKS = {b"\x1aE\xdf\xa3": "WebM or Matroska", b"#!AMR": "AMR", b"0&\xb2u": "WMA"}
+_MARKS = {
+    b"\x1aE\xdf\xa3": "WebM or Matroska",
+    b"#!AMR": "AMR",
+    b"0&\xb2u": "WMA",
+    b"\xff\xf1": "AAC",
+    b"\xff\xf9": "AAC",
+}
 _CODECS = {0x28F: "G.722", 0x64: "G.726", 0x45: "G.726", 0x14: "G.723", 0x55: "MP3 in WAV", 0xFF: "AAC in WAV"}
 _AV_FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,amr,amrnb,amrwb,asf,aac,adts,mp3,ogg,flac,wav,g722,g726,gsm,aiff,caf"
@@ -258,17 +264,34 @@ class _PyAV(Decoder):
         self.samplerate, self.channels = int(stream.rate), int(stream.codec_context.channels)
         self.format, self.subtype = self._container.format.name.split(",")[0].upper(), stream.codec_context.name.upper()
         self.frames = UNKNOWN_LENGTH
-        resampler = av.AudioResampler("fltp")
-        decoded = self._container.decode(stream)
-        self._frames = (out for frame in decoded for out in resampler.resample(frame))
-        self._error, self._left = av.FFmpegError, np.zeros((0, self.channels), np.float32)
+        self._pieces, self._left = self._decoded(stream, name_of(path)), np.zeros((0, self.channels), np.float32)
+
+    def _decoded(self, stream: Any, name: str) -> Iterator[Block]:
+        """Yield samples to the end; raises `AudioError` for damage, and where Matroska, MP4 or WAV says it is later."""
+        import av
+
+        resampler, rate, count, stated = av.AudioResampler("fltp"), self.samplerate, 0, 0.0
+        if stream.duration:
+            stated = float(stream.duration * stream.time_base)
+        elif self._container.duration and not self._container.streams.video:  # of a film the sound may end before
+            stated = self._container.duration / av.time_base
+        try:
+            for frame in self._container.decode(stream):
+                for out in resampler.resample(frame):
+                    count += out.samples
+                    yield out.to_ndarray().T.astype(np.float32, copy=False)
+        except av.FFmpegError as error:
+            what = f"breaks off after {count / rate:.2f} s ({error.strerror})"
+            raise AudioError(what, where=name, mend="Copy it again.") from None
+        if self.format in ("MATROSKA", "MOV", "WAV") and count / rate < stated - 0.5:  # others guess
+            what = f"is cut short: {count / rate:.2f} s of {stated:.2f} s are there"
+            raise AudioError(what, where=name, mend="Copy it again.")
 
     def read(self, frames: int) -> Block:
         pieces, count = [self._left], len(self._left)
-        with suppress(StopIteration, self._error):
-            while count < frames:
-                pieces.append(next(self._frames).to_ndarray().T.astype(np.float32, copy=False))
-                count += len(pieces[-1])
+        while count < frames and (piece := next(self._pieces, None)) is not None:
+            pieces.append(piece)
+            count += len(piece)
         whole = np.concatenate(pieces)
         self._left = whole[frames:]
         return np.ascontiguousarray(whole[:frames])
@@ -298,9 +321,13 @@ def _unreadable(path: Source, name: str, error: Exception) -> tuple[AudioError, 
     elif head.startswith(b"version https://git-lfs"):
         what, mend = "this is a Git LFS pointer, not the recording", "Fetch the recordings with: git lfs pull"
     elif coding or Path(name).suffix.lower() in CONVERTED:
-        elsewhere, what = True, f"{coding or 'this format'} needs a conversion first"
-        target = Path(name).with_suffix(".wav").name
-        mend = f'Convert it with: ffmpeg -i "{name}" -ac 1 -ar 16000 "{target}"; or: pip install "unheard[media]"'
+        elsewhere, target = True, Path(name).with_suffix(".wav").name
+        command = f'onvert it with: ffmpeg -i "{name}" -ac 1 -ar 16000 "{target}"'
+        what, mend = f"{coding or 'this format'} needs a conversion first", f"C{command}"
+        if can_convert():
+            what, mend = f"{what}, which failed", f"Copy it again if it is cut or damaged, or c{command}"
+        else:
+            mend += '; or: pip install "unheard[media]"'
     elif getattr(error, "code", None) == _SYSTEM_ERROR:
         kind, what, mend = UnreachableError, f"cannot be read ({reason})", "Check the disk; try again."
     else:
