@@ -107,6 +107,9 @@ def test_joined_recordings_without_lengths_of_their_own() -> None:
     tag = b"TAG" + bytes(125) + b"ID3\x04\0\0\0\0\x01\0" + bytes(128)
     for content in (mp3 + without_table(mp3), mp3 + tag + without_table(mp3), without_table(mp3) + mp3):
         assert len(read_audio(io.BytesIO(content))) == pytest.approx(2 * len(SAMPLES), abs=3000)
+    table = encoded(NOISE, format="MP3")
+    unfinished = with_bytes(table, {table.index(b"Xing") + 8: bytes(8)})  # no frames, no bytes
+    assert len(read_audio(io.BytesIO(unfinished))) == pytest.approx(len(NOISE), abs=3000)
 
 
 def without_table(mp3: bytes) -> bytes:

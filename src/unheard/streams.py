@@ -34,7 +34,7 @@ def from_its_beginning(path: Source) -> Iterator[BinaryIO]:
 _FLAC = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")
 _FLAC_UNTOLD = re.compile(_FLAC.pattern + rb".{13}(.)\0{4}", re.DOTALL)  # 36 bits count the samples, 0: not known
 _OGG = re.compile(rb"OggS\x00(.)", re.DOTALL)
-_MP3 = re.compile(rb"\xff[\xe2-\xff][\x10-\xef].(?:.{9}|.{17}|.{32})(?:Xing|Info|VBRI)(.{12})", re.DOTALL)
+_MP3 = re.compile(rb"\xff[\xe2-\xff][\x10-\xef].(?:.{9}|.{17}|.{32})(?:..)?(Xing|Info|VBRI)(.{12})", re.DOTALL)
 _WAV = re.compile(rb"RIFF.{4}WAVE", re.DOTALL)
 _STREAMED = re.compile(_FLAC.pattern + rb"|OggS|ID3|\xff[\xe0-\xff]")
 
@@ -131,7 +131,8 @@ def _starts(data: memoryview, head: bytes, has_table: bool) -> list[int]:
     tables = list(_MP3.finditer(data))
     starts = {0, *(one.start() for one in tables[has_table:])}  # the first is the table of the first stream
     for one in tables:  # where it says how many bytes its stream has, another may follow without a table
-        flags, end = one[1][3], one.start() + int.from_bytes(one[1][8:] if one[1][3] & 1 else one[1][4:8], "big")
+        flags = one[2][3]
+        end = one.start() + int.from_bytes(one[2][8:] if flags & 1 else one[2][4:8], "big")
         while tag := _length_of_tag(bytes(data[end : end + 10])):
             end += tag
         if flags & 2 and re.match(rb"\xff[\xe2-\xff][\x10-\xef]", data[end : end + 4]):
@@ -140,12 +141,12 @@ def _starts(data: memoryview, head: bytes, has_table: bool) -> list[int]:
 
 
 def has_length_table(path: Source) -> bool:
-    """Whether an MP3 states in its first frame how long it is (Xing's, LAME's or Fraunhofer's header)."""
+    """Whether an MP3 states in its first frame how many it has (Xing's, LAME's or Fraunhofer's header)."""
     with from_its_beginning(path) as opened:
         opened.seek(_length_of_tag(opened.read(10)))
         head = opened.read(4096)
-    frame = head[: _frame_length(head)] if _LAYER_3.match(head) else head
-    return any(word in frame for word in (b"Xing", b"Info", b"VBRI"))
+    found = _MP3.search(head[: _frame_length(head)] if _LAYER_3.match(head) else head)
+    return found is not None and (found[1] == b"VBRI" or bool(found[2][3] & 1 and any(found[2][4:8])))
 
 
 def _length_of_tag(head: bytes) -> int:
