@@ -58,7 +58,7 @@ def finish(out: Path, utterance: Callable[[Assigned], Utterance] | None = None) 
         def utterance(row: Assigned) -> Utterance:
             return Utterance(audio="", **known[row.id])
 
-    write_records(out, load(out / "config.yaml"), splits, {row.id: utterance(row) for row in splits}, lambda _: True)
+    write_records(out, load(out / "config.yaml"), splits, {row.id: utterance(row) for row in splits}, lambda *_: True)
     return out
 
 

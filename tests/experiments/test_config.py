@@ -27,12 +27,10 @@ from unheard.experiments.config import (
     reference,
     written_in,
 )
-from unheard.experiments.plan import identity
 from unheard.experiments.records import read_run
 from unheard.experiments.run import _same_place as same_place
 from unheard.features.settings import FeatureSettings
 from unheard.splits import default_protocol
-from unheard.training.recipe import TrainingSettings
 from unheard.training.strategies import resolve_options
 
 LEAST = {"corpus": "emodb", "root": "data", "out": "run"}
@@ -227,13 +225,6 @@ def test_every_key_is_described_and_declared_once() -> None:
         assert field.metadata["description"].endswith("."), key
     groups = [hint for _, _, hint in keys() if dataclasses.is_dataclass(hint)]
     assert len(groups) == len(set(groups))
-
-
-def test_identity_changes_with_every_part() -> None:
-    base = (TrainingSettings(), {"lam": 0.1}, 0)
-    others = [(TrainingSettings(lr=0.1), *base[1:]), (base[0], {"lam": 0.2}, 0), (*base[:2], 1)]
-    assert len({identity(*parts) for parts in (base, *others)}) == 4
-    assert identity(*base) == identity(TrainingSettings(), {"lam": 0.1}, 0)
 
 
 # Presets and recipes.

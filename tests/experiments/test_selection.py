@@ -35,7 +35,8 @@ from unheard.experiments.plan import Cell
 from unheard.experiments.records import read_run
 from unheard.experiments.selection import KNOBS, Choice, choose
 from unheard.experiments.summary import summarise, table_markdown
-from unheard.report import write_report
+from unheard.report import compose
+from unheard.report.content import markdown_of
 from unheard.training.strategies import resolve_options
 
 GRID = KNOBS["dat"].grid
@@ -332,7 +333,7 @@ def test_every_system_is_searched_with_the_same_budget(search: Path) -> None:
             assert stored["options"].get("lam", 0) == float(own.get("options.dat.lam", 0))
     found = {one.name: one.baseline for one in summarise(run).contrasts}
     assert found == {"SER_SR_DAT": "SER_only", "SER_SR_DAT, tuned": "SER_only, tuned"}
-    page = write_report(search).read_text()
+    page = markdown_of(compose(run, summarise(run)))
     assert "Settings chosen by search" in page
     assert all(value.replace(",", ", ") in page for value in picked)
 
@@ -377,6 +378,22 @@ def test_each_direction_has_a_study_of_its_own(tmp_path: Path) -> None:
     assert len(cells(tmp_path)) == 1 + len({*values["male"], *values["female"]})
     _, line = read_run(tmp_path).lines
     assert (line.name, line.done, len(line.seeds)) == ("SER_only, tuned", 1, 1)
+
+
+def test_a_trial_of_the_fixed_settings_is_their_training(tmp_path: Path) -> None:
+    """Batches of four are what the run has anyway: that cell stands in both lines."""
+    space = ("--space", "training.batch_size=4|8")
+    assert experiment(tmp_path, *SEARCH, *space, "--systems", "ser", "--folds", "1") == 0
+    rows = rows_of(tmp_path / "trials.csv")
+    assert {row["value"] for row in rows} == {"training.batch_size=4", "training.batch_size=8"}
+    for row in rows:
+        row["chosen"] = str(row is next(one for one in rows if one["value"].endswith("4")))
+    write_rows(tmp_path / "trials.csv", rows)
+    assert len(cells(tmp_path)) == 2
+    assert experiment(tmp_path, "--epochs", "1", "--systems", "ser", "--folds", "1") == 0
+    fixed, tuned = read_run(tmp_path).lines
+    assert (fixed.done, tuned.done, tuned.name) == (1, 1, "SER_only, tuned")
+    assert fixed.seeds[0].test.wa == tuned.seeds[0].test.wa
 
 
 def test_a_trial_that_fails_is_tried_and_never_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

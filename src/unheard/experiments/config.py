@@ -366,7 +366,7 @@ def _validated(values: Mapping[str, Any]) -> Experiment:
         error = invalid.errors()[0]
         name, value = ".".join(map(str, error["loc"])), error["input"]
         if error["type"] == "literal_error":
-            known = re.findall(r"'([^']*)'", error["ctx"]["expected"])
+            known = filter(None, re.findall(r"'([^']*)'", error["ctx"]["expected"]))
             raise ConfigError(f"unknown {name} '{value}'", mend=did_you_mean(str(value), known)) from None
         bounds = next((range_of(field) for key, field, _ in keys() if key == name), "")
         if bounds and error["type"].startswith(("greater_than", "less_than")):

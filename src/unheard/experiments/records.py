@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -182,9 +183,11 @@ def write_records(
     settings: Experiment,
     splits: Sequence[Assigned],
     utterances: Mapping[str, Utterance],
-    counts: Callable[[Mapping[str, Any]], bool],
+    counts: Callable[[Mapping[str, Any], str], bool],
 ) -> None:
     """Write predictions.csv.xz and results.csv from the finished cells in RUN/cells that `counts` accepts.
+
+    It is asked whether a result belongs to the run, as it is ("") and with the settings of each chosen trial.
 
     The rows of the table without a system are the split: every utterance of every fold with its part (train, dev,
     test) and its columns of the manifest. Those with a system are predictions for dev and test utterances in the same
@@ -192,16 +195,18 @@ def write_records(
     """
     labels, held = settings.labels, _held(splits)
     epochs = cache(lambda trial: _epochs(applied(settings, trial), splits))
+    chosen = [one for one in read_trials(out) if one.chosen]
     cells = []
     for home in sorted((out / "cells").glob("*-fold*-seed*-*")):
-        number = home.name.rpartition("-fold")[2].partition("-")[0]
+        system, _, rest = home.name.rpartition("-fold")
+        number = rest.partition("-")[0]
         fold = int(number) if number.isdecimal() else -1  # a folder of the user's own
-        last = result_in(home)
-        wanted = EPOCHS if last.get("fitted") else epochs(last.get("trial", "")).get(fold, 0)
-        own = place_of(home, wanted)
-        for place in (own, own / "reestimated"):
+        trials = dict.fromkeys(["", *(str(one.value) for one in chosen if (one.system, one.fold) == (system, fold))])
+        for trial, part in product(trials, ("", "reestimated")):
+            wanted = EPOCHS if result_in(home).get("fitted") else epochs(trial).get(fold, 0)
+            place = place_of(home, wanted) / part
             result = result_in(place)
-            if fold not in held or epochs_of(result) != wanted or not counts(result):
+            if fold not in held or epochs_of(result) != wanted or not counts(result, trial):
                 continue
             try:
                 found = read_predictions(place / "predictions.csv", labels)
@@ -209,7 +214,7 @@ def write_records(
             except (OSError, ValueError, KeyError):  # damaged, or of another split: trained again by the next call
                 continue
             if not found:
-                cells.append(_cell(home, place, result, held[fold], words, labels))
+                cells.append(_cell(home, place, result, held[fold], words, labels, trial or None))
     cells.sort(key=_order)
     heads = _heads(labels)
     table: list[dict[str, Any]] = [{**row._asdict(), **_of_manifest(utterances.get(row.id))} for row in splits]
@@ -263,9 +268,7 @@ def _cell(
 ) -> CellRecord:
     """The record of a cell from its result and the `words` of its predictions, as in the files."""
     system = str(result["system"])
-    if result.get("trial"):
-        value = str(result["trial"])
-    elif system in KNOBS and "options" in result:
+    if value is None and system in KNOBS and "options" in result:
         value = float(result["options"][KNOBS[system].option])
     by_part: dict[str, dict[str, Sequence[str]]] = {"dev": {}, "test": {}}
     for row, own in zip(rows, words, strict=True):

@@ -358,22 +358,20 @@ def collect(grid: Grid, say: Say = lambda _: None) -> RunRecords:
     splits, rows = read_assignment(out / "splits.csv"), grid.manifest.by_id()
     ids = {fold: tuple(dict.fromkeys(row.id for row in own)) for fold, own in _by_fold(splits).items()}
     data = {fold: data_digest(own, rows, grid.store.audio_digest, settings) for fold, own in ids.items()}
-    chosen = {(one.system, one.fold, one.value) for one in selection.read_trials(out) if one.chosen}
     own_settings = cache(partial(selection.applied, replace(settings, options=options)))
     definitions = {cell.system: cell.settings_digest for cell in grid.cells if cell.fitted}
     codes = cache(code_of)
     others: set[str] = set()
 
-    def counts(result: Mapping[str, Any]) -> bool:
+    def counts(result: Mapping[str, Any], trial: str) -> bool:
         system, digest, proof = result["system"], result["settings"]["digest"], result["proof"]
         if result["fitted"]:
             own = digest == definitions.get(system, digest)
         else:
-            trial = result["trial"]
             mine = own_settings(trial)
-            theirs, ours = (_without_knob(system, one) for one in (result["options"], mine.options.get(system, {})))
+            knob = KNOBS[system].option if system in KNOBS and not (trial or result["trial"]) else ""
+            theirs, ours = (_without(knob, one) for one in (result["options"], mine.options.get(system, {})))
             own = digest == settings_digest(mine) and theirs == ours
-            own = own and (not trial or (system, result["fold"], trial) in chosen)
         if not own or proof["code"] != codes(system):
             return False
         if proof["data"] != data[result["fold"]]:
@@ -389,9 +387,8 @@ def collect(grid: Grid, say: Say = lambda _: None) -> RunRecords:
     return records
 
 
-def _without_knob(system: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options as JSON has them (no infinity), without the system's knob."""
-    knob = KNOBS[system].option if system in KNOBS else ""
+def _without(knob: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as JSON has them (no infinity), without one whose value may differ."""
     return {name: None if value == float("inf") else value for name, value in options.items() if name != knob}
 
 
