@@ -21,15 +21,15 @@ FILES = ("model.onnx", "model.int8.onnx", "README.md", "config.json", "SHA256SUM
 """What is read from a repository, and written to it."""
 
 TRIAL_SECONDS = 60  # time that a model has to load and to answer one short clip
-TRIAL_BYTES = 4 << 30  # address space of the process in which it does
+TRIAL_BYTES = 4 << 30  # address space of the process in which it does, in addition to four times that of its files
 
-_TRIAL = f"""
+_TRIAL = """
 import sys
-sys.path[:] = sys.argv[2:]  # python -c would look in the current folder first, which may be the model's
+sys.path[:] = sys.argv[3:]  # python -c would look in the current folder first, which may be the model's
 import json
 try:
     import resource
-    resource.setrlimit(resource.RLIMIT_AS, ({TRIAL_BYTES}, {TRIAL_BYTES}))
+    resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[2]),) * 2)
 except ImportError:  # Windows: the time is bounded, the memory is not
     pass
 import unheard
@@ -62,8 +62,13 @@ def try_out(model: str | Path) -> None:
 
     Raises `ModelError` where it does not.
     """
+    folder = Path(model) if Path(model).is_dir() else Path(model).parent
+    sizes = (
+        file.stat().st_size for name in ("*.onnx", "encoder/*.onnx") for file in folder.glob(name) if file.is_file()
+    )
+    most = TRIAL_BYTES + 4 * min(sum(sizes), 2 << 30)  # of larger ones none is read
     try:
-        command = [sys.executable, "-c", _TRIAL, str(model), *sys.path]
+        command = [sys.executable, "-c", _TRIAL, str(model), str(most), *sys.path]
         subprocess.run(command, check=True, capture_output=True, timeout=TRIAL_SECONDS)
     except subprocess.TimeoutExpired:
         why = f"it took more than {TRIAL_SECONDS} s"
