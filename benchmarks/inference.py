@@ -52,8 +52,7 @@ from unheard.corpora.synthetic.plan import takes
 from unheard.corpora.synthetic.voice import render
 from unheard.errors import ConfigError
 from unheard.experiments.config import load
-from unheard.export.metadata import Facts
-from unheard.export.onnx import export_model
+from unheard.export.onnx import Facts, export_model
 from unheard.features import Normaliser, analysis, extract
 from unheard.model.saving import Model
 from unheard.recogniser import Recogniser, WindowSettings, windows

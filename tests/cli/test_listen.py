@@ -24,8 +24,7 @@ import unheard
 from unheard.audio import Samples
 from unheard.cli import main
 from unheard.errors import AudioError, ConfigError, MissingExtra
-from unheard.recogniser.microphone import Microphone
-from unheard.recogniser.sources import FORMATS, pcm_blocks
+from unheard.recogniser.sources import FORMATS, Microphone, pcm_blocks
 
 Capture = pytest.CaptureFixture[str]
 

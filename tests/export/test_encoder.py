@@ -19,8 +19,7 @@ import unheard
 from unheard.audio import read_audio
 from unheard.errors import ConfigError, ModelError
 from unheard.export.folder import write_folder
-from unheard.export.metadata import Facts
-from unheard.export.onnx import by_torch
+from unheard.export.onnx import Facts, by_torch
 from unheard.features import FeatureSettings
 from unheard.features.analysis import analyse
 from unheard.features.encoder import resolve, write_encoder

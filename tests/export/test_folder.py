@@ -24,7 +24,7 @@ from unheard.export import card
 from unheard.export.card import data_of, described, hub_licence
 from unheard.export.evidence import Own, evidence_of
 from unheard.export.folder import licence_warnings, write_folder
-from unheard.export.metadata import Data, Facts
+from unheard.export.onnx import Data, Facts
 from unheard.export.quantise import measure_cost
 from unheard.features import Normaliser
 from unheard.manifest import Manifest

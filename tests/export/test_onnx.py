@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from unheard.errors import ExportError
 from unheard.export import onnx as onnx_file
-from unheard.export.metadata import Data, Facts
-from unheard.export.onnx import build_graph, export_model
+from unheard.export.onnx import Data, Facts, build_graph, export_model
 from unheard.features import FeatureSettings, Normaliser
 from unheard.features.encoder import onnx_session
 from unheard.model.network import NetworkSettings

@@ -12,8 +12,7 @@ from exporting import NETWORKS, random_model, utterances
 
 from unheard.errors import ExportError
 from unheard.export import onnx as onnx_file
-from unheard.export.metadata import Facts
-from unheard.export.onnx import export_model
+from unheard.export.onnx import Facts, export_model
 from unheard.export.quantise import as_int8, quantise
 from unheard.features.encoder import onnx_session
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from unheard.audio import Samples
     from unheard.recogniser import Segment
-    from unheard.recogniser.microphone import Microphone
+    from unheard.recogniser.sources import Microphone
 
 Format = Literal["table", "json", "jsonl", "csv", "rttm", "srt", "textgrid", "audformat", "labelstudio"]
 
@@ -239,7 +239,7 @@ def listen(
         if pcm:
             blocks, given = _pipe(stack, pcm, format, channels, channel), rate
         else:
-            from unheard.recogniser.microphone import Microphone
+            from unheard.recogniser.sources import Microphone
 
             microphone = stack.enter_context(Microphone(wanted, int(device) if device.isdecimal() else device or None))
             say("listening; stop with Ctrl-C")
@@ -267,7 +267,7 @@ def listen(
     times = f"{prediction.duration:.1f} s, {prediction.speech_seconds:.1f} s of speech"
     say(f"{times}: {prediction.label or prediction.abstained}")
     if microphone is not None and (microphone.lost or microphone.overflows):
-        from unheard.recogniser.microphone import BLOCK_SECONDS
+        from unheard.recogniser.sources import BLOCK_SECONDS
 
         seconds = microphone.lost * BLOCK_SECONDS
         say(f"warning: this machine is too slow; {seconds:.1f} s or more of audio are lost, and times are too early")

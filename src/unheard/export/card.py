@@ -19,7 +19,7 @@ from unheard.analysis.intervals import Spread
 from unheard.corpora import CORPORA, corpus_names, get_corpus
 from unheard.errors import counted
 from unheard.export.evidence import BINS, Evidence
-from unheard.export.metadata import Data, Facts
+from unheard.export.onnx import Data, Facts
 from unheard.export.quantise import Cost
 from unheard.features import FeatureSettings
 from unheard.licence import commercial_use

@@ -24,8 +24,7 @@ from unheard.errors import ExportError
 from unheard.experiments.records import read_run
 from unheard.export.card import card, data_of
 from unheard.export.evidence import Evidence, evidence_of
-from unheard.export.metadata import Facts, metadata
-from unheard.export.onnx import export_model
+from unheard.export.onnx import Facts, export_model, metadata
 from unheard.export.quantise import measure_cost, quantise
 from unheard.features.encoder import CARD as ENCODER_CARD
 from unheard.features.encoder import LICENCE, MODEL, WhisperEncoder, encoder_of, write_encoder

@@ -20,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 from unheard.errors import ExportError
 from unheard.experiments.evaluate import known_rows, trained_on
 from unheard.experiments.plan import usable
-from unheard.export.metadata import encoded
+from unheard.export.onnx import encoded
 from unheard.features import FeatureSettings, build_store
 from unheard.features.encoder import onnx_session
 from unheard.files import cannot_read, write_whole

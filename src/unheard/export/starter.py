@@ -29,7 +29,7 @@ from unheard.experiments.summary import Line, markdown_table
 from unheard.export.card import data_of
 from unheard.export.evidence import evidence_of
 from unheard.export.folder import write_folder
-from unheard.export.metadata import Facts
+from unheard.export.onnx import Facts
 from unheard.features.encoder import write_encoder
 from unheard.manifest import Manifest
 from unheard.model.saving import WITH_PROFILES, Model
