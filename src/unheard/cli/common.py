@@ -72,6 +72,7 @@ Channel = Annotated[
     Literal["mix", "left", "right", "each"],
     option("Channel to use of recordings with several: their mean, one of them, or each as a separate recording."),
 ]
+EACH = "each"  # the channel that stands for every channel, each another speaker
 AnyChannel = Annotated[str, option("mix (mean of all channels), left, right, a number from 1, or each (separately).")]
 Store = Annotated[Path | None, option("Folder to keep the features in (default: not kept).")]
 Device = Annotated[str, option("auto, cpu, cuda or mps.")]
@@ -232,24 +233,38 @@ def write_predictions(
     carry: bool = False,
 ) -> int:
     """Write a prediction for each recording as it comes; returns 1 if a recording could not be read, else 0."""
-    from unheard.recogniser.recogniser import predictions
+    from unheard.audio import MOST_CHANNELS, channel_index
+    from unheard.files import cannot_read
+    from unheard.recogniser.recogniser import PredictOptions
     from unheard.recogniser.sources import recordings
 
     failed, low, rate = 0, set[str](), recogniser.model.metadata.features.sample_rate
-    found = recordings(words, sys.stdin.buffer)
+    channel = options.get("channel", "mix")
+    if channel != EACH:
+        channel_index(channel, MOST_CHANNELS, "--channel")
+    recogniser.check_profile(options.get("profile"), adapting=bool(options.get("adapt")))
     with recording_progress() as progress:
-        for file, answer in predictions(recogniser, found, options, carry=carry, progress=progress):
-            if isinstance(answer, UnheardError):
+        for file in recordings(words, sys.stdin.buffer):
+            try:
+                if isinstance(file, UnheardError):
+                    raise file
+                given = options | PredictOptions(progress=progress(file))
+                several = recogniser.predict_channels(file, **given) if channel == EACH else None
+                answers = several or [recogniser.predict(file, **given)]
+            except (UnheardError, OSError) as problem:
+                error = cannot_read(str(file), problem) if isinstance(problem, OSError) else problem
                 failed += 1
-                say(f"unheard: {' '.join(str(answer).split())}")
-                writer.failed(file, answer)
+                say(f"unheard: {' '.join(str(error).split())}")
+                writer.failed(file if isinstance(file, str) else file.where or "", error)
                 continue
-            writer.add(answer)
+            for answer in answers:
+                writer.add(answer)
             header = _header(file)
             if header is not None and header.sample_rate < rate:
                 low.add(file)
             if carry:
-                adapted.save(answer.profile, recogniser.model)
+                options = options | PredictOptions(profile=answers[-1].profile)
+                adapted.save(answers[-1].profile, recogniser.model)
     writer.close()
     if low:
         say(

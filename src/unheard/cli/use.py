@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 from cyclopts import Parameter
 
 from unheard.cli.common import (
+    EACH,
     AnyChannel,
     Enrol,
     Hop,
@@ -92,7 +93,7 @@ def predict(
         raise ConfigError("no model given", mend="For example: unheard predict starter call.wav")
     check_recordings(predict, model, audio)
     from unheard.recogniser.formats import FOLDERS, Job, format_of, sink, writer
-    from unheard.recogniser.recogniser import EACH, PredictOptions
+    from unheard.recogniser.recogniser import PredictOptions
     from unheard.recogniser.sources import is_single
     from unheard.recogniser.turns import read_turns
 

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, TypeAlias, TypedDict, overload
 import numpy as np
 import numpy.typing as npt
 
-from unheard.audio import MOST_CHANNELS, Samples, channel_index, channel_name
-from unheard.errors import AudioError, ConfigError, ModelError, NoSpeechError, UnheardError
-from unheard.files import cannot_read
+from unheard.audio import Samples, channel_name
+from unheard.errors import AudioError, ConfigError, ModelError, NoSpeechError
 from unheard.recogniser.model import OnnxModel, open_model
 from unheard.recogniser.prediction import Prediction, Segment, Totals
 from unheard.recogniser.profiles import SpeakerProfile
-from unheard.recogniser.sources import Audio, Found, Several, blocks_of, channels_of, name_of
+from unheard.recogniser.sources import Audio, Several, blocks_of, channels_of, name_of
 from unheard.recogniser.stream import Stream, Watch
 from unheard.recogniser.turns import Turn, Turns, in_order, read_turns, turns_of
 from unheard.recogniser.windows import LEAST_SPEECH, Window, WindowResult, WindowSettings, cut, score_window
@@ -287,42 +286,3 @@ def _turns(segments: Segments, recording: str) -> list[Turn]:
     if not segments:
         raise ConfigError("there are no turns", mend="Give (start, end, speaker) of each.")
     return in_order(one if isinstance(one, Turn) else Turn(*one) for one in segments)
-
-
-# Several recordings
-
-EACH = "each"  # the channel that stands for every channel, each another speaker
-
-
-def predictions(
-    recogniser: Recogniser,
-    found: Iterable[Found],
-    options: PredictOptions,
-    *,
-    carry: bool = False,
-    progress: Callable[[str], Progress | None] = lambda file: None,
-) -> Iterator[tuple[str, Prediction | UnheardError]]:
-    """Predict recordings one after another; yields (file, prediction, or the error of a broken one) as soon as known.
-
-    `options` are those of `Recogniser.predict`, where `channel` may be `each`. With `carry`, for recordings of one
-    speaker, the profile is kept from one recording to the next.
-    Raises `AudioError` for a channel that no recording has, `ModelError` for a profile or adaptation that does not fit.
-    """
-    channel = options.get("channel", "mix")
-    if channel != EACH:
-        channel_index(channel, MOST_CHANNELS, "--channel")
-    recogniser.check_profile(options.get("profile"), adapting=bool(options.get("adapt")))
-    for file in found:
-        if isinstance(file, UnheardError):
-            yield file.where or "", file
-            continue
-        given = options | PredictOptions(progress=progress(file))
-        try:
-            several = recogniser.predict_channels(file, **given) if channel == EACH else None
-            answers = several or [recogniser.predict(file, **given)]
-        except (UnheardError, OSError) as error:
-            yield file, cannot_read(file, error) if isinstance(error, OSError) else error
-            continue
-        if carry:
-            options = options | PredictOptions(profile=answers[-1].profile)
-        yield from ((file, answer) for answer in answers)
