@@ -274,10 +274,10 @@ def to_float(samples: npt.NDArray[Any]) -> Samples:
     and for floats at another scale.
     """
     what, mend, kind = "", "Give (samples, channels): x.T.", samples.dtype.kind
-    if samples.ndim not in (1, 2) or kind not in "fiu":
+    if samples.ndim not in (1, 2) or kind not in "fiu" or isinstance(samples, np.ma.MaskedArray):
         what = f"samples of shape {samples.shape} and type {samples.dtype} are no sound"
         mend = "Give floats in [-1, 1] or integers, of shape (samples,) or (samples, channels)."
-    elif samples.ndim == 2 and samples.shape[1] > max(MOST_CHANNELS, samples.shape[0]):
+    elif samples.ndim == 2 and not 0 < samples.shape[1] <= max(MOST_CHANNELS, samples.shape[0]):
         what = f"samples of shape {samples.shape} have {samples.shape[1]} channels"
     elif kind in "iu" and samples.dtype.itemsize > 4:
         what = f"samples of type {samples.dtype} do not say how loud the loudest is"

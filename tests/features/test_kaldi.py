@@ -107,6 +107,8 @@ def test_what_cannot_be_analysed_is_said(audio: Any, options: dict[str, float], 
     with pytest.raises(AudioError, match=message):
         extract(audio, **options)
     assert np.isfinite(extract(LOUDEST * 90)).all()
+    with pytest.raises(ConfigError, match="100 Hz is out of range"):
+        extract(FEMALE, sample_rate=100)
 
 
 def test_frames_do_not_depend_on_how_many_are_computed_together(monkeypatch: pytest.MonkeyPatch) -> None:

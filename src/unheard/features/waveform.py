@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from functools import cached_property
 from math import prod
 from pathlib import Path
@@ -71,7 +71,9 @@ class WaveformEncoder:
             samples = (samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)
         frames = 1 + (len(samples) - _FRAME) // _SHIFT
         pieces = []
-        with torch.inference_mode(), _one_thread(torch):
+        with torch.inference_mode(), ExitStack() as restored:
+            restored.callback(torch.set_num_threads, torch.get_num_threads())
+            torch.set_num_threads(1)  # sums are then the same in a worker and in a process with more
             for first in range(0, frames, _AT_ONCE):
                 last = first + _AT_ONCE
                 # the last piece includes the samples below a frame: some encoders normalise over all of the time
@@ -97,7 +99,13 @@ class WaveformEncoder:
             raise MissingExtra("transformers", "transformers") from None
         safe = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
         try:
-            with _quiet(logging):
+            with warnings.catch_warnings(), ExitStack() as restored:
+                warnings.simplefilter("ignore")
+                restored.callback(logging.set_verbosity, logging.get_verbosity())
+                logging.set_verbosity_error()
+                if logging.is_progress_bar_enabled():
+                    restored.callback(logging.enable_progress_bar)
+                    logging.disable_progress_bar()
                 model, report = AutoModel.from_pretrained(self.folder, output_loading_info=True, **safe)
         except Exception as error:  # transformers has no class of its own for a folder it cannot use
             why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
@@ -109,30 +117,3 @@ class WaveformEncoder:
             what = f"{len(missing)} weights of this encoder are missing, {missing[0]} first"
             raise ConfigError(what, where=self.folder, mend="Download all of it again.")
         return model.eval().float()
-
-
-@contextmanager
-def _quiet(logging: Any) -> Iterator[None]:
-    """Silence transformers' warnings, loading messages and progress bars."""
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
-
-
-@contextmanager
-def _one_thread(torch: Any) -> Iterator[None]:
-    """Sums are then the same in a worker and in a process with more threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -114,13 +114,9 @@ class Trainer:
             if time.monotonic() - self._saved_at > CHECKPOINT_SECONDS:
                 self.save()
         self.save()
-        evaluations = self._evaluate(self._mode, self.recipe.select)
-        return evaluations + (self._evaluate(REESTIMATED, "last") if self.recipe.batchnorm == "both" else [])
-
-    @property
-    def _mode(self) -> str:
-        """The mode of validation."""
-        return REESTIMATED if self.recipe.batchnorm == "reestimate" else AS_WRITTEN
+        validated, *others = self.recipe.evaluations
+        evaluations = self._evaluate(validated, self.recipe.select)
+        return evaluations + [one for mode in others for one in self._evaluate(mode, "last")]
 
     def _one_epoch(self) -> None:
         began = time.perf_counter()
@@ -160,7 +156,7 @@ class Trainer:
     def _validate(self) -> dict[str, Any]:
         """Score the validation speakers of every direction; keep the weights of the best epoch."""
         figures: dict[str, Any] = {}
-        with self._in_use(self._mode):
+        with self._in_use(self.recipe.evaluations[0]):
             for direction, (dev, _) in self.directions.items():
                 scores = self._score(dev)
                 if not np.isfinite(scores.logits).all():
