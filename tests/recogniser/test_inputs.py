@@ -76,20 +76,13 @@ def test_folders_with_recordings_to_convert(tmp_path: Path, monkeypatch: pytest.
         assert all("2 recordings" in one and "ffmpeg -i" in one for one in errors)
 
 
-def test_what_a_notebook_shows(recogniser: Recogniser, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_representations_are_short(recogniser: Recogniser) -> None:
     found = recogniser.predict(murmur(9))
     assert repr(found).startswith(f"Prediction('samples': {found.label} ")
     assert "9.0 s" in repr(found)
     profile = SpeakerProfile("0", np.zeros(1000), 3, "anna")
     assert repr(profile) == "SpeakerProfile('anna': 3 utterances)"
     assert all(len(repr(one)) < 120 for one in (found, found.segments[0], recogniser))
-    assert "<table>" in found._repr_html_()
-    frame = found.to_frame()
-    assert len(frame) == len(found.segments)
-    assert [name for name in frame if name.startswith("p_")] == [f"p_{label}" for label in recogniser.labels]
-    monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(UnheardError, match="pip install pandas"):
-        found.to_frame()
 
 
 def test_an_uncertain_answer_is_none(recogniser: Recogniser) -> None:

@@ -413,7 +413,7 @@ print(json.dumps([early, found.label, packages, os.environ["ORT_DISABLE_TELEMETR
 """
 
 
-@pytest.mark.parametrize("telemetry", [None, "", "0"])
+@pytest.mark.parametrize("telemetry", [None, "0"])
 def test_a_prediction_is_light_and_writes_nothing(folder: Path, tmp_path: Path, telemetry: str | None) -> None:
     path = write(tmp_path / "a.wav", murmur(2))
     (home := tmp_path / "home").mkdir()
