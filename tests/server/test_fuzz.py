@@ -18,8 +18,8 @@ from unheard.server.settings import ServerSettings
 
 schemathesis = pytest.importorskip("schemathesis", reason="needs the extra `fuzz`")
 
-SETTINGS = ServerSettings(max_megabytes=1, max_seconds=30)
-APP = create_app(recogniser(), SETTINGS)
+LIMITS = {"max_megabytes": 1, "max_seconds": 30}
+APP = create_app(recogniser(), ServerSettings(**LIMITS))  # type: ignore[arg-type]
 SCHEMA = schemathesis.openapi.from_asgi("/openapi.json", APP, headers={"Host": "localhost"})
 KINDS = [("WAV", "PCM_16"), ("WAV", "FLOAT"), ("WAV", "IMA_ADPCM")]
 KINDS += [(kind, None) for kind in ("FLAC", "OGG", "MP3", "AIFF")]
@@ -37,12 +37,6 @@ def as_it_is(_: object, value: bytes) -> bytes:
 def session() -> Iterator[object]:
     """One client for all calls: a server lives in one event loop, and would refuse work from another."""
     with schemathesis.python.asgi.get_client(APP) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def client() -> Iterator[TestClient]:
-    with TestClient(create_app(recogniser(), SETTINGS), base_url="http://localhost") as client:
         yield client
 
 
