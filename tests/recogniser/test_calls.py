@@ -228,6 +228,8 @@ def test_odd_turns(recogniser: Recogniser, tmp_path: Path) -> None:
     assert [one.label is None for one in found.segments] == [False, True, True, False]
     assert (found.segments[1].abstained or "").startswith("too short")
     assert found.segments[2].abstained == "silence"
+    (last,) = recogniser.predict(talk(), segments=[(9.99999, 10, "Anna")]).segments
+    assert (last.abstained or "").startswith("too short")
     with pytest.raises(ConfigError, match=r"a turn begins at 11\.0 s, and the recording ends at 10\.0 s"):
         recogniser.predict(talk(), segments=[(11, 12, "Anna")])
     with pytest.raises(ConfigError, match="no stretch of time"):

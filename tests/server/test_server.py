@@ -195,13 +195,14 @@ def test_turns_are_answered_as_on_the_command_line(
         ("a.csv", "start,end,speaker\n" + "0,13,A\n" * 5, "segments.csv: 5 turns of 65 s in all are too many"),
         ("a.csv", "start,end,speaker\n" + "0,0.001,A\n" * 5001, "segments.csv: 5001 turns of 5 s in all are too many"),
         ("a.rttm", "SPEAKER a 1 0 " + "x" * 999, "segments.rttm, line 1: a SPEAKER line has 10 fields, this one 5"),
+        ("a.rttm", f"SPEAKER a 1 0 1 x x {'x' * 101} x", "segments.rttm: a speaker's name has more than 100 letters"),
         ("a.srt", "\n" * 1_000_001, "a file of turns must not exceed 1 MB"),
         ("a.vtt", "0:0:00.0 --> 0:0:01.0\n<v" + " " * 900_000, ""),  # is read in no time
         ("db.yaml", "x", "segments.yaml: no format of turns has the ending '.yaml'"),
         ("/etc/passwd", "x", "segments: no format of turns has the ending ''"),
         ("a.jsonl", "[" * 100_000, "segments.jsonl, line 1: not JSON"),
     ],
-    ids=range(12),
+    ids=range(13),
 )
 def test_turns_that_cannot_be_used(client: TestClient, name: str, text: str, what: str) -> None:
     answer = with_turns(client, text, name)

@@ -236,6 +236,7 @@ class Recogniser:
         self.check_profile(None, adapting=bool(adapt))
         adapt = model.profile_width > 0 if adapt is None else adapt
         edges = [(round(turn.start * self._rate), round(min(turn.end, duration) * self._rate)) for turn in turns]
+        edges = [(min(first, len(samples) - 1), last) for first, last in edges]
         pieces = [samples[first : max(first + 1, last)] for first, last in edges]
         known = [adapt and turn.known for turn in turns]
         work = sum(len(piece) * (1 + one) for piece, one in zip(pieces, known, strict=True))
@@ -253,10 +254,11 @@ class Recogniser:
         for number, piece in enumerate(pieces):
             if known[number] and (found := list(self.descriptions(blocks(piece)))):
                 sums[number], counts[number] = np.sum(found, axis=0, dtype=np.float64), len(found)
-        speakers, totals = np.array([turn.speaker for turn in turns]), Totals()
+        numbers = {turn.speaker: number for number, turn in enumerate(turns)}
+        speakers, totals = np.array([numbers[turn.speaker] for turn in turns]), Totals()
         segments, spoken = [], 0.0
         for number, (turn, piece) in enumerate(zip(turns, pieces, strict=True)):
-            others = (speakers == turn.speaker) & (np.arange(len(turns)) != number)
+            others = (speakers == speakers[number]) & (np.arange(len(turns)) != number)
             count = int(counts[others].sum())
             profile = SpeakerProfile(model.digest, sums[others].sum(axis=0) / count, count) if count else None
             stream, end = self.stream(profile=profile), min(turn.end, duration)

@@ -20,7 +20,7 @@ from unheard.server.work import Job
 
 MOST_CHANNELS = 16  # a compressed file can claim 255, and would take 255 times the memory while it is decoded
 MOST_TURNS, MOST_OVERLAP = 5000, 4  # turns of a recording, and people who may speak at once
-LARGEST = 1_000_000  # bytes of a file of turns
+LARGEST, LONGEST_NAME = 1_000_000, 100  # bytes of a file of turns, letters of a speaker's name
 
 
 @contextmanager
@@ -37,7 +37,8 @@ def usable(longest: float = 0.0, of: str = "") -> Iterator[None]:
         raise Refusal("unusable_audio", f"{of}{error.what}", error.mend or "Send another recording.") from None
     except (ManifestError, ConfigError) as error:  # of a file of turns, whose place is a line
         where = f"{error.where}: " if error.where else ""
-        raise Refusal("unusable_segments", f"{where}{error.what}"[:300], error.mend or "Send other turns.") from None
+        mend = (error.mend or "Send other turns.")[:300]
+        raise Refusal("unusable_segments", f"{where}{error.what}"[:300], mend) from None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,6 +142,8 @@ def _turns(name: str, content: bytes, seconds: float) -> Sequence[Turn]:
         what = f"the turns of {len(found)} recordings"
         raise ManifestError(what, where=name, mend="Send those of this recording alone.")
     (turns,) = found.values()
+    if any(len(turn.speaker) > LONGEST_NAME for turn in turns):
+        raise ManifestError(f"a speaker's name has more than {LONGEST_NAME} letters", where=name, mend="Shorten it.")
     spoken = sum(min(turn.end, seconds) - min(turn.start, seconds) for turn in turns)
     if len(turns) > MOST_TURNS or spoken > MOST_OVERLAP * seconds + 1:
         what = f"{len(turns)} turns of {spoken:.0f} s in all are too many"
