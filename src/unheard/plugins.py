@@ -66,8 +66,7 @@ def register(kind: str, name: str, thing: Any = None) -> Any:
         raise ConfigError(f"unknown kind of plug-in '{kind}'", mend=did_you_mean(kind, GROUPS))
     if not re.fullmatch(r"[a-z][a-z0-9_-]*", name):
         raise ConfigError(f"'{name}' cannot be the name of a {kind}", mend="Use small letters, digits and hyphens.")
-    module, table = _OWN[kind]
-    if name in getattr(import_module(module), table):
+    if name in _own(kind):
         raise ConfigError(f"'{name}' is a {kind} of the package itself", mend="Choose another name.")
     if thing is None:
         return partial(register, kind, name)
@@ -75,6 +74,11 @@ def register(kind: str, name: str, thing: Any = None) -> Any:
         raise ConfigError(f"{thing!r} is no {kind}", where=f"register('{kind}', '{name}')")
     _registered[kind, name] = Plugin(thing, _digest(thing))
     return thing
+
+
+def _own(kind: str) -> tuple[str, ...]:
+    module, table = _OWN[kind]
+    return tuple(getattr(import_module(module), table))
 
 
 def names(kind: str) -> tuple[str, ...]:
@@ -92,6 +96,15 @@ def find(kind: str, name: str) -> Plugin | None:
             what = f"the {kind} '{name}' cannot be loaded ({type(error).__name__}: {error})"
             raise ConfigError(what, where=f"entry point {point.group}: {name} = {point.value}") from error
     return _registered.get((kind, name))
+
+
+def required(kind: str, name: str, called: str = "") -> Plugin:
+    """Return the plug-in of this name; raises `ConfigError` also where there is none, a kind that is `called` so."""
+    plugin = find(kind, name)
+    if plugin is None:
+        mend = did_you_mean(name, (*_own(kind), *names(kind)))
+        raise ConfigError(f"unknown {called or kind} '{name}'", mend=mend)
+    return plugin
 
 
 def registered() -> dict[tuple[str, str], Plugin]:

@@ -24,7 +24,7 @@ from unheard.audio import (
     select_channel,
     to_float,
 )
-from unheard.errors import AudioError, ConfigError, did_you_mean
+from unheard.errors import AudioError, ConfigError
 from unheard.features.functionals import frame_settings, summarise
 from unheard.features.kaldi import (
     VAD_PRESETS,
@@ -36,7 +36,7 @@ from unheard.features.kaldi import (
     voiced_frames,
 )
 from unheard.features.normalise import pool
-from unheard.features.settings import KINDS, FeatureSettings
+from unheard.features.settings import FeatureSettings
 from unheard.streams import Source
 
 if TYPE_CHECKING:
@@ -244,10 +244,10 @@ def resolve_foreign(settings: FeatureSettings) -> FeatureSettings:
         if first is None:
             raise ConfigError("no .npy file in this folder", where=settings.folder, mend="Write one an utterance.")
         try:
-            return replace(settings, width=_array_in(first).shape[1])
+            return replace(settings, width=frames_in(first).shape[1])
         except AudioError as error:
             raise ConfigError(error.what, where=error.where, mend=error.mend) from None
-    plugin = _plugin(settings.kind)
+    plugin = plugins.required("feature", settings.kind, "kind of features")
     noise = np.random.default_rng(0).normal(0, 0.1, settings.sample_rate).astype(np.float32)
     try:
         return replace(settings, width=_checked_frames(plugin.thing(noise), settings.kind).shape[1], code=plugin.digest)
@@ -261,37 +261,24 @@ def frames_of(samples: npt.NDArray[Any], settings: FeatureSettings) -> Floats:
     if settings.kind == "npy":
         raise ConfigError("features of kind npy come from files, not from audio", mend="Choose another kind.")
     settings = settings if settings.resolved else resolve_foreign(settings)
-    plugin = _plugin(settings.kind)
+    plugin = plugins.required("feature", settings.kind, "kind of features")
     if plugin.digest != settings.code:
-        raise ConfigError(
-            f"the function '{settings.kind}' has changed since these features were made", mend="Use another store."
-        )
+        what = f"the function '{settings.kind}' has changed since these features were made"
+        raise ConfigError(what, mend="Use another store.")
     return _checked_frames(plugin.thing(samples), settings.kind, settings.width)
 
 
-def frames_in(path: str | Path, width: int) -> Floats:
-    """Read the array (T, `width`) of one utterance; raises `AudioError` where there is none or another one."""
-    return _checked_frames(_array_in(Path(path)), str(path), width)
-
-
-def _plugin(name: str) -> plugins.Plugin:
-    plugin = plugins.find("feature", name)
-    if plugin is None:
-        known = (*KINDS, *plugins.names("feature"))
-        raise ConfigError(f"unknown kind of features '{name}'", mend=did_you_mean(name, known))
-    return plugin
-
-
-def _array_in(path: Path) -> npt.NDArray[Any]:
+def frames_in(path: str | Path, width: int = 0) -> Floats:
+    """Read the array (T, `width`, 0: any) of one utterance; raises `AudioError` where there is none or another one."""
     try:
-        if path.stat().st_size > LARGEST:
+        if Path(path).stat().st_size > LARGEST:
             raise AudioError(f"an array file must not exceed {LARGEST >> 20} MiB", where=path)
         array = np.load(path, allow_pickle=False)
     except FileNotFoundError:
         raise AudioError("no such file", where=path) from None
     except (OSError, ValueError, EOFError) as error:
         raise AudioError(f"this is no .npy file ({error})", where=path) from None
-    return _checked_frames(array, str(path))
+    return _checked_frames(array, str(path), width)
 
 
 def _checked_frames(frames: Any, where: str, width: int = 0) -> Floats:

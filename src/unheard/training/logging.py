@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from unheard import plugins
-from unheard.errors import ConfigError, MissingExtra, did_you_mean
+from unheard.errors import MissingExtra
 
 Figures: TypeAlias = Mapping[str, Any]
 Log: TypeAlias = Callable[[Figures], object]
@@ -64,10 +64,7 @@ _LIBRARIES = {"tensorboard": "torch.utils.tensorboard"}
 
 def logger_of(name: str) -> Logger:
     """Return the logger `name`; raises `ConfigError` for an unknown one."""
-    plugin = None if name in LOGGERS else plugins.find("logger", name)
-    if name not in LOGGERS and plugin is None:
-        raise ConfigError(f"unknown logger '{name}'", mend=did_you_mean(name, [*LOGGERS, *plugins.names("logger")]))
-    logger: Logger = plugin.thing if plugin else LOGGERS[name]
+    logger: Logger = LOGGERS[name] if name in LOGGERS else plugins.required("logger", name).thing
     return logger
 
 

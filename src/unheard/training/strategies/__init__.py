@@ -37,11 +37,9 @@ def strategy_of(key: str) -> tuple[str, type[Strategy], type | None]:
     """
     if key in STRATEGIES:
         return STRATEGIES[key]
-    plugin = plugins.find("strategy", key)
-    if plugin is None:
-        raise ConfigError(f"unknown system '{key}'", mend=did_you_mean(key, [*STRATEGIES, *plugins.names("strategy")]))
-    options = inspect.signature(plugin.thing).parameters.get("options")
-    return plugin.thing.__name__, plugin.thing, type(options.default) if options else None
+    strategy = plugins.required("strategy", key, "system").thing
+    options = inspect.signature(strategy).parameters.get("options")
+    return strategy.__name__, strategy, type(options.default) if options else None
 
 
 def resolve_options(key: str, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
