@@ -189,28 +189,35 @@ class Manifest(Sequence[Utterance]):
         """Return the rows for which `keep` is true, with all notes."""
         return replace(self, rows=tuple(row for row in self.rows if keep(row)))
 
-    def select(self, emotions: Iterable[str] = FOUR, mapping: Mapping[str, str] | None = None) -> Manifest:
-        """Rename labels by `mapping` (canonical or original words, such as excited=happy), then keep `emotions`.
+    def rename(self, mapping: Mapping[str, str]) -> Manifest:
+        """Rename labels: canonical words, or original ones, which win (excited=happy).
 
-        An original word wins over a canonical one. Raises `ManifestError` for an unknown label or an emotion without
-        a row.
+        Raises `ManifestError` for a word that is neither, and for an unknown label.
         """
-        emotions, mapping = tuple(emotions), dict(mapping or {})
+        mapping = {plain(word): label for word, label in mapping.items()}
         words = {row.original for row in self.rows if row.original in mapping}
-        for label in (*emotions, *(word for word in mapping if word not in words), *mapping.values()):
+        for label in (*(word for word in mapping if word not in words), *mapping.values()):
             if label not in LABELS:
                 raise ManifestError(f"unknown emotion '{label}'", mend=did_you_mean(label, LABELS))
-        rows = []
-        for row in self.rows:
-            word = row.original if row.original in words else row.emotion
-            label = mapping.get(word, row.emotion)
-            if label in emotions:
-                rows.append(row if label == row.emotion else replace(row, emotion=label))
-        if missing := sorted(set(emotions) - {row.emotion for row in rows}):
+        labels = [mapping.get(row.original if row.original in words else row.emotion, "") for row in self.rows]
+        pairs = zip(self.rows, labels, strict=True)
+        return replace(self, rows=tuple(replace(row, emotion=label) if label else row for row, label in pairs))
+
+    def select(self, emotions: Iterable[str] = FOUR, mapping: Mapping[str, str] | None = None) -> Manifest:
+        """Rename labels by `mapping` (see `rename`), then keep `emotions`.
+
+        Raises `ManifestError` for an unknown label or an emotion without a row.
+        """
+        emotions = tuple(emotions)
+        for label in emotions:
+            if label not in LABELS:
+                raise ManifestError(f"unknown emotion '{label}'", mend=did_you_mean(label, LABELS))
+        chosen = self.rename(mapping or {}).where(lambda row: row.emotion in emotions)
+        if missing := sorted(set(emotions) - {row.emotion for row in chosen}):
             mend = f"Labels here: {', '.join(self.counts())}; choose among them, or rename them in the table "
             mend += "(experiments: --emotions, --map)."
             raise ManifestError(f"no utterance is labelled {', '.join(missing)}", mend=mend)
-        return replace(self, rows=tuple(rows))
+        return chosen
 
     @staticmethod
     def concat(manifests: Sequence[Manifest]) -> Manifest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -99,6 +100,8 @@ def test_a_subset_is_complete_by_itself(tmp_path: Path) -> None:
 def test_surplus_odd_names_and_litter(tmp_path: Path) -> None:
     plant(tmp_path, *HAPPY_AND_SAD, "d-sad-1", "sub/test", "a-angry-1", "._a-sad-2.wav", "__MACOSX/a-sad-3",
           ".git/a-sad-4", "readme.txt", "throat/a-sad-1")  # fmt: skip
+    (tmp_path / "b-sad-2.wav").symlink_to(tmp_path / "gone.wav")
+    os.mkfifo(tmp_path / "b-sad-3.wav")
     manifest = read_tree(TOY, tmp_path)
     assert len(manifest) == 8
     assert ids(manifest, "extra") == ("sad 4 instead of 3", "speaker d")

@@ -70,6 +70,9 @@ def test_relative_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         (place / "wav").mkdir()
         (place / "wav/b 2.wav").touch()
         assert read_kaldi("data")[0].audio == str(place / "wav/b 2.wav")
+    (tmp_path / "deep/er/wav").mkdir(parents=True)
+    (tmp_path / "deep/er/wav/b 2.wav").touch()
+    assert read_manifest("data", audio_root=tmp_path / "deep")[0].audio == str(tmp_path / "deep/er/wav/b 2.wav")
 
 
 def test_missing_entries_are_counted(tmp_path: Path) -> None:

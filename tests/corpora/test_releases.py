@@ -134,7 +134,7 @@ def test_names(tmp_path: Path, name: str, files: str, rows: str, odd: str) -> No
 
 
 def test_further_columns(tmp_path: Path) -> None:
-    plant(tmp_path, "1002_IEO_HAP_HI", "03-01-06-02-02-01-12_fearful", "03a01La", "0004/Sad/test/0004_001401",
+    plant(tmp_path, "1002_IEO_HAP_HI", "x\\03-01-06-02-02-01-12_fearful_16k", "03a01La", "0004/Sad/test/0004_001401",
           "OAF_back_ps", "a5-03-01-02-50")  # fmt: skip
     assert read_corpus("crema-d", tmp_path, partial=True)[0].extra == {"level": "high"}
     assert read_corpus("emodb", tmp_path, partial=True)[0].extra == {"version": "a"}

@@ -116,12 +116,28 @@ def test_names_of_speakers_are_normalised(tmp_path: Path) -> None:
         ",file,speaker,emotion,text\n0,a.wav,s,sad,\"x, y\"\n",  # pandas' unnamed index
         "sep=;\r\nfile;speaker;emotion;text\r\na.wav;s;sad;x, y\r\n",  # Excel
         "\ufeff\"sep=,\"\n\nfile,speaker,emotion,text\na.wav,s,sad,\"x, y\"\n",
-        "FileName,SpkrID,EmoClass,text\na.wav,s,sad,\"x, y\"\n",
+        "FileName|SpkrID|EmoClass|text\na.wav|s|S|x, y\n",
+        "\"file\",\"speaker\",\"emotion\",\"text\",,\na.wav,s,sad,\"x, y\"\n",  # a header with more cells
     ],
 )  # fmt: skip
 def test_dialects(tmp_path: Path, text: str) -> None:
-    (row,) = read_table(table(tmp_path, text))
-    assert (row.id, row.speaker, row.emotion, row.text, dict(row.extra)) == ("a", "s", "sad", "x, y", {})
+    for name in ("table.csv", "table.tsv"):
+        (row,) = read_table(table(tmp_path, text, name))
+        assert (row.id, row.speaker, row.emotion, row.text, dict(row.extra)) == ("a", "s", "sad", "x, y", {})
+
+
+def test_letters_of_msp_podcast(tmp_path: Path) -> None:
+    """X is no agreement between the raters; in other columns the letters are unknown words."""
+    letters = "AHNSUFDCOX"
+    lines = [f"{n}.wav,{letter},{n},Male" for n, letter in enumerate(letters)]
+    text = "\n".join(["FileName,EmoClass,SpkrID,Gender", *lines])
+    manifest = read_table(table(tmp_path, text))
+    assert [row.emotion for row in manifest] == [
+        "angry", "happy", "neutral", "sad", "surprised", "fearful", "disgusted", "other", "other",
+    ]  # fmt: skip
+    assert [(note.kind, note.ids) for note in manifest.notes][1:] == [("unusable", ("9.wav",))]
+    assert len(read_manifest(table(tmp_path, text), mapping={"X": "other"})) == 10
+    assert "unknown emotions: 'A' (1)" in refused(table(tmp_path, text.replace("EmoClass", "emotion")))
 
 
 def test_columns_found_by_other_names_and_the_rest_kept(tmp_path: Path) -> None:
@@ -167,6 +183,10 @@ def test_manifests_of_speech_recognisers(tmp_path: Path) -> None:
         ("a.wav,Anna,sad\nb.wav,Anna,sad\n", "line 1: no header that names the columns, but 'a.wav'"),
         ("file,emotion,lang\na.wav,sad,de\n", "no column 'speaker'; there are 'file', 'emotion', 'lang'"),
         ("file,speaker,speaker,emotion\n", "the column 'speaker' occurs twice"),
+        ("file,Speaker,SPEAKER,emotion\n", "the columns 'Speaker' and 'SPEAKER' are one"),
+        ("file,speaker,emotion,start_ms,end_ms\na.wav,s,sad,0,500\n", "'start_ms' looks like the start"),
+        ("file,speaker,emotion,\na.wav,s,sad,happy\n", "line 2: 4 cells under 3 columns"),
+        ("file,speaker,emotion\na.wav,s,nan\n", "line 2: the emotion is empty"),
         ("file,speaker,emotion\n\na.wav,,sad\n", "line 3: the speaker is empty"),
         (
             "file,speaker,emotion\na.wav,s,angy\n",
@@ -200,9 +220,12 @@ def test_what_is_no_table_at_all(tmp_path: Path) -> None:
         ('["a.wav"]\n', "line 1: not an object"),
         ('{"file": "a.wav", "speaker": "s", "emotion": "sad", "start": NaN}\n', "the start 'NaN' is not a time"),
         ('{"file": "a.wav", "speaker": null, "emotion": "sad"}\n', "the speaker is empty"),
+        ('{"audio": {"array": [0.1]}, "speaker": "s", "emotion": "sad"}\n', "line 1: the audio has no path"),
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", "a Git LFS pointer, not the file"),
     ):
         assert said in refused(table(tmp_path, text, "t.jsonl"))
-    assert "not UTF-8" in refused(table(tmp_path, "file,speaker,emotion\nä.wav,s,sad\n".encode("latin-1")))
+    for encoding in ("latin-1", "utf-16-le", "utf-32"):
+        assert "not UTF-8" in refused(table(tmp_path, "file,speaker,emotion\nä.wav,s,sad\n".encode(encoding)))
     assert "not a format of tables" in refused(table(tmp_path, "", "table.xlsx"))
     assert "Check the path" in refused(tmp_path / "nowhere.csv")
     assert "this is a folder, not a recording" in refused(table(tmp_path, "file,speaker,emotion\n.,s,sad\n"))
@@ -270,7 +293,7 @@ def test_where_utterances_start_and_end(tmp_path: Path, header: str, times: str,
     assert (row.start, row.end) == expected
 
 
-def test_words_of_the_table_are_mapped(tmp_path: Path) -> None:
+def test_words_of_the_table_are_mapped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = table(tmp_path, "file,speaker,emotion\na.wav,s,rabbia\nb.wav,s,gioia\nc.wav,s,rabbia\nd.wav,s,calm\n")
     assert "line 2: 2 unknown emotions: 'rabbia' (2), 'gioia' (1). Known:" in refused(path)
     mapping = {"rabbia": "angry", "gioia": "excited", "calm": "neutral"}
@@ -278,11 +301,15 @@ def test_words_of_the_table_are_mapped(tmp_path: Path) -> None:
     assert [(row.emotion, row.original) for row in manifest] == [
         ("angry", "rabbia"), ("excited", "gioia"), ("angry", "rabbia"), ("calm", "calm"),
     ]  # fmt: skip
+    main(["doctor", str(path), "--map", "rabbia=angry,gioia=happy,calm=neutral", "--no-listen"])
+    assert "emotions: angry 2, happy 1, neutral 1" in capsys.readouterr().out
+    accented = table(tmp_path, "file,speaker,emotion\na.wav,s,cole\u0301re\n", "b.csv")
+    assert read_manifest(accented, mapping={"col\u00e9re": "angry"}).counts() == {"angry": 1}
     chosen = manifest.select(("angry", "happy", "neutral"), mapping | {"gioia": "happy"})
     assert chosen.counts() == {"angry": 2, "happy": 1, "neutral": 1}
     with pytest.raises(ManifestError, match="unknown emotion 'freude'"):
         manifest.select(("angry",), {"freude": "happy"})
-    with pytest.raises(ManifestError, match="unknown emotion 'gioia'"):
+    with pytest.raises(ManifestError, match="unknown emotion 'gladness' to map to"):
         read_manifest(path, mapping={"rabbia": "angry", "gioia": "gladness"})
 
 
@@ -318,8 +345,24 @@ def test_where_recordings_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert read_manifest(old, audio_root=tmp_path)[0].audio == str(tmp_path / "deep/er/b.wav")
     main(["doctor", str(old), "--audio-root", str(tmp_path), "--map", "rabbia=angry", "--no-listen"])
     assert "1 utterances of 1 speakers" in capsys.readouterr().out
-    with pytest.raises(ManifestError, match=r"'d\.wav' is in several folders: .*deep/d\.wav"):
-        read_manifest(table(tmp_path / "lists", "file,speaker,emotion\nd.wav,s,sad\n"), audio_root=tmp_path)
+    (tmp_path / "linked").symlink_to(tmp_path / "deep", target_is_directory=True)
+    for lines, root, found in (
+        ("deep\\d.wav,s,sad\nold/er/d.wav,t,sad\n", tmp_path, "deep/d.wav er/d.wav"),  # the folders in front decide
+        ("b.wav,s,sad\n", tmp_path / "linked", "linked/er/b.wav"),
+        ("d.wav,s,sad\n", tmp_path, r"'d\.wav' is in several folders: .*deep/d\.wav"),
+        (
+            "x/b.wav,s,sad\ny/b.wav,t,sad\n",
+            tmp_path,
+            r"line 3: 'x/b\.wav' and 'y/b\.wav' are both found as .*er/b\.wav",
+        ),
+    ):
+        moved = table(tmp_path / "lists", f"file,speaker,emotion\n{lines}")
+        if "'" in found:
+            with pytest.raises(ManifestError, match=found):
+                read_manifest(moved, audio_root=root)
+        else:
+            places = [Path(row.audio).relative_to(tmp_path).as_posix() for row in read_manifest(moved, audio_root=root)]
+            assert places == found.split()
 
 
 def test_an_audformat_database_is_joined(tmp_path: Path) -> None:
@@ -346,6 +389,24 @@ tables:
     ]
     assert manifest[0].audio == str(tmp_path / "wav/a.wav")
     assert read_manifest(tmp_path / "db.emotion.csv").rows == manifest.rows
+    # labels of speakers in a table of their own, and two tables that differ
+    people = "people: {levels: {speaker: str}, columns: {gender: {}}}"
+    second = "gold: {type: filewise, columns: {emotion: {}}}"
+    (tmp_path / "db.yaml").write_text(
+        header.replace("labels: {x: {gender: female}, y: {gender: male}}", "labels: people")
+        + f"  {second}\nmisc_tables:\n  {people}\n"
+    )
+    (tmp_path / "db.people.csv").write_text("speaker,gender\nx,female\ny,male\n")
+    (tmp_path / "db.gold.csv").write_text("file,emotion\nwav/b.wav,sadness\n")
+    assert {(row.speaker, row.gender) for row in read_manifest(tmp_path)} == {("x", "female"), ("y", "male")}
+    (tmp_path / "db.gold.csv").write_text("file,emotion\nwav/b.wav,anger\n")
+    (tmp_path / "db.emotion.csv").write_text("file,start,end,emotion\n" + rows.replace("b.wav,0 days,NaT", "b.wav,,"))
+    (row,) = read_manifest(tmp_path / "db.gold.csv")
+    assert (row.emotion, row.speaker) == ("angry", "y")
+    (tmp_path / "db.gold.csv").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+    with pytest.raises(ManifestError, match=r"db\.gold\.csv: a Git LFS pointer"):
+        read_manifest(tmp_path)
+    (tmp_path / "db.yaml").write_text(header)
     (tmp_path / "db.files.pkl").write_bytes(b"cos\nsystem\n(S'exit'\ntR.")
     with pytest.raises(ManifestError, match=r"db\.files\.pkl: a pickle can run any program and is not read"):
         read_manifest(tmp_path)

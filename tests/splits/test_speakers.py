@@ -18,6 +18,7 @@ def table(*speakers: str) -> Manifest:
     [
         ("1", "01"), ("1", "1.0"), ("Anna", "anna"), ("Jos\u00e9", "Jose\u0301"), ("\uff11", "1"), ("a\u200bb", "ab"),
         ("Anna ", "Anna"), ("s01", "S1"), ("stra\u00dfe", "STRASSE"), ("emodb/03", "emodb/3"), ("Max M", "MaxM"),
+        ("s_1", "s-1"), ("s\u20131", "s-1"), ("a\x00b", "ab"),
     ],
 )  # fmt: skip
 def test_names_of_one_person(one: str, other: str) -> None:
@@ -30,7 +31,8 @@ def test_names_of_two_people() -> None:
 
 
 def test_names_of_nobody() -> None:
-    nobody = ["Unknown", "UNK", "unk1", "N/A", "?", "-1", "", "none", "anonymous", "c/unknown"]
+    nobody = ["Unknown", "UNK", "unk1", "N/A", "?", "-1", "", "none", "anonymous", "c/unknown", "<unk>", "#N/A",
+              "n.a.", "speaker_unknown", "spk-unk-1", "_"]  # fmt: skip
     assert list(filter(is_unknown, [*nobody, "1", "Anna", "Nina", "Unkel", "Nana", "a-1"])) == nobody
 
 

@@ -161,7 +161,10 @@ def doctor(
     from unheard.doctor import examine, to_json, to_markdown, to_text
 
     refuse_overwriting(output, manifest, *([splits] if splits else []))
-    rows = read_manifest(manifest, mapping=split_pairs(map), audio_root=audio_root)
+    mapping = split_pairs(map)
+    rows = read_manifest(manifest, mapping=mapping, audio_root=audio_root)
+    words = {*rows.column("original"), *rows.column("emotion")}
+    rows = rows.rename({word: label for word, label in mapping.items() if word in words})
     findings = examine(rows, splits=splits, listen=listen, workers=workers or None)
     text = {"text": to_text, "markdown": to_markdown, "json": to_json}[format](findings) + "\n"
     emit(text if output else "\n".join(printable(line) for line in text.split("\n")), output)

@@ -93,11 +93,12 @@ def read_manifest(
         raise ManifestError("there is no such manifest", where=path, mend=mend)
     database = path if path.is_dir() else path.parent
     if (database / "db.yaml").is_file() and (path.is_dir() or path.name.startswith("db.")):
-        return read_audformat(database, mapping=mapping, audio_root=audio_root)
+        table = path.stem.removeprefix("db.")
+        return read_audformat(database, table, mapping=mapping, audio_root=audio_root)
     if (path / "wav.scp").is_file():
         from unheard.corpora.kaldi import read_kaldi
 
-        return read_kaldi(path, mapping=mapping)
+        return read_kaldi(path, mapping=mapping, audio_root=audio_root)
     if path.is_dir():
         what = "this folder is neither a Kaldi data directory (no 'wav.scp') nor an audformat database (no 'db.yaml')"
         raise ManifestError(what, where=path, mend=mend)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from unheard.corpora.rows import EMOTION_WORDS
 from unheard.errors import AudioError, CorpusError, did_you_mean, some
+from unheard.files import walk_files
 from unheard.manifest import COLUMNS, FOUR, LABELS, Manifest, Note, Utterance
 
 UNVERIFIED = "unverified"
@@ -133,17 +134,8 @@ def is_lfs_pointer(path: str) -> bool:
 
 
 def walk_audio(root: Path) -> Iterator[str]:
-    """Yield the paths of audio files below `root`, without hidden ones, `__MACOSX` and links that lead back."""
-    seen: set[str] = set()
-    for folder, folders, files in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        folders[:] = [] if real in seen else sorted(f for f in folders if not f.startswith((".", "__MACOSX")))
-        if real in seen:
-            continue
-        seen.add(real)
-        for name in sorted(files):
-            if not name.startswith(".") and name.lower().endswith(AUDIO_SUFFIXES):
-                yield os.path.join(folder, name)  # noqa: PTH118 - a Path each would triple the time
+    """Yield the paths of audio files below `root`, see `walk_files`."""
+    return (path for path in walk_files(root) if path.lower().endswith(AUDIO_SUFFIXES))
 
 
 def open_root(corpus: Corpus, root: str | Path) -> Path:
@@ -183,7 +175,7 @@ def read_tree(
     patterns = [re.compile(f"(?:.*/)?{pattern}") for pattern in corpus.patterns]
     ignore = re.compile(f"(?:.*/)?{corpus.ignore}") if corpus.ignore else None
     for path in walk_audio(folder):
-        name = path.rpartition(".")[0].replace(os.sep, "/")
+        name = path.rpartition(".")[0].replace("\\", "/")  # also in names, as some archives are unpacked
         if ignore and ignore.fullmatch(name, len(str(folder.parent))):
             other += 1
             continue

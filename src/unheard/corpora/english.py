@@ -71,8 +71,9 @@ CREMA_D = Corpus(
 )
 
 # `Actor_12/03-01-06-01-02-01-12.wav`: modality (03 audio only), channel (01 speech), emotion, intensity, statement,
-# repetition, actor (even: female). Repackagings append a word (`_fearful`), which is ignored.
+# repetition, actor (even: female). Repackagings append words (`_fearful`, `_16k`), which are ignored.
 
+_RAVDESS_SUFFIX = r"(?:[ _-][0-9]*[A-Za-z][A-Za-z0-9]*)*"
 _RAVDESS = "https://zenodo.org/record/1188976"
 _RAVDESS_GENDERS = {f"{number:02d}": "male" if number % 2 else "female" for number in range(1, 25)}
 _RAVDESS_EMOTIONS = emotion_table(
@@ -103,10 +104,10 @@ RAVDESS = Corpus(
     layout="Actor_01/03-01-06-01-02-01-01.wav",
     patterns=(
         r"(?P<id>03-01-(?P<emotion>0[1-8])-(?P<intensity>0[12])-(?P<text>0[12])-(?P<repetition>\d\d)"
-        r"-(?P<speaker>\d\d))(?:[ _-][A-Za-z]+)*",
+        rf"-(?P<speaker>\d\d)){_RAVDESS_SUFFIX}",
     ),
     folder=r"Actor_\d\d",
-    ignore=r"(?!03-01)\d\d-\d\d(?:-\d\d){5}(?:[ _-][A-Za-z]+)*",  # song, and the sound of the videos
+    ignore=rf"(?!03-01)\d\d-\d\d(?:-\d\d){{5}}{_RAVDESS_SUFFIX}",  # song, and the sound of the videos
     emotions=_RAVDESS_EMOTIONS,
     values={
         "intensity": {"01": "normal", "02": "strong"},

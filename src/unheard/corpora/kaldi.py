@@ -30,13 +30,15 @@ _ARCHIVE = re.compile(r"-|.*\.ark(?::\d+)?")
 _GUESSES = 20
 
 
-def read_kaldi(folder: str | Path, *, mapping: Mapping[str, str] | None = None) -> Manifest:
+def read_kaldi(
+    folder: str | Path, *, mapping: Mapping[str, str] | None = None, audio_root: str | Path | None = None
+) -> Manifest:
     """Read a Kaldi data directory, in the order of `segments`, else of `wav.scp`.
 
-    Relative audio paths are looked for in `folder`, then, as Kaldi does, in the working directory. Utterances without
-    a speaker or an emotion, and entries without audio, are left out and counted in a note of the kind `missing`.
-    `mapping` gives the labels of unknown words. Raises `ManifestError` for a missing file, a command or an archive in
-    `wav.scp`, an entry that occurs twice, impossible times, or an unknown emotion.
+    Relative audio paths are looked for in `audio_root` and its sub-folders, by default in `folder`, then, as Kaldi
+    does, in the working directory. Utterances without a speaker or an emotion, and entries without audio, are left out
+    and counted in a note of the kind `missing`. `mapping` gives the labels of unknown words. Raises `ManifestError` for
+    a missing file, a command or an archive in `wav.scp`, an entry twice, impossible times, or an unknown emotion.
     """
     folder = Path(folder)
     recordings = _recordings(folder)
@@ -70,7 +72,8 @@ def read_kaldi(folder: str | Path, *, mapping: Mapping[str, str] | None = None) 
     if len(spans) == sum(map(len, lost.values())):
         mend = "Use the same utterance ids in wav.scp (or segments), utt2spk and utt2emo."
         raise invalid(f"none of its {len(spans)} utterances has both a speaker and an emotion", folder, mend)
-    return to_manifest(records, folder / "utt2emo", folder, mapping=mapping, notes=notes)
+    base, search = audio_root or _base(folder, recordings), audio_root is not None
+    return to_manifest(records, folder / "utt2emo", base, mapping=mapping, search=search, notes=notes)
 
 
 def write_kaldi(manifest: Manifest, folder: str | Path) -> None:
@@ -117,7 +120,7 @@ def _bytes(name: str) -> bytes:
 
 
 def _recordings(folder: Path) -> dict[str, str]:
-    """Recording -> absolute path."""
+    """Recording -> path."""
     paths = {}
     for name, (place, path) in _values(folder / "wav.scp").items():
         where = f"{folder / 'wav.scp'}, line {place}"
@@ -128,12 +131,14 @@ def _recordings(folder: Path) -> dict[str, str]:
             mend = "Copy it to WAV files (wav-copy) and write their paths here."
             raise invalid(f"'{name}' is in a Kaldi archive or a stream: {path[:60]}", where, mend)
         paths[name] = path
-    some = [path for path in paths.values() if not Path(path).is_absolute()][:_GUESSES]
-    base = folder
-    if some and not any((folder / path).exists() for path in some) and any(map(os.path.exists, some)):
-        base = Path.cwd()
-    here = os.path.abspath(base)  # noqa: PTH100 - Path.resolve would follow links
-    return {name: os.path.join(here, path) for name, path in paths.items()}  # noqa: PTH118
+    return paths
+
+
+def _base(folder: Path, recordings: Mapping[str, str]) -> Path:
+    """The folder of relative paths: `folder`, or the working directory where the recordings are there only."""
+    some = [path for path in recordings.values() if not Path(path).is_absolute()][:_GUESSES]
+    elsewhere = not any((folder / path).exists() for path in some) and any(map(os.path.exists, some))
+    return Path.cwd() if elsewhere else folder
 
 
 def _segments(path: Path, recordings: Mapping[str, str]) -> dict[str, tuple[str, str, str]]:

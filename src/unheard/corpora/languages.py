@@ -168,8 +168,8 @@ EMODB = Corpus(
     obtain=f"The release is at {_EMODB} (unheard fetch emodb).",
     layout="wav/03a01Fa.wav",
     patterns=(r"(?P<speaker>\d\d)(?P<text>a0[12457]|b0[1239]|b10)(?P<emotion>[A-Z])(?P<version>[a-z])",),
-    folder="wav",
-    ignore="laryngo/.*",  # EmoDB 2.0: the throat microphone, under the names of wav/
+    folder="(?i:wav)",
+    ignore="(?i:laryngo)/.*",  # EmoDB 2.0: the throat microphone, under the names of wav/
     emotions=emotion_table("W anger, L boredom, E disgust, A fear, F happiness, T sadness, N neutral"),
     genders={
         **dict.fromkeys(("03", "10", "11", "12", "15"), "male"),

@@ -9,10 +9,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
-from itertools import dropwhile
+from itertools import dropwhile, takewhile
 from pathlib import Path, PurePath
 
-from unheard.errors import ManifestError
+from unheard.errors import ManifestError, did_you_mean
+from unheard.files import walk_files
 from unheard.manifest import COLUMNS, LABELS, Manifest, Note, Utterance, plain
 
 _SYNONYMS = {
@@ -60,8 +61,16 @@ ALIASES: Mapping[str, tuple[str, ...]] = {name: tuple(others.split()) for name, 
 DURATION = ("duration", "dur", "length")
 """Names of a column that holds how long an utterance lasts; read where there is a start and no end."""
 
-UNREAD_ENDS = ("stop", "stop_time", "end_sec", "end_s", "xmax", "tmax", "to")
-"""Columns that look like ends under names that are not read: refused, so that no utterance runs to its file's end."""
+MSP_LETTERS = {
+    **{"a": "angry", "h": "happy", "n": "neutral", "s": "sad", "u": "surprised", "f": "fearful", "d": "disgusted"},
+    **{"c": "other", "o": "other", "x": ""},
+}
+"""Letters in the column EmoClass of MSP-Podcast: `c` contempt, `x` no agreement, which is no label."""
+
+_UNIT = r"[ _-]?(time|s|secs?|seconds|ms|msec|frames?|samples?)"
+_UNREAD_STARTS = re.compile(rf"(start|begin|onset){_UNIT}|begin|xmin|tmin")
+_UNREAD_ENDS = re.compile(rf"(end|stop){_UNIT}|stop|xmax|tmax|to")
+# Names that look like times and are not read: refused, so that no utterance runs to an end of its file.
 
 REQUIRED = ("audio", "speaker", "emotion")
 """The columns that every table needs."""
@@ -98,13 +107,19 @@ def name_columns(header: Sequence[str], where: str, required: Sequence[str] = RE
         theirs = [given[name] for name in (ours, *aliases.get(ours, ())) if name in given]
         if theirs:
             found[ours] = ours if ours in present else theirs[0]
+            spelt = [name for name in present if name.strip().casefold() == theirs[0].strip().casefold()]
+            if len(spelt) > 1 and ours not in present:
+                raise invalid(f"the columns {' and '.join(map(repr, spelt))} are one", where, "Rename one of them.")
     if "start" in found:
         lasts = [given[name] for name in DURATION if name in given]  # as in manifests of speech recognisers
         found |= {"duration": lasts[0]} if lasts else {}
-        unread = [given[name] for name in UNREAD_ENDS if name in given]
-        if unread and not {"end", "duration"} & set(found):
-            what = f"'{found['start']}' is the start of an utterance, but its end would not be read: '{unread[0]}'"
+        ends = [name for name in given if _UNREAD_ENDS.fullmatch(name)]
+        if ends and not {"end", "duration"} & set(found):
+            what = f"'{found['start']}' is the start of an utterance, but its end would not be read: '{ends[0]}'"
             raise invalid(what, where, "Name that column end (seconds from the beginning of the file) or duration.")
+    elif starts := [name for name in given if _UNREAD_STARTS.fullmatch(name)]:
+        what = f"'{starts[0]}' looks like the start of an utterance and would not be read"
+        raise invalid(what, where, "Name it start and the end end, both in seconds from the beginning of the file.")
     missing = [name for name in required if name not in found]
     if not missing:
         return found
@@ -159,20 +174,29 @@ def to_manifest(
     """
     home = os.path.abspath(Path(folder).expanduser())  # noqa: PTH100 - Path.resolve would follow links
     index: dict[str, list[str]] = defaultdict(list)
+    searched: dict[str, str] = {}
     rows: dict[int, Utterance] = {}
     read_as: Counter[tuple[str, str]] = Counter()
     unknown: dict[str, list[int]] = defaultdict(list)
+    undecided: list[str] = []
+    mapping = {plain(word): label for word, label in (mapping or {}).items()}
+    if strange := sorted({*mapping.values()} - {*LABELS}):
+        raise invalid(f"unknown emotion '{strange[0]}' to map to", table, did_you_mean(strange[0], LABELS))
     for place, cells, columns in records:
         where = f"{table}, {unit} {place}"
         own = {ours: cells[theirs] for ours, theirs in columns.items() if theirs in cells}
-        own["speaker"] = plain(own.get("speaker", ""))
         for name in ("id", *REQUIRED):
-            own[name] = own.get(name, "").strip()
+            own[name] = (plain if name in ("speaker", "emotion") else str.strip)(own.get(name, ""))
             if not own[name] and name in REQUIRED:
                 raise invalid(f"the {name} is empty", where, "Fill it or remove the row.")
         word = own["emotion"]
-        label = EMOTION_WORDS.get(" ".join(word.casefold().replace("_", " ").split())) or (mapping or {}).get(word, "")
-        if label not in LABELS:
+        letters = MSP_LETTERS if columns["emotion"].strip().casefold() == "emoclass" else {}
+        label = EMOTION_WORDS.get(" ".join(word.casefold().replace("_", " ").split())) or letters.get(word.casefold())
+        label = label or mapping.get(word, "")
+        if not label and word.casefold() in letters:
+            undecided.append(own["id"] or own["audio"])
+            continue
+        if not label:
             unknown[word].append(place)
             continue
         read_as[word, label] += word.casefold() != label
@@ -183,7 +207,10 @@ def to_manifest(
         if own["channel"] not in ("mix", "left", "right") and not own["channel"].isdecimal():
             mend = "Known: mix, left, right or a channel's number."
             raise invalid(f"unknown channel '{own['channel']}'", where, mend)
-        own["audio"] = _audio(own["audio"], home, index if search else None, str(table))
+        asked, own["audio"] = own["audio"], _audio(own["audio"], home, index if search else None, str(table))
+        if index and searched.setdefault(own["audio"], asked) != asked:
+            what = f"'{searched[own['audio']]}' and '{asked}' are both found as {own['audio']}"
+            raise invalid(what, where, "Restore the folders, or write the paths as they are there.")
         start, end = times_of(own, where)
         used = {theirs for ours, theirs in columns.items() if ours != "duration"}  # it stays an extra column too
         extra = {name: value for name, value in cells.items() if name not in used and name.strip()}
@@ -204,7 +231,10 @@ def to_manifest(
         if not rows[place].id or len(rows[place].extra) < len(names):
             rows[place] = replace(rows[place], id=name, extra={n: rows[place].extra.get(n, "") for n in names})
     renamed = [f"{word} -> {label} ({n})" for (word, label), n in sorted(read_as.items()) if n]
-    words = (Note("labels", f"labels read as: {', '.join(renamed)}"),) if renamed else ()
+    words = [Note("labels", f"labels read as: {', '.join(renamed)}")] if renamed else []
+    if undecided:
+        what = f"{len(undecided)} utterances have no label that the raters agreed on (X) and were left out"
+        words.append(Note("unusable", what, tuple(undecided)))
     return Manifest(tuple(rows.values()), (*words, *notes))
 
 
@@ -234,12 +264,15 @@ def _audio(audio: str, folder: str, index: dict[str, list[str]] | None, table: s
     if index is None or os.path.exists(path):  # noqa: PTH110
         return path
     if not index:
-        for inner, _, files in os.walk(folder):
-            for name in files:
-                for key in {name, PurePath(name).stem}:
-                    index[key].append(os.path.join(inner, name))  # noqa: PTH118
-    name = PurePath(path).name
-    found = index.get(name, [path])
+        for place in walk_files(folder):
+            for key in {PurePath(place).name, PurePath(place).stem}:
+                index[key].append(place)
+    name, *parents = reversed(PurePath(path).parts)
+    by_likeness: dict[int, list[str]] = defaultdict(list)  # number of common folders from the end
+    for place in index.get(name, ()):
+        pairs = zip(parents, reversed(PurePath(place).parts[:-1]), strict=False)
+        by_likeness[sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))].append(place)
+    found = by_likeness[max(by_likeness)] if by_likeness else [path]
     if len(found) > 1:
         what = f"'{name}' is in several folders: {', '.join(sorted(found)[:3])}"
         raise invalid(what, table, "Write the folder in front of the name.")

@@ -16,7 +16,9 @@ import json
 import os
 import re
 import warnings
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -88,11 +90,16 @@ def read_text(path: Path, data: bytes | None = None) -> str:
     """Read UTF-8 or, with a byte order mark, UTF-16, from a file or `data`; raises `ManifestError` for others."""
     try:
         data = path.read_bytes() if data is None else data
-        return data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+        text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except OSError as problem:
         raise cannot_read(path, problem, ManifestError) from problem
-    except UnicodeDecodeError as problem:
-        raise invalid("it is not UTF-8 text", path, "Save it as UTF-8.") from problem
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise invalid("it is not UTF-8 text", path, "Save it as UTF-8 (in Excel: CSV UTF-8).")
+    if text.startswith("version https://git-lfs"):
+        raise invalid("a Git LFS pointer, not the file itself", path, "Run 'git lfs pull' in the clone.")
+    return text
 
 
 def write_table(manifest: Manifest, path: str | Path) -> None:
@@ -154,7 +161,7 @@ def read_cells(path: Path, text: str | None = None) -> Iterator[tuple[int, list[
     Raises `ManifestError` where it cannot be read, or a row does not fit the header.
     """
     lines = list(io.StringIO(read_text(path) if text is None else text, newline=""))
-    delimiter = "\t" if path.suffix.lower() in (".tsv", ".tab") else ""
+    delimiter = ""
     skipped, line = 0, ""
     for line in lines:
         named = re.fullmatch(r'"?sep=(.)"?\s*', line, re.IGNORECASE)
@@ -162,13 +169,15 @@ def read_cells(path: Path, text: str | None = None) -> Iterator[tuple[int, list[
         if not named and line.strip("\ufeff \t\r\n,;"):
             break
         skipped += 1
-    delimiter = delimiter or max(",;\t", key=line.count)
+    bare = re.sub(r'"[^"]*"', "", line)
+    tabs = path.suffix.lower() in (".tsv", ".tab") and "\t" in bare
+    delimiter = delimiter or ("\t" if tabs else max(",;\t|", key=bare.count))
     reader = csv.reader(lines[skipped:], delimiter=delimiter, skipinitialspace=delimiter != "\t", strict=True)
     place, header = skipped + 1, None
     try:
         for cells in reader:
             if header is None:
-                header = cells
+                header = cells = cells[: max((i for i, name in enumerate(cells, 1) if name.strip()), default=0)]
             if any(cell.strip() for cell in cells):
                 if len(cells) < len(header) or any(cells[len(header) :]):
                     mend = f'Separate cells by {delimiter!r}; "quote" a cell that contains one.'
@@ -197,10 +206,13 @@ def _json(path: Path, text: str | None) -> Iterator[tuple[int, dict[str, str]]]:
         raise invalid(f"not JSON ({problem})", f"{path}, {unit} {place}", "Write one object per row.") from problem
     for place, record in records:
         if not isinstance(record, Mapping):
-            mend = 'Write {"file": ..., "speaker": ..., "emotion": ...}.'
+            mend = 'Write a list of {"file": ..., "speaker": ..., "emotion": ...} (pandas: orient="records").'
             raise invalid("not an object", f"{path}, {unit} {place}", mend)
         audio = record.get("audio")
-        if isinstance(audio, Mapping) and isinstance(audio.get("path"), str):  # a row of a Hugging Face data set
+        if isinstance(audio, Mapping):  # a row of a Hugging Face data set
+            if not isinstance(audio.get("path"), str):
+                mend = "Save the recordings as files, and write their paths."
+                raise invalid("the audio has no path", f"{path}, {unit} {place}", mend)
             record = {**record, "audio": audio["path"]}
         yield place, {str(name): _text(value) for name, value in record.items()}
 
@@ -209,16 +221,22 @@ def _json(path: Path, text: str | None) -> Iterator[tuple[int, dict[str, str]]]:
 
 
 def read_audformat(
-    folder: str | Path, *, mapping: Mapping[str, str] | None = None, audio_root: str | Path | None = None
+    folder: str | Path,
+    table: str = "",
+    *,
+    mapping: Mapping[str, str] | None = None,
+    audio_root: str | Path | None = None,
 ) -> Manifest:
-    """Read an audformat database: a row per file or segment that has an emotion.
+    """Read an audformat database: a row per file or segment that has an emotion (in `table`, where one is named).
 
     Emotion, speaker, gender... are taken from whichever table or scheme has them. `mapping` gives the labels of unknown
     words, `audio_root` the folder of the recordings (default: `folder`). Raises `MissingExtra` without the package,
-    `ManifestError` for a database that cannot be read or has no emotion or speaker.
+    `ManifestError` for a database that cannot be read, has no emotion or speaker, or has two of them for a segment.
     """
     folder, database = Path(folder), _opened(Path(folder))
-    columns = {name: _column(database, name) for name in ("emotion", "speaker", "gender", "language", "text")}
+    every = list(database.tables)
+    columns = {name: _column(database, name, every) for name in ("speaker", "gender", "language", "text")}
+    columns["emotion"] = _column(database, "emotion", [table] if table in every else every)
     for name in ("emotion", "speaker"):
         if not columns[name]:
             known = ", ".join(f"{table}.{column}" for table in database.tables for column in database[table].columns)
@@ -228,7 +246,7 @@ def read_audformat(
     for place, ((file, start, end), emotion) in enumerate(columns["emotion"].items(), start=1):
         cells = {"audio": file, "start": start, "end": end, "emotion": emotion}
         for name in ("speaker", "gender", "language", "text"):
-            cells[name] = columns[name].get((file, start, end)) or columns[name].get((file, "", ""), "")
+            cells[name] = columns[name].get((file, start, end)) or columns[name].get((file, *WHOLE), "")
         records.append((place, cells, {name: name for name in cells}))
     search = audio_root is not None
     return to_manifest(records, folder, audio_root or folder, "row", mapping=mapping, search=search)
@@ -242,43 +260,57 @@ def _opened(folder: Path) -> Any:
     except ImportError:
         raise MissingExtra("audformat", "audformat") from None
     try:
-        header = yaml.safe_load((folder / "db.yaml").read_text(encoding="utf-8"))
+        header = yaml.safe_load(read_text(folder / "db.yaml"))
         database = audformat.Database.load_header_from_yaml({"source": "", "usage": "unrestricted", **header})
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the package's own use of pandas
-            for name, table in {**database.tables, **database.misc_tables}.items():
+            for name, table in {**database.misc_tables, **database.tables}.items():  # labels of schemes first
                 place = os.path.abspath(folder / f"db.{name}")  # noqa: PTH100 - as the package does
                 if os.path.exists(f"{place}.pkl"):  # noqa: PTH110 - it would be preferred
                     mend = "Delete it: the table is in a .csv or .parquet file, too."
                     raise invalid("a pickle can run any program and is not read", f"{place}.pkl", mend)
+                if os.path.exists(f"{place}.csv"):  # noqa: PTH110
+                    read_text(Path(f"{place}.csv"))  # a better message for what is no text
                 table.load(place)
     except ManifestError:
         raise
     except Exception as problem:  # the package raises whatever pandas, yaml and the operating system do
         mend = "Open it with audformat.load(...) to see more."
-        raise ManifestError(f"not an audformat database ({problem})", where=folder / "db.yaml", mend=mend) from problem
+        what = f"not an audformat database ({' '.join(str(problem).split())})"
+        raise ManifestError(what, where=folder / "db.yaml", mend=mend) from problem
     return database
 
 
 def read_speakers(folder: Path) -> dict[tuple[str, str, str], str]:
     """Return (file, start, end) -> speaker of every segment of an audformat database; errors as `read_audformat`."""
-    return {key: name for key, name in _column(_opened(folder), "speaker").items() if key[1]}
+    database = _opened(folder)
+    return _column(database, "speaker", [name for name, table in database.tables.items() if table.is_segmented])
 
 
-def _column(database: Any, name: str) -> dict[tuple[str, str, str], str]:
-    """(file, start, end) -> the value of the first column called `name`, or of a scheme that maps to it."""
-    values: dict[tuple[str, str, str], str] = {}
-    for table in database.tables.values():
-        for key, column in table.columns.items():
+WHOLE = ("0 days 00:00:00", "NaT")
+"""Start and end of a whole file, as audformat writes them."""
+
+
+def _column(database: Any, name: str, tables: Sequence[str]) -> dict[tuple[str, str, str], str]:
+    """(file, start, end) -> the value of the columns called `name`, else by another name, else of a scheme's labels."""
+    found: dict[str, list[tuple[str, Any]]] = defaultdict(list)
+    for table in tables:
+        for key, column in database[table].columns.items():
+            found[key.casefold()].append((f"{table}.{key}", column.get))
             labels = getattr(database.schemes.get(column.scheme_id or ""), "labels", None)
-            mapped = labels.values() if isinstance(labels, dict) else ()  # such as the gender of a speaker
-            if key.casefold() in (name, *ALIASES.get(name, ())):
-                series = column.get()
-            elif any(isinstance(label, dict) and name in label for label in mapped):
-                series = column.get(map=name)
+            if isinstance(labels, str):  # such as the gender of a speaker, in a table of their own
+                mapped = set(database.misc_tables[labels].columns)
             else:
-                continue
-            for index, value in series.dropna().items():
-                file, start, end = index if isinstance(index, tuple) else (index, "", "")
-                values.setdefault((str(file), str(start), str(end)), str(value))
-    return values
+                mapped = {about for label in (labels if isinstance(labels, dict) else {}).values() for about in label}
+            if name in mapped:
+                found[f"{name} of a label"].append((f"{table}.{key}", partial(column.get, map=name)))
+    values: dict[tuple[str, str, str], tuple[str, str]] = {}
+    for column, get in next(filter(None, map(found.get, (name, *ALIASES.get(name, ()), f"{name} of a label"))), []):
+        for index, value in get().dropna().items():
+            file, start, end = map(str, index if isinstance(index, tuple) else (index, *WHOLE))
+            known, where = values.setdefault((file, start, end), (str(value), column))
+            if known != str(value):
+                what = f"two values of {name} for {file}: '{known}' in {where}, '{value}' in {column}"
+                mend = "Give the file of the right table (db.TABLE.csv) in place of the folder, or remove a column."
+                raise ManifestError(what, mend=mend)
+    return {place: value for place, (value, _) in values.items()}

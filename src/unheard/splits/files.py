@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 
 from unheard.corpora.table import read_cells
@@ -144,6 +144,9 @@ def _read(path: str | Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]
     try:
         (_, header), *lines = [*read_cells(Path(path))] or [(1, [])]
     except ManifestError as error:
-        raise SplitError(f"cannot be read: {error.what}", where=error.where, mend=error.mend) from error
+        what = f"cannot be read: {error.what.removeprefix('cannot be read ')}"
+        raise SplitError(what, where=error.where, mend=error.mend) from error
     columns = [name.strip().lower() for name in header]
+    if twice := [name for name, count in Counter(columns).items() if name and count > 1]:
+        raise SplitError(f"has the column '{twice[0]}' twice", where=path, mend="Rename or remove one of them.")
     return columns, [(place, dict(zip(columns, map(str.strip, cells), strict=False))) for place, cells in lines]

@@ -13,20 +13,41 @@ from unheard.errors import SplitError
 from unheard.manifest import Manifest, Note
 
 UNKNOWN = frozenset(
-    ("", "?", "??", "-", "--", "-1", "n/a", "na", "nan", "nil", "none", "null", "tbd", "undefined", "unidentified")
+    (
+        "",
+        "?",
+        "??",
+        "???",
+        "-",
+        "--",
+        "-1",
+        "n/a",
+        "n.a.",
+        "na",
+        "nan",
+        "nil",
+        "none",
+        "null",
+        "tbd",
+        "undefined",
+        "unidentified",
+    )
 )
 """Identities of speakers that are no person, beside every name that begins with `unk` or `anon`."""
+
+
+_UNSEEN = ("Zs", "Zl", "Zp", "Cf", "Cc")  # Unicode's categories of spaces and of characters without a shape
 
 
 def identity(name: str) -> str:
     """Return `name` as it is compared: without case, leading zeros, spaces, invisible characters and `.0`.
 
-    Width and composition of characters do not matter (NFKC). The corpus before a slash is kept.
+    Width and composition of characters do not matter (NFKC), nor which dash or underscore it has. The corpus before a
+    slash is kept.
     """
-    text = unicodedata.normalize("NFKC", name).casefold()
-    text = "".join(
-        c for c in unicodedata.normalize("NFKC", text) if not c.isspace() and unicodedata.category(c) != "Cf"
-    )
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    kinds = {c: unicodedata.category(c) for c in text}
+    text = "".join("-" if kinds[c] in ("Pd", "Pc") or c == "\u2212" else c for c in text if kinds[c] not in _UNSEEN)
     text = re.sub(r"(?<=\d)\.0+$", "", text)
     return re.sub(r"\d+", lambda digits: str(int(digits[0])), text)
 
@@ -35,8 +56,8 @@ def is_unknown(name: str) -> bool:
     """Whether a speaker name stands for nobody in particular, such as `Unknown`, `N/A`, `?` or `-1`."""
     whole = identity(name)
     person = whole.rpartition("/")[2]  # several corpora read together have theirs before a slash
-    nameless = re.match(r"(unk|anon)(nown|ymous)?([^a-z]|speaker|$)", person)
-    return whole in UNKNOWN or person in UNKNOWN or nameless is not None
+    nameless = re.search(r"(^|[^\w])(unk|anon)(nown|ymous)?([^a-z]|speaker|$)", person)
+    return any(one.strip("#<>[](){}'\"") in UNKNOWN for one in (whole, person)) or nameless is not None
 
 
 def lookalikes(names: Iterable[str]) -> list[tuple[str, ...]]:

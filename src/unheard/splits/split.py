@@ -185,7 +185,8 @@ class Split:
     def __post_init__(self) -> None:
         for problem in find_problems(self.manifest, self.folds, self.group):
             if problem.kind != "unseen_emotion" or not self.emotions_may_differ:
-                raise SplitError(problem.what, mend=problem.mend)
+                leaks = "the split leaks: " if problem.kind.startswith("leak") else ""
+                raise SplitError(leaks + problem.what, mend=problem.mend)
         order = {name: place for place, name in enumerate(self.manifest.ids)}
 
         def ordered(ids: tuple[str, ...]) -> tuple[str, ...]:
