@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +22,6 @@ from unheard.model.saving import Model
 from unheard.training.batches import Task
 from unheard.training.evaluation import Scores, choose_device, score
 from unheard.training.metrics import recalls
-
-NAMESAKES = " (neither table names a corpus, so these may be other people: a column `corpus` would tell them apart)"
 
 
 @dataclass(frozen=True)
@@ -69,11 +67,10 @@ def evaluate(
     # each channel may be renamed to a speaker of its own
     known = sorted({row.full_name for row in (*chosen, *rows)} & trained_on(trained))
     if known:
-        doubt = NAMESAKES if all(name.startswith("/") for name in known) else ""
         names = ", ".join(name.lstrip("/") for name in known[:5])
         say(
             f"warning: the model was trained on {len(known)} of these speakers ({names}): the score is not one on "
-            f"unseen speakers{doubt}"
+            f"unseen speakers{doubt_of(known)}"
         )
     with score_model(trained, rows, store=store, device=device, say=say) as scored:
         rows, scores = scored.rows, scored.scores
@@ -126,6 +123,13 @@ def score_model(
         task = Task(frames, {row.id: trained.labels.index(row.emotion) for row in rows}, {})
         processor = choose_device(device)
         yield Scored(rows, score(trained.network.to(processor), task, rows.ids, device=processor), frames)
+
+
+def doubt_of(known: Collection[str]) -> str:
+    """Return what to say of speakers that only share a name with training speakers, as far as the tables tell."""
+    if any(not name.startswith("/") for name in known):
+        return ""
+    return " (neither table names a corpus, so these may be other people: a column `corpus` would tell them apart)"
 
 
 def trained_on(trained: Model) -> set[str]:

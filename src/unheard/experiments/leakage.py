@@ -20,7 +20,7 @@ from unheard.analysis.speaker_leakage import FORMAT, Leakage, examine_embeddings
 from unheard.corpora import read_manifest
 from unheard.errors import ConfigError, FeatureError, SplitError, TrainingError, UnheardError
 from unheard.experiments.cell import versions
-from unheard.experiments.evaluate import NAMESAKES, known_rows, score_model, trained_on
+from unheard.experiments.evaluate import doubt_of, known_rows, score_model, trained_on
 from unheard.experiments.records import RunRecords
 from unheard.experiments.summary import SeedRecord, markdown_table
 from unheard.features import FeatureStore, Normaliser
@@ -311,9 +311,8 @@ def probe_model(
     training_speakers = {row.full_name for row in rows} & known | {row.full_name for row in trained_rows}
     unseen = rows if seen else rows.where(lambda row: row.full_name not in training_speakers)
     if len(unseen) < len(rows):
-        doubt = NAMESAKES if all(name.startswith("/") for name in training_speakers) else ""
         counted = f"{len(rows) - len(unseen)} of {len(rows)} utterances"
-        say(f"{counted} are of speakers the model was trained on: left out{doubt}")
+        say(f"{counted} are of speakers the model was trained on: left out{doubt_of(training_speakers)}")
     _at_least_two(unseen, "that the model was not trained on" if known and not seen else "in the manifest", known, seen)
     with score_model(trained, unseen, store=store, device=device, say=say) as scored:
         counts = Counter(row.speaker for row in scored.rows)
@@ -388,9 +387,9 @@ def sub_run_settings(settings: Experiment, manifest: Manifest) -> Experiment | N
     sizes = (len(groups) - 2 * held, held, held)
     seed = _balanced_seed(manifest, settings.group, sizes, settings.split_seed)
     out, store = Path(settings.out) / FOLDER, settings.store or Path(settings.out) / "features"
-    own = dataclasses.replace(settings, out=str(out), store=str(store), invariance=False)
-    split = {"protocol": "random", "test": "both", "n": sizes, "split_seed": seed, "folds": 0, "k": 0}
-    return dataclasses.replace(own, **split, column="", train_corpora=(), test_corpora=())  # type: ignore[arg-type]
+    split: dict[str, Any] = {"protocol": "random", "test": "both", "n": sizes, "split_seed": seed, "folds": 0, "k": 0}
+    split |= {"column": "", "train_corpora": (), "test_corpora": ()}
+    return dataclasses.replace(settings, out=str(out), store=str(store), invariance=False, **split)
 
 
 def _balanced_seed(manifest: Manifest, group: str, sizes: tuple[int, int, int], first: int) -> int:

@@ -168,10 +168,9 @@ def _begin(settings: Experiment, say: Say) -> Grid:
 def _counted(grid: Grid) -> str:
     cells, more = list(grid.cells), ""
     if grid.settings.tune == "optuna":
-        networks = [cell for cell in cells if not cell.fitted]
-        places = sum(len(cell.fold.directions) * len(cell.settings.training.evaluations) for cell in networks)
-        first = sum(cell.seed == 0 for cell in networks) / len(networks)
-        more = f", up to {round(places * first) * grid.settings.trials} more of the search"
+        searched = [cell for cell in cells if cell.seed == 0 and not cell.fitted]
+        places = sum(len(cell.fold.directions) * len(cell.settings.training.evaluations) for cell in searched)
+        more = f", up to {places * grid.settings.trials} more of the search, then the chosen ones on the other seeds"
     if grid.settings.tune == "grid":
         cells += selection.candidates(grid.cells)
         later = [cell for cell in grid.cells if cell.seed > 0 and cell.system in KNOBS]
@@ -201,14 +200,14 @@ def _search(grid: Grid, say: Say) -> tuple[list[Cell], dict[str, str]]:
 def _chosen(grid: Grid, say: Say) -> list[Cell]:
     """The trainings of the other seeds with the settings that the validation speakers chose on seed 0."""
     choices = collect(grid).choices
-    what = "λ and ε" if grid.settings.tune == "grid" else "settings"
+    what = "λ and ε are" if grid.settings.tune == "grid" else "Settings are"
     waiting = selection.waiting(grid.cells, choices)
     if waiting:
         say(f"no value is chosen for {waiting} directions: trainings of other values have failed there")
     chosen = selection.frozen(grid.cells, choices, grid.settings)
     missing = sum(cell.result() is None for cell in chosen)
     if chosen or not waiting:
-        say(f"{what} are chosen; with the chosen values {missing} more trainings on the other seeds")
+        say(f"{what} chosen; with the chosen values {missing} more trainings on the other seeds")
     return chosen
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from unheard.experiments.records import RunRecords, read_run
 from unheard.experiments.summary import Summary, summarise
 from unheard.files import write_text, write_whole
-from unheard.report import embedding_plots, protocol, results, training
+from unheard.report import embedding_plots, protocol, results
 from unheard.report.content import Figure, Report, Table, html_of, latex_of, markdown_of
 from unheard.report.plots import look_of, write_figure
 
@@ -67,8 +67,8 @@ def compose(run: RunRecords, summary: Summary, say: Callable[[str], None] = lamb
         embedding_plots.leakage(run, say),
         results.emotions(summary, looks),
         results.speakers(summary, looks, genders),
-        training.trainings(run),
-        training.chosen(run),
+        protocol.trainings(run),
+        protocol.chosen(run),
         protocol.protocol(run),
         protocol.proof(run),
     )

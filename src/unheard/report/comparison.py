@@ -12,7 +12,7 @@ import numpy as np
 
 from unheard.analysis.intervals import METRICS, Counts
 from unheard.analysis.statistics import Contrast, contrast, corrected
-from unheard.errors import ConfigError, RunError, SplitError, did_you_mean
+from unheard.errors import ConfigError, RunError, SplitError, did_you_mean, some
 from unheard.experiments.baselines import NAMES
 from unheard.experiments.records import RunRecords, read_run
 from unheard.experiments.summary import Line, Predictions, baseline_of, markdown_table
@@ -307,8 +307,7 @@ def _data(a: RunRecords, b: RunRecords) -> list[str]:
 def _only(a: Iterable[str], b: Iterable[str]) -> str:
     """`03 in A only and 08 in B only`; of many names the first ones and how many more."""
     only = (sorted(set(a) - set(b)), sorted(set(b) - set(a)))
-    shown = [", ".join(one[:SHOWN]) + (f" and {len(one) - SHOWN} more" if len(one) > SHOWN else "") for one in only]
-    return " and ".join(f"{names} in {run} only" for names, run in zip(shown, "AB", strict=True) if names)
+    return " and ".join(f"{some(names, SHOWN)} in {run} only" for names, run in zip(only, "AB", strict=True) if names)
 
 
 @dataclass(frozen=True, eq=False)
