@@ -145,7 +145,31 @@ def build_graph(model: Model, facts: Facts = FACTS) -> onnx.ModelProto:
     embedding = embedded(graph, embed, frames)
     logits = graph("Identity", head(graph, "emotion", model.network.emotion, embedding), name="logits")
     graph("Softmax", graph("Div", logits, graph.constant("temperature", facts.temperature)), name="probabilities")
-    return _assembled(graph, model, facts)
+
+    def value(name: str, *shape: str | int) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+    width, labels = model.features.dim, len(model.labels)
+    built = helper.make_model(
+        helper.make_graph(
+            graph.nodes,
+            "unheard",
+            [value("features", "frames", width), *[value("profile", width)] * model.adapts],
+            [
+                value("logits", labels),
+                value("probabilities", labels),
+                value("embedding", model.settings.embedding),
+                value("description", width),
+            ],
+            [numpy_helper.from_array(values, name) for name, values in graph.constants.items()],
+        ),
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="unheard",
+    )
+    helper.set_model_props(built, {"unheard": encoded(metadata(model, facts))})
+    onnx.checker.check_model(built, full_check=True)
+    return built
 
 
 class Graph:
@@ -356,33 +380,6 @@ def _gates(parameter: Tensor, order: tuple[int, ...]) -> NDArray[Any]:
     """Reorder the gates of (gates * H, ...) for ONNX."""
     blocks = np.split(_array(parameter), len(order))
     return np.concatenate([blocks[at] for at in order])
-
-
-def _assembled(graph: Graph, model: Model, facts: Facts) -> onnx.ModelProto:
-    def value(name: str, *shape: str | int) -> onnx.ValueInfoProto:
-        return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-
-    width, labels = model.features.dim, len(model.labels)
-    built = helper.make_model(
-        helper.make_graph(
-            graph.nodes,
-            "unheard",
-            [value("features", "frames", width), *[value("profile", width)] * model.adapts],
-            [
-                value("logits", labels),
-                value("probabilities", labels),
-                value("embedding", model.settings.embedding),
-                value("description", width),
-            ],
-            [numpy_helper.from_array(values, name) for name, values in graph.constants.items()],
-        ),
-        opset_imports=[helper.make_opsetid("", OPSET)],
-        ir_version=IR_VERSION,
-        producer_name="unheard",
-    )
-    helper.set_model_props(built, {"unheard": encoded(metadata(model, facts))})
-    onnx.checker.check_model(built, full_check=True)
-    return built
 
 
 # Parity
