@@ -41,6 +41,7 @@ NOTE = chunk(b"LIST", b"INFO" + chunk(b"ICMT", b"no metadata\0\0\0\0\0"))
 RIFX = b"RIFX" + bytes(4) + b"WAVEfmt " + struct.pack(">IHHIIHH", 16, 1, 1, 16_000, 32_000, 2, 16)
 UNFINISHED = {
     "FLAC with 0 samples stated": STREAMED,
+    "FLAC with half of the samples stated": with_bytes(FLAC, {22: struct.pack(">I", 16_000)}),
     "WAV": with_bytes(WAV, {4: bytes(4), 40: bytes(4)}),
     "WAV written to a pipe": with_bytes(WAV, {40: b"\xff" * 4}),
     "WAV of half a second": with_bytes(WAV, {4: struct.pack("<I", 16_036), 40: struct.pack("<I", 16_000)}),

@@ -32,7 +32,6 @@ def from_its_beginning(path: Source) -> Iterator[BinaryIO]:
 
 
 _FLAC = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")
-_FLAC_UNTOLD = re.compile(_FLAC.pattern + rb".{13}(.)\0{4}", re.DOTALL)  # 36 bits count the samples, 0: not known
 _OGG = re.compile(rb"OggS\x00(.)", re.DOTALL)
 _MP3 = re.compile(rb"\xff[\xe2-\xff][\x10-\xef].(?:.{9}|.{17}|.{32})(?:..)?(Xing|Info|VBRI)(.{12})", re.DOTALL)
 _WAV = re.compile(rb"RIFF.{4}WAVE", re.DOTALL)
@@ -59,16 +58,15 @@ def streams_of(path: Source) -> list[BinaryIO]:
             content = opened.read()
             data = memoryview(bytearray(content) if changes or head[:4] == b"fLaC" else content)
         starts = _starts(data, head, has_length_table(opened)) if streamed else [0]
-    for start in starts:
-        if (found := _FLAC_UNTOLD.match(data, start)) and found[1][0] % 16 == 0:
-            changes[start + 21] = bytes([found[1][0] | 0x0F]) + b"\xff" * 4
     for at, new in changes.items():
         data[at : at + len(new)] = new
     streams = [data[start:end] for start, end in zip(starts, [*starts[1:], size], strict=True)]
-    if streamed and head[:4] not in (b"fLaC", b"OggS", b"RIFF"):
-        streams = [_with_table(stream) for stream in streams]
-    mended = changes or in_memory or len(streams) > 1 or streams[0] is not data
-    return [cast("BinaryIO", _Bytes(stream)) for stream in streams] if mended else []
+    mended = streams
+    if streamed and head[:4] not in (b"OggS", b"RIFF"):
+        mended = list(map(_with_length if head[:4] == b"fLaC" else _with_table, streams))
+    if not (changes or in_memory or streams[1:] or mended[0] is not streams[0]):
+        return []
+    return [cast("BinaryIO", _Bytes(stream)) for stream in mended]
 
 
 _CHUNKS: Mapping[bytes, tuple[Literal["little", "big"], int, int, bytes, int]] = {
@@ -156,6 +154,39 @@ def _length_of_tag(head: bytes) -> int:
     if head[:3] != b"ID3" or len(head) < 10:
         return 0  # its size is in four times seven bits
     return 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
+
+
+def _with_length(flac: memoryview) -> memoryview:
+    """A FLAC stream whose header says that its length is not known, if it says 0, or less than there is."""
+    if len(flac) < 42:  # the header
+        return flac
+    stated, block = (flac[21] & 0x0F) << 32 | int.from_bytes(flac[22:26], "big"), int.from_bytes(flac[8:10], "big")
+    tail = bytes(flac[max(42, len(flac) - (1 << 16)) :]) if stated else b""
+    last, at = 0, len(tail) - 15
+    while not last and (at := max(tail.rfind(sync, 0, at + 1) for sync in (b"\xff\xf8", b"\xff\xf9"))) >= 0:
+        header = tail[at : at + 16]  # the number of the frame, or of its first sample, is in 1 to 7 bytes as in UTF-8
+        more = max(0, 7 - (header[4] ^ 0xFF).bit_length())
+        end = 5 + more + {6: 1, 7: 2}.get(header[2] >> 4, 0) + {12: 1, 13: 2, 14: 2}.get(header[2] & 0x0F, 0)
+        if end < len(header) and _crc8(header[:end]) == header[end]:
+            last = header[4] & (0x7F >> more + 1 if more else 0x7F)
+            for byte in header[5 : 5 + more]:
+                last = last << 6 | byte & 0x3F
+            last *= 1 if header[1] & 1 else block
+        at -= 1
+    if stated > last or (stated and not last):
+        return flac
+    flac[21], flac[22:26] = flac[21] | 0x0F, b"\xff" * 4
+    return flac[:]
+
+
+def _crc8(data: bytes) -> int:
+    """The check sum of a FLAC frame's header."""
+    crc = 0
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc << 1 ^ 0x107 * (crc >> 7)
+    return crc
 
 
 _LAYER_3 = re.compile(rb"\xff[\xe2\xe3\xf2\xf3\xfa\xfb][\x10-\xef].", re.DOTALL)
