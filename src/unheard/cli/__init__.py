@@ -19,8 +19,8 @@ VERBS = {
     "doctor": ("data", "Check a manifest, its recordings and a split."),
     "features": ("data", "Extract the features of a manifest into a store."),
     "encoder": ("data", "Write the first layers of a speech encoder as one ONNX file."),
-    "experiment": ("experiment", "Compare systems over folds and seeds on speakers not used for training."),
-    "train": ("experiment", "Train one system on one fold."),
+    "experiment": ("research", "Compare systems over folds and seeds on speakers not used for training."),
+    "train": ("research", "Train one system on one fold."),
     "evaluate": ("research", "Score a trained model on a labelled manifest."),
     "report": ("research", "Write the report of a run: a page, tables and figures."),
     "compare": ("research", "Compare two runs on the same split."),
@@ -29,7 +29,7 @@ VERBS = {
     "adapt": ("research", "Score the test speakers of a run after adapting to a few of their utterances."),
     "demo": ("demo", "Show what the package does, in two minutes: real clips, the four systems, or a real corpus."),
     "export": ("research", "Write a trained model as an ONNX file with its model card."),
-    "starter": ("experiment", "Train, measure and export a model."),
+    "starter": ("research", "Train, measure and export a model."),
     "predict": ("use", "Predict the emotion of recordings."),
     "embed": ("use", "Write the embedding of each recording."),
     "listen": ("use", "Predict emotions from a microphone or a pipe while somebody speaks."),
@@ -38,10 +38,7 @@ VERBS = {
 }
 """Verb -> its module in this package, and what it does in one line."""
 
-GROUPS = {
-    "data": "Prepare data", "experiment": "Train and evaluate", "research": "Train and evaluate",
-    "demo": "Train and evaluate", "use": "Use a model",
-}  # fmt: skip
+GROUPS = {"data": "Prepare data", "research": "Train and evaluate", "demo": "Train and evaluate", "use": "Use a model"}
 """Module -> heading of its verbs in `unheard --help`."""
 
 RESUMED = ("experiment", "train", "features", "starter", "demo", "synthetic", "fetch")

@@ -1,10 +1,16 @@
-"""Verbs that evaluate, compare, report and export what has been trained."""
+"""Verbs that train, evaluate, compare, report and export; settings of experiments are flags, or in a YAML file."""
 
 from __future__ import annotations
 
+import dataclasses
 import sys
+import typing
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import yaml
+from cyclopts import Parameter, Token
 
 from unheard.cli.common import (
     Channel,
@@ -24,6 +30,213 @@ from unheard.cli.common import (
     switch,
 )
 from unheard.errors import ConfigError
+from unheard.experiments.config import Experiment, described, load, reference
+from unheard.settings import hints_of
+
+if TYPE_CHECKING:
+    from unheard.experiments.run import Run as Done
+
+
+def _flags(kind: type, name: str, leave_out: tuple[str, ...] = (), **defaults: str) -> type:
+    """A dataclass with the settings of `kind`, all optional: None where the command line gives no value.
+
+    `defaults` are shown in place of those of the settings.
+    """
+    fields: list[Any] = []
+    if kind is Experiment:
+        epochs = Parameter(help="Short for --training.epochs.", show=False, converter=_whole)
+        fields.append(("epochs", Annotated[int | None, epochs], dataclasses.field(default=None)))
+    for field in dataclasses.fields(kind):
+        hint: Any = hints_of(kind)[field.name]
+        about = field.metadata["json_schema_extra"]
+        nested = dataclasses.is_dataclass(hint)
+        if field.name in leave_out or about["derived"] or field.name == "tdnn":  # no flag for tuples of tuples
+            continue
+        converter = _whole if hint in (int, int | None) else None
+        how: dict[str, Any] = {
+            "help": described(field, hint, defaults.get(field.name, field.default)),
+            "show": nested or about["common"],
+        }
+        parameter = Parameter(**how, show_default=False, converter=converter)
+        if nested:
+            hint = _flags(typing.cast(type, hint), field.name)
+        elif hint not in (bool, int, float, int | None):
+            hint = str  # lists and pairs are separated by commas; `load` splits them
+        fields.append((field.name, Annotated[hint | None, parameter], dataclasses.field(default=None)))
+    made = dataclasses.make_dataclass(name, fields, frozen=True)
+    made.__module__ = __name__  # cyclopts does not expand a class of the module `types` into flags
+    return made
+
+
+def _whole(_: object, tokens: Sequence[Token]) -> int:
+    """A whole number; 2.7 is refused, as in a YAML file, rather than cut."""
+    try:
+        return int(tokens[0].value)
+    except ValueError:
+        raise ValueError(f"{tokens[0].value} is not a whole number") from None
+
+
+def _given(flags: Any) -> dict[str, Any]:
+    """The values given on the command line, nested as in a YAML file."""
+    values = {field.name: getattr(flags, field.name) for field in dataclasses.fields(flags)}
+    nested = {name: _given(value) if dataclasses.is_dataclass(value) else value for name, value in values.items()}
+    return {name: value for name, value in nested.items() if value is not None and value != {}}
+
+
+def _options(words: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """`dat.lam=0.3` as {"dat": {"lam": 0.3}}."""
+    options: dict[str, dict[str, Any]] = {}
+    for word in words:
+        path, sign, value = word.partition("=")
+        system, dot, name = path.partition(".")
+        try:
+            if not (sign and dot and system and name):
+                raise ValueError
+            options.setdefault(system, {})[name.replace("-", "_")] = yaml.safe_load(value)
+        except (ValueError, yaml.YAMLError):
+            raise ConfigError(f"option '{word}' is not SYSTEM.NAME=VALUE", mend="Write --option dat.lam=0.3.") from None
+    return options
+
+
+Flags = _flags(Experiment, "Flags", leave_out=("options",))
+TrainFlags = _flags(
+    Experiment, "TrainFlags", leave_out=("options", "systems", "folds", "seeds", "tune", "trials", "space")
+)
+StarterFlags = _flags(
+    Experiment,
+    "StarterFlags",
+    ("options", "out", "protocol", "test", "k", "n", "column", "train_corpora", "test_corpora", "folds", "seeds",
+     "tune", "trials", "space", "invariance"),
+    systems="ser",
+)  # fmt: skip
+Config = Annotated[
+    Path | None, option("YAML file with the same settings, whose paths are relative to its folder; flags override it.")
+]
+DryRun = Annotated[bool, switch("Extract the features, print the number of trainings, and stop.")]
+HelpAll = Annotated[bool, switch("Print every setting and stop.")]
+_OPTION = "Option of one system, such as dat.lam=0.3 or cgt.epsilon=0.1; may be repeated."
+Options = Annotated[tuple[str, ...], option(_OPTION, name="--option", negative="")]
+
+
+def _settings(
+    config: Path | None, flags: Any, option: tuple[str, ...], defaults: Mapping[str, Any] | None = None, **fixed: Any
+) -> Experiment:
+    overrides = {**_given(flags), **fixed, **({"options": _options(option)} if option else {})}
+    return load(config, overrides, defaults or {}, say)
+
+
+def _carried_out(settings: Experiment) -> Done:
+    from unheard.experiments.run import carry_out
+
+    run = carry_out(settings, say)
+    for name, reason in run.failed.items():
+        say(f"failed: {name}: {reason}")
+    return run
+
+
+def experiment(
+    *,
+    config: Config = None,
+    option: Options = (),
+    dry_run: DryRun = False,
+    help_all: HelpAll = False,
+    flags: Annotated[Flags, Parameter(name="*")] = Flags(),  # type: ignore[valid-type]  # noqa: B008 - frozen
+) -> int:
+    """Compare systems over folds and seeds on speakers not used for training.
+
+    Example: unheard experiment --preset emodb --root data/emodb --systems ser,dat --out RUN
+
+    Writes RUN/table.md, results.csv, splits.csv, config.yaml and a folder for every training. A repeated call does only
+    what is missing; with more --epochs, trainings continue, unless the learning rate follows a schedule. Below are the
+    most common settings, with the defaults where neither preset nor recipe sets a value; --help-all prints all
+    settings. Exits with 1 if a training failed.
+    """
+    if help_all:
+        print(reference(), end="")
+        return 0
+    settings = _settings(config, flags, option)
+    if dry_run:
+        from unheard.experiments.run import foretell
+
+        print(foretell(settings, say))
+        return 0
+    run = _carried_out(settings)
+    sys.stdout.write(run.table)
+    return int(bool(run.failed))
+
+
+def train(
+    system: str = "ser",
+    /,
+    *,
+    config: Config = None,
+    option: Options = (),
+    help_all: HelpAll = False,
+    flags: Annotated[TrainFlags, Parameter(name="*")] = TrainFlags(),  # type: ignore[valid-type]  # noqa: B008 - frozen
+) -> int:
+    """Train one system on the first fold with seed 0, and print the path of its model.
+
+    Example: unheard train dat --manifest my.csv --protocol random --out RUN
+
+    Below are the most common settings, with the defaults where neither preset nor recipe sets a value; --help-all
+    prints all settings.
+
+    Parameters
+    ----------
+    system
+        ser (SER_only), mtl, dat or cgt.
+    """
+    if help_all:
+        print(reference(), end="")
+        return 0
+    from unheard.experiments.baselines import FITTED
+
+    if system in FITTED:
+        mend = f"Compare with it: unheard experiment --systems ser,{system} ..."
+        raise ConfigError(f"system '{system}' is a baseline and leaves no model", mend=mend)
+    fixed: dict[str, Any] = {"systems": (system,), "folds": 1, "seeds": 1, "tune": ""}
+    run = _carried_out(_settings(config, flags, option, **fixed))
+    if not run.failed:
+        sys.stdout.write("\n".join([run.table.rstrip(), *map(str, run.models), ""]))
+    return int(bool(run.failed))
+
+
+def starter(
+    *,
+    output: Annotated[Path, output_option("Folder of the model.")],
+    runs: Annotated[Path, option("Folder of the experiments.")] = Path("starter"),
+    name: Annotated[str, option("Name of the model.")] = "starter",
+    licence: Annotated[str, option("Licence of the weights; the licences of the corpora may restrict it.")] = "",
+    folds: Annotated[int, option("Folds of the cross-validation.")] = 5,
+    int8: Annotated[
+        bool, option("Also write 8-bit weights; for a pretrained encoder, in place of the 32-bit ones.")
+    ] = True,
+    config: Config = None,
+    option: Options = (),
+    help_all: HelpAll = False,
+    flags: Annotated[StarterFlags, Parameter(name="*")] = StarterFlags(),  # type: ignore[valid-type]  # noqa: B008 - frozen
+) -> None:
+    """Train, measure and export a model on corpora or a manifest of your own.
+
+    Example: unheard starter --corpus emodb,ravdess --root data/emodb,data/ravdess -o my-model
+
+    Cross-validates one system by speaker, leaves each corpus out in turn, trains the
+    final model on nearly all speakers, and writes it as ONNX with a card of the measured accuracy. An interrupted call
+    is resumed. Below are the most common settings, with the defaults where neither preset nor recipe sets a value;
+    --help-all prints all settings.
+    """
+    if help_all:
+        print(reference(), end="")
+        return
+    from unheard.export.starter import make_starter
+
+    defaults = {"systems": ("ser",)}
+    settings = _settings(config, flags, option, defaults, out=str(runs))
+    make_starter(output, settings, name=name, licence=licence, folds=folds, int8=int8, say=say)
+    print(output)
+
+
+# What has been trained.
 
 OutputFile = Annotated[Path | None, output_option("File to write instead of standard output.")]
 
