@@ -22,8 +22,10 @@ def ear() -> Recogniser:
 
 @pytest.fixture(scope="module")
 def client(ear: Recogniser, request: pytest.FixtureRequest) -> Iterator[TestClient]:
-    """A client of a server with the settings in the module's `LIMITS`."""
+    """A client of a server with the settings in the module's `LIMITS`, which sends the token if there is one."""
     from serving import on
 
-    with on(ear, **getattr(request.module, "LIMITS", {})) as client:
+    settings = getattr(request.module, "LIMITS", {})
+    with on(ear, **settings) as client:
+        client.headers["Authorization"] = f"Bearer {settings.get('token', '')}"
         yield client

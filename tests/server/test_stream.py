@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,19 +10,12 @@ import pytest
 
 pytest.importorskip("fastapi", reason="needs the extra `server`")
 
-from serving import WAV, encoded, recogniser, speech_like
+from serving import WAV, encoded, speech_like
 from starlette.testclient import TestClient, WebSocketDenialResponse
 
 from unheard.server import live
-from unheard.server.app import create_app
-from unheard.server.settings import ServerSettings
 
-
-@pytest.fixture(scope="module")
-def client() -> Iterator[TestClient]:
-    app = create_app(recogniser(), ServerSettings(max_seconds=20, token="secret"))
-    with TestClient(app, base_url="http://localhost", headers={"Authorization": "Bearer secret"}) as client:
-        yield client
+LIMITS = {"max_seconds": 20, "token": "secret"}
 
 
 def talk(client: TestClient, *messages: Any, **headers: str) -> list[dict[str, Any]]:
