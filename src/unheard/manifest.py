@@ -229,26 +229,13 @@ class Manifest(Sequence[Utterance]):
         return Manifest(tuple(named), tuple(note for manifest in manifests for note in manifest.notes))
 
 
-# Rows by channel: one recording with several channels as several rows.
-
-
 def choose_channel(manifest: Manifest, channel: str = "mix") -> Manifest:
-    """Read every row from `channel`: mix, left, right, or each (a row per channel).
+    """Read every row from `channel`: mix (each row's own channel), left, right, or each (a row per channel).
 
-    `mix` keeps each row's own channel; a row whose channel is `each` is expanded in any case.
-    """
-    if channel != "mix":
-        manifest = replace(manifest, rows=tuple(replace(row, channel=channel) for row in manifest))
-    return expand_channels(manifest)
-
-
-def expand_channels(manifest: Manifest) -> Manifest:
-    """Expand rows with the channel `each` to a row per channel.
-
-    With more than one channel, id and speaker get the suffix `-left`, `-right` (two channels) or `-channel<n>`: in a
-    call each channel is a different person. A recording without a session becomes one, so that both ends of a call
-    stay on one side of a split. A recording that cannot be read keeps one row; it is counted when its features are
-    made.
+    Rows with the channel `each` become a row per channel in any case. With more than one channel, id and speaker get
+    the suffix `-left`, `-right` (two channels) or `-channel<n>`: in a call each channel is a different person. A
+    recording without a session becomes one, so that both ends of a call stay on one side of a split. A recording that
+    cannot be read keeps one row; it is counted when its features are made.
     """
     from unheard.audio import info
 
@@ -257,6 +244,7 @@ def expand_channels(manifest: Manifest) -> Manifest:
     kinds: dict[str, set[bool]] = {}  # speaker -> whether the recordings have several channels
     rows = []
     for row in manifest:
+        row = row if channel == "mix" else replace(row, channel=channel)
         if row.channel != "each":
             rows.append(row)
             continue

@@ -16,7 +16,7 @@ from trees import ids, kinds, plant
 from unheard.corpora import CORPORA, get_corpus, list_corpora, read_corpus, read_manifest
 from unheard.corpora.corpus import Corpus, read_tree
 from unheard.errors import CorpusError, ManifestError
-from unheard.manifest import Manifest, Utterance, choose_channel, expand_channels
+from unheard.manifest import Manifest, Utterance, choose_channel
 
 TOY = Corpus(
     name="toy",
@@ -259,7 +259,7 @@ def test_a_call_becomes_a_row_per_channel(tmp_path: Path) -> None:
         Utterance("c", call, "z", "neutral"),
         Utterance("d", str(tmp_path / "gone.wav"), "w", "neutral", channel="each"),
     ]
-    expanded = expand_channels(Manifest(tuple(rows)))
+    expanded = choose_channel(Manifest(tuple(rows)))
     assert [(row.id, row.speaker, row.channel, row.session) for row in expanded] == [
         ("a-left", "x-left", "left", "a"),  # everything cut out of a call stays on one side of a split
         ("a-right", "x-right", "right", "a"),
@@ -271,7 +271,7 @@ def test_a_call_becomes_a_row_per_channel(tmp_path: Path) -> None:
     ]
     assert not expanded.notes
     rows.append(Utterance("e", call, "y", "neutral", channel="each"))
-    (note,) = expand_channels(Manifest(tuple(rows))).notes
+    (note,) = choose_channel(Manifest(tuple(rows))).notes
     assert "1 speakers (y) have recordings with one channel and with several" in str(note)
     assert [row.channel for row in choose_channel(Manifest((rows[3],)), "right")] == ["right"]
     assert [row.id for row in choose_channel(Manifest((rows[3],)), "each")] == ["c-left", "c-right"]

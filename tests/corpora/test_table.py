@@ -7,6 +7,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -433,3 +434,17 @@ def test_a_data_frame_is_read_as_its_table(tmp_path: Path, monkeypatch: pytest.M
     assert [row.extra["score"] for row in found] == ["3.0", ""]  # pandas makes floats of a column with gaps
     with pytest.raises(ManifestError, match="the DataFrame, row 0: unknown emotion 'rabbia'"):
         read_manifest(pandas.read_csv("m.csv"))
+    # an index as audformat's, missing values of pandas' own types, lists, and what a data set of Hugging Face becomes
+    rows = {"file": ["a.wav", "b.wav"], "start": [0.0, 1.5], "speaker": [1, 2], "emotion": ["sad", "happy"]}
+    frame = pandas.DataFrame(rows | {"text": ["x", None], "vector": [[1, 2], None]}).convert_dtypes()
+    first, second = read_manifest(frame.set_index(["file", "start"]))
+    assert (first.id, first.text, second.id, second.start, second.text) == ("a", "x", "b@1.5-", 1.5, "")
+    del rows["start"]
+    rows["audio"] = [{"bytes": None, "path": name} for name in rows.pop("file")]
+    dataset = SimpleNamespace(to_pandas=lambda: pandas.DataFrame(rows))
+    assert read_manifest(dataset).ids == ("a", "b")
+    rows["audio"][1]["path"] = None
+    with pytest.raises(ManifestError, match="row 1: the audio has no path"):
+        read_manifest(dataset)
+    with pytest.raises(ManifestError, match="not a dict"):
+        read_manifest(rows)

@@ -131,6 +131,7 @@ def test_broken_files_are_found_and_stop_nothing(healthy, tmp_path):
     findings = examine(swap(healthy, {**sick, ids[6]: {"start": 100.0, "end": 101.0}}))
     broken = {name for f in findings.findings if f.kind == "unreadable" for name in f.ids}
     assert broken == set(ids[:7])
+    assert f"{tmp_path / 'missing.wav'} was looked for" in "".join(one.mend for one in findings.findings)
     assert findings.worst == "error"
     assert len(findings.digests) == 73
 

@@ -77,7 +77,9 @@ def read_corpus(
 def read_manifest(
     path: str | Path | Any, *, mapping: Mapping[str, str] | None = None, audio_root: str | Path | None = None
 ) -> Manifest:
-    """Read a CSV, TSV, JSONL or JSON file, a Kaldi data directory, an audformat database or a pandas DataFrame.
+    """Read a CSV, TSV, JSONL or JSON file, a Kaldi data directory, an audformat database or a DataFrame.
+
+    A table may be pandas', or what becomes one by `to_pandas()`, such as a data set of Hugging Face.
 
     `mapping` gives the canonical labels of the table's own words (`rabbia` -> `angry`). `audio_root` is the folder of
     relative audio paths, by default that of the table, of a DataFrame the working directory; a name that is not in it
@@ -85,8 +87,12 @@ def read_manifest(
     """
     from unheard.corpora.table import TABLE_SUFFIXES, read_audformat, read_frame, read_table
 
-    if hasattr(path, "to_dict"):
+    path = path.to_pandas() if hasattr(path, "to_pandas") else path
+    if hasattr(path, "columns"):
         return read_frame(path, mapping=mapping, audio_root=audio_root)
+    if not isinstance(path, (str, Path)):
+        what = f"a manifest is a path or a table such as a pandas DataFrame, not a {type(path).__name__}"
+        raise ManifestError(what, mend="Make it one with pandas.DataFrame(...).")
     path = Path(path).expanduser()
     mend = "For a released corpus, run: unheard prepare NAME ROOT -o FILE.csv"
     if not path.exists():

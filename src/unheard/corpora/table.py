@@ -76,13 +76,16 @@ def read_rows(path: Path, required: Sequence[str], text: str | None = None) -> I
 def read_frame(
     frame: Any, *, mapping: Mapping[str, str] | None = None, audio_root: str | Path | None = None
 ) -> Manifest:
-    """Read a pandas DataFrame with the columns of a table; NaN is an empty cell. As `read_table`."""
+    """Read a pandas DataFrame with the columns (or levels of the index) of a table; NaN is empty. As `read_table`."""
     where = "the DataFrame"
+    frame = frame.reset_index([name for name in frame.index.names if name is not None and name not in frame.columns])
     columns = name_columns([str(name) for name in frame.columns], where)
-    records = [
-        (place, {str(name): "" if x is None or x != x else str(x) for name, x in cells.items()}, columns)
-        for place, cells in enumerate(frame.to_dict("records"))
-    ]
+    records = []
+    for place, row in enumerate(frame.astype(object).where(frame.notna(), "").to_dict("records")):
+        cells = {str(name): value for name, value in row.items()}
+        records.append(
+            (place, {name: str(x) for name, x in _with_path(cells, f"{where}, row {place}").items()}, columns)
+        )
     return to_manifest(records, where, audio_root or ".", "row", mapping=mapping, search=audio_root is not None)
 
 
@@ -208,13 +211,18 @@ def _json(path: Path, text: str | None) -> Iterator[tuple[int, dict[str, str]]]:
         if not isinstance(record, Mapping):
             mend = 'Write a list of {"file": ..., "speaker": ..., "emotion": ...} (pandas: orient="records").'
             raise invalid("not an object", f"{path}, {unit} {place}", mend)
-        audio = record.get("audio")
-        if isinstance(audio, Mapping):  # a row of a Hugging Face data set
-            if not isinstance(audio.get("path"), str):
-                mend = "Save the recordings as files, and write their paths."
-                raise invalid("the audio has no path", f"{path}, {unit} {place}", mend)
-            record = {**record, "audio": audio["path"]}
+        record = _with_path(record, f"{path}, {unit} {place}")
         yield place, {str(name): _text(value) for name, value in record.items()}
+
+
+def _with_path(record: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    """The record with its audio as a path, also where it comes from a Hugging Face data set."""
+    audio = record.get("audio")
+    if not isinstance(audio, Mapping):
+        return record
+    if not isinstance(audio.get("path"), str):
+        raise invalid("the audio has no path", where, "Save the recordings as files, and write their paths.")
+    return {**record, "audio": audio["path"]}
 
 
 # audformat databases (audEERING): a folder with `db.yaml` and tables, read by the package `audformat`.

@@ -118,6 +118,8 @@ def check_sound(manifest: Manifest, measured: Sequence[Measurement]) -> Iterator
             unreadable[sound.error].append(row)
     for reason, rows in unreadable.items():
         what, mend = f"cannot be read ({reason})", "Restore the files, or drop their rows."
+        if "no such file" in reason:
+            mend = f"{rows[0].audio} was looked for: if the recordings are elsewhere, name their folder (--audio-root)."
         yield from listed("error", "unreadable", "recording", what, {row.id: [row] for row in rows}, mend)
     checks: list[tuple[Severity, str, str, str, Callable[[Measurement], bool]]] = [
         ("error", "silent", "contain only zeros", "Drop them.", lambda sound: not sound.peak > 0),
