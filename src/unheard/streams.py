@@ -61,12 +61,12 @@ def streams_of(path: Source) -> list[BinaryIO]:
     for at, new in changes.items():
         data[at : at + len(new)] = new
     streams = [data[start:end] for start, end in zip(starts, [*starts[1:], size], strict=True)]
-    mended = streams
+    mended = [_Bytes(stream) for stream in streams]
     if streamed and head[:4] not in (b"OggS", b"RIFF"):
         mended = list(map(_with_length if head[:4] == b"fLaC" else _with_table, streams))
-    if not (changes or in_memory or streams[1:] or mended[0] is not streams[0]):
+    if not (changes or in_memory or streams[1:] or mended[0].changed):
         return []
-    return [cast("BinaryIO", _Bytes(stream)) for stream in mended]
+    return [cast("BinaryIO", stream) for stream in mended]
 
 
 _CHUNKS: Mapping[bytes, tuple[Literal["little", "big"], int, int, bytes, int]] = {
@@ -156,10 +156,10 @@ def _length_of_tag(head: bytes) -> int:
     return 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
 
 
-def _with_length(flac: memoryview) -> memoryview:
+def _with_length(flac: memoryview) -> _Bytes:
     """A FLAC stream whose header says that its length is not known, if it says 0, or less than there is."""
     if len(flac) < 42:  # the header
-        return flac
+        return _Bytes(flac)
     stated, block = (flac[21] & 0x0F) << 32 | int.from_bytes(flac[22:26], "big"), int.from_bytes(flac[8:10], "big")
     tail = bytes(flac[max(42, len(flac) - (1 << 16)) :]) if stated else b""
     last, at = 0, len(tail) - 15
@@ -174,9 +174,9 @@ def _with_length(flac: memoryview) -> memoryview:
             last *= 1 if header[1] & 1 else block
         at -= 1
     if stated > last or (stated and not last):
-        return flac
+        return _Bytes(flac)
     flac[21], flac[22:26] = flac[21] | 0x0F, b"\xff" * 4
-    return flac[:]
+    return _Bytes(flac, changed=True)
 
 
 def _crc8(data: bytes) -> int:
@@ -195,14 +195,15 @@ _KBPS |= dict.fromkeys((0, 2), (0, *range(8, 64, 8), *range(64, 160, 16), 160))
 """Version (3: MPEG-1, 2: MPEG-2, 0: MPEG-2.5) -> bit rates of a Layer III frame by their index."""
 
 
-def _with_table(data: memoryview) -> memoryview:
+def _with_table(data: memoryview) -> _Bytes:
     """An MP3 stream with a frame in front that counts its frames; without one, libsndfile ends where it guesses."""
-    if has_length_table(cast("BinaryIO", _Bytes(data))):
-        return data
+    stream = _Bytes(data)
+    if has_length_table(cast("BinaryIO", stream)):
+        return stream
     at, count = _length_of_tag(bytes(data[:10])), 0
     first = _LAYER_3.match(data, at)
     if first is None or not _LAYER_3.match(data, at + _frame_length(first[0])):
-        return data
+        return stream
     while found := _LAYER_3.search(data, at):
         at, header = found.start(), found[0]
         if header[1] & 0xFE == first[0][1] & 0xFE and header[2] & 0x0C == first[0][2] & 0x0C:
@@ -212,7 +213,7 @@ def _with_table(data: memoryview) -> memoryview:
     header = bytes([0xFF, first[0][1] | 1, 0xE0 | first[0][2] & 0x0C, first[0][3]])  # long enough at its highest rate
     side = ((9, 17) if header[1] >> 3 & 3 != 3 else (17, 32))[header[3] >> 6 != 3]
     frame = header + bytes(side) + b"Xing" + (1).to_bytes(4, "big") + count.to_bytes(4, "big")
-    return memoryview(frame.ljust(_frame_length(header), b"\0") + bytes(data[first.start() :]))
+    return _Bytes(data[first.start() :], frame.ljust(_frame_length(header), b"\0"), changed=True)
 
 
 def _frame_length(header: bytes) -> int:
@@ -224,20 +225,22 @@ def _frame_length(header: bytes) -> int:
 
 
 class _Bytes(io.RawIOBase):
-    """Bytes in memory as a file."""
+    """Bytes in memory as a file, perhaps behind a few others; `changed`: not those that the recording's file holds."""
 
-    def __init__(self, data: memoryview) -> None:
-        self._data, self._place = data, 0
+    def __init__(self, data: memoryview, front: bytes = b"", *, changed: bool = False) -> None:
+        self._front, self._data, self.changed, self._place = memoryview(front), data, changed, 0
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        self._place = max(0, (0, self._place, len(self._data))[whence] + offset)
+        self._place = max(0, (0, self._place, len(self._front) + len(self._data))[whence] + offset)
         return self._place
 
     def tell(self) -> int:
         return self._place
 
     def readinto(self, buffer: Any) -> int:
-        part = self._data[self._place : self._place + len(buffer)]
+        behind = self._place - len(self._front)
+        part = self._data[behind:] if behind >= 0 else self._front[self._place :]
+        part = part[: len(buffer)]
         buffer[: len(part)] = part
         self._place += len(part)
         return len(part)

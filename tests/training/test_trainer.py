@@ -71,13 +71,10 @@ class TestSelection:
         assert [(e.epochs, e.best_epoch) for e in training.run(3)] == [(3, 2)]
         assert [(e.epochs, e.best_epoch) for e in training.run(4)] == [(4, 4)]
 
-    @pytest.mark.parametrize(
-        ("epochs", "best", "late"),
-        [(100, 100, True), (100, 96, True), (100, 95, False), (100, 1, False), (5, 5, False)],
-    )
-    def test_under_trained(self, epochs: int, best: int, late: bool, tmp_path: Path) -> None:
+    def test_under_trained(self, tmp_path: Path) -> None:
         (evaluation,) = scripted((1,), tmp_path)[0].run(1)
-        assert Evaluation("test", epochs, best, evaluation.dev, evaluation.test).under_trained is late
+        for epochs, best, late in ((100, 100, 1), (100, 96, 1), (100, 95, 0), (100, 1, 0), (5, 5, 0)):
+            assert Evaluation("test", epochs, best, evaluation.dev, evaluation.test).under_trained is bool(late)
 
     def test_two_directions_in_one_training_are_two_trainings(self, tmp_path: Path) -> None:
         both = trainer("mtl", tmp_path / "both", BOTH)
@@ -347,13 +344,11 @@ class TestTraining:
             training.run(2)
         assert (tmp_path / "checkpoint.pt").read_bytes() == before
 
-    @pytest.mark.parametrize("select", ["best", "last"])
-    def test_a_last_step_that_goes_astray_is_no_result(self, select: str, tmp_path: Path) -> None:
-        """One step of one epoch: its loss is that of the weights before."""
-        recipe = TrainingSettings(epochs=1, batch_size=len(IDS), lr=1e25, select=select)
-        training = Trainer(strategy("ser"), tiny()[0], IDS, ONE, recipe, tmp_path)
-        with pytest.raises(TrainingError, match=r"not finite after epoch 1.*learning rate"):
-            training.run(1)
+        for select in ("best", "last"):  # one step of one epoch goes astray: its loss is that of the weights before
+            recipe = TrainingSettings(epochs=1, batch_size=len(IDS), lr=1e25, select=select)
+            training = Trainer(strategy("ser"), tiny()[0], IDS, ONE, recipe, tmp_path)
+            with pytest.raises(TrainingError, match=r"not finite after epoch 1.*learning rate"):
+                training.run(1)
 
     def test_too_few_utterances(self, tmp_path: Path) -> None:
         with pytest.raises(TrainingError, match="fewer than two"):
@@ -361,17 +356,13 @@ class TestTraining:
         with pytest.raises(TrainingError, match="no validation or no test"):
             trainer("ser", tmp_path, {"test": ((), TEST)})
 
-    @pytest.mark.parametrize(("utterances", "size"), [(2, 3), (4, 3), (5, 4), (7, 3), (9, 4), (11, 32)])
-    def test_no_number_of_utterances_leaves_one_alone(self, utterances: int, size: int, tmp_path: Path) -> None:
-        recipe = TrainingSettings(epochs=1, batch_size=size)
-        (evaluation,) = Trainer(strategy("ser"), tiny()[0], IDS[:utterances], ONE, recipe, tmp_path).run(1)
-        assert np.isfinite(evaluation.test.logits).all()
-
-    def test_bf16_trains_too(self, tmp_path: Path) -> None:
-        recipe = TrainingSettings(epochs=1, batch_size=5, precision="bf16")
-        (evaluation,) = Trainer(strategy("cgt"), tiny()[0], TRAIN, ONE, recipe, tmp_path).run(1)
-        assert evaluation.test.logits.dtype == np.float32
-        assert np.isfinite(evaluation.test.logits).all()
+    def test_no_number_of_utterances_leaves_one_alone_and_bf16_trains_too(self, tmp_path: Path) -> None:
+        how = [("ser", count, size, "fp32") for count, size in ((2, 3), (4, 3), (5, 4), (7, 3), (9, 4), (11, 32))]
+        for key, count, size, precision in (*how, ("cgt", len(TRAIN), 5, "bf16")):
+            recipe = TrainingSettings(epochs=1, batch_size=size, precision=precision)
+            (evaluation,) = Trainer(strategy(key), tiny()[0], IDS[:count], ONE, recipe, tmp_path).run(1)
+            assert evaluation.test.logits.dtype == np.float32
+            assert np.isfinite(evaluation.test.logits).all()
 
     def test_no_such_device(self) -> None:
         assert choose_device("cpu") == CPU
@@ -380,8 +371,8 @@ class TestTraining:
 
 
 class TestScoring:
-    def test_in_the_order_asked_for_and_as_if_alone(self) -> None:
-        model, (task, _) = strategy("ser").train(), tiny()
+    def test_in_the_order_asked_for_as_if_alone_and_moving_nothing(self) -> None:
+        model, untouched, (task, _) = strategy("ser").train(), strategy("ser"), tiny()
         ids = [IDS[i] for i in np.random.default_rng(1).permutation(26)]
         scores = score(model, task, ids, device=CPU, size=7)
         assert model.training
@@ -392,12 +383,9 @@ class TestScoring:
             assert np.allclose(alone.logits[0], scores.logits[index], atol=1e-5)
             assert np.allclose(alone.embeddings[0], scores.embeddings[index], atol=1e-5)
 
-    def test_scoring_moves_nothing(self) -> None:
-        model, other = strategy("ser").train(), strategy("ser")
-        score(model, tiny()[0], IDS, device=CPU)
-        assert_same_tensors(model.state_dict(), other.state_dict())
+        assert_same_tensors(model.state_dict(), untouched.state_dict())
         for name, stream in model.streams().items():
-            assert torch.equal(stream.get_state(), other.streams()[name].get_state())
+            assert torch.equal(stream.get_state(), untouched.streams()[name].get_state())
 
     def test_figures(self) -> None:
         logits = np.array([[2.0, 0.0], [0.0, 0.0], [0.0, 1.0], [1000.0, 0.0]], np.float32)
