@@ -386,6 +386,7 @@ def test_a_trial_of_the_fixed_settings_is_their_training(tmp_path: Path) -> None
     assert experiment(tmp_path, *SEARCH, *space, "--systems", "ser", "--folds", "1") == 0
     rows = rows_of(tmp_path / "trials.csv")
     assert {row["value"] for row in rows} == {"training.batch_size=4", "training.batch_size=8"}
+    assert [row["chosen"] for row in rows].count("True") == 1 < len(rows) == 12
     for row in rows:
         row["chosen"] = str(row is next(one for one in rows if one["value"].endswith("4")))
     write_rows(tmp_path / "trials.csv", rows)

@@ -189,8 +189,8 @@ def search(
             study.tell(trial, own and own[0], state=None if own else optuna.trial.TrialState.FAIL)
             if own:
                 found[place].append(Choice(*place[:3], cell.trial, *own, place[3]))
-    best = [max(tried, key=lambda choice: choice.val_wa) for tried in found.values() if tried]  # the first on a tie
-    return tuple(replace(one, chosen=one in best) for tried in found.values() for one in tried)
+    best = {id(max(tried, key=lambda choice: choice.val_wa)) for tried in found.values() if tried}  # the first on a tie
+    return tuple(replace(one, chosen=id(one) in best) for tried in found.values() for one in tried)
 
 
 def write_trials(out: Path, trials: Sequence[Choice]) -> None:

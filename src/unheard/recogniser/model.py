@@ -199,7 +199,7 @@ class Metadata:
     """Metadata of a model: labels in index order, features, licence of the weights, training corpora, windows.
 
     `data` has name, title, language, licence, citation and homepage of each corpus; `shrinkage` is κ of the adaptation
-    to a speaker.
+    to a speaker; `about` holds further remarks of the training.
     """
 
     labels: tuple[str, ...]
@@ -210,6 +210,7 @@ class Metadata:
     shrinkage: float
     windows: WindowSettings
     data: tuple[Mapping[str, str], ...]
+    about: Mapping[str, str]
 
 
 def read_metadata(text: str, where: str) -> Metadata:
@@ -244,7 +245,7 @@ def read_metadata(text: str, where: str) -> Metadata:
             shrinkage=values["adaptation"]["shrinkage"],
             windows=WindowSettings(**values["window"]),
             data=tuple(values["data"]),
-            **{name: values[name] for name in ("name", "licence")},
+            **{name: values[name] for name in ("name", "licence", "about")},
         )
     except (ConfigError, ValueError, TypeError, OverflowError) as problem:
         what = f"this is not a model of unheard: its metadata {str(problem).rstrip('.')}"
