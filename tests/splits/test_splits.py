@@ -88,7 +88,9 @@ def test_the_seeded_assignment_never_changes():
     assert make_split(manifest, "kfold", k=3).digest == "a2e5bfd1288fdc7e"
 
 
-@pytest.mark.parametrize("words", [("train", "dev", "test", ""), ("Training", "val", "testing", "")])
+@pytest.mark.parametrize(
+    "words", [("train", "dev", "test", ""), ("Training", "val", "testing", ""), ("Train", "Development", "Test1", "")]
+)
 def test_given_parts_make_one_fold(words):
     manifest = having(table("f1", "f2", "f3", "f4"), part=lambda row: words[int(row.speaker[1:]) - 1])
     split = make_split(manifest, "given", column="part")

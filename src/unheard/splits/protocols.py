@@ -26,9 +26,9 @@ PROTOCOLS = ("paired", "kfold", "loso", "random", "given", "cross", "leave-corpu
 PARTS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("dev", "development", "val", "valid", "validation"), "dev"),
-    **dict.fromkeys(("test", "testing"), "test"),
+    **dict.fromkeys(("test", "testing", "test1", "test2", "test3"), "test"),
 }
-"""Words for the three parts in files and columns."""
+"""Words for the three parts in files and columns; MSP-Podcast numbers its test sets."""
 
 
 Plans = tuple[list[Fold], list[Note]]
