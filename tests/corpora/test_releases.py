@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable
 from itertools import product
@@ -238,17 +237,6 @@ def test_in_full(
     (tmp_path / f"{lost}.wav").unlink()
     with pytest.raises(CorpusError, match=message):
         read_corpus(names.__name__, tmp_path)
-
-
-def test_copies_of_ravdess(tmp_path: Path) -> None:
-    """Two trees in one folder; a clip that is not in the list of the release."""
-    touch(tmp_path, [name for name in ravdess() if name.startswith("Actor_24")])
-    shutil.copytree(tmp_path / "Actor_24", tmp_path / "again" / "Actor_24")
-    touch(tmp_path, ["Actor_01/03-01-01-02-01-01-01.wav"])  # neutral has no strong intensity
-    manifest = read_corpus("ravdess", tmp_path, partial=True)
-    assert len(manifest) == 61
-    assert "60 files repeat a clip" in next(note.message for note in manifest.notes if note.kind == "extra")
-    assert "03-01-01-02-01-01-01" in ids(manifest, "extra")
 
 
 def test_the_throat_microphone_of_emodbs_second_release(tmp_path: Path) -> None:
