@@ -140,7 +140,7 @@ def test_a_wrong_value_is_refused_by_name_and_file(wrong: dict[str, Any], tmp_pa
         ({**LEAST, "emotions": "sad"}, "only one emotion, sad"),
         ({"preset": "mandarin", "out": "run"}, "either a corpus or a manifest"),
         ({"preset": "mandarine", "out": "run"}, "Did you mean 'mandarin'"),
-        ({"manifest": "a.csv", "out": "run", "root": "x"}, "root = .*x applies to a corpus.*Leave out --root"),
+        ({"manifest": "a.csv", "out": "run", "subset": "x"}, "subset = x applies to a corpus.*Leave out --subset"),
         ({"manifest": "a.csv", "out": "run", "subset": "paper"}, "subset = paper applies.*Leave out --subset"),
         ({**LEAST, "address": "auto"}, "apply to the engine ray.*--engine ray"),
         ({**LEAST, "gpus": 0.5}, "apply to the engine ray.*--engine ray"),

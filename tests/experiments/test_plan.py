@@ -57,6 +57,15 @@ def test_a_subset_of_one_of_two_corpora(tmp_path: Path) -> None:
         read_rows(replace(both, subset="esd=english"))
 
 
+def test_recordings_of_a_manifest_may_be_elsewhere(tmp_path: Path) -> None:
+    plant(tmp_path / "audio" / "deep", "a", "b")
+    (tmp_path / "m.csv").write_text("file,speaker,emotion\na.wav,x,angry\ndeep/b.wav,y,sad\n")
+    own = Experiment(
+        manifest=str(tmp_path / "m.csv"), root=str(tmp_path / "audio"), out="run", emotions=("angry", "sad")
+    )
+    assert [row.audio for row in read_rows(own)] == [str(tmp_path / "audio/deep" / name) for name in ("a.wav", "b.wav")]
+
+
 def test_across_two_corpora(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Trained on one, tested on the other: no id collides, and `evaluate` knows who was heard in training."""
     emodb = tmp_path / "emodb" / "wav"

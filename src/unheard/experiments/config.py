@@ -86,7 +86,7 @@ class Experiment:
     )
     sizes: Literal["iemocap", "mandarin"] = setting("iemocap", "Sizes of the network: a column of the paper's Table 1.")
     corpus: str = setting("", "Name of a corpus, of those that `unheard corpora` lists; needs root.", common=True)
-    root: str = setting("", "Folder of that corpus.", common=True)
+    root: str = setting("", "Folder of that corpus, or of a manifest's recordings if they are elsewhere.", common=True)
     manifest: str = setting("", "Your own manifest instead: CSV, JSONL or a Kaldi data directory.", common=True)
     out: str = setting("", "Folder of the run; a repeated call does only what is missing there.", common=True)
     subset: str = setting("", "IEMOCAP: paper, four, all; ASED: balanced; of several: CORPUS=SUBSET.", common=True)
@@ -182,7 +182,7 @@ class Experiment:
             raise ConfigError(what, mend="Give --corpus NAME --root FOLDER, or --manifest FILE.")
         if self.corpus and not self.root:
             raise ConfigError(f"where is the corpus '{self.corpus}'?", mend="Give its folder with --root.")
-        for name in ("subset", "root", "partial") if self.manifest else ():
+        for name in ("subset", "partial") if self.manifest else ():
             if value := getattr(self, name):
                 what = f"{name} = {value} applies to a corpus, and this experiment has a manifest"
                 raise ConfigError(what, mend=f"Leave out --{name}, or --manifest.")

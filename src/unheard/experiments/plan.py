@@ -263,7 +263,7 @@ def _options(settings: Experiment, key: str) -> dict[str, Any]:
 def read_rows(settings: Experiment) -> Manifest:
     """Read the manifest of an experiment, with the labels, speakers and channels it chose."""
     if settings.manifest:
-        manifest = read_manifest(settings.manifest, mapping=settings.map)
+        manifest = read_manifest(settings.manifest, mapping=settings.map, audio_root=settings.root or None)
     else:
         names = [name.strip() for name in settings.corpus.split(",")]
         roots = [root.strip() for root in settings.root.split(",")]

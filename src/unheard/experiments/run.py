@@ -108,7 +108,8 @@ def experiment(config: str | Path | None = None, *, say: Say | None = None, **se
     if not isinstance(table, (str, Path, type(None))):
         if not settings.get("out"):
             raise ConfigError("a table in memory is written to the run's folder", mend="Name it: out=FOLDER.")
-        manifest = table if isinstance(table, Manifest) else read_manifest(table, mapping=dict(settings.get("map", {})))
+        mapping, root = dict(settings.get("map", {})), settings.get("root")
+        manifest = table if isinstance(table, Manifest) else read_manifest(table, mapping=mapping, audio_root=root)
         settings["manifest"] = str(_folder(Path(settings["out"])) / "manifest.csv")
         write_manifest(manifest, settings["manifest"])
     say = say or (lambda _: None)
