@@ -80,6 +80,7 @@ MOVED: dict[str, tuple[str, str] | None] = {
     **{f"first/emodb-{what}": None for what in ("no-dropout", "no-pooled-dropout", "random-batches")},
     "first/emodb-paper/invariance": None,
     "first/ased-strong": None,
+    "emodb-paper-long": None,
 }
 """Recorded name of a published run -> its folder under results/ and the evaluation or system there; None: dropped."""
 

@@ -104,8 +104,9 @@ class Prediction:
 
     @property
     def mixed(self) -> bool:
-        """Whether no label holds for more than half of the time that has one."""
-        return next((one.share for one in self.summary.values()), 1.0) <= 0.5
+        """Whether `label` does not hold for more than half of the time that has one."""
+        label, longest = next(iter(self.summary.items()), (None, None))
+        return longest is not None and (longest.share <= 0.5 or self.label not in (None, label))
 
     def of_speakers(self) -> dict[str, dict[str, Share]]:
         """Return speaker -> summary, in the order of their first turns; empty without turns."""
