@@ -8,12 +8,14 @@ import shutil
 import struct
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from sounds import encoded
 
+from unheard import streams
 from unheard.audio import info, read_audio
 from unheard.decoding import open_audio
 from unheard.errors import AudioError
@@ -99,6 +101,33 @@ def test_joined_recordings_of_different_rates_or_cut_ones_are_refused() -> None:
     ogg = encoded(NOISE, format="OGG")
     with pytest.raises(AudioError, match="is cut short"):
         read_audio(io.BytesIO(ogg + ogg[: len(ogg) // 2]))
+
+
+def test_what_a_malicious_file_can_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables that all name one chain of tags, a stream full of what begins a frame, and thousands of tiny streams."""
+    calls = {"_length_of_tag": 0, "_crc8": 0}
+    for name, function in [(name, getattr(streams, name)) for name in calls]:
+
+        def counted(data: bytes, name: str = name, function: Callable[[bytes], int] = function) -> int:
+            calls[name] += 1
+            return function(data)
+
+        monkeypatch.setattr(streams, name, counted)
+    table = b"\xff\xfb\x90\x00" + bytes(9) + b"Xing" + struct.pack(">II", 3, 1)
+    tables = b"".join(table + struct.pack(">I", 29 * left) for left in range(500, 0, -1))
+    streams.streams_of(io.BytesIO(tables + b"ID3\4\0\0\0\0\0\0" * 500))
+    streams.streams_of(io.BytesIO(FLAC[:42] + b"\xff\xf8" * 10_000))
+    assert calls["_length_of_tag"] < 2000
+    assert calls["_crc8"] <= 20
+    with pytest.raises(AudioError, match="joins 1,001 recordings, more than the 1,000"):
+        info(io.BytesIO(encoded(SAMPLES[:16], format="FLAC") * 1001))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_named_pipe_in_a_table_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.wav")
+    with pytest.raises(AudioError, match="named pipe"):
+        info(tmp_path / "a.wav")
 
 
 def test_joined_recordings_without_lengths_of_their_own() -> None:

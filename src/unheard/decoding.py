@@ -31,6 +31,8 @@ UNKNOWN_LENGTH = 1 << 35  # libsndfile gives a huge count of frames for streams 
 LOWEST_RATE, HIGHEST_RATE = 4000, 10_000_000
 """In Hz; below, a recording cannot carry speech, and beyond both its header is wrong."""
 
+MOST_JOINED = 1000  # streams of one file; each takes memory while it is open
+
 CONVERTED = {".m4a", ".mp4", ".aac", ".webm", ".mkv", ".mka", ".wma", ".amr", ".3gp", ".mov", ".mp2", ".spx", ".gsm"}
 """Endings of recordings that libsndfile does not read and PyAV or ffmpeg does; .opus is read by libsndfile."""
 
@@ -109,6 +111,9 @@ def name_of(path: Source) -> str:
 
 
 def _open_sndfile(path: Source) -> Decoder:
+    if isinstance(path, (str, Path)) and Path(path).is_fifo() and not str(path).startswith(("/dev/", "/proc/")):
+        mend = "Save it as a file, or give it on standard input: /dev/stdin."
+        raise AudioError("this is a named pipe, which would be waited for", where=str(path), mend=mend)
     streams = streams_of(path)
     if len(streams) == 1:
         return _Sndfile(streams[0])
@@ -185,6 +190,9 @@ class _Joined(Decoder):
     """Several streams of one file, one after the other; raises `AudioError` where their rates or channels differ."""
 
     def __init__(self, streams: Sequence[BinaryIO], name: str) -> None:
+        if len(streams) > MOST_JOINED:
+            what = f"joins {len(streams):,} recordings, more than the {MOST_JOINED:,} read as one"
+            raise AudioError(what, where=name, mend="Give them as separate files.")
         self._parts, self._part = [_Sndfile(stream) for stream in streams], 0
         parts, first = self._parts, self._parts[0]
         if len({(part.samplerate, part.channels) for part in parts}) > 1:

@@ -32,6 +32,7 @@ def from_its_beginning(path: Source) -> Iterator[BinaryIO]:
 
 
 _FLAC = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")
+_SYNC = re.compile(rb"\xff[\xf8\xf9](?=.{14})", re.DOTALL)  # of a frame of FLAC
 _OGG = re.compile(rb"OggS\x00(.)", re.DOTALL)
 _MP3 = re.compile(rb"\xff[\xe2-\xff][\x10-\xef].(?:.{9}|.{17}|.{32})(?:..)?(Xing|Info|VBRI)(.{12})", re.DOTALL)
 _WAV = re.compile(rb"RIFF.{4}WAVE", re.DOTALL)
@@ -128,10 +129,12 @@ def _starts(data: memoryview, head: bytes, has_table: bool) -> list[int]:
         return [one.start() for one in (_FLAC if head[:4] == b"fLaC" else _WAV).finditer(data)]
     tables = list(_MP3.finditer(data))
     starts = {0, *(one.start() for one in tables[has_table:])}  # the first is the table of the first stream
+    tags: set[int] = set()  # those passed over: many tables may name one place
     for one in tables:  # where it says how many bytes its stream has, another may follow without a table
         flags = one[2][3]
         end = one.start() + int.from_bytes(one[2][8:] if flags & 1 else one[2][4:8], "big")
-        while tag := _length_of_tag(bytes(data[end : end + 10])):
+        while flags & 2 and end not in tags and (tag := _length_of_tag(bytes(data[end : end + 10]))):
+            tags.add(end)
             end += tag
         if flags & 2 and re.match(rb"\xff[\xe2-\xff][\x10-\xef]", data[end : end + 4]):
             starts.add(end)
@@ -162,8 +165,8 @@ def _with_length(flac: memoryview) -> _Bytes:
         return _Bytes(flac)
     stated, block = (flac[21] & 0x0F) << 32 | int.from_bytes(flac[22:26], "big"), int.from_bytes(flac[8:10], "big")
     tail = bytes(flac[max(42, len(flac) - (1 << 16)) :]) if stated else b""
-    last, at = 0, len(tail) - 15
-    while not last and (at := max(tail.rfind(sync, 0, at + 1) for sync in (b"\xff\xf8", b"\xff\xf9"))) >= 0:
+    last = 0
+    for at in [sync.start() for sync in _SYNC.finditer(tail)][:-21:-1]:  # in noise, a frame has two by chance at most
         header = tail[at : at + 16]  # the number of the frame, or of its first sample, is in 1 to 7 bytes as in UTF-8
         more = max(0, 7 - (header[4] ^ 0xFF).bit_length())
         end = 5 + more + {6: 1, 7: 2}.get(header[2] >> 4, 0) + {12: 1, 13: 2, 14: 2}.get(header[2] & 0x0F, 0)
@@ -172,7 +175,8 @@ def _with_length(flac: memoryview) -> _Bytes:
             for byte in header[5 : 5 + more]:
                 last = last << 6 | byte & 0x3F
             last *= 1 if header[1] & 1 else block
-        at -= 1
+        if last:
+            break
     if stated > last or (stated and not last):
         return _Bytes(flac)
     flac[21], flac[22:26] = flac[21] | 0x0F, b"\xff" * 4

@@ -369,7 +369,9 @@ def collect(grid: Grid, say: Say = lambda _: None) -> RunRecords:
             own = digest == definitions.get(system, digest)
         else:
             mine = own_settings(trial)
-            knob = KNOBS[system].option if system in KNOBS and not (trial or result["trial"]) else ""
+            knob = KNOBS[system].option if system in KNOBS and not trial else ""
+            if result["trial"] and knob and result["options"][knob] not in KNOBS[system].grid:
+                knob = ""
             theirs, ours = (_without(knob, one) for one in (result["options"], mine.options.get(system, {})))
             own = digest == settings_digest(mine) and theirs == ours
         if not own or proof["code"] != codes(system):

@@ -135,9 +135,12 @@ def _at(cell: Cell, value: float) -> Cell:
 def _with(tree: Any, path: str, value: Any) -> Any:
     """A copy of the settings `tree` with another value at the dotted `path`."""
     name, _, rest = path.partition(".")
-    if isinstance(tree, Mapping):
-        return {**tree, name: _with(tree.get(name, {}), rest, value) if rest else value}
-    return replace(tree, **{name: _with(getattr(tree, name), rest, value) if rest else value})
+    held = tree.get(name, {}) if isinstance(tree, Mapping) else getattr(tree, name)
+    if rest:
+        value = _with(held, rest, value)
+    elif isinstance(held, float) and isinstance(value, int):
+        value = float(value)  # 1 and 1.0 are one training
+    return {**tree, name: value} if isinstance(tree, Mapping) else replace(tree, **{name: value})
 
 
 # A search with Optuna: every trial is a training like the others, in a folder of its own.

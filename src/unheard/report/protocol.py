@@ -258,7 +258,7 @@ def chosen(run: RunRecords) -> Section:
         return Section("choice", "Choice of settings", (*(_of_the_grid(tried) if tried else ()), *_searched(trials)))
     if tried:
         return Section("choice", "Choice of λ and ε", _of_the_grid(tried))
-    words = "λ and ε have their fixed values; no other values were tried (--tune)."
+    words = "λ and ε have their fixed values; no other values were tried (--tune grid)."
     return Section("choice", "Choice of λ and ε", (Text(words),))
 
 

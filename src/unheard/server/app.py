@@ -234,7 +234,7 @@ async def _scored(request: Request, options: Options, channel: str | None, job: 
             raise Refusal("unexpected_part", "every channel has a speaker of its own", mend)
         if upload.enrol and upload.segments:
             raise Refusal("unexpected_part", "enrol is of one speaker, and segments name several", PARTS)
-        header = inspect(upload, longest)
+        header = await asyncio.to_thread(inspect, upload, longest)
         job.seconds = min(header.seconds, longest) + sum(map(len, upload.enrol)) / 32_000
         if upload.segments:  # whose recording is decoded as a whole, and scored twice
             hold(round(4 * state.recogniser.model.metadata.features.sample_rate * job.seconds))

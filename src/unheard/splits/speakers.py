@@ -13,28 +13,10 @@ from unheard.errors import SplitError
 from unheard.manifest import Manifest, Note
 
 UNKNOWN = frozenset(
-    (
-        "",
-        "?",
-        "??",
-        "???",
-        "-",
-        "--",
-        "-1",
-        "n/a",
-        "n.a.",
-        "na",
-        "nan",
-        "nil",
-        "none",
-        "null",
-        "tbd",
-        "undefined",
-        "unidentified",
-    )
-)
+    ("", "?", "??", "???", "-", "--", "-1", "n/a", "n.a.", "na", "nan", "nil", "none", "null", "tbd", "undefined",
+     "unidentified")
+)  # fmt: skip
 """Identities of speakers that are no person, beside every name that begins with `unk` or `anon`."""
-
 
 _UNSEEN = ("Zs", "Zl", "Zp", "Cf", "Cc")  # Unicode's categories of spaces and of characters without a shape
 
