@@ -416,6 +416,9 @@ tables:
     (tmp_path / "db.files.csv").write_text("file,age\nwav/a.wav,3\n")
     with pytest.raises(ManifestError, match=r"no column 'speaker'.*emotion\.emotion, files\.age"):
         read_manifest(tmp_path)
+    (tmp_path / "db.yaml").write_text(header.replace("  files:", "  x/../../files:"))
+    with pytest.raises(ManifestError, match=r"'x/\.\./\.\./files' cannot be the name of a table"):
+        read_manifest(tmp_path)
     (tmp_path / "db.yaml").write_text("tables: 3")
     with pytest.raises(ManifestError, match="not an audformat database"):
         read_manifest(tmp_path)

@@ -196,8 +196,9 @@ def test_tables_in_memory(tmp_path: Path) -> None:
     how = {"recipe": "paper", "emotions": "angry,sad", "systems": "ser", "epochs": 1, "folds": 1, "progress": False}
     names = set()
     for name, given in tables.items():
-        run = unheard.experiment(manifest=given, out=tmp_path / name, **how)
+        run = unheard.experiment(manifest=given, out=tmp_path / name, root=path.parent, **how)
         assert not run.failed
+        assert bool(load(run.folder / "config.yaml").root) == (name == "file")  # those written have whole paths
         names.add(only(run.folder).name)
     assert len(names) == 1
     with pytest.raises(ConfigError, match="out=FOLDER"):

@@ -273,6 +273,8 @@ def _opened(folder: Path) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the package's own use of pandas
             for name, table in {**database.misc_tables, **database.tables}.items():  # labels of schemes first
+                if Path(name).name != name:  # it could lead out of the folder
+                    raise invalid(f"'{name}' cannot be the name of a table", folder / "db.yaml", "Rename it.")
                 place = os.path.abspath(folder / f"db.{name}")  # noqa: PTH100 - as the package does
                 if os.path.exists(f"{place}.pkl"):  # noqa: PTH110 - it would be preferred
                     mend = "Delete it: the table is in a .csv or .parquet file, too."

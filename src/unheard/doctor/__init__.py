@@ -108,9 +108,6 @@ def check_split(
         side |= dict.fromkeys(train, "training")
         if leaking := [rows for rows in copies if len({side[row.id] for row in rows if row.id in side}) > 1]:
             shown = [" = ".join(f"{row.id} ({side.get(row.id, 'unused')})" for row in rows) for rows in leaking]
-            what = f"{counted(len(leaking), 'recording')} in two parts: {some(shown, 3)}"
-            message, mend = (
-                f"fold {number}, direction '{direction.name}': {what}",
-                "Drop all copies, or keep them in one part.",
-            )
+            message = f"fold {number}, direction '{direction.name}': {counted(len(leaking), 'recording')} in two parts"
+            message, mend = f"{message}: {some(shown, 3)}", "Drop all copies, or keep them in one part."
             yield finding("error", "leak_recording", message, mend, [row for rows in leaking for row in rows])

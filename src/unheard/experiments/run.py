@@ -110,7 +110,7 @@ def experiment(config: str | Path | None = None, *, say: Say | None = None, **se
             raise ConfigError("a table in memory is written to the run's folder", mend="Name it: out=FOLDER.")
         mapping, root = dict(settings.get("map", {})), settings.get("root")
         manifest = table if isinstance(table, Manifest) else read_manifest(table, mapping=mapping, audio_root=root)
-        settings["manifest"] = str(_folder(Path(settings["out"])) / "manifest.csv")
+        settings |= {"manifest": str(_folder(Path(settings["out"])) / "manifest.csv"), "root": ""}
         write_manifest(manifest, settings["manifest"])
     say = say or (lambda _: None)
     return carry_out(load(config, settings, say=say), say)
