@@ -131,14 +131,19 @@ def test_a_trial_of_the_fixed_settings_is_their_training(tmp_path: Path) -> None
     assert fixed.seeds[0].test.wa == tuned.seeds[0].test.wa
 
 
-def test_trials_with_values_of_the_grid_are_trainings_of_a_grid_too(tmp_path: Path) -> None:
-    common = ("--epochs", "1", "--systems", "dat", "--protocol", "kfold", "--k", "3", "--folds", "1")
+def test_a_search_and_a_grid_in_one_folder(tmp_path: Path) -> None:
+    """Trials with values of the grid count for it too; a later search does not continue the grid on other seeds."""
+    split = ("--protocol", "kfold", "--k", "3", "--folds", "1")
+    common = ("--epochs", "1", "--systems", "dat", "--option", "dat.lam=0.2", *split)
     space = ("--trials", "12", "--space", "options.dat.lam=0.03|0.1|0.3|1")
     assert experiment(tmp_path, *common, "--tune", "optuna", *space) == 0
     assert experiment(tmp_path, *common, "--tune", "grid") == 0
-    assert len(cells(tmp_path)) == 4
+    assert len(cells(tmp_path)) == 5
     lines = {line.name: line.done for line in read_run(tmp_path).lines}
     assert lines == {"SER_SR_DAT": 1, "SER_SR_DAT, λ chosen": 1, "SER_SR_DAT, tuned": 1}
+    more = ("--trials", "2", "--space", "training.lr=0.02:0.03", "--seeds", "2")
+    assert experiment(tmp_path, *common, "--tune", "optuna", *more) == 0
+    assert sum("-seed1-" in name for name in cells(tmp_path)) == 2
 
 
 def test_a_trial_that_fails_is_tried_and_never_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -200,8 +200,9 @@ def _search(grid: Grid, say: Say) -> tuple[list[Cell], dict[str, str]]:
 
 def _chosen(grid: Grid, say: Say) -> list[Cell]:
     """The trainings of the other seeds with the settings that the validation speakers chose on seed 0."""
-    choices = collect(grid).choices
-    what = "λ and ε are" if grid.settings.tune == "grid" else "Settings are"
+    searched = grid.settings.tune == "optuna"
+    choices = [one for one in collect(grid).choices if isinstance(one.value, str) == searched]
+    what = "Settings are" if searched else "λ and ε are"
     waiting = selection.waiting(grid.cells, choices)
     if waiting:
         say(f"no value is chosen for {waiting} directions: trainings of other values have failed there")
