@@ -352,6 +352,11 @@ def test_where_recordings_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         ("b.wav,s,sad\n", tmp_path / "linked", "linked/er/b.wav"),
         ("d.wav,s,sad\n", tmp_path, r"'d\.wav' is in several folders: .*deep/d\.wav"),
         (
+            "deep/er/b.wav,s,sad\ny/b.wav,t,sad\n",
+            tmp_path,
+            r"line 3: 'deep/er/b\.wav' and 'y/b\.wav' are both found as",
+        ),
+        (
             "x/b.wav,s,sad\ny/b.wav,t,sad\n",
             tmp_path,
             r"line 3: 'x/b\.wav' and 'y/b\.wav' are both found as .*er/b\.wav",

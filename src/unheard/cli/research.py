@@ -220,10 +220,9 @@ def starter(
 
     Example: unheard starter --corpus emodb,ravdess --root data/emodb,data/ravdess -o my-model
 
-    Cross-validates one system by speaker, leaves each corpus out in turn, trains the
-    final model on nearly all speakers, and writes it as ONNX with a card of the measured accuracy. An interrupted call
-    is resumed. Below are the most common settings, with the defaults where neither preset nor recipe sets a value;
-    --help-all prints all settings.
+    Cross-validates one system by speaker, leaves each corpus out in turn, trains the final model on nearly all
+    speakers, and writes it as ONNX with a card of the measured accuracy. An interrupted call is resumed. Below are the
+    most common settings, with the defaults where neither preset nor recipe sets a value; --help-all prints all.
     """
     if help_all:
         print(reference(), end="")

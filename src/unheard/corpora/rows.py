@@ -208,7 +208,7 @@ def to_manifest(
             mend = "Known: mix, left, right or a channel's number."
             raise invalid(f"unknown channel '{own['channel']}'", where, mend)
         asked, own["audio"] = own["audio"], _audio(own["audio"], home, index if search else None, str(table))
-        if index and searched.setdefault(own["audio"], asked) != asked:
+        if searched.setdefault(own["audio"], asked) != asked and index:
             what = f"'{searched[own['audio']]}' and '{asked}' are both found as {own['audio']}"
             raise invalid(what, where, "Restore the folders, or write the paths as they are there.")
         start, end = times_of(own, where)
