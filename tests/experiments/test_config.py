@@ -112,7 +112,7 @@ def test_an_unknown_key_suggests_the_right_one(tmp_path: Path, key: dict[str, An
         {"folds": -1}, {"k": -2}, {"training": 3}, {"training": None}, {"training": {"lr": "fast"}},
         {"training": {"updates": 0}}, {"training": {"updates": True}},
         {"training": {"nesterov": "perhaps"}}, {"training": {"report_epochs": "1,x"}}, {"systems": []},
-        {"systems": "ser,ser"}, {"emotions": "sad,sad"}, {"map": "excited"}, {"map": "excited="}, {"map": ["a"]},
+        {"systems": "ser,ser"}, {"emotions": "sad,sad"}, {"map": "excited"}, {"map": "excited="}, {"map": ["a"]}, {"map": "a=happy,a=sad"},
         {"map": {"excited": ["happy"]}}, {"options": {"dat": 3}}, {"options": "dat"}, {"options": {"x": 2}},
         {"n": "1,two,3"}, {"channel": "up"}, {"channel": "3"}, {"normalise": "batch"}, {"test": "child"},
         {"partial": "sometimes"}, {"features": {"deltas": 9}}, {"features": {"vad": "loud"}}, {"corpus": ["a"]},
