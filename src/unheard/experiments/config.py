@@ -338,9 +338,9 @@ def _prepared(kind: type, values: Mapping[str, Any], prefix: str = "") -> dict[s
             value = [word for word in words if word != ""]
         elif path in PAIRS and isinstance(value, str):
             pairs = [word.partition("=") for word in value.split(",") if word.strip()]
-            words, value = value, {old.strip(): new.strip() for old, _, new in pairs}
+            text, value = value, {old.strip(): new.strip() for old, _, new in pairs}
             if len(value) < len(pairs) or not all(value.values()):
-                what = f"setting '{path}' takes pairs, each name once, not {words!r}"
+                what = f"setting '{path}' takes pairs, each name once, not {text!r}"
                 raise ConfigError(what, mend=f"For instance {PAIRS[path]}.")
         elif isinstance(value, bool) and hint in (int, float, int | None):
             raise ConfigError(f"setting '{path}' takes a number, not {value!r}")
