@@ -1,4 +1,4 @@
-"""Accuracy of a model on clean recordings, in noise at 10 dB and over a telephone line (300 to 3400 Hz, mu-law).
+"""Accuracy of a model on clean and quieter recordings, in noise at 10 dB and over a telephone line (mu-law).
 
 python -m benchmarks.conditions starter ravdess=data/ravdess nemo=data/nemo \\
     --speakers benchmarks/starter-speakers.csv:samples
@@ -33,6 +33,8 @@ CONDITIONS: dict[str, Callable[[Samples, np.random.Generator], Samples]] = {
     "clean": lambda x, _: x,
     "noise, 10 dB": in_noise,
     "telephone": lambda x, _: telephone(x),
+    "20 dB quieter": lambda x, _: x / 10,
+    "40 dB quieter": lambda x, _: x / 100,
 }
 
 
