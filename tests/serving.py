@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import signal
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 from starlette.testclient import TestClient
 from tiny_model import LABELS, metadata, tiny_proto
 
@@ -34,13 +32,6 @@ def speech_like(seconds: float, seed: int = 0, rate: int = 16_000) -> np.ndarray
     voice = np.sign(np.sin(2 * np.pi * np.cumsum(pitch) / rate)) + draw.standard_normal(len(time))
     loudness = np.clip(np.sin(2 * np.pi * 2 * time), 0.02, None) * (0.6 + 0.4 * np.sin(2 * np.pi * 0.3 * time))
     return (0.1 * voice * loudness).astype(np.float32)
-
-
-def encoded(samples: np.ndarray, rate: int = 16_000, format: str = "WAV", subtype: str | None = None) -> bytes:
-    """Samples (N,) or (N, channels) as the bytes of a file."""
-    file = io.BytesIO()
-    soundfile.write(file, samples, rate, format=format, subtype=subtype)
-    return file.getvalue()
 
 
 def recogniser(**options: Any) -> Recogniser:

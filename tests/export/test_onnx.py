@@ -79,49 +79,11 @@ def test_equals_pytorch(network: NetworkSettings, normalise: str) -> None:
                 np.testing.assert_allclose(ours, torchs, rtol=relative, atol=1e-4, err_msg=name)
 
 
-def test_nothing_in_the_graph_is_for_a_batch() -> None:
-    operators = {node.op_type for node in build_graph(random_model()).graph.node}
-    assert not operators & {"Gather", "GatherND", "Range", "Less", "Where", "ReduceMax"}
-
-
 @pytest.mark.parametrize("normalise", ["train", "none", "utterance"])
 def test_profile_is_an_input_only_after_train_normalisation(normalise: str) -> None:
     run = opened(random_model(SMALL, normalise))
     names = [value.name for value in run.get_overridable_initializers()]
     assert names == ["profile"] * (normalise == "train")
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"profile": np.zeros(38, np.float32)},
-        {"profile": np.zeros((1, 39), np.float32)},
-        {"features": np.zeros((30, 38), np.float32)},
-        {"features": np.zeros((1, 30, 39), np.float32)},
-    ],
-)
-def test_inputs_of_another_shape_are_errors(wrong: dict[str, NDArray[np.float32]]) -> None:
-    run, fine = opened(random_model()), {"features": utterances((30,))[0]}
-    assert run.run(["logits"], fine)[0].shape == (4,)
-    with pytest.raises(Exception, match="ONNXRuntimeError"):
-        run.run(["logits"], fine | wrong)
-
-
-def test_description_is_the_mean_of_the_normalised_frames_whatever_the_profile() -> None:
-    model = random_model()
-    run = opened(model)
-    for frames in utterances((1, 5, 200)):
-        for profile in (0, 7):
-            found = onnx_file.by_onnx(run, frames, np.full(39, profile, np.float32))[2]
-            np.testing.assert_allclose(found, model.normaliser.apply(frames).mean(0), atol=1e-5)
-
-
-def test_no_profile_equals_the_average_profile() -> None:
-    run, (frames,) = opened(random_model()), utterances((60,))
-    profile = 10 * np.random.default_rng(0).normal(size=39).astype(np.float32)
-    without, average, other = (onnx_file.by_onnx(run, frames, one)[0] for one in (None, 0 * profile, profile))
-    np.testing.assert_array_equal(without, average)
-    assert np.abs(other - without).max() > 1e-3
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])

@@ -14,13 +14,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from experimenting import experiment, in_this_process, only, result
 from tiny_encoder import HEADS, LAYERS, MELS_OF_TINY, WIDTH, save_huggingface, tiny_weights
 
 from unheard.audio import read_audio
 from unheard.cli import main
 from unheard.errors import ConfigError, MissingExtra
-from unheard.features import FeatureSettings, FeatureStore, extract
+from unheard.experiments import run as run_module
+from unheard.features import FeatureSettings, FeatureStore, analyse, extract
 from unheard.features.encoder import WhisperEncoder, find_encoder, log_mel, open_encoder, resolve, write_encoder
+from unheard.features.settings import Columns, columns_of
+from unheard.model.saving import Model
 
 pytest.importorskip("onnx")
 save_file = pytest.importorskip("safetensors.numpy").save_file
@@ -250,12 +254,26 @@ def test_another_or_a_truncated_model_bin_is_refused(tmp_path: Path, place: int,
             open_encoder(tmp_path, "1")
 
 
-def test_an_absent_layer_or_source_is_refused(tiny: Path, tmp_path: Path) -> None:
-    for layer in ("3", "1,3", "-1", "last", ""):
-        with pytest.raises(ConfigError, match=r"has no layer .* Choose 0 to 2"):
-            open_encoder(tiny, layer)
-    with pytest.raises(ConfigError, match="no such folder"):
-        open_encoder(tmp_path / "gone", "1")
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"layer": "3"}, "has no layer .* Choose 0 to 2, several"),
+        ({"layer": "1,3"}, "has no layer"),
+        *(({"layer": layer}, "a number, several") for layer in ("-1", "last", "")),
+        ({"encoder": ""}, "need an encoder"),
+        ({"encoder": "gone"}, "no such folder"),
+        ({"energy": True}, "no energy beside"),
+        ({"sample_rate": 8000}, "take 16000 Hz"),
+        ({"kind": "mfcc"}, "kind mfcc have no encoder"),
+        ({"kind": "fbank", "encoder": "", "layer": "2"}, "kind fbank have no encoder"),
+        ({"kind": "mfcc", "encoder": "", "level": "fixed"}, "have the level of the recording"),
+        ({"kind": "mfcc", "encoder": "", "pool": "mean"}, "feature setting pool"),
+        ({"layer": "learned", "pool": "mean"}, "feature setting pool"),
+    ],
+)
+def test_settings_that_cannot_work(tiny: Path, values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        resolve(FeatureSettings(**{"kind": "encoder", "encoder": str(tiny), **values}))
 
 
 def test_the_hub_is_asked_once_and_pinned_and_without_it_the_error_says_what_to_do(
@@ -312,12 +330,28 @@ def test_the_verbs_encoder_and_features(tiny: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(opened[opened.ids[0]], expected)
 
 
-def test_unvoiced_frames_and_pitch(tiny: Path) -> None:
+def test_unvoiced_frames_are_left_out_as_kaldi_hears_them_and_frames_are_thinned(tiny: Path) -> None:
     samples = np.concatenate([np.zeros(16_100, np.float32), read_audio(SOUNDS / "speech_german.wav")])
-    settings = FeatureSettings(kind="encoder", encoder=str(tiny), layer="1", pitch=True)
-    kept = extract(samples, settings)
-    assert kept.shape[1] == WIDTH + 3
-    assert 50 < len(kept) < -(-len(samples) // 320) - 45
+    settings = resolve(FeatureSettings(kind="encoder", encoder=str(tiny), layer="1", pitch=True, log_pitch="both"))
+    every = extract(samples, replace(settings, vad="none"))
+    assert every.shape == (-(-len(samples) // 320), WIDTH + 4)
+    assert columns_of(settings) == Columns(log_f0=WIDTH + 3)
+    kept = analyse(samples, FeatureSettings()).kept[::2]
+    kept = np.pad(kept, (0, len(every) - len(kept)), mode="edge")
+    assert 0 < kept.sum() < len(kept) - 45
+    np.testing.assert_array_equal(extract(samples, settings), every[kept])
+    thin = extract(samples, replace(settings, thin=2))
+    np.testing.assert_allclose(thin[0], every[kept][:2].mean(axis=0), rtol=1e-5, atol=1e-6)
+
+
+def test_settings_outlive_the_folder_of_their_encoder(tiny: Path, tmp_path: Path) -> None:
+    for layer, width, other in (("mean", WIDTH, "learned"), ("learned", 3 * WIDTH, "mean")):
+        settings = resolve(FeatureSettings(kind="encoder", encoder=str(tiny), layer=layer))
+        gone = FeatureSettings.from_dict({**settings.as_dict(), "encoder": str(tmp_path / "gone")})
+        assert (gone, gone.digest, gone.dim) == (settings, settings.digest, width)
+        changed = resolve(replace(settings, layer=other))
+        assert changed == resolve(FeatureSettings(kind="encoder", encoder=str(tiny), layer=other))
+        assert changed.digest != settings.digest
 
 
 def test_at_a_fixed_level_quiet_and_loud_recordings_give_the_same_frames(tiny: Path) -> None:
@@ -331,8 +365,6 @@ def test_at_a_fixed_level_quiet_and_loud_recordings_give_the_same_frames(tiny: P
         np.testing.assert_allclose(extract(scaled, fixed), expected, atol=1e-3)
         assert np.abs(extract(scaled, recorded)[-50:] - expected[-50:]).max() > 0.1
     assert resolve(fixed).digest != resolve(recorded).digest
-    with pytest.raises(ConfigError, match="have the level of the recording"):
-        FeatureSettings(level="fixed")
 
 
 @pytest.mark.parametrize("layer", ["1", "1,2", "mean"])
@@ -346,6 +378,20 @@ def test_a_pooled_utterance_is_mean_and_deviation_of_its_frames(tiny: Path, laye
         assert vector.shape == (1, pooled.dim)
         assert pooled.digest != resolve(settings).digest
         np.testing.assert_allclose(vector[0], np.concatenate(expected), rtol=1e-4, atol=1e-5)
-    for kind in ({"kind": "mfcc"}, {"kind": "encoder", "encoder": "x", "layer": "learned"}):
-        with pytest.raises(ConfigError, match="feature setting pool"):
-            FeatureSettings(pool="mean", **kind)
+
+
+def test_an_experiment_learns_the_weights_of_the_layers(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "run_cells", in_this_process)
+    out = tmp_path / "run"
+    how = ("--features.kind", "encoder", "--features.encoder", str(tiny), "--features.layer", "learned")
+    for _ in range(2):  # its config.yaml is read again
+        assert experiment(out, *how, "--features.vad", "none", "--systems", "ser,cgt", "--epochs", "2") == 0
+    store = FeatureStore(out / "features")
+    assert (store.settings.kind, store.settings.layer, store.dim) == ("encoder", "learned", 3 * WIDTH)
+    for system in ("ser", "cgt"):
+        assert result(only(out, system))["proof"]["features"] == store.settings.digest
+        weights = Model.load(only(out, system)).network.embed.weighing.weights.detach()
+        assert weights.shape == (3,)
+        assert weights.abs().max() > 1e-6

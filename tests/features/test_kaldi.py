@@ -19,9 +19,6 @@ from unheard.errors import AudioError, ConfigError, FeatureError
 from unheard.features import FeatureSettings, analyse, build_store, extract
 from unheard.features.kaldi import (
     VAD_PRESETS,
-    EnergyVad,
-    add_deltas,
-    delta_kernel,
     frame_count,
     spectral_frames,
     voiced_frames,
@@ -138,37 +135,6 @@ def test_the_power_spectrum_is_that_of_the_dft(points: int) -> None:
         np.testing.assert_allclose(spectrum.power, expected, rtol=1e-3, atol=1e-4 * expected.max())
 
 
-def test_deltas_are_direct_kernels_on_edge_repeated_frames() -> None:
-    np.testing.assert_allclose(delta_kernel(1, 2) * 10, [-2, -1, 0, 1, 2], rtol=1e-6)
-    np.testing.assert_allclose(delta_kernel(2, 2) * 100, [4, 4, 1, -4, -10, -4, 1, 4, 4], rtol=1e-6)
-    x = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
-    out = add_deltas(x, 2, 2)
-    for t in range(7):
-        for order in (1, 2):
-            kernel, reach = delta_kernel(order, 2), 2 * order
-            expected = sum(kernel[j + reach] * x[min(max(t + j, 0), 6)] for j in range(-reach, reach + 1))
-            np.testing.assert_allclose(out[t, 3 * order : 3 * order + 3], expected, atol=1e-6)
-
-
-def literal_vad(energy: np.ndarray, vad: EnergyVad) -> list[bool]:
-    threshold = vad.threshold + vad.mean_scale * energy.mean()
-    voiced = []
-    for t in range(len(energy)):
-        near = [energy[u] for u in range(t - vad.context, t + vad.context + 1) if 0 <= u < len(energy)]
-        voiced.append(sum(e > threshold for e in near) >= len(near) * np.float32(vad.proportion))
-    return voiced
-
-
-@pytest.mark.parametrize("preset", sorted(VAD_PRESETS))
-@pytest.mark.parametrize("frames", [1, 2, 3, 50])
-def test_vad_is_kaldis_loop(preset: str, frames: int) -> None:
-    energy = np.random.default_rng(frames).normal(11, 4, frames).astype(np.float32)
-    vad = VAD_PRESETS[preset]
-    assert voiced_frames(energy, vad).tolist() == literal_vad(energy, vad)
-    wide = replace(vad, context=3, proportion=0.5)
-    assert voiced_frames(energy, wide).tolist() == literal_vad(energy, wide)
-
-
 def test_dither_is_seeded() -> None:
     samples = read_audio(GOLDEN / "speech_male.wav")
     plain, noisy = FeatureSettings(), FeatureSettings(dither=1.0)
@@ -235,14 +201,6 @@ RATE = 16_000
 SCALE = np.float32(32_768)
 
 
-def voice(f0: np.ndarray, noise: float = 0.0) -> np.ndarray:
-    """Ten harmonics over the contour `f0` (N,) in Hz, falling by 6 dB an octave; peak about 0.3."""
-    phase = 2 * np.pi * np.cumsum(f0) / RATE
-    tone = sum(np.sin(k * phase) / k for k in range(1, 11))
-    tone = 0.3 * tone / np.abs(tone).max()
-    return (tone + noise * np.random.default_rng(0).normal(size=len(f0))).astype(np.float32)
-
-
 @pytest.mark.parametrize("name", RECORDINGS)
 def test_log_mel_and_pitch_are_those_of_kaldi_native_fbank(name: str) -> None:
     samples = read_audio(GOLDEN / f"{name}.wav")
@@ -299,31 +257,6 @@ def test_voice_activity_is_that_of_the_energy_whatever_the_features() -> None:
         assert analysis.features.shape == (kept.sum(), settings.dim)
     energy = spectral_frames(read_audio(path) * SCALE, FeatureSettings())[:, 0]
     np.testing.assert_array_equal(kept, voiced_frames(energy, VAD_PRESETS["xvector"]))
-
-
-RAW = FeatureSettings(pitch=True, log_pitch="raw", deltas=0, vad="none")
-VOICING, RAW_LOG_F0 = 13, 15
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "noise"),
-    [(80, 80, 0.0), (120, 120, 0.01), (210, 210, 0.0), (350, 350, 0.01), (100, 200, 0.0), (300, 150, 0.01)],
-)
-def test_known_voices_are_found(low: float, high: float, noise: float) -> None:
-    f0 = np.geomspace(low, high, RATE)
-    found = extract(voice(f0, noise), RAW)
-    centre = np.clip(np.arange(len(found)) * 160 + 200, 0, RATE - 1)
-    error = np.abs(np.exp(found[:, RAW_LOG_F0]) / f0[centre] - 1)
-    # A frame's pitch is that of its window and one lag more: a glide of an octave a second moves by 1 % in that.
-    assert np.percentile(error, 95) < (0.01 if low == high else 0.03)
-    assert np.median(found[:, VOICING]) < -0.9
-
-
-def test_noise_and_silence_are_not_voiced() -> None:
-    noise = np.random.default_rng(1).normal(0, 0.1, RATE).astype(np.float32)
-    tone = voice(np.full(RATE, 150.0))
-    assert np.median(extract(noise, RAW)[:, VOICING]) > np.median(extract(tone, RAW)[:, VOICING]) + 0.5
-    assert np.median(extract(np.zeros(RATE, np.float32), RAW)[:, VOICING]) > -0.1
 
 
 @pytest.mark.parametrize("rate", [8000, 16_000, 44_100])

@@ -126,17 +126,6 @@ class TestActivation:
 
 
 class TestWindows:
-    @pytest.mark.parametrize("lengths", [(20, 9, 31), (9,), (9, 9)])
-    @pytest.mark.parametrize(("taps", "dilation"), [(5, 2), (3, 4), (1, 1), (2, 3)])
-    def test_equals_gathering(
-        self, lengths: tuple[int, ...], taps: int, dilation: int, plainly: Callable[[Compute], list[Tensor]]
-    ) -> None:
-        def compute() -> list[Tensor]:
-            x = draw(sum(lengths), 3).requires_grad_()
-            return slopes(windows(Frames(x, torch.tensor(lengths)), taps, dilation)[:, : 3 * taps], x)
-
-        close(compute(), plainly(compute), 0.0 if taps == 1 else 1e-6)
-
     def test_visible_answer_and_zeros_up_to_whole_vectors(self) -> None:
         frames = Frames(torch.arange(7.0)[:, None], torch.tensor([3, 4]))
         assert windows(frames, 2, 2).tolist() == [[a, b, *[0] * 6] for a, b in ((0, 2), (3, 5), (4, 6))]
@@ -215,25 +204,6 @@ class TestRecurrence:
         assert y[:2, 8:].isnan().all()
         assert not y[0, :8].isnan().any()
         assert not y[5:].isnan().any()
-
-    def test_only_the_gradients_asked_for_are_computed(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        calls: list[int] = []
-        before = lstm._before
-        monkeypatch.setattr(lstm, "_before", lambda *a: calls.append(1) or before(*a))
-        layer, frames = rnn(64), ragged()
-        y = layer(frames)
-        direction = draw(*y.shape, seed=9)
-        whole = with_slopes(layer, layer(frames), frames)[1:]
-        calls.clear()
-        (alone,) = torch.autograd.grad(y, [frames.values], direction, retain_graph=True)
-        assert torch.equal(alone, whole[0])
-        assert not calls
-        torch.autograd.grad(y, [layer.back.weight_hh_l0], direction, retain_graph=True)
-        assert len(calls) == 1
-        for _ in range(2):  # a graph may be kept and used again
-            again = torch.autograd.grad(y, [frames.values, *layer.parameters()], direction, retain_graph=True)
-            assert all(torch.equal(a, b) for a, b in zip(again, whole, strict=True))
-        assert len(calls) == 5
 
     def test_gradients_are_optional_and_the_bits_always_the_same(self) -> None:
         layer, frames = rnn(64), ragged((50, 3, 77, 77, 21, 64, 1))

@@ -27,16 +27,6 @@ def profile(name: str = "Anna", digest: str = DIGEST) -> SpeakerProfile:
     return found
 
 
-def test_the_mean_counts_little_at_first() -> None:
-    found = SpeakerProfile.unknown(DIGEST, 3)
-    assert not found.vector(4.0).any()
-    for count, description in enumerate(DESCRIPTIONS, start=1):
-        found = found.learnt(description)
-        mean = DESCRIPTIONS[:count].mean(axis=0)
-        np.testing.assert_allclose(found.vector(4.0), count / (count + 4) * mean, rtol=1e-5)
-        np.testing.assert_allclose(found.vector(0.0), mean, rtol=1e-5)
-
-
 def test_a_stored_profile_comes_back_exactly(tmp_path: Path) -> None:
     store = ProfileStore(tmp_path / "profiles")
     path = store.keep(profile(), "tiny")

@@ -86,13 +86,6 @@ def test_files_arrays_open_files_and_streams_agree(recogniser: Recogniser, tmp_p
         recogniser.predict(file)
 
 
-def test_another_rate_is_resampled(recogniser: Recogniser, tmp_path: Path) -> None:
-    samples = murmur(7, rate=44_100)
-    found = recogniser.predict(write(tmp_path / "a.wav", samples, 44_100, subtype="FLOAT"))
-    assert exactly(found) == exactly(recogniser.predict(samples, sample_rate=44_100))
-    assert found.duration == pytest.approx(7.0, abs=1e-4)
-
-
 def test_each_channel_is_another_speaker(recogniser: Recogniser, tmp_path: Path) -> None:
     left, right = murmur(5), np.roll(murmur(5, 3, loudness=0.5), 900)
     path = write(tmp_path / "call.wav", np.stack([left, right], axis=1), subtype="FLOAT")

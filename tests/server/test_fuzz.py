@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-
-pytest.importorskip("fastapi", reason="needs the extra `server`")
-
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from serving import WAV, encoded, recogniser, speech_like
+from serving import WAV, recogniser, speech_like
+from sounds import encoded
 from starlette.testclient import TestClient
 
 from unheard.server.app import create_app

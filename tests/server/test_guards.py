@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import struct
 from typing import Any
 
 import anyio
 import numpy as np
 import pytest
-
-pytest.importorskip("fastapi", reason="needs the extra `server`")
-
-from serving import WAV, encoded, on, refusal, speech_like
+from serving import WAV, on, refusal, speech_like
+from sounds import encoded
 from starlette.requests import Request
 from starlette.testclient import TestClient
 
@@ -96,16 +93,12 @@ def test_every_answer_carries_the_security_headers(
     [
         (b"", "the upload is empty"),
         (b"no sound at all", "cannot be read as audio"),
-        (os.urandom(5000), "cannot be read as audio"),
-        (b"\x00" * 5000, "cannot be read as audio"),
         (CLIP[:44], "holds no samples"),
         (CLIP[: len(CLIP) // 2], "is cut short"),
-        (encoded(speech_like(1.0), format="FLAC")[:9000], ""),
+        (CLIP[:24] + struct.pack("<II", 1, 2) + CLIP[32:], "has a sample rate of 1 Hz"),
         (encoded(np.append(speech_like(1.0), np.nan), subtype="FLOAT"), "holds samples that are not numbers"),
         (b"\x00\x00\x00\x18ftypmp42" + b"\x00" * 99, "needs a conversion first"),
-        (b"\x1aE\xdf\xa3" + b"\x00" * 99, "needs a conversion first"),
         (encoded(np.zeros((800, 20), np.float32)), "has 20 channels"),
-        (b"../../etc/passwd", "cannot be read as audio"),
     ],
 )
 def test_what_is_no_recording(client: TestClient, body: bytes, what: str) -> None:
@@ -113,21 +106,6 @@ def test_what_is_no_recording(client: TestClient, body: bytes, what: str) -> Non
         status, said = refusal(client.post(path, content=body, headers=WAV))
         assert status == 422
         assert what in said
-
-
-@pytest.mark.parametrize(
-    ("samples", "rate", "options"),
-    [
-        (speech_like(3.0, rate=4000), 4000, {"subtype": "PCM_U8"}),
-        (np.stack([speech_like(1.0, seed=seed) for seed in range(8)], axis=1), 16_000, {}),
-        (speech_like(1.0, rate=48_000), 48_000, {"subtype": "PCM_24"}),
-        *((speech_like(1.0), 16_000, {"format": format}) for format in ("OGG", "FLAC", "MP3")),
-        (speech_like(1.0), 16_000, {"subtype": "ULAW"}),
-        (np.zeros(10, np.float32), 16_000, {}),  # too short to say anything of
-    ],
-)
-def test_odd_recordings_are_answered(client: TestClient, samples: Any, rate: int, options: dict[str, str]) -> None:
-    assert client.post("/predict", content=encoded(samples, rate, **options), headers=WAV).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -150,14 +128,6 @@ def test_types_and_parameters_that_do_not_exist(
     assert "stepz" not in query or answer.json()["mend"].startswith("Did you mean 'steps'")
     unknown = client.post("/channels?channel=left", content=CLIP, headers=WAV)
     assert refusal(unknown) == (422, "unknown parameter 'channel'")
-
-
-@pytest.mark.parametrize("rate", [1, 2, 100, 1_000_000, 2**31 - 1])
-def test_absurd_rates_are_answered_or_refused(client: TestClient, rate: int) -> None:
-    wav = bytearray(encoded(speech_like(0.5)))
-    wav[24:32] = struct.pack("<II", rate, 2 * rate % 2**32)
-    answer = client.post("/predict", content=bytes(wav), headers=WAV)
-    assert answer.status_code in (200, 413, 422), answer.text
 
 
 def test_too_many_bytes_or_seconds(client: TestClient) -> None:

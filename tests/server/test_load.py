@@ -11,10 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-pytest.importorskip("fastapi", reason="needs the extra `server`")
-
-from serving import WAV, encoded, model_folder, serving, speech_like
+from serving import WAV, model_folder, serving, speech_like
+from sounds import encoded
 
 pytestmark = pytest.mark.slow
 

@@ -12,19 +12,14 @@ import shutil
 import warnings
 import zipfile
 from collections.abc import Iterator
-from functools import partial
-from http.server import HTTPServer, SimpleHTTPRequestHandler
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import numpy as np
 import pytest
-
-pytest.importorskip("fastapi", reason="needs the extra `server`")
-
 from browsing import Window, file
-from serving import encoded, model_folder, serving, speech_like
+from serving import model_folder, serving, speech_like
+from sounds import encoded
 from tiny_model import LABELS
 
 from unheard.samples import samples
@@ -418,16 +413,3 @@ def test_a_phone_and_a_screen_reader(browser: Any, address: str, scheme: str) ->
     page.get_by_role("dialog").wait_for()
     check()
     window.context.close()
-
-
-def test_another_site_gets_nothing(window: Window, tmp_path: Path) -> None:
-    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path)
-    with HTTPServer(("127.0.0.1", 0), handler) as elsewhere:  # such as a development server
-        Thread(target=elsewhere.serve_forever, args=(0.01,), daemon=True).start()
-        other = f"http://127.0.0.1:{elsewhere.server_port}/"
-        window.page.goto(other)
-        ask = "([address, mode]) => fetch(address, { mode }).then(() => 'an answer', () => 'nothing')"
-        for mode in ("cors", "no-cors"):
-            assert window.page.evaluate(ask, [f"{window.address}health", mode]) == "nothing"
-            assert window.page.evaluate(ask, [other, mode]) == "an answer"
-        elsewhere.shutdown()

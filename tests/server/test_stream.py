@@ -7,10 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-pytest.importorskip("fastapi", reason="needs the extra `server`")
-
-from serving import WAV, encoded, speech_like
+from serving import WAV, speech_like
+from sounds import encoded
 from starlette.testclient import TestClient, WebSocketDenialResponse
 
 from unheard.server import live

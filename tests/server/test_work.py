@@ -16,10 +16,8 @@ from typing import Any
 import anyio
 import numpy as np
 import pytest
-
-pytest.importorskip("fastapi", reason="needs the extra `server`")
-
-from serving import WAV, encoded, on, refusal, send, speech_like
+from serving import WAV, on, refusal, send, speech_like
+from sounds import encoded
 from starlette.testclient import TestClient
 
 from unheard.recogniser.recogniser import Recogniser
@@ -219,23 +217,16 @@ def test_no_upload_stays_in_memory(slow: Slow) -> None:
 
 
 def test_scoring_is_given_up_where_nobody_waits(ear: Recogniser) -> None:
-    class Soon(Job):
-        looks = 0
+    job, upload = Job(), Upload(encoded(speech_like(60.0)))
 
-        @property
-        def stop(self) -> bool:
-            self.looks += 1
-            return self.looks > 3
+    def leave() -> None:
+        job.stop = (job.share or 0) > 0.1
 
-        @stop.setter
-        def stop(self, value: bool) -> None:
-            pass
-
-    stop, upload = Soon(), Upload(encoded(speech_like(60.0)))
+    job.pause = leave
     with pytest.raises(Refusal) as raised:
-        score(ear, upload, inspect(upload, 900), 900, stop, "mix")
+        score(ear, upload, inspect(upload, 900), 900, job, "mix")
     assert raised.value.status == 504
-    assert stop.looks == 4  # of twenty pieces
+    assert 0.1 < (job.share or 0) < 0.2
 
 
 STOPPED_AS_THEY_BEGIN = """

@@ -16,7 +16,6 @@ from unheard.training.augment import SIZES, Companions, augment, profile_of
 from unheard.training.batches import Task, draw_batches
 from unheard.training.metrics import balanced
 from unheard.training.recipe import Augmentation
-from unheard.training.strategies import derive
 
 
 class TestBatches:
@@ -55,11 +54,6 @@ class TestBatches:
             assert not row[length:].any()
             assert (int(y), int(s)) == (task.y[name], task.s[name])
         assert Task(frames, task.y, {"u00": 2}).batch(["u00", "u01"]).s.tolist() == [2, -1]  # outside training
-
-    def test_seeds_are_the_same_everywhere(self) -> None:
-        assert derive(0, "embed", "weights") == derive("0", "embed", "weights")
-        assert len({derive(*parts) for parts in [(0, 1), (1, 0), ("01",), (0, 1, "")]}) == 4
-        assert all(0 <= derive(i) < 2**63 for i in range(50))
 
 
 COLUMNS = Columns(slice(1, 41), 0, 44)

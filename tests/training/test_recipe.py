@@ -32,6 +32,7 @@ def test_the_papers_values() -> None:
         ({"momentum": -0.1}, "momentum"),
         ({"weight_decay": -1e-3}, "weight_decay"),
         ({"precision": "fp16"}, "precision"),
+        ({"decision": "best"}, "unknown decision 'best'"),
         ({"report_epochs": (20, 0)}, "report_epochs"),
         ({"momentum": 0.0}, "Nesterov needs a momentum"),
         ({"warmup": 0.1}, "warmup = 0.1 has no effect"),

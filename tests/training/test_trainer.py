@@ -39,7 +39,6 @@ from tiny_training import (
 from torch import Tensor
 
 from unheard.errors import ConfigError, TrainingError, UnheardError
-from unheard.training import trainer as trainer_module
 from unheard.training.evaluation import Scores, choose_device, reestimated_batchnorm, score
 from unheard.training.recipe import AS_WRITTEN, REESTIMATED, TrainingSettings
 from unheard.training.strategies import STRATEGIES, Setting, build
@@ -167,17 +166,6 @@ class TestResuming:
         finished = trainer(key, tmp_path / "paused", BOTH, on_epoch=lambda _: pytest.fail("it is finished"))
         assert finished.resume()
         assert_same_evaluations(finished.run(4), expected)
-
-    def test_checkpoints_come_when_there_is_something_to_lose(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        saved: list[int] = []
-        monkeypatch.setattr(Trainer, "save", lambda self: saved.append(self.epoch))
-        trainer("ser", tmp_path).run(3)
-        assert saved == [3]
-        monkeypatch.setattr(trainer_module, "CHECKPOINT_SECONDS", -1.0)
-        trainer("ser", tmp_path).run(3)
-        assert saved == [3, 1, 2, 3, 3]
 
     def test_history_is_written_line_by_line_and_no_other_file_is_left(self, tmp_path: Path) -> None:
         training = trainer("cgt", tmp_path, BOTH)
