@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from iemocap_tree import ALL, FOUR_BY_SESSION, FOUR_TOTALS, IMPROVISED, Tree, improvised
+from iemocap_tree import ALL, FOUR_BY_SESSION, IMPROVISED, improvised
 from trees import kinds
 
 from unheard.corpora import read_corpus
@@ -55,34 +55,19 @@ def test_the_subset_of_the_paper_speaker_by_speaker(whole: Path) -> None:
     assert min(sides.values()) > 0.3 * len(manifest), "the tree must tell the marker side from the speaker"
 
 
-def add_scripted(tree: Tree) -> None:
-    """Scripted utterances so that both scenarios together give the customary four-class numbers and all labels."""
-    left = dict(ALL)
-    del left["exc"]
-    left["hap"] = 0
-    left["xxx"] -= 30
-    left["fru"] -= 20
-    for happy, neutral, sad, angry in IMPROVISED.values():
-        for label, count in (("neu", neutral), ("sad", sad), ("ang", angry)):
-            left[label] -= count
-        left["hap"] -= happy
-    left["hap"] += FOUR_TOTALS["hap+exc"]
-    halves = sum(count[0] // 2 for count in IMPROVISED.values())
-    excited = ALL["exc"] - (sum(count[0] for count in IMPROVISED.values()) - halves)
-    pool = [label for label in ("neu", "sad", "ang") for _ in range(left[label])]
-    pool += ["exc"] * excited + ["hap"] * (left["hap"] - excited)
-    for session, total in FOUR_BY_SESSION.items():
-        rest = total - sum(sum(counts) for speaker, counts in IMPROVISED.items() if speaker[0] == session)
-        for place in range(rest):
-            tree.add(f"{session}{'FM'[place % 2]}", pool.pop(), 1, "scripted")
-    assert not pool
-    for label in ("xxx", "fru", "sur", "fea", "oth", "dis"):
-        tree.add("2F", label, left[label], "scripted")
+SCRIPTED = {
+    "1F": {"hap": 123, "exc": 441}, "2F": {"exc": 125, "ang": 368}, "3F": {"sad": 78, "ang": 446},
+    "4F": {"neu": 99, "sad": 398}, "5F": {"neu": 510},
+    "2M": {"xxx": 2477, "fru": 1829, "sur": 107, "fea": 40, "oth": 3, "dis": 2},
+}  # fmt: skip
+"""With the improvised utterances, the published numbers of every session and label."""
 
 
 def test_four_and_all(tmp_path: Path) -> None:
     tree = improvised(tmp_path / "IEMOCAP_full_release")
-    add_scripted(tree)
+    for speaker, counts in SCRIPTED.items():
+        for label, count in counts.items():
+            tree.add(speaker, label, count, "scripted")
     root = tree.write()
     four = read_corpus("iemocap", root, subset="four")
     assert len(four) == 5531

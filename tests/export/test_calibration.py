@@ -11,13 +11,7 @@ from scipy.special import softmax
 
 from unheard.errors import ExportError
 from unheard.experiments.summary import Line, Predictions, SeedRecord
-from unheard.export.evidence import (
-    HIGHEST,
-    Calibration,
-    best_temperature,
-    calibrate,
-    calibration_error,
-)
+from unheard.export.evidence import HIGHEST, Calibration, best_temperature, calibrate, calibration_error
 
 
 def test_calibrated_logits_keep_their_temperature() -> None:

@@ -15,9 +15,11 @@ from unheard.features import FeatureSettings, FeatureStore, analyse, build_store
 from unheard.features.analysis import thinned
 from unheard.features.functionals import (
     FUNCTIONALS,
+    PERCENTILES,
     frame_settings,
     functionals,
     names,
+    percentiles,
     summarise,
 )
 from unheard.features.settings import columns_of
@@ -126,6 +128,13 @@ def test_frames_left_out_by_the_vad_do_not_count() -> None:
     changed[90:] = changed[90:][::-1]  # further away than the differences reach
     np.testing.assert_array_equal(summarise(changed, kept, FUNCTIONALS), summarise(frames, kept, FUNCTIONALS))
     assert not np.array_equal(summarise(frames, ~kept, FUNCTIONALS), summarise(frames, kept, FUNCTIONALS))
+
+
+def test_percentiles_are_those_of_numpy() -> None:
+    for frames in (1, 2, 3, 5, 51, 101, 298, 1000):
+        values = np.random.default_rng(frames).standard_normal((frames, 3)) * [1e-3, 1, 1e3]
+        values[:, 1] = values[:, 1].round(1)  # with ties
+        np.testing.assert_array_equal(percentiles(values), np.percentile(values, PERCENTILES, axis=0))
 
 
 def test_a_store_holds_one_row_an_utterance(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

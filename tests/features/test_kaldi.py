@@ -17,12 +17,7 @@ import pytest
 from unheard.audio import read_audio
 from unheard.errors import AudioError, ConfigError, FeatureError
 from unheard.features import FeatureSettings, analyse, build_store, extract
-from unheard.features.kaldi import (
-    VAD_PRESETS,
-    frame_count,
-    spectral_frames,
-    voiced_frames,
-)
+from unheard.features.kaldi import VAD_PRESETS, frame_count, spectral_frames, voiced_frames
 from unheard.features.srfft import PowerSpectrum
 from unheard.manifest import Manifest, Utterance
 

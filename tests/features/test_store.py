@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from sounds import murmur, write
 
 import unheard.features.store as store_module
 from unheard.errors import FeatureError, UnreachableError
@@ -23,17 +24,10 @@ from unheard.features import FeatureSettings, FeatureStore, build_store, extract
 from unheard.manifest import Manifest, Utterance
 
 
-def write_audio(path: Path, seed: int, seconds: float = 0.6) -> Path:
-    random = np.random.default_rng(seed)
-    loudness = np.repeat(random.uniform(0.001, 0.3, 6), round(seconds * 16_000 / 6))
-    soundfile.write(path, random.normal(0, 1, len(loudness)) * loudness, 16_000)
-    return path
-
-
 def rows(folder: Path, count: int, first: int = 0) -> tuple[Utterance, ...]:
     folder.mkdir(exist_ok=True)
     return tuple(
-        Utterance(f"u{k}", str(write_audio(folder / f"{k}.wav", k, 0.3 + 0.05 * (k % 7))), f"s{k % 3}", "neutral")
+        Utterance(f"u{k}", str(write(folder / f"{k}.wav", murmur(0.3 + 0.05 * (k % 7), k))), f"s{k % 3}", "neutral")
         for k in range(first, first + count)
     )
 
@@ -127,14 +121,14 @@ def test_files_that_changed_places_or_content_are_computed_again(manifest: Manif
     two = Manifest(manifest.rows[:2])
     first, second = (Path(row.audio) for row in two)
     for number, path in enumerate((first, second)):
-        write_audio(path, number)
+        write(path, murmur(0.6, number))
         os.utime(path, (1, 1))
     build(two, tmp_path / "store")
     for old, new in ((first, "aside"), (second, first.name), (first.with_name("aside"), second.name)):
         old.rename(old.with_name(new))
     for again in (False, True):
         if again:
-            write_audio(first, 999)
+            write(first, murmur(0.6, 999))
         store = build(two, tmp_path / "store")
         for row in two:
             np.testing.assert_array_equal(store[row.id], extract(row.audio))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import sys
@@ -11,6 +10,7 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from unittest.mock import create_autospec
 
 import pytest
 import tiny_model
@@ -20,7 +20,8 @@ import unheard
 from unheard.errors import ConfigError, MissingExtra, ModelError
 from unheard.recogniser import hub
 
-constants = pytest.importorskip("huggingface_hub.constants", reason="needs the extra `hub`")
+huggingface_hub = pytest.importorskip("huggingface_hub", reason="needs the extra `hub`")
+constants = pytest.importorskip("huggingface_hub.constants")
 
 COMMIT, NOWHERE = "c0ffee" + 34 * "0", "http://127.0.0.1:9"
 
@@ -71,37 +72,6 @@ class Handler(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET
 
-    def do_POST(self) -> None:
-        self.server.asked.append(f"{self.command} {self.path}")
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        parts = self.path.strip("/").split("/")
-        if self.headers.get("Authorization") != "Bearer hf_secret":
-            self.answer(401)
-        elif self.path == "/api/repos/create":
-            given = json.loads(body)
-            assert given["visibility"] == "private" if "visibility" in given else given["private"]
-            name = f"{given['organization']}/{given['name']}"
-            self.server.repositories.setdefault(name, {})
-            self.answer_json({"url": f"http://127.0.0.1:{self.server.server_port}/{name}", "name": name})
-        elif parts[4:5] == ["preupload"]:
-            asked = [one["path"] for one in json.loads(body)["files"]]
-            self.answer_json({"files": [{"path": p, "uploadMode": "regular", "shouldIgnore": False} for p in asked]})
-        elif parts[4:5] == ["commit"]:
-            for line in map(json.loads, body.splitlines()):
-                if line["key"] == "file":
-                    content = base64.b64decode(line["value"]["content"])
-                    self.server.repositories["/".join(parts[2:4])][line["value"]["path"]] = content
-            self.answer_json(
-                {
-                    "commitUrl": f"http://127.0.0.1:{self.server.server_port}/{parts[2]}/{parts[3]}/commit/{COMMIT}",
-                    "commitOid": COMMIT,
-                    "hookOutput": "",
-                    "success": True,
-                }
-            )
-        else:
-            self.answer_json({})
-
 
 @pytest.fixture
 def server() -> Iterator[Hub]:
@@ -136,15 +106,9 @@ def at(server: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable
     return change
 
 
-def test_a_model_goes_to_the_hub_and_comes_back(
-    server: Hub, model: Path, tmp_path: Path, at: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    assert hub.push(model, "anna/tiny").endswith("anna/tiny")
-    assert server.repositories["anna/tiny"] == {
-        name: (model / name).read_bytes() for name in ("model.onnx", "README.md")
-    }
-    server.repositories["anna/tiny"]["huge.bin"] = b"not asked for"
+def test_a_model_comes_from_the_hub(server: Hub, model: Path, tmp_path: Path, at: Callable[[str], None]) -> None:
+    files = {name: (model / name).read_bytes() for name in ("model.onnx", "README.md")}
+    server.repositories["anna/tiny"] = {**files, "huge.bin": b"not asked for"}
     recording = write(tmp_path / "a.wav", murmur(2))
     expected = unheard.load(model).predict(recording).as_dict()
     assert unheard.load("hf:anna/tiny").predict(recording).as_dict() == expected
@@ -155,20 +119,30 @@ def test_a_model_goes_to_the_hub_and_comes_back(
     assert unheard.load("hf:anna/tiny").predict(recording).as_dict() == expected
 
 
-def test_what_the_hub_does_not_have_or_take(
-    server: Hub, model: Path, at: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_the_hub_does_not_have(server: Hub, at: Callable[[str], None]) -> None:
     server.repositories["anna/empty"] = {"README.md": b"nothing"}
     with pytest.raises(ModelError, match=r"no model\.onnx in this folder"):
         unheard.load("hf:anna/empty")
-    monkeypatch.setenv("HF_TOKEN", "hf_wrong")
-    with pytest.raises(ModelError, match="the Hugging Face hub did not take the model"):
-        hub.push(model, "anna/tiny")
-    monkeypatch.delenv("HF_TOKEN")
     for change in (lambda: None, lambda: at(NOWHERE)):
         change()
         with pytest.raises(ModelError, match="hf:anna/none: the Hugging Face hub gives no such model"):
             unheard.load("hf:anna/none")
+
+
+def test_a_model_goes_to_the_hub(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    api = create_autospec(huggingface_hub.HfApi)
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: api)
+    api.create_repo.return_value = "https://hub.example/anna/tiny"
+    assert hub.push(model, "anna/tiny") == "https://hub.example/anna/tiny"
+    api.create_repo.assert_called_once_with("anna/tiny", private=True, exist_ok=True)
+    given = api.upload_folder.call_args.kwargs
+    assert (given["repo_id"], given["folder_path"]) == ("anna/tiny", str(model))
+    names = [path.name for path in model.iterdir()]
+    uploaded = huggingface_hub.utils.filter_repo_objects(names, allow_patterns=given["allow_patterns"])
+    assert set(uploaded) == {"model.onnx", "README.md"}
+    api.create_repo.side_effect = ConnectionError("401")
+    with pytest.raises(ModelError, match="the Hugging Face hub did not take the model"):
+        hub.push(model, "anna/tiny")
 
 
 def test_a_model_from_the_hub_is_tried_out_first(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
