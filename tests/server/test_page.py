@@ -23,7 +23,7 @@ from sounds import encoded
 from tiny_model import LABELS
 
 from unheard.samples import samples
-from unheard.server.page import FOLDER, TYPES
+from unheard.server.app import PAGE, TYPES
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 AXE = next(filter(Path.is_file, map(Path, (os.environ.get("AXE_CORE", "-"), "node_modules/axe-core/axe.min.js"))), None)
@@ -33,7 +33,7 @@ CALL = encoded(np.stack([speech_like(4.0, seed=4), speech_like(4.0, seed=5)], ax
 
 
 def test_nothing_on_the_page_comes_from_elsewhere() -> None:
-    files = {file.name: file.read_text() for file in FOLDER.iterdir() if file.suffix in TYPES}
+    files = {file.name: file.read_text() for file in PAGE.iterdir() if file.suffix in TYPES}
     for name, text in files.items():
         addresses = set(re.findall(r"https?://[^\s\"'`)]+", text)) - {"http://www.w3.org/2000/svg"}
         assert not addresses, name

@@ -26,7 +26,7 @@ from tiny_model import LABELS
 from unheard.cli import main
 from unheard.errors import ConfigError
 from unheard.recogniser.recogniser import Recogniser, load
-from unheard.server.page import rendered
+from unheard.server.app import rendered
 from unheard.server.settings import ServerSettings
 
 CLIP = encoded(speech_like(2.0, seed=1))

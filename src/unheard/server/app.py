@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import re
 from collections.abc import Awaitable
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, FastAPI, Query, Request, WebSocket
 from fastapi.exceptions import RequestValidationError
+from markdown_it import MarkdownIt
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from unheard import __version__
@@ -21,16 +25,15 @@ from unheard.errors import did_you_mean
 from unheard.recogniser.formats import Job as WriterJob
 from unheard.recogniser.formats import Sink, writer
 from unheard.recogniser.recogniser import Recogniser
+from unheard.samples import samples
 from unheard.server import live
 from unheard.server.answers import Answer, Health, Limits, OneChannel, Options, Problem, Readiness
 from unheard.server.guard import Guard
-from unheard.server.metrics import REGISTRY
-from unheard.server.page import page_routes, rendered
 from unheard.server.refusals import STATUSES, Refusal
 from unheard.server.scoring import Scored, inspect, score
 from unheard.server.settings import ServerSettings
 from unheard.server.upload import PARTS, Budget, Drain, read_upload
-from unheard.server.work import Job, Work
+from unheard.server.work import REGISTRY, Job, Work
 
 TEXT_TYPES = {"csv": "text/csv; charset=utf-8", "rttm": "text/plain; charset=utf-8"}
 LINES = "application/x-ndjson"
@@ -301,3 +304,43 @@ async def _wrong_parameter(request: Request, error: Exception) -> Response:
         known = (OneChannel if request.url.path.endswith("/predict") else Options).model_fields
         return Refusal("unknown_parameter", first["loc"][-1], did_you_mean(first["loc"][-1], known)).response()
     return Refusal("wrong_parameter", f"{name}: {first['msg']}").response()
+
+
+# The page at `/`: its files, read once, from the package and from nowhere else; and Markdown as HTML.
+
+PAGE = Path(__file__).parent / "page"
+TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".ogg": "audio/ogg",
+}
+"""Ending of a file of the page -> content type."""
+
+
+def page_routes() -> list[Route]:
+    """Return a route for every file of the page and every sample; `/` is index.html."""
+    own = [_route(file, file.name) for file in sorted(PAGE.iterdir()) if file.suffix in TYPES]
+    clips = samples()
+    index = json.dumps([{"file": one.file, "language": one.language, "emotion": one.emotion} for one in clips])
+
+    async def listed(_: Request) -> Response:
+        return Response(index, media_type="application/json")
+
+    return [*own, Route("/samples", listed), *(_route(one.path, f"samples/{one.file}") for one in clips)]
+
+
+def _route(file: Path, name: str) -> Route:
+    content, kind = file.read_bytes(), TYPES[file.suffix]
+
+    async def serve(_: Request) -> Response:
+        return Response(content, media_type=kind, headers={"Cache-Control": "no-cache"})
+
+    return Route("/" if name == "index.html" else f"/{name}", serve)
+
+
+def rendered(markdown: str) -> str:
+    """Render Markdown from strangers as HTML: no HTML of theirs, no scripts; front matter is left out."""
+    text = re.sub(r"\A---\n.*?\n---\n", "", markdown, flags=re.DOTALL)
+    return str(MarkdownIt("commonmark", {"html": False}).enable("table").disable("image").render(text))

@@ -17,13 +17,16 @@ import uuid
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+from prometheus_client import Counter
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from unheard.server.metrics import REQUESTS
 from unheard.server.refusals import Refusal
 from unheard.server.settings import ServerSettings
+from unheard.server.work import REGISTRY
+
+REQUESTS = Counter("unheard_requests", "Requests answered", ("method", "path", "status"), registry=REGISTRY)
 
 log = logging.getLogger("unheard.server")
 

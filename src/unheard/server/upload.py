@@ -9,15 +9,18 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 
 import anyio
+from prometheus_client import Gauge
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import Field, File, FormParser, parse_options_header
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from unheard.server.metrics import UPLOADS
 from unheard.server.refusals import Refusal, busy
 from unheard.server.settings import ServerSettings
+from unheard.server.work import REGISTRY
+
+UPLOADS = Gauge("unheard_upload_bytes", "Bytes held by uploads", registry=REGISTRY)
 
 AUDIO_TYPES = (b"audio/", b"application/octet-stream")
 """Content types of a raw upload; the bytes say what it is. A form on another site can send none of these."""

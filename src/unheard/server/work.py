@@ -11,11 +11,20 @@ from dataclasses import dataclass
 from threading import Condition, Event
 from typing import Any, TypeVar
 
-from unheard.server.metrics import AUDIO, QUEUED, RUNNING, STREAMS, WORK
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
 from unheard.server.refusals import Refusal, busy
 from unheard.server.settings import ServerSettings
 
 T = TypeVar("T")
+
+REGISTRY = CollectorRegistry()
+"""The metrics of this process; those of requests and uploads are in their modules."""
+AUDIO = Counter("unheard_audio_seconds", "Seconds of audio scored", registry=REGISTRY)
+WORK = Histogram("unheard_work_seconds", "Seconds of scoring per recording", registry=REGISTRY)
+QUEUED = Histogram("unheard_queue_seconds", "Seconds a recording waited before scoring", registry=REGISTRY)
+RUNNING = Gauge("unheard_recordings", "Recordings waiting or being scored", registry=REGISTRY)
+STREAMS = Gauge("unheard_streams", "Live streams", registry=REGISTRY)
 
 FIRST_SPEED = 50.0  # seconds of audio scored per second, assumed until some have been
 STREAMS_A_THREAD = 16  # live streams taken for each thread; each needs about a fiftieth of one
