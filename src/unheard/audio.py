@@ -300,10 +300,10 @@ def check_scale(samples: npt.NDArray[Any], name: str | None = None) -> None:
         raise AudioError(what, where=name, mend=mend)
 
 
-def select_channel(samples: Samples, channel: str | int, name: str = "the samples") -> Samples:
+def select_channel(samples: Samples, channel: str | int) -> Samples:
     """One channel (N,) of samples (N,) or (N, channels); raises `AudioError` where it does not exist."""
     table = samples[:, None] if samples.ndim == 1 else samples
-    mix = Mix(channel_index(channel, table.shape[1], name), name)
+    mix = Mix(channel_index(channel, table.shape[1], "the samples"), "the samples")
     chosen = mix(table)
     mix.check()
     return chosen

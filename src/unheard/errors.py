@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -86,6 +87,15 @@ class MissingExtra(UnheardError):
             f"this needs {package}, which is not installed",
             mend=f'Install it with: pip install "unheard[{extra}]"',
         )
+
+
+@contextmanager
+def needs(package: str, extra: str) -> Iterator[None]:
+    """Raise `MissingExtra` where an import in this block fails."""
+    try:
+        yield
+    except ImportError as error:
+        raise MissingExtra(package, extra) from error
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -196,15 +196,15 @@ def takes_no_replacement(path: Path) -> bool:
 
 
 @contextmanager
-def locked(folder: Path, doing: str, error: type[UnheardError] = UnheardError) -> Iterator[None]:
-    """Hold the lock of `folder`; raises `error` while another process holds it.
+def locked(folder: Path, doing: str, error: type[UnheardError] = UnheardError, patience: float = 0) -> Iterator[None]:
+    """Hold the lock of `folder`; raises `error` where another process holds it for `patience` seconds more.
 
     The system drops the lock when its holder dies. The file `.lock` stays: deleting it would let two processes hold
     two files of one name.
     """
     from filelock import FileLock, Timeout
 
-    lock = FileLock(folder / ".lock", timeout=0)
+    lock = FileLock(folder / ".lock", timeout=patience)
     try:
         lock.acquire()
     except Timeout:

@@ -54,6 +54,18 @@ def range_of(field: dataclasses.Field[Any]) -> str:
     return ", ".join(f"{words} {field.metadata[b]:g}" for b, (words, _) in _BOUNDS.items() if b in field.metadata)
 
 
+def described(field: dataclasses.Field[Any], hint: Any, default: Any) -> str:
+    """The description of a setting with its choices, range and default."""
+    if isinstance(default, tuple):
+        default = ",".join(map(str, default)) if all(isinstance(x, (str, int)) for x in default) else list(default)
+    choices = typing.get_args(hint) if typing.get_origin(hint) is Literal else ()
+    notes = [", ".join(filter(None, choices)), range_of(field)]
+    if default not in (dataclasses.MISSING, "", None):
+        notes.append(f"default: {default}")
+    more = "; ".join(filter(None, notes))
+    return str(field.metadata.get("description", "")) + (f" [{more}]" if more else "")
+
+
 def check(settings: Any) -> None:
     """Convert numbers of a dataclass in place (1 to 1.0), for its `__post_init__`; bool, int, float and choices.
 

@@ -67,9 +67,6 @@ class Ray:
     def cluster_resources(self) -> dict[str, float]:
         return {"CPU": 2, "GPU": self.gpus}
 
-    def put(self, value: Any) -> Any:
-        return value
-
     def remote(self, function: Any) -> Any:
         def options(**how: Any) -> Any:
             self.asked.append(how)
@@ -103,7 +100,7 @@ class Task:
 @pytest.fixture
 def use(monkeypatch: pytest.MonkeyPatch) -> Callable[[Ray], Ray]:
     def use(ray: Ray) -> Ray:
-        monkeypatch.setattr(ray_engine, "check", lambda *_: ray)
+        monkeypatch.setattr(ray_engine, "ray_library", lambda: ray)
         monkeypatch.setattr(ray_engine, "_PATIENCE", 0.0)
         monkeypatch.setattr(ray_engine, "time", SimpleNamespace(monotonic=iter(range(10**6)).__next__, sleep=id))
         return ray
@@ -246,10 +243,10 @@ def test_settings_that_cannot_be_and_ray_that_is_missing(monkeypatch: pytest.Mon
         ({"address": "ray://head:10001"}, "with --address auto or HOST:PORT"),
     ):
         with pytest.raises(ConfigError, match=message):
-            ray_engine.check(settings_of(engine="ray", **given))
+            settings_of(engine="ray", **given)
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtra, match=r'pip install "unheard\[ray\]"'):
-        ray_engine.check(settings_of(engine="ray"))
+        ray_engine.ray_library()
 
 
 # With Ray itself.

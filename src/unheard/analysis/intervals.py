@@ -182,11 +182,11 @@ def bootstrap_weights(clusters: int, draws: int = DRAWS, seed: int = 0) -> Float
     return random.multinomial(clusters, np.full(clusters, 1.0 / clusters), size=draws).astype(np.float64)
 
 
-def mean_with_interval(values: NDArray[Any], cluster: NDArray[np.int64], draws: int, seed: int = 0) -> Estimate:
+def mean_with_interval(values: NDArray[Any], cluster: NDArray[np.int64], draws: int) -> Estimate:
     """Return the mean of `values` (N,) with its interval from resampling their clusters (N,)."""
     sums = np.bincount(cluster, weights=np.asarray(values, np.float64))
     sizes = np.bincount(cluster).astype(np.float64)
-    weights = bootstrap_weights(len(sizes), draws, seed)
+    weights = bootstrap_weights(len(sizes), draws)
     return Estimate.of(float(np.mean(values)), (weights @ sums) / (weights @ sizes))
 
 

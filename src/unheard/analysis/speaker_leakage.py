@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unheard.analysis.intervals import Estimate, bootstrap_weights, mean_with_interval
-from unheard.errors import MissingExtra, TrainingError
+from unheard.errors import TrainingError, needs
 from unheard.splits.protocols import known_gender, natural
 
 FORMAT = 1
@@ -151,8 +151,6 @@ def examine_embeddings(
     genders: Sequence[str] | None = None,
     emotions: Sequence[Any] | None = None,
     predicted: Sequence[Any] | None = None,
-    *,
-    seed: int = 0,
 ) -> Leakage:
     """Measure speaker leakage of the embeddings `e` (N, E) of one network, of speakers it was not trained on.
 
@@ -163,15 +161,15 @@ def examine_embeddings(
     """
     if not np.isfinite(e).all():
         raise TrainingError("some embeddings are not finite", mend="The training has diverged: use another one.")
-    taken = _drawn(speakers, seed)
+    taken = _drawn(speakers)
     x, who, what = np.asarray(e)[taken], [speakers[i] for i in taken], [texts[i] for i in taken]
-    folds, disjoint = make_folds(who, what, seed)
+    folds, disjoint = make_folds(who, what)
     cluster = clusters(who, what)
     linear, mlp = (
-        mean_with_interval(predicted_speakers(x, who, folds, kind, seed) == np.asarray(who), cluster, DRAWS, seed)
+        mean_with_interval(predicted_speakers(x, who, folds, kind) == np.asarray(who), cluster, DRAWS)
         for kind in PROBES
     )
-    eer, pairs, pair_texts = verify(x, who, what, seed)
+    eer, pairs, pair_texts = verify(x, who, what)
     counts = np.bincount(_indices(who))
     grouped = genders is not None and emotions is not None and predicted is not None
     return Leakage(
@@ -188,7 +186,7 @@ def examine_embeddings(
         eer=eer,
         pairs=pairs,
         pair_texts=pair_texts,
-        groups=compare_groups(speakers, genders, emotions, predicted, seed) if grouped else None,  # type: ignore[arg-type]
+        groups=compare_groups(speakers, genders, emotions, predicted) if grouped else None,  # type: ignore[arg-type]
     )
 
 
@@ -206,7 +204,7 @@ def clusters(speakers: Sequence[str], texts: Sequence[str]) -> NDArray[np.int64]
     return _indices([f"{speaker}\t{text}" if text else f"{speaker}\t\t{place}" for place, (speaker, text) in pairs])
 
 
-def _drawn(speakers: Sequence[str], seed: int) -> list[int]:
+def _drawn(speakers: Sequence[str]) -> list[int]:
     """Places of all recordings, or of equally many of each speaker, at most `MOST_RECORDINGS` in all.
 
     If two of each speaker would already be too many, speakers are drawn too.
@@ -214,7 +212,7 @@ def _drawn(speakers: Sequence[str], seed: int) -> list[int]:
     if len(speakers) <= MOST_RECORDINGS:
         return list(range(len(speakers)))
     who = _indices(speakers)
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     names = np.arange(int(who.max()) + 1)
     if 2 * len(names) > MOST_RECORDINGS:
         names = np.sort(random.permutation(names)[: MOST_RECORDINGS // 2])
@@ -287,18 +285,16 @@ def _in_one_fold(who: NDArray[np.int64], fold: NDArray[np.int64]) -> NDArray[np.
 
 
 def predicted_speakers(
-    e: NDArray[Any], speakers: Sequence[str], folds: NDArray[np.int64], kind: str = "linear", seed: int = 0
+    e: NDArray[Any], speakers: Sequence[str], folds: NDArray[np.int64], kind: str = "linear"
 ) -> NDArray[np.str_]:
     """Predict the speaker (N,) of each recording by a probe, linear or mlp, trained on the other `folds` (N,).
 
     `e` (N, E) is standardised by each probe's training part. Raises `MissingExtra` without scikit-learn.
     """
-    try:
+    with needs("scikit-learn", "train"):
         from sklearn.linear_model import LogisticRegression
         from sklearn.neural_network import MLPClassifier
         from threadpoolctl import threadpool_limits
-    except ModuleNotFoundError as error:
-        raise MissingExtra("scikit-learn", "train") from error
     names = np.asarray(speakers, dtype=np.str_)
     x = np.asarray(e, np.float64)
     predicted = np.empty_like(names)
@@ -310,7 +306,7 @@ def predicted_speakers(
         classifier = (
             LogisticRegression(C=INVERSE_REGULARISATION, max_iter=2000)
             if kind == "linear"
-            else MLPClassifier((HIDDEN,), alpha=WEIGHT_DECAY, max_iter=EPOCHS, random_state=seed)
+            else MLPClassifier((HIDDEN,), alpha=WEIGHT_DECAY, max_iter=EPOCHS, random_state=0)
         )
         with warnings.catch_warnings(), threadpool_limits(1):  # tiny products: threads would wait for each other
             warnings.simplefilter("ignore")  # the fixed number of epochs ends the training
@@ -323,9 +319,7 @@ def predicted_speakers(
 # recordings, as in verification back ends: the units of this network are not negative, so raw cosines are near 1.
 
 
-def verify(
-    e: NDArray[Any], speakers: Sequence[str], texts: Sequence[str], seed: int = 0
-) -> tuple[Estimate, tuple[int, int], str]:
+def verify(e: NDArray[Any], speakers: Sequence[str], texts: Sequence[str]) -> tuple[Estimate, tuple[int, int], str]:
     """Verify the speakers of all pairs of recordings `e` (N, E), by the cosine of centred embeddings.
 
     Returns the equal error rate, how many pairs are of one speaker and of two, and their texts: "different" or "any".
@@ -353,7 +347,7 @@ def verify(
     value = equal_error_rate(scores, same.astype(np.float64), (~same).astype(np.float64))
     cluster = clusters(speakers, texts)
     draws = np.full(EER_DRAWS, np.nan)
-    for place, weights in enumerate(bootstrap_weights(int(cluster.max()) + 1, EER_DRAWS, seed)):
+    for place, weights in enumerate(bootstrap_weights(int(cluster.max()) + 1, EER_DRAWS)):
         recording = weights[cluster]
         pair = recording[first] * recording[second]
         of_same, of_different = np.where(same, pair, 0.0), np.where(same, 0.0, pair)
@@ -390,7 +384,7 @@ def equal_error_rate(scores: NDArray[np.float64], same: NDArray[np.float64], dif
 
 
 def compare_groups(
-    speakers: Sequence[str], genders: Sequence[str], emotions: Sequence[Any], predicted: Sequence[Any], seed: int = 0
+    speakers: Sequence[str], genders: Sequence[str], emotions: Sequence[Any], predicted: Sequence[Any]
 ) -> Groups:
     """Compare speakers and genders by emotion UAR, from true and `predicted` emotions (words or indices), (N,) each.
 
@@ -399,7 +393,7 @@ def compare_groups(
     """
     who = np.asarray(speakers, dtype=np.str_)
     truth, hits = np.asarray(emotions), np.asarray(emotions) == np.asarray(predicted)
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     people, rows = [], []
     for name in sorted(set(speakers), key=natural):
         own = who == name

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from unheard.analysis.intervals import Counts, Floats, Interval, Metric, difference_interval, gap_interval, shares
-from unheard.errors import MissingExtra
+from unheard.errors import needs
 
 EXACT_UP_TO = 16_384
 """Most sign patterns that are all evaluated (2^14: 14 speakers); of more, `RANDOM_DRAWS` are drawn."""
@@ -33,13 +33,13 @@ class Permutation:
     smallest_p: float
 
 
-def permutation_test(shares: Floats, *, draws: int = RANDOM_DRAWS, seed: int = 0) -> Permutation:
+def permutation_test(shares: Floats) -> Permutation:
     """Test a difference, the sum of the speakers' `shares` (S,), by a paired permutation test, two-sided (Good 2005).
 
     Under the null hypothesis the predictions of two systems for a speaker, of all seeds together, are exchangeable:
     swapping them changes the sign of the speaker's share. p is the portion of the 2^S sign patterns whose sum is at
-    least as far from 0 as the observed one. Above `EXACT_UP_TO` patterns N are drawn, k of which are as far, and
-    p = (1 + k) / (1 + N) (Phipson and Smyth 2010). Identical systems have p = 1.
+    least as far from 0 as the observed one. Above `EXACT_UP_TO` patterns N = `RANDOM_DRAWS` are drawn, k of which are
+    as far, and p = (1 + k) / (1 + N) (Phipson and Smyth 2010). Identical systems have p = 1.
 
     Raises `ValueError` for no speaker or a share that is not finite, `MissingExtra` without scipy.
 
@@ -53,15 +53,13 @@ def permutation_test(shares: Floats, *, draws: int = RANDOM_DRAWS, seed: int = 0
     total = np.abs(shares).sum()
     if 2**n > EXACT_UP_TO:
         # by hand: scipy draws other patterns, which would change published p values in their last digits
-        far = np.abs(_drawn_signs(n, draws, seed) @ shares) >= abs(shares.sum()) - 1e-12 * total
-        p = (1 + int(far.sum())) / (1 + draws)
-        return Permutation(p=p, exact=False, arrangements=draws, smallest_p=1.0 / (1 + draws))
+        far = np.abs(_drawn_signs(n) @ shares) >= abs(shares.sum()) - 1e-12 * total
+        p = (1 + int(far.sum())) / (1 + RANDOM_DRAWS)
+        return Permutation(p=p, exact=False, arrangements=RANDOM_DRAWS, smallest_p=1.0 / (1 + RANDOM_DRAWS))
     if n == 1:  # scipy needs two
         return Permutation(p=1.0, exact=True, arrangements=2, smallest_p=1.0)
-    try:
+    with needs("scipy", "train"):
         from scipy import stats
-    except ImportError as error:
-        raise MissingExtra("scipy", "train") from error
     # adding the total makes scipy's relative tolerance for ties one of the shares' size, also if their sum is near 0
     found = stats.permutation_test(
         (shares,),
@@ -75,8 +73,8 @@ def permutation_test(shares: Floats, *, draws: int = RANDOM_DRAWS, seed: int = 0
 
 
 @lru_cache(maxsize=4)
-def _drawn_signs(n: int, draws: int, seed: int) -> Floats:
-    swapped = np.random.default_rng(seed).integers(0, 2, (draws, n))
+def _drawn_signs(n: int) -> Floats:
+    swapped = np.random.default_rng(0).integers(0, 2, (RANDOM_DRAWS, n))
     return 1.0 - 2.0 * swapped.astype(np.float64)
 
 
@@ -110,33 +108,31 @@ def relative_error_reduction(before: float, after: float) -> float | None:
     return (after - before) / (1.0 - before) if before < 1.0 else None
 
 
-def detectable_difference(groups: Sequence[Floats], *, alpha: float = ALPHA, power: float = POWER) -> float | None:
-    """Return the smallest true difference that a paired test over these speakers detects with the given power.
+def detectable_difference(groups: Sequence[Floats]) -> float | None:
+    """Return the smallest true difference that a paired test over these speakers detects with 80 % power.
 
     `groups` holds one array (S,) of speakers' shares a corpus. The standard error is the root of the sum of S s^2 over
     the groups, s the sample standard deviation of the shares; the answer is delta times it, where delta is the
-    noncentrality for which Student's t exceeds its two-sided critical value with probability `power` (Cohen 1988).
+    noncentrality for which Student's t exceeds its two-sided critical value with probability `POWER` (Cohen 1988).
     Degrees of freedom are those of Welch (1947) and Satterthwaite (1946): S - 1 for one group.
 
     It assumes independent speakers with about equally many utterances, near-normal shares, and a spread that does not
     depend on the difference; no correction for several contrasts. The permutation test detects nearly as much (78 %
-    instead of 80 with eight speakers, 63 % with six). None if the least possible p, 2 / 2^S, is above `alpha`, if a
+    instead of 80 with eight speakers, 63 % with six). None if the least possible p, 2 / 2^S, is above `ALPHA`, if a
     group is a single speaker, or if the shares do not vary. Raises `MissingExtra` without scipy.
     """
     groups = [np.asarray(each, np.float64) for each in groups]
     sizes = np.array([len(each) for each in groups])
-    if sizes.min(initial=2) < 2 or 2.0 ** (1 - int(sizes.sum())) > alpha:
+    if sizes.min(initial=2) < 2 or 2.0 ** (1 - int(sizes.sum())) > ALPHA:
         return None
     variances = sizes * np.array([float(np.var(each, ddof=1)) for each in groups])
     standard_error = math.sqrt(variances.sum())
     if standard_error <= 1e-12 * max(float(np.abs(each).max()) for each in groups):
         return None
     freedom = variances.sum() ** 2 / (variances**2 / (sizes - 1)).sum()
-    try:
+    with needs("scipy", "train"):
         from scipy.special import nctdtrinc, stdtrit
-    except ImportError as error:
-        raise MissingExtra("scipy", "train") from error
-    return float(nctdtrinc(freedom, 1 - power, stdtrit(freedom, 1 - alpha / 2))) * standard_error
+    return float(nctdtrinc(freedom, 1 - POWER, stdtrit(freedom, 1 - ALPHA / 2))) * standard_error
 
 
 @dataclass(frozen=True, kw_only=True)

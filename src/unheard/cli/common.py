@@ -287,8 +287,8 @@ def _header(file: str) -> AudioInfo | None:
 
 
 @contextmanager
-def recording_progress(shortest: float = 60.0) -> Iterator[Callable[[str], Progress | None]]:
-    """Yield a function from a path to a progress bar: None without a terminal or below `shortest` seconds."""
+def recording_progress() -> Iterator[Callable[[str], Progress | None]]:
+    """Yield a function from a path to a progress bar: None without a terminal or below a minute."""
     if not sys.stderr.isatty():
         yield lambda file: None
         return
@@ -302,7 +302,7 @@ def recording_progress(shortest: float = 60.0) -> Iterator[Callable[[str], Progr
             for task in bar.task_ids:
                 bar.remove_task(task)
             header = _header(file)
-            if header is None or header.seconds < shortest:
+            if header is None or header.seconds < 60:
                 return None
             task = bar.add_task(escape(Path(file).name), total=header.seconds)
             return lambda done: bar.update(task, completed=done)

@@ -5,27 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from unheard.cli.common import (
-    AudioRoot,
-    Channel,
-    CorpusName,
-    Map,
-    Table,
-    Workers,
-    emit,
-    option,
-    output_option,
-    refuse_overwriting,
-    say,
-    split_list,
-    split_pairs,
-    switch,
-)
+from unheard.cli import common as cli
 from unheard.errors import printable
 
 
 def corpora(
-    *, name: Annotated[str, option("Show one corpus: its layout, licence, citation and known problems.")] = ""
+    *, name: Annotated[str, cli.option("Show one corpus: its layout, licence, citation and known problems.")] = ""
 ) -> None:
     """List the supported corpora, or describe one.
 
@@ -59,10 +44,10 @@ def corpora(
 
 
 def fetch(
-    name: CorpusName,
+    name: cli.CorpusName,
     *,
-    output: Annotated[Path | None, output_option("Folder to put it in (default: data/NAME).")] = None,
-    url: Annotated[str, option("Another address of the same archive, such as a mirror.")] = "",
+    output: Annotated[Path | None, cli.output_option("Folder to put it in (default: data/NAME).")] = None,
+    url: Annotated[str, cli.option("Another address of the same archive, such as a mirror.")] = "",
 ) -> None:
     """Download a corpus that is free to download, check it and unpack it.
 
@@ -74,18 +59,18 @@ def fetch(
     from unheard.corpora.fetch import fetch as download
 
     folder = download(name, output or Path("data") / name, url=url or None)
-    say(f"Licence: {get_corpus(name).licence}")
+    cli.say(f"Licence: {get_corpus(name).licence}")
     print(folder)
 
 
 def synthetic(
-    folder: Annotated[Path, option("Folder to write; an interrupted call is resumed.")],
+    folder: Annotated[Path, cli.option("Folder to write; an interrupted call is resumed.")],
     /,
     *,
     entanglement: Annotated[
-        float, option("How much the speaker reveals the emotion in training: 0 (not at all) to 1 (fully).")
+        float, cli.option("How much the speaker reveals the emotion in training: 0 (not at all) to 1 (fully).")
     ] = 0.0,
-    seed: Annotated[int, option("Seed of the voices.")] = 0,
+    seed: Annotated[int, cli.option("Seed of the voices.")] = 0,
 ) -> None:
     """Make a corpus of 16 synthetic voices and 512 utterances, for tests and demonstrations.
 
@@ -101,17 +86,17 @@ def synthetic(
 
 
 def prepare(
-    name: CorpusName,
-    root: Annotated[Path, option("Folder of the corpus; WAV, FLAC, Ogg or MP3.")],
+    name: cli.CorpusName,
+    root: Annotated[Path, cli.option("Folder of the corpus; WAV, FLAC, Ogg or MP3.")],
     *,
     output: Annotated[
-        Path, output_option("Manifest to write: a .csv or .jsonl file, or a new folder for a Kaldi data directory.")
+        Path, cli.output_option("Manifest to write: a .csv or .jsonl file, or a new folder for a Kaldi data directory.")
     ],
-    subset: Annotated[str, option("Subset of a corpus that has some (IEMOCAP: paper; ASED: balanced).")] = "",
+    subset: Annotated[str, cli.option("Subset of a corpus that has some (IEMOCAP: paper; ASED: balanced).")] = "",
     emotions: Annotated[
-        str, option("Labels that must be complete, separated by commas; rows with other labels are written too.")
+        str, cli.option("Labels that must be complete, separated by commas; rows with other labels are written too.")
     ] = "",
-    partial: Annotated[bool, switch("Accept an incomplete corpus.")] = False,
+    partial: Annotated[bool, cli.switch("Accept an incomplete corpus.")] = False,
 ) -> None:
     """Read a corpus in its official layout and write its manifest.
 
@@ -119,9 +104,9 @@ def prepare(
     """
     from unheard.corpora import read_corpus
 
-    manifest = read_corpus(name, root, labels=split_list(emotions) or None, partial=partial, subset=subset or None)
+    manifest = read_corpus(name, root, labels=cli.split_list(emotions) or None, partial=partial, subset=subset or None)
     for note in manifest.notes:
-        say(str(note))
+        cli.say(str(note))
     if output.suffix:
         from unheard.corpora.table import write_table
 
@@ -135,21 +120,21 @@ def prepare(
 
 
 def doctor(
-    manifest: Table,
+    manifest: cli.Table,
     /,
     *,
     splits: Annotated[
         Path | None,
-        option("CSV file of a split to check, with the columns id,part or speaker,part, or splits.csv of a run."),
+        cli.option("CSV file of a split to check, with the columns id,part or speaker,part, or splits.csv of a run."),
     ] = None,
-    map: Map = "",
-    audio_root: AudioRoot = None,
+    map: cli.Map = "",
+    audio_root: cli.AudioRoot = None,
     listen: Annotated[
-        bool, option("Decode every recording; --no-listen checks the table only.", negative="--no-listen")
+        bool, cli.option("Decode every recording; --no-listen checks the table only.", negative="--no-listen")
     ] = True,
-    format: Annotated[Literal["text", "markdown", "json"], option("Format of the findings.")] = "text",
-    output: Annotated[Path | None, output_option("File to write instead of standard output.")] = None,
-    workers: Workers = 0,
+    format: Annotated[Literal["text", "markdown", "json"], cli.option("Format of the findings.")] = "text",
+    output: Annotated[Path | None, cli.output_option("File to write instead of standard output.")] = None,
+    workers: cli.Workers = 0,
 ) -> int:
     """Check a manifest: broken, silent and repeated recordings, leaking splits, labels tied to speakers or texts.
 
@@ -160,43 +145,43 @@ def doctor(
     from unheard.corpora import read_manifest
     from unheard.doctor import examine, to_json, to_markdown, to_text
 
-    refuse_overwriting(output, manifest, *([splits] if splits else []))
-    mapping = split_pairs(map)
+    cli.refuse_overwriting(output, manifest, *([splits] if splits else []))
+    mapping = cli.split_pairs(map)
     rows = read_manifest(manifest, mapping=mapping, audio_root=audio_root)
     words = {*rows.column("original"), *rows.column("emotion")}
     rows = rows.rename({word: label for word, label in mapping.items() if word in words})
     findings = examine(rows, splits=splits, listen=listen, workers=workers or None)
     text = {"text": to_text, "markdown": to_markdown, "json": to_json}[format](findings) + "\n"
-    emit(text if output else "\n".join(printable(line) for line in text.split("\n")), output)
+    cli.emit(text if output else "\n".join(printable(line) for line in text.split("\n")), output)
     return int(findings.worst == "error")
 
 
 def features(
-    manifest: Table,
+    manifest: cli.Table,
     /,
     *,
-    output: Annotated[Path, output_option("Folder of the store.")],
+    output: Annotated[Path, cli.output_option("Folder of the store.")],
     kind: Annotated[
         Literal["mfcc", "fbank", "functionals", "encoder"],
-        option("mfcc; fbank (log-mel bands); functionals (one vector per utterance); encoder (a pretrained one)."),
+        cli.option("mfcc; fbank (log-mel bands); functionals (one vector per utterance); encoder (a pretrained one)."),
     ] = "mfcc",
     encoder: Annotated[
-        str, option("Folder or Hugging Face id of a Whisper, WavLM, HuBERT, wav2vec 2.0 or data2vec-audio encoder.")
+        str, cli.option("Folder or Hugging Face id of a Whisper, WavLM, HuBERT, wav2vec 2.0 or data2vec-audio encoder.")
     ] = "",
     layer: Annotated[
         str,
-        option(
+        cli.option(
             "Encoder layer: a number (0: input of the transformer), mean of all, or several: 2,3,4 or learned (all)."
         ),
     ] = "mean",
     vad: Annotated[
-        Literal["xvector", "ivector", "kaldi_default", "none"], option("Energy VAD, as in a Kaldi recipe.")
+        Literal["xvector", "ivector", "kaldi_default", "none"], cli.option("Energy VAD, as in a Kaldi recipe.")
     ] = "xvector",
-    dither: Annotated[float, option("Kaldi's dither; with 0, features are reproducible.")] = 0.0,
-    channel: Channel = "mix",
-    map: Map = "",
-    audio_root: AudioRoot = None,
-    workers: Workers = 0,
+    dither: Annotated[float, cli.option("Kaldi's dither; with 0, features are reproducible.")] = 0.0,
+    channel: cli.Channel = "mix",
+    map: cli.Map = "",
+    audio_root: cli.AudioRoot = None,
+    workers: cli.Workers = 0,
 ) -> None:
     """Extract features into a memory-mapped store: MFCC with deltas after VAD, or another kind.
 
@@ -213,26 +198,27 @@ def features(
 
     base = FUNCTIONALS if kind == "functionals" else FeatureSettings()
     settings = replace(base, kind=kind, encoder=encoder, layer=layer, vad=vad, dither=dither)
-    rows = choose_channel(read_manifest(manifest, mapping=split_pairs(map), audio_root=audio_root), channel)
+    rows = choose_channel(read_manifest(manifest, mapping=cli.split_pairs(map), audio_root=audio_root), channel)
     store = build_store(rows, output, settings, workers=workers or None)
     asked = {row.id for row in rows}
     for name, reason in [item for item in store.skipped.items() if item[0] in asked][:20]:
-        say(f"skipped {name}: {reason}")
+        cli.say(f"skipped {name}: {reason}")
     print(store.summary())
 
 
 def encoder(
     source: Annotated[
-        str, option("Folder in Hugging Face or faster-whisper layout, or a Hugging Face id (OWNER/NAME@REVISION).")
+        str, cli.option("Folder in Hugging Face or faster-whisper layout, or a Hugging Face id (OWNER/NAME@REVISION).")
     ],
     /,
     *,
     layer: Annotated[
-        str, option("Layer number (0: after the convolutions), several (2,3,4), mean or learned (all, side by side).")
+        str,
+        cli.option("Layer number (0: after the convolutions), several (2,3,4), mean or learned (all, side by side)."),
     ],
-    output: Annotated[Path, output_option("Folder to write: the graph, its origin and its licence.")],
-    int8: Annotated[bool, switch("Quantise the weights to 8 bits: half the size, twice the speed.")] = False,
-    seconds: Annotated[float, option("Longest segment to encode at once, in seconds.")] = 30.0,
+    output: Annotated[Path, cli.output_option("Folder to write: the graph, its origin and its licence.")],
+    int8: Annotated[bool, cli.switch("Quantise the weights to 8 bits: half the size, twice the speed.")] = False,
+    seconds: Annotated[float, cli.option("Longest segment to encode at once, in seconds.")] = 30.0,
 ) -> None:
     """Write the first layers of a Whisper encoder as one ONNX file, which needs no PyTorch.
 

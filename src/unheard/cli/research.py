@@ -12,26 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import yaml
 from cyclopts import Parameter, Token
 
-from unheard.cli.common import (
-    Channel,
-    Device,
-    LabelledTable,
-    Map,
-    Run,
-    Store,
-    TrainedModel,
-    emit,
-    option,
-    output_option,
-    refuse_overwriting,
-    say,
-    split_list,
-    split_pairs,
-    switch,
-)
+from unheard.cli import common as cli
 from unheard.errors import ConfigError
-from unheard.experiments.config import Experiment, described, load, reference
-from unheard.settings import hints_of
+from unheard.experiments.config import Experiment, load, reference
+from unheard.settings import described, hints_of
 
 if TYPE_CHECKING:
     from unheard.experiments.run import Run as Done
@@ -110,27 +94,28 @@ StarterFlags = _flags(
     systems="ser",
 )  # fmt: skip
 Config = Annotated[
-    Path | None, option("YAML file with the same settings, whose paths are relative to its folder; flags override it.")
+    Path | None,
+    cli.option("YAML file with the same settings, whose paths are relative to its folder; flags override it."),
 ]
-DryRun = Annotated[bool, switch("Extract the features, print the number of trainings, and stop.")]
-HelpAll = Annotated[bool, switch("Print every setting and stop.")]
+DryRun = Annotated[bool, cli.switch("Extract the features, print the number of trainings, and stop.")]
+HelpAll = Annotated[bool, cli.switch("Print every setting and stop.")]
 _OPTION = "Option of one system, such as dat.lam=0.3 or cgt.epsilon=0.1; may be repeated."
-Options = Annotated[tuple[str, ...], option(_OPTION, name="--option", negative="")]
+Options = Annotated[tuple[str, ...], cli.option(_OPTION, name="--option", negative="")]
 
 
 def _settings(
     config: Path | None, flags: Any, option: tuple[str, ...], defaults: Mapping[str, Any] | None = None, **fixed: Any
 ) -> Experiment:
     overrides = {**_given(flags), **fixed, **({"options": _options(option)} if option else {})}
-    return load(config, overrides, defaults or {}, say)
+    return load(config, overrides, defaults or {}, cli.say)
 
 
 def _carried_out(settings: Experiment) -> Done:
     from unheard.experiments.run import carry_out
 
-    run = carry_out(settings, say)
+    run = carry_out(settings, cli.say)
     for name, reason in run.failed.items():
-        say(f"failed: {name}: {reason}")
+        cli.say(f"failed: {name}: {reason}")
     return run
 
 
@@ -158,7 +143,7 @@ def experiment(
     if dry_run:
         from unheard.experiments.run import foretell
 
-        print(foretell(settings, say))
+        print(foretell(settings, cli.say))
         return 0
     run = _carried_out(settings)
     sys.stdout.write(run.table)
@@ -203,13 +188,13 @@ def train(
 
 def starter(
     *,
-    output: Annotated[Path, output_option("Folder of the model.")],
-    runs: Annotated[Path, option("Folder of the experiments.")] = Path("starter"),
-    name: Annotated[str, option("Name of the model.")] = "starter",
-    licence: Annotated[str, option("Licence of the weights; the licences of the corpora may restrict it.")] = "",
-    folds: Annotated[int, option("Folds of the cross-validation.")] = 5,
+    output: Annotated[Path, cli.output_option("Folder of the model.")],
+    runs: Annotated[Path, cli.option("Folder of the experiments.")] = Path("starter"),
+    name: Annotated[str, cli.option("Name of the model.")] = "starter",
+    licence: Annotated[str, cli.option("Licence of the weights; the licences of the corpora may restrict it.")] = "",
+    folds: Annotated[int, cli.option("Folds of the cross-validation.")] = 5,
     int8: Annotated[
-        bool, option("Also write 8-bit weights; for a pretrained encoder, in place of the 32-bit ones.")
+        bool, cli.option("Also write 8-bit weights; for a pretrained encoder, in place of the 32-bit ones.")
     ] = True,
     config: Config = None,
     option: Options = (),
@@ -231,25 +216,25 @@ def starter(
 
     defaults = {"systems": ("ser",)}
     settings = _settings(config, flags, option, defaults, out=str(runs))
-    make_starter(output, settings, name=name, licence=licence, folds=folds, int8=int8, say=say)
+    make_starter(output, settings, name=name, licence=licence, folds=folds, int8=int8, say=cli.say)
     print(output)
 
 
 # What has been trained.
 
-OutputFile = Annotated[Path | None, output_option("File to write instead of standard output.")]
+OutputFile = Annotated[Path | None, cli.output_option("File to write instead of standard output.")]
 
 
 def evaluate(
-    model: TrainedModel,
-    manifest: LabelledTable,
+    model: cli.TrainedModel,
+    manifest: cli.LabelledTable,
     /,
     *,
-    output: Annotated[Path | None, output_option("Folder for predictions.csv and result.json.")] = None,
-    map: Map = "",
-    channel: Channel = "mix",
-    store: Store = None,
-    device: Device = "auto",
+    output: Annotated[Path | None, cli.output_option("Folder for predictions.csv and result.json.")] = None,
+    map: cli.Map = "",
+    channel: cli.Channel = "mix",
+    store: cli.Store = None,
+    device: cli.Device = "auto",
 ) -> None:
     """Score a trained model on a labelled manifest: WA, UAR, macro-F1, recall per emotion, confusion matrix.
 
@@ -257,13 +242,15 @@ def evaluate(
     """
     from unheard.experiments.evaluate import evaluate as run
 
-    mapping = split_pairs(map)
-    done = run(model, manifest, mapping=mapping, channel=channel, folder=output, store=store, device=device, say=say)
+    mapping = cli.split_pairs(map)
+    done = run(
+        model, manifest, mapping=mapping, channel=channel, folder=output, store=store, device=device, say=cli.say
+    )
     print(done.text)
 
 
 def report(
-    run: Run, /, *, output: Annotated[Path | None, output_option("Folder to write (default: RUN).")] = None
+    run: cli.Run, /, *, output: Annotated[Path | None, cli.output_option("Folder to write (default: RUN).")] = None
 ) -> None:
     """Write the report of a run: tables, tests, figures, and the protocol with its checks.
 
@@ -274,16 +261,16 @@ def report(
     """
     from unheard.report import write_report
 
-    print(write_report(run, output, say=say))
+    print(write_report(run, output, say=cli.say))
 
 
 def compare(
-    run_a: Run,
-    run_b: Run,
+    run_a: cli.Run,
+    run_b: cli.Run,
     /,
     *,
     format: Annotated[
-        Literal["md", "json"], option("md (tables), or json (also with each speaker's part in the differences).")
+        Literal["md", "json"], cli.option("md (tables), or json (also with each speaker's part in the differences).")
     ] = "md",
     output: OutputFile = None,
 ) -> None:
@@ -297,21 +284,23 @@ def compare(
     from unheard.report.comparison import compare_runs, to_json, to_markdown
 
     comparison = compare_runs(read_run(run_a), read_run(run_b))
-    emit({"md": to_markdown, "json": to_json}[format](comparison), output)
+    cli.emit({"md": to_markdown, "json": to_json}[format](comparison), output)
 
 
 def contrast(
-    run: Run,
+    run: cli.Run,
     /,
-    *more: Annotated[Path, option("Folders of runs on other corpora; the mean difference is tested as well.")],
-    baseline: Annotated[str, option("System to compare the others with.")] = "ser",
+    *more: Annotated[Path, cli.option("Folders of runs on other corpora; the mean difference is tested as well.")],
+    baseline: Annotated[str, cli.option("System to compare the others with.")] = "ser",
     speakers: Annotated[
         str,
-        option("FILE:PART: only test speakers that have this part in a table with the columns corpus,speaker,part."),
+        cli.option(
+            "FILE:PART: only test speakers that have this part in a table with the columns corpus,speaker,part."
+        ),
     ] = "",
     decision: Annotated[
         str,
-        option(
+        cli.option(
             "Apply another decision rule (--training.decision) to networks trained without one: both (maximise mean "
             "of WA and UAR) or even (maximise UAR)."
         ),
@@ -327,17 +316,17 @@ def contrast(
 
 
 def probe(
-    model: TrainedModel,
-    manifest: LabelledTable,
+    model: cli.TrainedModel,
+    manifest: cli.LabelledTable,
     /,
     *,
-    seen: Annotated[bool, switch("Include the speakers that the model was trained on.")] = False,
-    format: Annotated[Literal["md", "json"], option("md (tables), or json (all figures, per speaker).")] = "md",
-    output: Annotated[Path | None, output_option("File to write instead of standard output.", "--out")] = None,
-    map: Map = "",
-    channel: Channel = "mix",
-    store: Store = None,
-    device: Device = "auto",
+    seen: Annotated[bool, cli.switch("Include the speakers that the model was trained on.")] = False,
+    format: Annotated[Literal["md", "json"], cli.option("md (tables), or json (all figures, per speaker).")] = "md",
+    output: Annotated[Path | None, cli.output_option("File to write instead of standard output.", "--out")] = None,
+    map: cli.Map = "",
+    channel: cli.Channel = "mix",
+    store: cli.Store = None,
+    device: cli.Device = "auto",
 ) -> None:
     """Measure how much speaker information a model's embeddings keep, and which speakers the model serves badly.
 
@@ -349,21 +338,28 @@ def probe(
     """
     from unheard.experiments.leakage import probe_model
 
-    refuse_overwriting(output, manifest)
+    cli.refuse_overwriting(output, manifest)
     probed = probe_model(
-        model, manifest, mapping=split_pairs(map), channel=channel, seen=seen, store=store, device=device, say=say
+        model,
+        manifest,
+        mapping=cli.split_pairs(map),
+        channel=channel,
+        seen=seen,
+        store=store,
+        device=device,
+        say=cli.say,
     )
-    emit(probed.as_markdown() if format == "md" else probed.as_json(), output)
+    cli.emit(probed.as_markdown() if format == "md" else probed.as_json(), output)
 
 
 def adapt(
-    run: Run,
+    run: cli.Run,
     /,
     *,
     k: Annotated[
-        str, option("Numbers of adaptation utterances; all adapts to the scored utterances (transductive).")
+        str, cli.option("Numbers of adaptation utterances; all adapts to the scored utterances (transductive).")
     ] = "0,1,4,16,all",
-    draws: Annotated[int, option("Random draws of the utterances to average over.")] = 5,
+    draws: Annotated[int, cli.option("Random draws of the utterances to average over.")] = 5,
 ) -> None:
     """Score the test speakers of a run after adapting to k of their utterances, without labels.
 
@@ -375,28 +371,30 @@ def adapt(
     from unheard.experiments.adaptation import ALL
     from unheard.experiments.adaptation import adapt as measure
 
-    sizes = split_list(k)
+    sizes = cli.split_list(k)
     if draws < 1 or not sizes or not all(word == "all" or word.isdigit() for word in sizes):
         raise ConfigError(f"k = {k} or draws = {draws} is invalid", mend="Write --k 0,1,4,16,all --draws 5.")
     numbers = [ALL if word == "all" else int(word) for word in sizes]
-    sys.stdout.write(measure(run, sizes=numbers, draws=draws, say=say))
+    sys.stdout.write(measure(run, sizes=numbers, draws=draws, say=cli.say))
 
 
 def export(
-    model: TrainedModel,
+    model: cli.TrainedModel,
     /,
     *,
-    output: Annotated[Path, output_option("Folder to write: model.onnx, README.md (the model card), config.json.")],
+    output: Annotated[Path, cli.output_option("Folder to write: model.onnx, README.md (the model card), config.json.")],
     run: Annotated[
         Path | None,
-        option("Run with the same settings: its validation speakers calibrate the model, its test speakers score it."),
+        cli.option(
+            "Run with the same settings: its validation speakers calibrate the model, its test speakers score it."
+        ),
     ] = None,
-    system: Annotated[str, option("System of the run, if the model is not one of its trainings.")] = "",
-    int8: Annotated[bool, switch("Also write model.int8.onnx with 8-bit weights, a quarter of the size.")] = False,
-    manifest: Annotated[Path | None, option("Labelled recordings to test model.int8.onnx on.")] = None,
-    name: Annotated[str, option("Name of the model (default: that of its training).")] = "",
-    licence: Annotated[str, option('Licence of the weights, such as "CC BY-NC-SA 4.0".')] = "",
-    push: Annotated[str, option("Also upload it to OWNER/NAME on the Hugging Face hub, created private.")] = "",
+    system: Annotated[str, cli.option("System of the run, if the model is not one of its trainings.")] = "",
+    int8: Annotated[bool, cli.switch("Also write model.int8.onnx with 8-bit weights, a quarter of the size.")] = False,
+    manifest: Annotated[Path | None, cli.option("Labelled recordings to test model.int8.onnx on.")] = None,
+    name: Annotated[str, cli.option("Name of the model (default: that of its training).")] = "",
+    licence: Annotated[str, cli.option('Licence of the weights, such as "CC BY-NC-SA 4.0".')] = "",
+    push: Annotated[str, cli.option("Also upload it to OWNER/NAME on the Hugging Face hub, created private.")] = "",
 ) -> None:
     """Write a trained model as an ONNX file with its model card, which `unheard predict` opens without PyTorch.
 
@@ -409,9 +407,9 @@ def export(
 
     if push:
         hub.check(push)
-    write(model, output, name=name, licence=licence, run=run, system=system, int8=int8, manifest=manifest, say=say)
+    write(model, output, name=name, licence=licence, run=run, system=system, int8=int8, manifest=manifest, say=cli.say)
     for file in sorted(output.glob("*.onnx")):
-        say(f"{file.name}: {file.stat().st_size / 1e6:.2f} MB")
+        cli.say(f"{file.name}: {file.stat().st_size / 1e6:.2f} MB")
     print(output)
     if push:
         print(hub.push(output, push))

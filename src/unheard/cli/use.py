@@ -11,28 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from cyclopts import Parameter
 
-from unheard.cli.common import (
-    EACH,
-    AnyChannel,
-    Enrol,
-    Hop,
-    MinConfidence,
-    Model,
-    Profile,
-    Profiles,
-    Recordings,
-    Threads,
-    Window,
-    check_recordings,
-    open_profile,
-    open_recogniser,
-    option,
-    output_option,
-    refuse_overwriting,
-    say,
-    switch,
-    write_predictions,
-)
+from unheard.cli import common as cli
 from unheard.errors import AudioError, ConfigError
 from unheard.files import cannot_read, exists
 from unheard.server.settings import ServerSettings
@@ -48,37 +27,38 @@ Format = Literal["table", "json", "jsonl", "csv", "rttm", "srt", "textgrid", "au
 
 
 def predict(
-    model: Model = "",
+    model: cli.Model = "",
     /,
-    *audio: Recordings,
+    *audio: cli.Recordings,
     format: Annotated[
-        Format | None, option("Output format (default: by the ending of --output, else table). audformat is a folder.")
+        Format | None,
+        cli.option("Output format (default: by the ending of --output, else table). audformat is a folder."),
     ] = None,
-    output: Annotated[Path | None, output_option("File (audformat: folder) to write.")] = None,
-    channel: AnyChannel = "mix",
-    window: Window = 0.0,
-    hop: Hop = 0.0,
-    timeline: Annotated[bool, switch("Write a row per segment in table and csv.")] = False,
-    enrol: Enrol = (),
-    profile: Profile = "",
-    profiles: Profiles = None,
+    output: Annotated[Path | None, cli.output_option("File (audformat: folder) to write.")] = None,
+    channel: cli.AnyChannel = "mix",
+    window: cli.Window = 0.0,
+    hop: cli.Hop = 0.0,
+    timeline: Annotated[bool, cli.switch("Write a row per segment in table and csv.")] = False,
+    enrol: cli.Enrol = (),
+    profile: cli.Profile = "",
+    profiles: cli.Profiles = None,
     segments: Annotated[
         Path | None,
-        option(
+        cli.option(
             "Who spoke when: RTTM, TextGrid, SRT, VTT, a table with start, end, speaker (and file), an audformat "
             "database, or a folder with a file per recording. Each turn is predicted."
         ),
     ] = None,
     adapt: Annotated[
         bool | None,
-        option(
+        cli.option(
             "Adapt to the speaker within each recording; with --profile, also across recordings. With --segments the "
             "default: each turn is adapted to the other turns of its speaker."
         ),
     ] = None,
-    min_confidence: MinConfidence = 0.0,
-    threads: Threads = 1,
-    version: Annotated[bool, switch("Show the licence, training data and card of the model instead.")] = False,
+    min_confidence: cli.MinConfidence = 0.0,
+    threads: cli.Threads = 1,
+    version: Annotated[bool, cli.switch("Show the licence, training data and card of the model instead.")] = False,
 ) -> int:
     """Predict the emotion of recordings, with a timeline for long ones.
 
@@ -91,35 +71,35 @@ def predict(
         return _print_versions(model)
     if not model:
         raise ConfigError("no model given", mend="For example: unheard predict starter call.wav")
-    check_recordings(predict, model, audio)
+    cli.check_recordings(predict, model, audio)
     from unheard.recogniser.formats import FOLDERS, Job, format_of, sink, writer
     from unheard.recogniser.recogniser import PredictOptions
     from unheard.recogniser.sources import is_single
     from unheard.recogniser.turns import read_turns
 
-    refuse_overwriting(output, *audio, *enrol, *filter(None, [segments]))
+    cli.refuse_overwriting(output, *audio, *enrol, *filter(None, [segments]))
     chosen = format or format_of(output)
-    if segments is not None and (channel == EACH or enrol or profile):
+    if segments is not None and (channel == cli.EACH or enrol or profile):
         what = "--segments names the speakers, and adapts to each by their other turns"
         raise ConfigError(what, mend="Leave --channel each, --enrol and --profile out.")
-    if chosen in FOLDERS and channel == EACH:
+    if chosen in FOLDERS and channel == cli.EACH:
         raise ConfigError(f"{chosen} cannot hold channels", mend="Choose one --channel, or another --format.")
-    recogniser = open_recogniser(model, window, hop, threads)
+    recogniser = cli.open_recogniser(model, window, hop, threads)
     about, name = recogniser.model.metadata, recogniser.model.name
-    single = is_single(audio) and channel != EACH
+    single = is_single(audio) and channel != cli.EACH
     turns = None if segments is None else read_turns(segments)
     by_turn = turns is not None
     job = Job(recogniser.labels, name, about.version, about.licence, timeline or by_turn, single, by_turn)
     learning = bool(adapt) and not by_turn
-    adapted = open_profile(recogniser, enrol, profile, profiles, adapt=learning, channel=channel)
+    adapted = cli.open_profile(recogniser, enrol, profile, profiles, adapt=learning, channel=channel)
     if by_turn and adapt is not False and recogniser.model.profile_width:
-        say("adapting: each turn is predicted with a profile of its speaker's other turns (--no-adapt: without)")
+        cli.say("adapting: each turn is predicted with a profile of its speaker's other turns (--no-adapt: without)")
     options = PredictOptions(
         channel=channel, profile=adapted.profile, adapt=adapt, min_confidence=min_confidence, segments=turns
     )
     carry = learning and bool(profile)
     with sink(output) if chosen not in FOLDERS else nullcontext(None) as out:
-        return write_predictions(recogniser, audio, options, writer(chosen, job, out, output), adapted, carry=carry)
+        return cli.write_predictions(recogniser, audio, options, writer(chosen, job, out, output), adapted, carry=carry)
 
 
 def _print_versions(model: str) -> int:
@@ -131,7 +111,9 @@ def _print_versions(model: str) -> int:
     return 0
 
 
-def profiles(*, forget: Annotated[str, option("Name of a profile to delete.")] = "", profiles: Profiles = None) -> None:
+def profiles(
+    *, forget: Annotated[str, cli.option("Name of a profile to delete.")] = "", profiles: cli.Profiles = None
+) -> None:
     """List the speaker profiles stored on this machine, or delete one.
 
     Example: unheard profiles --forget anna
@@ -148,25 +130,25 @@ def profiles(*, forget: Annotated[str, option("Name of a profile to delete.")] =
         known = [f"{entry['utterances']} utterances with {entry['model']}" for entry in store.entries(name).values()]
         print(f"{name}: {', '.join(known)}")
     for problem in store.broken():
-        say(f"unheard: {problem}")
+        cli.say(f"unheard: {problem}")
     if not names:
         print(f"no profiles in {store.folder}")
 
 
 def embed(
-    model: Model,
+    model: cli.Model,
     /,
-    *audio: Recordings,
+    *audio: cli.Recordings,
     output: Annotated[
-        Path | None, output_option("A .jsonl, .csv or .npz file (default: JSON lines on standard output).")
+        Path | None, cli.output_option("A .jsonl, .csv or .npz file (default: JSON lines on standard output).")
     ] = None,
-    channel: AnyChannel = "mix",
-    window: Window = 0.0,
-    hop: Hop = 0.0,
-    enrol: Enrol = (),
-    profile: Profile = "",
-    profiles: Profiles = None,
-    threads: Threads = 1,
+    channel: cli.AnyChannel = "mix",
+    window: cli.Window = 0.0,
+    hop: cli.Hop = 0.0,
+    enrol: cli.Enrol = (),
+    profile: cli.Profile = "",
+    profiles: cli.Profiles = None,
+    threads: cli.Threads = 1,
 ) -> int:
     """Write the embedding of each recording; for a long one, the mean over its windows, weighted by speech.
 
@@ -174,54 +156,55 @@ def embed(
 
     Exits with 1 if a recording could not be read.
     """
-    check_recordings(embed, model, audio)
+    cli.check_recordings(embed, model, audio)
     from unheard.recogniser.formats import ArrayEmbeddings, Job, JsonlEmbeddings, check_suffix, sink
     from unheard.recogniser.recogniser import PredictOptions
 
     if output is not None:
         check_suffix(output)
-        refuse_overwriting(output, *audio, *enrol)
-    recogniser = open_recogniser(model, window, hop, threads)
-    adapted = open_profile(recogniser, enrol, profile, profiles, adapt=False, channel=channel)
+        cli.refuse_overwriting(output, *audio, *enrol)
+    recogniser = cli.open_recogniser(model, window, hop, threads)
+    adapted = cli.open_profile(recogniser, enrol, profile, profiles, adapt=False, channel=channel)
     text = output is None or output.suffix == ".jsonl"
     with sink(output) if text else nullcontext(None) as out:
         job = Job(recogniser.labels, recogniser.model.name)
         writer = ArrayEmbeddings(output or Path()) if out is None else JsonlEmbeddings(job, out)
         options = PredictOptions(channel=channel, profile=adapted.profile)
-        code = write_predictions(recogniser, audio, options, writer, adapted)
+        code = cli.write_predictions(recogniser, audio, options, writer, adapted)
     for one in writer.left_out if isinstance(writer, ArrayEmbeddings) else ():
-        say(f"{one.file} ({one.channel}) has no embedding and no row: {one.abstained}")
+        cli.say(f"{one.file} ({one.channel}) has no embedding and no row: {one.abstained}")
     return code
 
 
 def listen(
-    model: Model,
+    model: cli.Model,
     /,
     *,
     pcm: Annotated[
         str,
-        option(
+        cli.option(
             "Read raw samples, not a microphone: - for standard input, or a file or named pipe.",
             allow_leading_hyphen=True,
         ),
     ] = "",
-    rate: Annotated[int, option("Sample rate of the raw samples, in Hz.")] = 16_000,
+    rate: Annotated[int, cli.option("Sample rate of the raw samples, in Hz.")] = 16_000,
     format: Annotated[
-        Literal["u8", "s16le", "s16be", "s24le", "s32le", "f32le"], option("Format of the raw samples, interleaved.")
+        Literal["u8", "s16le", "s16be", "s24le", "s32le", "f32le"],
+        cli.option("Format of the raw samples, interleaved."),
     ] = "s16le",
-    channels: Annotated[int, option("Number of channels of the raw samples.")] = 1,
-    channel: Annotated[str, option("mix (mean of all channels), left, right or a number from 1.")] = "mix",
-    device: Annotated[str, option("Name or number of the microphone (default: the system's).")] = "",
-    jsonl: Annotated[bool, switch("Print a line of JSON per segment.")] = False,
-    partial: Annotated[bool, switch("Print the current segment after every step, before it is final.")] = False,
-    window: Window = 0.0,
-    hop: Hop = 0.0,
-    enrol: Enrol = (),
-    profile: Profile = "",
-    profiles: Profiles = None,
-    adapt: Annotated[bool, switch("Adapt to the speaker over time; with --profile, store the profile.")] = False,
-    min_confidence: MinConfidence = 0.0,
-    threads: Threads = 1,
+    channels: Annotated[int, cli.option("Number of channels of the raw samples.")] = 1,
+    channel: Annotated[str, cli.option("mix (mean of all channels), left, right or a number from 1.")] = "mix",
+    device: Annotated[str, cli.option("Name or number of the microphone (default: the system's).")] = "",
+    jsonl: Annotated[bool, cli.switch("Print a line of JSON per segment.")] = False,
+    partial: Annotated[bool, cli.switch("Print the current segment after every step, before it is final.")] = False,
+    window: cli.Window = 0.0,
+    hop: cli.Hop = 0.0,
+    enrol: cli.Enrol = (),
+    profile: cli.Profile = "",
+    profiles: cli.Profiles = None,
+    adapt: Annotated[bool, cli.switch("Adapt to the speaker over time; with --profile, store the profile.")] = False,
+    min_confidence: cli.MinConfidence = 0.0,
+    threads: cli.Threads = 1,
 ) -> None:
     """Predict emotions while somebody speaks, and print each segment as soon as it is final. No audio is stored.
 
@@ -231,8 +214,8 @@ def listen(
 
     Ctrl-C ends it.
     """
-    recogniser = open_recogniser(model, window, hop, threads)
-    adapted = open_profile(recogniser, enrol, profile, profiles, adapt=adapt, channel=channel)
+    recogniser = cli.open_recogniser(model, window, hop, threads)
+    adapted = cli.open_profile(recogniser, enrol, profile, profiles, adapt=adapt, channel=channel)
     printer = _Printer(jsonl, partial)
     microphone: Microphone | None = None
     with ExitStack() as stack:
@@ -243,7 +226,7 @@ def listen(
             from unheard.recogniser.sources import Microphone
 
             microphone = stack.enter_context(Microphone(wanted, int(device) if device.isdecimal() else device or None))
-            say("listening; stop with Ctrl-C")
+            cli.say("listening; stop with Ctrl-C")
             blocks, given = microphone.blocks(), microphone.rate
         how: dict[str, Any] = {"profile": adapted.profile, "adapt": adapt, "min_confidence": min_confidence}
         stream = recogniser.stream(sample_rate=given, name=pcm or "microphone", **how)
@@ -266,12 +249,14 @@ def listen(
     if adapt:
         adapted.save(prediction.profile, recogniser.model)
     times = f"{prediction.duration:.1f} s, {prediction.speech_seconds:.1f} s of speech"
-    say(f"{times}: {prediction.label or prediction.abstained}")
+    cli.say(f"{times}: {prediction.label or prediction.abstained}")
     if microphone is not None and (microphone.lost or microphone.overflows):
         from unheard.recogniser.sources import BLOCK_SECONDS
 
         seconds = microphone.lost * BLOCK_SECONDS
-        say(f"warning: this machine is too slow; {seconds:.1f} s or more of audio are lost, and times are too early")
+        cli.say(
+            f"warning: this machine is too slow; {seconds:.1f} s or more of audio are lost, and times are too early"
+        )
     if failure is not None:
         raise failure
 
@@ -312,7 +297,7 @@ def _pipe(stack: ExitStack, pcm: str, format: str, channels: int, channel: str) 
     return pcm_blocks(cast("BufferedReader", file), format, channels=channels, channel=channel)
 
 
-def serve(model: Model, /, *, settings: Annotated[ServerSettings, Parameter(name="*")] = ServerSettings()) -> None:  # noqa: B008
+def serve(model: cli.Model, /, *, settings: Annotated[ServerSettings, Parameter(name="*")] = ServerSettings()) -> None:  # noqa: B008
     """Serve a model over HTTP, with a web page to try it; nothing that it receives is stored.
 
     Example: unheard serve starter --port 8000
@@ -338,7 +323,7 @@ def serve(model: Model, /, *, settings: Annotated[ServerSettings, Parameter(name
 
     def ready(address: str) -> None:
         if not settings.local and not settings.token:
-            say("unheard: other machines can reach and use this server; require a password with --token.")
-        say(f"{recogniser.model.name} is at {address} (stop with Ctrl-C)")
+            cli.say("unheard: other machines can reach and use this server; require a password with --token.")
+        cli.say(f"{recogniser.model.name} is at {address} (stop with Ctrl-C)")
 
     run(recogniser, settings, ready=ready)

@@ -23,7 +23,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from unheard.corpora.rows import ALIASES, REQUIRED, Record, below, invalid, name_columns, to_manifest
-from unheard.errors import ManifestError, MissingExtra, did_you_mean
+from unheard.errors import ManifestError, did_you_mean, needs
 from unheard.files import cannot_read, replacing
 from unheard.manifest import COLUMNS, Manifest
 
@@ -262,11 +262,9 @@ def read_audformat(
 
 def _opened(folder: Path) -> Any:
     """Load the header and all tables."""
-    try:
+    with needs("audformat", "audformat"):
         import audformat
         import yaml
-    except ImportError:
-        raise MissingExtra("audformat", "audformat") from None
     try:
         header = yaml.safe_load(read_text(folder / "db.yaml"))
         database = audformat.Database.load_header_from_yaml({"source": "", "usage": "unrestricted", **header})

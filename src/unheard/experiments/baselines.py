@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from unheard.errors import MissingExtra, TrainingError
+from unheard.errors import TrainingError, needs
 from unheard.features.functionals import FUNCTIONALS
 from unheard.features.settings import FeatureSettings
 
@@ -58,10 +58,8 @@ def linear_svm(x: Doubles, y: NDArray[np.int64], classes: int, c: float) -> Deci
     An emotion that does not occur in `y` is never predicted. Raises `TrainingError` for a single emotion,
     `MissingExtra` without scikit-learn.
     """
-    try:
+    with needs("scikit-learn", "train"):
         from sklearn.svm import LinearSVC
-    except ImportError:
-        raise MissingExtra("scikit-learn", "train") from None
     present = np.unique(y)
     if len(present) < 2:
         raise TrainingError("all utterances to train on show the same emotion", mend="Check the split.")

@@ -19,7 +19,7 @@ from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, get_args, get_origin
+from typing import Any, ClassVar, Literal, get_origin
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -28,7 +28,7 @@ from unheard.errors import ConfigError, did_you_mean
 from unheard.features.settings import FeatureSettings
 from unheard.manifest import FOUR
 from unheard.model.settings import NETWORKS, NetworkSettings
-from unheard.settings import check, hints_of, range_of, setting
+from unheard.settings import check, described, hints_of, range_of, setting
 from unheard.training.recipe import TrainingSettings
 
 PRESETS = Path(__file__).parent / "presets"
@@ -188,6 +188,11 @@ class Experiment:
                 raise ConfigError(what, mend=f"Leave out --{name}, or --manifest.")
         if self.engine == "local" and (self.address or self.gpus):
             raise ConfigError("address and gpus apply to the engine ray", mend="Add --engine ray, or leave them out.")
+        if self.gpus and self.device == "cpu":
+            raise ConfigError(f"gpus = {self.gpus} and device = cpu contradict each other", mend="Give one of them.")
+        if "://" in self.address:
+            what = f"'{self.address}' is not an address of a cluster that this machine is part of"
+            raise ConfigError(what, mend="Run this on a machine of the cluster, with --address auto or HOST:PORT.")
         if not self.out:
             raise ConfigError("no folder for the results is named", mend="Add --out FOLDER.")
 
@@ -458,17 +463,6 @@ def keys(kind: type = Experiment, prefix: str = "") -> tuple[tuple[str, dataclas
             *(keys(typing.cast(type, hint), f"{key}.") if dataclasses.is_dataclass(hint) else ()),
         ]
     return tuple(found)
-
-
-def described(field: dataclasses.Field[Any], hint: Any, default: Any) -> str:
-    """The description of a setting with its choices, range and default."""
-    if isinstance(default, tuple):
-        default = ",".join(map(str, default)) if all(isinstance(x, (str, int)) for x in default) else list(default)
-    notes = [", ".join(filter(None, get_args(hint))) if get_origin(hint) is Literal else "", range_of(field)]
-    if default not in (dataclasses.MISSING, "", None):
-        notes.append(f"default: {default}")
-    more = "; ".join(filter(None, notes))
-    return str(field.metadata.get("description", "")) + (f" [{more}]" if more else "")
 
 
 def reference() -> str:

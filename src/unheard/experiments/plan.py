@@ -217,9 +217,9 @@ def check_settings(settings: Experiment) -> dict[str, dict[str, Any]]:
         what = "the networks read frames, and functionals are one vector per utterance"
         raise ConfigError(what, mend="Choose --features.kind mfcc, fbank or encoder.")
     if settings.engine == "ray":
-        from unheard.experiments.ray_engine import check
+        from unheard.experiments.ray_engine import ray_library
 
-        check(settings)
+        ray_library()
     else:  # a cluster may have devices that are not here
         choose_device(settings.device)
     check_loggers(settings.logger)

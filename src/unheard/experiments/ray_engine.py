@@ -13,7 +13,7 @@ import sys
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from importlib import metadata
@@ -21,38 +21,27 @@ from pathlib import Path
 from typing import Any
 
 from unheard import plugins
-from unheard.errors import ConfigError, MissingExtra, UnheardError
+from unheard.errors import ConfigError, UnheardError, needs
 from unheard.experiments.cell import Outcome, attempt, usual_workers
 from unheard.experiments.cell_files import read_history
 from unheard.experiments.config import Experiment
 from unheard.experiments.plan import Cell
 from unheard.files import locked, write_text
-from unheard.manifest import Utterance
 from unheard.parallel import ENVIRONMENT
 
-STRIKES = 4
-"""A cell is given up when its worker died so often without another epoch in its history."""
-SHARE = 0.25
-"""Default share of a GPU for each cell."""
+STRIKES = 4  # a cell is given up when its worker died so often without another epoch in its history
+SHARE = 0.25  # of a GPU for each cell, by default
 _STARTS = 3  # of a local Ray, whose own processes have 15 s to start, too little on a busy machine
 _PATIENCE = 120.0  # seconds until a dead attempt's lock, or a new file, is known to every client of a shared disk
 _SAME = ("unheard", "torch", "numpy")  # packages whose versions must agree for numbers to agree
 
 
-def check(settings: Experiment) -> Any:
-    """Return Ray; raise `MissingExtra` without it, `ConfigError` for settings that contradict each other."""
-    if settings.gpus and settings.device == "cpu":
-        what = f"gpus = {settings.gpus} and device = cpu contradict each other"
-        raise ConfigError(what, mend="Give one of them.")
-    if "://" in settings.address:
-        what = f"'{settings.address}' is not an address of a cluster that this machine is part of"
-        raise ConfigError(what, mend="Run this on a machine of the cluster, with --address auto or HOST:PORT.")
+def ray_library() -> Any:
+    """Return Ray; raises `MissingExtra` without it."""
     for name in ("RAY_USAGE_STATS_ENABLED", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"):
         os.environ.setdefault(name, "0")  # Ray reads them when it is imported
-    try:
+    with needs("ray", "ray"):
         import ray
-    except ImportError:
-        raise MissingExtra("ray", "ray") from None
     return ray
 
 
@@ -63,16 +52,12 @@ def run_cells(cells: Sequence[Cell], tick: Callable[[], None] = lambda: None) ->
     Raises `ConfigError` if no cluster answers, or if a node does not see the cells' folders or has other versions.
     """
     settings = cells[0].settings
-    ray = check(settings)
-    started = not ray.is_initialized()
-    if started:
+    ray, out = ray_library(), Path(settings.out).absolute()
+    if started := not ray.is_initialized():
         _connect(ray, settings)
-    out = Path(settings.out).absolute()
     token = out / f".seen-by-all-{uuid.uuid4().hex}"
     running: dict[Any, Cell] = {}
-    waiting, strikes = deque(cells), Counter[str]()
-    epochs = {cell.name: len(read_history(cell.folder)) for cell in cells}
-    rows: dict[str, Any] = {}  # the utterances of a fold are the same for all its cells: they are sent once
+    waiting, strikes = deque(cells), Counter[tuple[str, int]]()  # of a cell at a number of epochs
     try:
         there_are = settings.device != "cpu" and ray.cluster_resources().get("GPU")
         share = settings.gpus or (SHARE if there_are or settings.device.startswith("cuda") else 0.0)
@@ -83,11 +68,9 @@ def run_cells(cells: Sequence[Cell], tick: Callable[[], None] = lambda: None) ->
         while waiting or running:
             while waiting and len(running) < (settings.workers or len(cells)):
                 cell = waiting.popleft()
-                if cell.data not in rows:
-                    rows[cell.data] = ray.put(dict(cell.rows))
                 own = replace(cell.settings, out=str(out), device=device)
-                there = replace(cell, rows={}, store=cell.store.absolute(), settings=own)
-                running[task.remote(there, rows[cell.data], str(token), _versions(), plugins.registered())] = cell
+                there = replace(cell, store=cell.store.absolute(), settings=own)
+                running[task.remote(there, str(token), _versions(), plugins.registered())] = cell
             done, _ = ray.wait(list(running), num_returns=1, timeout=1.0)
             tick()
             for reference in done:
@@ -99,10 +82,10 @@ def run_cells(cells: Sequence[Cell], tick: Callable[[], None] = lambda: None) ->
                         raise error.cause from None
                     yield cell, f"{type(error.cause).__name__}: {error.cause}"
                 except ray.exceptions.RayError as error:  # its worker or node died
-                    before, epochs[cell.name] = epochs[cell.name], len(read_history(cell.folder))
-                    strikes[cell.name] = 0 if epochs[cell.name] > before else strikes[cell.name] + 1
-                    if strikes[cell.name] < STRIKES:
-                        time.sleep(strikes[cell.name])
+                    here = cell.name, len(read_history(cell.folder))
+                    strikes[here] += 1
+                    if strikes[here] < STRIKES:
+                        time.sleep(strikes[here])
                         waiting.appendleft(cell)
                         continue
                     why = next(iter(str(error).strip().splitlines()), type(error).__name__)
@@ -133,9 +116,9 @@ def _connect(ray: Any, settings: Experiment) -> None:
             what = f"no Ray cluster can be used at '{address}'" if address else "Ray did not start"
             mend = "Check it with `ray status`, or leave out --address." if address else "See /tmp/ray/session_latest."
             raise ConfigError(f"{what} ({' '.join(str(error).split())[:200]})", mend=mend) from error
-    worker = sys.modules.get("ray._private.worker")
+    worker: Any = sys.modules.get("ray._private.worker")
     if hasattr(worker, "_worker_logs_enabled"):  # events of nodes on standard output, where our table goes
-        setattr(worker, "_worker_logs_enabled", False)  # noqa: B010 - unknown to type checkers
+        worker._worker_logs_enabled = False
 
 
 def _versions() -> dict[str, str]:
@@ -143,9 +126,7 @@ def _versions() -> dict[str, str]:
     return {name: metadata.version(name).partition("+")[0] for name in _SAME}
 
 
-def _train(
-    cell: Cell, rows: Mapping[str, Utterance], token: str, versions: Mapping[str, str], given: dict[Any, Any]
-) -> str:
+def _train(cell: Cell, token: str, versions: dict[str, str], given: dict[Any, Any]) -> str:
     """Train `cell` on a node; return why it failed, or "". Raises `ConfigError` if the node is not fit for the run."""
     plugins.restore(given)
     node, end = platform.node(), time.monotonic() + _PATIENCE
@@ -160,11 +141,8 @@ def _train(
                 raise ConfigError(f"the node {node} does not see this folder", where=path.parent, mend=mend)
             time.sleep(1)
     cell.folder.mkdir(parents=True, exist_ok=True)
-    while True:
-        try:
-            with locked(cell.folder, "training this cell"):
-                return attempt(replace(cell, rows=rows))
-        except UnheardError as error:  # an attempt before this one still holds the lock
-            if time.monotonic() > end:
-                return str(error)
-            time.sleep(0.5)
+    try:  # an attempt before this one may still hold the lock
+        with locked(cell.folder, "training this cell", patience=_PATIENCE):
+            return attempt(cell)
+    except UnheardError as error:
+        return str(error)

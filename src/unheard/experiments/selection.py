@@ -14,7 +14,7 @@ from dataclasses import astuple, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unheard.errors import ConfigError, MissingExtra, did_you_mean
+from unheard.errors import ConfigError, did_you_mean, needs
 from unheard.experiments.baselines import FITTED
 from unheard.experiments.cell_files import result_in
 from unheard.experiments.config import SPACE, Experiment, keys
@@ -233,10 +233,8 @@ def _validation(cell: Cell, direction: str, evaluation: str) -> tuple[float, flo
 
 
 def _optuna() -> Any:
-    try:
+    with needs("optuna", "tune"):
         import optuna
-    except ImportError:
-        raise MissingExtra("optuna", "tune") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
 

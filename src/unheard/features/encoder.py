@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unheard import __version__
-from unheard.errors import AudioError, ConfigError, MissingExtra
+from unheard.errors import AudioError, ConfigError, needs
 from unheard.features.analysis import resolve_foreign
 from unheard.features.settings import LEARNED, FeatureSettings
 from unheard.features.whisper import Floats, Weights, build_graph, weight_files
@@ -274,10 +274,8 @@ def find_encoder(source: str | Path) -> Path:
     name, _, revision = str(source).partition("@")
     if folder.is_absolute() or name.count("/") != 1 or name.startswith((".", "~", "/")) or name.endswith("/"):
         raise ConfigError("there is no such folder", where=source, mend="Name a folder, or a hub id (OWNER/NAME).")
-    try:
+    with needs("huggingface_hub", "hub"):
         import huggingface_hub
-    except ImportError:
-        raise MissingExtra("huggingface_hub", "hub") from None
     download = partial(huggingface_hub.snapshot_download, name, revision=revision or None, allow_patterns=_HUB_FILES)
     with suppress(Exception):  # not in the cache, or not all of it
         cached = Path(download(local_files_only=True))

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from unheard.errors import AudioError, ConfigError, FeatureError, MissingExtra
+from unheard.errors import AudioError, ConfigError, FeatureError, needs
 from unheard.features.encoder import chosen_layers, files_digest
 from unheard.features.whisper import Floats, weight_files
 
@@ -92,11 +92,9 @@ class WaveformEncoder:
 
     @cached_property
     def _model(self) -> Any:
-        try:
+        with needs("transformers", "transformers"):
             from transformers import AutoModel
             from transformers.utils import logging
-        except ImportError:
-            raise MissingExtra("transformers", "transformers") from None
         safe = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
         try:
             with warnings.catch_warnings(), ExitStack() as restored:

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from unheard.errors import ConfigError, MissingExtra
+from unheard.errors import ConfigError, needs
 
 Floats = npt.NDArray[np.float32]
 Tensors = dict[str, npt.NDArray[Any]]
@@ -202,10 +202,8 @@ def build_graph(
     Several layers come side by side (B, T, len(layers) · D), or as their mean with `average`. Nothing above the
     highest layer is in the graph, and positions only for T up to `frames`.
     """
-    try:
+    with needs("onnx", "train"):
         import onnx
-    except ImportError:
-        raise MissingExtra("onnx", "train") from None
     graph = _Graph(onnx, weights, int8, frames)
     states = graph.states(max(layers))
     chosen = [states[layer] for layer in layers]

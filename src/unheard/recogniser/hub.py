@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from unheard.errors import ConfigError, MissingExtra, ModelError, printable
+from unheard.errors import ConfigError, ModelError, needs, printable
 
 PREFIX = "hf:"
 FILES = ("model.onnx", "model.int8.onnx", "README.md", "config.json", "SHA256SUMS", "encoder/*")
@@ -100,10 +100,8 @@ def check(name: str) -> Any:
     """Return the package; raises `ConfigError` for a name that is no OWNER/NAME, `MissingExtra` without it."""
     if not _NAME.fullmatch(name) or ".." in name:
         raise ConfigError(f"'{name}' is not the name of a repository", mend="Write it as OWNER/NAME.")
-    try:
+    with needs("huggingface_hub", "hub"):
         import huggingface_hub
-    except ImportError:
-        raise MissingExtra("huggingface_hub", "hub") from None
     return huggingface_hub
 
 

@@ -30,7 +30,7 @@ from unheard.audio import (
     to_float,
 )
 from unheard.decoding import CONVERTED, can_convert
-from unheard.errors import AudioError, ConfigError, MissingExtra, TooLongError, did_you_mean
+from unheard.errors import AudioError, ConfigError, TooLongError, did_you_mean, needs
 from unheard.files import exists
 from unheard.streams import Source
 
@@ -263,9 +263,8 @@ class Microphone:
 
     def __init__(self, wanted: int, device: str | int | None = None) -> None:
         try:
-            import sounddevice
-        except ModuleNotFoundError:
-            raise MissingExtra("sounddevice", "microphone") from None
+            with needs("sounddevice", "microphone"):
+                import sounddevice
         except OSError as problem:
             what = f"the microphone needs PortAudio ({problem})"
             raise AudioError(what, mend="On Debian: apt install libportaudio2") from None

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from unheard.errors import MissingExtra
+from unheard.errors import needs
 from unheard.report.plots import svg
 
 if TYPE_CHECKING:
@@ -156,11 +156,9 @@ _LATEX = {c: rf"\{c}" for c in "_%&#${}"} | {
 
 def html_of(report: Report) -> str:
     """Render the page; nothing in it is loaded from elsewhere. Raises `MissingExtra` without Jinja2."""
-    try:
+    with needs("jinja2", "train"):
         from jinja2 import Environment, PackageLoader, StrictUndefined
         from markupsafe import Markup
-    except ModuleNotFoundError as error:
-        raise MissingExtra("jinja2", "train") from error
     environment = Environment(
         loader=PackageLoader("unheard.report", "templates"),
         autoescape=True,

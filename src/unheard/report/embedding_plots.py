@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from unheard.errors import MissingExtra, counted
+from unheard.errors import counted, needs
 from unheard.experiments.leakage import HEADS, INPUT, LineLeakage, explained, run_leakage
 from unheard.experiments.records import RunRecords
 from unheard.experiments.summary import Line
@@ -75,20 +75,18 @@ def _space(run: RunRecords, line: Line, seed: int | None, say: Callable[[str], N
     return Space(line.name, cell.fold, cell.seed, part, len(chosen), tsne(e[drawn]), emotions, speakers)
 
 
-def tsne(e: NDArray[np.floating], seed: int = 0) -> NDArray[np.float64]:
+def tsne(e: NDArray[np.floating]) -> NDArray[np.float64]:
     """Map e (n, E) to (n, 2) by t-SNE, on one thread, so that the same points come out every time.
 
     van der Maaten and Hinton 2008 as in scikit-learn; perplexity 30, less for fewer than 91 points. Raises
     `MissingExtra` without scikit-learn.
     """
-    try:
+    with needs("scikit-learn", "train"):
         from sklearn.manifold import TSNE
         from threadpoolctl import threadpool_limits
-    except ModuleNotFoundError as error:
-        raise MissingExtra("scikit-learn", "train") from error
     perplexity = min(30.0, max(1.0, (len(e) - 1) / 3))
     with threadpool_limits(1):
-        model = TSNE(perplexity=perplexity, init="pca", random_state=seed, n_jobs=1)
+        model = TSNE(perplexity=perplexity, init="pca", random_state=0, n_jobs=1)
         points: NDArray[np.float64] = model.fit_transform(np.asarray(e, np.float64)).astype(np.float64)
     return points
 

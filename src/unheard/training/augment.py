@@ -93,12 +93,12 @@ SIZES = (1, 2, 4, 8, 16, 64)
 """Numbers of enrolment utterances drawn in training."""
 
 
-def profile_of(means: Floats, shrinkage: float = SHRINKAGE) -> Floats:
+def profile_of(means: Floats) -> Floats:
     """Return a speaker's profile from the mean frames of n utterances, (n, F) -> (F,); 0 for none."""
     n = len(means)
     if n == 0:
         return np.zeros(means.shape[1], np.float32)
-    profile: Floats = (n / (n + shrinkage) * means.mean(axis=0, dtype=np.float64)).astype(np.float32)
+    profile: Floats = (n / (n + SHRINKAGE) * means.mean(axis=0, dtype=np.float64)).astype(np.float32)
     return profile
 
 
