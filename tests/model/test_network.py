@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from unheard.errors import ConfigError
-from unheard.model.layers import Dropout
+from unheard.model.layers import Dropout, use_stream
 from unheard.model.network import NETWORKS, EmbeddingNetwork, Head, NetworkSettings, initialised
 from unheard.model.settings import LEAST_DROPOUT
 
@@ -113,15 +113,37 @@ class TestAgainstPlainReference:
 
 class TestPadding:
     @pytest.mark.parametrize("preset", ["small", "iemocap", "attentive"])
-    def test_alone_and_in_any_batch_whatever_its_padding(self, preset: str) -> None:
+    def test_alone_and_in_any_batch(self, preset: str) -> None:
         net = embedding({"small": SMALL, "attentive": ATTENTIVE, **NETWORKS}[preset]).eval()
         lengths = torch.tensor(LENGTHS)
-        together = net(draw(extra=9, padding=math.nan), lengths)
+        together = net(draw(), lengths)
         for index, length in enumerate(LENGTHS):
             alone = net(draw()[index : index + 1, :length], lengths[index : index + 1])
             torch.testing.assert_close(alone[0], together[index], rtol=0, atol=1e-5)
         order = torch.tensor([4, 2, 6, 0])
         torch.testing.assert_close(net(draw()[order], lengths[order]), together[order], rtol=0, atol=1e-5)
+
+    @pytest.mark.parametrize(("extra", "padding"), [(50, 0.0), (1, 1e9), (50, math.nan), (1, math.inf)])
+    @pytest.mark.parametrize("dropout", [0.0, 0.5])
+    def test_training_sees_no_padding(self, dropout: float, extra: int, padding: float) -> None:
+        values, slopes = [], []
+        for x in (draw(), draw(extra=extra, padding=padding)):
+            net = embedding(replace(SMALL, dropout=dropout)).train()
+            use_stream(net, torch.Generator().manual_seed(1))
+            x.requires_grad_()
+            e = net(x, torch.tensor(LENGTHS))
+            (e * torch.linspace(-1, 1, e.shape[1])).sum().backward()
+            values.append((e, dict(net.named_buffers())))
+            slopes.append((x.grad[:, : max(LENGTHS)], {n: p.grad for n, p in net.named_parameters()}))
+        torch.testing.assert_close(*values, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(*slopes, rtol=1e-4, atol=1e-5)
+        assert not any(row[length:].any() for row, length in zip(x.grad, LENGTHS, strict=True))
+
+    @pytest.mark.parametrize("settings", [SMALL, ATTENTIVE])
+    def test_evaluation_sees_no_padding(self, settings: NetworkSettings) -> None:
+        net, lengths = embedding(settings).eval(), torch.tensor(LENGTHS)
+        for garbage in (1e9, math.nan, math.inf):
+            torch.testing.assert_close(net(draw(extra=9, padding=garbage), lengths), net(draw(), lengths))
 
 
 class TestInitialisation:
