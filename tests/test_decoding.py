@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sounds import encoded
+from sounds import RATE, encoded
 
 from unheard import streams
 from unheard.audio import info, read_audio
@@ -241,6 +241,23 @@ def test_a_cut_mp3_with_a_table_is_not_taken_for_a_whole_one(tmp_path: Path, mod
         with pytest.raises(AudioError, match="is cut short"):
             read_audio(cut, start=1.0, end=7.95)
         assert len(read_audio(cut, start=0.5, end=3.0)) == 40_000  # what is there can be named
+
+
+@pytest.mark.parametrize("format", ["AVR", "SVX", "MAT4", "MAT5", "MPC2K", "NIST", "W64", "WVE"])
+def test_a_cut_file_of_any_format_says_how_much_is_missing(tmp_path: Path, format: str) -> None:
+    content = encoded(NOISE, 8000 if format == "WVE" else RATE, format=format)
+    path = tmp_path / f"cut.{format.lower()}"
+    path.write_bytes(content[: len(content) // 2])
+    for source in (path, io.BytesIO(path.read_bytes())):
+        with pytest.raises(AudioError, match=r"is cut short: \d+\.\d\d s of (8|16)\.00 s are there"):
+            read_audio(source)
+    assert len(read_audio(io.BytesIO(content), sample_rate=info(io.BytesIO(content)).sample_rate)) == len(NOISE)
+
+
+@pytest.mark.parametrize("format", ["IRCAM", "PAF", "PVF", "XI"])
+def test_formats_that_do_not_say_how_long_they_are_are_refused(format: str) -> None:
+    with pytest.raises(AudioError, match=f"{format} file, which would be read as whole where it is cut short"):
+        read_audio(io.BytesIO(encoded(NOISE, format=format)))
 
 
 def test_an_mp3_without_a_table_is_read_to_the_end(tmp_path: Path) -> None:

@@ -94,6 +94,10 @@ def open_audio(path: Source) -> Decoder:
         if converted is None:
             raise refusal from None
         decoder = converted
+    if decoder.format in _ENDLESS:
+        decoder.close()
+        what = f"is a {decoder.format} file, which would be read as whole where it is cut short"
+        raise AudioError(what, where=name, mend="Convert it to WAV or FLAC.")
     if not LOWEST_RATE <= decoder.samplerate <= HIGHEST_RATE:
         decoder.close()
         wrong = "low to carry speech" if decoder.samplerate < LOWEST_RATE else "high"
@@ -134,7 +138,11 @@ class _Sndfile(Decoder):
         self._error = soundfile.LibsndfileError
         self.samplerate, self.channels, self.frames = self._file.samplerate, self._file.channels, self._file.frames
         self.format, self.subtype = self._file.format, self._file.subtype
-        self._unknown = self.frames >= UNKNOWN_LENGTH
+        self._unknown, self._log = self.frames >= UNKNOWN_LENGTH, self._file.extra_info
+        if self.format == "NIST":  # libsndfile's log has nothing of its header
+            with from_its_beginning(os.fsdecode(file) if isinstance(file, (str, bytes)) else file) as opened:
+                self._log = opened.read(1024).decode("latin-1")
+            self._file.seek(0)
 
     def read(self, frames: int) -> Block:
         block: Block
@@ -158,16 +166,14 @@ class _Sndfile(Decoder):
         self._file.close()
 
     def missing_frames(self) -> float:
-        if self.format == "NIST" and isinstance(self._file.name, (str, bytes)):  # libsndfile's log does not say
-            with Path(os.fsdecode(self._file.name)).open("rb") as opened:
-                count = re.search(rb"^sample_count -i (\d+)", opened.read(1024), re.MULTILINE)
-            return max(0.0, int(count[1]) - float(self.frames)) if count else 0
         pattern = _CUT.get(self.format)
-        found = re.search(pattern, self._file.extra_info, re.MULTILINE) if pattern else None
+        found = re.search(pattern, self._log, re.MULTILINE) if pattern else None
         if found is None:
             return 0
         if not found.groupdict():
             return math.inf
+        if "frames" in found.groupdict():
+            return max(0.0, int(found["frames"]) - float(self.frames))
         promised, present = int(found["promised"]), int(found["present"])
         if (promised >= 0x7FFFF000 and self.format in ("WAV", "WAVEX", "AU", "AIFF")) or present <= 0:
             return 0  # written to a pipe: the length was not known
@@ -181,9 +187,16 @@ _CUT = {
     "W64": r"^riff : (?P<promised>\d+) \(should be (?P<present>\d+)\)",
     "RF64": r"frame count (?P<present>\d+) does not match value from 'ds64' chunk of (?P<promised>\d+)",
     "VOC": r"^Seems to be a truncated file",
+    "SVX": r"^ *BODY : (?P<promised>\d+) \(should be (?P<present>\d+)\)",
+    "MAT4": r"truncated\. (?P<present>\d+) <--> (?P<promised>\d+)",
+    "WVE": r"^Data length (?P<promised>\d+) should be (?P<present>\d+)",
+    "MAT5": r"Cols : (?P<frames>\d+)\s(?![\s\S]*Cols)",
+    **dict.fromkeys(("AVR", "MPC2K"), r"^ *Frames +: (?P<frames>\d+)"),
+    "NIST": r"^sample_count -i (?P<frames>\d+)",
     "OGG": r"^Ogg ?: Junk after the last page",
 }
 """Format -> what libsndfile's log says of a file that ends before its header says; it reads what is there."""
+_ENDLESS = ("IRCAM", "PAF", "PVF", "SD2", "XI")  # no header of these says where the samples end
 
 
 class _Joined(Decoder):

@@ -29,7 +29,7 @@ from unheard.files import json_text, write_json
 from unheard.manifest import Manifest, choose_channel
 from unheard.model.saving import Model
 from unheard.splits.protocols import default_protocol, known_gender, make_split
-from unheard.splits.split import Assigned, Split, key_of
+from unheard.splits.split import Assigned, Split, identity_of
 
 if TYPE_CHECKING:
     from unheard.experiments.config import Experiment
@@ -374,7 +374,7 @@ def sub_run_settings(settings: Experiment, manifest: Manifest) -> Experiment | N
 
     if _serves(choose_split(settings, manifest)):
         return None
-    groups = {key_of(row, settings.group) for row in manifest}
+    groups = {identity_of(row, settings.group) for row in manifest}
     usual, options = default_protocol(settings.corpus, manifest)
     parts = int(str(options["k"])) if usual == "kfold" else 5
     held = max(_LEAST, round(len(groups) / parts))

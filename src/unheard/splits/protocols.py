@@ -20,7 +20,7 @@ from typing import TypeVar
 from unheard.corpora.rows import canonical_gender
 from unheard.errors import ConfigError, SplitError, did_you_mean
 from unheard.manifest import Manifest, Note, plain
-from unheard.splits.split import Direction, Fold, Split, key_of
+from unheard.splits.split import Direction, Fold, Split, identity_of, key_of
 
 PROTOCOLS = ("paired", "kfold", "loso", "random", "given", "cross", "leave-corpus-out")
 PARTS = {
@@ -179,12 +179,13 @@ class Groups:
     def __init__(self, manifest: Manifest, group: str) -> None:
         self.manifest, self.column = manifest, group
         self.speaker = {row.id: row.speaker for row in manifest}
-        self.session = {row.id: key_of(row, "session") for row in manifest}
+        self.session = {row.id: identity_of(row, "session") for row in manifest}
         self.ids: dict[str, list[str]] = defaultdict(list)
         self._genders: dict[str, set[str]] = defaultdict(set)
         ties: dict[Hashable, set[str]] = defaultdict(set)
+        spelt: dict[str, str] = {}
         for row in manifest:
-            name = key_of(row, group)
+            name = spelt.setdefault(identity_of(row, group), key_of(row, group))
             if not name:
                 what = f"utterance '{row.id}' has no value in the group column '{group}'"
                 raise SplitError(what, mend="Fill the column, or choose another with --group.")
@@ -357,9 +358,8 @@ def _corpora(
 
 def _cross(groups: Groups, trained: set[str], tested: set[str], salt: str) -> Plans:
     """One fold; `groups` have rows of the trained and tested corpora only."""
-    corpora_of: dict[str, set[str]] = {name: set() for name in groups.names}
-    for row in groups.manifest:
-        corpora_of[key_of(row, groups.column)].add(row.corpus)
+    rows = groups.manifest.by_id()
+    corpora_of = {name: {rows[one].corpus for one in groups.ids[name]} for name in groups.names}
     for name, corpora in corpora_of.items():
         if corpora & trained and corpora & tested:
             mend = "If two corpora only share the name, read them together with Manifest.concat."

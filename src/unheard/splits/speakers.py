@@ -7,38 +7,47 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import lru_cache
 from typing import Literal
 
 from unheard.errors import SplitError
 from unheard.manifest import Manifest, Note
 
 UNKNOWN = frozenset(
-    ("", "?", "??", "???", "-", "--", "-1", "n/a", "n.a.", "na", "nan", "nil", "none", "null", "tbd", "undefined",
-     "unidentified")
+    ("n/a", "n.a.", "na", "nan", "nil", "none", "null", "n.n.", "nobody", "noname", "tbd", "tba", "undefined",
+     "unidentified", "missing", "blank", "other", "others", "various", "multiple", "\\n", "notavailable",
+     "notapplicable", "unbekannt", "inconnu", "desconocido", "sconosciuto", "onbekend", "nieznany", "未知", "不明")
 )  # fmt: skip
-"""Identities of speakers that are no person, beside every name that begins with `unk` or `anon`."""
+"""Names that are no person, beside those that begin with `unk` or `anon`, negative numbers, and marks alone."""
 
 _UNSEEN = ("Zs", "Zl", "Zp", "Cf", "Cc")  # Unicode's categories of spaces and of characters without a shape
+_LATIN = str.maketrans("авекмнорстухіјѕαβεζηικμνορτυχ\u2019\u2212", "abekmhopctyxijsabezhikmnoptyx'-")
+"""Letters of Cyrillic and Greek that look like Latin ones, as capitals or not."""
+
+
+@lru_cache(10_000)
+def _folded(name: str) -> str:
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    kinds = {c: unicodedata.category(c) for c in text}
+    text = "".join("-" if kinds[c] in ("Pd", "Pc") else c for c in text if kinds[c] not in _UNSEEN).translate(_LATIN)
+    text = re.sub(r"(?<=\d)\.0+$", "", text)
+    return re.sub(r"(?<!\d)0+(?=\d)", "", re.sub(r"\d", lambda digit: str(int(digit[0])), text))
 
 
 def identity(name: str) -> str:
     """Return `name` as it is compared: without case, leading zeros, spaces, invisible characters and `.0`.
 
-    Width and composition of characters do not matter (NFKC), nor which dash or underscore it has. The corpus before a
-    slash is kept.
+    Width and composition of characters do not matter (NFKC), nor which dash or underscore it has, and none beside a
+    letter; Cyrillic and Greek letters are the Latin ones that they look like. The corpus before a slash is kept.
     """
-    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
-    kinds = {c: unicodedata.category(c) for c in text}
-    text = "".join("-" if kinds[c] in ("Pd", "Pc") or c == "\u2212" else c for c in text if kinds[c] not in _UNSEEN)
-    text = re.sub(r"(?<=\d)\.0+$", "", text)
-    return re.sub(r"\d+", lambda digits: str(int(digits[0])), text)
+    return re.sub(r"(?<=[^\W\d])-(?=\w)|(?<=\w)-(?=[^\W\d])", "", _folded(name))
 
 
 def is_unknown(name: str) -> bool:
     """Whether a speaker name stands for nobody in particular, such as `Unknown`, `N/A`, `?` or `-1`."""
-    whole = identity(name)
+    whole = _folded(name)
     person = whole.rpartition("/")[2]  # several corpora read together have theirs before a slash
-    nameless = re.search(r"(^|[^\w])(unk|anon)(nown|ymous)?([^a-z]|speaker|$)", person)
+    nameless = re.search(r"(^|[^\w])(unk|anon)(nown|ymous)?([^a-z]|speaker|$)|^-\d+$|^\W*$", person)
     return any(one.strip("#<>[](){}'\"") in UNKNOWN for one in (whole, person)) or nameless is not None
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from unheard.errors import SplitError, counted, some
 from unheard.manifest import Manifest, Note, Utterance, plain
+from unheard.splits.speakers import identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +78,21 @@ def key_of(row: Utterance, column: str) -> str:
     return plain(row.get(column))
 
 
+def identity_of(row: Utterance, column: str) -> str:
+    """Return the value as it is compared: what looks alike is one, but for speakers, of whom the user has decided."""
+    return key_of(row, column) if column in ("utterance", "speaker") else identity(key_of(row, column))
+
+
 def find_leaks(manifest: Manifest, folds: Iterable[Fold], group: str = "speaker") -> Iterator[Problem]:
     """Yield a problem for every group, speaker and session in two parts of folds, and one for all such utterances.
 
     Dev and test may share a session. The ids must be in the manifest. Empty sessions are ignored.
     """
     columns = dict.fromkeys(["utterance", group, "speaker", "session"])
-    keys = {column: {row.id: key_of(row, column) for row in manifest} for column in columns}
+    keys, rows = (
+        {column: {row.id: identity_of(row, column) for row in manifest} for column in columns},
+        manifest.by_id(),
+    )
     found: dict[tuple[str, str, str, str], tuple[dict[str, None], dict[str, None]]] = {}
     for number, train, direction in ((str(fold.index), fold.train, one) for fold in folds for one in fold.directions):
         sides = {"training": train, "dev": direction.dev, "test": direction.test}
@@ -105,7 +114,9 @@ def find_leaks(manifest: Manifest, folds: Iterable[Fold], group: str = "speaker"
         "utterance": "Keep every utterance in one part.",
     }
     for (column, value, first, second), (numbers, ids) in found.items():
-        what = f"{column} {value} is" if value else f"{counted(len(ids), 'utterance')} are"
+        what = (
+            f"{column} {key_of(rows[next(iter(ids))], column)} is" if value else f"{counted(len(ids), 'utterance')} are"
+        )
         where = f"{first} and in {second} of fold{'s' * (len(numbers) > 1)} {some(list(numbers), 12)}"
         yield Problem(f"leak_{column}", f"{what} in {where}: {some(list(ids))}", mends[column], tuple(ids))
 
