@@ -199,7 +199,16 @@ def test_manifests_of_speech_recognisers(tmp_path: Path) -> None:
         ("file,speaker,emotion,start,end\na.wav,s,sad,2,2\n", "line 2: it ends at 2.0 s but starts at 2.0 s"),
         *(
             (f"file,speaker,emotion,start,{end}\na.wav,s,sad,1,3\n", f"its end would not be read: '{end}'")
-            for end in ("stop", "xmax", "end_sec")
+            for end in ("stop", "xmax", "end_sec", "segmentEnd", "End Time (ms)", "to")
+        ),
+        *(
+            (f"file,speaker,emotion,{start},x\na.wav,s,sad,1,3\n", f"line 1: '{start}' looks like the start")
+            for start in ("Start (s)", "Begin Time - ss.msec", "segment_start", "segmentStart", "from", "t0")
+        ),
+        ("file,speaker,emotion,emotion.1\na.wav,s,sad,angry\n", "the column 'emotion' occurs twice"),
+        (
+            'file,speaker,emotion,text\na.wav,s,sad,"Hm\nb.wav,t,sad,so?"\n',
+            "line 2: not a table (a cell over several lines",
         ),
         ("file,speaker,emotion,start\na.wav,s,sad,nan\n", "line 2: the start 'nan' is not a time"),
         ("file,speaker,emotion,end\na.wav,s,sad,inf\n", "line 2: the end 'inf' is not a time"),
@@ -213,6 +222,34 @@ def test_bad_tables_are_refused_with_the_line(tmp_path: Path, text: str, said: s
     message = refused(table(tmp_path, text))
     assert said in message
     assert message.startswith(str(tmp_path / "table.csv"))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"file": {"0": "a.wav"}, "speaker": {"0": "s"}, "emotion": {"0": "sad"}},
+        {"file": ["a.wav"], "speaker": ["s"], "emotion": ["sad"]},
+        {"columns": ["file", "speaker", "emotion"], "index": [0], "data": [["a.wav", "s", "sad"]]},
+        {"schema": {"fields": []}, "data": [{"file": "a.wav", "speaker": "s", "emotion": "sad"}]},
+    ],
+)
+def test_json_in_every_orientation_of_pandas(tmp_path: Path, value: object) -> None:
+    (row,) = read_table(table(tmp_path, json.dumps(value), "t.json"))
+    assert (row.id, row.speaker, row.emotion) == ("a", "s", "sad")
+
+
+def test_addresses_of_files_are_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my wavs").mkdir()
+    for name in ("a b.wav", "50%.wav", "c%20d.wav"):
+        (tmp_path / "my wavs" / name).touch()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    uri = f"file://{tmp_path.as_posix()}/my%20wavs/a%20b.wav"
+    for audio in ("my%20wavs/a%20b.wav", "my%20wavs\\a%20b.wav", uri, "~/my wavs/a b.wav"):
+        (row,) = read_table(table(tmp_path, f"file,speaker,emotion\n{audio},s,sad\n"))
+        assert row.audio == str(tmp_path / "my wavs" / "a b.wav")
+    for name in ("50%.wav", "c%20d.wav"):
+        (row,) = read_table(table(tmp_path, f"file,speaker,emotion\nmy wavs/{name},s,sad\n"))
+        assert row.audio == str(tmp_path / "my wavs" / name)
 
 
 def test_what_is_no_table_at_all(tmp_path: Path) -> None:

@@ -77,6 +77,10 @@ def test_there_and_back(tmp_path: Path) -> None:
     for marked in ({}, {"resolved": True}):
         file = written(tmp_path, {**settings.as_dict(), **marked})
         assert load(file) == replace(settings, root=str(tmp_path / "data"), out=str(tmp_path / "run"))
+    one = written(tmp_path, {**LEAST, "root": "a, b"})  # of several corpora only, a comma is between folders
+    assert load(one).root == str(tmp_path / "a, b")
+    several = written(tmp_path, {**LEAST, "corpus": "emodb,nemo", "root": "a, b"})
+    assert load(several).root == f"{tmp_path / 'a'},{tmp_path / 'b'}"
     assert settings.features == FeatureSettings(deltas=0)
     assert (settings.n, settings.network.lstm, settings.training.report_epochs) == ((3, 1, 1), 128, (1, 2))
 
@@ -309,13 +313,15 @@ def test_the_reference_page_is_current() -> None:
 def test_paths_there_and_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     values = {
-        "manifest": "voices/m.csv", "root": "data/a, /elsewhere/b", "store": "", "out": "runs/one", "epochs": 3,
+        "manifest": "voices/m.csv", "root": "data/a, /elsewhere/b", "store": "", "out": "runs/one",
+        "corpus": "emodb,nemo", "epochs": 3,
         "speakers": "people.csv:development", "features": {"encoder": "wavlm", "deltas": 1},
     }  # fmt: skip
     (tmp_path / "runs" / "one").mkdir(parents=True)
     written = written_in(Path("runs/one"), values)
     assert written == {
-        "manifest": "../../voices/m.csv", "root": "../../data/a,/elsewhere/b", "store": "", "out": ".", "epochs": 3,
+        "manifest": "../../voices/m.csv", "root": "../../data/a,/elsewhere/b", "store": "", "out": ".",
+        "corpus": "emodb,nemo", "epochs": 3,
         "speakers": "../../people.csv:development", "features": {"encoder": "../../wavlm", "deltas": 1},
     }  # fmt: skip
     (tmp_path / "cwd").mkdir()

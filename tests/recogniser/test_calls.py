@@ -116,6 +116,31 @@ def test_times_of_subtitles_in_every_form(tmp_path: Path) -> None:
     assert found == [(310.0, 360.0), (4510.5, 4560.0), (360_001.0, 360_002.5)]
 
 
+@pytest.mark.parametrize(
+    ("said", "speaker"),
+    [
+        ("<i>Anna: hm</i>", "Anna"), ("<b>[Anna]</b> hm", "Anna"), (">> ANNA: hm", "ANNA"), ("- <v Anna>hm", "Anna"),
+        ("{\\an8}Anna: hm", "Anna"), ("[Anna]\nhm", "Anna"), ("[Anna] Well,\nI said: hm", "Anna"),
+        ("[music]", ""), ("Anna: hm\nBo: no", ""), ("<v Anna>hm</v>\n<v Bo>no</v>", ""), ("<v Anna>hm <v Bo>no", ""),
+    ],
+)  # fmt: skip
+def test_speakers_of_subtitles(said: str, speaker: str) -> None:
+    """Also behind marks of style and place; nobody's are sounds, and cues of two people."""
+    text = f"00:01 --> 00:02\n{said}\n\n00:03.0 --> 00:04\nBo: yes\n"
+    found = read_turns("a.vtt", text.encode())[""]
+    assert found == [Turn(1, 2, speaker), Turn(3, 4, "Bo")]
+
+
+def test_a_long_file_of_subtitles_is_read_in_one_pass() -> None:
+    for text in ("00:01 --> 00:02\nAnna: hm\n" * 30_000, "00:01 --> 00:02\n" + "<v a " * 100_000):
+        assert len(read_turns("a.srt", text.encode())[""]) == text.count("-->")
+
+
+def test_turns_as_whisperx_writes_them() -> None:
+    text = json.dumps({"segments": [{"start": 0, "end": 2, "text": "hm", "speaker": "SPEAKER_00"}]})
+    assert read_turns("a.json", text.encode()) == {"": [Turn(0, 2, "SPEAKER_00")]}
+
+
 def test_an_audformat_database(tmp_path: Path) -> None:
     audformat = pytest.importorskip("audformat")
     database = audformat.Database("calls")
@@ -159,6 +184,20 @@ def test_recordings_are_told_apart() -> None:
         ("a.rttm", "SPEAKER talk 1 3.0 -2.0 <NA> <NA> A <NA> <NA>\n", r"line 1: a turn from 3.0 to 1.0 s is no"),
         ("a.rttm", "SPEAKER talk 1 nan 2.0 <NA> <NA> A <NA> <NA>\n", "line 1: a turn from nan"),
         ("a.rttm", ";; nothing\n", "no turn of a speaker"),
+        ("a.rttm", "SPEAKER my talk 1 1.5 2.0 <NA> <NA> A <NA> <NA>\n", "10 fields, this one 11.*%20"),
+        ("a.rttm", RTTM.replace("talk 1 7", "talk 2 7"), "line 5: turns of the channels 1 and 2.*--channel"),
+        (
+            "a.csv",
+            "start,end,speaker,channel\n0,1,A,left\n0,2,B,right\n",
+            "row 3: turns of the channels left and right",
+        ),
+        ("a.csv", "Begin (s),End (s),speaker\n0,1,A\n", "'Begin .s.' looks like the start"),
+        ("a.srt", "0:1:0:0 --> 0:2:0:0\nA: hm\n", "line 1: not the times of a cue"),
+        (
+            "a.TextGrid",
+            LONG.replace("Anna", "talk - words").replace("Bo", "talk - phones"),
+            "tier 'talk - words' is not",
+        ),
         ("a.textgrid", LONG[: len(LONG) // 2], "breaks off"),
         ("a.textgrid", SHORT.replace("TextGrid", "PitchTier"), "not a TextGrid"),
         ("a.csv", "start,end,speaker\n2,1,Anna\n", "row 2: it ends at 1.0 s but starts at 2.0 s"),

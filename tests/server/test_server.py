@@ -203,6 +203,7 @@ def test_turns_that_cannot_be_used(client: TestClient, name: str, text: str, wha
     answer = with_turns(client, text, name)
     status, said = refusal(answer)
     assert (status, answer.json()["code"], said[: len(what)]) == (422, "unusable_segments", what)
+    assert "folder" not in answer.text  # which nobody can send
     assert client.app.state.budget.held == 0  # type: ignore[attr-defined]
 
 
@@ -245,8 +246,11 @@ def test_metrics_and_request_ids(client: TestClient) -> None:
     answer = client.post("/predict", content=CLIP, headers={**WAV, "X-Request-Id": "abc-1"})
     assert answer.headers["x-request-id"] == "abc-1"
     assert len(client.get("/health", headers={"X-Request-Id": "no <spaces>"}).headers["x-request-id"]) == 32
+    client.get("/made-up", headers={"Host": "elsewhere.example"})  # each made-up address would be kept for ever
     text = client.get("/metrics").text
     assert 'unheard_requests_total{method="POST",path="/predict",status="200"}' in text
+    assert 'path="other",status="421"' in text
+    assert "made-up" not in text
     assert "unheard_work_seconds_bucket" in text
 
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 from itertools import dropwhile, takewhile
 from pathlib import Path, PurePath
+from urllib.parse import unquote
 
 from unheard.errors import ManifestError, did_you_mean
 from unheard.files import walk_files
@@ -67,10 +68,10 @@ MSP_LETTERS = {
 }
 """Letters in the column EmoClass of MSP-Podcast: `c` contempt, `x` no agreement, which is no label."""
 
-_UNIT = r"[ _-]?(time|s|secs?|seconds|ms|msec|frames?|samples?)"
-_UNREAD_STARTS = re.compile(rf"(start|begin|onset){_UNIT}|begin|xmin|tmin")
-_UNREAD_ENDS = re.compile(rf"(end|stop){_UNIT}|stop|xmax|tmax|to")
-# Names that look like times and are not read: refused, so that no utterance runs to an end of its file.
+_UNIT = r"(time|s|secs?|seconds|ms|msec|frames?|samples?)?"
+_UNREAD_STARTS = re.compile(rf"(start|begin|onset){_UNIT}|from|xmin|tmin|t0")
+_UNREAD_ENDS = re.compile(rf"(end|stop|finish){_UNIT}|to|xmax|tmax|t1")
+# Words of names that look like times and are not read: refused, so that no utterance runs to an end of its file.
 
 REQUIRED = ("audio", "speaker", "emotion")
 """The columns that every table needs."""
@@ -87,6 +88,12 @@ def invalid(what: str, where: str | Path, mend: str) -> ManifestError:
 def canonical_gender(word: str) -> str:
     """Return `male`, `female` or nothing for the usual spellings; any other word is kept."""
     return _GENDERS.get(word.strip().casefold(), word.strip())
+
+
+def _spoken_of(times: re.Pattern[str], names: Iterable[str]) -> list[str]:
+    """The names with one of the words of `times`, as in `Start (s)`, `segmentStart` and `Begin Time - ss.msec`."""
+    found = {name: re.findall(r"[a-z]+\d?", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()) for name in names}
+    return [name for name, words in found.items() if any(map(times.fullmatch, words)) and "date" not in words]
 
 
 def name_columns(header: Sequence[str], where: str, required: Sequence[str] = REQUIRED) -> dict[str, str]:
@@ -110,14 +117,16 @@ def name_columns(header: Sequence[str], where: str, required: Sequence[str] = RE
             spelt = [name for name in present if name.strip().casefold() == theirs[0].strip().casefold()]
             if len(spelt) > 1 and ours not in present:
                 raise invalid(f"the columns {' and '.join(map(repr, spelt))} are one", where, "Rename one of them.")
+            if f"{found[ours]}.1" in present:  # pandas' name for the second of two columns
+                raise invalid(f"the column '{found[ours]}' occurs twice", where, "Rename or remove one of them.")
     if "start" in found:
         lasts = [given[name] for name in DURATION if name in given]  # as in manifests of speech recognisers
         found |= {"duration": lasts[0]} if lasts else {}
-        ends = [name for name in given if _UNREAD_ENDS.fullmatch(name)]
+        ends = _spoken_of(_UNREAD_ENDS, present)
         if ends and not {"end", "duration"} & set(found):
             what = f"'{found['start']}' is the start of an utterance, but its end would not be read: '{ends[0]}'"
             raise invalid(what, where, "Name that column end (seconds from the beginning of the file) or duration.")
-    elif starts := [name for name in given if _UNREAD_STARTS.fullmatch(name)]:
+    elif starts := _spoken_of(_UNREAD_STARTS, present):
         what = f"'{starts[0]}' looks like the start of an utterance and would not be read"
         raise invalid(what, where, "Name it start and the end end, both in seconds from the beginning of the file.")
     missing = [name for name in required if name not in found]
@@ -259,8 +268,9 @@ def _audio(audio: str, folder: str, index: dict[str, list[str]] | None, table: s
     """
     name = re.sub(r"^\{\w+\}[/\\]*", "", audio)
     path = os.path.join(folder, name)  # noqa: PTH118
-    if "\\" in name and not os.path.exists(path):  # noqa: PTH110 - a name may contain one
-        path = os.path.join(folder, name.replace("\\", "/"))  # noqa: PTH118
+    if re.match(r".*[\\%]|~|file:", name) and not os.path.exists(path):  # noqa: PTH110 - a name may contain them
+        name = os.path.expanduser(unquote(name.removeprefix("file://")).replace("\\", "/"))  # noqa: PTH111
+        path = os.path.join(folder, name)  # noqa: PTH118
     if index is None or os.path.exists(path):  # noqa: PTH110
         return path
     if not index:

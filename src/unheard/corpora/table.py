@@ -181,6 +181,8 @@ def read_cells(path: Path, text: str | None = None) -> Iterator[tuple[int, list[
         for cells in reader:
             if header is None:
                 header = cells = cells[: max((i for i, name in enumerate(cells, 1) if name.strip()), default=0)]
+            if any(line.count(delimiter) >= len(header) - 1 > 0 for cell in cells for line in cell.split("\n")[1:]):
+                raise csv.Error("a cell over several lines, which look like rows")
             if any(cell.strip() for cell in cells):
                 if len(cells) < len(header) or any(cells[len(header) :]):
                     mend = f'Separate cells by {delimiter!r}; "quote" a cell that contains one.'
@@ -202,10 +204,17 @@ def _json(path: Path, text: str | None) -> Iterator[tuple[int, dict[str, str]]]:
                 records += [(place, json.loads(line))] if line.strip() else []
         else:
             whole = json.loads(text)
+            if isinstance(whole, dict) and isinstance(data := whole.get("data", whole.get("segments")), list):
+                names = whole.get("columns")  # pandas: orient="split", else "table"; or WhisperX
+                whole = [dict(zip(names, row, strict=False)) if names else row for row in data]
+            elif isinstance(whole, dict) and {"speaker", *ALIASES["speaker"]} & {*whole}:  # pandas' default: by column
+                columns = [[*column.values()] if isinstance(column, dict) else column for column in whole.values()]
+                if all(isinstance(column, list) for column in columns):
+                    whole = [dict(zip(whole, row, strict=True)) for row in zip(*columns, strict=True)]
             if isinstance(whole, dict):
                 whole = [{"id": name, **row} if isinstance(row, dict) else row for name, row in whole.items()]
             records = list(enumerate(whole if isinstance(whole, list) else [whole], start=1))
-    except (json.JSONDecodeError, RecursionError) as problem:
+    except (ValueError, RecursionError) as problem:
         raise invalid(f"not JSON ({problem})", f"{path}, {unit} {place}", "Write one object per row.") from problem
     for place, record in records:
         if not isinstance(record, Mapping):

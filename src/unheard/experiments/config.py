@@ -431,9 +431,7 @@ def _moved(values: Mapping[str, Any], move: Callable[[str], str]) -> dict[str, A
         return source if hub_id and not Path(move(source)).exists() else move(source)
 
     def each(given: Mapping[str, Any], ways: Mapping[str, Callable[[str], str]]) -> dict[str, Any]:
-        paths = {
-            name: way(given[name]) for name, way in ways.items() if given.get(name) and isinstance(given[name], str)
-        }
+        paths = {name: way(given[name]) for name, way in ways.items() if isinstance(given.get(name) or None, str)}
         return {**given, **paths}
 
     moved = each(
@@ -441,7 +439,9 @@ def _moved(values: Mapping[str, Any], move: Callable[[str], str]) -> dict[str, A
         {
             **dict.fromkeys(("manifest", "store", "out"), move),
             "speakers": part,
-            "root": lambda roots: ",".join(move(root.strip()) for root in roots.split(",")),
+            "root": lambda roots: ",".join(
+                move(root.strip()) for root in roots.split("," if "," in str(values.get("corpus")) else "\0")
+            ),
         },
     )
     if isinstance(moved.get("features"), Mapping):

@@ -266,7 +266,7 @@ def read_rows(settings: Experiment) -> Manifest:
         manifest = read_manifest(settings.manifest, mapping=settings.map, audio_root=settings.root or None)
     else:
         names = [name.strip() for name in settings.corpus.split(",")]
-        roots = [root.strip() for root in settings.root.split(",")]
+        roots = [root.strip() for root in settings.root.split(",")] if len(names) > 1 else [settings.root]
         if len(names) != len(roots):
             what = f"{len(names)} corpora but {len(roots)} folders"
             raise ConfigError(what, mend="Give --root as many folders as --corpus has names, separated by commas.")

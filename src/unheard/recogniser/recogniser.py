@@ -120,7 +120,10 @@ class Recogniser:
                     what = "a profile is of one speaker, and segments name several"
                     raise ConfigError(what, mend="Leave one of them.")
                 turns = _turns(segments, name)
-                samples = np.concatenate([np.zeros(0, np.float32), *blocks])
+                held = bytearray()  # grows in place, where joining blocks would need them twice
+                for block in blocks:
+                    held += block.tobytes()
+                samples = np.frombuffer(held, np.float32)
                 prediction = self._predict_turns(samples, turns, adapt, name, named, done)
                 found.append(prediction.at_least(min_confidence))
                 continue

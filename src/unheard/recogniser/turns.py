@@ -46,7 +46,8 @@ class Turn:
 
 Turns: TypeAlias = Mapping[str, Sequence[Turn]]  # recording, as the file names it (empty: not named) -> its turns
 
-_Found: TypeAlias = Iterator[tuple[str, str, float, float, str]]  # place, recording, start, end, speaker
+_Found: TypeAlias = Iterator[tuple[str, str, float, float, str, str]]
+"""Place, recording, start, end, speaker, channel."""
 
 
 def read_turns(path: str | Path, content: bytes | None = None) -> Turns:
@@ -66,13 +67,20 @@ def read_turns(path: str | Path, content: bytes | None = None) -> Turns:
     reader = _READERS.get(path.suffix.lower())
     if not database and reader is None:
         what = f"no format of turns has the ending '{path.suffix}'"
-        raise ManifestError(what, where=path, mend=f"Use {' '.join(sorted(_READERS))}, or an audformat folder.")
+        folder = ", or an audformat folder" if content is None else ""
+        raise ManifestError(what, where=path, mend=f"Use {' '.join(sorted(_READERS))}{folder}.")
     if content is None and path.is_file() and path.stat().st_size > LARGEST:
         raise ManifestError(f"a file of turns must not exceed {LARGEST >> 20} MiB", where=path)
     found = reader(path, read_text(path, content)) if reader and not database else _audformat(path)
     turns: dict[str, list[Turn]] = {}
+    channels: dict[str, str] = {}
     try:
-        for place, recording, start, end, speaker in found:
+        for place, recording, start, end, speaker, channel in found:
+            channels.setdefault(recording, channel)
+            if channels[recording] != channel:
+                what = f"turns of the channels {channels[recording] or 'mix'} and {channel or 'mix'}"
+                mend = "Write a file for each, and name the channel: --channel left."
+                raise ManifestError(what, where=f"{path}, {place}", mend=mend)
             try:
                 turns.setdefault(recording, []).append(Turn(start, end, speaker))
             except ConfigError as problem:
@@ -114,12 +122,15 @@ def _rttm(path: Path, text: str) -> _Found:
     for number, line in enumerate(text.splitlines(), start=1):
         fields, place = line.split(), f"line {number}"
         if fields[:1] == ["SPEAKER"]:
-            if len(fields) < 8:
-                raise ManifestError(f"a SPEAKER line has 10 fields, this one {len(fields)}", where=f"{path}, {place}")
+            if not 8 <= len(fields) <= 10:
+                mend = "Write a space in a name as %20."
+                what = f"a SPEAKER line has 10 fields, this one {len(fields)}"
+                raise ManifestError(what, where=f"{path}, {place}", mend=mend)
             start, length = map(float, fields[3:5])
-            yield place, fields[1], start, start + length, unquote(fields[7])
+            yield place, fields[1], start, start + length, unquote(fields[7]), fields[2]
 
 
+_NO_SPEAKER = re.compile(r"(?i)(^|[\W_])(words?|phones?|phonemes?|syllables?|segments?)$")  # as aligners name tiers
 _TOKEN = re.compile(r'"((?:[^"]|"")*)"|(?<!\S)(-?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)(?!\S)')
 
 
@@ -144,25 +155,46 @@ def _textgrid(path: Path, text: str) -> _Found:
     except (StopIteration, RuntimeError):
         raise ManifestError("this TextGrid breaks off", where=path, mend="Save it again.") from None
     for name, items in tiers:
+        if len(tiers) > 1 and _NO_SPEAKER.search(name):
+            mend = "Keep the tiers that are named after speakers, with an interval for each turn."
+            raise ManifestError(f"the tier '{name}' is not a speaker's turns", where=path, mend=mend)
         for number, (start, end, said) in enumerate(items, start=1):
             if said.strip():
                 place = f"tier {name}, interval {number}"
-                yield place, "", float(start), float(end), said if len(tiers) == 1 else name
+                yield place, "", float(start), float(end), said if len(tiers) == 1 else name, ""
 
 
-_CUE = re.compile(r"\s*((?:\d+:)?\d+:\d\d[.,]\d+)\s+-->\s+((?:\d+:)?\d+:\d\d[.,]\d+)")
-_NAMED = re.compile(r"\s*(?:<v(?:\.[^ >]*)?\s+([^>\s][^>]*)>|\[([^\]]{1,60})\]:?|([^\W\d][^:.,;!?<]{0,39}):(?=\s|$))")
+_TIME = r"((?:\d+:)?\d+:\d\d(?:[.,]\d+)?)"
+_CUE = re.compile(rf"\s*{_TIME}\s+-->\s+{_TIME}(?!\S)")
+_MARKS = r"(?:\s|<(?!v[ .])[^>]*>|\{\\[^}]*\}|[-\u2013>]+(?=[\s\w<\[]))*"  # of italics, places, changes of speaker
+_NAMED = re.compile(_MARKS + r"(?:\[([^\]]{1,60})\](?!\s*$)|([^\W\d][^:.,;!?<]{0,39}):(?=\s|<|$))")
+_VOICE = re.compile(r"<v(?:\.[^ >]{0,40})?\s{1,9}([^>\s][^>]{0,99})>")
 
 
 def _subtitles(path: Path, text: str) -> _Found:
-    """SRT and WebVTT; a cue names its speaker as `<v Anna>`, `[Anna]` or `Anna:`, or nobody does."""
-    lines = text.splitlines()
-    for number, (line, said) in enumerate(zip(lines, [*lines[1:], ""], strict=False), start=1):
+    """SRT and WebVTT; a cue names its speaker as `<v Anna>`, `[Anna]` or `Anna:`, or names nobody or several."""
+    cues: list[tuple[int, re.Match[str], list[str]]] = []
+    inside = False
+    for number, line in enumerate(text.splitlines(), start=1):
         if cue := _CUE.match(line):
-            named = _NAMED.match(said)
-            parts = [time.replace(",", ".").split(":") for time in cue.groups()]  # hours may be missing
-            start, end = (sum(float(x) * 60**at for at, x in enumerate(reversed(time))) for time in parts)
-            yield f"line {number}", "", start, end, next(filter(None, named.groups()), "") if named else ""
+            cues.append((number, cue, []))
+        elif re.match(r"\s*\d+:.*-->", line):
+            raise ManifestError("not the times of a cue", where=f"{path}, line {number}", mend="00:01.5 --> 00:02.5")
+        elif inside and line.strip():
+            cues[-1][2].append(line)
+        inside = bool(cue or (inside and line.strip()))
+
+    def named(text: str) -> set[str]:
+        return {found[1] or found[2]} if (found := _NAMED.match(text)) else set()
+
+    begin = [named(" ".join(said)) for *_, said in cues]
+    people = set().union(*begin)  # what is not among them stands before a colon by chance
+    for (number, cue, said), names in zip(cues, begin, strict=True):
+        further = set().union(*map(named, said[1:])) & people
+        names = names | further | {voice[1] for voice in _VOICE.finditer(" ".join(said))}
+        parts = [time.replace(",", ".").split(":") for time in cue.groups()]  # hours may be missing
+        start, end = (sum(float(x) * 60**at for at, x in enumerate(reversed(time))) for time in parts)
+        yield f"line {number}", "", start, end, names.pop() if len(names) == 1 else "", ""
 
 
 def _table(path: Path, text: str) -> _Found:
@@ -173,13 +205,14 @@ def _table(path: Path, text: str) -> _Found:
             raise ManifestError("no column 'end' and no column 'duration'", where=path, mend="Add one.")
         own = {ours: cells.get(theirs, "") for ours, theirs in columns.items()}
         start, end = times_of(own, where)
-        yield f"row {number}", own.get("audio", ""), start, math.inf if end is None else end, own["speaker"]
+        last = math.inf if end is None else end
+        yield f"row {number}", own.get("audio", ""), start, last, own["speaker"], own.get("channel", "").strip()
 
 
 def _audformat(path: Path) -> _Found:
     for (file, start, end), speaker in read_speakers(path).items():
         last = seconds(end)
-        yield file, file, seconds(start) or 0.0, math.inf if last is None else last, speaker
+        yield file, file, seconds(start) or 0.0, math.inf if last is None else last, speaker, ""
 
 
 _READERS = {

@@ -240,7 +240,7 @@ async def _scored(request: Request, options: Options, channel: str | None, job: 
         header = await asyncio.to_thread(inspect, upload, longest)
         job.seconds = min(header.seconds, longest) + sum(map(len, upload.enrol)) / 32_000
         if upload.segments:  # whose recording is decoded as a whole, and scored twice
-            hold(round(4 * state.recogniser.model.metadata.features.sample_rate * job.seconds))
+            hold(round(4.5 * state.recogniser.model.metadata.features.sample_rate * job.seconds))
             job.seconds *= 2
         work: Work = state.work
         begin = partial(score, state.recogniser, upload, header, longest, job, channel, options.min_confidence)
