@@ -125,6 +125,8 @@ def _parts(body: bytes, boundary: bytes) -> Upload:
         parser.finalize()
     except FormParserError:
         raise Refusal("bad_form", "cannot be parsed") from None
+    if b"--" + boundary + b"--" not in body:
+        raise Refusal("bad_form", "breaks off")
     return upload
 
 
