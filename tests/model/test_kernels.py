@@ -27,7 +27,6 @@ from unheard.model.network import NetworkSettings
 from unheard.training.strategies import Batch, Setting, build
 
 pytest.importorskip("numba", reason="the kernels are compiled by numba")
-from unheard.model.cpu import lstm
 
 MIXED = (7, 1, 30, 12, 1, 12, 29, 2)
 INPUTS = 10
@@ -123,12 +122,6 @@ class TestActivation:
         with pytest.raises(ValueError, match="more than 1 value"):
             layer.train()(x[:1])
         assert torch.equal(layer.eval()(x), layer.norm(layer.affine(x).relu()))
-
-
-class TestWindows:
-    def test_visible_answer_and_zeros_up_to_whole_vectors(self) -> None:
-        frames = Frames(torch.arange(7.0)[:, None], torch.tensor([3, 4]))
-        assert windows(frames, 2, 2).tolist() == [[a, b, *[0] * 6] for a, b in ((0, 2), (3, 5), (4, 6))]
 
 
 class TestPooling:
@@ -241,23 +234,6 @@ def test_other_types_and_devices() -> None:
     assert not kernels_serve(x.to("meta"), 64)
     with torch.autocast("cpu", torch.bfloat16):
         assert not kernels_serve(x, 64)
-
-
-@pytest.mark.filterwarnings("ignore")  # tracing is deprecated, and shapes become constants
-def test_a_traced_network_has_pytorchs_operations() -> None:
-    class Plain(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.rnn = rnn(8)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.rnn(Frames(x, torch.tensor([4, 6])))
-
-    x, plain = torch.randn(10, INPUTS), Plain().eval()
-    traced = torch.jit.trace(plain, (x,), check_trace=False)
-    close([traced(x)], [plain(x)])
-    assert "aten::lstm" in str(traced.inlined_graph)
-    assert lstm.Recurrence.__name__ not in str(traced.inlined_graph)
 
 
 @pytest.mark.parametrize(

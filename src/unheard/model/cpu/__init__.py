@@ -16,8 +16,7 @@ Array = NDArray[np.float32]
 def kernels_serve(x: Tensor, cells: int = 8) -> bool:
     """Whether the kernels can compute on `x`: they need numba, and float32 on a CPU.
 
-    An LSTM's kernels need whole vectors: `cells` a multiple of 8, above 64 a multiple of 64. A network that is being
-    traced or exported needs PyTorch's own operations.
+    An LSTM's kernels need whole vectors: `cells` a multiple of 8, above 64 a multiple of 64.
     """
     return (
         x.device.type == "cpu"
@@ -25,9 +24,6 @@ def kernels_serve(x: Tensor, cells: int = 8) -> bool:
         and cells % 8 == 0
         and cells % min(cells, 64) == 0
         and not torch.is_autocast_enabled("cpu")
-        and not torch._C._get_tracing_state()
-        and not torch.compiler.is_compiling()  # also true while exporting
-        and not torch.onnx.is_in_onnx_export()
         and _numba_is_here()
     )
 
