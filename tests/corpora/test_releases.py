@@ -164,12 +164,6 @@ def touch(root: Path, names: Iterable[str]) -> None:
         (root / name).touch()
 
 
-def savee() -> list[str]:
-    each = {"a": 15, "d": 15, "f": 15, "h": 15, "n": 30, "sa": 15, "su": 15}
-    clips = [f"{letters}{number:02d}" for letters, count in each.items() for number in range(1, count + 1)]
-    return [f"{speaker}/{clip}.wav" for speaker in ("DC", "JE", "JK", "KL") for clip in clips]
-
-
 def ravdess() -> list[str]:
     """Speech of 24 actors: eight emotions, two intensities but for neutral, two statements, two repetitions."""
     return [
@@ -193,25 +187,15 @@ def emodb() -> list[str]:
     ]
 
 
-def casia() -> list[str]:
-    """All sad clips, and one more a speaker."""
-    people = ("liuchanhg", "wangzhe", "zhaoquanyin", "ZhaoZuoxiang")
-    return [f"{name}/sad/{number}.wav" for name in people for number in range(201, 252)]
-
-
 @pytest.mark.parametrize(
     ("names", "labels", "counts", "noted", "lost", "message"),
     [
-        (savee, None, dict.fromkeys(("angry", "disgusted", "fearful", "happy", "sad", "surprised"), 60)
-         | {"neutral": 120}, {}, "JK/h07", "JK happy 14 of 15"),
         (ravdess, get_corpus("ravdess").counts, dict.fromkeys(
             ("angry", "calm", "disgusted", "fearful", "sad", "surprised"), 192) | {"happy": 191, "neutral": 96},
          {"duplicate": ("03-01-03-01-02-02-07",)}, "Actor_05/03-01-05-02-01-02-05",
          "1 of 672 files are missing: 03-01-05-02-01-02-05"),
         (emodb, None, {"angry": 127, "happy": 71, "neutral": 79, "sad": 62}, {}, "wav/12a02Fa",
          r"happy 70 of 71; by speaker: 12 happy 1 of 2\. .*emodb\.bilderbar"),
-        (casia, ["sad"], {"sad": 204}, {"extra": ("sad 204 instead of 200",)}, "wangzhe/sad/201",
-         "incomplete for angry"),
     ],
 )  # fmt: skip
 def test_in_full(

@@ -146,21 +146,6 @@ class TestPadding:
             torch.testing.assert_close(net(draw(extra=9, padding=garbage), lengths), net(draw(), lengths))
 
 
-class TestInitialisation:
-    def test_it_draws_from_its_seed_alone_as_pytorch_does(self) -> None:
-        torch.manual_seed(11)
-        state = torch.get_rng_state()
-        one, same, other = (initialised(EmbeddingNetwork, seed, 5, SMALL).state_dict() for seed in (7, 7, 8))
-        assert torch.equal(torch.get_rng_state(), state)
-        torch.manual_seed(7)
-        plain = EmbeddingNetwork(5, SMALL).state_dict()
-        for twin in (same, plain):
-            torch.testing.assert_close(twin, one, rtol=0, atol=0)
-        torch.manual_seed(7)
-        assert torch.equal(one["tdnn.0.affine.weight"], nn.Conv1d(5, 10, 5, dilation=2).weight)
-        assert not torch.equal(one["tdnn.0.affine.weight"], other["tdnn.0.affine.weight"])
-
-
 @pytest.mark.parametrize("settings", [NETWORKS["iemocap"], replace(SMALL, summary=5, summary_width=3)])
 def test_a_profile_is_a_mean_frame_and_is_subtracted(settings: NetworkSettings) -> None:
     network = initialised(EmbeddingNetwork, 0, FEATURES, settings).eval()
