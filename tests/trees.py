@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import wave
 from pathlib import Path
+
+import numpy as np
+import soundfile
 
 from unheard.manifest import Manifest
 
@@ -13,11 +15,7 @@ def plant(root: Path, *names: str, value: int = 0) -> Path:
     for name in names:
         path = root / (name if "." in name.rsplit("/", 1)[-1] else f"{name}.wav")
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("wb") as stream, wave.open(stream, "wb") as file:
-            file.setnchannels(1)
-            file.setsampwidth(2)
-            file.setframerate(16_000)
-            file.writeframes(value.to_bytes(2, "little") * 80 + bytes(160))
+        soundfile.write(path, np.repeat(np.array([value, 0], np.int16), 80), 16_000, format="WAV")
     return root
 
 
