@@ -196,11 +196,9 @@ def _blocks(
 
     name, rate, total = name_of(path), file.samplerate, file.frames
     known = total < UNKNOWN_LENGTH
-    check_stretch(start, end, name)
+    first, last = _span(file, name, start, end)
     mix = Mix(channel_index(channel, file.channels, name), name)
     size = min(_BLOCK, _BLOCK_SECONDS * rate)  # of a slow recording too, so that it cannot swell when resampled
-    first = round(start * rate)
-    last = (total if known else 1 << 62) if end is None else round(end * rate)
 
     def check_length(frames: int) -> None:
         if frames / rate > longest:
@@ -209,14 +207,6 @@ def _blocks(
             raise TooLongError(f"is longer ({is_long}) than the {most} read at once", where=name, mend=mend)
 
     if known:
-        if last > total + SLACK * rate:
-            what = f"ends at {total / rate:.2f} s, before the stretch {start:.2f} to {last / rate:.2f} s"
-            raise AudioError(what, where=name, mend="Correct start and end, or copy the recording again.")
-        last = min(last, total)
-        if end is None and file.missing_frames() > SLACK * rate:
-            raise _cut_short(name, total / rate, (total + file.missing_frames()) / rate)
-        if first >= last > 0:
-            raise AudioError("ends before the stretch starts", where=name, mend="Correct start and end.")
         check_length(last - first)
     done = 0
     try:
@@ -245,6 +235,25 @@ def _blocks(
     mix.check()
     if not done:
         raise AudioError("holds no samples", where=name, mend="Copy or record it again.")
+
+
+def _span(file: Decoder, name: str, start: float, end: float | None) -> tuple[int, int]:
+    """The first frame of a stretch and the one behind it; raises `AudioError` where it does not lie in the file."""
+    check_stretch(start, end, name)
+    rate, total = file.samplerate, file.frames
+    first, known = round(start * rate), total < UNKNOWN_LENGTH
+    last = (total if known else 1 << 62) if end is None else round(end * rate)
+    if not known:
+        return first, last
+    if last > total + SLACK * rate:
+        what = f"ends at {total / rate:.2f} s, before the stretch {start:.2f} to {last / rate:.2f} s"
+        raise AudioError(what, where=name, mend="Correct start and end, or copy the recording again.")
+    last = min(last, total)
+    if end is None and file.missing_frames() > SLACK * rate:
+        raise _cut_short(name, total / rate, (total + file.missing_frames()) / rate)
+    if first >= last > 0:
+        raise AudioError("ends before the stretch starts", where=name, mend="Correct start and end.")
+    return first, last
 
 
 def _cut_short(name: str, present: float, promised: float) -> AudioError:

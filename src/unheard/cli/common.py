@@ -77,17 +77,10 @@ AnyChannel = Annotated[str, option("mix (mean of all channels), left, right, a n
 Store = Annotated[Path | None, option("Folder to keep the features in (default: not kept).")]
 Device = Annotated[str, option("auto, cpu, cuda or mps.")]
 Workers = Annotated[int, option("Processes (0: one per core).")]
-Window = Annotated[float, option("Window length in seconds (0: the model's); a shorter recording is one window.")]
-Hop = Annotated[float, option("Seconds between windows (0: the model's).")]
-Enrol = Annotated[
-    tuple[Path, ...], option("Unlabelled recording of the same speaker; may be repeated.", name="--enrol", negative="")
-]
-Profile = Annotated[str, option("Name of a stored speaker profile to use and update.")]
 Profiles = Annotated[Path | None, option("Folder of the stored profiles (default: in your home folder).")]
 MinConfidence = Annotated[
     float, option('Answer "uncertain" below this probability, such as 0.6 (0: never).', validator=_refuse_improbable)
 ]
-Threads = Annotated[int, option("Threads per prediction.")]
 
 
 def switch(text: str) -> Parameter:
@@ -146,25 +139,14 @@ def check_recordings(verb: Callable[..., object], model: str, recordings: Sequen
     if Path(model).suffix.lower() in SUFFIXES:
         mend = f"Write: unheard {verb.__name__} starter {shlex.quote(model)}"
         raise ConfigError(f"the model comes first, and '{model}' is a recording", mend=mend)
-    parameters = inspect.signature(verb).parameters.values()
-    options = [f"--{p.name.replace('_', '-')}" for p in parameters if p.kind is p.KEYWORD_ONLY]
+    names = {*inspect.signature(verb).parameters, *inspect.signature(Using).parameters} - {"model", "audio", "using"}
     for word in recordings:
         if word.startswith("-") and word != "-":
+            options = [f"--{name.replace('_', '-')}" for name in names]
             mend = f"{did_you_mean(word, options)} Write a recording of this name as ./{word}."
             raise ConfigError(f"unknown option '{word}'", mend=mend)
     if not recordings:
         raise ConfigError("no recording given", mend="Name files, folders or patterns, or - for a list.")
-
-
-def open_recogniser(model: str, window: float, hop: float, threads: int) -> Recogniser:
-    """Open a model; `window` and `hop` of 0 stand for the model's own."""
-    from unheard.recogniser import Recogniser, WindowSettings
-    from unheard.recogniser.model import open_model
-
-    opened = open_model(model, threads=threads)
-    own = opened.metadata.windows
-    seconds = window or own.seconds
-    return Recogniser(opened, windows=WindowSettings(seconds, hop or min(own.hop, seconds)))
 
 
 @dataclass
@@ -180,47 +162,71 @@ class Adaptation:
             self.store.keep(profile, model.name)
 
 
-def open_profile(
-    recogniser: Recogniser, enrol: Sequence[Path], name: str, profiles: Path | None, *, adapt: bool, channel: str
-) -> Adaptation:
-    """Load the profile stored as `name` and enrol the recordings `enrol`.
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Using:
+    """Options of `predict`, `embed` and `listen`: windows, the speaker, threads."""
 
-    Raises `ConfigError` for an unknown profile, and for one profile with `channel` each.
-    """
-    from unheard.recogniser.profiles import ProfileStore
-    from unheard.recogniser.sources import channels_of
+    window: Annotated[
+        float, option("Window length in seconds (0: the model's); a shorter recording is one window.")
+    ] = 0.0
+    hop: Annotated[float, option("Seconds between windows (0: the model's).")] = 0.0
+    enrol: Annotated[
+        tuple[Path, ...], option("Unlabelled recording of the same speaker; may be repeated.", negative="")
+    ] = ()
+    profile: Annotated[str, option("Name of a stored speaker profile to use and update.")] = ""
+    profiles: Profiles = None
+    threads: Annotated[int, option("Threads per prediction.")] = 1
 
-    if adapt:
-        say("adapting: the speaker profile is updated with each prediction")
-    if not (enrol or name):
-        return Adaptation()
-    if channel == "each":
-        what = "each channel is another speaker, and a profile belongs to one speaker"
-        raise ConfigError(what, mend="Choose one --channel.")
-    model = recogniser.model
-    store = ProfileStore(profiles) if name else None
-    profile = store.get(name, model.digest, model.profile_width) if store is not None else None
-    useless: list[Path] = []
-    for clip in enrol:
-        # the same channel as in the call, unless the clip has one channel only
-        of_clip = channel if channel != "mix" and len(channels_of(clip)) > 1 else "mix"
-        try:
-            profile = recogniser.enrol(clip, channel=of_clip, profile=profile, name=name)
-        except NoSpeechError:
-            useless.append(clip)
-            if useless == list(enrol):
-                raise
-            say(f"{clip}: too little speech, not used for enrolment")
-    found = Adaptation(profile, store)
-    if enrol:
-        found.save(profile, model)
-    elif store is not None and profile is not None and not profile.utterances and not adapt:
-        known = f" Known profiles: {', '.join(store.names())}." if store.names() else ""
-        what, mend = f"there is no profile '{name}' for this model", f"Make it with --enrol.{known}"
-        raise ConfigError(what, where=store.folder, mend=mend)
-    if profile is not None:
-        say(f"adapted to {profile.name or 'the enrolled speaker'}: {profile.utterances} utterances")
-    return found
+    def open(self, model: str) -> Recogniser:
+        """Open a model; a window and a hop of 0 stand for the model's own."""
+        from unheard.recogniser import Recogniser, WindowSettings
+        from unheard.recogniser.model import open_model
+
+        opened = open_model(model, threads=self.threads)
+        own = opened.metadata.windows
+        seconds = self.window or own.seconds
+        return Recogniser(opened, windows=WindowSettings(seconds, self.hop or min(own.hop, seconds)))
+
+    def adaptation(self, recogniser: Recogniser, channel: str, *, adapt: bool = False) -> Adaptation:
+        """Load the stored profile and enrol the recordings; `adapt`: it will be updated along the way.
+
+        Raises `ConfigError` for an unknown profile, and for one profile with `channel` each.
+        """
+        from unheard.recogniser.profiles import ProfileStore
+        from unheard.recogniser.sources import channels_of
+
+        if adapt:
+            say("adapting: the speaker profile is updated with each prediction")
+        if not (self.enrol or self.profile):
+            return Adaptation()
+        if channel == EACH:
+            what = "each channel is another speaker, and a profile belongs to one speaker"
+            raise ConfigError(what, mend="Choose one --channel.")
+        model = recogniser.model
+        store = ProfileStore(self.profiles) if self.profile else None
+        profile = store.get(self.profile, model.digest, model.profile_width) if store is not None else None
+        useless: list[Path] = []
+        for clip in self.enrol:
+            # the same channel as in the call, unless the clip has one channel only
+            of_clip = channel if channel != "mix" and len(channels_of(clip)) > 1 else "mix"
+            try:
+                profile = recogniser.enrol(clip, channel=of_clip, profile=profile, name=self.profile)
+            except NoSpeechError:
+                useless.append(clip)
+                if useless == list(self.enrol):
+                    raise
+                say(f"{clip}: too little speech, not used for enrolment")
+        found = Adaptation(profile, store)
+        if self.enrol:
+            found.save(profile, model)
+        elif store is not None and profile is not None and not profile.utterances and not adapt:
+            known = f" Known profiles: {', '.join(store.names())}." if store.names() else ""
+            what, mend = f"there is no profile '{self.profile}' for this model", f"Make it with --enrol.{known}"
+            raise ConfigError(what, where=store.folder, mend=mend)
+        if profile is not None:
+            say(f"adapted to {profile.name or 'the enrolled speaker'}: {profile.utterances} utterances")
+        return found
 
 
 def write_predictions(

@@ -36,12 +36,7 @@ def predict(
     ] = None,
     output: Annotated[Path | None, cli.output_option("File (audformat: folder) to write.")] = None,
     channel: cli.AnyChannel = "mix",
-    window: cli.Window = 0.0,
-    hop: cli.Hop = 0.0,
     timeline: Annotated[bool, cli.switch("Write a row per segment in table and csv.")] = False,
-    enrol: cli.Enrol = (),
-    profile: cli.Profile = "",
-    profiles: cli.Profiles = None,
     segments: Annotated[
         Path | None,
         cli.option(
@@ -57,7 +52,7 @@ def predict(
         ),
     ] = None,
     min_confidence: cli.MinConfidence = 0.0,
-    threads: cli.Threads = 1,
+    using: cli.Using = cli.Using(),  # noqa: B008 - frozen
     version: Annotated[bool, cli.switch("Show the licence, training data and card of the model instead.")] = False,
 ) -> int:
     """Predict the emotion of recordings, with a timeline for long ones.
@@ -77,27 +72,27 @@ def predict(
     from unheard.recogniser.sources import is_single
     from unheard.recogniser.turns import read_turns
 
-    cli.refuse_overwriting(output, *audio, *enrol, *filter(None, [segments]))
+    cli.refuse_overwriting(output, *audio, *using.enrol, *filter(None, [segments]))
     chosen = format or format_of(output)
-    if segments is not None and (channel == cli.EACH or enrol or profile):
+    if segments is not None and (channel == cli.EACH or using.enrol or using.profile):
         what = "--segments names the speakers, and adapts to each by their other turns"
         raise ConfigError(what, mend="Leave --channel each, --enrol and --profile out.")
     if chosen in FOLDERS and channel == cli.EACH:
         raise ConfigError(f"{chosen} cannot hold channels", mend="Choose one --channel, or another --format.")
-    recogniser = cli.open_recogniser(model, window, hop, threads)
+    recogniser = using.open(model)
     about, name = recogniser.model.metadata, recogniser.model.name
     single = is_single(audio) and channel != cli.EACH
     turns = None if segments is None else read_turns(segments)
     by_turn = turns is not None
     job = Job(recogniser.labels, name, about.version, about.licence, timeline or by_turn, single, by_turn)
     learning = bool(adapt) and not by_turn
-    adapted = cli.open_profile(recogniser, enrol, profile, profiles, adapt=learning, channel=channel)
+    adapted = using.adaptation(recogniser, channel, adapt=learning)
     if by_turn and adapt is not False and recogniser.model.profile_width:
         cli.say("adapting: each turn is predicted with a profile of its speaker's other turns (--no-adapt: without)")
     options = PredictOptions(
         channel=channel, profile=adapted.profile, adapt=adapt, min_confidence=min_confidence, segments=turns
     )
-    carry = learning and bool(profile)
+    carry = learning and bool(using.profile)
     with sink(output) if chosen not in FOLDERS else nullcontext(None) as out:
         return cli.write_predictions(recogniser, audio, options, writer(chosen, job, out, output), adapted, carry=carry)
 
@@ -143,12 +138,7 @@ def embed(
         Path | None, cli.output_option("A .jsonl, .csv or .npz file (default: JSON lines on standard output).")
     ] = None,
     channel: cli.AnyChannel = "mix",
-    window: cli.Window = 0.0,
-    hop: cli.Hop = 0.0,
-    enrol: cli.Enrol = (),
-    profile: cli.Profile = "",
-    profiles: cli.Profiles = None,
-    threads: cli.Threads = 1,
+    using: cli.Using = cli.Using(),  # noqa: B008 - frozen
 ) -> int:
     """Write the embedding of each recording; for a long one, the mean over its windows, weighted by speech.
 
@@ -162,9 +152,9 @@ def embed(
 
     if output is not None:
         check_suffix(output)
-        cli.refuse_overwriting(output, *audio, *enrol)
-    recogniser = cli.open_recogniser(model, window, hop, threads)
-    adapted = cli.open_profile(recogniser, enrol, profile, profiles, adapt=False, channel=channel)
+        cli.refuse_overwriting(output, *audio, *using.enrol)
+    recogniser = using.open(model)
+    adapted = using.adaptation(recogniser, channel)
     text = output is None or output.suffix == ".jsonl"
     with sink(output) if text else nullcontext(None) as out:
         job = Job(recogniser.labels, recogniser.model.name)
@@ -197,14 +187,9 @@ def listen(
     device: Annotated[str, cli.option("Name or number of the microphone (default: the system's).")] = "",
     jsonl: Annotated[bool, cli.switch("Print a line of JSON per segment.")] = False,
     partial: Annotated[bool, cli.switch("Print the current segment after every step, before it is final.")] = False,
-    window: cli.Window = 0.0,
-    hop: cli.Hop = 0.0,
-    enrol: cli.Enrol = (),
-    profile: cli.Profile = "",
-    profiles: cli.Profiles = None,
+    using: cli.Using = cli.Using(),  # noqa: B008 - frozen
     adapt: Annotated[bool, cli.switch("Adapt to the speaker over time; with --profile, store the profile.")] = False,
     min_confidence: cli.MinConfidence = 0.0,
-    threads: cli.Threads = 1,
 ) -> None:
     """Predict emotions while somebody speaks, and print each segment as soon as it is final. No audio is stored.
 
@@ -214,8 +199,8 @@ def listen(
 
     Ctrl-C ends it.
     """
-    recogniser = cli.open_recogniser(model, window, hop, threads)
-    adapted = cli.open_profile(recogniser, enrol, profile, profiles, adapt=adapt, channel=channel)
+    recogniser = using.open(model)
+    adapted = using.adaptation(recogniser, channel, adapt=adapt)
     printer = _Printer(jsonl, partial)
     microphone: Microphone | None = None
     with ExitStack() as stack:

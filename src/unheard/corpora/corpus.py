@@ -167,45 +167,19 @@ def read_tree(
         chosen = {speaker: corpus.speaker_counts[speaker] for speaker in corpus.subsets[subset]}
         counts = {label: sum(row.get(label, 0) for row in chosen.values()) for label in corpus.counts}
         corpus = replace(corpus, title=f"{corpus.title}, {subset}", counts=counts, speaker_counts=chosen)
-    found: dict[str, list[str]] = {}
-    rows: dict[str, Utterance] = {}
-    odd: list[str] = []
-    pointers: list[str] = []
-    other = 0
-    patterns = [re.compile(f"(?:.*/)?{pattern}") for pattern in corpus.patterns]
-    ignore = re.compile(f"(?:.*/)?{corpus.ignore}") if corpus.ignore else None
-    for path in walk_audio(folder):
-        name = path.rpartition(".")[0].replace("\\", "/")  # also in names, as some archives are unpacked
-        if ignore and ignore.fullmatch(name, len(str(folder.parent))):
-            other += 1
-            continue
-        match = next(filter(None, (pattern.fullmatch(name) for pattern in patterns)), None)
-        row = _utterance(corpus, path, match) if match else None
-        if row is None:
-            odd.append(os.path.relpath(path, folder))
-        elif subset not in corpus.subsets or row.speaker in corpus.speaker_counts:
-            if is_lfs_pointer(path):
-                pointers.append(os.path.relpath(path, folder))
-            else:
-                found.setdefault(row.id, []).append(path)
-                rows[path] = row
-    if pointers and not (partial and found):
+    tree = _scanned(corpus, folder, subset)
+    if tree.pointers and not (partial and tree.found):
         fetch = f", or fetch it with: unheard fetch {corpus.name}" if corpus.download else ""
-        what = f"{len(pointers)} files are Git LFS pointers, not audio: {some(pointers)}"
+        what = f"{len(tree.pointers)} files are Git LFS pointers, not audio: {some(tree.pointers)}"
         raise CorpusError(what, where=folder, mend=f"Run 'git lfs pull' in the clone{fetch}.")
-    if not found:
-        what = f"it contains no audio file ({', '.join(AUDIO_SUFFIXES)})"
-        if odd or other:
-            what = f"none of its {len(odd) + other} audio files has a name of this corpus"
-            what += f", for example {odd[0]}" if odd else ""
-        mend = f"Give the folder that holds {corpus.layout}. {corpus.obtain}"
-        raise CorpusError(f"this is not {corpus.title}: {what}", where=folder, mend=mend)
-    files, repeated = without_copies(folder, found, corpus.folder)
-    clips = [rows[files[name]] for name in sorted(files)]
+    if not tree.found:
+        raise _not_this_one(corpus, folder, tree)
+    files, repeated = without_copies(folder, tree.found, corpus.folder)
+    clips = [tree.rows[files[name]] for name in sorted(files)]
     lossy = [row.id for row in clips if not row.audio.lower().endswith(AUDIO_SUFFIXES[:2])]
     notes = [
-        *listed("odd-name", f"audio files are not named like clips of {corpus.title} and were skipped", odd),
-        *listed("lfs-pointer", "files are Git LFS pointers, not audio, and were skipped", pointers),
+        *listed("odd-name", f"audio files are not named like clips of {corpus.title} and were skipped", tree.odd),
+        *listed("lfs-pointer", "files are Git LFS pointers, not audio, and were skipped", tree.pointers),
         *listed("extra", "files repeat a clip (another folder or format) and were skipped", repeated),
         *listed("formats", "clips are in a lossy format and the others are not, which a model can learn as a cue",
                 lossy if len(lossy) < len(clips) else ()),
@@ -214,6 +188,49 @@ def read_tree(
     manifest = finish(corpus, folder, clips, labels=labels, partial=partial, clips=release, notes=notes)
     texts = corpus.text_subsets.get(subset or "")
     return manifest.where(lambda row: row.text in texts) if texts else manifest
+
+
+@dataclass
+class _Tree:
+    """The audio files below a folder: paths of each clip by id with their rows, and files that are none."""
+
+    found: dict[str, list[str]] = field(default_factory=dict)
+    rows: dict[str, Utterance] = field(default_factory=dict)
+    odd: list[str] = field(default_factory=list)
+    pointers: list[str] = field(default_factory=list)
+    ignored: int = 0
+
+
+def _scanned(corpus: Corpus, folder: Path, subset: str | None) -> _Tree:
+    tree = _Tree()
+    patterns = [re.compile(f"(?:.*/)?{pattern}") for pattern in corpus.patterns]
+    ignore = re.compile(f"(?:.*/)?{corpus.ignore}") if corpus.ignore else None
+    for path in walk_audio(folder):
+        name = path.rpartition(".")[0].replace("\\", "/")  # also in names, as some archives are unpacked
+        if ignore and ignore.fullmatch(name, len(str(folder.parent))):
+            tree.ignored += 1
+            continue
+        match = next(filter(None, (pattern.fullmatch(name) for pattern in patterns)), None)
+        row = _utterance(corpus, path, match) if match else None
+        if row is None:
+            tree.odd.append(os.path.relpath(path, folder))
+        elif subset in corpus.subsets and row.speaker not in corpus.speaker_counts:
+            continue
+        elif is_lfs_pointer(path):
+            tree.pointers.append(os.path.relpath(path, folder))
+        else:
+            tree.found.setdefault(row.id, []).append(path)
+            tree.rows[path] = row
+    return tree
+
+
+def _not_this_one(corpus: Corpus, folder: Path, tree: _Tree) -> CorpusError:
+    what = f"it contains no audio file ({', '.join(AUDIO_SUFFIXES)})"
+    if tree.odd or tree.ignored:
+        what = f"none of its {len(tree.odd) + tree.ignored} audio files has a name of this corpus"
+        what += f", for example {tree.odd[0]}" if tree.odd else ""
+    mend = f"Give the folder that holds {corpus.layout}. {corpus.obtain}"
+    return CorpusError(f"this is not {corpus.title}: {what}", where=folder, mend=mend)
 
 
 def finish(

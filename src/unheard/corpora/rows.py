@@ -6,7 +6,7 @@ import math
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from itertools import dropwhile, takewhile
@@ -182,33 +182,14 @@ def to_manifest(
     Raises `ManifestError`, which names the place, for an invalid cell, unknown emotions, no row, and a repeated id.
     """
     home = os.path.abspath(Path(folder).expanduser())  # noqa: PTH100 - Path.resolve would follow links
-    index: dict[str, list[str]] = defaultdict(list)
-    searched: dict[str, str] = {}
+    labels, files = _Labels(mapping, table), _Files(home, table, search)
     rows: dict[int, Utterance] = {}
-    read_as: Counter[tuple[str, str]] = Counter()
-    unknown: dict[str, list[int]] = defaultdict(list)
-    undecided: list[str] = []
-    mapping = {plain(word): label for word, label in (mapping or {}).items()}
-    if strange := sorted({*mapping.values()} - {*LABELS}):
-        raise invalid(f"unknown emotion '{strange[0]}' to map to", table, did_you_mean(strange[0], LABELS))
     for place, cells, columns in records:
         where = f"{table}, {unit} {place}"
-        own = {ours: cells[theirs] for ours, theirs in columns.items() if theirs in cells}
-        for name in ("id", *REQUIRED):
-            own[name] = (plain if name in ("speaker", "emotion") else str.strip)(own.get(name, ""))
-            if not own[name] and name in REQUIRED:
-                raise invalid(f"the {name} is empty", where, "Fill it or remove the row.")
-        word = own["emotion"]
-        letters = MSP_LETTERS if columns["emotion"].strip().casefold() == "emoclass" else {}
-        label = EMOTION_WORDS.get(" ".join(word.casefold().replace("_", " ").split())) or letters.get(word.casefold())
-        label = label or mapping.get(word, "")
-        if not label and word.casefold() in letters:
-            undecided.append(own["id"] or own["audio"])
-            continue
+        own = _stripped(cells, columns, where)
+        word, label = own["emotion"], labels.read(own, columns["emotion"], place)
         if not label:
-            unknown[word].append(place)
             continue
-        read_as[word, label] += word.casefold() != label
         if not own.get("original") and ("original" not in columns or word != label):
             own["original"] = word
         own |= {"emotion": label, "gender": canonical_gender(own.get("gender", ""))}
@@ -216,35 +197,70 @@ def to_manifest(
         if own["channel"] not in ("mix", "left", "right") and not own["channel"].isdecimal():
             mend = "Known: mix, left, right or a channel's number."
             raise invalid(f"unknown channel '{own['channel']}'", where, mend)
-        asked, own["audio"] = own["audio"], _audio(own["audio"], home, index if search else None, str(table))
-        if searched.setdefault(own["audio"], asked) != asked and index:
-            what = f"'{searched[own['audio']]}' and '{asked}' are both found as {own['audio']}"
-            raise invalid(what, where, "Restore the folders, or write the paths as they are there.")
+        own["audio"] = files.find(own["audio"], where)
         start, end = times_of(own, where)
         used = {theirs for ours, theirs in columns.items() if ours != "duration"}  # it stays an extra column too
         extra = {name: value for name, value in cells.items() if name not in used and name.strip()}
         own.pop("duration", None)
         rows[place] = Utterance(**{**own, "start": start, "end": end, "extra": extra})  # type: ignore[arg-type]
-    if unknown:
-        raise _unknown_emotions(unknown, f"{table}, {unit}")
+    if labels.unknown:
+        raise _unknown_emotions(labels.unknown, f"{table}, {unit}")
     if not rows:
         raise invalid("it contains no utterance", table, "Add a row per utterance.")
     names = dict.fromkeys(name for row in rows.values() for name in row.extra)
-    ids = _ids(rows, home)
     first: dict[str, int] = {}
-    for place, name in ids.items():
+    for place, name in _ids(rows, home).items():
         if first.setdefault(name, place) != place:
             what = f"the id '{name}' was already used in {unit} {first[name]}"
             mend = "Give every utterance its own id, or remove the repeated row."
             raise invalid(what, f"{table}, {unit} {place}", mend)
         if not rows[place].id or len(rows[place].extra) < len(names):
             rows[place] = replace(rows[place], id=name, extra={n: rows[place].extra.get(n, "") for n in names})
-    renamed = [f"{word} -> {label} ({n})" for (word, label), n in sorted(read_as.items()) if n]
-    words = [Note("labels", f"labels read as: {', '.join(renamed)}")] if renamed else []
-    if undecided:
-        what = f"{len(undecided)} utterances have no label that the raters agreed on (X) and were left out"
-        words.append(Note("unusable", what, tuple(undecided)))
-    return Manifest(tuple(rows.values()), (*words, *notes))
+    return Manifest(tuple(rows.values()), (*labels.notes(), *notes))
+
+
+def _stripped(cells: Mapping[str, str], columns: Mapping[str, str], where: str) -> dict[str, str]:
+    """The cells of a row under our names; raises `ManifestError` for a required one that is empty."""
+    own = {ours: cells[theirs] for ours, theirs in columns.items() if theirs in cells}
+    for name in ("id", *REQUIRED):
+        own[name] = (plain if name in ("speaker", "emotion") else str.strip)(own.get(name, ""))
+        if not own[name] and name in REQUIRED:
+            raise invalid(f"the {name} is empty", where, "Fill it or remove the row.")
+    return own
+
+
+class _Labels:
+    """Reads the words of a column of emotions, and keeps those that are not labels: `unknown`, with their places."""
+
+    def __init__(self, mapping: Mapping[str, str] | None, table: str | Path) -> None:
+        self._mapping = {plain(word): label for word, label in (mapping or {}).items()}
+        if strange := sorted({*self._mapping.values()} - {*LABELS}):
+            raise invalid(f"unknown emotion '{strange[0]}' to map to", table, did_you_mean(strange[0], LABELS))
+        self.unknown: dict[str, list[int]] = defaultdict(list)
+        self._undecided: list[str] = []
+        self._read_as: Counter[tuple[str, str]] = Counter()
+
+    def read(self, own: Mapping[str, str], column: str, place: int) -> str:
+        """Return the label of a row, "" if its word is not one."""
+        word = own["emotion"]
+        letters = MSP_LETTERS if column.strip().casefold() == "emoclass" else {}
+        label = EMOTION_WORDS.get(" ".join(word.casefold().replace("_", " ").split())) or letters.get(word.casefold())
+        label = label or self._mapping.get(word, "")
+        if label:
+            self._read_as[word, label] += word.casefold() != label
+        elif word.casefold() in letters:
+            self._undecided.append(own["id"] or own["audio"])
+        else:
+            self.unknown[word].append(place)
+        return label
+
+    def notes(self) -> Iterator[Note]:
+        """Yield which words were read as other labels, and which rows have no label that the raters agreed on."""
+        if renamed := [f"{word} -> {label} ({n})" for (word, label), n in sorted(self._read_as.items()) if n]:
+            yield Note("labels", f"labels read as: {', '.join(renamed)}")
+        if self._undecided:
+            what = f"{len(self._undecided)} utterances have no label that the raters agreed on (X) and were left out"
+            yield Note("unusable", what, tuple(self._undecided))
 
 
 def _unknown_emotions(unknown: Mapping[str, Sequence[int]], where: str) -> ManifestError:
@@ -261,32 +277,45 @@ def _unknown_emotions(unknown: Mapping[str, Sequence[int]], where: str) -> Manif
     return invalid(what, f"{where} {min(min(places) for places in unknown.values())}", f"{mend}emotion is 'other'.")
 
 
-def _audio(audio: str, folder: str, index: dict[str, list[str]] | None, table: str) -> str:
-    """The absolute path of a recording, also where it was written on Windows or with SpeechBrain's placeholder.
+class _Files:
+    """Finds recordings by their names in a table: in a folder or, with `search`, in its sub-folders."""
 
-    `index`, filled at the first need, finds names in sub-folders.
-    """
-    name = re.sub(r"^\{\w+\}[/\\]*", "", audio)
-    path = os.path.join(folder, name)  # noqa: PTH118
-    if re.match(r".*[\\%]|~|file:", name) and not os.path.exists(path):  # noqa: PTH110 - a name may contain them
-        name = os.path.expanduser(unquote(name.removeprefix("file://")).replace("\\", "/"))  # noqa: PTH111
-        path = os.path.join(folder, name)  # noqa: PTH118
-    if index is None or os.path.exists(path):  # noqa: PTH110
+    def __init__(self, folder: str, table: str | Path, search: bool) -> None:
+        self._folder, self._table, self._search = folder, str(table), search
+        self._index: dict[str, list[str]] = defaultdict(list)  # filled at the first need
+        self._asked: dict[str, str] = {}
+
+    def find(self, audio: str, where: str) -> str:
+        """Return the absolute path; raises `ManifestError` for a name in several folders, or two of one file."""
+        path = self._path(audio)
+        if self._asked.setdefault(path, audio) != audio and self._index:
+            what = f"'{self._asked[path]}' and '{audio}' are both found as {path}"
+            raise invalid(what, where, "Restore the folders, or write the paths as they are there.")
         return path
-    if not index:
-        for place in walk_files(folder):
-            for key in {PurePath(place).name, PurePath(place).stem}:
-                index[key].append(place)
-    name, *parents = reversed(PurePath(path).parts)
-    by_likeness: dict[int, list[str]] = defaultdict(list)  # number of common folders from the end
-    for place in index.get(name, ()):
-        pairs = zip(parents, reversed(PurePath(place).parts[:-1]), strict=False)
-        by_likeness[sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))].append(place)
-    found = by_likeness[max(by_likeness)] if by_likeness else [path]
-    if len(found) > 1:
-        what = f"'{name}' is in several folders: {', '.join(sorted(found)[:3])}"
-        raise invalid(what, table, "Write the folder in front of the name.")
-    return found[0]
+
+    def _path(self, audio: str) -> str:
+        """The path, also where the name was written on Windows or with SpeechBrain's placeholder."""
+        name = re.sub(r"^\{\w+\}[/\\]*", "", audio)
+        path = os.path.join(self._folder, name)  # noqa: PTH118
+        if re.match(r".*[\\%]|~|file:", name) and not os.path.exists(path):  # noqa: PTH110 - a name may contain them
+            name = os.path.expanduser(unquote(name.removeprefix("file://")).replace("\\", "/"))  # noqa: PTH111
+            path = os.path.join(self._folder, name)  # noqa: PTH118
+        if not self._search or os.path.exists(path):  # noqa: PTH110
+            return path
+        if not self._index:
+            for place in walk_files(self._folder):
+                for key in {PurePath(place).name, PurePath(place).stem}:
+                    self._index[key].append(place)
+        name, *parents = reversed(PurePath(path).parts)
+        by_likeness: dict[int, list[str]] = defaultdict(list)  # number of common folders from the end
+        for place in self._index.get(name, ()):
+            pairs = zip(parents, reversed(PurePath(place).parts[:-1]), strict=False)
+            by_likeness[sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))].append(place)
+        found = by_likeness[max(by_likeness)] if by_likeness else [path]
+        if len(found) > 1:
+            what = f"'{name}' is in several folders: {', '.join(sorted(found)[:3])}"
+            raise invalid(what, self._table, "Write the folder in front of the name.")
+        return found[0]
 
 
 def _ids(rows: Mapping[int, Utterance], folder: str) -> dict[int, str]:

@@ -201,7 +201,7 @@ def _search(grid: Grid, say: Say) -> tuple[list[Cell], dict[str, str]]:
 def _chosen(grid: Grid, say: Say) -> list[Cell]:
     """The trainings of the other seeds with the settings that the validation speakers chose on seed 0."""
     searched = grid.settings.tune == "optuna"
-    choices = [one for one in collect(grid).choices if isinstance(one.value, str) == searched]
+    choices = [one for one in collect(grid).choices if one.searched == searched]
     what = "Settings are" if searched else "λ and ε are"
     waiting = selection.waiting(grid.cells, choices)
     if waiting:

@@ -62,6 +62,11 @@ class Choice:
         """Where the choice is made: system, fold, direction and evaluation."""
         return self.system, self.fold, self.direction, self.evaluation
 
+    @property
+    def searched(self) -> bool:
+        """Whether it is a trial of a search, and not a value of the grid."""
+        return isinstance(self.value, str)
+
 
 def choose(candidates: Iterable[Choice]) -> tuple[Choice, ...]:
     """Return the candidates on the grid, by system, fold, direction and value, with the best ones chosen.

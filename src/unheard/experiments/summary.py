@@ -20,7 +20,6 @@ from unheard.experiments.baselines import FITTED, NAMES, place_in_tables
 from unheard.experiments.selection import KNOBS, Choice
 from unheard.features.normalise import TRANSDUCTIVE
 from unheard.files import write_text
-from unheard.splits import default_protocol
 from unheard.training.metrics import Judged
 
 if TYPE_CHECKING:
@@ -246,8 +245,8 @@ def lines_of(
     lines = []
     for system in sorted(dict.fromkeys([*settings.systems, *(cell.system for cell in cells)]), key=place_in_tables):
         knob, asked = KNOBS.get(system), system in settings.systems
-        seeds = settings.seeds * asked
         value = float(settings.options.get(system, {}).get(knob.option, knob.fixed)) if knob else None
+        names = {"grid": f"{knob.symbol} chosen" if knob else "", "optuna": "" if system in classical else TUNED}
         for evaluation in [""] if system in classical else evaluations:
             own = {
                 (cell.fold, cell.value, cell.seed): cell
@@ -255,16 +254,17 @@ def lines_of(
                 if (cell.system, cell.evaluation) == (system, evaluation)
             }
             fixed = Line(system, "", value, evaluation=evaluation if len(evaluations) > 1 else "")
-            lines.append(_filled(fixed, dict.fromkeys(places, value), own, seeds))
-            picked = [c for c in choices if c.chosen and (c.system, c.evaluation) == (system, evaluation)]
-            ways = {"grid": f"{knob.symbol} chosen" if knob else "", "optuna": "" if system in classical else TUNED}
-            for way, choice in ways.items():
-                own_kind = [c for c in picked if isinstance(c.value, str) == (way == "optuna")]
-                chosen: dict[tuple[int, str], Any] = {(c.fold, c.direction): c.value for c in own_kind}
+            lines.append(_filled(fixed, dict.fromkeys(places, value), own, settings.seeds * asked))
+            chosen: dict[str, dict[tuple[int, str], Any]] = {"grid": {}, "optuna": {}}
+            for one in choices:
+                if one.chosen and (one.system, one.evaluation) == (system, evaluation):
+                    chosen["optuna" if one.searched else "grid"][one.fold, one.direction] = one.value
+            for way, values in chosen.items():
                 tuned = settings.tune == way and asked
-                if choice and (tuned or chosen.keys() == places.keys()):
-                    blank = replace(fixed, choice=choice, value=None)
-                    lines.append(_filled(blank, dict.fromkeys(places, NONE_YET) | chosen, own, seeds * tuned))
+                if names[way] and (tuned or values.keys() == places.keys()):
+                    blank = replace(fixed, choice=names[way], value=None)
+                    whole = dict.fromkeys(places, NONE_YET) | values
+                    lines.append(_filled(blank, whole, own, settings.seeds * tuned))
     return tuple(lines)
 
 
@@ -319,14 +319,14 @@ def caption(run: RunRecords, total_folds: int = 0) -> str:
     """Describe a run in one line; `total_folds` is the number of folds of its protocol."""
     settings = run.settings
     source = settings.corpus or Path(settings.manifest).name
-    protocol, folds = settings.protocol or default_protocol(settings.corpus)[0], len(run.folds)
+    folds = len(run.folds)
     of_all = f" of {total_folds}" if total_folds > folds else ""
     seeds = max(line.wanted for line in run.lines) // folds
     marks = f", {TRANSDUCTIVE}" if settings.normalise == "speaker" else ""
     return (
         f"{source}: {len(run.utterances)} utterances, {len({u['speaker'] for u in run.utterances.values()})} speakers, "
-        f"{', '.join(run.labels)}; protocol {protocol}, {folds}{of_all} fold{'s' * (max(folds, total_folds) > 1)}, "
-        f"{seeds} seed{'s' * (seeds > 1)}, {run.epochs} epochs{marks}"
+        f"{', '.join(run.labels)}; protocol {settings.protocol}, {folds}{of_all} "
+        f"fold{'s' * (max(folds, total_folds) > 1)}, {seeds} seed{'s' * (seeds > 1)}, {run.epochs} epochs{marks}"
     )
 
 

@@ -26,6 +26,7 @@ from unheard.export.card import card, data_of
 from unheard.export.evidence import Evidence, evidence_of
 from unheard.export.onnx import Facts, export_model, metadata
 from unheard.export.quantise import measure_cost, quantise
+from unheard.features import FeatureSettings
 from unheard.features.encoder import CARD as ENCODER_CARD
 from unheard.features.encoder import LICENCE, MODEL, WhisperEncoder, encoder_of, write_encoder
 from unheard.files import write_json, write_text, write_whole
@@ -111,37 +112,43 @@ def write_folder(
         raise ExportError(what, where=folder, mend="Choose an empty folder with --output.")
     with tempfile.TemporaryDirectory(prefix="unheard-") as temporary:
         made = Path(temporary)
-        full, small, cost = made / FULL, made / SMALL, None
-        trained, frames, sizes = model, model.features, (0, 0)
+        full, small, frames, sizes = made / FULL, made / SMALL, model.features, (0, 0)
+        exported = model
         if frames.kind == "encoder":
             small = full
-            source = encoder_of(frames.encoder, frames.layer, frames.encoder_digest)
-            encoder = write_encoder(frames.encoder, frames.layer, made / ENCODER, int8=int8)
-            size = (made / ENCODER / MODEL).stat().st_size
-            sizes = (source.graph().ByteSize() if isinstance(source, WhisperEncoder) else size, size)
-            frames = replace(frames, encoder=str(made / ENCODER), encoder_digest=encoder.digest)
-            model = replace(model, features=replace(frames, encoder=ENCODER))
-            sections = [("The encoder", ABOUT_ENCODER.format(**encoder.description)), *sections]
-        export_model(model, full, facts)
+            frames, sizes, about = _write_encoder(frames, made / ENCODER, int8)
+            exported = replace(model, features=replace(frames, encoder=ENCODER))
+            sections = [("The encoder", about), *sections]
+        export_model(exported, full, facts)
         if int8 and small != full:
             quantise(full, small)
-        smaller = int8 and (small != full or frames != trained.features)  # not if trained on an int8 encoder
+        smaller, cost = int8 and (small != full or frames != model.features), None  # not if trained on an int8 encoder
         if smaller and manifest is not None:
-            cost = measure_cost(trained, (full, small), manifest, small_features=frames, encoders=sizes, say=say)
+            cost = measure_cost(model, (full, small), manifest, small_features=frames, encoders=sizes, say=say)
             shown = f"WA {100 * cost.wa[0]:.1f} % → {100 * cost.wa[1]:.1f} %"
             say(f"int8: {shown}, {cost.changed} of {cost.utterances} labels changed")
         elif smaller:
             say("the cost of int8 in accuracy was not measured: name recordings with --manifest")
-        write_text(made / CARD, card(model, facts, evidence, cost, sections))
-        names = {str(index): label for index, label in enumerate(model.labels)}
-        config = {"library_name": "unheard", "id2label": names, "label2id": {names[at]: int(at) for at in names}}
-        write_json(made / CONFIG, metadata(model, facts) | config)
+        write_text(made / CARD, card(exported, facts, evidence, cost, sections))
+        numbers = {label: number for number, label in enumerate(model.labels)}
+        config = {"library_name": "unheard", "id2label": dict(enumerate(model.labels)), "label2id": numbers}
+        write_json(made / CONFIG, metadata(exported, facts) | config)
         digests = {one: sha256((made / one).read_bytes()).hexdigest() for one in _files(made) if one.endswith(".onnx")}
         write_text(made / SUMS, "".join(f"{digest}  {name}\n" for name, digest in digests.items()))
         for name in _files(folder):  # of an earlier export
             (folder / name).unlink()
         for name in _files(made):
             write_whole(folder / name, partial(shutil.copyfile, made / name))
+
+
+def _write_encoder(frames: FeatureSettings, folder: Path, int8: bool) -> tuple[FeatureSettings, tuple[int, int], str]:
+    """Write the encoder that computes `frames`; return the features of the one written, the sizes of both, a text."""
+    source = encoder_of(frames.encoder, frames.layer, frames.encoder_digest)
+    written = write_encoder(frames.encoder, frames.layer, folder, int8=int8)
+    size = (folder / MODEL).stat().st_size
+    sizes = (source.graph().ByteSize() if isinstance(source, WhisperEncoder) else size, size)
+    own = replace(frames, encoder=str(folder), encoder_digest=written.digest)
+    return own, sizes, ABOUT_ENCODER.format(**written.description)
 
 
 def _files(folder: Path) -> list[str]:

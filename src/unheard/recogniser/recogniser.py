@@ -252,23 +252,17 @@ class Recogniser:
                 passed += len(block)
                 done(duration * passed / work)
 
-        sums = np.zeros((len(turns), model.profile_width))  # of the descriptions of each turn
-        counts = np.zeros(len(turns), int)
-        for number, piece in enumerate(pieces):
-            if known[number] and (found := list(self.descriptions(blocks(piece)))):
-                sums[number], counts[number] = np.sum(found, axis=0, dtype=np.float64), len(found)
-        numbers = {turn.speaker: number for number, turn in enumerate(turns)}
-        speakers, totals = np.array([numbers[turn.speaker] for turn in turns]), Totals()
-        segments, spoken = [], 0.0
-        for number, (turn, piece) in enumerate(zip(turns, pieces, strict=True)):
-            others = (speakers == speakers[number]) & (np.arange(len(turns)) != number)
-            count = int(counts[others].sum())
-            profile = SpeakerProfile(model.digest, sums[others].sum(axis=0) / count, count) if count else None
-            stream, end = self.stream(profile=profile), min(turn.end, duration)
+        parts = zip(pieces, known, strict=True)
+        descriptions = [list(self.descriptions(blocks(piece))) if one else [] for piece, one in parts]
+        profiles = _profiles_of_others([turn.speaker for turn in turns], descriptions, model)
+        totals, segments, spoken = Totals(), [], 0.0
+        for turn, piece, profile in zip(turns, pieces, profiles, strict=True):
+            stream = self.stream(profile=profile)
             for block in blocks(piece):
                 stream.push(block)
             one = stream.finish()
-            segments.append(Segment(turn.start, end, one.label, one.probabilities, one.abstained, turn.speaker))
+            answer = one.label, one.probabilities, one.abstained
+            segments.append(Segment(turn.start, min(turn.end, duration), *answer, turn.speaker))
             totals.add(one.speech_seconds, [*one.probabilities.values()], one.embedding, one.abstained)
             spoken += one.speech_seconds
         return Prediction(
@@ -280,6 +274,22 @@ class Recogniser:
             channel=channel,
             model=model.name,
         )
+
+
+def _profiles_of_others(
+    speakers: Sequence[str], descriptions: Sequence[Sequence[npt.NDArray[np.float32]]], model: OnnxModel
+) -> Iterator[SpeakerProfile | None]:
+    """Yield the profile for each turn, by the descriptions (V,) of its speaker's other turns; None without any."""
+    sums = np.zeros((len(speakers), model.profile_width))
+    for number, own in enumerate(descriptions):
+        if own:
+            sums[number] = np.sum(own, axis=0, dtype=np.float64)
+    counts, numbers = np.array([len(own) for own in descriptions]), {name: n for n, name in enumerate(speakers)}
+    who = np.array([numbers[name] for name in speakers])
+    for number in range(len(who)):
+        others = (who == who[number]) & (np.arange(len(who)) != number)
+        count = int(counts[others].sum())
+        yield SpeakerProfile(model.digest, sums[others].sum(axis=0) / count, count) if count else None
 
 
 def _turns(segments: Segments, recording: str) -> list[Turn]:

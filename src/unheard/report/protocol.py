@@ -17,7 +17,6 @@ from unheard.experiments.selection import KNOBS, Choice
 from unheard.experiments.summary import TUNED, Line, hardly_trained
 from unheard.report.content import NOTHING, Block, Facts, Figure, Section, Table, Text, listed, percent
 from unheard.report.plots import Training, choices, learning
-from unheard.splits import default_protocol
 from unheard.splits.protocols import natural
 
 
@@ -49,15 +48,10 @@ def corpus_name(run: RunRecords) -> str:
 
 def protocol_name(run: RunRecords) -> str:
     """Return the protocol of the split."""
-    settings = run.settings
-    name = settings.protocol
-    if not name:  # the corpus's usual one
-        few = len({row.speaker for row in run.splits}) < 10
-        own = settings.corpus.lower().replace("_", "-")
-        name = "loso" if few and own not in ("emodb", "synthetic") else default_protocol(own)[0]
+    name = run.settings.protocol
     if len({row.direction for row in run.splits if row.part == "test"}) > 1:
         return f"{name}, both directions"
-    return f"{name}, {settings.test} tested" if name == "paired" else name
+    return f"{name}, {run.settings.test} tested" if name == "paired" else name
 
 
 def protocol(run: RunRecords) -> Section:
@@ -250,10 +244,10 @@ def _span(values: Sequence[int]) -> str:
 
 def chosen(run: RunRecords) -> Section:
     """The choice of λ, ε and other settings by each fold's own validation speakers."""
-    grid = [choice for choice in run.choices if isinstance(choice.value, float)]
+    grid = [choice for choice in run.choices if not choice.searched]
     tried = {system: [choice for choice in grid if choice.system == system] for system in KNOBS}
     tried = {system: own for system, own in tried.items() if len({choice.value for choice in own}) > 1}
-    trials = [choice for choice in run.choices if isinstance(choice.value, str)]
+    trials = [choice for choice in run.choices if choice.searched]
     if trials:
         return Section("choice", "Choice of settings", (*(_of_the_grid(tried) if tried else ()), *_searched(trials)))
     if tried:
