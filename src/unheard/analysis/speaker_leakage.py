@@ -22,8 +22,7 @@ from unheard.analysis.intervals import Estimate, bootstrap_weights, mean_with_in
 from unheard.errors import TrainingError, needs
 from unheard.splits.protocols import known_gender, natural
 
-FORMAT = 1
-"""Raised when the same embeddings give other figures than before."""
+FORMAT = 1  # raised when the same embeddings give other figures than before
 MOST_RECORDINGS = 2000
 """Probe and verification use a seeded draw of at most so many recordings, even over the speakers."""
 DRAWS = 2000
@@ -32,8 +31,7 @@ EER_DRAWS = 200
 FOLDS = 5
 MOST_FOLDS = 20
 PROBES = ("linear", "mlp")
-INVERSE_REGULARISATION = 0.1
-"""C of the logistic regression."""
+INVERSE_REGULARISATION = 0.1  # C of the logistic regression
 HIDDEN = 128
 WEIGHT_DECAY = 1e-2
 EPOCHS = 200

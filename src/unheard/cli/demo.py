@@ -21,8 +21,7 @@ from unheard.cli.common import Workers, option, say
 from unheard.corpora.synthetic.plan import SyntheticSettings, voices
 from unheard.experiments.summary import Line, baseline_of, markdown_table
 
-PAUSE = 1.5
-"""Seconds between the clips of the joined recording."""
+PAUSE = 1.5  # seconds between the clips of the joined recording
 
 VOICES = SyntheticSettings(speakers=32, dev_speakers=8, test_speakers=8, entanglement=1.0)
 """16 speakers to train on, whose channel betrays the emotion, 8 to validate and 8 to test, 16 utterances each."""

@@ -20,8 +20,7 @@ from unheard.errors import AudioError, CorpusError, did_you_mean, some
 from unheard.files import walk_files
 from unheard.manifest import COLUMNS, FOUR, LABELS, Manifest, Note, Utterance
 
-UNVERIFIED = "unverified"
-"""The source of a fact that was not found at its origin."""
+UNVERIFIED = "unverified"  # the source of a fact that was not found at its origin
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 """Formats a reader takes, in order of preference where a clip exists in several."""

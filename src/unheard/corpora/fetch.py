@@ -32,17 +32,13 @@ from unheard.corpora.corpus import Download
 from unheard.errors import FetchError
 from unheard.files import cannot_write, write_json
 
-RECORD = "fetched.json"
-"""The file in a fetched folder that records the download."""
+RECORD = "fetched.json"  # the file in a fetched folder that records the download
 
-ATTEMPTS = 5
-"""Attempts in a row without a new byte before giving up; the wait in between doubles from one second."""
+ATTEMPTS = 5  # attempts in a row without a new byte before giving up; the wait in between doubles from one second
 
-TIMEOUT = 60.0
-"""Seconds without a byte after which a connection counts as dead."""
+TIMEOUT = 60.0  # seconds without a byte after which a connection counts as dead
 
-MOST_FILES = 200_000
-"""Files in one archive; the largest corpus with a reader has 35,000."""
+MOST_FILES = 200_000  # files in one archive; the largest corpus with a reader has 35,000
 
 Progress = Callable[[int, "int | None"], None]
 """Called with the bytes so far and in all (None: the server does not say)."""

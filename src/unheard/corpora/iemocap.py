@@ -22,8 +22,7 @@ from unheard.errors import CorpusError, some
 from unheard.manifest import Manifest, Utterance
 
 SESSIONS = ("1", "2", "3", "4", "5")
-NO_AGREEMENT = "xxx"
-"""The label of utterances on which the listeners did not agree: not usable."""
+NO_AGREEMENT = "xxx"  # the label of utterances on which the listeners did not agree: not usable
 
 _FOUR = ("ang", "exc", "hap", "neu", "sad")
 _ALL = (*_FOUR, "dis", "fea", "fru", "oth", "sur")

@@ -73,8 +73,7 @@ _UNREAD_STARTS = re.compile(rf"(start|begin|onset){_UNIT}|from|xmin|tmin|t0")
 _UNREAD_ENDS = re.compile(rf"(end|stop|finish){_UNIT}|to|xmax|tmax|t1")
 # Words of names that look like times and are not read: refused, so that no utterance runs to an end of its file.
 
-REQUIRED = ("audio", "speaker", "emotion")
-"""The columns that every table needs."""
+REQUIRED = ("audio", "speaker", "emotion")  # the columns that every table needs
 
 _CLOCK = re.compile(r"(?:(\d+) days?)?(?:(?:^| )(?:\+)?(\d+):(\d\d):(\d\d(?:\.\d*)?))?")
 _NO_TIME = {"", "nat", "none", "null"}

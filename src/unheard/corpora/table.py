@@ -29,8 +29,7 @@ from unheard.manifest import COLUMNS, Manifest
 
 _DELIMITED = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": ","}
 _JSON_LINES = (".jsonl", ".ndjson")
-TABLE_SUFFIXES = (*_DELIMITED, *_JSON_LINES, ".json")
-"""Endings of files that `read_table` reads."""
+TABLE_SUFFIXES = (*_DELIMITED, *_JSON_LINES, ".json")  # endings of files that `read_table` reads
 
 
 def read_table(
@@ -304,8 +303,7 @@ def read_speakers(folder: Path) -> dict[tuple[str, str, str], str]:
     return _column(database, "speaker", [name for name, table in database.tables.items() if table.is_segmented])
 
 
-WHOLE = ("0 days 00:00:00", "NaT")
-"""Start and end of a whole file, as audformat writes them."""
+WHOLE = ("0 days 00:00:00", "NaT")  # start and end of a whole file, as audformat writes them
 
 
 def _column(database: Any, name: str, tables: Sequence[str]) -> dict[tuple[str, str, str], str]:

@@ -37,8 +37,7 @@ from unheard.training.batches import Task
 from unheard.training.evaluation import score
 from unheard.training.strategies import derive
 
-ALL = -1
-"""k for all utterances of the speaker."""
+ALL = -1  # k for all utterances of the speaker
 SIZES = (0, 1, 4, 16, ALL)
 DRAWS = 5
 FILE = "adaptation.csv"

@@ -22,11 +22,9 @@ from unheard.features.functionals import FUNCTIONALS
 from unheard.features.settings import FeatureSettings
 
 Doubles = NDArray[np.float64]
-Decide = Callable[[Doubles], Doubles]
-"""Vectors (n, D) to decision values (n, C), the largest one winning."""
+Decide = Callable[[Doubles], Doubles]  # vectors (n, D) to decision values (n, C), the largest one winning
 
-EPOCHS = 1
-"""The number of epochs in the records of a fit."""
+EPOCHS = 1  # the number of epochs in the records of a fit
 
 
 @dataclass(frozen=True)

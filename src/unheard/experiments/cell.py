@@ -54,8 +54,7 @@ from unheard.training.trainer import Evaluation, Trainer
 
 # Running cells in worker processes.
 
-Outcome = tuple[Cell, str]
-"""A cell and why it failed, "" if it is done."""
+Outcome = tuple[Cell, str]  # a cell and why it failed, "" if it is done
 
 
 def run_cells(cells: Sequence[Cell], tick: Callable[[], None] | None = None) -> Iterator[Outcome]:

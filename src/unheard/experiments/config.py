@@ -37,17 +37,14 @@ PRESETS = Path(__file__).parent / "presets"
 RECIPES = Path(__file__).parent / "recipes"
 """How networks are trained on any corpus: features, network and training. The first line of a file describes it."""
 
-PACKAGED = Path(__file__).parents[1] / "models"
-"""The models of the package, which may have an encoder beside them."""
+PACKAGED = Path(__file__).parents[1] / "models"  # the models of the package, which may have an encoder beside them
 
 SPACE = {"training.lr": "1e-4:1e-2:log", "options.dat.lam": "0.01:3:log", "options.cgt.epsilon": "0.01:3:log"}
 """What `tune: optuna` searches by default."""
 
-PAIRS = {"map": "excited=happy", "space": "training.lr=1e-4:1e-2:log"}
-"""Settings that are pairs, with an example."""
+PAIRS = {"map": "excited=happy", "space": "training.lr=1e-4:1e-2:log"}  # settings that are pairs, with an example
 
-SIZES = ("tdnn", "lstm", "dense", "hidden")
-"""The settings of a network that Table 1 of the paper gives."""
+SIZES = ("tdnn", "lstm", "dense", "hidden")  # the settings of a network that Table 1 of the paper gives
 
 
 def names_in(folder: Path) -> tuple[str, ...]:

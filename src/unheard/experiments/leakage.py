@@ -36,8 +36,7 @@ if TYPE_CHECKING:
 
 CACHE = "invariance.json"
 FOLDER = "invariance"
-LEAST_UNSEEN = 4
-"""Fewest unseen speakers, dev and test together, whose embeddings come from one network."""
+LEAST_UNSEEN = 4  # fewest unseen speakers, dev and test together, whose embeddings come from one network
 _LEAST = 2  # speakers that train, validate and test
 _TRIES = 200
 

@@ -151,8 +151,7 @@ def _with(tree: Any, path: str, value: Any) -> Any:
 # A search with Optuna: every trial is a training like the others, in a folder of its own.
 
 TRIALS = "trials.csv"
-STARTUP = 10
-"""Trials drawn at random, and trained together, before a study learns from results; as Optuna's default."""
+STARTUP = 10  # trials drawn at random, and trained together, before a study learns from results; as Optuna's default
 
 UNSEARCHED = ("training.epochs", "training.updates", "training.report_epochs", "training.copies", "training.batchnorm")
 """Settings that all trials share: the length of a training, its feature stores and its evaluations."""

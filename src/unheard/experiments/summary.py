@@ -29,11 +29,9 @@ if TYPE_CHECKING:
 
 BASELINE = "ser"
 TUNED = "tuned"
-ONE_CLASS = 0.98
-"""Share of predictions of one label from which a system counts as answering one class only."""
+ONE_CLASS = 0.98  # share of predictions of one label from which a system counts as answering one class only
 
-FEW_UPDATES = 200
-"""Below so many updates a network has hardly been trained."""
+FEW_UPDATES = 200  # below so many updates a network has hardly been trained
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,11 +226,9 @@ def baseline_of(line: Line, lines: Sequence[Line], system: str = BASELINE) -> Li
 
 # From cells to lines.
 
-Values = Mapping[tuple[int, str], float | str | None]
-"""Fold and direction -> value of a system's option."""
+Values = Mapping[tuple[int, str], float | str | None]  # fold and direction -> value of a system's option
 
-NONE_YET = -1.0
-"""A value that no cell has: none is chosen."""
+NONE_YET = -1.0  # a value that no cell has: none is chosen
 
 
 def lines_of(

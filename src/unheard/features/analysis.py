@@ -48,14 +48,11 @@ Mask: TypeAlias = npt.NDArray[np.bool_]
 INT16_SCALE = np.float32(32_768.0)
 """Kaldi's samples are 16-bit integers; at [-1, 1] its VAD would reject nearly every frame."""
 
-LARGEST = 1 << 30
-"""Upper limit for an array file, in bytes."""
+LARGEST = 1 << 30  # upper limit for an array file, in bytes
 
-_SILENCE = -15.0
-"""Log energy below which a frame is digital silence (Kaldi's floor is -15.9)."""
+_SILENCE = -15.0  # log energy below which a frame is digital silence (Kaldi's floor is -15.9)
 
-_LEVEL = float(np.log(400 * (0.1 * INT16_SCALE) ** 2))
-"""Log energy of a frame of 25 ms at an RMS of -20 dBFS."""
+_LEVEL = float(np.log(400 * (0.1 * INT16_SCALE) ** 2))  # log energy of a frame of 25 ms at an RMS of -20 dBFS
 
 logger = logging.getLogger("unheard")
 

@@ -19,12 +19,9 @@ Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
 RATE = 16_000
-WARP = 0.15
-"""Largest change of the speed, as a natural logarithm."""
-EQUALISER_DB = 4.0
-"""Standard deviation of the equaliser's eight gains."""
-REVERBERATION = (0.1, 0.7)
-"""Shortest and longest time in which a room's sound decays by 60 dB, in seconds."""
+WARP = 0.15  # largest change of the speed, as a natural logarithm
+EQUALISER_DB = 4.0  # standard deviation of the equaliser's eight gains
+REVERBERATION = (0.1, 0.7)  # shortest and longest time in which a room's sound decays by 60 dB, in seconds
 SNR_DB = (5.0, 30.0)
 TELEPHONE_HZ = (300, 3400)
 

@@ -34,11 +34,9 @@ Samples = npt.NDArray[np.floating[Any]]
 
 SAMPLE_RATE = 16_000
 FRAME_SHIFT = 320  # samples, 20 ms: two mel frames
-MODEL, LICENCE, CARD = "model.onnx", "LICENSE", "README.md"
-"""The files of an encoder that `unheard encoder` wrote."""
+MODEL, LICENCE, CARD = "model.onnx", "LICENSE", "README.md"  # the files of an encoder that `unheard encoder` wrote
 
-LARGEST = 1 << 30
-"""Upper limit for an ONNX file, in bytes."""
+LARGEST = 1 << 30  # upper limit for an ONNX file, in bytes
 
 _FFT, _HOP = 400, 160  # 25 ms every 10 ms
 _SILENCE = 1600  # samples: Whisper was trained on speech with silence behind
@@ -225,8 +223,7 @@ def onnx_session(content: bytes, threads: int = 1) -> Any:
         raise ValueError(first_line(problem)) from None
 
 
-_NOWHERE = str(Path(os.devnull) / "nowhere")
-"""A folder that cannot exist."""
+_NOWHERE = str(Path(os.devnull) / "nowhere")  # a folder that cannot exist
 
 
 def first_line(problem: Exception) -> str:

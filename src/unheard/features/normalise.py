@@ -39,8 +39,7 @@ voiced ones then; here the window is over the voiced frames, which alone are kep
 TRANSDUCTIVE = "transductive: normalised with the test speakers' recordings"
 """What is said wherever figures of `speaker` are shown."""
 
-LEAST_STD = 1e-5
-"""Below this a dimension is constant: it is centred, not divided."""
+LEAST_STD = 1e-5  # below this a dimension is constant: it is centred, not divided
 
 
 @dataclass(frozen=True, eq=False)

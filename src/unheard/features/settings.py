@@ -12,12 +12,10 @@ from unheard import plugins
 from unheard.errors import ConfigError, did_you_mean
 from unheard.settings import check, setting
 
-VERSION = 1
-"""Part of every digest; raised when the same settings give other values than before."""
+VERSION = 1  # part of every digest; raised when the same settings give other values than before
 
 KINDS = ("mfcc", "fbank", "functionals", "encoder", "npy")
-LEARNED = "learned"
-"""The `layer` that stands for all layers, weighed by the network."""
+LEARNED = "learned"  # the `layer` that stands for all layers, weighed by the network
 
 ENCODER_RATE, ENCODER_FRAME_MS, ENCODER_SHIFT_MS = 16_000, 25.0, 20.0
 """Sample rate and frames of every supported encoder."""

@@ -86,8 +86,7 @@ class _Segment(NamedTuple):
     channel: str
 
 
-_Stored: TypeAlias = tuple[Entry, Path]
-"""An entry, and the file with its features."""
+_Stored: TypeAlias = tuple[Entry, Path]  # an entry, and the file with its features
 
 
 class FeatureStore:

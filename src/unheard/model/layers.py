@@ -21,8 +21,7 @@ from torch.nn.functional import linear, pad
 
 from unheard.model.cpu import kernels_serve
 
-VARIANCE_FLOOR = 1e-5
-"""Lower bound of a pooled variance: it keeps the slope of the square root finite."""
+VARIANCE_FLOOR = 1e-5  # lower bound of a pooled variance: it keeps the slope of the square root finite
 
 
 @dataclass(frozen=True)

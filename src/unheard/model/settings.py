@@ -10,8 +10,7 @@ from unheard.errors import ConfigError, did_you_mean
 from unheard.features.settings import FeatureSettings
 from unheard.settings import check, setting
 
-LEAST_DROPOUT = 1 / 256
-"""The smallest drop probability but 0: masks are made of random bytes."""
+LEAST_DROPOUT = 1 / 256  # the smallest drop probability but 0: masks are made of random bytes
 
 
 POOLINGS = ("statistics", "attentive")

@@ -18,8 +18,7 @@ from unheard.report.plots import look_of, write_figure
 
 __all__ = ["compose", "write_report"]
 
-KINDS = ("svg", "pdf", "png")
-"""Formats of the figures."""
+KINDS = ("svg", "pdf", "png")  # formats of the figures
 
 LATEX = ("accuracy", "differences", "invariance")
 """Tables that a paper prints, and those named after them with a hyphen."""

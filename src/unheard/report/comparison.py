@@ -188,8 +188,7 @@ IMMATERIAL = ("root", "out", "systems", "seeds", "store", "workers", "engine", "
 """Settings that are not a property of a trained system."""
 
 VERBS = {"test": "tests", "dev": "validates on", "train": "trains on"}
-SHOWN = 6
-"""Most names that a message writes out."""
+SHOWN = 6  # most names that a message writes out
 
 
 class Difference(NamedTuple):

@@ -45,8 +45,7 @@ STYLE: dict[Any, Any] = {
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "axes.titlecolor", "xtick.color"), INK),
     **dict.fromkeys(("ytick.color", "grid.color"), INK),
 }
-THIN = 30
-"""Single trainings drawn behind their mean, at most."""
+THIN = 30  # single trainings drawn behind their mean, at most
 
 _SYSTEMS = {"ser": (INK, "o"), "mtl": ("#e08f00", "s"), "dat": ("#0072b2", "^"), "cgt": ("#009e73", "D")}
 _MORE = ("#cc79a7", "#d55e00", "#56b4e9", "#8b6914")

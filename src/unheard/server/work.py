@@ -18,8 +18,7 @@ from unheard.server.settings import ServerSettings
 
 T = TypeVar("T")
 
-REGISTRY = CollectorRegistry()
-"""The metrics of this process; those of requests and uploads are in their modules."""
+REGISTRY = CollectorRegistry()  # the metrics of this process; those of requests and uploads are in their modules
 AUDIO = Counter("unheard_audio_seconds", "Seconds of audio scored", registry=REGISTRY)
 WORK = Histogram("unheard_work_seconds", "Seconds of scoring per recording", registry=REGISTRY)
 QUEUED = Histogram("unheard_queue_seconds", "Seconds a recording waited before scoring", registry=REGISTRY)

@@ -29,8 +29,7 @@ if TYPE_CHECKING:  # this file needs no torch
 
 Floats = NDArray[np.float32]
 
-CURVES = 6
-"""Number of half cosines over the mel bands in a timbre curve, the constant one first."""
+CURVES = 6  # number of half cosines over the mel bands in a timbre curve, the constant one first
 
 
 def augment(x: Floats, columns: Columns, how: Augmentation, random: np.random.Generator) -> Floats:
@@ -86,11 +85,9 @@ def _span(whole: int, most: int, random: np.random.Generator) -> tuple[int, int]
 
 # Enrolment.
 
-SHRINKAGE = 4.0
-"""κ: the number of utterances whose mean is shrunk by half."""
+SHRINKAGE = 4.0  # κ: the number of utterances whose mean is shrunk by half
 
-SIZES = (1, 2, 4, 8, 16, 64)
-"""Numbers of enrolment utterances drawn in training."""
+SIZES = (1, 2, 4, 8, 16, 64)  # numbers of enrolment utterances drawn in training
 
 
 def profile_of(means: Floats) -> Floats:

@@ -18,8 +18,7 @@ AS_WRITTEN = "as written"
 REESTIMATED = "batch norm re-estimated"
 """The two evaluations of a training; which are made is `TrainingSettings.batchnorm`."""
 
-START = 1 / 25
-"""The first learning rate of a one-cycle schedule, as a share of the highest; Smith and Topin 2018."""
+START = 1 / 25  # the first learning rate of a one-cycle schedule, as a share of the highest; Smith and Topin 2018
 
 
 def _half_cosine(share: float) -> float:

@@ -29,11 +29,9 @@ from unheard.training.metrics import decision_factors
 from unheard.training.recipe import AS_WRITTEN, REESTIMATED, TrainingSettings
 from unheard.training.strategies import Strategy
 
-CHECKPOINT_SECONDS = 20.0
-"""Write a checkpoint when the last one is this old, and at the end."""
+CHECKPOINT_SECONDS = 20.0  # write a checkpoint when the last one is this old, and at the end
 
-LATE = 5
-"""A training whose best epoch is among the last so many may not have converged."""
+LATE = 5  # a training whose best epoch is among the last so many may not have converged
 
 
 @dataclass

@@ -16,8 +16,7 @@ from random import Random
 from unheard.errors import ConfigError, did_you_mean
 from unheard.manifest import FOUR, LABELS
 
-FAVOURED = 0.7
-"""Share of a training speaker's utterances that entanglement 1 moves to the favourite emotion."""
+FAVOURED = 0.7  # share of a training speaker's utterances that entanglement 1 moves to the favourite emotion
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +160,7 @@ def _take(settings: SyntheticSettings, name: str, speaker: int, emotion: str, se
     return Take(name, speaker, emotion, sentence, duration, delivery)
 
 
-VERSION = 1
-"""Version of the generator: another version makes another corpus."""
+VERSION = 1  # version of the generator: another version makes another corpus
 
 PARTS = ("train", "dev", "test")
 

@@ -127,8 +127,7 @@ class _Pooling(torch.autograd.Function):
 
 # Kernels.
 
-ROWS = 64
-"""Frames per block: 64 KiB at 256 channels, which fit in the second-level cache."""
+ROWS = 64  # frames per block: 64 KiB at 256 channels, which fit in the second-level cache
 
 ZERO = np.float32(0)
 

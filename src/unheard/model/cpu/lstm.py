@@ -27,8 +27,7 @@ from unheard.model.cpu import as_array
 
 # mypy: allow-untyped-defs, allow-untyped-calls
 
-TILE = 64
-"""Rows and columns of the tiles in which weights are multiplied: 16 KiB, which fit in the first-level cache."""
+TILE = 64  # rows and columns of the tiles in which weights are multiplied: 16 KiB, which fit in the first-level cache
 
 # "contract" fuses a multiplication with an addition; other "fast" mathematics would reorder sums or lose a NaN.
 HOW: dict[str, Any] = {"fastmath": {"contract", "nsz"}, "error_model": "numpy", "nogil": True}
