@@ -18,7 +18,7 @@ import csv
 import hashlib
 import lzma
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from itertools import product
@@ -193,10 +193,31 @@ def write_records(
     test) and its columns of the manifest. Those with a system are predictions for dev and test utterances in the same
     order: system, options (its knob), evaluation, fold, direction, seed, epochs, and one probability for each label.
     """
-    labels, held = settings.labels, _held(splits)
+    cells = sorted(_finished(out, settings, splits, counts), key=_order)
+    heads = _heads(settings.labels)
+    written = heads[KEY.index("emotion") : -len(UTTERANCES)]
+    table: list[dict[str, Any]] = [{**row._asdict(), **_of_manifest(utterances.get(row.id))} for row in splits]
+    for cell in cells:
+        own_columns: dict[str, Any] = {"system": cell.system, "options": cell.options, "evaluation": cell.evaluation}
+        own_columns |= {"seed": cell.seed, "epochs": cell.result["epochs"]}
+        table += [
+            {**own_columns, **row._asdict(), **dict(zip(written, words, strict=True))}
+            for row, words in zip(cell.rows, cell.words, strict=True)
+        ]
+    text = csv_text([heads, *([row.get(name, "") for name in heads] for row in table)])
+    write_whole(out / TABLE, lambda path: path.write_bytes(lzma.compress(text.encode(), preset=2)))
+    results = [values for cell in cells for values in _results(cell, settings.normalise)]
+    rounded = [[f"{x:.6f}" if isinstance(x, float) else x for x in map(row.get, COLUMNS)] for row in results]
+    write_text(out / RESULTS, csv_text([COLUMNS, *rounded]))
+
+
+def _finished(
+    out: Path, settings: Experiment, splits: Sequence[Assigned], counts: Callable[[Mapping[str, Any], str], bool]
+) -> Iterator[CellRecord]:
+    """Yield the finished cells that count, each evaluation apart, and once more for each chosen trial."""
+    held = _held(splits)
     epochs = cache(lambda trial: _epochs(applied(settings, trial), splits))
     chosen = [one for one in read_trials(out) if one.chosen]
-    cells = []
     for home in sorted((out / "cells").glob("*-fold*-seed*-*")):
         system, _, rest = home.name.rpartition("-fold")
         number = rest.partition("-")[0]
@@ -209,28 +230,12 @@ def write_records(
             if fold not in held or epochs_of(result) != wanted or not counts(result, trial):
                 continue
             try:
-                found = read_predictions(place / "predictions.csv", labels)
+                found = read_predictions(place / "predictions.csv", settings.labels)
                 words = [found.pop((row.part, row.id)) for row in held[fold]]
             except (OSError, ValueError, KeyError):  # damaged, or of another split: trained again by the next call
                 continue
             if not found:
-                cells.append(_cell(home, place, result, held[fold], words, labels, trial or None))
-    cells.sort(key=_order)
-    heads = _heads(labels)
-    table: list[dict[str, Any]] = [{**row._asdict(), **_of_manifest(utterances.get(row.id))} for row in splits]
-    for cell in cells:
-        own_columns: dict[str, Any] = {"system": cell.system, "options": cell.options, "evaluation": cell.evaluation}
-        own_columns |= {"seed": cell.seed, "epochs": cell.result["epochs"]}
-        written = heads[KEY.index("emotion") : -len(UTTERANCES)]
-        table += [
-            {**own_columns, **row._asdict(), **dict(zip(written, words, strict=True))}
-            for row, words in zip(cell.rows, cell.words, strict=True)
-        ]
-    text = csv_text([heads, *([row.get(name, "") for name in heads] for row in table)])
-    write_whole(out / TABLE, lambda path: path.write_bytes(lzma.compress(text.encode(), preset=2)))
-    results = [values for cell in cells for values in _results(cell, settings.normalise)]
-    rounded = [[f"{x:.6f}" if isinstance(x, float) else x for x in map(row.get, COLUMNS)] for row in results]
-    write_text(out / RESULTS, csv_text([COLUMNS, *rounded]))
+                yield _cell(home, place, result, held[fold], words, settings.labels, trial or None)
 
 
 def _of_manifest(row: Utterance | None) -> dict[str, str]:

@@ -370,6 +370,7 @@ def collect(grid: Grid, say: Say = lambda _: None) -> RunRecords:
             own = digest == definitions.get(system, digest)
         else:
             mine = own_settings(trial)
+            # λ and ε may have any value, that of a trial only one of the grid
             knob = KNOBS[system].option if system in KNOBS and not trial else ""
             if result["trial"] and knob and result["options"][knob] not in KNOBS[system].grid:
                 knob = ""
