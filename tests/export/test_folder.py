@@ -21,12 +21,13 @@ from unheard.errors import ExportError, UnheardError
 from unheard.experiments.evaluate import evaluate
 from unheard.experiments.records import RunRecords, read_run
 from unheard.export import card
-from unheard.export.card import data_of, described, hub_licence
+from unheard.export.card import data_of, described
 from unheard.export.evidence import Own, evidence_of
-from unheard.export.folder import licence_warnings, write_folder
-from unheard.export.onnx import Data, Facts
+from unheard.export.folder import write_folder
+from unheard.export.onnx import Facts
 from unheard.export.quantise import measure_cost
 from unheard.features import Normaliser
+from unheard.licence import hub_licence, licence_warnings
 from unheard.manifest import Manifest
 from unheard.model.saving import Model
 from unheard.recogniser import hub
@@ -174,13 +175,13 @@ def test_licences_of_the_hub(licence: str, known: str) -> None:
     ],
 )
 def test_demands_of_the_corpora_on_the_licence(corpus: str, licence: str, demands: tuple[str, ...]) -> None:
-    data = described([corpus])
-    warnings = licence_warnings(Facts(data=data, licence=licence))
+    data = [(one.title, one.licence) for one in described([corpus])]
+    warnings = licence_warnings(licence, data)
     assert len(warnings) == len(demands)
     assert all(demand in warning for demand, warning in zip(demands, warnings, strict=True))
     assert all(f"'{licence}' is not" in warning for warning in warnings)
-    assert not licence_warnings(Facts(data=data, licence=data[0].licence))
-    assert not licence_warnings(Facts(data=(Data("x", "X", "", "CC0"),), licence=licence))
+    assert not licence_warnings(data[0][1], data)
+    assert not licence_warnings(licence, [("X", "CC0")])
 
 
 # --- the folder

@@ -6,7 +6,6 @@ Its words are in `card.md`. Every figure was measured; none is written there.
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -22,13 +21,9 @@ from unheard.export.evidence import BINS, Evidence
 from unheard.export.onnx import Data, Facts
 from unheard.export.quantise import Cost
 from unheard.features import FeatureSettings
-from unheard.licence import commercial_use
+from unheard.licence import commercial_use, hub_licence
 from unheard.model.saving import Model
 from unheard.report.content import percent, spread
-
-HUB_LICENCES = {"mit", "apache-2.0", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0",
-                "cc-by-nc-nd-4.0", "bsd-3-clause", "gpl-3.0", "agpl-3.0", "openrail"}  # fmt: skip
-"""Identifiers that the Hub knows; any other licence is `other` with its name."""
 
 UNKNOWN = "unknown to this program"
 
@@ -100,12 +95,6 @@ def _front_matter(facts: Facts, evidence: Sequence[Evidence]) -> str:
     }
     values = {name: value for name, value in values.items() if value}
     return f"---\n{yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)}---\n"
-
-
-def hub_licence(licence: str) -> str:
-    """Return the Hub's identifier of a licence such as `CC BY-NC-SA 4.0`, empty where it has none."""
-    plain = re.sub(r"[\s_]+", "-", licence.strip().lower())
-    return plain if plain in HUB_LICENCES else ""
 
 
 def _described(settings: FeatureSettings) -> str:

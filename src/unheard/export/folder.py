@@ -10,7 +10,6 @@ FOLDER/SHA256SUMS        checksums of the ONNX files
 
 from __future__ import annotations
 
-import re
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -30,6 +29,7 @@ from unheard.features import FeatureSettings
 from unheard.features.encoder import CARD as ENCODER_CARD
 from unheard.features.encoder import LICENCE, MODEL, WhisperEncoder, encoder_of, write_encoder
 from unheard.files import write_json, write_text, write_whole
+from unheard.licence import licence_warnings
 from unheard.manifest import Manifest
 from unheard.model.saving import Model
 
@@ -43,14 +43,6 @@ The features are outputs of the frozen encoder `{origin}` (layer {layer}), with 
 `encoder`, under a licence of its own (`encoder/LICENSE`, {licence})."""
 
 Say = Callable[[str], None]
-
-_DEMANDS = {
-    r"\bNC\b": "non-commercial",
-    r"\bSA\b|\bODbL\b|Open Database License": "share-alike",
-    r"\bresearch\b(?!.*\bCC0)": "for research",
-    r"\bagreement\b": "by agreement",
-}
-"""Words in a corpus's licence -> what it demands of the licence of the weights, which must contain them too."""
 
 
 def export(
@@ -105,7 +97,7 @@ def write_folder(
     exported, and where a README.md of something else is in the folder.
     """
     folder = Path(folder)
-    for warning in licence_warnings(facts):
+    for warning in licence_warnings(facts.licence, [(one.title, one.licence) for one in facts.data]):
         say(warning)
     if (folder / CARD).exists() and not (folder / FULL).exists():
         what = f"the model card would replace a {CARD} that does not belong to a model"
@@ -155,14 +147,3 @@ def _files(folder: Path) -> list[str]:
     """Return the names of the files of an export that are in `folder`."""
     encoder = (f"{ENCODER}/{name}" for name in ENCODER_FILES)
     return [name for name in (FULL, SMALL, *encoder, CONFIG, CARD, SUMS) if (folder / name).exists()]
-
-
-def licence_warnings(facts: Facts) -> list[str]:
-    """Return a warning for each demand of a training corpus's licence that the licence of the weights does not meet."""
-    found = []
-    for one in facts.data:
-        for words, demand in _DEMANDS.items():
-            if re.search(words, one.licence, re.IGNORECASE) and not re.search(words, facts.licence, re.IGNORECASE):
-                ours = f"'{facts.licence}' is not" if facts.licence else "state it with --licence"
-                found.append(f"warning: the licence of {one.title} is {one.licence}, {demand}; {ours}")
-    return found
