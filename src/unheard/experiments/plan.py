@@ -216,11 +216,7 @@ def check_settings(settings: Experiment) -> dict[str, dict[str, Any]]:
     if settings.features.kind == "functionals":
         what = "the networks read frames, and functionals are one vector per utterance"
         raise ConfigError(what, mend="Choose --features.kind mfcc, fbank or encoder.")
-    if settings.engine == "ray":
-        from unheard.experiments.ray_engine import ray_library
-
-        ray_library()
-    else:  # a cluster may have devices that are not here
+    if settings.engine == "local":  # a cluster may have devices that are not here
         choose_device(settings.device)
     check_loggers(settings.logger)
     if settings.protocol and settings.protocol not in PROTOCOLS:

@@ -20,7 +20,7 @@ from unheard import notebook
 from unheard.corpora import read_manifest
 from unheard.corpora.table import write_table as write_manifest
 from unheard.errors import ConfigError, SplitError
-from unheard.experiments import selection
+from unheard.experiments import ray_engine, selection
 from unheard.experiments.cell import epoch_file, run_cells, usual_workers
 from unheard.experiments.cell_files import epochs_of, read_history, result_in
 from unheard.experiments.config import Experiment, load, written_in
@@ -160,6 +160,8 @@ def _folder(out: Path) -> Path:
 
 def _begin(settings: Experiment, say: Say) -> Grid:
     """The grid of an experiment that may be run in its folder."""
+    if settings.engine == "ray":
+        ray_engine.ray_library()
     settings = replace(settings, features=resolve(settings.features))
     check_same_run(Path(settings.out), settings)
     selection.check_tuning(settings)
@@ -285,11 +287,7 @@ def _train(cells: Sequence[Cell], settings: Experiment, say: Say) -> dict[str, s
                     say(f"{60 / seconds:.3g} epochs a minute with {parallel} workers: about {left} left")
             bar.update(task, completed=done, speed=speed)
 
-        train: Callable[..., Iterable[tuple[Cell, str]]] = run_cells
-        if settings.engine == "ray":
-            from unheard.experiments import ray_engine
-
-            train = ray_engine.run_cells
+        train = ray_engine.run_cells if settings.engine == "ray" else run_cells
         for cell, reason in train(missing, tick):
             if reason:
                 failed[cell.name] = reason
