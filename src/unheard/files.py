@@ -11,7 +11,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -134,6 +134,14 @@ def csv_text(rows: Iterable[Iterable[object]]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
+
+
+def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[bool] = ()) -> str:
+    """Return a Markdown table; `right` says which columns are aligned to the right, by default all but the first."""
+    right = right or [place > 0 for place in range(len(heads))]
+    lines = [" | ".join(heads), *map(" | ".join, rows)]
+    first, *others = (f"| {line} |" for line in lines)
+    return "\n".join([first, "|" + "".join("---:|" if one else "---|" for one in right), *others])
 
 
 def write_json(path: Path, value: Any, kind: type[UnheardError] = UnheardError) -> None:

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from unheard.analysis.intervals import DRAWS, mean_with_interval
 from unheard.cli.common import Workers, option, say
 from unheard.corpora.synthetic.plan import SyntheticSettings, voices
-from unheard.experiments.summary import Line, baseline_of, markdown_table
+from unheard.experiments.summary import Line, baseline_of
+from unheard.files import markdown_table
 
 PAUSE = 1.5  # seconds between the clips of the joined recording
 

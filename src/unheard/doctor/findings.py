@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from unheard.errors import counted, some
+from unheard.files import markdown_table
 from unheard.manifest import Utterance
 
 Severity = Literal["error", "warning", "note"]
@@ -101,22 +102,14 @@ def to_text(findings: Findings) -> str:
 def to_markdown(findings: Findings) -> str:
     """Render as Markdown: a summary, a table of the findings, a table of speakers by emotions."""
     summary, emotions = findings.summary, list(findings.summary.emotions)
-    lines = [
-        f"{_overview(summary)}.",
-        "",
-        "| severity | kind | finding | mend |",
-        "|---|---|---|---|",
-        *(f"| {f.severity} | `{f.kind}` | {_cell(f.message)} | {_cell(f.mend)} |" for f in findings.findings),
-        "",
-        f"| speaker | {' | '.join(emotions)} |",
-        f"|---|{'---:|' * len(emotions)}",
-        *(
-            f"| {_cell(speaker)} | {' | '.join(str(row.get(emotion, 0)) for emotion in emotions)} |"
-            for speaker, row in summary.table.items()
-        ),
-        f"| **all** | {' | '.join(str(summary.emotions[emotion]) for emotion in emotions)} |",
+    found = [(one.severity, f"`{one.kind}`", _cell(one.message), _cell(one.mend)) for one in findings.findings]
+    counts = [*summary.table.items(), ("**all**", summary.emotions)]
+    rows = [[_cell(name), *(str(row.get(emotion, 0)) for emotion in emotions)] for name, row in counts]
+    tables = [
+        markdown_table(("severity", "kind", "finding", "mend"), found, [False] * 4),
+        markdown_table(("speaker", *emotions), rows),
     ]
-    return "\n".join(lines) + "\n"
+    return "\n\n".join([f"{_overview(summary)}.", *tables]) + "\n"
 
 
 def to_json(findings: Findings) -> str:

@@ -28,9 +28,8 @@ from unheard.experiments.cell import NormalisedFrames, model_names
 from unheard.experiments.config import Experiment
 from unheard.experiments.plan import Cell, lay_out
 from unheard.experiments.records import RunRecords, read_run
-from unheard.experiments.summary import markdown_table
 from unheard.features import FeatureStore
-from unheard.files import csv_text, write_text
+from unheard.files import csv_text, markdown_table, write_text
 from unheard.model.saving import WITH_PROFILES, Model
 from unheard.training.augment import profile_of
 from unheard.training.batches import Task

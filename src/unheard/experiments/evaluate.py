@@ -13,10 +13,9 @@ from typing import Any
 from unheard.corpora import read_manifest
 from unheard.experiments.cell import NormalisedFrames, versions
 from unheard.experiments.plan import usable
-from unheard.experiments.summary import markdown_table
 from unheard.features import build_store
 from unheard.features.normalise import TRANSDUCTIVE
-from unheard.files import csv_text, write_json, write_text
+from unheard.files import csv_text, markdown_table, write_json, write_text
 from unheard.manifest import Manifest, choose_channel
 from unheard.model.saving import Model
 from unheard.training.batches import Task

@@ -22,10 +22,10 @@ from unheard.errors import ConfigError, FeatureError, SplitError, TrainingError,
 from unheard.experiments.cell import versions
 from unheard.experiments.evaluate import doubt_of, known_rows, score_model, trained_on
 from unheard.experiments.records import RunRecords
-from unheard.experiments.summary import SeedRecord, markdown_table
+from unheard.experiments.summary import SeedRecord
 from unheard.features import FeatureStore, Normaliser
 from unheard.features.normalise import TRANSDUCTIVE, pool
-from unheard.files import json_text, write_json
+from unheard.files import json_text, markdown_table, write_json
 from unheard.manifest import Manifest, choose_channel
 from unheard.model.saving import Model
 from unheard.splits.protocols import default_protocol, known_gender, make_split

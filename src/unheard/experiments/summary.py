@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import chain, compress
@@ -19,7 +19,7 @@ from unheard.errors import RunError
 from unheard.experiments.baselines import FITTED, NAMES, place_in_tables
 from unheard.experiments.selection import KNOBS, Choice
 from unheard.features.normalise import TRANSDUCTIVE
-from unheard.files import write_text
+from unheard.files import markdown_table, write_text
 from unheard.training.metrics import Judged
 
 if TYPE_CHECKING:
@@ -296,12 +296,6 @@ REPEATED = (
     "No validation figure (–) where both directions of each fold use the same network, as they do when the last epoch "
     "is evaluated: the same predictions would count as validation and as test."
 )
-
-
-def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table, the first column aligned left, the others right."""
-    lines = ["| " + " | ".join(heads) + " |", "|---|" + "---:|" * (len(heads) - 1)]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
 
 
 def write_table(run: RunRecords, total_folds: int = 0) -> str:

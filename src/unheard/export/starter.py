@@ -25,12 +25,13 @@ from unheard.experiments.leakage import probe_model
 from unheard.experiments.plan import read_rows
 from unheard.experiments.records import RunRecords, read_run
 from unheard.experiments.run import carry_out
-from unheard.experiments.summary import Line, markdown_table
+from unheard.experiments.summary import Line
 from unheard.export.card import data_of
 from unheard.export.evidence import evidence_of
 from unheard.export.folder import write_folder
 from unheard.export.onnx import Facts
 from unheard.features.encoder import write_encoder
+from unheard.files import markdown_table
 from unheard.manifest import Manifest
 from unheard.model.saving import WITH_PROFILES, Model
 from unheard.report.content import percent

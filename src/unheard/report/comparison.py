@@ -15,9 +15,9 @@ from unheard.analysis.statistics import Contrast, contrast, corrected
 from unheard.errors import ConfigError, RunError, SplitError, did_you_mean, some
 from unheard.experiments.baselines import NAMES
 from unheard.experiments.records import RunRecords, read_run
-from unheard.experiments.summary import Line, Predictions, baseline_of, markdown_table
+from unheard.experiments.summary import Line, Predictions, baseline_of
 from unheard.features.normalise import TRANSDUCTIVE
-from unheard.files import json_text
+from unheard.files import json_text, markdown_table
 from unheard.manifest import Manifest, Utterance
 from unheard.report.content import interval, markdown_of_table, spread
 from unheard.report.results import contrast_table

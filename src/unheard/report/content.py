@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from unheard.errors import needs
+from unheard.files import markdown_table
 from unheard.report.plots import svg
 
 if TYPE_CHECKING:
@@ -235,10 +236,10 @@ def markdown_of(report: Report) -> str:
 
 def markdown_of_table(table: Table) -> str:
     """Write a table in Markdown, with caption and notes."""
-    lines = [f"**{markdown_words(table.caption)}**", ""]
-    lines += ["| " + " | ".join(map(markdown_words, table.heads)) + " |"]
-    lines += ["|" + "".join("---:|" if numeric else "---|" for numeric in table.numeric)]
-    for r, row in enumerate(table.rows):
-        cells = [_bold(table, r, c, markdown_words(cell), "**{}**") for c, cell in enumerate(row)]
-        lines.append("| " + " | ".join(cells) + " |")
+    rows = [
+        [_bold(table, r, c, markdown_words(cell), "**{}**") for c, cell in enumerate(row)]
+        for r, row in enumerate(table.rows)
+    ]
+    heads = [markdown_words(head) for head in table.heads]
+    lines = [f"**{markdown_words(table.caption)}**", "", markdown_table(heads, rows, table.numeric)]
     return "\n".join([*lines, *(line for note in table.notes for line in ("", markdown_words(note)))])
