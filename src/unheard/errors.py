@@ -1,11 +1,17 @@
-"""Errors for users: what is wrong, where, and how to mend it."""
+"""Messages for users: errors that say what is wrong, where, and how to mend it, and lines on what is being done."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
+
+Say = Callable[[str], None]  # receives a line for the user now and then
+
+
+def silent(line: str) -> None:
+    """Tell the user nothing."""
 
 
 class UnheardError(Exception):

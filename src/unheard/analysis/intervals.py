@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Metric = Literal["wa", "uar"]
-Floats = NDArray[np.float64]
+Doubles = NDArray[np.float64]
 METRICS: tuple[Metric, ...] = ("wa", "uar")
 
 
@@ -37,8 +37,8 @@ class Counts:
 
     speakers: tuple[str, ...]
     seeds: tuple[int, ...]
-    totals: Floats
-    hits: Floats
+    totals: Doubles
+    hits: Doubles
 
     def with_seeds(self, seeds: Iterable[int]) -> Counts:
         """Return the counts of these seeds only."""
@@ -56,14 +56,14 @@ class Counts:
         return self.speakers == other.speakers and np.array_equal(self.totals, other.totals)
 
     @property
-    def mean_hits(self) -> Floats:
+    def mean_hits(self) -> Doubles:
         """Hits (S, C), mean over the seeds."""
-        mean: Floats = self.hits.mean(axis=0)
+        mean: Doubles = self.hits.mean(axis=0)
         return mean
 
-    def scores(self, metric: Metric) -> Floats:
+    def scores(self, metric: Metric) -> Doubles:
         """Return the pooled metric of each seed (K,), 0 to 1."""
-        scores: Floats = (self.hits * hit_weights(self.totals, metric)).sum(axis=(1, 2))
+        scores: Doubles = (self.hits * hit_weights(self.totals, metric)).sum(axis=(1, 2))
         return scores
 
 
@@ -91,7 +91,7 @@ def count(
     return Counts(tuple(map(str, names)), tuple(predicted), totals.astype(np.float64), np.stack(hits))
 
 
-def hit_weights(totals: Floats, metric: Metric) -> Floats:
+def hit_weights(totals: Doubles, metric: Metric) -> Doubles:
     """Return what a hit of each emotion adds to the pooled metric (C,); 0 for an emotion that does not occur.
 
     >>> hit_weights(np.array([[3.0, 1.0, 0.0]]), "wa").tolist()
@@ -105,14 +105,14 @@ def hit_weights(totals: Floats, metric: Metric) -> Floats:
     return np.where(each > 0, 1.0 / np.maximum(each, 1.0), 0.0) / np.count_nonzero(each)
 
 
-def shares(before: Counts, after: Counts, metric: Metric) -> Floats:
+def shares(before: Counts, after: Counts, metric: Metric) -> Doubles:
     """Return each speaker's share (S,) of the difference after - before of the metric's means over seeds.
 
     The shares sum to the difference. Raises `ValueError` if the two were scored on different utterances.
     """
     if not before.same_utterances(after):
         raise ValueError("the two systems were not scored on the same utterances")
-    each: Floats = ((after.mean_hits - before.mean_hits) * hit_weights(before.totals, metric)).sum(axis=1)
+    each: Doubles = ((after.mean_hits - before.mean_hits) * hit_weights(before.totals, metric)).sum(axis=1)
     return each
 
 
@@ -139,7 +139,7 @@ class Estimate(NamedTuple):
     high: float = math.nan
 
     @classmethod
-    def of(cls, value: float, draws: Floats) -> Estimate:
+    def of(cls, value: float, draws: Doubles) -> Estimate:
         """Return `value` with the percentile interval of its bootstrap `draws` (D,)."""
         return cls(float(value), *percentiles(draws))
 
@@ -167,7 +167,7 @@ class Spread:
         return f"{100 * self.mean:.1f} ± " + ("–" if self.std is None else f"{100 * self.std:.1f}")
 
 
-def percentiles(draws: Floats) -> tuple[float, float]:
+def percentiles(draws: Doubles) -> tuple[float, float]:
     """Return the ends of the middle 95 % of `draws` (D,) that are not NaN; NaN if there are none."""
     if not np.isfinite(draws).any():
         return math.nan, math.nan
@@ -176,7 +176,7 @@ def percentiles(draws: Floats) -> tuple[float, float]:
 
 
 @lru_cache(maxsize=4)
-def bootstrap_weights(clusters: int, draws: int = DRAWS, seed: int = 0) -> Floats:
+def bootstrap_weights(clusters: int, draws: int = DRAWS, seed: int = 0) -> Doubles:
     """Return how often each cluster is in each draw of as many clusters as there are, with replacement: (D, S)."""
     random = np.random.default_rng(seed)
     return random.multinomial(clusters, np.full(clusters, 1.0 / clusters), size=draws).astype(np.float64)
@@ -190,18 +190,18 @@ def mean_with_interval(values: NDArray[Any], cluster: NDArray[np.int64], draws: 
     return Estimate.of(float(np.mean(values)), (weights @ sums) / (weights @ sizes))
 
 
-def resampled_metric(hits: Floats, totals: Floats, weights: Floats, metric: Metric) -> Floats:
+def resampled_metric(hits: Doubles, totals: Doubles, weights: Doubles, metric: Metric) -> Doubles:
     """Return the metric (D,) with each speaker taken `weights` (D, S) times; `hits` and `totals` are (S, C).
 
     UAR is the mean recall of the emotions that occur in the draw.
     """
     hit, total = weights @ hits, weights @ totals
     if metric == "wa":
-        accuracy: Floats = hit.sum(axis=1) / total.sum(axis=1)
+        accuracy: Doubles = hit.sum(axis=1) / total.sum(axis=1)
         return accuracy
     occurs = total > 0
     recall = np.divide(hit, total, out=np.zeros_like(hit), where=occurs)
-    mean: Floats = recall.sum(axis=1) / occurs.sum(axis=1)
+    mean: Doubles = recall.sum(axis=1) / occurs.sum(axis=1)
     return mean
 
 
@@ -240,7 +240,7 @@ def gap_interval(before: tuple[Counts, Counts], after: tuple[Counts, Counts], me
     groups = (first & second, first - second, second - first)
     if min(map(len, sides)) < 2 or 1 in map(len, groups):
         return None
-    drawn: dict[str, Floats] = {}
+    drawn: dict[str, Doubles] = {}
     for place, group in enumerate(groups):
         weights = bootstrap_weights(len(group), DRAWS, place) if group else np.empty((DRAWS, 0))
         drawn |= {speaker: weights[:, i] for i, speaker in enumerate(sorted(group))}
@@ -253,14 +253,14 @@ def gap_interval(before: tuple[Counts, Counts], after: tuple[Counts, Counts], me
     return _interval(terms, metric)
 
 
-def _weights(runs: Sequence[Counts]) -> list[Floats]:
+def _weights(runs: Sequence[Counts]) -> list[Doubles]:
     """Draws (D, S) of each run's speakers; none if a run has one speaker, who says nothing about the variation."""
     if any(len(counts.speakers) < 2 for counts in runs):
         return []
     return [bootstrap_weights(len(counts.speakers), DRAWS, place) for place, counts in enumerate(runs)]
 
 
-def _interval(terms: Sequence[tuple[float, Counts, Floats]], metric: Metric, runs: int = 1) -> Interval:
+def _interval(terms: Sequence[tuple[float, Counts, Doubles]], metric: Metric, runs: int = 1) -> Interval:
     """Interval of the sum of sign * metric over `terms` (sign, counts, weights), divided by `runs`."""
     values, incomplete = np.zeros(DRAWS), np.zeros(DRAWS, bool)
     for sign, counts, weights in terms:

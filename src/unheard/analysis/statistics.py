@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from unheard.analysis.intervals import Counts, Floats, Interval, Metric, difference_interval, gap_interval, shares
+from unheard.analysis.intervals import Counts, Doubles, Interval, Metric, difference_interval, gap_interval, shares
 from unheard.errors import needs
 
 EXACT_UP_TO = 16_384
@@ -33,7 +33,7 @@ class Permutation:
     smallest_p: float
 
 
-def permutation_test(shares: Floats) -> Permutation:
+def permutation_test(shares: Doubles) -> Permutation:
     """Test a difference, the sum of the speakers' `shares` (S,), by a paired permutation test, two-sided (Good 2005).
 
     Under the null hypothesis the predictions of two systems for a speaker, of all seeds together, are exchangeable:
@@ -73,7 +73,7 @@ def permutation_test(shares: Floats) -> Permutation:
 
 
 @lru_cache(maxsize=4)
-def _drawn_signs(n: int) -> Floats:
+def _drawn_signs(n: int) -> Doubles:
     swapped = np.random.default_rng(0).integers(0, 2, (RANDOM_DRAWS, n))
     return 1.0 - 2.0 * swapped.astype(np.float64)
 
@@ -108,7 +108,7 @@ def relative_error_reduction(before: float, after: float) -> float | None:
     return (after - before) / (1.0 - before) if before < 1.0 else None
 
 
-def detectable_difference(groups: Sequence[Floats]) -> float | None:
+def detectable_difference(groups: Sequence[Doubles]) -> float | None:
     """Return the smallest true difference that a paired test over these speakers detects with 80 % power.
 
     `groups` holds one array (S,) of speakers' shares a corpus. The standard error is the root of the sum of S s^2 over
@@ -238,7 +238,7 @@ def gap_contrast(
     )
 
 
-def _contrast(groups: Sequence[Floats], **fields: Any) -> Contrast:
+def _contrast(groups: Sequence[Doubles], **fields: Any) -> Contrast:
     """The contrast with these groups of shares (S,), tested; `fields` are those that do not follow from them."""
     each = np.concatenate(groups)
     test = permutation_test(each)

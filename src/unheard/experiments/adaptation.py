@@ -13,7 +13,7 @@ import csv
 import lzma
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from unheard.errors import RunError
+from unheard.errors import RunError, Say, silent
 from unheard.experiments.baselines import FITTED, NAMES, place_in_tables
 from unheard.experiments.cell import NormalisedFrames, model_names
 from unheard.experiments.config import Experiment
@@ -85,7 +85,7 @@ def adapt(
     sizes: Sequence[int] = SIZES,
     draws: int = DRAWS,
     systems: Sequence[str] = (),
-    say: Callable[[str], None] = lambda _: None,
+    say: Say = silent,
 ) -> str:
     """Measure adaptation on every complete seed of the trained systems of `run`; return the table in Markdown.
 

@@ -24,7 +24,7 @@ from typing import Any, ClassVar, Literal, get_origin
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from unheard.errors import ConfigError, did_you_mean
+from unheard.errors import ConfigError, Say, did_you_mean, silent
 from unheard.features.settings import FeatureSettings
 from unheard.manifest import FOUR
 from unheard.model.settings import NETWORKS, NetworkSettings
@@ -213,7 +213,7 @@ def load(
     path: str | Path | None = None,
     overrides: Mapping[str, Any] | None = None,
     defaults: Mapping[str, Any] = MappingProxyType({}),
-    say: Callable[[str], None] = lambda _: None,
+    say: Say = silent,
 ) -> Experiment:
     """Load an experiment from a recipe, a preset, a YAML file and `overrides` (nested like the file); later ones win.
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from unheard.corpora import read_manifest
+from unheard.errors import Say, silent
 from unheard.experiments.cell import NormalisedFrames, versions
 from unheard.experiments.plan import usable
 from unheard.features import build_store
@@ -51,7 +52,7 @@ def evaluate(
     folder: str | Path | None = None,
     store: str | Path | None = None,
     device: str = "auto",
-    say: Callable[[str], None] = lambda _: None,
+    say: Say = silent,
 ) -> Evaluation:
     """Score `model` (a file or a cell's folder) on the rows of `manifest` with labels of the model.
 
@@ -86,9 +87,7 @@ def evaluate(
     return Evaluation(scores, trained.labels, figures, _text(figures))
 
 
-def known_rows(
-    trained: Model, table: Manifest, mapping: Mapping[str, str] | None, say: Callable[[str], None]
-) -> Manifest:
+def known_rows(trained: Model, table: Manifest, mapping: Mapping[str, str] | None, say: Say) -> Manifest:
     """Return the rows whose label, renamed by `mapping`, is one of the model's; the others are counted to `say`."""
     known = {(mapping or {}).get(row.emotion, row.emotion) for row in table} & set(trained.labels)
     rows = table.select(known or trained.labels, mapping)
@@ -104,7 +103,7 @@ def score_model(
     *,
     store: str | Path | None = None,
     device: str = "auto",
-    say: Callable[[str], None] = lambda _: None,
+    say: Say = silent,
 ) -> Iterator[Scored]:
     """Compute features, logits and embeddings of `rows`; without `store` the features are deleted after the block.
 

@@ -18,7 +18,7 @@ import numpy as np
 from unheard.analysis.intervals import Spread
 from unheard.analysis.speaker_leakage import FORMAT, Leakage, examine_embeddings
 from unheard.corpora import read_manifest
-from unheard.errors import ConfigError, FeatureError, SplitError, TrainingError, UnheardError
+from unheard.errors import ConfigError, FeatureError, Say, SplitError, TrainingError, UnheardError, silent
 from unheard.experiments.cell import versions
 from unheard.experiments.evaluate import doubt_of, known_rows, score_model, trained_on
 from unheard.experiments.records import RunRecords
@@ -134,7 +134,7 @@ def unseen_of(run: RunRecords) -> Unseen | None:
     return None
 
 
-def run_leakage(run: RunRecords, say: Callable[[str], None] = lambda _: None) -> dict[str, LineLeakage]:
+def run_leakage(run: RunRecords, say: Say = silent) -> dict[str, LineLeakage]:
     """Return the speaker leakage of each line over its complete seeds, then of the input features; {} if unavailable.
 
     Lines are those of RUN/invariance if it exists. Figures are kept in RUN/invariance.json and measured again only for
@@ -156,7 +156,7 @@ def run_leakage(run: RunRecords, say: Callable[[str], None] = lambda _: None) ->
     return lines
 
 
-def _of_seed(unseen: Unseen, seed: SeedRecord, cache: _Cache, say: Callable[[str], None]) -> Leakage | None:
+def _of_seed(unseen: Unseen, seed: SeedRecord, cache: _Cache, say: Say) -> Leakage | None:
     cell = next(cell for cell in seed.cells if cell.fold == unseen.fold)
 
     def examine() -> Leakage | None:
@@ -290,7 +290,7 @@ def probe_model(
     seen: bool = False,
     store: str | Path | None = None,
     device: str = "auto",
-    say: Callable[[str], None] = lambda _: None,
+    say: Say = silent,
 ) -> Probed:
     """Measure the speaker leakage of `model` (a file or a cell's folder) on the rows of `manifest`.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from hashlib import blake2b
@@ -13,7 +13,7 @@ from typing import Any
 
 from unheard import plugins
 from unheard.corpora import get_corpus, read_corpus, read_manifest
-from unheard.errors import ConfigError, FeatureError, TrainingError, did_you_mean, some
+from unheard.errors import ConfigError, FeatureError, Say, TrainingError, did_you_mean, silent, some
 from unheard.experiments.baselines import EPOCHS, FITTED, Fitted, normalisation_of
 from unheard.experiments.cell_files import epochs_of, place_of, read_predictions, result_in
 from unheard.experiments.config import Experiment
@@ -31,9 +31,6 @@ from unheard.training.evaluation import choose_device
 from unheard.training.logging import check_loggers
 from unheard.training.recipe import TrainingSettings, follows_a_schedule
 from unheard.training.strategies import STRATEGIES, resolve_options
-
-Say = Callable[[str], None]
-
 
 # Cells.
 
@@ -167,7 +164,7 @@ class Grid:
     cells: tuple[Cell, ...]
 
 
-def lay_out(settings: Experiment, say: Say = lambda _: None) -> Grid:
+def lay_out(settings: Experiment, say: Say = silent) -> Grid:
     """Read the corpus, make or open its features, split it, and list the cells; trains nothing.
 
     `say` receives a line a step. Raises an `UnheardError` of whatever step fails.
@@ -292,7 +289,7 @@ def _subsets(settings: Experiment, names: list[str]) -> dict[str, str]:
     return subsets
 
 
-def usable(manifest: Manifest, store: FeatureStore, say: Say = lambda _: None) -> Manifest:
+def usable(manifest: Manifest, store: FeatureStore, say: Say = silent) -> Manifest:
     """Keep the rows that have features and whose recording occurs once among them; reports and counts the others.
 
     Only the chosen emotions and speakers are compared: other rows cannot leak into the experiment.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from unheard import notebook
 from unheard.corpora import read_manifest
 from unheard.corpora.table import write_table as write_manifest
-from unheard.errors import ConfigError, SplitError
+from unheard.errors import ConfigError, Say, SplitError, silent
 from unheard.experiments import ray_engine, selection
 from unheard.experiments.cell import epoch_file, run_cells, usual_workers
 from unheard.experiments.cell_files import epochs_of, read_history, result_in
@@ -34,8 +34,6 @@ from unheard.manifest import Manifest
 from unheard.splits import write_splits
 from unheard.splits.files import read_assignment
 from unheard.splits.split import Assigned
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,7 @@ class Run:
         return axes
 
 
-def experiment(config: str | Path | None = None, *, say: Say | None = None, **settings: Any) -> Run:
+def experiment(config: str | Path | None = None, *, say: Say = silent, **settings: Any) -> Run:
     """Train and compare systems; `config` is a YAML file, `settings` override it (see `Experiment`).
 
     `manifest` may be a path, a `Manifest` or a pandas DataFrame; the last two are written to `out`/manifest.csv.
@@ -112,7 +110,6 @@ def experiment(config: str | Path | None = None, *, say: Say | None = None, **se
         manifest = table if isinstance(table, Manifest) else read_manifest(table, mapping=mapping, audio_root=root)
         settings |= {"manifest": str(_folder(Path(settings["out"])) / "manifest.csv"), "root": ""}
         write_manifest(manifest, settings["manifest"])
-    say = say or (lambda _: None)
     return carry_out(load(config, settings, say=say), say)
 
 
@@ -346,7 +343,7 @@ def _by_fold(rows: Iterable[Assigned]) -> dict[int, dict[Assigned, None]]:
     return folds
 
 
-def collect(grid: Grid, say: Say = lambda _: None) -> RunRecords:
+def collect(grid: Grid, say: Say = silent) -> RunRecords:
     """Write the run's records from all finished cells in its folder and read them.
 
     A cell counts, whichever call trained it, if its settings and options are those of the run and its fold and data

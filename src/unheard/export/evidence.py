@@ -31,7 +31,7 @@ LOWEST, HIGHEST = 0.2, 20.0  # range of T: a few correct answers do not justify 
 BINS = 15  # number of confidence bins of equal width, as in Guo et al.
 BANDS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # bounds of the confidence bands of the card
 
-Floats = NDArray[np.float64]
+Doubles = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
 
@@ -212,7 +212,7 @@ def calibrate(line: Line) -> Calibration:
     scaled = _scaled_without_their_speakers(dev, test)
     t = best_temperature(logits, dev.truth)
 
-    def error(logits: Floats, of: Predictions) -> float:
+    def error(logits: Doubles, of: Predictions) -> float:
         return calibration_error(softmax(logits, axis=1), of.truth)
 
     probabilities = softmax(test_logits if scaled is None else scaled, axis=1)
@@ -231,12 +231,12 @@ def calibrate(line: Line) -> Calibration:
     )
 
 
-def _logits(of: Predictions) -> Floats:
+def _logits(of: Predictions) -> Doubles:
     """Logits (n, C), up to a constant an utterance."""
     return np.log(np.maximum(of.probabilities, 1e-12))
 
 
-def _scaled_without_their_speakers(dev: Predictions, test: Predictions) -> Floats | None:
+def _scaled_without_their_speakers(dev: Predictions, test: Predictions) -> Doubles | None:
     """Scale the test logits of each fold by the temperature of the validation speakers that the fold does not test."""
     scaled, tested = _logits(test), np.array(test.speakers)
     folds = np.array([f"{fold} {way}" for fold, way in zip(test.folds, test.directions, strict=True)])
@@ -248,7 +248,7 @@ def _scaled_without_their_speakers(dev: Predictions, test: Predictions) -> Float
     return scaled
 
 
-def best_temperature(logits: Floats, truth: Labels) -> float:
+def best_temperature(logits: Doubles, truth: Labels) -> float:
     """Return the T from `LOWEST` to `HIGHEST` that maximises the likelihood of `truth` (n,), logits (n, C)."""
     found = minimize_scalar(
         lambda log: negative_log_likelihood(logits / np.exp(log), truth),
@@ -259,12 +259,12 @@ def best_temperature(logits: Floats, truth: Labels) -> float:
     return float(np.exp(found.x))
 
 
-def negative_log_likelihood(logits: Floats, truth: Labels) -> float:
+def negative_log_likelihood(logits: Doubles, truth: Labels) -> float:
     """Return the mean of -log p(truth) in nats; `logits` (n, C), `truth` (n,)."""
     return float(-log_softmax(logits, axis=1)[np.arange(len(truth)), truth].mean())
 
 
-def calibration_error(probabilities: Floats, truth: Labels) -> float:
+def calibration_error(probabilities: Doubles, truth: Labels) -> float:
     """Return the expected calibration error: |accuracy - confidence| of each bin, weighted by its utterances.
 
     The confidence is the largest of the `probabilities` (n, C); bins are equally wide and closed above.

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
 from unheard.corpora import read_manifest
-from unheard.errors import ExportError
+from unheard.errors import ExportError, Say, silent
 from unheard.experiments.records import read_run
 from unheard.export.card import card, data_of
 from unheard.export.evidence import Evidence, evidence_of
@@ -42,8 +42,6 @@ ABOUT_ENCODER = """\
 The features are outputs of the frozen encoder `{origin}` (layer {layer}), with {weights} weights. It is in the folder \
 `encoder`, under a licence of its own (`encoder/LICENSE`, {licence})."""
 
-Say = Callable[[str], None]
-
 
 def export(
     model: str | Path,
@@ -55,7 +53,7 @@ def export(
     system: str = "",
     int8: bool = False,
     manifest: str | Path | None = None,
-    say: Say = lambda _: None,
+    say: Say = silent,
 ) -> None:
     """Export the trained `model` (a file or a cell's folder) to a model folder.
 
@@ -88,7 +86,7 @@ def write_folder(
     int8: bool = False,
     manifest: Manifest | None = None,
     sections: Sequence[tuple[str, str]] = (),
-    say: Say = lambda _: None,
+    say: Say = silent,
 ) -> None:
     """Write the files of a model folder; `sections` (title, Markdown) are added to the card.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from unheard.errors import ExportError
+from unheard.errors import ExportError, Say, silent
 from unheard.experiments.evaluate import known_rows, trained_on
 from unheard.experiments.plan import usable
 from unheard.export.onnx import encoded
@@ -106,7 +105,7 @@ def measure_cost(
     *,
     small_features: FeatureSettings | None = None,
     encoders: tuple[int, int] = (0, 0),
-    say: Callable[[str], None] = lambda _: None,
+    say: Say = silent,
 ) -> Cost:
     """Compare two exported files of `model`, full and small, on the rows of `manifest` that have one of its labels.
 

@@ -11,13 +11,12 @@ Every step is an experiment in its own folder, so that an interrupted call conti
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from unheard.corpora.table import write_table
-from unheard.errors import ConfigError
+from unheard.errors import ConfigError, Say, silent
 from unheard.experiments.adaptation import adapt
 from unheard.experiments.baselines import FITTED
 from unheard.experiments.config import Experiment
@@ -38,8 +37,6 @@ from unheard.report.content import percent
 
 HELD_OUT = 24  # one of this many speakers validates the final model, and one tests it
 
-Say = Callable[[str], None]
-
 
 def make_starter(
     folder: str | Path,
@@ -49,7 +46,7 @@ def make_starter(
     licence: str = "",
     folds: int = 5,
     int8: bool = True,
-    say: Say = lambda _: None,
+    say: Say = silent,
 ) -> None:
     """Train, measure and write a model folder; `settings` are those of an experiment (corpora, recipe, one system).
 

@@ -5,10 +5,10 @@ records, statistics -> content (sections of words, tables, figures) -> HTML, Mar
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from unheard.errors import Say, silent
 from unheard.experiments.records import RunRecords, read_run
 from unheard.experiments.summary import Summary, summarise
 from unheard.files import write_text, write_whole
@@ -24,9 +24,7 @@ LATEX = ("accuracy", "differences", "invariance")
 """Tables that a paper prints, and those named after them with a hyphen."""
 
 
-def write_report(
-    run: str | Path, out: str | Path | None = None, *, say: Callable[[str], None] = lambda _: None
-) -> Path:
+def write_report(run: str | Path, out: str | Path | None = None, *, say: Say = silent) -> Path:
     """Write the report of the run in folder `run` into `out` (default: the run's own); return `report.html`.
 
     Beside it: `report.md`, `tables/*.tex`, and `figures/` as SVG, PDF and PNG. Files that an earlier report left there
@@ -53,7 +51,7 @@ def write_report(
     return folder / "report.html"
 
 
-def compose(run: RunRecords, summary: Summary, say: Callable[[str], None] = lambda _: None) -> Report:
+def compose(run: RunRecords, summary: Summary, say: Say = silent) -> Report:
     """Compose the content of a run's report."""
     systems = list(dict.fromkeys(line.system for line in run.lines))
     looks = {line.name: look_of(line.system, systems.index(line.system), line.chosen) for line in run.lines}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unheard.errors import counted, needs
+from unheard.errors import Say, counted, needs
 from unheard.experiments.leakage import HEADS, INPUT, LineLeakage, explained, run_leakage
 from unheard.experiments.records import RunRecords
 from unheard.experiments.summary import Line
@@ -41,7 +41,7 @@ class Space:
     speakers: NDArray[np.str_]
 
 
-def embeddings(run: RunRecords, say: Callable[[str], None]) -> Section:
+def embeddings(run: RunRecords, say: Say) -> Section:
     """t-SNE of unseen speakers' embeddings for every system: emotions, beside them four random speakers."""
     blocks: tuple[Block, ...] = (Text("The map needs the trainings' embeddings.npz, which this run does not have."),)
     for of, where in ((run.invariance, "the run on a random split"), (run, "the run itself")):
@@ -54,7 +54,7 @@ def embeddings(run: RunRecords, say: Callable[[str], None]) -> Section:
     return Section("embeddings", "Embeddings (Fig. 2)", blocks)
 
 
-def _space(run: RunRecords, line: Line, seed: int | None, say: Callable[[str], None]) -> Space | None:
+def _space(run: RunRecords, line: Line, seed: int | None, say: Say) -> Space | None:
     """The map of a line's first training of `seed` (None: its own first); validation speakers, if at least four."""
     cell = next((one.cells[0] for one in line.seeds if seed in (None, one.seed)), None)
     found = cell.embeddings() if cell else None
@@ -113,7 +113,7 @@ def _map(run: RunRecords, spaces: Sequence[Space], where: str) -> Figure:
     return Figure("tsne", caption, alt, scatters(panels))
 
 
-def leakage(run: RunRecords, say: Callable[[str], None]) -> Section:
+def leakage(run: RunRecords, say: Say) -> Section:
     """Speaker probes, verification and groups, and the same for the input features."""
     title = "Speaker information in the embeddings"
     found = run_leakage(run, say)
