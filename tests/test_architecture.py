@@ -27,7 +27,7 @@ BARE = ("", ".errors", ".manifest", ".corpora", ".corpora.synthetic", ".splits",
 NO_TORCH = (".cli", ".cli.common", ".cli.use", ".experiments.config", ".experiments.records")
 """Settings, records and commands, which a user waits for."""
 
-LONG = {"experiments/config.py": 498}
+LONG = {"experiments/config.py": 495}
 """Files of more than 450 lines with their length, which may only shrink."""
 
 ORDER = ("corpora", "splits", "doctor", "features", "model", "training", "analysis", "experiments", "report", "export")
