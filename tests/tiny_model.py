@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+import onnx.parser
+from onnx import helper, numpy_helper
 
 from unheard.features import FeatureSettings
 
@@ -54,36 +55,21 @@ def tiny_proto(
     """The model; `text` instead of its metadata, `changed` for single values of it."""
     settings = settings or FeatureSettings()
     width, classes = settings.dim, len(labels)
-    constants: dict[str, np.ndarray] = {
-        "weights": weights(width, classes),
-        "temperature": np.array(TEMPERATURE, np.float32),
-        **({"profile": np.zeros(width, np.float32)} if profile else {}),
-    }
-    nodes = [
-        helper.make_node("ReduceMean", ["features"], ["description"], axes=[0], keepdims=0),
-        helper.make_node("Sub", ["description", "profile"], ["embedding"])
-        if profile
-        else helper.make_node("Identity", ["description"], ["embedding"]),
-        helper.make_node("MatMul", ["embedding", "weights"], ["logits"]),
-        helper.make_node("Div", ["logits", "temperature"], ["cooled"]),
-        helper.make_node("Softmax", ["cooled"], ["probabilities"], axis=-1),
-    ]
-
-    def value(name: str, *shape: int | str) -> onnx.ValueInfoProto:
-        return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-
-    graph = helper.make_graph(
-        nodes,
-        "tiny",
-        [value("features", "frames", width), *[value("profile", width)] * profile],
-        [
-            value("logits", classes),
-            value("probabilities", classes),
-            value("embedding", width),
-            value("description", width),
-        ],
-        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    inputs = f"float[frames, {width}] features" + profile * f", float[{width}] profile"
+    outputs = f"float[{classes}] logits, float[{classes}] probabilities"
+    graph = onnx.parser.parse_graph(
+        f"""tiny ({inputs}) => ({outputs}, float[{width}] embedding, float[{width}] description) {{
+            description = ReduceMean <axes = [0], keepdims = 0> (features)
+            embedding = {"Sub (description, profile)" if profile else "Identity (description)"}
+            logits = MatMul (embedding, weights)
+            cooled = Div (logits, temperature)
+            probabilities = Softmax <axis = -1> (cooled)
+        }}"""
     )
+    constants = {"weights": weights(width, classes), "temperature": np.array(TEMPERATURE, np.float32)}
+    if profile:
+        constants["profile"] = np.zeros(width, np.float32)
+    graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in constants.items())
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     described = metadata(labels, settings, **changed)
     helper.set_model_props(model, {"unheard": json.dumps(described) if text is None else text})

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.parser
 import pytest
 import tiny_model
 from hypothesis import given, settings
@@ -108,66 +109,49 @@ def test_other_graphs_are_refused() -> None:
             Recogniser(model_).predict(murmur(1))
 
 
-def endless() -> list[onnx.NodeProto]:
-    """Steps that never end: a loop whose condition stays true."""
-    step = helper.make_graph(
-        [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Abs", ["x"], ["y"])],
-        "step",
-        [helper.make_tensor_value_info(name, kind, shape) for name, kind, shape in (
-            ("i", onnx.TensorProto.INT64, ()), ("go", onnx.TensorProto.BOOL, ()), ("x", onnx.TensorProto.FLOAT, None)
-        )],
-        [helper.make_tensor_value_info("on", onnx.TensorProto.BOOL, ()),
-         helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)],
-    )  # fmt: skip
-    return [
-        helper.make_node("Constant", [], ["always"], value=numpy_helper.from_array(np.array(True))),
-        helper.make_node("Loop", ["", "always", "shift"], ["looped"], body=step),
-        helper.make_node("Identity", ["looped"], ["embedding"]),
-    ]
+HOSTILE = {
+    "a loop whose condition stays true": (
+        """always = Constant <value = bool {1}> ()
+        looped = Loop <body = step (int64 i, bool go, float[39] x) => (bool on, float[39] y)
+            {on = Identity (go) y = Abs (x)}> ("", always, shift)
+        embedding = Identity (looped)""",
+        "more than 2 s",
+    ),
+    "40 GB of zeros": (
+        """shape = Constant <value = int64[2] {10000000000, 1}> ()
+        one = ReduceMax <keepdims = 0> (features)
+        many = Expand (one, shape)
+        least = ReduceMin <keepdims = 0> (many)
+        embedding = Add (shift, least)""",
+        "the model failed on a short clip",
+    ),
+    "a constant of 40 GB that is a few bytes in the file": (
+        """least = ReduceMin <keepdims = 0> (many)
+        embedding = Add (shift, least)""",
+        "hostile.onnx: this is not an",
+    ),
+}
 
 
-def huge() -> list[onnx.NodeProto]:
-    """Steps through 40 GB of zeros."""
-    shape = numpy_helper.from_array(np.array([10**10, 1]))
-    return [
-        helper.make_node("Constant", [], ["shape"], value=shape),
-        helper.make_node("ReduceMax", ["features"], ["one"], keepdims=0),
-        helper.make_node("Expand", ["one", "shape"], ["many"]),
-        helper.make_node("ReduceMin", ["many"], ["least"], keepdims=0),
-        helper.make_node("Add", ["shift", "least"], ["embedding"]),
-    ]
-
-
-def sparse() -> list[onnx.NodeProto]:
-    """Steps with a constant of 40 GB that is a few bytes in the file: loading it is too much already."""
-    one, place = numpy_helper.from_array(np.ones(1, np.float32)), numpy_helper.from_array(np.zeros(1, np.int64))
-    zeros = helper.make_sparse_tensor(one, place, [10**10])
-    return [
-        helper.make_node("Constant", [], ["many"], sparse_value=zeros),
-        helper.make_node("ReduceMin", ["many"], ["least"], keepdims=0),
-        helper.make_node("Add", ["shift", "least"], ["embedding"]),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("steps", "why"),
-    [(endless, "more than 2 s"), (huge, "the model failed on a short clip"), (sparse, "hostile.onnx: this is not an")],
-)
+@pytest.mark.parametrize("name", HOSTILE)
 def test_a_graph_that_takes_all_time_or_memory_is_found_in_a_process_of_its_own(
-    steps: Callable[[], list[onnx.NodeProto]],
-    why: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    text, why = HOSTILE[name]
+    graph = f"graph (float[frames, 39] features, float[39] shift) => (float[39] embedding) {{ {text} }}"
+    steps = list(onnx.parser.parse_graph(graph).node)
+    if name.startswith("a constant"):
+        one, place = numpy_helper.from_array(np.ones(1, np.float32)), numpy_helper.from_array(np.zeros(1, np.int64))
+        zeros = helper.make_sparse_tensor(one, place, [10**10])
+        steps.insert(0, helper.make_node("Constant", [], ["many"], sparse_value=zeros))
     hostile = tiny_model.tiny_proto(profile=False)
     nodes = [*hostile.graph.node]
     nodes[1].output[0] = "shift"
     del hostile.graph.node[:]
-    hostile.graph.node.extend([*nodes[:2], *steps(), *nodes[2:]])
+    hostile.graph.node.extend([*nodes[:2], *steps, *nodes[2:]])
     path = tmp_path / "hostile.onnx"
     path.write_bytes(hostile.SerializeToString())
-    monkeypatch.setattr(hub, "TRIAL_SECONDS", 2 if steps is endless else 20)
+    monkeypatch.setattr(hub, "TRIAL_SECONDS", 2 if "loop" in name else 20)
     assert main(["serve", str(path), "--port", "0"]) == 2
     assert why in capsys.readouterr().err
 
