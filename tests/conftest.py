@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -27,15 +29,35 @@ def corpora() -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True, scope="session")
+def one_process() -> Iterator[None]:
+    """Experiments train in the process of the test, where torch is imported; rooms without it import none."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "torch" in sys.modules:
+            from experimenting import in_this_process
+
+            patch.setattr("unheard.experiments.run.run_cells", in_this_process)
+        yield
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[str, str]]:
+    """Run `unheard WORDS` in this process, which has to end with `code`, and return what it prints: (out, err)."""
+    from unheard.cli import main
+
+    def run(*words: object, code: int = 0) -> tuple[str, str]:
+        capsys.readouterr()
+        assert main([str(word) for word in words]) == code
+        return capsys.readouterr()
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of all four systems after three epochs; who changes it works on a copy."""
-    from experimenting import experiment, in_this_process
-
-    from unheard.experiments import run as run_module
+    from experimenting import experiment
 
     out = tmp_path_factory.mktemp("done") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_module, "run_cells", in_this_process)
-        assert experiment(out, "--epochs", "3") == 0
+    assert experiment(out, "--epochs", "3") == 0
     return out

@@ -32,11 +32,6 @@ if os.environ.get("SLOW_EPOCHS"):
     import time
     step = trainer.Trainer._one_epoch
     trainer.Trainer._one_epoch = lambda self: (time.sleep(float(os.environ["SLOW_EPOCHS"])), step(self))[1]
-if os.environ.get("SLOW_FILES"):
-    import time
-    from unheard.features import store
-    read = store.read_recording
-    store.read_recording = lambda *args, **kw: (time.sleep(float(os.environ["SLOW_FILES"])), read(*args, **kw))[1]
 """
 """Runs first in a subprocess: a checkpoint after every epoch, and work slow enough to be killed in its midst."""
 

@@ -38,8 +38,6 @@ def normalise(norm: nn.Module, frames: Tensor, training: bool) -> Tensor:
     if training:
         mean, variance = frames.mean(0), frames.var(0, unbiased=False)
     else:
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
         mean, variance = norm.running_mean, norm.running_var
     return norm.weight * (frames - mean) / (variance + 1e-5).sqrt() + norm.bias
 

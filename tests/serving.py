@@ -72,7 +72,6 @@ def serving(model: Path, *options: str) -> Iterator[tuple[str, int]]:
     """`unheard serve` in a process of its own on a free port: its address and its process id."""
     command = [sys.executable, "-m", "unheard", "serve", str(model), "--port", "0", *options]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"})
-    assert process.stderr is not None
     try:
         said = ""
         while not (found := re.search(r"http://\S+/", said)):

@@ -62,7 +62,7 @@ def test_a_bomb_is_refused_before_it_goes_off(tmp_path: Path) -> None:
     ids=["pitch", "fbank", "functionals", "summary", "8 kHz"],
 )
 def test_every_kind_of_features_at_every_length(given_settings: dict[str, object]) -> None:
-    proto = tiny_model.tiny_proto(settings=unheard.FeatureSettings(**given_settings))  # type: ignore[arg-type]
+    proto = tiny_model.tiny_proto(settings=unheard.FeatureSettings(**given_settings))
     recogniser = Recogniser(OnnxModel(proto.SerializeToString(), "tiny"))
     speech = read_audio(samples()[0].path, sample_rate=RATE)[2 * RATE :]  # noise is not answered where there is pitch
     for length in (1, 199, 200, 399, 400, 401, 700, 1600, 4801, 9000, 20_000):
@@ -80,5 +80,5 @@ def test_every_kind_of_features_at_every_length(given_settings: dict[str, object
 )
 def test_samples_that_are_something_else_are_refused_with_the_mend(samples: object, says: str) -> None:
     with pytest.raises(AudioError, match=says) as refused:
-        unheard.load("starter").predict(samples)  # type: ignore[call-overload]
+        unheard.load("starter").predict(samples)
     assert refused.value.mend

@@ -19,7 +19,6 @@ from experimenting import (
     environment,
     experiment,
     history,
-    in_this_process,
     only,
     result,
     rows_of,
@@ -29,7 +28,6 @@ from experimenting import (
 import unheard
 from unheard import plugins
 from unheard.errors import ConfigError, MissingExtra
-from unheard.experiments import run as run_module
 from unheard.experiments.config import load
 from unheard.features import FeatureSettings, extract
 from unheard.features.encoder import resolve
@@ -43,12 +41,6 @@ FILES = ("pyproject.toml", "unheard_example.py")
 def registry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Registrations that end with the test."""
     monkeypatch.setattr(plugins, "_registered", {})
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cells are trained in this process."""
-    monkeypatch.setattr(run_module, "run_cells", in_this_process)
 
 
 @pytest.fixture
@@ -87,7 +79,7 @@ def ramp(samples):
 assert unheard.extract(np.ones(1600, np.float32), unheard.FeatureSettings(kind="loudness")).shape == (10, 2)
 for _ in range(2):  # the second time everything is there
     unheard.experiment(
-        corpus="voices", root=sys.argv[1], out=sys.argv[2], systems=["ser", "twice", "focal"], workers=2, seeds=2,
+        corpus="voices", root=sys.argv[1], out=sys.argv[2], systems=["ser", "twice", "focal"], workers=1, seeds=2,
         options={"focal": {"gamma": 1}}, features={"kind": "ramp"}, network={"pooling": "mean"}, epochs=1,
         logger=["text"] + ["tensorboard"] * bool(find_spec("tensorboard")),
         emotions=["angry", "sad"], protocol="random", n=[2, 2, 2], recipe="paper", say=print,
@@ -116,7 +108,7 @@ def test_a_script_with_an_installed_package_and_its_workers(site: Path, tmp_path
     assert bool(list(focal.glob("tensorboard/events*"))) is bool(find_spec("tensorboard"))
 
 
-@pytest.mark.usefixtures("registry", "quick")
+@pytest.mark.usefixtures("registry")
 def test_a_change_of_its_source_is_another_cell(tmp_path: Path) -> None:
     source = "from unheard.training.strategies.base import SER\nclass Mine(SER):\n    factor = {}\n"
     for place, (factor, count) in enumerate(((2, 1), (2, 1), (3, 2))):
@@ -166,7 +158,6 @@ def test_functions_that_return_no_frames() -> None:
         FeatureSettings(kind="two", pitch=True)
 
 
-@pytest.mark.usefixtures("quick")
 def test_arrays_of_ones_own(tmp_path: Path) -> None:
     """A folder of arrays gives the numbers that the same frames give when the package computes them."""
     arrays = tmp_path / "arrays"
@@ -204,7 +195,7 @@ class TestLoggers:
         calls: list[object] = []
 
         @contextmanager
-        def started(**how: object):  # type: ignore[no-untyped-def]
+        def started(**how: object):
             calls.append(how)
             yield SimpleNamespace(log=lambda figures, step: calls.append((step, figures)))
             calls.append("end")

@@ -29,8 +29,6 @@ def settled(key: str, options: Mapping[str, Any] | None = None) -> Strategy:
     generator = torch.Generator().manual_seed(1)
     for norm in strategy.modules():
         if isinstance(norm, nn.BatchNorm1d):
-            assert norm.running_mean is not None
-            assert norm.running_var is not None
             norm.running_mean.normal_(generator=generator).mul_(0.3)
             norm.running_var.uniform_(0.05, 0.3, generator=generator)
     return strategy.double().eval()

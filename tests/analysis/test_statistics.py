@@ -216,7 +216,7 @@ def test_false_positives_are_no_more_than_allowed() -> None:
     for _ in range(500):
         quality = np.clip(0.6 + 0.15 * rng.standard_normal((2, speakers)), 0, 1).repeat(size, axis=1)
         hit = rng.random((2, speakers * size)) < quality
-        a, b = (count(names, truth, {0: np.where(row, truth, (truth + 1) % 4)}, 4) for row in hit)  # type: ignore[arg-type]
+        a, b = (count(names, truth, {0: np.where(row, truth, (truth + 1) % 4)}, 4) for row in hit)
         false += permutation_test(shares(a, b, "uar")).p <= 0.05
         gained, lost = np.sum(hit[1] & ~hit[0]), np.sum(hit[0] & ~hit[1])
         naive += abs(gained - lost) > 1.96 * math.sqrt(gained + lost)
@@ -235,7 +235,6 @@ def test_bootstrap_by_hand() -> None:
     weights = np.array([row for row in itertools.product(range(4), repeat=3) if sum(row) == 3], float)
     assert set(np.round(resampled_metric(counts.mean_hits, counts.totals, weights, "wa"), 9)) == values
     found = interval(counts, "wa")
-    assert found is not None
     assert (found.low, found.high) == (0.0, 1.0)
     weights = bootstrap_weights(5)
     assert weights.shape == (10_000, 5)
@@ -263,7 +262,6 @@ def test_bootstrap_against_scipy(metric: Metric) -> None:
         rng=np.random.default_rng(0),
     ).confidence_interval  # fmt: skip
     own = difference_interval([(records.counts(0), records.counts(1))], metric)
-    assert own is not None
     width = own.high - own.low
     assert (own.low, own.high) == pytest.approx((reference.low, reference.high), abs=0.1 * width)
     assert width > 0.05
@@ -279,7 +277,6 @@ def test_a_draw_without_a_class_is_scored_on_the_others_and_counted() -> None:
     weights = np.array([[2.0, 0], [1, 1], [0, 2]])
     assert resampled_metric(counts.mean_hits, counts.totals, weights, "uar").tolist() == [0.5, 0.75, 1.0]
     found = interval(counts, "uar")
-    assert found is not None
     assert found.incomplete == pytest.approx(0.5, abs=0.02)  # s0 s0 and s1 s1
     assert math.isfinite(found.low + found.high)
 
@@ -311,7 +308,6 @@ def test_detectable_difference_has_the_power_it_states(sizes: tuple[int, ...]) -
     error = math.sqrt(sum(variances))
     freedom = error**4 / sum(v**2 / (n - 1) for v, n in zip(variances, sizes, strict=True))
     found = detectable_difference(groups)
-    assert found is not None
     critical = scipy.stats.t.ppf(0.975, freedom)
     assert scipy.stats.nct.sf(critical, freedom, found / error) == pytest.approx(0.8, abs=1e-6)
     if sizes == (64,):
@@ -324,7 +320,6 @@ def test_detectable_difference_is_detected_by_the_permutation_test(speakers: int
     pattern = rng.normal(0, 1, speakers)
     pattern = (pattern - pattern.mean()) / np.std(pattern, ddof=1)  # sample deviation exactly 1
     found = detectable_difference([pattern])
-    assert found is not None
     trials = rng.normal(found / speakers, 1, (1000, speakers))
     assert np.mean([permutation_test(trial).p <= 0.05 for trial in trials]) == pytest.approx(power, abs=0.04)
 
@@ -337,7 +332,6 @@ def test_a_contrast_shows_what_it_could_have_detected_and_how_many_seeds_it_has(
     after = made({f"s{k}": [[1, 1, 1, int(k == 3)]] for k in range(8)})
     found = contrast("dat", "ser", [(before, after)], "wa")
     assert found.detectable == detectable_difference([shares(before, after, "wa")])
-    assert found.detectable is not None
     table = contrast_table([found], "differences", "")
     assert table.rows[0][-1] == f"{100 * found.detectable:.1f}"
     two = made({f"s{k}": [[1, 0, 1, 1], [1, 1, 0, 1]] for k in range(6)})
@@ -355,7 +349,6 @@ def test_properties_of_any_two_systems(values: np.ndarray) -> None:
         assert sum(found.shares) == pytest.approx(b.scores(metric)[0] - a.scores(metric)[0])
         assert back.shares == pytest.approx([-share for share in found.shares])
         assert back.p == found.p >= found.smallest_p
-        assert found.interval is not None
         assert -1 <= found.interval.low <= found.interval.high <= 1
     same = contrast("a", "a", [(a, a)], "uar")
     assert (same.p, same.interval and same.interval.low, same.detectable) == (1, 0, None)
@@ -373,7 +366,6 @@ def test_every_run_counts_the_same_however_many_speakers_it_has() -> None:
     sums = [0.005 * sum(1 if bits >> place & 1 else -1 for place in range(10)) for bits in range(2**10)]
     far = sum(abs(a + b + c) >= 0.2 - 1e-12 for a in (-0.125, 0.125) for b in (-0.125, 0.125) for c in sums)
     assert found.p == pytest.approx(far / 2**12)
-    assert found.interval is not None
     assert (found.interval.low, found.interval.high) == pytest.approx((0.2, 0.2))  # no variation within a run
     assert found.detectable is None
 
@@ -382,14 +374,13 @@ def test_speakers_are_drawn_within_their_run_and_one_speaker_gives_no_interval()
     draw = np.random.default_rng(0)
     sizes = (8, 20)
     runs = [tuple(one_class(*draw.integers(0, 11, n).astype(float), of=10) for _ in range(2)) for n in sizes]
-    found = contrast("b", "a", runs, "wa")  # type: ignore[arg-type]
+    found = contrast("b", "a", runs, "wa")
     errors = []  # of each run's mean difference, as many speakers drawn with replacement as there are
     for before, after in runs:
         each = (after.hits - before.hits)[0, :, 0] / 10
         errors.append(each.std() / math.sqrt(len(each)))
-    assert found.interval is not None
     assert found.interval.high - found.interval.low == pytest.approx(2 * 1.96 * math.hypot(*errors) / 2, rel=0.05)
-    alone = contrast("b", "a", [*runs, (one_class(1), one_class(2))], "wa")  # type: ignore[list-item]
+    alone = contrast("b", "a", [*runs, (one_class(1), one_class(2))], "wa")
     assert (alone.interval, alone.detectable) == (None, None)
 
 
@@ -422,7 +413,6 @@ def test_the_gap_by_hand() -> None:
     found = gap(({"a": "11", "b": "11"}, {"a": "00", "b": "01"}), ({"a": "10", "b": "11"}, {"a": "00", "b": "11"}))
     assert (found.before, found.after, found.difference) == (0.75, 0.25, -0.5)
     assert (found.shares, found.p, found.rerr) == ((-0.25, -0.25), 0.5, None)
-    assert found.interval is not None
     assert (found.interval.low, found.interval.high) == (-0.5, -0.5)  # a twice, b twice or both: always -1/2
 
 
@@ -431,7 +421,6 @@ def test_the_gap_if_validation_and_test_speakers_differ() -> None:
     validation = {"a": "1", "b": "1"}
     found = gap((validation, {"c": "00", "d": "00"}), (validation, {"c": "00", "d": "11"}))
     assert (found.speakers, found.shares, found.p) == (("a", "b", "c", "d"), (0, 0, 0, -0.5), 1)
-    assert found.interval is not None
     assert (found.interval.low, found.interval.high) == (-1, 0)
     for single in (({"a": "1"}, {"c": "00", "d": "00"}), ({"a": "11", "b": "11"}, {"b": "00", "c": "01"})):
         assert gap(single, single).interval is None  # one speaker validates; one does both

@@ -34,10 +34,8 @@ def test_a_line_over_its_seeds() -> None:
     assert summary.gap.values == (0.0, 0.5 - 7 / 8)
     assert [recall.values for recall in summary.recalls] == [(0.5, 1.0), (0.5, 0.75)]
     assert summary.confusion.tolist() == [[2 + 4, 2 + 0], [2 + 1, 2 + 3]]
-    assert summary.counts is not None
     assert summary.counts.speakers == ("s0", "s1", "s2")
     interval = summary.interval("wa")
-    assert interval is not None
     assert interval.low < 11 / 16 < interval.high
     (missing,) = summarise(run(line("ser", {0: {"s0": "aa", "s1": "as"}}))).lines
     assert [recall.values for recall in missing.recalls] == [(0.5,), ()]  # nobody is sad

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from experimenting import in_this_process
 
 import unheard
 from benchmarks import dropout_shift, evidence_figure, features, full_scale, inference
@@ -21,7 +20,6 @@ from benchmarks.training import accuracy, order, ours, run
 from unheard.cli import main as unheard_main
 from unheard.corpora import read_manifest
 from unheard.corpora.kaldi import write_kaldi
-from unheard.experiments import run as run_module
 from unheard.features import FeatureStore
 
 TINY = ["--rounds", "1", "--plain-batches", "1", "--batches", "1", "--utterances", "4", "--processes", "1"]
@@ -97,7 +95,6 @@ def test_accuracy_of_the_loops(manifest: Path, tmp_path: Path, capsys: pytest.Ca
 def test_dropout_and_batch_norm(
     manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(run_module, "run_cells", in_this_process)
     unheard.experiment(
         manifest=str(manifest), protocol="kfold", k=3, folds=1, systems=["ser"], epochs=1, out=str(tmp_path), workers=1
     )
@@ -140,7 +137,6 @@ def test_full_scale(manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(full_scale.SCALES, "tiny", full_scale.Scale(24, 6, flags, parts, workers=1))
     monkeypatch.setattr(full_scale, "watched", here)
     monkeypatch.setattr(full_scale, "SYSTEMS", "ser,dat")
-    monkeypatch.setattr(run_module, "run_cells", in_this_process)
     (tmp_path / "corpus").mkdir()
     write_kaldi(read_manifest(manifest), tmp_path / "corpus" / "kaldi")
     proof = full_scale.Proof("tiny", tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,17 @@ from benchmarks import ensemble
 from unheard.experiments.records import read_run
 
 
-def test_of_seeds_and_of_systems(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def answer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    def run(*members: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["ensemble", *members])
+        ensemble.main()
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_of_seeds_and_of_systems(tmp_path: Path, answer: Callable[..., str]) -> None:
     run = invent(tmp_path / "run", systems=("ser", "dat"), extras=False)
     ser, dat = (line.seeds for line in read_run(run).lines)
 
@@ -25,32 +34,19 @@ def test_of_seeds_and_of_systems(
     seeds = wa([seed.test.probabilities for seed in ser])
     systems = np.mean([wa([a.test.probabilities, b.test.probabilities]) for a, b in zip(ser, dat, strict=True)])
     for members, expected in (([f"{run}:ser"], seeds), ([f"{run}:ser", f"{run}:dat"], systems)):
-        monkeypatch.setattr(sys, "argv", ["ensemble", *members])
-        ensemble.main()
-        first, *_, last = capsys.readouterr().out.splitlines()[-1].removeprefix("test").split("|")
+        first, *_, last = answer(*members).splitlines()[-1].removeprefix("test").split("|")
         assert last.split("/")[0].strip() == f"{expected:.1f}"
         assert first.split("/")[0].strip() == f"{100 * np.mean([seed.test.wa for seed in ser]):.1f}"
 
 
-def test_other_splits_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    one, other = (invent(tmp_path / str(n), systems=("ser",), speakers=n, extras=False) for n in (8, 6))
-    monkeypatch.setattr(sys, "argv", ["ensemble", f"{one}:ser", f"{other}:ser"])
-    with pytest.raises(SystemExit, match="different splits"):
-        ensemble.main()
-
-
-def test_members_that_are_not_there_or_not_alike(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    one = invent(tmp_path / "one", systems=("ser",), extras=False)
-    heard = invent(tmp_path / "heard", systems=("ser",), extras=False, normalise="speaker")
+def test_members_that_are_not_there_or_not_alike(tmp_path: Path, answer: Callable[..., str]) -> None:
+    how = {"plain": {}, "fewer": {"speakers": 6}, "heard": {"normalise": "speaker"}}
+    one, fewer, heard = (invent(tmp_path / name, systems=("ser",), extras=False, **more) for name, more in how.items())
     for members, says in (
         ([f"{one}:dat"], "no complete seed of 'dat', but of ser"),
+        ([f"{one}:ser", f"{fewer}:ser"], "different splits"),
         ([f"{one}:ser", f"{heard}:ser"], "some are not"),
     ):
-        monkeypatch.setattr(sys, "argv", ["ensemble", *members])
         with pytest.raises(SystemExit, match=says):
-            ensemble.main()
-    monkeypatch.setattr(sys, "argv", ["ensemble", f"{heard}:ser"])
-    ensemble.main()
-    assert "transductive" in capsys.readouterr().out
+            answer(*members)
+    assert "transductive" in answer(f"{heard}:ser")

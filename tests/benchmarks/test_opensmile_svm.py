@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from experimenting import corpus, experiment, in_this_process, only, result, rows_of, table
+from experimenting import corpus, experiment, only, result, rows_of, table
 
 from benchmarks import opensmile_svm
-from unheard.experiments import run as run_module
 from unheard.experiments.records import read_run
 from unheard.experiments.summary import summarise
 
@@ -28,7 +27,6 @@ class Numbers:
 @pytest.fixture(autouse=True)
 def no_opensmile(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opensmile_svm, "Extractor", Numbers)
-    monkeypatch.setattr(run_module, "run_cells", in_this_process)
     Numbers.calls = 0
 
 

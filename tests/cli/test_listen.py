@@ -22,11 +22,8 @@ from sounds import RATE, call, murmur
 
 import unheard
 from unheard.audio import Samples
-from unheard.cli import main
 from unheard.errors import AudioError, ConfigError, MissingExtra
 from unheard.recogniser.sources import FORMATS, Microphone, pcm_blocks
-
-Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture(scope="module")
@@ -88,35 +85,33 @@ def test_pipes_that_cannot_be_read(
 
 
 def test_a_pipe_gives_the_segments_of_the_file(
-    model: str, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+    model: str, tmp_path: Path, cli: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     samples = (call() * 32_767).astype("<i2")
     expected = [segment.as_dict() for segment in unheard.load(model).predict(samples).segments]
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(samples.tobytes())))
-    assert main(["listen", model, "--pcm", "-", "--rate", "16000", "--format", "s16le", "--jsonl"]) == 0
-    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == expected
+    out, _ = cli("listen", model, "--pcm", "-", "--rate", "16000", "--format", "s16le", "--jsonl")
+    assert [json.loads(line) for line in out.splitlines()] == expected
     path = tmp_path / "call.pcm"
     path.write_bytes(samples.tobytes())
-    assert main(["listen", model, "--pcm", str(path), "--jsonl", "--partial"]) == 0
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    out, _ = cli("listen", model, "--pcm", path, "--jsonl", "--partial")
+    lines = [json.loads(line) for line in out.splitlines()]
     assert [{k: v for k, v in line.items() if k != "final"} for line in lines if line["final"]] == expected
     assert len(lines) > len(expected)
-    assert main(["listen", model, "--pcm", str(path), "--adapt"]) == 0
-    out, err = capsys.readouterr()
+    out, err = cli("listen", model, "--pcm", path, "--adapt")
     assert len(out.splitlines()) >= 3
     assert "adapting" in err
     assert "20.0 s, " in err
 
 
-def test_uncertain_segments_of_a_pipe(model: str, tmp_path: Path, capsys: Capture) -> None:
+def test_uncertain_segments_of_a_pipe(model: str, tmp_path: Path, cli: Any) -> None:
     (tmp_path / "pipe").write_bytes(as_bytes(call(), "f32le"))
-    command = ["listen", model, "--pcm", str(tmp_path / "pipe"), "--format", "f32le", "--jsonl"]
-    assert main([*command, "--min-confidence", "0.9999"]) == 0
-    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    command = ["listen", model, "--pcm", tmp_path / "pipe", "--format", "f32le", "--jsonl", "--min-confidence"]
+    found = [json.loads(line) for line in cli(*command, "0.9999")[0].splitlines()]
     assert found
     assert not [one for one in found if one["label"]]
     assert any(one["abstained"].startswith("uncertain: ") for one in found)
-    assert main([*command, "--min-confidence", "2"]) == 2
+    cli(*command, "2", code=2)
 
 
 def test_segments_are_printed_while_the_pipe_is_open(model: str) -> None:
@@ -139,12 +134,11 @@ def test_segments_are_printed_while_the_pipe_is_open(model: str) -> None:
     [(["empty"], "no audio received"), (["missing"], "cannot be read"), (["-", "--rate", "1"], "rate of 1 Hz")],
 )
 def test_nothing_in_the_pipe(
-    model: str, capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pipe: list[str], message: str
+    model: str, cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pipe: list[str], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("empty").touch()
-    assert main(["listen", model, "--pcm", *pipe]) == 2
-    assert message in capsys.readouterr().err
+    assert message in cli("listen", model, "--pcm", *pipe, code=2)[1]
 
 
 # microphones
@@ -160,7 +154,7 @@ class SimulatedStream:
     sound = murmur(5)
     rates = (16_000,)
 
-    def __init__(self, samplerate, blocksize, callback, finished_callback, **options) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, samplerate, blocksize, callback, finished_callback, **options) -> None:
         if samplerate not in self.rates:
             raise SimulatedError("Invalid sample rate [PaErrorCode -9997]")
         self.block, self.callback, self.finished = blocksize, callback, finished_callback
@@ -189,9 +183,9 @@ def sounddevice(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def install(**attributes: Any) -> None:
         module = types.ModuleType("sounddevice")
-        module.InputStream = type("Stream", (SimulatedStream,), attributes)  # type: ignore[attr-defined]
-        module.PortAudioError = SimulatedError  # type: ignore[attr-defined]
-        module.query_devices = lambda device, kind: {"default_samplerate": 44_100.0}  # type: ignore[attr-defined]
+        module.InputStream = type("Stream", (SimulatedStream,), attributes)
+        module.PortAudioError = SimulatedError
+        module.query_devices = lambda device, kind: {"default_samplerate": 44_100.0}
         monkeypatch.setitem(sys.modules, "sounddevice", module)
 
     return install
@@ -200,10 +194,9 @@ def sounddevice(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 Install = Callable[..., None]
 
 
-def test_listening_to_a_microphone(model: str, capsys: Capture, sounddevice: Install) -> None:
+def test_listening_to_a_microphone(model: str, cli: Any, sounddevice: Install) -> None:
     sounddevice()
-    assert main(["listen", model, "--jsonl"]) == 0
-    out, err = capsys.readouterr()
+    out, err = cli("listen", model, "--jsonl")
     expected = unheard.load(model).predict(murmur(5))
     assert [json.loads(line) for line in out.splitlines()] == [one.as_dict() for one in expected.segments]
     assert "Ctrl-C" in err
@@ -239,14 +232,9 @@ def test_a_microphone_that_falls_silent(sounddevice: Install) -> None:
     ],
 )
 def test_results_before_the_end_of_a_microphone_are_kept(
-    model: str,
-    capsys: Capture,
-    sounddevice: Install,
-    monkeypatch: pytest.MonkeyPatch,
-    problem: BaseException,
-    code: int,
-    messages: tuple[str, ...],
-) -> None:
+    model: str, cli: Any, sounddevice: Install, monkeypatch: pytest.MonkeyPatch,
+    problem: BaseException, code: int, messages: tuple[str, ...],
+) -> None:  # fmt: skip
     sounddevice()
     plain = Microphone.blocks
 
@@ -258,14 +246,13 @@ def test_results_before_the_end_of_a_microphone_are_kept(
             yield block
 
     monkeypatch.setattr(Microphone, "blocks", ending)
-    assert main(["listen", model, "--jsonl"]) == code
-    out, err = capsys.readouterr()
+    out, err = cli("listen", model, "--jsonl", code=code)
     expected = unheard.load(model).predict(murmur(5)[: 35 * 1600])
     assert [json.loads(line) for line in out.splitlines()] == [one.as_dict() for one in expected.segments]
     assert all(message in err for message in messages)
 
 
-def test_a_clip_is_enrolled_by_the_channel_that_is_scored(model: str, tmp_path: Path, capsys: Capture) -> None:
+def test_a_clip_is_enrolled_by_the_channel_that_is_scored(model: str, tmp_path: Path, cli: Any) -> None:
     """The caller's own side of a call, not both; a clip with one channel has no other."""
     call, mono = tmp_path / "call.wav", tmp_path / "mono.wav"
     soundfile.write(call, np.stack([murmur(3), 0.3 * murmur(3)[::-1]], 1), 16_000, subtype="FLOAT")
@@ -273,8 +260,7 @@ def test_a_clip_is_enrolled_by_the_channel_that_is_scored(model: str, tmp_path: 
     recogniser = unheard.load(model)
     profile = recogniser.enrol(mono, profile=recogniser.enrol(call, channel="right"))
     expected = recogniser.predict(call, channel="right", profile=profile)
-    words = ["predict", model, str(call), "--channel", " Right", "--format", "json"]
-    assert main([*words, "--enrol", str(call), "--enrol", str(mono)]) == 0
-    found = json.loads(capsys.readouterr().out)
+    words = ["predict", model, call, "--channel", " Right", "--format", "json"]
+    found = json.loads(cli(*words, "--enrol", call, "--enrol", mono)[0])
     assert found["probabilities"] == pytest.approx(expected.probabilities, abs=1e-6)
     assert found["channel"] == expected.channel == "right"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny_model
 from sounds import murmur, write
 
-from unheard.cli import main
 from unheard.recogniser.formats import sink
 
 
@@ -39,23 +39,20 @@ RECORDING, INPUT = "'a.wav' is a recording", "would overwrite the input"
         ("predict model odd -o odd", INPUT),
     ],
 )
-def test_what_is_read_is_not_written_over(
-    there: Path, capsys: pytest.CaptureFixture[str], arguments: str, message: str
-) -> None:
+def test_what_is_read_is_not_written_over(there: Path, cli: Any, arguments: str, message: str) -> None:
     (there / "m.csv").write_text("file,speaker,emotion\na.wav,x,sad\nb.wav,y,happy\n")
     (there / "odd").write_bytes((there / "a.wav").read_bytes())
     before = {path: path.read_bytes() for path in there.iterdir() if path.is_file()}
-    assert main(arguments.split()) == 2
-    assert message in capsys.readouterr().err
+    assert message in cli(*arguments.split(), code=2)[1]
     assert {path: path.read_bytes() for path in there.iterdir() if path.is_file()} == before
 
 
-def test_the_ending_decides_the_format(there: Path) -> None:
-    assert main(["predict", "model", "a.wav", "b.wav", "-o", "x.CSV"]) == 0
+def test_the_ending_decides_the_format(there: Path, cli: Any) -> None:
+    cli("predict", "model", "a.wav", "b.wav", "-o", "x.CSV")
     assert (there / "x.CSV").read_text().startswith("file,channel,")
-    assert main(["predict", "model", "a.wav", "-o", "x.txt"]) == 0
+    cli("predict", "model", "a.wav", "-o", "x.txt")
     assert "a.wav" in (there / "x.txt").read_text().splitlines()[0].split()[-1]
-    assert main(["predict", "model", "a.wav", "-o", "y.csv", "--format", "json"]) == 0  # an explicit format wins
+    cli("predict", "model", "a.wav", "-o", "y.csv", "--format", "json")  # an explicit format wins
     assert json.loads((there / "y.csv").read_text())["file"] == "a.wav"
 
 
@@ -76,23 +73,19 @@ def test_answers_given_before_a_stop_are_kept(tmp_path: Path, capsys: pytest.Cap
 
 
 @pytest.mark.parametrize(("verb", "goes_on"), [("experiment", True), ("predict", False)])
-def test_the_message_after_a_stop(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], verb: str, goes_on: bool
-) -> None:
+def test_the_message_after_a_stop(monkeypatch: pytest.MonkeyPatch, cli: Any, verb: str, goes_on: bool) -> None:
     from cyclopts import App
 
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(App, "__call__", stop)
-    assert main([verb, "x"]) == 130
-    err = capsys.readouterr().err
+    _, err = cli(verb, "x", code=130)
     assert err.startswith("unheard: stopped.")
     assert ("run the same command again" in err) == goes_on
 
 
-def test_a_name_does_not_steer_the_terminal(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["predict", "model", "\x1b[31mred.wav"]) == 1
-    err = capsys.readouterr().err
+def test_a_name_does_not_steer_the_terminal(there: Path, cli: Any) -> None:
+    _, err = cli("predict", "model", "\x1b[31mred.wav", code=1)
     assert "red.wav" in err
     assert "\x1b[31m" not in err

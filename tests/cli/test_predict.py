@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,9 @@ import tiny_model
 from sounds import call, murmur, silence, write
 
 import unheard
-from unheard.cli import main
 from unheard.cli.common import recording_progress
 from unheard.errors import AudioError, UnheardError
 from unheard.recogniser.sources import is_single, recordings
-
-Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture(scope="module")
@@ -49,17 +47,16 @@ def there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def json_of(capsys: Capture, *arguments: str, code: int = 0) -> Any:
-    assert main([*arguments, "--format", "json"]) == code
-    return json.loads(capsys.readouterr().out)
+@pytest.fixture
+def json_of(cli: Any) -> Callable[..., Any]:
+    return lambda *words: json.loads(cli(*words, "--format", "json")[0])
 
 
-def test_one_recording(there: Path, capsys: Capture) -> None:
-    found = json_of(capsys, "predict", "model", "audio/a.wav")
+def test_one_recording(there: Path, cli: Any, json_of: Any) -> None:
+    found = json_of("predict", "model", "audio/a.wav")
     assert found == unheard.load("model").predict("audio/a.wav").as_dict()
     assert list(found["probabilities"]) == ["angry", "happy", "neutral", "sad"]
-    assert main(["predict", "model", "audio/deep/b c.flac"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    lines = cli("predict", "model", "audio/deep/b c.flac")[0].splitlines()
     assert len(lines) > 3
     assert any("no speech" in line for line in lines)
 
@@ -73,9 +70,8 @@ def test_an_answer_loads_little(folder: Path) -> None:
     assert not loaded & {"rich", "yaml", "soxr", "torch", "sklearn", "scipy", "pydantic"}, "a cold start waits for this"
 
 
-def test_a_folder_with_broken_files(there: Path, capsys: Capture) -> None:
-    assert main(["predict", "model", "audio", "--format", "jsonl"]) == 1
-    out, err = capsys.readouterr()
+def test_a_folder_with_broken_files(there: Path, cli: Any) -> None:
+    out, err = cli("predict", "model", "audio", "--format", "jsonl", code=1)
     lines = [json.loads(line) for line in out.splitlines()]
     names = [Path(line["file"]).name for line in lines]
     assert names == ["a.wav", "empty.wav", "stereo.wav", "text.wav", "b c.flac"]
@@ -84,17 +80,15 @@ def test_a_folder_with_broken_files(there: Path, capsys: Capture) -> None:
     assert "2 recordings could not be read" in err
 
 
-def test_patterns_and_lists(there: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_patterns_and_lists(there: Path, cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     listed = b"audio/a.wav\r\n\naudio/deep/b c.flac\nmissing.wav\n"
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(listed)))
-    assert main(["predict", "model", "-", "audio/**/*.flac", "--format", "csv"]) == 1
-    out, err = capsys.readouterr()
+    out, err = cli("predict", "model", "-", "audio/**/*.flac", "--format", "csv", code=1)
     rows = list(csv.DictReader(out.splitlines()))
     assert [row["file"] for row in rows] == ["audio/a.wav", "audio/deep/b c.flac", "missing.wav", "audio/deep/b c.flac"]
     assert "missing.wav: there is no such file" in err
     for word, message in (("audio/*.mp3", "no file matches this pattern"), ("model", "no recording in this folder")):
-        assert main(["predict", "model", word]) == 1
-        assert message in capsys.readouterr().err
+        assert message in cli("predict", "model", word, code=1)[1]
     for pattern in ("audio/**", "./audio/**/*", "audio/**/*.flac", "**"):
         found = [str(Path(str(one))) for one in recordings([pattern])]
         assert len(found) == len(set(found)), pattern
@@ -121,7 +115,7 @@ def test_names_with_brackets_and_zeros(tmp_path: Path) -> None:
 def test_a_list_is_answered_line_by_line(folder: Path) -> None:
     command = [sys.executable, "-m", "unheard", "predict", "model", "-", "--format", "jsonl"]
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    with subprocess.Popen(command, cwd=folder, **pipes) as running:  # type: ignore[call-overload]
+    with subprocess.Popen(command, cwd=folder, **pipes) as running:
         for name in (b"audio/a.wav", b"gone.wav", b"\xff\xfe.wav", b"audio/a.wav"):
             running.stdin.write(name + b"\n")
             running.stdin.flush()
@@ -132,33 +126,30 @@ def test_a_list_is_answered_line_by_line(folder: Path) -> None:
         assert b"Traceback" not in running.stderr.read()
 
 
-def test_channels_and_windows(there: Path, capsys: Capture) -> None:
-    left, right = json_of(capsys, "predict", "model", "audio/stereo.wav", "--channel", "each")
+def test_channels_and_windows(there: Path, cli: Any, json_of: Any) -> None:
+    left, right = json_of("predict", "model", "audio/stereo.wav", "--channel", "each")
     assert (left["channel"], right["channel"], right["abstained"]) == ("left", "right", "silence")
-    assert main(["predict", "model", "audio/stereo.wav", "--channel", "7"]) == 1
-    assert "has 2 channels, not a channel '7'" in capsys.readouterr().err
-    assert main(["predict", "model", "audio/deep", "--window", "60", "--timeline", "--format", "csv"]) == 0
-    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
-    assert [(row["start"], row["end"]) for row in rows] == [("0.000", "20.000")]
+    _, err = cli("predict", "model", "audio/stereo.wav", "--channel", "7", code=1)
+    assert "has 2 channels, not a channel '7'" in err
+    out, _ = cli("predict", "model", "audio/deep", "--window", "60", "--timeline", "--format", "csv")
+    assert [(row["start"], row["end"]) for row in csv.DictReader(out.splitlines())] == [("0.000", "20.000")]
 
 
-def test_output_files(there: Path) -> None:
-    assert main(["predict", "model", "audio/a.wav", "--format", "rttm", "-o", "out/a.rttm"]) == 0
+def test_output_files(there: Path, cli: Any) -> None:
+    cli("predict", "model", "audio/a.wav", "--format", "rttm", "-o", "out/a.rttm")
     assert (there / "out" / "a.rttm").read_text().startswith("SPEAKER audio/a 1 0.000 2.000 ")
-    assert main(["predict", "model", "audio", "--format", "audformat", "-o", "audio"]) == 1
+    cli("predict", "model", "audio", "--format", "audformat", "-o", "audio", code=1)
     table = (there / "audio" / "db.files.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in table] == ["file", "a.wav", "stereo.wav", "deep/b c.flac"]
 
 
-def test_version_shows_licence_and_card(there: Path, capsys: Capture) -> None:
-    assert main(["predict", "model", "--version"]) == 0
-    text = capsys.readouterr().out
+def test_version_shows_licence_and_card(there: Path, cli: Any) -> None:
+    text, _ = cli("predict", "model", "--version")
     assert "licence of the weights: CC BY-NC-SA 4.0" in text
     assert "# The card\n" in text
     assert "license: other" not in text
     assert not {"\x1b", "\x07"} & set(text)
-    assert main(["predict", "--version"]) == 0
-    assert unheard.__version__ in capsys.readouterr().out
+    assert unheard.__version__ in cli("predict", "--version")[0]
 
 
 A = "audio/a.wav"
@@ -192,95 +183,84 @@ A = "audio/a.wav"
         (["profiles", "--profiles", "none", "--forget", "bob"], "no speaker profile 'bob'"),
     ],
 )
-def test_mistakes_give_one_line(there: Path, capsys: Capture, arguments: list[str], message: str) -> None:
-    assert main(arguments) == 2
-    out, err = capsys.readouterr()
+def test_mistakes_give_one_line(there: Path, cli: Any, arguments: list[str], message: str) -> None:
+    out, err = cli(*arguments, code=2)
     assert out == ""
     assert len(err.splitlines()) == 1
     assert message in err
 
 
-def test_enrolment_and_stored_profiles(there: Path, tmp_path: Path, capsys: Capture) -> None:
-    profiles = ["--profiles", str(tmp_path / "profiles")]
+def test_enrolment_and_stored_profiles(there: Path, tmp_path: Path, cli: Any, json_of: Any) -> None:
+    profiles = ["--profiles", tmp_path / "profiles"]
     plain, enrol = ["predict", "model", A], ["--enrol", A, "--enrol", "audio/deep/b c.flac"]
     count = unheard.load("model").enrol([A, "audio/deep/b c.flac"]).utterances
-    first = json_of(capsys, *plain, *enrol)
+    first = json_of(*plain, *enrol)
     assert first["profile"] == {"name": "", "utterances": count, "adapting": False}
-    stored = json_of(capsys, *plain, *enrol, "--profile", "Anna", *profiles)
-    again = json_of(capsys, *plain, "--profile", "anna", *profiles)
+    stored = json_of(*plain, *enrol, "--profile", "Anna", *profiles)
+    again = json_of(*plain, "--profile", "anna", *profiles)
     assert stored["probabilities"] == again["probabilities"] == first["probabilities"]
     assert again["profile"]["name"] == "Anna"
     (tmp_path / "profiles" / "profile-bob.json").write_text("half of i")
-    assert main(["profiles", *profiles]) == 0
-    out, err = capsys.readouterr()
+    out, err = cli("profiles", *profiles)
     assert out == f"Anna: {count} utterances with tiny\n"
     assert "profile-bob.json: this is not a speaker profile, or a broken one" in err
     for name in ("bob", "ANNA"):
-        assert main(["profiles", *profiles, "--forget", name]) == 0
-    assert main(["profiles", *profiles]) == 0
-    assert "Anna" not in capsys.readouterr().out
+        cli("profiles", *profiles, "--forget", name)
+    assert "Anna" not in cli("profiles", *profiles)[0]
 
 
-def test_adapting_is_shown_and_goes_on_with_a_profile(there: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_adapting_is_shown_and_goes_on_with_a_profile(there: Path, tmp_path: Path, cli: Any) -> None:
     adapt = ["predict", "model", A, A, "--adapt"]
-    assert main([*adapt, "--format", "jsonl"]) == 0
-    out, err = capsys.readouterr()
+    out, err = cli(*adapt, "--format", "jsonl")
     assert [json.loads(line)["profile"]["utterances"] for line in out.splitlines()] == [1, 1]
     assert "adapting" in err
-    assert main([*adapt, "--profile", "anna", "--profiles", str(tmp_path)]) == 0
-    first, second = capsys.readouterr().out.splitlines()
+    first, second = cli(*adapt, "--profile", "anna", "--profiles", tmp_path)[0].splitlines()
     assert "[adapted to anna, 1 utterances, learning]" in first
     assert "[adapted to anna, 2 utterances, learning]" in second
-    assert main(["profiles", "--profiles", str(tmp_path)]) == 0
-    assert capsys.readouterr().out == "anna: 2 utterances with tiny\n"
+    assert cli("profiles", "--profiles", tmp_path)[0] == "anna: 2 utterances with tiny\n"
 
 
-def test_clips_without_speech_are_named(there: Path, capsys: Capture) -> None:
+def test_clips_without_speech_are_named(there: Path, cli: Any, json_of: Any) -> None:
     quiet, short = (str(write(there / name, murmur(2) * 0)) for name in ("quiet.wav", "short.wav"))
-    expected = json_of(capsys, "predict", "model", A, "--enrol", A)
+    expected = json_of("predict", "model", A, "--enrol", A)
     for clips in ([quiet, "--enrol", A], [A, "--enrol", quiet]):
-        assert main(["predict", "model", A, "--format", "json", "--enrol", *clips]) == 0
-        out, err = capsys.readouterr()
+        out, err = cli("predict", "model", A, "--format", "json", "--enrol", *clips)
         assert json.loads(out) == expected
         assert f"{quiet}: too little speech" in " ".join(err.split())
-    assert main(["predict", "model", A, "--enrol", quiet, "--enrol", short]) == 2
-    assert "no clip holds enough speech" in capsys.readouterr().err
+    _, err = cli("predict", "model", A, "--enrol", quiet, "--enrol", short, code=2)
+    assert "no clip holds enough speech" in err
 
 
-def test_embed(there: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_embed(there: Path, tmp_path: Path, cli: Any) -> None:
     expected = unheard.load("model").embed(A)
-    assert main(["embed", "model", "audio"]) == 1
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    lines = [json.loads(line) for line in cli("embed", "model", "audio", code=1)[0].splitlines()]
     np.testing.assert_array_equal(np.array(lines[0]["embedding"], np.float32), expected)
     assert [line["file"] for line in lines if "error" in line] == ["audio/empty.wav", "audio/text.wav"]
-    array = tmp_path / "e.npz"
-    assert main(["embed", "model", "audio/stereo.wav", A, "--channel", "each", "-o", str(array)]) == 0
-    with np.load(array) as found:
+    _, err = cli("embed", "model", "audio/stereo.wav", A, "--channel", "each", "-o", tmp_path / "e.npz")
+    assert "audio/stereo.wav (right) has no embedding and no row" in err
+    with np.load(tmp_path / "e.npz") as found:
         assert found["files"].tolist() == ["audio/stereo.wav", A]  # the right channel is silent
         assert found["channels"].tolist() == ["left", "mix"]
         np.testing.assert_array_equal(found["embeddings"][1], expected)
-    assert "audio/stereo.wav (right) has no embedding and no row" in capsys.readouterr().err
-    assert main(["embed", "model", A, "-o", str(tmp_path / "e.csv")]) == 0
+    cli("embed", "model", A, "-o", tmp_path / "e.csv")
     header, row = csv.reader((tmp_path / "e.csv").read_text().splitlines())
     assert (header[:3], row[0]) == (["file", "channel", "e0"], A)
     np.testing.assert_allclose(np.array(row[2:], float), expected, rtol=1e-6)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_without_permission(there: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_a_file_without_permission(there: Path, tmp_path: Path, cli: Any) -> None:
     path = write(tmp_path / "a.wav", murmur(1))
     path.chmod(0)
-    assert main(["predict", "model", str(path)]) == 1
-    assert "Permission denied" in capsys.readouterr().err
+    assert "Permission denied" in cli("predict", "model", path, code=1)[1]
 
 
-def test_recordings_of_a_lower_rate_are_counted_once(there: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_recordings_of_a_lower_rate_are_counted_once(there: Path, tmp_path: Path, cli: Any) -> None:
     low = write(tmp_path / "low.wav", np.stack([murmur(2, rate=8000), murmur(2, 1, rate=8000)], axis=1), 8000)
     for channel in ("each", "mix"):
-        assert main(["predict", "model", str(low), A, "--channel", channel]) == 0
-        assert "1 recording below 16,000 Hz" in " ".join(capsys.readouterr().err.split())
-    assert main(["predict", "model", A]) == 0
-    assert capsys.readouterr().err == ""
+        _, err = cli("predict", "model", low, A, "--channel", channel)
+        assert "1 recording below 16,000 Hz" in " ".join(err.split())
+    assert cli("predict", "model", A)[1] == ""
 
 
 @pytest.mark.skipif(os.name != "posix", reason="named pipes are POSIX's")

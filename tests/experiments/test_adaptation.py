@@ -6,11 +6,11 @@ import lzma
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from experimenting import experiment, rows_of
 
-from unheard.cli import main
 from unheard.errors import RunError
 from unheard.experiments.adaptation import ALL, Count, adapt, draw_enrolment, read_counts, summarise, table_markdown
 
@@ -51,23 +51,17 @@ def test_figures_are_pooled_in_a_draw_and_averaged_over_draws_and_seeds() -> Non
     assert "have none left to score: 1 of 2 at k = 4, 0 of 2 at k = 16." in table
 
 
-def trained(out: Path, systems: str) -> None:
-    """Six speakers with four utterances each, tested in three folds."""
-    assert experiment(out, "--systems", systems, "--epochs", "1", "--protocol", "kfold", "--k", "3") == 0
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of two calls: SER_only with an SVM, then SER_SR_MTL alone."""
+    """Six speakers with four utterances each, in two calls: SER_only with an SVM, then SER_SR_MTL alone."""
     out = tmp_path_factory.mktemp("adaptation") / "run"
-    trained(out, "ser,svm")
-    trained(out, "mtl")
+    for systems in ("ser,svm", "mtl"):
+        assert experiment(out, "--systems", systems, "--epochs", "1", "--protocol", "kfold", "--k", "3") == 0
     return out
 
 
-def test_a_run_is_scored_again(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["adapt", str(run), "--draws", "2"]) == 0
-    table = capsys.readouterr().out
+def test_a_run_is_scored_again(run: Path, cli: Any) -> None:
+    table, _ = cli("adapt", run, "--draws", "2")
     assert "| SER_only |" in table  # of the first call
     assert "| SER_SR_MTL |" in table
     assert "0 of 6 at k = 4, 0 of 6 at k = 16" in table  # nobody has more than four
@@ -87,8 +81,8 @@ def test_a_run_is_scored_again(run: Path, capsys: pytest.CaptureFixture[str]) ->
     assert counted("all")[1] == 24
     assert adapt(run, draws=2) == table  # repeatable
     before = (run / "adaptation.csv").read_text()
-    assert main(["adapt", str(run), "--k", "16", "--draws", "1"]) == 2
-    assert "no test speaker has more than 16 utterances" in capsys.readouterr().err
+    _, err = cli("adapt", run, "--k", "16", "--draws", "1", code=2)
+    assert "no test speaker has more than 16 utterances" in err
     assert (run / "adaptation.csv").read_text() == before
 
 
@@ -113,11 +107,9 @@ def test_normalisations_without_a_speaker_profile(run: Path, tmp_path: Path, kin
         adapt(tmp_path / "other")
 
 
-def test_mistakes_are_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["adapt", str(tmp_path), "--k", "some"]) == 2
-    assert "Write --k 0,1,4,16,all" in capsys.readouterr().err
-    assert main(["adapt", str(tmp_path)]) == 2
-    assert "this folder holds no run. Name the --out of a finished `unheard experiment`" in capsys.readouterr().err
+def test_mistakes_are_explained(tmp_path: Path, cli: Any) -> None:
+    assert "Write --k 0,1,4,16,all" in cli("adapt", tmp_path, "--k", "some", code=2)[1]
+    assert "this folder holds no run. Name the --out of a finished `unheard" in cli("adapt", tmp_path, code=2)[1]
 
 
 @pytest.mark.parametrize(("ending", "pack"), [("", bytes), (".xz", lzma.compress)])

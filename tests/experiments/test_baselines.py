@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from experimenting import cells, experiment, flags, only, result, rows_of, times_of_change
+from experimenting import cells, experiment, only, result, rows_of, times_of_change
 
 from unheard.cli import main
 from unheard.errors import TrainingError
@@ -151,24 +151,6 @@ def test_what_decides_its_numbers_and_what_does_not(fitted: Path) -> None:
     assert FITTED["svm"].digest != replace(FITTED["svm"], features=replace(FUNCTIONALS, mel_bins=30)).digest
 
 
-def test_settings_that_cannot_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for more, message in (
-        (("--systems", "svn"), "Did you mean 'svm'"),
-        (("--systems", "svm", "--option", "svm.C=1"), "system 'svm' has no option 'C'"),
-    ):
-        assert main(["experiment", *flags(tmp_path / "run", *more)]) == 2
-        assert message in capsys.readouterr().err
-
-
-def test_normalised_by_speaker_no_voice_has_a_mean(fitted: Path) -> None:
-    settings = load(fitted / "config.yaml", {"normalise": "speaker"})
-    cell = next(cell for cell in lay_out(settings).cells if cell.system == "svm")
-    vectors = fit_module.standardised(cell)
-    for speaker in {row.speaker for row in cell.rows.values()}:
-        own = np.stack([vectors[name] for name, row in cell.rows.items() if row.speaker == speaker])
-        np.testing.assert_allclose(own.mean(0), 0, atol=1e-4)
-
-
 def test_an_emotion_without_training_utterances_is_never_said() -> None:
     x = np.array([[0.0, 1.0], [1.0, 0.0], [0.1, 1.0], [1.0, 0.2]])
     decide = linear_svm(x, np.array([0, 2, 0, 2]), 4, 1.0)
@@ -182,7 +164,7 @@ def test_the_smallest_value_wins_a_tie(fitted: Path, tmp_path: Path) -> None:
     settings = load(fitted / "config.yaml")
     cell = next(cell for cell in lay_out(settings).cells if cell.system == "svm")
 
-    def constant(x: np.ndarray, y: np.ndarray, classes: int, value: float):  # type: ignore[no-untyped-def]
+    def constant(x: np.ndarray, y: np.ndarray, classes: int, value: float):
         return lambda vectors: np.tile([1.0, 0.0], (len(vectors), 1))
 
     system = Fitted("constant", FUNCTIONALS, "k", (3.0, 0.5, 2.0), constant)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from made_runs import PROOF, line, resplit, run
 from reporting import invent
 
-from unheard.cli import main
 from unheard.errors import RunError, SplitError
 from unheard.experiments.records import RunRecords
 from unheard.report.comparison import compare_runs, to_json, to_markdown
@@ -135,17 +135,14 @@ def test_other_labels_emotions_and_recordings_are_refused() -> None:
     assert "whether the recordings are the same is unknown" in " ".join(found.notes)
 
 
-def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command(tmp_path: Path, cli: Any) -> None:
     """With itself, in both formats; with another split, refused with exit code 2."""
-    own = invent(tmp_path / "own", speakers=8, folds=4, seeds=1, systems=("ser", "dat"), extras=False)
-    assert main(["compare", str(own), str(own)]) == 0
-    assert "| SER_SR_DAT | WA | 0.0 | 0.0 to 0.0 | 0.0 % | 1.000 | 1.000 | – |" in capsys.readouterr().out
-    assert main(["compare", str(own), str(own), "--format", "json", "-o", str(tmp_path / "c.json")]) == 0
+    how = {"speakers": 8, "seeds": 1, "systems": ("ser", "dat"), "extras": False}
+    own, other = invent(tmp_path / "own", folds=4, **how), invent(tmp_path / "other", folds=2, **how)
+    assert "| SER_SR_DAT | WA | 0.0 | 0.0 to 0.0 | 0.0 % | 1.000 | 1.000 | – |" in cli("compare", own, own)[0]
+    cli("compare", own, own, "--format", "json", "-o", tmp_path / "c.json")
     assert len(json.loads((tmp_path / "c.json").read_text())["systems"]) == 4
-    other = invent(tmp_path / "other", speakers=8, folds=2, seeds=1, systems=("ser", "dat"), extras=False)
-    assert main(["compare", str(own), str(other)]) == 2
-    err = capsys.readouterr().err
+    _, err = cli("compare", own, other, code=2)
     assert err.startswith("unheard: A = ")
     assert err.count("\n") == 1
-    assert main(["compare", str(own), str(tmp_path / "none")]) == 2
-    assert "holds no run" in capsys.readouterr().err
+    assert "holds no run" in cli("compare", own, tmp_path / "none", code=2)[1]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from reporting import invent
 
-from unheard.cli import main
 from unheard.experiments.records import read_run
 from unheard.experiments.summary import summarise
 from unheard.report.comparison import contrast_runs
@@ -46,17 +46,14 @@ def test_figures_and_differences_are_those_of_the_summary(run: Path) -> None:
     assert "Differences to SER_SR_DAT" in text
     (mtl,) = [row for row in rows(text, "| SER_SR_MTL") if row[1] == "WA"]
     ours, theirs = (lines[name].over_seeds("wa").mean for name in ("SER_SR_MTL", "SER_SR_DAT"))
-    assert ours is not None
-    assert theirs is not None
     assert mtl[2] == f"{100 * (ours - theirs):+.1f}"
     assert re.match(r"\d+ utterances of 8 test speakers\n", text)
 
 
-def test_some_of_the_speakers(run: Path, parts: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_some_of_the_speakers(run: Path, parts: Path, cli: Any) -> None:
     found = []
     for part, speakers in (("development", 3), ("untouched", 5)):
-        assert main(["contrast", str(run), "--speakers", f"{parts}:{part}"]) == 0
-        out = capsys.readouterr().out
+        out, _ = cli("contrast", run, "--speakers", f"{parts}:{part}")
         n, units = map(int, re.findall(r"\d+", out)[:2])
         assert units == speakers
         found.append((n, float(rows(out, "| SER_only")[0][1].split()[0])))
@@ -76,18 +73,16 @@ def test_some_of_the_speakers(run: Path, parts: Path, capsys: pytest.CaptureFixt
         (["--speakers", "PARTS:half"], "no speaker is 'half'"),
     ],
 )
-def test_mistakes(run: Path, parts: Path, more: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["contrast", str(run), *(word.replace("PARTS", str(parts)) for word in more)]) == 2
-    assert says in capsys.readouterr().err
+def test_mistakes(run: Path, parts: Path, more: list[str], says: str, cli: Any) -> None:
+    assert says in cli("contrast", run, *(word.replace("PARTS", str(parts)) for word in more), code=2)[1]
 
 
-def test_speakers_that_the_run_does_not_test(tmp_path: Path, parts: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_speakers_that_the_run_does_not_test(tmp_path: Path, cli: Any) -> None:
     run = invent(tmp_path / "run", speakers=8, folds=2, seeds=1, systems=("ser", "mtl"), extras=False)
     never = {f"speaker {k}" for k in range(8)} - {row.speaker for row in read_run(run).splits if row.part == "test"}
     path = tmp_path / "parts.csv"
     path.write_text("corpus,speaker,part\n" + "".join(f"made,{name},b\n" for name in never))
-    assert main(["contrast", str(run), "--speakers", f"{path}:b"]) == 2
-    assert "is tested in this run" in capsys.readouterr().err
+    assert "is tested in this run" in cli("contrast", run, "--speakers", f"{path}:b", code=2)[1]
 
 
 def test_lines_with_chosen_options_are_corrected_as_in_the_report(tmp_path: Path) -> None:
@@ -113,16 +108,12 @@ def test_without_a_seed_in_common_nothing_is_compared(tmp_path: Path) -> None:
     assert "Differences" not in alone
 
 
-def test_of_several_runs_the_mean_of_their_differences(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_of_several_runs_the_mean_of_their_differences(run: Path, tmp_path: Path, cli: Any) -> None:
     how = {"speakers": 12, "folds": 4, "seeds": 2, "extras": False}
     runs = [run, invent(tmp_path / "other", names="other {}", systems=("ser", "mtl", "dat"), **how)]
     alone = [{tuple(row[:2]): row for row in rows(contrast_runs(one), "| SER_SR")} for one in runs]
-    assert main(["contrast", *map(str, runs)]) == 0
-    first, second, both = [part for part in capsys.readouterr().out.split("## ") if part]
-    for part, one in zip((first, second), runs, strict=True):
-        assert part == f"{one}\n\n{contrast_runs(one)}\n"
+    *apart, both = [part for part in cli("contrast", *runs)[0].split("## ") if part]
+    assert apart == [f"{one}\n\n{contrast_runs(one)}\n" for one in runs]
     assert both.startswith("Mean over runs")
     found = {tuple(row[:2]): row for row in rows(both, "| SER_SR")}
     assert len(found) == 4
@@ -132,9 +123,9 @@ def test_of_several_runs_the_mean_of_their_differences(
         assert low < float(row[2]) < high
     assert "on 20 test speakers" in both
     assert "The mean of 2 runs' differences" in both
-    assert main(["contrast", str(run), str(invent(tmp_path / "same", speakers=8, folds=4, seeds=1, extras=False))]) == 2
-    err = capsys.readouterr().err
+    same = invent(tmp_path / "same", speakers=8, folds=4, seeds=1, extras=False)
+    _, err = cli("contrast", run, same, code=2)
     assert "both test made's speaker 'speaker 0'" in err
     assert "unheard compare" in err
-    apart = invent(tmp_path / "apart", names="apart {}", systems=("ser", "cgt"), **how)
-    assert "No system besides SER_only is in all of these runs." in contrast_runs(run, apart)
+    other = invent(tmp_path / "apart", names="apart {}", systems=("ser", "cgt"), **how)
+    assert "No system besides SER_only is in all of these runs." in contrast_runs(run, other)

@@ -143,20 +143,3 @@ def test_the_time_left_follows_from_the_first_epochs(
     assert experiment(tmp_path, *more) == 0
     assert "1 epochs a minute with 2 workers: about 5 min left" in capsys.readouterr().err  # 4 of 9 epochs are done
     assert [duration(seconds) for seconds in (3.14, 100, 7800, 300_000)] == ["3.1 s", "2 min", "2 h 10 min", "83 h"]
-
-
-def test_settings_that_cannot_work_are_refused_before_features(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for more, message in (
-        (("--features.kind", "functionals"), "one vector per utterance"),
-        (("--option", "dat.lam=-1"), "option 'dat.lam' = -1.0 is out of range"),
-        (("--option", "mtl.weight=-0.5"), "option 'mtl.weight' = -0.5 is out of range"),
-        (("--option", "cgt.epsilon=-0.3"), "option 'cgt.epsilon' = -0.3 is out of range"),
-        (("--option", "dat.warmup=0.1", "--training.report-epochs", "1"), "does not contain a shorter one"),
-        (("--option", "dat.schedule=ganin", "--training.report-epochs", "1"), "does not contain a shorter one"),
-        (("--training.augment.tract", "0.1"), "needs features with mel bands without deltas"),
-    ):
-        assert experiment(tmp_path, *more) == 2
-        assert message in " ".join(capsys.readouterr().err.split())
-    assert not (tmp_path / "features").exists()

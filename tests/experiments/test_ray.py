@@ -192,7 +192,7 @@ def test_a_closed_iterator_cancels_its_tasks_and_a_running_ray_is_left_running(
     ray.running = True
     outcomes = ray_engine.run_cells(grid(tmp_path))
     assert next(outcomes)[1] == ""
-    outcomes.close()  # type: ignore[attr-defined]
+    outcomes.close()
     assert ray.cancelled == ["dat"]
     assert ray.running
 

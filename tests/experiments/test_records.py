@@ -131,7 +131,6 @@ def test_a_real_run(tmp_path: Path) -> None:
         for cell in seed.cells:
             assert [record["epoch"] for record in cell.history()] == [1, 2]
             held = cell.embeddings()
-            assert held is not None
             assert held[0].shape == (16, 512)
             assert set(held[2]) == {"dev", "test"}
     paired = ("--protocol", "paired", "--epochs", "1")

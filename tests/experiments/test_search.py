@@ -150,7 +150,7 @@ def test_a_trial_that_fails_is_tried_and_never_chosen(tmp_path: Path, monkeypatc
     train = run_module.run_cells
 
     def some_fail(given: Sequence[Cell], *how: object) -> Iterator[Outcome]:
-        yield from train([cell for cell in given if not cell.settings.training.lr > 0.05], *how)  # type: ignore[arg-type]
+        yield from train([cell for cell in given if not cell.settings.training.lr > 0.05], *how)
         yield from ((cell, "diverged") for cell in given if cell.settings.training.lr > 0.05)
 
     monkeypatch.setattr(run_module, "run_cells", some_fail)

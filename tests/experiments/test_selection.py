@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from experimenting import (
-    all_numbers,
-    cells,
-    corpus,
-    experiment,
-    flags,
-    rows_of,
-    times_of_change,
-    write_rows,
-)
+from experimenting import all_numbers, cells, corpus, experiment, rows_of, times_of_change, write_rows
 from hypothesis import given
 from hypothesis import strategies as st
 from recording import finish, rows_of_cell, write_cell, write_run
 
-from unheard.cli import main
 from unheard.experiments import cell as work_module
 from unheard.experiments import run as run_module
 from unheard.experiments.records import read_run
@@ -37,31 +28,28 @@ def figures(*val_wa: float, system: str = "dat", fold: int = 0, direction: str =
     return [Choice(system, fold, direction, value, wa, 0.5) for value, wa in zip(grid, val_wa, strict=False)]
 
 
-def chosen(found: list[Choice]) -> list[float]:
-    return [choice.value for choice in choose(found) if choice.chosen]
+@pytest.mark.parametrize(
+    ("found", "values"),
+    [
+        (figures(0.1, 0.2, 0.4, 0.3), [0.3]),
+        (figures(0.1, 0.4, 0.4, 0.4), [0.1]),
+        (figures(0.4, 0.4, 0.4, 0.4), [0.03]),
+        ([*figures(0.9, 0, 0, 0, direction="male"), *figures(0, 0, 0, 0.1, direction="female"),
+          *figures(0, 0.2, 0, 0.1, fold=1, direction="male")], [0.03, 1.0, 0.1]),
+        (figures(0.1, 0.2, 0.9), []),
+        ([*figures(0.1, 0.2, 0.3), Choice("dat", 0, "test", 0.5, 1.0, 1.0)], []),
+    ],
+    ids=["the best", "the smaller of equals", "of all", "each reading for itself", "a smaller budget", "off the grid"],
+)  # fmt: skip
+def test_what_is_chosen(found: list[Choice], values: list[float]) -> None:
+    assert [choice.value for choice in choose(found) if choice.chosen] == values
 
 
-def test_the_best_on_validation_the_smaller_on_a_tie() -> None:
-    assert chosen(figures(0.1, 0.2, 0.4, 0.3)) == [0.3]
-    assert chosen(figures(0.1, 0.4, 0.4, 0.4)) == [0.1]
-    assert chosen(figures(0.4, 0.4, 0.4, 0.4)) == [0.03]
+def test_every_system_has_the_same_budget_with_its_fixed_value_in_it() -> None:
     for system, knob in KNOBS.items():
         assert resolve_options(system)[knob.option] == knob.fixed
         assert knob.fixed in knob.grid
     assert len({len(knob.grid) for knob in KNOBS.values()}) == 1
-
-
-def test_each_reading_chooses_for_itself() -> None:
-    both = [*figures(0.9, 0, 0, 0, direction="male"), *figures(0, 0, 0, 0.1, direction="female"),
-            *figures(0, 0.2, 0, 0.1, fold=1, direction="male")]  # fmt: skip
-    assert chosen(both) == [0.03, 1.0, 0.1]
-
-
-def test_nothing_is_chosen_from_a_smaller_budget() -> None:
-    assert chosen(figures(0.1, 0.2, 0.9)) == []
-    off_the_grid = [*figures(0.1, 0.2, 0.3), Choice("dat", 0, "test", 0.5, 1.0, 1.0)]
-    assert chosen(off_the_grid) == []
-    assert len(choose(off_the_grid)) == 3
 
 
 @given(st.lists(st.sampled_from([0.0, 0.25, 0.5]), min_size=4, max_size=4), st.randoms())
@@ -72,13 +60,15 @@ def test_the_order_of_the_figures_does_not_matter(val_wa: list[float], chance: r
     assert choose(mixed) == choose(here)
 
 
-def tuned(out: Path, scramble: random.Random | None = None) -> Path:
-    """Two folds and seeds of DAT; validation likes λ = 1 in fold 0 and 0.03 in fold 1. `scramble` draws the test."""
-    write_run(out, {("ser", 0, 0): "as aa", ("ser", 1, 0): "as aa"}, systems="ser,dat", tune="grid", seeds=2)
+def tuned(out: Path, scramble: random.Random | None = None, best: Sequence[float] = (1, 0.03), seeds: int = 2) -> Path:
+    """Two folds of DAT; validation likes one λ best in each. `scramble` draws the test.
+
+    Two seeds, the second one with λ = 0.1 and, where `seeds` asks for it, with the chosen λ.
+    """
+    write_run(out, {("ser", 0, 0): "as aa", ("ser", 1, 0): "as aa"}, systems="ser,dat", tune="grid", seeds=seeds)
     settings = read_run(out).settings
-    best = {0: 1.0, 1: 0.03}
-    for fold, winner in best.items():
-        for seed, values in ((0, GRID), (1, (0.1, winner))):
+    for fold, winner in enumerate(best):
+        for seed, values in ((0, GRID), (1, (0.1, winner)[:seeds])):
             for value in values:
                 said = "aa ss" if value == winner else "as ss"
                 test = f"a{scramble.choice('as')} a{scramble.choice('as')}" if scramble else "aa as"
@@ -193,17 +183,6 @@ def test_the_readings_of_one_training_may_choose_differently(tmp_path: Path) -> 
         assert [cell.value for cell in seed.cells] == [0.03, 1.0]
 
 
-def test_what_cannot_be_tuned_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "run"
-    for arguments, message in (
-        (["experiment", *flags(out, "--systems", "ser,mtl", "--tune", "grid")], "nothing to choose for ser, mtl"),
-        (["experiment", *flags(out, "--tune", "grid", "--option", "cgt.eps_mode=raw")], "RMS"),
-        (["train", "dat", *flags(out, "--epochs", "1", "--tune", "grid")], "--tune"),
-    ):
-        assert main(arguments) == 2
-        assert message in capsys.readouterr().err
-
-
 def test_a_readout_asked_for_too_late_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
     common = ("--epochs", "3", "--systems", "ser")
@@ -265,13 +244,6 @@ def test_all_models_of_a_tuned_experiment_are_named(tmp_path: Path) -> None:
 
 def test_other_seeds_of_a_fixed_value_that_was_chosen_too_are_not_wanted(tmp_path: Path) -> None:
     """λ = 0.1 was trained on two seeds, then chosen among four on the first one: that line is whole."""
-    write_run(tmp_path, {("ser", 0, 0): "as aa", ("ser", 1, 0): "as aa"}, systems="ser,dat", tune="grid", seeds=1)
-    settings = read_run(tmp_path).settings
-    for fold, winner in ((0, 0.1), (1, 1.0)):
-        for seed, values in ((0, GRID), (1, (0.1,))):
-            for value in values:
-                rows = rows_of_cell(fold, {"dev": "aa ss" if value == winner else "as ss", "test": "aa as"})
-                write_cell(tmp_path, settings, "dat", fold, seed, rows, {"lam": value})
-    _, fixed, chosen = read_run(finish(tmp_path)).lines
+    _, fixed, chosen = read_run(tuned(tmp_path, best=(0.1, 1.0), seeds=1)).lines
     assert (fixed.done, fixed.wanted) == (4, 4)
     assert (chosen.name, chosen.done, chosen.wanted, len(chosen.seeds)) == ("SER_SR_DAT, λ chosen", 2, 2, 1)

@@ -291,7 +291,6 @@ def published(name: str) -> dict[str, Any]:
 
 def published_folder(name: str) -> Path:
     moved = MOVED.get(name, (name, ""))
-    assert moved is not None
     return RESULTS / moved[0]
 
 
