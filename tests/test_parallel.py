@@ -70,20 +70,6 @@ def test_one_thread_a_worker_and_ticks_while_it_is_busy() -> None:
     assert len(ticks) >= 2
 
 
-SCRIPT = """
-from unheard.parallel import map_unordered
-print("once")
-print(sorted(map_unordered(abs, [-1, -2], workers=2)))
-"""
-
-
-def test_a_script_without_a_main_guard_is_not_run_again(tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout.splitlines() == ["once", "[(0, 1), (1, 2)]"]
-
-
 ORPHANS = """
 import os, sys, time
 from unheard.parallel import map_unordered

@@ -116,6 +116,15 @@ def assert_agree(shown: str, exact: str) -> None:
         assert abs(float(one) - float(other)) <= room + 1e-9, (shown, exact)
 
 
+P, HOLM, DETECTABLE = 3, 4, 5
+
+
+def assert_difference(shown: str, row: list[str], p: int | None = HOLM) -> None:
+    """`shown` is the difference, its interval and, unless `p` is None, this p."""
+    plain = re.sub(r"[()]| to |95 %", " ", shown)
+    assert_agree(plain, " ".join([*row[:2], *([] if p is None else [row[p]])]))
+
+
 @pytest.mark.parametrize(("one", "other"), [("0.07", "0.070"), ("0.07", "0.0691"), ("12.3 ± 1.0", "12.3 ± 1.0")])
 def test_agreeing(one: str, other: str) -> None:
     assert_agree(one, other)
@@ -171,50 +180,39 @@ def test_the_emotion_that_serves_both(corpus: str) -> None:
     run = f"{CORPORA[corpus]}-strong"
     head, *rows = table("decision")
     place = head.index(corpus)
-    some = place + 1 if head[place + 1 :][:1] == ["untouched speakers"] else 0
+    columns = {place: ""}
+    if head[place + 1 :][:1] == ["untouched speakers"]:
+        columns[place + 1] = UNTOUCHED
     for row in rows:
-        if row[0] in SYSTEMS.values():
-            assert_agree(row[place], " / ".join(_shown_like(row[place], figures(run, "", "both")[row[0]][:2])))
-            if some:
-                exact = figures(run, UNTOUCHED, "both")[row[0]][:2]
-                assert_agree(row[some], " / ".join(one.split(" ")[0] for one in exact))
-        else:
-            metric = "UAR" if row[0].startswith("…") else "WA"
-            for column, speakers in ((place, ""), (some, UNTOUCHED)) if some else ((place, ""),):
-                difference, interval, _, p, *_ = contrasts(run, "opensmile", speakers, "both")["SER_only", metric]
-                assert_agree(_spaced(row[column]), f"{difference} {interval}" + f" {p}" * (";" in row[column]))
-
-
-def _shown_like(cell: str, exact: list[str]) -> list[str]:
-    """Deviations are left out where they are nothing."""
-    return exact if "±" in cell else [one.split(" ")[0] for one in exact]
-
-
-def _spaced(cell: str) -> str:
-    return cell.replace("(", " ").replace(")", " ").replace(" to ", " ")
+        for column, speakers in columns.items():
+            if row[0] in SYSTEMS.values():
+                exact = figures(run, speakers, "both")[row[0]][:2]
+                exact = exact if "±" in row[column] else [one.split(" ")[0] for one in exact]
+                assert_agree(row[column], " / ".join(exact))
+            else:
+                metric = "UAR" if row[0].startswith("…") else "WA"
+                exact = contrasts(run, "opensmile", speakers, "both")["SER_only", metric]
+                assert_difference(row[column], exact, P if ";" in row[column] else None)
 
 
 @pytest.mark.parametrize("corpus", CORPORA)
 def test_whether_the_speaker_systems_help(corpus: str) -> None:
-    run = f"{CORPORA[corpus]}-strong"
     head, *rows = table("strong-systems")
     for row in rows:
-        difference, interval, _, _, holm, _ = contrasts(run, "ser")[row[0], "WA"]
-        assert_agree(_spaced(row[head.index(corpus)]), f"{difference} {interval} {holm}")
+        assert_difference(row[head.index(corpus)], contrasts(f"{CORPORA[corpus]}-strong", "ser")[row[0], "WA"])
 
 
 @pytest.mark.parametrize("corpus", CORPORA)
 def test_against_the_peer(corpus: str) -> None:
     """The sentence under each table: SER_only against ComParE + SVM."""
-    run = f"{CORPORA[corpus]}-strong"
+    exact = contrasts(f"{CORPORA[corpus]}-strong", "opensmile")
     text = " ".join(TEXT.partition(f"<!-- table strong-{CORPORA[corpus]}: ")[2].replace("**", "").split())
     text = text.partition("points of WA. ")[0] + "points of WA."
     for metric in ("WA", "UAR"):
         (said,) = re.findall(rf"SER_only against ComParE \+ SVM:.*?{metric} ([^=]*= [\d.]+)[;\s.(]", text)
-        difference, interval, _, p, *_ = contrasts(run, "opensmile")["SER_only", metric]
-        assert_agree(said.replace("95 %", ""), f"{difference} {interval} {p}")
+        assert_difference(said, exact["SER_only", metric], P)
     (least,) = re.findall(r"could have shown is ([\d.]+) points of WA", text)
-    assert_agree(least, contrasts(run, "opensmile")["SER_only", "WA"][-1])
+    assert_agree(least, exact["SER_only", "WA"][DETECTABLE])
 
 
 LEAKAGE = ("probe, linear", "probe, MLP", "EER", "Mean of speakers' UAR")
@@ -256,21 +254,18 @@ def _adapted(short: str) -> dict[str, str]:
 def test_the_table_of_the_readme() -> None:
     rows = table("readme")[1:]
     assert [row[0] for row in rows] == [*CORPORA, "nEMO"]
-    for corpus, written, reestimated, peer, strong, *encoded in rows:
-        short = corpus.lower()
-        pooled, ours, adapted = encoded
-        assert_agree(pooled, figures(f"{short}-encoder")["SVM (pooled frames)"][0].split(" ")[0])
-        assert_agree(ours, figures(f"{short}-encoder")["SER_only"][0].split(" ")[0])
-        if short != "ased":
-            (four,) = [one for one in _counted(short, "encoder") if (one.system, one.k) == ("ser", 4)]
-            assert_agree(adapted, f"{100 * four.wa:.1f}")
-        if corpus not in CORPORA:
-            assert [written, reestimated, peer, strong] == [""] * 4
-            continue
-        assert_agree(written, figures(f"{short}-paper", evaluation=WRITTEN)["SER_only"][0].split(" ")[0])
-        assert_agree(reestimated, figures(f"{short}-paper", evaluation=REESTIMATED)["SER_only"][0].split(" ")[0])
-        assert_agree(peer, figures(f"{short}-strong")["ComParE 2016 + SVM"][0].split(" ")[0])
-        assert_agree(strong, figures(f"{short}-strong", "", "both")["SER_only"][0].split(" ")[0])
+
+    def wa(run: str, system: str = "SER_only", **how: str) -> str:
+        return figures(run, **how)[system][0].split(" ")[0]
+
+    for corpus, *row in rows:
+        short, known = corpus.lower(), [""] * 4
+        if corpus in CORPORA:
+            known = [wa(f"{short}-paper", evaluation=evaluation) for evaluation in (WRITTEN, REESTIMATED)]
+            known += [wa(f"{short}-strong", SYSTEMS["opensmile"]), wa(f"{short}-strong", decision="both")]
+        known += [wa(f"{short}-encoder", SYSTEMS["pooled"]), wa(f"{short}-encoder")]
+        four = [one.wa for one in _counted(short, "encoder") if (one.system, one.k) == ("ser", 4)] if row[-1] else []
+        assert row == [*known, *(f"{100 * one:.1f}" for one in four)] + [""] * (corpus == "ASED")
 
 
 @pytest.mark.parametrize("short", CORPORA.values())
@@ -309,16 +304,14 @@ def test_the_encoder_recipe_on_three_corpora_together() -> None:
     text = " ".join(TEXT.replace("−", "-").split()).partition("On EmoDB, RAVDESS and nEMO together")[2]
     for metric in ("WA", "UAR"):
         (said,) = re.findall(rf"([+-][\d.]+ \([^)]*\)) points of {metric}", text)[:1]
-        difference, interval, _, _, holm, _ = exact["SER_only", metric]
-        assert_agree(_spaced(said), f"{difference} {interval} {holm}")
+        assert_difference(said, exact["SER_only", metric])
 
 
 def test_the_differences_of_the_results() -> None:
     for name, *row in table("together")[1:]:
         runs = (("paper", WRITTEN), ("paper", REESTIMATED), ("strong", ""))
         for shown, (kind, evaluation) in zip(row, runs, strict=True):
-            difference, interval, _, _, holm, _ = together(kind, "ser", evaluation=evaluation)[1][name, "WA"]
-            assert_agree(_spaced(shown), f"{difference} {interval} {holm}")
+            assert_difference(shown, together(kind, "ser", evaluation=evaluation)[1][name, "WA"])
 
 
 OVER = {
@@ -341,8 +334,7 @@ def test_the_corpora_together(title: str) -> None:
             assert re.findall(r"\d+", head[1 + 2 * place]) == [str(people)]
         for row in rows:
             for column, metric in ((1 + 2 * place, "WA"), (2 + 2 * place, "UAR")):
-                difference, interval, _, _, holm, _ = exact[row[0], metric]
-                assert_agree(_spaced(row[column]), f"{difference} {interval} {holm}")
+                assert_difference(row[column], exact[row[0], metric])
 
 
 def test_the_corpora_together_with_the_emotion_that_serves_both() -> None:
@@ -354,11 +346,8 @@ def test_the_corpora_together_with_the_emotion_that_serves_both() -> None:
     for half, speakers in enumerate(("", UNTOUCHED)):
         people, exact = together("strong", "opensmile", speakers, "both")
         for metric, cell in zip(("WA", "UAR"), shown[2 * half : 2 * half + 2], strict=True):
-            difference, interval, _, _, holm, _ = exact["SER_only", metric]
-            assert_agree(_spaced(cell), f"{difference} {interval} {holm}")
-        difference, interval, _, _, holm, _ = exact["SER_only", "WA"]
-        low, high = NUMBER.findall(interval)
-        for number in (difference, low, high):
+            assert_difference(cell, exact["SER_only", metric])
+        for number in NUMBER.findall(" ".join(exact["SER_only", "WA"][:2])):
             assert number.lstrip("+") in of_readme
         assert str(people) in of_readme
 

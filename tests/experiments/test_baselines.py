@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from experimenting import cells, experiment, only, result, rows_of, times_of_change
+from experimenting import experiment, only, result, rows_of
 
-from unheard.cli import main
 from unheard.errors import TrainingError
 from unheard.experiments import cell as fit_module
 from unheard.experiments.baselines import FITTED, Fitted, linear_svm
@@ -29,11 +28,11 @@ from unheard.report.content import Table
 def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """SER_only for an epoch and the SVM, two seeds, two folds of which a training speaker's voice decides nothing."""
     out = tmp_path_factory.mktemp("fitted") / "run"
-    assert experiment(out, *MORE) == 0
+    assert experiment(out, *MORE, "--epochs", "1") == 0
     return out
 
 
-MORE = ("--systems", "ser,svm", "--epochs", "1", "--seeds", "2", "--protocol", "kfold", "--k", "3", "--folds", "2")
+MORE = ("--systems", "ser,svm", "--seeds", "2", "--protocol", "kfold", "--k", "3", "--folds", "2")
 
 
 def literal(run: Path, fold: int) -> tuple[float, dict[str, str]]:
@@ -75,25 +74,21 @@ def test_it_is_what_scikit_learn_says(fitted: Path, fold: int) -> None:
 
 
 def test_it_stands_in_every_table_and_its_seeds_are_equal(fitted: Path) -> None:
-    assert {name for folder in cells(fitted).values() for name in (p.name for p in folder.iterdir())} >= {"result.json"}
     run = read_run(fitted)
     assert [line.name for line in run.lines] == ["SER_only", "SVM (functionals)"]
     svm = run.lines[1]
     assert (svm.done, svm.wanted) == (4, 4)
     first, second = svm.seeds
     np.testing.assert_array_equal(first.test.probabilities, second.test.probabilities)
-    assert svm.over_seeds("wa").std == 0
     (wa, _uar) = summarise(run).contrasts
     assert wa.family == "classical", "it does not count among the three of the paper"
     assert (wa.name, wa.baseline, wa.seeds) == ("SVM (functionals)", "SER_only", (0, 1))
     assert "| SVM (functionals) |" in (fitted / "table.md").read_text()
     written = {row["system"]: row for row in rows_of(fitted / "results.csv")}
-    assert written["svm"]["options"].startswith("C=")
-    assert written["svm"]["best_epoch"] == ""
+    assert (written["svm"]["options"][:2], written["svm"]["best_epoch"]) == ("C=", "")
     assert not [note for note in run.absent if "history" in note], "nobody expects curves of a fit"
     tables = {block.name: block for block in compose(run, summarise(run)).blocks() if isinstance(block, Table)}
     assert {tables[name].rows[-1][0] for name in ("accuracy", "differences-classical")} == {"SVM (functionals)"}
-    assert main(["compare", str(fitted), str(fitted)]) == 0
 
 
 def test_test_speakers_decide_nothing(fitted: Path, tmp_path: Path) -> None:
@@ -113,29 +108,11 @@ def test_test_speakers_decide_nothing(fitted: Path, tmp_path: Path) -> None:
     assert said[0] == said[1]
 
 
-def test_the_same_call_again_does_nothing_and_what_is_missing_is_made_again(
-    fitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = tmp_path / "run"
-    shutil.copytree(fitted, run)
-    before, untouched = all_svm(run), times_of_change(run)
-    shutil.rmtree(only(run, "svm-fold1-seed1"))
-    assert experiment(run, *MORE) == 0
-    assert all_svm(run) == before
-    after = times_of_change(run)
-    assert {path for path in after if after[path] != untouched.get(path)} == {
-        str(path) for path in only(run, "svm-fold1-seed1").iterdir()
-    }
+def test_more_epochs_are_nothing_to_a_fit(fitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Path(shutil.copytree(fitted, tmp_path / "run"))
     monkeypatch.setattr("unheard.experiments.cell.fit_cell", None)
-    longer = [word if word != "1" else "2" for word in MORE[:4]]
-    assert experiment(run, *longer, *MORE[4:]) == 0, "more epochs are nothing to a fit"
+    assert experiment(run, *MORE, "--epochs", "2") == 0
     assert [(line.name, line.done) for line in read_run(run).lines] == [("SER_only", 4), ("SVM (functionals)", 4)]
-
-
-def all_svm(run: Path) -> dict[str, bytes]:
-    return {
-        name: (folder / "predictions.csv").read_bytes() for name, folder in cells(run).items() if name.startswith("svm")
-    }
 
 
 def test_what_decides_its_numbers_and_what_does_not(fitted: Path) -> None:

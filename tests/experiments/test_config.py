@@ -11,7 +11,6 @@ import pytest
 import yaml
 from experimenting import cells, corpus, table
 
-from unheard.cli import main
 from unheard.corpora import CORPORA
 from unheard.errors import ConfigError
 from unheard.experiments.config import (
@@ -252,13 +251,13 @@ def test_a_preset_gives_way_to_a_manifest_and_to_another_protocol() -> None:
     assert load(None, {"preset": "iemocap", "protocol": "loso", **PLACE}).test == "both"
 
 
-def test_a_run_with_a_preset_continues_from_its_own_config(tmp_path: Path) -> None:
+def test_a_run_with_a_preset_continues_from_its_own_config(tmp_path: Path, cli: Any) -> None:
     out = tmp_path / "run"
-    source = ["--manifest", str(corpus() / "manifest.csv"), "--n", "2,2,2", "--seeds", "1"]
-    assert main(["experiment", "--preset", "mandarin", *source, *QUICK, "--out", str(out)]) == 0
+    source = ["--manifest", corpus() / "manifest.csv", "--n", "2,2,2", "--seeds", "1"]
+    cli("experiment", "--preset", "mandarin", *source, *QUICK, "--out", out)
     saved = yaml.safe_load((out / "config.yaml").read_text())
     assert (saved["preset"], saved["n"], saved["network"]["lstm"]) == ("mandarin", [2, 2, 2], 128)
-    assert main(["experiment", "--config", str(out / "config.yaml")]) == 0
+    cli("experiment", "--config", out / "config.yaml")
     assert len(cells(out)) == 1
     assert read_run(out).settings == load(out / "config.yaml")
 
@@ -266,15 +265,13 @@ def test_a_run_with_a_preset_continues_from_its_own_config(tmp_path: Path) -> No
 # Help and the reference page.
 
 
-def test_help_shows_common_settings_and_help_all_the_others(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["experiment", "--help"]) == 0
-    short = " ".join(capsys.readouterr().out.replace("│", " ").split())
+def test_help_shows_common_settings_and_help_all_the_others(cli: Any) -> None:
+    short = " ".join(cli("experiment", "--help")[0].replace("│", " ").split())
     for words in ("--preset", "--training.lr", "--help-all", *(f"{name}:" for name in names_in(PRESETS))):
         assert words in short
     assert "--training.warmup" not in short
     for verb in ("experiment", "train"):
-        assert main([verb, "--help-all"]) == 0
-        long = capsys.readouterr().out
+        long, _ = cli(verb, "--help-all")
         assert long == reference()
         for key, _, hint in keys():
             assert dataclasses.is_dataclass(hint) or f"- `{key}`: " in long
@@ -322,25 +319,23 @@ def test_a_run_behind_a_link_finds_its_corpus(tmp_path: Path, monkeypatch: pytes
     assert Path(found["manifest"]).samefile("m.csv")
 
 
-def test_a_run_from_another_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Any) -> None:
     """Another corpus under the same relative path is another one, and the same one under another path the same."""
     one, two = tmp_path / "one", tmp_path / "two"
     for folder in (one, two):
         folder.mkdir()
         table(folder)
     monkeypatch.chdir(one)
-    assert main(["experiment", "--manifest", "manifest.csv", *QUICK, "--out", "run"]) == 0
+    cli("experiment", "--manifest", "manifest.csv", *QUICK, "--out", "run")
     first = read_run(one / "run")
     monkeypatch.chdir(two)
-    assert main(["experiment", "--manifest", "manifest.csv", *QUICK, "--out", "../one/run"]) == 2
-    assert "holds a run with manifest" in capsys.readouterr().err
-    assert main(["experiment", "--manifest", "../one/manifest.csv", *QUICK, "--out", "../one/run"]) == 0
-    assert main(["experiment", "--config", "../one/run/config.yaml"]) == 0
+    _, err = cli("experiment", "--manifest", "manifest.csv", *QUICK, "--out", "../one/run", code=2)
+    assert "holds a run with manifest" in err
+    cli("experiment", "--manifest", "../one/manifest.csv", *QUICK, "--out", "../one/run")
+    cli("experiment", "--config", "../one/run/config.yaml")
     assert set(cells(one / "run")) == {cell.name for cell in first.cells}
     assert yaml.safe_load((one / "run" / "config.yaml").read_text())["manifest"] == "../manifest.csv"
-    assert main(["adapt", "../one/run", "--k", "1", "--draws", "1"]) == 0
+    cli("adapt", "../one/run", "--k", "1", "--draws", "1")
 
 
 def test_a_file_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

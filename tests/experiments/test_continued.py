@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
-from experimenting import all_numbers, cells, experiment, numbers, only, result, rows_of
+from experimenting import all_numbers, cells, experiment, flags, numbers, only, result, rows_of
 
 from unheard.experiments import cell as work_module
 from unheard.experiments.cell_files import set_apart
@@ -105,13 +106,11 @@ def test_killed_while_a_shorter_result_is_put_aside(
     assert result(only(out))["epochs"] == 2
 
 
-def test_a_shorter_result_that_was_never_read_out_is_asked_for(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert experiment(tmp_path / "run", "--systems", "ser", "--epochs", "2") == 0
-    assert experiment(tmp_path / "run", "--systems", "ser", "--epochs", "1") == 1
-    assert "trained to 2 epochs and has no result at 1" in capsys.readouterr().err
-    assert "| 0/1 |" in (tmp_path / "run" / "table.md").read_text()
+def test_a_shorter_result_that_was_never_read_out_is_asked_for(tmp_path: Path, cli: Any) -> None:
+    assert experiment(tmp_path, "--systems", "ser", "--epochs", "2") == 0
+    _, err = cli("experiment", *flags(tmp_path, "--systems", "ser", "--epochs", "1"), code=1)
+    assert "trained to 2 epochs and has no result at 1" in err
+    assert "| 0/1 |" in (tmp_path / "table.md").read_text()
 
 
 def test_a_schedule_over_the_whole_training_is_not_continued(tmp_path: Path) -> None:
@@ -140,37 +139,32 @@ def test_a_lost_or_damaged_file_of_a_result_is_made_again(done: Path, tmp_path: 
     assert all_numbers(out) == all_numbers(done)
 
 
-def test_a_published_run_is_not_continued(done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_published_run_is_not_continued(done: Path, tmp_path: Path, cli: Any) -> None:
     """Its trainings are gone: the tables of a second run would take the place of the published ones."""
-    out = tmp_path / "run"
-    shutil.copytree(done, out, ignore=shutil.ignore_patterns("cells"))
-    assert experiment(out, "--epochs", "3") == 2
-    assert "holds a published run" in capsys.readouterr().err
+    out = shutil.copytree(done, tmp_path / "run", ignore=shutil.ignore_patterns("cells"))
+    assert "holds a published run" in cli("experiment", *flags(out, "--epochs", "3"), code=2)[1]
 
 
-def test_a_damaged_checkpoint_is_named(done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "run"
-    shutil.copytree(done, out)
+def test_a_damaged_checkpoint_is_named(done: Path, tmp_path: Path, cli: Any) -> None:
+    out = Path(shutil.copytree(done, tmp_path / "run"))
     checkpoint = only(out, "dat") / "checkpoint.pt"
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
     assert experiment(out, "--epochs", "3") == 0  # it is not needed any more
-    assert experiment(out, "--epochs", "4") == 1
-    said = capsys.readouterr().err
-    assert str(checkpoint) in said
-    assert "Delete it" in said
+    _, err = cli("experiment", *flags(out, "--epochs", "4"), code=1)
+    assert str(checkpoint) in err
+    assert "Delete it" in err
     assert [row["system"] for row in rows_of(out / "results.csv")] == ["ser", "mtl", "cgt"]
     checkpoint.unlink()
     assert experiment(out, "--epochs", "4") == 0
     assert len(rows_of(out / "results.csv")) == 4
 
 
-def test_a_damaged_config_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for text in ("a: [", "epochs: many\n"):
-        (tmp_path / "config.yaml").write_text(text)
-        assert experiment(tmp_path, "--epochs", "3") == 2
-        said = capsys.readouterr().err
-        assert str(tmp_path / "config.yaml") in said
-        assert len(said.splitlines()) == 1
+@pytest.mark.parametrize("text", ["a: [", "epochs: many\n"])
+def test_a_damaged_config_is_named(text: str, tmp_path: Path, cli: Any) -> None:
+    (tmp_path / "config.yaml").write_text(text)
+    _, err = cli("experiment", *flags(tmp_path, "--epochs", "3"), code=2)
+    assert str(tmp_path / "config.yaml") in err
+    assert len(err.splitlines()) == 1
 
 
 def test_both_modes_of_batch_norm_are_those_of_separate_runs(done: Path, tmp_path: Path) -> None:

@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 import soundfile
 from experimenting import corpus, experiment, flags, in_this_process, only, rows_of, table, write_rows
 from trees import plant
 
-from unheard.cli import main
 from unheard.errors import ConfigError
 from unheard.experiments import run as run_module
 from unheard.experiments.cell import Outcome, epoch_file
@@ -23,19 +24,14 @@ from unheard.experiments.records import read_run
 
 def test_each_channel_of_a_call_is_a_person(tmp_path: Path) -> None:
     rows = rows_of(table(tmp_path))
-    speakers = sorted({row["speaker"] for row in rows})
-    halves = [[row for row in rows if row["speaker"] in speakers[i::2]] for i in (0, 1)]
+    names = sorted({row["speaker"] for row in rows})
     calls = []
-    for place, (left, right) in enumerate(zip(*halves, strict=True)):
-        assert left["emotion"] == right["emotion"]
-        a, rate = soundfile.read(left["audio"])
-        b, _ = soundfile.read(right["audio"])
-        length = min(len(a), len(b))
-        path = tmp_path / f"call{place}.wav"
-        soundfile.write(path, [[x, y] for x, y in zip(a[:length], b[:length], strict=True)], rate)
-        calls.append({"id": f"call{place}", "audio": str(path), "speaker": left["speaker"], "emotion": left["emotion"]})
-    write_rows(tmp_path / "calls.csv", calls)
-    source = ("--manifest", str(tmp_path / "calls.csv"), "--channel", "each")
+    for left, right in zip(*([row for row in rows if row["speaker"] in names[i::2]] for i in (0, 1)), strict=True):
+        sides = [soundfile.read(row["audio"])[0] for row in (left, right)]
+        length = min(map(len, sides))
+        calls.append({**left, "id": f"call{len(calls)}", "audio": str(tmp_path / f"{len(calls)}.wav")})
+        soundfile.write(calls[-1]["audio"], np.stack([side[:length] for side in sides], axis=1), 16_000)
+    source = ("--manifest", str(write_rows(tmp_path / "calls.csv", calls)), "--channel", "each")
     short = ("--systems", "ser", "--epochs", "1", "--protocol", "kfold", "--k", "3", "--folds", "1")
     assert experiment(tmp_path / "run", *short, source=source) == 0
     ids = {row["id"] for row in rows_of(tmp_path / "run" / "splits.csv")}
@@ -66,7 +62,7 @@ def test_recordings_of_a_manifest_may_be_elsewhere(tmp_path: Path) -> None:
     assert [row.audio for row in read_rows(own)] == [str(tmp_path / "audio/deep" / name) for name in ("a.wav", "b.wav")]
 
 
-def test_across_two_corpora(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_across_two_corpora(tmp_path: Path, cli: Any) -> None:
     """Trained on one, tested on the other: no id collides, and `evaluate` knows who was heard in training."""
     emodb = tmp_path / "emodb" / "wav"
     emodb.mkdir(parents=True)
@@ -82,46 +78,37 @@ def test_across_two_corpora(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     parts = {row["id"]: row["part"] for row in rows_of(tmp_path / "run" / "splits.csv")}
     assert {name.split("/")[0] for name, part in parts.items() if part == "test"} == {"emodb"}
     assert {name.split("/")[0] for name, part in parts.items() if part != "test"} == {"synthetic"}
-    capsys.readouterr()
-    assert main(["evaluate", str(only(tmp_path / "run")), str(corpus() / "manifest.csv")]) == 0
-    assert "the model was trained on 2 of these speakers" in capsys.readouterr().err
+    _, err = cli("evaluate", only(tmp_path / "run"), corpus() / "manifest.csv")
+    assert "the model was trained on 2 of these speakers" in err
 
 
-def test_invariance_has_a_run_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invariance_has_a_run_of_its_own(tmp_path: Path, cli: Any) -> None:
     """Held-out couples are two unseen speakers: too few. A random split of 2, 2 and 2 has four."""
-    out = tmp_path / "run"
-    quick = ["--epochs", "1", "--emotions", "angry,sad", "--systems", "ser", "--training.batch-size", "4"]
-    paired = ["--corpus", "synthetic", "--root", str(corpus()), "--protocol", "paired", "--folds", "1"]
-    arguments = ["experiment", *paired, *quick, "--invariance", "--out", str(out)]
-    assert main(arguments) == 0
-    run = read_run(out)
-    assert run.invariance is not None
+    quick = ("--epochs", "1", "--systems", "ser", "--invariance", "--protocol")
+    words = ["experiment", *flags(tmp_path / "run", *quick, "paired", "--folds", "1")]
+    cli(*words)
+    run = read_run(tmp_path / "run")
     assert run.settings.invariance
     assert run.invariance.settings.protocol == "random"
     (seed,) = run.invariance.lines[0].seeds
     assert len({*seed.dev.speakers, *seed.test.speakers}) == 4
-    assert not (out / "invariance" / "features").exists()  # the features are the run's
-    capsys.readouterr()
-    assert main(arguments) == 0
-    assert capsys.readouterr().err.count("1 trainings (1 done before)") == 2
-    assert read_run(out / "invariance").invariance is None
-    random = ["--corpus", "synthetic", "--root", str(corpus()), "--protocol", "random", "--n", "2,2,2"]
-    assert main(["experiment", *random, *quick, "--invariance", "--out", str(tmp_path / "enough")]) == 0
+    assert not (tmp_path / "run" / "invariance" / "features").exists()  # the features are the run's
+    assert cli(*words)[1].count("1 trainings (1 done before)") == 2
+    assert read_run(tmp_path / "run" / "invariance").invariance is None
+    assert experiment(tmp_path / "enough", *quick, "random", "--n", "2,2,2") == 0
     assert read_run(tmp_path / "enough").invariance is None
 
 
-def test_a_dry_run_counts_and_stops(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_counts_and_stops(tmp_path: Path, cli: Any) -> None:
     out = tmp_path / "run"
-    same = ("--systems", "ser,dat", "--epochs", "2", "--seeds", "2", "--protocol", "paired", "--folds", "1")
-    assert main(["experiment", *flags(out, *same, "--dry-run")]) == 0
-    assert capsys.readouterr().out == "4 trainings (0 done before)\n"
+    same = ("--epochs", "2", "--seeds", "2", "--protocol", "paired", "--folds", "1", "--systems")
+    assert cli("experiment", *flags(out, *same, "ser,dat", "--dry-run"))[0] == "4 trainings (0 done before)\n"
     assert {path.name for path in out.iterdir()} == {"features", ".lock"}
-    assert experiment(out, "--systems", "ser", *same[2:]) == 0
-    assert "2 trainings (0 done before)\n" in capsys.readouterr().err
-    assert main(["experiment", *flags(out, *same, "--dry-run", "--tune", "grid", "--invariance")]) == 0
+    assert "2 trainings (0 done before)\n" in cli("experiment", *flags(out, *same, "ser"))[1]
     # three other λ on seed 0; on seed 1 one for each direction; a random split for every system and seed
     wanted = "7 trainings (2 done before), up to 2 more with the chosen λ and ε, 4 for invariance\n"
-    assert capsys.readouterr().out == wanted
+    more = ("--dry-run", "--tune", "grid", "--invariance")
+    assert cli("experiment", *flags(out, *same, "ser,dat", *more))[0] == wanted
 
 
 def test_the_time_left_follows_from_the_first_epochs(

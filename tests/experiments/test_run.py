@@ -9,20 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from experimenting import (
-    all_numbers,
-    cells,
-    corpus,
-    experiment,
-    only,
-    result,
-    rows_of,
-    table,
-    times_of_change,
-)
+from experimenting import all_numbers, cells, corpus, experiment, flags, only, result, rows_of, table, times_of_change
+from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
 import unheard
-from unheard.cli import main
 from unheard.errors import ConfigError, TrainingError
 from unheard.experiments import cell as work_module
 from unheard.experiments.cell import prepare, run_cell
@@ -51,12 +41,9 @@ def test_figures_follow_from_the_predictions(done: Path) -> None:
     for folder in cells(done).values():
         rows, figures = rows_of(folder / "predictions.csv"), result(folder)["directions"]["test"]
         for part, prefix in (("dev", "val"), ("test", "test")):
-            own = [row for row in rows if row["part"] == part]
-            right = {
-                label: [r["predicted"] == label for r in own if r["emotion"] == label] for label in ("angry", "sad")
-            }
-            assert figures[f"{prefix}_wa"] == pytest.approx(np.mean([*right["angry"], *right["sad"]]))
-            assert figures[f"{prefix}_uar"] == pytest.approx(np.mean([np.mean(each) for each in right.values()]))
+            true, said = zip(*((row["emotion"], row["predicted"]) for row in rows if row["part"] == part), strict=True)
+            assert figures[f"{prefix}_wa"] == pytest.approx(accuracy_score(true, said))
+            assert figures[f"{prefix}_uar"] == pytest.approx(balanced_accuracy_score(true, said))
         for row in rows:
             assert float(row["p_angry"]) + float(row["p_sad"]) == pytest.approx(1, abs=1e-5)
             assert (float(row["p_angry"]) >= float(row["p_sad"])) == (row["predicted"] == "angry")
@@ -70,30 +57,24 @@ def test_the_same_call_again_does_nothing(done: Path, monkeypatch: pytest.Monkey
     assert all_numbers(done) == numbers_before
 
 
-def test_config_yaml_makes_the_same_run_again(done: Path, tmp_path: Path) -> None:
+def test_config_yaml_makes_the_same_run_again(done: Path, tmp_path: Path, cli: Any) -> None:
     again = tmp_path / "again"
-    assert main(["experiment", "--config", str(done / "config.yaml"), "--out", str(again)]) == 0
+    cli("experiment", "--config", done / "config.yaml", "--out", again)
     assert all_numbers(again) == all_numbers(done)
-    assert main(["experiment", "--config", str(done / "config.yaml")]) == 0
+    cli("experiment", "--config", done / "config.yaml")
 
 
-def test_a_run_keeps_to_its_corpus_and_settings(done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_keeps_to_its_corpus_and_settings(done: Path, tmp_path: Path, cli: Any) -> None:
     before = all_numbers(done)
-    other = table(tmp_path)
     assert experiment(done, "--epochs", "3", "--emotions", "sad,angry") == 0  # the same two in another order
-    for more, source in (
-        (("--split-seed", "1"), ()),
-        (("--features.deltas", "1"), ()),
-        ((), ("--manifest", str(other))),
-    ):
-        assert experiment(done, "--epochs", "3", *more, source=source) == 2
-        assert "Choose another --out." in capsys.readouterr().err
+    other = flags(done, "--epochs", "3", source=("--manifest", str(table(tmp_path))))
+    seed, deltas = (flags(done, "--epochs", "3", *more) for more in (("--split-seed", "1"), ("--features.deltas", "1")))
+    for words in (seed, deltas, other):
+        assert "Choose another --out." in cli("experiment", *words, code=2)[1]
     assert all_numbers(done) == before
 
 
-def test_one_failing_cell_does_not_stop_the_rest(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_failing_cell_does_not_stop_the_rest(tmp_path: Path, cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "run"
     more = ("--epochs", "1", "--seeds", "2", "--systems", "ser,dat")
     one_epoch = Trainer._one_epoch
@@ -105,10 +86,9 @@ def test_one_failing_cell_does_not_stop_the_rest(
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_one_epoch", fail_for_one)
-        assert experiment(out, *more) == 1
-    said = capsys.readouterr()
-    assert "dat-fold0-seed1" in said.err
-    assert "no room" in said.err
+        _, err = cli("experiment", *flags(out, *more), code=1)
+    assert "dat-fold0-seed1" in err
+    assert "no room" in err
     assert len(rows_of(out / "results.csv")) == 3
     line = next(line for line in (out / "table.md").read_text().splitlines() if line.startswith("| SER_SR_DAT"))
     assert line.endswith("| 1/2 |")
@@ -147,12 +127,13 @@ def test_a_cells_hash_follows_all_that_decides_its_numbers(done: Path) -> None:
 
     for changes in ({"epochs": 9}, {"seeds": 2}, {"workers": 2}, {"logger": ("tensorboard",)}, {"progress": False}):
         assert changed(**changes) == base
-    for changes in (
+    others = (
         {"training": {"lr": 0.5}},
         {"network": {"padding": "same"}},
         {"normalise": "speaker"},
         {"protocol": "random"},
-    ):
+    )
+    for changes in others:
         assert not set(changed(**changes).values()) & set(base.values())
     dat = changed(options={"dat": {"lam": 0.7}})
     assert {system for system in base if dat[system] != base[system]} == {"dat"}

@@ -8,12 +8,13 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 pytest.importorskip("optuna", reason="needs the extra `tune`")
 
-from experimenting import cells, experiment, result, rows_of, table, times_of_change, write_rows
+from experimenting import cells, experiment, flags, result, rows_of, table, times_of_change, write_rows
 
 from unheard.experiments import run as run_module
 from unheard.experiments.cell import Outcome
@@ -35,7 +36,7 @@ def searched(out: Path, *more: str, source: Sequence[str] = ()) -> list[dict[str
 
 
 @pytest.fixture(scope="module")
-def search(tmp_path_factory: pytest.TempPathFactory, one_process: None) -> Path:
+def search(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("search") / "run"
     searched(out, "--systems", "ser,dat", "--seeds", "2")
     return out
@@ -179,17 +180,11 @@ def test_a_trial_that_fails_is_tried_and_never_chosen(tmp_path: Path, monkeypatc
         (("--space", "options.dat.lamda=0:1"), "Did you mean 'options.dat.lam'"),
     ],
 )
-def test_a_space_that_cannot_be_searched(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], message: str
-) -> None:
-    assert experiment(tmp_path / "run", "--tune", "optuna", *arguments) == 2
-    assert message in capsys.readouterr().err
-    assert not (tmp_path / "run" / "features").exists()
+def test_a_space_that_cannot_be_searched(tmp_path: Path, cli: Any, arguments: tuple[str, ...], message: str) -> None:
+    assert message in cli("experiment", *flags(tmp_path, "--tune", "optuna", *arguments), code=2)[1]
+    assert not (tmp_path / "features").exists()
 
 
-def test_without_optuna_the_extra_is_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_optuna_the_extra_is_named(tmp_path: Path, cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
-    assert experiment(tmp_path / "run", "--tune", "optuna") == 2
-    assert 'pip install "unheard[tune]"' in capsys.readouterr().err
+    assert 'pip install "unheard[tune]"' in cli("experiment", *flags(tmp_path, "--tune", "optuna"), code=2)[1]

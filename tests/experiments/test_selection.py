@@ -6,9 +6,10 @@ import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
-from experimenting import all_numbers, cells, corpus, experiment, rows_of, times_of_change, write_rows
+from experimenting import all_numbers, cells, corpus, experiment, flags, rows_of, times_of_change, write_rows
 from hypothesis import given
 from hypothesis import strategies as st
 from recording import finish, rows_of_cell, write_cell, write_run
@@ -183,15 +184,12 @@ def test_the_readings_of_one_training_may_choose_differently(tmp_path: Path) -> 
         assert [cell.value for cell in seed.cells] == [0.03, 1.0]
 
 
-def test_a_readout_asked_for_too_late_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "run"
-    common = ("--epochs", "3", "--systems", "ser")
-    assert experiment(out, *common, "--training.report-epochs", "1") == 0
-    assert "no result at" not in capsys.readouterr().err
-    assert experiment(out, *common, "--training.report-epochs", "1,2") == 0
-    said = capsys.readouterr().err
-    assert "1 of 1 trainings have no result at 2 epochs" in said
-    assert "A fresh --out" in said
+def test_a_readout_asked_for_too_late_is_told(tmp_path: Path, cli: Any) -> None:
+    common = ("--epochs", "3", "--systems", "ser", "--training.report-epochs")
+    assert "no result at" not in cli("experiment", *flags(tmp_path, *common, "1"))[1]
+    _, err = cli("experiment", *flags(tmp_path, *common, "1,2"))
+    assert "1 of 1 trainings have no result at 2 epochs" in err
+    assert "A fresh --out" in err
 
 
 LAST = ("--training.batchnorm", "reestimate", "--training.select", "last")
@@ -213,25 +211,21 @@ def test_where_the_last_epoch_is_read_validation_that_chose_is_no_second_opinion
     assert {row["val_wa"] for row in rows_of(out / "results.csv")} == {""}
 
 
-def test_a_system_that_is_not_tuned_has_no_chosen_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "run"
-    common = ("--epochs", "1", "--protocol", "paired", "--folds", "1")
-    assert experiment(out, *common, "--systems", "ser,dat,cgt") == 0
-    assert experiment(out, *common, "--systems", "ser,dat", "--tune", "grid") == 0
-    assert "λ and ε are chosen; with the chosen values 0 more" in capsys.readouterr().err
-    names = [line.name for line in read_run(out).lines]
+def test_a_system_that_is_not_tuned_has_no_chosen_line(tmp_path: Path, cli: Any) -> None:
+    common = ("--epochs", "1", "--protocol", "paired", "--folds", "1", "--systems")
+    assert experiment(tmp_path, *common, "ser,dat,cgt") == 0
+    _, err = cli("experiment", *flags(tmp_path, *common, "ser,dat", "--tune", "grid"))
+    assert "λ and ε are chosen; with the chosen values 0 more" in err
+    names = [line.name for line in read_run(tmp_path).lines]
     assert names == ["SER_only", "SER_SR_DAT", "SER_SR_DAT, λ chosen", "SER_SR_CGT"]
 
 
-def test_folds_that_are_not_asked_for_have_not_failed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "run"
+def test_folds_that_are_not_asked_for_have_not_failed(tmp_path: Path, cli: Any) -> None:
     common = ("--epochs", "1", "--protocol", "kfold", "--k", "3", "--systems", "dat")
-    assert experiment(out, *common) == 0
-    capsys.readouterr()
-    assert experiment(out, *common, "--folds", "1", "--tune", "grid") == 0
-    said = capsys.readouterr().err
-    assert "failed" not in said
-    assert "λ and ε are chosen" in said
+    assert experiment(tmp_path, *common) == 0
+    _, err = cli("experiment", *flags(tmp_path, *common, "--folds", "1", "--tune", "grid"))
+    assert "failed" not in err
+    assert "λ and ε are chosen" in err
 
 
 def test_all_models_of_a_tuned_experiment_are_named(tmp_path: Path) -> None:

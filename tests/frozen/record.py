@@ -1,10 +1,7 @@
-"""Record the values that a change of structure must not change.
+"""Observations whose recorded values (`experiments.json`, `tiny.json`, `published.json`) must not change.
 
-`python tests/frozen/record.py` writes `experiments.json`, `tiny.json` and `published.json` beside this file, each
-with a description of the machine. The recorded values were made once, before the restructuring; `test_frozen.py`
-makes the same observations again and compares. Do not record again to make a test pass.
-
-Everything that depends on names or file formats inside `unheard` is in the functions under "Adapters".
+They were recorded once, before the restructuring, each file with a description of the machine; nothing here writes
+them. Everything that depends on names or file formats inside `unheard` is in the functions under "Adapters".
 """
 
 from __future__ import annotations
@@ -14,13 +11,10 @@ import hashlib
 import json
 import platform
 import re
-import sys
-from collections.abc import Mapping
 from contextlib import redirect_stdout
 from importlib.metadata import version
 from io import StringIO
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -175,9 +169,9 @@ def contrasts(run: Any, which: str = "") -> dict[str, dict[str, Any]]:
 
 
 def contrast_numbers(*names: str, options: tuple[str, ...]) -> list[list[str]]:
-    """Every number in the tables of `unheard contrast RUN... OPTIONS`, a list for each row."""
-    folders = [str(published_folder(name)) for name in names]
-    text = run_cli("contrast", *folders, *options).replace("−", "-")
+    """Every number in the tables of `unheard contrast RUN... --baseline opensmile OPTIONS`, a list for each row."""
+    folders = [str(RESULTS / f"{name}-strong") for name in names]
+    text = run_cli("contrast", *folders, "--baseline", "opensmile", *options).replace("−", "-")
     rows = [line.split("|")[2:] for line in text.splitlines() if line.startswith("|")]
     return [numbers for row in rows if (numbers := re.findall(r"[+-]?\d+(?:\.\d+)?", " | ".join(row)))]
 
@@ -238,18 +232,17 @@ def run_cli(*arguments: str) -> str:
     return text.getvalue()
 
 
-# Observations: the same functions for recording and for comparing.
+# Observations.
 
 
-def experiment(name: str, folder: Path, workers: int = 1) -> dict[str, Any]:
+def experiment(name: str, folder: Path) -> dict[str, Any]:
     """Run one of `EXPERIMENTS` in `folder`."""
     corpus = folder / "corpus"
     if not corpus.exists():
         write_corpus(corpus)
     out = folder / name
-    done = unheard.experiment(
-        corpus="synthetic", root=str(corpus), out=str(out), workers=workers, device="cpu", **EXPERIMENTS[name]
-    )
+    how = {"corpus": "synthetic", "root": str(corpus), "out": str(out), "workers": 1, "device": "cpu"}
+    done = unheard.experiment(**how, **EXPERIMENTS[name])
     if done.failed:
         raise RuntimeError(str(done.failed))
     run = read_folder(out)
@@ -285,27 +278,19 @@ def joined() -> Any:
 
 def published(name: str) -> dict[str, Any]:
     """Recompute accuracies and contrasts of a published run from its predictions."""
-    run, which = read_folder(published_folder(name)), (MOVED.get(name) or ("", ""))[1]
+    folder, which = MOVED.get(name) or (name, "")
+    run = read_folder(RESULTS / folder)
     return {"accuracies": accuracies(run, which), "contrasts": contrasts(run, which)}
 
 
-def published_folder(name: str) -> Path:
-    moved = MOVED.get(name, (name, ""))
-    return RESULTS / moved[0]
-
-
 UNTOUCHED = ("--speakers", f"{RESULTS / 'development-speakers.csv'}:untouched")
-CONTRASTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    f"{'+'.join(names)}: {about}": (tuple(f"{name}-strong" for name in names), options)
-    for names in (("emodb",), ("ravdess",), ("ased",), ("emodb", "ravdess", "ased"))
-    for about, options in {
-        "opensmile": ("--baseline", "opensmile"),
-        "opensmile, untouched": ("--baseline", "opensmile", *UNTOUCHED),
-        "opensmile, both": ("--baseline", "opensmile", "--decision", "both"),
-        "opensmile, both, untouched": ("--baseline", "opensmile", "--decision", "both", *UNTOUCHED),
-    }.items()
+CONTRASTS = {
+    "opensmile": (),
+    "opensmile, untouched": UNTOUCHED,
+    "opensmile, both": ("--decision", "both"),
+    "opensmile, both, untouched": ("--decision", "both", *UNTOUCHED),
 }
-"""Runs and options of `unheard contrast`, as in the published tables of the strong recipe."""
+"""Options of `unheard contrast --baseline opensmile` on the strong runs, as in their published tables."""
 
 
 def machine() -> dict[str, str]:
@@ -331,29 +316,3 @@ def sha(*parts: str | bytes) -> str:
 def read_recorded(name: str) -> dict[str, Any]:
     recorded: dict[str, Any] = json.loads((HERE / f"{name}.json").read_text(encoding="utf-8"))
     return recorded
-
-
-def write_recorded(name: str, values: Mapping[str, Any]) -> None:
-    """Write JSON with short values on one line, so that differences can be read."""
-    text = json.dumps({"machine": machine(), **values}, indent=0, ensure_ascii=False)
-    text = re.sub(r"\[[^\[\]{}]*\]", lambda found: re.sub(r"\n", " ", found[0]), text)
-    (HERE / f"{name}.json").write_text(text + "\n", encoding="utf-8")
-
-
-def main() -> None:
-    with TemporaryDirectory() as folder:
-        write_recorded("experiments", {name: experiment(name, Path(folder)) for name in EXPERIMENTS})
-    names = [path.stem for path in sorted(RECORDINGS.glob("*.wav"))]
-    write_recorded("tiny", {name: tiny(name) for name in [*names, "joined", "stream", "enrolled"]})
-    runs = sorted(str(path.parent.relative_to(RESULTS)) for path in RESULTS.rglob("config.yaml"))
-    write_recorded(
-        "published",
-        {
-            "runs": {name: published(name) for name in runs},
-            "contrasts": {name: contrast_numbers(*own, options=options) for name, (own, options) in CONTRASTS.items()},
-        },
-    )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

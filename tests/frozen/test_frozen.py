@@ -89,19 +89,19 @@ def sampling_error(p: float) -> float:
     return 4 * sqrt(2 * p * (1 - p) / 10_000) + 1e-3
 
 
-@pytest.mark.parametrize("name", [name for name in CONTRASTS if "+" in name])
-def test_published_contrasts(name: str) -> None:
+@pytest.mark.parametrize("about", CONTRASTS)
+def test_published_contrasts(about: str) -> None:
     """The numbers that `unheard contrast` prints of three runs; the fifth and sixth of seven are p and Holm's p.
 
     The first rows are those of each run alone.
     """
-    runs, options = CONTRASTS[name]
-    recorded = PUBLISHED["contrasts"]
-    alone = [row for run in runs for row in recorded[name.replace(name.partition(":")[0], run.partition("-")[0])]]
-    assert recorded[name][: len(alone)] == alone
-    found = contrast_numbers(*runs, options=options)
-    assert [len(row) for row in found] == [len(row) for row in recorded[name]]
-    for own, row in zip(found, recorded[name], strict=True):
+    names, contrasts = ("emodb", "ravdess", "ased"), PUBLISHED["contrasts"]
+    recorded = contrasts[f"{'+'.join(names)}: {about}"]
+    alone = [row for name in names for row in contrasts[f"{name}: {about}"]]
+    assert recorded[: len(alone)] == alone
+    found = contrast_numbers(*names, options=CONTRASTS[about])
+    assert [len(row) for row in found] == [len(row) for row in recorded]
+    for own, row in zip(found, recorded, strict=True):
         assert own[:4] + own[6:] == row[:4] + row[6:]
         for place, times in ((4, 1), (5, 4)) if len(row) == 7 else ():
             assert abs(float(own[place]) - float(row[place])) <= times * sampling_error(float(row[4]))
