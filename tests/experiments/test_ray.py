@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,14 +25,6 @@ from unheard.experiments.plan import Cell, lay_out
 from unheard.files import locked
 
 MORE = ("--epochs", "3", "--systems", "ser,dat")
-
-
-@pytest.fixture(scope="module")
-def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of the local engine."""
-    out = tmp_path_factory.mktemp("local") / "run"
-    assert experiment(out, *MORE, "--seeds", "2") == 0
-    return out
 
 
 class RayError(Exception):
@@ -70,14 +63,14 @@ class Ray:
     def remote(self, function: Any) -> Any:
         def options(**how: Any) -> Any:
             self.asked.append(how)
-            return SimpleNamespace(remote=lambda *given: Task(lambda: function(*given), given[0]))
+            return SimpleNamespace(remote=lambda *given: SimpleNamespace(run=partial(function, *given), cell=given[0]))
 
         return SimpleNamespace(options=options)
 
     def wait(self, references: list[Any], num_returns: int, timeout: float) -> tuple[list[Any], list[Any]]:
         return references[:1], references[1:]
 
-    def get(self, task: Task) -> Any:
+    def get(self, task: SimpleNamespace) -> Any:
         self.started.append(task.cell.system)
         self.devices.add(task.cell.settings.device)
         fate = self.fate(task.cell)
@@ -88,13 +81,8 @@ class Ray:
         except Exception as error:
             raise RayTaskError(error) from error
 
-    def cancel(self, task: Task, force: bool) -> None:
+    def cancel(self, task: SimpleNamespace, force: bool) -> None:
         self.cancelled.append(task.cell.system)
-
-
-class Task:
-    def __init__(self, run: Callable[[], Any], cell: Cell) -> None:
-        self.run, self.cell = run, cell
 
 
 @pytest.fixture
@@ -120,7 +108,7 @@ def grid(folder: Path, **more: Any) -> list[Cell]:
     return [replace(cell, settings=replace(cell.settings, engine="ray", **more)) for cell in cells]
 
 
-def test_the_numbers_are_those_of_the_local_engine(local: Path, tmp_path: Path, use: Callable[[Ray], Ray]) -> None:
+def test_the_numbers_are_those_of_the_local_engine(done: Path, tmp_path: Path, use: Callable[[Ray], Ray]) -> None:
     """Also when every task's worker dies once."""
     died: set[str] = set()
 
@@ -130,8 +118,8 @@ def test_the_numbers_are_those_of_the_local_engine(local: Path, tmp_path: Path, 
         return RayError("the node died") if first else None
 
     ray = use(Ray(fate))
-    assert experiment(tmp_path / "run", *MORE, "--seeds", "2", "--engine", "ray") == 0
-    assert all_numbers(tmp_path / "run") == all_numbers(local)
+    assert experiment(tmp_path / "run", "--epochs", "3", "--engine", "ray") == 0
+    assert all_numbers(tmp_path / "run") == all_numbers(done)
     assert len(ray.started) == 8
     assert not ray.running
     assert not list((tmp_path / "run").glob(".seen-by-all-*"))
@@ -142,13 +130,11 @@ def test_the_numbers_are_those_of_the_local_engine(local: Path, tmp_path: Path, 
     assert ray.devices == {"cpu"}
 
 
-def test_a_cell_that_kills_its_workers_is_given_up(
-    tmp_path: Path, use: Callable[[Ray], Ray], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_cell_that_kills_its_workers_is_given_up(tmp_path: Path, use: Callable[[Ray], Ray], cli: Any) -> None:
     ray = use(Ray(lambda cell: RayError("no memory\nmore") if cell.system == "dat" else None))
-    assert experiment(tmp_path / "run", *MORE, "--engine", "ray") == 1
+    _, err = cli("experiment", *flags(tmp_path / "run", *MORE, "--engine", "ray"), code=1)
     assert ray.started.count("dat") == ray_engine.STRIKES
-    assert "its worker died 4 times without one more epoch (no memory)" in capsys.readouterr().err
+    assert "its worker died 4 times without one more epoch (no memory)" in err
     assert (tmp_path / "run" / "table.md").exists()
 
 
@@ -297,8 +283,9 @@ def node_of(cluster: Any, folder: Path) -> Any:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Ray's own
-def test_a_node_killed_in_the_middle_changes_no_number(cluster: Any, local: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
+def test_a_node_killed_in_the_middle_changes_no_number(cluster: Any, tmp_path: Path) -> None:
+    local, out = tmp_path / "local", tmp_path / "run"
+    assert experiment(local, *MORE, "--seeds", "2") == 0
     arguments = flags(out, *MORE, "--seeds", "2", "--engine", "ray", "--address", cluster.address)
     process: subprocess.Popen[str] = start(["experiment", *arguments], env=environment())
     try:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from experimenting import cells, experiment, only, result, table
+from experimenting import experiment, only, result, table
 
 from unheard.errors import RunError
 from unheard.experiments.adaptation import adapt
@@ -17,33 +17,25 @@ from unheard.features.normalise import TRANSDUCTIVE
 from unheard.report.comparison import compare_runs, contrast_runs, to_markdown
 
 
-def trained(out: Path, *more: str) -> Path:
-    assert experiment(out, "--systems", "ser", "--epochs", "1", *more) == 0
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("transductive") / "run"
+    assert experiment(out, "--systems", "ser", "--epochs", "1", "--normalise", "speaker") == 0
     return out
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return trained(tmp_path_factory.mktemp("transductive") / "run", "--normalise", "speaker")
-
-
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return trained(tmp_path_factory.mktemp("plain") / "run")
-
-
-def test_of_runs(run: Path, plain: Path) -> None:
+def test_of_runs(run: Path, done: Path) -> None:
     assert TRANSDUCTIVE in (run / "table.md").read_text()
     assert result(only(run))["settings"]["transductive"] is True
     assert TRANSDUCTIVE in contrast_runs(run)
-    assert f"B is {TRANSDUCTIVE}." in to_markdown(compare_runs(read_run(plain), read_run(run)))
-    assert TRANSDUCTIVE not in contrast_runs(plain)
-    assert TRANSDUCTIVE not in to_markdown(compare_runs(read_run(plain), read_run(plain)))
+    assert f"B is {TRANSDUCTIVE}." in to_markdown(compare_runs(read_run(done), read_run(run)))
+    assert TRANSDUCTIVE not in contrast_runs(done)
+    assert TRANSDUCTIVE not in to_markdown(compare_runs(read_run(done), read_run(done)))
 
 
-def test_of_a_model(run: Path, plain: Path, tmp_path: Path) -> None:
-    for folder, marked in ((run, True), (plain, False)):
-        (model,) = cells(folder).values()
+def test_of_a_model(run: Path, done: Path, tmp_path: Path) -> None:
+    for folder, marked in ((run, True), (done, False)):
+        model = only(folder, "ser")
         found = evaluate(model, table(tmp_path), folder=tmp_path / "found")
         assert (TRANSDUCTIVE in found.text) is marked
         assert json.loads((tmp_path / "found" / "result.json").read_text())["transductive"] is marked
