@@ -1,8 +1,7 @@
-"""Whisper encoders: golden values, and a tiny encoder with random weights against the formulas in plain numpy."""
+"""Whisper encoders: golden values, and a tiny encoder with random weights against PyTorch's own layers."""
 
 from __future__ import annotations
 
-import math
 import re
 import struct
 import sys
@@ -14,8 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from experimenting import experiment, in_this_process, only, result
-from tiny_encoder import HEADS, LAYERS, MELS_OF_TINY, WIDTH, save_huggingface, tiny_weights
+from safetensors.numpy import save_file
+from tiny_encoder import HEADS, INNER, LAYERS, MELS_OF_TINY, WIDTH, save_huggingface, tiny_weights
+from torch import nn
+from torch.nn.functional import conv1d, gelu
 
 from unheard.audio import read_audio
 from unheard.cli import main
@@ -25,9 +28,6 @@ from unheard.features import FeatureSettings, FeatureStore, analyse, extract
 from unheard.features.encoder import WhisperEncoder, find_encoder, log_mel, open_encoder, resolve, write_encoder
 from unheard.features.settings import Columns, columns_of
 from unheard.model.saving import Model
-
-pytest.importorskip("onnx")
-save_file = pytest.importorskip("safetensors.numpy").save_file
 
 SHARED = Path(__file__).parents[3] / "shared"
 SOUNDS = Path(__file__).parents[1] / "golden" / "kaldi"
@@ -80,38 +80,36 @@ def save_ctranslate2(folder: Path, weights: dict[str, np.ndarray], kind: str = "
     return folder
 
 
+_PYTORCHS_NAMES = {
+    "self_attn.out_proj": "self_attn.out_proj",
+    "self_attn_layer_norm": "norm1",
+    "final_layer_norm": "norm2",
+    "fc1": "linear1",
+    "fc2": "linear2",
+}
+
+
 def plain_states(weights: dict[str, np.ndarray], mel: np.ndarray) -> list[np.ndarray]:
-    """The states after the convolutions and each layer: mel (2T, mels) -> (T, D) each, as the paper writes them."""
-    w = {name: value.astype(np.float64) for name, value in weights.items()}
-    gelu = np.vectorize(lambda v: v * (1 + math.erf(v / math.sqrt(2))) / 2)
-
-    def convolved(x: np.ndarray, name: str, stride: int) -> np.ndarray:
-        around = np.pad(x, ((1, 1), (0, 0)))
-        frames = [np.einsum("ock,kc->o", w[f"{name}.weight"], around[t : t + 3]) for t in range(0, len(x), stride)]
-        return np.stack(frames) + w[f"{name}.bias"]
-
-    def norm(x: np.ndarray, name: str) -> np.ndarray:
-        centred = x - x.mean(1, keepdims=True)
-        scaled = centred / np.sqrt(x.var(1, keepdims=True) + 1e-5)
-        return scaled * w[f"{name}.weight"] + w[f"{name}.bias"]
-
-    x = gelu(convolved(gelu(convolved(mel, "conv1", 1)), "conv2", 2))
-    x = x + w["embed_positions.weight"][: len(x)]
-    states = [x]
+    """The states after the convolutions and each layer, by PyTorch's own: mel (2T, mels) -> (T, D) each."""
+    w = {name: torch.from_numpy(value).double() for name, value in weights.items()}
+    x = torch.from_numpy(mel).double().T[None]
+    x = gelu(conv1d(x, w["conv1.weight"], w["conv1.bias"], padding=1))
+    x = gelu(conv1d(x, w["conv2.weight"], w["conv2.bias"], stride=2, padding=1)).mT
+    states = [x + w["embed_positions.weight"][: x.shape[1]]]
     for layer in range(LAYERS):
-        of = f"layers.{layer}"
-        y = norm(x, f"{of}.self_attn_layer_norm")
-        q, k, v = (y @ w[f"{of}.self_attn.{part}_proj.weight"].T for part in "qkv")
-        q, v = q + w[f"{of}.self_attn.q_proj.bias"], v + w[f"{of}.self_attn.v_proj.bias"]
-        heads = []
-        for part in np.split(np.arange(WIDTH), HEADS):
-            scores = np.exp(q[:, part] @ k[:, part].T / math.sqrt(len(part)))
-            heads.append(scores / scores.sum(1, keepdims=True) @ v[:, part])
-        x = x + np.hstack(heads) @ w[f"{of}.self_attn.out_proj.weight"].T + w[f"{of}.self_attn.out_proj.bias"]
-        y = gelu(norm(x, f"{of}.final_layer_norm") @ w[f"{of}.fc1.weight"].T + w[f"{of}.fc1.bias"])
-        x = x + y @ w[f"{of}.fc2.weight"].T + w[f"{of}.fc2.bias"]
-        states.append(x)
-    return states
+        own = {name.removeprefix(f"layers.{layer}."): value for name, value in w.items()}
+        query, value = own["self_attn.q_proj.bias"], own["self_attn.v_proj.bias"]
+        named = {
+            f"{theirs}.{end}": own[f"{ours}.{end}"]
+            for ours, theirs in _PYTORCHS_NAMES.items()
+            for end in ("weight", "bias")
+        }
+        named["self_attn.in_proj_weight"] = torch.cat([own[f"self_attn.{part}_proj.weight"] for part in "qkv"])
+        named["self_attn.in_proj_bias"] = torch.cat([query, torch.zeros_like(query), value])
+        plain = nn.TransformerEncoderLayer(WIDTH, HEADS, INNER, 0.0, "gelu", batch_first=True, norm_first=True)
+        plain.double().load_state_dict(named)
+        states.append(plain(states[-1]).detach())
+    return [state[0].numpy() for state in states]
 
 
 def with_silence(samples: np.ndarray) -> np.ndarray:
@@ -159,7 +157,7 @@ def test_states_equal_whispers() -> None:
 
 
 @pytest.mark.parametrize("layer", ["0", "1", "2", "1,2", "mean", "learned"])
-def test_states_equal_the_formulas(tiny: Path, layer: str) -> None:
+def test_states_equal_pytorchs(tiny: Path, layer: str) -> None:
     states = plain_states(tiny_weights(), log_mel(with_silence(NOISE), MELS_OF_TINY))
     expected = {
         "mean": np.mean(states, axis=0),

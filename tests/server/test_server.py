@@ -211,10 +211,6 @@ def test_turns_that_cannot_be_used(client: TestClient, name: str, text: str, wha
     assert client.app.state.budget.held == 0  # type: ignore[attr-defined]
 
 
-def test_a_long_line_of_subtitles_is_read_in_no_time(client: TestClient) -> None:
-    assert with_turns(client, "0:0:00.0 --> 0:0:01.0\n<v" + " " * 900_000, "a.vtt").status_code == 200
-
-
 def test_turns_and_other_parts(client: TestClient) -> None:
     segments = ("segments", ("a.csv", TURNS.encode()))
     for path, other in (("/predict", ("enrol", CLIP)), ("/predict", segments), ("/channels", ("file", b""))):
