@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 import soundfile
 from experimenting import cells, corpus, environment, experiment, flags, numbers, rows_of, start, table, write_rows
-from iemocap_tree import improvised
 
 import unheard
 from unheard.cli import VERBS, demo, main
@@ -64,26 +63,22 @@ def test_what_trains_nothing_loads_no_torch() -> None:
     subprocess.run([sys.executable, "-c", LIGHT], capture_output=True, timeout=60, check=True)
 
 
-def test_prepare_writes_the_papers_subset(tmp_path: Path, cli: Any, mistake: Any) -> None:
-    root, output = improvised(tmp_path / "IEMOCAP").write(), tmp_path / "manifest.csv"
-    out, _ = cli("prepare", "iemocap", root, "--subset", "paper", "-o", output)
-    assert "2943 utterances of 10 speakers" in " ".join(out.split())
-    rows = rows_of(output)
-    assert len(rows) == 2943
+def test_prepare(tmp_path: Path, cli: Any, mistake: Any) -> None:
+    base = ["prepare", "synthetic", corpus(), "--emotions", "angry,sad", "-o"]
+    out, _ = cli(*base, tmp_path / "m.csv", "--subset", "train")
+    assert "8 utterances of 2 speakers" in " ".join(out.split())
+    rows = rows_of(tmp_path / "m.csv")
+    assert len(rows) == 8
     columns = "id audio start end speaker gender session emotion text corpus language"
     assert list(rows[0])[:11] == columns.split()
-    mistake("prepare", "iemocap", root, "--subset", "papers", "-o", output)
-    assert "'iemocap'" in mistake("prepare", "iemocapp", root, "-o", output)
-
-
-def test_prepare_writes_other_kinds_too(tmp_path: Path, cli: Any, mistake: Any) -> None:
-    base = ["prepare", "synthetic", corpus(), "--emotions", "angry,sad", "-o"]
     cli(*base, tmp_path / "m.jsonl")
     assert len((tmp_path / "m.jsonl").read_text().splitlines()) == 24
     cli(*base, tmp_path / "kaldi")
     assert (tmp_path / "kaldi" / "wav.scp").exists()
-    assert "m.xlsx" in mistake(*base, tmp_path / "m.xlsx")
     (tmp_path / "file").write_text("")
+    assert "m.xlsx" in mistake(*base, tmp_path / "m.xlsx")
+    assert "'train'" in mistake(*base, tmp_path / "n.csv", "--subset", "trian")
+    assert "'synthetic'" in mistake("prepare", "synthetc", corpus(), "-o", tmp_path / "n.csv")
     mistake(*base, tmp_path / "file" / "m.csv")
 
 
