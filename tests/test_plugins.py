@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import subprocess
@@ -13,6 +14,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from experimenting import (
     cells,
     corpus,
@@ -31,7 +33,10 @@ from unheard.errors import ConfigError, MissingExtra
 from unheard.experiments.config import load
 from unheard.features import FeatureSettings, extract
 from unheard.features.encoder import resolve
+from unheard.model.network import NetworkSettings
 from unheard.training.logging import LOGGERS, check_loggers
+from unheard.training.strategies import Batch, Setting
+from unheard.training.strategies.base import SER
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "research" / "plugins.md").read_text("utf-8")
 FILES = ("pyproject.toml", "unheard_example.py")
@@ -106,6 +111,17 @@ def test_a_script_with_an_installed_package_and_its_workers(site: Path, tmp_path
     assert np.load(focal / "embeddings.npz")["e"].shape[1] == 256
     assert (focal / "log.txt").read_text().startswith("1 ")
     assert bool(list(focal.glob("tensorboard/events*"))) is bool(find_spec("tensorboard"))
+
+
+def test_the_documented_strategy_trains_an_ensemble(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The heads of the recipe encoder have members; without focusing, the focal loss is the cross-entropy."""
+    monkeypatch.syspath_prepend(str(site))
+    example = importlib.import_module("unheard_example")
+    network = NetworkSettings(tdnn=((8, 3, 1),), lstm=0, dense=8, hidden=(), members=2)
+    task = Setting(features=5, emotions=3, speakers=2, network=network, seed=0)
+    batch = Batch(torch.randn(4, 20, 5), torch.full((4,), 20), torch.tensor([0, 1, 2, 0]), torch.tensor([0, 0, 1, 1]))
+    loss = example.Focal(task, example.FocalOptions(gamma=0.0))(batch)["emotion"]
+    torch.testing.assert_close(loss, SER(task)(batch)["emotion"])
 
 
 @pytest.mark.usefixtures("registry")

@@ -222,6 +222,7 @@ def test_a_missing_extra_says_which_pip_install_adds_it(
     package: str, tmp_path: Path, mistake: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = builtins.__import__
+    mistake("experiment", "--manifest", tmp_path / "none.csv", "--out", tmp_path / "run")  # checks the settings
     for name in [name for name in sys.modules if name.startswith(("unheard.experiments.", "unheard.model"))]:
         if name != "unheard.experiments.config":
             monkeypatch.delitem(sys.modules, name)
@@ -238,6 +239,16 @@ def test_a_missing_extra_says_which_pip_install_adds_it(
     (tmp_path / "model.safetensors").write_bytes(b"")
     said = mistake("evaluate", tmp_path / "model.safetensors", corpus() / "manifest.csv")
     assert 'pip install "unheard[train]"' in said
+
+
+@pytest.mark.parametrize("package", ["h11", "fastapi", "prometheus_client"])
+def test_serve_without_its_extra(package: str, mistake: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("unheard.server.")]:
+        if name != "unheard.server.settings":
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    said = mistake("serve", "starter")
+    assert f'needs {package}, which is not installed. Install it with: pip install "unheard[server]"' in said
 
 
 def test_a_reader_that_has_seen_enough() -> None:

@@ -147,7 +147,9 @@ def test_a_search_and_a_grid_in_one_folder(tmp_path: Path) -> None:
     assert sum("-seed1-" in name for name in cells(tmp_path)) == 2
 
 
-def test_a_trial_that_fails_is_tried_and_never_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_that_fails_is_tried_and_never_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     train = run_module.run_cells
 
     def some_fail(given: Sequence[Cell], *how: object) -> Iterator[Outcome]:
@@ -161,6 +163,12 @@ def test_a_trial_that_fails_is_tried_and_never_chosen(tmp_path: Path, monkeypatc
     assert 0 < len(values) < 12
     assert max(values) <= 0.05
     assert read_run(out).lines[-1].done == 1
+    capsys.readouterr()
+    failing = ("--space", "training.lr=0.06:0.07", "--systems", "ser,svm", "--folds", "1")
+    assert experiment(tmp_path / "none", *SEARCH, *failing) == 1
+    said = capsys.readouterr().err
+    assert "Settings are not chosen for 1 combination of system, fold and direction: every trial failed" in said
+    assert "more trainings" not in said
 
 
 @pytest.mark.parametrize(

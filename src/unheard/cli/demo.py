@@ -70,11 +70,13 @@ def recognise_samples(out: Path) -> None:
     recogniser = load("starter")
     print("The model `starter` on four clips of speakers who act an emotion\n")
     print(f"{'clip':16}{'true':10}{'predicted':10} confidence")
-    clips, truth, end = [], [], 0.0
+    clips, truth, end, right = [], [], 0.0, 0
     for sample in samples():
         found = recogniser.predict(sample.path)
         confidence = f"{max(found.probabilities.values()):.0%}" if found.probabilities else found.abstained
-        print(f"{sample.file:16}{sample.emotion:10}{found.label or '–':10} {confidence}")
+        wrong = "" if found.label == sample.emotion else "  wrong"
+        right += not wrong
+        print(f"{sample.file:16}{sample.emotion:10}{found.label or '–':10} {confidence}{wrong}")
         clips += [read_audio(sample.path, sample_rate=16_000), np.zeros(round(PAUSE * 16_000), np.float32)]
         truth.append((end + len(clips[-2]) / 32_000, sample.emotion))
         end += (len(clips[-2]) + len(clips[-1])) / 16_000
@@ -86,7 +88,7 @@ def recognise_samples(out: Path) -> None:
     axes.set_title("colour: predicted, in writing: true", loc="left", fontsize=9)
     out.mkdir(parents=True, exist_ok=True)
     axes.figure.savefig(out / "timeline.png", dpi=150, bbox_inches="tight")
-    print(f"\nTimeline of the clips in a row: {out / 'timeline.png'}\n")
+    print(f"\n{right} of {len(truth)} right. Timeline of the clips in a row: {out / 'timeline.png'}\n")
 
 
 def of_shortcut(out: Path, seeds: int, epochs: int, workers: int) -> int:

@@ -294,10 +294,9 @@ def serve(model: cli.Model, /, *, settings: Annotated[ServerSettings, Parameter(
     except ModuleNotFoundError as error:
         from unheard.errors import MissingExtra
 
-        needed = ("fastapi", "starlette", "pydantic", "anyio", "uvicorn", "wsproto", "markdown_it", "python_multipart")
-        if error.name not in (*needed, "prometheus_client"):
+        if not error.name or error.name.startswith("unheard"):
             raise
-        raise MissingExtra(error.name or "fastapi", "server") from None
+        raise MissingExtra(error.name, "server") from None
     from unheard.recogniser.hub import try_out
     from unheard.recogniser.model import packaged_models
     from unheard.recogniser.recogniser import load

@@ -134,7 +134,8 @@ def name_columns(header: Sequence[str], where: str, required: Sequence[str] = RE
     shown = ", ".join(repr(name) for name in present[:12])
     if not found:
         what = f"no header that names the columns, but {shown or 'nothing'}"
-        raise invalid(what, where, f"Name them: {','.join(required).replace('audio', 'file')} are enough.")
+        names = ",".join(required).replace("audio", "file")
+        raise invalid(what, where, f"Begin the table with a line of column names, of which {names} are needed.")
     what = f"no column {' and no column '.join(repr(name) for name in missing)}; there are {shown}"
     raise invalid(what, where, f"Add or rename one. Accepted for '{missing[0]}': {', '.join(ALIASES[missing[0]])}.")
 

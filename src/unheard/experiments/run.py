@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from unheard import notebook
 from unheard.corpora import read_manifest
 from unheard.corpora.table import write_table as write_manifest
-from unheard.errors import ConfigError, Say, SplitError, silent
+from unheard.errors import ConfigError, Say, SplitError, counted, silent
 from unheard.experiments import ray_engine, selection
 from unheard.experiments.cell import epoch_file, run_cells, usual_workers
 from unheard.experiments.cell_files import epochs_of, read_history, result_in
@@ -202,9 +202,10 @@ def _chosen(grid: Grid, say: Say) -> list[Cell]:
     searched = grid.settings.tune == "optuna"
     choices = [one for one in collect(grid).choices if one.searched == searched]
     what = "Settings are" if searched else "λ and ε are"
-    waiting = selection.waiting(grid.cells, choices)
+    waiting = selection.waiting(grid.cells, choices, searched)
     if waiting:
-        say(f"no value is chosen for {waiting} directions: trainings of other values have failed there")
+        what_for = f"{counted(waiting, 'combination')} of system, fold and direction"
+        say(f"{what} not chosen for {what_for}: {'every trial' if searched else 'a training of the grid'} failed")
     chosen = selection.frozen(grid.cells, choices, grid.settings)
     missing = sum(cell.result() is None for cell in chosen)
     if chosen or not waiting:
@@ -281,7 +282,7 @@ def _train(cells: Sequence[Cell], settings: Experiment, say: Say) -> dict[str, s
                 speed = f", {60 / seconds:.3g} a minute, {left} left"
                 if not told and trained >= first[1] + parallel and done < total:
                     told = True
-                    say(f"{60 / seconds:.3g} epochs a minute with {parallel} workers: about {left} left")
+                    say(f"{60 / seconds:.3g} epochs a minute with {counted(parallel, 'worker')}: about {left} left")
             bar.update(task, completed=done, speed=speed)
 
         train = ray_engine.run_cells if settings.engine == "ray" else run_cells

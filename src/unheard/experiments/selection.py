@@ -126,11 +126,13 @@ def frozen(cells: Sequence[Cell], choices: Sequence[Choice], settings: Experimen
     return list({other.name: other for other in others if other.name not in own}.values())
 
 
-def waiting(cells: Iterable[Cell], choices: Iterable[Choice]) -> int:
-    """Count the directions of the folds of `cells` for which no value is chosen because a result is missing."""
-    asked = {(cell.system, cell.fold.index) for cell in cells}
+def waiting(cells: Iterable[Cell], choices: Iterable[Choice], searched: bool) -> int:
+    """Count the choices that the tuned ones of `cells` need and that cannot be made because trainings failed."""
+    tuned = [cell for cell in cells if (not cell.fitted if searched else cell.system in KNOBS)]
+    asked = {(cell.system, cell.fold.index) for cell in tuned}
     tried = [choice for choice in choices if (choice.system, choice.fold) in asked]
-    return len({choice.place for choice in tried} - {choice.place for choice in tried if choice.chosen})
+    open_places = {choice.place for choice in tried} - {choice.place for choice in tried if choice.chosen}
+    return len(open_places) + len(asked - {(choice.system, choice.fold) for choice in tried})
 
 
 def _at(cell: Cell, value: float) -> Cell:

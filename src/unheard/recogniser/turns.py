@@ -114,7 +114,7 @@ def turns_of(turns: Turns, recording: str) -> Sequence[Turn]:
             what = f"the turns of several recordings fit: {', '.join(found[:5])}"
             raise ConfigError(what, where=recording, mend="Use paths.")
     what = f"there are no turns of this recording, but of {', '.join(list(turns)[:5])}"
-    raise ConfigError(what, where=recording, mend="Name the recording there as its file is called.")
+    raise ConfigError(what, where=recording, mend="Give the recording the name of its file in the file of turns.")
 
 
 def _rttm(path: Path, text: str) -> _Found:

@@ -50,7 +50,11 @@ def headline(summary: Summary) -> str:
     if summary.contrasts:
         significant = [one for one in summary.contrasts if one.p_holm < 0.05 and one.metric == "wa"]
         found = [f"{one.name} ({percent(one.difference, sign=True)} points of WA)" for one in significant]
-        text += f"; different from SER_only beyond chance: {listed(found) or 'none'}"
+        text += (
+            f"; different from SER_only in WA beyond chance: {listed(found)}"
+            if found
+            else ("; no system differs from SER_only in WA beyond chance")
+        )
     return f"{text}. {single_class(complete)}".rstrip()
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from unheard import plugins
 from unheard.errors import ConfigError, did_you_mean
 from unheard.settings import check
-from unheard.training.strategies.base import MTL, SER, Batch, MTLOptions, Setting, Strategy, derive
+from unheard.training.strategies.base import MTL, SER, Batch, MTLOptions, Setting, Strategy, apart, derive
 from unheard.training.strategies.cgt import CGT, CGTOptions
 from unheard.training.strategies.dat import DAT, DATOptions
 
@@ -26,7 +26,7 @@ STRATEGIES: dict[str, tuple[str, type[Strategy], type | None]] = {
 }
 """Key -> (name in the paper's tables, class, options)."""
 
-__all__ = ["STRATEGIES", "Batch", "Setting", "Strategy", "build", "derive", "resolve_options", "strategy_of"]
+__all__ = ["STRATEGIES", "Batch", "Setting", "Strategy", "apart", "build", "derive", "resolve_options", "strategy_of"]
 
 
 def strategy_of(key: str) -> tuple[str, type[Strategy], type | None]:
