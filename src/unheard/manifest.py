@@ -8,6 +8,7 @@ with `Manifest.select`.
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -234,8 +235,8 @@ def choose_channel(manifest: Manifest, channel: str = "mix") -> Manifest:
 
     Rows with the channel `each` become a row per channel in any case. With more than one channel, id and speaker get
     the suffix `-left`, `-right` (two channels) or `-channel<n>`: in a call each channel is a different person. A
-    recording without a session becomes one, so that both ends of a call stay on one side of a split. A recording that
-    cannot be read keeps one row; it is counted when its features are made.
+    recording without a session whose rows have channels of their own becomes one, so that both ends of a call stay on
+    one side of a split. A recording that cannot be read keeps one row; it is counted when its features are made.
     """
     from unheard.audio import info
 
@@ -244,6 +245,8 @@ def choose_channel(manifest: Manifest, channel: str = "mix") -> Manifest:
     kinds: dict[str, set[bool]] = {}  # speaker -> whether the recordings have several channels
     rows = []
     for row in manifest:
+        if row.channel not in ("mix", "each") and not row.session:
+            row = replace(row, session=sessions.setdefault(os.path.realpath(row.audio), row.id))
         row = row if channel == "mix" else replace(row, channel=channel)
         if row.channel != "each":
             rows.append(row)
@@ -255,7 +258,8 @@ def choose_channel(manifest: Manifest, channel: str = "mix") -> Manifest:
                 counts[row.audio] = 1
         channels = counts[row.audio]
         kinds.setdefault(row.speaker, set()).add(channels > 1)
-        session = row.session or (sessions.setdefault(row.audio, row.id) if channels > 1 else "")
+        call = os.path.realpath(row.audio)  # however it is spelt
+        session = row.session or (sessions.setdefault(call, row.id) if channels > 1 else "")
         for name in {1: ("mix",), 2: ("left", "right")}.get(channels) or map(str, range(1, channels + 1)):
             suffix = "" if channels == 1 else f"-channel{name}" if name.isdigit() else f"-{name}"
             rows.append(replace(row, id=row.id + suffix, speaker=row.speaker + suffix, channel=name, session=session))

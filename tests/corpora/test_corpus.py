@@ -273,6 +273,11 @@ def test_a_call_becomes_a_row_per_channel(tmp_path: Path) -> None:
     rows.append(Utterance("e", call, "y", "neutral", channel="each"))
     (note,) = choose_channel(Manifest(tuple(rows))).notes
     assert "1 speakers (y) have recordings with one channel and with several" in str(note)
+    sides = (
+        Utterance("l", call, "x", "sad", channel="left"),
+        Utterance("r", f"{tmp_path}/./call.wav", "z", "sad", channel="2"),
+    )
+    assert [row.session for row in choose_channel(Manifest(sides))] == ["l", "l"]  # also where the table names them
     assert [row.channel for row in choose_channel(Manifest((rows[3],)), "right")] == ["right"]
     assert [row.id for row in choose_channel(Manifest((rows[3],)), "each")] == ["c-left", "c-right"]
     assert [row.channel for row in choose_channel(Manifest((rows[0],)))] == ["left", "right"]

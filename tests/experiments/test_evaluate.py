@@ -52,6 +52,9 @@ def test_a_model_file_and_speakers_it_was_trained_on(cell: Path, tmp_path: Path,
     assert (store / "store.json").exists()
     _, err = cli("evaluate", cell, part(tmp_path, "train", "test"))
     assert "the model was trained on 2 of these speakers (synthetic/s1, synthetic/s2)" in err
+    respelt = part(tmp_path, "train", speaker=lambda row: row["speaker"].replace("s", "S0"))
+    _, err = cli("evaluate", cell, respelt)
+    assert "the model was trained on 2 of these speakers (synthetic/S01, synthetic/S02)" in err
 
 
 def test_labels_it_does_not_know_are_counted(cell: Path, tmp_path: Path, cli: Any) -> None:

@@ -19,6 +19,7 @@ from unheard.features.normalise import TRANSDUCTIVE
 from unheard.files import csv_text, markdown_table, write_json, write_text
 from unheard.manifest import Manifest, choose_channel
 from unheard.model.saving import Model
+from unheard.splits.speakers import identity
 from unheard.training.batches import Task
 from unheard.training.evaluation import Scores, choose_device, score
 from unheard.training.metrics import recalls
@@ -65,7 +66,8 @@ def evaluate(
     chosen = known_rows(trained, table, mapping, say)
     rows = choose_channel(chosen, channel)
     # each channel may be renamed to a speaker of its own
-    known = sorted({row.full_name for row in (*chosen, *rows)} & trained_on(trained))
+    training = trained_on(trained)
+    known = sorted({row.full_name for row in (*chosen, *rows) if identity(row.full_name) in training})
     if known:
         names = ", ".join(name.lstrip("/") for name in known[:5])
         say(
@@ -131,8 +133,8 @@ def doubt_of(known: Collection[str]) -> str:
 
 
 def trained_on(trained: Model) -> set[str]:
-    """Return the full names (`full_name`) of a model's training speakers; empty if it does not record them."""
-    return set(map(str, json.loads(trained.about.get("train_speakers", "[]"))))
+    """Return the identities of the `full_name` of a model's training speakers; empty if it does not record them."""
+    return {identity(str(name)) for name in json.loads(trained.about.get("train_speakers", "[]"))}
 
 
 def _text(figures: Mapping[str, Any]) -> str:

@@ -29,6 +29,7 @@ from unheard.files import json_text, markdown_table, write_json
 from unheard.manifest import Manifest, choose_channel
 from unheard.model.saving import Model
 from unheard.splits.protocols import default_protocol, known_gender, make_split
+from unheard.splits.speakers import identity
 from unheard.splits.split import Assigned, Split, identity_of
 
 if TYPE_CHECKING:
@@ -306,8 +307,9 @@ def probe_model(
         say("warning: the model does not record its training speakers")
     rows = choose_channel(labelled, channel)
     # each channel may be renamed to a speaker of its own, so the table's names are looked up before
-    trained_rows = choose_channel(table.where(lambda row: row.full_name in known), channel)
-    training_speakers = {row.full_name for row in rows} & known | {row.full_name for row in trained_rows}
+    trained_rows = choose_channel(table.where(lambda row: identity(row.full_name) in known), channel)
+    training_speakers = {row.full_name for row in rows if identity(row.full_name) in known}
+    training_speakers |= {row.full_name for row in trained_rows}
     unseen = rows if seen else rows.where(lambda row: row.full_name not in training_speakers)
     if len(unseen) < len(rows):
         counted = f"{len(rows) - len(unseen)} of {len(rows)} utterances"

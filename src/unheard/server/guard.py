@@ -143,7 +143,8 @@ class Guard:
 
     def _observe(self, scope: Scope, status: int, request_id: str, seconds: float) -> None:
         method, status = scope["method"], status or 499
-        path = scope["path"] if "endpoint" in scope else "other"  # each address that somebody makes up would be kept
+        known = scope["path"] if "endpoint" in scope else "other"  # made-up addresses would be kept for ever
+        path = getattr(scope.get("route"), "path", known)
         REQUESTS.labels(method if method in ("GET", "POST", "HEAD", "OPTIONS") else "other", path, str(status)).inc()
         if self.settings.access_log:
             line = {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "id": request_id, "method": method}
