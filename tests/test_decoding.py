@@ -81,7 +81,7 @@ def test_a_recording_without_samples_does_not_read_the_chunk_behind_them() -> No
         read_audio(io.BytesIO(with_bytes(WAV[:44], {40: bytes(4)}) + NOTE))
 
 
-@pytest.mark.parametrize("format", ["WAV", "FLAC", "OGG", "MP3"])
+@pytest.mark.parametrize("format", ["WAV", "FLAC", "OGG", "MP3", "AIFF", "AU", "CAF", "RF64"])
 def test_joined_recordings_are_read_to_the_end(format: str, tmp_path: Path) -> None:
     first, second = (encoded(samples, format=format) for samples in (SAMPLES, SAMPLES[::-1].copy()))
     path = tmp_path / "joined"
@@ -171,6 +171,13 @@ def test_codings_that_libsndfile_lacks_are_read_by_pyav_if_they_are_whole(name: 
         samples = read_audio(source)
         assert len(samples) == pytest.approx(32_000, abs=4000)
         assert np.abs(samples).max() == pytest.approx(0.1, abs=0.03)
+    for source in (path, io.BytesIO(content + content)):
+        path.write_bytes(content + content)
+        if name in ("a.m4a", "a.wav"):  # of which decoders read the first alone
+            with pytest.raises(AudioError, match="joins several recordings"):
+                read_audio(source)
+        else:
+            assert len(read_audio(source)) == pytest.approx(64_000, abs=8000)
     if name != "a.mp2":  # which says nowhere how long it is
         path.write_bytes(content[: len(content) * 6 // 10])
         with pytest.raises(AudioError, match=r"is cut short|breaks off|which failed.*if it is cut"):

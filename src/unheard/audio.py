@@ -225,7 +225,8 @@ def _blocks(
                 digest.update(mono.data)
             yield mono
     except soundfile.LibsndfileError as error:
-        what = f"breaks off after {(first + done) / rate:.2f} s ({error.error_string.rstrip('.')})"
+        after = f" after {(first + done) / rate:.2f} s" if done else ""
+        what = f"breaks off{after} ({error.error_string.rstrip('.')})"
         raise AudioError(what, where=name, mend="Copy it again.") from None
     # An MP3's length is a guess without a table of its own, and rough with one; elsewhere a shortfall means a cut file,
     # and wherever an end was asked for.

@@ -247,8 +247,25 @@ def can_convert() -> bool:
     return importlib.util.find_spec("av") is not None or shutil.which("ffmpeg") is not None
 
 
+def _is_joined(path: Source) -> bool:
+    """Whether a file is several, one behind the other, of which decoders read the first only: WAV, MP4."""
+    files, at = 0, 0
+    with from_its_beginning(path) as opened:
+        for _ in range(1000):  # boxes of an MP4: their size, in 4 bytes or behind a 1 in 8, and their type
+            opened.seek(at)
+            head = opened.read(16)
+            length = int.from_bytes(head[8:16] if head[:4] == b"\0\0\0\1" else head[:4], "big")
+            files, at = files + (head[4:8] == b"ftyp"), at + length
+            if length < 8:
+                break
+    return files > 1 or len(streams_of(path)) > 1
+
+
 def _open_converted(path: Source) -> Decoder | None:
     """Open what libsndfile does not read: with PyAV (extra `media`), else through ffmpeg; None without either."""
+    if _is_joined(path):
+        what = "joins several recordings, of which only the first would be read"
+        raise AudioError(what, where=name_of(path), mend="Give them as separate files.")
     with suppress(ImportError):
         import av
 

@@ -35,7 +35,15 @@ _FLAC = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")
 _SYNC = re.compile(rb"\xff[\xf8\xf9](?=.{14})", re.DOTALL)  # of a frame of FLAC
 _OGG = re.compile(rb"OggS\x00(.)", re.DOTALL)
 _MP3 = re.compile(rb"\xff[\xe2-\xff][\x10-\xef].(?:.{9}|.{17}|.{32})(?:..)?(Xing|Info|VBRI)(.{12})", re.DOTALL)
-_WAV = re.compile(rb"RIFF.{4}WAVE", re.DOTALL)
+_WAV = re.compile(rb"(?:RIFF|RF64).{4}WAVE", re.DOTALL)
+_WHOLE: Mapping[bytes, re.Pattern[bytes]] = {
+    **dict.fromkeys((b"RIFF", b"RF64"), _WAV),
+    b"fLaC": _FLAC,
+    b"FORM": re.compile(rb"FORM.{4}AIF[FC]", re.DOTALL),
+    b"caff": re.compile(rb"caff\x00\x01..desc", re.DOTALL),
+    b".snd": re.compile(rb"\.snd\x00\x00"),
+}
+"""First bytes -> how a file of this kind begins."""
 _STREAMED = re.compile(_FLAC.pattern + rb"|OggS|ID3|\xff[\xe0-\xff]")
 
 
@@ -63,7 +71,7 @@ def streams_of(path: Source) -> list[BinaryIO]:
         data[at : at + len(new)] = new
     streams = [data[start:end] for start, end in zip(starts, [*starts[1:], size], strict=True)]
     mended = [_Bytes(stream) for stream in streams]
-    if streamed and head[:4] not in (b"OggS", b"RIFF"):
+    if streamed and not joined and head[:4] != b"OggS":
         mended = list(map(_with_length if head[:4] == b"fLaC" else _with_table, streams))
     if not (changes or in_memory or streams[1:] or mended[0].changed):
         return []
@@ -81,12 +89,13 @@ with: so many bytes that are no samples."""
 
 
 def _length_of_chunk(opened: BinaryIO, head: bytes, size: int) -> tuple[dict[int, bytes], bool]:
-    """What to write where in a file of chunks whose length was never stated; and whether another WAV file follows.
+    """What to write where in a file of chunks whose length was never stated; and whether another of its kind follows.
 
     Lengths of 0 were never stated, nor were those behind which the file goes on with anything but a chunk or zeros.
     """
     if head[:4] == b".snd":
-        return ({8: b"\xff" * 4} if head[8:12] == bytes(4) else {}), False
+        opened.seek(min(size, sum(int.from_bytes(head[at : at + 4], "big") for at in (4, 8))))
+        return ({8: b"\xff" * 4} if head[8:12] == bytes(4) else {}), opened.read(4) == b".snd"
     if head[:4] not in _CHUNKS:
         return {}, False
     order, width, at, samples, before = _CHUNKS[head[:4]]
@@ -104,7 +113,7 @@ def _length_of_chunk(opened: BinaryIO, head: bytes, size: int) -> tuple[dict[int
     stated = int.from_bytes(sizes[8:], "little") if sizes and stated == 0xFFFFFFFF else stated
     opened.seek(min(at + stated, size))
     follows = opened.read(1 << 16)  # perhaps after a zero that makes the length even
-    if stated > before and _WAV.match(follows, follows.startswith(b"\0")):
+    if stated > before and head[:4] in _WHOLE and _WHOLE[head[:4]].match(follows, follows.startswith(b"\0")):
         return {}, True
     named = re.match(rb"\0?(?:[A-Za-z0-9 _]{4}|ID3|TAG)", follows) is not None
     if stated <= before:
@@ -119,14 +128,14 @@ def _length_of_chunk(opened: BinaryIO, head: bytes, size: int) -> tuple[dict[int
 
 
 def _starts(data: memoryview, head: bytes, has_table: bool) -> list[int]:
-    """The bytes where the streams of a WAV, FLAC, Ogg or MP3 file begin."""
+    """The bytes where the streams of a file begin."""
     if head[:4] == b"OggS":
         pages = [(page.start(), bool(page[1][0] & 0x02)) for page in _OGG.finditer(data)]
         # the first pages of multiplexed streams stand together
         before = [False, *(first for _, first in pages)]
         return [at for (at, first), follows in zip(pages, before, strict=False) if first and not follows] or [0]
-    if head[:4] in (b"fLaC", b"RIFF"):
-        return [one.start() for one in (_FLAC if head[:4] == b"fLaC" else _WAV).finditer(data)]
+    if head[:4] in _WHOLE:
+        return [one.start() for one in _WHOLE[head[:4]].finditer(data)]
     tables = list(_MP3.finditer(data))
     starts = {0, *(one.start() for one in tables[has_table:])}  # the first is the table of the first stream
     tags: set[int] = set()  # those passed over: many tables may name one place
