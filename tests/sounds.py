@@ -131,6 +131,50 @@ def white(draw: Random) -> np.ndarray:
     return hiss(4, int(draw.integers(1000)))
 
 
+def formant(sound: np.ndarray, hertz: float, width: float) -> np.ndarray:
+    spectrum = np.fft.rfft(sound)
+    place = np.fft.rfftfreq(len(sound), 1 / RATE)
+    return np.fft.irfft(spectrum * np.exp(-(((place - hertz) / width) ** 2)), len(sound))
+
+
+def plucked(draw: Random) -> np.ndarray:
+    """Strings after Karplus and Strong, three a second."""
+    found = np.zeros(len(TIME))
+    for start in range(0, len(TIME), RATE // 3):
+        string = draw.standard_normal(round(RATE / (110 * 2 ** (draw.integers(0, 24) / 12))))
+        rounds = [string := 0.498 * (string + np.roll(string, 1)) for _ in range(-(-RATE // 3 // len(string)))]
+        piece = np.concatenate(rounds)[: len(found) - start][: RATE // 3]
+        found[start : start + len(piece)] = piece * np.linspace(1, 0, len(piece))
+    return found
+
+
+def bell(draw: Random) -> np.ndarray:
+    gate = (np.sin(2 * np.pi * 20 * TIME) > 0) * 0.7 + 0.3
+    return harmonics(draw.uniform(400, 480), 3) * gate * (TIME * 0.7 % 1 < 0.5)
+
+
+def meow(draw: Random) -> np.ndarray:
+    bow = np.sin(np.pi * (TIME % 1))
+    sound = harmonics(draw.uniform(400, 700) * (1 + 0.4 * bow), 10) * bow
+    return 3 * formant(sound, 1000, 500) + 2 * formant(sound, 2500, 700) + 0.2 * sound
+
+
+def croaks(draw: Random) -> np.ndarray:
+    place = (TIME * 4).astype(int)
+    sound = harmonics(draw.uniform(60, 120, 16)[place], 40) * (draw.random(16) < 0.6)[place]
+    return formant(sound, draw.uniform(500, 1500), 250) * np.hanning(RATE // 4)[(TIME * RATE).astype(int) % (RATE // 4)]
+
+
+def band(draw: Random) -> np.ndarray:
+    return melody(draw) + 0.5 * chords(draw) + 2 * drums(draw)
+
+
+def steps(draw: Random) -> np.ndarray:
+    since = TIME % draw.uniform(0.4, 0.6)
+    return formant(draw.standard_normal(len(TIME)) * np.exp(-since * 50), 300, 400)
+
+
 KINDS: tuple[Callable[[Random], np.ndarray], ...] = (
     *(melody, chords, drums, dtmf, stepped, siren, ringing, hum, pink, clicks, modulated, white),
+    *(plucked, bell, meow, croaks, band, steps),
 )
