@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -270,6 +271,16 @@ def test_odd_turns(recogniser: Recogniser, tmp_path: Path) -> None:
         fixed.predict(talk(), segments=TURNS, adapt=True)
     with pytest.raises(UnheardError, match="a turn begins at"):
         recogniser.predict(np.zeros(0, np.float32), segments=TURNS)
+
+
+def test_the_channel_is_held_once(recogniser: Recogniser, tmp_path: Path) -> None:
+    path = tmp_path / "long.wav"
+    write(path, silence(300))
+    tracemalloc.start()
+    recogniser.predict(path, segments=[(0.0, 1.0, "Anna")])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1.5 * 4 * 300 * RATE
 
 
 def test_progress_and_uncertain_turns(recogniser: Recogniser) -> None:
