@@ -81,13 +81,12 @@ def read_predictions(path: Path, labels: Sequence[str]) -> dict[tuple[str, str],
 def write_predictions(cell: Cell, evaluations: Sequence[Evaluation], folder: Path) -> None:
     """Write `predictions.csv` and `embeddings.npz`: dev and test of every direction, in the same order."""
     parts = [(part, scores) for e in evaluations for part, scores in (("dev", e.dev), ("test", e.test))]
-    rows = [
-        [name, row.speaker, part, row.emotion, cell.settings.labels[predicted], *(f"{p:.6g}" for p in probabilities)]
-        for part, scores in parts
-        for name, predicted, probabilities in zip(scores.ids, scores.predicted, scores.probabilities, strict=True)
-        for row in [cell.rows[name]]
-    ]
-    write_text(folder / "predictions.csv", csv_text([cell_columns(cell.settings.labels), *rows]))
+    labels, table = cell.settings.labels, [cell_columns(cell.settings.labels)]
+    for part, scores in parts:
+        for name, predicted, probabilities in zip(scores.ids, scores.predicted, scores.probabilities, strict=True):
+            about = [name, cell.rows[name].speaker, part, cell.rows[name].emotion, labels[predicted]]
+            table.append([*about, *(f"{p:.6g}" for p in probabilities)])
+    write_text(folder / "predictions.csv", csv_text(table))
     arrays: dict[str, NDArray[Any]] = {
         "e": np.concatenate([scores.embeddings for _, scores in parts]),
         "id": np.array([name for _, scores in parts for name in scores.ids]),

@@ -306,4 +306,6 @@ def _value(word: str) -> Any:
 
 def _word(value: Any) -> str:
     """The inverse of `_value`; numbers with four digits."""
-    return f"{value:.4g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return value if isinstance(value, str) else json.dumps(value)

@@ -140,12 +140,11 @@ def leakage(run: RunRecords, say: Say) -> Section:
 
 
 def _probes(found: Mapping[str, LineLeakage], chance: float) -> Figure:
-    looks = dict(_PROBES.values())
-    panels = {
-        title: {_PROBES[name][0]: [known(line.over_seeds(name).mean) for line in found.values()] for name in names}
-        for title, names in (("Speakers recognised", ("linear", "mlp")), ("Verification", ("eer",)))
-    }
-    drawing = dots(panels, list(found), looks, "%", reference=chance)
+    def means(*figures: str) -> dict[str, list[float]]:
+        return {_PROBES[name][0]: [known(line.over_seeds(name).mean) for line in found.values()] for name in figures}
+
+    panels = {"Speakers recognised": means("linear", "mlp"), "Verification": means("eer")}
+    drawing = dots(panels, list(found), dict(_PROBES.values()), "%", reference=chance)
     alt = "; ".join(f"{name}: {', '.join(line.shown(figure) for figure in _PROBES)}" for name, line in found.items())
     caption = (
         "Speaker probes and verification, mean over seeds. Dashed: chance of the probes; an EER of 50 % is chance."
