@@ -1,6 +1,6 @@
-"""Draw the figure of the README from the published runs.
+"""Draw the figures of the README and of the page of claims from the published runs.
 
-python -m benchmarks.evidence_figure results docs/images/evidence.png
+python -m benchmarks.evidence_figure results docs/images/evidence.png docs/images/same-weights.png
 """
 
 from __future__ import annotations
@@ -59,6 +59,35 @@ def bars(results: Path, name: str) -> list[float | None]:
     return [accuracy(paper, "ser", "written"), accuracy(strong, "opensmile"), *ours]
 
 
+def same_weights(results: Path, out: Path) -> None:
+    """Draw WA of the paper's four systems under both evaluations of the same weights."""
+    from matplotlib import pyplot
+
+    figure, panels = pyplot.subplots(1, 3, figsize=(9, 2.9), sharey=True, layout="constrained")
+    systems = {"ser": "SER_only", "mtl": "MTL", "dat": "DAT", "cgt": "CGT"}
+    for axes, (title, name) in zip(
+        panels, {"EmoDB": "emodb", "RAVDESS": "ravdess", "ASED": "ased"}.items(), strict=True
+    ):
+        run = read_run(results / f"{name}-paper")
+        wa = {(line.system, line.evaluation): line.over_seeds("wa").mean for line in reversed(run.lines)}
+        for place, (label, colour) in enumerate(
+            {"as written": "#c8c8c8", "batch norm re-estimated": "#b5482f"}.items()
+        ):
+            heights = [100 * (wa[system, label] or 0.0) for system in systems]
+            at = np.arange(len(systems)) + 0.42 * (place - 0.5)
+            for bar in axes.bar(at, heights, 0.4, color=colour, label=label):
+                axes.annotate(
+                    f"{bar.get_height():.1f}", (bar.get_x() + 0.2, bar.get_height() + 1), ha="center", fontsize=7
+                )
+        axes.set_xticks(range(len(systems)), systems.values(), fontsize=8)
+        axes.set_title(title, fontsize=10)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("WA on unseen speakers, %")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    figure.savefig(out, dpi=130)
+
+
 def main(arguments: list[str] | None = None) -> None:
     import matplotlib
 
@@ -66,7 +95,8 @@ def main(arguments: list[str] | None = None) -> None:
     from matplotlib import pyplot
     from matplotlib.patches import Rectangle
 
-    results, out = map(Path, arguments or sys.argv[1:])
+    results, out, claims = map(Path, arguments or sys.argv[1:])
+    same_weights(results, claims)
     figure, axes = pyplot.subplots(figsize=(9, 3.2), layout="constrained")
     ticks, at = [], 0.0
     for name in GROUPS.values():
