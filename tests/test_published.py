@@ -20,7 +20,7 @@ from unheard.experiments.baselines import NAMES
 from unheard.experiments.leakage import markdown, run_leakage
 from unheard.experiments.records import RunRecords, read_run
 from unheard.experiments.summary import Predictions, table_markdown
-from unheard.report.comparison import contrast_runs
+from unheard.report.comparison import compare_runs, contrast_runs
 from unheard.training.metrics import unweighted_average_recall
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -364,3 +364,23 @@ def test_what_choosing_among_seeds_alone_is_worth() -> None:
     assert [len(own) for own in folds.values()] == [3] * 6
     right = sum(float(row["test_wa"]) * int(row["n_test"]) for row in best)
     assert_agree(shown, f"{100 * right / sum(int(row['n_test']) for row in best):.4f}")
+
+
+@pytest.mark.parametrize(
+    ("corpus", "claimed"),
+    [
+        ("emodb", "+8.3 (+6.1 to +10.7; 0.008)"),
+        ("ased", "+9.2 (+6.5 to +12.1; 0.0004)"),
+        ("ravdess", "+0.1 (−5.6 to +6.1; 1.0)"),
+    ],
+)
+def test_strong_beside_the_papers_recipe(corpus: str, claimed: str) -> None:
+    """`unheard compare` of two runs, of which only the first has two evaluations of its weights."""
+    assert claimed in (ROOT / "docs" / "claims.md").read_text(encoding="utf-8")
+    compared = compare_runs(*(read_run(RESULTS / f"{corpus}-{recipe}") for recipe in ("paper", "strong"))).contrasts
+    (one,) = (one for one in compared if (one.name, one.metric) == ("SER_only, batch norm re-estimated", "wa"))
+    assert one.interval is not None
+    found = [100 * value for value in (one.difference, one.interval.low, one.interval.high)]
+    *points, p = (float(number.replace("−", "-")) for number in re.findall(r"[+−]?\d+\.\d+", claimed))
+    assert [round(value, 1) for value in found] == points
+    assert one.p_holm == pytest.approx(p, rel=0.05)

@@ -325,12 +325,17 @@ class Comparison:
 
 
 def compare_runs(a: RunRecords, b: RunRecords) -> Comparison:
-    """Compare two runs line by line; Holm's correction is over the lines compared, for each metric.
+    """Compare two runs line by line; Holm's correction is over those of an evaluation, for each metric.
 
     Raises `SplitError` if labels, split or data differ, `RunError` if no line is complete in both.
     """
     check_comparable(a, b)
     own, other = ({(one.system, one.choice, one.evaluation): one for one in run.lines} for run in (a, b))
+    for mine, theirs in ((own, other), (other, own)):  # where one run has one evaluation, it is compared with each
+        for key in [key for key in mine if key not in theirs and not key[2]]:
+            if evaluations := [each for each in theirs if each[:2] == key[:2]]:
+                line = mine.pop(key)
+                mine |= {each: replace(line, evaluation=each[2]) for each in evaluations}
     lines, notes, contrasts = [], list[str](), list[Contrast]()
     for key in dict.fromkeys((*own, *other)):
         sides = {"A": own.get(key), "B": other.get(key)}
@@ -349,7 +354,8 @@ def compare_runs(a: RunRecords, b: RunRecords) -> Comparison:
         ]
         if not set(before.seeds) & set(after.seeds):
             notes.append(f"{first.name} has no seed in common: the means over each run's own seeds are compared.")
-        contrasts += [contrast(first.name, first.name, [(before, after)], metric, "compared") for metric in METRICS]
+        family = f"compared {first.evaluation}"
+        contrasts += [contrast(first.name, first.name, [(before, after)], metric, family) for metric in METRICS]
     if not lines:
         mend = "Finish them first: the same `unheard experiment` again trains what is missing."
         where = f"A = {a.folder}, B = {b.folder}"
