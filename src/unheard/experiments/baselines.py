@@ -1,7 +1,8 @@
 """Classical systems: fitted once to one vector for each utterance, without epochs.
 
     functionals (1, D) from a store of their own -> standardised on the training speakers -> a fit for each grid value
-    -> the value with the best WA on the fold's validation speakers, the smallest on a tie -> test, scored once
+    -> the value with the best WA on the fold's validation speakers (without any: on training speakers left out in
+    turn), the smallest on a tie -> test, scored once
 
 To add one: a line in `FITTED`. Readable without torch and scikit-learn.
 """

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 import unheard
 from unheard.errors import TrainingError, UnheardError
-from unheard.experiments.baselines import EPOCHS, Decide, Doubles
+from unheard.experiments.baselines import EPOCHS, Decide, Doubles, Fitted
 from unheard.experiments.cell_files import epochs_of, reported_in, result_in, set_apart, write_predictions
 from unheard.experiments.plan import Cell, code_of
 from unheard.features import FeatureSettings, FeatureStore, Normaliser
@@ -138,7 +138,7 @@ def result_of(cell: Cell, evaluations: Sequence[Evaluation], device: str) -> dic
     for one in evaluations:
         figures: dict[str, Any] = {"best_epoch": one.best_epoch, "under_trained": one.under_trained}
         for side, scores in (("val", one.dev), ("test", one.test)):
-            figures |= {f"{side}_wa": scores.wa, f"{side}_uar": scores.uar}
+            figures |= {f"{side}_wa": scores.wa, f"{side}_uar": scores.uar} if scores.ids else {}
         directions[one.direction] = figures
     return {
         "system": cell.system,
@@ -216,14 +216,19 @@ def fit_cell(cell: Cell, vectors: Vectors | None = None) -> dict[str, Any]:
         return Scores(ids, truth, decide(own).astype(np.float32), own.astype(np.float32))
 
     train = part(cell.fold.train)
+    groups = [cell.rows[name].get(cell.settings.group) for name in cell.fold.train]
     fits = {value: system.fit(*train, len(cell.settings.labels), value) for value in sorted(system.grid)}
     evaluations, chosen = [], {}
     for direction in cell.fold.directions:
-        tried = {value: scores(decide, direction.dev) for value, decide in fits.items()}
-        best = max(tried, key=lambda value: (tried[value].wa, -value))
+        if direction.dev:
+            tried = {value: scores(decide, direction.dev) for value, decide in fits.items()}
+            accuracy = {value: own.wa for value, own in tried.items()}
+        else:
+            tried, accuracy = {}, cross_validated(system, *train, groups, len(cell.settings.labels))
+        best = max(accuracy, key=lambda value: (accuracy[value], -value))
         chosen[direction.name] = best
         test = scores(fits[best], direction.test)  # the one place where test utterances are scored
-        evaluations.append(Evaluation(direction.name, EPOCHS, EPOCHS, tried[best], test))
+        evaluations.append(Evaluation(direction.name, EPOCHS, EPOCHS, tried.get(best, test.none), test))
     write_predictions(cell, evaluations, cell.folder)
     result = result_of(cell, evaluations, "cpu")
     features = system.features.as_dict() if system.features else system.source
@@ -235,6 +240,23 @@ def fit_cell(cell: Cell, vectors: Vectors | None = None) -> dict[str, Any]:
     result["seconds"] = round(time.perf_counter() - began, 3)
     write_json(cell.folder / "result.json", result)  # last: it makes the others count
     return result
+
+
+def cross_validated(
+    system: Fitted, x: Doubles, y: NDArray[np.int64], groups: Sequence[str], classes: int
+) -> dict[float, float]:
+    """Return the WA of each value of the grid on speakers of the training set that are left out, a third at a time.
+
+    `x` (n, D), `y` (n,); `groups` are the speakers (n,).
+    """
+    from sklearn.model_selection import GroupKFold
+
+    hits = dict.fromkeys(sorted(system.grid), 0)
+    for train, held in GroupKFold(min(3, len(set(groups)))).split(x, y, groups):
+        for value in hits:
+            decide = system.fit(x[train], y[train], classes, value)
+            hits[value] += int((decide(x[held]).argmax(1) == y[held]).sum())
+    return {value: count / len(y) for value, count in hits.items()}
 
 
 def standardised(cell: Cell) -> dict[str, NDArray[np.float32]]:

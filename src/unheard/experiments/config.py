@@ -120,6 +120,9 @@ class Experiment:
     )
     k: int = setting(0, "kfold: number of folds (0: the corpus's default).", ge=0)
     n: tuple[int, ...] = setting((), "random: numbers of training, validation and test speakers.")
+    validation: Literal["held-out", "train"] = setting(
+        "held-out", "train: train on the validation speakers too where none are needed (select last, no tuning)."
+    )
     column: str = setting("", "given: column that says train, dev or test, or names the fold.")
     train_corpora: tuple[str, ...] = setting((), "cross: corpora to train on (default: all that are not tested).")
     test_corpora: tuple[str, ...] = setting((), "cross: corpora to test on.")

@@ -389,7 +389,7 @@ def sub_run_settings(settings: Experiment, manifest: Manifest) -> Experiment | N
     seed = _balanced_seed(manifest, settings.group, sizes, settings.split_seed)
     out, store = Path(settings.out) / FOLDER, settings.store or Path(settings.out) / "features"
     split: dict[str, Any] = {"protocol": "random", "test": "both", "n": sizes, "split_seed": seed, "folds": 0, "k": 0}
-    split |= {"column": "", "train_corpora": (), "test_corpora": ()}
+    split |= {"column": "", "train_corpora": (), "test_corpora": (), "validation": "held-out"}
     return dataclasses.replace(settings, out=str(out), store=str(store), invariance=False, **split)
 
 

@@ -345,7 +345,9 @@ def choose_split(settings: Experiment, manifest: Manifest) -> Split:
     if protocol == "paired":
         chosen["test"] = settings.test
     how = {"group": settings.group, "seed": settings.split_seed, "folds": settings.folds or None, **chosen}
-    return make_split(manifest, protocol, **how)
+    split = make_split(manifest, protocol, **how)
+    needed = settings.validation == "held-out" or settings.training.select == "best" or settings.tune
+    return split if needed else split.without_validation()
 
 
 def duration(seconds: float) -> str:

@@ -59,9 +59,10 @@ class CellRecord:
 
     `home` is its working folder and `folder` the one of this result, which may be an earlier number of epochs or the
     re-estimated evaluation; both are absent in a published run. `value` is that of the system's knob or the text of its
-    trial, None without either. `judged_twice`: both directions gave the same answers, so that validation repeats the
-    test. `digest` is a hash of the predictions. `rows` are the held-out utterances of the fold, and `words` what the
-    files have for each of them: emotion, predicted emotion, and a probability for each of `labels`.
+    trial, None without either. `unvalidated`: nobody validates, or both directions gave the same answers, so that
+    validation repeats the test. `digest` is a hash of the predictions. `rows` are the held-out utterances of the fold,
+    and `words` what the files have for each of them: emotion, predicted emotion, and a probability for each of
+    `labels`.
     """
 
     name: str
@@ -72,7 +73,7 @@ class CellRecord:
     seed: int
     result: Mapping[str, Any]
     value: float | str | None = None
-    judged_twice: bool = False
+    unvalidated: bool = False
     evaluation: str = ""
     digest: str = ""
     labels: tuple[str, ...] = ()
@@ -96,10 +97,8 @@ class CellRecord:
 
     def predictions(self, direction: str, part: str) -> Predictions:
         """Return the predictions for one part of one direction."""
-        pairs = zip(self.rows, self.words, strict=True)
-        rows, words = zip(
-            *(pair for pair in pairs if (pair[0].direction, pair[0].part) == (direction, part)), strict=True
-        )
+        here = [i for i, row in enumerate(self.rows) if (row.direction, row.part) == (direction, part)]
+        rows, words = [self.rows[i] for i in here], [self.words[i] for i in here]
         truth, predicted = (np.array([self.labels.index(word[side]) for word in words], np.int64) for side in (0, 1))
         return Predictions(
             ids=tuple(row.id for row in rows),
@@ -108,7 +107,7 @@ class CellRecord:
             directions=(direction,) * len(rows),
             truth=truth,
             predicted=predicted,
-            probabilities=np.array([word[2:] for word in words], np.float64),
+            probabilities=np.array([word[2:] for word in words], np.float64).reshape(-1, len(self.labels)),
         )
 
     def history(self) -> list[dict[str, Any]]:
@@ -288,7 +287,7 @@ def _cell(
         seed=int(result["seed"]),
         result=result,
         value=value,
-        judged_twice=twice and not result.get("fitted"),
+        unvalidated=not by_part["dev"] or (twice and not result.get("fitted")),
         evaluation=str(result.get("evaluation", "")),
         digest=hashlib.blake2b("\n".join(map(",".join, words)).encode(), digest_size=16).hexdigest(),
         labels=labels,
@@ -298,7 +297,7 @@ def _cell(
 
 
 def _results(cell: CellRecord, normalise: str) -> Iterable[dict[str, Any]]:
-    """The rows of results.csv of a cell; validation is empty where it repeats the test."""
+    """The rows of results.csv of a cell; validation is empty where there is none or it repeats the test."""
     proof = cell.result.get("proof", {})
     for direction in cell.directions:
         values: dict[str, Any] = {**cell.result, **cell.result.get("directions", {}).get(direction, {}), **proof}
@@ -309,7 +308,7 @@ def _results(cell: CellRecord, normalise: str) -> Iterable[dict[str, Any]]:
             own = cell.predictions(direction, part)
             figures = {f"{prefix}_{name}": getattr(own, name) for name in ("wa", "uar", "macro_f1")}
             figures[f"n_{prefix}"] = len(own.ids)
-            values |= dict.fromkeys(figures, "") if part == "dev" and cell.judged_twice else figures
+            values |= dict.fromkeys(figures, "") if part == "dev" and cell.unvalidated else figures
         yield values
 
 

@@ -120,9 +120,9 @@ class Line:
         return any(cell.fitted for cell in self.cells)
 
     @property
-    def judged_twice(self) -> bool:
-        """Whether validation repeats the test: both directions of a fold have the same network and answers."""
-        return bool(self.seeds) and all(cell.judged_twice for cell in self.cells)
+    def unvalidated(self) -> bool:
+        """Whether nobody validates, or both directions of a fold have the same answers: validation is the test."""
+        return bool(self.seeds) and all(cell.unvalidated for cell in self.cells)
 
     @property
     def family(self) -> str:
@@ -131,8 +131,8 @@ class Line:
         return f"{kind}, {self.evaluation}" if self.evaluation else kind
 
     def over_seeds(self, figure: str, part: str = "test") -> Spread:
-        """Return a figure of `Predictions` for each complete seed; for none where validation repeats the test."""
-        seeds = () if part == "dev" and self.judged_twice else self.seeds
+        """Return a figure of `Predictions` for each complete seed; for none of `unvalidated` lines."""
+        seeds = () if part == "dev" and self.unvalidated else self.seeds
         return Spread(tuple(float(getattr(getattr(seed, part), figure)) for seed in seeds))
 
     @property
@@ -183,7 +183,7 @@ class Line:
     @cached_property
     def val_counts(self) -> Counts | None:
         """Utterances and hits of the validation speakers, None where there are none or validation repeats the test."""
-        return self._counts("dev") if self.seeds and not self.judged_twice else None
+        return self._counts("dev") if self.seeds and not self.unvalidated else None
 
     def _counts(self, part: Literal["dev", "test"]) -> Counts:
         """Raises `RunError` if two seeds were scored on different utterances."""
@@ -293,8 +293,8 @@ FIGURES = (("wa", "dev"), ("wa", "test"), ("uar", "dev"), ("uar", "test"), ("mac
 """Figure and part of the table's columns."""
 
 REPEATED = (
-    "No validation figure (–) where both directions of each fold use the same network, as they do when the last epoch "
-    "is evaluated: the same predictions would count as validation and as test."
+    "No validation figure (–) where all speakers that are not tested train, or where both directions of each fold use "
+    "the same network, as they do when the last epoch is evaluated: predictions would count as validation and as test."
 )
 
 
@@ -347,7 +347,7 @@ def table_markdown(lines: Sequence[Line], caption: str) -> str:
             "Each network is evaluated twice with the same weights: as written, and with the statistics of batch norm "
             "re-estimated on the training utterances without dropout. Δ WA is over SER_only under the same evaluation."
         )
-    if any(line.judged_twice for line in lines):
+    if any(line.unvalidated for line in lines):
         written.append(REPEATED)
     choices = {line.choice for line in lines} - {""}
     if choices - {TUNED}:

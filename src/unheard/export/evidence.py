@@ -4,8 +4,8 @@ The figures describe the recipe, not one model file: a run has a training for ev
 
 Temperature scaling divides the logits by one number T (Guo, Pleiss, Sun, Weinberger 2017: On Calibration of Modern
 Neural Networks, ICML), which leaves the predicted emotion unchanged. T minimises the negative log-likelihood of
-validation speakers. The gain on test speakers is measured with temperatures chosen without them, since in
-cross-validation every speaker validates some fold.
+validation speakers, or of test speakers where all others train. The gain on test speakers is measured with temperatures
+chosen without them, since in cross-validation every speaker validates or tests some fold.
 """
 
 from __future__ import annotations
@@ -208,6 +208,7 @@ def calibrate(line: Line) -> Calibration:
         mend = "Let the experiment finish: a seed is complete when all its folds are."
         raise ExportError(f"{line.name} has no complete seed to calibrate with", mend=mend)
     dev, test = (Predictions.joined([getattr(seed, part) for seed in line.seeds]) for part in ("dev", "test"))
+    dev = dev if dev.ids else test  # speakers that other folds test
     logits, test_logits = _logits(dev), _logits(test)
     scaled = _scaled_without_their_speakers(dev, test)
     t = best_temperature(logits, dev.truth)

@@ -41,7 +41,7 @@ def headline(summary: Summary) -> str:
     complete = [line for line in summary.lines if line.seeds]
     if not complete:
         return "No system has a complete seed yet."
-    judged = not any(line.judged_twice for line in complete)
+    judged = not any(line.unvalidated for line in complete)
     best = max(complete, key=lambda line: known(line.over_seeds("wa", "dev" if judged else "test").mean))
     wa, uar = (_shown(best.over_seeds(metric)) for metric in METRIC)
     text = f"{best.name}: WA {wa} %, UAR {uar} % on unseen speakers"
@@ -64,7 +64,7 @@ def accuracy(summary: Summary, about: str, select: str = "best") -> Section:
         "best": "validation speakers chose the epoch (and λ and ε where those are chosen), which favours their figure",
         "last": "the last epoch is evaluated, so that validation speakers chose none",
     }[select]
-    alone = any(line.judged_twice for line in summary.lines)  # a test figure and none of validation
+    alone = any(line.unvalidated for line in summary.lines)  # a test figure and none of validation
     accuracies = [[line.over_seeds("wa", part) for part in ("dev", "test")] for line in summary.lines]
     main = Table(
         "accuracy",

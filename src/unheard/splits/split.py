@@ -133,6 +133,7 @@ def find_problems(manifest: Manifest, folds: Sequence[Fold], group: str = "speak
     if len({fold.index for fold in folds}) < len(folds) or not folds:
         yield Problem("bad_folds", "the split has no fold, or two with one index", "Number the folds from 0.")
     bare = {name for name, row in rows.items() if not key_of(row, group)}
+    validated = any(direction.dev for fold in folds for direction in fold.directions)
     for fold in folds:
         names = [direction.name for direction in fold.directions]
         if not names:
@@ -142,7 +143,7 @@ def find_problems(manifest: Manifest, folds: Sequence[Fold], group: str = "speak
         for direction, part, ids in fold.parts():
             where = f"fold {fold.index}" + (f", direction '{direction}'" if direction else "")
             where += f": {part if direction else 'training'}"
-            if not ids:
+            if not ids and (part != "dev" or validated):
                 yield Problem("empty_part", f"{where} is empty", EMPTY)
             if unknown := set(ids) - rows.keys():
                 what = f"{where} has '{min(unknown)}', which the manifest does not"
@@ -176,10 +177,10 @@ def find_problems(manifest: Manifest, folds: Sequence[Fold], group: str = "speak
 class Split:
     """Folds of a manifest that share no speaker; constructing a split that leaks raises `SplitError`.
 
-    Checked for every split, however it was made: each id is in the manifest and once in its part; no part is empty; no
-    group, speaker or utterance is in two parts of a fold; no session of training is in dev or test (dev and test may
-    share one; sessions count within their corpus); no utterance is tested twice; training has every emotion of test,
-    unless `emotions_may_differ`. Ids are put into the order of the manifest.
+    Checked for every split, however it was made: each id is in the manifest and once in its part; no part is empty (but
+    validation may be, in all folds); no group, speaker or utterance is in two parts of a fold; no session of training
+    is in dev or test (dev and test may share one; sessions count within their corpus); no utterance is tested twice;
+    training has every emotion of test, unless `emotions_may_differ`. Ids are put into the order of the manifest.
 
     `total_folds` is the number of folds of the protocol if only the first are used; `notes` list what was left out.
     """
@@ -209,6 +210,19 @@ class Split:
             folds.append(Fold(fold.index, ordered(fold.train), tuple(directions)))
         object.__setattr__(self, "folds", tuple(folds))
         object.__setattr__(self, "total_folds", self.total_folds or len(folds))
+
+    def without_validation(self) -> Split:
+        """Return the split whose validation utterances train; left out are those whose session the fold tests."""
+        session = {row.id: identity_of(row, "session") for row in self.manifest}
+        folds = []
+        for fold in self.folds:
+            directions = tuple(Direction(one.name, (), one.test) for one in fold.directions)
+            tested = {name for one in directions for name in one.test}
+            sessions = {session[name] for name in tested} - {""}
+            validating = dict.fromkeys(name for one in fold.directions for name in one.dev)
+            dev = [name for name in validating if name not in tested and session[name] not in sessions]
+            folds.append(Fold(fold.index, (*fold.train, *dev), directions))
+        return replace(self, folds=tuple(folds))
 
     def assignment(self) -> Iterator[Assigned]:
         """Yield the part of every utterance in every fold and direction."""

@@ -31,6 +31,11 @@ class Scores(Judged):
     logits: NDArray[np.float32]
     embeddings: NDArray[np.float32]
 
+    @property
+    def none(self) -> Scores:
+        """The scores of no utterance, of the same widths."""
+        return Scores((), self.truth[:0], self.logits[:0], self.embeddings[:0])
+
     @cached_property
     def predicted(self) -> NDArray[np.int64]:  # type: ignore[override]
         """The most probable emotion of each utterance (n,); the first one on a tie."""

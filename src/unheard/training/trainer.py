@@ -69,9 +69,10 @@ class Evaluation:
 class Trainer:
     """One training: its strategy, optimiser, history and best epochs, in a folder from which it can be resumed.
 
-    `train` are the ids to train on. `directions` are the validation utterances, which select the epoch, and the test
-    utterances, scored once at that epoch, by the direction's name. `key` seeds the order of the batches (fold and seed,
-    never the strategy, so that systems are compared in pairs). `recipe.batchnorm` gives the modes of evaluation:
+    `train` are the ids to train on. `directions` are, by name, the validation utterances, which select the epoch (with
+    `select` "last" there may be none), and the test utterances, scored once at that epoch. `key` seeds the order of the
+    batches (fold and seed, never the strategy, so that systems are compared in pairs). `recipe.batchnorm` gives the
+    modes of evaluation:
     "running" `AS_WRITTEN`; "reestimate" `REESTIMATED`, in validation too; "both" first `AS_WRITTEN`, as "running", then
     `REESTIMATED` for the last epoch's weights. Evaluating changes neither weights nor random streams.
     """
@@ -92,7 +93,7 @@ class Trainer:
         if len(train) < 2:
             raise TrainingError("fewer than two utterances to train on", mend="Check the split.")
         for name, (dev, test) in directions.items():
-            if not dev or not test:
+            if not test or (not dev and recipe.select == "best"):
                 what = f"direction '{name}' has no validation or no test utterances"
                 raise TrainingError(what, mend="Check the split.")
         self.device = device or torch.device("cpu")
@@ -156,6 +157,8 @@ class Trainer:
         figures: dict[str, Any] = {}
         with self._in_use(self.recipe.evaluations[0]):
             for direction, (dev, _) in self.directions.items():
+                if not dev:
+                    continue
                 scores = self._score(dev)
                 if not np.isfinite(scores.logits).all():
                     raise self._diverged(f"the network's outputs are not finite after epoch {self.epoch}")
@@ -197,11 +200,14 @@ class Trainer:
             with self._in_use(mode):
                 chosen = dict.fromkeys(self.best, Best(self.epoch, weights=self._weights()))
         evaluations = []
-        for name, parts in self.directions.items():
+        for name, (dev, test) in self.directions.items():
             best = chosen[name]
             self.strategy.load_state_dict(best.weights)
-            dev, test = map(self._score, parts)
-            evaluations.append(Evaluation(name, self.epoch, best.epoch, dev, test, selected, mode, best.weights))
+            tested = self._score(test)
+            validated = self._score(dev) if dev else tested.none
+            evaluations.append(
+                Evaluation(name, self.epoch, best.epoch, validated, tested, selected, mode, best.weights)
+            )
         self.strategy.load_state_dict(last)
         return evaluations
 
