@@ -18,6 +18,7 @@ from unheard.experiments.config import load
 from unheard.experiments.plan import lay_out
 from unheard.experiments.records import read_run
 from unheard.experiments.summary import summarise
+from unheard.export.evidence import calibrate
 from unheard.features import FeatureStore
 from unheard.features.functionals import FUNCTIONALS
 from unheard.report import compose
@@ -71,6 +72,37 @@ def test_it_is_what_scikit_learn_says(fitted: Path, fold: int) -> None:
         assert (float(row["p_angry"]) >= float(row["p_sad"])) == (row["predicted"] == "angry")
     with np.load(folder / "embeddings.npz") as arrays:
         assert arrays["e"].shape == (len(rows), 287)
+
+
+def test_without_validation_speakers_the_others_choose_and_all_train(tmp_path: Path) -> None:
+    from sklearn.model_selection import GridSearchCV, GroupKFold
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import LinearSVC
+
+    out = tmp_path / "run"
+    one = ("--systems", "ser,svm", "--epochs", "1", "--protocol", "kfold", "--k", "3", "--folds", "1")
+    assert experiment(out, *one, "--validation", "train", "--training.select", "last") == 0
+    parts = {row["id"]: row["part"] for row in rows_of(out / "splits.csv")}
+    assert set(parts.values()) == {"train", "test"}
+    run, store = read_run(out), FeatureStore(out / "features" / "svm")
+    train = [name for name, part in parts.items() if part == "train"]
+    speakers = [run.utterances[name]["speaker"] for name in train]
+    machine = LinearSVC(class_weight="balanced", dual="auto", random_state=0)
+    x = StandardScaler().fit_transform(np.stack([store[name][0] for name in train]).astype(float))
+    search = GridSearchCV(machine, {"C": FITTED["svm"].grid}, cv=GroupKFold(3), refit=False)
+    search.fit(x, [run.utterances[name]["emotion"] for name in train], groups=speakers)
+    assert result(only(out, "svm-fold0-seed0"))["directions"]["test"]["C"] == search.best_params_["C"]
+    assert result(only(out, "ser-fold0-seed0"))["proof"]["train_speakers"] == sorted(set(speakers))
+    assert all(line.unvalidated and not line.over_seeds("wa", "dev").values for line in run.lines)
+    assert {row["val_wa"] for row in rows_of(out / "results.csv")} == {""}
+    assert calibrate(run.lines[0]).utterances == sum(part == "test" for part in parts.values())
+    compose(run, summarise(run))
+
+
+@pytest.mark.parametrize(("select", "tune"), [("best", ""), ("last", "grid"), ("last", "optuna")])
+def test_validation_speakers_are_held_out_where_something_is_chosen(fitted: Path, select: str, tune: str) -> None:
+    settings = load(fitted / "config.yaml", {"validation": "train", "training": {"select": select}, "tune": tune})
+    assert all(direction.dev for fold in lay_out(settings).split.folds for direction in fold.directions)
 
 
 def test_it_stands_in_every_table_and_its_seeds_are_equal(fitted: Path) -> None:

@@ -70,6 +70,15 @@ def test_a_session_partner_of_dev_or_test_is_left_out_of_training_and_counted():
         assert who(manifest, left_out.get(f"fold {index}", ())) == partners
 
 
+def test_without_validation_its_speakers_train_unless_the_fold_tests_their_session():
+    split = make_split(table(*(f"f{i}" for i in range(6)), *(f"m{i}" for i in range(6))), "kfold", k=3)
+    for (train, dev, test), (more, none, same) in zip(sides(split), sides(split.without_validation()), strict=True):
+        assert (more, none, same) == (train | dev, set(), test)
+    for test in ("male", "both"):  # of a pair, who validates shares the session of who is tested, or is tested too
+        paired = make_split(iemocap(), "paired", test=test)
+        assert [one[0] for one in sides(paired.without_validation())] == [one[0] for one in sides(paired)]
+
+
 def test_loso_tests_each_once_and_validates_on_the_next_two():
     folds = sides(make_split(table("f1", "f2", "m1", "m2", "m3"), "loso", seed=3))
     order = [name for _, _, test in folds for name in test]
