@@ -121,7 +121,8 @@ class Experiment:
     k: int = setting(0, "kfold: number of folds (0: the corpus's default).", ge=0)
     n: tuple[int, ...] = setting((), "random: numbers of training, validation and test speakers.")
     validation: Literal["held-out", "train"] = setting(
-        "held-out", "train: train on the validation speakers too where none are needed (select last, no tuning)."
+        "held-out",
+        "Validation speakers: held out, or they train where nothing is chosen on them (last epoch, no tune).",
     )
     column: str = setting("", "given: column that says train, dev or test, or names the fold.")
     train_corpora: tuple[str, ...] = setting((), "cross: corpora to train on (default: all that are not tested).")
@@ -137,9 +138,7 @@ class Experiment:
     features: FeatureSettings = setting(FeatureSettings, "Features and VAD.")
     network: NetworkSettings = setting(NetworkSettings, "The network.")
     training: TrainingSettings = setting(TrainingSettings, "The training.")
-    options: Mapping[str, Mapping[str, Any]] = setting(
-        dict, "Options of single systems, such as dat: {lam: 0.3} or cgt: {epsilon: 0.1}."
-    )
+    options: Mapping[str, Mapping[str, Any]] = setting(dict, "Options of systems: dat: {lam: 0.3}, cgt: {epsilon: 1}.")
     tune: Literal["", "grid", "optuna"] = setting(
         "",
         "Also train with the settings that are best on each fold's validation speakers (chosen on seed 0): λ of dat "
@@ -164,9 +163,7 @@ class Experiment:
     )
     address: str = setting("", "ray: auto or HOST:PORT, a running cluster (default: this machine only).")
     gpus: float = setting(0.0, "ray: share of a GPU per training (0: a quarter if there are GPUs).", ge=0)
-    logger: tuple[str, ...] = setting(
-        (), "Also log each epoch to tensorboard, mlflow, wandb or plug-ins, separated by commas."
-    )
+    logger: tuple[str, ...] = setting((), "Also log each epoch: tensorboard, mlflow, wandb or plug-ins, by commas.")
     progress: bool = setting(True, "Show progress on a terminal.")
 
     def __post_init__(self) -> None:
