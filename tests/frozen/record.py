@@ -54,7 +54,7 @@ EXPERIMENTS: dict[str, dict[str, Any]] = {
         "folds": 2,
         "normalise": "speaker",
     },
-    "svm": {"systems": ["svm"], "protocol": "kfold", "k": 3, "normalise": "speaker"},
+    "svm": {"systems": ["svm"], "protocol": "kfold", "k": 3, "normalise": "speaker", "validation": "held-out"},
 }
 """Settings of `unheard.experiment` on the synthetic corpus; `strong` draws enrolment and is adapted to its speakers."""
 

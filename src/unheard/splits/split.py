@@ -222,7 +222,8 @@ class Split:
             validating = dict.fromkeys(name for one in fold.directions for name in one.dev)
             dev = [name for name in validating if name not in tested and session[name] not in sessions]
             folds.append(Fold(fold.index, (*fold.train, *dev), directions))
-        return replace(self, folds=tuple(folds))
+        notes = tuple(note for note in self.notes if note.kind != "cross_dev")
+        return replace(self, folds=tuple(folds), notes=notes)
 
     def assignment(self) -> Iterator[Assigned]:
         """Yield the part of every utterance in every fold and direction."""
