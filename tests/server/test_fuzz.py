@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,6 +16,9 @@ from serving import WAV, recogniser, speech_like
 from sounds import encoded
 from starlette.testclient import TestClient
 
+import unheard
+from unheard.errors import UnheardError
+from unheard.recogniser.hub import try_out
 from unheard.server.app import create_app
 from unheard.server.settings import ServerSettings
 
@@ -49,7 +57,7 @@ def test_what_its_own_description_allows(session: object, case: schemathesis.Cas
 
 
 @given(data=st.data())
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
 def test_damaged_recordings(client: TestClient, data: st.DataObject) -> None:
     """Bytes of real files, some of them changed or missing: an answer or a refusal, never a failure."""
     body = bytearray(data.draw(st.sampled_from(FILES)))
@@ -60,3 +68,24 @@ def test_damaged_recordings(client: TestClient, data: st.DataObject) -> None:
             body = bytearray(b"\0")
     answer = client.post(data.draw(st.sampled_from(["/predict", "/channels"])), content=bytes(body), headers=WAV)
     assert answer.status_code in (200, 413, 422), answer.text
+
+
+@given(data=st.data())
+@settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
+def test_damaged_models(data: st.DataObject) -> None:
+    """A model folder with changed bytes, its checksums as changed or made again, is loaded or refused by name."""
+    with TemporaryDirectory() as folder:
+        model = Path(shutil.copytree(Path(unheard.__file__).parent / "models" / "tiny", Path(folder) / "model"))
+        files = sorted(path for path in model.iterdir() if path.is_file())
+        for _ in range(data.draw(st.integers(1, 5))):
+            path = data.draw(st.sampled_from(files))
+            body = path.read_bytes() or b"\0"
+            at = data.draw(st.integers(0, min(len(body), 3000) - 1) | st.integers(0, len(body) - 1))
+            gone = data.draw(st.sampled_from([0, 1, 8, len(body)]))
+            path.write_bytes(body[:at] + data.draw(st.binary(max_size=30)) + body[at + gone :])
+        if data.draw(st.booleans()):
+            graphs = [path for path in files if path.suffix == ".onnx"]
+            sums = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in graphs]
+            (model / "SHA256SUMS").write_text("".join(sums))
+        with suppress(UnheardError):
+            try_out(model)
