@@ -156,10 +156,10 @@ def test_the_figure_of_the_readme_is_drawn_from_the_published_runs(
 ) -> None:
     monkeypatch.setattr(evidence_figure, "GROUPS", {"EmoDB": "emodb", "corpora never heard": "leave-corpus-out"})
     out, results = tmp_path / "evidence.png", Path(__file__).parents[2] / "results"
-    evidence_figure.main([str(results), str(out)])
-    assert out.read_bytes().startswith(b"\x89PNG")
+    evidence_figure.main([str(results), str(out), str(tmp_path / "same.png")])
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in (out, tmp_path / "same.png"))
     drawn = {
         name: [height and round(height, 1) for height in evidence_figure.bars(results, name)]
         for name in evidence_figure.GROUPS.values()
     }
-    assert drawn == {"emodb": [31.5, 83.8, 95.0, 97.2, 97.8], "leave-corpus-out": [None, None, 69.0, 73.4, 77.4]}
+    assert drawn == {"emodb": [31.5, 83.8, 95.0, 97.2, 97.8], "leave-corpus-out": [None, None, 70.5, 73.9, 77.8]}

@@ -201,7 +201,7 @@ def test_where_the_last_epoch_is_read_validation_that_chose_is_no_second_opinion
     out = tmp_path / "run"
     assert experiment(out, *common, "--tune", "grid", *LAST) == 0
     run = read_run(out)
-    assert [line.judged_twice for line in run.lines] == [True] * 3
+    assert [line.unvalidated for line in run.lines] == [True] * 3
     rows = [line for line in (out / "table.md").read_text().splitlines() if line.startswith("| SER")]
     assert [row.split("|")[2].strip() for row in rows] == ["–"] * 3
     assert {row["val_wa"] + row["n_val"] for row in rows_of(out / "results.csv")} == {""}

@@ -89,7 +89,7 @@ def test_the_caption_counts_the_epochs_of_every_fold(tmp_path: Path) -> None:
 def test_validation_that_only_says_the_test_again(tmp_path: Path) -> None:
     """Both speakers of a pair, one network: what is validation of one direction is the test of the other."""
     out = invent(tmp_path / "run", speakers=8, folds=4, both=True, systems=("ser", "mtl"), seeds=2)
-    assert not any(one.judged_twice for one in read_run(out).lines)
+    assert not any(one.unvalidated for one in read_run(out).lines)
     for path in out.glob("cells/*/predictions.csv"):
         with path.open() as file:
             rows = list(csv.DictReader(file))
@@ -99,7 +99,7 @@ def test_validation_that_only_says_the_test_again(tmp_path: Path) -> None:
             writer.writeheader()
             writer.writerows(tested[row["id"]] | {"part": row["part"]} for row in rows)
     run = read_run(finish(out))
-    assert all(one.judged_twice for one in run.lines)
+    assert all(one.unvalidated for one in run.lines)
     text = table_markdown(run.lines, "caption")
     cells = line(text, "SER_only")
     assert (cells[1], cells[3]) == ("–", "–")

@@ -44,7 +44,8 @@ def read_splits(
     column `fold`). Rows of the manifest that the file does not name are not used.
     """
     folds = read_folds(path, manifest)
-    return Split(manifest, protocol, folds, group=group, seed=seed, emotions_may_differ=emotions_may_differ)
+    validated = any(one.dev for fold in folds for one in fold.directions)
+    return Split(manifest, protocol, folds, group, seed, emotions_may_differ=emotions_may_differ, validated=validated)
 
 
 def read_folds(path: str | Path, manifest: Manifest) -> tuple[Fold, ...]:

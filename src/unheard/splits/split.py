@@ -127,13 +127,17 @@ EMPTY = (
 )
 
 
-def find_problems(manifest: Manifest, folds: Sequence[Fold], group: str = "speaker") -> Iterator[Problem]:
-    """Yield all that is wrong with folds; each problem takes for granted that the ones before are mended."""
+def find_problems(
+    manifest: Manifest, folds: Sequence[Fold], group: str = "speaker", *, validated: bool = True
+) -> Iterator[Problem]:
+    """Yield all that is wrong with folds; each problem takes for granted that the ones before are mended.
+
+    Unless they are `validated`, the dev parts may be empty.
+    """
     rows = manifest.by_id()
     if len({fold.index for fold in folds}) < len(folds) or not folds:
         yield Problem("bad_folds", "the split has no fold, or two with one index", "Number the folds from 0.")
     bare = {name for name, row in rows.items() if not key_of(row, group)}
-    validated = any(direction.dev for fold in folds for direction in fold.directions)
     for fold in folds:
         names = [direction.name for direction in fold.directions]
         if not names:
@@ -177,8 +181,8 @@ def find_problems(manifest: Manifest, folds: Sequence[Fold], group: str = "speak
 class Split:
     """Folds of a manifest that share no speaker; constructing a split that leaks raises `SplitError`.
 
-    Checked for every split, however it was made: each id is in the manifest and once in its part; no part is empty (but
-    validation may be, in all folds); no group, speaker or utterance is in two parts of a fold; no session of training
+    Checked for every split, however it was made: each id is in the manifest and once in its part; no part is empty (dev
+    may be, unless `validated`); no group, speaker or utterance is in two parts of a fold; no session of training
     is in dev or test (dev and test may share one; sessions count within their corpus); no utterance is tested twice;
     training has every emotion of test, unless `emotions_may_differ`. Ids are put into the order of the manifest.
 
@@ -193,9 +197,10 @@ class Split:
     total_folds: int = 0
     notes: tuple[Note, ...] = field(default=(), compare=False)
     emotions_may_differ: bool = False
+    validated: bool = True
 
     def __post_init__(self) -> None:
-        for problem in find_problems(self.manifest, self.folds, self.group):
+        for problem in find_problems(self.manifest, self.folds, self.group, validated=self.validated):
             if problem.kind != "unseen_emotion" or not self.emotions_may_differ:
                 leaks = "the split leaks: " if problem.kind.startswith("leak") else ""
                 raise SplitError(leaks + problem.what, mend=problem.mend)
@@ -223,7 +228,7 @@ class Split:
             dev = [name for name in validating if name not in tested and session[name] not in sessions]
             folds.append(Fold(fold.index, (*fold.train, *dev), directions))
         notes = tuple(note for note in self.notes if note.kind != "cross_dev")
-        return replace(self, folds=tuple(folds), notes=notes)
+        return replace(self, folds=tuple(folds), notes=notes, validated=False)
 
     def assignment(self) -> Iterator[Assigned]:
         """Yield the part of every utterance in every fold and direction."""

@@ -203,8 +203,9 @@ class Trainer:
         for name, (dev, test) in self.directions.items():
             best = chosen[name]
             self.strategy.load_state_dict(best.weights)
+            first = [self._score(dev)] if dev else []
             tested = self._score(test)
-            validated = self._score(dev) if dev else tested.none
+            validated = first[0] if first else tested.none
             evaluations.append(
                 Evaluation(name, self.epoch, best.epoch, validated, tested, selected, mode, best.weights)
             )
