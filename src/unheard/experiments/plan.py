@@ -178,6 +178,7 @@ def lay_out(settings: Experiment, say: Say = silent) -> Grid:
     check_split_options(settings, usual_protocol(settings, manifest)[0])
     for note in manifest.notes:
         say(str(note))
+    choose_split(settings, manifest)  # what is wrong with it shows before minutes of features, which may shrink it
     say(f"Features of {len(manifest):,} utterances of {len(manifest.speakers)} speakers")
     folder = Path(settings.store or Path(settings.out) / "features")
     fitted = {key: FITTED[key] for key in settings.systems if key in FITTED}

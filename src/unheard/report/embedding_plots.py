@@ -19,7 +19,7 @@ from unheard.report.plots import INK, Look, dots, scatters
 EMOTIONS = {"angry": "#d62728", "happy": "#e08f00", "neutral": "#7f7f7f", "sad": "#1f77b4", "surprised": "#9467bd"}
 SPEAKERS = ("#4477aa", "#ee6677", "#228833", "#aa3377")
 POINTS = 1500  # utterances drawn at most; of more, so many are drawn with a seed
-PARTS = {"dev": "validation speakers", "dev and test": "validation and test speakers (fewer than four validate)"}
+PARTS = {"dev": "validation speakers", "dev and test": "all held-out speakers (fewer than four validate)"}
 _PROBES = {
     "linear": ("linear probe", Look("#0072b2", "o")),
     "mlp": ("MLP probe", Look("#d55e00", "D")),
