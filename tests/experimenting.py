@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -126,11 +127,11 @@ def environment(site: Path | None = None, text: str = SITE, **variables: str) ->
 
 
 def start(arguments: Sequence[str], script: str = "", **how: Any) -> subprocess.Popen[str]:
-    """`unheard ...`, or a script with these arguments, as a process that leads a group of its own."""
+    """`unheard ...`, or a script with these arguments, as a process that leads a group of its own and minds Ctrl-C."""
     command = [sys.executable, *([script] if script else ["-m", "unheard"]), *arguments]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, **how
-    )
+    how |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    minding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # in the background a shell has it ignored
+    return subprocess.Popen(command, preexec_fn=minding, **how)
 
 
 def wait_until(true: Callable[[], object], process: subprocess.Popen[str] | None = None, seconds: float = 300) -> None:
