@@ -13,7 +13,7 @@ from experimenting import experiment, only, result, rows_of
 from unheard.errors import TrainingError
 from unheard.experiments import cell as fit_module
 from unheard.experiments.baselines import FITTED, Fitted, linear_svm
-from unheard.experiments.cell import run_cell
+from unheard.experiments.cell import cross_validated, run_cell
 from unheard.experiments.config import load
 from unheard.experiments.plan import lay_out
 from unheard.experiments.records import read_run
@@ -97,6 +97,8 @@ def test_without_validation_speakers_the_others_choose_and_all_train(tmp_path: P
     assert {row["val_wa"] for row in rows_of(out / "results.csv")} == {""}
     assert calibrate(run.lines[0]).utterances == sum(part == "test" for part in parts.values())
     compose(run, summarise(run))
+    with pytest.raises(TrainingError, match="a single speaker trains"):
+        cross_validated(FITTED["svm"], np.zeros((2, 3)), np.array([0, 1]), ["anna", "anna"], 2)
 
 
 @pytest.mark.parametrize(("select", "tune"), [("best", ""), ("last", "grid"), ("last", "optuna")])

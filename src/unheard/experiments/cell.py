@@ -261,10 +261,13 @@ def cross_validated(
 ) -> dict[float, float]:
     """Return the WA of each value of the grid on speakers of the training set that are left out, a third at a time.
 
-    `x` (n, D), `y` (n,); `groups` are the speakers (n,).
+    `x` (n, D), `y` (n,); `groups` are the speakers (n,). Raises `TrainingError` for a single speaker.
     """
     from sklearn.model_selection import GroupKFold
 
+    if len(set(groups)) < 2:
+        what = f"{system.knob} of {system.name} cannot be chosen: a single speaker trains, and nobody validates"
+        raise TrainingError(what, mend="Set --validation held-out.")
     hits = dict.fromkeys(sorted(system.grid), 0)
     for train, held in GroupKFold(min(3, len(set(groups)))).split(x, y, groups):
         for value in hits:

@@ -203,12 +203,10 @@ class Trainer:
         for name, (dev, test) in self.directions.items():
             best = chosen[name]
             self.strategy.load_state_dict(best.weights)
-            first = [self._score(dev)] if dev else []
+            validated = self._score(dev) if dev else None
             tested = self._score(test)
-            validated = first[0] if first else tested.none
-            evaluations.append(
-                Evaluation(name, self.epoch, best.epoch, validated, tested, selected, mode, best.weights)
-            )
+            scores = tested.none if validated is None else validated, tested
+            evaluations.append(Evaluation(name, self.epoch, best.epoch, *scores, selected, mode, best.weights))
         self.strategy.load_state_dict(last)
         return evaluations
 
