@@ -151,9 +151,9 @@ def resample(samples: Samples, rate: int, sample_rate: int = SAMPLE_RATE) -> Sam
 
 def checked_source(audio: Any) -> Source:
     """A path or an open file; raises `AudioError` for anything else."""
-    if hasattr(audio, "numpy") or hasattr(audio, "__array__"):
+    if not isinstance(audio, str) and (hasattr(audio, "numpy") or hasattr(audio, "__array__")):
         give = "x.cpu().numpy()" if hasattr(audio, "numpy") else "numpy.asarray(x)"
-        mend = f"Give {give}, as a tensor's .numpy() does, of shape (N,) or (N, channels)."
+        mend = f"Give {give}, as a tensor's .numpy() does, of shape (N,) or (N, channels); paths as a list: list(x)."
         raise AudioError(f"a {type(audio).__module__}.{type(audio).__name__} is not a numpy array", mend=mend)
     if not isinstance(audio, (str, os.PathLike)) and not hasattr(audio, "seek"):
         mend = "Give a path, an open file, or samples as a numpy array."
@@ -286,7 +286,7 @@ def to_float(samples: npt.NDArray[Any]) -> Samples:
     what, mend, kind = "", "Give (samples, channels): x.T.", samples.dtype.kind
     if samples.ndim not in (1, 2) or kind not in "fiu" or isinstance(samples, np.ma.MaskedArray):
         what = f"samples of shape {samples.shape} and type {samples.dtype} are no sound"
-        mend = "Give floats in [-1, 1] or integers, of shape (samples,) or (samples, channels)."
+        mend = "Give floats in [-1, 1] or integers, of shape (samples,) or (samples, channels); paths: list(x)."
     elif samples.ndim == 2 and not 0 < samples.shape[1] <= max(MOST_CHANNELS, samples.shape[0]):
         what = f"samples of shape {samples.shape} have {samples.shape[1]} channels"
     elif kind in "iu" and samples.dtype.itemsize > 4:

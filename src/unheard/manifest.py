@@ -213,9 +213,10 @@ class Manifest(Sequence[Utterance]):
         for label in emotions:
             if label not in LABELS:
                 raise ManifestError(f"unknown emotion '{label}'", mend=did_you_mean(label, LABELS))
-        chosen = self.rename(mapping or {}).where(lambda row: row.emotion in emotions)
+        renamed = self.rename(mapping or {})
+        chosen = renamed.where(lambda row: row.emotion in emotions)
         if missing := sorted(set(emotions) - {row.emotion for row in chosen}):
-            mend = f"Labels here: {', '.join(self.counts())}; choose among them, or rename them in the table "
+            mend = f"Labels here: {', '.join(renamed.counts())}; choose among them, or rename them in the table "
             mend += "(experiments: --emotions, --map)."
             raise ManifestError(f"no utterance is labelled {', '.join(missing)}", mend=mend)
         return chosen

@@ -131,6 +131,7 @@ def test_channels_and_windows(there: Path, cli: Any, json_of: Any) -> None:
     assert (left["channel"], right["channel"], right["abstained"]) == ("left", "right", "silence")
     _, err = cli("predict", "model", "audio/stereo.wav", "--channel", "7", code=1)
     assert "has 2 channels, not a channel '7'" in err
+    assert "1 recording with several channels, mixed into one" in cli("predict", "model", "audio", code=1)[1]
     out, _ = cli("predict", "model", "audio/deep", "--window", "60", "--timeline", "--format", "csv")
     assert [(row["start"], row["end"]) for row in csv.DictReader(out.splitlines())] == [("0.000", "20.000")]
 

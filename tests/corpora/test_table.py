@@ -194,6 +194,10 @@ def test_manifests_of_speech_recognisers(tmp_path: Path) -> None:
             "line 2: unknown emotion 'angy' (1). Did you mean 'angry' by 'angy'? Known:",
         ),
         ("file,speaker,emotion\na.wav,s,sad\na.wav,s,sad\n", "line 3: the id 'a' was already used in line 2"),
+        (
+            "file,Utterance,Utterance_ID,Speaker,Emotion\na.wav,No,0,s,sad\nb.wav,No,0,t,sad\n",
+            "id '0' was already used in line 2. Give every utterance its own id, rename the column 'Utterance_ID'",
+        ),
         ('file,speaker,emotion,text\na.wav,s,sad,"x\ny"\nb.wav,s\n', "line 4: 2 cells under 4 columns"),
         ("file,speaker,emotion\na.wav,s,sad,more\n", "line 2: 4 cells under 3 columns"),
         ("file,speaker,emotion,start,end\na.wav,s,sad,2,2\n", "line 2: it ends at 2.0 s but starts at 2.0 s"),
@@ -259,6 +263,7 @@ def test_what_is_no_table_at_all(tmp_path: Path) -> None:
         ('{"file": "a.wav", "speaker": "s", "emotion": "sad", "start": NaN}\n', "the start 'NaN' is not a time"),
         ('{"file": "a.wav", "speaker": null, "emotion": "sad"}\n', "the speaker is empty"),
         ('{"audio": {"array": [0.1]}, "speaker": "s", "emotion": "sad"}\n', "line 1: the audio has no path"),
+        ('{"audio": ["a.wav"], "speaker": "s", "emotion": "sad"}\n', "line 1: the audio has no path"),
         ("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", "a Git LFS pointer, not the file"),
     ):
         assert said in refused(table(tmp_path, text, "t.jsonl"))
@@ -347,6 +352,8 @@ def test_words_of_the_table_are_mapped(tmp_path: Path, capsys: pytest.CaptureFix
     assert chosen.counts() == {"angry": 2, "happy": 1, "neutral": 1}
     with pytest.raises(ManifestError, match="unknown emotion 'freude'"):
         manifest.select(("angry",), {"freude": "happy"})
+    with pytest.raises(ManifestError, match=r"labelled angry\. Labels here: calm, excited, happy;"):
+        manifest.select(("angry",), {"angry": "happy"})
     with pytest.raises(ManifestError, match="unknown emotion 'gladness' to map to"):
         read_manifest(path, mapping={"rabbia": "angry", "gioia": "gladness"})
 
@@ -488,6 +495,8 @@ def test_a_data_frame_is_read_as_its_table(tmp_path: Path, monkeypatch: pytest.M
     rows["audio"] = [{"bytes": None, "path": name} for name in rows.pop("file")]
     dataset = SimpleNamespace(to_pandas=lambda: pandas.DataFrame(rows))
     assert read_manifest(dataset).ids == ("a", "b")
+    codes = pandas.DataFrame(rows | {"emotion": [0, 1]})
+    assert [row.emotion for row in read_manifest(codes, mapping={0: "sad", "1": "angry"})] == ["sad", "angry"]
     rows["audio"][1]["path"] = None
     with pytest.raises(ManifestError, match="row 1: the audio has no path"):
         read_manifest(dataset)

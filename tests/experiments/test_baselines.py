@@ -104,7 +104,9 @@ def test_without_validation_speakers_the_others_choose_and_all_train(tmp_path: P
 @pytest.mark.parametrize(("select", "tune"), [("best", ""), ("last", "grid"), ("last", "optuna")])
 def test_validation_speakers_are_held_out_where_something_is_chosen(fitted: Path, select: str, tune: str) -> None:
     settings = load(fitted / "config.yaml", {"validation": "train", "training": {"select": select}, "tune": tune})
-    assert all(direction.dev for fold in lay_out(settings).split.folds for direction in fold.directions)
+    split = lay_out(settings).split
+    assert all(direction.dev for fold in split.folds for direction in fold.directions)
+    assert "validation speakers do not train" in str(split.notes[-1])
 
 
 def test_it_stands_in_every_table_and_its_seeds_are_equal(fitted: Path) -> None:

@@ -53,6 +53,10 @@ def test_tensors_are_told_the_way(recogniser: Recogniser) -> None:
     torch = pytest.importorskip("torch")
     with pytest.raises(AudioError, match=r"torch.Tensor .*\.numpy\(\)"):
         recogniser.predict(torch.zeros(RATE))
+    with pytest.raises(AudioError, match=r"paths: list"):
+        recogniser.predict(np.array(["a.wav"]))
+    with pytest.raises(AudioError, match=r"a\.wav: there is no such file"):
+        recogniser.predict(np.str_("a.wav"))
 
 
 def test_folders_with_recordings_to_convert(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

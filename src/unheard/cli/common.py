@@ -244,7 +244,7 @@ def write_predictions(
     from unheard.recogniser.recogniser import PredictOptions
     from unheard.recogniser.sources import recordings
 
-    failed, low, rate = 0, set[str](), recogniser.model.metadata.features.sample_rate
+    failed, low, mixed, rate = 0, set[str](), set[str](), recogniser.model.metadata.features.sample_rate
     channel = options.get("channel", "mix")
     if channel != EACH:
         channel_index(channel, MOST_CHANNELS, "--channel")
@@ -265,9 +265,9 @@ def write_predictions(
                 continue
             for answer in answers:
                 writer.add(answer)
-            header = _header(file)
-            if header is not None and header.sample_rate < rate:
-                low.add(file)
+            if header := _header(file):
+                low |= {file} if header.sample_rate < rate else set()
+                mixed |= {file} if header.channels > 1 and channel == "mix" and not options.get("segments") else set()
             if carry:
                 options = options | PredictOptions(profile=answers[-1].profile)
                 adapted.save(answers[-1].profile, recogniser.model)
@@ -277,6 +277,8 @@ def write_predictions(
             f"{counted(len(low), 'recording')} below {rate:,} Hz: higher frequencies that the model uses "
             "are missing, and predictions are less accurate (see the model card)"
         )
+    if mixed:
+        say(f"{counted(len(mixed), 'recording')} with several channels, mixed into one; a person each: --channel each")
     if failed:
         say(f"unheard: {counted(failed, 'recording')} could not be read")
     return int(failed > 0)

@@ -43,7 +43,7 @@ _GENDERS = {
 }
 
 _OTHER_NAMES = {
-    "id": "utt uttid utt_id utterance utterance_id segment_id key",
+    "id": "utt uttid utt_id utterance_id segment_id key",
     "audio": "file path wav filename filepath file_path file_name audio_path audio_file audio_filepath "
     "wav_path wav_file",
     "start": "start_time offset",
@@ -52,7 +52,7 @@ _OTHER_NAMES = {
     "gender": "sex",
     "session": "session_id",
     "emotion": "label emo emotion_label class emoclass",
-    "text": "transcript transcription sentence",
+    "text": "transcript transcription sentence utterance",
     "corpus": "dataset",
     "language": "lang",
 }
@@ -212,7 +212,8 @@ def to_manifest(
     for place, name in _ids(rows, home).items():
         if first.setdefault(name, place) != place:
             what = f"the id '{name}' was already used in {unit} {first[name]}"
-            mend = "Give every utterance its own id, or remove the repeated row."
+            column = f", rename the column '{columns['id']}'" if "id" in columns else ""
+            mend = f"Give every utterance its own id{column}, or remove the repeated row."
             raise invalid(what, f"{table}, {unit} {place}", mend)
         if not rows[place].id or len(rows[place].extra) < len(names):
             rows[place] = replace(rows[place], id=name, extra={n: rows[place].extra.get(n, "") for n in names})
@@ -233,7 +234,7 @@ class _Labels:
     """Reads the words of a column of emotions, and keeps those that are not labels: `unknown`, with their places."""
 
     def __init__(self, mapping: Mapping[str, str] | None, table: str | Path) -> None:
-        self._mapping = {plain(word): label for word, label in (mapping or {}).items()}
+        self._mapping = {plain(str(word)): label for word, label in (mapping or {}).items()}
         if strange := sorted({*self._mapping.values()} - {*LABELS}):
             raise invalid(f"unknown emotion '{strange[0]}' to map to", table, did_you_mean(strange[0], LABELS))
         self.unknown: dict[str, list[int]] = defaultdict(list)

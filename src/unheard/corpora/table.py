@@ -225,12 +225,11 @@ def _json(path: Path, text: str | None) -> Iterator[tuple[int, dict[str, str]]]:
 
 def _with_path(record: Mapping[str, Any], where: str) -> Mapping[str, Any]:
     """The record with its audio as a path, also where it comes from a Hugging Face data set."""
-    audio = record.get("audio")
-    if not isinstance(audio, Mapping):
-        return record
-    if not isinstance(audio.get("path"), str):
+    audio = record.get("audio", "")
+    path = audio.get("path") if isinstance(audio, Mapping) else audio
+    if not isinstance(path, (str, os.PathLike)):
         raise invalid("the audio has no path", where, "Save the recordings as files, and write their paths.")
-    return {**record, "audio": audio["path"]}
+    return {**record, "audio": str(path)} if audio else record
 
 
 # audformat databases (audEERING): a folder with `db.yaml` and tables, read by the package `audformat`.

@@ -21,7 +21,7 @@ from unheard.features import FeatureStore, build_store
 from unheard.features.encoder import resolve
 from unheard.features.settings import columns_of
 from unheard.features.store import copy_folder
-from unheard.manifest import Manifest, Utterance, choose_channel
+from unheard.manifest import Manifest, Note, Utterance, choose_channel
 from unheard.model.saving import WITH_PROFILES
 from unheard.model.settings import NetworkSettings
 from unheard.splits import PROTOCOLS, Fold, Split, default_protocol, exclude_shared_recordings, make_split
@@ -347,8 +347,12 @@ def choose_split(settings: Experiment, manifest: Manifest) -> Split:
         chosen["test"] = settings.test
     how = {"group": settings.group, "seed": settings.split_seed, "folds": settings.folds or None, **chosen}
     split = make_split(manifest, protocol, **how)
-    needed = settings.validation == "held-out" or settings.training.select == "best" or settings.tune
-    return split if needed else split.without_validation()
+    if settings.validation == "held-out":
+        return split
+    if settings.training.select == "last" and not settings.tune:
+        return split.without_validation()
+    what = "validation speakers do not train, since something is chosen on them (training.select best, or tune)"
+    return replace(split, notes=(*split.notes, Note("validation", what)))
 
 
 def duration(seconds: float) -> str:

@@ -97,7 +97,7 @@ async def read_upload(request: Request, settings: ServerSettings, hold: Callable
         raise Refusal("disconnected") from None
     upload = _parts(bytes(body), boundary) if multipart else Upload(bytes(body))
     if not upload.recording:
-        raise Refusal("empty", "form has no part named file" if multipart else "upload is empty")
+        raise Refusal("empty", "form has no part named file, or an empty one" if multipart else "upload is empty")
     return upload
 
 

@@ -122,8 +122,8 @@ def find_leaks(manifest: Manifest, folds: Iterable[Fold], group: str = "speaker"
 
 
 EMPTY = (
-    "Add speakers. Or sessions tie too many speakers together, since a session of dev or test cannot train: clear the "
-    "column 'session' if it does not name recording sessions."
+    "Add speakers. Or sessions, or with --group the speakers, tie too many of them together, since none of dev or test "
+    "can train: clear the column 'session' if it does not name recording sessions."
 )
 
 
