@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not (cell.folder / "checkpoint.pt").exists():
             print(f"{cell.name:30}| no checkpoint")
             continue
-        trainer, _, _ = prepare(cell, None)
+        (trainer,), _, _ = prepare(cell)
         trainer.resume()
         n = len(trainer.train_ids)
         figures = [right(trainer, trainer.train_ids, *mode) / n for mode in MODES]

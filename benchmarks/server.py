@@ -29,16 +29,19 @@ from urllib.parse import urlsplit
 import numpy as np
 import soundfile
 
+from unheard.samples import samples
+
 
 def recording(seconds: float, seed: int) -> bytes:
-    """Syllables of coloured noise as a WAV file: as loud and as changeable as speech."""
+    """The packaged samples of real speech as a WAV file, in an order drawn from `seed` and again until it is full."""
+    clips = [soundfile.read(sample.path, dtype="float32") for sample in samples()]
+    assert len({rate for _, rate in clips}) == 1
+    rate, wanted, joined = clips[0][1], round(seconds * clips[0][1]), np.zeros(0, np.float32)
     draw = np.random.default_rng(seed)
-    time_ = np.arange(round(seconds * 16_000)) / 16_000
-    pitch = 110 + 40 * np.sin(2 * np.pi * 0.7 * time_ + seed)
-    voice = np.sign(np.sin(2 * np.pi * np.cumsum(pitch) / 16_000)) + draw.standard_normal(len(time_))
-    loudness = np.clip(np.sin(4 * np.pi * time_), 0.02, None) * (0.6 + 0.4 * np.sin(0.6 * np.pi * time_))
+    while len(joined) < wanted:
+        joined = np.concatenate([joined, *(clips[i][0] for i in draw.permutation(len(clips)))])
     file = io.BytesIO()
-    soundfile.write(file, (0.1 * voice * loudness).astype(np.float32), 16_000, format="WAV", subtype="PCM_16")
+    soundfile.write(file, joined[:wanted], rate, format="WAV", subtype="PCM_16")
     return file.getvalue()
 
 

@@ -132,7 +132,7 @@ def train(loop: str, cell: Cell) -> float:
     """Accuracy of `loop` on the unseen speakers of `cell`, the mean over the last epochs."""
     torch.set_num_threads(1)
     cell.folder.mkdir(parents=True, exist_ok=True)
-    trainer, _, _ = prepare(cell)
+    (trainer,), _, _ = prepare(cell)
     one, other = cell.fold.directions  # each validates on one of the two unseen speakers
     count = {"dev": len(one.dev), "test": len(other.dev)}
     if loop == "ours":

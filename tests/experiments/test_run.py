@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import torch
 from experimenting import all_numbers, cells, corpus, experiment, flags, only, result, rows_of, table, times_of_change
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
@@ -19,6 +20,7 @@ from unheard.experiments.cell import prepare, run_cell
 from unheard.experiments.config import load
 from unheard.experiments.plan import lay_out
 from unheard.features import FeatureStore
+from unheard.model.saving import Model
 from unheard.training.strategies import STRATEGIES
 from unheard.training.trainer import Trainer
 
@@ -163,7 +165,7 @@ def test_epsilon_counts_in_deviations_of_what_the_network_sees(tmp_path: Path) -
     source = {"corpus": "synthetic", "root": str(corpus()), "out": str(tmp_path), "emotions": "angry,sad"}
     settings = load(None, {**source, "systems": "cgt", "normalise": "sliding", "recipe": "paper", "progress": False})
     (cell,) = lay_out(settings).cells
-    trainer, normaliser, _ = prepare(cell)
+    (trainer,), normaliser, _ = prepare(cell)
     store = FeatureStore(cell.store)
     seen = np.concatenate([normaliser.apply(store[name]) for name in cell.fold.train]).astype(np.float64)
     np.testing.assert_allclose(trainer.strategy.input_std.numpy(), seen.std(axis=0), rtol=1e-4)
@@ -184,3 +186,42 @@ def test_tables_in_memory(tmp_path: Path) -> None:
     assert len(names) == 1
     with pytest.raises(ConfigError, match="out=FOLDER"):
         unheard.experiment(tmp_path / "frame" / "config.yaml", manifest=tables["frame"])
+
+
+def test_networks_trained_apart_are_joined_in_one(tmp_path: Path) -> None:
+    """The model's file has the mean of their logits; the first is the one that is trained alone; all are continued."""
+    alone, joined, recipe = tmp_path / "alone", tmp_path / "joined", tmp_path / "recipe.yaml"
+    recipe.write_text("{network: {tdnn: [], lstm: 0, hidden: [0], dense: 8, members: 2}, training: {select: last}}")
+    how = ("--config", str(recipe), "--systems", "dat", "--epochs", "2")
+    assert experiment(alone, *how) == experiment(joined, *how, "--training.networks", "3") == 0
+    cell = only(joined)
+    models = [torch.load(folder / "checkpoint.pt", weights_only=True)["weights"] for folder in networks_of(cell)]
+    single = torch.load(only(alone) / "checkpoint.pt", weights_only=True)["weights"]
+    assert all(torch.equal(single[name], models[0][name]) for name in single)
+    assert not torch.equal(models[1]["embed.dense.affine.weight"], models[2]["embed.dense.affine.weight"])
+    store, model = FeatureStore(joined / "features"), Model.load(cell)
+    assert (model.settings.dense, model.settings.members) == (24, 6)
+    apart = [Model.of(weights, Model.load(only(alone)).settings, model.labels, model.normaliser, model.features)
+             for weights in models]  # fmt: skip
+    embeddings = np.load(cell / "embeddings.npz")["e"]
+    for row, e in zip(rows_of(cell / "predictions.csv"), embeddings, strict=True):
+        x = torch.from_numpy(model.normaliser.apply(store[row["id"]]))[None]
+        logits, embedding = model.network.logits(x, torch.tensor([x.shape[1]]))
+        mean = torch.stack([one.network.logits(x, torch.tensor([x.shape[1]]))[0] for one in apart]).mean(0)
+        torch.testing.assert_close(logits, mean)
+        np.testing.assert_allclose(embedding[0].detach(), e, atol=1e-5)
+        assert float(row["p_angry"]) == pytest.approx(logits.softmax(1)[0, 0].item(), abs=1e-5)
+    before = all_numbers(joined)
+    for name in ("result.json", "networks/2/checkpoint.pt"):  # as if killed while the last one was trained
+        (cell / name).unlink()
+    assert experiment(joined, *how, "--training.networks", "3") == 0
+    assert all_numbers(joined) == before
+
+
+def networks_of(cell: Path) -> list[Path]:
+    return [cell, *sorted((cell / "networks").iterdir())]
+
+
+def test_networks_of_layers_that_cannot_be_joined(tmp_path: Path, cli: Any) -> None:
+    said = cli("experiment", *flags(tmp_path, "--training.networks", "2"), code=2)[1]
+    assert "2 networks can be joined only where one dense layer is between features and linear heads" in said

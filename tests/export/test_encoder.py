@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from exporting import SMALL, random_model
 from tiny_encoder import WIDTH, save_huggingface, tiny_weights
@@ -96,6 +98,15 @@ def test_int8_makes_the_encoder_small(source: Path, tmp_path: Path, folder: Path
     frames = [analyse(SPEECH, one.metadata.features, one.encoder).features for one in (ours, exact)]
     assert 0 < np.abs(frames[0] - frames[1]).max() < 0.1 * np.abs(frames[1]).max()
     assert "with int8 weights" in (small / "README.md").read_text()
+    said = [json.loads((path / "config.json").read_text())["weights"] for path in (small, folder)]
+    read = [json.loads(onnx_properties(path / "model.onnx"))["weights"] for path in (small, folder)]
+    assert said == read == ["int8", "float32"]
+    logits = [one.run(frames[1], None).logits for one in (ours, exact)]
+    assert 0 < np.abs(logits[0] - logits[1]).max() < 0.05
+
+
+def onnx_properties(path: Path) -> str:
+    return {entry.key: entry.value for entry in onnx.load(path).metadata_props}["unheard"]
 
 
 def test_an_encoder_that_is_a_file_already_is_copied(source: Path, tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def test_with_a_pretrained_encoder_the_result_is_one_folder(tmp_path: Path, caps
     command = ["starter", "--config", str(config), "--recipe", "strong", "--corpus", "synthetic", "--folds", "3"]
     command += ["--root", str(tmp_path / "corpus"), "--epochs", "1", "--runs", str(tmp_path / "runs")]
     assert main([*command, "-o", str(tmp_path / "model")]) == 0
-    assert "| float encoder |" in (tmp_path / "model" / "README.md").read_text()
+    assert "| float weights |" in (tmp_path / "model" / "README.md").read_text()
     source.rename(tmp_path / "gone")
     recogniser = unheard.load(tmp_path / "model")
     assert recogniser.model.encoder is not None

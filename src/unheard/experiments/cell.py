@@ -7,6 +7,7 @@
         history.jsonl      a line for each epoch
         model.safetensors  the trained recogniser; of a second direction model-<direction>.safetensors
         reestimated/       the same with batch norm re-estimated, where both evaluations are reported
+        networks/<k>/      history and checkpoint of a further network, where several are joined
         epochs/<n>/        the same after fewer epochs
 
 The hash is over everything that determines the numbers. Training continues from the checkpoint of a killed process.
@@ -51,7 +52,7 @@ from unheard.training.logging import logger_of
 from unheard.training.metrics import balanced
 from unheard.training.strategies import Setting, build, derive, strategy_of
 from unheard.training.strategies.cgt import CGT
-from unheard.training.trainer import Evaluation, Trainer
+from unheard.training.trainer import Evaluation, Trainer, join_evaluations
 
 # Running cells in worker processes.
 
@@ -118,10 +119,11 @@ def write_models(
 ) -> None:
     """Write `model.safetensors` of the first direction, `model-<direction>.safetensors` of a second."""
     speakers = sorted({cell.rows[utterance].full_name for utterance in cell.fold.train})
+    network = cell.settings.network.joined(cell.settings.training.networks)
     for one, name in zip(evaluations, model_names(cell), strict=True):
         about = {"cell": cell.name, "direction": one.direction, "epoch": str(one.best_epoch)}
         about["train_speakers"] = json.dumps(speakers)
-        model = Model.of(one.weights, cell.settings.network, cell.settings.labels, normaliser, features)
+        model = Model.of(one.weights, network, cell.settings.labels, normaliser, features)
         write_whole(folder / name, partial(model.save, about=about))
 
 
@@ -333,20 +335,22 @@ def run_cell(cell: Cell, on_epoch: Callable[[Mapping[str, Any]], None] | None = 
     if cell.fitted is not None:
         return _same_as_seed_0(cell) or fit_cell(cell)
     began = time.perf_counter()
-    trainer, normaliser, features = prepare(cell, on_epoch)
-    resumed = trainer.resume()
+    trainers, normaliser, features = prepare(cell, on_epoch)
+    resumed = [trainer.resume() for trainer in trainers]
+    reached = max(trainer.epoch for trainer in trainers)
     wanted, previous = cell.settings.epochs, epochs_of(result_in(cell.folder))
-    if trainer.epoch > wanted:
-        what = f"this cell has been trained to {trainer.epoch} epochs and has no result at {wanted}"
+    if reached > wanted:
+        what = f"this cell has been trained to {reached} epochs and has no result at {wanted}"
         mend = "Name a fresh --out, or list the epochs you want in training.report_epochs before training further."
         raise TrainingError(what, where=cell.folder, mend=mend)
     if 0 < previous < wanted:
         set_apart(cell.folder, previous)
     result: dict[str, Any] = {}
     for epochs in cell.settings.training.budgets:
-        if epochs < trainer.epoch:
+        if epochs < reached:
             continue
-        evaluations = trainer.run(epochs)
+        apart = [trainer.run(epochs) for trainer in trainers]
+        evaluations = [join_evaluations(of_each) for of_each in zip(*apart, strict=True)]
         target = cell.folder if epochs == wanted else reported_in(cell.folder, epochs)
         first = [e for e in evaluations if e.mode == evaluations[0].mode]
         # result.json is written last: it makes the others count
@@ -355,15 +359,16 @@ def run_cell(cell: Cell, on_epoch: Callable[[Mapping[str, Any]], None] | None = 
                 continue
             write_predictions(cell, own, folder)
             write_models(cell, normaliser, features, own, folder)
-            steps, frames, seconds = (
-                sum(record[name] for record in trainer.history) for name in ("steps", "frames", "train_seconds")
+            frames, seconds = (
+                sum(record[name] for trainer in trainers for record in trainer.history)
+                for name in ("frames", "train_seconds")
             )
-            result = result_of(cell, own, str(trainer.device)) | {
-                "updates": steps,
+            result = result_of(cell, own, str(trainers[0].device)) | {
+                "updates": sum(record["steps"] for record in trainers[0].history),
                 "frames": frames,
                 "train_seconds": round(seconds, 3),
                 "frames_per_second": round(frames / seconds, 1) if seconds else 0.0,
-                "resumed": resumed,
+                "resumed": any(resumed),
                 "seconds": round(time.perf_counter() - began, 3),
             }
             result["settings"] |= {"network": asdict(cell.settings.network), "recipe": asdict(cell.settings.training)}
@@ -373,8 +378,8 @@ def run_cell(cell: Cell, on_epoch: Callable[[Mapping[str, Any]], None] | None = 
 
 def prepare(
     cell: Cell, on_epoch: Callable[[Mapping[str, Any]], None] | None = None
-) -> tuple[Trainer, Normaliser, FeatureSettings]:
-    """Return the trainer of a cell, its normaliser, and the settings of its features."""
+) -> tuple[list[Trainer], Normaliser, FeatureSettings]:
+    """Return a trainer for each network of a cell, its normaliser, and the settings of its features."""
     recipe, network, labels, group = (
         getattr(cell.settings, name) for name in ("training", "network", "labels", "group")
     )
@@ -389,24 +394,36 @@ def prepare(
     variants = [frames, *(replace(frames, store=copy) for copy in copies)]
     weights = balanced({name: y[name] for name in train}) if recipe.class_weights == "balanced" else None
     odds = balanced({n: (row.corpus, y[n]) for n, row in train.items()}) if recipe.sampling == "balanced" else None
-    seed = derive("weights", cell.fold.index, cell.seed)
-    setting = Setting(store.dim, len(labels), len(groups), network, seed, recipe.label_smoothing)
-    strategy = build(cell.system, setting, cell.options)
-    if isinstance(strategy, CGT) and normaliser.kind in ("none", "sliding"):
-        moments = Moments(store.dim)
-        for name in train:
-            moments.add(frames[name])
-        strategy.input_std.copy_(torch.from_numpy(guarded(np.sqrt(moments.variance)).astype(np.float32)))
     speakers = {name: row.speaker for name, row in train.items()}
-    trainer = Trainer(
-        strategy,
-        Task(frames, y, s, change_of(recipe, columns_of(store.settings), variants, speakers), weights, odds),
-        cell.fold.train,
-        {one.name: (one.dev, one.test) for one in cell.fold.directions},
-        recipe,
-        cell.folder,
-        key=("batches", cell.fold.index, cell.seed),
-        device=choose_device(cell.settings.device),
-        on_epoch=on_epoch,
-    )
-    return trainer, normaliser, store.settings
+    task = Task(frames, y, s, change_of(recipe, columns_of(store.settings), variants, speakers), weights, odds)
+    directions = {one.name: (one.dev, one.test) for one in cell.fold.directions}
+    sizes, device = (store.dim, len(labels), len(groups), network), choose_device(cell.settings.device)
+    trainers = []
+    for k in range(recipe.networks):
+        key = (cell.fold.index, cell.seed, *([k] if k else []))
+        setting = Setting(*sizes, derive("weights", *key), recipe.label_smoothing)
+        strategy = build(cell.system, setting, cell.options)
+        if isinstance(strategy, CGT) and normaliser.kind in ("none", "sliding"):
+            moments = Moments(store.dim)
+            for name in train:
+                moments.add(frames[name])
+            strategy.input_std.copy_(torch.from_numpy(guarded(np.sqrt(moments.variance)).astype(np.float32)))
+        trainers.append(
+            Trainer(
+                strategy,
+                task,
+                cell.fold.train,
+                directions,
+                recipe,
+                cell.folder / "networks" / str(k) if k else cell.folder,
+                key=("batches", *key),
+                device=device,
+                on_epoch=on_epoch and partial(_counted_on, k * recipe.epochs, on_epoch),
+            )
+        )
+    return trainers, normaliser, store.settings
+
+
+def _counted_on(before: int, report: Callable[[Mapping[str, Any]], None], record: Mapping[str, Any]) -> None:
+    """Report the epoch of a further network with a number after those of the networks before it."""
+    report({**record, "epoch": before + record["epoch"]})

@@ -220,6 +220,7 @@ def check_settings(settings: Experiment) -> dict[str, dict[str, Any]]:
     if settings.protocol and settings.protocol not in PROTOCOLS:
         raise ConfigError(f"unknown protocol '{settings.protocol}'", mend=did_you_mean(settings.protocol, PROTOCOLS))
     settings.training.augment.check(columns_of(settings.features))
+    settings.network.joined(settings.training.networks)  # raises for layers that cannot be joined
     needed = {
         "--features.summary": settings.features.summary,
         "--training.augment": settings.training.augment.on,

@@ -256,7 +256,8 @@ def _train(cells: Sequence[Cell], settings: Experiment, say: Say) -> dict[str, s
     failed: dict[str, str] = {}
     if not missing:
         return failed
-    total = sum(cell.settings.epochs for cell in missing)
+    whole = {cell.name: cell.settings.epochs * cell.settings.training.networks for cell in missing}
+    total = sum(whole.values())
     before = {cell.name: len(read_history(cell.folder)) for cell in missing}
     epochs, running = dict(before), list(missing)
     parallel = min(settings.workers or usual_workers(settings.device), len(missing))
@@ -291,7 +292,7 @@ def _train(cells: Sequence[Cell], settings: Experiment, say: Say) -> dict[str, s
                 failed[cell.name] = reason
                 say(f"{cell.name} failed: {reason}")
             running.remove(cell)
-            epochs[cell.name] = cell.settings.epochs
+            epochs[cell.name] = whole[cell.name]
             tick()
     return failed
 

@@ -89,7 +89,7 @@ def evidence_of(model: Model, run: RunRecords, system: str = "") -> Evidence:
     pairs = {
         "labels": (model.labels, run.labels),
         "features": (model.features, settings.features),
-        "network": (model.settings, settings.network.resolved(settings.features)),
+        "network": (model.settings, settings.network.resolved(settings.features).joined(settings.training.networks)),
         "normalisation": (model.normaliser.kind, settings.normalise),
     }
     for what, (ours, theirs) in pairs.items():

@@ -2,7 +2,7 @@
 
 FOLDER/model.onnx        the graph with its metadata
 FOLDER/model.int8.onnx   the same with int8 weights, on request
-FOLDER/encoder/          the pretrained encoder whose frames the graph reads, if any; on request int8 (the graph is not)
+FOLDER/encoder/          the pretrained encoder whose frames the graph reads, if any; on request both are int8
 FOLDER/README.md         the card
 FOLDER/config.json       labels and settings, for people and for the Hub
 FOLDER/SHA256SUMS        checksums of the ONNX files
@@ -58,8 +58,8 @@ def export(
     """Export the trained `model` (a file or a cell's folder) to a model folder.
 
     `run` is a run of its recipe, which gives the temperature and the card's figures, those of `system` (default: the
-    model's own). `int8` adds the small file, or makes the encoder small; `manifest` names recordings to measure its
-    cost on. Raises `UnheardError` where something does not fit.
+    model's own). `int8` adds the small file, or makes a model on an encoder small; `manifest` names recordings to
+    measure its cost on. Raises `UnheardError` where something does not fit.
     """
     trained = Model.load(model)
     table = read_manifest(manifest) if manifest else None
@@ -90,7 +90,7 @@ def write_folder(
 ) -> None:
     """Write the files of a model folder; `sections` (title, Markdown) are added to the card.
 
-    `int8` adds the small file; of a model on an encoder, it is the encoder's weights that become int8.
+    `int8` adds the small file; of a model on an encoder, the graph and the encoder become int8 instead.
     All that can fail is done before anything in the folder changes. Raises `ExportError` for a model that cannot be
     exported, and where a README.md of something else is in the folder.
     """
@@ -105,24 +105,26 @@ def write_folder(
         full, small, frames, sizes = made / FULL, made / SMALL, model.features, (0, 0)
         exported = model
         if frames.kind == "encoder":
-            small = full
+            small = full  # there is one model, all small or all whole
+            full = made / "float.onnx" if int8 else full
             frames, sizes, about = _write_encoder(frames, made / ENCODER, int8)
             exported = replace(model, features=replace(frames, encoder=ENCODER))
             sections = [("The encoder", about), *sections]
         export_model(exported, full, facts)
-        if int8 and small != full:
+        cost = None
+        if int8:
             quantise(full, small)
-        smaller, cost = int8 and (small != full or frames != model.features), None  # not if trained on an int8 encoder
-        if smaller and manifest is not None:
+        if int8 and manifest is not None:
             cost = measure_cost(model, (full, small), manifest, small_features=frames, encoders=sizes, say=say)
             shown = f"WA {100 * cost.wa[0]:.1f} % → {100 * cost.wa[1]:.1f} %"
             say(f"int8: {shown}, {cost.changed} of {cost.utterances} labels changed")
-        elif smaller:
+        elif int8:
             say("the cost of int8 in accuracy was not measured: name recordings with --manifest")
         write_text(made / CARD, card(exported, facts, evidence, cost, sections))
         numbers = {label: number for number, label in enumerate(model.labels)}
+        weights = {"weights": "int8"} if int8 and small.name == FULL else {}
         config = {"library_name": "unheard", "id2label": dict(enumerate(model.labels)), "label2id": numbers}
-        write_json(made / CONFIG, metadata(exported, facts) | config)
+        write_json(made / CONFIG, metadata(exported, facts) | weights | config)
         digests = {one: sha256((made / one).read_bytes()).hexdigest() for one in _files(made) if one.endswith(".onnx")}
         write_text(made / SUMS, "".join(f"{digest}  {name}\n" for name, digest in digests.items()))
         for name in _files(folder):  # of an earlier export

@@ -10,6 +10,7 @@ frames know their context, TDNN and BiLSTM can be left out.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import torch
@@ -31,7 +32,16 @@ from unheard.model.layers import (
 )
 from unheard.model.settings import NETWORKS, NetworkSettings
 
-__all__ = ["NETWORKS", "EmbeddingNetwork", "EmotionNetwork", "Head", "NetworkSettings", "initialised"]
+__all__ = [
+    "NETWORKS",
+    "EmbeddingNetwork",
+    "EmotionNetwork",
+    "Head",
+    "NetworkSettings",
+    "initialised",
+    "join",
+    "side_by_side",
+]
 
 Part = TypeVar("Part", bound=nn.Module)
 
@@ -198,6 +208,28 @@ class EmotionNetwork(nn.Module):
         """Emotion logits (B, C) and embeddings (B, E) of a padded batch; arguments as `EmbeddingNetwork.forward`."""
         e = self.embed(x, lengths, profile)  # (B, E)
         return self.emotion(e), e
+
+
+def join(networks: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Return the weights of one network whose logits are the mean of those of `networks`, all its members.
+
+    Its sizes are `NetworkSettings.joined`; weights of other parts than embedding network and emotion head are left out.
+    """
+    weights = {}
+    for name in networks[0]:
+        tensors = [network[name] for network in networks]
+        if name == "emotion.output.weight":
+            weights[name] = side_by_side(tensors) / len(tensors)
+        elif name == "emotion.output.bias":
+            weights[name] = torch.stack(tensors).mean(0)
+        elif name.startswith("embed."):
+            weights[name] = torch.cat(tensors) if tensors[0].dim() else tensors[0]
+    return weights
+
+
+def side_by_side(parts: Sequence[Tensor]) -> Tensor:
+    """Join what has the width of an embedding, (n, 2 · dense) each: means of all parts, then deviations of all."""
+    return torch.cat([part.view(len(part), 2, -1) for part in parts], 2).flatten(1)
 
 
 def initialised(make: type[Part], seed: int, *arguments: object) -> Part:

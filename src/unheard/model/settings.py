@@ -104,6 +104,18 @@ class NetworkSettings:
         default = {field.name: field.default for field in fields(self)}
         return {name: v for name, v in asdict(self).items() if name not in _LATER or v != default[name]}
 
+    def joined(self, networks: int) -> NetworkSettings:
+        """Return the sizes of so many networks joined in one (see `unheard.model.network.join`).
+
+        Raises `ConfigError` for layers that cannot stand side by side.
+        """
+        if networks == 1:
+            return self
+        if self.tdnn or self.lstm or self.hidden or self.summary or self.layers or self.pooling != "statistics":
+            what = f"{networks} networks can be joined only where one dense layer is between features and linear heads"
+            raise ConfigError(what, mend="Set training.networks to 1, or choose the recipe encoder.")
+        return replace(self, dense=networks * self.dense, members=networks * self.members)
+
     @property
     def embedding(self) -> int:
         """Width E of the utterance embedding."""

@@ -106,21 +106,21 @@ class Companions:
     """
 
     def __init__(self, frames: Frames, ids: Sequence[str], speakers: Mapping[str, str]) -> None:
-        self._means = {name: frames[name].mean(axis=0, dtype=np.float64).astype(np.float32) for name in ids}
-        self._utterances: dict[str, list[str]] = {}
+        utterances: dict[str, list[str]] = {}
         for name in ids:
-            self._utterances.setdefault(speakers[name], []).append(name)
-        self._speakers = speakers
+            utterances.setdefault(speakers[name], []).append(name)
+        self._place: dict[str, tuple[Floats, int]] = {}  # the mean frames of the speaker's utterances, and one's row
+        for own in utterances.values():
+            means = np.stack([frames[name].mean(axis=0, dtype=np.float64).astype(np.float32) for name in own])
+            self._place |= {name: (means, row) for row, name in enumerate(own)}
 
     def draw(self, name: str, random: np.random.Generator) -> Floats:
         """Return a profile (F,) from a random number of the speaker's utterances other than `name`."""
-        others = [other for other in self._utterances[self._speakers[name]] if other != name]
-        n = min(int(random.choice(SIZES)), len(others))
-        chosen = random.permutation(len(others))[:n]
-        means = np.zeros((n, len(self._means[name])), np.float32)
-        for row, i in zip(means, chosen, strict=True):
-            row[:] = self._means[others[i]]
-        return profile_of(means)
+        means, own = self._place[name]
+        others = len(means) - 1
+        n = min(int(random.choice(SIZES)), others)
+        chosen = random.permutation(others)[:n]
+        return profile_of(means[chosen + (chosen >= own)])
 
 
 def change_of(

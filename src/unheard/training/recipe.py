@@ -114,6 +114,13 @@ class TrainingSettings:
         ge=0,
         le=100,
     )
+    networks: int = setting(
+        1,
+        "Number of networks that are trained apart, with weights and batches of their own, and joined in one whose "
+        "logits are their mean (needs linear heads, and neither TDNN nor recurrent layer).",
+        ge=1,
+        le=100,
+    )
     enrol: float = setting(
         0.0,
         "Share of training utterances that are normalised with other utterances of their speaker (enrolment).",

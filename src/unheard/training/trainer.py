@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from unheard.errors import TrainingError
 from unheard.files import write_text, write_whole
+from unheard.model.network import join, side_by_side
 from unheard.training.batches import Task
 from unheard.training.evaluation import Scores, autocast, decision_rule, reestimated_batchnorm, score
 from unheard.training.metrics import decision_factors
@@ -64,6 +65,21 @@ class Evaluation:
     def under_trained(self) -> bool:
         """Whether validation was still improving: the best epoch is among the last five."""
         return self.selected and self.best_epoch > self.epochs - LATE and self.epochs > LATE
+
+
+def join_evaluations(apart: Sequence[Evaluation]) -> Evaluation:
+    """Return the evaluation of networks joined in one, from those of each: logits are averaged, embeddings joined."""
+    first = apart[0]
+    if len(apart) == 1:
+        return first
+
+    def scores(parts: Sequence[Scores]) -> Scores:
+        embeddings = side_by_side([torch.from_numpy(part.embeddings) for part in parts]).numpy()
+        return replace(parts[0], logits=np.mean([part.logits for part in parts], axis=0), embeddings=embeddings)
+
+    dev, test = scores([one.dev for one in apart]), scores([one.test for one in apart])
+    best, weights = max(one.best_epoch for one in apart), join([one.weights for one in apart])
+    return replace(first, best_epoch=best, dev=dev, test=test, weights=weights)
 
 
 class Trainer:
