@@ -15,18 +15,12 @@ from numpy.typing import NDArray
 import unheard
 from unheard.audio import read_audio
 from unheard.corpora import read_corpus, read_manifest
-from unheard.features.changes import noise, telephone
+from unheard.features.changes import in_noise, telephone
 from unheard.manifest import FOUR, Manifest
 from unheard.splits.files import of_part
 from unheard.training.metrics import unweighted_average_recall, weighted_accuracy
 
 Samples = NDArray[np.float64]
-
-
-def in_noise(x: Samples, random: np.random.Generator, snr_db: float = 10.0) -> Samples:
-    """Add noise at `snr_db` below the recording's root mean square."""
-    level = float(np.sqrt(np.mean(x**2)))
-    return x + noise(len(x), random) * level / 10 ** (snr_db / 20)
 
 
 CONDITIONS: dict[str, Callable[[Samples, np.random.Generator], Samples]] = {

@@ -20,6 +20,7 @@ from unheard.experiments.cell import prepare, run_cell
 from unheard.experiments.config import load
 from unheard.experiments.plan import lay_out
 from unheard.features import FeatureStore
+from unheard.model.network import side_by_side
 from unheard.model.saving import Model
 from unheard.training.strategies import STRATEGIES
 from unheard.training.trainer import Trainer
@@ -211,6 +212,7 @@ def test_networks_trained_apart_are_joined_in_one(tmp_path: Path) -> None:
         torch.testing.assert_close(logits, mean)
         np.testing.assert_allclose(embedding[0].detach(), e, atol=1e-5)
         assert float(row["p_angry"]) == pytest.approx(logits.softmax(1)[0, 0].item(), abs=1e-5)
+    assert side_by_side([torch.zeros(0, 16)] * 3).shape == (0, 48)  # where nobody validates
     before = all_numbers(joined)
     for name in ("result.json", "networks/2/checkpoint.pt"):  # as if killed while the last one was trained
         (cell / name).unlink()

@@ -41,9 +41,18 @@ def test_a_folder_with_a_card_and_nothing_is_trained_twice(tmp_path: Path, capsy
     named = [*command, "--name", "toy", "--licence", "MIT"]
     assert main(named) == 0
     card = (tmp_path / "model" / "README.md").read_text()
-    titles = ("Adaptation to a speaker", "Speaker information in the embedding", "The small file")
+    titles = (
+        "Adaptation to a speaker",
+        "Noise and telephone",
+        "Speaker information in the embedding",
+        "The small file",
+    )
     for title in ("# toy", *(f"## {title}" for title in titles)):
         assert title in card
+    assert [line.split(" | ")[1] for line in card.splitlines() if line.startswith(("| noise at", "| telephone"))] == [
+        "48"
+    ] * 2
+    assert "- Reverberation, children, and languages" in card
     assert "| ser" not in card
     clip = next(iter(sorted((tmp_path / "corpus" / "wav").rglob("*.wav"))))
     found = unheard.load(tmp_path / "model").predict(clip)

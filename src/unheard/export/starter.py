@@ -1,6 +1,6 @@
 """Train a model for others to use, on nearly all speakers, with a card of what to expect on unseen ones.
 
-    corpora -> cross-validation by speakers   accuracy on each corpus, temperature, adaptation, probe
+    corpora -> cross-validation by speakers   accuracy on each corpus, temperature, adaptation, noise, telephone, probe
             -> each corpus left out in turn   accuracy on recordings of another kind
             -> all speakers but a few         the model; those few validate it and test its int8 weights
             -> a model folder
@@ -11,15 +11,22 @@ Every step is an experiment in its own folder, so that an interrupted call conti
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import soundfile
+
+from unheard.audio import SAMPLE_RATE, read_audio
 from unheard.corpora.table import write_table
 from unheard.errors import ConfigError, Say, silent
 from unheard.experiments.adaptation import adapt
 from unheard.experiments.baselines import FITTED
 from unheard.experiments.config import Experiment
+from unheard.experiments.evaluate import score_model
 from unheard.experiments.leakage import probe_model
 from unheard.experiments.plan import read_rows
 from unheard.experiments.records import RunRecords, read_run
@@ -29,11 +36,13 @@ from unheard.export.card import data_of
 from unheard.export.evidence import evidence_of
 from unheard.export.folder import write_folder
 from unheard.export.onnx import Facts
+from unheard.features.changes import Doubles, in_noise, telephone
 from unheard.features.encoder import write_encoder
 from unheard.files import markdown_table
-from unheard.manifest import Manifest
+from unheard.manifest import Manifest, Utterance
 from unheard.model.saving import WITH_PROFILES, Model
 from unheard.report.content import percent
+from unheard.training.metrics import unweighted_average_recall, weighted_accuracy
 
 HELD_OUT = 24  # one of this many speakers validates the final model, and one tests it
 
@@ -82,6 +91,7 @@ def make_starter(
     sections = [
         ("Adaptation to a speaker", adapt(crossed.folder, systems=(system,), say=say)),
         *([("Accuracy on other corpora", _on_other_corpora(left_out))] if left_out else []),
+        ("Noise and telephone", _degraded(crossed, rows, say)),
         ("Speaker information in the embedding", _probe(crossed, rows, base, say)),
     ]
     tested = set(own.seeds[0].test.ids)
@@ -122,6 +132,35 @@ def _on_other_corpora(left_out: list[RunRecords]) -> str:
 
 Each row is a model trained on the other corpora only and tested on all of this one, with other microphones, sentences \
 and languages. On recordings unlike the training data expect these figures rather than those above."""
+
+
+def _degraded(crossed: RunRecords, rows: Manifest, say: Say) -> str:
+    """Score the cross-validated models again on degraded recordings of their test speakers."""
+    by_id, random = rows.by_id(), np.random.default_rng(0)
+    tests = line_of(crossed).seeds[0]
+    table = [("as recorded", str(len(tests.test.ids)), percent(tests.test.wa), percent(tests.test.uar))]
+    changes: dict[str, Callable[[Doubles], Doubles]] = {
+        "noise at 10 dB": partial(in_noise, random=random),
+        "telephone line (8 kHz, G.711)": telephone,
+    }
+    for name, change in changes.items():
+        say(f"{name}: scoring {len(tests.test.ids)} recordings")
+        truth, predicted = [], []
+        for cell in tests.cells:
+            with tempfile.TemporaryDirectory(prefix="unheard-") as temporary:
+                degraded: list[Utterance] = []
+                for row in (by_id[one.id] for one in cell.rows if one.part == "test"):
+                    x = change(read_audio(row.audio, start=row.start, end=row.end, channel=row.channel).astype(float))
+                    path = Path(temporary, f"{len(degraded)}.wav")
+                    soundfile.write(path, x / max(1.0, np.abs(x).max()), SAMPLE_RATE, subtype="FLOAT")
+                    degraded.append(replace(row, audio=str(path), start=0.0, end=None, channel="mix"))
+                with score_model(Model.load(cell.folder), Manifest(tuple(degraded))) as scored:
+                    truth.append(scored.scores.truth)
+                    predicted.append(scored.scores.predicted)
+        y, p = np.concatenate(truth), np.concatenate(predicted)
+        uar = unweighted_average_recall(y, p, len(crossed.labels))
+        table.append((name, str(len(y)), percent(weighted_accuracy(y, p)), percent(uar)))
+    return markdown_table(("Recordings of unseen speakers", "Utterances", "WA, %", "UAR, %"), table)
 
 
 def _probe(crossed: RunRecords, rows: Manifest, base: Experiment, say: Say) -> str:

@@ -36,7 +36,7 @@ def changed(samples: Floats, copy: int) -> Floats:
     if random.random() < 0.5:
         x = in_room(x, random)
     if random.random() < 0.5:
-        x = x + noise(len(x), random) * _rms(x) / 10 ** (random.uniform(*SNR_DB) / 20)
+        x = in_noise(x, random, random.uniform(*SNR_DB))
     if random.random() < 0.2:
         x = telephone(x)
     return (x / max(1.0, float(np.abs(x).max()))).astype(np.float32)
@@ -58,6 +58,11 @@ def in_room(x: Doubles, random: np.random.Generator) -> Doubles:
     tail[0] = 1.0
     size = len(x) + len(tail)
     return np.fft.irfft(np.fft.rfft(x, size) * np.fft.rfft(tail, size), size)[: len(x)]
+
+
+def in_noise(x: Doubles, random: np.random.Generator, snr_db: float = 10.0) -> Doubles:
+    """Add noise `snr_db` below the root mean square of the samples."""
+    return x + noise(len(x), random) * _rms(x) / 10 ** (snr_db / 20)
 
 
 def noise(n: int, random: np.random.Generator) -> Doubles:

@@ -229,7 +229,7 @@ def join(networks: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
 
 def side_by_side(parts: Sequence[Tensor]) -> Tensor:
     """Join what has the width of an embedding, (n, 2 · dense) each: means of all parts, then deviations of all."""
-    return torch.cat([part.view(len(part), 2, -1) for part in parts], 2).flatten(1)
+    return torch.cat([part.view(len(part), 2, part.shape[1] // 2) for part in parts], 2).flatten(1)
 
 
 def initialised(make: type[Part], seed: int, *arguments: object) -> Part:

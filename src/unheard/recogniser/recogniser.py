@@ -28,7 +28,7 @@ Segments: TypeAlias = str | Path | Turns | Sequence[Turn | tuple[float, float, s
 """Who spoke when: a file or folder, what `read_turns` returned, or the turns of the recording."""
 
 LONGEST = 24 * 3600.0  # default limit for the length of a recording, seconds
-_BLOCK_SECONDS = 3  # at most, between two calls of `progress`
+_BLOCK_SECONDS = 1  # between two calls of `progress`, after each of which others may have their turn
 
 
 class PredictOptions(TypedDict, total=False):
