@@ -216,7 +216,7 @@ def test_adapting_is_shown_and_goes_on_with_a_profile(there: Path, tmp_path: Pat
     assert [json.loads(line)["profile"]["utterances"] for line in out.splitlines()] == [1, 1]
     assert "adapting" in err
     first, second = cli(*adapt, "--profile", "anna", "--profiles", tmp_path)[0].splitlines()
-    assert "[adapted to anna, 1 utterances, learning]" in first
+    assert "[adapted to anna, 1 utterance, learning]" in first
     assert "[adapted to anna, 2 utterances, learning]" in second
     assert cli("profiles", "--profiles", tmp_path)[0] == "anna: 2 utterances with tiny\n"
 

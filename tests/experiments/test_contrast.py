@@ -43,7 +43,7 @@ def test_figures_and_differences_are_those_of_the_summary(run: Path) -> None:
     assert [row[0] for row in figures] == ["SER_only", "SER_SR_MTL", "SER_SR_DAT"]
     for name, wa, uar, seeds in figures:
         assert [wa, uar, seeds] == [*(str(lines[name].over_seeds(metric)) for metric in ("wa", "uar")), "2"]
-    assert "Differences to SER_SR_DAT" in text
+    assert "Differences from SER_SR_DAT" in text
     (mtl,) = [row for row in rows(text, "| SER_SR_MTL") if row[1] == "WA"]
     ours, theirs = (lines[name].over_seeds("wa").mean for name in ("SER_SR_MTL", "SER_SR_DAT"))
     assert mtl[2] == f"{100 * (ours - theirs):+.1f}"

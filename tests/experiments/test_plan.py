@@ -93,7 +93,7 @@ def test_invariance_has_a_run_of_its_own(tmp_path: Path, cli: Any) -> None:
     (seed,) = run.invariance.lines[0].seeds
     assert len({*seed.dev.speakers, *seed.test.speakers}) == 4
     assert not (tmp_path / "run" / "invariance" / "features").exists()  # the features are the run's
-    assert cli(*words)[1].count("1 trainings (1 done before)") == 2
+    assert cli(*words)[1].count("1 training (1 already done)") == 2
     assert read_run(tmp_path / "run" / "invariance").invariance is None
     assert experiment(tmp_path / "enough", *quick, "random", "--n", "2,2,2") == 0
     assert read_run(tmp_path / "enough").invariance is None
@@ -102,11 +102,11 @@ def test_invariance_has_a_run_of_its_own(tmp_path: Path, cli: Any) -> None:
 def test_a_dry_run_counts_and_stops(tmp_path: Path, cli: Any) -> None:
     out = tmp_path / "run"
     same = ("--epochs", "2", "--seeds", "2", "--protocol", "paired", "--folds", "1", "--systems")
-    assert cli("experiment", *flags(out, *same, "ser,dat", "--dry-run"))[0] == "4 trainings (0 done before)\n"
+    assert cli("experiment", *flags(out, *same, "ser,dat", "--dry-run"))[0] == "4 trainings (0 already done)\n"
     assert {path.name for path in out.iterdir()} == {"features", ".lock"}
-    assert "2 trainings (0 done before)\n" in cli("experiment", *flags(out, *same, "ser"))[1]
+    assert "2 trainings (0 already done)\n" in cli("experiment", *flags(out, *same, "ser"))[1]
     # three other λ on seed 0; on seed 1 one for each direction; a random split for every system and seed
-    wanted = "7 trainings (2 done before), up to 2 more with the chosen λ and ε, 4 for invariance\n"
+    wanted = "7 trainings (2 already done), up to 2 more with the chosen λ and ε, 4 for invariance\n"
     more = ("--dry-run", "--tune", "grid", "--invariance")
     assert cli("experiment", *flags(out, *same, "ser,dat", *more))[0] == wanted
 

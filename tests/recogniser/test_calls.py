@@ -173,7 +173,7 @@ def test_recordings_are_told_apart() -> None:
     assert turns_of(turns, "my call.wav") == TURNS
     with pytest.raises(ConfigError, match=r"several recordings fit: a/talk, b/talk\.wav"):
         turns_of(turns, "talk.wav")
-    with pytest.raises(ConfigError, match="no turns of this recording, but of a/talk"):
+    with pytest.raises(ConfigError, match="no turns are given for this recording, only for a/talk"):
         turns_of(turns, "c.wav")
 
 

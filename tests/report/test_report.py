@@ -37,7 +37,7 @@ from unheard.report.content import (
     probability,
     spread,
 )
-from unheard.report.plots import write_figure
+from unheard.report.plots import dots, look_of, write_figure
 from unheard.report.protocol import again
 
 HOSTILE = "<script>alert(1)</script>&|_{{}}%$#\"'{}"
@@ -294,6 +294,17 @@ def test_the_verb_writes_every_format(
     assert "holds no run" in capsys.readouterr().err.replace("\n", " ")
     with pytest.raises(RunError):
         write_report(tmp_path / "nowhere")
+
+
+def test_a_legend_of_long_names_fits_and_tells_systems_apart_in_grey() -> None:
+    names = ("SER_only", "SER_SR_DAT", "SVM (functionals)", "SVM (pooled frames)", "ComParE 2016 + SVM")
+    looks = {name: look_of(name, place) for place, name in enumerate(names)}
+    assert len({look.marker for look in list(looks.values())[1:]}) == 4
+    drawing = dots({"Recall": {name: [0.5] for name in names}}, ["sad"], looks, "%", references=[0.25])
+    drawing.draw_without_rendering()
+    legend, page = drawing.legends[0].get_window_extent(), drawing.bbox
+    assert (page.x0, page.y0) <= (legend.x0, legend.y0)
+    assert legend.x1 <= page.x1
 
 
 def test_percent_and_its_company() -> None:

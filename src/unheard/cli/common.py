@@ -225,7 +225,7 @@ class Using:
             what, mend = f"there is no profile '{self.profile}' for this model", f"Make it with --enrol.{known}"
             raise ConfigError(what, where=store.folder, mend=mend)
         if profile is not None:
-            say(f"adapted to {profile.name or 'the enrolled speaker'}: {profile.utterances} utterances")
+            say(f"adapted to {profile.name or 'the enrolled speaker'}: {counted(profile.utterances, 'utterance')}")
         return found
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 from cyclopts import Parameter
 
 from unheard.cli import common as cli
-from unheard.errors import AudioError, ConfigError
+from unheard.errors import AudioError, ConfigError, counted
 from unheard.files import cannot_read, exists
 from unheard.server.settings import ServerSettings
 
@@ -122,7 +122,8 @@ def profiles(
         return
     names = store.names()
     for name in names:
-        known = [f"{entry['utterances']} utterances with {entry['model']}" for entry in store.entries(name).values()]
+        found = store.entries(name).values()
+        known = [f"{counted(one['utterances'], 'utterance')} with {one['model']}" for one in found]
         print(f"{name}: {', '.join(known)}")
     for problem in store.broken():
         cli.say(f"unheard: {problem}")

@@ -181,7 +181,8 @@ def _counted(grid: Grid) -> str:
 
         if sub_run_settings(grid.settings, grid.manifest):
             more += f", {len(grid.settings.systems) * grid.settings.seeds} for invariance"
-    return f"{len(cells)} trainings ({sum(cell.result() is not None for cell in cells)} done before){more}"
+    done = sum(cell.result() is not None for cell in cells)
+    return f"{counted(len(cells), 'training')} ({done} already done){more}"
 
 
 def _search(grid: Grid, say: Say) -> tuple[list[Cell], dict[str, str]]:

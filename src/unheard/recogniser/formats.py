@@ -19,7 +19,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from unheard.errors import ConfigError, UnheardError, did_you_mean, printable
+from unheard.errors import ConfigError, UnheardError, counted, did_you_mean, printable
 from unheard.files import replacing, takes_no_replacement, write_whole
 from unheard.recogniser.prediction import Prediction, Segment, ranked
 
@@ -246,7 +246,7 @@ class TableWriter(Writer):
         place = prediction.file + (f" ({prediction.channel})" if prediction.channel != "mix" else "")
         note = ""
         if prediction.profile is not None:
-            known = f"{prediction.profile.name or 'a speaker'}, {prediction.profile.utterances} utterances"
+            known = f"{prediction.profile.name or 'a speaker'}, {counted(prediction.profile.utterances, 'utterance')}"
             note = f"   [adapted to {known}{', learning' if prediction.adapting else ''}]"
         if prediction.mixed:
             parts = [f"{label} {one.share:.0%}" for label, one in prediction.summary.items()]

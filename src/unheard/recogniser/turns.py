@@ -113,8 +113,8 @@ def turns_of(turns: Turns, recording: str) -> Sequence[Turn]:
         if found:
             what = f"the turns of several recordings fit: {', '.join(found[:5])}"
             raise ConfigError(what, where=recording, mend="Use paths.")
-    what = f"there are no turns of this recording, but of {', '.join(list(turns)[:5])}"
-    raise ConfigError(what, where=recording, mend="Give the recording the name of its file in the file of turns.")
+    what = f"no turns are given for this recording, only for {', '.join(list(turns)[:5])}"
+    raise ConfigError(what, where=recording, mend="Turns are matched by the name of the recording's file.")
 
 
 def _rttm(path: Path, text: str) -> _Found:

@@ -140,7 +140,7 @@ def _one_run(run: _Run) -> str:
         if line is not run.base_of(line) and line not in compared
     ]
     if compared:
-        parts += ["", _contrasts([run], compared), "", f"Over the seeds both have. {FAMILIES}"]
+        parts += ["", _contrasts([run], compared), "", f"Differences: over the seeds that both have. {FAMILIES}"]
     return "\n".join([*parts, ""])
 
 
@@ -152,7 +152,7 @@ def _contrasts(runs: Sequence[_Run], lines: Sequence[Line]) -> str:
             pairs = [run.pair(next(one for one in run.lines if one.name == line.name)) for run in runs]
             found.append(contrast(line.name, runs[0].base_of(line).name, pairs, metric, line.family))
     base = runs[0].base
-    caption = f"Differences to {NAMES.get(base.system, base.name)}"
+    caption = f"Differences from {NAMES.get(base.system, base.name)}"
     return markdown_of_table(contrast_table(corrected(found), "differences", caption))
 
 

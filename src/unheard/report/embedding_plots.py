@@ -144,11 +144,9 @@ def _probes(found: Mapping[str, LineLeakage], chance: float) -> Figure:
         return {_PROBES[name][0]: [known(line.over_seeds(name).mean) for line in found.values()] for name in figures}
 
     panels = {"Speakers recognised": means("linear", "mlp"), "Verification": means("eer")}
-    drawing = dots(panels, list(found), dict(_PROBES.values()), "%", reference=chance)
+    drawing = dots(panels, list(found), dict(_PROBES.values()), "%", references=(chance, 0.5))
     alt = "; ".join(f"{name}: {', '.join(line.shown(figure) for figure in _PROBES)}" for name, line in found.items())
-    caption = (
-        "Speaker probes and verification, mean over seeds. Dashed: chance of the probes; an EER of 50 % is chance."
-    )
+    caption = "Speaker probes and verification (EER), mean over seeds. Dashed: chance."
     return Figure("invariance", caption, alt, drawing)
 
 

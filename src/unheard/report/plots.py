@@ -68,7 +68,7 @@ class Look:
 
 def look_of(system: str, place: int, hollow: bool = False) -> Look:
     """Return the look of a system; one that is not the paper's gets the next colour by its `place`."""
-    colour, marker = _SYSTEMS.get(system) or (_MORE[place % len(_MORE)], "xP"[place % 2])
+    colour, marker = _SYSTEMS.get(system) or (_MORE[place % len(_MORE)], "xPv*"[place % 4])
     return Look(colour, marker, hollow)
 
 
@@ -99,18 +99,18 @@ def dots(
     looks: Mapping[str, Look],
     axis: str,
     *,
-    reference: float,
+    references: Sequence[float],
 ) -> Figure:
     """Draw a row for every name with a mark for every system: panel -> system -> a share for every row.
 
-    A dashed line marks `reference`, usually chance.
+    A dashed line marks chance, the panel's number in `references`.
     """
     with rc_context(STYLE):
         drawing, axes = _panels(panels, 2, 3.4, 0.7 + 0.17 * len(rows))
-        for ax, values in zip(axes, panels.values(), strict=True):
+        for ax, values, chance in zip(axes, panels.values(), references, strict=True):
             for name, column in values.items():
                 ax.plot(100 * np.asarray(column, float), range(len(rows)), markersize=4.5, **looks[name].style())
-            ax.axvline(100 * reference, color=INK, linestyle="--", linewidth=0.8)
+            ax.axvline(100 * chance, color=INK, linestyle="--", linewidth=0.8)
             ax.set(yticks=range(len(rows)), xlabel=axis, ylim=(len(rows) - 0.5, -0.5))
             ax.set_yticklabels([_shortened(row) for row in rows])
         marks = {name: {**looks[name].style(), "markersize": 5} for values in panels.values() for name in values}
@@ -267,11 +267,14 @@ def _panels(titles: Collection[str], columns: int, width: float, height: float) 
 
 def _with_legend(drawing: Figure, marks: Mapping[str, Any], columns: int) -> Figure:
     handles = [Line2D([], [], label=name, **how) for name, how in marks.items()]
-    drawing.legend(handles=handles, loc="outside upper left", ncols=min(columns, len(handles)))
+    fit = int(72 * drawing.get_figwidth() / (40 + 5 * max(map(len, marks))))  # points: a mark with its gaps, a letter
+    columns = max(1, min(columns, len(handles), fit))
+    drawing.set_figheight(drawing.get_figheight() + 0.17 * ((len(handles) - 1) // columns))
+    drawing.legend(handles=handles, loc="outside upper left", ncols=columns)
     return drawing
 
 
-def _shortened(words: str, longest: int = 18) -> str:
+def _shortened(words: str, longest: int = 20) -> str:
     if len(words) <= longest:
         return words
     head = (longest - 1) // 2

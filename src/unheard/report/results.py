@@ -30,10 +30,7 @@ from unheard.training.recipe import AS_WRITTEN
 
 Looks = Mapping[str, Look]
 METRIC = {"wa": "WA", "uar": "UAR"}
-ONE_SEED = (
-    "Only one seed: p is about other speakers tested with these networks; the same systems trained again may differ by "
-    "more."
-)
+ONE_SEED = "Only one seed: p accounts for the choice of speakers, not for the randomness of training."
 
 
 def headline(summary: Summary) -> str:
@@ -51,9 +48,9 @@ def headline(summary: Summary) -> str:
         significant = [one for one in summary.contrasts if one.p_holm < 0.05 and one.metric == "wa"]
         found = [f"{one.name} ({percent(one.difference, sign=True)} points of WA)" for one in significant]
         text += (
-            f"; different from SER_only in WA beyond chance: {listed(found)}"
+            f"; significantly different from SER_only in WA: {listed(found)}"
             if found
-            else ("; no system differs from SER_only in WA beyond chance")
+            else "; no difference from SER_only in WA is significant"
         )
     return f"{text}. {single_class(complete)}".rstrip()
 
@@ -62,7 +59,7 @@ def accuracy(summary: Summary, about: str, select: str = "best") -> Section:
     """The paper's Tables 2 and 3 with the gap, then UAR and F1 with intervals."""
     chose = {
         "best": "validation speakers chose the epoch (and λ and ε where those are chosen), which favours their figure",
-        "last": "the last epoch is evaluated, so that validation speakers chose none",
+        "last": "the last epoch is used, whatever its validation accuracy",
     }[select]
     alone = any(line.unvalidated for line in summary.lines)  # a test figure and none of validation
     accuracies = [[line.over_seeds("wa", part) for part in ("dev", "test")] for line in summary.lines]
@@ -111,7 +108,7 @@ def contrasts(summary: Summary, looks: Looks) -> Section:
         own = [one for one in summary.contrasts if one.family == family]
         special = [word for word in family.split(", ") if word not in ("fixed", AS_WRITTEN)]
         name = "-".join(["differences", *special])
-        caption = "Differences to SER_only" + (f" ({', '.join(special)})" if special else "")
+        caption = "Differences from SER_only" + (f" ({', '.join(special)})" if special else "")
         panels: dict[str, list[tuple[str, Look, float, float, float]]] = {
             f"Test {word}": [] for word in METRIC.values()
         }
@@ -143,8 +140,8 @@ def contrast_table(contrasts: Sequence[Contrast], name: str, caption: str) -> Ta
         f"Differences in points of the pooled metric's mean over seeds, on {units}. "
         "Interval: percentile bootstrap over speakers. RERR: relative error-rate reduction. p: paired permutation test "
         f"over speakers, {how}, two-sided; Holm: corrected for the contrasts of a family with the same metric. "
-        "Detectable: the smallest true difference that a paired t-test finds with 80 % power at p < 0.05, uncorrected. "
-        f"With so many speakers no p is below {probability(first.smallest_p)}."
+        "Detectable: the smallest true difference that a paired t-test at 5 % finds with 80 % power, uncorrected. "
+        f"With {units}, p is at least {probability(first.smallest_p)}."
     )
     if first.smallest_p > 0.05:
         note += " That is above 0.05: no difference, however large, can be significant here."
@@ -178,9 +175,9 @@ def _in_words(own: Sequence[Contrast]) -> str:
     significant = [one for one in own if one.p_holm < 0.05]
     found = [f"{one.name} ({METRIC[one.metric]} {percent(one.difference, sign=True)} points)" for one in significant]
     if found:
-        text = f"Different from SER_only beyond chance, after Holm's correction: {listed(found)}."
+        text = f"Significantly different from SER_only, after Holm's correction: {listed(found)}."
     else:
-        text = "No system differs from SER_only beyond chance here, after Holm's correction."
+        text = "No difference from SER_only is significant after Holm's correction."
     limits = sorted(one.detectable for one in own if one.metric == "wa" and one.detectable is not None)
     if limits:
         span = " to ".join(dict.fromkeys((percent(limits[0]), percent(limits[-1]))))
@@ -205,7 +202,7 @@ def emotions(summary: Summary, looks: Looks) -> Section:
     caption = "Recall of each emotion on the test speakers (%), mean ± standard deviation over seeds"
     table = Table("recalls", caption, ("Emotion", "Utterances", *(line.name for line in complete)), rows)
     values = {line.name: [known(recall.mean) for recall in line.recalls] for line in complete}
-    recall = dots({"Recall": values}, summary.labels, looks, "recall, %", reference=1 / len(summary.labels))
+    recall = dots({"Recall": values}, summary.labels, looks, "recall, %", references=[1 / len(summary.labels)])
     words = "; ".join(f"{row[0]}: {', '.join(row[2:])}" for row in rows)
     matrices = {line.name: line.confusion for line in complete}
     about = "Confusion matrices of the test speakers: percent of the true emotion, and utterances in brackets, summed "
@@ -244,7 +241,7 @@ def speakers(summary: Summary, looks: Looks, genders: Mapping[str, str]) -> Sect
     shown = [names[i] for i in order]
     caption = f"Accuracy of each test speaker, mean over seeds; ordered by {first}'s WA. Dashed: chance."
     alt = f"WA and UAR of {counted(len(shown), 'speaker')}; lowest WA: {worst}"
-    drawing = dots(panels, shown, looks, "%", reference=1 / len(summary.labels))
+    drawing = dots(panels, shown, looks, "%", references=[1 / len(summary.labels)] * 2)
     heads = ("Speaker", "Gender", "Utterances", *complete)
     blocks = (
         Figure("speakers", caption, alt, drawing),

@@ -314,7 +314,7 @@ def _kfold(groups: Groups, k: int, salt: str) -> Plans:
     for place, block in enumerate(chain.from_iterable(groups.shuffled_strata(blocks, salt))):
         parts[place % k] += block
     unknown = sum(groups.gender(name) not in ("female", "male") for name in groups.names)
-    note = Note("gender_unknown", f"{unknown} of {len(groups.names)} speakers are not stratified: no single gender")
+    note = Note("gender_unknown", f"{unknown} of {len(groups.names)} speakers without gender: folds are not stratified")
     plans = [groups.fold(("test", parts[(f + 1) % k], parts[f])) for f in range(k)]
     return plans, [note] if unknown and groups.column == "speaker" else []
 
