@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from experimenting import cells, corpus, table
@@ -181,6 +182,8 @@ def test_words_are_converted() -> None:
     training = settings.training
     assert (training.lr, training.nesterov, training.report_epochs) == (0.01, False, (1, 2))
     assert (settings.n, settings.network.hidden) == ((4, 1, 1), ())
+    for names in (np.array(["sad", "angry"]), {"sad", "angry"}):
+        assert load(None, {**LEAST, "emotions": names}).labels == settings.labels
 
 
 def test_options_of_systems_are_typed() -> None:

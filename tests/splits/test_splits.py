@@ -240,6 +240,8 @@ def test_an_emotion_that_training_lacks_names_fold_emotion_and_speakers():
 def test_unknown_options_are_errors(options):
     with pytest.raises(ConfigError):
         make_split(table("f1", "m1", "f2", "m2"), **options)
+    with pytest.raises(ConfigError, match="read_manifest"):
+        make_split("manifest.csv", "kfold")
 
 
 def test_folds_keeps_the_first():

@@ -13,7 +13,7 @@ import os
 import re
 import textwrap
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -336,8 +336,8 @@ def _prepared(kind: type, values: Mapping[str, Any], prefix: str = "") -> dict[s
         elif isinstance(value, Path):
             value = str(value)
         elif get_origin(hint) is tuple and not isinstance(value, (list, tuple)):
-            words = [word.strip() for word in value.split(",")] if isinstance(value, str) else [value]
-            value = [word for word in words if word != ""]
+            words = [word.strip() for word in value.split(",")] if isinstance(value, str) else value
+            value = [word for word in (words if isinstance(words, Iterable) else [words]) if word != ""]
         elif path in PAIRS and isinstance(value, str):
             pairs = [word.partition("=") for word in value.split(",") if word.strip()]
             text, value = value, {old.strip(): new.strip() for old, _, new in pairs}

@@ -36,7 +36,7 @@ SAMPLE_RATE = 16_000
 FRAME_SHIFT = 320  # samples, 20 ms: two mel frames
 MODEL, LICENCE, CARD = "model.onnx", "LICENSE", "README.md"  # the files of an encoder that `unheard encoder` wrote
 
-LARGEST = 1 << 30  # upper limit for an ONNX file, in bytes
+LARGEST = (2 << 30) - 1  # upper limit for an ONNX file, in bytes: that of protobuf
 
 _FFT, _HOP = 400, 160  # 25 ms every 10 ms
 _SILENCE = 1600  # samples: Whisper was trained on speech with silence behind

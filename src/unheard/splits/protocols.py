@@ -69,6 +69,9 @@ def make_split(
     `folds` keeps the first folds. Raises `SplitError` if the manifest allows no such split or the split leaks,
     `ConfigError` for an unknown protocol or option.
     """
+    if not isinstance(manifest, Manifest):
+        what = f"a split is made of a Manifest, not of a {type(manifest).__name__}"
+        raise ConfigError(what, mend="Read the table or path first: unheard.read_manifest(...).")
     if protocol not in PROTOCOLS:
         raise ConfigError(f"unknown protocol '{protocol}'", mend=did_you_mean(protocol, PROTOCOLS))
     groups = None
