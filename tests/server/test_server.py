@@ -90,7 +90,8 @@ def test_channels(client: TestClient, ear: Recogniser, tmp_path: Path) -> None:
     assert left["probabilities"] != right["probabilities"]
     assert answered(client, CALL, "/predict?channel=right")["probabilities"] == right["probabilities"]
     assert answered(client, CALL, "/predict?channel=2")["probabilities"] == right["probabilities"]
-    assert answered(client, CALL)["probabilities"] == library(ear, CALL, tmp_path)["probabilities"]
+    assert (left["remark"], (mixed := answered(client, CALL))["remark"][:22]) == (None, "the mean of 2 channels")
+    assert mixed["probabilities"] == library(ear, CALL, tmp_path)["probabilities"]
     (alone,) = answered(client, CLIP, "/channels")
     assert alone["channel"] == "mix"
 

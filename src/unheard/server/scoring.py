@@ -50,12 +50,17 @@ class Scored:
     remark: str | None = None
 
     @classmethod
-    def of(cls, recogniser: Recogniser, prediction: Prediction, steps: list[Segment], rate: int) -> Scored:
-        """Return what was found in audio that was sampled at `rate`; `steps` were watched."""
-        needed, remark = recogniser.model.metadata.features.sample_rate, None
+    def of(
+        cls, recogniser: Recogniser, prediction: Prediction, steps: list[Segment], rate: int, channels: int = 1
+    ) -> Scored:
+        """Return what was found in audio of `channels` that was sampled at `rate`; `steps` were watched."""
+        needed, remarks = recogniser.model.metadata.features.sample_rate, []
         if rate < needed:
-            remark = f"sampled at {rate:,} Hz, below the model's {needed:,} Hz: the model is less accurate on it "
-            remark += "(see its card)"
+            what = f"sampled at {rate:,} Hz, below the model's {needed:,} Hz: the model is less accurate on it"
+            remarks.append(f"{what} (see its card)")
+        if channels > 1 and prediction.channel == "mix":
+            remarks.append(f"the mean of {channels} channels: if each is another person's, ask for each (/channels)")
+        remark = "; ".join(remarks) or None
         if not steps or prediction.duration <= recogniser.windows.seconds:  # turns; one utterance has one answer
             return cls(prediction, prediction.segments, remark)
         return cls(prediction, (*steps[:-1], replace(steps[-1], end=prediction.duration)), remark)
@@ -114,7 +119,7 @@ def score(
                 watch=steps.append,
             )
             done += prediction.duration
-            found.append(Scored.of(recogniser, prediction, steps, header.sample_rate))
+            found.append(Scored.of(recogniser, prediction, steps, header.sample_rate, header.channels))
     return found
 
 
