@@ -381,6 +381,15 @@ def test_what_choosing_among_seeds_alone_is_worth() -> None:
     assert_agree(shown, f"{100 * right / sum(int(row['n_test']) for row in best):.4f}")
 
 
+def test_the_check_that_the_claims_page_offers(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (ROOT / "docs" / "claims.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(ROOT)
+    exec(re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0], {})
+    assert capsys.readouterr().out.count("shares no speaker") == len(list(RESULTS.rglob("predictions.csv.xz")))
+
+
 @pytest.mark.parametrize(
     ("corpus", "claimed"),
     [

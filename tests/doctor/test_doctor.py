@@ -111,7 +111,7 @@ def test_a_healthy_corpus_has_nothing_to_report(healthy):
     assert findings.summary.genders == {"female": 5, "male": 5}
     assert findings.summary.sample_rates == {16000: 80}
     assert findings.summary.hours == pytest.approx(sum(len(soundfile.read(r.audio)[0]) for r in healthy) / RATE / 3600)
-    assert "nothing found" in to_text(findings)
+    assert "\n\nno findings" in to_text(findings)
 
 
 # Broken and unsuitable files

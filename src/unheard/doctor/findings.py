@@ -95,7 +95,7 @@ def to_text(findings: Findings) -> str:
         mark = "ERROR" if one.severity == "error" else one.severity
         lines += [f"{mark:9}{one.message}", *([f"{'':9}{one.mend}"] if one.mend else [])]
     totals = [counted(len(findings.of(level)), level) for level in SEVERITIES if findings.of(level)]
-    lines += ["", ", ".join(totals) or "nothing found"]
+    lines += [*[""] * bool(totals), ", ".join(totals) or "no findings"]
     return "\n".join(lines)
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 BASELINE = "ser"
 TUNED = "tuned"
-ONE_CLASS = 0.98  # share of predictions of one label from which a system counts as answering one class only
+ONE_CLASS = 0.98  # share of predictions of one label from which a system counts as predicting only one class
 
 FEW_UPDATES = 200  # below so many updates a network has hardly been trained
 
@@ -203,9 +203,9 @@ class Line:
 
 
 def single_class(lines: Sequence[Line]) -> str:
-    """Return a sentence on the systems that answer one class only; "" without any."""
+    """Return a sentence on the systems that predict only one class; "" without any."""
     names = [f"{line.name} ({n} of {of} test results)" for line in lines for n, of in [line.one_class] if n]
-    return f"One class only is answered by {', '.join(names)}: not a working recogniser." if names else ""
+    return f"Only one class is predicted by {', '.join(names)}: not a working recogniser." if names else ""
 
 
 def hardly_trained(lines: Sequence[Line]) -> str:
