@@ -128,12 +128,14 @@ def test_broken_files_are_found_and_stop_nothing(healthy, tmp_path):
     write(tmp_path, "nan.wav", nan, subtype="FLOAT")
     files = ("missing.wav", "empty.wav", "text.wav", "cut.wav", "nan.wav", "")
     sick = {name: {"audio": str(tmp_path / file)} for name, file in zip(ids, files, strict=False)}
-    findings = examine(swap(healthy, {**sick, ids[6]: {"start": 100.0, "end": 101.0}}))
+    late = {name: {"start": 100.0, "end": 101.0 + place} for place, name in enumerate(ids[6:8])}
+    findings = examine(swap(healthy, {**sick, **late}))
     broken = {name for f in findings.findings if f.kind == "unreadable" for name in f.ids}
-    assert broken == set(ids[:7])
+    assert broken == set(ids[:8])
+    assert [f.ids for f in findings.findings if f.mend.startswith("Correct start and end")] == [ids[6:8]]
     assert f"{tmp_path / 'missing.wav'} was looked for" in "".join(one.mend for one in findings.findings)
     assert findings.worst == "error"
-    assert len(findings.digests) == 73
+    assert len(findings.digests) == 72
 
 
 def test_silent_short_clipped_offset_and_long_recordings(healthy, tmp_path):
@@ -283,6 +285,8 @@ def test_speakers_with_one_emotion_few_utterances_or_two_genders():
     assert findings.kinds() == {"speaker_with_one_emotion", "speaker_with_few_utterances"}
     assert "s10 (sad)" in only(findings, "speaker_with_one_emotion").message
     assert "s11 (2)" in only(findings, "speaker_with_few_utterances").message
+    alone = examine(gendered([(f"s{i}", e) for i, (_, e) in enumerate(BALANCED)]), listen=False)
+    assert alone.kinds() == {"speaker_per_utterance"}
     findings = examine(swap(gendered(BALANCED), {"u0": {"gender": "female"}}), listen=False)
     assert "s0" in only(findings, "speaker_with_two_genders").message
     assert only(examine(table(BALANCED), listen=False), "gender_unknown").severity == "note"

@@ -70,6 +70,18 @@ def _speakers(speakers: Groups, emotions: Groups) -> Iterator[Finding]:
     elif len(speakers) < FEW_SPEAKERS:
         message = f"{number}: only large differences between systems can be detected"
         yield finding("warning", "few_speakers", message, "Use the protocol loso, and report each speaker.")
+    for emotion, rows in emotions.items():
+        who = sorted({row.speaker for row in rows})
+        if len(who) < 3 <= len(speakers):
+            mend = "It cannot be trained, validated and tested on different speakers: leave it out or merge it."
+            yield finding("warning", "emotion_of_few_speakers", f"{emotion} occurs with {some(who)} only", mend, rows)
+    if len(speakers) > 2 and all(len(rows) == 1 for rows in speakers.values()):
+        message, mend = (
+            "every utterance is another speaker's",
+            "Name the people: one on both sides of a split leaks.",
+        )
+        yield finding("warning", "speaker_per_utterance", f"{message}: {some(list(speakers))}", mend)
+        return
     single = {name: rows for name, rows in speakers.items() if len(emotions) > 1 and _one_emotion(rows)}
     kind, what = "speaker_with_one_emotion", "with one emotion only"
     mend = "For these speakers the voice reveals the emotion: leave them out, at least of the test set."
@@ -78,11 +90,6 @@ def _speakers(speakers: Groups, emotions: Groups) -> Iterator[Finding]:
     kind, what = "speaker_with_few_utterances", f"with fewer than {FEW_UTTERANCES} utterances"
     mend = "Their individual accuracy is not meaningful."
     yield from listed("note", kind, "speaker", what, scarce, mend, lambda name, rows: f"{name} ({len(rows)})")
-    for emotion, rows in emotions.items():
-        who = sorted({row.speaker for row in rows})
-        if len(who) < 3 <= len(speakers):
-            mend = "It cannot be trained, validated and tested on different speakers: leave it out or merge it."
-            yield finding("warning", "emotion_of_few_speakers", f"{emotion} occurs with {some(who)} only", mend, rows)
 
 
 def _names(speakers: Groups) -> Iterator[Finding]:

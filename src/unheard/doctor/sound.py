@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -112,12 +113,15 @@ def check_sound(manifest: Manifest, measured: Sequence[Measurement]) -> Iterator
     """Find unreadable, silent, short, long, clipped and offset recordings, and mixtures of rates and formats."""
     both = list(zip(manifest, measured, strict=True))
     good = [(row, sound) for row, sound in both if not sound.error]
-    unreadable: dict[str, list[Utterance]] = defaultdict(list)
+    unreadable: dict[str, list[tuple[str, Utterance]]] = defaultdict(list)
     for row, sound in both:
         if sound.error:
-            unreadable[sound.error].append(row)
-    for reason, rows in unreadable.items():
+            unreadable[re.sub(r"\d+\.\d+ (s|to)", "", sound.error)].append((sound.error, row))
+    for alike in unreadable.values():
+        reason, rows = alike[0][0], [row for _, row in alike]
         what, mend = f"cannot be read ({reason})", "Restore the files, or drop their rows."
+        if "stretch" in reason:
+            mend = "Correct start and end, which are seconds from the beginning of the file."
         if "no such file" in reason:
             mend = f"{rows[0].audio} was looked for: if the recordings are elsewhere, name their folder (--audio-root)."
         yield from listed("error", "unreadable", "recording", what, {row.id: [row] for row in rows}, mend)
