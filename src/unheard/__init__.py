@@ -1,6 +1,6 @@
 """Speech emotion recognition for voices the model has never heard.
 
-What is here is imported when it is first used, so that `import unheard` is quick and loads no torch.
+Names are imported on first use, so that `import unheard` is fast and does not load torch.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ class Utterance:
 
     @property
     def full_name(self) -> str:
-        """`<corpus>/<speaker>`, which is in the column `speaker` already if several corpora were read together."""
+        """`<corpus>/<speaker>`; if several corpora were read together, `speaker` already has this form."""
         return self.speaker if self.speaker.startswith(f"{self.corpus}/") else f"{self.corpus}/{self.speaker}"
 
     def get(self, column: str) -> str:
@@ -191,7 +191,7 @@ class Manifest(Sequence[Utterance]):
         return replace(self, rows=tuple(row for row in self.rows if keep(row)))
 
     def rename(self, mapping: Mapping[str, str]) -> Manifest:
-        """Rename labels: canonical words, or original ones, which win (excited=happy).
+        """Rename canonical or original labels; original ones take precedence (excited=happy).
 
         Raises `ManifestError` for a word that is neither, and for an unknown label.
         """

@@ -56,8 +56,8 @@ def read_corpus(
 ) -> Manifest:
     """Read the corpus `name` from its official folder `root`, in any format that can be decoded.
 
-    `labels` decide whether the tree is complete, by default the four usual emotions (for a subset: its own); every
-    usable row is kept. Differences from the release are in `Manifest.notes`, of the kinds `missing`, `duplicate`,
+    The tree has to be complete for `labels` (default: the four usual emotions; for a subset: its own); every usable
+    row is kept. Differences from the release are in `Manifest.notes`, of the kinds `missing`, `duplicate`,
     `extra`, `odd-name`, `lfs-pointer`, `formats`, `unusable` and `trap`. Raises `CorpusError` for an unknown corpus or
     subset, a tree that is not of this corpus, copies of a clip that differ in sound and, unless `partial`, a tree that
     is incomplete for the labels.
@@ -79,11 +79,11 @@ def read_manifest(
 ) -> Manifest:
     """Read a CSV, TSV, JSONL or JSON file, a Kaldi data directory, an audformat database or a DataFrame.
 
-    A table may be pandas', or what becomes one by `to_pandas()`, such as a data set of Hugging Face.
+    A DataFrame is one of pandas, or an object with `to_pandas()`, such as a Hugging Face data set.
 
-    `mapping` gives the canonical labels of the table's own words (`rabbia` -> `angry`). `audio_root` is the folder of
-    relative audio paths, by default that of the table, of a DataFrame the working directory; a name that is not in it
-    is searched in its sub-folders. Raises `ManifestError` for anything else, and the errors of each format's reader.
+    `mapping` maps labels of the table to canonical ones (`rabbia` -> `angry`). Relative audio paths start from
+    `audio_root` (default: the table's folder; for a DataFrame the working directory), whose subfolders are searched
+    for names that it does not contain. Raises `ManifestError` for anything else, and what each format's reader raises.
     """
     from unheard.corpora.table import TABLE_SUFFIXES, read_audformat, read_frame, read_table
 

@@ -94,9 +94,9 @@ def experiment(config: str | Path | None = None, *, say: Say = silent, **setting
 
     `manifest` may be a path, a `Manifest` or a pandas DataFrame; the last two are written to `out`/manifest.csv.
 
-    Only what is missing in the folder `out` is done; without `out` a temporary folder is used. Cells that fail are
-    reported in the `Run` and do not stop the rest. Raises `UnheardError` before any training for settings, corpora or
-    splits that cannot work.
+    Trainings that the folder `out` (default: a temporary one) already has are not repeated. Trainings that fail are
+    reported in the `Run` and do not stop the others. Raises `UnheardError` before any training for settings, corpora
+    or splits that cannot be used.
 
     >>> run = unheard.experiment(corpus="emodb", root="data/emodb", systems=["ser", "dat"])  # doctest: +SKIP
     """

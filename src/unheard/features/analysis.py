@@ -79,10 +79,10 @@ def extract(
     end: float | None = None,
     channel: str | int = "mix",
 ) -> Floats:
-    """The features of one recording after VAD, not normalised: float32 (T, F).
+    """Extract the features of one recording after VAD, not normalised: float32 (T, F).
 
     `audio` is a path, an open binary file, or samples (N,) or (N, channels): floats in [-1, 1] or integers,
-    at `sample_rate` (by default the settings' own). With no voiced frame all frames are kept, and a warning
+    at `sample_rate` (by default the settings' own). If no frame is voiced, all frames are kept and a warning
     is logged. Raises `AudioError` for audio that cannot be read or is shorter than one frame (25 ms).
     """
     settings = settings or FeatureSettings()

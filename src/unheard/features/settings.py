@@ -29,13 +29,13 @@ _LATER = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class FeatureSettings:
-    """MFCC, their deltas and the energy VAD; the defaults are Kaldi's, those of the VAD its x-vector recipes'.
+    """Settings of MFCC, deltas and energy VAD; the defaults are Kaldi's, for the VAD those of its x-vector recipes.
 
     Kind `npy` reads ready-made frames, FOLDER/<utterance id>.npy; any other name is a plug-in, a function of the
     samples (see `unheard.register`). Both keep all frames; only `sample_rate` and `thin` have an effect on them.
 
-    Inert: no file is opened. `unheard.features.encoder.resolve` reads what follows from an encoder's files
-    (`encoder_digest`, `encoder_width`, `encoder_layers`); `dim` and `digest` of kind `encoder` need it. An encoder is
+    Creating settings opens no file: `unheard.features.encoder.resolve` reads `encoder_digest`, `encoder_width` and
+    `encoder_layers` from an encoder's files; `dim` and `digest` of kind `encoder` need it. An encoder is
     identified by its files, not by its folder; its frames are 25 ms every 20 ms, the VAD works on MFCC energy as
     by default, and the spectral settings have no effect.
 
@@ -178,7 +178,7 @@ class FeatureSettings:
 
     @property
     def resolved(self) -> bool:
-        """Whether everything that follows from an encoder's files, or of a plug-in, is filled in."""
+        """Whether the fields that are derived from an encoder's files or a plug-in are filled in."""
         if self.kind == "encoder":
             return bool(self.encoder_digest and self.encoder_width and (self.encoder_layers or not self._several))
         return bool(self.width) or not self.foreign
@@ -231,7 +231,7 @@ class FeatureSettings:
 
     @property
     def needs_pitch(self) -> bool:
-        """Whether kaldi-native-fbank has to be there."""
+        """Whether kaldi-native-fbank is needed."""
         return self.pitch or self.kind == "functionals"
 
     @property
@@ -241,7 +241,7 @@ class FeatureSettings:
 
     @property
     def digest(self) -> str:
-        """Twelve hex digits that differ whenever any value above differs."""
+        """Twelve hexadecimal digits that identify the settings."""
         self._check_resolved()
         same = {f.name for f in fields(self) if getattr(self, f.name) == f.default}
         left_out = _LATER & same | {"encoder", "folder"}  # where it lies changes nothing

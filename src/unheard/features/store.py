@@ -90,7 +90,7 @@ _Stored: TypeAlias = tuple[Entry, Path]  # an entry, and the file with its featu
 
 
 class FeatureStore:
-    """The features of a corpus, opened: `store[id]` is a read-only view (T, F) of the memory-mapped matrix.
+    """An open store of a corpus's features: `store[id]` is a read-only view (T, F) of the memory-mapped matrix.
 
     Pickling a store stores its folder only. `skipped` gives the reason for every utterance without features;
     `unvoiced` lists those without a voiced frame, of which every frame is kept.
@@ -204,8 +204,8 @@ def build_store(
     """Build, complete or open the feature store of `manifest` in `folder`.
 
     In a new folder the same manifest, audio and settings give the same bytes for any number of `workers` (default: one
-    a core, fewer for small corpora) and any number of interruptions; in a store that holds other utterances these
-    stay, behind the manifest's. An utterance whose audio is unusable or shorter than one frame is skipped, counted and
+    a core, fewer for small corpora) and of interruptions. Utterances that an existing store holds already are kept,
+    after those of the manifest. An utterance whose audio is unusable or shorter than one frame is skipped, counted and
     listed in `skipped`; one that failed unexpectedly is tried again by the next call. Raises `FeatureError` for a
     folder that holds other settings, is being built by another process or cannot be written, and for pitch without
     kaldi-native-fbank.

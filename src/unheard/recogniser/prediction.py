@@ -35,7 +35,7 @@ class Segment:
         return f"Segment({self.start:.1f}-{self.end:.1f} s{who}: {_in_words(self)})"
 
     def at_least(self, confidence: float) -> Segment:
-        """Return the segment, without its label where that has a probability below `confidence`."""
+        """Return the segment, without its label if the label's probability is below `confidence`."""
         return _certain(self, confidence)
 
     def as_dict(self) -> dict[str, Any]:
@@ -76,7 +76,7 @@ class Prediction:
     where it is only uncertain (see `at_least`), `label` alone is None.
     `embedding` is (E,). `segments` cover the recording without gaps, or are the given turns. `duration` and
     `speech_seconds` are seconds.
-    `profile` is the speaker profile at the end, None without adaptation; `adapting`: it was updated along the way.
+    `profile` is the final speaker profile, None without adaptation; `adapting` is true if it was updated.
     """
 
     file: str
@@ -99,17 +99,17 @@ class Prediction:
 
     @property
     def summary(self) -> dict[str, Share]:
-        """Label -> share of the time that has a label, the largest first."""
+        """Label -> share of the labelled time, the largest first."""
         return shares(self.segments)
 
     @property
     def mixed(self) -> bool:
-        """Whether `label` does not hold for more than half of the time that has one."""
+        """Whether `label` holds for at most half of the labelled time."""
         label, longest = next(iter(self.summary.items()), (None, None))
         return longest is not None and (longest.share <= 0.5 or self.label not in (None, label))
 
     def of_speakers(self) -> dict[str, dict[str, Share]]:
-        """Return speaker -> summary, in the order of their first turns; empty without turns."""
+        """Return the summary of each speaker, in the order of their first turns; empty without turns."""
         names = dict.fromkeys(one.speaker for one in self.segments if one.speaker is not None)
         return {name: shares(one for one in self.segments if one.speaker == name) for name in names}
 

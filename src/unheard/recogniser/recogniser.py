@@ -54,8 +54,8 @@ def load(
 ) -> Recogniser:
     """Load a recogniser from a model folder, an .onnx file, a model's name in the package, or `hf:OWNER/NAME`.
 
-    `windows` replaces the model's own; the recogniser abstains below `least_speech` seconds of speech; the graph runs
-    on `threads` threads. Raises `ModelError` where there is no such model, or a broken one.
+    `windows` overrides those of the model; the recogniser abstains below `least_speech` seconds of speech; the graph
+    runs on `threads` threads. Raises `ModelError` for a missing or broken model.
     """
     return Recogniser(open_model(model, threads=threads), windows=windows, least_speech=least_speech)
 
@@ -105,9 +105,9 @@ class Recogniser:
         `sample_rate` (default: that of the model). `channel` is mix, left, right or a number from 1. `profile` is the
         result of `enrol`; `adapt` updates it along each recording. `progress` receives the seconds done so far; an
         exception that it raises ends the work. A recording or segment whose highest probability is below
-        `min_confidence` has no label and abstains as uncertain; it keeps its probabilities. `watch` is as of `stream`.
-        With `segments` every turn is one segment, and each speaker is adapted to by the other turns of the recording
-        that are theirs, unless `adapt` is False; the channel is then held in memory (230 MB an hour).
+        `min_confidence` has no label and abstains as uncertain; it keeps its probabilities. See `stream` for `watch`.
+        With `segments` every turn is one segment, and the model adapts to each speaker by that speaker's other turns,
+        unless `adapt` is False; the channel is then held in memory (230 MB an hour).
         Raises `AudioError` for audio that cannot be read, `TooLongError` above `longest` seconds, `ModelError` for a
         profile of another model, `ManifestError` for broken `segments`.
         """
@@ -137,7 +137,7 @@ class Recogniser:
         return found if isinstance(audio, (list, tuple)) else found[0]
 
     def predict_channels(self, audio: Audio, **options: Unpack[PredictOptions]) -> list[Prediction]:
-        """Predict every channel of one recording; each is another speaker, as in a call."""
+        """Predict every channel of one recording as a separate speaker, as in a call."""
         return [self.predict(audio, **(options | {"channel": channel})) for channel in channels_of(audio)]
 
     def embed(self, audio: Audio, **options: Unpack[PredictOptions]) -> npt.NDArray[np.float32]:
@@ -160,8 +160,8 @@ class Recogniser:
     ) -> SpeakerProfile:
         """Make a speaker profile from unlabelled speech of one person, or add to `profile`.
 
-        Clips are cut into windows of the model's own length that do not overlap, each an utterance; an utterance that
-        is in `profile` already counts once. Other arguments are as of `predict`.
+        Clips are cut into windows of the model's length that do not overlap. Each counts as an utterance, and an
+        utterance that `profile` already contains counts once. Other arguments are those of `predict`.
         Raises `AudioError` where no clip has enough speech, `ModelError` for a model that cannot adapt.
         """
         self.check_profile(profile, adapting=True)
@@ -178,7 +178,7 @@ class Recogniser:
     def descriptions(
         self, blocks: Iterable[Samples], progress: Progress | None = None
     ) -> Iterator[npt.NDArray[np.float32]]:
-        """Yield the description (V,) of every window with enough speech, of windows that do not overlap."""
+        """Yield the description (V,) of every non-overlapping window with enough speech."""
         seconds = self.model.metadata.windows.seconds
         for window in cut(blocks, WindowSettings(seconds, seconds), self._rate):
             description = self.score(window).description

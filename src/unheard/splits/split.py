@@ -217,7 +217,7 @@ class Split:
         object.__setattr__(self, "total_folds", self.total_folds or len(folds))
 
     def without_validation(self) -> Split:
-        """Return the split whose validation utterances train; left out are those whose session the fold tests."""
+        """Return the split with validation utterances added to training, except those of a tested session."""
         session = {row.id: identity_of(row, "session") for row in self.manifest}
         folds = []
         for fold in self.folds:
