@@ -70,7 +70,7 @@ AudioRoot = Annotated[
 ]
 Channel = Annotated[
     Literal["mix", "left", "right", "each"],
-    option("Channel to use of recordings with several: their mean, one of them, or each as a separate recording."),
+    option("Channel of multi-channel recordings: the mean of all, one of them, or each as a separate recording."),
 ]
 EACH = "each"  # the channel that stands for every channel, each another speaker
 AnyChannel = Annotated[str, option("mix (mean of all channels), left, right, a number from 1, or each (separately).")]

@@ -59,7 +59,7 @@ def predict(
 
     Example: unheard predict starter call.wav --format json
 
-    Paths on standard input are answered line by line. Exits with 1 if a recording could not be read; the others are
+    Paths on standard input are predicted line by line. Exits with 1 if a recording could not be read; the others are
     still predicted.
     """
     if version:

@@ -82,7 +82,7 @@ class Experiment:
         common=True,
     )
     sizes: Literal["iemocap", "mandarin"] = setting("iemocap", "Sizes of the network: a column of the paper's Table 1.")
-    corpus: str = setting("", "Name of a corpus, of those that `unheard corpora` lists; needs root.", common=True)
+    corpus: str = setting("", "Name of a corpus (`unheard corpora` lists them); needs root.", common=True)
     root: str = setting("", "Folder of that corpus, or of a manifest's recordings if they are elsewhere.", common=True)
     manifest: str = setting("", "Your own manifest instead: CSV, JSONL or a Kaldi data directory.", common=True)
     out: str = setting("", "Folder of the run; a repeated call does only what is missing there.", common=True)
@@ -96,13 +96,13 @@ class Experiment:
         "results/development-speakers.csv:development.",
     )
     same_speakers: Literal["", "merge", "distinct"] = setting(
-        "", "Whether speakers whose names look alike, such as 1 and 01, are one person (merge) or several (distinct)."
+        "", "Speakers whose names look alike, such as 1 and 01: one person (merge) or several (distinct)."
     )
     unknown_speakers: Literal["drop", "each"] = setting(
         "drop", "Drop utterances of unknown speakers (N/A, ?, -1), or treat each such utterance as a speaker."
     )
     channel: Literal["mix", "left", "right", "each"] = setting(
-        "mix", "Channel to use of recordings with several; with each, every channel is a separate recording."
+        "mix", "Channel of multi-channel recordings; with each, every channel is a separate recording."
     )
     systems: tuple[str, ...] = setting(
         ("ser", "mtl", "dat", "cgt"),
@@ -122,7 +122,7 @@ class Experiment:
     n: tuple[int, ...] = setting((), "random: numbers of training, validation and test speakers.")
     validation: Literal["held-out", "train"] = setting(
         "held-out",
-        "Validation speakers: held out, or they train where nothing is chosen on them (last epoch, no tune).",
+        "Validation speakers: held out, or used for training if nothing is chosen on them (last epoch, no tune).",
     )
     column: str = setting("", "given: column that says train, dev or test, or names the fold.")
     train_corpora: tuple[str, ...] = setting((), "cross: corpora to train on (default: all that are not tested).")

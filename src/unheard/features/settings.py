@@ -31,7 +31,7 @@ _LATER = frozenset(
 class FeatureSettings:
     """Settings of MFCC, deltas and energy VAD; the defaults are Kaldi's, for the VAD those of its x-vector recipes.
 
-    Kind `npy` reads ready-made frames, FOLDER/<utterance id>.npy; any other name is a plug-in, a function of the
+    Kind `npy` reads ready-made frames, FOLDER/ID.npy; any other name is a plug-in, a function of the
     samples (see `unheard.register`). Both keep all frames; only `sample_rate` and `thin` have an effect on them.
 
     Creating settings opens no file: `unheard.features.encoder.resolve` reads `encoder_digest`, `encoder_width` and
@@ -68,7 +68,7 @@ class FeatureSettings:
     energy: bool = setting(False, "fbank: put the raw log energy before the bands.")
     pitch: bool = setting(False, "Append Kaldi's pitch features after the deltas.", common=True)
     log_pitch: Literal["normalised", "raw", "both"] = setting(
-        "normalised", "pitch: which log F0 to append, normalised by Kaldi, as it is, or both."
+        "normalised", "pitch: log F0 to append, normalised as in Kaldi, raw, or both."
     )
     pitch_low_hz: float = setting(50.0, "Lowest F0 in Hz.", ge=20)
     pitch_high_hz: float = setting(400.0, "Highest F0 in Hz.", le=1000)

@@ -150,7 +150,7 @@ class Prediction:
         return axes
 
     def to_frame(self) -> Any:
-        """Return the segments as a pandas DataFrame: file, channel, start, end, speaker, label, p_<label>…, abstained.
+        """Return the segments as a pandas DataFrame: file, channel, start, end, speaker, label, p_LABEL…, abstained.
 
         Raises `UnheardError` where pandas is not installed.
         """

@@ -28,7 +28,7 @@ class ServerSettings:
     port: int = 8000
     """Port to listen on (0: any free one)."""
     name: Repeated = ()
-    """Further host name of the server, as behind a proxy; may be repeated."""
+    """Additional host name of the server, such as that of a proxy; may be repeated."""
     max_megabytes: float = 32.0
     """Largest upload."""
     max_seconds: float = 900.0
