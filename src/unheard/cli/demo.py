@@ -2,7 +2,7 @@
 
 The shortcut is an emotion that the speaker's recording channel betrays in training only. In the synthetic corpus at
 entanglement 1 each training speaker favours one emotion and speaks through a channel that goes with it; channels and
-emotions of test speakers are independent. A system that learned the channel instead of the voice answers the channel's
+emotions of test speakers are independent. A system that learned the channel instead of the voice predicts the channel's
 emotion.
 """
 
@@ -85,7 +85,7 @@ def recognise_samples(out: Path) -> None:
         box = {"facecolor": "white", "edgecolor": "none", "pad": 2}
         axes.text(middle, 0, emotion, ha="center", va="center", fontsize=9, bbox=box)
     axes.set_yticks([])
-    axes.set_title("colour: predicted, in writing: true", loc="left", fontsize=9)
+    axes.set_title("colour: predicted; text: true", loc="left", fontsize=9)
     out.mkdir(parents=True, exist_ok=True)
     axes.figure.savefig(out / "timeline.png", dpi=150, bbox_inches="tight")
     print(f"\n{right} of {len(truth)} right. Timeline of the clips in a row: {out / 'timeline.png'}\n")
@@ -117,7 +117,7 @@ def shortcut_table(lines: Sequence[Line], labels: Sequence[str], channels: Mappi
     """Return a table of the systems in Markdown, means over seeds with intervals over test speakers.
 
     WA; among the utterances whose emotion is not the channel's, WA and the share answered with the channel's emotion
-    (the shortcut), with its difference to SER_only.
+    (the shortcut), with its difference from SER_only.
     """
     rows = []
     for line in (line for line in lines if line.seeds):
@@ -128,7 +128,7 @@ def shortcut_table(lines: Sequence[Line], labels: Sequence[str], channels: Mappi
         if base is not None and base is not line:
             more = _shown(followed - _answers(base, labels, channels)[1], speaker, against, sign=True)
         rows.append([line.name, *shown, more])
-    heads = ["System", "WA", "WA, channel misleads", "answers the channel's emotion", "difference to SER_only"]
+    heads = ["System", "WA", "WA, channel misleads", "predicts the channel's emotion", "difference from SER_only"]
     return markdown_table(heads, rows)
 
 

@@ -370,7 +370,7 @@ def _cell(line: Line, figure: str, part: str) -> str:
 
 
 def against_baseline(line: Line, lines: Sequence[Line]) -> tuple[str, str]:
-    """Return the difference to SER_only in points of test WA and as relative error-rate reduction."""
+    """Return the difference from SER_only in points of test WA and as relative error-rate reduction."""
     baseline = baseline_of(line, lines)
     if baseline is None or baseline is line:
         return "", ""
