@@ -87,13 +87,14 @@ def test_missing_emotions_unreadable_and_repeated_recordings(cell: Path, tmp_pat
     assert "every recording occurs more than once" in cli("evaluate", cell, manifest, code=2)[1]
 
 
-def test_namesakes_of_tables_without_a_corpus(tmp_path: Path, cli: Any) -> None:
+@pytest.mark.parametrize(("trained", "given"), [("", ""), ("a", ""), ("", "b")])
+def test_namesakes_of_tables_without_a_corpus(tmp_path: Path, cli: Any, trained: str, given: str) -> None:
     out = tmp_path / "run"
-    source = ("--manifest", str(table(tmp_path, corpus=lambda row: "")))
+    source = ("--manifest", str(table(tmp_path, corpus=lambda row: trained)))
     more = ("--systems", "ser", "--epochs", "1", "--protocol", "loso", "--folds", "1")
     assert experiment(out, *more, source=source) == 0
-    _, err = cli("evaluate", only(out), tmp_path / "manifest.csv")
-    assert "neither table names a corpus" in err
+    _, err = cli("evaluate", only(out), table(tmp_path, corpus=lambda row: given))
+    assert "a table names no corpus" in err
     assert "(/" not in err
 
 

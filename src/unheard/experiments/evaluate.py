@@ -17,7 +17,7 @@ from unheard.experiments.plan import usable
 from unheard.features import build_store
 from unheard.features.normalise import TRANSDUCTIVE
 from unheard.files import csv_text, markdown_table, write_json, write_text
-from unheard.manifest import Manifest, choose_channel
+from unheard.manifest import Manifest, Utterance, choose_channel
 from unheard.model.saving import Model
 from unheard.splits.speakers import identity
 from unheard.training.batches import Task
@@ -67,12 +67,12 @@ def evaluate(
     rows = choose_channel(chosen, channel)
     # each channel may be renamed to a speaker of its own
     training = trained_on(trained)
-    known = sorted({row.full_name for row in (*chosen, *rows) if identity(row.full_name) in training})
+    known = sorted({row.full_name for row in (*chosen, *rows) if is_known(row, training)})
     if known:
         names = ", ".join(name.lstrip("/") for name in known[:5])
         say(
             f"warning: the model was trained on {len(known)} of these speakers ({names}): the score is not one on "
-            f"unseen speakers{doubt_of(known)}"
+            f"unseen speakers{doubt_of(known, training)}"
         )
     with score_model(trained, rows, store=store, device=device, say=say) as scored:
         rows, scores = scored.rows, scored.scores
@@ -125,16 +125,27 @@ def score_model(
         yield Scored(rows, score(trained.network.to(processor), task, rows.ids, device=processor), frames)
 
 
-def doubt_of(known: Collection[str]) -> str:
+def doubt_of(known: Collection[str], training: Collection[str]) -> str:
     """Return what to say of speakers that only share a name with training speakers, as far as the tables tell."""
-    if any(not name.startswith("/") for name in known):
+    if any(not name.startswith("/") and identity(name) in training for name in known):
         return ""
-    return " (neither table names a corpus, so these may be other people: a column `corpus` would tell them apart)"
+    return " (a table names no corpus, so these may be other people: a column `corpus` would tell them apart)"
 
 
 def trained_on(trained: Model) -> set[str]:
-    """Return the identities of the `full_name` of a model's training speakers; empty if it does not record them."""
-    return {identity(str(name)) for name in json.loads(trained.about.get("train_speakers", "[]"))}
+    """Return the identities of the `full_name` of a model's training speakers; empty if it does not record them.
+
+    Each is there as `*/speaker` too, for tables that name no corpus.
+    """
+    names = {identity(str(name)) for name in json.loads(trained.about.get("train_speakers", "[]"))}
+    return names | {f"*/{name.partition('/')[2]}" for name in names}
+
+
+def is_known(row: Utterance, training: Collection[str]) -> bool:
+    """Return whether the speaker is one of `trained_on`: by name alone where a table names no corpus."""
+    name = identity(row.full_name)
+    corpus, _, speaker = name.partition("/")
+    return name in training or f"/{speaker}" in training or (not corpus and f"*/{speaker}" in training)
 
 
 def _text(figures: Mapping[str, Any]) -> str:

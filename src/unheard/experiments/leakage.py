@@ -20,7 +20,7 @@ from unheard.analysis.speaker_leakage import FORMAT, Leakage, examine_embeddings
 from unheard.corpora import read_manifest
 from unheard.errors import ConfigError, FeatureError, Say, SplitError, TrainingError, UnheardError, silent
 from unheard.experiments.cell import versions
-from unheard.experiments.evaluate import doubt_of, known_rows, score_model, trained_on
+from unheard.experiments.evaluate import doubt_of, is_known, known_rows, score_model, trained_on
 from unheard.experiments.records import RunRecords
 from unheard.experiments.summary import SeedRecord
 from unheard.features import FeatureStore, Normaliser
@@ -29,7 +29,6 @@ from unheard.files import json_text, markdown_table, write_json
 from unheard.manifest import Manifest, choose_channel
 from unheard.model.saving import Model
 from unheard.splits.protocols import default_protocol, known_gender, make_split
-from unheard.splits.speakers import identity
 from unheard.splits.split import Assigned, Split, identity_of
 
 if TYPE_CHECKING:
@@ -307,13 +306,13 @@ def probe_model(
         say("warning: the model does not record its training speakers")
     rows = choose_channel(labelled, channel)
     # each channel may be renamed to a speaker of its own, so the table's names are looked up before
-    trained_rows = choose_channel(table.where(lambda row: identity(row.full_name) in known), channel)
-    training_speakers = {row.full_name for row in rows if identity(row.full_name) in known}
+    trained_rows = choose_channel(table.where(lambda row: is_known(row, known)), channel)
+    training_speakers = {row.full_name for row in rows if is_known(row, known)}
     training_speakers |= {row.full_name for row in trained_rows}
     unseen = rows if seen else rows.where(lambda row: row.full_name not in training_speakers)
     if len(unseen) < len(rows):
         counted = f"{len(rows) - len(unseen)} of {len(rows)} utterances"
-        say(f"{counted} are of speakers the model was trained on: left out{doubt_of(training_speakers)}")
+        say(f"{counted} are of speakers the model was trained on: left out{doubt_of(training_speakers, known)}")
     _at_least_two(unseen, "that the model was not trained on" if known and not seen else "in the manifest", known, seen)
     with score_model(trained, unseen, store=store, device=device, say=say) as scored:
         counts = Counter(row.speaker for row in scored.rows)

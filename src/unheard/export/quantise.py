@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from unheard.errors import ExportError, Say, silent
-from unheard.experiments.evaluate import known_rows, trained_on
+from unheard.experiments.evaluate import is_known, known_rows, trained_on
 from unheard.experiments.plan import usable
 from unheard.export.onnx import encoded
 from unheard.features import FeatureSettings, build_store
@@ -25,7 +25,6 @@ from unheard.features.encoder import onnx_session
 from unheard.files import cannot_read, write_whole
 from unheard.manifest import Manifest
 from unheard.model.saving import Model
-from unheard.splits.speakers import identity
 from unheard.training.metrics import unweighted_average_recall, weighted_accuracy
 
 SUMMED = {"Conv": (1, 2), "LSTM": (2,), "GRU": (2,), "MatMul": (0,)}
@@ -116,7 +115,7 @@ def measure_cost(
     """
     rows = known_rows(model, manifest, None, say)
     trained = trained_on(model)
-    unseen = rows.where(lambda row: identity(row.full_name) not in trained)
+    unseen = rows.where(lambda row: not is_known(row, trained))
     rows = unseen if len(unseen) else rows
     with tempfile.TemporaryDirectory(prefix="unheard-") as temporary:
         store = build_store(rows, Path(temporary, "full"), model.features)

@@ -281,9 +281,11 @@ def frames_in(path: str | Path, width: int = 0) -> Floats:
 def _checked_frames(frames: Any, where: str, width: int = 0) -> Floats:
     fine = isinstance(frames, np.ndarray) and frames.ndim == 2 and frames.dtype.kind in "fiu" and frames.size
     if not fine or (width and frames.shape[1] != width):
-        shape = frames.shape if isinstance(frames, np.ndarray) else type(frames).__name__
+        shape = f"{frames.shape} of {frames.dtype}" if isinstance(frames, np.ndarray) else type(frames).__name__
         what = f"frames (T, {width or 'F'}) of numbers are needed, not {shape}"
         raise AudioError(what, where=where, mend="A vector (F,) is one frame: x[None].")
-    if not np.isfinite(frames).all():
-        raise AudioError("the frames are not all numbers (NaN or infinite)", where=where)
-    return np.ascontiguousarray(frames, np.float32)
+    with np.errstate(over="ignore"):
+        single = np.ascontiguousarray(frames, np.float32)
+    if not np.isfinite(single).all():
+        raise AudioError("the frames are not all numbers (NaN or infinite) in single precision", where=where)
+    return single
