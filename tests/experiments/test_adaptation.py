@@ -13,6 +13,7 @@ from experimenting import experiment, rows_of
 
 from unheard.errors import RunError
 from unheard.experiments.adaptation import ALL, Count, adapt, draw_enrolment, read_counts, summarise, table_markdown
+from unheard.experiments.records import read_run
 
 UTTERANCES = [f"u{i}" for i in range(6)]
 
@@ -87,10 +88,16 @@ def test_a_run_is_scored_again(run: Path, cli: Any) -> None:
 
 
 def test_a_run_that_was_moved(run: Path, tmp_path: Path) -> None:
-    """It is read and written where it is, not where its configuration says."""
+    """It is read and written where it is, not where its configuration says; ComParE has joined it."""
     moved = shutil.copytree(run, tmp_path / "moved")
     settings = (moved / "config.yaml").read_text()
     (moved / "config.yaml").write_text(settings.replace(f"out: {run}", f"out: {tmp_path / 'gone'}"))
+    results, predictions = moved / "results.csv", moved / "predictions.csv.xz"
+    results.write_text(results.read_text().replace("\nsvm,", "\nopensmile,"))
+    predictions.write_bytes(
+        lzma.compress(lzma.decompress(predictions.read_bytes()).replace(b"\nsvm,", b"\nopensmile,"))
+    )
+    assert any(cell.system == "opensmile" for cell in read_run(moved).cells)
     assert "SER_only" in adapt(moved, sizes=(1,), draws=1)
     assert (moved / "adaptation.csv").is_file()
     assert not (tmp_path / "gone").exists()
@@ -104,6 +111,9 @@ def test_normalisations_without_a_speaker_profile(run: Path, tmp_path: Path, kin
     settings = (run / "config.yaml").read_text()
     (tmp_path / "other" / "config.yaml").write_text(settings.replace("normalise: train", f"normalise: {kind}"))
     with pytest.raises(RunError, match=f"normalised by '{kind}'"):
+        adapt(tmp_path / "other")
+    (tmp_path / "other" / "config.yaml").write_text(settings)
+    with pytest.raises(RunError, match="published runs have no model"):
         adapt(tmp_path / "other")
 
 

@@ -106,6 +106,8 @@ def adapt(
     if settings.normalise not in WITH_PROFILES:
         what = f"features are normalised by '{settings.normalise}', which removes what a speaker profile describes"
         raise refused(what, mend)
+    if not any((out / "cells").glob("*/model*.safetensors")):
+        raise refused("no trained model", "Run the experiment here; published runs have no model.")
     plan = lay_out(replace(settings, out=str(out)))  # the run may have been moved
     seeds: dict[tuple[str, int], list[Cell]] = {}
     for cell in plan.cells:
@@ -114,13 +116,8 @@ def adapt(
             seeds.setdefault((cell.system, cell.seed), []).append(cell)
     if not seeds:
         which = f" of {', '.join(systems)}" if systems else ""
-        if any((out / "cells").glob("*/model*.safetensors")):
-            what = f"no trained model{which} here fits the current settings and recordings"
-            raise refused(what, "Run the experiment here again.")
-        raise refused("no trained model", "Run the experiment here; published runs have no model.")
-    classical = [NAMES.get(key, key) for key in settings.systems if key in FITTED]
-    if classical and not systems:
-        say(f"{', '.join(classical)}: a classical system cannot be adapted, and is left out")
+        what = f"no trained model{which} here fits the current settings and recordings"
+        raise refused(what, "Run the experiment here again.")
     complete = {key: own for key, own in seeds.items() if len(own) == len(plan.split.folds)}
     if not complete:
         raise refused("no seed of any system has the models of all folds", "Finish the run first.")
@@ -141,7 +138,7 @@ def adapt(
 
 def _with_all_trained(records: RunRecords) -> Experiment:
     """The run's settings with every system, seed and fold that it has; its configuration is that of the last call."""
-    settings, cells = records.settings, [cell for cell in records.cells if cell.system not in FITTED]
+    settings, cells = records.settings, [cell for cell in records.cells if not cell.fitted]
     systems = tuple(dict.fromkeys(cell.system for cell in cells)) or settings.systems
     seeds = max((cell.seed for cell in cells), default=0) + 1
     return replace(settings, systems=systems, seeds=seeds, folds=len(records.folds) if settings.folds else 0)
