@@ -55,6 +55,9 @@ def test_a_model_file_and_speakers_it_was_trained_on(cell: Path, tmp_path: Path,
     respelt = part(tmp_path, "train", speaker=lambda row: row["speaker"].replace("s", "S0"))
     _, err = cli("evaluate", cell, respelt)
     assert "the model was trained on 2 of these speakers (synthetic/S01, synthetic/S02)" in err
+    out, err = cli("evaluate", cell, part(tmp_path, "test", speaker=lambda row: "unknown"))
+    assert "8 of 8 utterances are of unknown speakers" in err
+    assert "8 utterances, 0 speakers" in out
 
 
 def test_labels_it_does_not_know_are_counted(cell: Path, tmp_path: Path, cli: Any) -> None:

@@ -19,7 +19,7 @@ from unheard.features.normalise import TRANSDUCTIVE
 from unheard.files import csv_text, markdown_table, write_json, write_text
 from unheard.manifest import Manifest, Utterance, choose_channel
 from unheard.model.saving import Model
-from unheard.splits.speakers import identity
+from unheard.splits.speakers import identity, is_unknown
 from unheard.training.batches import Task
 from unheard.training.evaluation import Scores, choose_device, score
 from unheard.training.metrics import recalls
@@ -74,12 +74,14 @@ def evaluate(
             f"warning: the model was trained on {len(known)} of these speakers ({names}): the score is not one on "
             f"unseen speakers{doubt_of(known, training)}"
         )
+    if unnamed := sum(is_unknown(row.speaker) for row in rows):
+        say(f"{unnamed} of {len(rows)} utterances are of unknown speakers, whom the model may have been trained on")
     with score_model(trained, rows, store=store, device=device, say=say) as scored:
         rows, scores = scored.rows, scored.scores
     each = recalls(scores.truth, scores.predicted, len(trained.labels))
     figures = {name: getattr(scores, name) for name in ("wa", "uar", "macro_f1")} | {
         "n": len(rows),
-        "speakers": len(rows.speakers),
+        "speakers": sum(not is_unknown(name) for name in rows.speakers),
         "recall": dict(zip(trained.labels, each.tolist(), strict=True)),
         "confusion": scores.confusion.tolist(),
         "transductive": trained.normaliser.transductive,

@@ -29,6 +29,7 @@ from unheard.files import json_text, markdown_table, write_json
 from unheard.manifest import Manifest, choose_channel
 from unheard.model.saving import Model
 from unheard.splits.protocols import default_protocol, known_gender, make_split
+from unheard.splits.speakers import is_unknown
 from unheard.splits.split import Assigned, Split, identity_of
 
 if TYPE_CHECKING:
@@ -304,7 +305,10 @@ def probe_model(
     known = trained_on(trained)
     if not known:
         say("warning: the model does not record its training speakers")
-    rows = choose_channel(labelled, channel)
+    named = labelled.where(lambda row: not is_unknown(row.speaker))
+    if len(named) < len(labelled):
+        say(f"{len(labelled) - len(named)} utterances of unknown speakers are left out")
+    rows = choose_channel(named, channel)
     # each channel may be renamed to a speaker of its own, so the table's names are looked up before
     trained_rows = choose_channel(table.where(lambda row: is_known(row, known)), channel)
     training_speakers = {row.full_name for row in rows if is_known(row, known)}
@@ -332,6 +336,7 @@ def probe_model(
     among = len(training_speakers & {row.full_name for row in kept})
     left_out = {
         "label unknown": len(table) - len(labelled),
+        "speaker unknown": len(labelled) - len(named),
         **({} if seen else {"speaker trained on": len(rows) - len(unseen)}),
         "not usable": len(unseen) - len(scored.rows),
         "only recording of its speaker": single,
