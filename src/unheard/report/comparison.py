@@ -184,8 +184,8 @@ SPLITTING = (
 )  # fmt: skip
 """Settings that determine the split: immaterial if the splits are equal."""
 IMMATERIAL = ("root", "out", "systems", "seeds", "store", "workers", "engine", "address", "gpus", "logger",
-              "progress", "invariance")  # fmt: skip
-"""Settings that are not a property of a trained system."""
+              "progress", "invariance", "network.summary")  # fmt: skip
+"""Settings that are not a property of a trained system, or follow from `features`."""
 
 VERBS = {"test": "tests", "dev": "validates on", "train": "trains on"}
 SHOWN = 6  # most names that a message writes out
@@ -231,7 +231,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "", skip: Sequence[str] = ())
     flat: dict[str, Any] = {}
     for name, value in values.items():
         if prefix + name not in skip:
-            flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+            flat |= _flat(value, f"{prefix}{name}.", skip) if isinstance(value, Mapping) else {prefix + name: value}
     return flat
 
 
