@@ -74,8 +74,8 @@ def test_every_kind_of_features_at_every_length(given_settings: dict[str, object
     ("samples", "says"),
     [
         (np.zeros((2, 16_000), np.float32), r"\(2, 16000\) have 16000 channels"),
-        (np.arange(16_000), "do not say how loud"),
-        ([0.0, 0.1, 0.2], "a float is no sound"),
+        (np.arange(16_000), "unknown full scale"),
+        ([0.0, 0.1, 0.2], "a float is not audio"),
     ],
 )
 def test_samples_that_are_something_else_are_refused_with_the_mend(samples: object, says: str) -> None:

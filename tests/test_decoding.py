@@ -256,14 +256,14 @@ def test_a_cut_file_of_any_format_says_how_much_is_missing(tmp_path: Path, forma
     path = tmp_path / f"cut.{format.lower()}"
     path.write_bytes(content[: len(content) // 2])
     for source in (path, io.BytesIO(path.read_bytes())):
-        with pytest.raises(AudioError, match=r"is cut short: \d+\.\d\d s of (8|16)\.00 s are there"):
+        with pytest.raises(AudioError, match=r"is cut short: it holds \d+\.\d\d s of (8|16)\.00 s"):
             read_audio(source)
     assert len(read_audio(io.BytesIO(content), sample_rate=info(io.BytesIO(content)).sample_rate)) == len(NOISE)
 
 
 @pytest.mark.parametrize("format", ["IRCAM", "PAF", "PVF", "XI"])
 def test_formats_that_do_not_say_how_long_they_are_are_refused(format: str) -> None:
-    with pytest.raises(AudioError, match=f"{format} file, which would be read as whole where it is cut short"):
+    with pytest.raises(AudioError, match=f"{format} file, and this format does not show whether a file is cut short"):
         read_audio(io.BytesIO(encoded(NOISE, format=format)))
 
 

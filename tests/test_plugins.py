@@ -141,13 +141,13 @@ def test_a_change_of_its_source_is_another_cell(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("registry")
 def test_names() -> None:
     for kind, name in (("strategy", "dat"), ("corpus", "emodb"), ("feature", "mfcc"), ("logger", "wandb")):
-        with pytest.raises(ConfigError, match="of the package itself"):
+        with pytest.raises(ConfigError, match="is a built-in"):
             unheard.register(kind, name, print)
     with pytest.raises(ConfigError, match=r"unknown kind of plug-in 'pooler'.*Did you mean 'pooling'\?"):
         unheard.register("pooler", "mine", print)
     with pytest.raises(ConfigError, match="cannot be the name"):
         unheard.register("pooling", "My Pooling", print)
-    with pytest.raises(ConfigError, match="is no corpus"):
+    with pytest.raises(ConfigError, match="is not a corpus"):
         unheard.register("corpus", "mine", print)
     assert plugins.names("corpus") == ()
 

@@ -1,6 +1,6 @@
 """Speech emotion recognition for voices the model has never heard.
 
-Names are imported on first use, so that `import unheard` is fast and does not load torch.
+Public names are imported on first use, so that `import unheard` is fast and does not load torch.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def __getattr__(name: str) -> Any:
 
 
 def _missing(name: str, package: str) -> Any:
-    """Return a stand-in that raises `MissingExtra` when it is used: `hasattr`, `dir` and `help` work without it."""
+    """Return a stand-in that raises `MissingExtra` when called, so that `hasattr`, `dir` and `help` still work."""
     from unheard.errors import MissingExtra
 
     def needs_extra(*_: Any, **__: Any) -> Any:

@@ -1,4 +1,4 @@
-"""`python -m unheard`."""
+"""The entry point of `python -m unheard`."""
 
 from unheard.cli import main
 

@@ -1,11 +1,11 @@
-"""Recordings as samples: any format libsndfile knows, any rate and depth, one channel out.
+"""Reading of recordings: any format that libsndfile supports, any rate and bit depth, one channel of output.
 
     a file -> decode (libsndfile) -> one channel -> finite? -> resample (soxr) -> float32 in [-1, 1]
 
-A recording is read in blocks, so memory is that of the samples asked for, whatever the file holds. One
-that ends before its header says, inside the stretch asked for, is an error: half an utterance under a whole
-utterance's label is worse than none. Integer formats become float32 by division by their full scale, and
-nothing is clipped: float files and resampling may pass ±1 slightly.
+A recording is read in blocks, so memory depends on the segment requested, not on the length of the file. A file that
+ends before its header says, inside that segment, is an error: half an utterance under the label of the whole one is
+worse than none. Integer formats are divided by their full scale. Nothing is clipped: float files and resampling may
+exceed ±1 slightly.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ if TYPE_CHECKING:
 
 Samples: TypeAlias = npt.NDArray[np.float32]
 SAMPLE_RATE = 16_000
-LONGEST = 3 * 3600.0  # seconds read at once unless told otherwise: three hours, about 700 MB of samples at 16 kHz
-SLACK = 0.1  # seconds by which a stretch may pass the end of its recording; annotations are rarely exact
+LONGEST = 3 * 3600.0  # seconds read at once by default: three hours, about 700 MB of samples at 16 kHz
+SLACK = 0.1  # seconds by which a segment may exceed its recording; annotations are rarely exact
 
-_MP3_SLACK = 0.01  # of the length that an MP3's own table says
+_MP3_SLACK = 0.01  # as a fraction of the length that an MP3's own table states
 _BLOCK = 1 << 20  # frames decoded at a time: 65 s at 16 kHz
 _BLOCK_SECONDS = 120
 
 
 @dataclass(frozen=True, slots=True)
 class AudioInfo:
-    """What a recording's header says; `seconds` is `inf` for a stream that does not say."""
+    """The header of a recording; `seconds` is `inf` for a stream that does not state its length."""
 
     seconds: float
     sample_rate: int
@@ -58,9 +58,9 @@ class AudioInfo:
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """Samples at the rate asked for, and the digest of the samples as decoded, before resampling.
+    """Samples at the requested rate, and the digest of the samples as decoded, before resampling.
 
-    Two recordings with one digest are the same sound, whatever their names and lossless formats.
+    Two recordings with the same digest hold the same sound, even under different names and lossless formats.
     """
 
     samples: Samples
@@ -68,9 +68,9 @@ class Recording:
 
 
 def info(path: Source) -> AudioInfo:
-    """Duration, rate, channels and format of a recording, from its header alone.
+    """Return the duration, rate, channels and format of a recording from its header.
 
-    Raises `AudioError` for what libsndfile cannot read.
+    Raises `AudioError` if it cannot be read as audio.
     """
     with closing(open_audio(path)) as file:
         known = file.frames < UNKNOWN_LENGTH
@@ -79,7 +79,7 @@ def info(path: Source) -> AudioInfo:
 
 
 class Stretch(TypedDict, total=False):
-    """What is read of a recording: the arguments of `read_blocks`."""
+    """The segment of a recording to read: the arguments of `read_blocks`."""
 
     start: float
     end: float | None
@@ -89,15 +89,15 @@ class Stretch(TypedDict, total=False):
 
 
 def read_audio(path: Source, **stretch: Unpack[Stretch]) -> Samples:
-    """One channel of one stretch of a recording: float32 (N,) in [-1, 1]; arguments and errors as of `read_blocks`.
+    """Return one channel of a segment of a recording: float32 (N,) in [-1, 1].
 
-    Here `longest` is `LONGEST` unless told otherwise.
+    Arguments and errors as in `read_blocks`, except that `longest` defaults to `LONGEST`.
     """
     return read_recording(path, **stretch).samples
 
 
 def read_recording(path: Source, **stretch: Unpack[Stretch]) -> Recording:
-    """As `read_audio`, with the digest of the decoded samples."""
+    """Return the samples as `read_audio` does, with the digest of the decoded samples."""
     digest = blake2b(digest_size=16)
     stretch.setdefault("longest", LONGEST)
     pieces = list(read_blocks(path, digest=digest, **stretch))
@@ -114,12 +114,12 @@ def read_blocks(
     longest: float = math.inf,
     digest: blake2b | None = None,
 ) -> Iterator[Samples]:
-    """One channel of one stretch of a recording at `sample_rate`, block by block, each float32 (N,) in [-1, 1].
+    """Yield one channel of a segment of a recording at `sample_rate`, in blocks: float32 (N,) in [-1, 1].
 
     `start` and `end` are seconds (`end` None: to the end). `channel` is `mix` (the mean), `left`, `right` or a number
-    counted from 1. `digest` is updated with the samples before they are resampled. Memory is that of about a minute,
-    whatever the file holds. Raises `AudioError` for a file that is missing, empty, no audio, cut short or not finite,
-    for a stretch outside it, and for more than `longest` seconds; perhaps late, after blocks that were fine.
+    counted from 1. `digest` is updated with the samples before resampling. At most about a minute is held in memory.
+    Raises `AudioError` for a file that is missing, empty, not audio, cut short or not finite, for a segment outside the
+    file, and for more than `longest` seconds; possibly only after some blocks have been yielded.
     """
     with closing(open_audio(path)) as file:
         blocks = _blocks(file, path, start, end, channel, longest, digest)
@@ -127,7 +127,7 @@ def read_blocks(
             yield from blocks
             return
         block, following = next(blocks), next(blocks, None)
-        if following is None:  # one block alone goes through in one call
+        if following is None:  # a single block needs no stream
             yield resample(block, file.samplerate, sample_rate)
             return
         import soxr
@@ -140,7 +140,7 @@ def read_blocks(
 
 
 def resample(samples: Samples, rate: int, sample_rate: int = SAMPLE_RATE) -> Samples:
-    """Samples (N,) at `rate` Hz as samples at `sample_rate` Hz (soxr, high quality)."""
+    """Resample samples (N,) from `rate` to `sample_rate` Hz (soxr, high quality)."""
     if rate == sample_rate:
         return samples
     import soxr
@@ -150,20 +150,20 @@ def resample(samples: Samples, rate: int, sample_rate: int = SAMPLE_RATE) -> Sam
 
 
 def checked_source(audio: Any) -> Source:
-    """A path or an open file; raises `AudioError` for anything else."""
+    """Return `audio` if it is a path or an open file; raises `AudioError` for anything else."""
     if not isinstance(audio, str) and (hasattr(audio, "numpy") or hasattr(audio, "__array__")):
         give = "x.cpu().numpy()" if hasattr(audio, "numpy") else "numpy.asarray(x)"
         mend = f"Give {give}, as a tensor's .numpy() does, of shape (N,) or (N, channels); paths as a list: list(x)."
         raise AudioError(f"a {type(audio).__module__}.{type(audio).__name__} is not a numpy array", mend=mend)
     if not isinstance(audio, (str, os.PathLike)) and not hasattr(audio, "seek"):
         mend = "Give a path, an open file, or samples as a numpy array."
-        raise AudioError(f"a {type(audio).__name__} is no sound", mend=mend)
+        raise AudioError(f"a {type(audio).__name__} is not audio", mend=mend)
     source: Source = Path(audio) if isinstance(audio, os.PathLike) else audio
     return source
 
 
 def checked_rate(rate: int) -> int:
-    """Return `rate`; raises `ConfigError` where it is no number or out of range."""
+    """Return `rate` as an int; raises `ConfigError` if it is not a whole number or out of range."""
     if isinstance(rate, (str, bytes)):
         raise ConfigError(f"the sample rate {rate!r} is text", mend=f"Give a number, such as int({rate!r}).")
     if isinstance(rate, bool) or not isinstance(rate, (int, float, np.integer, np.floating)):
@@ -177,7 +177,7 @@ def checked_rate(rate: int) -> int:
 
 
 def check_stretch(start: float, end: float | None, name: str | None = None) -> None:
-    """Raise `AudioError` where no seconds lie from `start` to `end`."""
+    """Raise `AudioError` if the segment from `start` to `end` seconds is empty."""
     if not 0 <= start < math.inf or (end is not None and not end > start):
         raise AudioError(f"the stretch {start} to {end} s is empty", where=name, mend="Correct start and end.")
 
@@ -191,14 +191,14 @@ def _blocks(
     longest: float,
     digest: blake2b | None,
 ) -> Iterator[Samples]:
-    """One channel of [start, end) seconds, block by block, at the file's own rate; at least one block."""
+    """Yield one channel of [start, end) seconds at the file's own rate, in at least one block."""
     import soundfile
 
     name, rate, total = name_of(path), file.samplerate, file.frames
     known = total < UNKNOWN_LENGTH
     first, last = _span(file, name, start, end)
     mix = Mix(channel_index(channel, file.channels, name), name)
-    size = min(_BLOCK, _BLOCK_SECONDS * rate)  # of a slow recording too, so that it cannot swell when resampled
+    size = min(_BLOCK, _BLOCK_SECONDS * rate)  # bounds the size after resampling at low rates, too
 
     def check_length(frames: int) -> None:
         if frames / rate > longest:
@@ -228,8 +228,8 @@ def _blocks(
         after = f" after {(first + done) / rate:.2f} s" if done else ""
         what = f"breaks off{after} ({error.error_string.rstrip('.')})"
         raise AudioError(what, where=name, mend="Copy it again.") from None
-    # An MP3's length is a guess without a table of its own, and rough with one; elsewhere a shortfall means a cut file,
-    # and wherever an end was asked for.
+    # The length of an MP3 is a guess without a length table and rough with one. In other formats, and if an end was
+    # requested, missing samples mean a truncated file.
     rough = file.format == "MP3" and (first + done > (1 - _MP3_SLACK) * total or not has_length_table(path))
     if known and first + done < last - SLACK * rate and not (rough and end is None):
         raise _cut_short(name, (first + done) / rate, total / rate)
@@ -239,7 +239,7 @@ def _blocks(
 
 
 def _span(file: Decoder, name: str, start: float, end: float | None) -> tuple[int, int]:
-    """The first frame of a stretch and the one behind it; raises `AudioError` where it does not lie in the file."""
+    """Return the first frame of a segment and the one after its last; raises `AudioError` if it is outside the file."""
     check_stretch(start, end, name)
     rate, total = file.samplerate, file.frames
     first, known = round(start * rate), total < UNKNOWN_LENGTH
@@ -258,40 +258,40 @@ def _span(file: Decoder, name: str, start: float, end: float | None) -> tuple[in
 
 
 def _cut_short(name: str, present: float, promised: float) -> AudioError:
-    """The error for a recording with `present` of `promised` seconds (infinite: not known)."""
-    there = f"{present:.2f} s" + (f" of {promised:.2f} s" if math.isfinite(promised) else "")
+    """Return the error for a recording with `present` of `promised` seconds (infinite: unknown)."""
+    length = f"{present:.2f} s" + (f" of {promised:.2f} s" if math.isfinite(promised) else "")
     mend = "Copy it again; in a manifest, start and end may name the part to use."
-    return AudioError(f"is cut short: {there} are there", where=name, mend=mend)
+    return AudioError(f"is cut short: it holds {length}", where=name, mend=mend)
 
 
-# Samples of any type and any number of channels as one channel of float32.
+# Conversion of samples of any type and number of channels to one channel of float32.
 
-MOST_CHANNELS = 64  # no recording has more; what seems to is transposed
+MOST_CHANNELS = 64  # an array with more channels is taken to be transposed
 
 LOUDEST = 100.0
-"""Float samples beyond 1 are amplified; beyond this (40 dB) they are integers as floats, at another scale."""
+"""Float samples above 1 are amplified; above this (40 dB) they are taken to be integers stored as floats."""
 
 _CANCELLED = 1e-4
-"""Power of a mix against that of its loudest channel from which on the channels cancel each other: 40 dB."""
-_AUDIBLE = 1e-6  # power of a channel below which it is silence anyway: 60 dB below full scale
-_ENOUGH = 4000  # samples from which on two channels are not opposite by chance
+"""Ratio of the power of a mix to its loudest channel's below which the channels cancel each other: -40 dB."""
+_AUDIBLE = 1e-6  # power of a channel below which it counts as silence: 60 dB below full scale
+_ENOUGH = 4000  # number of samples above which two channels are not opposite by chance
 
 
 def to_float(samples: npt.NDArray[Any]) -> Samples:
-    """Samples of any number type as float32 in [-1, 1]; integers are divided by their full scale.
+    """Convert samples of any real type to float32 in [-1, 1]; integers are divided by their full scale.
 
-    Raises `AudioError` for what holds no real numbers, is not (N,) or (N, channels), whose full scale nobody knows,
-    and for floats at another scale.
+    Raises `AudioError` for samples that are not real, not of shape (N,) or (N, channels), integers of unknown full
+    scale, or floats at another scale.
     """
     what, mend, kind = "", "Give (samples, channels): x.T.", samples.dtype.kind
     if samples.ndim not in (1, 2) or kind not in "fiu" or isinstance(samples, np.ma.MaskedArray):
-        what = f"samples of shape {samples.shape} and type {samples.dtype} are no sound"
+        what = f"samples of shape {samples.shape} and type {samples.dtype} are not audio"
         mend = "Give floats in [-1, 1] or integers, of shape (samples,) or (samples, channels); paths: list(x)."
     elif samples.ndim == 2 and not 0 < samples.shape[1] <= max(MOST_CHANNELS, samples.shape[0]):
         what = f"samples of shape {samples.shape} have {samples.shape[1]} channels"
     elif kind in "iu" and samples.dtype.itemsize > 4:
-        what = f"samples of type {samples.dtype} do not say how loud the loudest is"
-        mend = "Give them as what they were recorded in, say x.astype(numpy.int16), or floats in [-1, 1]."
+        what = f"samples of type {samples.dtype} have an unknown full scale"
+        mend = "Give them in the type they were recorded in, such as x.astype(numpy.int16), or as floats in [-1, 1]."
     if what:
         raise AudioError(what, mend=mend)
     if kind == "f":
@@ -302,16 +302,16 @@ def to_float(samples: npt.NDArray[Any]) -> Samples:
 
 
 def check_scale(samples: npt.NDArray[Any], name: str | None = None) -> None:
-    """Raises `AudioError` for floats at another scale than [-1, 1], such as integers that became floats."""
+    """Raise `AudioError` for floats at another scale than [-1, 1], such as integers converted to floats."""
     loudest = float(np.abs(samples).max(initial=0.0))
     if LOUDEST < loudest < np.inf:
         what = f"the samples are too large: floats lie in [-1, 1], and these reach {loudest:.4g}"
-        mend = "Divide them by full scale (32768 of 16-bit ones), or give them as integers."
+        mend = "Divide them by their full scale (32768 for 16-bit samples), or give them as integers."
         raise AudioError(what, where=name, mend=mend)
 
 
 def select_channel(samples: Samples, channel: str | int) -> Samples:
-    """One channel (N,) of samples (N,) or (N, channels); raises `AudioError` where it does not exist."""
+    """Return one channel (N,) of samples (N,) or (N, channels); raises `AudioError` if it does not exist."""
     table = samples[:, None] if samples.ndim == 1 else samples
     mix = Mix(channel_index(channel, table.shape[1], "the samples"), "the samples")
     chosen = mix(table)
@@ -320,20 +320,20 @@ def select_channel(samples: Samples, channel: str | int) -> Samples:
 
 
 def channel_name(channel: str | int) -> str:
-    """A channel as it is written in answers: ` Right` is right, `02` is 2."""
+    """Normalise a channel name: ` Right` becomes `right`, `02` becomes `2`."""
     word = str(channel).strip().lower()
     return str(int(word)) if word.isdecimal() else word
 
 
 def channel_index(channel: str | int, channels: int, name: str) -> int | None:
-    """The index of a channel; None: mix them all."""
+    """Return the index of a channel, or None for the mix of all; raises `AudioError` if it does not exist."""
     word = channel_name(channel)
     if word == "mix":
         return None
     number = {"left": 1, "right": 2}.get(word) or (int(word) if word.isdecimal() else 0)
     if number < 1:
         mend = "Channels: mix, left, right, or a number counted from 1."
-        mend += " Each on its own: `unheard predict`, or predict_channels." if word == "each" else ""
+        mend += " For every channel separately, use `unheard predict` or predict_channels." if word == "each" else ""
         raise AudioError(f"unknown channel '{channel}'", where=name, mend=mend)
     if number > channels:
         what = f"has {channels} channel{'s' * (channels != 1)}, not a channel '{channel}'"
@@ -343,10 +343,10 @@ def channel_index(channel: str | int, channels: int, name: str) -> int | None:
 
 
 class Mix:
-    """Blocks (N, channels) or (N,) as blocks of one channel (N,): that of `index`, or (None) the mean of all.
+    """Converter of blocks (N, channels) or (N,) to one channel (N,): number `index`, or the mean of all (None).
 
-    `check` afterwards says whether the mean of all was silence only because one channel is another upside down, as
-    from a balanced line or a plug that is wired wrong. It does not depend on the blocks that the samples came in.
+    `check` then tells whether the mean is silent only because one channel is the inverse of another, as with a balanced
+    line or a plug wired wrongly. Its result does not depend on the size of the blocks.
     """
 
     def __init__(self, index: int | None, name: str | None = None) -> None:
@@ -355,14 +355,14 @@ class Mix:
         self._of_each: Any = np.zeros(1)
 
     def __call__(self, block: Samples) -> Samples:
-        """The channel of the next block (N, channels) or (N,): (N,)."""
+        """Return the channel (N,) of the next block (N, channels) or (N,)."""
         if block.ndim == 1 or block.shape[1] == 1:
             return block.reshape(-1)
         if self._index is not None:
             return np.ascontiguousarray(block[:, self._index])
-        with np.errstate(invalid="ignore", over="ignore"):  # whether it is finite is asked later
+        with np.errstate(invalid="ignore", over="ignore"):  # the caller checks whether samples are finite
             mixed: Samples = block.mean(axis=1, dtype=np.float32)
-            if len(self._of_each) not in (1, block.shape[1]):  # samples with other channels follow
+            if len(self._of_each) not in (1, block.shape[1]):  # the number of channels has changed
                 self._samples, self._of_mix, self._of_each = 0, 0.0, np.zeros(1)
             self._samples += len(mixed)
             self._of_mix += float(np.square(mixed).sum(dtype=np.float64))
@@ -370,14 +370,14 @@ class Mix:
         return mixed
 
     def check(self) -> None:
-        """Raises `AudioError` where the channels have cancelled each other out."""
+        """Raise `AudioError` if the channels have cancelled each other out."""
         loudest = self._of_each.max()
         if self._samples >= _ENOUGH and loudest > _AUDIBLE * self._samples and self._of_mix < _CANCELLED * loudest:
-            what = "its channels cancel each other out when they are mixed: one is another upside down"
+            what = "its channels cancel each other out when they are mixed: one is the inverse of another"
             raise AudioError(what, where=self._name, mend="Choose one channel, such as left.")
 
 
 def finite(samples: npt.NDArray[Any]) -> bool:
-    """Whether all samples are numbers. One reduction instead of a mask: a sum is finite only when every sample is."""
+    """Return whether all samples are finite; one sum suffices, because it is finite only if every sample is."""
     with np.errstate(invalid="ignore", over="ignore"):
         return bool(np.isfinite(samples.sum(dtype=np.float64)))

@@ -1,7 +1,7 @@
-"""Opening recordings: libsndfile for what it reads, all parts of joined files, PyAV or ffmpeg for the rest.
+"""Opening of recordings with libsndfile, or with PyAV or ffmpeg for formats that libsndfile does not support.
 
-Headers are not trusted where the data goes on: lengths that an encoder never filled in are replaced before libsndfile
-reads them, and FLAC, Ogg and MP3 files that were joined end to end are split into their streams and read as one.
+Headers are not trusted if more data follows: lengths that an encoder never filled in are replaced before libsndfile
+reads them, and files that were concatenated (FLAC, Ogg, MP3) are split into their streams and read as one.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from unheard.streams import Source, from_its_beginning, streams_of
 
 Block: TypeAlias = npt.NDArray[np.float32]
 
-UNKNOWN_LENGTH = 1 << 35  # libsndfile gives a huge count of frames for streams that do not state their length
+UNKNOWN_LENGTH = 1 << 35  # libsndfile reports a huge number of frames for streams that do not state their length
 LOWEST_RATE, HIGHEST_RATE = 4000, 10_000_000
-"""In Hz; below, a recording cannot carry speech, and beyond both its header is wrong."""
+"""In Hz; a lower rate cannot carry speech, and a rate out of this range suggests a wrong header."""
 
-MOST_JOINED = 1000  # streams of one file; each takes memory while it is open
+MOST_JOINED = 1000  # streams in one file; each takes memory while it is open
 
 CONVERTED = {".m4a", ".mp4", ".aac", ".webm", ".mkv", ".mka", ".wma", ".amr", ".3gp", ".mov", ".mp2", ".spx", ".gsm"}
-"""Endings of recordings that libsndfile does not read and PyAV or ffmpeg does; .opus is read by libsndfile."""
+"""Suffixes of formats that PyAV or ffmpeg read and libsndfile does not (it does read .opus)."""
 
-_SYSTEM_ERROR = 2  # libsndfile's code for what the operating system refused
+_SYSTEM_ERROR = 2  # libsndfile's code for an error of the operating system
 _MARKS = {
     b"\x1aE\xdf\xa3": "WebM or Matroska",
     b"#!AMR": "AMR",
@@ -61,27 +61,27 @@ class Decoder(abc.ABC):
 
     @abc.abstractmethod
     def read(self, frames: int) -> Block:
-        """Return the next samples (at most `frames`, channels); none at the end."""
+        """Return the next samples (at most `frames`, channels), or an empty array at the end."""
 
     @abc.abstractmethod
     def close(self) -> None:
         """Close the file."""
 
     def seek(self, frame: int) -> None:
-        """Go from the beginning to a frame."""
+        """Skip from the beginning to a frame."""
         while frame > 0 and (passed := len(self.read(min(frame, 1 << 18)))):
             frame -= passed
 
     def missing_frames(self) -> float:
-        """Return the frames that the header promises beyond the end; infinite where it does not say how many."""
+        """Return the number of frames that the header promises but the file lacks; infinite if unknown."""
         return 0
 
 
 def open_audio(path: Source) -> Decoder:
     """Open a recording for decoding.
 
-    Raises `AudioError` for what cannot be read, with the reason and what to do, and `UnreachableError` for a file that
-    cannot be opened now.
+    Raises `AudioError` for a file that cannot be read, with the reason and a remedy, and `UnreachableError` for a file
+    that cannot be opened now.
     """
     import soundfile
 
@@ -96,7 +96,7 @@ def open_audio(path: Source) -> Decoder:
         decoder = converted
     if decoder.format in _ENDLESS:
         decoder.close()
-        what = f"is a {decoder.format} file, which would be read as whole where it is cut short"
+        what = f"is a {decoder.format} file, and this format does not show whether a file is cut short"
         raise AudioError(what, where=name, mend="Convert it to WAV or FLAC.")
     if not LOWEST_RATE <= decoder.samplerate <= HIGHEST_RATE:
         decoder.close()
@@ -107,17 +107,17 @@ def open_audio(path: Source) -> Decoder:
 
 
 def name_of(path: Source) -> str:
-    """Return the path, or what an open file is called."""
+    """Return the path as text, or the name of an open file."""
     return str(path) if isinstance(path, (str, Path)) else str(getattr(path, "name", "the audio"))
 
 
-# libsndfile, and files that it must not see as they are.
+# Formats that libsndfile reads.
 
 
 def _open_sndfile(path: Source) -> Decoder:
     if isinstance(path, (str, Path)) and Path(path).is_fifo() and not str(path).startswith(("/dev/", "/proc/")):
         mend = "Save it as a file, or give it on standard input: /dev/stdin."
-        raise AudioError("this is a named pipe, which would be waited for", where=str(path), mend=mend)
+        raise AudioError("this is a named pipe, and reading it may never end", where=str(path), mend=mend)
     streams = streams_of(path)
     if len(streams) == 1:
         return _Sndfile(streams[0])
@@ -139,7 +139,7 @@ class _Sndfile(Decoder):
         self.samplerate, self.channels, self.frames = self._file.samplerate, self._file.channels, self._file.frames
         self.format, self.subtype = self._file.format, self._file.subtype
         self._unknown, self._log = self.frames >= UNKNOWN_LENGTH, self._file.extra_info
-        if self.format == "NIST":  # libsndfile's log has nothing of its header
+        if self.format == "NIST":  # libsndfile's log lacks the header's fields
             with from_its_beginning(os.fsdecode(file) if isinstance(file, (str, bytes)) else file) as opened:
                 self._log = opened.read(1024).decode("latin-1")
             self._file.seek(0)
@@ -152,14 +152,14 @@ class _Sndfile(Decoder):
         block = np.full((frames, self.channels), np.nan, np.float32)
         try:
             block = self._file.read(out=block)
-        except self._error:  # it seeks behind the samples it has read, and fails at the end
+        except self._error:  # after reading, it seeks, which fails at the end
             block = block[: int(np.isfinite(block[:, 0]).sum())]
         return block
 
     def seek(self, frame: int) -> None:
         try:
             self._file.seek(frame)
-        except self._error:  # a coding that cannot be entered in the middle (GSM, some ADPCM)
+        except self._error:  # a coding without random access (GSM, some ADPCM)
             super().seek(frame)
 
     def close(self) -> None:
@@ -167,16 +167,16 @@ class _Sndfile(Decoder):
 
     def missing_frames(self) -> float:
         pattern = _CUT.get(self.format)
-        found = re.search(pattern, self._log, re.MULTILINE) if pattern else None
-        if found is None:
+        match = re.search(pattern, self._log, re.MULTILINE) if pattern else None
+        if match is None:
             return 0
-        if not found.groupdict():
+        if not match.groupdict():
             return math.inf
-        if "frames" in found.groupdict():
-            return max(0.0, int(found["frames"]) - float(self.frames))
-        promised, present = int(found["promised"]), int(found["present"])
+        if "frames" in match.groupdict():
+            return max(0.0, int(match["frames"]) - float(self.frames))
+        promised, present = int(match["promised"]), int(match["present"])
         if (promised >= 0x7FFFF000 and self.format in ("WAV", "WAVEX", "AU", "AIFF")) or present <= 0:
-            return 0  # written to a pipe: the length was not known
+            return 0  # the length was unknown when the header was written to a pipe
         return float(max(0, round(self.frames * (promised / present - 1))))
 
 
@@ -195,12 +195,12 @@ _CUT = {
     "NIST": r"^sample_count -i (?P<frames>\d+)",
     "OGG": r"^Ogg ?: Junk after the last page",
 }
-"""Format -> what libsndfile's log says of a file that ends before its header says; it reads what is there."""
-_ENDLESS = ("IRCAM", "PAF", "PVF", "SD2", "XI")  # no header of these says where the samples end
+"""Format -> pattern in libsndfile's log for a file that ends before its header says; libsndfile reads the rest."""
+_ENDLESS = ("IRCAM", "PAF", "PVF", "SD2", "XI")  # formats whose header does not state where the samples end
 
 
 class _Joined(Decoder):
-    """Several streams of one file, one after the other; raises `AudioError` where their rates or channels differ."""
+    """Decoder of several consecutive streams in one file; raises `AudioError` if their rates or channels differ."""
 
     def __init__(self, streams: Sequence[BinaryIO], name: str) -> None:
         if len(streams) > MOST_JOINED:
@@ -239,19 +239,19 @@ class _Joined(Decoder):
             part.close()
 
 
-# What libsndfile does not read.
+# Formats that libsndfile does not read.
 
 
 def can_convert() -> bool:
-    """Return whether PyAV or ffmpeg is at hand for what libsndfile does not read."""
+    """Return whether PyAV or ffmpeg is installed for formats that libsndfile does not read."""
     return importlib.util.find_spec("av") is not None or shutil.which("ffmpeg") is not None
 
 
 def _is_joined(path: Source) -> bool:
-    """Whether a file is several, one behind the other, of which decoders read the first only: WAV, MP4."""
+    """Return whether a file is several concatenated ones (WAV, MP4), of which decoders would read only the first."""
     files, at = 0, 0
     with from_its_beginning(path) as opened:
-        for _ in range(1000):  # boxes of an MP4: their size, in 4 bytes or behind a 1 in 8, and their type
+        for _ in range(1000):  # an MP4 box begins with its size (4 bytes; 1: 8 bytes after the type) and its type
             opened.seek(at)
             head = opened.read(16)
             length = int.from_bytes(head[8:16] if head[:4] == b"\0\0\0\1" else head[:4], "big")
@@ -262,7 +262,7 @@ def _is_joined(path: Source) -> bool:
 
 
 def _open_converted(path: Source) -> Decoder | None:
-    """Open what libsndfile does not read: with PyAV (extra `media`), else through ffmpeg; None without either."""
+    """Open a file with PyAV (extra `media`) or ffmpeg; return None without either or if they cannot read it."""
     if _is_joined(path):
         what = "joins several recordings, of which only the first would be read"
         raise AudioError(what, where=name_of(path), mend="Give them as separate files.")
@@ -286,7 +286,7 @@ def _open_converted(path: Source) -> Decoder | None:
 
 
 class _PyAV(Decoder):
-    """ffmpeg's decoders through PyAV. No other file is opened, whatever a container refers to."""
+    """Decoder with ffmpeg's codecs through PyAV; files that a container refers to are not opened."""
 
     def __init__(self, path: Source) -> None:
         import av
@@ -305,13 +305,13 @@ class _PyAV(Decoder):
         self._pieces, self._left = self._decoded(stream, name_of(path)), np.zeros((0, self.channels), np.float32)
 
     def _decoded(self, stream: Any, name: str) -> Iterator[Block]:
-        """Yield samples to the end; raises `AudioError` for damage, and where Matroska, MP4 or WAV says it is later."""
+        """Yield samples to the end; raises `AudioError` for damage, and for a truncated Matroska, MP4 or WAV file."""
         import av
 
         resampler, rate, count, stated = av.AudioResampler("fltp"), self.samplerate, 0, 0.0
         if stream.duration:
             stated = float(stream.duration * stream.time_base)
-        elif self._container.duration and not self._container.streams.video:  # of a film the sound may end before
+        elif self._container.duration and not self._container.streams.video:  # a film's sound may end before its video
             stated = self._container.duration / av.time_base
         try:
             for frame in self._container.decode(stream):
@@ -321,8 +321,8 @@ class _PyAV(Decoder):
         except av.FFmpegError as error:
             what = f"breaks off after {count / rate:.2f} s ({error.strerror})"
             raise AudioError(what, where=name, mend="Copy it again.") from None
-        if self.format in ("MATROSKA", "MOV", "WAV") and count / rate < stated - 0.5:  # others guess
-            what = f"is cut short: {count / rate:.2f} s of {stated:.2f} s are there"
+        if self.format in ("MATROSKA", "MOV", "WAV") and count / rate < stated - 0.5:  # other formats estimate it
+            what = f"is cut short: it holds {count / rate:.2f} s of {stated:.2f} s"
             raise AudioError(what, where=name, mend="Copy it again.")
 
     def read(self, frames: int) -> Block:
@@ -330,18 +330,18 @@ class _PyAV(Decoder):
         while count < frames and (piece := next(self._pieces, None)) is not None:
             pieces.append(piece)
             count += len(piece)
-        whole = np.concatenate(pieces)
-        self._left = whole[frames:]
-        return np.ascontiguousarray(whole[:frames])
+        samples = np.concatenate(pieces)
+        self._left = samples[frames:]
+        return np.ascontiguousarray(samples[:frames])
 
     def close(self) -> None:
         self._container.close()
 
 
 def _unreadable(path: Source, name: str, error: Exception) -> tuple[AudioError, bool]:
-    """Why libsndfile refused a file, and whether other decoders may read it."""
+    """Return the error for a file that libsndfile refused, and whether other decoders may read the file."""
     kind, elsewhere, head = AudioError, False, b""
-    with suppress(OSError, ValueError):  # said below
+    with suppress(OSError, ValueError):  # reported below
         if isinstance(path, (str, Path)) and not Path(path).exists():
             return AudioError("there is no such file", where=name, mend="Check the path."), False
         if isinstance(path, (str, Path)) and Path(path).is_dir():
@@ -375,7 +375,7 @@ def _unreadable(path: Source, name: str, error: Exception) -> tuple[AudioError, 
 
 
 def _coding(head: bytes) -> str:
-    """The name of a coding that libsndfile lacks; empty for others."""
+    """Return the name of a coding that libsndfile lacks; empty for others."""
     if head[4:8] == b"ftyp":
         return "MP4 or M4A"
     if head[:4] == b"OggS":

@@ -1,4 +1,4 @@
-"""Messages for users: errors that say what is wrong, where, and how to mend it, and lines on what is being done."""
+"""Messages for users: errors that state what is wrong, where, and how to mend it, and progress lines."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 
-Say = Callable[[str], None]  # receives a line for the user now and then
+Say = Callable[[str], None]  # receives progress lines for the user
 
 
 def silent(line: str) -> None:
-    """Tell the user nothing."""
+    """Discard a line (a `Say` without output)."""
 
 
 class UnheardError(Exception):
@@ -46,7 +46,7 @@ class TooLongError(AudioError):
 
 
 class CorpusError(UnheardError):
-    """A corpus folder with another layout or content than its reader expects."""
+    """A corpus folder whose layout or content differs from what its reader expects."""
 
 
 class FetchError(UnheardError):
@@ -58,11 +58,11 @@ class ManifestError(UnheardError):
 
 
 class SplitError(UnheardError):
-    """A split that leaks, or that a manifest does not allow."""
+    """A split that leaks or cannot be made from a manifest."""
 
 
 class FeatureError(UnheardError):
-    """A feature store that is missing, incomplete or made with other settings."""
+    """A feature store that is missing, incomplete or computed with different settings."""
 
 
 class ConfigError(UnheardError):
@@ -74,7 +74,7 @@ class TrainingError(UnheardError):
 
 
 class ExportError(UnheardError):
-    """A model that cannot be exported, or whose exported file differs from it."""
+    """A model that cannot be exported, or whose exported file gives different results."""
 
 
 class ModelError(UnheardError):
@@ -86,7 +86,7 @@ class RunError(UnheardError):
 
 
 class MissingExtra(UnheardError):
-    """A verb that needs an optional dependency which is not installed."""
+    """An operation whose optional dependency is not installed."""
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(
@@ -97,7 +97,7 @@ class MissingExtra(UnheardError):
 
 @contextmanager
 def needs(package: str, extra: str) -> Iterator[None]:
-    """Raise `MissingExtra` where an import in this block fails."""
+    """Raise `MissingExtra` if an import in this block fails."""
     try:
         yield
     except ImportError as error:
@@ -105,7 +105,7 @@ def needs(package: str, extra: str) -> Iterator[None]:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return the `mend` for an unknown `word`: the closest known word, then all of them."""
+    """Return the `mend` for an unknown `word`: the closest known word, then all known words."""
     known = sorted(known)
     close = get_close_matches(word, known, n=1, cutoff=0.5)
     guess = f"Did you mean '{close[0]}'? " if close else ""
@@ -113,15 +113,15 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def some(items: Sequence[str], most: int = 5) -> str:
-    """Return the first of `items` for a message, and how many more there are."""
+    """Return the first `most` items joined by commas, and the number of remaining items."""
     return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")
 
 
 def counted(n: int, thing: str) -> str:
-    """Return a number with its noun: `1 file`, `2 files`."""
+    """Return a number and its noun: `1 file`, `2 files`."""
     return f"{n:,} {thing}{'' if n == 1 else 's'}"
 
 
 def printable(text: str) -> str:
-    """Replace control characters, which a terminal would interpret."""
+    """Replace control characters, which a terminal would interpret, by `�`."""
     return "".join(letter if letter.isprintable() or "\udc80" <= letter <= "\udcff" else "�" for letter in text)

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and errors that say why one cannot be read or written."""
+"""Atomic file writes, bounded reads, and errors that explain why a file cannot be read or written."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ _READ_MENDS = {
 
 
 def cannot_write(path: str | Path, problem: OSError, kind: type[UnheardError] = UnheardError) -> UnheardError:
-    """The error, of `kind`, that says why `path` cannot be written and how to mend it."""
+    """Return an error of `kind` that says why `path` cannot be written and how to mend it."""
     mend = _WRITE_MENDS.get(problem.errno or 0, "Choose another place to write to.")
     return kind(f"cannot be written ({problem.strerror or problem})", where=path, mend=mend)
 
 
 def cannot_read(path: str | Path, problem: OSError, kind: type[UnheardError] = UnheardError) -> UnheardError:
-    """The error, of `kind`, that says why `path` cannot be read."""
+    """Return an error of `kind` that says why `path` cannot be read."""
     what = f"cannot be read ({problem.strerror or problem})"
     return kind(what, where=path, mend=_READ_MENDS.get(problem.errno or 0))
 
 
 def exists(path: str | Path) -> bool:
-    """Whether there is such a file or folder; False for what cannot be a path, too."""
+    """Return whether a file or folder exists; False also for text that cannot be a path."""
     try:
         return Path(path).exists()
     except (OSError, ValueError):
@@ -56,9 +56,9 @@ def exists(path: str | Path) -> bool:
 
 
 def walk_files(root: str | Path) -> Iterator[str]:
-    """Yield the paths of regular files below `root`, also below links to folders, in a fixed order.
+    """Yield the paths of regular files below `root` in a fixed order, following links to folders.
 
-    Left out are hidden files, `__MACOSX`, links to nothing, and folders that a link leads back to.
+    Skips hidden files, `__MACOSX`, broken links, and folders already visited through another link.
     """
     seen: set[str] = set()
     for folder, folders, files in os.walk(root, followlinks=True):
@@ -72,18 +72,18 @@ def walk_files(root: str | Path) -> Iterator[str]:
 
 
 def read_regular(path: Path, most: int, kind: type[UnheardError], *, inside: Path | None = None) -> bytes:
-    """Return the content of a regular file of at most `most` bytes; from anything else nothing is read.
+    """Return the content of a regular file of at most `most` bytes.
 
-    A link may lead anywhere, but not out of the folder `inside` where one is given: its content would be shown as that
-    folder's. The files of a Hugging Face snapshot lie in its repository's `blobs`. Raises an error of `kind`.
+    If the folder `inside` is given, links out of it are refused, except to the `blobs` of a Hugging Face snapshot's
+    repository. Raises an error of `kind` for any other file, without reading it.
     """
     try:
         if inside is not None:
             folder, real = inside.resolve(), path.resolve()
-            own = [folder, *([folder.parents[1] / "blobs"] if folder.parent.name == "snapshots" else [])]
-            if not any(real.is_relative_to(place) for place in own):
+            allowed = [folder, *([folder.parents[1] / "blobs"] if folder.parent.name == "snapshots" else [])]
+            if not any(real.is_relative_to(parent) for parent in allowed):
                 raise kind("a link out of this folder", where=path, mend="Copy the file itself into the folder.")
-        # a pipe without a writer would be waited for
+        # opening a pipe without a writer would block
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
             state = os.fstat(file.fileno())
             if not stat.S_ISREG(state.st_mode):
@@ -98,9 +98,9 @@ def read_regular(path: Path, most: int, kind: type[UnheardError], *, inside: Pat
 
 @contextmanager
 def replacing(path: str | Path, kind: type[UnheardError] = UnheardError) -> Iterator[IO[str]]:
-    """A UTF-8 text file that takes the place of `path` when the block ends well, and vanishes otherwise.
+    """Open a temporary UTF-8 text file that replaces `path` if the block succeeds and is deleted otherwise.
 
-    Folders on the way are made. Raises an error of `kind` when the disk, the rights or the text refuse.
+    Creates missing parent folders. Raises an error of `kind` for a failed write or text that is not valid Unicode.
     """
     path = Path(path)
     with _in_place_of(path, kind) as temporary:
@@ -114,43 +114,43 @@ def replacing(path: str | Path, kind: type[UnheardError] = UnheardError) -> Iter
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, then put it in place in one step.
+    """Let `write` fill a temporary file beside `path`, then replace `path` atomically.
 
-    A reader sees the old file or the new one, also after a kill. Raises `UnheardError` where the disk is full or
-    the folder cannot be written.
+    A reader sees the old file or the new one, even if the process is killed. Raises `UnheardError` if the disk is full
+    or the folder is not writable.
     """
     with _in_place_of(path, UnheardError) as temporary:
         write(temporary)
 
 
 def write_text(path: Path, text: str, kind: type[UnheardError] = UnheardError) -> None:
-    """Write `text` to `path` in one step."""
+    """Write `text` to `path` atomically."""
     with replacing(path, kind) as file:
         file.write(text)
 
 
 def csv_text(rows: Iterable[Iterable[object]]) -> str:
-    """Return `rows` as the text of a CSV file, with a line feed after each."""
+    """Return `rows` as the text of a CSV file with line feeds as line ends."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
 
 
 def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[bool] = ()) -> str:
-    """Return a Markdown table; `right` says which columns are aligned to the right, by default all but the first."""
-    right = right or [place > 0 for place in range(len(heads))]
+    """Return a Markdown table; `right` flags the right-aligned columns, by default all but the first."""
+    right = right or [column > 0 for column in range(len(heads))]
     lines = [" | ".join(heads), *map(" | ".join, rows)]
     first, *others = (f"| {line} |" for line in lines)
-    return "\n".join([first, "|" + "".join("---:|" if one else "---|" for one in right), *others])
+    return "\n".join([first, "|" + "".join("---:|" if aligned else "---|" for aligned in right), *others])
 
 
 def write_json(path: Path, value: Any, kind: type[UnheardError] = UnheardError) -> None:
-    """Write `value` to `path` as JSON (see `json_text`) in one step."""
+    """Write `value` to `path` as JSON (see `json_text`) atomically."""
     write_text(path, json_text(value), kind)
 
 
 def json_text(value: Any) -> str:
-    """Return `value` as readable JSON; it has no NaN and no infinity, they become null."""
+    """Return `value` as indented JSON; NaN and infinity become null."""
     return json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -164,17 +164,17 @@ def _finite(value: Any) -> Any:
 
 @contextmanager
 def _in_place_of(path: Path, kind: type[UnheardError]) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place, on the disk for certain, when the block ends well.
+    """Yield a temporary path beside `path`; it replaces `path`, synchronised to disk, if the block succeeds.
 
-    A link stays, and what it points to is replaced. What is no file, such as a pipe or a device, is written to.
+    For a link, its target is replaced. A pipe or a device is written to instead of being replaced.
     """
     if takes_no_replacement(path):
         with tempfile.TemporaryDirectory(prefix="unheard-") as folder:
             whole = Path(folder, "whole")
             yield whole
             try:
-                with whole.open("rb") as source, path.open("wb") as there:
-                    shutil.copyfileobj(source, there)
+                with whole.open("rb") as source, path.open("wb") as target:
+                    shutil.copyfileobj(source, target)
             except OSError as problem:
                 raise cannot_write(path, problem, kind) from problem
         return
@@ -191,13 +191,13 @@ def _in_place_of(path: Path, kind: type[UnheardError]) -> Iterator[Path]:
     except OSError as problem:
         raise cannot_write(path, problem, kind) from problem
     finally:
-        # After a success there is nothing left to remove; a second failure must not hide the first.
+        # After a success nothing is left to remove; a second failure must not hide the first.
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
 def takes_no_replacement(path: Path) -> bool:
-    """Whether it is there and no regular file of its own, such as a pipe or what `/dev/stdout` stands for."""
+    """Return whether `path` exists but cannot be replaced: a pipe, a device, or anything below `/dev`."""
     if path.absolute().is_relative_to("/dev"):
         return path.exists()
     return path.exists() and not path.is_file() and not path.is_dir()
@@ -205,10 +205,10 @@ def takes_no_replacement(path: Path) -> bool:
 
 @contextmanager
 def locked(folder: Path, doing: str, error: type[UnheardError] = UnheardError, patience: float = 0) -> Iterator[None]:
-    """Hold the lock of `folder`; raises `error` where another process holds it for `patience` seconds more.
+    """Hold the lock of `folder`; raises `error` if another process still holds it after `patience` seconds.
 
-    The system drops the lock when its holder dies. The file `.lock` stays: deleting it would let two processes hold
-    two files of one name.
+    The operating system releases the lock when its holder dies. The file `.lock` is kept: if it were deleted, two
+    processes could each lock a file of that name.
     """
     from filelock import FileLock, Timeout
 

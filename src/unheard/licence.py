@@ -1,4 +1,4 @@
-"""What the licence of a model's weights permits, and what those of its training corpora demand of it."""
+"""Licences: the uses that a model's licence permits, and the conditions that its training corpora impose on it."""
 
 from __future__ import annotations
 
@@ -20,19 +20,20 @@ _DEMANDS = {
     r"\bresearch\b(?!.*\bCC0)": "for research",
     r"\bagreement\b": "by agreement",
 }
-"""Words in a corpus's licence -> what it demands of the licence of the weights, which must contain them too."""
+"""Pattern in a corpus's licence -> the condition; the licence of the weights must match the same pattern."""
 
 _ON_THE_HUB = {
     *("mit", "apache-2.0", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0"),
     *("cc-by-nc-nd-4.0", "bsd-3-clause", "gpl-3.0", "agpl-3.0", "openrail"),
 }
-"""Identifiers that the Hugging Face hub knows; any other licence is `other` with its name."""
+"""Licence identifiers of the Hugging Face hub; any other licence is given as `other` with its name."""
 
 
 def commercial_use(licence: str, data: Iterable[tuple[str, str]] = ()) -> str:
-    """Answer whether weights under `licence` may be used commercially; `data` are title and licence of their corpora.
+    """Return whether weights under `licence` may be used commercially: a line that begins with Yes, No or Unclear.
 
-    One line, which begins with Yes, No or Unclear. It reads the licences' names only, and is not legal advice.
+    `data` are the titles and licences of the training corpora. Only the names of licences are read; this is not legal
+    advice.
     """
     bound = [
         f"{title} ({words or 'not stated'})"
@@ -57,7 +58,7 @@ def _about(bound: list[str]) -> str:
 
 
 def licence_warnings(licence: str, data: Iterable[tuple[str, str]]) -> list[str]:
-    """Return a warning for each demand of the training data's licences that the weights' `licence` does not meet."""
+    """Return a warning for each condition of the training data's licences that the weights' `licence` does not meet."""
     found = []
     for title, words in data:
         for pattern, demand in _DEMANDS.items():
@@ -68,6 +69,6 @@ def licence_warnings(licence: str, data: Iterable[tuple[str, str]]) -> list[str]
 
 
 def hub_licence(licence: str) -> str:
-    """Return the hub's identifier of a licence such as `CC BY-NC-SA 4.0`, empty where it has none."""
+    """Return the hub's identifier of a licence such as `CC BY-NC-SA 4.0`, or an empty string if it has none."""
     plain = re.sub(r"[\s_]+", "-", licence.strip().lower())
     return plain if plain in _ON_THE_HUB else ""

@@ -1,9 +1,9 @@
-"""The one table that every corpus becomes: a row per utterance.
+"""The manifest: a table with a row per utterance, in the same format for every corpus.
 
     corpus on disk -> **manifest** -> splits -> features -> batches -> network
 
-A manifest keeps every usable row with its canonical and its original label; an experiment chooses the emotions
-with `Manifest.select`.
+A manifest keeps every usable row with its canonical and its original label; an experiment selects emotions with
+`Manifest.select`.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ LABELS = (
 """The canonical emotion labels. The index order of a model is the alphabetical order of its labels."""
 
 FOUR = ("angry", "happy", "neutral", "sad")
-"""The emotions of an experiment by default."""
+"""The default emotions of an experiment."""
 
-_ABSENT = ("nan", "NaN", "<NA>", "NaT")  # as pandas writes them; Nan is a name
+_ABSENT = ("nan", "NaN", "<NA>", "NaT")  # missing values as pandas writes them; Nan is a name
 
 
 def plain(word: str) -> str:
-    """Normalise a name before it is compared: strip spaces, compose accents (NFC), and drop pandas' `nan`.
+    """Normalise a name for comparison: strip spaces, compose accents (NFC), and empty pandas' `nan`.
 
-    Otherwise one speaker, session or group could look like two and end up on both sides of a split.
+    Otherwise one speaker, session or group could count as two and end up on both sides of a split.
     """
     word = (word if word.isascii() else unicodedata.normalize("NFC", word)).strip()
     return "" if word in _ABSENT else word
@@ -41,11 +41,11 @@ def plain(word: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """One row: a segment of one recording, spoken by one person with one emotion.
+    """A row of a manifest: a segment of a recording, spoken by one person with one emotion.
 
     `audio` is a path; `start` and `end` are seconds in that file (`end` None: to its end); `channel` is `mix`, `left`,
-    `right` or a channel number. `emotion` is one of `LABELS`, `original` the corpus's own label. `text` is the code of
-    the sentence or its transcript. Other columns are in `extra`.
+    `right` or a channel number. `emotion` is one of `LABELS`, `original` the corpus's own label. `text` is the code or
+    the transcript of the sentence. Other columns are in `extra`.
     """
 
     id: str
@@ -65,11 +65,11 @@ class Utterance:
 
     @property
     def full_name(self) -> str:
-        """`<corpus>/<speaker>`; if several corpora were read together, `speaker` already has this form."""
+        """The speaker as `<corpus>/<speaker>`, also if the column `speaker` already contains the corpus."""
         return self.speaker if self.speaker.startswith(f"{self.corpus}/") else f"{self.corpus}/{self.speaker}"
 
     def get(self, column: str) -> str:
-        """Return the value of any column as text; raises `ManifestError` for an unknown one."""
+        """Return the value of a column as text; raises `ManifestError` for an unknown column."""
         if column in COLUMNS:
             value = getattr(self, column)
             return "" if value is None else str(value)
@@ -83,13 +83,13 @@ COLUMNS = (
     "id", "audio", "start", "end", "speaker", "gender", "session", "emotion", "text", "corpus", "language",
     "original", "channel",
 )  # fmt: skip
-"""Column order of a written manifest; other columns follow."""
+"""The columns of a written manifest in order; those of `extra` follow."""
 assert set(COLUMNS) == {f.name for f in fields(Utterance)} - {"extra"}
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A finding of a reader or an audit; `kind` is a short stable word, `ids` are the utterances or files concerned."""
+    """A finding of a reader or audit; `kind` is a short stable identifier, `ids` the utterances or files concerned."""
 
     kind: str
     message: str
@@ -135,22 +135,22 @@ class Manifest(Sequence[Utterance]):
         """Return the number of utterances of each corpus, gender and emotion as an HTML table."""
         labels, rows = list(self.counts()), []
         for corpus, gender in sorted({(row.corpus, row.gender) for row in self.rows}):
-            of = Manifest(tuple(row for row in self.rows if (row.corpus, row.gender) == (corpus, gender)))
-            counts = (len(of.speakers), *(of.counts().get(label, 0) for label in labels), len(of))
+            part = Manifest(tuple(row for row in self.rows if (row.corpus, row.gender) == (corpus, gender)))
+            counts = (len(part.speakers), *(part.counts().get(label, 0) for label in labels), len(part))
             rows.append([corpus, gender, *map(str, counts)])
         return table(repr(self), ["corpus", "gender", "speakers", *labels, "all"], rows)
 
     def to_frame(self) -> Any:
-        """Return the table as a pandas DataFrame, a column for each of `COLUMNS` and of `extra`.
+        """Return the table as a pandas DataFrame with the columns `COLUMNS` and those of `extra`.
 
-        Raises `UnheardError` where pandas is not installed.
+        Raises `UnheardError` if pandas is not installed.
         """
         return frame({column: getattr(row, column) for column in COLUMNS} | dict(row.extra) for row in self.rows)
 
     def plot(self, axes: Any = None) -> Any:
-        """Draw the utterances of every speaker by emotion with matplotlib, and return the axes.
+        """Plot the number of utterances of every speaker by emotion with matplotlib, and return the axes.
 
-        Raises `UnheardError` where matplotlib is not installed.
+        Raises `UnheardError` if matplotlib is not installed.
         """
         names = self.speakers
         axes = axes_for(axes, min(4 + 0.2 * len(names), 16), 3)
@@ -183,7 +183,7 @@ class Manifest(Sequence[Utterance]):
         return dict(sorted(Counter(self.column(column)).items()))
 
     def by_id(self) -> dict[str, Utterance]:
-        """Return the rows by their ids."""
+        """Return id -> row."""
         return {row.id: row for row in self.rows}
 
     def where(self, keep: Callable[[Utterance], bool]) -> Manifest:
@@ -191,9 +191,9 @@ class Manifest(Sequence[Utterance]):
         return replace(self, rows=tuple(row for row in self.rows if keep(row)))
 
     def rename(self, mapping: Mapping[str, str]) -> Manifest:
-        """Rename canonical or original labels; original ones take precedence (excited=happy).
+        """Rename canonical or original labels, such as {"excited": "happy"}; original labels take precedence.
 
-        Raises `ManifestError` for a word that is neither, and for an unknown label.
+        Raises `ManifestError` for an unknown label, old or new.
         """
         mapping = {plain(word): label for word, label in mapping.items()}
         words = {row.original for row in self.rows if row.original in mapping}
@@ -207,7 +207,7 @@ class Manifest(Sequence[Utterance]):
     def select(self, emotions: Iterable[str] = FOUR, mapping: Mapping[str, str] | None = None) -> Manifest:
         """Rename labels by `mapping` (see `rename`), then keep `emotions`.
 
-        Raises `ManifestError` for an unknown label or an emotion without a row.
+        Raises `ManifestError` for an unknown label or an emotion without rows.
         """
         emotions = tuple(emotions)
         for label in emotions:
@@ -223,7 +223,7 @@ class Manifest(Sequence[Utterance]):
 
     @staticmethod
     def concat(manifests: Sequence[Manifest]) -> Manifest:
-        """Join several corpora; ids and speakers become `<corpus>/<id>` so that they cannot collide."""
+        """Concatenate the manifests of several corpora; ids and speakers get the prefix `<corpus>/` to stay unique."""
         if len(manifests) == 1:
             return manifests[0]
         rows = (row for manifest in manifests for row in manifest)
@@ -232,12 +232,12 @@ class Manifest(Sequence[Utterance]):
 
 
 def choose_channel(manifest: Manifest, channel: str = "mix") -> Manifest:
-    """Read every row from `channel`: mix (each row's own channel), left, right, or each (a row per channel).
+    """Set the channel of every row: mix (the row's own channel), left, right, or each (a row per channel).
 
-    Rows with the channel `each` become a row per channel in any case. With more than one channel, id and speaker get
-    the suffix `-left`, `-right` (two channels) or `-channel<n>`: in a call each channel is a different person. A
-    recording without a session whose rows have channels of their own becomes one, so that both ends of a call stay on
-    one side of a split. A recording that cannot be read keeps one row; it is counted when its features are made.
+    A row with the channel `each` is always replaced by a row per channel. With several channels, id and speaker get the
+    suffix `-left`, `-right` (two channels) or `-channel<n>`: in a call each channel is a different person. Rows without
+    a session that name a channel get one session per recording, so that both ends of a call stay on one side of a
+    split. A recording that cannot be read keeps one row and is reported when its features are computed.
     """
     from unheard.audio import info
 
@@ -259,7 +259,7 @@ def choose_channel(manifest: Manifest, channel: str = "mix") -> Manifest:
                 counts[row.audio] = 1
         channels = counts[row.audio]
         kinds.setdefault(row.speaker, set()).add(channels > 1)
-        call = os.path.realpath(row.audio)  # however it is spelt
+        call = os.path.realpath(row.audio)  # one call even if spelt differently
         session = row.session or (sessions.setdefault(call, row.id) if channels > 1 else "")
         for name in {1: ("mix",), 2: ("left", "right")}.get(channels) or map(str, range(1, channels + 1)):
             suffix = "" if channels == 1 else f"-channel{name}" if name.isdigit() else f"-{name}"

@@ -1,7 +1,7 @@
-"""Worker processes: one thread each, and a worker that dies costs at most the item that killed it.
+"""Single-threaded worker processes; a worker that dies costs at most the item that killed it.
 
-Every worker is a loky executor of its own, so that it is known which item a dead one had in hand; and loky's processes
-do not run the caller's script again, unlike those of `multiprocessing` (notebooks, `python -c`, no main guard).
+Every worker is a separate loky executor, so that the items of a dead worker are known. Unlike `multiprocessing`, loky
+does not run the caller's script again (notebooks, `python -c`, no main guard).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Result = TypeVar("Result")
 
 ENVIRONMENT = {
     **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"),
-    # glibc would return a batch's memory to the system and fetch it again at every step; ignored elsewhere
+    # otherwise glibc returns a batch's memory to the system and requests it again at every step; ignored elsewhere
     "MALLOC_MMAP_THRESHOLD_": str(2**25),
     "MALLOC_TRIM_THRESHOLD_": str(2**32),
 }
@@ -36,13 +36,13 @@ ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class Died:
-    """In place of a result: the worker process died over this item, twice."""
+    """The result of an item whose worker process died twice."""
 
     reason: str
 
 
 class _Worker:
-    """A process that has some items in hand, or none."""
+    """A worker process and its current items, if any."""
 
     def __init__(self, quiet: bool) -> None:
         self.quiet = quiet
@@ -69,7 +69,7 @@ class _Worker:
 
 @contextmanager
 def _no_interrupts() -> Iterator[None]:
-    """A process started in here never sees Ctrl-C, not even while it imports: signal masks are inherited."""
+    """Block Ctrl-C in processes started in this context, even while they import: signal masks are inherited."""
     if sys.platform == "win32":
         yield
         return
@@ -104,12 +104,12 @@ def map_unordered(
     quiet: bool = False,
     tick: Callable[[], None] | None = None,
 ) -> Iterator[tuple[int, Result | Died]]:
-    """Apply `function` to every item in worker processes; yield (index of the item, result) as results come.
+    """Apply `function` to every item in worker processes; yield (index of the item, result) in order of completion.
 
-    `workers` 0 means one a core. One worker means this process, unless `isolate` asks for a process all the same.
-    A worker takes `chunk` items at a time. When it dies, each item it had in hand is tried once more, alone, and an
-    item that kills its worker again yields `Died`. Exceptions of `function` are raised here and stop the rest.
-    `quiet` discards what workers print. `tick` is called about twice a second while workers are busy.
+    `workers` 0 means one per core. One worker means this process, unless `isolate` requests a separate one. A worker
+    receives `chunk` items at a time. If it dies, each of them is tried once more, alone, and an item that kills its
+    worker again yields `Died`. Exceptions of `function` are raised here and stop the remaining work. `quiet` discards
+    what workers print. `tick` is called about twice a second while workers are busy.
     """
     workers = min(workers or available_cores(), -(-len(items) // chunk))
     if workers <= 1 and not isolate:
@@ -147,9 +147,9 @@ def map_unordered(
 
 @contextmanager
 def progress_bar(label: str, total: int, shown: bool = True) -> Iterator[Callable[..., None]]:
-    """Show a progress bar on a terminal, nothing elsewhere; call the result after every item.
+    """Show a progress bar if standard error is a terminal; yields a function to call after every item.
 
-    Its argument is the seconds of audio done so far, shown as a multiple of real time; 0 shows no rate.
+    Its argument is the seconds of audio processed so far, shown as a multiple of real time; 0 shows no rate.
     """
     if not (shown and total and sys.stderr.isatty()):
         yield lambda seconds=0.0: None
@@ -178,17 +178,17 @@ def _apply(given: dict[Any, Any], function: Callable[[Any], Any], items: Sequenc
 def _reason(error: BrokenProcessPool) -> str:
     code = re.search(r"SIG\w+|EXIT\(\d+\)", str(error))
     killed = code is not None and code[0].startswith("SIGKILL")
-    why = "; perhaps for want of memory: try fewer workers" if killed else ""
+    why = "; perhaps out of memory: try fewer workers" if killed else ""
     return f"its process died twice ({code[0] if code else 'no exit code'}{why})"
 
 
 def _begin(quiet: bool, parent: int) -> None:
-    """Prepare a worker: Ctrl-C is the parent's to handle, standard output is the parent's, and so is the end."""
+    """Prepare a worker: ignore Ctrl-C, which the parent handles, free standard output, and end with the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with suppress(OSError, ValueError):
         if quiet:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-        os.dup2(2, 1)  # what a decoder prints must not mix with the parent's answers
+        os.dup2(2, 1)  # output of a decoder must not mix with the parent's
     threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
 
 

@@ -1,8 +1,8 @@
 """Strategies, corpora, features, poolings and loggers from outside the package, used by name.
 
-A program calls `register`; an installed package declares entry points in the groups of `GROUPS`. A name of the
-package's own cannot be replaced. What a program registered is sent to its worker processes with their work; classes of
-a script or notebook by value, those of a module by name.
+A program calls `register`; an installed package declares entry points in the groups of `GROUPS`. Built-in names cannot
+be replaced. Worker processes receive a program's plug-ins together with their work: classes of a script or notebook by
+value, classes of a module by name.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ GROUPS = {
     "pooling": "unheard.poolings",
     "logger": "unheard.loggers",
 }
-"""Kind of a plug-in -> its group of entry points."""
+"""Kind of plug-in -> its group of entry points."""
 
 _OWN = {
     "strategy": ("unheard.experiments.baselines", "NAMES"),
@@ -36,11 +36,11 @@ _OWN = {
     "pooling": ("unheard.model.settings", "POOLINGS"),
     "logger": ("unheard.training.logging", "LOGGERS"),
 }
-"""Kind -> the table with the package's own names."""
+"""Kind of plug-in -> module and table of the built-in names."""
 
 
 class Plugin(NamedTuple):
-    """What was registered, and a hash of its source code, which is part of the identity of results."""
+    """A registered object and a hash of its source code, which is part of the identity of results."""
 
     thing: Any
     digest: str
@@ -54,9 +54,9 @@ def register(kind: str, name: str, thing: Any = None) -> Any:
 
     By `kind`: "strategy", a subclass of `unheard.training.strategies.Strategy`; "corpus", an
     `unheard.corpora.corpus.Corpus`; "feature", a function of samples (N,) at `features.sample_rate` that returns
-    (T, F); "pooling", a module class as `unheard.model.layers.AttentivePooling`; "logger", a context manager as in
-    `unheard.training.logging`. Raises `ConfigError` for an unknown kind, and for a name that is malformed or the
-    package's own.
+    (T, F); "pooling", a module class like `unheard.model.layers.AttentivePooling`; "logger", a context manager like
+    those in `unheard.training.logging`. Raises `ConfigError` for an unknown kind, and for a name that is malformed or
+    built in.
 
     >>> @unheard.register("feature", "loudness")  # doctest: +SKIP
     ... def loudness(samples):
@@ -67,11 +67,11 @@ def register(kind: str, name: str, thing: Any = None) -> Any:
     if not re.fullmatch(r"[a-z][a-z0-9_-]*", name):
         raise ConfigError(f"'{name}' cannot be the name of a {kind}", mend="Use small letters, digits and hyphens.")
     if name in _own(kind):
-        raise ConfigError(f"'{name}' is a {kind} of the package itself", mend="Choose another name.")
+        raise ConfigError(f"'{name}' is a built-in {kind}", mend="Choose another name.")
     if thing is None:
         return partial(register, kind, name)
     if not (hasattr(thing, "patterns") if kind == "corpus" else callable(thing)):
-        raise ConfigError(f"{thing!r} is no {kind}", where=f"register('{kind}', '{name}')")
+        raise ConfigError(f"{thing!r} is not a {kind}", where=f"register('{kind}', '{name}')")
     _registered[kind, name] = Plugin(thing, _digest(thing))
     return thing
 
@@ -82,24 +82,24 @@ def _own(kind: str) -> tuple[str, ...]:
 
 
 def names(kind: str) -> tuple[str, ...]:
-    """Return the names of all plug-ins of a kind; loads none."""
-    return tuple(sorted({name for of, name in _registered if of == kind} | _points(kind).keys()))
+    """Return the names of all plug-ins of a kind without loading them."""
+    return tuple(sorted({name for its_kind, name in _registered if its_kind == kind} | _points(kind).keys()))
 
 
 def find(kind: str, name: str) -> Plugin | None:
-    """Return the plug-in of this name, None where there is none; raises `ConfigError` for one that cannot be loaded."""
+    """Return the plug-in of this name, or None if unknown; raises `ConfigError` if it cannot be loaded."""
     if (kind, name) not in _registered and name in _points(kind):
         point = _points(kind)[name]
         try:
             register(kind, name, point.load())
-        except Exception as error:  # whatever a stranger's package raises
+        except Exception as error:  # a third-party package may raise anything
             what = f"the {kind} '{name}' cannot be loaded ({type(error).__name__}: {error})"
             raise ConfigError(what, where=f"entry point {point.group}: {name} = {point.value}") from error
     return _registered.get((kind, name))
 
 
 def required(kind: str, name: str, called: str = "") -> Plugin:
-    """Return the plug-in of this name; raises `ConfigError` also where there is none, a kind that is `called` so."""
+    """Return the plug-in of this name; raises `ConfigError` if unknown, naming the kind as `called`."""
     plugin = find(kind, name)
     if plugin is None:
         mend = did_you_mean(name, (*_own(kind), *names(kind)))
@@ -108,12 +108,12 @@ def required(kind: str, name: str, called: str = "") -> Plugin:
 
 
 def registered() -> dict[tuple[str, str], Plugin]:
-    """Return what this process has, for `restore` in another one."""
+    """Return the plug-ins registered in this process, for `restore` in another one."""
     return dict(_registered)
 
 
 def restore(given: Mapping[tuple[str, str], Plugin]) -> None:
-    """Register what another process has."""
+    """Register the plug-ins of another process."""
     _registered.update(given)
 
 
@@ -125,7 +125,7 @@ def _points(kind: str) -> dict[str, EntryPoint]:
 
 
 def _digest(thing: Any) -> str:
-    """A hash of the source of a class or function; of other things, of their repr."""
+    """Return a hash of the source of a class or function, or of the repr of any other object."""
     source: Callable[[Any], str] = inspect.getsource if inspect.isroutine(thing) or inspect.isclass(thing) else repr
     try:
         text = source(thing)

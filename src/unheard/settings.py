@@ -1,7 +1,7 @@
-"""How settings are declared: once, in the frozen dataclass of their room, with a default, a description and a range.
+"""Declaration of settings: once, in the frozen dataclass of their package, with a default, a description and a range.
 
-`unheard.experiments.config` makes YAML keys, flags, help and the reference page of these declarations (by pydantic,
-which reads the same metadata); `check` needs the standard library only, for programs without pydantic.
+`unheard.experiments.config` derives YAML keys, flags, help and the reference page from these declarations (through
+pydantic, which reads the same metadata). `check` needs only the standard library, for programs without pydantic.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ def setting(
     compare: bool = True,
     **bounds: float,
 ) -> Any:
-    """Declare a setting: its default (a class is called for it), one sentence, and bounds `ge`, `gt`, `le`, `lt`.
+    """Declare a setting: its default (a class is a factory), a one-sentence description and bounds (ge, gt, le, lt).
 
-    `--help` shows `common` settings, `--help-all` the others too. Nobody gives `derived` ones: they follow from others.
+    `--help` shows `common` settings, `--help-all` shows all. `derived` settings follow from others and are never given.
     """
     metadata: dict[str, Any] = {"description": description, **bounds}
     metadata["json_schema_extra"] = {"common": common, "derived": derived}
@@ -45,17 +45,17 @@ def setting(
 
 @cache
 def hints_of(kind: type) -> dict[str, Any]:
-    """Name -> type of each setting of a dataclass."""
+    """Return name -> type of each setting of a dataclass."""
     return typing.get_type_hints(kind)
 
 
 def range_of(field: dataclasses.Field[Any]) -> str:
-    """The range of a setting in words, such as "at least 0, below 1"; "" without one."""
+    """Return the range of a setting in words, such as "at least 0, below 1"; empty if it has no bounds."""
     return ", ".join(f"{words} {field.metadata[b]:g}" for b, (words, _) in _BOUNDS.items() if b in field.metadata)
 
 
 def described(field: dataclasses.Field[Any], hint: Any, default: Any) -> str:
-    """The description of a setting with its choices, range and default."""
+    """Return the description of a setting with its choices, range and default."""
     if isinstance(default, tuple):
         default = ",".join(map(str, default)) if all(isinstance(x, (str, int)) for x in default) else list(default)
     choices = typing.get_args(hint) if typing.get_origin(hint) is Literal else ()
@@ -67,9 +67,9 @@ def described(field: dataclasses.Field[Any], hint: Any, default: Any) -> str:
 
 
 def check(settings: Any) -> None:
-    """Convert numbers of a dataclass in place (1 to 1.0), for its `__post_init__`; bool, int, float and choices.
+    """Check the settings of a dataclass in its `__post_init__` and convert numbers in place (1 to 1.0).
 
-    Raises `ConfigError` for a value of another type, outside its declared range, or not among its choices.
+    Raises `ConfigError` for a value of the wrong type, outside its declared range, or not among its choices.
     """
     kind: type = type(settings)
     for field in dataclasses.fields(settings):
@@ -90,7 +90,7 @@ def check(settings: Any) -> None:
 
 
 def _converted(kind: type, value: Any) -> Any:
-    """`value` as a bool, int, float or str; None for what is none."""
+    """Return `value` as a `kind` (bool, int, float or str), or None if it cannot be converted."""
     if kind is bool or isinstance(value, bool):
         return value if kind is bool and isinstance(value, bool) else None
     if kind is str or (kind is int and isinstance(value, int)):

@@ -1,7 +1,7 @@
-"""Streams of a recording's file that libsndfile must not see as they are: joined ones, and unfinished headers.
+"""Repair of files that libsndfile would misread: unfinished headers and concatenated streams.
 
-Lengths that an encoder never filled in are replaced in a private copy of the file's pages, and files that were joined
-end to end (WAV, FLAC, Ogg, MP3) are split.
+Lengths that an encoder never filled in are replaced in a private copy of the file's pages, and concatenated files (WAV,
+FLAC, Ogg, MP3) are split.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Source: TypeAlias = str | Path | BinaryIO
 
 @contextmanager
 def from_its_beginning(path: Source) -> Iterator[BinaryIO]:
-    """The bytes of a recording; a file that is open already is left at its beginning."""
+    """Open a recording for reading bytes; an already open file is rewound before and after."""
     if isinstance(path, (str, Path)):
         with Path(path).open("rb") as opened:
             yield opened
@@ -32,7 +32,7 @@ def from_its_beginning(path: Source) -> Iterator[BinaryIO]:
 
 
 _FLAC = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")
-_SYNC = re.compile(rb"\xff[\xf8\xf9](?=.{14})", re.DOTALL)  # of a frame of FLAC
+_SYNC = re.compile(rb"\xff[\xf8\xf9](?=.{14})", re.DOTALL)  # start of a FLAC frame
 _OGG = re.compile(rb"OggS\x00(.)", re.DOTALL)
 _MP3 = re.compile(rb"\xff[\xe2-\xff][\x10-\xef].(?:.{9}|.{17}|.{32})(?:..)?(Xing|Info|VBRI)(.{12})", re.DOTALL)
 _WAV = re.compile(rb"(?:RIFF|RF64).{4}WAVE", re.DOTALL)
@@ -43,14 +43,14 @@ _WHOLE: Mapping[bytes, re.Pattern[bytes]] = {
     b"caff": re.compile(rb"caff\x00\x01..desc", re.DOTALL),
     b".snd": re.compile(rb"\.snd\x00\x00"),
 }
-"""First bytes -> how a file of this kind begins."""
+"""First bytes -> pattern of the beginning of such a file."""
 _STREAMED = re.compile(_FLAC.pattern + rb"|OggS|ID3|\xff[\xe0-\xff]")
 
 
 def streams_of(path: Source) -> list[BinaryIO]:
-    """The streams of a joined file, or that of a file whose header was never finished, with its length; else none.
+    """Return the streams of a concatenated file, or one stream if the header needs repair; else an empty list.
 
-    A file in memory is always one: libsndfile may seek before its beginning, and nobody catches what `BytesIO` raises.
+    A file in memory is always returned as a stream: libsndfile may seek before its beginning, where `BytesIO` raises.
     """
     if isinstance(path, (str, Path)) and not Path(path).is_file():  # a pipe can be read only once
         return []
@@ -61,7 +61,7 @@ def streams_of(path: Source) -> list[BinaryIO]:
         if not (changes or streamed or in_memory):
             return []
         opened.seek(0)
-        try:  # a private copy of what is written, the file's pages of the rest
+        try:  # copy on write: only changed pages take memory
             data = memoryview(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_COPY))
         except (OSError, ValueError, AttributeError):  # a file in memory
             content = opened.read()
@@ -84,14 +84,14 @@ _CHUNKS: Mapping[bytes, tuple[Literal["little", "big"], int, int, bytes, int]] =
     b"FORM": ("big", 4, 12, b"SSND", 8),
     b"caff": ("big", 8, 8, b"data", 4),
 }
-"""First bytes -> byte order and width of a chunk's length, the first chunk, the one with samples, and what it begins
-with: so many bytes that are no samples."""
+"""First bytes -> byte order and width of a chunk's length, position of the first chunk, name of the chunk with samples,
+and number of bytes in that chunk before the samples."""
 
 
 def _length_of_chunk(opened: BinaryIO, head: bytes, size: int) -> tuple[dict[int, bytes], bool]:
-    """What to write where in a file of chunks whose length was never stated; and whether another of its kind follows.
+    """Return the bytes to replace (position -> bytes) in a chunked file, and whether another file follows in it.
 
-    Lengths of 0 were never stated, nor were those behind which the file goes on with anything but a chunk or zeros.
+    A length counts as never filled in if it is 0, or if anything but a chunk or zeros follows the samples.
     """
     if head[:4] == b".snd":
         opened.seek(min(size, sum(int.from_bytes(head[at : at + 4], "big") for at in (4, 8))))
@@ -106,13 +106,13 @@ def _length_of_chunk(opened: BinaryIO, head: bytes, size: int) -> tuple[dict[int
         at += 4 + width
         if name == samples or at > size:
             break
-        sizes = opened.read(16) if name == b"ds64" else sizes  # of an RF64 file, that of its samples behind its own
+        sizes = opened.read(16) if name == b"ds64" else sizes  # sizes of an RF64 file and of its samples
         at += stated + (stated % 2 if width == 4 else 0)
     if name != samples or at > size:
         return {}, False
     stated = int.from_bytes(sizes[8:], "little") if sizes and stated == 0xFFFFFFFF else stated
     opened.seek(min(at + stated, size))
-    follows = opened.read(1 << 16)  # perhaps after a zero that makes the length even
+    follows = opened.read(1 << 16)  # may begin with a padding byte
     if stated > before and head[:4] in _WHOLE and _WHOLE[head[:4]].match(follows, follows.startswith(b"\0")):
         return {}, True
     named = re.match(rb"\0?(?:[A-Za-z0-9 _]{4}|ID3|TAG)", follows) is not None
@@ -128,20 +128,20 @@ def _length_of_chunk(opened: BinaryIO, head: bytes, size: int) -> tuple[dict[int
 
 
 def _starts(data: memoryview, head: bytes, has_table: bool) -> list[int]:
-    """The bytes where the streams of a file begin."""
+    """Return the byte positions where the streams of a file begin."""
     if head[:4] == b"OggS":
         pages = [(page.start(), bool(page[1][0] & 0x02)) for page in _OGG.finditer(data)]
-        # the first pages of multiplexed streams stand together
+        # the first pages of multiplexed streams are adjacent
         before = [False, *(first for _, first in pages)]
         return [at for (at, first), follows in zip(pages, before, strict=False) if first and not follows] or [0]
     if head[:4] in _WHOLE:
-        return [one.start() for one in _WHOLE[head[:4]].finditer(data)]
+        return [match.start() for match in _WHOLE[head[:4]].finditer(data)]
     tables = list(_MP3.finditer(data))
-    starts = {0, *(one.start() for one in tables[has_table:])}  # the first is the table of the first stream
-    tags: set[int] = set()  # those passed over: many tables may name one place
-    for one in tables:  # where it says how many bytes its stream has, another may follow without a table
-        flags = one[2][3]
-        end = one.start() + int.from_bytes(one[2][8:] if flags & 1 else one[2][4:8], "big")
+    starts = {0, *(table.start() for table in tables[has_table:])}  # the first table belongs to the first stream
+    tags: set[int] = set()  # positions of tags skipped: many tables may point to the same one
+    for table in tables:  # if it states the bytes of its stream, another stream without a table may follow
+        flags = table[2][3]
+        end = table.start() + int.from_bytes(table[2][8:] if flags & 1 else table[2][4:8], "big")
         while flags & 2 and end not in tags and (tag := _length_of_tag(bytes(data[end : end + 10]))):
             tags.add(end)
             end += tag
@@ -151,32 +151,32 @@ def _starts(data: memoryview, head: bytes, has_table: bool) -> list[int]:
 
 
 def has_length_table(path: Source) -> bool:
-    """Whether an MP3 states in its first frame how many it has (Xing's, LAME's or Fraunhofer's header)."""
+    """Return whether the first frame of an MP3 states the number of frames (Xing, LAME or Fraunhofer header)."""
     with from_its_beginning(path) as opened:
         opened.seek(_length_of_tag(opened.read(10)))
         head = opened.read(4096)
-    found = _MP3.search(head[: _frame_length(head)] if _LAYER_3.match(head) else head)
-    return found is not None and (found[1] == b"VBRI" or bool(found[2][3] & 1 and any(found[2][4:8])))
+    table = _MP3.search(head[: _frame_length(head)] if _LAYER_3.match(head) else head)
+    return table is not None and (table[1] == b"VBRI" or bool(table[2][3] & 1 and any(table[2][4:8])))
 
 
 def _length_of_tag(head: bytes) -> int:
-    """The bytes of a tag in an MP3 file that begins with `head` (10 bytes), 0 where it is none."""
+    """Return the length in bytes of the MP3 tag that begins with `head` (10 bytes), or 0 if it is not a tag."""
     if head[:3] == b"TAG":
         return 128
     if head[:3] != b"ID3" or len(head) < 10:
-        return 0  # its size is in four times seven bits
+        return 0  # the size is stored in four times seven bits
     return 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
 
 
 def _with_length(flac: memoryview) -> _Bytes:
-    """A FLAC stream whose header says that its length is not known, if it says 0, or less than there is."""
+    """Return a FLAC stream; if its header states fewer samples than the stream has, mark the length as unknown."""
     if len(flac) < 42:  # the header
         return _Bytes(flac)
     stated, block = (flac[21] & 0x0F) << 32 | int.from_bytes(flac[22:26], "big"), int.from_bytes(flac[8:10], "big")
     tail = bytes(flac[max(42, len(flac) - (1 << 16)) :]) if stated else b""
     last = 0
-    for at in [sync.start() for sync in _SYNC.finditer(tail)][:-21:-1]:  # in noise, a frame has two by chance at most
-        header = tail[at : at + 16]  # the number of the frame, or of its first sample, is in 1 to 7 bytes as in UTF-8
+    for at in [sync.start() for sync in _SYNC.finditer(tail)][:-21:-1]:  # a frame has at most two chance matches
+        header = tail[at : at + 16]  # the number of the frame, or of its first sample, is coded like UTF-8 in 1-7 bytes
         more = max(0, 7 - (header[4] ^ 0xFF).bit_length())
         end = 5 + more + {6: 1, 7: 2}.get(header[2] >> 4, 0) + {12: 1, 13: 2, 14: 2}.get(header[2] & 0x0F, 0)
         if end < len(header) and _crc8(header[:end]) == header[end]:
@@ -193,7 +193,7 @@ def _with_length(flac: memoryview) -> _Bytes:
 
 
 def _crc8(data: bytes) -> int:
-    """The check sum of a FLAC frame's header."""
+    """Return the checksum of a FLAC frame header."""
     crc = 0
     for byte in data:
         crc ^= byte
@@ -205,11 +205,11 @@ def _crc8(data: bytes) -> int:
 _LAYER_3 = re.compile(rb"\xff[\xe2\xe3\xf2\xf3\xfa\xfb][\x10-\xef].", re.DOTALL)
 _KBPS: dict[int, tuple[int, ...]] = {3: (0, *range(32, 64, 8), *range(64, 128, 16), *range(128, 256, 32), 256, 320)}
 _KBPS |= dict.fromkeys((0, 2), (0, *range(8, 64, 8), *range(64, 160, 16), 160))
-"""Version (3: MPEG-1, 2: MPEG-2, 0: MPEG-2.5) -> bit rates of a Layer III frame by their index."""
+"""Version (3: MPEG-1, 2: MPEG-2, 0: MPEG-2.5) -> bit rates of a Layer III frame by index."""
 
 
 def _with_table(data: memoryview) -> _Bytes:
-    """An MP3 stream with a frame in front that counts its frames; without one, libsndfile ends where it guesses."""
+    """Return an MP3 stream with a leading frame that states their number; without it, libsndfile guesses the length."""
     stream = _Bytes(data)
     if has_length_table(cast("BinaryIO", stream)):
         return stream
@@ -217,8 +217,8 @@ def _with_table(data: memoryview) -> _Bytes:
     first = _LAYER_3.match(data, at)
     if first is None or not _LAYER_3.match(data, at + _frame_length(first[0])):
         return stream
-    while found := _LAYER_3.search(data, at):
-        at, header = found.start(), found[0]
+    while match := _LAYER_3.search(data, at):
+        at, header = match.start(), match[0]
         if header[1] & 0xFE == first[0][1] & 0xFE and header[2] & 0x0C == first[0][2] & 0x0C:
             count, at = count + 1, at + _frame_length(header)
         else:
@@ -230,15 +230,15 @@ def _with_table(data: memoryview) -> _Bytes:
 
 
 def _frame_length(header: bytes) -> int:
-    """The bytes of the Layer III frame that begins with `header` (4 bytes)."""
+    """Return the length in bytes of the Layer III frame that begins with `header` (4 bytes)."""
     version = header[1] >> 3 & 3
-    rate = (44_100, 48_000, 32_000, 1 << 30)[header[2] >> 2 & 3] // {3: 1, 2: 2, 0: 4}[version]  # the last: no frame
+    rate = (44_100, 48_000, 32_000, 1 << 30)[header[2] >> 2 & 3] // {3: 1, 2: 2, 0: 4}[version]  # the last: invalid
     slots = (144 if version == 3 else 72) * 1000 * _KBPS[version][header[2] >> 4] // rate
     return max(4, slots + (header[2] >> 1 & 1))
 
 
 class _Bytes(io.RawIOBase):
-    """Bytes in memory as a file, perhaps behind a few others; `changed`: not those that the recording's file holds."""
+    """A read-only file of the bytes `front` and `data`; `changed` if it differs from the recording's file."""
 
     def __init__(self, data: memoryview, front: bytes = b"", *, changed: bool = False) -> None:
         self._front, self._data, self.changed, self._place = memoryview(front), data, changed, 0

@@ -49,7 +49,7 @@ def test_figures_are_pooled_in_a_draw_and_averaged_over_draws_and_seeds() -> Non
     few = [Count("ser", 0, k, 0, speaker, "angry", 2, 1, 1) for k, speaker in ((0, "a"), (0, "b"), (4, "a"))]
     table = table_markdown(summarise(few), [0, 4, 16])
     assert "| SER_only | 50.0 / 50.0 | 50.0 / 50.0 (+0.0 / +0.0) | – | 1 |" in table
-    assert "have none left to score: 1 of 2 at k = 4, 0 of 2 at k = 16." in table
+    assert "are not scored; the others are 1 of 2 at k = 4, 0 of 2 at k = 16." in table
 
 
 @pytest.fixture(scope="module")

@@ -122,7 +122,7 @@ def test_of_several_runs_the_mean_of_their_differences(run: Path, tmp_path: Path
         low, high = map(float, row[3].split(" to "))
         assert low < float(row[2]) < high
     assert "on 20 test speakers" in both
-    assert "The mean of 2 runs' differences" in both
+    assert "Mean of the differences of 2 runs" in both
     same = invent(tmp_path / "same", speakers=8, folds=4, seeds=1, extras=False)
     _, err = cli("contrast", run, same, code=2)
     assert "both test made's speaker 'speaker 0'" in err

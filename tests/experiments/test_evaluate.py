@@ -66,7 +66,7 @@ def test_labels_it_does_not_know_are_counted(cell: Path, tmp_path: Path, cli: An
 
     manifest = part(tmp_path, "test", emotion=first_two_happy)
     out, err = cli("evaluate", cell, manifest)
-    assert "2 of 8 utterances have labels the model does not know" in err
+    assert "2 of 8 utterances have labels that the model does not have" in err
     assert "6 utterances" in out
     assert "8 utterances" in cli("evaluate", cell, manifest, "--map", "happy=sad")[0]
     for wrong in ("happy", "happy=sadd"):

@@ -45,5 +45,5 @@ def test_of_a_model(run: Path, done: Path, tmp_path: Path) -> None:
 
 
 def test_adaptation_is_refused(run: Path) -> None:
-    with pytest.raises(RunError, match=r"k = 0 would be adapted already.*--normalise train"):
+    with pytest.raises(RunError, match=r"k = 0 is adapted already.*--normalise train"):
         adapt(run)

@@ -260,11 +260,11 @@ def test_another_or_a_truncated_model_bin_is_refused(tmp_path: Path, place: int,
         *(({"layer": layer}, "a number, several") for layer in ("-1", "last", "")),
         ({"encoder": ""}, "need an encoder"),
         ({"encoder": "gone"}, "no such folder"),
-        ({"energy": True}, "no energy beside"),
+        ({"energy": True}, "energy cannot be appended"),
         ({"sample_rate": 8000}, "take 16000 Hz"),
         ({"kind": "mfcc"}, "kind mfcc have no encoder"),
         ({"kind": "fbank", "encoder": "", "layer": "2"}, "kind fbank have no encoder"),
-        ({"kind": "mfcc", "encoder": "", "level": "fixed"}, "have the level of the recording"),
+        ({"kind": "mfcc", "encoder": "", "level": "fixed"}, "the level of features of kind mfcc cannot be fixed"),
         ({"kind": "mfcc", "encoder": "", "pool": "mean"}, "feature setting pool"),
         ({"layer": "learned", "pool": "mean"}, "feature setting pool"),
     ],
@@ -288,7 +288,7 @@ def test_the_hub_is_asked_once_and_pinned_and_without_it_the_error_says_what_to_
     monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(snapshot_download=snapshot_download))
     assert find_encoder("openai/whisper-base@abc") == find_encoder("openai/whisper-base@abc") == tiny
     assert asked == [("openai/whisper-base", "abc", local) for local in (True, False, True)]
-    with pytest.raises(ConfigError, match=r"no openai/whisper-base \(ConnectionError: .*no network.*name its folder"):
+    with pytest.raises(ConfigError, match=r"cannot be downloaded .*\(ConnectionError: .*no network.*name its folder"):
         open_encoder("openai/whisper-base", "1")
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(MissingExtra, match=r"unheard\[hub\]"):

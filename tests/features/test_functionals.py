@@ -178,5 +178,5 @@ def test_the_summary_is_the_functionals_in_every_frame() -> None:
     assert (columns.bands, columns.energy, columns.log_f0, columns.summary) == (slice(1, 41), 0, 44, 287)
 
     for change in ({"kind": "mfcc", "energy": False}, {"deltas": 1}, {"log_pitch": "normalised"}):
-        with pytest.raises(ConfigError, match="a summary is made of mel bands, energy and log F0"):
+        with pytest.raises(ConfigError, match="a summary needs mel bands, energy and raw log F0"):
             replace(STRONG, **change)

@@ -87,7 +87,7 @@ LOUDEST = FEMALE / np.abs(FEMALE).max()
         (np.full(16_000, 1e30) * np.sin(np.arange(16_000)), {}, "too large"),
         # integers as floats; 120: 16 bits, 49 dB below full scale
         *((LOUDEST * loudest, {}, "too large: floats lie in") for loudest in (120, 512, 32_768, 2**31)),
-        *((audio, {}, "is no sound") for audio in ([0.1, 0.2], None, b"abc")),
+        *((audio, {}, "is not audio") for audio in ([0.1, 0.2], None, b"abc")),
         *(
             (audio, stretch, "stretch")
             for audio in (GOLDEN / "speech_female.wav", FEMALE)

@@ -282,7 +282,7 @@ def test_a_full_disk(manifest: Manifest, tmp_path: Path) -> None:
     partial = folder / f"partial-{FeatureSettings().digest}"
     partial.mkdir(parents=True)
     (partial / "0.bin").symlink_to("/dev/full")
-    with pytest.raises(FeatureError, match=r"cannot be written: No space left.*what is done is kept"):
+    with pytest.raises(FeatureError, match=r"cannot be written: No space left.*finished work is kept"):
         build(manifest, folder, workers=2)
 
 
@@ -293,7 +293,7 @@ def test_what_cannot_be_built_or_opened_is_named(manifest: Manifest, tmp_path: P
     for of, target, settings, message in (
         (manifest, tmp_path / "file" / "store", None, "cannot be written"),
         (Manifest(()), folder, None, "no utterances"),
-        (manifest, folder, FeatureSettings(vad="none"), "vad xvector there, none here"),
+        (manifest, folder, FeatureSettings(vad="none"), "vad: xvector, not none"),
     ):
         with pytest.raises(FeatureError, match=message):
             build(of, target, settings=settings)

@@ -221,7 +221,7 @@ def test_hostile_words_stay_words(tmp_path: Path) -> None:
     [
         ({"systems": ("dat",), "seeds": 1, "extras": False},
          ("history.jsonl, which this run does not have", "embeddings.npz, which this run does not have",
-          "There is nothing to compare", "no other values were tried"), ()),
+          "A comparison needs SER_only", "no other values were tried"), ()),
         ({"recipe": "strong", "epochs": 50, "extras": False},
          ("optimizer adamw", "epochs 50", "decision both", "class_weights none", "kind fbank", "tract 0.15"),
          ("validation chose",)),

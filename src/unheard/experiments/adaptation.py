@@ -1,10 +1,10 @@
 """Adaptation by enrolment: k unlabelled utterances of a test speaker are available before the others are scored.
 
-    trained cell, test utterances -> k of each speaker's drawn -> speaker profile -> the speaker's others scored
+    trained cell, test utterances -> draw k of each speaker -> speaker profile -> score the speaker's other utterances
 
-The k enrolment utterances are not scored; `all` enrols with every utterance that it scores and is transductive. Each
-draw is seeded. A speaker with no more than k utterances has none left to score. For the gain, the same utterances are
-scored without enrolment too. Results are kept apart from those on unseen speakers: adaptation.csv and adaptation.md.
+The k enrolment utterances are not scored; `all` enrols with every scored utterance and is transductive. Draws are
+seeded. A speaker with at most k utterances is not scored. For the gain, the same utterances are also scored without
+enrolment. Results are separate from those on unseen speakers: adaptation.csv and adaptation.md.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ Profiles = Mapping[str, NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Count:
-    """A row of adaptation.csv: `correct` of a speaker's `utterances` of one emotion, after k enrolled in draw `draw`.
+    """A row of adaptation.csv: `correct` of a speaker's `utterances` of an emotion, after enrolling k in draw `draw`.
 
-    `before`: how many of the same are correct without enrolment.
+    `before` is the number of the same utterances that are correct without enrolment.
     """
 
     system: str
@@ -64,9 +64,9 @@ class Count:
 
 @dataclass(frozen=True)
 class Adapted:
-    """WA and UAR of a system with k enrolment utterances: mean over draws and `seeds` (number).
+    """WA and UAR of a system with k enrolment utterances, averaged over draws and `seeds` (their number).
 
-    The gains are over the same network on the same utterances without enrolment.
+    Gains are relative to the same network on the same utterances without enrolment.
     """
 
     system: str
@@ -90,8 +90,8 @@ def adapt(
     """Measure adaptation on every complete seed of the trained systems of `run`; return the table in Markdown.
 
     Only `systems`, if given, are measured. Writes RUN/adaptation.csv and RUN/adaptation.md. Needs the run's models and
-    features. Raises `RunError` if there are none, if nobody has so many utterances, and for a normalisation that leaves
-    no speaker profile.
+    features. Raises `RunError` if these are missing, if no speaker has enough utterances, and for a normalisation that
+    removes speaker profiles.
     """
     out, sizes = Path(run), tuple(dict.fromkeys(sizes))
 
@@ -101,10 +101,10 @@ def adapt(
     settings = _with_all_trained(read_run(out))
     mend = f"Train with --normalise {WITH_PROFILES[0]}."
     if settings.normalise == "speaker":
-        what = "features are normalised by all recordings of each test speaker: k = 0 would be adapted already"
+        what = "features are normalised by all recordings of each test speaker, so that k = 0 is adapted already"
         raise refused(what, mend)
     if settings.normalise not in WITH_PROFILES:
-        what = f"features are normalised by '{settings.normalise}', which removes what a speaker profile describes"
+        what = f"features are normalised by '{settings.normalise}', which removes speaker profiles"
         raise refused(what, mend)
     if not any((out / "cells").glob("*/model*.safetensors")):
         raise refused("no trained model", "Run the experiment here; published runs have no model.")
@@ -137,7 +137,7 @@ def adapt(
 
 
 def _with_all_trained(records: RunRecords) -> Experiment:
-    """The run's settings with every system, seed and fold that it has; its configuration is that of the last call."""
+    """Return the settings with all systems, seeds and folds of the run; its configuration covers only the last call."""
     settings, cells = records.settings, [cell for cell in records.cells if not cell.fitted]
     systems = tuple(dict.fromkeys(cell.system for cell in cells)) or settings.systems
     seeds = max((cell.seed for cell in cells), default=0) + 1
@@ -176,17 +176,17 @@ def counts_of(cell: Cell, sizes: Sequence[int], draws: int) -> Iterator[Count]:
 
 
 def _describe(model: Model, task: Task, ids: Sequence[str]) -> Profiles:
-    """Speaker description (V,) of each utterance."""
-    found: dict[str, NDArray[np.float32]] = {}
+    """Return the speaker description (V,) of each utterance."""
+    descriptions: dict[str, NDArray[np.float32]] = {}
     with torch.no_grad():
         for positions, batch in task.in_order(ids, 64):
             rows = model.network.embed.describe(batch.x, batch.lengths).numpy()
-            found.update({ids[i]: row for i, row in zip(positions, rows, strict=True)})
-    return found
+            descriptions.update({ids[i]: row for i, row in zip(positions, rows, strict=True)})
+    return descriptions
 
 
 def draw_enrolment(utterances: Sequence[str], k: int, *seed: object) -> tuple[list[str], list[str]]:
-    """Return k of a speaker's `utterances` for enrolment, and the others to score; for `ALL` both are all."""
+    """Return k of a speaker's `utterances` for enrolment, and the others for scoring; for `ALL`, both are all."""
     if k == ALL:
         return list(utterances), list(utterances)
     order = np.random.default_rng(derive("enrol", k, *seed)).permutation(len(utterances))
@@ -195,15 +195,15 @@ def draw_enrolment(utterances: Sequence[str], k: int, *seed: object) -> tuple[li
 
 
 def _correct(model: Model, task: Task, profiles: Profiles) -> dict[str, bool]:
-    """Whether the emotion of each utterance is predicted correctly, given its speaker's profile (V,)."""
+    """Return whether the emotion of each utterance is predicted correctly, given its speaker's profile (V,)."""
     scores = score(model.network, task, list(profiles), device=torch.device("cpu"), profiles=profiles)
     return {name: bool(hit) for name, hit in zip(scores.ids, scores.truth == scores.predicted, strict=True)}
 
 
 def read_counts(folder: Path) -> list[Count]:
-    """Return the counts in the folder's adaptation.csv (or .csv.xz), [] without one.
+    """Return the counts in the folder's adaptation.csv (or .csv.xz); [] if it is missing.
 
-    Raises `RunError` for a file that is something else.
+    Raises `RunError` for an invalid file.
     """
     plain, packed = folder / FILE, folder / f"{FILE}.xz"
     path = packed if packed.is_file() and not plain.is_file() else plain
@@ -212,7 +212,7 @@ def read_counts(folder: Path) -> list[Count]:
     try:
         with (lzma.open if path == packed else open)(path, "rt", encoding="utf-8", newline="") as file:
             rows = [row | {"k": str(ALL) if row["k"] == "all" else row["k"]} for row in csv.DictReader(file)]
-        kinds: dict[str, Any] = {one.name: str if one.type == "str" else int for one in fields(Count)}
+        kinds: dict[str, Any] = {field.name: str if field.type == "str" else int for field in fields(Count)}
         return [Count(**{name: kinds[name](value) for name, value in row.items()}) for row in rows]
     except (OSError, EOFError, lzma.LZMAError, ValueError, KeyError, TypeError, csv.Error) as error:
         what = f"is not a table of counts ({type(error).__name__}: {error})"
@@ -227,34 +227,34 @@ def summarise(counts: Sequence[Count]) -> list[Adapted]:
     groups: dict[tuple[str, int], dict[tuple[int, int], list[Count]]] = {}
     for count in counts:
         groups.setdefault((count.system, count.k), {}).setdefault((count.seed, count.draw), []).append(count)
-    found = []
+    adapted = []
     for (system, k), draws in groups.items():
-        each = [(*_accuracies(own, "correct"), *_accuracies(own, "before")) for own in draws.values()]
+        each = [(*_accuracies(drawn, "correct"), *_accuracies(drawn, "before")) for drawn in draws.values()]
         wa, uar, wa_before, uar_before = map(statistics.fmean, zip(*each, strict=True))
-        speakers = len({one.speaker for own in draws.values() for one in own})
+        speakers = len({count.speaker for drawn in draws.values() for count in drawn})
         seeds = len({seed for seed, _ in draws})
-        found.append(Adapted(system, k, wa, uar, wa - wa_before, uar - uar_before, speakers, seeds))
-    return found
+        adapted.append(Adapted(system, k, wa, uar, wa - wa_before, uar - uar_before, speakers, seeds))
+    return adapted
 
 
 def _accuracies(counts: Sequence[Count], column: str) -> tuple[float, float]:
-    """WA and UAR, pooled over speakers, by the hits in `column`."""
+    """Compute WA and UAR, pooled over speakers, from the hits in `column`."""
     hits: Counter[str] = Counter()
     totals: Counter[str] = Counter()
-    for one in counts:
-        hits[one.emotion] += getattr(one, column)
-        totals[one.emotion] += one.utterances
+    for count in counts:
+        hits[count.emotion] += getattr(count, column)
+        totals[count.emotion] += count.utterances
     return hits.total() / totals.total(), statistics.fmean(hits[emotion] / n for emotion, n in totals.items())
 
 
 def table_markdown(results: Sequence[Adapted], sizes: Sequence[int]) -> str:
     """Return a row for each system, a column for each k: WA / UAR in percent, `–` if no utterance is left to score."""
     rows = []
-    for system in dict.fromkeys(one.system for one in results):
-        own = {one.k: one for one in results if one.system == system}
-        seeds = str(next(iter(own.values())).seeds)
-        rows.append([NAMES.get(system, system), *(_cell(own.get(k)) for k in sizes), seeds])
-    speakers = {k: max((one.speakers for one in results if one.k == k), default=0) for k in sizes}
+    for system in dict.fromkeys(result.system for result in results):
+        by_size = {result.k: result for result in results if result.system == system}
+        seeds = str(next(iter(by_size.values())).seeds)
+        rows.append([NAMES.get(system, system), *(_cell(by_size.get(k)) for k in sizes), seeds])
+    speakers = {k: max((result.speakers for result in results if result.k == k), default=0) for k in sizes}
     most = max(speakers.values())
     few = [f"{n} of {most} at k = {k}" for k, n in speakers.items() if n < most]
     note = (
@@ -263,13 +263,13 @@ def table_markdown(results: Sequence[Adapted], sizes: Sequence[int]) -> str:
         "without adaptation, on the same utterances. Mean over the draws of the k utterances and over seeds."
     )
     if few:
-        note += f" Speakers with no more than k utterances have none left to score: {', '.join(few)}."
+        note += f" Speakers with at most k utterances are not scored; the others are {', '.join(few)}."
     heads = ["System", *("all (transductive)" if k == ALL else f"k = {k}" for k in sizes), "Seeds"]
     return f"{markdown_table(heads, rows)}\n\n{note}\n"
 
 
-def _cell(one: Adapted | None) -> str:
-    if one is None:
+def _cell(result: Adapted | None) -> str:
+    if result is None:
         return "–"
-    gains = f" ({100 * one.wa_gain:+.1f} / {100 * one.uar_gain:+.1f})" if one.k != 0 else ""
-    return f"{100 * one.wa:.1f} / {100 * one.uar:.1f}{gains}"
+    gains = f" ({100 * result.wa_gain:+.1f} / {100 * result.uar_gain:+.1f})" if result.k != 0 else ""
+    return f"{100 * result.wa:.1f} / {100 * result.uar:.1f}{gains}"

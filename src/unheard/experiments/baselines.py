@@ -1,10 +1,10 @@
 """Classical systems: fitted once to one vector for each utterance, without epochs.
 
-    functionals (1, D) from a store of their own -> standardised on the training speakers -> a fit for each grid value
+    functionals (1, D) from a separate store -> standardised on the training speakers -> a fit for each grid value
     -> the value with the best WA on the fold's validation speakers (without any: on training speakers left out in
     turn), the smallest on a tie -> test, scored once
 
-To add one: a line in `FITTED`. Readable without torch and scikit-learn.
+To add a system, add a line to `FITTED`. This module can be imported without torch and scikit-learn.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from unheard.features.functionals import FUNCTIONALS
 from unheard.features.settings import FeatureSettings
 
 Doubles = NDArray[np.float64]
-Decide = Callable[[Doubles], Doubles]  # vectors (n, D) to decision values (n, C), the largest one winning
+Decide = Callable[[Doubles], Doubles]  # vectors (n, D) -> decision values (n, C); the largest one is predicted
 
 EPOCHS = 1  # the number of epochs in the records of a fit
 
@@ -32,8 +32,8 @@ EPOCHS = 1  # the number of epochs in the records of a fit
 class Fitted:
     """A classical system: its `name` in tables, and `fit(x (n, D), y (n,), C, value)` for the values of `grid`.
 
-    `features` are the settings of its vectors; `source` describes vectors that come from elsewhere. With `pools` they
-    are the mean and the standard deviation over time of the experiment's own frames, (T, F) to (2F,).
+    `features` are the settings of its vectors; `source` describes vectors of another origin. With `pools` the vectors
+    are the mean and standard deviation over time of the experiment's frames, (T, F) to (2F,).
     """
 
     name: str
@@ -46,7 +46,7 @@ class Fitted:
 
     @property
     def digest(self) -> str:
-        """Twelve hexadecimal digits over everything but the data that determines the numbers of a fit."""
+        """Twelve hexadecimal digits that identify a fit, except for its data."""
         words = [self.fit.__name__, self.features.digest if self.features else self.source, self.knob, *self.grid]
         return blake2b("\t".join(map(str, words)).encode(), digest_size=6).hexdigest()
 
@@ -63,7 +63,7 @@ def linear_svm(x: Doubles, y: NDArray[np.int64], classes: int, c: float) -> Deci
     if len(present) < 2:
         raise TrainingError("all utterances to train on show the same emotion", mend="Check the split.")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a solver that stops early: validation selects among the results
+        warnings.simplefilter("ignore")  # the solver may stop early: validation selects among the results
         machine = LinearSVC(C=c, class_weight="balanced", dual="auto", random_state=0, max_iter=10_000).fit(x, y)
 
     def decide(vectors: Doubles) -> Doubles:
@@ -82,12 +82,12 @@ FITTED = {
         "SVM (pooled frames)", None, "C", (1e-5, 1e-4, 1e-3, 1e-2, 1e-1), linear_svm, "pooled frames", pools=True
     ),
 }
-"""Key -> system."""
+"""Key -> classical system."""
 
 NAMES = {"ser": "SER_only", "mtl": "SER_SR_MTL", "dat": "SER_SR_DAT", "cgt": "SER_SR_CGT"} | {
     key: system.name for key, system in FITTED.items()
 }
-"""The systems in the order of the paper's tables with their names there, then the classical ones."""
+"""System -> name in tables, in the order of the paper's tables, followed by the classical systems."""
 
 
 def place_in_tables(system: str) -> int:

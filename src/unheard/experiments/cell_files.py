@@ -1,4 +1,4 @@
-"""The files in the folder of a cell (see `cell.py`), read and written; needs no torch."""
+"""Reading and writing of the files in the folder of a cell (see `cell.py`), without torch."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def epochs_of(result: Mapping[str, Any]) -> int:
 
 
 def reported_in(folder: Path, epochs: int) -> Path:
-    """Return the folder of a cell's result after `epochs`, once the cell was trained further."""
+    """Return the folder of a cell's result after `epochs`, if the cell was trained further."""
     return folder / "epochs" / f"{epochs:05d}"
 
 
 def place_of(folder: Path, epochs: int) -> Path:
-    """Return the folder of a cell's result after `epochs`: the cell's own for the longest training."""
+    """Return the folder of a cell's result after `epochs`: the cell's folder for the longest training."""
     return folder if epochs_of(result_in(folder)) == epochs else reported_in(folder, epochs)
 
 
@@ -79,7 +79,7 @@ def read_predictions(path: Path, labels: Sequence[str]) -> dict[tuple[str, str],
 
 
 def write_predictions(cell: Cell, evaluations: Sequence[Evaluation], folder: Path) -> None:
-    """Write `predictions.csv` and `embeddings.npz`: dev and test of every direction, in the same order."""
+    """Write `predictions.csv` and `embeddings.npz` with dev and test of every direction, in the same order."""
     parts = [(part, scores) for e in evaluations for part, scores in (("dev", e.dev), ("test", e.test))]
     labels, table = cell.settings.labels, [cell_columns(cell.settings.labels)]
     for part, scores in parts:
@@ -101,12 +101,12 @@ def write_predictions(cell: Cell, evaluations: Sequence[Evaluation], folder: Pat
 
 
 def set_apart(folder: Path, epochs: int) -> None:
-    """Keep a shorter training's results before a longer one takes their place."""
+    """Move the results of a shorter training to a separate folder before a longer one replaces them."""
     apart = reported_in(folder, epochs)
     for place in (Path("reestimated"), Path()):
         for name in ("predictions.csv", "embeddings.npz", "model*.safetensors"):
             for path in (folder / place).glob(name):
                 write_whole(apart / place / path.name, partial(shutil.copyfile, path))
-        # last and in one step: the result counts here until it counts there
+        # last and in one step, so that the result is always valid in exactly one place
         if (folder / place / "result.json").exists():
             (folder / place / "result.json").replace(apart / place / "result.json")

@@ -1,4 +1,4 @@
-"""Scoring a trained model on any labelled manifest."""
+"""Evaluation of a trained model on any labelled manifest."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Scored:
-    """The scores of `rows`, in their order, and the normalised frames they were made from."""
+    """The scores of `rows`, in their order, and the normalised frames they were computed from."""
 
     rows: Manifest
     scores: Scores
@@ -57,21 +57,21 @@ def evaluate(
 ) -> Evaluation:
     """Score `model` (a file or a cell's folder) on the rows of `manifest` with labels of the model.
 
-    `channel` is mix, left, right or each, which makes every channel a recording of its own. `folder` receives
-    `predictions.csv` and `result.json`; `store` keeps the features. `say` receives what was left out, and which
-    speakers the model was trained on. Raises `UnheardError` if the model or the manifest cannot be used.
+    `channel` is mix, left, right or each (every channel is a separate recording). `predictions.csv` and `result.json`
+    are written to `folder`, and features to `store`, if given. `say` receives the number of rows left out, and the
+    speakers that the model was trained on. Raises `UnheardError` if the model or the manifest cannot be used.
     """
     trained = Model.load(model)
     table = manifest if isinstance(manifest, Manifest) else read_manifest(manifest, mapping=mapping)
     chosen = known_rows(trained, table, mapping, say)
     rows = choose_channel(chosen, channel)
-    # each channel may be renamed to a speaker of its own
+    # the channels may become separate speakers with other names
     training = trained_on(trained)
     known = sorted({row.full_name for row in (*chosen, *rows) if is_known(row, training)})
     if known:
         names = ", ".join(name.lstrip("/") for name in known[:5])
         say(
-            f"warning: the model was trained on {len(known)} of these speakers ({names}): the score is not one on "
+            f"warning: the model was trained on {len(known)} of these speakers ({names}): the score is not on "
             f"unseen speakers{doubt_of(known, training)}"
         )
     if unnamed := sum(is_unknown(row.speaker) for row in rows):
@@ -92,11 +92,11 @@ def evaluate(
 
 
 def known_rows(trained: Model, table: Manifest, mapping: Mapping[str, str] | None, say: Say) -> Manifest:
-    """Return the rows whose label, renamed by `mapping`, is one of the model's; the others are counted to `say`."""
+    """Return the rows whose label, renamed by `mapping`, the model has; the number of others is reported to `say`."""
     known = {(mapping or {}).get(row.emotion, row.emotion) for row in table} & set(trained.labels)
     rows = table.select(known or trained.labels, mapping)
     if len(rows) < len(table):
-        say(f"{len(table) - len(rows)} of {len(table)} utterances have labels the model does not know")
+        say(f"{len(table) - len(rows)} of {len(table)} utterances have labels that the model does not have")
     return rows
 
 
@@ -111,7 +111,7 @@ def score_model(
 ) -> Iterator[Scored]:
     """Compute features, logits and embeddings of `rows`; without `store` the features are deleted after the block.
 
-    Rows without features, or whose recording occurs twice, are left out and counted to `say`.
+    Rows without features or with duplicate recordings are left out, and their number is reported to `say`.
     """
     with ExitStack() as stack:
         where = Path(store) if store else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="unheard-")))
@@ -128,7 +128,7 @@ def score_model(
 
 
 def doubt_of(known: Collection[str], training: Collection[str]) -> str:
-    """Return what to say of speakers that only share a name with training speakers, as far as the tables tell."""
+    """Return the remark that speakers may only share a name, if a table names no corpus."""
     if any(not name.startswith("/") and identity(name) in training for name in known):
         return ""
     return " (a table names no corpus, so these may be other people: a column `corpus` would tell them apart)"

@@ -1,8 +1,8 @@
-"""Features of recordings: Kaldi's MFCC or log-mel bands with deltas, pitch if wanted, unvoiced frames dropped.
+"""Features of recordings: Kaldi's MFCC or log-mel bands with deltas and optional pitch, unvoiced frames dropped.
 
     audio -> MFCC (T, 13) -> deltas (T, 39) -> pitch (T, 42) -> voiced frames only
 
-`extract` is for one recording, `build_store` for a corpus. `functionals.py` makes one vector of an utterance.
+`extract` computes them for a recording, `build_store` for a corpus. `functionals.py` computes a vector per utterance.
 """
 
 from unheard.features.analysis import Analysis, analyse, extract

@@ -1,4 +1,4 @@
-"""From samples to features in the order of Kaldi's recipes: spectrum, deltas, pitch, then unvoiced frames dropped."""
+"""Feature extraction in the order of Kaldi's recipes: spectrum, deltas, pitch, removal of unvoiced frames."""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ logger = logging.getLogger("unheard")
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """Features (T, F) of one utterance, and which of its frames they are.
+    """Features (T, F) of one utterance, with the mask of the frames they were taken from.
 
-    `kept` is bool over all frames; `voiced` is the number of voiced ones. Where it is 0 every frame was
-    kept: an utterance without a voiced frame is a quiet utterance, not an absent one.
+    `kept` is bool over all frames; `voiced` is the number of voiced frames. If it is 0, every frame is kept: an
+    utterance without voiced frames is quiet, not absent.
     """
 
     features: Floats
@@ -79,11 +79,11 @@ def extract(
     end: float | None = None,
     channel: str | int = "mix",
 ) -> Floats:
-    """Extract the features of one recording after VAD, not normalised: float32 (T, F).
+    """Return the features of one recording after VAD, not normalised: float32 (T, F).
 
-    `audio` is a path, an open binary file, or samples (N,) or (N, channels): floats in [-1, 1] or integers,
-    at `sample_rate` (by default the settings' own). If no frame is voiced, all frames are kept and a warning
-    is logged. Raises `AudioError` for audio that cannot be read or is shorter than one frame (25 ms).
+    `audio` is a path, an open binary file, or samples (N,) or (N, channels): floats in [-1, 1] or integers, at
+    `sample_rate` (default: the settings' rate). If no frame is voiced, all frames are kept and a warning is logged.
+    Raises `AudioError` for audio that cannot be read or is shorter than one frame (25 ms).
     """
     settings = settings or FeatureSettings()
     if isinstance(audio, np.ndarray):
@@ -113,14 +113,14 @@ def _stretch(samples: Samples, rate: int, start: float, end: float | None) -> Sa
 
 @lru_cache(maxsize=16)
 def vad_settings(settings: FeatureSettings) -> FeatureSettings:
-    """Return the settings of the frames that the VAD works on: for an encoder every 10 ms."""
+    """Return the settings of the VAD's frames, which are 10 ms apart if the features are an encoder's."""
     return FeatureSettings(vad=settings.vad) if settings.kind == "encoder" else settings
 
 
 def log_energies(samples: Samples, settings: FeatureSettings) -> Floats:
-    """The log energy at 16-bit scale of all frames of `vad_settings`, what a VAD decides on: (N,) -> (T,).
+    """Compute the log energy at 16-bit scale of the VAD's frames (see `vad_settings`): (N,) -> (T,).
 
-    Raises `AudioError` as `analyse`.
+    Raises `AudioError` like `analyse`.
     """
     return _spectral(samples, vad_settings(settings), energy_only=True)[:, 0]
 
@@ -139,18 +139,18 @@ def _spectral(samples: Samples, settings: FeatureSettings, energy_only: bool = F
 def analyse(
     samples: Samples, settings: FeatureSettings, encoder: Encoder | None = None, log_energy: Floats | None = None
 ) -> Analysis:
-    """The features of samples (N,) in [-1, 1] at the settings' rate, with what the VAD said.
+    """Compute the features of samples (N,) in [-1, 1] at the settings' rate, and the decisions of the VAD.
 
-    Functionals are one frame, which is kept; `voiced` counts the frames behind them. `encoder` is the open encoder of
-    the settings, by default the one that they name, and `log_energy` what `log_energies` returns, where it is at hand.
+    Functionals are a single frame, which is kept; `voiced` counts the voiced frames of the utterance. `encoder` is the
+    encoder of the settings if it is open already, and `log_energy` the result of `log_energies` if it is available.
     Raises `AudioError` for less than one frame, and for samples so large that their power overflows.
     """
     if settings.foreign:
         return as_they_are(frames_of(samples, settings), settings)
     if settings.kind == "functionals":
         frames = analyse(samples, frame_settings(settings)).features
-        over, voiced = _kept(frames[:, 0], settings)
-        return Analysis(summarise(frames, over, settings)[None], np.ones(1, bool), voiced)
+        kept, voiced = _kept(frames[:, 0], settings)
+        return Analysis(summarise(frames, kept, settings)[None], np.ones(1, bool), voiced)
     if settings.kind == "encoder":
         return _encoded(
             samples, settings, encoder, log_energies(samples, settings) if log_energy is None else log_energy
@@ -163,19 +163,19 @@ def analyse(
     kept, voiced = _kept(spectral[:, 0], settings)
     chosen = thinned(features[kept], settings.thin)
     if settings.summary:
-        whole = np.delete(features, -3, axis=1) if settings.log_pitch == "both" else features
-        vector = summarise(whole, kept, settings)
+        contours = np.delete(features, -3, axis=1) if settings.log_pitch == "both" else features
+        vector = summarise(contours, kept, settings)
         chosen = np.hstack([chosen, np.broadcast_to(vector, (len(chosen), len(vector)))])
     return Analysis(chosen, kept, voiced)
 
 
 def as_they_are(frames: Floats, settings: FeatureSettings) -> Analysis:
-    """The analysis of ready-made frames (T, F), of which all are kept."""
+    """Return the analysis of precomputed frames (T, F), all of which are kept."""
     return Analysis(thinned(frames, settings.thin), np.ones(len(frames), bool), len(frames))
 
 
 def thinned(features: Floats, n: int) -> Floats:
-    """The mean of every `n` frames in a row: (T, F) -> (ceil(T / n), F), the last of those that are left."""
+    """Average every `n` consecutive frames: (T, F) -> (ceil(T / n), F); the last mean is over the remaining frames."""
     if n == 1:
         return features
     starts = np.arange(0, len(features), n)
@@ -185,7 +185,7 @@ def thinned(features: Floats, n: int) -> Floats:
 
 
 def _encoded(samples: Samples, settings: FeatureSettings, encoder: Encoder | None, log_energy: Floats) -> Analysis:
-    """Analyse with an encoder, a frame every 20 ms; it is kept where the VAD's frame of that time is."""
+    """Analyse with an encoder, a frame every 20 ms; a frame is kept if the VAD keeps its frame at that time."""
     if encoder is None:
         from unheard.features.encoder import encoder_of, resolve
 
@@ -194,14 +194,14 @@ def _encoded(samples: Samples, settings: FeatureSettings, encoder: Encoder | Non
     if settings.level == "fixed":
         samples, log_energy = _at_level(samples, log_energy)
     features = encoder.frames(samples)
-    # exactly as many of the others, the last one repeated: a Whisper encoder has one for the rest below 25 ms too
-    places = np.arange(len(features))
+    # pitch and VAD get the same number of frames, the last one repeated: Whisper adds one for a rest below 25 ms
+    indices = np.arange(len(features))
     if settings.pitch:
         pitch = pitch_frames(samples * INT16_SCALE, settings)
-        features = np.hstack([features, pitch[np.minimum(places, len(pitch) - 1)]])
+        features = np.hstack([features, pitch[np.minimum(indices, len(pitch) - 1)]])
     kept, voiced = _kept(log_energy, settings)
     every_20_ms = kept[::2]
-    kept = every_20_ms[np.minimum(places, len(every_20_ms) - 1)]
+    kept = every_20_ms[np.minimum(indices, len(every_20_ms) - 1)]
     voiced = int(np.count_nonzero(kept)) if voiced else 0
     if not voiced:
         kept = np.ones(len(features), bool)
@@ -213,14 +213,14 @@ def _encoded(samples: Samples, settings: FeatureSettings, encoder: Encoder | Non
 
 
 def _at_level(samples: Samples, log_energy: Floats) -> tuple[Samples, Floats]:
-    """Scale samples to an RMS of -20 dBFS; the log energies are those of the result."""
+    """Scale samples to an RMS of -20 dBFS, and adjust their log energies."""
     gain = _LEVEL - np.log(np.mean(np.exp(log_energy, dtype=np.float64)))
     scaled = np.where(log_energy > _SILENCE, log_energy + gain, log_energy)
     return samples * np.float32(np.exp(gain / 2)), scaled.astype(np.float32)
 
 
 def _kept(log_energy: Floats, settings: FeatureSettings) -> tuple[Mask, int]:
-    """Which frames are kept, and how many are voiced; where none is, all are kept."""
+    """Return the mask of kept frames and the number of voiced frames; if no frame is voiced, all are kept."""
     kept = np.ones(len(log_energy), bool)
     if settings.vad != "none":
         kept = voiced_frames(log_energy, VAD_PRESETS[settings.vad])
@@ -228,18 +228,18 @@ def _kept(log_energy: Floats, settings: FeatureSettings) -> tuple[Mask, int]:
     return (kept if voiced else ~kept), voiced
 
 
-# Frames that this package does not compute: functions of plug-ins, and folders of `.npy` files.
+# Frames computed outside this package: by functions of plug-ins, or read from folders of `.npy` files.
 
 
 def resolve_foreign(settings: FeatureSettings) -> FeatureSettings:
     """Fill in the width of a frame, and the hash of a plug-in's source.
 
-    Raises `ConfigError` for an unknown plug-in, one that returns no frames, and a folder without arrays.
+    Raises `ConfigError` for an unknown plug-in, a plug-in that does not return frames, and a folder without arrays.
     """
     if settings.kind == "npy":
         first = next(iter(sorted(Path(settings.folder).rglob("*.npy"))), None)
         if first is None:
-            raise ConfigError("no .npy file in this folder", where=settings.folder, mend="Write one an utterance.")
+            raise ConfigError("no .npy file in this folder", where=settings.folder, mend="Write one per utterance.")
         try:
             return replace(settings, width=frames_in(first).shape[1])
         except AudioError as error:
@@ -248,13 +248,13 @@ def resolve_foreign(settings: FeatureSettings) -> FeatureSettings:
     noise = np.random.default_rng(0).normal(0, 0.1, settings.sample_rate).astype(np.float32)
     try:
         return replace(settings, width=_checked_frames(plugin.thing(noise), settings.kind).shape[1], code=plugin.digest)
-    except Exception as error:  # whatever a stranger's function raises
+    except Exception as error:  # a third-party function may raise anything
         what = f"the function '{settings.kind}' fails on a second of noise ({type(error).__name__}: {error})"
         raise ConfigError(what, mend="It takes samples (N,) and returns frames (T, F).") from error
 
 
 def frames_of(samples: npt.NDArray[Any], settings: FeatureSettings) -> Floats:
-    """Apply the function of a plug-in to samples (N,): (T, F). Raises `AudioError` for what is no frames (T, F)."""
+    """Apply the function of a plug-in to samples (N,): (T, F); raises `AudioError` for a result of another shape."""
     if settings.kind == "npy":
         raise ConfigError("features of kind npy come from files, not from audio", mend="Choose another kind.")
     settings = settings if settings.resolved else resolve_foreign(settings)
@@ -266,7 +266,7 @@ def frames_of(samples: npt.NDArray[Any], settings: FeatureSettings) -> Floats:
 
 
 def frames_in(path: str | Path, width: int = 0) -> Floats:
-    """Read the array (T, `width`, 0: any) of one utterance; raises `AudioError` where there is none or another one."""
+    """Read the array (T, `width`) of an utterance (`width` 0: any); raises `AudioError` if it is missing or invalid."""
     try:
         if Path(path).stat().st_size > LARGEST:
             raise AudioError(f"an array file must not exceed {LARGEST >> 20} MiB", where=path)
@@ -274,13 +274,13 @@ def frames_in(path: str | Path, width: int = 0) -> Floats:
     except FileNotFoundError:
         raise AudioError("no such file", where=path) from None
     except (OSError, ValueError, EOFError) as error:
-        raise AudioError(f"this is no .npy file ({error})", where=path) from None
+        raise AudioError(f"this is not a .npy file ({error})", where=path) from None
     return _checked_frames(array, str(path), width)
 
 
 def _checked_frames(frames: Any, where: str, width: int = 0) -> Floats:
-    fine = isinstance(frames, np.ndarray) and frames.ndim == 2 and frames.dtype.kind in "fiu" and frames.size
-    if not fine or (width and frames.shape[1] != width):
+    valid = isinstance(frames, np.ndarray) and frames.ndim == 2 and frames.dtype.kind in "fiu" and frames.size
+    if not valid or (width and frames.shape[1] != width):
         shape = f"{frames.shape} of {frames.dtype}" if isinstance(frames, np.ndarray) else type(frames).__name__
         what = f"frames (T, {width or 'F'}) of numbers are needed, not {shape}"
         raise AudioError(what, where=where, mend="A vector (F,) is one frame: x[None].")

@@ -1,9 +1,9 @@
-"""Changed copies of a recording for training: another voice, microphone, room, noise or line.
+"""Augmented copies of a recording for training: a changed voice, microphone, room, noise or telephone line.
 
     samples -> resampled (vocal tract, pitch and tempo together) -> equaliser -> [room] -> [noise] -> [telephone]
 
-Copies are analysed once and stored beside the recordings, since an encoder is too slow to run in every epoch. What is
-drawn follows from the samples and the number of the copy alone. Source: Ko et al. 2015 and 2017 (speed, reverberation).
+Copies are analysed once and stored beside the recordings, since an encoder is too slow to run in every epoch. Random
+changes depend only on the samples and the copy's number. Source: Ko et al. 2015 and 2017 (speed, reverberation).
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ Doubles = NDArray[np.float64]
 RATE = 16_000
 WARP = 0.15  # largest change of the speed, as a natural logarithm
 EQUALISER_DB = 4.0  # standard deviation of the equaliser's eight gains
-REVERBERATION = (0.1, 0.7)  # shortest and longest time in which a room's sound decays by 60 dB, in seconds
+REVERBERATION = (0.1, 0.7)  # shortest and longest reverberation time (decay by 60 dB), in seconds
 SNR_DB = (5.0, 30.0)
 TELEPHONE_HZ = (300, 3400)
 
 
 def changed(samples: Floats, copy: int) -> Floats:
-    """Return copy `copy` (1, 2, ...) of samples (N,) at 16 kHz: (N',) at most 16 % longer or shorter."""
+    """Return augmented copy `copy` (1, 2, ...) of samples (N,) at 16 kHz: (N',), at most 16 % longer or shorter."""
     if len(samples) < RATE // 10 or not np.isfinite(samples).all():
-        return samples  # a shorter one might fall below a frame; analysing the others reports what is wrong
+        return samples  # a shorter copy may have no frame; samples that are not finite are reported by the analysis
     random = np.random.default_rng([crc32(samples.tobytes()), copy])
     x = resample(samples, RATE, round(RATE * float(np.exp(random.uniform(-WARP, WARP))))).astype(np.float64)
     x = equalised(x, random)
@@ -43,7 +43,7 @@ def changed(samples: Floats, copy: int) -> Floats:
 
 
 def equalised(x: Doubles, random: np.random.Generator) -> Doubles:
-    """Change the level of eight bands, which lie closer at low frequencies, by random gains."""
+    """Apply random gains to eight bands, which are narrower at low frequencies."""
     frequencies = np.log1p(np.fft.rfftfreq(len(x), 1 / RATE) / 300)
     gains = np.interp(frequencies, np.linspace(0, np.log1p(RATE / 600), 8), random.normal(0, EQUALISER_DB, 8))
     return np.fft.irfft(np.fft.rfft(x) * 10 ** (gains / 20), len(x))
@@ -66,7 +66,7 @@ def in_noise(x: Doubles, random: np.random.Generator, snr_db: float = 10.0) -> D
 
 
 def noise(n: int, random: np.random.Generator) -> Doubles:
-    """Draw noise (n,) with a root mean square of 1, whose spectrum falls by 0 to 7 dB an octave."""
+    """Draw noise (n,) with an RMS of 1, whose spectrum falls by 0 to 7 dB per octave."""
     spectrum = np.fft.rfft(random.normal(size=n))
     spectrum *= np.maximum(np.fft.rfftfreq(n, 1 / RATE), 50) ** -random.uniform(0, 1.2)
     x = np.fft.irfft(spectrum, n)
@@ -74,7 +74,7 @@ def noise(n: int, random: np.random.Generator) -> Doubles:
 
 
 def telephone(x: Doubles) -> Doubles:
-    """Send samples over a narrow-band line: 300 to 3400 Hz, 8 kHz, 8 bits with mu-law companding as in G.711."""
+    """Simulate a narrow-band line: 300 to 3400 Hz, 8 kHz, 8 bits with mu-law companding as in G.711."""
     narrow = resample(x.astype(np.float32), RATE, RATE // 2).astype(np.float64)
     spectrum = np.fft.rfft(narrow)
     frequencies = np.fft.rfftfreq(len(narrow), 2 / RATE)

@@ -1,10 +1,10 @@
-"""Frames of a pretrained speech encoder, one every 20 ms.
+"""Pretrained speech encoders: a frame every 20 ms.
 
     samples (N,) at 16 kHz -> log-mel (2T, mels) -> convolutions and the first layers, in onnxruntime -> states (T, D)
 
 `open_encoder` takes a folder that `unheard encoder` wrote, a Whisper folder in Hugging Face's or faster-whisper's
-layout, a folder of WavLM, HuBERT, wav2vec 2.0 or data2vec-audio (through transformers, see `waveform.py`), or
-the id of a repository on the Hugging Face hub. The encoder is frozen and computed only up to the layer asked for.
+layout, a folder of WavLM, HuBERT, wav2vec 2.0 or data2vec-audio (through transformers, see `waveform.py`), or the id of
+a repository on the Hugging Face hub. The encoder is frozen and computed only up to the requested layer.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ Samples = npt.NDArray[np.floating[Any]]
 
 SAMPLE_RATE = 16_000
 FRAME_SHIFT = 320  # samples, 20 ms: two mel frames
-MODEL, LICENCE, CARD = "model.onnx", "LICENSE", "README.md"  # the files of an encoder that `unheard encoder` wrote
+MODEL, LICENCE, CARD = "model.onnx", "LICENSE", "README.md"  # files written by `unheard encoder`
 
 LARGEST = (2 << 30) - 1  # upper limit for an ONNX file, in bytes: that of protobuf
 
 _FFT, _HOP = 400, 160  # 25 ms every 10 ms
-_SILENCE = 1600  # samples: Whisper was trained on speech with silence behind
+_SILENCE = 1600  # samples: Whisper was trained on speech followed by silence
 _HUB_FILES = ["config.json", "preprocessor_config.json", "README.md", "model*.safetensors", "*.index.json", "model.bin"]
 _DESCRIPTION = "unheard_encoder"
 _SIZES = {"width": 10_000, "layers": 100, "mels": 512, "positions": 10_000}
@@ -50,8 +50,8 @@ _WHISPER_LICENCE = Path(__file__).parents[1] / "models" / "starter" / "encoder" 
 class Encoder(Protocol):
     """A frozen encoder.
 
-    `digest` identifies weights and configuration; `layers` states of `width` numbers stand side by side.
-    Opening reads sizes and the digest; the weights are loaded by `load`, or by the first `frames`.
+    `digest` identifies weights and configuration; a frame concatenates `layers` states of width `width`.
+    Opening reads sizes and the digest; the weights are loaded by `load`, or by the first call of `frames`.
     """
 
     digest: str
@@ -59,18 +59,18 @@ class Encoder(Protocol):
     layers: int
 
     def load(self) -> None:
-        """Load the weights; raises `ConfigError` where they are missing or damaged."""
+        """Load the weights; raises `ConfigError` if they are missing or damaged."""
 
     def frames(self, samples: Samples) -> Floats:
-        """The states (T, layers · width), float32, of samples (N,) at 16 kHz; raises `AudioError` for too few."""
+        """Compute float32 states (T, layers · width) of samples (N,) at 16 kHz; raises `AudioError` for too few."""
 
 
 def open_encoder(source: str | Path, layer: str = "mean") -> Encoder:
-    """Open the encoder in folder `source`, or the one of that id on the hub (`openai/whisper-base@REVISION`).
+    """Open the encoder in the folder `source`, or with this id on the hub (`openai/whisper-base@REVISION`).
 
-    `layer` is a number (0: the transformer's input), several (`2,3,4`: side by side), `mean` or `learned` (all, side by
-    side). A folder of `unheard encoder` has one layer only. Raises `ConfigError` for a source that is missing, damaged
-    or of another kind and for a layer that it lacks, `MissingExtra` for a library that is not installed.
+    `layer` is a number (0: the transformer's input), several numbers (`2,3,4`: concatenated), `mean` or `learned` (all
+    concatenated). A folder of `unheard encoder` holds one choice of `layer`. Raises `ConfigError` for a source that is
+    missing, damaged or unsupported and for a missing layer, and `MissingExtra` if a library is not installed.
     """
     folder = find_encoder(source)
     if (folder / MODEL).is_file():
@@ -84,28 +84,28 @@ def open_encoder(source: str | Path, layer: str = "mean") -> Encoder:
 
 
 def resolve(settings: FeatureSettings) -> FeatureSettings:
-    """Fill in what follows from the encoder's files, a plug-in or a folder of arrays; resolved settings stay.
+    """Fill in the settings that follow from an encoder's files, a plug-in or a folder of arrays.
 
-    Raises as `open_encoder` and `resolve_foreign`.
+    Resolved settings are returned unchanged. Raises like `open_encoder` and `resolve_foreign`.
     """
     if settings.resolved:
         return settings
     if settings.foreign:
         return resolve_foreign(settings)
-    found = open_encoder(settings.encoder, settings.layer)
-    width, layers = found.width, found.layers if found.layers > 1 or settings.layer == LEARNED else 0
-    if settings.pool != "none":  # one vector, in which the layers stand side by side
+    encoder = open_encoder(settings.encoder, settings.layer)
+    width, layers = encoder.width, encoder.layers if encoder.layers > 1 or settings.layer == LEARNED else 0
+    if settings.pool != "none":  # one vector, the concatenation of the layers
         width, layers = width * max(layers, 1), 0
-    return replace(settings, encoder_digest=found.digest, encoder_width=width, encoder_layers=layers)
+    return replace(settings, encoder_digest=encoder.digest, encoder_width=width, encoder_layers=layers)
 
 
 @lru_cache(maxsize=1)
 def encoder_of(source: str, layer: str, digest: str) -> Encoder:
-    """Open and load the encoder that resolved settings name, once a process; raises `ConfigError` for another one."""
+    """Open and load an encoder, once per process; raises `ConfigError` if its digest is not `digest`."""
     encoder = open_encoder(source, layer)
     if encoder.digest != digest:
         what = f"this is not the encoder that the settings were made with (digest {digest})"
-        mend = "Name that one, or leave encoder_digest out for a store of this one."
+        mend = "Name the original encoder, or leave out encoder_digest to build a store with this one."
         raise ConfigError(what, where=source, mend=mend)
     encoder.load()
     return encoder
@@ -123,7 +123,7 @@ class _OfMel:
         _ = self.session
 
     def frames(self, samples: Samples) -> Floats:
-        """The states (T, layers · width) of samples (N,); above 30 s, in pieces of equal length."""
+        """Compute the states (T, layers · width) of samples (N,); above 30 s, in pieces of equal length."""
         frames = -(-len(samples) // FRAME_SHIFT)
         padded = np.pad(samples, (0, frames * FRAME_SHIFT + _SILENCE - len(samples)))
         total = len(padded) // FRAME_SHIFT
@@ -136,7 +136,7 @@ class _OfMel:
 
 
 class WhisperEncoder(_OfMel):
-    """A Whisper encoder from its weights; its graph is built when it is loaded."""
+    """A Whisper encoder read from its weights; its graph is built on loading."""
 
     def __init__(self, folder: Path, config: Mapping[str, Any], layer: str) -> None:
         self.folder, self.weights = folder, Weights(folder, config)
@@ -146,7 +146,7 @@ class WhisperEncoder(_OfMel):
         self.digest = files_digest([*weight_files(folder), folder / "config.json"])
 
     def graph(self, *, int8: bool = False, frames: int = 1500) -> Any:
-        """The `onnx.ModelProto` of the chosen layers, with positions for `frames`."""
+        """Return the `onnx.ModelProto` of the chosen layers, with positions for `frames`."""
         return build_graph(self.weights, self.chosen, int8=int8, average=self.average, frames=frames)
 
     @cached_property
@@ -156,9 +156,9 @@ class WhisperEncoder(_OfMel):
 
 
 class OnnxEncoder(_OfMel):
-    """An encoder that `unheard encoder` wrote: onnxruntime alone runs it, on `threads` threads.
+    """An encoder written by `unheard encoder`, run by onnxruntime on `threads` threads.
 
-    `content` is that of its model.onnx in `folder`. Raises `ConfigError` for another file, and for another `layer`.
+    `content` is the content of model.onnx in `folder`. Raises `ConfigError` for any other file or a different `layer`.
     """
 
     def __init__(self, content: bytes, folder: Path, layer: str, *, threads: int = 1) -> None:
@@ -172,15 +172,15 @@ class OnnxEncoder(_OfMel):
 
 
 def log_mel(samples: Samples, mels: int = 80) -> Floats:
-    """Whisper's log-mel spectrogram of samples (N,) at 16 kHz: (N // 160, mels), scaled to about [-1, 1.5].
+    """Compute Whisper's log-mel spectrogram of samples (N,) at 16 kHz: (N // 160, mels), scaled to about [-1, 1.5].
 
-    Hann windows of 25 ms, Slaney's mel scale, log10 of the power cut 8 below its maximum (80 dB), then (x + 4) / 4.
+    Hann windows of 25 ms, Slaney's mel scale, log10 of the power clipped 8 below its maximum (80 dB), (x + 4) / 4.
     """
     around = np.pad(np.asarray(samples, np.float64), _FFT // 2, mode="reflect")
     window, bank = _mel_tables(mels)
     pieces = np.lib.stride_tricks.sliding_window_view(around, _FFT)[::_HOP][:-1]
     log = np.empty((len(pieces), mels), np.float32)
-    for start in range(0, len(pieces), 1000):  # a block of 10 s stays in the cache
+    for start in range(0, len(pieces), 1000):  # a block of 10 s fits in the cache
         spectrum = np.fft.rfft(pieces[start : start + 1000] * window)
         power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32)
         log[start : start + 1000] = np.log10(np.maximum(power @ bank, 1e-10))
@@ -192,7 +192,7 @@ def log_mel(samples: Samples, mels: int = 80) -> Floats:
 
 @lru_cache(maxsize=2)
 def _mel_tables(mels: int) -> tuple[npt.NDArray[np.float64], Floats]:
-    """The periodic Hann window (400,) and the mel filters (201, mels), each of area 1."""
+    """Return the periodic Hann window (400,) and the mel filters (201, mels), each of area 1."""
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(_FFT) / _FFT)
     step, top = np.log(6.4) / 27, 15 + np.log(8) * 27 / np.log(6.4)  # linear to mel 15 = 1 kHz, then logarithmic
     mel = np.linspace(0, top, mels + 2)
@@ -206,8 +206,8 @@ def _mel_tables(mels: int) -> tuple[npt.NDArray[np.float64], Floats]:
 def onnx_session(content: bytes, threads: int = 1) -> Any:
     """Open the ONNX graph `content` on the CPU with `threads` threads; one thread gives the same sums everywhere.
 
-    Nothing beside the file is read: external weights of a graph are not looked for. Raises `ValueError` with the
-    reason where onnxruntime refuses it.
+    No other file is read, in particular no external weights. Raises `ValueError` with the reason if onnxruntime refuses
+    the graph.
     """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
@@ -227,7 +227,7 @@ _NOWHERE = str(Path(os.devnull) / "nowhere")  # a folder that cannot exist
 
 
 def first_line(problem: Exception) -> str:
-    """Return the first line of an error of onnxruntime, without what a terminal would interpret."""
+    """Return the first line of an onnxruntime error, without control characters."""
     lines = str(problem).strip().splitlines()
     return "".join(letter for letter in (lines[0] if lines else "") if letter.isprintable())[:200].rstrip(". ")
 
@@ -241,27 +241,27 @@ def _session(content: bytes, where: Path, threads: int = 1) -> Any:
 
 
 def _described(session: Any, where: Path) -> dict[str, Any]:
-    """Return the description in an encoder's file, its numbers checked."""
+    """Return the validated description in an encoder's file."""
     try:
-        found: dict[str, Any] = json.loads(session.get_modelmeta().custom_metadata_map[_DESCRIPTION])
-        if not all(type(found[name]) is int and 0 < found[name] <= most for name, most in _SIZES.items()):
+        values: dict[str, Any] = json.loads(session.get_modelmeta().custom_metadata_map[_DESCRIPTION])
+        if not all(type(values[name]) is int and 0 < values[name] <= most for name, most in _SIZES.items()):
             raise ValueError
         shapes = [(value.name, value.shape[-1]) for value in (*session.get_inputs(), *session.get_outputs())]
-        if shapes != [("mel", found["mels"]), ("states", found["width"] * found["layers"])]:
+        if shapes != [("mel", values["mels"]), ("states", values["width"] * values["layers"])]:
             raise ValueError
-        return found | {name: str(found[name]) for name in ("layer", "origin", "weights", "licence")}
+        return values | {name: str(values[name]) for name in ("layer", "origin", "weights", "licence")}
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
         mend = "Make one with: unheard encoder"
         raise ConfigError(f"this {MODEL} is not an encoder", where=where, mend=mend) from None
 
 
-# An encoder's folder: where it is, its configuration, its layers, its identity.
+# An encoder's folder: its location, configuration, layers and identity.
 
 
 def find_encoder(source: str | Path) -> Path:
-    """Return the folder of `source`: itself, or the snapshot of that repository on the Hugging Face hub.
+    """Return `source` if it is a folder, else the snapshot of the Hugging Face hub's repository of this name.
 
-    A snapshot in the cache is used without network; `@REVISION` pins a commit, a branch or a tag.
+    A cached snapshot is used without network access; `@REVISION` selects a commit, a branch or a tag.
     """
     folder = Path(source)
     if folder.is_file() and folder.name == MODEL:
@@ -274,7 +274,7 @@ def find_encoder(source: str | Path) -> Path:
     with needs("huggingface_hub", "hub"):
         import huggingface_hub
     download = partial(huggingface_hub.snapshot_download, name, revision=revision or None, allow_patterns=_HUB_FILES)
-    with suppress(Exception):  # not in the cache, or not all of it
+    with suppress(Exception):  # missing from the cache, or incomplete
         cached = Path(download(local_files_only=True))
         weight_files(cached)
         return cached
@@ -282,13 +282,13 @@ def find_encoder(source: str | Path) -> Path:
         return Path(download())
     except Exception as error:  # the hub's, the network's and the disk's errors share no base
         why = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
-        what = f"there is no such folder, and the Hugging Face hub gives no {source} ({why})"
-        mend = "Check the name and the network, or download it elsewhere and name its folder."
+        what = f"there is no such folder, and {source} cannot be downloaded from the Hugging Face hub ({why})"
+        mend = "Check the name and the network, or download it on another machine and name its folder."
         raise ConfigError(what, mend=mend) from None
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Return the folder's config.json; raises `ConfigError` where there is none."""
+    """Return the folder's config.json; raises `ConfigError` if it cannot be read."""
     try:
         read = json.loads((folder / "config.json").read_text("utf-8"))
     except (OSError, ValueError) as error:
@@ -299,7 +299,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def chosen_layers(layer: str, count: int, where: Path) -> tuple[list[int], bool]:
-    """Return the numbers of the states that `layer` asks for, of `count` layers and the input, and whether to average.
+    """Return the indices of the states that `layer` requests (0: the input, up to `count`), and whether to average.
 
     >>> chosen_layers("2,3", 6, Path("whisper"))
     ([2, 3], False)
@@ -314,7 +314,7 @@ def chosen_layers(layer: str, count: int, where: Path) -> tuple[list[int], bool]
 
 
 def files_digest(files: Sequence[Path]) -> str:
-    """Return a digest of the names and contents of `files`, kept while their sizes and times of change stay."""
+    """Return a digest of the names and contents of `files`, cached by their sizes and modification times."""
     stats = [(path, path.stat()) for path in files if path.exists()]
     return _digest(tuple((path, stat.st_size, stat.st_mtime_ns) for path, stat in stats))
 
@@ -331,13 +331,13 @@ def _digest(state: tuple[tuple[Path, int, int], ...]) -> str:
 
 
 def content_digest(name: str, content: bytes) -> str:
-    """Return what `files_digest` returns for one file of this name and content."""
+    """Return the `files_digest` of one file with this name and content."""
     digest = blake2b(f"{name}\t{len(content)}\n".encode(), digest_size=8)
     digest.update(content)
     return digest.hexdigest()
 
 
-# `unheard encoder`: an encoder as one file, for onnxruntime alone.
+# `unheard encoder`: writes an encoder as one file that needs only onnxruntime.
 
 
 def write_encoder(
@@ -345,9 +345,9 @@ def write_encoder(
 ) -> OnnxEncoder:
     """Write the Whisper encoder `source` up to `layer` to `folder`: model.onnx, README.md and LICENSE.
 
-    `int8` quantises the weights of its matrix products; `seconds` is the longest piece that is encoded at once, and
-    the file holds no more positions than that takes. An encoder that this function wrote is copied. Raises as
-    `open_encoder`, and `ConfigError` for an encoder of waveforms.
+    `int8` quantises the weights of matrix products. `seconds` is the longest piece encoded at once, which limits the
+    number of positions in the file. An encoder written by this function is copied. Raises like `open_encoder`, and
+    `ConfigError` for an encoder of waveforms.
     """
     encoder = open_encoder(source, layer)
     if isinstance(encoder, OnnxEncoder):
@@ -356,12 +356,12 @@ def write_encoder(
         raise ConfigError("only Whisper encoders are written to ONNX", where=source, mend="Use this one as it is.")
     frames = min(round(seconds * SAMPLE_RATE / FRAME_SHIFT), encoder.weights.positions)
     if not 1 <= seconds <= 30:
-        raise ConfigError(f"pieces of {seconds:g} s", mend="Choose --seconds 1 to 30.")
+        raise ConfigError(f"seconds = {seconds:g} is out of range", mend="Choose --seconds 1 to 30.")
     licence = next((path for path in sorted(encoder.folder.glob("LICEN[CS]E*")) if path.is_file()), None)
     terms = (licence or _WHISPER_LICENCE).read_text("utf-8", "replace")
     local, hub_id = Path(source).exists(), str(source).partition("@")[0]
     description = {
-        # the folder's name, since paths are nobody's business, or the hub id with the commit that was downloaded
+        # the folder's name, not its path, for privacy; or the hub id with the downloaded commit
         "origin": encoder.folder.resolve().name if local else f"{hub_id}@{encoder.folder.name}",
         "origin_digest": encoder.digest,
         "layer": layer,
@@ -386,7 +386,7 @@ def write_encoder(
 
 def _copied(encoder: OnnxEncoder, folder: Path, int8: bool) -> OnnxEncoder:
     if int8 and encoder.description["weights"] != "int8":
-        mend = "Write it again from its origin: unheard encoder SOURCE --int8"
+        mend = "Write it again from its source: unheard encoder SOURCE --int8"
         raise ConfigError("the weights of this encoder are floats already", where=encoder.folder, mend=mend)
     for name in (MODEL, LICENCE, CARD):
         content = read_regular(encoder.folder / name, LARGEST, ConfigError)

@@ -1,9 +1,9 @@
-"""Functionals: one vector an utterance, for classifiers that take no sequences.
+"""Functionals: one vector per utterance, for classifiers that do not take sequences.
 
     log-mel, energy, pitch (T, 1 + M + 3) -> contours and their differences -> statistics over time (D,)
 
-Mean and deviation describe every contour, percentiles and slope only energy, voicing and pitch: on speakers
-never trained on, percentiles of every band cost a linear classifier more than they tell it.
+Mean and deviation are taken of every contour, percentiles and slope only of energy, voicing and pitch: on unseen
+speakers, percentiles of every band make a linear classifier worse.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ PERCENTILES = (1, 20, 50, 80, 99)
 
 
 def functionals(audio: object, settings: FeatureSettings = FUNCTIONALS, **options: object) -> Floats:
-    """The functionals of one recording, not normalised: float32 (D,), named by `names`.
+    """Compute the functionals of one recording, not normalised: float32 (D,), named by `names`.
 
-    `audio` and `options` are those of `unheard.extract`, and so are the errors; `settings` are of kind
-    `functionals`. Without three voiced frames log F0 is that of the middle of the range searched, constant.
+    `settings` must be of kind `functionals`; `audio`, `options` and errors as in `unheard.extract`. With fewer than
+    three voiced frames, log F0 is set to the middle of the search range.
     """
     from unheard.features.analysis import extract
 
@@ -40,20 +40,20 @@ def functionals(audio: object, settings: FeatureSettings = FUNCTIONALS, **option
 
 
 def frame_settings(settings: FeatureSettings) -> FeatureSettings:
-    """The frames that functionals are made of: log energy, log-mel bands, voicing, change and log F0; all frames."""
+    """Return the settings of the frames: log energy, log-mel bands, voicing, change and log F0, without VAD."""
     frames = replace(settings, kind="fbank", energy=True, deltas=0, pitch=True, log_pitch="raw", thin=1, summary=False)
     return replace(frames, vad="none")
 
 
 @lru_cache(maxsize=8)
 def names(settings: FeatureSettings = FUNCTIONALS) -> tuple[str, ...]:
-    """What each of the D numbers is, such as `mel07.mean`, `logF0.p80` or `delta.energy.deviation`."""
+    """Return the names of the D functionals, such as `mel07.mean`, `logF0.p80` or `delta.energy.deviation`."""
     silence = np.zeros((1, frame_settings(settings).dim), np.float32)
     return tuple(name for block, _ in _blocks(silence, np.ones(1, bool), settings) for name in block)
 
 
 def summarise(frames: Floats, kept: npt.NDArray[np.bool_], settings: FeatureSettings) -> Floats:
-    """Frames (T, 1 + M + 3) as in `frame_settings`, and which of them count, to functionals float32 (D,)."""
+    """Compute functionals, float32 (D,), from the `kept` ones of frames (T, 1 + M + 3) with `frame_settings`."""
     return np.concatenate([values for _, values in _blocks(frames, kept, settings)]).astype(np.float32)
 
 
@@ -87,7 +87,7 @@ def _blocks(frames: Floats, kept: npt.NDArray[np.bool_], settings: FeatureSettin
     yield from _percentiles(["delta.logF0"], slope)
     yield from _segments(voiced, kept, log_f0, settings.frame_shift_ms / 1000)
 
-    # Where the voice is loud it says most: means weighted by each frame's share of the energy.
+    # Loud frames carry the most information: means weighted by each frame's share of the energy.
     weights = np.exp(speech[:, -2] - speech[:, -2].max())
     weights /= weights.sum()
     colour = speech[:, :bands] - speech[:, :bands].mean(axis=1, keepdims=True)
@@ -100,7 +100,7 @@ def _blocks(frames: Floats, kept: npt.NDArray[np.bool_], settings: FeatureSettin
 
 
 def _shape(contours: Sequence[str], values: Doubles) -> Iterator[Block]:
-    """Percentiles, and the slope over the utterance, of contours (T, K)."""
+    """Yield percentiles and the slope over the utterance of contours (T, K)."""
     yield from _percentiles(contours, values)
     time = np.linspace(-1, 1, len(values)) if len(values) > 1 else np.zeros(1)
     slope = (time[:, None] * values).sum(axis=0) / max(float(np.square(time).sum()), 1.0)
@@ -112,20 +112,20 @@ def _percentiles(contours: Sequence[str], values: Doubles) -> Iterator[Block]:
 
 
 def percentiles(values: Doubles) -> Doubles:
-    """`PERCENTILES` of values (T, K), float64 (5, K): those of `np.percentile`, to the bit, in a third of its time."""
+    """Compute `PERCENTILES` of values (T, K): float64 (5, K), identical to `np.percentile`, in a third of the time."""
     ordered = np.sort(values, axis=0)
-    at = (len(values) - 1) * (np.array(PERCENTILES) / 100)
-    below = np.floor(at).astype(np.intp)
+    position = (len(values) - 1) * (np.array(PERCENTILES) / 100)
+    below = np.floor(position).astype(np.intp)
     low, high = ordered[below], ordered[np.minimum(below + 1, len(values) - 1)]
-    share = (at - below)[:, None]
-    found: Doubles = np.where(share < 0.5, low + (high - low) * share, high - (high - low) * (1 - share))
-    return found
+    share = (position - below)[:, None]
+    result: Doubles = np.where(share < 0.5, low + (high - low) * share, high - (high - low) * (1 - share))
+    return result
 
 
 def _segments(
     voiced: npt.NDArray[np.bool_], kept: npt.NDArray[np.bool_], log_f0: Doubles, shift: float
 ) -> Iterator[Block]:
-    """How the voice comes and goes, and how F0 moves within its voiced segments (in natural log a second)."""
+    """Yield statistics of the voiced segments, and of the slope of log F0 within them (per second)."""
     edges = np.diff(np.concatenate([[0], voiced.astype(np.int8), [0]]))
     begins, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
     lengths, seconds = (ends - begins) * shift, kept.sum() * shift
@@ -147,13 +147,13 @@ def _segments(
 
 
 def _slope(values: Doubles) -> float:
-    """The least-squares slope a step."""
+    """Return the least-squares slope per step."""
     at = np.arange(len(values)) - (len(values) - 1) / 2
     return float((at * values).sum() / np.square(at).sum())
 
 
 def _voicing(feature: Floats) -> tuple[Doubles, Doubles]:
-    """Kaldi's POV feature (T,) back to the normalised cross-correlation, and from it the probability of voicing.
+    """Convert Kaldi's POV feature (T,) to the normalised cross-correlation and the probability of voicing.
 
     Source: Kaldi, `NccfToPovFeature` and `NccfToPov` in feat/pitch-functions.cc.
     """

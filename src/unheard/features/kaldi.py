@@ -1,9 +1,9 @@
 """Kaldi's MFCC, log-mel bands, deltas, energy-based VAD and pitch in numpy (pitch by kaldi-native-fbank).
 
-Written here instead of calling kaldi-native-fbank because it is faster (that library gives one frame a call)
-and nearer to Kaldi, whose own FFT it repeats: see `srfft.py`. `benchmarks/features.py` compares both.
+This implementation is faster than kaldi-native-fbank, which returns one frame per call, and closer to Kaldi, because it
+reproduces Kaldi's own FFT (see `srfft.py`). `benchmarks/features.py` compares both.
 
-N samples, T frames, L samples a frame, C cepstra, M mel bands. Samples are at 16-bit scale (±32768) throughout.
+N samples, T frames, L samples per frame, C cepstra, M mel bands. Samples are at 16-bit scale (±32768) throughout.
 """
 
 from __future__ import annotations
@@ -27,31 +27,31 @@ from unheard.features.srfft import PowerSpectrum
 Floats = npt.NDArray[np.float32]
 
 _WIDTHS = (16, 32, 64, 128)  # frames at a time: few enough for the cache, many enough for numpy
-_LARGEST = 1 << 18  # samples at a time, whatever the length of a frame: it bounds the buffers
+_LARGEST = 1 << 18  # samples at a time, which bounds the buffers if frames are long
 _FLOOR = np.finfo(np.float32).eps  # Kaldi's floor under every logarithm
 
 
 def frame_count(samples: int, settings: FeatureSettings) -> int:
-    """T, the whole frames in so many samples (Kaldi's snip-edges); 0 when there is none."""
+    """Return T, the number of complete frames in `samples` samples (Kaldi's snip-edges)."""
     if samples < settings.samples_per_frame:
         return 0
     return 1 + (samples - settings.samples_per_frame) // settings.samples_per_shift
 
 
 def spectral_frames(samples: Floats, settings: FeatureSettings, *, energy_only: bool = False) -> Floats:
-    """Raw log energy, then mel cepstra 1 … C - 1 or log-mel bands: samples (N,) -> float32 (T, C or 1 + M).
+    """Compute raw log energy and mel cepstra 1 … C - 1 or log-mel bands: samples (N,) -> float32 (T, C or 1 + M).
 
-    With `energy_only` the same first column alone, (T, 1).
+    With `energy_only`, only the first column is computed: (T, 1).
 
     Source: Kaldi, feat/feature-window.cc, mel-computations.cc, feature-mfcc.cc, feature-fbank.cc.
     """
     frames = frame_count(len(samples), settings)
     cepstral = settings.kind == "mfcc"
-    found = np.empty(
+    features = np.empty(
         (frames, 1 if energy_only else settings.cepstra if cepstral else 1 + settings.mel_bins), np.float32
     )
     if not frames:
-        return found
+        return features
     tables, length = _tables(settings), settings.samples_per_frame
     noise = np.random.default_rng([settings.dither_seed, zlib.crc32(samples.tobytes())]) if settings.dither else None
     windows = np.lib.stride_tricks.sliding_window_view(samples, length)[:: settings.samples_per_shift]
@@ -60,8 +60,8 @@ def spectral_frames(samples: Floats, settings: FeatureSettings, *, energy_only: 
     begin = 0
     while begin < frames:
         width = next((width for width in widths if width >= frames - begin), widths[-1])
-        out = found[begin : begin + width]
-        frame = np.zeros((length, width), np.float32)  # (L, T): every step below runs along frames
+        out = features[begin : begin + width]
+        frame = np.zeros((length, width), np.float32)  # (L, T): every step below is vectorised over frames
         emphasised = np.empty_like(frame)
         frame[:, : len(out)] = windows[begin : begin + width].T
         if noise is not None:
@@ -85,25 +85,25 @@ def spectral_frames(samples: Floats, settings: FeatureSettings, *, energy_only: 
         mel = np.log(np.maximum(_mel_energies(spectrum.power, tables), _FLOOR))
         coefficients = np.einsum("mt,mc->ct", mel, tables.dct) if cepstral else mel
         out[:, 1:] = coefficients.T[: len(out)]
-    return found
+    return features
 
 
 _local = threading.local()
 
 
 def _spectrum(points: int, width: int) -> PowerSpectrum:
-    """The power spectrum of so many points and frames, with its buffers: one a thread."""
-    made: dict[tuple[int, int], PowerSpectrum] = _local.__dict__.setdefault("spectra", {})
-    if (points, width) not in made:
-        made[points, width] = PowerSpectrum(points, width)
-    return made[points, width]
+    """Return this thread's power spectrum, with its buffers, of `points` points and `width` frames."""
+    spectra: dict[tuple[int, int], PowerSpectrum] = _local.__dict__.setdefault("spectra", {})
+    if (points, width) not in spectra:
+        spectra[points, width] = PowerSpectrum(points, width)
+    return spectra[points, width]
 
 
 def add_deltas(features: Floats, order: int, window: int) -> Floats:
-    """Features (T, C) -> (T, C · (1 + order)): the features, then their derivatives of rising order.
+    """Append derivatives of order 1 to `order` to the features: (T, C) -> (T, C · (1 + order)).
 
-    Every order is one kernel applied to the original features with the edge frame repeated, which differs
-    from differentiating twice in the first and last frames. Source: Kaldi, feat/feature-functions.cc.
+    Every order applies one kernel to the original features with repeated edge frames, which differs from repeated
+    differentiation in the first and last frames. Source: Kaldi, feat/feature-functions.cc.
     """
     frames = len(features)
     padded = np.pad(features, ((order * window,) * 2, (0, 0)), mode="edge") if frames else features
@@ -119,7 +119,7 @@ def add_deltas(features: Floats, order: int, window: int) -> Floats:
 
 @lru_cache(maxsize=32)
 def delta_kernel(order: int, window: int) -> Floats:
-    """The kernel (2 · order · window + 1,) of one order: [-2 … 2] / 10 convolved with itself."""
+    """Return the kernel (2 · order · window + 1,) of one order: with window 2, [-2 … 2] / 10 convolved with itself."""
     slope = np.arange(-window, window + 1, dtype=np.float64)
     slope /= np.sum(slope**2)
     kernel = np.ones(1)
@@ -129,10 +129,10 @@ def delta_kernel(order: int, window: int) -> Floats:
 
 
 class _Tables(NamedTuple):
-    """Constants of one setting; the mel filters are kept as the slopes between their edges.
+    """Constants of one setting; the mel filters are stored as slopes between their edges.
 
-    A bin lies between two neighbouring edges, on the falling side of one filter and on the rising side of
-    the next: two sums over each interval make all filters, with no matrix product.
+    A bin lies between two neighbouring edges, on the falling side of one filter and on the rising side of the next, so
+    two sums over each interval compute all filters without a matrix product.
     """
 
     window: Floats  # (L, 1)
@@ -140,13 +140,13 @@ class _Tables(NamedTuple):
     rising: Floats  # (bins, 1)
     falling: Floats  # (bins, 1)
     first: npt.NDArray[np.intp]  # (mel bins + 1,), the first bin of every interval
-    bins: slice  # those between the lowest and the highest edge
+    bins: slice  # bins between the lowest and the highest edge
     empty: npt.NDArray[np.bool_]  # (mel bins + 1, 1), intervals without a bin
     dct: Floats  # (mel bins, C - 1), liftered
 
 
 def _mel_energies(power: Floats, tables: _Tables) -> Floats:
-    """Power (bins, T) -> mel energies (mel bins, T)."""
+    """Compute mel energies (mel bins, T) from power (bins, T)."""
     inside = power[tables.bins]
     rising, falling = (np.add.reduceat(inside * side, tables.first, axis=0) for side in (tables.rising, tables.falling))
     if tables.empty.any():
@@ -166,7 +166,7 @@ def _tables(settings: FeatureSettings) -> _Tables:
     if settings.lifter:
         dct *= 1 + 0.5 * settings.lifter * np.sin(np.pi * np.arange(count) / settings.lifter)
 
-    # Single precision step by step, as in Kaldi: a strong tone near an edge hears the rounding.
+    # Single precision in every step, as in Kaldi: rounding matters for a strong tone near an edge.
     single = np.float32
     low, high = _mel(single(settings.low_hz)), _mel(single(settings.high_hz or settings.sample_rate / 2))
     step = (high - low) / single(mels + 1)
@@ -178,7 +178,7 @@ def _tables(settings: FeatureSettings) -> _Tables:
     mel, left, right = bins[inside], edges[interval], edges[interval + 1]
     counts = np.diff(first)
     if inside.start == inside.stop or np.any(counts[:-1] + counts[1:] == 0):
-        what = f"{mels} mel bins are too many: some hold no bin of the {fft_size}-point spectrum"
+        what = f"{mels} mel bins are too many: some contain no bin of the {fft_size}-point spectrum"
         raise ConfigError(what, mend="Use fewer mel bins or longer frames.")
     return _Tables(
         window=window.astype(single)[:, None],
@@ -193,7 +193,7 @@ def _tables(settings: FeatureSettings) -> _Tables:
 
 
 def _mel(hz: npt.NDArray[np.float32] | np.float32) -> Floats:
-    """The mel scale of Kaldi, logarithm rounded to single precision."""
+    """Convert Hz to Kaldi's mel scale, with the logarithm rounded to single precision."""
     ratio = np.float32(1) + np.asarray(hz, np.float32) / np.float32(700)
     mels: Floats = np.float32(1127) * np.log(ratio.astype(np.float64)).astype(np.float32)
     return mels
@@ -204,9 +204,10 @@ def _mel(hz: npt.NDArray[np.float32] | np.float32) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class EnergyVad:
-    """A frame is voiced when enough of its neighbours exceed `threshold + mean_scale · mean(log energy)`.
+    """Parameters of the VAD: a frame is voiced if enough frames around it exceed a threshold of the log energy.
 
-    Neighbours are the frames t - `context` … t + `context` that exist; enough is `proportion` of them.
+    The threshold is `threshold + mean_scale · mean(log energy)`. At least `proportion` of the existing frames
+    t - `context` … t + `context` must exceed it.
     """
 
     threshold: float
@@ -220,11 +221,11 @@ VAD_PRESETS = {
     "ivector": EnergyVad(threshold=5.5, mean_scale=0.5, context=0, proportion=0.6),
     "kaldi_default": EnergyVad(threshold=5.0, mean_scale=0.5, context=0, proportion=0.6),
 }
-"""The settings of Kaldi's x-vector recipes, of its i-vector recipes, and of `compute-vad` itself."""
+"""Settings of Kaldi's x-vector recipes, its i-vector recipes, and the defaults of `compute-vad`."""
 
 
 def voiced_frames(log_energy: npt.NDArray[np.float32], vad: EnergyVad) -> npt.NDArray[np.bool_]:
-    """Which frames are voiced: log energies (T,) at 16-bit scale -> bool (T,).
+    """Return the mask of voiced frames, bool (T,), from log energies (T,) at 16-bit scale.
 
     Source: Kaldi, `ComputeVadEnergy` in ivector/voice-activity-detection.cc.
     """
@@ -234,7 +235,7 @@ def voiced_frames(log_energy: npt.NDArray[np.float32], vad: EnergyVad) -> npt.ND
     loud = np.concatenate([[0], np.cumsum(log_energy > threshold)])
     at = np.arange(frames)
     first, last = np.maximum(at - vad.context, 0), np.minimum(at + vad.context + 1, frames)
-    # Kaldi compares in single precision, and so do we: 5 · 0.6f is not 3.
+    # Compared in single precision, as in Kaldi: 5 · 0.6f is not 3.
     needed = (last - first).astype(np.float32) * np.float32(vad.proportion)
     voiced: npt.NDArray[np.bool_] = (loud[last] - loud[first]).astype(np.float32) >= needed
     return voiced
@@ -244,19 +245,19 @@ def voiced_frames(log_energy: npt.NDArray[np.float32], vad: EnergyVad) -> npt.ND
 # extraction algorithm tuned for automatic speech recognition). Columns, in Kaldi's order:
 #
 #   voicing    Kaldi's POV feature: the normalised cross-correlation at the pitch's lag, warped; -1.5 for a perfectly
-#              periodic frame, 0 for one without period
+#              periodic frame, 0 for an aperiodic one
 #   log pitch  2 · (log F0 - its mean over 1.5 s, weighted by voicing); with `log_pitch` normalised or both
 #   change     10 · the slope of log F0 over five frames, with Kaldi's noise of 0.005 (a fixed sequence)
 #   raw        log F0, F0 in Hz; with `log_pitch` raw or both
 #
-# F0 is a number in every frame: unvoiced frames continue their voiced neighbours.
+# F0 is defined in every frame: in unvoiced frames it is interpolated from voiced neighbours.
 
 
 def pitch_frames(samples: Floats, settings: FeatureSettings) -> Floats:
-    """Pitch features of samples (N,) at 16-bit scale: float32 (T, 3), or (T, 4) with both kinds of log pitch.
+    """Compute pitch features of samples (N,) at 16-bit scale: float32 (T, 3), or (T, 4) with both kinds of log pitch.
 
-    T is that of the spectral features. Pitch is found at 4 kHz, where rounding may give one frame more or less:
-    then the last one is dropped or repeated. Raises `FeatureError` without kaldi-native-fbank.
+    T is the same as for the spectral features: pitch is extracted at 4 kHz, where rounding may give one frame more or
+    less, so the last one is dropped or repeated. Raises `FeatureError` without kaldi-native-fbank.
     """
     knf = pitch_library()
     search = knf.PitchExtractionOptions(
@@ -269,18 +270,18 @@ def pitch_frames(samples: Floats, settings: FeatureSettings) -> Floats:
     process = knf.ProcessPitchOptions(
         add_normalized_log_pitch=settings.log_pitch != "raw", add_raw_log_pitch=settings.log_pitch != "normalised"
     )
-    found = knf.compute_and_process_kaldi_pitch(search, process, array("f", samples.tobytes()))  # quicker than a list
-    found = np.asarray(found, np.float32).reshape(-1, settings.pitch_dim)
-    places = np.minimum(np.arange(frame_count(len(samples), settings)), len(found) - 1)
-    return found[places] if len(found) else np.zeros((len(places), settings.pitch_dim), np.float32)
+    pitch = knf.compute_and_process_kaldi_pitch(search, process, array("f", samples.tobytes()))  # faster than a list
+    pitch = np.asarray(pitch, np.float32).reshape(-1, settings.pitch_dim)
+    indices = np.minimum(np.arange(frame_count(len(samples), settings)), len(pitch) - 1)
+    return pitch[indices] if len(pitch) else np.zeros((len(indices), settings.pitch_dim), np.float32)
 
 
 def pitch_library() -> Any:
-    """The module kaldi_native_fbank; raises `FeatureError` where it is missing or knows no pitch yet."""
+    """Import and return kaldi_native_fbank; raises `FeatureError` if it is missing or too old for pitch."""
     module = None
     with suppress(ImportError):
         module = import_module("kaldi_native_fbank")
     if not hasattr(module, "compute_and_process_kaldi_pitch"):
-        mend = 'Install it with: pip install -U "kaldi-native-fbank>=1.23", or leave pitch out.'
+        mend = 'Install it with: pip install -U "kaldi-native-fbank>=1.23", or leave out pitch.'
         raise FeatureError("pitch needs kaldi-native-fbank 1.23 or later, which is not installed", mend=mend)
     return module

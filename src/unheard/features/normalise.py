@@ -1,8 +1,8 @@
 """Normalisation of features before the network sees them.
 
-`none`, `train` (one mean and variance a dimension from the training utterances), `utterance`, `sliding`
-(Kaldi's `apply-cmvn-sliding`) and `speaker`. The last needs utterances of the test speakers, unlabelled but
-all of them: it is marked transductive, and a report that uses it must say so.
+`none`, `train` (a mean and variance per dimension from the training utterances), `utterance`, `sliding` (Kaldi's
+`apply-cmvn-sliding`) and `speaker`. The last needs all utterances of the test speakers, though without labels: it is
+marked transductive, and a report that uses it must say so.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Floats = npt.NDArray[np.float32]
 
 
 class Source(Protocol):
-    """What `Normaliser.fit` reads: a feature store, or utterances (T, F) by id in memory."""
+    """Input of `Normaliser.fit`: a feature store, or utterances (T, F) in memory by id."""
 
     @property
     def dim(self) -> int:
@@ -33,18 +33,18 @@ class Source(Protocol):
 
 KINDS = ("none", "train", "utterance", "sliding", "speaker")
 SLIDING_FRAMES = 300
-"""As many as in Kaldi's x-vector recipes, three seconds at 10 ms a frame. Those slide over all frames and choose the
-voiced ones then; here the window is over the voiced frames, which alone are kept."""
+"""The window of Kaldi's x-vector recipes: three seconds at 10 ms per frame. They normalise all frames and then select
+the voiced ones; here the window slides over the voiced frames, since only these are kept."""
 
 TRANSDUCTIVE = "transductive: normalised with the test speakers' recordings"
-"""What is said wherever figures of `speaker` are shown."""
+"""The note shown with all results of `speaker` normalisation."""
 
-LEAST_STD = 1e-5  # below this a dimension is constant: it is centred, not divided
+LEAST_STD = 1e-5  # a dimension with a smaller deviation counts as constant: it is centred, not divided
 
 
 @dataclass(frozen=True, eq=False)
 class Normaliser:
-    """One way to normalise features; `fit` returns a fitted copy, `apply` needs it for `train` and `speaker`.
+    """A feature normalisation; `fit` returns a fitted copy, which `apply` needs for `train` and `speaker`.
 
     `mean` and `std` are (1, F) for `train`, and (speakers, F) for `speaker` in the order of `speakers`.
     Raises `ConfigError` for an unknown kind.
@@ -61,15 +61,15 @@ class Normaliser:
 
     @property
     def transductive(self) -> bool:
-        """Whether it uses (unlabelled) utterances of the speakers it is tested on."""
+        """Whether the normalisation uses (unlabelled) utterances of the test speakers."""
         return self.kind == "speaker"
 
     def fit(self, store: Source, ids: Iterable[str], speakers: Mapping[str, str] | None = None) -> Normaliser:
-        """A copy that knows the statistics of the utterances `ids`, read one after the other.
+        """Return a copy fitted on the utterances `ids`.
 
-        `ids` are those of the training speakers for `train`, those of everyone for `speaker`, which takes
-        the speaker of each from `speakers`. Ids that the store skipped are passed over.
-        Raises `FeatureError` where nothing is left, or a speaker is not known.
+        Pass the utterances of the training speakers for `train`, and those of all speakers for `speaker`, with their
+        speakers in `speakers`. Ids that the store skipped are ignored. Raises `FeatureError` if no utterance is left,
+        or a speaker is missing.
         """
         if self.kind not in ("train", "speaker"):
             return self
@@ -78,7 +78,7 @@ class Normaliser:
             if name in store:
                 speaker = "" if self.kind == "train" else (speakers or {}).get(name)
                 if speaker is None:
-                    mend = "Speaker normalisation needs one for every utterance."
+                    mend = "Speaker normalisation needs a speaker for every utterance."
                     raise FeatureError(f"the speaker of '{name}' is not known", mend=mend)
                 sums.setdefault(speaker, Moments(store.dim)).add(store[name])
         if not sums:
@@ -86,15 +86,15 @@ class Normaliser:
         speakers_read, moments = zip(*sorted(sums.items()), strict=True)
         return replace(
             self,
-            mean=np.stack([one.mean for one in moments]).astype(np.float32),
-            std=np.stack([guarded(np.sqrt(one.variance)) for one in moments]).astype(np.float32),
+            mean=np.stack([m.mean for m in moments]).astype(np.float32),
+            std=np.stack([guarded(np.sqrt(m.variance)) for m in moments]).astype(np.float32),
             speakers=speakers_read if self.kind == "speaker" else (),
         )
 
     def apply(self, x: Floats, speaker: str | None = None) -> Floats:
-        """Features (T, F) of one utterance normalised, (T, F); `speaker` matters for `speaker` alone.
+        """Normalise the features (T, F) of one utterance; only the kind `speaker` needs its `speaker`.
 
-        Raises `FeatureError` before `fit`, and for a speaker whose utterances `fit` has not seen.
+        Raises `FeatureError` before `fit`, and for a speaker that was not in `fit`.
         """
         if self.kind == "none":
             return x
@@ -117,9 +117,9 @@ class Normaliser:
 
 
 def sliding_mean_removed(x: Floats, window: int = SLIDING_FRAMES) -> Floats:
-    """Features (T, F) minus their mean over the `window` frames around each, (T, F).
+    """Subtract from each frame of (T, F) the mean of the `window` frames around it.
 
-    At the edges the window is shifted inwards, and shortened for utterances below it. Source: Kaldi,
+    The window is shifted inwards at the edges, and shortened for shorter utterances. Source: Kaldi,
     `apply-cmvn-sliding --center=true --norm-vars=false`.
     """
     frames = len(x)
@@ -133,12 +133,12 @@ def sliding_mean_removed(x: Floats, window: int = SLIDING_FRAMES) -> Floats:
 
 
 def pool(x: Floats) -> npt.NDArray[np.float64]:
-    """Return mean and standard deviation over time of frames (T, F): (2F,), the pooling of the embedding."""
+    """Return the mean and standard deviation over time of frames (T, F), (2F,), as the embedding pools them."""
     return np.concatenate([x.mean(axis=0, dtype=np.float64), x.std(axis=0, dtype=np.float64)])
 
 
 class Moments:
-    """Running mean and variance (F,), utterance after utterance, without cancellation (Chan et al. 1983)."""
+    """Running mean and variance (F,) over utterances, without cancellation (Chan et al. 1983)."""
 
     def __init__(self, dim: int) -> None:
         self.count = 0
@@ -146,7 +146,7 @@ class Moments:
         self._squares = np.zeros(dim)
 
     def add(self, x: Floats) -> None:
-        """Take in the frames (T, F) of an utterance."""
+        """Add the frames (T, F) of an utterance."""
         if not len(x):
             return
         count = self.count + len(x)
@@ -158,10 +158,10 @@ class Moments:
 
     @property
     def variance(self) -> npt.NDArray[np.float64]:
-        """Of all frames so far, (F,)."""
+        """The variance of all frames so far, (F,)."""
         return self._squares / max(self.count, 1)
 
 
 def guarded(std: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Deviations to divide by: 1 where a dimension is constant."""
+    """Return standard deviations with 1 for constant dimensions, to divide by."""
     return np.where(std < LEAST_STD, 1.0, std)

@@ -1,4 +1,4 @@
-"""Everything that changes a feature's value, in one frozen dataclass with a short digest."""
+"""All settings that affect the values of features, in one frozen dataclass with a short digest."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from unheard import plugins
 from unheard.errors import ConfigError, did_you_mean
 from unheard.settings import check, setting
 
-VERSION = 1  # part of every digest; raised when the same settings give other values than before
+VERSION = 1  # part of every digest; incremented when the same settings give different values than before
 
 KINDS = ("mfcc", "fbank", "functionals", "encoder", "npy")
-LEARNED = "learned"  # the `layer` that stands for all layers, weighed by the network
+LEARNED = "learned"  # the `layer` for all layers, weighted by the network
 
 ENCODER_RATE, ENCODER_FRAME_MS, ENCODER_SHIFT_MS = 16_000, 25.0, 20.0
 """Sample rate and frames of every supported encoder."""
@@ -24,23 +24,23 @@ _LATER = frozenset(
     {"kind", "energy", "pitch", "log_pitch", "pitch_low_hz", "pitch_high_hz", "layer", "encoder_digest",
      "encoder_width", "encoder_layers", "level", "thin", "summary", "folder", "width", "code", "pool", "copy"}
 )  # fmt: skip
-"""Settings that enter a digest only where they are not the default."""
+"""Settings that enter a digest only if they differ from the default."""
 
 
 @dataclass(frozen=True, slots=True)
 class FeatureSettings:
-    """Settings of MFCC, deltas and energy VAD; the defaults are Kaldi's, for the VAD those of its x-vector recipes.
+    """Settings of features and VAD; the defaults are Kaldi's MFCC with deltas and the VAD of its x-vector recipes.
 
-    Kind `npy` reads ready-made frames, FOLDER/ID.npy; any other name is a plug-in, a function of the
-    samples (see `unheard.register`). Both keep all frames; only `sample_rate` and `thin` have an effect on them.
+    Kind `npy` reads precomputed frames, FOLDER/<utterance id>.npy; any name not built in is a plug-in, a function of
+    the samples (see `unheard.register`). Both keep all frames; only `sample_rate` and `thin` affect them.
 
-    Creating settings opens no file: `unheard.features.encoder.resolve` reads `encoder_digest`, `encoder_width` and
-    `encoder_layers` from an encoder's files; `dim` and `digest` of kind `encoder` need it. An encoder is
-    identified by its files, not by its folder; its frames are 25 ms every 20 ms, the VAD works on MFCC energy as
-    by default, and the spectral settings have no effect.
+    Creating settings opens no file. `unheard.features.encoder.resolve` reads `encoder_digest`, `encoder_width` and
+    `encoder_layers` from an encoder's files; `dim` and `digest` of kind `encoder` need them. An encoder is identified
+    by its files, not by its folder. Its frames are 25 ms every 20 ms, the VAD uses the energy of default MFCC frames,
+    and the spectral settings have no effect.
 
-    With dither, the noise of a recording follows from `dither_seed` and its samples; Kaldi's own default is 1, ours 0,
-    so that features are repeatable. Raises `ConfigError` for values out of range or that contradict each other.
+    The dither noise of a recording depends on `dither_seed` and its samples. Kaldi's default dither is 1; here it is 0,
+    so that features are repeatable. Raises `ConfigError` for values that are out of range or contradict each other.
     """
 
     sample_rate: int = setting(16_000, "Sample rate in Hz; recordings are resampled.", ge=1000, le=384_000)
@@ -120,27 +120,27 @@ class FeatureSettings:
             raise ConfigError(what, mend=mend)
 
     def _problems(self) -> Iterator[tuple[str, str | None]]:
-        """Yield what is wrong and how to mend it."""
+        """Yield each problem and how to mend it."""
         kind, nyquist = self.kind, self.sample_rate / 2
         if self.foreign:
             known = (*KINDS, *plugins.names("feature"))
-            if kind not in known and not self.code:  # with it, a function that another program had
+            if kind not in known and not self.code:  # with code, a function that another program registered
                 yield f"unknown kind of features '{kind}'", did_you_mean(kind, known)
             if (kind == "npy") != bool(self.folder):
-                yield "features of kind npy need their folder", "Name it: --features.folder."
+                yield "features of kind npy need a folder", "Name it: --features.folder."
             if self.energy or self.pitch or self.summary:
                 yield f"features of kind {kind} are used as they are", "Leave out energy, pitch and summary."
         elif self.folder or self.width or self.code:
-            yield f"features of kind {kind} have no folder of arrays", "Choose kind npy."
+            yield f"features of kind {kind} do not use a folder of arrays", "Choose kind npy, or leave out the folder."
         if kind == "encoder":
             if not (self.encoder or self.resolved):
                 yield "features of kind encoder need an encoder", "Name its folder: --features.encoder."
             if self.layer not in ("mean", LEARNED) and not all(word.isdecimal() for word in self.layer.split(",")):
                 yield f"unknown layer '{self.layer}'", f"Choose a number, several (2,3), mean or {LEARNED}."
             if self.sample_rate != ENCODER_RATE:
-                yield f"encoders take {ENCODER_RATE} Hz, not {self.sample_rate}", "Leave sample_rate out."
+                yield f"encoders take {ENCODER_RATE} Hz, not {self.sample_rate}", "Leave out sample_rate."
         elif self.encoder or self.encoder_digest or self.encoder_width or self.encoder_layers or self.layer != "mean":
-            yield f"features of kind {kind} have no encoder", "Choose kind encoder."
+            yield f"features of kind {kind} have no encoder", "Choose kind encoder, or leave out encoder and layer."
         checks = {
             "frame_length_ms": self.samples_per_frame >= 2,
             "frame_shift_ms": self.samples_per_shift >= 1,
@@ -151,19 +151,19 @@ class FeatureSettings:
             "pool": self.pool == "none" or (kind == "encoder" and self.layer != LEARNED),
             "pitch_low_hz": self.pitch_low_hz < self.pitch_high_hz,
         }
-        for name in (name for name, fine in checks.items() if not fine):
+        for name in (name for name, valid in checks.items() if not valid):
             yield f"feature setting {name} = {getattr(self, name)} is out of range", None
         if self.level != "recorded" and kind != "encoder":
-            yield f"features of kind {kind} have the level of the recording", "Choose kind encoder."
+            yield f"the level of features of kind {kind} cannot be fixed", "Choose kind encoder, or leave out level."
         if self.energy and kind == "encoder":
-            yield "the frames of an encoder have no energy beside them", "Leave energy out."
+            yield "energy cannot be appended to the frames of an encoder", "Leave out energy."
         if self.energy and kind == "mfcc":
-            yield "MFCC hold the energy already, as c0", "Leave energy out, or choose kind fbank."
-        whole = kind == "fbank" and self.energy and self.pitch and self.log_pitch != "normalised" and not self.deltas
-        if self.summary and not whole:
-            mend = "Choose kind fbank, energy true, pitch true, log_pitch both, deltas 0; or leave summary out."
-            yield "a summary is made of mel bands, energy and log F0 as it is, without deltas", mend
-        if self.needs_pitch:  # found at 4 kHz: the frames of both kinds must be able to lie over each other
+            yield "MFCC include the energy already, as c0", "Leave out energy, or choose kind fbank."
+        complete = kind == "fbank" and self.energy and self.pitch and self.log_pitch != "normalised" and not self.deltas
+        if self.summary and not complete:
+            mend = "Choose kind fbank, energy true, pitch true, log_pitch both, deltas 0; or leave out summary."
+            yield "a summary needs mel bands, energy and raw log F0, without deltas", mend
+        if self.needs_pitch:  # extracted at 4 kHz: its frames must coincide with the spectral frames
             shift, samples = self.frame_shift_ms, self.frame_shift_ms * self.sample_rate / 1000
             if self.sample_rate < 4000 or not 10 <= self.frame_length_ms <= 100:
                 yield "pitch needs at least 4 kHz and frames of 10 to 100 ms", None
@@ -173,12 +173,12 @@ class FeatureSettings:
 
     @property
     def foreign(self) -> bool:
-        """Whether the frames come from a folder or a plug-in."""
+        """Whether the frames come from a folder of arrays or a plug-in."""
         return self.kind == "npy" or self.kind not in KINDS
 
     @property
     def resolved(self) -> bool:
-        """Whether the fields that are derived from an encoder's files or a plug-in are filled in."""
+        """Whether the settings derived from an encoder's files, arrays or a plug-in are filled in."""
         if self.kind == "encoder":
             return bool(self.encoder_digest and self.encoder_width and (self.encoder_layers or not self._several))
         return bool(self.width) or not self.foreign
@@ -191,7 +191,7 @@ class FeatureSettings:
         if not self.resolved:
             where = self.encoder or self.folder or self.kind
             raise ConfigError(
-                "the source of these features has not been read", where=where, mend="Call resolve(settings)."
+                "these feature settings are not resolved yet", where=where, mend="Call resolve(settings)."
             )
 
     @property
@@ -206,7 +206,7 @@ class FeatureSettings:
 
     @property
     def dim(self) -> int:
-        """F, the number of features in a frame; of functionals, their number."""
+        """F, the number of features in a frame, or the number of functionals."""
         self._check_resolved()
         if self.foreign:
             return self.width
@@ -226,36 +226,36 @@ class FeatureSettings:
 
     @property
     def summary_dim(self) -> int:
-        """The columns, the last ones, that are the same in every frame of an utterance."""
+        """Number of trailing columns that are the same in every frame of an utterance."""
         return self._functionals if self.summary else 0
 
     @property
     def needs_pitch(self) -> bool:
-        """Whether kaldi-native-fbank is needed."""
+        """Whether kaldi-native-fbank is required."""
         return self.pitch or self.kind == "functionals"
 
     @property
     def pitch_dim(self) -> int:
-        """The columns that pitch adds: voicing, its change, and one or two of log pitch."""
+        """Number of pitch columns: voicing, the change of pitch, and one or two of log pitch."""
         return (4 if self.log_pitch == "both" else 3) if self.pitch else 0
 
     @property
     def digest(self) -> str:
-        """Twelve hexadecimal digits that identify the settings."""
+        """Twelve hexadecimal digits that identify the values of the settings."""
         self._check_resolved()
         same = {f.name for f in fields(self) if getattr(self, f.name) == f.default}
-        left_out = _LATER & same | {"encoder", "folder"}  # where it lies changes nothing
+        left_out = _LATER & same | {"encoder", "folder"}  # locations do not affect values
         values = {name: value for name, value in asdict(self).items() if name not in left_out}
         text = json.dumps({"version": VERSION, **values}, sort_keys=True)
         return blake2b(text.encode(), digest_size=6).hexdigest()
 
     def as_dict(self) -> dict[str, Any]:
-        """The settings as plain values, for JSON and YAML."""
+        """Return the settings as plain values, for JSON and YAML."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> FeatureSettings:
-        """The settings from plain values; raises `ConfigError` for an unknown name."""
+        """Create settings from plain values; raises `ConfigError` for an unknown name."""
         known = [f.name for f in fields(cls)]
         for name in (name for name in values if name not in known):
             raise ConfigError(f"unknown feature setting '{name}'", mend=did_you_mean(name, known))
@@ -264,7 +264,7 @@ class FeatureSettings:
 
 @dataclass(frozen=True)
 class Columns:
-    """Where in a frame the mel bands, the log energy and log F0 as it is are; None where there are none.
+    """Columns of a frame that hold the mel bands, the log energy and the raw log F0; None if absent.
 
     The last `summary` columns are the same in all frames of an utterance.
     """
@@ -276,7 +276,7 @@ class Columns:
 
 
 def columns_of(settings: FeatureSettings) -> Columns:
-    """The columns of frames with `settings`; those of which deltas are taken too are not given.
+    """Return the columns of frames with `settings`, except those that have deltas.
 
     >>> columns_of(FeatureSettings(kind="fbank", mel_bins=40, energy=True, deltas=0, pitch=True, log_pitch="both"))
     Columns(bands=slice(1, 41, None), energy=0, log_f0=44, summary=0)

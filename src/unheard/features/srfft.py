@@ -1,10 +1,9 @@
 """Kaldi's power spectrum, bit for bit, for many frames at once.
 
-Kaldi's split-radix FFT works in single precision with single-precision tables, and its last stage multiplies
-twiddle factors up one from the other. Where a frame holds one strong tone, what other FFTs put into the
-quiet bands differs from that by as much as the bands hold, and the cepstra by several percent. This one does
-the same operations in the same order, each on arrays (…, T) for T frames at a time; it calls no BLAS, so
-that its answer does not depend on the number of threads.
+Kaldi's split-radix FFT works in single precision with single-precision tables, and its last stage computes each twiddle
+factor from the previous one. If a frame contains one strong tone, other FFTs differ from Kaldi's in the quiet bands by
+as much as these contain, and the cepstra by several percent. This implementation does the same operations in the same
+order, on arrays (…, T) of T frames. It does not call BLAS, so the result does not depend on the number of threads.
 
 Source: Kaldi, matrix/srfft.cc (after Malvar, Signal Processing with Lapped Transforms, 1992).
 """
@@ -26,10 +25,10 @@ _SQRT_HALF = np.float32(np.sqrt(0.5)) * np.array([[1, 1], [1, -1]], np.float32)[
 
 
 class PowerSpectrum:
-    """|DFT|² of T real frames of 2N samples: fill `samples`, call `run`, read `power`; not for two threads.
+    """|DFT|² of T real frames of 2N samples: fill `samples`, call `run`, read `power`; not thread-safe.
 
-    `samples` is (2, N, T): the samples 0, 2, … and then 1, 3, … of every frame. `power` is (N + 1, T). The
-    steps and their buffers are laid out once: with arrays of this size, making views costs as much as adding.
+    `samples` is (2, N, T): samples 0, 2, … and then 1, 3, … of every frame. `power` is (N + 1, T). The steps and their
+    buffers are prepared once: with arrays of this size, creating views costs as much as adding.
     """
 
     def __init__(self, points: int, frames: int) -> None:
@@ -47,7 +46,7 @@ class PowerSpectrum:
         self._last_steps = self._unravel(points, frames)
 
     def run(self) -> None:
-        """Computes `power` from `samples`."""
+        """Compute `power` from `samples`."""
         for function, left, right, out in self._steps:
             function(left, right, out)
         np.take(self._leaves, self._low, axis=1, out=self._spectra[0], mode="clip")
@@ -59,10 +58,10 @@ class PowerSpectrum:
         np.square(real - imag, out=self.power[-1])
 
     def _transform(self, points: int, frames: int, counts: dict[int, int], blocks: dict[int, Floats]) -> None:
-        """The steps of the complex DFT of N points.
+        """Prepare the steps of the complex DFT of N points.
 
-        All blocks of one size are transformed together: a block of size m leaves one block of size m/2 (the
-        even bins) and two of size m/4 (bins 1 and 3 modulo 4).
+        All blocks of one size are transformed together: a block of size m gives one block of size m/2 (the even bins)
+        and two of size m/4 (bins 1 and 3 modulo 4).
         """
         scratch = np.empty((3, 2 * points * frames), np.float32)
 
@@ -77,7 +76,7 @@ class PowerSpectrum:
             at = filled[half]
             self._steps.append((np.add, low, high, blocks[half][:, at : at + count]))
             filled[half] += count
-            if size == 2:  # the difference of a pair is a block of size 1 itself
+            if size == 2:  # the difference of a pair is a block of size 1
                 self._steps.append((np.subtract, low, high, blocks[1][:, filled[1] :]))
                 break
             difference = buffer(0, 2, count, half, frames)
@@ -89,7 +88,7 @@ class PowerSpectrum:
             size = half
 
     def _turn(self, difference: Floats, turned: Floats, middle: Floats, buffer: Callable[..., Floats]) -> None:
-        """Differences (2, blocks, 2·Q, T) -> `turned`, the quarter blocks (2, 2, blocks, Q, T)."""
+        """Prepare the steps from differences (2, blocks, 2·Q, T) to quarter blocks `turned` (2, 2, blocks, Q, T)."""
         kinds, count, quarter, frames = turned.shape[1:]
         (real_low, imag_low), (real_high, imag_high) = difference[:, :, :quarter], difference[:, :, quarter:]
         (real1, real3), (imag1, imag3) = turned
@@ -109,7 +108,7 @@ class PowerSpectrum:
             cosine, minus_sum, sine_minus = _twiddles(quarter)
             real, imag = turned[:, :, :, 1:]
             both = buffer(2, kinds, count, quarter - 1, frames)
-            other = buffer(0, kinds, count, quarter - 1, frames)  # the differences are used up by now
+            other = buffer(0, kinds, count, quarter - 1, frames)  # the differences are no longer needed
             steps.append((np.add, real, imag, both))
             steps.append((np.multiply, both, cosine, both))
             steps.append((np.multiply, real, minus_sum, other))
@@ -119,10 +118,10 @@ class PowerSpectrum:
         steps.append((np.multiply, middle, _SQRT_HALF, turned[:, :, :, eighth]))
 
     def _unravel(self, points: int, frames: int) -> list[Step]:
-        """The steps from the complex DFT of N points to the power of the real DFT of 2N.
+        """Return the steps from the complex DFT of N points to the power of the real DFT of 2N.
 
-        With B_k and B_{N-k} in `_spectra`, C = (B_k + conj B_{N-k}) / 2 is the DFT of the even samples, D that
-        of the odd ones, and the bins are |C + wD|² at k and |C - wD|² at N - k.
+        With B_k and B_{N-k} in `_spectra`, C = (B_k + conj B_{N-k}) / 2 is the DFT of the even samples and D the DFT of
+        the odd samples; the bins are |C + wD|² at k and |C - wD|² at N - k.
         """
         half = points // 2
         low, high = self._spectra
@@ -151,7 +150,7 @@ class PowerSpectrum:
 
 @lru_cache(maxsize=8)
 def _plan(points: int) -> tuple[dict[int, int], npt.NDArray[np.intp]]:
-    """How many blocks of each size there are, and at which leaf each bin ends."""
+    """Return the number of blocks of each size, and the leaf of each bin."""
     offsets: dict[int, list[int]] = {points: [0]}
     size = points
     while size > 1:
@@ -168,12 +167,12 @@ def _plan(points: int) -> tuple[dict[int, int], npt.NDArray[np.intp]]:
     leaf_at = np.argsort(np.array(offsets[1]))
     bits = points.bit_length() - 1
     reverse = [int(f"{k:0{bits}b}"[::-1], 2) for k in range(points)]
-    return {size: len(found) for size, found in offsets.items()}, leaf_at[reverse]
+    return {size: len(starts) for size, starts in offsets.items()}, leaf_at[reverse]
 
 
 @lru_cache(maxsize=16)
 def _twiddles(quarter: int) -> tuple[Floats, Floats, Floats]:
-    """cos, -(sin + cos) and sin - cos for n = 1 … Q - 1 and both blocks, each (2, 1, Q - 1, 1)."""
+    """Return cos, -(sin + cos) and sin - cos for n = 1 … Q - 1 and both blocks, each (2, 1, Q - 1, 1)."""
     n = np.arange(1, quarter, dtype=np.float64)
     angles = np.stack([factor * n * (2 * np.pi) / (4 * quarter) for factor in (1, 3)])
     cosine, sine = _cos_sin(angles.astype(np.float32)[:, None, :, None])
@@ -182,7 +181,7 @@ def _twiddles(quarter: int) -> tuple[Floats, Floats, Floats]:
 
 @lru_cache(maxsize=8)
 def _last_twiddles(points: int) -> Floats:
-    """exp(-2πik / 2N) for k = 1 … N/2, each from the one before as Kaldi does, (2, N/2, 1)."""
+    """Return exp(-2πik / 2N) for k = 1 … N/2, each computed from the previous one as in Kaldi: (2, N/2, 1)."""
     (root_real,), (root_imag,) = _cos_sin(np.array([-2 * np.pi / (2 * points)], np.float32))
     real, imag = np.float32(1), np.float32(0)
     turns = np.empty((2, points // 2, 1), np.float32)
@@ -193,10 +192,10 @@ def _last_twiddles(points: int) -> Floats:
 
 
 def _cos_sin(angles: Floats) -> tuple[Floats, Floats]:
-    """Cosine and sine as the C library's single-precision functions give them (|angle| below 3π/2 or so).
+    """Return cosine and sine as computed by the C library's single-precision functions (|angle| below about 3π/2).
 
-    They are nearly always, but not always, the correctly rounded values, and the quiet bands hear the
-    difference. The polynomials are those of Arm's optimized routines, which glibc uses.
+    Those are nearly always the correctly rounded values; the exceptions matter in quiet bands. The polynomials are from
+    Arm's optimized routines, which glibc uses.
     """
     wide = angles.astype(np.float64)
     quadrant = np.rint(wide * (2 / np.pi)).astype(int)

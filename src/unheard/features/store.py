@@ -1,14 +1,14 @@
-"""The feature store: the features of a corpus in one memory-mapped matrix, for one setting.
+"""The feature store: the features of a corpus for one choice of settings, in one memory-mapped matrix.
 
-    manifest -> utterances not known yet -> worker processes -> a growing part -> the matrix in the manifest's order
+    manifest -> missing utterances -> worker processes -> a partial file -> the matrix in the manifest's order
 
     FOLDER/store.json           settings, digests, and the names of the two files below
     FOLDER/features-<hash>.bin  little-endian, (all frames, F): the utterances of the last manifest, then others
-    FOLDER/index-<hash>.csv     one row per utterance: where it lies, how long it is, or why it was skipped
+    FOLDER/index-<hash>.csv     one row per utterance: its position and length, or why it was skipped
 
 `store.json` is written last and renamed into place, so a store is either complete or absent. Features are reused from
-the store itself and from the part that an interrupted build left, wherever the segment, the file, its size and its
-time of change are the same.
+the store and from the partial files of interrupted builds if the segment, the file, its size and its modification time
+are unchanged.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ FAILED = "failed"
 logger = logging.getLogger("unheard")
 
 _CHUNK = 16  # recordings a worker takes at a time
-_FEW = 64  # below this many a second process costs more than it saves
+_FEW = 64  # recordings per process; with fewer, another process costs more than it saves
 _MOST_ENCODERS = 8  # processes that each hold an encoder in memory
 
 
@@ -59,9 +59,9 @@ _MOST_ENCODERS = 8  # processes that each hold an encoder in memory
 class Entry:
     """One utterance of a store. `status` is `ok`, `skipped` (unusable audio) or `failed` (unexpected; tried again).
 
-    `offset` and `frames` are rows of the file that holds the features, `total` the frames before VAD, `voiced` those
-    that VAD found; `audio` is the digest of the decoded samples; `key` identifies the segment of the file, by the file,
-    its size and its time of change; `reason` says why there are no features.
+    `offset` and `frames` locate the features in rows of their file. `total` counts the frames before VAD, `voiced` the
+    voiced ones. `audio` is the digest of the decoded samples. `key` identifies the segment by file, size and
+    modification time. `reason` says why there are no features.
     """
 
     key: str
@@ -90,10 +90,10 @@ _Stored: TypeAlias = tuple[Entry, Path]  # an entry, and the file with its featu
 
 
 class FeatureStore:
-    """An open store of a corpus's features: `store[id]` is a read-only view (T, F) of the memory-mapped matrix.
+    """An open feature store: `store[id]` is a read-only view (T, F) of the memory-mapped matrix.
 
-    Pickling a store stores its folder only. `skipped` gives the reason for every utterance without features;
-    `unvoiced` lists those without a voiced frame, of which every frame is kept.
+    Pickling a store stores only its folder. `skipped` maps every utterance without features to the reason. `unvoiced`
+    lists the utterances without voiced frames, whose frames are all kept.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -101,11 +101,11 @@ class FeatureStore:
         self.folder = Path(folder)
         described = self._described()
         if not all((self.folder / described[name]).exists() for name in ("index", "matrix")):
-            described = self._described()  # another process may have replaced it meanwhile
+            described = self._described()  # another process may have replaced the files meanwhile
         self.settings = FeatureSettings.from_dict(described["settings"])
         self.dim: int = self.settings.dim
         self.digest: str = described["digest"]
-        """A hash of the matrix: equal digests are equal features."""
+        """A hash of the matrix: equal digests mean equal features."""
         self.entries = _read_index(self.folder / described["index"])
         present = {name: entry for name, entry in self.entries.items() if entry.status == "ok"}
         self.ids: tuple[str, ...] = tuple(present)
@@ -141,7 +141,7 @@ class FeatureStore:
         return f"FeatureStore({str(self.folder)!r}: {self.summary()})"
 
     def summary(self) -> str:
-        """Return one line: utterances, duration, frames kept, and how many were skipped and why."""
+        """Return one line: utterances, duration, frames kept, and the number of skipped utterances by reason."""
         present = [entry for entry in self.entries.values() if entry.status == "ok"]
         total, kept = sum(entry.total for entry in present), len(self.matrix)
         hours, share = sum(entry.seconds for entry in present) / 3600, 100 * kept / max(total, 1)
@@ -203,12 +203,11 @@ def build_store(
 ) -> FeatureStore:
     """Build, complete or open the feature store of `manifest` in `folder`.
 
-    In a new folder the same manifest, audio and settings give the same bytes for any number of `workers` (default: one
-    a core, fewer for small corpora) and of interruptions. Utterances that an existing store holds already are kept,
-    after those of the manifest. An utterance whose audio is unusable or shorter than one frame is skipped, counted and
-    listed in `skipped`; one that failed unexpectedly is tried again by the next call. Raises `FeatureError` for a
-    folder that holds other settings, is being built by another process or cannot be written, and for pitch without
-    kaldi-native-fbank.
+    In a new folder, the same manifest, audio and settings give the same bytes for any number of `workers` (default: one
+    per core, fewer for small corpora) and of interruptions. Other utterances of an existing store are kept, after those
+    of the manifest. An utterance whose audio is unusable or shorter than one frame is listed in `skipped`; one that
+    failed unexpectedly is tried again by the next call. Raises `FeatureError` for a folder that has other settings, is
+    being built by another process or cannot be written, and for pitch without kaldi-native-fbank.
     """
     settings, folder = resolve(settings or FeatureSettings()), Path(folder)
     if not len(manifest):
@@ -223,11 +222,11 @@ def build_store(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder, "building this store", FeatureError):
-            store = _existing(folder, settings)  # another process may have finished it meanwhile
+            store = _existing(folder, settings)  # another process may have completed it meanwhile
             if store is None or not _complete(store, segments):
                 _fill(store, folder, settings, segments, workers, progress)
     except OSError as error:
-        mend = "Make room or choose another folder, then run this again: what is done is kept."
+        mend = "Free some space or choose another folder, then run this again: finished work is kept."
         raise FeatureError(f"cannot be written: {error.strerror or error}", where=folder, mend=mend) from None
     store = FeatureStore(folder)
     if progress and sys.stderr.isatty():
@@ -238,12 +237,12 @@ def build_store(
 
 
 def copy_folder(store: Path, copy: int) -> Path:
-    """Return the folder of the store of changed copy `copy` (1, 2, ...) of the recordings in the store at `store`."""
+    """Return the folder of the store with augmented copy `copy` (1, 2, ...) of the recordings in the folder `store`."""
     return store / f"copy{copy}"
 
 
 def _segments(manifest: Manifest, settings: FeatureSettings) -> dict[str, _Segment]:
-    """Return the segment of every row by id, of ready-made frames their file; each file is examined once."""
+    """Return id -> segment for every row; for precomputed frames, the segment is their file."""
     state: dict[str, str] = {}
     segments = {}
     for row in manifest:
@@ -253,7 +252,7 @@ def _segments(manifest: Manifest, settings: FeatureSettings) -> dict[str, _Segme
         if audio not in state:
             try:
                 stat = os.stat(audio)  # noqa: PTH116 - a Path for each of a million rows is slow
-                # the inode too: files that change places keep their size and time of change
+                # with the inode, since files that are swapped keep their size and modification time
                 state[audio] = f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ino}"
             except (OSError, ValueError):
                 state[audio] = "absent"
@@ -270,13 +269,13 @@ def _existing(folder: Path, settings: FeatureSettings) -> FeatureStore | None:
     if store.settings == settings:
         return store
     ours, theirs = settings.as_dict(), store.settings.as_dict()
-    differing = ", ".join(f"{n} {theirs[n]} there, {ours[n]} here" for n in ours if ours[n] != theirs[n])
+    differing = ", ".join(f"{n}: {theirs[n]}, not {ours[n]}" for n in ours if ours[n] != theirs[n])
     what = f"this store was made with other settings ({differing})"
     raise FeatureError(what, where=folder, mend="Choose another folder, or delete this one.")
 
 
 def _complete(store: FeatureStore, segments: Mapping[str, _Segment], failures_too: bool = False) -> bool:
-    """Whether a store holds all segments; failures do not count, unless nothing can be written."""
+    """Return whether a store holds all segments; `failures_too` also accepts failed ones."""
     entries = store.entries
     return all(
         name in entries and entries[name].key == segment.key and (failures_too or entries[name].status != FAILED)
@@ -307,32 +306,32 @@ def _fill(
     chunk = min(_CHUNK, len(missing) // (4 * workers) + 1)
     analysed = partial(_analysed, settings=settings)
     results = map_unordered(analysed, missing, workers=workers, chunk=chunk, quiet=True)
-    data = part / f"{len(list(part.glob('*.jsonl')))}.bin"  # files of earlier attempts are read, not written to
+    data = part / f"{len(list(part.glob('*.jsonl')))}.bin"  # files of earlier attempts are only read
     log = data.with_suffix(".jsonl")
     bar = progress_bar("features", len(missing), progress)
     with data.open("wb") as features, log.open("wb") as lines, bar as advance:
         seconds, offset = 0.0, 0
-        for place, result in results:
+        for index, result in results:
             if isinstance(result, Died):
-                result = Entry(missing[place].key, FAILED, reason=f"{missing[place].audio}: {result.reason}"), b""
+                result = Entry(missing[index].key, FAILED, reason=f"{missing[index].audio}: {result.reason}"), b""
             entry, content = replace(result[0], offset=offset), result[1]
             features.write(content)
             features.flush()
             lines.write(json.dumps({"crc": zlib.crc32(content), **asdict(entry)}).encode() + b"\n")
-            lines.flush()  # commits the features: what a killed process leaves without its line does not count
+            lines.flush()  # commits the features: those without a line, left by a killed process, are ignored
             known[entry.key] = entry, data
             offset += entry.frames
             seconds += entry.seconds
             advance(seconds)
     wanted = {name: known[segment.key] for name, segment in segments.items()}
-    was, now = ({n: (entry.key, entry.status) for n, (entry, _) in of.items() if n in wanted} for of in (held, wanted))
-    if was != now:
+    old, new = ({n: (e.key, e.status) for n, (e, _) in stored.items() if n in wanted} for stored in (held, wanted))
+    if old != new:
         _write(folder, settings, {**wanted, **{name: stored for name, stored in held.items() if name not in wanted}})
     _clean(folder)
 
 
 def _analysed(segment: _Segment, settings: FeatureSettings) -> tuple[Entry, bytes]:
-    """Analyse one segment: its entry and its features as bytes; unusable audio becomes a skipped entry."""
+    """Analyse one segment; return its entry and its features as bytes. Unusable audio becomes a skipped entry."""
     key, audio, start, end, channel = segment
     try:
         if settings.kind == "npy":
@@ -354,7 +353,7 @@ def _analysed(segment: _Segment, settings: FeatureSettings) -> tuple[Entry, byte
 
 
 def _committed(part: Path, width: int) -> Iterator[_Stored]:
-    """Yield what interrupted builds committed in `part`; damaged features are left out."""
+    """Yield the entries that interrupted builds committed in `part`, except damaged ones."""
     for log in sorted(part.glob("*.jsonl")):
         data = log.with_suffix(".bin")
         if not data.exists():
@@ -370,7 +369,7 @@ def _committed(part: Path, width: int) -> Iterator[_Stored]:
 
 
 def _write(folder: Path, settings: FeatureSettings, utterances: Mapping[str, _Stored]) -> None:
-    """Write matrix, index and description; the last one makes the others valid."""
+    """Write matrix and index, then the description, which makes them valid."""
     matrix, index = folder / "features.tmp", folder / "index.tmp"
     frames, width = 0, settings.dim * 4
     content, listing = blake2b(digest_size=16), blake2b(digest_size=16)
@@ -408,7 +407,7 @@ _PARTS = re.compile(r"partial-[0-9a-f]{12}")
 
 
 def _clean(folder: Path) -> None:
-    """Remove parts of interrupted builds and the files of the previous store; other files are the user's."""
+    """Remove partial files of interrupted builds and files of the previous store; keep all others."""
     described = json.loads((folder / DESCRIPTION).read_text("utf-8"))
     for path in folder.iterdir():
         if _PARTS.fullmatch(path.name):
@@ -423,7 +422,7 @@ def _damaged(path: Path, what: str) -> FeatureError:
 
 
 def _short(reason: str) -> str:
-    """Return the part of a reason that many utterances share."""
+    """Return a short form of a reason, for counting."""
     words = {"no such file": "missing", "empty": "empty", "too short": "too short", "not numbers": "not finite",
              "cut short": "cut short", "breaks off": "cut short", "conversion": "need a conversion",
              "as audio": "not audio"}  # fmt: skip

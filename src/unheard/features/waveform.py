@@ -1,8 +1,8 @@
-"""Frames of WavLM, HuBERT, wav2vec 2.0 and data2vec-audio, by PyTorch and Hugging Face transformers.
+"""WavLM, HuBERT, wav2vec 2.0 and data2vec-audio encoders, run by PyTorch and Hugging Face transformers.
 
     samples (N,) at 16 kHz -> convolutions, a frame of 25 ms every 20 ms -> transformer layers -> states (T, D)
 
-torch and transformers are imported when the encoder is loaded; its weights are read from safetensors alone.
+torch and transformers are imported when the encoder is loaded; weights are read only from safetensors.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from unheard.features.encoder import chosen_layers, files_digest
 from unheard.features.whisper import Floats, weight_files
 
 _FRAME, _SHIFT = 400, 320
-_AT_ONCE = 3000  # frames, a minute: attention's memory grows with the square
-_UNUSED = "masked_spec_embed"  # serves pretraining only, and is missing in some files
+_AT_ONCE = 3000  # frames, a minute: the memory of attention grows with their square
+_UNUSED = "masked_spec_embed"  # used only in pretraining, and missing in some files
 _SUPPORTED = "WavLM, HuBERT, wav2vec 2.0 or data2vec-audio encoder."
 
 
 class WaveformEncoder:
-    """An encoder of waveforms in a folder of `save_pretrained`; `layer` as in `open_encoder`."""
+    """A waveform encoder in a folder written by `save_pretrained`; `layer` as in `open_encoder`."""
 
     def __init__(self, folder: Path, config: Mapping[str, Any], layer: str) -> None:
         files = weight_files(folder)
@@ -39,7 +39,7 @@ class WaveformEncoder:
             kernels, strides = ([int(n) for n in config[name]] for name in ("conv_kernel", "conv_stride"))
         except (KeyError, TypeError, ValueError):
             count, kernels, strides = 0, [], []
-        reach = 1 + sum((kernel - 1) * prod(strides[:place]) for place, kernel in enumerate(kernels))
+        reach = 1 + sum((kernel - 1) * prod(strides[:index]) for index, kernel in enumerate(kernels))
         if (reach, prod(strides)) != (_FRAME, _SHIFT):
             what = f"'{config.get('model_type', '')}' is not an encoder of speech with a frame every 20 ms"
             raise ConfigError(what, where=folder, mend=f"Name a Whisper, {_SUPPORTED}")
@@ -48,19 +48,19 @@ class WaveformEncoder:
         self.layers = 1 if self.average else len(self.chosen)
         preprocessor = folder / "preprocessor_config.json"
         self.digest = files_digest([folder / "config.json", preprocessor, *files])
-        try:  # whether the input is scaled to mean 0 and variance 1; the extractor's default is yes
+        try:  # whether the input is scaled to mean 0 and variance 1, the extractor's default
             self._normalise = bool(json.loads(preprocessor.read_text("utf-8")).get("do_normalize", True))
         except (OSError, ValueError, AttributeError):
             self._normalise = True
 
     def load(self) -> None:
-        """Load the weights; raises `MissingExtra` without transformers, `ConfigError` where it cannot load them."""
+        """Load the weights; raises `MissingExtra` without transformers, `ConfigError` if it cannot load them."""
         _ = self._model
 
     def frames(self, samples: npt.NDArray[np.floating[Any]]) -> Floats:
-        """The states (T, D) of samples (N,), T = 1 + (N - 400) // 320; above a minute, a minute at a time.
+        """Compute the states (T, D) of samples (N,), T = 1 + (N - 400) // 320, a minute at a time.
 
-        Raises `AudioError` below 25 ms. The same bits on a machine, however many processes.
+        Raises `AudioError` below 25 ms. On one machine, results are bit-identical for any number of processes.
         """
         if len(samples) < _FRAME:
             raise AudioError(f"too short: {len(samples) / 16:.1f} ms, less than 25", mend="Use a longer recording.")
@@ -73,22 +73,22 @@ class WaveformEncoder:
         pieces = []
         with torch.inference_mode(), ExitStack() as restored:
             restored.callback(torch.set_num_threads, torch.get_num_threads())
-            torch.set_num_threads(1)  # sums are then the same in a worker and in a process with more
+            torch.set_num_threads(1)  # sums depend on the number of threads
             for first in range(0, frames, _AT_ONCE):
                 last = first + _AT_ONCE
-                # the last piece includes the samples below a frame: some encoders normalise over all of the time
+                # the last piece includes samples beyond the last frame: some encoders normalise over time
                 end = (last - 1) * _SHIFT + _FRAME if last < frames else len(samples)
                 piece = np.ascontiguousarray(samples[first * _SHIFT : end], np.float32)
                 states = model(torch.from_numpy(piece)[None], output_hidden_states=True).hidden_states
                 chosen = [states[layer] for layer in self.chosen]
                 joined = torch.stack(chosen).mean(0) if self.average else torch.cat(chosen, 2)
                 pieces.append(joined[0].float().numpy())
-        found: Floats = np.concatenate(pieces)
-        wanted = frames, self.layers * self.width
-        if found.shape != wanted:
-            what = "the encoder returned {} frames of {} numbers, not {} of {}".format(*found.shape, *wanted)
+        result: Floats = np.concatenate(pieces)
+        expected = frames, self.layers * self.width
+        if result.shape != expected:
+            what = "the encoder returned {} frames of {} numbers, not {} of {}".format(*result.shape, *expected)
             raise FeatureError(what, where=self.folder, mend=f"Use a {_SUPPORTED}")
-        return found
+        return result
 
     @cached_property
     def _model(self) -> Any:
@@ -105,13 +105,13 @@ class WaveformEncoder:
                     restored.callback(logging.enable_progress_bar)
                     logging.disable_progress_bar()
                 model, report = AutoModel.from_pretrained(self.folder, output_loading_info=True, **safe)
-        except Exception as error:  # transformers has no class of its own for a folder it cannot use
+        except Exception as error:  # transformers raises many kinds of errors for a folder it cannot use
             why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             mend = "Save it again with save_pretrained, in a version of transformers that supports it."
             what = f"transformers cannot load this encoder ({why})"
             raise ConfigError(what, where=self.folder, mend=mend) from error
         missing = sorted(name for name in report["missing_keys"] if not name.endswith(_UNUSED))
-        if missing:  # transformers would fill them with random numbers
-            what = f"{len(missing)} weights of this encoder are missing, {missing[0]} first"
-            raise ConfigError(what, where=self.folder, mend="Download all of it again.")
+        if missing:  # transformers would initialise them at random
+            what = f"{len(missing)} weights of this encoder are missing, such as {missing[0]}"
+            raise ConfigError(what, where=self.folder, mend="Download it again.")
         return model.eval().float()

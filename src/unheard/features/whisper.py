@@ -1,17 +1,17 @@
-"""A Whisper encoder (Radford et al. 2022): read its weights, and write its first layers as an ONNX graph.
+"""Whisper encoders (Radford et al. 2022): reading of weights, and export of the first layers as an ONNX graph.
 
     Hugging Face folder      config.json, model.safetensors (or its parts with an index)
     faster-whisper folder    model.bin of CTranslate2 (binary version 4 and later)
 
-Both become tensors under Hugging Face's names without their prefix (`conv1.weight`, `layers.0.fc1.bias`), mapped from
-the files, so that only the layers in use cost memory. A pickle is never opened; PyTorch is not needed.
+Tensors have Hugging Face's names without prefix (`conv1.weight`, `layers.0.fc1.bias`) and are memory-mapped, so that
+only the layers in use take memory. Pickles are never opened; PyTorch is not needed.
 
     mel (B, 2T, mels) -> two convolutions, GELU (B, T, D) + positions -> layers, pre-norm -> states (B, T, D)
 
-Convolutions are matrix products over three neighbouring frames. Attention and bias with GELU are onnxruntime's fused
-operators; its fused residual with layer norm is slower than its parts. With `int8` the weights of all matrix products
-are stored as integers of 7 bits and a scale for each column, and inputs are quantised as they come: processors without
-VNNI saturate on 8 bits.
+Convolutions are matrix products over three neighbouring frames. Attention and bias with GELU use onnxruntime's fused
+operators; its fused residual with layer norm is slower than separate operators. With `int8` the weights of all matrix
+products are stored as 7-bit integers with a scale per column, and inputs are quantised dynamically. Processors without
+VNNI would saturate with 8 bits.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ _HEAD = 64  # width of an attention head in every released Whisper
 
 
 class Weights:
-    """The tensors of the Whisper encoder in `folder`, whose config.json is `config`, and its sizes.
+    """Tensors and sizes of the Whisper encoder in `folder`, whose config.json is `config`.
 
-    Raises `ConfigError` for weights that are missing, damaged, truncated, or of another model.
+    Raises `ConfigError` for weights that are missing, damaged, truncated, or of another kind of model.
     """
 
     def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
@@ -59,14 +59,14 @@ class Weights:
         self.positions = len(self.tensor("embed_positions.weight"))
 
     def tensor(self, name: str) -> Floats:
-        """Return one tensor in float32; raises `ConfigError` where it is missing."""
+        """Return a tensor as float32; raises `ConfigError` if it is missing."""
         if name not in self.tensors:
             raise ConfigError(f"not the weights of a Whisper encoder: no tensor {name}", where=self.folder, mend=_AGAIN)
         return self.tensors[name].astype(np.float32)
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """Return the files that hold the weights in `folder`; raises `ConfigError` where there are none but pickles."""
+    """Return the files with the weights in `folder`; raises `ConfigError` if there are none, or only pickles."""
     index = folder / "model.safetensors.index.json"
     if (single := folder / "model.safetensors").is_file():
         return [single]
@@ -95,7 +95,7 @@ def _is_pickle(path: Path) -> bool:
 
 
 def _read(path: Path) -> Tensors:
-    """Map the tensors of a file; every length in it is checked against the file's."""
+    """Map the tensors of a file; every length in it is checked against the file size."""
     with path.open("rb") as file:
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if path.stat().st_size else b""
     try:
@@ -106,7 +106,7 @@ def _read(path: Path) -> Tensors:
 
 
 def _view(data: mmap.mmap | bytes, kind: str, shape: Sequence[int], start: int, length: int) -> npt.NDArray[Any]:
-    """The tensor at data[start : start + length]; raises `ValueError` where its length is another or passes the end."""
+    """Return the tensor at data[start : start + length]; raises `ValueError` if its length is wrong."""
     dtype = np.dtype(np.uint16 if kind == "bfloat16" else kind)
     count = int(np.prod(shape, dtype=object))
     if count * dtype.itemsize != length or start + length > len(data):
@@ -145,20 +145,20 @@ _CTRANSLATE2_NAMES = {
 
 
 def _ctranslate2(data: mmap.mmap | bytes, path: Path) -> Tensors:
-    """The encoder's variables under Hugging Face's names: queries, keys and values apart, integers scaled back."""
-    place = 0
+    """Read the encoder's tensors, with Hugging Face's names; queries, keys and values are split, integers rescaled."""
+    position = 0
 
     def taken(length: int) -> int:
-        nonlocal place
-        place += length
-        return place - length
+        nonlocal position
+        position += length
+        return position - length
 
     def number(code: str) -> int:
         return int(struct.unpack_from("<" + code, data, taken(struct.calcsize("<" + code)))[0])
 
     def text() -> str:
         length = number("H")
-        return bytes(data[taken(length) : place]).rstrip(b"\0").decode()
+        return bytes(data[taken(length) : position]).rstrip(b"\0").decode()
 
     version = number("I")
     if not 4 <= version <= 100:
@@ -173,19 +173,19 @@ def _ctranslate2(data: mmap.mmap | bytes, path: Path) -> Tensors:
         kind, length = dict(enumerate(_CTRANSLATE2_TYPES))[number("B")], number("I")
         variables[name] = _view(data, kind, shape, taken(length), length)
     variables |= {text(): variables[text()] for _ in range(number("I"))}  # aliases
-    found: Tensors = {}
+    tensors: Tensors = {}
     for name, value in variables.items():
         if not name.startswith("encoder/") or name.endswith("_scale"):
             continue
-        if f"{name}_scale" in variables:  # int8: one scale a row; int16: one for all
+        if f"{name}_scale" in variables:  # int8: a scale per row; int16: a single scale
             scale = variables[f"{name}_scale"].astype(np.float32)
             value = value / scale.reshape(scale.shape + (1,) * (value.ndim - scale.ndim))
         name = name.replace("encoder/layer_", "layers.").removeprefix("encoder/").replace("/", ".")
         for theirs, ours in _CTRANSLATE2_NAMES.items():
             name = name.replace(theirs, ours)
         parts = np.split(value, 3) if "qkv_proj" in name else [value]
-        found |= {name.replace("qkv_proj", f"{part}_proj"): v for part, v in zip("qkv", parts, strict=False)}
-    return found
+        tensors |= {name.replace("qkv_proj", f"{part}_proj"): v for part, v in zip("qkv", parts, strict=False)}
+    return tensors
 
 
 # The graph.
@@ -199,8 +199,8 @@ def build_graph(
 ) -> Any:
     """Return the `onnx.ModelProto` that computes the states after `layers` (0: after the convolutions).
 
-    Several layers come side by side (B, T, len(layers) · D), or as their mean with `average`. Nothing above the
-    highest layer is in the graph, and positions only for T up to `frames`.
+    Several layers are concatenated (B, T, len(layers) · D), or averaged if `average`. The graph has no layer above the
+    highest requested one, and positions only for T up to `frames`.
     """
     with needs("onnx", "train"):
         import onnx
@@ -223,7 +223,7 @@ def build_graph(
 
 
 class _Graph:
-    """Nodes and constants of the graph; every method returns the name of what its node gives."""
+    """Nodes and constants of the graph; every method returns the name of its node's output."""
 
     def __init__(self, onnx: Any, weights: Weights, int8: bool, frames: int) -> None:
         self.onnx, self.weights, self.int8, self.frames = onnx, weights, int8, frames
@@ -243,7 +243,7 @@ class _Graph:
         return name
 
     def half(self, value: Floats) -> str:
-        """A constant that is stored in float16 where nothing is lost by it."""
+        """Add a constant, stored in float16 if that is exact."""
         with np.errstate(over="ignore"):
             short = value.astype(np.float16)
         if not np.array_equal(short.astype(np.float32), value):
@@ -257,7 +257,7 @@ class _Graph:
         return self.node("Slice", [x, self.ints(start), self.ints(end), self.ints(axis)])
 
     def kernel(self, name: str) -> Floats:
-        """A convolution's weight (out, in, 3) as the matrix (3 · in, out) of three frames side by side."""
+        """Return a convolution's weight (out, in, 3) as the matrix (3 · in, out) for three concatenated frames."""
         weight: Floats = self.weights.tensor(name).transpose(2, 1, 0)
         return weight.reshape(-1, weight.shape[2])
 
@@ -265,7 +265,7 @@ class _Graph:
         return self.constant(self.weights.tensor(name))
 
     def product(self, x: str, weight: Floats) -> str:
-        """x @ weight, weight (in, out)."""
+        """Compute x @ weight, with weight (in, out)."""
         if not self.int8:
             return self.node("MatMul", [x, self.half(weight)])
         scale = np.maximum(np.abs(weight).max(0) / _LARGEST, np.finfo(np.float32).tiny).astype(np.float32)
@@ -274,7 +274,7 @@ class _Graph:
         return self.node("DynamicQuantizeMatMul", [x, *map(self.constant, (rounded, scale, zero))])
 
     def stem(self) -> str:
-        """conv1 (kernel 3), GELU, conv2 (kernel 3, stride 2), GELU, positions: (B, 2T, mels) -> (B, T, D)."""
+        """Apply conv1 (kernel 3), GELU, conv2 (kernel 3, stride 2), GELU, positions: (B, 2T, mels) -> (B, T, D)."""
         width = self.weights.width
         around = self.node("Pad", ["mel", self.ints(0, 1, 0, 0, 1, 0)])
         shifted = [self.part(around, start, end, axis=1) for start, end in ((0, -2), (1, -1), (2, 2**31))]
@@ -290,13 +290,13 @@ class _Graph:
         return self.node("Add", [x, self.node("Slice", [positions, self.ints(0), length])])
 
     def states(self, layers: int) -> list[str]:
-        """The states 0 to `layers`: x + attention(norm(x)), then x + network(norm(x))."""
+        """Compute the states 0 to `layers`: x + attention(norm(x)), then x + network(norm(x))."""
         tensor = self.weights.tensor
         states = [self.stem()]
         for layer in range(layers):
             name, x = f"layers.{layer}", states[-1]
             weight = np.hstack([tensor(f"{name}.self_attn.{part}_proj.weight").T for part in "qkv"])
-            query, value = (tensor(f"{name}.self_attn.{part}_proj.bias") for part in "qv")  # keys have none
+            query, value = (tensor(f"{name}.self_attn.{part}_proj.bias") for part in "qv")  # keys have no bias
             parts = [f"{name}.{part}" for part in "qkv"]
             self.node("Split", [self.product(self.norm(x, f"{name}.self_attn_layer_norm"), weight)], *parts, axis=2)
             packed = self.constant(np.concatenate([query, np.zeros_like(query), value]))

@@ -1,10 +1,10 @@
 """Layers on the valid frames of a batch.
 
-A padded batch (B, T, F) is laid out once as its valid frames, utterance after utterance: (N, F). All layers see only
-those, so padding cannot change an output. Batch normalisation over (N, C) is the ordinary one, a TDNN is a matrix
+A padded batch (B, T, F) is converted once to its valid frames, utterance after utterance: (N, F). Layers see only
+these, so padding cannot change an output. Batch normalisation over (N, C) is the ordinary one, a TDNN is a matrix
 product over windows of frames, pooling is a sum over segments.
 
-Everything here is plain PyTorch; where `cpu.kernels_serve` allows it, compiled kernels compute the same values faster.
+This module is plain PyTorch; if `cpu.kernels_serve` allows it, compiled kernels compute the same values faster.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from torch.nn.functional import linear, pad
 
 from unheard.model.cpu import kernels_serve
 
-VARIANCE_FLOOR = 1e-5  # lower bound of a pooled variance: it keeps the slope of the square root finite
+VARIANCE_FLOOR = 1e-5  # lower bound of a pooled variance, which keeps the slope of the square root finite
 
 
 @dataclass(frozen=True)
 class Frames:
-    """The valid frames of a batch: `values` (N, C), and `lengths` (B,), the number of frames of each utterance."""
+    """The valid frames of a batch: `values` (N, C), and the number of frames of each utterance, `lengths` (B,)."""
 
     values: Tensor
     lengths: Tensor
 
     @property
     def starts(self) -> Tensor:
-        """Index of each utterance's first frame, (B,) int64."""
+        """Index of the first frame of each utterance, (B,) int64."""
         return torch.cumsum(self.lengths, 0) - self.lengths
 
     @property
@@ -42,7 +42,7 @@ class Frames:
         return torch.repeat_interleave(self.lengths)
 
     def position(self) -> Tensor:
-        """Position of each frame in its utterance, from 0, (N,) int64."""
+        """Return the position of each frame in its utterance, from 0: (N,) int64."""
         owner = self.owner
         return torch.arange(len(owner), device=owner.device) - self.starts[owner]
 
@@ -50,8 +50,8 @@ class Frames:
 def valid_frames(x: Tensor, lengths: Tensor, at_least: int = 1) -> Frames:
     """Return the valid frames (N, F) of a padded batch `x` (B, T, F) with `lengths` (B,).
 
-    An utterance shorter than `at_least` frames repeats its edge frames up to that many, evenly on both sides and once
-    more on the right where the number is odd; repeated frames count as valid.
+    An utterance shorter than `at_least` frames repeats its edge frames up to that number, evenly on both sides and once
+    more on the right if the number is odd; repeated frames count as valid.
     """
     target = Frames(x, lengths.clamp(min=at_least))
     owner, place = target.owner, target.position()
@@ -63,9 +63,8 @@ def valid_frames(x: Tensor, lengths: Tensor, at_least: int = 1) -> Frames:
 class TDNN(nn.Module):
     """Time-delay layer N-K-D: affine over K frames spaced D apart, then ReLU, batch norm, dropout.
 
-    The same values as `Conv1d(F, N, K, dilation=D)`, computed on valid frames: (N, F) -> (N', outputs). `padding`
-    "valid" (Kaldi's and PyTorch's default) shortens each utterance by D(K-1) frames; "same" keeps its length by zeros
-    on both sides.
+    Equivalent to `Conv1d(F, N, K, dilation=D)` on valid frames: (N, F) -> (N', outputs). `padding` "valid" (the default
+    of Kaldi and PyTorch) shortens each utterance by D(K-1) frames; "same" keeps its length by zeros on both sides.
     """
 
     def __init__(
@@ -73,17 +72,17 @@ class TDNN(nn.Module):
     ) -> None:
         super().__init__()
         self.kernel, self.dilation, self.padding = kernel, dilation, padding
-        self.affine = nn.Conv1d(inputs, outputs, kernel, dilation=dilation)  # parameters and initialisation
+        self.affine = nn.Conv1d(inputs, outputs, kernel, dilation=dilation)  # only its parameters are used
         self.norm = nn.BatchNorm1d(outputs)
         self.dropout = Dropout(dropout)
 
     @property
     def shortens(self) -> int:
-        """Number of frames by which an utterance gets shorter."""
+        """Number of frames by which an utterance is shortened."""
         return 0 if self.padding == "same" else self.dilation * (self.kernel - 1)
 
     def forward(self, frames: Frames) -> Frames:
-        """(N, inputs) -> (N', outputs)."""
+        """Map (N, inputs) to (N', outputs)."""
         span = self.dilation * (self.kernel - 1)
         if self.padding == "same":
             frames = _with_zeros(frames, span // 2, span - span // 2)
@@ -129,12 +128,12 @@ class Dense(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs) -> (N, outputs)."""
+        """Map (N, inputs) to (N, outputs)."""
         return affine_relu_norm_dropout(x, self.affine.weight, self.affine.bias, self.norm, self.dropout)
 
 
 def affine_relu_norm_dropout(x: Tensor, weight: Tensor, bias: Tensor, norm: nn.BatchNorm1d, dropout: Dropout) -> Tensor:
-    """dropout(norm(relu(x Wᵀ + b))): `x` (N, inputs), `weight` (outputs, inputs), `bias` (outputs,) -> (N, outputs)."""
+    """Compute dropout(norm(relu(x Wᵀ + b))): (N, inputs) -> (N, outputs); `weight` is (outputs, inputs)."""
     if _activation_kernel_serves(x, norm, dropout):
         from unheard.model.cpu.frames import activation
 
@@ -144,7 +143,7 @@ def affine_relu_norm_dropout(x: Tensor, weight: Tensor, bias: Tensor, norm: nn.B
 
 
 def norm_dropout(x: Tensor, norm: nn.Module, dropout: Dropout) -> Tensor:
-    """dropout(norm(x)): (N, C) -> (N, C)."""
+    """Compute dropout(norm(x)): (N, C) -> (N, C)."""
     if isinstance(norm, nn.BatchNorm1d) and _activation_kernel_serves(x, norm, dropout):
         from unheard.model.cpu.frames import activation
 
@@ -153,16 +152,15 @@ def norm_dropout(x: Tensor, norm: nn.Module, dropout: Dropout) -> Tensor:
 
 
 def _activation_kernel_serves(x: Tensor, norm: nn.BatchNorm1d, dropout: Dropout) -> bool:
-    """Whether this is training, where the batch gives the statistics, and kernels can compute it."""
+    """Return whether a kernel can compute this: only in training, with the statistics of the batch."""
     return norm.training and dropout.training and len(x) > 1 and norm.momentum is not None and kernels_serve(x)
 
 
 class BiLSTM(nn.Module):
-    """Bidirectional LSTM or GRU over each utterance's valid frames: (N, inputs) -> (N, 2 * cells), forward states
-    first.
+    """Bidirectional LSTM or GRU over each utterance's valid frames: (N, inputs) -> (N, 2 * cells).
 
-    Two one-directional layers; the backward one starts at each utterance's own last valid frame, so neither reads
-    padding before a valid frame and no packing is needed.
+    Forward states come first. The two directions are separate layers. The backward one starts at the last valid frame
+    of each utterance, so neither reads padding before a valid frame, and no packing is needed.
     """
 
     def __init__(self, inputs: int, cells: int, cell: str = "lstm") -> None:
@@ -172,7 +170,7 @@ class BiLSTM(nn.Module):
         self.back = make(inputs, cells)
 
     def forward(self, frames: Frames) -> Tensor:
-        """(N, inputs) -> (N, 2 * cells)."""
+        """Map (N, inputs) to (N, 2 * cells)."""
         if isinstance(self.ahead, nn.LSTM) and kernels_serve(frames.values, cells=self.ahead.hidden_size):
             from unheard.model.cpu.lstm import recur
 
@@ -185,19 +183,19 @@ class BiLSTM(nn.Module):
         x, lengths = frames.values, frames.lengths
         batch, longest = len(lengths), int(lengths.max())
         owner, place = frames.owner, frames.position()
-        there = place * batch + owner  # cell of a (T, B) grid for each frame
+        grid = place * batch + owner  # index of each frame in a (T, B) grid
         mirrored = (lengths[owner] - 1 - place) * batch + owner
         blank = x.new_zeros((longest * batch, x.shape[1]))
-        ahead, _ = self.ahead(blank.index_copy(0, there, x).view(longest, batch, -1))  # (T, B, cells)
+        ahead, _ = self.ahead(blank.index_copy(0, grid, x).view(longest, batch, -1))  # (T, B, cells)
         back, _ = self.back(blank.index_copy(0, mirrored, x).view(longest, batch, -1))
-        return torch.cat([ahead.flatten(0, 1)[there], back.flatten(0, 1)[mirrored]], 1)  # (N, 2 * cells)
+        return torch.cat([ahead.flatten(0, 1)[grid], back.flatten(0, 1)[mirrored]], 1)  # (N, 2 * cells)
 
 
 class AttentivePooling(nn.Module):
     """Attentive statistics pooling (Okabe et al. 2018): (N, C) -> (B, 2C).
 
-    Mean and standard deviation of each utterance's frames h_t, weighted by α_t = softmax_t(vᵀ tanh(W h_t + b)); the
-    paper's offset k does not change a softmax. The variance is floored as in `mean_std_pooling`.
+    Mean and standard deviation of each utterance's frames h_t, weighted by α_t = softmax_t(vᵀ tanh(W h_t + b)). The
+    paper's offset k is omitted: it does not change the softmax. The variance is floored as in `mean_std_pooling`.
     """
 
     statistics = 2
@@ -209,7 +207,7 @@ class AttentivePooling(nn.Module):
         self.score = nn.Linear(hidden, 1, bias=False)
 
     def forward(self, frames: Frames) -> Tensor:
-        """(N, C) -> (B, 2C)."""
+        """Map (N, C) to (B, 2C)."""
         scores = self.score(self.affine(frames.values).tanh()).squeeze(1)  # (N,)
         owner, batch = frames.owner, len(frames.lengths)
         highest = scores.new_full((batch,), -math.inf).scatter_reduce(0, owner, scores.detach(), "amax")
@@ -221,10 +219,9 @@ class AttentivePooling(nn.Module):
 
 
 def mean_std_pooling(frames: Frames) -> Tensor:
-    """Statistics pooling (Table 1): mean and standard deviation of each utterance's frames, (N, C) -> (B, 2C).
+    """Compute the mean and standard deviation of each utterance's frames (Table 1): (N, C) -> (B, 2C).
 
-    The standard deviation is the biased one (divided by the number of frames), its variance floored at
-    `VARIANCE_FLOOR`.
+    The variance is biased (divided by the number of frames) and floored at `VARIANCE_FLOOR`.
     """
     if kernels_serve(frames.values):
         from unheard.model.cpu import frames as kernels
@@ -245,11 +242,11 @@ def sum_frames(values: Tensor, frames: Frames) -> Tensor:
 
 
 class Dropout(nn.Module):
-    """Inverted dropout whose masks come from a random stream of its own, set by `use_stream`.
+    """Inverted dropout whose masks come from a separate random stream, set by `use_stream`.
 
-    Without one the default generator is used. On a CPU a mask costs one random byte per element, so the drop
-    probability is a multiple of 1/256 there (0.5 is exact) and the scale is that of the multiple: the expectation is
-    unbiased. On other devices the device's own kernel is used.
+    Without a stream, the default generator is used. On a CPU a mask takes one random byte per element, so the drop
+    probability is rounded to a multiple of 1/256 (0.5 is exact); the scale follows the rounded value, so that the
+    expectation is unbiased. On other devices, PyTorch's dropout is used.
     """
 
     def __init__(self, p: float) -> None:
@@ -260,7 +257,7 @@ class Dropout(nn.Module):
         self.generator: torch.Generator | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Any shape in, the same shape out."""
+        """Apply dropout to a tensor of any shape."""
         if not self.training or self.p == 0.0:
             return x
         if x.device.type != "cpu":
@@ -272,12 +269,12 @@ class Dropout(nn.Module):
         return x * (random < kept).to(x.dtype).mul_(256.0 / kept)
 
     def random_bytes(self, x: Tensor) -> tuple[Tensor, int] | None:
-        """Return a random byte for each element of `x` (uint8) and how many of 256 keep it; None without dropout."""
+        """Return a random byte (uint8) for each element of `x`, and how many of 256 keep it; None without dropout."""
         kept = max(1, round(256 * (1.0 - self.p)))
-        if kept == 256:  # not comparable with a byte
+        if kept == 256:  # not representable as a byte
             return None
         words = torch.empty(math.ceil(x.numel() / 4), dtype=torch.int32)
-        # [-2^31, 2^31): all 32 bits are random, read as four bytes each
+        # [-2^31, 2^31): all 32 bits are random, and read as four bytes
         words.random_(-(2**31), 2**31 - 1, generator=self.generator)
         return words.view(torch.uint8)[: x.numel()].view(x.shape), kept
 
@@ -291,7 +288,7 @@ def use_stream(module: nn.Module, generator: torch.Generator) -> None:
 
 @contextmanager
 def frozen_statistics(module: nn.Module) -> Iterator[None]:
-    """Within the context the batch norms in `module` normalise as usual but do not update their running statistics."""
+    """Suspend updates of the running statistics of the batch norms in `module`, which otherwise normalise as usual."""
     norms = [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm1d)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:

@@ -3,9 +3,9 @@
 (B, T, F) -> TDNN -> TDNN -> BiLSTM -> FC -> mean ‖ std -> e (B, E) -> emotion head (B, C)
                                                                   └-> speaker head (B, S)
 
-Not in the paper: functionals of the utterance (the last K columns, equal in every frame) are clipped, pass an affine
-layer and are appended to e; of the layers of a pretrained encoder a learnt weighted mean is taken first, and since its
-frames know their context, TDNN and BiLSTM can be left out.
+Extensions to the paper: functionals of the utterance (the last K columns, equal in every frame) are clipped, pass an
+affine layer and are appended to e. The layers of a pretrained encoder are first averaged with learnt weights; since its
+frames include their context, TDNN and BiLSTM can be left out.
 """
 
 from __future__ import annotations
@@ -73,23 +73,23 @@ class EmbeddingNetwork(nn.Module):
         self.receptive_field = 1 + sum(layer.shortens for layer in self.tdnn if isinstance(layer, TDNN))
 
     def inputs_read(self, lengths: Tensor) -> Tensor:
-        """Count the input values that influence each embedding, (B,): those of valid frames, and functionals once."""
+        """Count the input values behind each embedding, (B,): those of valid frames, and functionals once."""
         return lengths * self.framed + (self.features - self.framed)
 
     def describe(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """Return the mean valid frame of each utterance, (B, T, F) -> (B, F).
+        """Compute the mean valid frame of each utterance: (B, T, F) -> (B, F).
 
-        Averaged over utterances of one speaker it is the `profile` of `forward`.
+        Its average over utterances of one speaker is the `profile` of `forward`.
         """
         frames = valid_frames(x, lengths)
         return sum_frames(frames.values, frames) / lengths.unsqueeze(1)
 
     def forward(self, x: Tensor, lengths: Tensor, profile: Tensor | None = None) -> Tensor:
-        """`x` (B, T, F) with `lengths` (B,) valid frames each -> embeddings (B, E).
+        """Compute embeddings (B, E) of `x` (B, T, F) with `lengths` (B,) valid frames.
 
         Frames beyond an utterance's length are never read. Utterances shorter than the receptive field (17 frames)
-        repeat their edge frames up to it. `profile` (B, F) or (1, F) is subtracted from the frames: the speaker's
-        mean frame, shrunk towards that of all speakers, which is 0.
+        repeat their edge frames up to it. `profile` (B, F) or (1, F) is subtracted from the frames: the speaker's mean
+        frame, shrunk towards the mean of all speakers, which is 0.
         """
         if profile is not None:
             x = x - profile.unsqueeze(1)
@@ -110,10 +110,10 @@ class EmbeddingNetwork(nn.Module):
 
 
 def pooling(settings: NetworkSettings) -> nn.Module | None:
-    """Build the pooling layer, None for statistics pooling.
+    """Build the pooling layer; None for statistics pooling.
 
-    A plug-in is called with the number of channels C and maps `Frames` (N, C) to (B, statistics · C), where its
-    attribute `statistics` is 2 by default. Raises `ConfigError` for one with another output.
+    A plug-in is called with the number of channels C and maps `Frames` (N, C) to (B, statistics · C); its attribute
+    `statistics` is 2 by default. Raises `ConfigError` for a plug-in that is missing, changed or has another output.
     """
     if settings.pooling == "statistics":
         return None
@@ -122,20 +122,20 @@ def pooling(settings: NetworkSettings) -> nn.Module | None:
     plugin = plugins.find("pooling", settings.pooling)
     if plugin is None or plugin.digest != settings.code:
         state = "is not installed" if plugin is None else "has changed since this network was trained"
-        raise ConfigError(f"the pooling '{settings.pooling}' {state}", mend="Install or register that one.")
+        raise ConfigError(f"the pooling '{settings.pooling}' {state}", mend="Install or register the original.")
     layer: nn.Module = plugin.thing(settings.dense)
     with torch.no_grad():
-        found = layer.eval()(Frames(torch.zeros(3, settings.dense), torch.tensor([2, 1])))
-    wanted = (2, getattr(plugin.thing, "statistics", 2) * settings.dense)
-    if found.shape != wanted:
-        raise ConfigError(f"the pooling '{settings.pooling}' maps two utterances to {tuple(found.shape)}, not {wanted}")
+        shape = tuple(layer.eval()(Frames(torch.zeros(3, settings.dense), torch.tensor([2, 1]))).shape)
+    expected = (2, getattr(plugin.thing, "statistics", 2) * settings.dense)
+    if shape != expected:
+        raise ConfigError(f"the pooling '{settings.pooling}' maps two utterances to {shape}, not {expected}")
     return layer.train()
 
 
 class LayerWeights(nn.Module):
     """Learnt weighted mean of an encoder's layers: (N, L·W + rest) -> (N, W + rest).
 
-    The weights are positive, sum to 1 and are equal at first. Source: Yang et al. 2021 (SUPERB).
+    The weights are positive, sum to 1 and are initially equal. Source: Yang et al. 2021 (SUPERB).
     """
 
     def __init__(self, settings: NetworkSettings) -> None:
@@ -144,7 +144,7 @@ class LayerWeights(nn.Module):
         self.weights = nn.Parameter(torch.zeros(settings.layers))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, L·W + rest) -> (N, W + rest)."""
+        """Map (N, L·W + rest) to (N, W + rest)."""
         layers, width = self.sizes
         states = x[:, : layers * width].reshape(len(x), layers, width)  # (N, L, W)
         mean = torch.einsum("l,nlw->nw", self.weights.softmax(0), states)  # (N, W)
@@ -152,9 +152,9 @@ class LayerWeights(nn.Module):
 
 
 class Functionals(nn.Module):
-    """What an utterance's functionals append to its embedding: (B, K) -> (B, summary_width).
+    """Projection of an utterance's functionals, appended to its embedding: (B, K) -> (B, summary_width).
 
-    They are clipped at `CLIP` of their standard deviations, since an unusual recording has some far out.
+    Functionals are clipped at `CLIP` standard deviations, since unusual recordings have outliers.
     """
 
     CLIP = 4.0
@@ -165,16 +165,16 @@ class Functionals(nn.Module):
         self.affine = nn.Linear(settings.summary, settings.summary_width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, K) -> (B, summary_width)."""
+        """Map (B, K) to (B, summary_width)."""
         return self.affine(self.dropout(x.clamp(-self.CLIP, self.CLIP)))  # type: ignore[no-any-return]
 
 
 class Head(nn.Module):
     """A classifier on embeddings, "FC D1-D2-D3-D4": (B, D1) -> logits (B, D4).
 
-    With M > 1 `members` (then there is no hidden layer) it is an ensemble: member m sees the m-th part of the channels,
-    which are `channels` of each pooled statistic. In training the members answer apart, (B, M, D4), so that each learns
-    on its own; afterwards their mean is the linear layer itself.
+    With M > 1 `members` (without hidden layers) it is an ensemble: member m sees the m-th part of the `channels` of
+    each pooled statistic. In training each member has its own logits, (B, M, D4), and thus its own loss; in evaluation
+    the linear layer computes their mean.
     """
 
     def __init__(
@@ -188,16 +188,16 @@ class Head(nn.Module):
         self.output = nn.Linear(widths[-1], outputs)
 
     def forward(self, embedding: Tensor) -> Tensor:
-        """(B, D1) -> logits (B, D4), in training with M > 1 members (B, M, D4)."""
+        """Compute logits (B, D4) from embeddings (B, D1); (B, M, D4) in training with M > 1 members."""
         if self.training and self.members > 1:
-            apart = (-1, self.members, self.channels // self.members)  # statistics, members, channels of a member
-            parts, weights = (rows.reshape(len(rows), *apart) for rows in (embedding, self.output.weight))
+            split = (-1, self.members, self.channels // self.members)  # statistics, members, channels of a member
+            parts, weights = (rows.reshape(len(rows), *split) for rows in (embedding, self.output.weight))
             return self.members * torch.einsum("bsmc,ksmc->bmk", parts, weights) + self.output.bias
         return self.output(self.hidden(embedding))  # type: ignore[no-any-return]
 
 
 class EmotionNetwork(nn.Module):
-    """Embedding network and emotion head: the part of every strategy that is used after training."""
+    """Embedding network and emotion head, the part of every strategy that is used after training."""
 
     def __init__(self, embed: EmbeddingNetwork, emotion: Head) -> None:
         super().__init__()
@@ -205,7 +205,7 @@ class EmotionNetwork(nn.Module):
         self.emotion = emotion
 
     def logits(self, x: Tensor, lengths: Tensor, profile: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Emotion logits (B, C) and embeddings (B, E) of a padded batch; arguments as `EmbeddingNetwork.forward`."""
+        """Compute emotion logits (B, C) and embeddings (B, E); arguments as in `EmbeddingNetwork.forward`."""
         e = self.embed(x, lengths, profile)  # (B, E)
         return self.emotion(e), e
 
@@ -233,7 +233,7 @@ def side_by_side(parts: Sequence[Tensor]) -> Tensor:
 
 
 def initialised(make: type[Part], seed: int, *arguments: object) -> Part:
-    """`make(*arguments)` with PyTorch's own initialisation drawn from `seed` alone; no other stream advances."""
+    """Return `make(*arguments)` with PyTorch's initialisation drawn from `seed`; no other random stream advances."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return make(*arguments)

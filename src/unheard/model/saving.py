@@ -1,6 +1,6 @@
-"""A trained model in one safetensors file: the network and everything needed to use it.
+"""Trained models: one safetensors file with the network and all settings needed to use it.
 
-Nothing that existed only for training is in it: no speaker head is saved.
+Parts that exist only for training, such as the speaker head, are not saved.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ FORMAT = 1
 _STATISTICS = ("normaliser.mean", "normaliser.std")
 
 WITH_PROFILES = ("train", "speaker")
-"""Normalisations under which a mean frame describes the speaker; the others remove it from every utterance."""
+"""Normalisations after which the mean frame describes the speaker; others remove it from every utterance."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """A network in evaluation mode, its settings, and the input it was trained on; `labels` are in index order."""
+    """A network in evaluation mode, with its settings and those of its input; `labels` are in index order."""
 
     network: EmotionNetwork
     settings: NetworkSettings
@@ -54,7 +54,7 @@ class Model:
         features: FeatureSettings,
         about: Mapping[str, str] | None = None,
     ) -> Model:
-        """Build the model from a strategy's `weights`; those of other parts than its network are left out.
+        """Build the model from a strategy's `weights`, without its parts that are used only for training.
 
         Raises `RuntimeError` for weights that do not fit `settings`, as PyTorch does.
         """
@@ -64,7 +64,7 @@ class Model:
         return cls(network.eval(), settings, labels, normaliser, features, about or {})
 
     def save(self, path: Path, about: Mapping[str, str] | None = None) -> None:
-        """Write one safetensors file; settings, labels and `about` are in its metadata."""
+        """Write a safetensors file with settings, labels and `about` in its metadata."""
         from safetensors.torch import save_file
 
         tensors = {name: value.contiguous().cpu() for name, value in self.network.state_dict().items()}
@@ -84,9 +84,9 @@ class Model:
 
     @classmethod
     def load(cls, path: str | Path) -> Model:
-        """Read a file that `save` wrote, or the one in a cell's folder.
+        """Read a file written by `save`, or the one in a cell's folder.
 
-        Safe on untrusted files: safetensors holds numbers only. Raises `TrainingError` where the file is missing,
+        Safe on untrusted files: safetensors contains only numbers. Raises `TrainingError` if the file is missing,
         damaged or not a model.
         """
         from safetensors import safe_open
@@ -113,7 +113,7 @@ class Model:
         except FileNotFoundError:
             mend = "Name a model.safetensors, or the folder of a trained cell."
             raise TrainingError("there is no model here", where=path, mend=mend) from None
-        except Exception as error:  # whatever a damaged or foreign file leads to
+        except Exception as error:  # a damaged or foreign file may raise anything
             what = f"this is not a usable model ({type(error).__name__}: {error})"
             mend = "Name a model.safetensors that `unheard experiment` or `unheard train` wrote."
             raise TrainingError(what, where=path, mend=mend) from error

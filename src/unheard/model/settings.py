@@ -10,21 +10,21 @@ from unheard.errors import ConfigError, did_you_mean
 from unheard.features.settings import FeatureSettings
 from unheard.settings import check, setting
 
-LEAST_DROPOUT = 1 / 256  # the smallest drop probability but 0: masks are made of random bytes
+LEAST_DROPOUT = 1 / 256  # the smallest positive drop probability: masks are made of random bytes
 
 
 POOLINGS = ("statistics", "attentive")
 _LATER = ("cell", "pooling", "code", "members")
-"""Settings that enter the identity of results only where they are not the default."""
+"""Settings that enter the identity of results only if they differ from the default."""
 
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """Sizes of the network; the defaults are Table 1's first column (IEMOCAP).
+    """Sizes of the network; the defaults are the first column of Table 1 (IEMOCAP).
 
     The last `summary` columns of the features are the same in all frames of an utterance: they bypass the frame layers,
-    and `summary_width` numbers computed from them are appended to the embedding. The first columns are `layers` layers
-    of an encoder, each `layer_width` wide, where there are any: the network learns their weights.
+    and `summary_width` numbers computed from them are appended to the embedding. If `layers` is above 0, the first
+    columns are encoder layers, each `layer_width` wide, and the network learns their weights.
     Raises `ConfigError` for values out of range.
     """
 
@@ -82,13 +82,13 @@ class NetworkSettings:
                 mend="Set network.hidden to 0, leave features.summary out, and choose a divisor of network.dense.",
             )
         known = (*POOLINGS, *plugins.names("pooling"))
-        if self.pooling not in known and not self.code:  # with it, a pooling that another program had
+        if self.pooling not in known and not self.code:  # with code, a pooling that another program registered
             raise ConfigError(f"unknown pooling '{self.pooling}'", mend=did_you_mean(self.pooling, known))
         if any(number < 1 for number in (*self.hidden, *(size for layer in self.tdnn for size in layer))):
             raise ConfigError("a size of network.tdnn or network.hidden is below 1", mend="Give each at least 1.")
 
     def resolved(self, features: FeatureSettings) -> NetworkSettings:
-        """Fill in what follows from `features`."""
+        """Fill in the settings that follow from `features`."""
         layers = features.encoder_layers
         width = features.encoder_width if layers else 0
         plugin = self._plugin
@@ -100,7 +100,7 @@ class NetworkSettings:
         return None if self.pooling in POOLINGS else plugins.find("pooling", self.pooling)
 
     def identity(self) -> dict[str, Any]:
-        """The settings that determine results, as plain values."""
+        """Return the settings that determine results, as plain values."""
         default = {field.name: field.default for field in fields(self)}
         return {name: v for name, v in asdict(self).items() if name not in _LATER or v != default[name]}
 
@@ -125,7 +125,7 @@ class NetworkSettings:
 
     @property
     def dropout_of_heads(self) -> float:
-        """Dropout in the heads."""
+        """Dropout probability in the heads."""
         return self.dropout if self.head_dropout < 0 else self.head_dropout
 
 
@@ -133,4 +133,4 @@ NETWORKS = {
     "iemocap": NetworkSettings(),
     "mandarin": NetworkSettings(tdnn=((128, 5, 2), (128, 3, 4)), lstm=128, dense=512, hidden=(128, 128)),
 }
-"""Table 1's two columns."""
+"""The two columns of Table 1."""

@@ -1,4 +1,4 @@
-"""The report of a run: one HTML page that needs nothing else, the same in Markdown, figures and tables for a paper.
+"""The report of a run: one self-contained HTML page, the same in Markdown, and figures and tables for a paper.
 
 records, statistics -> content (sections of words, tables, figures) -> HTML, Markdown, LaTeX, SVG, PDF, PNG
 """
@@ -21,15 +21,15 @@ __all__ = ["compose", "write_report"]
 KINDS = ("svg", "pdf", "png")  # formats of the figures
 
 LATEX = ("accuracy", "differences", "invariance")
-"""Tables that a paper prints, and those named after them with a hyphen."""
+"""Tables exported for a paper, together with those whose name continues with a hyphen."""
 
 
 def write_report(run: str | Path, out: str | Path | None = None, *, say: Say = silent) -> Path:
-    """Write the report of the run in folder `run` into `out` (default: the run's own); return `report.html`.
+    """Write the report of the run in folder `run` into `out` (default: the run's folder); return `report.html`.
 
-    Beside it: `report.md`, `tables/*.tex`, and `figures/` as SVG, PDF and PNG. Files that an earlier report left there
-    and this one lacks are removed. The same run gives the same bytes. Raises `RunError` for a folder without a run and
-    `MissingExtra` where Jinja2, matplotlib, scikit-learn or scipy are missing.
+    Also writes `report.md`, `tables/*.tex`, and `figures/` as SVG, PDF and PNG. Outdated files of an earlier report are
+    removed. The same run gives the same bytes. Raises `RunError` for a folder without a run, and `MissingExtra` if
+    Jinja2, matplotlib, scikit-learn or scipy is missing.
     """
     records = read_run(run)
     say("Figures, tests and intervals")
@@ -39,7 +39,7 @@ def write_report(run: str | Path, out: str | Path | None = None, *, say: Say = s
     printed = [block for block in report.blocks() if isinstance(block, Table) and block.name.partition("-")[0] in LATEX]
     texts |= {f"tables/{table.name}.tex": latex_of(table) for table in printed}
     drawn = [block for block in report.blocks() if isinstance(block, Figure)]
-    figures = {f"figures/{one.name}.{kind}": (one.drawing, kind) for one in drawn for kind in KINDS}
+    figures = {f"figures/{figure.name}.{kind}": (figure.drawing, kind) for figure in drawn for kind in KINDS}
     for known in (*LATEX, "gaps", "curves", "choice", "tsne", "recalls", "confusion", "speakers"):
         for path in (*folder.glob(f"tables/{known}*.tex"), *folder.glob(f"figures/{known}*.*")):
             if path.relative_to(folder).as_posix() not in {*texts, *figures}:
@@ -52,7 +52,7 @@ def write_report(run: str | Path, out: str | Path | None = None, *, say: Say = s
 
 
 def compose(run: RunRecords, summary: Summary, say: Say = silent) -> Report:
-    """Compose the content of a run's report."""
+    """Return the content of a run's report."""
     systems = list(dict.fromkeys(line.system for line in run.lines))
     looks = {line.name: look_of(line.system, systems.index(line.system), line.chosen) for line in run.lines}
     genders = {row.get("speaker", ""): row.get("gender", "") for row in run.utterances.values()}

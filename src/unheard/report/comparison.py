@@ -1,4 +1,4 @@
-"""Comparisons: systems of a run with one of them (`contrast`), and two runs on the same split (`compare`)."""
+"""Comparison of the systems of a run with one of them (`contrast`), and of two runs on the same split (`compare`)."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from unheard.splits.files import of_part
 from unheard.training.metrics import decision_factors
 from unheard.training.recipe import DECISIONS
 
-# `contrast`: all systems of one run or several with one of them, on all test speakers or some.
+# `contrast`: compares the systems of one or several runs with one of them, on all or some test speakers.
 
 FAMILIES = "Holm's families are the networks, the networks with λ and ε chosen, and the classical systems."
 
 
 @dataclass(frozen=True, eq=False)
 class _Run:
-    """A run's lines with the counts of the chosen test speakers, by name of the line; `base` is the baseline."""
+    """The lines of a run, with the counts on the selected test speakers by line name; `base` is the baseline."""
 
     folder: Path
     lines: tuple[Line, ...]
@@ -50,7 +50,7 @@ class _Run:
         return self.counts[self.base_of(line).name], self.counts[line.name]
 
     def shares_seed(self, line: Line) -> bool:
-        """Whether `line` is not the baseline and has a complete seed in common with it."""
+        """Return whether `line` is not the baseline and shares a complete seed with it."""
         before, after = self.pair(line)
         return line is not self.base_of(line) and bool(set(before.seeds) & set(after.seeds))
 
@@ -58,19 +58,19 @@ class _Run:
 def contrast_runs(*runs: str | Path, baseline: str = "ser", speakers: str = "", decision: str = "") -> str:
     """Return WA and UAR of every system of each run, and its contrasts with `baseline`, in Markdown.
 
-    Several runs, on different corpora, are followed by the mean of their differences. `speakers` is `FILE:PART` (see
-    `of_part`). `decision` decides again for networks that predicted the likeliest emotion (see `decision_factors`).
-    p values are corrected (Holm) over the contrasts of a metric in three families: fixed λ and ε, chosen ones,
-    classical systems.
+    For several runs, on different corpora, the mean of their differences follows. `speakers` is `FILE:PART` (see
+    `of_part`). `decision` replaces the decision rule of networks that predicted the likeliest emotion (see
+    `decision_factors`). p values are Holm-corrected over the contrasts of a metric in each of three families: fixed λ
+    and ε, chosen λ and ε, classical systems.
 
     Raises `ConfigError` for an unknown baseline, an impossible decision or runs that test the same speaker, `RunError`
-    if a run has no complete seed of the baseline, `SplitError` if none of the speakers is tested.
+    if a run has no complete seed of the baseline, and `SplitError` if none of the speakers is tested.
     """
-    found = [_read(Path(run), baseline, speakers, decision) for run in runs]
-    if len(found) == 1:
-        return _one_run(found[0])
-    parts = [f"## {one.folder}\n\n{_one_run(one)}" for one in found]
-    return "\n".join([*parts, f"## Mean over runs\n\n{_mean_over_runs(found)}"])
+    read = [_read(Path(run), baseline, speakers, decision) for run in runs]
+    if len(read) == 1:
+        return _one_run(read[0])
+    parts = [f"## {run.folder}\n\n{_one_run(run)}" for run in read]
+    return "\n".join([*parts, f"## Mean over runs\n\n{_mean_over_runs(read)}"])
 
 
 def _read(folder: Path, baseline: str, speakers: str, decision: str) -> _Run:
@@ -90,7 +90,7 @@ def _read(folder: Path, baseline: str, speakers: str, decision: str) -> _Run:
             Utterance(name, "", row["speaker"], "other", corpus=row["corpus"]) for name, row in run.utterances.items()
         ]
         chosen = {row.speaker for row in of_part(Manifest(tuple(rows)), speakers)}
-        counts = {name: one.with_speakers(chosen) for name, one in counts.items()}
+        counts = {name: count.with_speakers(chosen) for name, count in counts.items()}
     tested = counts[base.name]
     if not tested.speakers:
         what = f"none of the speakers of {speakers} is tested in this run"
@@ -106,13 +106,13 @@ def _read(folder: Path, baseline: str, speakers: str, decision: str) -> _Run:
 
 
 def _decided(run: RunRecords, line: Line, decision: str) -> Line:
-    """The line with `decision` applied, by the frequency of the emotions in each fold's training utterances."""
+    """Apply `decision` to a line, with the frequencies of the emotions in each fold's training utterances."""
     if decision not in DECISIONS:
         raise ConfigError(f"unknown decision '{decision}'", mend=did_you_mean(decision, DECISIONS))
     training = run.settings.training
     if training.decision != DECISIONS[0] or training.class_weights != "none":
         how = f"decide by '{training.decision}'" if training.decision != DECISIONS[0] else "have balanced class weights"
-        raise ConfigError(f"the networks of this run {how} already", where=run.folder, mend="Leave --decision out.")
+        raise ConfigError(f"the networks of this run {how} already", where=run.folder, mend="Leave out --decision.")
     counts = {fold: [0] * len(run.labels) for fold in run.folds}
     for fold, name in {(row.fold, row.id) for row in run.splits if row.part == "train"}:
         counts[fold][run.labels.index(run.utterances[name]["emotion"])] += 1
@@ -122,11 +122,11 @@ def _decided(run: RunRecords, line: Line, decision: str) -> Line:
         scaled = part.probabilities * factors
         return replace(part, predicted=scaled.argmax(axis=1), probabilities=scaled / scaled.sum(axis=1, keepdims=True))
 
-    return replace(line, seeds=tuple(replace(one, dev=decided(one.dev), test=decided(one.test)) for one in line.seeds))
+    return replace(line, seeds=tuple(replace(s, dev=decided(s.dev), test=decided(s.test)) for s in line.seeds))
 
 
 def _one_run(run: _Run) -> str:
-    """Figures and contrasts of one run."""
+    """Return the scores and contrasts of one run in Markdown."""
     rows = []
     for line in run.lines:
         scores = [run.counts[line.name].scores(metric) for metric in METRICS]
@@ -145,54 +145,54 @@ def _one_run(run: _Run) -> str:
 
 
 def _contrasts(runs: Sequence[_Run], lines: Sequence[Line]) -> str:
-    """The table of the contrasts of `lines`, which are in all runs, with their baseline."""
-    found = []
+    """Return the table of contrasts with the baseline for `lines`, which must be in all runs."""
+    contrasts = []
     for metric in METRICS:
         for line in lines:
-            pairs = [run.pair(next(one for one in run.lines if one.name == line.name)) for run in runs]
-            found.append(contrast(line.name, runs[0].base_of(line).name, pairs, metric, line.family))
+            pairs = [run.pair(next(own for own in run.lines if own.name == line.name)) for run in runs]
+            contrasts.append(contrast(line.name, runs[0].base_of(line).name, pairs, metric, line.family))
     base = runs[0].base
     caption = f"Differences from {NAMES.get(base.system, base.name)}"
-    return markdown_of_table(contrast_table(corrected(found), "differences", caption))
+    return markdown_of_table(contrast_table(corrected(contrasts), "differences", caption))
 
 
 def _mean_over_runs(runs: Sequence[_Run]) -> str:
-    """The mean over runs of each difference that all of them have."""
-    for one, other in combinations(runs, 2):
-        if shared := sorted(one.speakers & other.speakers):
+    """Return the mean over runs of the differences available in all of them, in Markdown."""
+    for a, b in combinations(runs, 2):
+        if shared := sorted(a.speakers & b.speakers):
             corpus, speaker = shared[0]
             what = f"both test {corpus or 'an unnamed corpus'}'s speaker '{speaker}', and are not independent"
             mend = "Name runs on different corpora; to compare two runs on one split, use `unheard compare`."
-            raise ConfigError(f"{one.folder} and {other.folder} {what}", mend=mend)
+            raise ConfigError(f"{a.folder} and {b.folder} {what}", mend=mend)
     available = [{line.name for line in run.lines if run.shares_seed(line)} for run in runs]
     lines = [line for line in runs[0].lines if all(line.name in names for names in available)]
     base = runs[0].base.name
     if not lines:
         return f"No system besides {base} is in all of these runs.\n"
     how = (
-        f"The mean of {len(runs)} runs' differences, each run with equal weight; speakers are swapped and drawn within "
-        f"their run. It is about these corpora: {len(runs)} of them cannot show how corpora differ."
+        f"Mean of the differences of {len(runs)} runs with equal weights; speakers are swapped and drawn within their "
+        f"run. The result holds for these corpora: {len(runs)} corpora cannot show how corpora differ."
     )
     return "\n".join([_contrasts(runs, lines), "", how, "", FAMILIES, ""])
 
 
-# `compare`: are two runs comparable, that is, are labels, split and data the same? If not, what differs?
+# `compare`: compares two runs with the same labels, split and data, or reports what differs.
 
 SPLITTING = (
     "corpus", "manifest", "subset", "partial", "emotions", "map", "speakers", "channel", "protocol", "group", "test",
     "k", "n", "column", "train_corpora", "test_corpora", "split_seed", "folds",
 )  # fmt: skip
-"""Settings that determine the split: immaterial if the splits are equal."""
+"""Settings that determine the split; they are ignored if the splits are equal."""
 IMMATERIAL = ("root", "out", "systems", "seeds", "store", "workers", "engine", "address", "gpus", "logger",
               "progress", "invariance", "network.summary")  # fmt: skip
-"""Settings that are not a property of a trained system, or follow from `features`."""
+"""Settings that do not affect trained systems, or that follow from `features`."""
 
 VERBS = {"test": "tests", "dev": "validates on", "train": "trains on"}
-SHOWN = 6  # most names that a message writes out
+SHOWN = 6  # maximum number of names listed in a message
 
 
 class Difference(NamedTuple):
-    """A setting that differs, as words."""
+    """A setting that differs, with both values as text."""
 
     setting: str
     a: str
@@ -200,7 +200,7 @@ class Difference(NamedTuple):
 
 
 def check_comparable(a: RunRecords, b: RunRecords) -> None:
-    """Raise `SplitError` with what differs and how to mend it, unless labels, split and data are the same."""
+    """Raise `SplitError` with the differences and how to mend them unless labels, split and data are the same."""
     emotions = f"their emotions differ, {', '.join(a.labels)} in A, {', '.join(b.labels)} in B"
     reasons = [emotions] if a.labels != b.labels else _split(a, b) or _truth(a, b) or _data(a, b)
     if not reasons:
@@ -216,7 +216,7 @@ def check_comparable(a: RunRecords, b: RunRecords) -> None:
 
 
 def settings_that_differ(a: RunRecords, b: RunRecords) -> tuple[Difference, ...]:
-    """Return what else differs between runs on the same split: recipe, network, features, options, versions."""
+    """Return the other differences between runs on the same split: recipe, network, features, options, versions."""
     own, other = (_flat(run.settings.as_dict(), skip=(*SPLITTING, *IMMATERIAL)) for run in (a, b))
     return _differences(own, other) + _differences(_versions(a), _versions(b))
 
@@ -227,7 +227,7 @@ def _differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[Difference
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "", skip: Sequence[str] = ()) -> dict[str, Any]:
-    """`{"training": {"lr": 1}}` as `{"training.lr": 1}`."""
+    """Flatten nested mappings: `{"training": {"lr": 1}}` becomes `{"training.lr": 1}`."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
         if prefix + name not in skip:
@@ -236,7 +236,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "", skip: Sequence[str] = ())
 
 
 def _word(value: Any) -> str:
-    """A setting's value as words; a dash for the default."""
+    """Format the value of a setting, with a dash for an empty one."""
     if value is None or value in ("", [], {}, ()):
         return "–"
     if isinstance(value, (list, tuple)):
@@ -247,31 +247,31 @@ def _word(value: Any) -> str:
 
 
 def _versions(run: RunRecords) -> dict[str, Any]:
-    """`version of torch` -> the versions that the run's cells were trained with."""
-    found: dict[str, set[str]] = {}
+    """Return "version of torch" and the like -> the versions that the run's cells were trained with."""
+    collected: dict[str, set[str]] = {}
     for cell in run.cells:
         for name, version in cell.result.get("proof", {}).get("versions", {}).items():
-            found.setdefault(f"version of {name}", set()).add(str(version))
-    return {name: sorted(versions) for name, versions in found.items()}
+            collected.setdefault(f"version of {name}", set()).add(str(version))
+    return {name: sorted(versions) for name, versions in collected.items()}
 
 
 def _split(a: RunRecords, b: RunRecords) -> list[str]:
-    """Differences in folds and directions, else in speakers, else in single utterances."""
-    own, other = map(_parts, (a, b))
-    if own.keys() != other.keys():
-        return [f"the folds and directions differ: {_only(own, other)}"]
+    """Return the differences in folds and directions, else in speakers, else in single utterances."""
+    parts_a, parts_b = map(_parts, (a, b))
+    if parts_a.keys() != parts_b.keys():
+        return [f"the folds and directions differ: {_only(parts_a, parts_b)}"]
     reasons = []
-    for place, ours in own.items():
-        theirs = other[place]
-        if set(ours.values()) != set(theirs.values()):
-            reasons.append(f"{place} the speakers {_only(ours.values(), theirs.values())}")
-        elif ours.keys() != theirs.keys():
-            reasons.append(f"{place} the utterances {_only(ours, theirs)}")
+    for part, in_a in parts_a.items():
+        in_b = parts_b[part]
+        if set(in_a.values()) != set(in_b.values()):
+            reasons.append(f"{part} the speakers {_only(in_a.values(), in_b.values())}")
+        elif in_a.keys() != in_b.keys():
+            reasons.append(f"{part} the utterances {_only(in_a, in_b)}")
     return reasons
 
 
 def _parts(run: RunRecords) -> dict[str, dict[str, str]]:
-    """Fold, direction and part as words -> id -> speaker; test first, the most important difference."""
+    """Return fold, direction and part as text -> id -> speaker, with the test parts first."""
     parts: dict[str, dict[str, str]] = {}
     for row in sorted(run.splits, key=lambda row: (row.fold, list(VERBS).index(row.part))):
         direction = f" ({row.direction})" if row.direction not in ("", "test") else ""
@@ -280,7 +280,7 @@ def _parts(run: RunRecords) -> dict[str, dict[str, str]]:
 
 
 def _truth(a: RunRecords, b: RunRecords) -> list[str]:
-    """Utterances whose emotion or speaker differs."""
+    """Return the utterances whose emotion or speaker differs."""
     return [
         f"the {column} of '{name}' is {a.utterances[name][column]} in A, {b.utterances[name][column]} in B"
         for name in sorted({row.id for row in a.splits})
@@ -290,8 +290,8 @@ def _truth(a: RunRecords, b: RunRecords) -> list[str]:
 
 
 def _data(a: RunRecords, b: RunRecords) -> list[str]:
-    """Folds whose data digests differ: they cover the decoded audio, and the features' settings (if those differ,
-    nothing is known)."""
+    """Return the folds whose data digests, of decoded audio and feature settings, differ; folds with other feature
+    settings are ignored."""
     if a.settings.group != b.settings.group:
         return []
     own, other = ({cell.fold: cell.result.get("proof", {}) for cell in run.cells} for run in (a, b))
@@ -304,16 +304,16 @@ def _data(a: RunRecords, b: RunRecords) -> list[str]:
 
 
 def _only(a: Iterable[str], b: Iterable[str]) -> str:
-    """`03 in A only and 08 in B only`; of many names the first ones and how many more."""
+    """Format names that only one run has: `03 in A only and 08 in B only`, at most `SHOWN` for each run."""
     only = (sorted(set(a) - set(b)), sorted(set(b) - set(a)))
     return " and ".join(f"{some(names, SHOWN)} in {run} only" for names, run in zip(only, "AB", strict=True) if names)
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Lines with a complete seed in both runs, A's and B's, and the contrast B - A of each line and metric.
+    """Lines with a complete seed in both runs A and B, and the contrast B - A of each line and metric.
 
-    `settings` are those that differ although the split is the same; `notes` say what is not compared.
+    `settings` are the settings that differ; `notes` say what is not compared.
     """
 
     a: RunRecords
@@ -325,55 +325,55 @@ class Comparison:
 
 
 def compare_runs(a: RunRecords, b: RunRecords) -> Comparison:
-    """Compare two runs line by line; Holm's correction is over those of an evaluation, for each metric.
+    """Compare two runs line by line, with Holm's correction over the lines of an evaluation for each metric.
 
-    Raises `SplitError` if labels, split or data differ, `RunError` if no line is complete in both.
+    Raises `SplitError` if labels, split or data differ, and `RunError` if no line is complete in both.
     """
     check_comparable(a, b)
-    own, other = ({(one.system, one.choice, one.evaluation): one for one in run.lines} for run in (a, b))
-    for mine, theirs in ((own, other), (other, own)):  # where one run has one evaluation, it is compared with each
-        for key in [key for key in mine if key not in theirs and not key[2]]:
+    in_a, in_b = ({(line.system, line.choice, line.evaluation): line for line in run.lines} for run in (a, b))
+    for ours, theirs in ((in_a, in_b), (in_b, in_a)):  # a single evaluation is compared with each of the other run's
+        for key in [key for key in ours if key not in theirs and not key[2]]:
             if evaluations := [each for each in theirs if each[:2] == key[:2]]:
-                line = mine.pop(key)
-                mine |= {each: replace(line, evaluation=each[2]) for each in evaluations}
+                line = ours.pop(key)
+                ours |= {each: replace(line, evaluation=each[2]) for each in evaluations}
     lines, notes, contrasts = [], list[str](), list[Contrast]()
-    for key in dict.fromkeys((*own, *other)):
-        sides = {"A": own.get(key), "B": other.get(key)}
-        known = {run: (one, one.counts) for run, one in sides.items() if one and one.counts}
+    for key in dict.fromkeys((*in_a, *in_b)):
+        sides = {"A": in_a.get(key), "B": in_b.get(key)}
+        known = {run: (line, line.counts) for run, line in sides.items() if line and line.counts}
         if len(known) < 2:
-            name = next(one.name for one in sides.values() if one)
+            name = next(line.name for line in sides.values() if line)
             without = " and ".join(run for run in sides if run not in known)
             notes.append(f"{name} is left out: no complete seed in {without}.")
             continue
         (first, before), (second, after) = known.values()
         lines.append((first, second))
         notes += [
-            f"{one.name} is incomplete in {run}: {one.done}/{one.wanted} trainings."
-            for run, (one, _) in known.items()
-            if one.done < one.wanted
+            f"{line.name} is incomplete in {run}: {line.done}/{line.wanted} trainings."
+            for run, (line, _) in known.items()
+            if line.done < line.wanted
         ]
         if not set(before.seeds) & set(after.seeds):
-            notes.append(f"{first.name} has no seed in common: the means over each run's own seeds are compared.")
+            notes.append(f"The runs share no seed of {first.name}: the means over each run's seeds are compared.")
         family = f"compared {first.evaluation}"
         contrasts += [contrast(first.name, first.name, [(before, after)], metric, family) for metric in METRICS]
     if not lines:
-        mend = "Finish them first: the same `unheard experiment` again trains what is missing."
+        mend = "Finish them first: run the same `unheard experiment` again to train the missing cells."
         where = f"A = {a.folder}, B = {b.folder}"
         raise RunError("no system has a complete seed in both runs", where=where, mend=mend)
     features = [{cell.result.get("proof", {}).get("features") for cell in run.cells} for run in (a, b)]
     if not features[0] & features[1]:
-        notes.append("The features differ: whether the recordings are the same is unknown, only their names are.")
+        notes.append("The features differ, so that only the names of the recordings could be compared.")
     notes += [f"{name} is {TRANSDUCTIVE}." for name, run in (("A", a), ("B", b)) if run.settings.normalise == "speaker"]
     return Comparison(a, b, tuple(lines), corrected(contrasts), settings_that_differ(a, b), tuple(notes))
 
 
 def to_markdown(comparison: Comparison) -> str:
-    """Return the runs side by side, the differences, what else differs, and how to read it."""
+    """Return the scores of both runs, their differences, other differing settings and notes in Markdown."""
     heads = ["System"] + [f"{metric}, {run}" for metric in ("WA", "UAR") for run in "AB"] + ["Seeds, A", "Seeds, B"]
     rows = []
     for pair in comparison.lines:
-        figures = [f"{one.over_seeds(metric)} ({interval(one.interval(metric))})" for metric in METRICS for one in pair]
-        rows.append([pair[0].name, *figures, *(str(len(one.seeds)) for one in pair)])
+        figures = [f"{line.over_seeds(m)} ({interval(line.interval(m))})" for m in METRICS for line in pair]
+        rows.append([pair[0].name, *figures, *(str(len(line.seeds)) for line in pair)])
     parts = [
         f"A = {comparison.a.folder}\n\nB = {comparison.b.folder}",
         f"The same split ({comparison.a.split_digest}): {len(comparison.contrasts[0].speakers)} test speakers, "
@@ -381,7 +381,7 @@ def to_markdown(comparison: Comparison) -> str:
         "the 95 % interval over speakers.",
         markdown_table(heads, rows),
         markdown_of_table(contrast_table(comparison.contrasts, "differences", "B − A")),
-        "What else differs:\n\n" + markdown_table(["Setting", "A", "B"], comparison.settings)
+        "Other differences:\n\n" + markdown_table(["Setting", "A", "B"], comparison.settings)
         if comparison.settings
         else "No other setting differs.",
     ]
@@ -390,7 +390,7 @@ def to_markdown(comparison: Comparison) -> str:
 
 
 def to_json(comparison: Comparison) -> str:
-    """Return everything, with each speaker's share of each difference; unknown values are null."""
+    """Return the comparison as JSON, with each speaker's share of each difference; unknown values are null."""
     sides = {first.name: (first, second) for first, second in comparison.lines}
     rows = []
     for one in comparison.contrasts:

@@ -1,4 +1,4 @@
-"""What a report is made of, sections of words, tables and figures; and it as HTML, as Markdown, and tables as LaTeX."""
+"""The elements of a report, sections of text, tables and figures, and their output as HTML, Markdown and LaTeX."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NOTHING = "–"
 
 @dataclass(frozen=True)
 class Table:
-    """A table of text with its caption; `name` names its file, `notes` stand under it, `bold` are (row, column)."""
+    """A table of text with its caption; `name` names its file, `notes` follow it, `bold` are (row, column)."""
 
     name: str
     caption: str
@@ -42,7 +42,7 @@ class Table:
 
 @dataclass(frozen=True, eq=False)
 class Figure:
-    """A drawing with its caption; `name` names its files, `alt` describes it in words."""
+    """A drawing with its caption; `name` names its files, `alt` is its text alternative."""
 
     name: str
     caption: str
@@ -62,7 +62,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Facts:
-    """Terms with their descriptions; those in `code` are set as they would be typed."""
+    """Terms with their descriptions; descriptions of terms in `code` are set as code."""
 
     items: tuple[tuple[str, str], ...]
     code: tuple[str, ...] = ()
@@ -74,7 +74,7 @@ Block = Table | Figure | Text | Facts
 
 @dataclass(frozen=True, eq=False)
 class Section:
-    """A heading and what stands under it; `anchor` is its address within the page."""
+    """A heading and the blocks below it; `anchor` is its address within the page."""
 
     anchor: str
     title: str
@@ -102,16 +102,16 @@ def known(value: float | None) -> float:
 
 
 def percent(value: float | None, *, sign: bool = False) -> str:
-    """Format a share in percent, without the sign %: 0.538 is "53.8"; `NOTHING` for no number."""
+    """Format a share in percent, without the sign %: 0.538 is "53.8"; `NOTHING` for None and NaN."""
     value = known(value)
     if not math.isfinite(value):
         return NOTHING
     text = f"{100 * value:{'+' if sign else ''}.1f}"
-    return text.replace("-", "−") if text.strip("+-0.") else text.lstrip("+-")  # no difference has no sign
+    return text.replace("-", "−") if text.strip("+-0.") else text.lstrip("+-")  # zero has no sign
 
 
 def spread(mean: float | None, std: float | None, *, sign: bool = False) -> str:
-    """Format mean ± standard deviation of shares in percent; the mean alone where there is no deviation."""
+    """Format mean ± standard deviation of shares in percent; only the mean without a deviation."""
     if not math.isfinite(known(std)):
         return percent(mean, sign=sign)
     return f"{percent(mean, sign=sign)} ± {percent(std)}"
@@ -123,7 +123,7 @@ def interval(found: Interval | None, *, sign: bool = False) -> str:
 
 
 def probability(p: float) -> str:
-    """Format a p value with three decimals, four below 0.01."""
+    """Format a p value with three decimals, or four if below 0.01."""
     return f"{p:.4f}" if p < 0.01 else f"{p:.3f}"
 
 
@@ -156,7 +156,7 @@ _LATEX = {c: rf"\{c}" for c in "_%&#${}"} | {
 
 
 def html_of(report: Report) -> str:
-    """Render the page; nothing in it is loaded from elsewhere. Raises `MissingExtra` without Jinja2."""
+    """Render the self-contained HTML page; raises `MissingExtra` without Jinja2."""
     with needs("jinja2", "train"):
         from jinja2 import Environment, PackageLoader, StrictUndefined
         from markupsafe import Markup
@@ -177,7 +177,7 @@ def html_of(report: Report) -> str:
 
 
 def latex_words(words: str) -> str:
-    """Escape words for LaTeX, where a dozen characters mean something else."""
+    """Escape text for LaTeX."""
     return "".join(_LATEX.get(character, character) for character in " ".join(words.split()))
 
 
@@ -208,12 +208,12 @@ def _bold(table: Table, row: int, column: int, words: str, form: str) -> str:
 
 
 def markdown_words(words: str) -> str:
-    """Escape words for one line of Markdown; an underscore within a word is none of its marks."""
+    """Escape text for one line of Markdown, except underscores within a word, which have no meaning there."""
     return re.sub(r"([\\`*{}\[\]<>|#]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", " ".join(words.split()))
 
 
 def markdown_of(report: Report) -> str:
-    """Write the whole report in Markdown; figures are the files beside it."""
+    """Return the report in Markdown; figures refer to the files beside it."""
     lines = [f"# {markdown_words(report.title)}", "", markdown_words(report.subtitle), ""]
     lines += [f"**{markdown_words(report.headline)}**", ""]
     for section in report.sections:

@@ -1,4 +1,4 @@
-"""Sections on embeddings of unseen speakers: the paper's Fig. 2, and how much of the speaker they keep."""
+"""Report sections on embeddings of unseen speakers: the paper's Fig. 2, and the speaker information they retain."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from unheard.report.plots import INK, Look, dots, scatters
 
 EMOTIONS = {"angry": "#d62728", "happy": "#e08f00", "neutral": "#7f7f7f", "sad": "#1f77b4", "surprised": "#9467bd"}
 SPEAKERS = ("#4477aa", "#ee6677", "#228833", "#aa3377")
-POINTS = 1500  # utterances drawn at most; of more, so many are drawn with a seed
+POINTS = 1500  # maximum number of utterances in a map; of more, a seeded sample is drawn
 PARTS = {"dev": "validation speakers", "dev and test": "all held-out speakers (fewer than four validate)"}
 _PROBES = {
     "linear": ("linear probe", Look("#0072b2", "o")),
@@ -29,7 +29,7 @@ _PROBES = {
 
 @dataclass(frozen=True, eq=False)
 class Space:
-    """The map of one trained network: points (n, 2) with emotions and speakers; `total` utterances to choose from."""
+    """The map of one trained network: points (n, 2) with emotions and speakers, sampled from `total` utterances."""
 
     line: str
     fold: int
@@ -42,40 +42,40 @@ class Space:
 
 
 def embeddings(run: RunRecords, say: Say) -> Section:
-    """t-SNE of unseen speakers' embeddings for every system: emotions, beside them four random speakers."""
+    """Return the section with t-SNE maps of unseen speakers' embeddings, by emotion and by four random speakers."""
     blocks: tuple[Block, ...] = (Text("The map needs the trainings' embeddings.npz, which this run does not have."),)
-    for of, where in ((run.invariance, "the run on a random split"), (run, "the run itself")):
-        seeds = [{one.seed for one in line.seeds} for line in of.lines if line.seeds] if of else []
+    for source, where in ((run.invariance, "the run on a random split"), (run, "the run itself")):
+        seeds = [{each.seed for each in line.seeds} for line in source.lines if line.seeds] if source else []
         seed = min(set.intersection(*seeds), default=None) if seeds else None
-        spaces = [space for line in of.lines if (space := _space(of, line, seed, say))] if of else []
-        if of and spaces:
-            blocks = (_map(of, spaces, where), *_otherwise(run))
+        spaces = [space for line in source.lines if (space := _space(source, line, seed, say))] if source else []
+        if source and spaces:
+            blocks = (_map(source, spaces, where), *_otherwise(run))
             break
     return Section("embeddings", "Embeddings (Fig. 2)", blocks)
 
 
 def _space(run: RunRecords, line: Line, seed: int | None, say: Say) -> Space | None:
-    """The map of a line's first training of `seed` (None: its own first); validation speakers, if at least four."""
-    cell = next((one.cells[0] for one in line.seeds if seed in (None, one.seed)), None)
-    found = cell.embeddings() if cell else None
-    if cell is None or found is None or not np.isfinite(found[0]).all():
+    """Map a line's first training of `seed` (None: of its first seed), on validation speakers if at least four."""
+    cell = next((each.cells[0] for each in line.seeds if seed in (None, each.seed)), None)
+    stored = cell.embeddings() if cell else None
+    if cell is None or stored is None or not np.isfinite(stored[0]).all():
         return None
-    e, ids, parts = found
-    places = sorted({name: place for place, name in reversed(list(enumerate(ids)))}.values())  # first direction only
+    e, ids, parts = stored
+    indices = sorted({name: i for i, name in reversed(list(enumerate(ids)))}.values())  # first direction only
     speaker = {row.id: row.speaker for row in run.splits}
-    dev = [place for place in places if parts[place] == "dev"]
-    part = "dev" if len({speaker[ids[place]] for place in dev}) >= 4 else "dev and test"
-    drawn = chosen = dev if part == "dev" else places
+    dev = [i for i in indices if parts[i] == "dev"]
+    part = "dev" if len({speaker[ids[i]] for i in dev}) >= 4 else "dev and test"
+    drawn = chosen = dev if part == "dev" else indices
     if len(chosen) > POINTS:
         drawn = [chosen[i] for i in sorted(np.random.default_rng(0).permutation(len(chosen))[:POINTS])]
     say(f"t-SNE of {counted(len(drawn), 'embedding')}: {line.name}")
-    emotions = np.array([run.utterances[ids[place]].get("emotion", "") for place in drawn])
-    speakers = np.array([speaker[ids[place]] for place in drawn])
+    emotions = np.array([run.utterances[ids[i]].get("emotion", "") for i in drawn])
+    speakers = np.array([speaker[ids[i]] for i in drawn])
     return Space(line.name, cell.fold, cell.seed, part, len(chosen), tsne(e[drawn]), emotions, speakers)
 
 
 def tsne(e: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Map e (n, E) to (n, 2) by t-SNE, on one thread, so that the same points come out every time.
+    """Map e (n, E) to (n, 2) by t-SNE, on one thread, so that the result is reproducible.
 
     van der Maaten and Hinton 2008 as in scikit-learn; perplexity 30, less for fewer than 91 points. Raises
     `MissingExtra` without scikit-learn.
@@ -106,15 +106,15 @@ def _map(run: RunRecords, spaces: Sequence[Space], where: str) -> Figure:
     amount = counted(first.total, "utterance") if drawn == first.total else f"{drawn:,} of {first.total:,} utterances"
     caption = (
         f"t-SNE of the embeddings of {PARTS[first.part]}: {amount} of {counted(len(people), 'unseen speaker')}; fold "
-        f"{first.fold} of {where}, {of_seed}. Left the emotions, right the same points with {len(shown)} random "
-        "speakers, others in grey. Every system has axes of its own; distances between far groups mean nothing."
+        f"{first.fold} of {where}, {of_seed}. Left: emotions; right: the same points with {len(shown)} random "
+        "speakers, others in grey. Axes differ between systems; distances between distant groups have no meaning."
     )
     alt = f"t-SNE maps of {listed([space.line for space in spaces])} by emotion and by speaker"
     return Figure("tsne", caption, alt, scatters(panels))
 
 
 def leakage(run: RunRecords, say: Say) -> Section:
-    """Speaker probes, verification and groups, and the same for the input features."""
+    """Return the section on speaker probes, verification and groups, for embeddings and input features."""
     title = "Speaker information in the embeddings"
     found = run_leakage(run, say)
     if not found:
@@ -151,12 +151,12 @@ def _probes(found: Mapping[str, LineLeakage], chance: float) -> Figure:
 
 
 def _otherwise(run: RunRecords) -> list[Text]:
-    """A warning where the networks on the random split were trained with other settings than those of the tables."""
+    """Return a warning if the networks on the random split were trained with other settings than the run's."""
     words = "; ".join(
-        f"{one.setting} {one.b} instead of {one.a}"
-        for one in (settings_that_differ(run, run.invariance) if run.invariance else ())
-        # options of a system that one of the two does not have are no difference
-        if one.setting not in ("preset", "tune") and not (one.setting.startswith("options.") and NOTHING in one[1:])
+        f"{d.setting} {d.b} instead of {d.a}"
+        for d in (settings_that_differ(run, run.invariance) if run.invariance else ())
+        # options of a system that only one of the runs has do not count
+        if d.setting not in ("preset", "tune") and not (d.setting.startswith("options.") and NOTHING in d[1:])
     )
     warning = f"The run on a random split was trained with other settings: {words}."
     return [Text(warning, warning=True)] if words else []

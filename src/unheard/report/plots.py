@@ -1,7 +1,7 @@
 """Drawings by matplotlib: SVG with the page's colours for the report, PDF and PNG for a paper.
 
-Lines and words that are not data are drawn in `INK`, which becomes the colour of the text around them on the page.
-Colours of data are told apart by colour-blind readers, and shapes beside them by readers in grey.
+Lines and text that are not data are drawn in `INK`, which becomes the colour of the surrounding text on the page. The
+colours of data are safe for colour-blind readers, and shapes distinguish systems in greyscale.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ STYLE: dict[Any, Any] = {
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "axes.titlecolor", "xtick.color"), INK),
     **dict.fromkeys(("ytick.color", "grid.color"), INK),
 }
-THIN = 30  # single trainings drawn behind their mean, at most
+THIN = 30  # maximum number of trainings drawn behind their mean
 
 _SYSTEMS = {"ser": (INK, "o"), "mtl": ("#e08f00", "s"), "dat": ("#0072b2", "^"), "cgt": ("#009e73", "D")}
 _MORE = ("#cc79a7", "#d55e00", "#56b4e9", "#8b6914")
@@ -54,26 +54,26 @@ _GREY = LinearSegmentedColormap.from_list("share", ["#e9eff5", BLUE])
 
 @dataclass(frozen=True)
 class Look:
-    """How a system is drawn everywhere."""
+    """Colour and marker of a system in all drawings."""
 
     colour: str
     marker: str
     hollow: bool = False
 
     def style(self) -> dict[str, Any]:
-        """Keyword arguments for matplotlib's markers."""
+        """Return keyword arguments for matplotlib's markers."""
         face = "none" if self.hollow else self.colour
         return {"marker": self.marker, "markeredgecolor": self.colour, "markerfacecolor": face, "linestyle": "none"}
 
 
 def look_of(system: str, place: int, hollow: bool = False) -> Look:
-    """Return the look of a system; one that is not the paper's gets the next colour by its `place`."""
+    """Return the look of a system; systems that are not in the paper get a colour by their `place`."""
     colour, marker = _SYSTEMS.get(system) or (_MORE[place % len(_MORE)], "xPv*"[place % 4])
     return Look(colour, marker, hollow)
 
 
 def confusions(matrices: Mapping[str, NDArray[np.integer]], labels: Sequence[str]) -> Figure:
-    """Draw confusion matrices (C, C): rows true, columns predicted; percent of the row, and the count below it."""
+    """Draw confusion matrices (C, C): rows true, columns predicted; percent of the row, with the count below."""
     n = len(labels)
     with rc_context(STYLE):
         drawing, axes = _panels(matrices, 3, 2.6, 2.4)
@@ -101,7 +101,7 @@ def dots(
     *,
     references: Sequence[float],
 ) -> Figure:
-    """Draw a row for every name with a mark for every system: panel -> system -> a share for every row.
+    """Draw a row for every name with a marker for every system: panel -> system -> a share for every row.
 
     A dashed line marks chance, the panel's number in `references`.
     """
@@ -133,7 +133,7 @@ def differences(panels: Mapping[str, Sequence[tuple[str, Look, float, float, flo
 
 @dataclass(frozen=True)
 class Training:
-    """One direction of one training: figures by epoch, and the epoch that was evaluated."""
+    """One direction of one training: metrics by epoch, and the evaluated epoch."""
 
     history: Sequence[Mapping[str, float]]
     suffix: str
@@ -141,7 +141,7 @@ class Training:
 
 
 def learning(lines: Mapping[str, Sequence[Training]]) -> Figure:
-    """Draw accuracy above and loss below: every training thin, their mean thick, evaluated epochs as dots."""
+    """Draw accuracy above and loss below: trainings thin, their mean thick, evaluated epochs as dots."""
     with rc_context(STYLE):
         columns = min(3, len(lines))
         rows = -(-len(lines) // columns)
@@ -161,7 +161,7 @@ def learning(lines: Mapping[str, Sequence[Training]]) -> Figure:
                 if (value := at.get(one.best_epoch)) is not None:
                     upper.plot([one.best_epoch], [100 * value], "o", color=INK, markersize=2.5, alpha=0.7)
             losses = [value for curve in lower.lines for value in curve.get_ydata() if math.isfinite(value)]
-            if losses:  # a few exploding losses must not flatten everything else
+            if losses:  # a few exploding losses must not determine the scale
                 lower.set_ylim(0, 1.05 * float(np.quantile(losses, 0.98)))
         dot = {"color": INK, "marker": "o", "markersize": 3, "linestyle": "none"}
         marks = {"training": {"color": TRAIN}, "validation": {"color": VALIDATION}, "evaluated epoch": dot}
@@ -204,11 +204,11 @@ def choices(panels: Mapping[str, Mapping[str, Sequence[tuple[float, float, bool]
 
 
 Cloud = tuple[NDArray[np.float64], Sequence[tuple[str, str, NDArray[np.bool_]]]]
-"""Points (n, 2), and groups of them: name, colour, which points."""
+"""Points (n, 2), and groups of points: name, colour, mask."""
 
 
 def scatters(panels: Mapping[str, Cloud]) -> Figure:
-    """Draw maps by title; points in no group are grey."""
+    """Draw maps by title; points outside all groups are grey."""
     marks: dict[str, dict[str, Any]] = {}
     with rc_context(STYLE):
         drawing, axes = _panels(panels, 4, 2.1, 2.1)
@@ -226,7 +226,7 @@ def scatters(panels: Mapping[str, Cloud]) -> Figure:
 
 
 def svg(drawing: Figure, alt: str) -> str:
-    """Return a drawing as SVG for an HTML page: as wide as its place, words in the colour of the page's text."""
+    """Return a drawing as SVG for an HTML page; it adapts to the available width and the colour of the page's text."""
     text = io.StringIO()
     _save(drawing, text, "svg", {"Date": None, "Creator": None}, transparent=True)
     body = re.sub(r"<metadata>.*?</metadata>", "", text.getvalue(), flags=re.DOTALL)
@@ -246,7 +246,7 @@ def write_figure(drawing: Figure, path: Any, kind: str) -> None:
 
 def _save(drawing: Figure, to: Any, kind: str, metadata: dict[str, Any], **options: Any) -> None:
     with rc_context(STYLE):
-        if drawing.get_layout_engine() is not None:  # laid out once, whatever is written
+        if drawing.get_layout_engine() is not None:  # laid out once, for all formats
             drawing.draw_without_rendering()
             drawing.set_layout_engine("none")
         drawing.savefig(to, format=kind, metadata=metadata, **options)

@@ -1,4 +1,4 @@
-"""Sections on what was done: protocol, proof, learning curves, under-training, settings chosen by validation."""
+"""Report sections on the method: protocol, proof, learning curves, under-training, settings chosen by validation."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def corpora_of(run: RunRecords) -> list[str]:
 
 
 def corpus_name(run: RunRecords) -> str:
-    """Return the title of the corpus; for a manifest, what its rows or its file are called."""
+    """Return the title of the corpus, or the name in the rows of a manifest, or that of its file."""
     ours = corpora_of(run)
     named = sorted({row.get("corpus", "") for row in run.utterances.values()} - {"", *ours})
     return listed([get_corpus(name).title for name in ours] + named) or run.settings.manifest.rpartition("/")[2]
@@ -55,7 +55,7 @@ def protocol_name(run: RunRecords) -> str:
 
 
 def protocol(run: RunRecords) -> Section:
-    """Corpus, split, recipe."""
+    """Return the section on corpus, split and recipe."""
     settings = run.settings
     rows = list(run.utterances.values())
     counts = Counter(row.get("emotion", "") for row in rows)
@@ -85,14 +85,14 @@ def protocol(run: RunRecords) -> Section:
 
 
 def _values(values: Mapping[str, Any], everything: bool = False) -> str:
-    """Settings as words; what is off or empty is left out unless `everything` is wanted."""
+    """Format settings; values that are off or empty are left out unless `everything` is requested."""
     shown = {name: value for name, value in values.items() if value or (everything and value is not None)}
     words = {name: "yes" if value is True else "no" if value is False else value for name, value in shown.items()}
     return ", ".join(f"{name} {word}" for name, word in words.items())
 
 
 def folds(run: RunRecords) -> Table:
-    """Who trains, validates and is tested in every fold and direction."""
+    """Return the table of training, validation and test speakers of every fold and direction."""
     parts: dict[tuple[int, str, str], Counter[str]] = {}
     for row in run.splits:
         parts.setdefault((row.fold, row.direction, row.part), Counter())[row.speaker] += 1
@@ -111,44 +111,44 @@ def folds(run: RunRecords) -> Table:
 
 
 def _people(who: Counter[str], few: int = 8) -> str:
-    """Speakers and their number of utterances; their names, where they are few."""
+    """Format the names of speakers, or their number if there are more than `few`, and their number of utterances."""
     names = sorted(who, key=natural)
     words = ", ".join(names) if len(names) <= few else counted(len(names), "speaker")
     return f"{words} ({sum(who.values()):,})"
 
 
 def licence(run: RunRecords) -> list[Block]:
-    """Licence, citation and traps of the corpora, as their readers know them."""
+    """Return licence, citation and pitfalls of the corpora that have a reader."""
     known = corpora_of(run)
     if not known:
-        return [Text("Licence and citation of the corpus are not known here: the manifest names no known corpus.")]
+        return [Text("Licence and citation of the corpus are unknown: the manifest names no known corpus.")]
     return [
-        _facts(("Licence", one.licence), ("Please cite", one.citation), ("Home", one.homepage),
-               *(("Beware", trap) for trap in one.traps))
-        for one in map(get_corpus, known)
+        _facts(("Licence", corpus.licence), ("Please cite", corpus.citation), ("Home", corpus.homepage),
+               *(("Beware", trap) for trap in corpus.traps))
+        for corpus in map(get_corpus, known)
     ]  # fmt: skip
 
 
 def _facts(*items: tuple[str, str], code: tuple[str, ...] = ()) -> Facts:
-    """Facts without those that are empty."""
+    """Return facts without empty ones."""
     return Facts(tuple(item for item in items if item[1]), code)
 
 
 def proof(run: RunRecords) -> Section:
-    """Hashes, versions, seeds and the command."""
+    """Return the section with hashes, versions, seeds and the command."""
     proofs = [cell.result["proof"] for cell in run.cells if isinstance(cell.result.get("proof"), Mapping)]
     versions: dict[str, set[str]] = {}
-    for one in proofs:
-        for name, version in one.get("versions", {}).items():
+    for values in proofs:
+        for name, version in values.get("versions", {}).items():
             versions.setdefault(name, set()).add(str(version) or "not installed")
     facts = _facts(
         ("Command", again(run)),
         ("Digest of the split", run.split_digest),
-        ("Features digest", _all(one.get("features") for one in proofs)),
+        ("Features digest", _all(values.get("features") for values in proofs)),
         ("Training seeds", ", ".join(map(str, sorted({cell.seed for cell in run.cells})))),
         ("Trainings finished", str(len(run.cells))),
-        ("Devices", _all(one.get("device") for one in proofs)),
-        *((f"Version of {name}", ", ".join(sorted(found))) for name, found in versions.items()),
+        ("Devices", _all(values.get("device") for values in proofs)),
+        *((f"Version of {name}", ", ".join(sorted(several))) for name, several in versions.items()),
         code=("Command", "Digest of the split", "Features digest"),
     )
     words = (
@@ -158,7 +158,7 @@ def proof(run: RunRecords) -> Section:
 
 
 def again(run: RunRecords) -> str:
-    """Return the command for the whole run; config.yaml is of the last call, earlier ones may have asked for more."""
+    """Return the command for the whole run; config.yaml has the last call, but earlier ones may have covered more."""
     settings = run.settings
     systems = list(dict.fromkeys(line.system for line in run.lines if not line.chosen and line.system in NAMES))
     seeds = max((seed.seed + 1 for line in run.lines for seed in line.seeds), default=0)
@@ -176,27 +176,27 @@ def _all(values: Iterable[Any]) -> str:
     return ", ".join(dict.fromkeys(str(value) for value in values if value))
 
 
-# The trainings, and the settings that were chosen.
+# Trainings and chosen settings.
 
 Evaluated = list[tuple[CellRecord, dict[str, Mapping[str, Any]]]]
-"""The trainings of a line, each with the results of the directions that the line takes from it."""
+"""The trainings of a line, each with the results of the directions that belong to the line."""
 
 
 def trainings(run: RunRecords) -> Section:
-    """Learning curves of every line, and which trainings ended too early."""
+    """Return the section with the learning curves of every line, and the trainings that ended too early."""
     lines = {line.name: _evaluated(run, line) for line in run.lines}
     curves: dict[str, list[Training]] = {}
     for name, cells in lines.items():
         for cell, directions in cells:
             history, several = cell.history(), len(cell.result.get("directions", {})) > 1
-            for direction, one in directions.items() if history else ():
-                if epoch := one.get("best_epoch"):
+            for direction, result in directions.items() if history else ():
+                if epoch := result.get("best_epoch"):
                     training = Training(history, f"_{direction}" if several else "", int(epoch))
                     curves.setdefault(name, []).append(training)
     blocks: list[Block] = []
     if curves:
         caption = (
-            "Learning curves: every training thin, their mean thick. Training figures are those of the epoch itself"
+            "Learning curves: thin lines are trainings, thick lines their mean. Training figures are taken in the epoch"
             + (", with dropout" if run.settings.network.dropout else "")
             + "; the highest 2 % of losses are cut off."
         )
@@ -210,7 +210,7 @@ def trainings(run: RunRecords) -> Section:
     blocks.append(Table("epochs", f"Length of training; {chose}", heads, rows))
     ends = zip(rows, lines.values(), strict=True)
     if late := [f"{row[-1]} of {len(cells)} of {row[0]}" for row, cells in ends if row[-1] != "0"]:
-        text = f"Under-trained: {listed(late)} had the best epoch among the last five; more epochs would serve them."
+        text = f"Under-trained: {listed(late)} had the best epoch among the last five; train for more epochs."
         blocks.append(Text(text, warning=True))
     if few := hardly_trained(run.lines):
         blocks.append(Text(few, warning=True))
@@ -218,21 +218,21 @@ def trainings(run: RunRecords) -> Section:
 
 
 def _evaluated(run: RunRecords, line: Line) -> Evaluated:
-    found = []
+    evaluated = []
     for cell in (cell for seed in line.seeds for cell in seed.cells):
-        own = [c for c in run.choices if c.chosen and type(c.value) is type(cell.value) and line.chosen]
-        place = line.system, cell.fold, cell.evaluation
-        chosen = {c.direction: c.value for c in own if (c.system, c.fold, c.evaluation) == place}
+        choices = [c for c in run.choices if c.chosen and type(c.value) is type(cell.value) and line.chosen]
+        key = line.system, cell.fold, cell.evaluation
+        chosen = {c.direction: c.value for c in choices if (c.system, c.fold, c.evaluation) == key}
         directions = cell.result.get("directions", {}).items()
-        found.append((cell, {name: one for name, one in directions if chosen.get(name, cell.value) == cell.value}))
-    return found
+        evaluated.append((cell, {name: r for name, r in directions if chosen.get(name, cell.value) == cell.value}))
+    return evaluated
 
 
 def _lengths(line: Line, cells: Evaluated) -> tuple[str, ...]:
     results = list({cell.name: cell.result for cell, _ in cells}.values())
-    found = [one for _, directions in cells for one in directions.values()]
-    best = sorted(int(one["best_epoch"]) for one in found if one.get("best_epoch"))
-    late = sum(any(one.get("under_trained") for one in directions.values()) for _, directions in cells)
+    figures = [result for _, directions in cells for result in directions.values()]
+    best = sorted(int(result["best_epoch"]) for result in figures if result.get("best_epoch"))
+    late = sum(any(result.get("under_trained") for result in directions.values()) for _, directions in cells)
     epochs = [int(result["epochs"]) for result in results if not result.get("fitted")]
     middle = f"{statistics.median(best):g}" if best else NOTHING
     return line.name, str(len(results)), _span(epochs), _span(line.updates), middle, _span(best), str(late)
@@ -243,10 +243,10 @@ def _span(values: Sequence[int]) -> str:
 
 
 def chosen(run: RunRecords) -> Section:
-    """The choice of λ, ε and other settings by each fold's own validation speakers."""
+    """Return the section on the choice of λ, ε and other settings by each fold's validation speakers."""
     grid = [choice for choice in run.choices if not choice.searched]
     tried = {system: [choice for choice in grid if choice.system == system] for system in KNOBS}
-    tried = {system: own for system, own in tried.items() if len({choice.value for choice in own}) > 1}
+    tried = {system: tries for system, tries in tried.items() if len({choice.value for choice in tries}) > 1}
     trials = [choice for choice in run.choices if choice.searched]
     if trials:
         return Section("choice", "Choice of settings", (*(_of_the_grid(tried) if tried else ()), *_searched(trials)))
@@ -257,31 +257,31 @@ def chosen(run: RunRecords) -> Section:
 
 
 def _searched(trials: Sequence[Choice]) -> tuple[Block, ...]:
-    """The chosen trial of each study of a search."""
+    """Return a table of the chosen trial of each study of a search, with an explanation."""
     rows = []
-    for choice in (one for one in trials if one.chosen):
-        own = [one.val_wa for one in trials if one.place == choice.place]
+    for choice in (trial for trial in trials if trial.chosen):
+        study = [trial.val_wa for trial in trials if trial.place == choice.place]
         rows.append(
             (NAMES.get(choice.system, choice.system), str(choice.fold), choice.direction, choice.evaluation,
-             str(choice.value).replace(",", ", "), str(len(own)), percent(min(own)), percent(choice.val_wa))
+             str(choice.value).replace(",", ", "), str(len(study)), percent(min(study)), percent(choice.val_wa))
         )  # fmt: skip
     heads = ("System", "Fold", "Direction", "Evaluation", "Chosen", "Trials", "Lowest val WA, %", "Val WA, %")
     text = (
-        "The tuned systems have the settings that did best, among the trials of Optuna on seed 0, on the validation "
-        "speakers of that direction of the fold; the chosen ones were kept for all seeds. Test speakers had no part in "
-        "it. The chosen validation accuracy is the highest of many, and thus optimistic. All trials are in trials.csv."
+        "The tuned systems have the settings that were best on the validation speakers of that direction of the fold, "
+        "among Optuna's trials on seed 0; they were kept for all seeds. Test speakers had no part in the choice. The "
+        "chosen validation accuracy is the highest of many, and thus optimistic. All trials are in trials.csv."
     )
     return Text(text), Table("trials", "Settings chosen by search", heads, tuple(rows))
 
 
 def _of_the_grid(tried: Mapping[str, Sequence[Choice]]) -> tuple[Block, ...]:
-    """Every value of λ and ε that was tried, by system."""
+    """Return the values of λ and ε that were tried, by system, as a figure and a table with an explanation."""
     panels: dict[str, dict[str, list[tuple[float, float, bool]]]] = {}
     rows, picks = [], []
-    for system, own in tried.items():
+    for system, tries in tried.items():
         symbol = KNOBS[system].symbol
         panel = panels.setdefault(f"{NAMES[system]}: {symbol}", {})
-        for choice in own:
+        for choice in tries:
             value = float(choice.value)
             point = (value, choice.val_wa, choice.chosen)
             panel.setdefault(f"fold {choice.fold}, {choice.direction}", []).append(point)
@@ -289,15 +289,15 @@ def _of_the_grid(tried: Mapping[str, Sequence[Choice]]) -> tuple[Block, ...]:
                 (NAMES[system], symbol, str(choice.fold), choice.direction, f"{value:g}", percent(choice.val_wa),
                  percent(choice.val_uar), "chosen" if choice.chosen else "")
             )  # fmt: skip
-        values = [float(choice.value) for choice in own if choice.chosen]
+        values = [float(choice.value) for choice in tries if choice.chosen]
         tally = [f"{value:g} ({counted(values.count(value), 'time')})" for value in sorted(set(values))]
         picks.append(f"{symbol}: {listed(tally)}")
     text = (
         "On seed 0 each direction of a fold chose the value with the best accuracy on its own validation speakers (the "
-        "smaller one on a tie), and kept it for all seeds. Test speakers had no part in it. "
-        f"Chosen: {'; '.join(picks)}. Few speakers are a noisy judge, so the rows with fixed values stay beside."
+        "smaller one on a tie), and kept it for all seeds. Test speakers had no part in the choice. "
+        f"Chosen: {'; '.join(picks)}. A choice on few speakers is noisy, so the fixed values are reported as well."
     )
-    caption = "Validation accuracy over the candidates, seed 0: each direction of a fold thin, their mean thick."
+    caption = "Validation accuracy by candidate, seed 0: thin lines are directions of a fold, the thick one their mean."
     heads = ("System", "Knob", "Fold", "Direction", "Value", "Val WA, %", "Val UAR, %", "")
     figure = Figure("choice", f"{caption} Dots: chosen.", f"Chosen: {'; '.join(picks)}", choices(panels))
     table = Table("choice", "Every candidate, by fold and direction", heads, tuple(rows))

@@ -1,4 +1,4 @@
-"""Sections on the results: accuracy, differences between systems, emotions, speakers."""
+"""Report sections on the results: accuracy, differences between systems, emotions and speakers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ONE_SEED = "Only one seed: p accounts for the choice of speakers, not for the ra
 
 
 def headline(summary: Summary) -> str:
-    """State the best system by validation accuracy, its test accuracy, and what differs from SER_only."""
+    """Return a sentence on the best system by validation accuracy and the systems that differ from SER_only."""
     complete = [line for line in summary.lines if line.seeds]
     if not complete:
         return "No system has a complete seed yet."
@@ -45,32 +45,32 @@ def headline(summary: Summary) -> str:
     if len(complete) > 1:
         text = f"{'Best on validation speakers' if judged else 'Highest on the test speakers'} is {text}"
     if summary.contrasts:
-        significant = [one for one in summary.contrasts if one.p_holm < 0.05 and one.metric == "wa"]
-        found = [f"{one.name} ({percent(one.difference, sign=True)} points of WA)" for one in significant]
+        significant = [c for c in summary.contrasts if c.p_holm < 0.05 and c.metric == "wa"]
+        names = [f"{c.name} ({percent(c.difference, sign=True)} points of WA)" for c in significant]
         text += (
-            f"; significantly different from SER_only in WA: {listed(found)}"
-            if found
+            f"; significantly different from SER_only in WA: {listed(names)}"
+            if names
             else "; no difference from SER_only in WA is significant"
         )
     return f"{text}. {single_class(complete)}".rstrip()
 
 
 def accuracy(summary: Summary, about: str, select: str = "best") -> Section:
-    """The paper's Tables 2 and 3 with the gap, then UAR and F1 with intervals."""
+    """Return the section with the paper's Tables 2 and 3 and the gap, then UAR and F1 with intervals."""
     chose = {
-        "best": "validation speakers chose the epoch (and λ and ε where those are chosen), which favours their figure",
+        "best": "validation speakers chose the epoch (and λ and ε if chosen), which favours their figure",
         "last": "the last epoch is used, whatever its validation accuracy",
     }[select]
-    alone = any(line.unvalidated for line in summary.lines)  # a test figure and none of validation
+    alone = any(line.unvalidated for line in summary.lines)  # test accuracy without validation accuracy
     accuracies = [[line.over_seeds("wa", part) for part in ("dev", "test")] for line in summary.lines]
     main = Table(
         "accuracy",
         f"Weighted accuracy (WA, %) on {about}",
         ("System", "Val WA, %", "Test WA, %", "Gap, points", "Seeds", "Trainings"),
         tuple(
-            (line.name, *map(_shown, own), _shown(line.gap, sign=True), str(len(line.seeds)),
+            (line.name, *map(_shown, row), _shown(line.gap, sign=True), str(len(line.seeds)),
              f"{line.done}/{line.wanted}")
-            for line, own in zip(summary.lines, accuracies, strict=True)
+            for line, row in zip(summary.lines, accuracies, strict=True)
         ),
         (
             "WA: share of utterances classified correctly, pooled over the folds; mean ± sample standard deviation "
@@ -102,31 +102,31 @@ def accuracy(summary: Summary, about: str, select: str = "best") -> Section:
 
 
 def contrasts(summary: Summary, looks: Looks) -> Section:
-    """What separates each system from SER_only, and what could have been detected."""
+    """Return the section on the differences to SER_only and the smallest detectable differences."""
     blocks: list[Block] = []
-    for family in dict.fromkeys(one.family for one in summary.contrasts):
-        own = [one for one in summary.contrasts if one.family == family]
+    for family in dict.fromkeys(c.family for c in summary.contrasts):
+        members = [c for c in summary.contrasts if c.family == family]
         special = [word for word in family.split(", ") if word not in ("fixed", AS_WRITTEN)]
         name = "-".join(["differences", *special])
         caption = "Differences from SER_only" + (f" ({', '.join(special)})" if special else "")
         panels: dict[str, list[tuple[str, Look, float, float, float]]] = {
             f"Test {word}": [] for word in METRIC.values()
         }
-        for c in own:
+        for c in members:
             low, high = (c.interval.low, c.interval.high) if c.interval else (math.nan, math.nan)
             panels[f"Test {METRIC[c.metric]}"].append((c.name, looks[c.name], c.difference, low, high))
-        alt = "; ".join(f"{c.name}, {METRIC[c.metric]}: {percent(c.difference, sign=True)} points" for c in own)
+        alt = "; ".join(f"{c.name}, {METRIC[c.metric]}: {percent(c.difference, sign=True)} points" for c in members)
         figure = Figure(name, f"{caption}, with 95 % intervals over test speakers.", alt, differences(panels))
-        blocks += [contrast_table(own, name, caption), figure, Text(_in_words(own))]
+        blocks += [contrast_table(members, name, caption), figure, Text(_in_words(members))]
     if summary.gaps:
         blocks.append(_gap_table(summary.gaps))
     if not blocks:
-        blocks = [Text("There is nothing to compare: it needs SER_only and another system with a complete seed.")]
+        blocks = [Text("A comparison needs SER_only and another system with a complete seed.")]
     return Section("differences", "Differences between systems", (*blocks, *map(Text, summary.notes)))
 
 
 def contrast_table(contrasts: Sequence[Contrast], name: str, caption: str) -> Table:
-    """Return a row for each contrast, and what units, tests and so few speakers can show."""
+    """Return a table with a row for each contrast, and a note on its units, tests and power."""
     rows = tuple(
         (one.name, METRIC[one.metric], percent(one.difference, sign=True), interval(one.interval, sign=True),
          NOTHING if one.rerr is None else f"{percent(one.rerr, sign=True)} %", probability(one.p),
@@ -171,33 +171,33 @@ def _gap_table(gaps: Sequence[Contrast]) -> Table:
     return Table("gaps", caption, heads, rows, (note,))
 
 
-def _in_words(own: Sequence[Contrast]) -> str:
-    significant = [one for one in own if one.p_holm < 0.05]
-    found = [f"{one.name} ({METRIC[one.metric]} {percent(one.difference, sign=True)} points)" for one in significant]
-    if found:
-        text = f"Significantly different from SER_only, after Holm's correction: {listed(found)}."
+def _in_words(family: Sequence[Contrast]) -> str:
+    significant = [c for c in family if c.p_holm < 0.05]
+    names = [f"{c.name} ({METRIC[c.metric]} {percent(c.difference, sign=True)} points)" for c in significant]
+    if names:
+        text = f"Significantly different from SER_only, after Holm's correction: {listed(names)}."
     else:
         text = "No difference from SER_only is significant after Holm's correction."
-    limits = sorted(one.detectable for one in own if one.metric == "wa" and one.detectable is not None)
+    limits = sorted(c.detectable for c in family if c.metric == "wa" and c.detectable is not None)
     if limits:
         span = " to ".join(dict.fromkeys((percent(limits[0]), percent(limits[-1]))))
         text += (
             f" The test has 80 % power to detect a true difference in WA of {span} points with "
-            f"{counted(len(own[0].speakers), 'test speaker')}; smaller ones may exist. A difference that is not "
+            f"{counted(len(family[0].speakers), 'test speaker')}; smaller ones may exist. A difference that is not "
             "significant does not show that two systems are equal."
         )
     return text
 
 
 def emotions(summary: Summary, looks: Looks) -> Section:
-    """Recall of every emotion, and the confusion matrices."""
+    """Return the section with the recall of every emotion and the confusion matrices."""
     complete = [line for line in summary.lines if line.seeds]
     if not complete:
         return Section("emotions", "Emotions", (Text("This needs a system with a complete seed."),))
     per_seed = complete[0].confusion.sum(axis=1) // len(complete[0].seeds)
     rows = tuple(
-        (label, str(int(per_seed[place])), *(_shown(line.recalls[place]) for line in complete))
-        for place, label in enumerate(summary.labels)
+        (label, str(int(per_seed[i])), *(_shown(line.recalls[i]) for line in complete))
+        for i, label in enumerate(summary.labels)
     )
     caption = "Recall of each emotion on the test speakers (%), mean ± standard deviation over seeds"
     table = Table("recalls", caption, ("Emotion", "Utterances", *(line.name for line in complete)), rows)
@@ -216,14 +216,14 @@ def emotions(summary: Summary, looks: Looks) -> Section:
 
 
 def speakers(summary: Summary, looks: Looks, genders: Mapping[str, str]) -> Section:
-    """WA and UAR of each test speaker."""
+    """Return the section with WA and UAR of each test speaker."""
     complete = {line.name: line.counts for line in summary.lines if line.counts}
     if not complete:
         return Section("speakers", "Speakers", (Text("This needs a system with a complete seed."),))
     wa, uar = {}, {}
-    for name, own in complete.items():
-        wa[name] = own.mean_hits.sum(axis=1) / own.totals.sum(axis=1)
-        recall = np.divide(own.mean_hits, own.totals, out=np.full(own.totals.shape, np.nan), where=own.totals > 0)
+    for name, c in complete.items():
+        wa[name] = c.mean_hits.sum(axis=1) / c.totals.sum(axis=1)
+        recall = np.divide(c.mean_hits, c.totals, out=np.full(c.totals.shape, np.nan), where=c.totals > 0)
         uar[name] = np.nanmean(recall, axis=1)
     first, counts = next(iter(complete.items()))
     names, totals = counts.speakers, counts.totals.sum(axis=1)
@@ -255,14 +255,14 @@ def _shown(figure: Spread, *, sign: bool = False) -> str:
     return spread(figure.mean, figure.std, sign=sign)
 
 
-def _best(figures: Sequence[Sequence[Spread]], places: Mapping[int, int]) -> frozenset[tuple[int, int]]:
-    """The cells with the highest mean of a column, where there is something to choose; equal as printed is equal.
+def _best(figures: Sequence[Sequence[Spread]], columns: Mapping[int, int]) -> frozenset[tuple[int, int]]:
+    """Return the cells with the highest mean of their column, as printed; none for a column with a single value.
 
-    `places` maps the columns of the table to those of `figures`.
+    `columns` maps columns of the table to columns of `figures`.
     """
     marked = set()
-    for column, place in places.items():
-        means = [percent(row[place].mean) for row in figures]
+    for column, source in columns.items():
+        means = [percent(row[source].mean) for row in figures]
         values = [float(mean) for mean in means if mean != NOTHING]
         if len(values) > 1:
             marked |= {(row, column) for row, mean in enumerate(means) if mean == percent(max(values) / 100)}

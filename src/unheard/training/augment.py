@@ -1,13 +1,13 @@
-"""Changes of an utterance's frames in training: another speaker is simulated, or a speaker profile subtracted.
+"""Changes to an utterance's frames in training: simulation of another speaker, and subtraction of a speaker profile.
 
-Augmentation changes what differs between speakers: vocal tract length (the mel bands are stretched), timbre and level
-of voice and microphone (a smooth curve is added to the bands), pitch (log F0 is shifted), tempo (frames are resampled
-in time). It works on normalised features, in units of their standard deviations. Sources: Jaitly and Hinton 2013
-(vocal tract length perturbation), Ko et al. 2015 (speed perturbation), Park et al. 2019 (masks).
+Augmentation varies properties that differ between speakers: vocal tract length (the mel bands are stretched), timbre
+and level of voice and microphone (a smooth curve is added to the bands), pitch (log F0 is shifted) and tempo (frames
+are resampled in time). It works on normalised features, in standard deviations. Sources: Jaitly and Hinton 2013 (vocal
+tract length perturbation), Ko et al. 2015 (speed perturbation), Park et al. 2019 (masks).
 
 Enrolment: n unlabelled utterances of a speaker give a profile, which is subtracted from the others:
 
-    mean frames (n, F) -> n / (n + κ) · their mean = profile (F,), 0 being the average speaker
+    mean frames (n, F) -> n / (n + κ) · their mean = profile (F,); 0 is the average speaker
 
 The mean of few utterances reflects their emotions more than the speaker, hence the shrinkage. Training draws the
 profile from a random number of the speaker's other utterances, so that the network works with and without one.
@@ -29,13 +29,13 @@ if TYPE_CHECKING:  # this file needs no torch
 
 Floats = NDArray[np.float32]
 
-CURVES = 6  # number of half cosines over the mel bands in a timbre curve, the constant one first
+CURVES = 6  # number of half cosines over the mel bands in a timbre curve; the first is constant
 
 
 def augment(x: Floats, columns: Columns, how: Augmentation, random: np.random.Generator) -> Floats:
-    """Return normalised frames (T, F) as another speaker's, (T', F); a copy, T' differs where the tempo changes.
+    """Return a copy (T', F) of normalised frames (T, F) as if from another speaker; T' differs if the tempo changes.
 
-    Functionals among the columns stay those of the original utterance.
+    Functionals among the columns are not changed.
     """
     if how.pace:  # at least 2 frames, by linear interpolation in time
         pace = random.uniform(1 - how.pace, 1 + how.pace)
@@ -50,8 +50,8 @@ def augment(x: Floats, columns: Columns, how: Augmentation, random: np.random.Ge
             bands = _interpolated(bands.T, np.minimum(np.arange(last + 1) * factor, last)).T
         if how.colour:
             heights = random.normal(0, how.colour, CURVES)
-            place = np.linspace(0, np.pi, bands.shape[1])
-            curves = np.cos(np.outer(place, np.arange(CURVES))).astype(np.float32)  # (bands, CURVES)
+            angles = np.linspace(0, np.pi, bands.shape[1])
+            curves = np.cos(np.outer(angles, np.arange(CURVES))).astype(np.float32)  # (bands, CURVES)
             bands = bands + curves @ heights.astype(np.float32)
             if columns.energy is not None:
                 x[:, columns.energy] += np.float32(heights[0])
@@ -69,17 +69,17 @@ def augment(x: Floats, columns: Columns, how: Augmentation, random: np.random.Ge
 
 
 def _interpolated(x: Floats, at: NDArray[np.float64]) -> Floats:
-    """Rows of `x` (N, K) at fractional positions `at` (n,), 0 to N - 1: (n, K)."""
+    """Interpolate rows of `x` (N, K) at fractional positions `at` (n,), 0 to N - 1: (n, K)."""
     below = np.floor(at).astype(np.int64)
     share = (at - below).astype(np.float32)[:, None]
     mixed: Floats = (1 - share) * x[below] + share * x[np.minimum(below + 1, len(x) - 1)]
     return mixed
 
 
-def _span(whole: int, most: int, random: np.random.Generator) -> tuple[int, int]:
-    """Draw a run of fewer than `most` positions among `whole`: first and one past the last."""
-    length = int(random.integers(0, min(most, whole + 1)))
-    first = int(random.integers(0, whole - length + 1))
+def _span(size: int, most: int, random: np.random.Generator) -> tuple[int, int]:
+    """Draw a span of fewer than `most` of `size` positions: the first, and one past the last."""
+    length = int(random.integers(0, min(most, size + 1)))
+    first = int(random.integers(0, size - length + 1))
     return first, first + length
 
 
@@ -91,7 +91,7 @@ SIZES = (1, 2, 4, 8, 16, 64)  # numbers of enrolment utterances drawn in trainin
 
 
 def profile_of(means: Floats) -> Floats:
-    """Return a speaker's profile from the mean frames of n utterances, (n, F) -> (F,); 0 for none."""
+    """Return a speaker's profile from the mean frames of n utterances, (n, F) -> (F,); 0 if n = 0."""
     n = len(means)
     if n == 0:
         return np.zeros(means.shape[1], np.float32)
@@ -100,9 +100,9 @@ def profile_of(means: Floats) -> Floats:
 
 
 class Companions:
-    """Draws speaker profiles for training utterances from other utterances of the same speaker.
+    """Random speaker profiles for training utterances, from other utterances of the same speaker.
 
-    `frames` are the normalised ones trained on, `speakers` the speaker of each of `ids`.
+    `frames` are the normalised training frames, `speakers` maps each of `ids` to its speaker.
     """
 
     def __init__(self, frames: Frames, ids: Sequence[str], speakers: Mapping[str, str]) -> None:
@@ -126,10 +126,10 @@ class Companions:
 def change_of(
     recipe: TrainingSettings, columns: Columns, variants: Sequence[Frames], speakers: Mapping[str, str]
 ) -> Callable[[str, Floats, np.random.Generator], Floats] | None:
-    """Return what `recipe` does to an utterance each time it is trained on: a copy, enrolment, augmentation; or None.
+    """Return the change that `recipe` applies to training utterances, if any: copy, enrolment and augmentation.
 
-    `variants` are the normalised frames of the recordings and of their changed copies, `speakers` the speaker of each
-    training utterance.
+    `variants` are the normalised frames of the recordings and of their augmented copies; `speakers` maps each training
+    utterance to its speaker.
     """
     recipe.augment.check(columns)
     if not (recipe.augment.on or recipe.enrol or recipe.copies):

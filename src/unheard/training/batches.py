@@ -1,4 +1,4 @@
-"""Batches: which utterances go together, and their frames from the feature store.
+"""Batches: their random composition, and the frames of their utterances from the feature store.
 
 ids -> order of an epoch (seeded) -> rows of the memory-mapped store -> normalised, [changed], padded (B, T, F)
 """
@@ -17,25 +17,25 @@ from unheard.training.strategies import Batch, derive
 
 
 class Frames(Protocol):
-    """Features as training needs them: the normalised frames (T, F) of an utterance, and their number."""
+    """Features for training: the normalised frames (T, F) of an utterance, and their number."""
 
     def length(self, utterance: str) -> int:
-        """Number of frames of one utterance."""
+        """Return the number of frames of an utterance."""
 
     def __getitem__(self, utterance: str) -> NDArray[np.float32]:
-        """Normalised frames (T, F) of one utterance."""
+        """Return the normalised frames (T, F) of an utterance."""
 
 
 Change = Callable[[str, NDArray[np.float32], np.random.Generator], NDArray[np.float32]]
-"""A change of an utterance's frames each time it is trained on, (T, F) -> (T', F); see `augment.py`."""
+"""A random change to an utterance's frames in every epoch, (T, F) -> (T', F); see `augment.py`."""
 
 
 class Task:
     """Utterances with their emotion and speaker indices, read in batches.
 
-    `frames` gives the features; `y` and `s` map an utterance to its index (-1 for a speaker outside training).
-    `change` is applied in training only; `weights` are those of training utterances in the emotion loss (none: equal),
-    `odds` how often each is drawn (none: once an epoch).
+    `frames` gives the features; `y` and `s` map an utterance to its emotion and speaker index (-1 for a speaker outside
+    training). `change` is applied only in training. `weights` are the weights of utterances in the emotion loss (None:
+    equal), `odds` their mean number of draws per epoch (None: each exactly once).
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Task:
         self.frames, self.y, self.s, self.change, self.weights, self.odds = frames, y, s, change, weights, odds
 
     def batch(self, ids: Sequence[str], random: np.random.Generator | None = None) -> Batch:
-        """Return the padded batch of `ids`, in their order; with `random` their frames are changed first."""
+        """Return the padded batch of `ids`, in their order; with `random`, `change` is applied to their frames."""
         arrays = [self.frames[name] for name in ids]
         if random is not None and self.change is not None:
             arrays = [self.change(name, array, random) for name, array in zip(ids, arrays, strict=True)]
@@ -64,9 +64,9 @@ class Task:
         return Batch(torch.from_numpy(x), lengths, y, s, w)
 
     def epoch(self, ids: Sequence[str], size: int, *seed: object) -> Iterator[Batch]:
-        """Yield every utterance of `ids` once, in an order drawn from `seed` (fold, seed and epoch).
+        """Yield batches of every utterance in `ids` once, in an order drawn from `seed` (fold, seed and epoch).
 
-        With `odds`, as many are drawn with replacement.
+        With `odds`, the same number of utterances is drawn with replacement.
         """
         random = np.random.default_rng(derive(*seed, "change"))
         if self.odds is not None:
@@ -76,7 +76,7 @@ class Task:
             yield self.batch([ids[i] for i in chosen], random)
 
     def in_order(self, ids: Sequence[str], size: int) -> Iterator[tuple[list[int], Batch]]:
-        """Yield batches for evaluation, sorted by length: positions in `ids`, and their batch."""
+        """Yield batches for evaluation, sorted by length: indices into `ids`, and the batch."""
         order = sorted(range(len(ids)), key=lambda i: (self.frames.length(ids[i]), ids[i]))
         for start in range(0, len(order), size):
             chosen = order[start : start + size]
@@ -84,11 +84,11 @@ class Task:
 
 
 def draw_batches(count: int, size: int, seed: int) -> list[list[int]]:
-    """Return indices 0..count-1 once each, in a random order cut into ceil(count / size) batches.
+    """Return the indices 0 to count - 1 in random order, divided into ceil(count / size) batches.
 
     Batch sizes differ by at most one, so no tiny last batch takes a full step. Utterances are not sorted by length:
-    emotions and speakers would not be mixed, on a few hundred utterances it would be the same batch every epoch, and
-    layers on valid frames gain nothing by it.
+    sorting would not mix emotions and speakers, would repeat the same batches on small corpora, and would not speed up
+    layers on valid frames.
     """
     order = np.random.default_rng(seed).permutation(count)
     return [part.tolist() for part in np.array_split(order, math.ceil(count / size))]

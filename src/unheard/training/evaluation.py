@@ -1,4 +1,4 @@
-"""Evaluation: scores of a network on a list of utterances, and the form in which the network is evaluated.
+"""Evaluation: scores of a network on utterances, with optional batch-norm re-estimation and decision rule.
 
 (optionally) re-estimated batch norm, decision rule -> forward passes in evaluation mode -> Scores
 """
@@ -24,7 +24,7 @@ from unheard.training.metrics import Judged
 
 @dataclass(frozen=True)
 class Scores(Judged):
-    """Outputs for the utterances `ids`, in their order: `truth` (n,), `logits` (n, C), `embeddings` (n, E)."""
+    """Outputs for the utterances `ids` in order: `truth` (n,), `logits` (n, C), `embeddings` (n, E)."""
 
     ids: tuple[str, ...]
     truth: NDArray[np.int64]
@@ -33,12 +33,12 @@ class Scores(Judged):
 
     @property
     def none(self) -> Scores:
-        """The scores of no utterance, of the same widths."""
+        """Empty scores of the same widths."""
         return Scores((), self.truth[:0], self.logits[:0], self.embeddings[:0])
 
     @cached_property
     def predicted(self) -> NDArray[np.int64]:  # type: ignore[override]
-        """The most probable emotion of each utterance (n,); the first one on a tie."""
+        """The most probable emotion of each utterance (n,); the first on a tie."""
         return np.asarray(self.logits.argmax(axis=1), np.int64)
 
     @cached_property
@@ -67,11 +67,11 @@ def score(
 ) -> Scores:
     """Evaluate `network` on `ids` (at least one) in evaluation mode; its mode is restored afterwards.
 
-    `profiles` gives the speaker profile (F,) of each utterance (see `EmbeddingNetwork.forward`).
+    `profiles` maps each utterance to its speaker profile (F,), see `EmbeddingNetwork.forward`.
     """
     was_training = network.training
     network.eval()
-    places: list[int] = []
+    order: list[int] = []
     outputs: list[tuple[Tensor, Tensor]] = []
     for positions, batch in task.in_order(ids, size):
         batch = batch.to(device)
@@ -80,28 +80,28 @@ def score(
             profile = torch.from_numpy(np.stack([profiles[ids[i]] for i in positions])).to(device)
         with autocast(device, precision):
             outputs.append(network.logits(batch.x, batch.lengths, profile))
-        places += positions
+        order += positions
     network.train(was_training)
-    order = np.argsort(places)
-    logits, e = (torch.cat(each).float().cpu().numpy()[order] for each in zip(*outputs, strict=True))
+    inverse = np.argsort(order)
+    logits, e = (torch.cat(each).float().cpu().numpy()[inverse] for each in zip(*outputs, strict=True))
     return Scores(tuple(ids), np.array([task.y[name] for name in ids]), logits, e)
 
 
 # Batch-norm re-estimation.
 #
-# During training the running statistics are those of activations after dropout. In evaluation nothing is dropped, so
-# the standard deviation pooled over an utterance, and everything after it, is distributed differently (Li et al. 2019,
-# Understanding the disharmony between dropout and batch normalization by variance shift). Kaldi's `nnet3-combine`
-# re-estimates the statistics in the same way.
+# Running statistics are estimated in training, after dropout. In evaluation nothing is dropped, so the standard
+# deviation pooled over an utterance, and everything after it, has another distribution (Li et al. 2019, Understanding
+# the disharmony between dropout and batch normalization by variance shift). Kaldi's `nnet3-combine` re-estimates the
+# statistics in the same way.
 
 
 @contextmanager
 def reestimated_batchnorm(
     network: EmotionNetwork, task: Task, ids: Sequence[str], size: int, *, device: torch.device, precision: str = "fp32"
 ) -> Iterator[None]:
-    """Within the context the batch norms have the statistics of `ids`, computed in batches of `size` without dropout.
+    """Replace the batch-norm statistics in this context by those of `ids`, in batches of `size` without dropout.
 
-    Each batch is weighted by its number of utterances. No weight changes and no random stream advances; the running
+    Each batch is weighted by its number of utterances. Weights and random streams are not changed; the running
     statistics are restored on exit.
     """
     norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm1d)]
@@ -131,7 +131,7 @@ def reestimated_batchnorm(
 
 @contextmanager
 def decision_rule(head: Head, factors: Sequence[float]) -> Iterator[None]:
-    """Within the context the emotion head multiplies its probabilities by `factors` (C,), through its bias."""
+    """Multiply the probabilities of the emotion head by `factors` (C,) in this context, through its bias."""
     bias = head.output.bias
     before = bias.detach().clone()
     with torch.no_grad():
@@ -155,11 +155,11 @@ def choose_device(name: str = "auto") -> torch.device:
     if name == "auto":
         name = next(kind for kind in ("cuda", "mps", "cpu") if available[kind])
     if not available.get(name.split(":")[0], False):
-        found = ", ".join(kind for kind, there in available.items() if there)
-        raise ConfigError(f"there is no device '{name}' on this machine", mend=f"Choose auto, {found}.")
+        present = ", ".join(kind for kind, exists in available.items() if exists)
+        raise ConfigError(f"there is no device '{name}' on this machine", mend=f"Choose auto, {present}.")
     return torch.device(name)
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """The context of a forward pass: no-op for `fp32`, automatic mixed precision for `bf16`."""
+    """Return the context for a forward pass: no-op for `fp32`, automatic mixed precision for `bf16`."""
     return nullcontext() if precision == "fp32" else torch.autocast(device.type, dtype=torch.bfloat16)

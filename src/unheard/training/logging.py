@@ -1,7 +1,7 @@
-"""Loggers of the epochs of a training, beside the JSONL history: TensorBoard, MLflow, Weights & Biases, plug-ins.
+"""Loggers of training epochs in addition to the JSONL history: TensorBoard, MLflow, Weights & Biases, plug-ins.
 
-A logger is a context manager `logger(folder, settings)` around the training of one cell, which yields a function that
-takes each epoch's figures. MLflow and W&B read their server and project from their own environment variables.
+A logger is a context manager `logger(folder, settings)` around the training of one cell. It yields a function that
+takes each epoch's metrics. MLflow and W&B read their server and project from their own environment variables.
 """
 
 from __future__ import annotations
@@ -63,13 +63,13 @@ _LIBRARIES = {"tensorboard": "torch.utils.tensorboard"}
 
 
 def logger_of(name: str) -> Logger:
-    """Return the logger `name`; raises `ConfigError` for an unknown one."""
+    """Return the logger `name`; raises `ConfigError` for an unknown name."""
     logger: Logger = LOGGERS[name] if name in LOGGERS else plugins.required("logger", name).thing
     return logger
 
 
 def check_loggers(names: Iterable[str]) -> None:
-    """Raise `ConfigError` for an unknown logger, `MissingExtra` for one whose library is not installed."""
+    """Raise `ConfigError` for an unknown logger, and `MissingExtra` if its library is not installed."""
     for name in names:
         logger_of(name)
         try:

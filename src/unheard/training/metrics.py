@@ -1,4 +1,4 @@
-"""Metrics, each as its formula, and the decision rules. Arrays of labels are integer indices, (N,).
+"""Metrics and decision rules. Arrays of labels are integer indices, (N,).
 
 WA, weighted (plain) accuracy: the share of correctly classified utterances.
 UAR, unweighted average recall (UA): the mean of the emotions' recalls.
@@ -16,7 +16,7 @@ Labels = NDArray[np.integer]
 
 
 def confusion(truth: Labels, predicted: Labels, classes: int) -> NDArray[np.int64]:
-    """Count pairs, (classes, classes): true class by predicted class.
+    """Compute the confusion matrix (classes, classes): true class by predicted class.
 
     >>> confusion(np.array([0, 0, 1]), np.array([0, 1, 1]), 2).tolist()
     [[1, 1], [0, 1]]
@@ -26,7 +26,7 @@ def confusion(truth: Labels, predicted: Labels, classes: int) -> NDArray[np.int6
 
 
 def weighted_accuracy(truth: Labels, predicted: Labels) -> float:
-    """WA = correct / all; NaN without utterances.
+    """Compute WA = correct / all; NaN without utterances.
 
     >>> weighted_accuracy(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1]))
     0.75
@@ -35,7 +35,7 @@ def weighted_accuracy(truth: Labels, predicted: Labels) -> float:
 
 
 def recalls(truth: Labels, predicted: Labels, classes: int) -> NDArray[np.float64]:
-    """Recall of each class (classes,); NaN for a class without utterances.
+    """Compute the recall of each class (classes,); NaN for a class without utterances.
 
     >>> recalls(np.array([0, 0, 1]), np.array([0, 1, 1]), 3).tolist()
     [0.5, 1.0, nan]
@@ -47,7 +47,7 @@ def recalls(truth: Labels, predicted: Labels, classes: int) -> NDArray[np.float6
 
 
 def unweighted_average_recall(truth: Labels, predicted: Labels, classes: int) -> float:
-    """UAR = mean recall over the classes that occur (Schuller et al. 2009); NaN without utterances.
+    """Compute UAR, the mean recall over the classes that occur (Schuller et al. 2009); NaN without utterances.
 
     >>> unweighted_average_recall(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1]), 2)
     0.8333333333333333
@@ -57,7 +57,7 @@ def unweighted_average_recall(truth: Labels, predicted: Labels, classes: int) ->
 
 
 def macro_f1(truth: Labels, predicted: Labels, classes: int) -> float:
-    """Mean over the classes that occur or are predicted of F1 = 2 TP / (2 TP + FP + FN); NaN without utterances.
+    """Compute the mean F1 = 2 TP / (2 TP + FP + FN) of classes that occur or are predicted; NaN without utterances.
 
     >>> round(macro_f1(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1]), 2), 4)
     0.7333
@@ -98,9 +98,9 @@ class Judged:
 
 
 def decision_factors(decision: str, counts: Sequence[int]) -> list[float]:
-    """Return the factors (C,) that a decision rule multiplies probabilities by; `counts` (C,) are of training.
+    """Return the factors (C,) by which a decision rule multiplies probabilities, given training `counts` (C,).
 
-    Trained by cross-entropy, a network estimates p, the probability of an emotion for the frequencies π of training.
+    A network trained by cross-entropy estimates the probability p of an emotion under the training frequencies π.
     "likeliest", the largest p, maximises expected WA; "even", the largest p / π, maximises expected UAR (Menon et al.
     2021, Long-tail learning via logit adjustment); "both", the largest p · (1 + 1 / (C π)) / 2, their mean.
     The probability of an emotion without training utterances is not changed.
@@ -114,14 +114,14 @@ def decision_factors(decision: str, counts: Sequence[int]) -> list[float]:
     """
     present = sum(n > 0 for n in counts)
     rarity = [sum(counts) / (present * n) if n else 1.0 for n in counts]
-    return {"likeliest": [1.0] * len(counts), "even": rarity, "both": [(1 + one) / 2 for one in rarity]}[decision]
+    return {"likeliest": [1.0] * len(counts), "even": rarity, "both": [(1 + r) / 2 for r in rarity]}[decision]
 
 
 def balanced(kinds: Mapping[str, Hashable]) -> dict[str, float]:
-    """Return the weight N / (C N_c) of each of N utterances, where its kind is one of C and occurs N_c times.
+    """Return the weight N / (C N_c) of each of N utterances, whose kind is one of C and occurs N_c times.
 
     >>> balanced({"a": 0, "b": 0, "c": 0, "d": 1})["d"]
     2.0
     """
-    found = Counter(kinds.values())
-    return {name: len(kinds) / (len(found) * found[kind]) for name, kind in kinds.items()}
+    counts = Counter(kinds.values())
+    return {name: len(kinds) / (len(counts) * counts[kind]) for name, kind in kinds.items()}

@@ -1,8 +1,8 @@
-"""The training loop, the same for every strategy.
+"""The training loop of every strategy.
 
     epoch -> validate -> keep the best weights -> (every 20 s) checkpoint -> ... -> evaluate on the test speakers once
 
-On a CPU a training is deterministic to the bit, also when it is killed and resumed.
+On a CPU, training is bit-exactly reproducible, even if it is killed and resumed.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from unheard.training.metrics import decision_factors
 from unheard.training.recipe import AS_WRITTEN, REESTIMATED, TrainingSettings
 from unheard.training.strategies import Strategy
 
-CHECKPOINT_SECONDS = 20.0  # write a checkpoint when the last one is this old, and at the end
+CHECKPOINT_SECONDS = 20.0  # minimum age of the last checkpoint before another is written
 
-LATE = 5  # a training whose best epoch is among the last so many may not have converged
+LATE = 5  # a training whose best epoch is among the last `LATE` may not have converged
 
 
 @dataclass
 class Best:
-    """The best epoch so far on the validation speakers of one direction: its WA, and its weights as used then."""
+    """The best epoch so far on the validation speakers of one direction, with its WA and the evaluated weights."""
 
     epoch: int = 0
     wa: float = -1.0
@@ -46,10 +46,10 @@ class Best:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The result of a training after `epochs` epochs: one direction under one mode.
+    """The result of a training after `epochs` epochs, for one direction and one mode.
 
-    `mode` is `AS_WRITTEN` or `REESTIMATED` (batch norm). `selected` is true where validation chose `best_epoch`;
-    otherwise it is the last epoch. `weights` are those that were evaluated, as a saved model needs them.
+    `mode` is `AS_WRITTEN` or `REESTIMATED` (batch norm). `selected` is true if validation chose `best_epoch`; otherwise
+    `best_epoch` is the last epoch. `weights` are the evaluated weights, to be saved as a model.
     """
 
     direction: str
@@ -83,14 +83,14 @@ def join_evaluations(apart: Sequence[Evaluation]) -> Evaluation:
 
 
 class Trainer:
-    """One training: its strategy, optimiser, history and best epochs, in a folder from which it can be resumed.
+    """A training: its strategy, optimiser, history and best epochs, in a folder from which it can be resumed.
 
-    `train` are the ids to train on. `directions` are, by name, the validation utterances, which select the epoch (with
-    `select` "last" there may be none), and the test utterances, scored once at that epoch. `key` seeds the order of the
-    batches (fold and seed, never the strategy, so that systems are compared in pairs). `recipe.batchnorm` gives the
-    modes of evaluation:
-    "running" `AS_WRITTEN`; "reestimate" `REESTIMATED`, in validation too; "both" first `AS_WRITTEN`, as "running", then
-    `REESTIMATED` for the last epoch's weights. Evaluating changes neither weights nor random streams.
+    `train` are the ids to train on. `directions` maps names to validation utterances, which select the epoch (they may
+    be empty if `select` is "last"), and test utterances, which are scored once at that epoch. `key` seeds the order of
+    the batches (fold and seed, never the strategy, so that comparisons of systems are paired). `recipe.batchnorm` gives
+    the modes of evaluation: "running" is `AS_WRITTEN`; "reestimate" is `REESTIMATED`, also in validation; "both" is
+    `AS_WRITTEN` as in "running", then `REESTIMATED` for the weights of the last epoch. Evaluation changes neither
+    weights nor random streams.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class Trainer:
         self.save()
         validated, *others = self.recipe.evaluations
         evaluations = self._evaluate(validated, self.recipe.select)
-        return evaluations + [one for mode in others for one in self._evaluate(mode, "last")]
+        return evaluations + [evaluation for mode in others for evaluation in self._evaluate(mode, "last")]
 
     def _one_epoch(self) -> None:
         began = time.perf_counter()
@@ -153,7 +153,7 @@ class Trainer:
             if not torch.isfinite(loss):
                 raise self._diverged(f"the loss became {loss.item()} in epoch {self.epoch + 1}, step {step + 1}")
             self.optimizer.zero_grad(set_to_none=True)
-            # Gradients of the parameters alone: an input that a strategy differentiates by needs none here.
+            # only parameters: inputs that a strategy differentiates by need no gradient here
             loss.backward(inputs=parameters)  # type: ignore[no-untyped-call]
             self.optimizer.step()
             sums.update({name: float(term.detach()) for name, term in terms.items()})
@@ -169,7 +169,7 @@ class Trainer:
             self.on_epoch(record)
 
     def _validate(self) -> dict[str, Any]:
-        """Score the validation speakers of every direction; keep the weights of the best epoch."""
+        """Score the validation speakers of every direction, and keep the weights of the best epoch."""
         figures: dict[str, Any] = {}
         with self._in_use(self.recipe.evaluations[0]):
             for direction, (dev, _) in self.directions.items():
@@ -178,7 +178,7 @@ class Trainer:
                 scores = self._score(dev)
                 if not np.isfinite(scores.logits).all():
                     raise self._diverged(f"the network's outputs are not finite after epoch {self.epoch}")
-                # strictly better: the earliest epoch wins a tie
+                # strictly better, so that the earliest epoch wins a tie
                 if self.recipe.select == "best" and scores.wa > self.best[direction].wa:
                     self.best[direction] = Best(self.epoch, scores.wa, self._weights())
                 suffix = "" if len(self.directions) == 1 else f"_{direction}"
@@ -191,7 +191,7 @@ class Trainer:
 
     @contextmanager
     def _in_use(self, mode: str) -> Iterator[None]:
-        """The network as `mode` and the decision rule have it in use."""
+        """Apply the batch-norm `mode` and the decision rule to the network in this context."""
         with ExitStack() as use:
             if mode == REESTIMATED:
                 what = (self.strategy, self.task, self.train_ids, self.recipe.batch_size)
@@ -210,7 +210,7 @@ class Trainer:
         return score(self.strategy, self.task, ids, device=self.device, precision=self.recipe.precision)
 
     def _evaluate(self, mode: str, select: str) -> list[Evaluation]:
-        """Score dev and test of each direction: the only place where test utterances are scored."""
+        """Score dev and test utterances of each direction; test utterances are scored nowhere else."""
         last, chosen, selected = self._weights(), self.best, select == "best"
         if not selected:
             with self._in_use(mode):
@@ -237,28 +237,28 @@ class Trainer:
             "best": {name: vars(best) for name, best in self.best.items()},
             "history": json.dumps(self.history),
         }
-        whole = io.BytesIO()  # torch's own writer reports a full disk as a RuntimeError
-        torch.save(state, whole)
-        write_whole(self.folder / "checkpoint.pt", lambda path: path.write_bytes(whole.getbuffer()))
+        content = io.BytesIO()  # torch's own writer reports a full disk as a RuntimeError
+        torch.save(state, content)
+        write_whole(self.folder / "checkpoint.pt", lambda path: path.write_bytes(content.getbuffer()))
         lines = "".join(json.dumps(record) + "\n" for record in self.history)
         write_text(self.folder / "history.jsonl", lines)
         self._saved_at = time.monotonic()
 
     def _identity(self) -> str:
-        """The settings that a checkpoint must share with the training it resumes; the number of epochs may differ."""
+        """Return the settings that a checkpoint shares with the resumed training; the number of epochs may differ."""
         epochs = 1 if self.recipe.extensible else self.recipe.epochs
         recipe = replace(self.recipe, epochs=epochs, updates=None, report_epochs=())
         parts = {"strategy": type(self.strategy).__name__, "key": list(map(str, self.key)), "recipe": asdict(recipe)}
         return json.dumps(parts, sort_keys=True)
 
     def resume(self) -> bool:
-        """Continue from the folder's checkpoint; return False where there is none.
+        """Continue from the folder's checkpoint; return False if there is none.
 
-        Only tensors and plain values are read (`weights_only`): a checkpoint cannot run code. Raises `TrainingError`
-        for a damaged one or one of another training.
+        Only tensors and plain values are read (`weights_only`), so a checkpoint cannot run code. Raises `TrainingError`
+        for a checkpoint that is damaged or belongs to another training.
         """
         path = self.folder / "checkpoint.pt"
-        for leftover in self.folder.glob(".*.tmp"):  # of a process killed while it wrote
+        for leftover in self.folder.glob(".*.tmp"):  # from a process killed while writing
             leftover.unlink(missing_ok=True)
         if not path.exists():
             return False

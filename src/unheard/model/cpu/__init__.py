@@ -1,4 +1,4 @@
-"""Kernels compiled by numba, and the one switch that decides where they replace PyTorch's operations."""
+"""Kernels compiled by numba, and the switch that decides whether they replace PyTorch's operations."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Array = NDArray[np.float32]
 
 
 def kernels_serve(x: Tensor, cells: int = 8) -> bool:
-    """Whether the kernels can compute on `x`: they need numba, and float32 on a CPU.
+    """Return whether the kernels can compute on `x`: they need numba, and float32 on a CPU.
 
-    An LSTM's kernels need whole vectors: `cells` a multiple of 8, above 64 a multiple of 64.
+    The LSTM kernels need full vectors: `cells` must be a multiple of 8, and above 64 a multiple of 64.
     """
     return (
         x.device.type == "cpu"
@@ -38,5 +38,5 @@ def _numba_is_here() -> bool:
 
 
 def as_array(x: Tensor) -> Array:
-    """`x` as the kernels take it: contiguous, sharing memory where it is so already."""
+    """Return `x` as a contiguous array, which shares memory if `x` is contiguous."""
     return cast(Array, x.detach().contiguous().numpy())

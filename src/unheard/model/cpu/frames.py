@@ -1,9 +1,9 @@
-"""Windows, batch norm with its neighbours, and pooling of ragged frames, compiled by numba.
+"""Windows, batch norm with bias, ReLU and dropout, and pooling of ragged frames, compiled by numba.
 
-These steps do few operations per number, so their time is that of reading and writing memory. As PyTorch operations
-bias, ReLU, batch norm and dropout pass over the frames some fifteen times per training step; the kernels need five.
-Shapes: N frames of a batch, B utterances, C channels. Sums over many frames are taken in blocks that stay in the
-cache, and over the blocks in double precision, always in the same order.
+These steps do few operations per number, so their time is dominated by memory access. As PyTorch operations, bias,
+ReLU, batch norm and dropout pass over the frames about fifteen times per training step; the kernels need five passes.
+Shapes: N frames of a batch, B utterances, C channels. Sums over many frames are taken in blocks that fit in the cache,
+and over blocks in double precision, always in the same order.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from unheard.model.cpu.lstm import compiled
 # mypy: allow-untyped-defs, allow-untyped-calls
 
 
-# Autograd functions; none can be differentiated twice.
+# Autograd functions, which cannot be differentiated twice.
 
 
 def windows(x: Tensor, lengths: Tensor, taps: int, dilation: int) -> Tensor:
-    """Windows of `taps` frames, `dilation` apart: (N, C), (B,) -> (N', taps * C + zeros up to a multiple of 8)."""
+    """Return windows of `taps` frames, `dilation` apart: (N, C), (B,) -> (N', taps * C, padded to a multiple of 8)."""
     return cast(Tensor, _Windows.apply(x, lengths, taps, dilation))
 
 
@@ -49,7 +49,7 @@ class _Windows(torch.autograd.Function):
 
 
 def activation(y: Tensor, bias: Tensor, floor: float, norm: Any, drawn: tuple[Tensor, int] | None) -> Tensor:
-    """Batch norm of max(y + bias, floor) in training, then dropout by the random bytes `drawn`: (N, C) -> (N, C).
+    """Apply batch norm to max(y + bias, floor) in training, then dropout by random bytes `drawn`: (N, C) -> (N, C).
 
     Updates the running statistics of `norm`, a `BatchNorm1d`, as PyTorch does.
     """
@@ -68,8 +68,8 @@ def activation(y: Tensor, bias: Tensor, floor: float, norm: Any, drawn: tuple[Te
 class _Activation(torch.autograd.Function):
     """weight · (r - mean) / deviation + shift with r = max(y + bias, floor), then dropout by the `random` bytes.
 
-    `y` (N, C); the others (C,) or, the random bytes, (N, C). Mean and deviation are the batch's own: the gradient of
-    `y` passes through them.
+    `y` and `random` are (N, C), the other arguments (C,). Mean and deviation are those of the batch, and the gradient
+    of `y` passes through them.
     """
 
     @staticmethod
@@ -103,7 +103,7 @@ class _Activation(torch.autograd.Function):
 
 
 def pooling(x: Tensor, lengths: Tensor, floor: float) -> Tensor:
-    """Mean and standard deviation of each utterance's frames, the variance floored: (N, C), (B,) -> (B, 2C)."""
+    """Compute mean and standard deviation of each utterance's frames, the variance floored: (N, C), (B,) -> (B, 2C)."""
     return cast(Tensor, _Pooling.apply(x, lengths, floor))
 
 
@@ -127,14 +127,14 @@ class _Pooling(torch.autograd.Function):
 
 # Kernels.
 
-ROWS = 64  # frames per block: 64 KiB at 256 channels, which fit in the second-level cache
+ROWS = 64  # frames per block: 64 KiB at 256 channels, which fits in the second-level cache
 
 ZERO = np.float32(0)
 
 
 @compiled
 def statistics(y, bias, floor, mean, squares):
-    """Mean and sum of squared distances from it, (C,) float64 each, of max(y + bias, floor); `y` (N, C).
+    """Compute the mean of max(y + bias, floor) and the sum of squared deviations, (C,) float64 each; `y` (N, C).
 
     Statistics of blocks are merged (Chan et al. 1979), so that a large mean costs no precision.
     """
@@ -167,7 +167,7 @@ def statistics(y, bias, floor, mean, squares):
 
 @compiled
 def activate(y, bias, floor, slope, shift, random, kept, out):
-    """out = max(y + bias, floor) * slope + shift where the random byte is below `kept`, else 0; all (N, C)."""
+    """Compute out = max(y + bias, floor) * slope + shift if the random byte is below `kept`, else 0; (N, C)."""
     rows, channels = y.shape
     for i in range(rows):
         for j in range(channels):
@@ -178,7 +178,7 @@ def activate(y, bias, floor, slope, shift, random, kept, out):
 
 @compiled
 def activation_sums(y, bias, floor, mean, random, kept, gradient, total, along):
-    """Sums over the frames of the kept gradient, and of it times the distance from the mean; (C,) float64 each."""
+    """Sum over frames the kept gradient, and its product with the deviation from the mean: (C,) float64 each."""
     rows, channels = y.shape
     first, second = np.empty(channels, np.float32), np.empty(channels, np.float32)
     total[:] = 0.0
@@ -199,9 +199,9 @@ def activation_sums(y, bias, floor, mean, random, kept, gradient, total, along):
 
 @compiled
 def activation_gradient(y, bias, floor, mean, random, kept, gradient, slope, level, tilt, of_y, of_bias):
-    """of_y = slope * kept gradient - level - tilt * distance from the mean where y + bias > floor, else 0.
+    """Compute of_y = slope * kept gradient - level - tilt * deviation from the mean if y + bias > floor, else 0.
 
-    `of_bias` (C,) float64 is its sum over the frames.
+    `of_bias` (C,) float64 is the sum of `of_y` over frames.
     """
     rows, channels = y.shape
     sums = np.empty(channels, np.float32)
@@ -222,7 +222,7 @@ def activation_gradient(y, bias, floor, mean, random, kept, gradient, slope, lev
 
 @compiled
 def gather_windows(x, lengths, taps, dilation, windows):
-    """Fill `windows` (N', at least taps * C) with the `taps` frames of `x` (N, C), `dilation` apart, of each window."""
+    """Fill each of `windows` (N', at least taps * C) with its `taps` frames of `x` (N, C), `dilation` apart."""
     channels = x.shape[1]
     span = dilation * (taps - 1)
     start = row = 0
@@ -257,7 +257,7 @@ def scatter_windows(gradient, lengths, taps, dilation, of_x):
 
 @compiled
 def pool(x, lengths, floor, pooled):
-    """Fill `pooled` (B, 2C) with mean and standard deviation of each utterance's frames; the variance is floored."""
+    """Fill `pooled` (B, 2C) with the mean and standard deviation of each utterance's frames, the variance floored."""
     channels = x.shape[1]
     start = 0
     for utterance in range(len(lengths)):

@@ -1,13 +1,13 @@
-"""A bidirectional LSTM's recurrence on ragged frames (N, C): no padding, no gathering, no flipping.
+"""The recurrence of a bidirectional LSTM on ragged frames (N, C), without padding, gathering or flipping.
 
-`torch.nn.LSTM` needs a padded copy. Here the utterances advance side by side, longest first, so that step t touches
-only those longer than t; everything that is not recurrent (products with the inputs, gradients of the weights) stays
-one large matrix product. The steps are compiled by numba on first use and cached on disk. Each sum is taken in one
-fixed order, so the same frames give the same bits, whatever else is in the batch.
+`torch.nn.LSTM` needs a padded copy. Here the utterances advance in parallel, longest first, so that step t processes
+only utterances longer than t. Non-recurrent operations (products with the inputs, gradients of the weights) are single
+large matrix products. The steps are compiled by numba on first use and cached on disk. Sums are taken in a fixed order,
+so the same frames give the same bits, independently of the rest of the batch.
 
-Shapes: N frames of a batch, H cells; an utterance's step t is row `first + t * stride`. Sizes are constants to the
-compiler, which vectorises the loops over cells; a kernel must capture nothing else, or numba would not find it on disk
-again.
+Shapes: N frames of a batch, H cells; an utterance's step t is row `first + t * stride`. Sizes are constants for the
+compiler, which vectorises the loops over cells; a kernel must not capture anything else, or numba would not find it in
+the cache.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from unheard.model.cpu import as_array
 
 TILE = 64  # rows and columns of the tiles in which weights are multiplied: 16 KiB, which fit in the first-level cache
 
-# "contract" fuses a multiplication with an addition; other "fast" mathematics would reorder sums or lose a NaN.
+# "contract" fuses multiplications with additions; other "fast" flags would reorder sums or lose NaN.
 HOW: dict[str, Any] = {"fastmath": {"contract", "nsz"}, "error_model": "numpy", "nogil": True}
 
 ONE, TWO, HALF = np.float32(1), np.float32(2), np.float32(0.5)
@@ -39,7 +39,7 @@ C3, C4, C5, C6 = (np.float32(1 / n) for n in (6, 24, 120, 720))
 
 
 def compiled(function: Callable[..., None]) -> Callable[..., None]:
-    """Compile `function`; the machine code is cached on disk where a folder is writable."""
+    """Compile `function`; the machine code is cached on disk if a folder is writable."""
     try:
         return njit(cache=True, **HOW)(function)  # type: ignore[no-any-return]
     except RuntimeError:
@@ -48,7 +48,7 @@ def compiled(function: Callable[..., None]) -> Callable[..., None]:
 
 @njit(inline="always", **HOW)
 def exp(x):
-    """2^n by its bits times Taylor's series of the rest, to 2e-7 of 1 / (1 + exp(x)); NaN stays NaN."""
+    """Compute exp(x) as 2^n by bits times a Taylor series, to 2e-7 of 1 / (1 + exp(x)); NaN stays NaN."""
     y = x * LOG2_E
     n = np.floor(y + HALF)
     r = (y - n) * LN_2
@@ -60,22 +60,22 @@ def exp(x):
 
 @njit(inline="always", **HOW)
 def sigmoid(x):
-    """1 / (1 + exp(-x))."""
+    """Compute 1 / (1 + exp(-x))."""
     return ONE / (ONE + exp(-x))
 
 
 @njit(inline="always", **HOW)
 def tanh(x):
-    """2 sigmoid(2x) - 1."""
+    """Compute tanh(x) = 2 sigmoid(2x) - 1."""
     return TWO / (ONE + exp(-TWO * x)) - ONE
 
 
 @njit(inline="always", **HOW)
 def product(a, b, out, rows, inner, outer, tile):
-    """out[:rows] = a[:rows] @ b, of (., inner) and (inner, outer).
+    """Compute out[:rows] = a[:rows] @ b, of (., inner) and (inner, outer).
 
-    Rows are taken in pairs, an odd one with a spare row, and eight products per pass over a tile's columns: the
-    scalars stay in registers, the columns are vectors.
+    Rows are processed in pairs, an odd last one with a spare row, with eight products per pass over a tile's columns:
+    scalars stay in registers, and columns are vectors.
     """
     for k0 in range(0, inner, tile):
         for j0 in range(0, outer, tile):
@@ -95,9 +95,9 @@ def product(a, b, out, rows, inner, outer, tile):
 
 @lru_cache
 def forward_kernel(cells: int) -> Callable[..., None]:
-    """Steps forward: projected (N, 4H) becomes the gates; fills states (N, 2H) and memory (2, N, 2H) at column `at`.
+    """Return the forward kernel: it turns projected (N, 4H) into gates, and fills states (N, 2H) and memory (2, N, 2H).
 
-    Memory holds c and tanh c; without `keep` it has one row.
+    It writes from column `at` on. Memory contains c and tanh c; without `keep` it has one row.
     """
     H, gates4, tile = cells, 4 * cells, min(cells, TILE)
 
@@ -134,9 +134,9 @@ def forward_kernel(cells: int) -> Callable[..., None]:
 
 @lru_cache
 def backward_kernel(cells: int) -> Callable[..., None]:
-    """Steps backward: from the gates (N, 4H), memory and the gradient (N, 2H) of the states to that of `projected`.
+    """Return the backward kernel: gradients of `projected` from gates (N, 4H), memory and gradients (N, 2H) of states.
 
-    `weight` is W_hh as PyTorch holds it, (4H, H).
+    `weight` is W_hh as in PyTorch, (4H, H).
     """
     H, gates4, tile = cells, 4 * cells, min(cells, TILE)
 
@@ -174,7 +174,7 @@ def backward_kernel(cells: int) -> Callable[..., None]:
 
 
 class Walk(NamedTuple):
-    """The order in which one direction visits a batch: the first row of each utterance, longest first.
+    """The order of one direction through a batch: the first row of each utterance, longest first.
 
     Step t of an utterance is row `first + t * stride`; at step t the first `active[t]` utterances continue.
     """
@@ -185,7 +185,7 @@ class Walk(NamedTuple):
 
 
 def walks(lengths: Tensor) -> tuple[Walk, Walk]:
-    """Return the walks of both directions through utterances of `lengths` (B,) laid end to end."""
+    """Return the walks of both directions through concatenated utterances of `lengths` (B,)."""
     frames = lengths.numpy()
     ends = np.cumsum(frames)
     order = np.argsort(-frames, kind="stable")
@@ -195,7 +195,7 @@ def walks(lengths: Tensor) -> tuple[Walk, Walk]:
 
 
 def recur(projected: Sequence[Tensor], weights: Sequence[Tensor], lengths: Tensor) -> Tensor:
-    """`Recurrence` of both directions; what its backward pass needs is kept only while gradients are enabled."""
+    """Apply `Recurrence` in both directions; values for the backward pass are kept only if gradients are enabled."""
     return cast(Tensor, Recurrence.apply(*projected, *weights, lengths, torch.is_grad_enabled()))
 
 
@@ -203,15 +203,15 @@ class Recurrence(torch.autograd.Function):
     """h_t = LSTM(projected_t, h_t-1) in both directions: two (N, 4H) and two (H, 4H) -> (N, 2H), forward states first.
 
     `projected` = W_ih x + both biases, gates in PyTorch's order (i, f, g, o); it is overwritten with the gates' values.
-    `weight` is W_hh transposed. It must not be a leaf: only then can autograd tell whether its gradient is needed
-    (cross-gradient training needs that of the input alone). It cannot be differentiated twice.
+    `weight` is W_hh transposed. It must not be a leaf: otherwise autograd cannot tell whether its gradient is needed
+    (cross-gradient training needs only the gradient of the input). It cannot be differentiated twice.
     """
 
     @staticmethod
     def forward(
         ctx: Any, ahead: Tensor, back: Tensor, weight_ahead: Tensor, weight_back: Tensor, lengths: Tensor, keep: bool
     ) -> Tensor:
-        """(N, 2H); `keep` stores what the backward pass needs."""
+        """Compute states (N, 2H); `keep` stores values for the backward pass."""
         frames, cells = len(ahead), len(weight_ahead)
         states = ahead.new_empty((frames, 2 * cells))
         memory = ahead.new_empty((2, frames if keep else 1, 2 * cells))  # c and tanh c
@@ -227,7 +227,7 @@ class Recurrence(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of `projected`, and of a weight where this pass needs it."""
+        """Compute gradients of `projected`, and of weights if needed."""
         ahead, back, weight_ahead, weight_back, states, memory = ctx.saved_tensors
         gradient = gradient.contiguous()
         cells = len(weight_ahead)
@@ -245,14 +245,14 @@ class Recurrence(torch.autograd.Function):
 
 
 def _is_wanted(node: Any) -> bool:
-    """Whether the running backward pass continues to `node` (not a leaf's)."""
+    """Return whether the running backward pass continues to `node`, which is not a leaf."""
     ask = getattr(torch._C, "_will_engine_execute_node", None)
     return ask is None or bool(ask(node))
 
 
 def _before(states: Tensor, starts: Tensor, at: int, cells: int) -> Tensor:
-    """The state before each frame, zero where an utterance begins: (N, H)."""
-    own = states[:, at * cells : (at + 1) * cells]
+    """Return the state before each frame, zero at the beginning of an utterance: (N, H)."""
+    hidden = states[:, at * cells : (at + 1) * cells]
     if at == 0:
-        return own.roll(1, 0).index_fill_(0, starts, 0.0)
-    return own.roll(-1, 0).index_fill_(0, starts.roll(-1) - 1, 0.0)  # -1: the last frame of all
+        return hidden.roll(1, 0).index_fill_(0, starts, 0.0)
+    return hidden.roll(-1, 0).index_fill_(0, starts.roll(-1) - 1, 0.0)  # -1: the last frame of all
