@@ -184,7 +184,7 @@ def test_sizes_of_the_invariance_run(speakers: int, n: tuple[int, int, int] | No
 def test_voices_for_the_invariance_run() -> None:
     unknown = sub_run_settings(settings(protocol="loso", split_seed=3), voices(10, gender=False))
     assert unknown.split_seed == 3
-    with pytest.raises(ConfigError, match=r"at least 6 values of 'speaker'.*here are 5"):
+    with pytest.raises(ConfigError, match=r"at least 6 values of 'speaker'.*not 5"):
         sub_run_settings(settings(protocol="loso"), voices(5))
 
 
@@ -256,8 +256,8 @@ def test_what_cannot_be_probed(model: Path, tmp_path: Path, cli: Any) -> None:
     manifest = table(tmp_path)
     rows = rows_of(manifest)
     for speakers, words in (
-        ("s1 s2", "here are 0. Give recordings of more speakers, or --seen"),
-        ("s5", "here are 1."),
+        ("s1 s2", "found 0. Give recordings of more speakers, or --seen"),
+        ("s5", "found 1."),
     ):
         write_rows(manifest, [row for row in rows if row["speaker"] in speakers.split()])
         assert words in cli("probe", model, manifest, code=2)[1].splitlines()[-1]
@@ -268,5 +268,5 @@ def test_what_cannot_be_probed(model: Path, tmp_path: Path, cli: Any) -> None:
     write_rows(manifest, list({row["speaker"]: row for row in rows}.values()))
     lines = cli("probe", model, manifest, code=2)[1].splitlines()
     assert "4 speakers have one recording and are left out" in lines
-    assert "at least 2 speakers with two recordings or more; here are 0" in lines[-1]
+    assert "at least 2 speakers with two recordings or more, found 0" in lines[-1]
     assert "there is no model here" in cli("probe", tmp_path, manifest, code=2)[1]

@@ -138,7 +138,7 @@ def test_a_cell_that_kills_its_workers_is_given_up(tmp_path: Path, use: Callable
     ray = use(Ray(lambda cell: RayError("no memory\nmore") if cell.system == "dat" else None))
     _, err = cli("experiment", *flags(tmp_path / "run", *MORE, "--engine", "ray"), code=1)
     assert ray.started.count("dat") == ray_engine.STRIKES
-    assert "its worker died 4 times without one more epoch (no memory)" in err
+    assert "its worker died 4 times without completing another epoch (no memory)" in err
     assert (tmp_path / "run" / "table.md").exists()
 
 
@@ -201,7 +201,7 @@ def test_a_node_that_is_not_fit_ends_the_run(
     use(Ray())
     with monkeypatch.context() as patch:
         patch.setattr(ray_engine, "write_text", lambda *_: None)  # as if it were written on another disk
-        with pytest.raises(ConfigError, match=r"does not see this folder\. Put --out"):
+        with pytest.raises(ConfigError, match=r"cannot access this folder\. Put --out"):
             list(ray_engine.run_cells(grid(tmp_path)))
     versions = {"unheard": "1", "torch": "2.6.0", "numpy": "2"}
     asked = iter([versions, versions, versions | {"torch": "2.7.0"}])

@@ -151,7 +151,7 @@ def test_a_store_that_another_experiment_rebuilt_is_noticed(tmp_path: Path) -> N
     first.check(FeatureStore(first.store))
     other = table(tmp_path, audio=lambda row: noisy(Path(row["audio"]), tmp_path / "noisy"))
     lay_out(replace(settings, manifest=str(other), out=str(tmp_path / "b")))
-    with pytest.raises(TrainingError, match="not those that the experiment was laid out with"):
+    with pytest.raises(TrainingError, match="have changed since the experiment was planned"):
         run_cell(first)
 
 

@@ -181,7 +181,7 @@ def test_a_trial_that_fails_is_tried_and_never_chosen(
         (("--space", "training.epochs=2:4"), "not a setting that can be searched"),
         (("--space", "training.lr=1e-2:1e-4"), "cannot be searched"),
         (("--space", "training.lr=0:0.1:log"), "cannot be searched"),
-        (("--space", "training.lr=1:2:linear"), "linear is not log"),
+        (("--space", "training.lr=1:2:linear"), "'linear' should be 'log'"),
         (("--space", "training.lr"), "For instance training.lr=1e-4:1e-2:log"),
         (("--space", "network.dropout=0.5:1.5"), "out of range"),
         (("--space", "training.optimizer=sgd|adam"), "unknown optimizer 'adam'"),

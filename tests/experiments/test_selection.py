@@ -189,7 +189,7 @@ def test_a_readout_asked_for_too_late_is_told(tmp_path: Path, cli: Any) -> None:
     assert "no result at" not in cli("experiment", *flags(tmp_path, *common, "1"))[1]
     _, err = cli("experiment", *flags(tmp_path, *common, "1,2"))
     assert "1 of 1 trainings have no result at 2 epochs" in err
-    assert "A fresh --out" in err
+    assert "A new --out" in err
 
 
 LAST = ("--training.batchnorm", "reestimate", "--training.select", "last")

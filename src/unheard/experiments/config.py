@@ -1,6 +1,6 @@
 """The configuration tree of an experiment, from presets, recipes, a YAML file, flags or Python.
 
-Each setting is declared once, in the dataclass of its room: `Experiment` here, `FeatureSettings`, `NetworkSettings`,
+Each setting is declared once, in the dataclass of its package: `Experiment` here, `FeatureSettings`, `NetworkSettings`,
 `TrainingSettings` and the options of the strategies. pydantic converts and checks values; flags, `config.yaml`, help
 and the reference page (`python -m unheard.experiments.config`) are generated from the declarations.
 """
@@ -37,18 +37,18 @@ PRESETS = Path(__file__).parent / "presets"
 RECIPES = Path(__file__).parent / "recipes"
 """How networks are trained on any corpus: features, network and training. The first line of a file describes it."""
 
-PACKAGED = Path(__file__).parents[1] / "models"  # the models of the package, which may have an encoder beside them
+PACKAGED = Path(__file__).parents[1] / "models"  # packaged models, which may include an encoder
 
 SPACE = {"training.lr": "1e-4:1e-2:log", "options.dat.lam": "0.01:3:log", "options.cgt.epsilon": "0.01:3:log"}
-"""What `tune: optuna` searches by default."""
+"""The default search space of `tune: optuna`."""
 
-PAIRS = {"map": "excited=happy", "space": "training.lr=1e-4:1e-2:log"}  # settings that are pairs, with an example
+PAIRS = {"map": "excited=happy", "space": "training.lr=1e-4:1e-2:log"}  # settings that take pairs, with an example
 
-SIZES = ("tdnn", "lstm", "dense", "hidden")  # the settings of a network that Table 1 of the paper gives
+SIZES = ("tdnn", "lstm", "dense", "hidden")  # the network settings given in Table 1 of the paper
 
 
 def names_in(folder: Path) -> tuple[str, ...]:
-    """The names of the presets or recipes in `folder`, the paper's own first."""
+    """Return the names of the presets or recipes in `folder`, the paper's first."""
     paper = ("iemocap", "mandarin", "paper")
     return tuple(sorted((path.stem for path in folder.glob("*.yaml")), key=lambda name: (name not in paper, name)))
 
@@ -195,16 +195,16 @@ class Experiment:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The emotions in a model's index order: alphabetical."""
+        """The emotions in a model's index order, which is alphabetical."""
         return tuple(sorted(self.emotions))
 
     @property
     def epochs(self) -> int:
-        """Epochs of each training."""
+        """Number of epochs of each training."""
         return self.training.epochs
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values, for YAML and JSON."""
+        """Return the settings as plain values, for YAML and JSON."""
         plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
         return plain
 
@@ -217,14 +217,14 @@ def load(
 ) -> Experiment:
     """Load an experiment from a recipe, a preset, a YAML file and `overrides` (nested like the file); later ones win.
 
-    `defaults` are used where neither file nor `overrides` give a value.
+    `defaults` are used if neither file nor `overrides` give a value.
 
-    Relative paths in the file are relative to its folder, those of `overrides` to the working directory. `epochs` at
-    the top is short for `training.epochs`. A file with `resolved: true`, as a run's `config.yaml`, holds every setting:
-    preset, recipe and sizes are not applied again. `say` receives which recipe is used, and why, where none is given.
-    Raises `ConfigError` for a file that cannot be read, an unknown key (naming the closest), a value of the wrong
-    type or out of range (with the file, if the value is the file's), or another preset, recipe or sizes for a resolved
-    file.
+    Paths in the file are relative to its folder, paths in `overrides` to the working directory. A top-level `epochs` is
+    short for `training.epochs`. A file with `resolved: true`, such as a run's `config.yaml`, contains every setting:
+    preset, recipe and sizes are not applied again. If no recipe is given, `say` receives the recipe in use and the
+    reason. Raises `ConfigError` for a file that cannot be read, an unknown key (naming the closest), a value of the
+    wrong type or out of range (naming the file, if the value is from it), or another preset, recipe or sizes for a
+    resolved file.
     """
     read, resolved = _read(Path(path)) if path is not None else ({}, False)
     read = {**defaults, **read}
@@ -244,7 +244,7 @@ def load(
         try:
             _completed(read, resolved)
         except ConfigError as alone:
-            if alone.what == error.what:  # the file's own mistake: it has keys, not flags
+            if alone.what == error.what:  # an error in the file, which has keys, not flags
                 what, mend = (
                     re.sub(r"--([a-z][a-z.-]*)", lambda flag: flag[1].replace("-", "_"), text)
                     for text in (error.what, error.mend or "")
@@ -254,29 +254,29 @@ def load(
 
 
 def _completed(given: Mapping[str, Any], resolved: bool) -> Experiment:
-    """The experiment of these settings, with those of its preset, recipe and sizes unless it is `resolved`."""
+    """Return the experiment of these settings; unless `resolved`, preset, recipe and sizes fill in the others."""
     if resolved:
         return _validated(given)
     if given.get("preset"):
         base = read_named(PRESETS, str(given["preset"]))
         if given.get("manifest"):  # a manifest replaces the preset's corpus
             base = {key: value for key, value in base.items() if key not in ("corpus", "subset")}
-        if given.get("protocol", base.get("protocol")) != base.get("protocol"):  # options of the preset's protocol
+        if given.get("protocol", base.get("protocol")) != base.get("protocol"):  # drop options of the preset's protocol
             base = {key: value for key, value in base.items() if key not in ("test", "k", "n")}
         given = _merged(base, given)
     given = _merged(given, best_recipe(given))
     recipe = read_named(RECIPES, str(given["recipe"]))
     if given.get("features", {}).get("kind", recipe["features"]["kind"]) != recipe["features"]["kind"]:
-        recipe["features"], recipe["training"]["augment"] = {}, {}  # they are made for each other
+        recipe["features"], recipe["training"]["augment"] = {}, {}  # augmentation depends on the features
     given = _merged(recipe, given)
     sizes = NETWORKS.get(str(given.get("sizes", "iemocap")), NetworkSettings())
     return _validated(_merged({"network": {name: getattr(sizes, name) for name in SIZES}}, given))
 
 
 def best_recipe(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the recipe of an experiment, by default the best one at hand, and the features that it needs.
+    """Return the recipe of an experiment, by default the best one available, and the features that it needs.
 
-    That is `encoder` where there is an encoder, named by the features or of a packaged model, else `strong`.
+    The default is `encoder` if the features name an encoder or a packaged model has one, else `strong`.
     """
     features = given.get("features", {})
     packaged = (str(path.parent) for path in sorted(PACKAGED.glob("*/encoder/model.onnx")))
@@ -287,7 +287,7 @@ def best_recipe(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _why(settings: Experiment) -> str:
-    """Why an experiment without a recipe has this one."""
+    """Return the reason for the recipe of an experiment that names none."""
     if settings.preset and "recipe" in read_named(PRESETS, settings.preset):
         return f"that of the preset {settings.preset}"
     if settings.recipe == "encoder":
@@ -298,11 +298,11 @@ def _why(settings: Experiment) -> str:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], bool]:
-    """The settings of a file, and whether it is resolved."""
+    """Return the settings of a file, and whether it is resolved."""
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         if not isinstance(values, dict):
-            raise ConfigError("holds no settings", mend="Write `key: value` lines.")
+            raise ConfigError("contains no settings", mend="Write `key: value` lines.")
         resolved = values.pop("resolved", False)
         if not isinstance(resolved, bool):
             raise ConfigError(f"setting 'resolved' is true or false, not {resolved!r}")
@@ -316,7 +316,7 @@ def _read(path: Path) -> tuple[dict[str, Any], bool]:
 
 
 def _prepared(kind: type, values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Values of a (part of the) tree for pydantic: names with underscores, "a,b" as a list, "a=b" as a mapping.
+    """Convert values of a (part of the) tree for pydantic: names with underscores, "a,b" to lists, "a=b" to mappings.
 
     Raises `ConfigError` for an unknown key, with the closest one anywhere in the tree.
     """
@@ -359,7 +359,7 @@ def _suggestion(name: str, prefix: str) -> str:
     return f"{guess}Known: {', '.join(sorted(here))}."
 
 
-_adapter = cache(lambda: TypeAdapter(Experiment))  # building it takes a moment
+_adapter = cache(lambda: TypeAdapter(Experiment))  # slow to build
 
 
 def _validated(values: Mapping[str, Any]) -> Experiment:
@@ -388,8 +388,8 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-# Paths in a file are relative to its folder: a run's `config.yaml` finds its corpus from any working directory, and
-# after run and corpus have been moved together.
+# Paths in a file are relative to its folder, so that a run's `config.yaml` finds its corpus from any working directory,
+# and after run and corpus have been moved together.
 
 
 def read_in(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -398,26 +398,26 @@ def read_in(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
     def seen(path: str) -> str:
         joined = str(folder / path)
         short = os.path.normpath(joined)
-        return short if os.path.realpath(short) == os.path.realpath(joined) else joined  # `..` of a link is elsewhere
+        return short if os.path.realpath(short) == os.path.realpath(joined) else joined  # a link changes `..`
 
     return _moved(values, seen)
 
 
 def written_in(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings for a file in `folder`: relative paths become relative to it, absolute ones stay."""
+    """Return settings for a file in `folder`: relative paths become relative to it, absolute paths are kept."""
 
     def relative(path: str) -> str:
-        here = str(Path(path).absolute())
+        absolute = str(Path(path).absolute())
         try:
-            return path if Path(path).is_absolute() else os.path.relpath(here, os.path.realpath(folder))
+            return path if Path(path).is_absolute() else os.path.relpath(absolute, os.path.realpath(folder))
         except ValueError:  # another drive
-            return here
+            return absolute
 
     return _moved(values, relative)
 
 
 def _moved(values: Mapping[str, Any], move: Callable[[str], str]) -> dict[str, Any]:
-    """The settings with `move` applied to every path among them."""
+    """Return the settings with `move` applied to every path."""
 
     def part(place: str) -> str:
         file, mark, name = place.rpartition(":")
@@ -451,7 +451,7 @@ def _moved(values: Mapping[str, Any], move: Callable[[str], str]) -> dict[str, A
 
 @cache
 def keys(kind: type = Experiment, prefix: str = "") -> tuple[tuple[str, dataclasses.Field[Any], Any], ...]:
-    """Every key of the tree in its order, dotted, with its field and type; groups before their keys."""
+    """Return all dotted keys of the tree in order, with field and type; groups precede their keys."""
     found: list[tuple[str, dataclasses.Field[Any], Any]] = []
     for field in dataclasses.fields(kind):
         hint, key = hints_of(kind)[field.name], prefix + field.name
@@ -473,10 +473,10 @@ def reference() -> str:
         tree += keys(kind, f"options.{system}.") if kind else ()
     lines = ["# Configuration", "", *_REFERENCE]
     for group, text in {"": "At the top of the file.", **groups}.items():
-        own = [entry for entry in tree if entry[0].rpartition(".")[0] == group]
-        if own:
+        entries = [entry for entry in tree if entry[0].rpartition(".")[0] == group]
+        if entries:
             lines += ["", f"## `{group}`" if group else "## Experiment", "", text, ""]
-        for key, field, hint in own:
+        for key, field, hint in entries:
             derived = " Derived, not given." * field.metadata.get("json_schema_extra", {}).get("derived", False)
             text = f"- `{key}`: {described(field, hint, field.default)}{derived}"
             lines.append(textwrap.fill(text, 120, subsequent_indent="  ", break_on_hyphens=False))

@@ -1,4 +1,4 @@
-"""Speaker leakage of a run's systems, of any trained model, and the extra run in which it can be measured."""
+"""Speaker leakage of a run's systems and of any trained model, and the extra run in which it can be measured."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ if TYPE_CHECKING:
 
 CACHE = "invariance.json"
 FOLDER = "invariance"
-LEAST_UNSEEN = 4  # fewest unseen speakers, dev and test together, whose embeddings come from one network
-_LEAST = 2  # speakers that train, validate and test
+LEAST_UNSEEN = 4  # minimum number of unseen speakers, dev and test together, of one network
+_LEAST = 2  # minimum number of training, validation and test speakers
 _TRIES = 200
 
 
 # The table.
 
 INPUT = "input features"
-"""Name of the row of the input: mean and standard deviation over time of the normalised features."""
+"""Name of the row of the input features: mean and standard deviation over time, after normalisation."""
 UNSEEN = "unseen speakers"
 HEADS = {
     "linear": "Speaker probe, linear",
@@ -56,24 +56,24 @@ HEADS = {
     "spread_uar": "Best − worst",
     "gender_gap": "Women − men",
 }
-"""Figure -> column head."""
+"""Figure -> column heading."""
 
 
 @dataclass(frozen=True)
 class LineLeakage:
-    """A line of the tables: one measurement of `each` of the `seeds`; the input features have no seed."""
+    """A line of the tables: a measurement for each of the `seeds`; the input features have no seed."""
 
     name: str
     seeds: tuple[int, ...]
     each: tuple[Leakage, ...]
 
     def over_seeds(self, figure: str) -> Spread:
-        """Return a figure of `HEADS` for each seed; without values where it is unknown, as for unknown genders."""
-        values = (one.estimate(figure).value for one in self.each)
+        """Return a figure of `HEADS` for each seed, without unknown values, such as with unknown genders."""
+        values = (measured.estimate(figure).value for measured in self.each)
         return Spread(tuple(value for value in values if not math.isnan(value)))
 
     def shown(self, figure: str) -> str:
-        """Return a figure in percent: mean ± standard deviation over seeds, of one seed its interval if it has one."""
+        """Format a figure in percent: mean ± standard deviation over seeds; with one seed, its interval if any."""
         spread, (_, low, high) = self.over_seeds(figure), self.each[0].estimate(figure)
         if spread.mean is None or len(self.each) > 1:
             return str(spread)
@@ -81,7 +81,7 @@ class LineLeakage:
 
 
 def markdown(lines: Mapping[str, LineLeakage], whose: str = UNSEEN) -> str:
-    """Return the lines as a Markdown table in percent and points, with chance and the recordings below it."""
+    """Return the lines as a Markdown table in percent and points, followed by chance and the recordings."""
     table = markdown_table(["", *HEADS.values()], [[line.name, *map(line.shown, HEADS)] for line in lines.values()])
     return "\n".join([table, "", *explained(next(iter(lines.values())).each[0], whose)]) + "\n"
 
@@ -101,12 +101,12 @@ def explained(found: Leakage, whose: str = UNSEEN) -> Sequence[str]:
     ]
 
 
-# Of a run.
+# Leakage of a run.
 
 
 @dataclass(frozen=True)
 class Unseen:
-    """The dev and test rows of one direction of one fold: unseen by one trained network."""
+    """The dev and test rows of one direction of one fold, unseen by its trained network."""
 
     run: RunRecords
     fold: int
@@ -121,8 +121,8 @@ class Unseen:
 def unseen_of(run: RunRecords) -> Unseen | None:
     """Return the unseen speakers of RUN/invariance, else of the run's first fold; None if they are fewer than four.
 
-    One fold and its first direction only, because every network has an embedding space of its own. Speakers with a
-    single recording, which cannot be both trained and tested on, are left out.
+    Only one fold and its first direction are used, because embedding spaces differ between networks. Speakers with a
+    single recording are left out, since a probe cannot both train and test on it.
     """
     for source in filter(None, (run.invariance, run)):
         fold = source.folds[0]
@@ -138,9 +138,8 @@ def unseen_of(run: RunRecords) -> Unseen | None:
 def run_leakage(run: RunRecords, say: Say = silent) -> dict[str, LineLeakage]:
     """Return the speaker leakage of each line over its complete seeds, then of the input features; {} if unavailable.
 
-    Lines are those of RUN/invariance if it exists. Figures are kept in RUN/invariance.json and measured again only for
-    trainings that have changed; a run without its embeddings still has them. Raises `MissingExtra` without
-    scikit-learn.
+    The lines are those of RUN/invariance if it exists. Figures are cached in RUN/invariance.json, also for runs without
+    embeddings, and measured again only for trainings that have changed. Raises `MissingExtra` without scikit-learn.
     """
     unseen = unseen_of(run)
     if unseen is None:
@@ -148,9 +147,9 @@ def run_leakage(run: RunRecords, say: Say = silent) -> dict[str, LineLeakage]:
     cache = _Cache(run.folder / CACHE, unseen)
     lines = {}
     for line in unseen.run.lines:
-        found = {seed.seed: examined for seed in line.seeds if (examined := _of_seed(unseen, seed, cache, say))}
-        if found:
-            lines[line.name] = LineLeakage(line.name, tuple(found), tuple(found.values()))
+        measured = {seed.seed: leakage for seed in line.seeds if (leakage := _of_seed(unseen, seed, cache, say))}
+        if measured:
+            lines[line.name] = LineLeakage(line.name, tuple(measured), tuple(measured.values()))
     of_input = _of_input(unseen, cache) if lines else None
     if of_input is not None:
         lines[INPUT] = LineLeakage(INPUT, (), (of_input,))
@@ -161,23 +160,23 @@ def _of_seed(unseen: Unseen, seed: SeedRecord, cache: _Cache, say: Say) -> Leaka
     cell = next(cell for cell in seed.cells if cell.fold == unseen.fold)
 
     def examine() -> Leakage | None:
-        kept = cell.embeddings()
-        if kept is None:
+        stored = cell.embeddings()
+        if stored is None:
             return None
-        embeddings, ids, parts = kept
-        place = {key: i for i, key in reversed(list(enumerate(zip(parts, ids, strict=True))))}  # first direction
-        if any((row.part, row.id) not in place for row in unseen.rows):
+        embeddings, ids, parts = stored
+        index = {key: i for i, key in reversed(list(enumerate(zip(parts, ids, strict=True))))}  # first direction
+        if any((row.part, row.id) not in index for row in unseen.rows):
             return None
-        e = embeddings[[place[row.part, row.id] for row in unseen.rows]]
+        e = embeddings[[index[row.part, row.id] for row in unseen.rows]]
         if not np.isfinite(e).all():
             say(f"{cell.name} has embeddings that are not finite: its training diverged, and it is left out")
             return None
         say(f"Speaker probe on {cell.name}")
         emotions: dict[tuple[str, str], tuple[int, int]] = {}
-        for part, own in (("dev", seed.dev), ("test", seed.test)):
-            here = (own.folds == unseen.fold) & (np.array(own.directions) == unseen.direction)
-            for i in np.flatnonzero(here):
-                emotions[part, own.ids[i]] = int(own.truth[i]), int(own.predicted[i])
+        for part, p in (("dev", seed.dev), ("test", seed.test)):
+            selected = (p.folds == unseen.fold) & (np.array(p.directions) == unseen.direction)
+            for i in np.flatnonzero(selected):
+                emotions[part, p.ids[i]] = int(p.truth[i]), int(p.predicted[i])
         truth, predicted = zip(*(emotions[row.part, row.id] for row in unseen.rows), strict=True)
         speakers = [row.speaker for row in unseen.rows]
         return examine_embeddings(e, speakers, unseen.column("text"), unseen.column("gender"), truth, predicted)
@@ -186,7 +185,7 @@ def _of_seed(unseen: Unseen, seed: SeedRecord, cache: _Cache, say: Say) -> Leaka
 
 
 def _of_input(unseen: Unseen, cache: _Cache) -> Leakage | None:
-    """Leakage of the pooled input features; None if the feature store is missing."""
+    """Measure the leakage of the pooled input features; None if the feature store is missing."""
     run = unseen.run
 
     def examine() -> Leakage | None:
@@ -216,7 +215,7 @@ def _store(run: RunRecords) -> FeatureStore | None:
 
 
 class _Cache:
-    """Figures of the unseen speakers in a JSON file, by a hash of what they were made from."""
+    """Figures of the unseen speakers in a JSON file, by a hash of their origin."""
 
     def __init__(self, path: Path, unseen: Unseen) -> None:
         self.path, self.found = path, dict[str, Any]()
@@ -227,7 +226,7 @@ class _Cache:
         self.rows = [(row.part, row.id, row.speaker, *more) for row, *more in about]
 
     def get(self, key: Sequence[str], examine: Callable[[], Leakage | None]) -> Leakage | None:
-        """Return the figures for `key`; else those of `examine`, which are then kept."""
+        """Return the cached figures for `key`, or call `examine` and cache its result."""
         words = ["\t".join(row) + "\n" for row in ((str(FORMAT), *key), *self.rows)]
         name = blake2b("".join(words).encode(), digest_size=16).hexdigest()
         if name in self.found:
@@ -236,19 +235,19 @@ class _Cache:
         examined = examine()
         if examined is not None:
             self.found[name] = {"of": list(key[:2]), "figures": dataclasses.asdict(examined)}
-            with suppress(UnheardError):  # a folder that cannot be written is only slower the next time
+            with suppress(UnheardError):  # without a cache, the next call is only slower
                 write_json(self.path, self.found)
         return examined
 
 
-# Of any trained model, on any labelled manifest.
+# Leakage of any trained model, on any labelled manifest.
 
 
 @dataclass(frozen=True)
 class Probed:
     """Speaker leakage of a model's embeddings and of its input; `left_out` counts rows by reason.
 
-    `whose` says whose recordings they are, such as "unseen speakers".
+    `whose` describes the speakers, such as "unseen speakers".
     """
 
     embeddings: Leakage
@@ -259,12 +258,12 @@ class Probed:
     transductive: bool = False
 
     def as_json(self) -> str:
-        """Return everything as JSON; an estimate is [value, low, high]."""
+        """Return all figures as JSON; an estimate is [value, low, high]."""
         plain = dataclasses.asdict(self)
         return json_text({**plain, "model": plain.pop("about"), "versions": versions()})
 
     def as_markdown(self) -> str:
-        """Return a table with what to compare it with, and the speakers with the lowest and highest UAR."""
+        """Return a Markdown table with reference values, and the speakers with the lowest and highest UAR."""
         both = (("embeddings", self.embeddings), (INPUT, self.input_features))
         text = markdown({name: LineLeakage(name, (), (one,)) for name, one in both}, self.whose)
         text += f"\nThe model is {TRANSDUCTIVE}.\n" * self.transductive
@@ -295,9 +294,9 @@ def probe_model(
 ) -> Probed:
     """Measure the speaker leakage of `model` (a file or a cell's folder) on the rows of `manifest`.
 
-    Speakers the model was trained on are left out and counted, unless `seen`; so are those with one recording.
-    `channel` is mix, left, right or each; `store` keeps the features. Raises `UnheardError` if fewer than two speakers
-    remain, or the model or the manifest cannot be used.
+    Speakers that the model was trained on are left out and counted, unless `seen`, and so are speakers with a single
+    recording. `channel` is mix, left, right or each; features are written to `store`, if given. Raises `UnheardError`
+    if fewer than two speakers remain, or the model or the manifest cannot be used.
     """
     trained = Model.load(model)
     table = manifest if isinstance(manifest, Manifest) else read_manifest(manifest, mapping=mapping)
@@ -309,7 +308,7 @@ def probe_model(
     if len(named) < len(labelled):
         say(f"{len(labelled) - len(named)} utterances of unknown speakers are left out")
     rows = choose_channel(named, channel)
-    # each channel may be renamed to a speaker of its own, so the table's names are looked up before
+    # channels may become separate speakers with other names, so the table's names are looked up first
     trained_rows = choose_channel(table.where(lambda row: is_known(row, known)), channel)
     training_speakers = {row.full_name for row in rows if is_known(row, known)}
     training_speakers |= {row.full_name for row in trained_rows}
@@ -348,31 +347,31 @@ def probe_model(
 def _at_least_two(rows: Manifest, which: str, known: set[str], seen: bool) -> None:
     if len(rows.speakers) < 2:
         also = "" if seen or not known else ", or --seen to examine those it was trained on too"
-        what = f"a speaker probe needs at least 2 speakers {which}; here are {len(rows.speakers)}"
+        what = f"a speaker probe needs at least 2 speakers {which}, found {len(rows.speakers)}"
         raise TrainingError(what, mend=f"Give recordings of more speakers{also}.")
 
 
-# The run in RUN/invariance, for splits that hold out too few speakers.
+# The run in RUN/invariance, for splits with too few unseen speakers.
 
 
 def _held_out(split: Split) -> list[str]:
-    """The speakers that the first direction of the first fold holds out, each as often as it has recordings."""
+    """Return the speaker of every recording held out by the first direction of the first fold."""
     direction = split.folds[0].directions[0]
     speaker = {row.id: row.speaker for row in split.manifest}
     return [speaker[name] for name in (*direction.dev, *direction.test)]
 
 
 def _serves(split: Split) -> bool:
-    """Whether the first fold has enough unseen speakers with more than one recording."""
+    """Return whether the first fold has enough unseen speakers with more than one recording."""
     return sum(recordings > 1 for recordings in Counter(_held_out(split)).values()) >= LEAST_UNSEEN
 
 
 def sub_run_settings(settings: Experiment, manifest: Manifest) -> Experiment | None:
     """Return the settings of the run in RUN/invariance, or None if the first fold has at least four unseen speakers.
 
-    The same experiment (systems, seeds, recipe, feature store) on one seeded `random` split with as many validation and
-    test speakers as in a part of the corpus's usual `kfold` (EmoDB: 6 / 2 / 2). The split seed is the first from the
-    run's own on that holds out the genders in the corpus's proportions. `manifest` has the rows that take part.
+    It is the same experiment (systems, seeds, recipe, feature store) on a seeded `random` split with as many validation
+    and test speakers as in a part of the corpus's usual `kfold` (EmoDB: 6 / 2 / 2). The split seed is the first one,
+    starting with the run's, that holds out the genders in the corpus's proportions. `manifest` has the rows in use.
     Raises `ConfigError` for fewer than six speakers.
     """
     from unheard.experiments.plan import choose_split
@@ -386,7 +385,7 @@ def sub_run_settings(settings: Experiment, manifest: Manifest) -> Experiment | N
     if len(groups) < 2 * held + _LEAST:
         raise ConfigError(
             f"invariance needs at least {2 * held + _LEAST} values of '{settings.group}', {_LEAST} each to train, "
-            f"validate and test; here are {len(groups)}",
+            f"validate and test, not {len(groups)}",
             mend="Leave out --invariance, or take a corpus with more speakers.",
         )
     sizes = (len(groups) - 2 * held, held, held)
@@ -398,9 +397,10 @@ def sub_run_settings(settings: Experiment, manifest: Manifest) -> Experiment | N
 
 
 def _balanced_seed(manifest: Manifest, group: str, sizes: tuple[int, int, int], first: int) -> int:
-    """The first split seed from `first` on that holds out women and men in the corpus's proportions.
+    """Return the first split seed, starting with `first`, that holds out the genders in the corpus's proportions.
 
-    If none of many does, the first with which the split can be made. If a gender is unknown, any proportion will do.
+    If none of `_TRIES` seeds does, return the first with a valid split. If a gender is unknown, any proportion is
+    accepted.
     """
     gender = {row.speaker: known_gender(row.gender) for row in manifest}
     women = list(gender.values()).count("female") / len(gender)

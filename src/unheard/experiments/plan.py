@@ -37,11 +37,11 @@ from unheard.training.strategies import STRATEGIES, resolve_options
 
 @dataclass(frozen=True)
 class Cell:
-    """Everything that determines a cell's numbers, and where it lives.
+    """A training of one system on one fold with one seed: everything that determines its results, and its location.
 
-    `settings` are the experiment's, resolved, with the epochs of this fold. `rows` are the utterances of the fold
-    (train, dev, test), `split` and `data` digests of the split and of the rows with their features. A classical system
-    has its definition in `fitted` and a `store` of its own. `trial` are the values of a search, which `settings` have.
+    `settings` are those of the experiment, resolved, with the epochs of this fold. `rows` are the utterances of the
+    fold (train, dev, test), `split` and `data` the digests of the split and of the rows with their features. A
+    classical system has a definition, `fitted`, and a separate `store`. `trial` are values of a search in `settings`.
     """
 
     system: str
@@ -58,8 +58,8 @@ class Cell:
     def check(self, store: FeatureStore) -> None:
         """Raise `TrainingError` if another experiment has rebuilt a shared store from other recordings."""
         if data_digest(self.fold.ids, self.rows, store.audio_digest, self.settings) != self.data:
-            what = "the features in this store are not those that the experiment was laid out with"
-            mend = "Another experiment has rebuilt it. Run this one again, with a --store of its own."
+            what = "the features in this store have changed since the experiment was planned"
+            mend = "Another experiment has rebuilt the store. Run this one again, with a separate --store."
             raise TrainingError(what, where=store.folder, mend=mend)
 
     @property
@@ -69,25 +69,25 @@ class Cell:
 
     @cached_property
     def name(self) -> str:
-        """`<system>-fold<k>-seed<s>-<hash>`; see `digest`."""
+        """The name `<system>-fold<k>-seed<s>-<hash>`; see `digest`."""
         return f"{self.system}-fold{self.fold.index}-seed{self.seed}-{self.digest}"
 
     @property
     def folder(self) -> Path:
-        """The cell's own folder."""
+        """The folder of the cell."""
         return Path(self.settings.out) / "cells" / self.name
 
     @property
     def settings_digest(self) -> str:
-        """A hash of the settings that the cells of one table share."""
+        """A hash of the settings shared by the cells of a table."""
         return settings_digest(self.settings, self.fitted)
 
     @property
     def digest(self) -> str:
         """Eight hexadecimal digits over the resolved settings, the fold and its data.
 
-        The number of epochs is not among them, so that a longer run continues a shorter one, unless the learning rate
-        or the strategy follows a schedule over the whole training.
+        They do not depend on the number of epochs, so that a longer run continues a shorter one, unless the learning
+        rate or the strategy follows a schedule over the training.
         """
         training = self.settings.training
         epochs = training.epochs if follows_a_schedule(self.options, training.schedule) else 0
@@ -102,10 +102,10 @@ class Cell:
         if epochs_of(read) != self.settings.epochs or not all((folder / name).is_file() for name in names):
             return None
         try:
-            found = read_predictions(folder / "predictions.csv", self.settings.labels)
+            predictions = read_predictions(folder / "predictions.csv", self.settings.labels)
         except (OSError, ValueError):
             return None
-        return read if found.keys() == set(self.fold.held) else None
+        return read if predictions.keys() == set(self.fold.held) else None
 
     def result_folder(self, epochs: int | None = None) -> Path:
         """Return the folder of the result after `epochs` (default: all)."""
@@ -113,9 +113,9 @@ class Cell:
 
 
 def settings_digest(settings: Experiment, fitted: Fitted | None = None) -> str:
-    """Return a hash of the settings that all cells of a table share, of networks or of a classical system.
+    """Return a hash of the settings shared by the cells of a table, for networks or for a classical system.
 
-    Without the options of systems and the number of epochs, which may differ between folds.
+    It excludes the options of systems and the number of epochs, which may differ between folds.
     """
     common = (settings.labels, settings.group, settings.normalise)
     if fitted:
@@ -131,7 +131,7 @@ def identity(*parts: object) -> str:
 
 
 def code_of(system: str) -> str:
-    """Return the hash of a plug-in's source; "" for the package's own systems."""
+    """Return the hash of a plug-in's source; "" for built-in systems."""
     plugin = None if system in STRATEGIES or system in FITTED else plugins.find("strategy", system)
     return plugin.digest if plugin else ""
 
@@ -139,7 +139,7 @@ def code_of(system: str) -> str:
 def data_digest(
     ids: Sequence[str], rows: Mapping[str, Utterance], audio: Mapping[str, str], settings: Experiment
 ) -> str:
-    """Return a hash of a fold's labels, speakers, groups and audio, and of its feature settings; "" if some is gone."""
+    """Return a hash of a fold's labels, speakers, groups, audio and feature settings; "" if an utterance is missing."""
     digest = blake2b(settings.features.digest.encode(), digest_size=8)
     for name in ids:
         if name not in rows or name not in audio:
@@ -165,20 +165,20 @@ class Grid:
 
 
 def lay_out(settings: Experiment, say: Say = silent) -> Grid:
-    """Read the corpus, make or open its features, split it, and list the cells; trains nothing.
+    """Read the corpus, compute or open its features, split it, and list the cells, without training.
 
-    `say` receives a line a step. Raises an `UnheardError` of whatever step fails.
+    `say` receives a line per step. Raises the `UnheardError` of the step that fails.
     """
     features = resolve(settings.features)
     settings = replace(settings, features=features, network=settings.network.resolved(features))
-    settings = replace(settings, options=check_settings(settings))  # before minutes of features
+    settings = replace(settings, options=check_settings(settings))  # before features, which take minutes
     manifest = read_rows(settings)
     for column in filter(None, (settings.group, settings.column)):
         manifest.column(column)  # raises for an unknown column
     check_split_options(settings, usual_protocol(settings, manifest)[0])
     for note in manifest.notes:
         say(str(note))
-    choose_split(settings, manifest)  # what is wrong with it shows before minutes of features, which may shrink it
+    choose_split(settings, manifest)  # fails before features take minutes; made again, as rows may lack features
     say(f"Features of {len(manifest):,} utterances of {len(manifest.speakers)} speakers")
     folder = Path(settings.store or Path(settings.out) / "features")
     fitted = {key: FITTED[key] for key in settings.systems if key in FITTED}
@@ -197,24 +197,24 @@ def lay_out(settings: Experiment, say: Say = silent) -> Grid:
         if key in fitted:
             kind = normalisation_of(settings.normalise)
             training, network = TrainingSettings(epochs=EPOCHS), NetworkSettings()
-            own = replace(settings, training=training, network=network, normalise=kind)
+            adjusted = replace(settings, training=training, network=network, normalise=kind)
         else:
-            own = replace(settings, training=settings.training.limited(len(fold.train)))
+            adjusted = replace(settings, training=settings.training.limited(len(fold.train)))
         of_fold = {name: rows[name] for name in fold.ids}
         data = data_digest(fold.ids, rows, store.audio_digest, settings)
-        return Cell(key, fold, seed, own, of_fold, stores.get(key, folder), split.digest, data, fitted.get(key))
+        return Cell(key, fold, seed, adjusted, of_fold, stores.get(key, folder), split.digest, data, fitted.get(key))
 
-    # seeds outermost: an interrupted run has whole comparisons first
+    # seeds outermost, so that an interrupted run has complete seeds
     cells = [cell(s, fold, key) for s in range(settings.seeds) for fold in split.folds for key in settings.systems]
     return Grid(settings, manifest, split, store, tuple(cells))
 
 
 def check_settings(settings: Experiment) -> dict[str, dict[str, Any]]:
-    """Return the options of every system; raises `ConfigError` for settings that cannot work, whatever the corpus."""
+    """Return the options of every system; raises `ConfigError` for settings that cannot work with any corpus."""
     if settings.features.kind == "functionals":
         what = "the networks read frames, and functionals are one vector per utterance"
         raise ConfigError(what, mend="Choose --features.kind mfcc, fbank or encoder.")
-    if settings.engine == "local":  # a cluster may have devices that are not here
+    if settings.engine == "local":  # a cluster may have devices that this machine lacks
         choose_device(settings.device)
     check_loggers(settings.logger)
     if settings.protocol and settings.protocol not in PROTOCOLS:
@@ -256,7 +256,7 @@ def _options(settings: Experiment, key: str) -> dict[str, Any]:
 
 
 def read_rows(settings: Experiment) -> Manifest:
-    """Read the manifest of an experiment, with the labels, speakers and channels it chose."""
+    """Read the manifest of an experiment, with its choice of labels, speakers and channels."""
     if settings.manifest:
         manifest = read_manifest(settings.manifest, mapping=settings.map, audio_root=settings.root or None)
     else:
@@ -280,7 +280,7 @@ def read_rows(settings: Experiment) -> Manifest:
 
 
 def _subsets(settings: Experiment, names: list[str]) -> dict[str, str]:
-    """Subset by corpus: one name for all of `names`, or CORPUS=SUBSET of some."""
+    """Return corpus -> subset: one subset for all of `names`, or CORPUS=SUBSET for some."""
     if "=" not in settings.subset:
         return dict.fromkeys(names, settings.subset) if settings.subset else {}
     pairs = (pair.partition("=") for pair in settings.subset.split(","))
@@ -292,10 +292,10 @@ def _subsets(settings: Experiment, names: list[str]) -> dict[str, str]:
 
 
 def usable(manifest: Manifest, store: FeatureStore, say: Say = silent) -> Manifest:
-    """Keep the rows that have features and whose recording occurs once among them; reports and counts the others.
+    """Return the rows that have features and a unique recording; the number of others is reported to `say`.
 
-    Only the chosen emotions and speakers are compared: other rows cannot leak into the experiment.
-    (`unheard doctor` compares the whole manifest.)
+    Only the chosen emotions and speakers are compared, since other rows cannot leak into the experiment
+    (`unheard doctor` compares the whole manifest).
     """
     skipped = [row.id for row in manifest if row.id not in store]
     if skipped:
@@ -316,7 +316,7 @@ def usable(manifest: Manifest, store: FeatureStore, say: Say = silent) -> Manife
 
 
 def usual_protocol(settings: Experiment, manifest: Manifest) -> tuple[str, dict[str, object]]:
-    """Return the default protocol of the experiment's corpus, and its options."""
+    """Return the default protocol of the experiment's corpus, with its options."""
     single = get_corpus(settings.corpus).name if settings.corpus and "," not in settings.corpus else ""
     return default_protocol(single, manifest)
 
@@ -332,11 +332,11 @@ def check_split_options(settings: Experiment, usual: str) -> None:
         if owner != protocol:
             flag = "--" + name.replace("_", "-")
             what = f"{flag} is for the protocol {owner}, and this experiment's is {protocol}"
-            raise ConfigError(what, mend=f"Add --protocol {owner}, or leave {flag} out.")
+            raise ConfigError(what, mend=f"Add --protocol {owner}, or leave out {flag}.")
 
 
 def choose_split(settings: Experiment, manifest: Manifest) -> Split:
-    """Make the split an experiment asks for, by default that of its corpus."""
+    """Make the split requested by an experiment, or the default split of its corpus."""
     usual, options = usual_protocol(settings, manifest)
     protocol = settings.protocol or usual
     chosen: dict[str, Any] = dict(options) if protocol == usual else {}

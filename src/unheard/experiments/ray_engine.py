@@ -1,7 +1,7 @@
-"""Train cells on a cluster: each cell a Ray task; the run's folder is on a disk that all nodes share.
+"""Training of cells on a cluster: each cell is a Ray task, and the run's folder is on a disk shared by all nodes.
 
-A task trains its cell as a local worker does, in the same environment, so the numbers are the same. A task whose worker
-or node dies is started again and continues from the cell's checkpoint; a lock keeps two attempts of a cell apart.
+A task trains its cell like a local worker, in the same environment, and gives the same numbers. A task whose worker or
+node dies is restarted and continues from the cell's checkpoint; a lock prevents simultaneous attempts.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from unheard.experiments.plan import Cell
 from unheard.files import locked, write_text
 from unheard.parallel import ENVIRONMENT
 
-STRIKES = 4  # a cell is given up when its worker died so often without another epoch in its history
-SHARE = 0.25  # of a GPU for each cell, by default
-_STARTS = 3  # of a local Ray, whose own processes have 15 s to start, too little on a busy machine
-_PATIENCE = 120.0  # seconds until a dead attempt's lock, or a new file, is known to every client of a shared disk
-_SAME = ("unheard", "torch", "numpy")  # packages whose versions must agree for numbers to agree
+STRIKES = 4  # a cell fails when its worker has died this many times without completing another epoch
+SHARE = 0.25  # default share of a GPU per cell
+_STARTS = 3  # attempts to start a local Ray, whose processes have 15 s, too little on a busy machine
+_PATIENCE = 120.0  # seconds until a released lock, or a new file, is visible to every client of a shared disk
+_SAME = ("unheard", "torch", "numpy")  # packages whose versions must agree for equal results
 
 
 def ray_library() -> Any:
@@ -46,10 +46,11 @@ def ray_library() -> Any:
 
 
 def run_cells(cells: Sequence[Cell], tick: Callable[[], None] = lambda: None) -> Iterator[Outcome]:
-    """Train `cells` in their order as Ray tasks and yield each as it ends; see `cell.run_cells`.
+    """Train `cells` in order as Ray tasks and yield each when it ends; see `cell.run_cells`.
 
-    Without an `address` Ray is started here and stopped afterwards. A cell takes one processor and a share of a GPU.
-    Raises `ConfigError` if no cluster answers, or if a node does not see the cells' folders or has other versions.
+    Without an `address`, Ray is started on this machine and stopped afterwards. A cell takes one processor and a share
+    of a GPU. Raises `ConfigError` if no cluster answers, or if a node cannot access the cells' folders or has other
+    versions.
     """
     settings = cells[0].settings
     ray, out = ray_library(), Path(settings.out).absolute()
@@ -57,10 +58,10 @@ def run_cells(cells: Sequence[Cell], tick: Callable[[], None] = lambda: None) ->
         _connect(ray, settings)
     token = out / f".seen-by-all-{uuid.uuid4().hex}"
     running: dict[Any, Cell] = {}
-    waiting, strikes = deque(cells), Counter[tuple[str, int]]()  # of a cell at a number of epochs
+    waiting, strikes = deque(cells), Counter[tuple[str, int]]()  # strikes by cell and number of epochs
     try:
-        there_are = settings.device != "cpu" and ray.cluster_resources().get("GPU")
-        share = settings.gpus or (SHARE if there_are or settings.device.startswith("cuda") else 0.0)
+        gpus = settings.device != "cpu" and ray.cluster_resources().get("GPU")
+        share = settings.gpus or (SHARE if gpus or settings.device.startswith("cuda") else 0.0)
         device = settings.device if share or settings.device == "mps" else "cpu"
         how = {"num_cpus": 1, "num_gpus": share, "max_retries": 0, "runtime_env": {"env_vars": ENVIRONMENT}}
         task = ray.remote(_train).options(**how)
@@ -68,31 +69,31 @@ def run_cells(cells: Sequence[Cell], tick: Callable[[], None] = lambda: None) ->
         while waiting or running:
             while waiting and len(running) < (settings.workers or len(cells)):
                 cell = waiting.popleft()
-                own = replace(cell.settings, out=str(out), device=device)
-                there = replace(cell, store=cell.store.absolute(), settings=own)
-                running[task.remote(there, str(token), _versions(), plugins.registered())] = cell
+                remote_settings = replace(cell.settings, out=str(out), device=device)
+                remote = replace(cell, store=cell.store.absolute(), settings=remote_settings)
+                running[task.remote(remote, str(token), _versions(), plugins.registered())] = cell
             done, _ = ray.wait(list(running), num_returns=1, timeout=1.0)
             tick()
             for reference in done:
                 cell = running.pop(reference)
                 try:
                     yield cell, ray.get(reference)
-                except ray.exceptions.RayTaskError as error:  # raised by the task: not fit, or without unheard
+                except ray.exceptions.RayTaskError as error:  # raised by the task, such as without unheard
                     if isinstance(error.cause, ConfigError):
                         raise error.cause from None
                     yield cell, f"{type(error.cause).__name__}: {error.cause}"
-                except ray.exceptions.RayError as error:  # its worker or node died
-                    here = cell.name, len(read_history(cell.folder))
-                    strikes[here] += 1
-                    if strikes[here] < STRIKES:
-                        time.sleep(strikes[here])
+                except ray.exceptions.RayError as error:  # the worker or node died
+                    state = cell.name, len(read_history(cell.folder))
+                    strikes[state] += 1
+                    if strikes[state] < STRIKES:
+                        time.sleep(strikes[state])
                         waiting.appendleft(cell)
                         continue
                     why = next(iter(str(error).strip().splitlines()), type(error).__name__)
-                    yield cell, f"its worker died {STRIKES} times without one more epoch ({why})"
+                    yield cell, f"its worker died {STRIKES} times without completing another epoch ({why})"
     finally:
         for reference in running:
-            with suppress(Exception):  # a cluster that is gone
+            with suppress(Exception):  # the cluster may be gone
                 ray.cancel(reference, force=True)
         token.unlink(missing_ok=True)
         if started:
@@ -100,7 +101,7 @@ def run_cells(cells: Sequence[Cell], tick: Callable[[], None] = lambda: None) ->
 
 
 def _connect(ray: Any, settings: Experiment) -> None:
-    """Join the cluster at `address`, or start one of this machine alone."""
+    """Connect to the cluster at `address`, or start one on this machine."""
     address, how = settings.address, {"log_to_driver": False, "logging_level": logging.CRITICAL}
     if not address:
         processors = settings.workers or usual_workers("cpu")
@@ -109,7 +110,7 @@ def _connect(ray: Any, settings: Experiment) -> None:
         try:
             ray.init(address=address or "local", **how)
             break
-        except Exception as error:  # Ray raises a bare Exception for a start that took too long
+        except Exception as error:  # Ray raises a bare Exception if starting takes too long
             ray.shutdown()
             if again:
                 continue
@@ -117,17 +118,17 @@ def _connect(ray: Any, settings: Experiment) -> None:
             mend = "Check it with `ray status`, or leave out --address." if address else "See /tmp/ray/session_latest."
             raise ConfigError(f"{what} ({' '.join(str(error).split())[:200]})", mend=mend) from error
     worker: Any = sys.modules.get("ray._private.worker")
-    if hasattr(worker, "_worker_logs_enabled"):  # events of nodes on standard output, where our table goes
+    if hasattr(worker, "_worker_logs_enabled"):  # node events would mix with the table on standard output
         worker._worker_logs_enabled = False
 
 
 def _versions() -> dict[str, str]:
-    """Versions without the suffix after +, which names the processor a library was built for."""
+    """Return the versions of packages without the suffix after +, which names the processor of a build."""
     return {name: metadata.version(name).partition("+")[0] for name in _SAME}
 
 
 def _train(cell: Cell, token: str, versions: dict[str, str], given: dict[Any, Any]) -> str:
-    """Train `cell` on a node; return why it failed, or "". Raises `ConfigError` if the node is not fit for the run."""
+    """Train `cell` on a node; return the reason if it fails, or "". Raises `ConfigError` if the node is unsuitable."""
     plugins.restore(given)
     node, end = platform.node(), time.monotonic() + _PATIENCE
     if others := [f"{name} {version}" for name, version in _versions().items() if version != versions[name]]:
@@ -138,10 +139,10 @@ def _train(cell: Cell, token: str, versions: dict[str, str], given: dict[Any, An
         while not path.is_file():
             if time.monotonic() > end:
                 mend = "Put --out, and --store if you name one, on a file system that all nodes mount at the same path."
-                raise ConfigError(f"the node {node} does not see this folder", where=path.parent, mend=mend)
+                raise ConfigError(f"the node {node} cannot access this folder", where=path.parent, mend=mend)
             time.sleep(1)
     cell.folder.mkdir(parents=True, exist_ok=True)
-    try:  # an attempt before this one may still hold the lock
+    try:  # an earlier attempt may still hold the lock
         with locked(cell.folder, "training this cell", patience=_PATIENCE):
             return attempt(cell)
     except UnheardError as error:

@@ -1,15 +1,15 @@
-"""The folder of a run, format 1: the only module that knows its files. Needs neither torch nor the corpus.
+"""Reading and writing of the folder of a run, format 1. Needs neither torch nor the corpus.
 
     config.yaml         every setting, resolved
     predictions.csv.xz  the split and every prediction in one table, see `write_records`
     results.csv         figures, digests and versions of every training, evaluation and direction
-    table.md            the systems side by side
+    table.md            the table of the systems
     splits.csv          fold, direction, part, id and speaker, written before the first training
-    trials.csv          the settings that Optuna tried on seed 0, with their validation figures, if it did
+    trials.csv          the settings tried by Optuna on seed 0, with their validation figures, if any
     cells/<cell>/       working files of a training: result.json, predictions.csv, history.jsonl, checkpoint.pt, ...
 
-`read_run` needs the first three; they and trials.csv are what is published. A seed of a system counts if all of its
-folds are done.
+`read_run` needs the first three files; these and trials.csv are published. A seed of a system counts if all of its
+folds are complete.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from unheard.splits.split import Assigned, digest_of
 TABLE = "predictions.csv.xz"
 RESULTS = "results.csv"
 UTTERANCES = ("gender", "session", "text", "corpus", "language")
-"""Columns of the manifest that the table of predictions keeps beside id, speaker and emotion."""
+"""Columns of the manifest in the table of predictions, in addition to id, speaker and emotion."""
 KEY = ("system", "options", "evaluation", "fold", "direction", "seed", "epochs", "part", "id", "speaker", "emotion")
 FIGURES = ("val_wa", "val_uar", "val_macro_f1", "test_wa", "test_uar", "test_macro_f1", "n_val", "n_test")
 VERSIONS = ("unheard", "python", "torch", "numpy", "numba", "platform")
@@ -57,12 +57,11 @@ COLUMNS = (
 class CellRecord:
     """A finished training (a cell) under one evaluation.
 
-    `home` is its working folder and `folder` the one of this result, which may be an earlier number of epochs or the
-    re-estimated evaluation; both are absent in a published run. `value` is that of the system's knob or the text of its
-    trial, None without either. `unvalidated`: nobody validates, or both directions gave the same answers, so that
-    validation repeats the test. `digest` is a hash of the predictions. `rows` are the held-out utterances of the fold,
-    and `words` what the files have for each of them: emotion, predicted emotion, and a probability for each of
-    `labels`.
+    `home` is its working folder and `folder` the folder of this result, which may be of an earlier number of epochs or
+    of the re-estimated evaluation; neither exists in a published run. `value` is the value of the system's knob or the
+    text of its trial, or None. `unvalidated` is true without validation speakers, or if validation repeats the test
+    (both directions predict the same). `digest` is a hash of the predictions. `rows` are the held-out utterances of the
+    fold; `words` are the cells of each in the files: emotion, predicted emotion, a probability for each of `labels`.
     """
 
     name: str
@@ -82,12 +81,12 @@ class CellRecord:
 
     @property
     def fitted(self) -> bool:
-        """Whether it is a classical system, without epochs and curves."""
+        """Whether the system is a classical one, without epochs and curves."""
         return bool(self.result.get("fitted"))
 
     @property
     def options(self) -> str:
-        """The system's knob, such as `lam=0.1`, or its trial; empty without either."""
+        """The value of the system's knob, such as `lam=0.1`, or its trial; empty without either."""
         return f"{KNOBS[self.system].option}={self.value:g}" if isinstance(self.value, float) else self.value or ""
 
     @property
@@ -97,8 +96,8 @@ class CellRecord:
 
     def predictions(self, direction: str, part: str) -> Predictions:
         """Return the predictions for one part of one direction."""
-        here = [i for i, row in enumerate(self.rows) if (row.direction, row.part) == (direction, part)]
-        rows, words = [self.rows[i] for i in here], [self.words[i] for i in here]
+        chosen = [i for i, row in enumerate(self.rows) if (row.direction, row.part) == (direction, part)]
+        rows, words = [self.rows[i] for i in chosen], [self.words[i] for i in chosen]
         truth, predicted = (np.array([self.labels.index(word[side]) for word in words], np.int64) for side in (0, 1))
         return Predictions(
             ids=tuple(row.id for row in rows),
@@ -111,7 +110,7 @@ class CellRecord:
         )
 
     def history(self) -> list[dict[str, Any]]:
-        """Return a record for each epoch up to the result's; [] if absent."""
+        """Return a record for each epoch of the result; [] if absent."""
         return [record for record in read_history(self.home) if record.get("epoch", 0) <= self.result["epochs"]]
 
     def embeddings(self) -> tuple[NDArray[np.float32], tuple[str, ...], tuple[str, ...]] | None:
@@ -130,10 +129,10 @@ class CellRecord:
 
 @dataclass(frozen=True, eq=False)
 class RunRecords:
-    """A run as read from its folder.
+    """A run read from its folder.
 
-    `lines` in the order of the tables; `cells` are all finished ones, including values tried for a choice;
-    `utterances` maps id to speaker, emotion, gender, session, text, corpus and language.
+    `lines` are in the order of the tables. `cells` are all finished cells, including values tried for a choice.
+    `utterances` maps ids to speaker, emotion, gender, session, text, corpus and language.
     """
 
     folder: Path
@@ -153,7 +152,7 @@ class RunRecords:
 
     @property
     def epochs(self) -> str:
-        """The number of epochs in words, such as `40` or `10 to 40` where folds differ."""
+        """The number of epochs as text, such as `40`, or `10 to 40` if folds differ."""
         numbers = sorted({*_epochs(self.settings, self.splits).values()}) or [self.settings.training.epochs]
         return " to ".join(f"{n:,}" for n in dict.fromkeys((numbers[0], numbers[-1])))
 
@@ -186,21 +185,21 @@ def write_records(
 ) -> None:
     """Write predictions.csv.xz and results.csv from the finished cells in RUN/cells that `counts` accepts.
 
-    It is asked whether a result belongs to the run, as it is ("") and with the settings of each chosen trial.
+    `counts(result, trial)` decides whether a result belongs to the run; `trial` is "" or a chosen trial.
 
-    The rows of the table without a system are the split: every utterance of every fold with its part (train, dev,
-    test) and its columns of the manifest. Those with a system are predictions for dev and test utterances in the same
-    order: system, options (its knob), evaluation, fold, direction, seed, epochs, and one probability for each label.
+    Rows of the table without a system are the split: every utterance of every fold with its part (train, dev, test) and
+    its columns of the manifest. Rows with a system are predictions for dev and test utterances in the same order:
+    system, options (its knob), evaluation, fold, direction, seed, epochs, and a probability for each label.
     """
     cells = sorted(_finished(out, settings, splits, counts), key=_order)
     heads = _heads(settings.labels)
     written = heads[KEY.index("emotion") : -len(UTTERANCES)]
     table: list[dict[str, Any]] = [{**row._asdict(), **_of_manifest(utterances.get(row.id))} for row in splits]
     for cell in cells:
-        own_columns: dict[str, Any] = {"system": cell.system, "options": cell.options, "evaluation": cell.evaluation}
-        own_columns |= {"seed": cell.seed, "epochs": cell.result["epochs"]}
+        of_cell: dict[str, Any] = {"system": cell.system, "options": cell.options, "evaluation": cell.evaluation}
+        of_cell |= {"seed": cell.seed, "epochs": cell.result["epochs"]}
         table += [
-            {**own_columns, **row._asdict(), **dict(zip(written, words, strict=True))}
+            {**of_cell, **row._asdict(), **dict(zip(written, words, strict=True))}
             for row, words in zip(cell.rows, cell.words, strict=True)
         ]
     text = csv_text([heads, *([row.get(name, "") for name in heads] for row in table)])
@@ -213,28 +212,28 @@ def write_records(
 def _finished(
     out: Path, settings: Experiment, splits: Sequence[Assigned], counts: Callable[[Mapping[str, Any], str], bool]
 ) -> Iterator[CellRecord]:
-    """Yield the finished cells that count, each evaluation apart, and once more for each chosen trial."""
+    """Yield the finished cells that count, once for each evaluation and each chosen trial."""
     held = _held(splits)
     epochs = cache(lambda trial: _epochs(applied(settings, trial), splits))
-    chosen = [one for one in read_trials(out) if one.chosen]
+    chosen = [trial for trial in read_trials(out) if trial.chosen]
     for home in sorted((out / "cells").glob("*-fold*-seed*-*")):
         system, _, rest = home.name.rpartition("-fold")
         number = rest.partition("-")[0]
-        fold = int(number) if number.isdecimal() else -1  # a folder of the user's own
-        trials = dict.fromkeys(["", *(str(one.value) for one in chosen if (one.system, one.fold) == (system, fold))])
+        fold = int(number) if number.isdecimal() else -1  # not a cell's folder
+        trials = dict.fromkeys(["", *(str(t.value) for t in chosen if (t.system, t.fold) == (system, fold))])
         for trial, part in product(trials, ("", "reestimated")):
             wanted = EPOCHS if result_in(home).get("fitted") else epochs(trial).get(fold, 0)
-            place = place_of(home, wanted) / part
-            result = result_in(place)
+            folder = place_of(home, wanted) / part
+            result = result_in(folder)
             if fold not in held or epochs_of(result) != wanted or not counts(result, trial):
                 continue
             try:
-                found = read_predictions(place / "predictions.csv", settings.labels)
-                words = [found.pop((row.part, row.id)) for row in held[fold]]
-            except (OSError, ValueError, KeyError):  # damaged, or of another split: trained again by the next call
+                predictions = read_predictions(folder / "predictions.csv", settings.labels)
+                words = [predictions.pop((row.part, row.id)) for row in held[fold]]
+            except (OSError, ValueError, KeyError):  # damaged, or from another split: the next call trains it again
                 continue
-            if not found:
-                yield _cell(home, place, result, held[fold], words, settings.labels, trial or None)
+            if not predictions:
+                yield _cell(home, folder, result, held[fold], words, settings.labels, trial or None)
 
 
 def _of_manifest(row: Utterance | None) -> dict[str, str]:
@@ -242,19 +241,19 @@ def _of_manifest(row: Utterance | None) -> dict[str, str]:
 
 
 def _heads(labels: Sequence[str]) -> list[str]:
-    """The columns of the table of predictions."""
+    """Return the columns of the table of predictions."""
     return [*KEY, "predicted", *(f"p_{label}" for label in labels), *UTTERANCES]
 
 
 def _epochs(settings: Experiment, splits: Iterable[Assigned]) -> dict[int, int]:
-    """Fold -> epochs of its trainings."""
+    """Return fold -> number of epochs of its trainings."""
     train = {(row.fold, row.id) for row in splits if row.part == "train"}
     sizes = Counter(fold for fold, _ in train)
     return {fold: settings.training.limited(size).epochs for fold, size in sizes.items()}
 
 
 def _held(splits: Iterable[Assigned]) -> dict[int, list[Assigned]]:
-    """Fold -> its dev and test rows, in order."""
+    """Return fold -> its dev and test rows, in order."""
     held: dict[int, list[Assigned]] = {}
     for row in splits:
         held.setdefault(row.fold, []).extend([row] if row.part != "train" else [])
@@ -270,13 +269,13 @@ def _cell(
     labels: tuple[str, ...],
     value: float | str | None = None,
 ) -> CellRecord:
-    """The record of a cell from its result and the `words` of its predictions, as in the files."""
+    """Return the record of a cell, given its result and the `words` of its predictions as in the files."""
     system = str(result["system"])
     if value is None and system in KNOBS and "options" in result:
         value = float(result["options"][KNOBS[system].option])
     by_part: dict[str, dict[str, Sequence[str]]] = {"dev": {}, "test": {}}
-    for row, own in zip(rows, words, strict=True):
-        by_part[row.part][row.id] = own[2:]
+    for row, cells in zip(rows, words, strict=True):
+        by_part[row.part][row.id] = cells[2:]
     twice = len({row.direction for row in rows}) > 1 and by_part["dev"] == by_part["test"]
     return CellRecord(
         name=home.name,
@@ -297,7 +296,7 @@ def _cell(
 
 
 def _results(cell: CellRecord, normalise: str) -> Iterable[dict[str, Any]]:
-    """The rows of results.csv of a cell; validation is empty where there is none or it repeats the test."""
+    """Yield a cell's rows of results.csv; validation is empty if it is missing or repeats the test."""
     proof = cell.result.get("proof", {})
     for direction in cell.directions:
         values: dict[str, Any] = {**cell.result, **cell.result.get("directions", {}).get(direction, {}), **proof}
@@ -305,9 +304,9 @@ def _results(cell: CellRecord, normalise: str) -> Iterable[dict[str, Any]]:
         values |= {"options": cell.options or cell.result.get("chosen", ""), "evaluation": cell.evaluation}
         values |= {"direction": direction, "cell": cell.name, "normalise": normalise}
         for part, prefix in (("dev", "val"), ("test", "test")):
-            own = cell.predictions(direction, part)
-            figures = {f"{prefix}_{name}": getattr(own, name) for name in ("wa", "uar", "macro_f1")}
-            figures[f"n_{prefix}"] = len(own.ids)
+            predictions = cell.predictions(direction, part)
+            figures = {f"{prefix}_{name}": getattr(predictions, name) for name in ("wa", "uar", "macro_f1")}
+            figures[f"n_{prefix}"] = len(predictions.ids)
             values |= dict.fromkeys(figures, "") if part == "dev" and cell.unvalidated else figures
         yield values
 
@@ -316,7 +315,7 @@ def _results(cell: CellRecord, normalise: str) -> Iterable[dict[str, Any]]:
 
 
 def read_run(folder: str | Path) -> RunRecords:
-    """Read the run in `folder`, published or not; raises `RunError` if there is none or it cannot be read."""
+    """Read the run in `folder`, published or not; raises `RunError` if it is missing or cannot be read."""
     folder = Path(folder)
     path = folder / "config.yaml"
     if not path.is_file():
@@ -329,7 +328,7 @@ def read_run(folder: str | Path) -> RunRecords:
         raise RunError(
             f"the settings of this run cannot be read ({error.what})", where=path, mend=error.mend
         ) from error
-    mend = "Run the same experiment again: it trains only what is missing and writes this file."
+    mend = "Run the same experiment again: it trains only missing cells and writes this file."
     try:
         with lzma.open(folder / TABLE, "rt", encoding="utf-8", newline="") as file:
             table = list(csv.reader(file))
@@ -370,7 +369,7 @@ def _records(
             utterances[name] = known | dict(zip(UTTERANCES, row[width:], strict=True))
     held = _held(splits)
     cells = []
-    for key, own in words.items():
+    for key, lines in words.items():
         result = _result(results[key])
         home = folder / "cells" / result["cell"]
         place = home if result["fitted"] else place_of(home, result["epochs"])
@@ -378,22 +377,22 @@ def _records(
             place = place / "reestimated"
         name, _, number = key[1].partition("=")
         value = key[1] if "." in name else float(number) if number else None
-        cells.append(_cell(home, place, result, held[result["fold"]], own, labels, value))
+        cells.append(_cell(home, place, result, held[result["fold"]], lines, labels, value))
     choices = choose(
-        Choice(cell.system, cell.fold, direction, cell.value, own.wa, own.uar, cell.evaluation)
+        Choice(cell.system, cell.fold, direction, cell.value, dev.wa, dev.uar, cell.evaluation)
         for cell in cells
         if cell.seed == 0 and isinstance(cell.value, float)
         for direction in cell.directions
-        for own in [cell.predictions(direction, "dev")]
+        for dev in [cell.predictions(direction, "dev")]
     )
-    # single values are no choice; one made by an earlier call is
+    # a single value is not a choice, unless an earlier call made one
     made = {choice.system for choice in choices if choice.chosen} | set(
         settings.systems if settings.tune == "grid" else ()
     )
     choices = tuple(choice for choice in choices if choice.system in made)
-    here = {(cell.system, cell.fold, cell.evaluation, cell.value) for cell in cells if cell.seed == 0}
+    present = {(cell.system, cell.fold, cell.evaluation, cell.value) for cell in cells if cell.seed == 0}
     trials = read_trials(folder)
-    gone = {t.place for t in trials if t.chosen and (t.system, t.fold, t.evaluation, t.value) not in here}
+    gone = {t.place for t in trials if t.chosen and (t.system, t.fold, t.evaluation, t.value) not in present}
     choices += tuple(trial for trial in trials if trial.place not in gone)
     return RunRecords(
         folder=folder,
@@ -409,7 +408,7 @@ def _records(
 
 
 def _result(rows: Sequence[Mapping[str, str]]) -> dict[str, Any]:
-    """The result of a cell from its rows of results.csv, a row for each direction."""
+    """Return the result of a cell from its rows of results.csv, a row for each direction."""
     first = rows[0]
     numbers = {name: int(first[name]) for name in ("epochs", "updates", "fold", "seed") if first[name]}
     directions: dict[str, dict[str, Any]] = {}
@@ -424,7 +423,7 @@ def _result(rows: Sequence[Mapping[str, str]]) -> dict[str, Any]:
         **numbers,
         "fitted": first["fitted"] == "True",
         "chosen": first["options"],
-        "under_trained": any(one["under_trained"] for one in directions.values()),
+        "under_trained": any(figures["under_trained"] for figures in directions.values()),
         "directions": directions,
         "proof": {
             **{name: first[name] for name in ("data", "features", "device")},
@@ -435,6 +434,6 @@ def _result(rows: Sequence[Mapping[str, str]]) -> dict[str, Any]:
 
 
 def _order(cell: CellRecord) -> tuple[object, ...]:
-    """By system in the paper's order, evaluation, fold, seed and value, trials last."""
+    """Return a sort key: system in the paper's order, evaluation, fold, seed and value, trials last."""
     searched = isinstance(cell.value, str)
     return place_in_tables(cell.system), cell.system, cell.evaluation, cell.fold, cell.seed, searched, cell.value or 0.0

@@ -38,10 +38,10 @@ from unheard.splits.split import Assigned
 
 @dataclass(frozen=True)
 class Run:
-    """The outcome of an experiment; `failed` maps every cell without a result to the reason.
+    """The result of an experiment; `failed` maps every cell without a result to the reason.
 
-    `records` cover the whole folder, including earlier calls; `models` are the files of this call's trained models, in
-    the order of the cells.
+    `records` cover the folder of the run, including earlier calls; `models` are the files of the models trained by this
+    call, in the order of the cells.
     """
 
     folder: Path
@@ -63,9 +63,9 @@ class Run:
         return notebook.table(repr(self), ["system", "test WA, %", "test UAR, %", "cells"], rows)
 
     def to_frame(self) -> Any:
-        """Return a pandas DataFrame: system, seed, wa and uar on test speakers, of every complete seed.
+        """Return a pandas DataFrame with system, seed, wa and uar on test speakers for every complete seed.
 
-        Raises `UnheardError` where pandas is not installed.
+        Raises `UnheardError` if pandas is not installed.
         """
         return notebook.frame(
             {"system": line.name, "seed": seed.seed, "wa": seed.test.wa, "uar": seed.test.uar}
@@ -74,9 +74,9 @@ class Run:
         )
 
     def plot(self, axes: Any = None, metric: str = "uar") -> Any:
-        """Draw `metric` (uar or wa) of every seed with matplotlib, a row for each system, and return the axes.
+        """Plot `metric` (uar or wa) of every seed with matplotlib, a row for each system, and return the axes.
 
-        Raises `UnheardError` where matplotlib is not installed.
+        Raises `UnheardError` if matplotlib is not installed.
         """
         lines = [line for line in self.records.lines if line.seeds]
         axes = notebook.axes_for(axes, 7, 1 + 0.4 * len(lines))
@@ -94,9 +94,9 @@ def experiment(config: str | Path | None = None, *, say: Say = silent, **setting
 
     `manifest` may be a path, a `Manifest` or a pandas DataFrame; the last two are written to `out`/manifest.csv.
 
-    Trainings that the folder `out` (default: a temporary one) already has are not repeated. Trainings that fail are
-    reported in the `Run` and do not stop the others. Raises `UnheardError` before any training for settings, corpora
-    or splits that cannot be used.
+    Only missing cells in the folder `out` are trained; without `out` a temporary folder is used. Cells that fail are
+    reported in the `Run` and do not stop the others. Raises `UnheardError` before any training for settings, corpora or
+    splits that cannot work.
 
     >>> run = unheard.experiment(corpus="emodb", root="data/emodb", systems=["ser", "dat"])  # doctest: +SKIP
     """
@@ -105,7 +105,7 @@ def experiment(config: str | Path | None = None, *, say: Say = silent, **setting
     table = settings.get("manifest")
     if not isinstance(table, (str, Path, type(None))):
         if not settings.get("out"):
-            raise ConfigError("a table in memory is written to the run's folder", mend="Name it: out=FOLDER.")
+            raise ConfigError("a table in memory needs a folder to be written to", mend="Name it: out=FOLDER.")
         mapping, root = dict(settings.get("map", {})), settings.get("root")
         manifest = table if isinstance(table, Manifest) else read_manifest(table, mapping=mapping, audio_root=root)
         settings |= {"manifest": str(_folder(Path(settings["out"])) / "manifest.csv"), "root": ""}
@@ -114,7 +114,7 @@ def experiment(config: str | Path | None = None, *, say: Say = silent, **setting
 
 
 def carry_out(settings: Experiment, say: Say) -> Run:
-    """Run the experiment that `settings` describe; `say` receives a line for the user now and then."""
+    """Run the experiment described by `settings`; `say` receives progress lines."""
     out = _folder(Path(settings.out))
     with locked(out, "running an experiment here"):
         grid = _begin(settings, say)
@@ -142,7 +142,7 @@ def carry_out(settings: Experiment, say: Say) -> Run:
 
 
 def foretell(settings: Experiment, say: Say) -> str:
-    """Return the number of trainings of an experiment in words; makes its features and trains nothing."""
+    """Return the number of trainings of an experiment as text; computes its features but trains nothing."""
     with locked(_folder(Path(settings.out)), "running an experiment here"):
         return _counted(_begin(settings, say))
 
@@ -156,7 +156,7 @@ def _folder(out: Path) -> Path:
 
 
 def _begin(settings: Experiment, say: Say) -> Grid:
-    """The grid of an experiment that may be run in its folder."""
+    """Return the grid of an experiment, after checking that it may run in its folder."""
     if settings.engine == "ray":
         ray_engine.ray_library()
     settings = replace(settings, features=resolve(settings.features))
@@ -169,8 +169,8 @@ def _counted(grid: Grid) -> str:
     cells, more = list(grid.cells), ""
     if grid.settings.tune == "optuna":
         searched = [cell for cell in cells if cell.seed == 0 and not cell.fitted]
-        places = sum(len(cell.fold.directions) * len(cell.settings.training.evaluations) for cell in searched)
-        more = f", up to {places * grid.settings.trials} more of the search, then the chosen ones on the other seeds"
+        studies = sum(len(cell.fold.directions) * len(cell.settings.training.evaluations) for cell in searched)
+        more = f", up to {studies * grid.settings.trials} more of the search, then the chosen ones on the other seeds"
     if grid.settings.tune == "grid":
         cells += selection.candidates(grid.cells)
         later = [cell for cell in grid.cells if cell.seed > 0 and cell.system in KNOBS]
@@ -186,7 +186,7 @@ def _counted(grid: Grid) -> str:
 
 
 def _search(grid: Grid, say: Say) -> tuple[list[Cell], dict[str, str]]:
-    """Search settings on seed 0 and write all trials; return their trainings, and why some failed."""
+    """Search settings on seed 0 and write all trials; return their trainings, and the reasons of failed ones."""
     tried: dict[str, Cell] = {}
     failed: dict[str, str] = {}
 
@@ -199,9 +199,9 @@ def _search(grid: Grid, say: Say) -> tuple[list[Cell], dict[str, str]]:
 
 
 def _chosen(grid: Grid, say: Say) -> list[Cell]:
-    """The trainings of the other seeds with the settings that the validation speakers chose on seed 0."""
+    """Return the trainings of the other seeds with the settings chosen on seed 0 by the validation speakers."""
     searched = grid.settings.tune == "optuna"
-    choices = [one for one in collect(grid).choices if one.searched == searched]
+    choices = [choice for choice in collect(grid).choices if choice.searched == searched]
     what = "Settings are" if searched else "λ and ε are"
     waiting = selection.waiting(grid.cells, choices, searched)
     if waiting:
@@ -215,12 +215,12 @@ def _chosen(grid: Grid, say: Say) -> list[Cell]:
 
 
 def _invariance(grid: Grid, say: Say) -> dict[str, str]:
-    """Train the same systems where invariance can be measured, unless the run's own first fold suffices."""
+    """Train the same systems on a split that allows measuring invariance, unless the run's first fold does."""
     from unheard.experiments.leakage import sub_run_settings
 
     settings = sub_run_settings(grid.settings, grid.manifest)
     if settings is None:
-        say("Invariance can be measured on the run's own first fold: no further trainings")
+        say("Invariance can be measured on the run's first fold: no further trainings")
         return {}
     say(f"Trainings for measuring invariance, in {settings.out}")
     run = carry_out(replace(settings, tune=""), say)
@@ -228,7 +228,7 @@ def _invariance(grid: Grid, say: Say) -> dict[str, str]:
 
 
 def _advise(cells: Sequence[Cell], say: Say) -> None:
-    """Report under-trained cells, and results at earlier epochs that are missing."""
+    """Report under-trained cells, and missing results at earlier epochs."""
     results = {cell.name: cell.result() for cell in cells}
     late = sum(bool(result and result.get("under_trained")) for result in results.values())
     training = cells[0].settings.training
@@ -244,7 +244,7 @@ def _advise(cells: Sequence[Cell], say: Say) -> None:
         if without:
             say(
                 f"{without} of {len(cells)} trainings have no result at {epochs} epochs: they had been trained "
-                "further. A fresh --out would have it"
+                "further. A new --out would include it"
             )
 
 
@@ -252,7 +252,7 @@ def _advise(cells: Sequence[Cell], say: Say) -> None:
 
 
 def _train(cells: Sequence[Cell], settings: Experiment, say: Say) -> dict[str, str]:
-    """Train the cells that have no result yet; return the reasons of those that failed."""
+    """Train the cells without a result; return the reasons of failed ones by name."""
     missing = [cell for cell in cells if cell.result() is None]
     failed: dict[str, str] = {}
     if not missing:
@@ -262,15 +262,15 @@ def _train(cells: Sequence[Cell], settings: Experiment, say: Say) -> dict[str, s
     before = {cell.name: len(read_history(cell.folder)) for cell in missing}
     epochs, running = dict(before), list(missing)
     parallel = min(settings.workers or usual_workers(settings.device), len(missing))
-    told = False
-    first: tuple[float, int] | None = None  # when processes had started and kernels were compiled, and epochs by then
+    announced = False
+    first: tuple[float, int] | None = None  # time and epochs after processes had started and kernels were compiled
     console = Console(stderr=True)
     columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("epochs{task.fields[speed]}"))
     with Progress(*columns, console=console, disable=not (settings.progress and console.is_terminal)) as bar:
         task = bar.add_task("", total=total, speed="")
 
         def tick() -> None:
-            nonlocal first, told
+            nonlocal first, announced
             for cell in running:
                 with suppress(OSError, ValueError):  # not started, or just being written
                     epochs[cell.name] = int(epoch_file(cell).read_text())
@@ -282,8 +282,8 @@ def _train(cells: Sequence[Cell], settings: Experiment, say: Say) -> dict[str, s
                 seconds = (time.monotonic() - first[0]) / (trained - first[1])
                 left = duration(seconds * (total - done))
                 speed = f", {60 / seconds:.3g} a minute, {left} left"
-                if not told and trained >= first[1] + parallel and done < total:
-                    told = True
+                if not announced and trained >= first[1] + parallel and done < total:
+                    announced = True
                     say(f"{60 / seconds:.3g} epochs a minute with {counted(parallel, 'worker')}: about {left} left")
             bar.update(task, completed=done, speed=speed)
 
@@ -298,7 +298,7 @@ def _train(cells: Sequence[Cell], settings: Experiment, say: Say) -> dict[str, s
     return failed
 
 
-# The folder of the run before and after training.
+# The folder of a run before and after training.
 
 OF_THE_CORPUS = (
     "corpus", "manifest", "subset", "labels", "map", "speakers", "channel", "group", "split_seed", "features",
@@ -316,20 +316,20 @@ def check_same_run(out: Path, settings: Experiment) -> None:
 
 
 def prepare(grid: Grid) -> None:
-    """Write the settings and the split; the split of an earlier call with more folds stays.
+    """Write the settings and the split; the split of an earlier call with more folds is kept.
 
     Raises `ConfigError` if the folder holds a run under another protocol.
     """
     out, before = Path(grid.settings.out), _before(Path(grid.settings.out))
-    was, now = {}, _by_fold(grid.split.assignment())
-    with suppress(SplitError):  # none yet, or damaged: written again
-        was = _by_fold(read_assignment(out / "splits.csv"))
-    same = all(was[fold] == now[fold] for fold in was.keys() & now.keys())
-    if not same:  # the same protocol gives another split if the corpus has changed: that is allowed
+    old, new = {}, _by_fold(grid.split.assignment())
+    with suppress(SplitError):  # missing or damaged: written again
+        old = _by_fold(read_assignment(out / "splits.csv"))
+    same = all(old[fold] == new[fold] for fold in old.keys() & new.keys())
+    if not same:  # the split may differ if the corpus has changed, but not the protocol
         _check_same(out, before, grid.settings, OF_THE_SPLIT)
-    if not same or len(was) < len(now):
+    if not same or len(old) < len(new):
         write_splits(grid.split, out / "splits.csv")
-    # options of systems of earlier calls stay: their trainings still count
+    # options of systems of earlier calls are kept, since their trainings still count
     options: dict[str, Mapping[str, Any]] = dict(before.options) if before else {}
     options.update({cell.system: dict(cell.options) for cell in grid.cells})
     settings = replace(grid.settings, protocol=grid.split.protocol, options=options)
@@ -339,7 +339,7 @@ def prepare(grid: Grid) -> None:
 
 
 def _by_fold(rows: Iterable[Assigned]) -> dict[int, dict[Assigned, None]]:
-    """Fold -> its rows in their order, each once; equal for the same rows in any order."""
+    """Return fold -> its unique rows in order; results are equal for the same rows in any order."""
     folds: dict[int, dict[Assigned, None]] = {}
     for row in rows:
         folds.setdefault(row.fold, {})[row] = None
@@ -349,15 +349,15 @@ def _by_fold(rows: Iterable[Assigned]) -> dict[int, dict[Assigned, None]]:
 def collect(grid: Grid, say: Say = silent) -> RunRecords:
     """Write the run's records from all finished cells in its folder and read them.
 
-    A cell counts, whichever call trained it, if its settings and options are those of the run and its fold and data
-    are unchanged. `say` receives how many trainings of other data are left out.
+    A cell of any call counts if its settings and options are those of the run and its fold and data are unchanged.
+    `say` receives the number of trainings left out because of other data.
     """
     out, settings = Path(grid.settings.out), grid.settings
     options = load(out / "config.yaml").options
     splits, rows = read_assignment(out / "splits.csv"), grid.manifest.by_id()
-    ids = {fold: tuple(dict.fromkeys(row.id for row in own)) for fold, own in _by_fold(splits).items()}
-    data = {fold: data_digest(own, rows, grid.store.audio_digest, settings) for fold, own in ids.items()}
-    own_settings = cache(partial(selection.applied, replace(settings, options=options)))
+    ids = {fold: tuple(dict.fromkeys(row.id for row in part)) for fold, part in _by_fold(splits).items()}
+    data = {fold: data_digest(names, rows, grid.store.audio_digest, settings) for fold, names in ids.items()}
+    settings_of = cache(partial(selection.applied, replace(settings, options=options)))
     definitions = {cell.system: cell.settings_digest for cell in grid.cells if cell.fitted}
     codes = cache(code_of)
     others: set[str] = set()
@@ -365,16 +365,16 @@ def collect(grid: Grid, say: Say = silent) -> RunRecords:
     def counts(result: Mapping[str, Any], trial: str) -> bool:
         system, digest, proof = result["system"], result["settings"]["digest"], result["proof"]
         if result["fitted"]:
-            own = digest == definitions.get(system, digest)
+            same = digest == definitions.get(system, digest)
         else:
-            mine = own_settings(trial)
-            # λ and ε may have any value, that of a trial only one of the grid
+            ours = settings_of(trial)
+            # λ and ε may have any value, but in a trial only one of the grid
             knob = KNOBS[system].option if system in KNOBS and not trial else ""
             if result["trial"] and knob and result["options"][knob] not in KNOBS[system].grid:
                 knob = ""
-            theirs, ours = (_without(knob, one) for one in (result["options"], mine.options.get(system, {})))
-            own = digest == settings_digest(mine) and theirs == ours
-        if not own or proof["code"] != codes(system):
+            chosen, expected = (_without(knob, values) for values in (result["options"], ours.options.get(system, {})))
+            same = digest == settings_digest(ours) and chosen == expected
+        if not same or proof["code"] != codes(system):
             return False
         if proof["data"] != data[result["fold"]]:
             others.add(proof["cell"])
@@ -390,13 +390,13 @@ def collect(grid: Grid, say: Say = silent) -> RunRecords:
 
 
 def _without(knob: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options as JSON has them (no infinity), without one whose value may differ."""
+    """Return options as in JSON (None for infinity), without `knob`, whose value may differ."""
     return {name: None if value == float("inf") else value for name, value in options.items() if name != knob}
 
 
-def _same_place(one: str, other: str) -> bool:
-    """Whether two paths name the same file; of `FILE:PART` the part too."""
-    return one == other or (bool(one) and bool(other) and os.path.realpath(one) == os.path.realpath(other))
+def _same_place(a: str, b: str) -> bool:
+    """Return whether two paths name the same file, and in `FILE:PART` the same part."""
+    return a == b or (bool(a) and bool(b) and os.path.realpath(a) == os.path.realpath(b))
 
 
 def _before(out: Path) -> Experiment | None:
@@ -405,12 +405,12 @@ def _before(out: Path) -> Experiment | None:
         return load(path) if path.exists() else None
     except ConfigError as error:
         what = f"the settings of this run cannot be read ({error.what})"
-        mend = "Delete this file: trainings that fit the settings of this call are found again."
+        mend = "Delete this file: trainings with the settings of this call will be found again."
         raise ConfigError(what, where=path, mend=mend) from error
 
 
 def _check_same(out: Path, before: Experiment | None, settings: Experiment, names: Iterable[str]) -> None:
-    """Raise `ConfigError` if one of these settings differs from the folder's."""
+    """Raise `ConfigError` if one of the settings `names` differs from the folder's."""
     for name in names if before else ():
         theirs, ours = getattr(before, name), getattr(settings, name)
         moved = name in ("manifest", "speakers") and _same_place(theirs, ours)

@@ -1,4 +1,4 @@
-"""The lines of a run's tables: each system over its seeds, put together from cells, and its contrasts with SER_only."""
+"""The lines of a run's tables, each a system over its seeds, assembled from cells; their contrasts with SER_only."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 
 BASELINE = "ser"
 TUNED = "tuned"
-ONE_CLASS = 0.98  # share of predictions of one label from which a system counts as predicting only one class
+ONE_CLASS = 0.98  # share of one label among predictions at which a system counts as predicting a single class
 
-FEW_UPDATES = 200  # below so many updates a network has hardly been trained
+FEW_UPDATES = 200  # number of updates below which a network counts as hardly trained
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions(Judged):
     """Predictions for one part, dev or test, of one seed: all folds in the order of the split.
 
-    `truth` and `predicted` (n,) are indices of labels, `probabilities` is (n, C); `folds` (n,).
+    `truth` and `predicted` (n,) are label indices, `probabilities` is (n, C), `folds` is (n,).
     """
 
     ids: tuple[str, ...]
@@ -52,16 +52,16 @@ class Predictions(Judged):
     @classmethod
     def joined(cls, parts: Sequence[Predictions]) -> Predictions:
         """Join the predictions of several folds and directions."""
-        columns: dict[str, Any] = {one.name: [getattr(part, one.name) for part in parts] for one in fields(cls)}
-        for name, own in columns.items():
-            columns[name] = np.concatenate(own) if isinstance(own[0], np.ndarray) else tuple(chain.from_iterable(own))
+        columns: dict[str, Any] = {field.name: [getattr(part, field.name) for part in parts] for field in fields(cls)}
+        for name, x in columns.items():
+            columns[name] = np.concatenate(x) if isinstance(x[0], np.ndarray) else tuple(chain.from_iterable(x))
         return cls(**columns)
 
-    def where(self, here: NDArray[np.bool_]) -> Predictions:
-        """Return the predictions at `here`, a mask (n,)."""
-        columns: dict[str, Any] = {one.name: getattr(self, one.name) for one in fields(self)}
-        for name, of in columns.items():
-            columns[name] = of[here] if isinstance(of, np.ndarray) else tuple(compress(of, here))
+    def where(self, mask: NDArray[np.bool_]) -> Predictions:
+        """Return the predictions selected by `mask` (n,)."""
+        columns: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        for name, x in columns.items():
+            columns[name] = x[mask] if isinstance(x, np.ndarray) else tuple(compress(x, mask))
         return Predictions(**columns)
 
     @property
@@ -73,7 +73,7 @@ class Predictions(Judged):
 
 @dataclass(frozen=True, eq=False)
 class SeedRecord:
-    """One complete seed of a line; `cells` are those of its predictions, in the order of the folds."""
+    """A complete seed of a line; `cells` are the trainings of its predictions, in the order of the folds."""
 
     seed: int
     dev: Predictions
@@ -85,8 +85,8 @@ class SeedRecord:
 class Line:
     """A row of the tables: a system under one evaluation, λ or ε fixed at `value` or chosen on validation speakers.
 
-    `choice` is "λ chosen" or "ε chosen" by the grid, "tuned" by a search of any settings, "" for fixed settings.
-    `seeds` are the complete ones; `done` of `wanted` trainings are finished. `evaluation` is empty in runs with one.
+    `choice` is "λ chosen" or "ε chosen" (by the grid), "tuned" (by a search of any settings), or "" (fixed settings).
+    `seeds` are the complete seeds; `done` of `wanted` trainings are finished. `evaluation` is empty if runs have one.
     """
 
     system: str
@@ -99,7 +99,7 @@ class Line:
 
     @property
     def chosen(self) -> bool:
-        """Whether validation speakers chose its settings."""
+        """Whether its settings were chosen on validation speakers."""
         return bool(self.choice)
 
     @property
@@ -109,29 +109,29 @@ class Line:
 
     @property
     def name(self) -> str:
-        """The paper's name with what was chosen and how it was evaluated: `SER_SR_DAT, λ chosen, as written`."""
+        """The paper's name with the choice and the evaluation: `SER_SR_DAT, λ chosen, as written`."""
         stored = next((cell.result.get("name") for cell in self.cells), None)
         name = NAMES.get(self.system) or stored or self.system.upper()
         return ", ".join(filter(None, (name, self.choice, self.evaluation)))
 
     @property
     def fitted(self) -> bool:
-        """Whether it is a classical system."""
+        """Whether the system is a classical one."""
         return any(cell.fitted for cell in self.cells)
 
     @property
     def unvalidated(self) -> bool:
-        """Whether nobody validates, or both directions of a fold have the same answers: validation is the test."""
+        """Whether there are no validation speakers, or validation repeats the test (both directions predict the same)."""
         return bool(self.seeds) and all(cell.unvalidated for cell in self.cells)
 
     @property
     def family(self) -> str:
-        """The family of Holm's correction: classical, chosen, tuned or fixed, each evaluation apart."""
+        """The family of Holm's correction: classical, chosen, tuned or fixed, separate for each evaluation."""
         kind = "classical" if self.fitted else self.choice.rpartition(" ")[2] or "fixed"
         return f"{kind}, {self.evaluation}" if self.evaluation else kind
 
     def over_seeds(self, figure: str, part: str = "test") -> Spread:
-        """Return a figure of `Predictions` for each complete seed; for none of `unvalidated` lines."""
+        """Return a metric of `Predictions` for each complete seed; no dev values for `unvalidated` lines."""
         seeds = () if part == "dev" and self.unvalidated else self.seeds
         return Spread(tuple(float(getattr(getattr(seed, part), figure)) for seed in seeds))
 
@@ -149,7 +149,7 @@ class Line:
 
     @property
     def recalls(self) -> tuple[Spread, ...]:
-        """Recall of each label, without values for a label that does not occur."""
+        """Recall of each label; a label that does not occur has no values."""
         each = [seed.test.confusion for seed in self.seeds]
         return tuple(
             Spread(tuple(float(c[i, i] / c[i].sum()) for c in each if c[i].any())) for i in range(len(each[0]))
@@ -157,45 +157,45 @@ class Line:
 
     @property
     def one_class(self) -> tuple[int, int]:
-        """Test results in which a single label is predicted for (nearly) all utterances, and test results in all.
+        """Number of test results with a single label predicted for (nearly) all utterances, and of all test results.
 
-        A result is one direction of one fold and seed; those of utterances with one emotion do not count.
+        A result is one direction of one fold and seed; results of utterances with one emotion do not count.
         """
-        found = []
+        single = []
         for test in (seed.test for seed in self.seeds):
             keys = np.array([f"{fold} {name}" for fold, name in zip(test.folds, test.directions, strict=True)])
-            for own in (keys == key for key in np.unique(keys)):
-                if len(np.unique(test.truth[own])) > 1:
-                    found.append(bool(np.bincount(test.predicted[own]).max() >= ONE_CLASS * np.count_nonzero(own)))
-        return sum(found), len(found)
+            for mask in (keys == key for key in np.unique(keys)):
+                if len(np.unique(test.truth[mask])) > 1:
+                    single.append(bool(np.bincount(test.predicted[mask]).max() >= ONE_CLASS * np.count_nonzero(mask)))
+        return sum(single), len(single)
 
     @property
     def updates(self) -> tuple[int, ...]:
-        """Numbers of updates of the trainings, ascending; none for a classical system."""
+        """Numbers of updates of the trainings, ascending; empty for a classical system."""
         results = {cell.name: cell.result for cell in self.cells}.values()
         return tuple(sorted(int(result["updates"]) for result in results if result.get("updates")))
 
     @cached_property
     def counts(self) -> Counts | None:
-        """Utterances and hits of the test speakers, None without a complete seed."""
+        """Utterances and hits of the test speakers; None without a complete seed."""
         return self._counts("test") if self.seeds else None
 
     @cached_property
     def val_counts(self) -> Counts | None:
-        """Utterances and hits of the validation speakers, None where there are none or validation repeats the test."""
+        """Utterances and hits of the validation speakers; None without a complete seed or if `unvalidated`."""
         return self._counts("dev") if self.seeds and not self.unvalidated else None
 
     def _counts(self, part: Literal["dev", "test"]) -> Counts:
-        """Raises `RunError` if two seeds were scored on different utterances."""
+        """Count utterances and hits; raises `RunError` if two seeds were scored on different utterances."""
         parts: dict[int, Predictions] = {seed.seed: getattr(seed, part) for seed in self.seeds}
         first, *others = parts
-        one = parts[first]
+        p = parts[first]
         for seed in others:
-            if parts[seed].ids != one.ids or not np.array_equal(parts[seed].truth, one.truth):
+            if parts[seed].ids != p.ids or not np.array_equal(parts[seed].truth, p.truth):
                 what = f"{self.name}: seeds {first} and {seed} were scored on different utterances"
                 raise RunError(what, mend="Run the experiment in a new folder.")
-        predicted = {seed: own.predicted for seed, own in parts.items()}
-        return count(one.speakers, one.truth, predicted, one.probabilities.shape[1])
+        predicted = {seed: part.predicted for seed, part in parts.items()}
+        return count(p.speakers, p.truth, predicted, p.probabilities.shape[1])
 
     def interval(self, metric: Metric) -> Interval | None:
         """Return the interval of the metric's mean over seeds; None without seeds or with a single speaker."""
@@ -203,38 +203,38 @@ class Line:
 
 
 def single_class(lines: Sequence[Line]) -> str:
-    """Return a sentence on the systems that predict only one class; "" without any."""
-    names = [f"{line.name} ({n} of {of} test results)" for line in lines for n, of in [line.one_class] if n]
-    return f"Only one class is predicted by {', '.join(names)}: not a working recogniser." if names else ""
+    """Return a sentence on the systems that predict a single class; "" if there are none."""
+    names = [f"{line.name} ({n} of {total} test results)" for line in lines for n, total in [line.one_class] if n]
+    return f"A single class is predicted by {', '.join(names)}: not a working recogniser." if names else ""
 
 
 def hardly_trained(lines: Sequence[Line]) -> str:
-    """Return a sentence on the systems with fewer than `FEW_UPDATES` updates; "" without any."""
+    """Return a sentence on the systems with fewer than `FEW_UPDATES` updates; "" if there are none."""
     names = [f"{line.name} ({line.updates[0]})" for line in lines if line.updates and line.updates[0] < FEW_UPDATES]
     return f"Fewer than {FEW_UPDATES} updates: {', '.join(names)}. Raise the number of epochs." if names else ""
 
 
 def baseline_of(line: Line, lines: Sequence[Line], system: str = BASELINE) -> Line | None:
-    """Return the line of `system` to compare `line` with: under the same evaluation, else under the last one.
+    """Return the line of `system` to compare `line` with, of the same evaluation if possible, else the last one.
 
-    A tuned line is compared with a tuned one, which had as many trials.
+    A tuned line is compared with a tuned line, which has the same number of trials.
     """
-    own = [other for other in lines if other.system == system and other.choice == line.choice == TUNED]
-    own = own or [other for other in lines if other.system == system and not other.chosen]
-    return next((other for other in own if other.evaluation == line.evaluation), own[-1] if own else None)
+    bases = [other for other in lines if other.system == system and other.choice == line.choice == TUNED]
+    bases = bases or [other for other in lines if other.system == system and not other.chosen]
+    return next((other for other in bases if other.evaluation == line.evaluation), bases[-1] if bases else None)
 
 
 # From cells to lines.
 
 Values = Mapping[tuple[int, str], float | str | None]  # fold and direction -> value of a system's option
 
-NONE_YET = -1.0  # a value that no cell has: none is chosen
+NONE_YET = -1.0  # a value that no cell has, for directions without a choice
 
 
 def lines_of(
     cells: Sequence[CellRecord], choices: Sequence[Choice], splits: Sequence[Assigned], settings: Experiment
 ) -> tuple[Line, ...]:
-    """Put the lines of a run together: each system that was asked for or has cells, fixed and chosen."""
+    """Assemble the lines of a run: fixed and chosen ones for each system that was requested or has cells."""
     places = dict.fromkeys((row.fold, row.direction) for row in splits if row.part != "train")
     evaluations = sorted({cell.evaluation for cell in cells if not cell.fitted}) or [""]
     classical = {cell.system for cell in cells if cell.fitted} | set(FITTED)
@@ -244,46 +244,46 @@ def lines_of(
         value = float(settings.options.get(system, {}).get(knob.option, knob.fixed)) if knob else None
         names = {"grid": f"{knob.symbol} chosen" if knob else "", "optuna": "" if system in classical else TUNED}
         for evaluation in [""] if system in classical else evaluations:
-            own = {
+            of_system = {
                 (cell.fold, cell.value, cell.seed): cell
                 for cell in cells
                 if (cell.system, cell.evaluation) == (system, evaluation)
             }
             fixed = Line(system, "", value, evaluation=evaluation if len(evaluations) > 1 else "")
-            lines.append(_filled(fixed, dict.fromkeys(places, value), own, settings.seeds * asked))
+            lines.append(_filled(fixed, dict.fromkeys(places, value), of_system, settings.seeds * asked))
             chosen: dict[str, dict[tuple[int, str], Any]] = {"grid": {}, "optuna": {}}
-            for one in choices:
-                if one.chosen and (one.system, one.evaluation) == (system, evaluation):
-                    chosen["optuna" if one.searched else "grid"][one.fold, one.direction] = one.value
+            for c in choices:
+                if c.chosen and (c.system, c.evaluation) == (system, evaluation):
+                    chosen["optuna" if c.searched else "grid"][c.fold, c.direction] = c.value
             for way, values in chosen.items():
                 tuned = settings.tune == way and asked
                 if names[way] and (tuned or values.keys() == places.keys()):
                     blank = replace(fixed, choice=names[way], value=None)
-                    whole = dict.fromkeys(places, NONE_YET) | values
-                    lines.append(_filled(blank, whole, own, settings.seeds * tuned))
+                    complete = dict.fromkeys(places, NONE_YET) | values
+                    lines.append(_filled(blank, complete, of_system, settings.seeds * tuned))
     return tuple(lines)
 
 
 def _filled(blank: Line, values: Values, cells: Mapping[tuple[int, Any, int], CellRecord], asked: int) -> Line:
-    """The line with the cells that have `values`; `cells` are by fold, value and seed."""
+    """Return the line with the cells that have `values`; the keys of `cells` are fold, value and seed."""
     used = {(fold, value) for (fold, _), value in values.items()}
-    found = {seed for fold, value, seed in cells if (fold, value) in used}
-    if blank.chosen:  # seeds of the fixed value alone do not ask for the same seeds of the chosen ones
-        found = {seed for seed in found if all((*one, seed) in cells for one in used if one[1] != NONE_YET)}
-    seeds = range(max([asked, *(seed + 1 for seed in found)]))
+    trained = {seed for fold, value, seed in cells if (fold, value) in used}
+    if blank.chosen:  # seeds with only the fixed value do not require the chosen values
+        trained = {seed for seed in trained if all((*pair, seed) in cells for pair in used if pair[1] != NONE_YET)}
+    seeds = range(max([asked, *(seed + 1 for seed in trained)]))
     folds = len({fold for fold, _ in values})
     records, done = [], 0
     for seed in seeds:
-        own = {place: cells.get((place[0], value, seed)) for place, value in values.items()}
-        missing = {fold for (fold, _), cell in own.items() if cell is None}
+        by_place = {place: cells.get((place[0], value, seed)) for place, value in values.items()}
+        missing = {fold for (fold, _), cell in by_place.items() if cell is None}
         done += folds - len(missing)
         if not missing:
-            there = [(direction, cell) for (_, direction), cell in own.items() if cell]
+            pairs = [(direction, cell) for (_, direction), cell in by_place.items() if cell]
             dev, test = (
-                Predictions.joined([cell.predictions(direction, part) for direction, cell in there])
+                Predictions.joined([cell.predictions(direction, part) for direction, cell in pairs])
                 for part in ("dev", "test")
             )
-            records.append(SeedRecord(seed, dev, test, tuple(dict.fromkeys(cell for _, cell in there))))
+            records.append(SeedRecord(seed, dev, test, tuple(dict.fromkeys(cell for _, cell in pairs))))
     return replace(blank, seeds=tuple(records), done=done, wanted=len(seeds) * folds)
 
 
@@ -299,7 +299,7 @@ REPEATED = (
 
 
 def write_table(run: RunRecords, total_folds: int = 0) -> str:
-    """Write the run's table.md; return it."""
+    """Write the run's table.md and return its text."""
     table = table_markdown(run.lines, caption(run, total_folds))
     write_text(run.folder / "table.md", table)
     return table
@@ -374,12 +374,12 @@ def against_baseline(line: Line, lines: Sequence[Line]) -> tuple[str, str]:
     baseline = baseline_of(line, lines)
     if baseline is None or baseline is line:
         return "", ""
-    own, theirs = ({seed.seed: seed.test.wa for seed in one.seeds} for one in (line, baseline))
-    shared = own.keys() & theirs.keys()
+    own, base = ({seed.seed: seed.test.wa for seed in each.seeds} for each in (line, baseline))
+    shared = own.keys() & base.keys()
     if not shared:
         return "–", "–"
-    after, before = (statistics.fmean(each[seed] for seed in shared) for each in (own, theirs))
-    few = f" ({len(shared)} seed{'s' * (len(shared) > 1)})" if len(shared) < max(len(own), len(theirs)) else ""
+    after, before = (statistics.fmean(each[seed] for seed in shared) for each in (own, base))
+    few = f" ({len(shared)} seed{'s' * (len(shared) > 1)})" if len(shared) < max(len(own), len(base)) else ""
     reduction = relative_error_reduction(before, after)
     return f"{100 * (after - before):+.1f}{few}", "–" if reduction is None else f"{100 * reduction:+.1f} %"
 
@@ -404,12 +404,12 @@ class Summary:
 def summarise(run: RunRecords) -> Summary:
     """Contrast the systems of a run with SER_only, each over the seeds that both have complete.
 
-    Systems with fixed options are one family for Holm's correction, those with λ or ε chosen on validation speakers a
-    second one, classical systems a third. Raises `RunError` if seeds or systems were scored on different utterances.
+    The families of Holm's correction are systems with fixed options, systems with λ or ε chosen on validation speakers,
+    and classical systems. Raises `RunError` if seeds or systems were scored on different utterances.
     """
     contrasts, gaps, notes = [], [], []
     for line in run.lines:
-        base, counts = baseline_of(line, run.lines), line.counts  # checks the baseline's seeds too
+        base, counts = baseline_of(line, run.lines), line.counts  # also checks the baseline's seeds
         if line is base:
             continue
         if base is None:
