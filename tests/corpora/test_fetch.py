@@ -281,8 +281,8 @@ def test_the_published_checksum_counts_for_mirrors_too(site: Site, tmp_path: Pat
     ("body", "message"),
     [
         (zipped(TREE | {"../evil": b"!"}), "outside its folder"),
-        (b"<html>We are busy", "whole zip or tar"),
-        (zipped({"notes/": b""}), "nothing of the corpus"),
+        (b"<html>We are busy", "complete zip or tar"),
+        (zipped({"notes/": b""}), "contains no file of the corpus"),
     ],
 )
 def test_a_useless_archive_leaves_nothing(
@@ -384,7 +384,7 @@ def test_places_outside_links_devices_bombs_and_repeated_names_are_refused(tmp_p
     assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["a"]
     lying = path.read_bytes().replace((3_000_000).to_bytes(4, "little"), (10).to_bytes(4, "little"))
     path.write_bytes(lying)  # declares 10 bytes
-    refused("whole zip or tar", 1_000_000)
+    refused("complete zip or tar", 1_000_000)
     assert sum(file.stat().st_size for file in (path.parent / "out").iterdir()) <= 10
 
 
@@ -398,5 +398,5 @@ def test_a_damaged_archive_is_refused(tmp_path: Path) -> None:
         data = path.read_bytes()
         for spoilt in (b"hello", data[:50_000], data[:500] + bytes([data[500] ^ 1]) + data[501:]):
             path.write_bytes(spoilt)
-            with pytest.raises(FetchError, match="whole zip or tar"):
+            with pytest.raises(FetchError, match="complete zip or tar"):
                 unpack(path, tmp_path / "out")

@@ -184,7 +184,7 @@ def test_manifests_of_speech_recognisers(tmp_path: Path) -> None:
         ("a.wav,Anna,sad\nb.wav,Anna,sad\n", "line 1: no header that names the columns, but 'a.wav'"),
         ("file,emotion,lang\na.wav,sad,de\n", "no column 'speaker'; there are 'file', 'emotion', 'lang'"),
         ("file,speaker,speaker,emotion\n", "the column 'speaker' occurs twice"),
-        ("file,Speaker,SPEAKER,emotion\n", "the columns 'Speaker' and 'SPEAKER' are one"),
+        ("file,Speaker,SPEAKER,emotion\n", "the columns 'Speaker' and 'SPEAKER' are the same"),
         ("file,speaker,emotion,start_ms,end_ms\na.wav,s,sad,0,500\n", "'start_ms' looks like the start"),
         ("file,speaker,emotion,\na.wav,s,sad,happy\n", "line 2: 4 cells under 3 columns"),
         ("file,speaker,emotion\na.wav,s,nan\n", "line 2: the emotion is empty"),
@@ -212,7 +212,7 @@ def test_manifests_of_speech_recognisers(tmp_path: Path) -> None:
         ("file,speaker,emotion,emotion.1\na.wav,s,sad,angry\n", "the column 'emotion' occurs twice"),
         (
             'file,speaker,emotion,text\na.wav,s,sad,"Hm\nb.wav,t,sad,so?"\n',
-            "line 2: not a table (a cell over several lines",
+            "line 2: not a table (a cell contains several lines",
         ),
         ("file,speaker,emotion,start\na.wav,s,sad,nan\n", "line 2: the start 'nan' is not a time"),
         ("file,speaker,emotion,end\na.wav,s,sad,inf\n", "line 2: the end 'inf' is not a time"),

@@ -1,4 +1,4 @@
-"""Corpora: released ones, each declared in one file, and tables of one's own, read into a `Manifest`.
+"""Corpora: declarations of released corpora, and readers of users' tables, which return a `Manifest`.
 
 Modules are imported on use, so that listing the corpora is fast.
 """
@@ -21,11 +21,11 @@ CORPORA = {
     "iemocap": "unheard.corpora.iemocap",
     "synthetic": "unheard.corpora.synthetic",
 }
-"""Corpus name -> module with a `Corpus` of that name in capitals, and `read` where file names do not say all."""
+"""Corpus name -> module with a `Corpus` of that name in capitals, and `read` if file names are not sufficient."""
 
 
 def get_corpus(name: str) -> Corpus:
-    """Return the declaration of one corpus; raises `CorpusError` for an unknown name."""
+    """Return the declaration of a corpus; raises `CorpusError` for an unknown name."""
     key = name.lower().replace("_", "-").replace("cremad", "crema-d")
     if key in CORPORA:
         corpus: Corpus = getattr(import_module(CORPORA[key]), key.upper().replace("-", "_"))
@@ -56,16 +56,16 @@ def read_corpus(
 ) -> Manifest:
     """Read the corpus `name` from its official folder `root`, in any format that can be decoded.
 
-    The tree has to be complete for `labels` (default: the four usual emotions; for a subset: its own); every usable
-    row is kept. Differences from the release are in `Manifest.notes`, of the kinds `missing`, `duplicate`,
-    `extra`, `odd-name`, `lfs-pointer`, `formats`, `unusable` and `trap`. Raises `CorpusError` for an unknown corpus or
-    subset, a tree that is not of this corpus, copies of a clip that differ in sound and, unless `partial`, a tree that
-    is incomplete for the labels.
+    The tree must be complete for `labels`, by default the four usual emotions (or those of the subset); every usable
+    row is kept. Differences from the release are in `Manifest.notes`, of the kinds `missing`, `duplicate`, `extra`,
+    `odd-name`, `lfs-pointer`, `formats`, `unusable` and `trap`. Raises `CorpusError` for an unknown corpus or subset, a
+    tree of another corpus, copies of a clip that differ in sound and, unless `partial`, a tree that is incomplete for
+    the labels.
     """
     corpus = get_corpus(name)
     subsets = {**corpus.subsets, **corpus.text_subsets}
     if subset is not None and subset not in subsets:
-        mend = did_you_mean(subset, subsets) if subsets else "Leave --subset out."
+        mend = did_you_mean(subset, subsets) if subsets else "Leave out --subset."
         raise CorpusError(f"{corpus.title} has no subset '{subset}'", mend=mend)
     if corpus.patterns:
         return read_tree(corpus, root, labels=labels, partial=partial, subset=subset)
@@ -79,11 +79,11 @@ def read_manifest(
 ) -> Manifest:
     """Read a CSV, TSV, JSONL or JSON file, a Kaldi data directory, an audformat database or a DataFrame.
 
-    A DataFrame is one of pandas, or an object with `to_pandas()`, such as a Hugging Face data set.
+    Objects with `to_pandas()`, such as Hugging Face data sets, are accepted as well.
 
-    `mapping` maps labels of the table to canonical ones (`rabbia` -> `angry`). Relative audio paths start from
-    `audio_root` (default: the table's folder; for a DataFrame the working directory), whose subfolders are searched
-    for names that it does not contain. Raises `ManifestError` for anything else, and what each format's reader raises.
+    `mapping` maps words of the table to canonical labels (`rabbia` -> `angry`). `audio_root` is the folder of relative
+    audio paths, by default the table's folder, or the working directory for a DataFrame; if given, its sub-folders are
+    searched for missing files. Raises `ManifestError` for anything else, and the errors of each format's reader.
     """
     from unheard.corpora.table import TABLE_SUFFIXES, read_audformat, read_frame, read_table
 
@@ -92,7 +92,7 @@ def read_manifest(
         return read_frame(path, mapping=mapping, audio_root=audio_root)
     if not isinstance(path, (str, Path)):
         what = f"a manifest is a path or a table such as a pandas DataFrame, not a {type(path).__name__}"
-        raise ManifestError(what, mend="Make it one with pandas.DataFrame(...).")
+        raise ManifestError(what, mend="Convert it with pandas.DataFrame(...).")
     path = Path(path).expanduser()
     mend = "For a released corpus, run: unheard prepare NAME ROOT -o FILE.csv"
     if not path.exists():

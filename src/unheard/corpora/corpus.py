@@ -1,8 +1,8 @@
-"""The declaration of a released corpus, and the engine that reads its tree.
+"""Declarations of released corpora, and the reader of their folder trees.
 
     Corpus (pattern of the names, label table, genders, counts...) + folder -> read_tree -> Manifest
 
-A new corpus is a `Corpus`; only what no pattern can express needs a function (`refine`).
+To add a corpus, declare a `Corpus`; it needs a function (`refine`) only for rules that a pattern cannot express.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from unheard.errors import AudioError, CorpusError, did_you_mean, some
 from unheard.files import walk_files
 from unheard.manifest import COLUMNS, FOUR, LABELS, Manifest, Note, Utterance
 
-UNVERIFIED = "unverified"  # the source of a fact that was not found at its origin
+UNVERIFIED = "unverified"  # the source of a fact that could not be confirmed at its origin
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
-"""Formats a reader takes, in order of preference where a clip exists in several."""
+"""Accepted formats, in order of preference if a clip exists in several."""
 
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """The archive of a corpus, and how it becomes the corpus's folder.
+    """The archive of a corpus, and how to unpack it.
 
-    `source` says where the address and the checksum (`md5:...` or `sha256:...`, only if its keepers publish one) were
-    found. `strip` leading folders are removed from the names inside; `keep` are patterns of the names wanted (all
-    without). `pointers` is the address before the path of files that the archive only points to (Git LFS).
+    `source` is the source of the address and the checksum (`md5:...` or `sha256:...`, only if published). `strip`
+    leading folders are removed from names in the archive; `keep` are patterns of the names to unpack (default: all).
+    `pointers` is the base address of files that the archive contains only as Git LFS pointers.
     """
 
     url: str
@@ -46,23 +46,23 @@ class Download:
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """A released corpus: how to read it, what must be in it, and the source of each fact.
+    """A released corpus: how to read it, its expected contents, and the source of each fact.
 
-    Reading: `patterns` match the end of a path without its ending; their named groups become columns of the manifest
-    (`speaker` and `emotion` always, `id` instead of the file's name, others in `extra`). `emotions` maps the group
-    `emotion` to (canonical, original) label, `genders` lists the speakers, `values` translates other groups. `refine`
-    changes the groups where a pattern is not enough, or returns None for a name outside the corpus. `folder` matches
-    the name of the folder that holds the release's own audio: where a clip exists twice, it wins. `ignore` matches
-    paths of other parts of the release.
+    Reading: `patterns` match the end of a path without its suffix; their named groups become columns of the manifest
+    (`speaker` and `emotion` are required, `id` replaces the file name, others are in `extra`). `emotions` maps the
+    group `emotion` to (canonical, original) label, `genders` lists the speakers, `values` translates other groups.
+    `refine` changes the groups if a pattern is not sufficient, or returns None for a name outside the corpus. `folder`
+    matches the name of the folder with the release's original audio, which is preferred if a clip exists twice.
+    `ignore` matches paths of other parts of the release.
 
-    Contents: `counts` are files per canonical label, `speaker_counts` the same per speaker where known, `clips` returns
-    every id of the release with its label where a list exists. `unlabelled` counts further utterances without a usable
-    label. `copies` are groups of ids with one recording of one speaker: the first is kept. `clashes` are groups with
-    one recording under several speakers or emotions: none is kept. `unusable` maps broken clips to what is wrong.
-    `subsets` maps names to their speakers (none: the corpus has its own reader), `text_subsets` to their sentences.
+    Contents: `counts` are files per canonical label, `speaker_counts` the same per speaker if known, and `clips`
+    returns every id of the release with its label if a list exists. `unlabelled` counts utterances without a usable
+    label. `copies` are groups of ids with one recording of one speaker, of which the first is kept. `clashes` are
+    groups with one recording under several speakers or emotions, which are dropped. `unusable` maps broken clips to the
+    defect. `subsets` maps names to speakers (none: the corpus has its own reader), `text_subsets` to sentences.
 
-    `sources` says where `utterances`, `speakers`, `counts`, `licence` (and `speaker_counts`, `duplicates` if given)
-    were found, or `UNVERIFIED`. `layout` is an example path, `obtain` says how to get the release.
+    `sources` gives the sources of `utterances`, `speakers`, `counts`, `licence` (and `speaker_counts`, `duplicates` if
+    given), or `UNVERIFIED`. `layout` is an example path, `obtain` describes how to get the release.
     """
 
     name: str
@@ -124,7 +124,7 @@ def emotion_table(text: str) -> dict[str, tuple[str, str]]:
 
 
 def is_lfs_pointer(path: str) -> bool:
-    """Return whether a file is the small text that a clone without Git LFS has in place of the content."""
+    """Return whether a file is a Git LFS pointer, the small text in a clone without Git LFS."""
     try:
         small = 100 <= os.stat(path).st_size < 1024  # noqa: PTH116
         return small and Path(path).read_bytes().startswith(b"version https://git-lfs")
@@ -156,10 +156,10 @@ def read_tree(
     partial: bool = False,
     subset: str | None = None,
 ) -> Manifest:
-    """Read a corpus whose file names say everything; a row per clip, sorted by id.
+    """Read a corpus described by its file names; a row per clip, sorted by id.
 
-    `labels` decide whether the tree is complete, see `finish`. Raises `CorpusError` if no clip is found, if copies of
-    a clip differ in sound, for Git LFS pointers (unless `partial`), and for an incomplete tree (unless `partial`).
+    The tree must be complete for `labels`, see `finish`. Raises `CorpusError` if no clip is found, if copies of a clip
+    differ in sound, for Git LFS pointers (unless `partial`), and for an incomplete tree (unless `partial`).
     """
     folder = open_root(corpus, root)
     if subset and subset in corpus.subsets:
@@ -191,7 +191,7 @@ def read_tree(
 
 @dataclass
 class _Tree:
-    """The audio files below a folder: paths of each clip by id with their rows, and files that are none."""
+    """The audio files below a folder: paths of each clip by id with their rows, and other files."""
 
     found: dict[str, list[str]] = field(default_factory=dict)
     rows: dict[str, Utterance] = field(default_factory=dict)
@@ -205,7 +205,7 @@ def _scanned(corpus: Corpus, folder: Path, subset: str | None) -> _Tree:
     patterns = [re.compile(f"(?:.*/)?{pattern}") for pattern in corpus.patterns]
     ignore = re.compile(f"(?:.*/)?{corpus.ignore}") if corpus.ignore else None
     for path in walk_audio(folder):
-        name = path.rpartition(".")[0].replace("\\", "/")  # also in names, as some archives are unpacked
+        name = path.rpartition(".")[0].replace("\\", "/")  # some tools unpack archives with backslashes in names
         if ignore and ignore.fullmatch(name, len(str(folder.parent))):
             tree.ignored += 1
             continue
@@ -245,10 +245,10 @@ def finish(
 ) -> Manifest:
     """Check `rows` (one per clip found) against the release, drop known duplicates, and add the notes.
 
-    `labels` decide completeness, by default those of the four usual emotions that the corpus has; other rows are kept
-    unchecked. `clips` maps every official id to its label where the list is known; otherwise counts per label and,
-    where known, per speaker decide. `detail` is appended to the message about missing files. Raises `CorpusError` for
-    a label that the corpus does not have and, unless `partial`, for an incomplete tree.
+    Completeness is checked for `labels`, by default the corpus's labels among the four usual emotions; other rows are
+    kept unchecked. `clips` maps every official id to its label if the list is known; otherwise counts per label and, if
+    known, per speaker are compared. `detail` is appended to the message about missing files. Raises `CorpusError` for a
+    label that the corpus does not have and, unless `partial`, for an incomplete tree.
     """
     wanted = tuple(dict.fromkeys(labels)) if labels is not None else tuple(x for x in FOUR if x in corpus.counts)
     for label in wanted:
@@ -280,7 +280,7 @@ def finish(
 
 
 def listed(kind: str, what: str, names: Iterable[str]) -> list[Note]:
-    """Return one note that counts and lists `names`, or none without names."""
+    """Return a note that counts and lists `names`, in a list; an empty list without names."""
     names = tuple(sorted(names))
     return [Note(kind, f"{len(names)} {what}: {some(names)}", names)] if names else []
 
@@ -295,16 +295,16 @@ def _utterance(corpus: Corpus, path: str, match: re.Match[str]) -> Utterance | N
     if not label:
         return None
     fields |= {name: values[fields[name]] for name, values in corpus.values.items()}
-    own = {"language": corpus.language, "corpus": corpus.name, "gender": corpus.genders[fields["speaker"]]}
-    own |= {"original": original} | {name: fields.pop(name) for name in COLUMNS if name in fields}
-    return Utterance(**own, audio=path, emotion=label, extra=fields)  # type: ignore[arg-type]
+    columns = {"language": corpus.language, "corpus": corpus.name, "gender": corpus.genders[fields["speaker"]]}
+    columns |= {"original": original} | {name: fields.pop(name) for name in COLUMNS if name in fields}
+    return Utterance(**columns, audio=path, emotion=label, extra=fields)  # type: ignore[arg-type]
 
 
 def without_copies(root: Path, found: Mapping[str, Sequence[str]], own: str) -> tuple[dict[str, str], list[str]]:
-    """Choose one file per clip id, and return the files skipped, relative to `root`.
+    """Choose one file per clip id; also return the skipped files, relative to `root`.
 
-    A file below a folder whose name matches `own` (the release's folder) wins, then the better format, then the shorter
-    path. Raises `CorpusError` for files of the same standing whose sound differs.
+    Files below a folder whose name matches `own` (the release's folder) are preferred, then better formats, then
+    shorter paths. Raises `CorpusError` for files with the same preference whose sound differs.
     """
     folder = re.compile(own or r"(?!)")
 
@@ -325,13 +325,13 @@ def without_copies(root: Path, found: Mapping[str, Sequence[str]], own: str) -> 
         differing += [f"{first} and {copy}" for copy in equals if not same_sound(root / first, root / copy)]
     if differing:
         what = f"{len(differing)} clips have copies that differ in sound: {some(differing)}"
-        mend = "Remove the copies that are not the release's, or give the folder with the right ones."
+        mend = "Remove the copies that are not from the release, or give the folder with the right ones."
         raise CorpusError(what, where=root, mend=mend)
     return chosen, repeated
 
 
 def same_sound(one: Path, other: Path) -> bool:
-    """Whether two files hold the same recording: equal bytes or samples, or correlated above 0.9 (a lossy copy)."""
+    """Return whether two files are the same recording: equal bytes or samples, or a correlation above 0.9 (lossy)."""
     if filecmp.cmp(one, other, shallow=False):
         return True
     import numpy as np
@@ -352,7 +352,7 @@ def same_sound(one: Path, other: Path) -> bool:
 def _compared(
     corpus: Corpus, rows: Sequence[Utterance], wanted: Sequence[str], clips: Mapping[str, str] | None
 ) -> tuple[str, list[str], list[str]]:
-    """Compare the tree with the release: (what is missing, in words; missing ids or counts; surplus ids or counts)."""
+    """Compare the tree with the release; return a description of missing files, missing and surplus ids or counts."""
     if clips is not None:
         found = {row.id for row in rows}
         listed = {name for name, label in clips.items() if label in wanted}

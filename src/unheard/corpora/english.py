@@ -20,7 +20,7 @@ _CREMA_D_FEMALE = {
 
 
 def _full_level(fields: dict[str, str]) -> dict[str, str]:
-    """Complete the id of 1040_ITH_SAD_X, a file of older releases that is named ..._XX today."""
+    """Complete the id of 1040_ITH_SAD_X, a file of older releases now named ..._XX."""
     return fields | {"id": fields["id"] + "X"} if fields["level"] == "X" else fields
 
 
@@ -187,7 +187,7 @@ _TESS_EMOTIONS = emotion_table("angry, disgust, fear, happy, neutral, ps pleasan
 
 
 def _talker(fields: dict[str, str]) -> dict[str, str]:
-    """Write names in one case; the release misspells one: OA_bite_neutral is OAF_bite_neutral, not a third talker."""
+    """Normalise the case of names; the release misspells OAF_bite_neutral as OA_bite_neutral, not a third talker."""
     talker, word, ending = fields["speaker"].upper(), fields["text"].lower(), fields["emotion"].lower()
     talker = "OAF" if talker == "OA" else talker
     name = f"{talker}_{word}_{ending}"

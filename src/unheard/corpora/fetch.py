@@ -1,8 +1,8 @@
-"""`unheard fetch NAME`: download the corpora that anyone may download; for the others, say where to ask.
+"""Downloads of freely available corpora (`unheard fetch NAME`); for other corpora, an error says where to get them.
 
-    Corpus.download -> archive (resumed, checked) -> unpacked in a folder of its own -> folder, fetched.json
+    Corpus.download -> archive (resumed, checked) -> unpacked in a separate folder -> folder, fetched.json
 
-`fetched.json` records where the files came from, and a digest of their contents that later downloads must match.
+`fetched.json` records the origin of the files, and a digest of their contents that later downloads must match.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from unheard.files import cannot_write, write_json
 
 RECORD = "fetched.json"  # the file in a fetched folder that records the download
 
-ATTEMPTS = 5  # attempts in a row without a new byte before giving up; the wait in between doubles from one second
+ATTEMPTS = 5  # maximum number of consecutive attempts without a new byte; the wait doubles, starting with one second
 
-TIMEOUT = 60.0  # seconds without a byte after which a connection counts as dead
+TIMEOUT = 60.0  # seconds without a byte after which a connection is considered dead
 
 MOST_FILES = 200_000  # files in one archive; the largest corpus with a reader has 35,000
 
 Progress = Callable[[int, "int | None"], None]
-"""Called with the bytes so far and in all (None: the server does not say)."""
+"""Called with the number of bytes so far and in total (None: unknown)."""
 
 _POINTER = re.compile(rb"version https://git-lfs\S+\n(?:.*\n)*?oid sha256:([0-9a-f]{64})\nsize (\d+)\n")
 _LITTER = ("__MACOSX", ".DS_Store", "Thumbs.db")
-_BUSY = (408, 425, 429, 500, 502, 503, 504)  # HTTP answers that may be different in a while
+_BUSY = (408, 425, 429, 500, 502, 503, 504)  # temporary HTTP errors
 _DAMAGE = (
     tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, OSError, NotImplementedError
 )  # fmt: skip
@@ -54,10 +54,10 @@ _DAMAGE = (
 def fetch(name: str, folder: str | Path, *, url: str | None = None, progress: bool = True) -> Path:
     """Download the corpus `name` into `folder` and return it, ready for `read_corpus`.
 
-    A call after an interrupted one resumes; a call for a complete folder does nothing. `url` is another address of the
-    same archive, such as a mirror. The archive must have the published checksum, and its contents must be those of the
-    first download (`fetched.json`). Raises `FetchError` when the licence does not allow the download, when the folder
-    holds something else, and for every failure on the way.
+    An interrupted download is resumed; for a complete folder nothing is done. `url` is another address of the same
+    archive, such as a mirror. The archive must have the published checksum, and its contents must be those of the first
+    download (`fetched.json`). Raises `FetchError` if the licence does not allow the download, if the folder contains
+    anything else, and if the download fails.
     """
     corpus = get_corpus(name)
     source = corpus.download
@@ -77,7 +77,7 @@ def fetch(name: str, folder: str | Path, *, url: str | None = None, progress: bo
             contents = unpack(archive, stage, strip=source.strip, keep=source.keep)
             if not any(stage.rglob("*")):
                 mend = "Check the address."
-                raise FetchError("the archive holds nothing of the corpus", where=address, mend=mend)
+                raise FetchError("the archive contains no file of the corpus", where=address, mend=mend)
             if record.setdefault("contents", contents) != contents:
                 raise FetchError(
                     f"the archive differs from the one first fetched into {root} (contents {contents[:16]}..., then "
@@ -100,11 +100,11 @@ def fetch(name: str, folder: str | Path, *, url: str | None = None, progress: bo
 
 
 def _open_folder(name: str, root: Path) -> dict[str, Any]:
-    """Read `fetched.json`; raises `FetchError` when the folder holds something else."""
+    """Read `fetched.json`; raises `FetchError` if the folder contains anything else."""
     path = root / RECORD
     try:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        found = record["corpus"]
+        corpus = record["corpus"]
     except NotADirectoryError:
         raise FetchError("this is a file, not a folder", where=root, mend="Name a new folder.") from None
     except FileNotFoundError:
@@ -115,8 +115,8 @@ def _open_folder(name: str, root: Path) -> dict[str, Any]:
     except (OSError, ValueError, TypeError, KeyError) as error:
         mend = "Fetch into a new folder, or remove this one."
         raise FetchError("this record of an earlier download is damaged", where=path, mend=mend) from error
-    if found != name:
-        raise FetchError(f"this folder holds '{found}', not '{name}'", where=root, mend="Name another folder.")
+    if corpus != name:
+        raise FetchError(f"this folder holds '{corpus}', not '{name}'", where=root, mend="Name another folder.")
     return record
 
 
@@ -142,12 +142,12 @@ def _move(stage: Path, root: Path, source: Download, show: Progress) -> list[str
             download(f"{source.pointers}{quote(name)}", root / name, checksum=f"sha256:{sha256}")
         return size
 
-    whole, done = sum(size for _, size in pointers.values()), 0
+    total, done = sum(size for _, size in pointers.values()), 0
     with ThreadPoolExecutor(4) as pool:
         try:
             for size in pool.map(resolve, pointers):
                 done += size
-                show(done, whole)
+                show(done, total)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
@@ -174,7 +174,7 @@ def download(url: str, target: Path, *, checksum: str | None = None, progress: P
         part.replace(output)
         part.with_name(f"{part.name}.json").unlink(missing_ok=True)
 
-    for again in (resumed, False):  # what an earlier call left may be wrong: then once more from the start
+    for again in (resumed, False):  # the rest of an earlier call may be wrong: then try once more from the start
         try:
             pooch.retrieve(url, checksum, fname=target.name, path=target.parent, downloader=transfer)
             return
@@ -191,7 +191,7 @@ def download(url: str, target: Path, *, checksum: str | None = None, progress: P
 
 
 def _transfer(url: str, part: Path, progress: Progress | None) -> None:
-    """Fill `part` with all bytes of `url`, trying again where the connection breaks."""
+    """Download all bytes of `url` to `part`, trying again if the connection breaks."""
     import requests
 
     failures = 0
@@ -214,10 +214,10 @@ def _size(path: Path) -> int:
 
 
 def _attempt(url: str, part: Path, progress: Progress | None) -> None:
-    """Append what is missing of `url` to `part`, if the server confirms by ETag or date that the file is the same."""
+    """Append missing bytes of `url` to `part`, if the server confirms by ETag or date that the file is unchanged."""
     import requests
 
-    note = part.with_name(f"{part.name}.json")  # the address and the server's version of what `part` is a part of
+    note = part.with_name(f"{part.name}.json")  # address and version of the file that `part` belongs to
     known = json.loads(note.read_text()) if part.exists() and note.exists() else {}
     have = _size(part) if known.get("url") == url and known.get("version") else 0
     headers = {"User-Agent": f"unheard/{__version__}", "Accept-Encoding": "identity"}
@@ -227,7 +227,7 @@ def _attempt(url: str, part: Path, progress: Progress | None) -> None:
             mend = "Download the file by hand from its home page."
             raise FetchError("the server redirects to an unencrypted address", where=url, mend=mend)
         if answer.status_code == 416 and answer.headers.get("Content-Range") == f"bytes */{have}":
-            return  # nothing is missing
+            return  # complete already
         if answer.status_code in _BUSY:
             raise requests.ConnectionError(f"HTTP {answer.status_code}")
         other_range = answer.status_code == 206 and f" {have}-" not in answer.headers.get("Content-Range", "")
@@ -247,27 +247,27 @@ def _attempt(url: str, part: Path, progress: Progress | None) -> None:
         free = shutil.disk_usage(part.parent).free
         if total and total - have > free:
             what = f"the download needs {(total - have) / 1e9:.1f} GB more, {free / 1e9:.1f} GB are free"
-            raise FetchError(what, where=part.parent, mend="Make room, or choose a folder on another disk.")
+            raise FetchError(what, where=part.parent, mend="Free some space, or choose a folder on another disk.")
         with part.open("ab" if have else "wb") as file:
             for block in answer.iter_content(1 << 16):
                 file.write(block)
                 have += len(block)
                 if progress:
                     progress(have, total)
-        if total is not None and have < total:  # urllib3 1 does not notice
-            raise requests.ConnectionError(f"{have:,} of {total:,} bytes came")
+        if total is not None and have < total:  # not detected by urllib3 1
+            raise requests.ConnectionError(f"received {have:,} of {total:,} bytes")
 
 
 def unpack(
     archive: Path, folder: Path, *, strip: int = 0, keep: Sequence[str] = (), most_bytes: int | None = None
 ) -> str:
-    """Unpack the plain files of a zip or tar `archive` into `folder`; return one SHA-256 of all names and contents.
+    """Unpack the regular files of a zip or tar `archive` into `folder`; return a SHA-256 of all names and contents.
 
     The digest does not depend on order, times or compression in the archive. `strip` leading folders are removed from
-    each name; with `keep` only names that match one of these patterns are unpacked. `most_bytes` bounds the sum, by
-    default 64 MiB plus 50 times the archive's size. Names and sizes are checked before anything is written; both
-    formats stop a file at its declared size. Raises `FetchError` for anything that is not such an archive, is damaged,
-    is too large, names a place outside `folder`, or holds links, devices, encrypted or repeated files.
+    each name; with `keep`, only names that match one of these patterns are unpacked. `most_bytes` bounds the total
+    size, by default 64 MiB plus 50 times the archive's size. Names and sizes are checked before anything is written;
+    both formats end a file at its declared size. Raises `FetchError` for an archive that is invalid, damaged or too
+    large, has a path outside `folder`, or contains links, devices, encrypted or repeated files.
     """
     try:
         limit = most_bytes if most_bytes is not None else (64 << 20) + 50 * archive.stat().st_size
@@ -287,27 +287,27 @@ def unpack(
                 for entry in tar:
                     if not (entry.isreg() or entry.isdir()):
                         raise _refusal(archive, f"holds '{entry.name}', which is not a plain file")
-                found = [(m.name, m.size, m) for m in tar.getmembers() if m.isreg()]
-                for target, member in _chosen(archive, found, strip, keep, limit):
+                members = [(m.name, m.size, m) for m in tar.getmembers() if m.isreg()]
+                for target, member in _chosen(archive, members, strip, keep, limit):
                     tar.extract(member.replace(name=target, deep=False), folder, filter="data")
-                # tarfile stops before the end, where gzip keeps its checksum: read on, so that it is checked.
+                # tarfile stops before the end of a gzip file, which has the checksum: read on to verify it.
                 while tar.fileobj is not None and tar.fileobj.read(1 << 20):
                     pass
     except _DAMAGE as error:
         if isinstance(error, OSError) and error.errno:  # the disk, not the archive
             raise cannot_write(folder, error, FetchError) from error
-        what = f"this is not a whole zip or tar archive ({error})"
+        what = f"this is not a complete zip or tar archive ({error})"
         raise FetchError(what, where=archive, mend="Remove it and fetch it again.") from error
-    whole = hashlib.sha256()
+    digest = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        whole.update(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(folder)}\n".encode())
-    return whole.hexdigest()
+        digest.update(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(folder)}\n".encode())
+    return digest.hexdigest()
 
 
 def _chosen(
     archive: Path, entries: Sequence[tuple[str, int, Any]], strip: int, keep: Sequence[str], limit: int
 ) -> list[tuple[str, Any]]:
-    """The members wanted, each with a safe relative path."""
+    """Return the requested members, each with a safe relative path."""
     chosen: dict[str, Any] = {}
     size = 0
     for name, member_size, member in entries:
@@ -337,7 +337,7 @@ def _refusal(archive: Path, what: str) -> FetchError:
 
 @contextmanager
 def _progress_bar(name: str, wanted: bool) -> Any:
-    """A progress bar with rate and time left on standard error; nothing when that is not a terminal."""
+    """Show a progress bar with rate and time left on standard error, if that is a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
     from rich.progress import Progress as Bar

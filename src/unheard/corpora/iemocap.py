@@ -4,7 +4,7 @@
     Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_F000.wav
     Session1/dialog/transcriptions/Ses01F_impro01.txt     the words
 
-In `Ses01F_impro01_M003` the first letter is who wears the markers; **the last one is who speaks**.
+In `Ses01F_impro01_M003` the first letter is the actor with the markers; **the last letter is the speaker**.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from unheard.errors import CorpusError, some
 from unheard.manifest import Manifest, Utterance
 
 SESSIONS = ("1", "2", "3", "4", "5")
-NO_AGREEMENT = "xxx"  # the label of utterances on which the listeners did not agree: not usable
+NO_AGREEMENT = "xxx"  # the label of utterances on which the listeners did not agree; they are not used
 
 _FOUR = ("ang", "exc", "hap", "neu", "sad")
 _ALL = (*_FOUR, "dis", "fea", "fru", "oth", "sur")
@@ -80,7 +80,7 @@ SUBSETS = {
     ),
     "all": replace(IEMOCAP, unlabelled=0),
 }
-"""What each subset must hold; in `paper` and `four` the excited utterances count as happy."""
+"""The required contents of each subset; in `paper` and `four`, excited utterances count as happy."""
 
 _NUMBER = r"-?\d+(?:\.\d+)?"
 _ID = r"(?P<id>(?P<dialog>Ses0(?P<session>[1-5])[FM]_(?:impro\d{2}[ab]?|script\d{2}_\db?))_(?P<speaker>[FM])\d{3})"
@@ -94,11 +94,11 @@ _TRANSCRIPT = re.compile(r"(Ses0[1-5][FM]_\w+)\s*\[[\d.\s-]*\]:?\s*(.*)")
 def read(
     root: str | Path, *, labels: Iterable[str] | None = None, partial: bool = False, subset: str = "paper"
 ) -> Manifest:
-    """Read IEMOCAP; `root` is the folder that holds `Session1` to `Session5`, or the one above.
+    """Read IEMOCAP; `root` is the folder with `Session1` to `Session5`, or its parent.
 
-    `subset`: `paper`, improvised and happy (with excited), sad, angry, neutral, 2943 utterances; `four`, the same
-    labels in all dialogues, 5531; `all`, every label the listeners agreed on, 7532. `labels` decide completeness, by
-    default those of the subset. Raises `CorpusError`.
+    `subset` is `paper` (improvised; happy with excited, sad, angry, neutral: 2943 utterances), `four` (the same labels
+    in all dialogues: 5531) or `all` (every label that the listeners agreed on: 7532). Completeness is checked for
+    `labels`, by default those of the subset. Raises `CorpusError` for an incomplete or inconsistent release.
     """
     corpus = SUBSETS[subset]
     folder = _sessions_folder(open_root(IEMOCAP, root))
@@ -164,7 +164,7 @@ _NOTES = {
 
 
 def _sessions_folder(root: Path) -> Path:
-    """The folder with the sessions: `root`, or the only folder in it that has them."""
+    """Return the folder with the sessions: `root`, or the only sub-folder that has them."""
     for folder in (root, *sorted(path for path in root.iterdir() if path.is_dir())):
         if any((folder / f"Session{session}" / "dialog" / "EmoEvaluation").is_dir() for session in SESSIONS):
             return folder
@@ -173,7 +173,7 @@ def _sessions_folder(root: Path) -> Path:
 
 
 def _lines(folder: Path) -> Iterator[tuple[str, str]]:
-    """(place, line) of the text files at the top level of a folder; names with a leading dot are skipped."""
+    """Yield (place, line) of the text files at the top level of a folder, except hidden files."""
     for file in sorted(folder.glob("[!.]*.txt")):
         if file.is_file():
             text = file.read_text(encoding="utf-8", errors="replace")
@@ -182,14 +182,14 @@ def _lines(folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def _label_lines(folder: Path, session: str, lists: Mapping[str, list[str]]) -> dict[str, dict[str, str]]:
-    """The label lines of a session by utterance id; places of other lines are added to `lists`.
+    """Return the label lines of a session by utterance id; places of other lines are added to `lists`.
 
     Raises `CorpusError` if one utterance has two labels.
     """
     lines: dict[str, dict[str, str]] = {}
     places: dict[str, str] = {}
     for place, content in _lines(folder):
-        if not content.startswith("["):  # headers and the single listeners' votes
+        if not content.startswith("["):  # headers and votes of individual listeners
             continue
         match = _LINE.fullmatch(content)
         if not match or match["session"] != session or match["label"] not in {*_ALL, NO_AGREEMENT}:

@@ -1,11 +1,11 @@
-"""Kaldi data directories, read and written.
+"""Reading and writing of Kaldi data directories.
 
     wav.scp      recording path             segments    utterance recording start end   (optional)
     utt2spk      utterance speaker          spk2gender  speaker m|f                     (optional)
     utt2emo      utterance emotion          text        utterance words                 (optional)
 
-Any other `utt2NAME` becomes the column NAME (`utt2lang` the language). Nothing needs to be sorted. A command in
-`wav.scp` is refused: reading data must never run a program.
+Any other `utt2NAME` becomes the column NAME (`utt2lang` the language). Files need not be sorted. Commands in `wav.scp`
+are refused: reading data must never run a program.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from unheard.manifest import COLUMNS, Manifest, Note
 
 _FILES = {"speaker": "utt2spk", "emotion": "utt2emo", "text": "text", "language": "utt2lang"}
 _FILES |= {name: f"utt2{name}" for name in ("session", "corpus", "original", "channel")}
-# Written by Kaldi's own scripts about features and lengths: not columns.
+# Files of Kaldi's scripts on features and lengths, which are not columns.
 _NOT_COLUMNS = {"spk", "emo", "dur", "num_frames", "uniq", "utt"}
 _KALDI_FILE = re.compile(r"wav\.scp|segments|text|(?:utt|spk|reco)2\w+|(?:feats|cmvn|vad)\.scp")
 _ARCHIVE = re.compile(r"-|.*\.ark(?::\d+)?")
@@ -35,10 +35,10 @@ def read_kaldi(
 ) -> Manifest:
     """Read a Kaldi data directory, in the order of `segments`, else of `wav.scp`.
 
-    Relative audio paths are looked for in `audio_root` and its sub-folders, by default in `folder`, then, as Kaldi
-    does, in the working directory. Utterances without a speaker or an emotion, and entries without audio, are left out
-    and counted in a note of the kind `missing`. `mapping` gives the labels of unknown words. Raises `ManifestError` for
-    a missing file, a command or an archive in `wav.scp`, an entry twice, impossible times, or an unknown emotion.
+    Relative audio paths are searched in `audio_root` and its sub-folders; by default in `folder` and then, as in Kaldi,
+    in the working directory. Utterances without a speaker or an emotion, and entries without audio, are left out and
+    counted in notes of the kind `missing`. `mapping` gives the labels of unknown words. Raises `ManifestError` for a
+    missing file, a command or an archive in `wav.scp`, a repeated entry, impossible times, or an unknown emotion.
     """
     folder = Path(folder)
     recordings = _recordings(folder)
@@ -79,9 +79,9 @@ def read_kaldi(
 def write_kaldi(manifest: Manifest, folder: str | Path) -> None:
     """Write `manifest` as a Kaldi data directory, sorted as Kaldi requires (by bytes), with absolute audio paths.
 
-    `segments` is written when an utterance is a part of its file; columns without a Kaldi file become `utt2NAME`.
-    Raises `ManifestError` for an id or a speaker with a space in it, for values that do not fit in Kaldi's lines, and
-    when the folder holds another data directory.
+    `segments` is written if an utterance is a part of its file; columns without a Kaldi file become `utt2NAME`.
+    Raises `ManifestError` for an id or a speaker with a space, for values that do not fit in Kaldi's lines, and if the
+    folder contains another data directory.
     """
     folder = Path(folder)
     genders: dict[str, str] = {}
@@ -101,7 +101,7 @@ def write_kaldi(manifest: Manifest, folder: str | Path) -> None:
         if not re.fullmatch(r"\w+", name) or name in {*COLUMNS, *_NOT_COLUMNS, "lang"}:
             raise invalid(f"the column '{name}' cannot become a file 'utt2{name}'", folder, "Rename it.")
         files[f"utt2{name}"] = {row.id: row.extra.get(name, "") for row in manifest}
-    files |= _audio_files(manifest)  # wav.scp last: it marks a whole directory
+    files |= _audio_files(manifest)  # wav.scp last: it marks a complete directory
     if folder.is_dir():
         foreign = [p.name for p in folder.iterdir() if _KALDI_FILE.fullmatch(p.name) and p.name not in files]
         if not foreign and (folder / "wav.scp").exists():
@@ -120,7 +120,7 @@ def _bytes(name: str) -> bytes:
 
 
 def _recordings(folder: Path) -> dict[str, str]:
-    """Recording -> path."""
+    """Return recording -> path, from `wav.scp`."""
     paths = {}
     for name, (place, path) in _values(folder / "wav.scp").items():
         where = f"{folder / 'wav.scp'}, line {place}"
@@ -135,14 +135,14 @@ def _recordings(folder: Path) -> dict[str, str]:
 
 
 def _base(folder: Path, recordings: Mapping[str, str]) -> Path:
-    """The folder of relative paths: `folder`, or the working directory where the recordings are there only."""
+    """Return the folder of relative paths: `folder`, or the working directory if only it has the recordings."""
     some = [path for path in recordings.values() if not Path(path).is_absolute()][:_GUESSES]
     elsewhere = not any((folder / path).exists() for path in some) and any(map(os.path.exists, some))
     return Path.cwd() if elsewhere else folder
 
 
 def _segments(path: Path, recordings: Mapping[str, str]) -> dict[str, tuple[str, str, str]]:
-    """Utterance -> (recording, start, end); without the file every recording is one utterance."""
+    """Return utterance -> (recording, start, end); without `segments`, every recording is one utterance."""
     if not path.exists():
         return {name: (name, "", "") for name in recordings}
     spans = {}
@@ -154,14 +154,14 @@ def _segments(path: Path, recordings: Mapping[str, str]) -> dict[str, tuple[str,
         if recording not in recordings:
             raise invalid(f"no recording '{recording}' in wav.scp", where, "Add it, or remove the segment.")
         start, end = times
-        end = "" if re.fullmatch(r"-1(\.0*)?", end) else end  # in Kaldi: to the end of the recording
+        end = "" if re.fullmatch(r"-1(\.0*)?", end) else end  # in Kaldi, -1 is the end of the recording
         times_of({"start": start, "end": end}, where)
         spans[name] = (recording, start, end)
     return spans
 
 
 def _values(path: Path, *, optional: bool = False) -> dict[str, tuple[int, str]]:
-    """First word of each line -> (number of the line, the rest of it)."""
+    """Return first word of each line -> (line number, rest of the line)."""
     if optional and not path.exists():
         return {}
     if not path.exists():
@@ -182,7 +182,7 @@ def _values(path: Path, *, optional: bool = False) -> dict[str, tuple[int, str]]
 
 
 def _audio_files(manifest: Manifest) -> dict[str, dict[str, str]]:
-    """`wav.scp`, and `segments` where an utterance is a part of its file."""
+    """Return the content of `wav.scp`, and of `segments` if an utterance is a part of its file."""
     paths = {row.id: os.path.abspath(row.audio) for row in sorted(manifest, key=lambda row: _bytes(row.id))}  # noqa: PTH100
     if all(row.start == 0 and row.end is None for row in manifest):
         return {"wav.scp": paths}

@@ -30,7 +30,7 @@ s4-05-01-25 s4-06-01-21 s4-07-01-21 s4-07-01-25
 
 
 def _tied(fields: dict[str, str]) -> dict[str, str]:
-    """Name a sentence by its emotion unless it is said in every emotion (01 and 02)."""
+    """Prefix the sentence with its emotion, unless it is spoken in every emotion (01 and 02)."""
     common = fields["text"] in ("01", "02")
     return fields if common else fields | {"text": fields["emotion"][0].lower() + fields["text"]}
 
@@ -112,7 +112,7 @@ _CASIA_GENDERS = {"liuchanhg": "female", "wangzhe": "male", "zhaoquanyin": "fema
 
 
 def _named(fields: dict[str, str]) -> dict[str, str]:
-    """Build the id; folders of the whole corpus spelt 'Chang.Liu' hold other sentences under the same numbers."""
+    """Build the id; folders spelt 'Chang.Liu' of the full corpus contain other sentences with the same numbers."""
     name, number = fields["speaker"].lower(), fields["text"]
     speaker, word = _CASIA_FOLDERS.get(name, ""), _CASIA_EMOTIONS.get(fields["emotion"].lower(), ("", ""))[1]
     whole = "." in name
@@ -211,7 +211,7 @@ _ESD_FEMALE = {1, 2, 3, 7, 9, 15, 16, 17, 18, 19}  # by the ReadMe.txt of the re
 
 
 def _sentence(fields: dict[str, str]) -> dict[str, str] | None:
-    """Number the sentence: 1, 351, 701, 1051 and 1401 are the same one in the five emotions."""
+    """Number the sentences: 1, 351, 701, 1051 and 1401 are the same sentence in the five emotions."""
     number = int(fields.pop("number"))
     if not 1 <= number <= _ESD_SENTENCES * len(_ESD_EMOTIONS):
         return None
@@ -264,7 +264,7 @@ _NEMO_NAME = r"(?P<speaker>[A-Z]{2}0)_(?P<emotion>[a-z]+)_(?P<text>[1-9]|[1-8]\d
 
 
 def _nemo_clips(root: Path) -> Mapping[str, str] | None:
-    """Return every clip of nEMO by its data.tsv, in `root` or beside it; None without the whole list."""
+    """Return every clip of nEMO from data.tsv, in `root` or beside it; None without the complete list."""
     for path in (root / "data.tsv", root.parent / "data.tsv", *sorted(root.glob("*/data.tsv"))):
         if path.is_file():
             lines = path.read_text(encoding="utf-8", errors="replace").splitlines()

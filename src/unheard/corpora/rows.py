@@ -1,4 +1,4 @@
-"""From the cells of a table to a manifest: which column is what, and what a cell may say."""
+"""Conversion of table rows to a manifest: meaning of columns, and valid values of cells."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _SYNONYMS = {
 EMOTION_WORDS = {label: label for label in LABELS} | {
     word: label for label, words in _SYNONYMS.items() for word in words.split(", ")
 }
-"""Every word for an emotion that a table may use, lower case, and the canonical label it stands for."""
+"""Accepted words for emotions, in lower case -> canonical label."""
 
 _GENDERS = {
     **dict.fromkeys(("m", "male", "man"), "male"),
@@ -57,21 +57,21 @@ _OTHER_NAMES = {
     "language": "lang",
 }
 ALIASES: Mapping[str, tuple[str, ...]] = {name: tuple(others.split()) for name, others in _OTHER_NAMES.items()}
-"""Other names under which a column is found, the likeliest first; the column's own name always wins."""
+"""Alternative names of columns, the likeliest first; the standard name is always preferred."""
 
 DURATION = ("duration", "dur", "length")
-"""Names of a column that holds how long an utterance lasts; read where there is a start and no end."""
+"""Names of a column with the duration of an utterance; used if there is a start but no end."""
 
 MSP_LETTERS = {
     **{"a": "angry", "h": "happy", "n": "neutral", "s": "sad", "u": "surprised", "f": "fearful", "d": "disgusted"},
     **{"c": "other", "o": "other", "x": ""},
 }
-"""Letters in the column EmoClass of MSP-Podcast: `c` contempt, `x` no agreement, which is no label."""
+"""Letters in the column EmoClass of MSP-Podcast: `c` is contempt, `x` is no agreement, and not a label."""
 
 _UNIT = r"(time|s|secs?|seconds|ms|msec|frames?|samples?)?"
 _UNREAD_STARTS = re.compile(rf"(start|begin|onset){_UNIT}|from|xmin|tmin|t0")
 _UNREAD_ENDS = re.compile(rf"(end|stop|finish){_UNIT}|to|xmax|tmax|t1")
-# Words of names that look like times and are not read: refused, so that no utterance runs to an end of its file.
+# Words in names of time columns that are not read. Such columns are refused; otherwise utterances would span files.
 
 REQUIRED = ("audio", "speaker", "emotion")  # the columns that every table needs
 
@@ -80,25 +80,25 @@ _NO_TIME = {"", "nat", "none", "null"}
 
 
 def invalid(what: str, where: str | Path, mend: str) -> ManifestError:
-    """Return the error of a manifest: what is wrong, where, and how to mend it."""
+    """Return an error for a manifest: what is wrong, where, and how to mend it."""
     return ManifestError(what, where=where, mend=mend)
 
 
 def canonical_gender(word: str) -> str:
-    """Return `male`, `female` or nothing for the usual spellings; any other word is kept."""
+    """Return `male`, `female` or an empty string for the usual spellings; any other word is kept."""
     return _GENDERS.get(word.strip().casefold(), word.strip())
 
 
 def _spoken_of(times: re.Pattern[str], names: Iterable[str]) -> list[str]:
-    """The names with one of the words of `times`, as in `Start (s)`, `segmentStart` and `Begin Time - ss.msec`."""
-    found = {name: re.findall(r"[a-z]+\d?", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()) for name in names}
-    return [name for name, words in found.items() if any(map(times.fullmatch, words)) and "date" not in words]
+    """Return the names with a word in `times`, such as `Start (s)`, `segmentStart` and `Begin Time - ss.msec`."""
+    split = {name: re.findall(r"[a-z]+\d?", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()) for name in names}
+    return [name for name, words in split.items() if any(map(times.fullmatch, words)) and "date" not in words]
 
 
 def name_columns(header: Sequence[str], where: str, required: Sequence[str] = REQUIRED) -> dict[str, str]:
-    """Match a table's columns to `COLUMNS`: {ours: theirs}.
+    """Return our name -> name in the table for the columns of a table that are in `COLUMNS`.
 
-    Raises `ManifestError` when it is not a header, names a column twice or lacks one of `required`.
+    Raises `ManifestError` for a header without column names, with a duplicate column or without one of `required`.
     """
     present = [name for name in header if name.strip()]
     twice = [name for name, count in Counter(present).items() if count > 1]
@@ -115,7 +115,8 @@ def name_columns(header: Sequence[str], where: str, required: Sequence[str] = RE
             found[ours] = ours if ours in present else theirs[0]
             spelt = [name for name in present if name.strip().casefold() == theirs[0].strip().casefold()]
             if len(spelt) > 1 and ours not in present:
-                raise invalid(f"the columns {' and '.join(map(repr, spelt))} are one", where, "Rename one of them.")
+                what = f"the columns {' and '.join(map(repr, spelt))} are the same"
+                raise invalid(what, where, "Rename one of them.")
             if f"{found[ours]}.1" in present:  # pandas' name for the second of two columns
                 raise invalid(f"the column '{found[ours]}' occurs twice", where, "Rename or remove one of them.")
     if "start" in found:
@@ -124,10 +125,10 @@ def name_columns(header: Sequence[str], where: str, required: Sequence[str] = RE
         ends = _spoken_of(_UNREAD_ENDS, present)
         if ends and not {"end", "duration"} & set(found):
             what = f"'{found['start']}' is the start of an utterance, but its end would not be read: '{ends[0]}'"
-            raise invalid(what, where, "Name that column end (seconds from the beginning of the file) or duration.")
+            raise invalid(what, where, "Name that column 'end' (seconds from the beginning of the file) or 'duration'.")
     elif starts := _spoken_of(_UNREAD_STARTS, present):
         what = f"'{starts[0]}' looks like the start of an utterance and would not be read"
-        raise invalid(what, where, "Name it start and the end end, both in seconds from the beginning of the file.")
+        raise invalid(what, where, "Name the columns 'start' and 'end', in seconds from the beginning of the file.")
     missing = [name for name in required if name not in found]
     if not missing:
         return found
@@ -141,9 +142,9 @@ def name_columns(header: Sequence[str], where: str, required: Sequence[str] = RE
 
 
 def seconds(text: str) -> float | None:
-    """Parse a time in seconds from `1.5`, `00:00:01.5` or `0 days 00:00:01.5`; None for nothing.
+    """Parse a time in seconds from `1.5`, `00:00:01.5` or `0 days 00:00:01.5`; None for an empty text.
 
-    Raises `ValueError` for anything else, infinities and not-a-number included.
+    Raises `ValueError` for anything else, including infinity and NaN.
     """
     text = text.strip()
     if text.casefold() in _NO_TIME:
@@ -152,7 +153,7 @@ def seconds(text: str) -> float | None:
         value = float(text)
     except ValueError:
         if not (match := _CLOCK.fullmatch(text)):
-            value = float(text.replace(",", "."))  # spreadsheets of half the world write 1,5
+            value = float(text.replace(",", "."))  # many locales write 1,5
         else:
             days, hours, minutes, rest = (float(part or 0) for part in match.groups())
             value = 86400 * days + 3600 * hours + 60 * minutes + rest
@@ -162,7 +163,7 @@ def seconds(text: str) -> float | None:
 
 
 Record = tuple[int, Mapping[str, str], Mapping[str, str]]
-"""Place of a row, its cells under the table's own names, the columns from `name_columns`."""
+"""Place of a row, its cells by the table's names, and the result of `name_columns`."""
 
 
 def to_manifest(
@@ -175,11 +176,11 @@ def to_manifest(
     search: bool = False,
     notes: Iterable[Note] = (),
 ) -> Manifest:
-    """Make a manifest of the rows of a table; an extra column that a row lacks is empty there.
+    """Convert the rows of a table to a manifest; missing extra columns of a row are empty.
 
-    `folder` is what relative audio paths are relative to; with `search`, names that are not in it are looked for in
-    its sub-folders. `mapping` gives the labels of unknown words. A place is the number of a `unit`.
-    Raises `ManifestError`, which names the place, for an invalid cell, unknown emotions, no row, and a repeated id.
+    Audio paths are relative to `folder`; with `search`, its sub-folders are searched for missing files. `mapping` gives
+    the labels of unknown words. A place is the number of a `unit`, such as a line. Raises `ManifestError`, naming the
+    place, for an invalid cell, unknown emotions, an empty table and a repeated id.
     """
     home = os.path.abspath(Path(folder).expanduser())  # noqa: PTH100 - Path.resolve would follow links
     labels, files = _Labels(mapping, table), _Files(home, table, search)
@@ -199,7 +200,7 @@ def to_manifest(
             raise invalid(f"unknown channel '{own['channel']}'", where, mend)
         own["audio"] = files.find(own["audio"], where)
         start, end = times_of(own, where)
-        used = {theirs for ours, theirs in columns.items() if ours != "duration"}  # it stays an extra column too
+        used = {theirs for ours, theirs in columns.items() if ours != "duration"}  # duration is also kept in extra
         extra = {name: value for name, value in cells.items() if name not in used and name.strip()}
         own.pop("duration", None)
         rows[place] = Utterance(**{**own, "start": start, "end": end, "extra": extra})  # type: ignore[arg-type]
@@ -221,7 +222,7 @@ def to_manifest(
 
 
 def _stripped(cells: Mapping[str, str], columns: Mapping[str, str], where: str) -> dict[str, str]:
-    """The cells of a row under our names; raises `ManifestError` for a required one that is empty."""
+    """Return the cells of a row by our names; raises `ManifestError` for a required cell that is empty."""
     own = {ours: cells[theirs] for ours, theirs in columns.items() if theirs in cells}
     for name in ("id", *REQUIRED):
         own[name] = (plain if name in ("speaker", "emotion") else str.strip)(own.get(name, ""))
@@ -231,7 +232,7 @@ def _stripped(cells: Mapping[str, str], columns: Mapping[str, str], where: str) 
 
 
 class _Labels:
-    """Reads the words of a column of emotions, and keeps those that are not labels: `unknown`, with their places."""
+    """Reader of a column of emotions; words that are not labels are collected in `unknown`, with their places."""
 
     def __init__(self, mapping: Mapping[str, str] | None, table: str | Path) -> None:
         self._mapping = {plain(str(word)): label for word, label in (mapping or {}).items()}
@@ -256,7 +257,7 @@ class _Labels:
         return label
 
     def notes(self) -> Iterator[Note]:
-        """Yield which words were read as other labels, and which rows have no label that the raters agreed on."""
+        """Yield notes on words that were read as other labels, and on rows without agreement among raters."""
         if renamed := [f"{word} -> {label} ({n})" for (word, label), n in sorted(self._read_as.items()) if n]:
             yield Note("labels", f"labels read as: {', '.join(renamed)}")
         if self._undecided:
@@ -270,7 +271,7 @@ def _unknown_emotions(unknown: Mapping[str, Sequence[int]], where: str) -> Manif
     what = f"{len(words)} unknown emotions: {counts}" if len(words) > 1 else f"unknown emotion {counts}"
     guesses = ""
     for word in words:
-        # Only near-certain typos: 'unhappy' is not 'happy'.
+        # only near-certain typos: 'unhappy' is not 'happy'
         close = get_close_matches(word.casefold(), EMOTION_WORDS, n=1, cutoff=0.85)
         if close and close[0][0] == word[0].casefold():
             guesses += f"Did you mean '{EMOTION_WORDS[close[0]]}' by '{word}'? "
@@ -279,23 +280,23 @@ def _unknown_emotions(unknown: Mapping[str, Sequence[int]], where: str) -> Manif
 
 
 class _Files:
-    """Finds recordings by their names in a table: in a folder or, with `search`, in its sub-folders."""
+    """Finder of recordings by their names in a table, in a folder or, with `search`, in its sub-folders."""
 
     def __init__(self, folder: str, table: str | Path, search: bool) -> None:
         self._folder, self._table, self._search = folder, str(table), search
-        self._index: dict[str, list[str]] = defaultdict(list)  # filled at the first need
+        self._index: dict[str, list[str]] = defaultdict(list)  # filled on first use
         self._asked: dict[str, str] = {}
 
     def find(self, audio: str, where: str) -> str:
-        """Return the absolute path; raises `ManifestError` for a name in several folders, or two of one file."""
+        """Return the absolute path; raises `ManifestError` for a name in several folders, or two names of one file."""
         path = self._path(audio)
         if self._asked.setdefault(path, audio) != audio and self._index:
             what = f"'{self._asked[path]}' and '{audio}' are both found as {path}"
-            raise invalid(what, where, "Restore the folders, or write the paths as they are there.")
+            raise invalid(what, where, "Restore the folders, or write the actual paths.")
         return path
 
     def _path(self, audio: str) -> str:
-        """The path, also where the name was written on Windows or with SpeechBrain's placeholder."""
+        """Return the path; the name may have been written on Windows or with SpeechBrain's placeholder."""
         name = re.sub(r"^\{\w+\}[/\\]*", "", audio)
         path = os.path.join(self._folder, name)  # noqa: PTH118
         if re.match(r".*[\\%]|~|file:", name) and not os.path.exists(path):  # noqa: PTH110 - a name may contain them
@@ -312,17 +313,17 @@ class _Files:
         for place in self._index.get(name, ()):
             pairs = zip(parents, reversed(PurePath(place).parts[:-1]), strict=False)
             by_likeness[sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))].append(place)
-        found = by_likeness[max(by_likeness)] if by_likeness else [path]
-        if len(found) > 1:
-            what = f"'{name}' is in several folders: {', '.join(sorted(found)[:3])}"
+        matches = by_likeness[max(by_likeness)] if by_likeness else [path]
+        if len(matches) > 1:
+            what = f"'{name}' is in several folders: {', '.join(sorted(matches)[:3])}"
             raise invalid(what, self._table, "Write the folder in front of the name.")
-        return found[0]
+        return matches[0]
 
 
 def _ids(rows: Mapping[int, Utterance], folder: str) -> dict[int, str]:
-    """Ids by place; of rows without one from their path and times, the same whatever the other rows are.
+    """Return place -> id; missing ids are made from path and times, independently of other rows.
 
-    The suffix stays in the id only where two files differ by nothing else.
+    Suffixes are kept only in ids of files that differ in nothing else.
     """
     paths = {}
     for audio in {row.audio for row in rows.values() if not row.id}:
@@ -344,7 +345,7 @@ def _ids(rows: Mapping[int, Utterance], folder: str) -> dict[int, str]:
 
 
 def times_of(own: Mapping[str, str], where: str) -> tuple[float, float | None]:
-    """Return start and end in seconds, the end from the duration where there is none; raises `ManifestError`."""
+    """Return start and end in seconds, the end computed from the duration if missing; raises `ManifestError`."""
     times: dict[str, float | None] = {}
     wanted = ("start", "end" if own.get("end", "").strip().casefold() not in _NO_TIME else "duration")
     for name in wanted:
@@ -362,6 +363,6 @@ def times_of(own: Mapping[str, str], where: str) -> tuple[float, float | None]:
 
 
 def below(audio: str, folder: str) -> str | None:
-    """`audio` relative to `folder`, or None where it is not below it."""
+    """Return `audio` relative to `folder`, or None if it is not below `folder`."""
     start = folder.rstrip(os.sep) + os.sep
     return audio[len(start) :] if audio.startswith(start) else None

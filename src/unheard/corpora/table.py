@@ -1,11 +1,11 @@
-"""Manifests as files: CSV, TSV and JSONL both ways, the tables that other tools write, and audformat databases.
+"""Manifests as files: reading and writing of CSV, TSV and JSONL, reading of other tools' tables and audformat.
 
     file,speaker,emotion            <- these three columns are enough
     audio/001.wav,Anna,angry
 
-`read_table` also knows other usual names of columns and emotions, SpeechBrain's JSON ({id: {wav, emo, ...}}),
-audformat's tables (file,start,end,...), Hugging Face's `audio: {path}` and offset/duration manifests. `read_table`
-returns exactly what `write_table` wrote; further columns are kept in `extra`.
+`read_table` accepts other common names of columns and emotions, SpeechBrain's JSON ({id: {wav, emo, ...}}), audformat's
+tables (file,start,end,...), Hugging Face's `audio: {path}` and offset/duration manifests. It returns exactly what
+`write_table` wrote; other columns are kept in `extra`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from unheard.manifest import COLUMNS, Manifest
 
 _DELIMITED = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": ","}
 _JSON_LINES = (".jsonl", ".ndjson")
-TABLE_SUFFIXES = (*_DELIMITED, *_JSON_LINES, ".json")  # endings of files that `read_table` reads
+TABLE_SUFFIXES = (*_DELIMITED, *_JSON_LINES, ".json")  # suffixes of files that `read_table` reads
 
 
 def read_table(
@@ -37,9 +37,8 @@ def read_table(
 ) -> Manifest:
     """Read a CSV, TSV, JSONL or JSON file; relative audio paths are relative to its folder, or to `audio_root`.
 
-    `mapping` gives the labels of words that are not known. The audio files are not opened. Raises `ManifestError`,
-    naming the line, for a missing header or column, unknown emotions, an empty speaker, a repeated id, or invalid
-    times.
+    `mapping` gives the labels of unknown words. Audio files are not opened. Raises `ManifestError`, naming the line,
+    for a missing header or column, unknown emotions, an empty speaker, a repeated id, or invalid times.
     """
     path = Path(path)
     folder, search = audio_root or path.parent, audio_root is not None
@@ -51,9 +50,9 @@ def _unit(path: Path) -> str:
 
 
 def read_rows(path: Path, required: Sequence[str], text: str | None = None) -> Iterator[Record]:
-    """Yield the rows of a table; `text` is its content where it is read already.
+    """Yield the rows of a table; `text` is its content if already read.
 
-    Raises `ManifestError` where it cannot be read, or a column of `required` is missing.
+    Raises `ManifestError` if the table cannot be read or lacks a column in `required`.
     """
     suffix = path.suffix.lower()
     if suffix not in TABLE_SUFFIXES:
@@ -75,7 +74,7 @@ def read_rows(path: Path, required: Sequence[str], text: str | None = None) -> I
 def read_frame(
     frame: Any, *, mapping: Mapping[str, str] | None = None, audio_root: str | Path | None = None
 ) -> Manifest:
-    """Read a pandas DataFrame with the columns (or levels of the index) of a table; NaN is empty. As `read_table`."""
+    """Read a pandas DataFrame with the columns (or index levels) of a table, like `read_table`; NaN is empty."""
     where = "the DataFrame"
     frame = frame.reset_index([name for name in frame.index.names if name is not None and name not in frame.columns])
     columns = name_columns([str(name) for name in frame.columns], where)
@@ -89,7 +88,7 @@ def read_frame(
 
 
 def read_text(path: Path, data: bytes | None = None) -> str:
-    """Read UTF-8 or, with a byte order mark, UTF-16, from a file or `data`; raises `ManifestError` for others."""
+    """Read text from a file or `data` as UTF-8 or, with a byte order mark, UTF-16; raises `ManifestError` otherwise."""
     try:
         data = path.read_bytes() if data is None else data
         text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
@@ -105,10 +104,10 @@ def read_text(path: Path, data: bytes | None = None) -> str:
 
 
 def write_table(manifest: Manifest, path: str | Path) -> None:
-    """Write `manifest` as CSV, TSV or JSONL, by the ending of `path`, in one step.
+    """Write `manifest` atomically as CSV, TSV or JSONL, by the suffix of `path`.
 
-    Audio below the folder of `path` is written relative to it, other audio absolute. Notes are not written. Raises
-    `ManifestError` when the place or the manifest cannot be written.
+    Paths of audio below the folder of `path` are written relative to it, others as absolute paths. Notes are not
+    written. Raises `ManifestError` if the file or the manifest cannot be written.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -145,7 +144,7 @@ def write_table(manifest: Manifest, path: str | Path) -> None:
 
 
 def _quoted(cell: str) -> str:
-    """Quote a cell so that every reader understands it; outer spaces too, since some readers strip them."""
+    """Quote a cell if necessary for any reader, also for outer spaces, which some readers strip."""
     if cell.strip() != cell or any(mark in cell for mark in ',;"\t\r\n'):
         return '"' + cell.replace('"', '""') + '"'
     return cell
@@ -158,9 +157,9 @@ def _text(value: Any) -> str:
 
 
 def read_cells(path: Path, text: str | None = None) -> Iterator[tuple[int, list[str]]]:
-    """Yield (line, cells) of a delimited table, its header first, without empty lines and Excel's `sep=;`.
+    """Yield (line, cells) of a delimited table, the header first, without empty lines and Excel's `sep=;`.
 
-    Raises `ManifestError` where it cannot be read, or a row does not fit the header.
+    Raises `ManifestError` if the table cannot be read or a row does not fit the header.
     """
     lines = list(io.StringIO(read_text(path) if text is None else text, newline=""))
     delimiter = ""
@@ -181,7 +180,7 @@ def read_cells(path: Path, text: str | None = None) -> Iterator[tuple[int, list[
             if header is None:
                 header = cells = cells[: max((i for i, name in enumerate(cells, 1) if name.strip()), default=0)]
             if any(line.count(delimiter) >= len(header) - 1 > 0 for cell in cells for line in cell.split("\n")[1:]):
-                raise csv.Error("a cell over several lines, which look like rows")
+                raise csv.Error("a cell contains several lines that look like rows")
             if any(cell.strip() for cell in cells):
                 if len(cells) < len(header) or any(cells[len(header) :]):
                     mend = f'Separate cells by {delimiter!r}; "quote" a cell that contains one.'
@@ -194,7 +193,7 @@ def read_cells(path: Path, text: str | None = None) -> Iterator[tuple[int, list[
 
 
 def _json(path: Path, text: str | None) -> Iterator[tuple[int, dict[str, str]]]:
-    """(place, record) of JSON lines, of a list, or of SpeechBrain's {id: record}, numbered from 1."""
+    """Yield (place, record) of JSON lines, a list, or SpeechBrain's {id: record}; places are numbered from 1."""
     unit, place, text = _unit(path), 1, read_text(path) if text is None else text
     try:
         if unit == "line":
@@ -202,17 +201,17 @@ def _json(path: Path, text: str | None) -> Iterator[tuple[int, dict[str, str]]]:
             for place, line in enumerate(io.StringIO(text), start=1):
                 records += [(place, json.loads(line))] if line.strip() else []
         else:
-            whole = json.loads(text)
-            if isinstance(whole, dict) and isinstance(data := whole.get("data", whole.get("segments")), list):
-                names = whole.get("columns")  # pandas: orient="split", else "table"; or WhisperX
-                whole = [dict(zip(names, row, strict=False)) if names else row for row in data]
-            elif isinstance(whole, dict) and {"speaker", *ALIASES["speaker"]} & {*whole}:  # pandas' default: by column
-                columns = [[*column.values()] if isinstance(column, dict) else column for column in whole.values()]
+            content = json.loads(text)
+            if isinstance(content, dict) and isinstance(data := content.get("data", content.get("segments")), list):
+                names = content.get("columns")  # pandas: orient="split", else "table"; or WhisperX
+                content = [dict(zip(names, row, strict=False)) if names else row for row in data]
+            elif isinstance(content, dict) and {"speaker", *ALIASES["speaker"]} & {*content}:  # pandas' default
+                columns = [[*column.values()] if isinstance(column, dict) else column for column in content.values()]
                 if all(isinstance(column, list) for column in columns):
-                    whole = [dict(zip(whole, row, strict=True)) for row in zip(*columns, strict=True)]
-            if isinstance(whole, dict):
-                whole = [{"id": name, **row} if isinstance(row, dict) else row for name, row in whole.items()]
-            records = list(enumerate(whole if isinstance(whole, list) else [whole], start=1))
+                    content = [dict(zip(content, row, strict=True)) for row in zip(*columns, strict=True)]
+            if isinstance(content, dict):
+                content = [{"id": name, **row} if isinstance(row, dict) else row for name, row in content.items()]
+            records = list(enumerate(content if isinstance(content, list) else [content], start=1))
     except (ValueError, RecursionError) as problem:
         raise invalid(f"not JSON ({problem})", f"{path}, {unit} {place}", "Write one object per row.") from problem
     for place, record in records:
@@ -224,7 +223,7 @@ def _json(path: Path, text: str | None) -> Iterator[tuple[int, dict[str, str]]]:
 
 
 def _with_path(record: Mapping[str, Any], where: str) -> Mapping[str, Any]:
-    """The record with its audio as a path, also where it comes from a Hugging Face data set."""
+    """Return the record with its audio as a path, also for records of Hugging Face data sets."""
     audio = record.get("audio", "")
     path = audio.get("path") if isinstance(audio, Mapping) else audio
     if not isinstance(path, (str, os.PathLike)):
@@ -242,11 +241,12 @@ def read_audformat(
     mapping: Mapping[str, str] | None = None,
     audio_root: str | Path | None = None,
 ) -> Manifest:
-    """Read an audformat database: a row per file or segment that has an emotion (in `table`, where one is named).
+    """Read an audformat database: a row per file or segment that has an emotion (in `table`, if given).
 
-    Emotion, speaker, gender... are taken from whichever table or scheme has them. `mapping` gives the labels of unknown
-    words, `audio_root` the folder of the recordings (default: `folder`). Raises `MissingExtra` without the package,
-    `ManifestError` for a database that cannot be read, has no emotion or speaker, or has two of them for a segment.
+    Emotion, speaker and other columns are taken from any table or scheme that has them. `mapping` gives the labels of
+    unknown words, `audio_root` the folder of the recordings (default: `folder`). Raises `MissingExtra` without
+    audformat, and `ManifestError` for a database that cannot be read, has no emotion or speaker, or has two values for
+    a segment.
     """
     folder, database = Path(folder), _opened(Path(folder))
     every = list(database.tables)
@@ -276,20 +276,20 @@ def _opened(folder: Path) -> Any:
         header = yaml.safe_load(read_text(folder / "db.yaml"))
         database = audformat.Database.load_header_from_yaml({"source": "", "usage": "unrestricted", **header})
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the package's own use of pandas
+            warnings.simplefilter("ignore")  # from audformat's use of pandas
             for name, table in {**database.misc_tables, **database.tables}.items():  # labels of schemes first
-                if Path(name).name != name:  # it could lead out of the folder
+                if Path(name).name != name:  # could be a path out of the folder
                     raise invalid(f"'{name}' cannot be the name of a table", folder / "db.yaml", "Rename it.")
                 place = os.path.abspath(folder / f"db.{name}")  # noqa: PTH100 - as the package does
-                if os.path.exists(f"{place}.pkl"):  # noqa: PTH110 - it would be preferred
-                    mend = "Delete it: the table is in a .csv or .parquet file, too."
+                if os.path.exists(f"{place}.pkl"):  # noqa: PTH110 - audformat prefers it
+                    mend = "Delete it: a .csv or .parquet file has the same table."
                     raise invalid("a pickle can run any program and is not read", f"{place}.pkl", mend)
                 if os.path.exists(f"{place}.csv"):  # noqa: PTH110
-                    read_text(Path(f"{place}.csv"))  # a better message for what is no text
+                    read_text(Path(f"{place}.csv"))  # a better error for a file that is not text
                 table.load(place)
     except ManifestError:
         raise
-    except Exception as problem:  # the package raises whatever pandas, yaml and the operating system do
+    except Exception as problem:  # audformat passes on any error of pandas, yaml and the operating system
         mend = "Open it with audformat.load(...) to see more."
         what = f"not an audformat database ({' '.join(str(problem).split())})"
         raise ManifestError(what, where=folder / "db.yaml", mend=mend) from problem
@@ -297,7 +297,7 @@ def _opened(folder: Path) -> Any:
 
 
 def read_speakers(folder: Path) -> dict[tuple[str, str, str], str]:
-    """Return (file, start, end) -> speaker of every segment of an audformat database; errors as `read_audformat`."""
+    """Return (file, start, end) -> speaker for every segment of an audformat database; raises like `read_audformat`."""
     database = _opened(folder)
     return _column(database, "speaker", [name for name, table in database.tables.items() if table.is_segmented])
 
@@ -306,20 +306,20 @@ WHOLE = ("0 days 00:00:00", "NaT")  # start and end of a whole file, as audforma
 
 
 def _column(database: Any, name: str, tables: Sequence[str]) -> dict[tuple[str, str, str], str]:
-    """(file, start, end) -> the value of the columns called `name`, else by another name, else of a scheme's labels."""
-    found: dict[str, list[tuple[str, Any]]] = defaultdict(list)
+    """Return (file, start, end) -> value in the columns `name`, else in its aliases, else in labels of a scheme."""
+    getters: dict[str, list[tuple[str, Any]]] = defaultdict(list)
     for table in tables:
         for key, column in database[table].columns.items():
-            found[key.casefold()].append((f"{table}.{key}", column.get))
+            getters[key.casefold()].append((f"{table}.{key}", column.get))
             labels = getattr(database.schemes.get(column.scheme_id or ""), "labels", None)
-            if isinstance(labels, str):  # such as the gender of a speaker, in a table of their own
+            if isinstance(labels, str):  # such as genders of speakers, in a separate table
                 mapped = set(database.misc_tables[labels].columns)
             else:
                 mapped = {about for label in (labels if isinstance(labels, dict) else {}).values() for about in label}
             if name in mapped:
-                found[f"{name} of a label"].append((f"{table}.{key}", partial(column.get, map=name)))
+                getters[f"{name} of a label"].append((f"{table}.{key}", partial(column.get, map=name)))
     values: dict[tuple[str, str, str], tuple[str, str]] = {}
-    for column, get in next(filter(None, map(found.get, (name, *ALIASES.get(name, ()), f"{name} of a label"))), []):
+    for column, get in next(filter(None, map(getters.get, (name, *ALIASES.get(name, ()), f"{name} of a label"))), []):
         for index, value in get().dropna().items():
             file, start, end = map(str, index if isinstance(index, tuple) else (index, *WHOLE))
             known, where = values.setdefault((file, start, end), (str(value), column))

@@ -121,7 +121,7 @@ class Line:
 
     @property
     def unvalidated(self) -> bool:
-        """Whether there are no validation speakers, or validation repeats the test (both directions predict the same)."""
+        """Whether there are no validation speakers, or validation repeats the test (equal directions)."""
         return bool(self.seeds) and all(cell.unvalidated for cell in self.cells)
 
     @property

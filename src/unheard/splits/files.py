@@ -136,12 +136,12 @@ def of_part(manifest: Manifest, chosen: str) -> Manifest:
 
 
 def _name(row: Utterance) -> str:
-    """The speaker without the corpus, which Manifest.concat prepends."""
+    """Return the speaker without the corpus that `Manifest.concat` prepends."""
     return row.speaker.removeprefix(f"{row.corpus}/")
 
 
 def _read(path: str | Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """The columns of a table in lower case, and its lines by number; outer spaces do not count."""
+    """Return the lower-case columns of a table, and its lines by number; outer spaces are stripped."""
     try:
         (_, header), *lines = [*read_cells(Path(path))] or [(1, [])]
     except ManifestError as error:

@@ -1,9 +1,9 @@
-"""Protocols: which speakers train, validate and test.
+"""Protocols: the assignment of speakers to training, validation and test.
 
-One rule keeps every protocol but `given` free of leaks: rows of dev whose speaker is in test are dropped from the fold,
-and so are rows of training whose group, speaker or session is in dev or test. A note of the split counts them. To drop
-few rows, groups that share a session stand side by side in seeded orders and move together in `kfold`. `given` follows
-the user's column and raises `SplitError` if it leaks.
+One rule keeps all protocols except `given` free of leaks: a fold drops dev rows whose speaker is in test, and training
+rows whose group, speaker or session is in dev or test. A note of the split counts them. To drop few rows, groups that
+share a session are adjacent in seeded orders and move together in `kfold`. `given` follows the user's column and raises
+`SplitError` if it leaks.
 """
 
 from __future__ import annotations
@@ -30,9 +30,8 @@ PARTS = {
 }
 """Words for the three parts in files and columns; MSP-Podcast numbers its test sets."""
 
-
 Plans = tuple[list[Fold], list[Note]]
-"""Folds of groups (in `given`: of ids) before the rule above is applied, and what was left out."""
+"""Folds of groups (in `given`: of ids) before the rule above is applied, and notes on rows left out."""
 
 
 def make_split(
@@ -52,22 +51,21 @@ def make_split(
 ) -> Split:
     """Split `manifest` by `group` under one of the `PROTOCOLS`; equal arguments give an equal split.
 
-    - `paired`: hold out the i-th female and the i-th male by id, or those of a session where sessions hold both. With
+    - `paired`: hold out the i-th female and the i-th male by id, or the pair of a session if sessions have both. With
       `test="both"` a fold has the directions "male" (dev female, test male) and "female"; with "male" or "female" only
-      that one. Speakers without a partner always train.
+      that direction. Speakers without a partner always train.
     - `kfold`: `k` gender-stratified parts; fold f tests part f and validates on part f+1 (mod k).
     - `loso`: each group tests once; the next two in seeded order validate.
     - `random`: one fold with `n` = (train, dev, test) groups; by default a tenth, at least one, for dev and test each.
-    - `given`: `column` holds train, dev or test (or val, valid...), which makes one fold; or the name of a fold: each
-      value is tested once, and the next in natural order validates. Rows without a value are not used. Raises
-      `SplitError` for a column with both, parts and other words.
+    - `given`: `column` holds train, dev or test (or val, valid...) for a single fold; or names of folds, each of which
+      is tested once while the next in natural order validates. Rows without a value are not used. Raises `SplitError`
+      for a column with both parts and other words.
     - `cross`: train on `train_corpora` (default: all but the tested ones), test on `test_corpora`, validate on a tenth
       (at least 2) of the groups of the training corpora, drawn evenly over corpora and genders.
-    - `leave-corpus-out`: one fold per corpus, in alphabetical order: the fold of `cross` that tests this corpus and
-      trains on all others.
+    - `leave-corpus-out`: one fold per corpus, in alphabetical order: as in `cross`, test it and train on all others.
 
-    `folds` keeps the first folds. Raises `SplitError` if the manifest allows no such split or the split leaks,
-    `ConfigError` for an unknown protocol or option.
+    `folds` keeps only the first folds. Raises `SplitError` if the manifest does not allow the split or the split leaks,
+    and `ConfigError` for an unknown protocol or option.
     """
     if not isinstance(manifest, Manifest):
         what = f"a split is made of a Manifest, not of a {type(manifest).__name__}"
@@ -111,8 +109,8 @@ def make_split(
 def default_protocol(corpus: str, manifest: Manifest | None = None) -> tuple[str, dict[str, object]]:
     """Return the default protocol of a corpus and its options.
 
-    IEMOCAP and EmoDB: `paired` in both directions; RAVDESS and nEMO: `kfold` 6; the synthetic corpus: `given` by its
-    column `part`; ASED, CREMA-D and all others: `kfold` 5, or `loso` if the manifest of another corpus has fewer than
+    IEMOCAP and EmoDB: `paired` in both directions; RAVDESS and nEMO: `kfold` 6; the synthetic corpus: `given` with the
+    column `part`; ASED, CREMA-D and all others: `kfold` 5, or `loso` for a manifest of another corpus with fewer than
     10 speakers.
     """
     known: dict[str, tuple[str, dict[str, object]]] = {
@@ -126,19 +124,19 @@ def default_protocol(corpus: str, manifest: Manifest | None = None) -> tuple[str
     return known.get(corpus, ("loso", {}) if few else ("kfold", {"k": 5}))
 
 
-# Orders that are the same on every machine: natural order, seeded order, and groups tied to each other.
+# Machine-independent orders: natural order, seeded order, and groups tied to each other.
 
 T = TypeVar("T")
 
 
 def known_gender(word: str) -> str:
-    """Return `female` or `male` for their usual spellings, '' for any other word."""
+    """Return `female` or `male` for the usual spellings, '' for any other word."""
     gender = canonical_gender(word)
     return gender if gender in ("female", "male") else ""
 
 
 def natural(text: str) -> tuple[list[tuple[int, int, str]], str]:
-    """Return a sorting key under which speaker 2 comes before speaker 10."""
+    """Return a sort key for natural order, in which speaker 2 precedes speaker 10."""
     parts = re.split(r"([0-9]+)", text)
     return [(0, int(p), "") if p.isascii() and p.isdigit() else (1, 0, p) for p in parts if p], text
 
@@ -146,15 +144,15 @@ def natural(text: str) -> tuple[list[tuple[int, int, str]], str]:
 def shuffled(items: Sequence[T], seed: str) -> list[T]:
     """Return the items in a seeded order.
 
-    `random.Random(seed).random()` is the one sequence that Python keeps between versions and platforms; a text seed
-    does not depend on `PYTHONHASHSEED`.
+    Only the sequence of `random.Random(seed).random()` is the same in all versions of Python and on all platforms; a
+    text seed does not depend on `PYTHONHASHSEED`.
     """
     draw = random.Random(seed)
     return sorted(items, key=lambda _: draw.random())
 
 
 def components(names: Sequence[str], ties: Iterable[Iterable[str]]) -> list[list[str]]:
-    """Return the sets of `names` that `ties` connect; names, and sets by their first name, keep their order."""
+    """Return the sets of `names` connected by `ties`; names, and sets by their first name, keep their order."""
     root = {name: name for name in names}
 
     def find(name: str) -> str:
@@ -205,50 +203,50 @@ class Groups:
         return "+".join(sorted({"+".join(sorted(self._genders[name])) for name in names}))
 
     def shuffled_strata(self, blocks: Sequence[list[str]], seed: str) -> list[list[list[str]]]:
-        """Return the blocks by gender (in alphabetical order), in seeded order within each."""
+        """Return the blocks by gender (in alphabetical order), in seeded order within a gender."""
         strata: dict[str, list[list[str]]] = defaultdict(list)
         for block in blocks:
             strata[self.gender(*block)].append(block)
         return [shuffled(strata[name], f"{seed}/{name}") for name in sorted(strata)]
 
     def in_seeded_order(self, seed: str) -> list[str]:
-        """Return the groups in seeded order; tied ones stand side by side, so that few are dropped from training."""
+        """Return the groups in seeded order; tied groups are adjacent, so that few are dropped from training."""
         return [name for block in shuffled(self.blocks, seed) for name in block]
 
     def need(self, least: int, protocol: str) -> None:
-        """Raise `SplitError` where there are fewer than `least` groups."""
+        """Raise `SplitError` if there are fewer than `least` groups."""
         if len(self.names) < least:
             what = f"{protocol} needs at least {least} values of '{self.column}', here are {len(self.names)}"
             raise SplitError(what, mend="Add speakers, or choose a protocol that needs fewer.")
 
     def fold(self, *directions: tuple[str, Sequence[str], Sequence[str]]) -> Fold:
-        """Return the fold in which all groups train that no direction (name, dev, test) holds out."""
+        """Return the fold with these directions (name, dev, test), in which all other groups train."""
         made = tuple(Direction(name, tuple(dev), tuple(test)) for name, dev, test in directions)
-        held = {name for one in made for name in (*one.dev, *one.test)}
+        held = {name for direction in made for name in (*direction.dev, *direction.test)}
         return Fold(0, tuple(name for name in self.names if name not in held), made)
 
     def without_leaks(self, fold: Fold) -> tuple[Fold, list[str]]:
-        """Return ids without rows of dev whose speaker is in test, and of training tied to either; and those rows."""
+        """Return the fold without dev rows whose speaker is in test and training rows tied to either; and those ids."""
         dropped: list[str] = []
 
         def kept(groups: Iterable[str], speakers: set[str], sessions: Iterable[str] = ()) -> tuple[str, ...]:
-            found: list[str] = []
+            safe: list[str] = []
             for name in chain.from_iterable(self.ids[group] for group in groups):
                 leaks = self.speaker[name] in speakers or self.session[name] in sessions
-                (dropped if leaks else found).append(name)
-            return tuple(found)
+                (dropped if leaks else safe).append(name)
+            return tuple(safe)
 
         directions = []
-        for one in fold.directions:
-            test = kept(one.test, set())
-            directions.append(Direction(one.name, kept(one.dev, {self.speaker[name] for name in test}), test))
-        held = [name for one in directions for name in (*one.dev, *one.test)]
+        for d in fold.directions:
+            test = kept(d.test, set())
+            directions.append(Direction(d.name, kept(d.dev, {self.speaker[name] for name in test}), test))
+        held = [name for d in directions for name in (*d.dev, *d.test)]
         sessions = {self.session[name] for name in held} - {""}
         train = kept(fold.train, {self.speaker[name] for name in held}, sessions)
         return Fold(fold.index, train, tuple(directions)), dropped
 
 
-# The groups of each protocol.
+# The protocols.
 
 
 def _given(manifest: Manifest, column: str | None) -> Plans:
@@ -292,16 +290,14 @@ def _paired(groups: Groups, test: str) -> Plans:
     by_session = any(groups.gender(*block) == "female+male" for block in groups.blocks)
     pairs: list[tuple[str, str]] = []
     for block in groups.blocks if by_session else [groups.names]:
-        women, men = ([name for name in block if groups.gender(name) == of] for of in ("female", "male"))
+        women, men = ([name for name in block if groups.gender(name) == sex] for sex in ("female", "male"))
         pairs += zip(women, men, strict=False)
     if not pairs or len(groups.names) < 3:
         what = f"paired needs a female, a male and at least one more {groups.column} to train on; the manifest has "
         what += f"{len(groups.names)} and {len(pairs)} pairs"
         raise SplitError(what, mend="Use the protocol kfold or loso, or add speakers.")
     both = [groups.fold(("male", [woman], [man]), ("female", [man], [woman])) for woman, man in pairs]
-    plans = [
-        replace(fold, directions=tuple(one for one in fold.directions if test in ("both", one.name))) for fold in both
-    ]
+    plans = [replace(fold, directions=tuple(d for d in fold.directions if test in ("both", d.name))) for fold in both]
     single = groups.fold(*(("", [woman], [man]) for woman, man in pairs)).train
     note = Note("unpaired", f"{len(single)} without a partner always train: {', '.join(single)}")
     return plans, [note] if single else []
@@ -313,7 +309,7 @@ def _kfold(groups: Groups, k: int, salt: str) -> Plans:
     groups.need(k, f"kfold with k = {k}")
     blocks = groups.blocks if len(groups.blocks) >= k else [[name] for name in groups.names]
     parts: list[list[str]] = [[] for _ in range(k)]
-    # dealt stratum after stratum: the sizes of the parts, in each stratum and in all, differ by one block at most
+    # dealt stratum by stratum, so that sizes of parts, in each stratum and in total, differ by at most one block
     for place, block in enumerate(chain.from_iterable(groups.shuffled_strata(blocks, salt))):
         parts[place % k] += block
     unknown = sum(groups.gender(name) not in ("female", "male") for name in groups.names)
@@ -360,9 +356,9 @@ def _corpora(
 
 
 def _cross(groups: Groups, trained: set[str], tested: set[str], salt: str) -> Plans:
-    """One fold; `groups` have rows of the trained and tested corpora only."""
+    """Return a fold; `groups` must only have rows of the corpora `trained` and `tested`."""
     rows = groups.manifest.by_id()
-    corpora_of = {name: {rows[one].corpus for one in groups.ids[name]} for name in groups.names}
+    corpora_of = {name: {rows[row].corpus for row in groups.ids[name]} for name in groups.names}
     for name, corpora in corpora_of.items():
         if corpora & trained and corpora & tested:
             mend = "If two corpora only share the name, read them together with Manifest.concat."
@@ -374,9 +370,9 @@ def _cross(groups: Groups, trained: set[str], tested: set[str], salt: str) -> Pl
         raise SplitError(what, mend="Add a corpus to train on.")
     strata = []
     for corpus in sorted(trained):
-        own = [[name] for name in pool if min(corpora_of[name] & trained) == corpus]
-        strata += groups.shuffled_strata(own, f"{salt}/{corpus}")
-    in_turn = filter(None, chain.from_iterable(zip_longest(*strata)))  # the first of every stratum, then the second
+        blocks = [[name] for name in pool if min(corpora_of[name] & trained) == corpus]
+        strata += groups.shuffled_strata(blocks, f"{salt}/{corpus}")
+    in_turn = filter(None, chain.from_iterable(zip_longest(*strata)))  # the first of each stratum, then the second
     dev = [name for block in list(in_turn)[:count] for name in block]
     held = [name for name in groups.names if corpora_of[name] & tested]
     note = Note("cross_dev", f"{len(dev)} of {len(pool)} from the training corpora validate: {', '.join(dev)}")

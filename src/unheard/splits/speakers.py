@@ -1,4 +1,4 @@
-"""Speaker names: which of them look like one person, and which name nobody."""
+"""Speaker names: detection of names that look alike, and of names for unknown speakers."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ UNKNOWN = frozenset(
      "unidentified", "missing", "blank", "other", "others", "various", "multiple", "\\n", "notavailable",
      "notapplicable", "unbekannt", "inconnu", "desconocido", "sconosciuto", "onbekend", "nieznany", "未知", "不明")
 )  # fmt: skip
-"""Names that are no person, beside those that begin with `unk` or `anon`, negative numbers, and marks alone."""
+"""Names for unknown speakers, besides names with `unk` or `anon`, negative numbers, and names without letters."""
 
-_UNSEEN = ("Zs", "Zl", "Zp", "Cf", "Cc")  # Unicode's categories of spaces and of characters without a shape
+_UNSEEN = ("Zs", "Zl", "Zp", "Cf", "Cc")  # Unicode categories of spaces and invisible characters
 _LATIN = str.maketrans("авекмнорстухіјѕαβεζηικμνορτυχ\u2019\u2212", "abekmhopctyxijsabezhikmnoptyx'-")
-"""Letters of Cyrillic and Greek that look like Latin ones, as capitals or not."""
+"""Cyrillic and Greek letters that look like Latin ones in upper or lower case."""
 
 
 @lru_cache(10_000)
@@ -35,28 +35,28 @@ def _folded(name: str) -> str:
 
 
 def identity(name: str) -> str:
-    """Return `name` as it is compared: without case, leading zeros, spaces, invisible characters and `.0`.
+    """Normalise `name` for comparison: drop case, leading zeros, spaces, invisible characters and `.0`.
 
-    Width and composition of characters do not matter (NFKC), nor which dash or underscore it has, and none beside a
-    letter; Cyrillic and Greek letters are the Latin ones that they look like. The corpus before a slash is kept.
+    Characters are normalised (NFKC), all kinds of dashes and underscores are equal, and dashes next to a letter are
+    dropped. Cyrillic and Greek letters become the Latin letters that they look like. A corpus before a slash is kept.
     """
     return re.sub(r"(?<=[^\W\d])-(?=\w)|(?<=\w)-(?=[^\W\d])", "", _folded(name))
 
 
 def is_unknown(name: str) -> bool:
-    """Whether a speaker name stands for nobody in particular, such as `Unknown`, `N/A`, `?` or `-1`."""
-    whole = _folded(name)
-    person = whole.rpartition("/")[2]  # several corpora read together have theirs before a slash
+    """Return whether a name does not identify a speaker, such as `Unknown`, `N/A`, `?` or `-1`."""
+    folded = _folded(name)
+    person = folded.rpartition("/")[2]  # with several corpora, the corpus precedes a slash
     nameless = re.search(r"(^|[^\w])(unk|anon)(nown|ymous)?([^a-z]|speaker|$)|^-\d+$|^\W*$", person)
-    return any(one.strip("#<>[](){}'\"") in UNKNOWN for one in (whole, person)) or nameless is not None
+    return any(text.strip("#<>[](){}'\"") in UNKNOWN for text in (folded, person)) or nameless is not None
 
 
 def lookalikes(names: Iterable[str]) -> list[tuple[str, ...]]:
-    """Return the sets of different names with one identity, such as `01` and `1`."""
-    found: dict[str, list[str]] = defaultdict(list)
+    """Return the sets of different names with the same identity, such as `01` and `1`."""
+    groups: dict[str, list[str]] = defaultdict(list)
     for name in dict.fromkeys(names):
-        found[identity(name)].append(name)
-    return sorted(tuple(same) for same in found.values() if len(same) > 1)
+        groups[identity(name)].append(name)
+    return sorted(tuple(same) for same in groups.values() if len(same) > 1)
 
 
 def resolve_speakers(
@@ -64,10 +64,10 @@ def resolve_speakers(
     same: Literal["", "merge", "distinct"] = "",
     unknown: Literal["drop", "each"] = "drop",
 ) -> Manifest:
-    """Return the manifest with speakers that a split can keep apart; what changed is in its notes.
+    """Return the manifest with speaker names that a split can separate; changes are in its notes.
 
     Names that look alike raise `SplitError` unless `same` says whether they are one person (`merge`, under the first
-    name) or several (`distinct`). Rows whose speaker is unknown are dropped, or (`each`) become a speaker each.
+    name) or several (`distinct`). Rows whose speaker is unknown are dropped, or (`each`) become separate speakers.
     """
     alike, rows, notes = lookalikes(manifest.speakers), manifest.rows, list(manifest.notes)
     if alike and not same:
@@ -79,17 +79,17 @@ def resolve_speakers(
         first = {name: names[0] for names in alike for name in names}
         rows = tuple(replace(row, speaker=first.get(row.speaker, row.speaker)) for row in rows)
         notes.append(Note("merged_speakers", f"merged speakers whose names look alike: {len(alike)}"))
-    nobody = {name for name in manifest.speakers if is_unknown(name)}
-    if nobody:
-        ids = tuple(row.id for row in rows if row.speaker in nobody)
+    unnamed = {name for name in manifest.speakers if is_unknown(name)}
+    if unnamed:
+        ids = tuple(row.id for row in rows if row.speaker in unnamed)
         what = "dropped" if unknown == "drop" else "counted as one speaker each"
         notes.append(Note("unknown_speakers", f"{len(ids)} utterances of unknown speakers {what}", ids))
         rows = tuple(
-            replace(row, speaker=f"{row.speaker}#{row.id}") if row.speaker in nobody else row
+            replace(row, speaker=f"{row.speaker}#{row.id}") if row.speaker in unnamed else row
             for row in rows
-            if unknown == "each" or row.speaker not in nobody
+            if unknown == "each" or row.speaker not in unnamed
         )
     if not rows:
-        mend = "Fill the column 'speaker', or take each utterance for another speaker's: --unknown-speakers each."
+        mend = "Fill the column 'speaker', or treat each utterance as another speaker: --unknown-speakers each."
         raise SplitError("every speaker is unknown", mend=mend)
     return manifest if rows is manifest.rows else replace(manifest, rows=rows, notes=tuple(notes))

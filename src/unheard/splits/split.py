@@ -60,7 +60,7 @@ class Fold:
 
 
 class Problem(NamedTuple):
-    """Why folds cannot be used, how to mend them, and the utterances concerned; `kind` is a short stable word."""
+    """The reason why folds cannot be used, a remedy, and the utterances concerned; `kind` is a stable identifier."""
 
     kind: str
     what: str
@@ -79,7 +79,7 @@ def key_of(row: Utterance, column: str) -> str:
 
 
 def identity_of(row: Utterance, column: str) -> str:
-    """Return the value as it is compared: what looks alike is one, but for speakers, of whom the user has decided."""
+    """Return the value for comparison: values that look alike are equal, except speakers, which the user resolved."""
     return key_of(row, column) if column in ("utterance", "speaker") else identity(key_of(row, column))
 
 
@@ -94,7 +94,7 @@ def find_leaks(manifest: Manifest, folds: Iterable[Fold], group: str = "speaker"
         manifest.by_id(),
     )
     found: dict[tuple[str, str, str, str], tuple[dict[str, None], dict[str, None]]] = {}
-    for number, train, direction in ((str(fold.index), fold.train, one) for fold in folds for one in fold.directions):
+    for number, train, direction in ((str(fold.index), fold.train, d) for fold in folds for d in fold.directions):
         sides = {"training": train, "dev": direction.dev, "test": direction.test}
         for column, key in keys.items():
             values = {side: {key[name] for name in ids} for side, ids in sides.items()}
@@ -130,20 +130,20 @@ EMPTY = (
 def find_problems(
     manifest: Manifest, folds: Sequence[Fold], group: str = "speaker", *, validated: bool = True
 ) -> Iterator[Problem]:
-    """Yield all that is wrong with folds; each problem takes for granted that the ones before are mended.
+    """Yield all problems of folds; each assumes that the previous ones are fixed.
 
-    Unless they are `validated`, the dev parts may be empty.
+    Dev parts may be empty unless `validated`.
     """
     rows = manifest.by_id()
     if len({fold.index for fold in folds}) < len(folds) or not folds:
-        yield Problem("bad_folds", "the split has no fold, or two with one index", "Number the folds from 0.")
+        yield Problem("bad_folds", "the split has no fold, or two with the same index", "Number the folds from 0.")
     bare = {name for name, row in rows.items() if not key_of(row, group)}
     for fold in folds:
         names = [direction.name for direction in fold.directions]
         if not names:
             yield Problem("empty_part", f"fold {fold.index}: dev and test are empty", EMPTY)
         if len(set(names)) < len(names):
-            yield Problem("bad_folds", f"fold {fold.index} has two directions with one name", "Rename one of them.")
+            yield Problem("bad_folds", f"fold {fold.index} has two directions of the same name", "Rename one.")
         for direction, part, ids in fold.parts():
             where = f"fold {fold.index}" + (f", direction '{direction}'" if direction else "")
             where += f": {part if direction else 'training'}"
@@ -181,12 +181,12 @@ def find_problems(
 class Split:
     """Folds of a manifest that share no speaker; constructing a split that leaks raises `SplitError`.
 
-    Checked for every split, however it was made: each id is in the manifest and once in its part; no part is empty (dev
-    may be, unless `validated`); no group, speaker or utterance is in two parts of a fold; no session of training
-    is in dev or test (dev and test may share one; sessions count within their corpus); no utterance is tested twice;
-    training has every emotion of test, unless `emotions_may_differ`. Ids are put into the order of the manifest.
+    Every split is checked: each id is in the manifest and once in its part; no part is empty (dev may be, unless
+    `validated`); no group, speaker or utterance is in two parts of a fold; no session of training is in dev or test
+    (dev and test may share one; sessions are distinct between corpora); no utterance is tested twice; training has
+    every emotion of test, unless `emotions_may_differ`. Ids are sorted in the order of the manifest.
 
-    `total_folds` is the number of folds of the protocol if only the first are used; `notes` list what was left out.
+    `total_folds` is the number of folds of the protocol if only the first are used; `notes` list rows left out.
     """
 
     manifest: Manifest = field(repr=False, compare=False)
@@ -217,7 +217,7 @@ class Split:
         object.__setattr__(self, "total_folds", self.total_folds or len(folds))
 
     def without_validation(self) -> Split:
-        """Return the split with validation utterances added to training, except those of a tested session."""
+        """Return the split in which validation utterances train, except those whose session is tested by the fold."""
         session = {row.id: identity_of(row, "session") for row in self.manifest}
         folds = []
         for fold in self.folds:
@@ -239,7 +239,7 @@ class Split:
 
     @property
     def digest(self) -> str:
-        """See `digest_of`."""
+        """The `digest_of` the assignment."""
         return digest_of(self.assignment())
 
 

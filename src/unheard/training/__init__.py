@@ -1,1 +1,1 @@
-"""Training: batches, the strategies, and the loop that never asks which one it trains."""
+"""Training: batches, strategies, and a training loop that is independent of the strategy."""

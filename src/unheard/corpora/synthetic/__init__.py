@@ -1,23 +1,22 @@
-"""Invented voices, with a setting for how much the speaker predicts the emotion in training.
+"""Synthetic voices, with a setting that controls how far the speaker predicts the emotion in training.
 
-Speakers act emotions over several sentences, in speech-like sound made from a few parameters each:
+Speakers act emotions over several sentences, in speech-like sound with a few parameters per speaker:
 
     settings -> plan (utterances and their delivery) -> voice (sound) -> files, manifest
 
-At `entanglement` 0 speaker and emotion are independent and all parts have the same distribution: no method may gain
-from removing the speaker. Turned up, every training speaker favours one emotion and speaks through a channel whose
-colour goes with it, while in the parts dev and test colours and emotions are independent: a model that mistakes the
-colour for the emotion fails there. Use the protocol `given` with the column `part`: other splits test training
-speakers.
+At `entanglement` 0, speaker and emotion are independent and all parts have the same distribution, so that no method can
+gain from removing the speaker. At higher values, every training speaker favours one emotion and speaks through a
+channel whose colour correlates with it. In the parts dev and test, colours and emotions are independent, so a model
+that relies on the colour fails. Use the protocol `given` with the column `part`: other splits test training speakers.
 
 Accuracy of a linear discriminant on mean and deviation of the MFCC (64 speakers, 32 of them in training, 2 s per
-utterance): entanglement 0: 81 % known and 81 % unseen speakers; 0.5: 79 and 74 %; 1: 86 and 55 %.
+utterance): at entanglement 0, 81 % on known and 81 % on unseen speakers; at 0.5, 79 and 74 %; at 1, 86 and 55 %.
 
-**Frozen.** The generator was finished before any system was trained on it, and no system's results may change it;
-another sound is another `VERSION`. Figures from it support no claim about speech.
+**Frozen.** The generator was finished before any system was trained on it, and must not be changed because of results;
+a change in sound requires a new `VERSION`. Results on it support no claim about speech.
 
     ROOT/settings.json              its settings, written first
-    ROOT/wav/<speaker>/<id>.wav     16 bit, each whole or absent, so that an interrupted call can be resumed
+    ROOT/wav/<speaker>/<id>.wav     16 bit, each complete or absent, so that an interrupted call can be resumed
     ROOT/manifest.csv               written last
 """
 
@@ -42,7 +41,7 @@ from unheard.parallel import Died, map_unordered, progress_bar
 
 __all__ = ["PARTS", "SYNTHETIC", "VERSION", "SyntheticSettings", "demo", "read", "write"]
 
-_FEW = 2000  # utterances that one process makes sooner than others are started
+_FEW = 2000  # number of utterances below which further processes are not worth starting
 _HEADER = 44  # bytes of a WAV file before its samples
 _SOURCE = "the generator's own preset `demo`; other settings make other numbers"
 
@@ -66,11 +65,11 @@ SYNTHETIC = Corpus(
 def write(
     root: str | Path, settings: SyntheticSettings, *, workers: int | None = None, progress: bool = True
 ) -> Manifest:
-    """Make the corpus of `settings` under `root`, or what is missing of it, and return its manifest.
+    """Write the missing files of the corpus with `settings` to `root`, and return its manifest.
 
     The files do not depend on `workers` (None: one for a small corpus, else one per core). `progress` shows a bar on a
-    terminal. Raises `CorpusError` when `root` holds a corpus of other settings or a worker dies, `ManifestError` when
-    the place cannot be written.
+    terminal. Raises `CorpusError` if `root` contains a corpus with other settings or a worker dies, and `ManifestError`
+    if the folder cannot be written.
     """
     root = Path(root).expanduser().absolute()
     file, ours = root / "settings.json", {"version": VERSION, **asdict(settings)}
@@ -96,7 +95,7 @@ def read(
 ) -> Manifest:
     """Read a synthetic corpus; `subset` is one of its parts, train, dev or test (the column `part` of `extra`).
 
-    Raises `CorpusError` if there is none of this version, for an unknown label, and, unless `partial`, if audio of
+    Raises `CorpusError` if there is no corpus of this version, for an unknown label, and, unless `partial`, if audio of
     `labels` is missing.
     """
     root = Path(root).expanduser().absolute()
@@ -146,7 +145,7 @@ def _row(root: Path, settings: SyntheticSettings, take: Take) -> Utterance:
 
 
 def _make(root: Path, settings: SyntheticSettings, speaker: int) -> None:
-    """Make the missing files of one speaker; NumPy is imported only here."""
+    """Write the missing files of one speaker; NumPy is imported only here."""
     from unheard.corpora.synthetic.voice import render
 
     folder = root / "wav" / voices(settings)[speaker].name
@@ -155,7 +154,7 @@ def _make(root: Path, settings: SyntheticSettings, speaker: int) -> None:
         sizes = {entry.name: entry.stat().st_size for entry in os.scandir(folder)}
         for take in takes(settings, speaker):
             path = folder / f"{take.id}.wav"
-            # A power cut can leave a renamed file empty or short.
+            # after a power failure, a renamed file may be empty or short
             if sizes.get(path.name) != _HEADER + 2 * round(take.duration * settings.sample_rate):
                 temporary = path.with_name(f".{path.name}.tmp")
                 with temporary.open("wb") as stream, wave.open(stream, "wb") as file:

@@ -1,8 +1,8 @@
-"""The plan of a synthetic corpus: its speakers and utterances, before any sound is made.
+"""The plan of a synthetic corpus: its speakers and utterances, without sound.
 
-`entanglement` d acts here. Every training speaker has a favourite emotion, which takes the share 70 % · d of the
-speaker's utterances beside its even share, and every speaker has a channel colour of depth d, which goes with the
-favourite emotion of a training speaker.
+`entanglement` d takes effect here. Every training speaker has a favourite emotion, which takes the share 70 % · d of
+the speaker's utterances in addition to its even share. Every speaker has a channel colour of depth d, which for
+training speakers corresponds to the favourite emotion.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ FAVOURED = 0.7  # share of a training speaker's utterances that entanglement 1 m
 
 @dataclass(frozen=True, slots=True)
 class Voice:
-    """A speaker's habits. f0 Hz; tract: formants against an adult man's; rate: syllables per second;
-    tilt dB per octave; span: semitones of pitch movement; breath, jitter: shares; level dB; strength: how much
-    of an emotion the speaker shows; colour: which channel, of `depth` in [0, 1]."""
+    """A speaker's habits: f0 in Hz; tract, formants relative to an adult man's; rate in syllables per second; tilt in
+    dB per octave; span of the pitch movement in semitones; breath and jitter as shares; level in dB; strength of shown
+    emotions; colour, the index of the channel, with `depth` in [0, 1]."""
 
     name: str
     gender: str
@@ -42,9 +42,9 @@ class Voice:
 
 @dataclass(frozen=True, slots=True)
 class Manner:
-    """How an emotion differs from the speaker's habit: level and slope in semitones, span and rate as
-    factors (their natural logarithm), energy in dB, tilt in dB per octave, jitter and breath as shares,
-    smile in dB around 2.5 kHz, where spread lips strengthen the formants."""
+    """Offsets of an emotion from the speaker's habit: level and slope in semitones, span and rate as natural logarithms
+    of factors, energy in dB, tilt in dB per octave, jitter and breath as shares, smile in dB around 2.5 kHz, where
+    spread lips strengthen the formants."""
 
     level: float = 0.0
     slope: float = 0.0
@@ -71,8 +71,8 @@ MANNERS = {
     "frustrated": Manner(1.0, -2.5, 0.30, -0.02, 3.0, 1.8, 0.006, 0.00, -1.0),
     "other": Manner(0.5, 2.0, 0.00, 0.05, 0.5, 0.0, 0.000, 0.00, 0.0),
 }
-"""Offsets per emotion; their size and that of the spread were set once, so that a linear classifier of mean and
-deviation of MFCC is right about unseen speakers three to four times in five at entanglement 0."""
+"""Offsets per emotion; these and the spread were set once, so that a linear classifier on mean and deviation of MFCC
+is correct for 60 to 80 % of utterances of unseen speakers at entanglement 0."""
 
 _SPREAD = Manner(1.2, 1.5, 0.20, 0.08, 1.6, 0.8, 0.003, 0.015, 1.2)
 """Standard deviation of the variation between utterances."""
@@ -80,7 +80,7 @@ _SPREAD = Manner(1.2, 1.5, 0.20, 0.08, 1.6, 0.8, 0.003, 0.015, 1.2)
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """One utterance to be made; `delivery` is its offset from the speaker's habit, the variation included."""
+    """An utterance to synthesise; `delivery` is its offset from the speaker's habit, including the variation."""
 
     id: str
     speaker: int
@@ -92,14 +92,14 @@ class Take:
 
 @lru_cache(maxsize=4)
 def voices(settings: SyntheticSettings) -> tuple[Voice, ...]:
-    """Return the speakers, drawn from one distribution whatever their part."""
+    """Return the speakers, drawn from the same distribution for all parts."""
     width = len(str(settings.speakers))
     made = []
     seen: dict[tuple[str, bool], int] = {}
     for index in range(settings.speakers):
         draw = Random(f"{settings.seed}/voice/{index}")
         female = index % 2 == 0
-        # Colours rotate within a part and a gender, so that each has the same number of speakers.
+        # colours rotate within a part and a gender, so that each has the same number of speakers
         turn = seen.get((settings.part(index), female), 0)
         seen[settings.part(index), female] = turn + 1
         made.append(
@@ -123,7 +123,7 @@ def voices(settings: SyntheticSettings) -> tuple[Voice, ...]:
 
 
 def counts(settings: SyntheticSettings, speaker: int) -> list[int]:
-    """Count a speaker's utterances per emotion of `settings.emotions`; entanglement keeps the total."""
+    """Return a speaker's number of utterances per emotion in `settings.emotions`; entanglement keeps the total."""
     even = [settings.sentences * settings.repetitions] * len(settings.emotions)
     row = list(settings.counts[speaker]) if settings.counts is not None else even
     if settings.part(speaker) != "train" or not settings.entanglement:
@@ -141,7 +141,7 @@ def takes(settings: SyntheticSettings, only: int | None = None) -> Iterator[Take
         if only not in (None, speaker):
             continue
         for emotion, count in zip(settings.emotions, counts(settings, speaker), strict=True):
-            # Speakers with few utterances begin with different sentences.
+            # speakers with few utterances begin with different sentences
             first = 0 if count % settings.sentences == 0 else speaker * 7
             for number in range(count):
                 sentence, repetition = (first + number) % settings.sentences, number // settings.sentences
@@ -160,19 +160,19 @@ def _take(settings: SyntheticSettings, name: str, speaker: int, emotion: str, se
     return Take(name, speaker, emotion, sentence, duration, delivery)
 
 
-VERSION = 1  # version of the generator: another version makes another corpus
+VERSION = 1  # version of the generator; corpora of different versions differ
 
 PARTS = ("train", "dev", "test")
 
 
 @dataclass(frozen=True)
 class SyntheticSettings:
-    """Settings of a synthetic corpus, which determine everything in it.
+    """Settings of a synthetic corpus, which fully determine it.
 
     The last `test_speakers` speakers are the part `test`, the `dev_speakers` before them `dev`; women and men
     alternate. Each speaker says each of `sentences` sentences `repetitions` times in each emotion, unless `counts`
     (a row per speaker, a column per emotion) gives the numbers. `entanglement` in [0, 1] ties emotions to training
-    speakers. Durations are seconds, log-normal around `mean_duration` with `std_duration`, clipped to [shortest,
+    speakers. Durations are in seconds, log-normal around `mean_duration` with `std_duration`, clipped to [shortest,
     longest]. `sessions` puts two successive speakers in one session. Raises `ConfigError` for a value out of range.
     """
 
@@ -219,12 +219,12 @@ class SyntheticSettings:
                 raise ConfigError(f"a synthetic corpus needs {wanted}", mend="Change that setting.")
 
     def part(self, speaker: int) -> str:
-        """Return the part of speaker number `speaker`, from 0."""
+        """Return the part of speaker number `speaker`, counted from 0."""
         if speaker >= self.speakers - self.test_speakers:
             return "test"
         return "dev" if speaker >= self.speakers - self.test_speakers - self.dev_speakers else "train"
 
 
 def demo(entanglement: float = 0.0, seed: int = 0) -> SyntheticSettings:
-    """Return settings of a small corpus: sixteen speakers, 512 short utterances, made in seconds."""
+    """Return settings of a small corpus: sixteen speakers and 512 short utterances, which takes seconds."""
     return SyntheticSettings(repetitions=2, entanglement=entanglement, seed=seed)

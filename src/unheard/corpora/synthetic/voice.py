@@ -1,4 +1,4 @@
-"""Synthesis: a source of pulses and noise, filtered frame by frame with the envelope of the vocal tract.
+"""Synthesis: a source of pulses and noise, filtered frame by frame by the envelope of the vocal tract.
 
     Take -> syllables -> knots in time (sound, loudness) -> frames of a spectrum -> overlap-add -> int16 (N,)
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from unheard.corpora.synthetic.plan import SyntheticSettings, Take, Voice, voices
 
 Array = NDArray[np.float64]
-Single = NDArray[np.float32]  # spectra: sixteen bits of sound need no more
+Single = NDArray[np.float32]  # spectra: sufficient precision for 16-bit sound
 
 _SILENT = -9.0  # natural logarithm of a magnitude: -78 dB
 _VOICED = {  # formants in Hz, and loudness as a logarithm
@@ -45,7 +45,7 @@ _FLOOR_DB = -72.0
 def render(settings: SyntheticSettings, take: Take) -> NDArray[np.int16]:
     """Return the samples of one utterance, int16 (N,), determined by the settings and the utterance.
 
-    Bytes are reproduced by the same version of NumPy on the same kind of processor.
+    Results are bit-identical with the same version of NumPy on the same kind of processor.
     """
     voice = voices(settings)[take.speaker]
     digest = hashlib.sha256(f"{settings.seed}/sound/{take.id}".encode()).digest()
@@ -89,9 +89,9 @@ def render(settings: SyntheticSettings, take: Take) -> NDArray[np.int16]:
 
 
 def _knots(settings: SyntheticSettings, voice: Voice, take: Take) -> tuple[Array, NDArray[np.intp], Array, Array]:
-    """Times, sounds, loudness (logarithm) and pitch (semitones above the speaker's habit) of the knots: (K,) each.
+    """Return times, sounds, log loudness and pitch (semitones above the speaker's habit) of the knots: (K,) each.
 
-    A sentence is an endless sequence of syllables; an utterance is its beginning.
+    A sentence is an endless sequence of syllables, and an utterance is its beginning.
     """
     words = Random(f"{settings.seed}/sentence/{take.sentence}")
     own = Random(f"{settings.seed}/timing/{take.id}")
@@ -127,7 +127,7 @@ def _knots(settings: SyntheticSettings, voice: Voice, take: Take) -> tuple[Array
 
 @lru_cache(maxsize=32)
 def _tables(voice: Voice, rate: int, hop: int) -> tuple[Single, Single, Single, Single, Single]:
-    """Log spectra of a voice's voiced sounds, spectra of its noises (sounds, H); tilt, smile, colour (H,)."""
+    """Return log spectra of a voice's voiced sounds and spectra of its noises (sounds, H); tilt, smile, colour (H,)."""
     hertz = np.fft.rfftfreq(3 * hop, 1 / rate)
     shape = (len(_SOUNDS), len(hertz))
     voiced, noisy = np.full(shape, _SILENT), np.zeros(shape)
@@ -138,7 +138,7 @@ def _tables(voice: Voice, rate: int, hop: int) -> tuple[Single, Single, Single, 
             for centre, width in zip((*formants, 3500, 4500), _BANDWIDTHS, strict=True):
                 ratio = hertz / (centre * voice.tract)
                 voiced[row] -= 0.5 * np.log((1 - ratio**2) ** 2 + (ratio * width / centre) ** 2)
-            # The formants above the fifth, which would hold the spectrum up.
+            # compensates for the missing formants above the fifth
             voiced[row] += 0.5 * np.log1p((hertz / (4500 * voice.tract)) ** 4) * 1.6
         elif sound in _NOISE:
             centre, width, gain = _NOISE[sound]
@@ -146,7 +146,7 @@ def _tables(voice: Voice, rate: int, hop: int) -> tuple[Single, Single, Single, 
     tilts = np.log2(np.maximum(hertz, 100) / 500) * (np.log(10) / 20)
     smiles = np.exp(-0.5 * ((hertz - 2500) / 700) ** 2) * (np.log(10) / 20)
     voiced[1:] -= 1.0
-    # A microphone's bass cut; without it most of the energy would be in the first harmonic.
+    # a microphone's low cut, without which most of the energy would be in the first harmonic
     voiced += np.log(hertz**2 / (hertz**2 + 90.0**2) + 1e-4)
     mel = np.log1p(hertz / 700) / np.log1p(hertz[-1] / 700)
     wave = np.cos(2 * np.pi * (1.5 * mel + 0.25 * voice.colour))
@@ -156,14 +156,14 @@ def _tables(voice: Voice, rate: int, hop: int) -> tuple[Single, Single, Single, 
 
 
 def _pulses(f0: Array, hop: int, rate: int, jitter: float, draw: np.random.Generator) -> Array:
-    """The glottal pulses of a pitch track (F,) in Hz, each between two samples: ((F + 1) · hop,)."""
+    """Return the glottal pulses of a pitch track (F,) in Hz, interpolated between samples: ((F + 1) · hop,)."""
     length = (len(f0) + 1) * hop
     cycles = np.concatenate([[0.0], np.cumsum(f0) * (hop / rate)])
     numbers = np.arange(1, int(cycles[-1]))
     places = np.interp(numbers, cycles, np.arange(len(cycles)) * hop)
     period = np.diff(places, prepend=0.0)
     places = np.clip(places + draw.normal(0, jitter, len(places)) * period, 0, length - 2)
-    # Power does not depend on the pitch.
+    # the power does not depend on the pitch
     sizes = np.sqrt(np.maximum(period, 1.0)) * np.exp(draw.normal(0, 3 * jitter, len(places)))
     whole = places.astype(np.intp)
     part = places - whole
@@ -172,7 +172,7 @@ def _pulses(f0: Array, hop: int, rate: int, jitter: float, draw: np.random.Gener
 
 
 def _spectra(signal: Array | Single, hop: int) -> NDArray[np.complexfloating]:
-    """Frames of two hops under a Hann window, with half a hop of room before and after: (F, H)."""
+    """Compute spectra (F, H) of frames of two hops with a Hann window, padded by half a hop on both sides."""
     window = 0.5 - 0.5 * np.cos(np.pi * np.arange(2 * hop) / hop)
     rows = signal.reshape(-1, hop)
     room = np.zeros((len(rows) - 1, 3 * hop), np.float32)
@@ -183,7 +183,7 @@ def _spectra(signal: Array | Single, hop: int) -> NDArray[np.complexfloating]:
 
 
 def _overlap_add(spectrum: NDArray[np.complexfloating], hop: int) -> Single:
-    """Join frames to a signal that begins at the middle of the first frame."""
+    """Overlap-add frames to a signal that begins at the middle of the first frame."""
     blocks = np.fft.irfft(spectrum, 3 * hop).reshape(len(spectrum), 3, hop)
     rows = np.zeros((len(blocks) + 2, hop), np.float32)
     for number in range(3):
