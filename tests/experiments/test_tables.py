@@ -118,7 +118,7 @@ def test_systems_that_are_no_recognisers_are_named(tmp_path: Path) -> None:
     """A system may answer another single class in every fold, which the pooled predictions do not show."""
     said = {("ser", 0, 0): "as ss as", ("ser", 1, 0): "aa sa sa", ("dat", 0, 0): "as sa", ("dat", 1, 0): "aa ss"}
     lines = read_run(write_run(tmp_path / "run", said)).lines
-    assert "A single class is predicted by SER_only (2 of 2 test results): not a" in table_markdown(lines, "")
+    assert "Only one class is predicted by SER_only (2 of 2 test results): not a" in table_markdown(lines, "")
     assert single_class([line for line in lines if line.system == "dat"]) == ""
     for epochs, few in ((22, "Fewer than 200 updates: SER_only (198). Raise the number of epochs."), (23, "")):
         assert hardly_trained(read_run(invent(tmp_path / str(epochs), systems=["ser"], epochs=epochs)).lines) == few

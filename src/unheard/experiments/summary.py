@@ -205,7 +205,7 @@ class Line:
 def single_class(lines: Sequence[Line]) -> str:
     """Return a sentence on the systems that predict a single class; "" if there are none."""
     names = [f"{line.name} ({n} of {total} test results)" for line in lines for n, total in [line.one_class] if n]
-    return f"A single class is predicted by {', '.join(names)}: not a working recogniser." if names else ""
+    return f"Only one class is predicted by {', '.join(names)}: not a working recogniser." if names else ""
 
 
 def hardly_trained(lines: Sequence[Line]) -> str:
