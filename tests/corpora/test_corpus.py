@@ -217,7 +217,7 @@ def test_the_registry() -> None:
     assert get_corpus("CREMA_D").name == "crema-d"
     with pytest.raises(CorpusError, match=r"unknown corpus 'emobd'.*Did you mean 'emodb'"):
         get_corpus("emobd")
-    with pytest.raises(CorpusError, match=r"EmoDB.*has no subset 'paper'\. Leave --subset out"):
+    with pytest.raises(CorpusError, match=r"EmoDB.*has no subset 'paper'\. Leave out --subset"):
         read_corpus("emodb", ".", subset="paper")
     with pytest.raises(CorpusError, match=r"no subset 'papers'.*Did you mean 'paper'"):
         read_corpus("iemocap", ".", subset="papers")
