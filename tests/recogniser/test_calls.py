@@ -261,8 +261,14 @@ def test_odd_turns(recogniser: Recogniser, tmp_path: Path) -> None:
         recogniser.predict(talk(), segments=[(11, 12, "Anna")])
     with pytest.raises(ConfigError, match="no stretch of time"):
         recogniser.predict(talk(), segments=[(2, 1, "Anna")])
-    with pytest.raises(ConfigError, match="no turns"):
-        recogniser.predict(talk(), segments=[])
+    for none in ([], iter(TURNS)):
+        with pytest.raises(ConfigError, match="no turns"):
+            recogniser.predict(talk(), segments=none)
+    for wrong in ({"start": 0, "text": "x"}, ("0", 2, "Anna"), 3):
+        with pytest.raises(ConfigError, match="is no turn"):
+            recogniser.predict(talk(), segments=[wrong])
+    several = [{"start": 0, "end": 2, "speaker": 1, "text": "x"}, (2, 4, None), {"start": 4, "end": 6}]
+    assert [one.speaker for one in recogniser.predict(talk(), segments=several).segments] == ["1", "", ""]
     with pytest.raises(ConfigError, match="a profile is of one speaker"):
         recogniser.predict(talk(), segments=TURNS, profile=recogniser.enrol(murmur(2)))
     fixed = load(tiny_model.write_tiny(tmp_path / "fixed.onnx", profile=False))

@@ -55,6 +55,8 @@ def test_tensors_are_told_the_way(recogniser: Recogniser) -> None:
         recogniser.predict(torch.zeros(RATE))
     with pytest.raises(AudioError, match=r"paths: list"):
         recogniser.predict(np.array(["a.wav"]))
+    with pytest.raises(AudioError, match="embed takes one recording"):
+        recogniser.embed(["a.wav"])  # type: ignore[arg-type]
     with pytest.raises(AudioError, match=r"a\.wav: there is no such file"):
         recogniser.predict(np.str_("a.wav"))
 

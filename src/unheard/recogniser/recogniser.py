@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, TypedDict, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 Progress: TypeAlias = Callable[[float], object]
 
-Segments: TypeAlias = str | Path | Turns | Sequence[Turn | tuple[float, float, str]]
-"""Who spoke when: a file or folder, what `read_turns` returned, or the turns of the recording."""
+Segments: TypeAlias = str | Path | Turns | Sequence[Turn | tuple[float, float, str] | Mapping[str, Any]]
+"""Who spoke when: a file or folder, what `read_turns` returned, or the turns of the recording, also as mappings."""
 
 LONGEST = 24 * 3600.0  # default limit for the length of a recording, seconds
 _BLOCK_SECONDS = 1  # between two calls of `progress`, after each of which others may have their turn
@@ -142,6 +142,8 @@ class Recogniser:
 
     def embed(self, audio: Audio, **options: Unpack[PredictOptions]) -> npt.NDArray[np.float32]:
         """Compute the embedding (E,) of one recording; raises `AudioError` where there is too little speech."""
+        if isinstance(audio, (list, tuple)):
+            raise AudioError("embed takes one recording", mend="Call it for each.")
         found = self.predict(audio, **options)
         if found.embedding is None:
             raise AudioError(f"no embedding: {found.abstained}", where=found.file or None, mend="Use more speech.")
@@ -298,6 +300,15 @@ def _turns(segments: Segments, recording: str) -> list[Turn]:
         segments = read_turns(segments)
     if isinstance(segments, Mapping):
         segments = turns_of(segments, recording)
-    if not segments:
-        raise ConfigError("there are no turns", mend="Give (start, end, speaker) of each.")
-    return in_order(one if isinstance(one, Turn) else Turn(*one) for one in segments)
+    if not isinstance(segments, Sequence) or not segments:
+        raise ConfigError("there are no turns", mend="Give a list of (start, end, speaker).")
+    return in_order(map(_turn, segments))
+
+
+def _turn(one: Any) -> Turn:
+    if isinstance(one, Mapping):
+        one = one.get("start"), one.get("end"), one.get("speaker", "")
+    try:
+        return one if isinstance(one, Turn) else Turn(*one)
+    except TypeError:
+        raise ConfigError(f"{one!r} is no turn", mend="Give (start, end, speaker), times in seconds.") from None

@@ -34,7 +34,7 @@ class Turn:
     speaker: str = ""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "speaker", self.speaker.strip())
+        object.__setattr__(self, "speaker", "" if self.speaker is None else str(self.speaker).strip())
         if not 0 <= self.start <= self.end or math.isinf(self.start):
             raise ConfigError(f"a turn from {self.start} to {self.end} s is no stretch of time")
 
