@@ -259,6 +259,8 @@ def test_odd_turns(recogniser: Recogniser, tmp_path: Path) -> None:
     assert (last.abstained or "").startswith("too short")
     with pytest.raises(ConfigError, match=r"a turn begins at 11\.0 s, and the recording ends at 10\.0 s"):
         recogniser.predict(talk(), segments=[(11, 12, "Anna")])
+    with pytest.raises(ConfigError, match=r"a turn ends at 4530\.0 s, .* in seconds"):
+        recogniser.predict(talk(), segments=[(0, 4530, "Anna")])  # milliseconds
     with pytest.raises(ConfigError, match="no stretch of time"):
         recogniser.predict(talk(), segments=[(2, 1, "Anna")])
     for none in ([], iter(TURNS)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, overload
@@ -28,6 +29,7 @@ Segments: TypeAlias = str | Path | Turns | Sequence[Turn | tuple[float, float, s
 """Who spoke when: a file or folder, what `read_turns` returned, or the turns of the recording, also as mappings."""
 
 LONGEST = 24 * 3600.0  # default limit for the length of a recording, seconds
+_BEYOND = 2.0  # seconds by which the end of a turn may lie behind that of its recording
 _BLOCK_SECONDS = 1  # between two calls of `progress`, after each of which others may have their turn
 
 
@@ -232,12 +234,16 @@ class Recogniser:
 
         Unless `adapt` is False or the model cannot adapt, a turn is scored with the profile of its speaker's other
         turns. Speakers without a name, or called unknown, are not adapted to. The answer on the whole is the mean over
-        the turns, weighted by their speech. Raises `ConfigError` for turns that begin after the end of the samples.
+        the turns, weighted by their speech. Raises `ConfigError` for turns that begin after the end of the samples, or
+        end more than `_BEYOND` seconds after it.
         """
         model, duration = self.model, len(samples) / self._rate
-        if turns[-1].start >= duration:
-            what = f"a turn begins at {turns[-1].start:.1f} s, and the recording ends at {duration:.1f} s"
-            raise ConfigError(what, where=name or None, mend="Give the segments of this recording.")
+        latest = max((turn.end for turn in turns if math.isfinite(turn.end)), default=0.0)  # infinite: to the end
+        if turns[-1].start >= duration or latest > duration + _BEYOND:
+            begins = turns[-1].start >= duration
+            turn = f"begins at {turns[-1].start:.1f}" if begins else f"ends at {latest:.1f}"
+            what = f"a turn {turn} s, and the recording ends at {duration:.1f} s"
+            raise ConfigError(what, where=name or None, mend="Give the segments of this recording, in seconds.")
         self.check_profile(None, adapting=bool(adapt))
         adapt = model.profile_width > 0 if adapt is None else adapt
         edges = [(round(turn.start * self._rate), round(min(turn.end, duration) * self._rate)) for turn in turns]
