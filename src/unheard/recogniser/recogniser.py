@@ -241,8 +241,8 @@ class Recogniser:
         latest = max((turn.end for turn in turns if math.isfinite(turn.end)), default=0.0)  # infinite: to the end
         if turns[-1].start >= duration or latest > duration + _BEYOND:
             begins = turns[-1].start >= duration
-            turn = f"begins at {turns[-1].start:.1f}" if begins else f"ends at {latest:.1f}"
-            what = f"a turn {turn} s, and the recording ends at {duration:.1f} s"
+            place = f"begins at {turns[-1].start:.1f}" if begins else f"ends at {latest:.1f}"
+            what = f"a turn {place} s, and the recording ends at {duration:.1f} s"
             raise ConfigError(what, where=name or None, mend="Give the segments of this recording, in seconds.")
         self.check_profile(None, adapting=bool(adapt))
         adapt = model.profile_width > 0 if adapt is None else adapt
