@@ -104,7 +104,7 @@ def test_contrasts_in_markdown() -> None:
     assert "| SER_SR_MTL | WA | +25.0 | 0.0 to +50.0 | +50.0 % | 0.500 | 0.500 | – |" in text
     assert "| SER_SR_CGT, ε chosen | UAR | +37.5 |" in text
     assert "all 8 swaps" in text
-    assert "no p is below 0.250. That is above 0.05: no difference, however large, can be significant here." in text
+    assert "p is at least 0.250. That is above 0.05: no difference, however large, can be significant here." in text
     gap = summary.gaps[2]
     assert (gap.before, gap.after, gap.difference, gap.metric, gap.family) == (0, -0.375, -0.375, "wa", "chosen")
     assert (gap.speakers, gap.p, gap.interval) == (("s0", "s1", "s2"), 0.25, None)  # one validates: no interval

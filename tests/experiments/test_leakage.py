@@ -264,7 +264,7 @@ def test_what_cannot_be_probed(model: Path, tmp_path: Path, cli: Any) -> None:
     write_rows(manifest, [row | {"speaker": "s5" if row["speaker"] == "s5" else "unknown"} for row in rows])
     _, err = cli("probe", model, manifest, code=2)
     assert "20 utterances of unknown speakers are left out" in err
-    assert "here are 1." in err
+    assert "found 1." in err
     write_rows(manifest, list({row["speaker"]: row for row in rows}.values()))
     lines = cli("probe", model, manifest, code=2)[1].splitlines()
     assert "4 speakers have one recording and are left out" in lines
