@@ -7,7 +7,7 @@
         history.jsonl      a line for each epoch
         model.safetensors  the trained recogniser; of a second direction model-<direction>.safetensors
         reestimated/       the same with batch norm re-estimated, where both evaluations are reported
-        networks/<k>/      history and checkpoint of a further network, where several are joined
+        networks/<k>/      history and checkpoint of network k = 1, 2, ..., if several are joined
         epochs/<n>/        the same after fewer epochs
 
 The hash is over everything that determines the numbers. Training continues from the checkpoint of a killed process.
@@ -349,8 +349,8 @@ def run_cell(cell: Cell, on_epoch: Callable[[Mapping[str, Any]], None] | None = 
     for epochs in cell.settings.training.budgets:
         if epochs < reached:
             continue
-        apart = [trainer.run(epochs) for trainer in trainers]
-        evaluations = [join_evaluations(of_each) for of_each in zip(*apart, strict=True)]
+        by_network = [trainer.run(epochs) for trainer in trainers]
+        evaluations = [join_evaluations(same) for same in zip(*by_network, strict=True)]
         target = cell.folder if epochs == wanted else reported_in(cell.folder, epochs)
         first = [e for e in evaluations if e.mode == evaluations[0].mode]
         # result.json is written last: it makes the others count
@@ -425,5 +425,5 @@ def prepare(
 
 
 def _counted_on(before: int, report: Callable[[Mapping[str, Any]], None], record: Mapping[str, Any]) -> None:
-    """Report the epoch of a further network with a number after those of the networks before it."""
+    """Report an epoch, its number counted on from the epochs of the networks trained `before`."""
     report({**record, "epoch": before + record["epoch"]})

@@ -211,9 +211,9 @@ class EmotionNetwork(nn.Module):
 
 
 def join(networks: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Return the weights of one network whose logits are the mean of those of `networks`, all its members.
+    """Return the weights of one network that averages the logits of `networks`, whose sizes are equal.
 
-    Its sizes are `NetworkSettings.joined`; weights of other parts than embedding network and emotion head are left out.
+    Its sizes are `NetworkSettings.joined`. Only weights of the embedding network and the emotion head are returned.
     """
     weights = {}
     for name in networks[0]:
@@ -228,7 +228,7 @@ def join(networks: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def side_by_side(parts: Sequence[Tensor]) -> Tensor:
-    """Join what has the width of an embedding, (n, 2 · dense) each: means of all parts, then deviations of all."""
+    """Join embeddings, or weights on them, (n, 2 · dense) each: the means of all parts, then their deviations."""
     return torch.cat([part.view(len(part), 2, part.shape[1] // 2) for part in parts], 2).flatten(1)
 
 

@@ -116,8 +116,8 @@ class TrainingSettings:
     )
     networks: int = setting(
         1,
-        "Number of networks that are trained apart, with weights and batches of their own, and joined in one whose "
-        "logits are their mean (needs linear heads, and neither TDNN nor recurrent layer).",
+        "Number of networks to train independently, each with its own initial weights and batches, and to join in one "
+        "network that averages their logits (needs linear heads, and neither TDNN nor recurrent layer).",
         ge=1,
         le=100,
     )

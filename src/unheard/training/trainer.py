@@ -67,19 +67,25 @@ class Evaluation:
         return self.selected and self.best_epoch > self.epochs - LATE and self.epochs > LATE
 
 
-def join_evaluations(apart: Sequence[Evaluation]) -> Evaluation:
-    """Return the evaluation of networks joined in one, from those of each: logits are averaged, embeddings joined."""
-    first = apart[0]
-    if len(apart) == 1:
-        return first
+def join_evaluations(networks: Sequence[Evaluation]) -> Evaluation:
+    """Return the evaluation of the joined network from one of each network, in the same direction and mode.
+
+    Logits are averaged, embeddings and weights joined; `best_epoch` is the largest.
+    """
+    if len(networks) == 1:
+        return networks[0]
 
     def scores(parts: Sequence[Scores]) -> Scores:
         embeddings = side_by_side([torch.from_numpy(part.embeddings) for part in parts]).numpy()
         return replace(parts[0], logits=np.mean([part.logits for part in parts], axis=0), embeddings=embeddings)
 
-    dev, test = scores([one.dev for one in apart]), scores([one.test for one in apart])
-    best, weights = max(one.best_epoch for one in apart), join([one.weights for one in apart])
-    return replace(first, best_epoch=best, dev=dev, test=test, weights=weights)
+    return replace(
+        networks[0],
+        best_epoch=max(network.best_epoch for network in networks),
+        dev=scores([network.dev for network in networks]),
+        test=scores([network.test for network in networks]),
+        weights=join([network.weights for network in networks]),
+    )
 
 
 class Trainer:
