@@ -3,8 +3,6 @@
 Public names are imported on first use, so that `import unheard` is fast and does not load torch.
 """
 
-from __future__ import annotations
-
 import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -4,8 +4,6 @@ Headers are not trusted if more data follows: lengths that an encoder never fill
 reads them, and files that were concatenated (FLAC, Ogg, MP3) are split into their streams and read as one.
 """
 
-from __future__ import annotations
-
 import abc
 import importlib.util
 import math

@@ -1,7 +1,5 @@
 """Messages for users: errors that state what is wrong, where, and how to mend it, and progress lines."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches

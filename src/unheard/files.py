@@ -1,7 +1,5 @@
 """Atomic file writes, bounded reads, and errors that explain why a file cannot be read or written."""
 
-from __future__ import annotations
-
 import csv
 import errno
 import io

@@ -1,7 +1,5 @@
 """Licences: the uses that a model's licence permits, and the conditions that its training corpora impose on it."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 

@@ -1,7 +1,5 @@
 """Notebook output of predictions, manifests and runs: HTML tables, data frames and matplotlib axes."""
 
-from __future__ import annotations
-
 import html
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any

@@ -4,8 +4,6 @@ Every worker is a separate loky executor, so that the items of a dead worker are
 does not run the caller's script again (notebooks, `python -c`, no main guard).
 """
 
-from __future__ import annotations
-
 import os
 import re
 import signal

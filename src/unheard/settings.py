@@ -4,8 +4,6 @@
 pydantic, which reads the same metadata). `check` needs only the standard library, for programs without pydantic.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import typing

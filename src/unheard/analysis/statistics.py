@@ -1,7 +1,5 @@
 """Differences between systems: paired permutation test over speakers, Holm's correction, detectable difference."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace

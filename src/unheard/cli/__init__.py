@@ -3,8 +3,6 @@
 A verb is imported only when it is called, so that `unheard --help` is quick.
 """
 
-from __future__ import annotations
-
 import io
 import os
 import sys

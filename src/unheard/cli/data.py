@@ -1,7 +1,5 @@
 """Verbs that get and check data: corpora, manifests, features."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Literal
 

@@ -6,8 +6,6 @@ emotions of test speakers are independent. A system that learned the channel ins
 emotion.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -3,8 +3,6 @@
 Modules are imported on use, so that listing the corpora is fast.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from importlib import import_module
 from pathlib import Path

@@ -5,8 +5,6 @@
 To add a corpus, declare a `Corpus`; it needs a function (`refine`) only for rules that a pattern cannot express.
 """
 
-from __future__ import annotations
-
 import filecmp
 import os
 import re

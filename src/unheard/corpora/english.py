@@ -1,7 +1,5 @@
 """Acted corpora in English: CREMA-D, RAVDESS, SAVEE, TESS."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from itertools import product
 from pathlib import Path

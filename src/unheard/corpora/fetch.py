@@ -5,8 +5,6 @@
 `fetched.json` records the origin of the files, and a digest of their contents that later downloads must match.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import lzma

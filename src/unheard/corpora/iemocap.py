@@ -7,8 +7,6 @@
 In `Ses01F_impro01_M003` the first letter is the actor with the markers; **the last letter is the speaker**.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping

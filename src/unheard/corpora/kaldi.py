@@ -8,8 +8,6 @@ Any other `utt2NAME` becomes the column NAME (`utt2lang` the language). Files ne
 are refused: reading data must never run a program.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Mapping

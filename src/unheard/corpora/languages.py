@@ -1,7 +1,5 @@
 """Acted corpora in other languages: ASED (Amharic), CASIA (Mandarin), EmoDB (German), ESD (two), nEMO (Polish)."""
 
-from __future__ import annotations
-
 import csv
 import re
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Conversion of table rows to a manifest: meaning of columns, and valid values of cells."""
 
-from __future__ import annotations
-
 import math
 import os
 import re

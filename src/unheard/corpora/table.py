@@ -8,8 +8,6 @@ tables (file,start,end,...), Hugging Face's `audio: {path}` and offset/duration 
 `write_table` wrote; other columns are kept in `extra`.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import json

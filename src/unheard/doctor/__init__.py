@@ -4,8 +4,6 @@
 repeated files, leaking splits, emotions tied to speakers, sentences or sessions.
 """
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Findings, a summary of the manifest, and both as text, Markdown or JSON."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field

@@ -7,8 +7,6 @@ Takes of one sentence by one actor are similar but not equal: their timing and p
 frame. `ALIKE` lies between the two; the tests check both on real acted corpora.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Findings from the table alone: imbalance, confounded labels, too few speakers."""
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 

@@ -7,8 +7,6 @@ seeded. A speaker with at most k utterances is not scored. For the gain, the sam
 enrolment. Results are separate from those on unseen speakers: adaptation.csv and adaptation.md.
 """
 
-from __future__ import annotations
-
 import csv
 import lzma
 import statistics

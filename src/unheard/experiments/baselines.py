@@ -7,8 +7,6 @@
 To add a system, add a line to `FITTED`. This module can be imported without torch and scikit-learn.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -13,8 +13,6 @@
 The hash is over everything that determines the numbers. Training continues from the checkpoint of a killed process.
 """
 
-from __future__ import annotations
-
 import json
 import platform
 import shutil

@@ -5,8 +5,6 @@ Each setting is declared once, in the dataclass of its package: `Experiment` her
 and the reference page (`python -m unheard.experiments.config`) are generated from the declarations.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import os

@@ -1,7 +1,5 @@
 """Evaluation of a trained model on any labelled manifest."""
 
-from __future__ import annotations
-
 import json
 import tempfile
 from collections.abc import Collection, Iterator, Mapping

@@ -1,7 +1,5 @@
 """From settings to cells: corpus -> manifest -> features -> split -> systems x folds x seeds."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence

@@ -4,8 +4,6 @@ A task trains its cell like a local worker, in the same environment, and gives t
 node dies is restarted and continues from the cell's checkpoint; a lock prevents simultaneous attempts.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import platform

@@ -1,7 +1,5 @@
 """An experiment from its settings to its table."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 import time

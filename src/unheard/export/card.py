@@ -3,8 +3,6 @@
 Its words are in `card.md`. Every figure was measured; none is written there.
 """
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence

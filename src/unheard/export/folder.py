@@ -8,8 +8,6 @@ FOLDER/config.json       labels and settings, for people and for the Hub
 FOLDER/SHA256SUMS        checksums of the ONNX files
 """
 
-from __future__ import annotations
-
 import shutil
 import tempfile
 from collections.abc import Sequence

@@ -13,8 +13,6 @@ No exporter traces the network: a traced loop or shape may hold only for the len
 compared with PyTorch before it is written.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass

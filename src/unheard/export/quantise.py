@@ -4,8 +4,6 @@ Each output channel of a weight has its own scale, and the file holds round(weig
 begins by multiplying them out, which onnxruntime does once when it loads the file. Activations stay float32.
 """
 
-from __future__ import annotations
-
 import json
 import tempfile
 from dataclasses import dataclass

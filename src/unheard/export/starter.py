@@ -8,8 +8,6 @@
 Every step is an experiment in its own folder, so that an interrupted call continues where it stopped.
 """
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace

@@ -6,8 +6,6 @@ Copies are analysed once and stored beside the recordings, since an encoder is t
 changes depend only on the samples and the copy's number. Source: Ko et al. 2015 and 2017 (speed, reverberation).
 """
 
-from __future__ import annotations
-
 from zlib import crc32
 
 import numpy as np

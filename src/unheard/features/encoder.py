@@ -7,8 +7,6 @@ layout, a folder of WavLM, HuBERT, wav2vec 2.0 or data2vec-audio (through transf
 a repository on the Hugging Face hub. The encoder is frozen and computed only up to the requested layer.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Mapping, Sequence

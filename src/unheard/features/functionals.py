@@ -6,8 +6,6 @@ Mean and deviation are taken of every contour, percentiles and slope only of ene
 speakers, percentiles of every band make a linear classifier worse.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache

@@ -6,8 +6,6 @@ reproduces Kaldi's own FFT (see `srfft.py`). `benchmarks/features.py` compares b
 N samples, T frames, L samples per frame, C cepstra, M mel bands. Samples are at 16-bit scale (±32768) throughout.
 """
 
-from __future__ import annotations
-
 import threading
 import zlib
 from array import array

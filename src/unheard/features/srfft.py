@@ -8,8 +8,6 @@ order, on arrays (…, T) of T frames. It does not call BLAS, so the result does
 Source: Kaldi, matrix/srfft.cc (after Malvar, Signal Processing with Lapped Transforms, 1992).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import lru_cache
 

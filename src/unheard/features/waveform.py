@@ -5,8 +5,6 @@
 torch and transformers are imported when the encoder is loaded; weights are read only from safetensors.
 """
 
-from __future__ import annotations
-
 import json
 import warnings
 from collections.abc import Mapping

@@ -14,8 +14,6 @@ products are stored as 7-bit integers with a scale per column, and inputs are qu
 VNNI would saturate with 8 bits.
 """
 
-from __future__ import annotations
-
 import json
 import mmap
 import struct

@@ -8,8 +8,6 @@ affine layer and are appended to e. The layers of a pretrained encoder are first
 frames include their context, TDNN and BiLSTM can be left out.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 

@@ -1,7 +1,5 @@
 """Formats of other tools: RTTM (diarisation), SRT (subtitles), TextGrid (Praat), Label Studio, audformat."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

@@ -3,8 +3,6 @@
 Text goes to standard output at once, or to a file that appears whole.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -3,8 +3,6 @@
 A graph from a stranger is no program, but it can loop and take all memory: `try_out` lets a child process find out.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import subprocess

@@ -10,8 +10,6 @@ half of the speakers; `python -m benchmarks.no_voice` measures both on the other
 table.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 

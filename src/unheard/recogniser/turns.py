@@ -3,8 +3,6 @@
 RTTM, Praat TextGrid, SRT or VTT with names, a table (start,end,speaker), an audformat database -> turns
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections import Counter

@@ -3,8 +3,6 @@
 records, statistics -> content (sections of words, tables, figures) -> HTML, Markdown, LaTeX, SVG, PDF, PNG
 """
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Comparison of the systems of a run with one of them (`contrast`), and of two runs on the same split (`compare`)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations

@@ -1,7 +1,5 @@
 """Report sections on embeddings of unseen speakers: the paper's Fig. 2, and the speaker information they retain."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

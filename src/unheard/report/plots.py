@@ -4,8 +4,6 @@ Lines and text that are not data are drawn in `INK`, which becomes the colour of
 colours of data are safe for colour-blind readers, and shapes distinguish systems in greyscale.
 """
 
-from __future__ import annotations
-
 import io
 import math
 import re

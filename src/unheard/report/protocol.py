@@ -1,7 +1,5 @@
 """Report sections on the method: protocol, proof, learning curves, under-training, settings chosen by validation."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import statistics

@@ -1,7 +1,5 @@
 """Report sections on the results: accuracy, differences between systems, emotions and speakers."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 

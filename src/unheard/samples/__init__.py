@@ -3,8 +3,6 @@
 Their speakers are to be left out when a packaged model is trained. `samples.csv` is also a manifest.
 """
 
-from __future__ import annotations
-
 import csv
 from pathlib import Path
 from typing import NamedTuple

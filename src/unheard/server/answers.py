@@ -1,7 +1,5 @@
 """The server's answers as types: they make the JSON and its description in `/openapi.json`."""
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field

@@ -1,7 +1,5 @@
 """The server's application: which address does what."""
 
-from __future__ import annotations
-
 import asyncio
 import io
 import json

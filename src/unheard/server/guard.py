@@ -5,8 +5,6 @@ the `Host` must be a name or address of this server (else another name was made 
 `Origin`, which browsers add and pages cannot change, must be this server or a site allowed with --cors.
 """
 
-from __future__ import annotations
-
 import hmac
 import json
 import logging

@@ -8,8 +8,6 @@ The answer equals that of `/predict?steps=true` for the same samples in a WAV fi
 the connection is closed with the code 4000 + its status.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import time

@@ -1,7 +1,5 @@
 """Requests that get no answer: a status, a code for programs, what is wrong and how to mend it."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from typing import Any

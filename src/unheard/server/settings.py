@@ -1,7 +1,5 @@
 """The settings of a server: where it listens, whom it answers, how much it takes at once."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from ipaddress import ip_address

@@ -1,7 +1,5 @@
 """An upload in memory: bounded in bytes, refused when it trickles, never written to a file."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Bounded work: so many recordings scored at once, others waiting, one that cannot finish in time refused at once."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator

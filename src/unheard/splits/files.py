@@ -1,7 +1,5 @@
 """Splits and tables of development speakers as CSV files."""
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from pathlib import Path
 

@@ -6,8 +6,6 @@ share a session are adjacent in seeded orders and move together in `kfold`. `giv
 `SplitError` if it leaks.
 """
 
-from __future__ import annotations
-
 import random
 import re
 from collections import defaultdict

@@ -1,7 +1,5 @@
 """Speaker names: detection of names that look alike, and of names for unknown speakers."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections import defaultdict

@@ -4,8 +4,6 @@ A logger is a context manager `logger(folder, settings)` around the training of 
 takes each epoch's metrics. MLflow and W&B read their server and project from their own environment variables.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module

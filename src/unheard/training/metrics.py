@@ -4,8 +4,6 @@ WA, weighted (plain) accuracy: the share of correctly classified utterances.
 UAR, unweighted average recall (UA): the mean of the emotions' recalls.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 

@@ -5,8 +5,6 @@
 On a CPU, training is bit-exactly reproducible, even if it is killed and resumed.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import time

@@ -20,8 +20,6 @@ a change in sound requires a new `VERSION`. Results on it support no claim about
     ROOT/manifest.csv               written last
 """
 
-from __future__ import annotations
-
 import json
 import os
 import wave

@@ -6,8 +6,6 @@ K knots, F frames of 16 ms, H bins of a spectrum. Formants are textbook values o
 scaled by the speaker's vocal tract.
 """
 
-from __future__ import annotations
-
 import hashlib
 from functools import lru_cache
 from random import Random

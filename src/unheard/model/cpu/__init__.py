@@ -1,7 +1,5 @@
 """Kernels compiled by numba, and the switch that decides whether they replace PyTorch's operations."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 from typing import cast
 

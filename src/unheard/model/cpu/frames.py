@@ -6,8 +6,6 @@ Shapes: N frames of a batch, B utterances, C channels. Sums over many frames are
 and over blocks in double precision, always in the same order.
 """
 
-from __future__ import annotations
-
 from typing import Any, cast
 
 import numpy as np

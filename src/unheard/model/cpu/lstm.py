@@ -10,8 +10,6 @@ compiler, which vectorises the loops over cells; a kernel must not capture anyth
 the cache.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple, cast

@@ -3,8 +3,6 @@
 To add one: a file with a final subclass of `Strategy` (and a frozen dataclass of its options), and a line here.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import inspect
 import math

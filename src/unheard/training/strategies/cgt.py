@@ -1,7 +1,5 @@
 """SER_SR_CGT: cross-gradient training (Eq. 2-4; Shankar et al. 2018)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """SER_SR_DAT: domain adversarial training with speakers as domains (Eq. 1)."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Any, Literal, final
