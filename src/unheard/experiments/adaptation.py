@@ -210,7 +210,7 @@ def read_counts(folder: Path) -> list[Count]:
     try:
         with (lzma.open if path == packed else open)(path, "rt", encoding="utf-8", newline="") as file:
             rows = [row | {"k": str(ALL) if row["k"] == "all" else row["k"]} for row in csv.DictReader(file)]
-        kinds: dict[str, Any] = {field.name: str if field.type == "str" else int for field in fields(Count)}
+        kinds: dict[str, Any] = {field.name: str if field.type is str else int for field in fields(Count)}
         return [Count(**{name: kinds[name](value) for name, value in row.items()}) for row in rows]
     except (OSError, EOFError, lzma.LZMAError, ValueError, KeyError, TypeError, csv.Error) as error:
         what = f"is not a table of counts ({type(error).__name__}: {error})"
