@@ -1,8 +1,9 @@
-"""How fast an exported model answers on one core, beside the same in PyTorch and openSMILE's ComParE with an SVM.
+"""How fast an exported model answers on one core, beside PyTorch, Whisper in transformers and openSMILE with an SVM.
 
     python -m benchmarks.inference                    # on invented voices, 3 s each
     python -m benchmarks.inference FOLDER             # on the WAV, FLAC, OGG and MP3 files under FOLDER
     python -m benchmarks.inference --model starter    # that model beside the recipes' own
+    python -m benchmarks.inference --model starter --whisper openai/whisper-base
     python -m benchmarks.inference --parts start,memory --rounds 20
 
 The recipes' models are made on the spot with random weights, which cost as much as trained ones. Every recording of up
@@ -29,6 +30,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -107,6 +109,31 @@ def opensmile(extractor: Extractor, weights: NDArray[np.float32], path: Path) ->
     return scores
 
 
+def whisper(source: str, layers: int) -> Callable[[Path], NDArray[np.float32]]:
+    """The first layers of a Whisper encoder as transformers runs it, on 30 s of padded sound, and a linear classifier.
+
+    The weights of the classifier are random.
+    """
+    try:
+        transformers = import_module("transformers")
+    except ImportError:
+        raise ConfigError("--whisper needs transformers", mend="pip install 'unheard[transformers]'.") from None
+    extractor = transformers.AutoFeatureExtractor.from_pretrained(source)
+    encoder = transformers.AutoModel.from_pretrained(source, decoder_layers=0, dtype=torch.float32).encoder.eval()
+    del encoder.layers[layers:]
+    weights = torch.randn(2 * encoder.config.d_model, len(LABELS))
+
+    def answer(path: Path) -> NDArray[np.float32]:
+        sound = read_audio(path, sample_rate=RATE)
+        inputs = extractor(sound, sampling_rate=RATE, return_tensors="pt").input_features
+        with torch.inference_mode():
+            frames = encoder(inputs).last_hidden_state[0, : max(2, len(sound) // 320)]
+            found: NDArray[np.float32] = (torch.cat([frames.mean(0), frames.std(0)]) @ weights).softmax(0).numpy()
+        return found
+
+    return answer
+
+
 class Stages:
     """Seconds that the parts of answers took, where they are called."""
 
@@ -154,7 +181,12 @@ def shares(recogniser: Recogniser, files: list[Path], rounds: int) -> dict[str, 
 
 
 def files_part(
-    files: list[Path], seconds: float, models: Mapping[str, Path], trained: Mapping[str, Model], rounds: int
+    files: list[Path],
+    seconds: float,
+    models: Mapping[str, Path],
+    trained: Mapping[str, Model],
+    rounds: int,
+    encoder: str = "",
 ) -> None:
     """Prints times real time, and what else takes how many times as long."""
     ours = {name: unheard.load(path, windows=WHOLE) for name, path in models.items()}
@@ -175,6 +207,8 @@ def files_part(
         rows["openSMILE ComParE + SVM"] = (next(iter(ours)), partial(opensmile, Extractor(), weights))
     except ConfigError as missing:
         print(missing)
+    if encoder:
+        rows |= {f"Whisper, {n} layers, 30 s": (next(iter(ours)), whisper(encoder, n)) for n in (3, 6)}
     best = measure(files, rounds, rows)
     print(f"files: {len(files)} recordings, {seconds:.0f} s; one core; best of {rounds} rounds")
     print(f"{'':26}{'× real time':>12}  " + "".join(f"{stage:>13}" for stage in STAGES))
@@ -274,6 +308,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("--model", action="append", default=[], help="a model beside those of the recipes")
+    parser.add_argument("--whisper", default="", help="a Whisper folder or hub id, to run by transformers")
     parser.add_argument("--parts", default=",".join(PARTS))
     parser.add_argument("--seconds", type=float, default=60.0, help="how much audio to read a round")
     parser.add_argument("--rounds", type=int, default=10)
@@ -297,7 +332,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         models |= {name: name for name in given.model}
         print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}: trust nothing where others work")
         if "files" in parts:
-            files_part(files, seconds, models, trained, given.rounds)
+            files_part(files, seconds, models, trained, given.rounds, given.whisper)
         if "start" in parts:
             start_part(files[0], models, given.rounds)
         if "stream" in parts:

@@ -119,6 +119,17 @@ def test_inference(capsys: pytest.CaptureFixture[str]) -> None:
     assert "of a hop" in out
 
 
+def test_inference_of_whisper(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.WhisperConfig(
+        d_model=16, encoder_layers=2, encoder_attention_heads=2, decoder_layers=1, decoder_attention_heads=2
+    )
+    transformers.WhisperModel(config).save_pretrained(tmp_path)
+    transformers.WhisperFeatureExtractor().save_pretrained(tmp_path)
+    inference.main(["--seconds", "6", "--rounds", "1", "--parts", "files", "--whisper", str(tmp_path)])
+    assert "Whisper, 3 layers, 30 s" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_inference_in_processes(capsys: pytest.CaptureFixture[str]) -> None:
     inference.main(["--seconds", "3", "--rounds", "1", "--parts", "start,memory", "--minutes", "0.1"])
