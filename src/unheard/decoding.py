@@ -23,7 +23,7 @@ import numpy.typing as npt
 from unheard.errors import AudioError, UnreachableError
 from unheard.streams import Source, from_its_beginning, streams_of
 
-Block: TypeAlias = npt.NDArray[np.float32]
+SampleBlock: TypeAlias = npt.NDArray[np.float32]
 
 UNKNOWN_LENGTH = 1 << 35  # libsndfile reports a huge number of frames for streams that do not state their length
 LOWEST_RATE, HIGHEST_RATE = 4000, 10_000_000
@@ -58,7 +58,7 @@ class Decoder(abc.ABC):
     subtype: str
 
     @abc.abstractmethod
-    def read(self, frames: int) -> Block:
+    def read(self, frames: int) -> SampleBlock:
         """Return the next samples (at most `frames`, channels), or an empty array at the end."""
 
     @abc.abstractmethod
@@ -142,8 +142,8 @@ class _Sndfile(Decoder):
                 self._log = opened.read(1024).decode("latin-1")
             self._file.seek(0)
 
-    def read(self, frames: int) -> Block:
-        block: Block
+    def read(self, frames: int) -> SampleBlock:
+        block: SampleBlock
         if not self._unknown:
             block = self._file.read(frames, dtype="float32", always_2d=True)
             return block
@@ -213,7 +213,7 @@ class _Joined(Decoder):
         self.samplerate, self.channels, self.format = first.samplerate, first.channels, first.format
         self.subtype, self.frames = first.subtype, sum(part.frames for part in parts)
 
-    def read(self, frames: int) -> Block:
+    def read(self, frames: int) -> SampleBlock:
         while self._part < len(self._parts):
             block = self._parts[self._part].read(frames)
             if len(block):
@@ -302,7 +302,7 @@ class _PyAV(Decoder):
         self.frames = UNKNOWN_LENGTH
         self._pieces, self._left = self._decoded(stream, name_of(path)), np.zeros((0, self.channels), np.float32)
 
-    def _decoded(self, stream: Any, name: str) -> Iterator[Block]:
+    def _decoded(self, stream: Any, name: str) -> Iterator[SampleBlock]:
         """Yield samples to the end; raises `AudioError` for damage, and for a truncated Matroska, MP4 or WAV file."""
         import av
 
@@ -323,7 +323,7 @@ class _PyAV(Decoder):
             what = f"is cut short: it holds {count / rate:.2f} s of {stated:.2f} s"
             raise AudioError(what, where=name, mend="Copy it again.")
 
-    def read(self, frames: int) -> Block:
+    def read(self, frames: int) -> SampleBlock:
         pieces, count = [self._left], len(self._left)
         while count < frames and (piece := next(self._pieces, None)) is not None:
             pieces.append(piece)

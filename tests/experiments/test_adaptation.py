@@ -12,7 +12,15 @@ import pytest
 from experimenting import experiment, rows_of
 
 from unheard.errors import RunError
-from unheard.experiments.adaptation import ALL, Count, adapt, draw_enrolment, read_counts, summarise, table_markdown
+from unheard.experiments.adaptation import (
+    ALL,
+    EnrolmentCount,
+    adapt,
+    draw_enrolment,
+    read_counts,
+    summarise,
+    table_markdown,
+)
 from unheard.experiments.records import read_run
 
 UTTERANCES = [f"u{i}" for i in range(6)]
@@ -30,8 +38,10 @@ def test_enrolment_utterances_are_drawn_by_seed_and_not_scored() -> None:
 
 
 def test_figures_are_pooled_in_a_draw_and_averaged_over_draws_and_seeds() -> None:
-    def count(seed: int, draw: int, speaker: str, emotion: str, n: int, correct: int, before: int = 0) -> Count:
-        return Count("ser", seed, 1, draw, speaker, emotion, n, correct, before)
+    def count(
+        seed: int, draw: int, speaker: str, emotion: str, n: int, correct: int, before: int = 0
+    ) -> EnrolmentCount:
+        return EnrolmentCount("ser", seed, 1, draw, speaker, emotion, n, correct, before)
 
     counts = [
         count(0, 0, "a", "angry", 3, 3, 3), count(0, 0, "b", "angry", 1, 0),  # with the next 5/8; 3/4, 2/4
@@ -46,7 +56,7 @@ def test_figures_are_pooled_in_a_draw_and_averaged_over_draws_and_seeds() -> Non
     table = table_markdown([found], [1])
     assert "| System | k = 1 | Seeds |" in table
     assert "| SER_only | 62.5 / 62.5 (+33.3 / +33.3) | 2 |" in table
-    few = [Count("ser", 0, k, 0, speaker, "angry", 2, 1, 1) for k, speaker in ((0, "a"), (0, "b"), (4, "a"))]
+    few = [EnrolmentCount("ser", 0, k, 0, speaker, "angry", 2, 1, 1) for k, speaker in ((0, "a"), (0, "b"), (4, "a"))]
     table = table_markdown(summarise(few), [0, 4, 16])
     assert "| SER_only | 50.0 / 50.0 | 50.0 / 50.0 (+0.0 / +0.0) | – | 1 |" in table
     assert "are not scored; the others are 1 of 2 at k = 4, 0 of 2 at k = 16." in table
@@ -126,7 +136,7 @@ def test_mistakes_are_explained(tmp_path: Path, cli: Any) -> None:
 def test_counts_are_read_again(ending: str, pack: Callable[[bytes], bytes], tmp_path: Path) -> None:
     file = tmp_path / f"adaptation.csv{ending}"
     file.write_bytes(pack(b"system,seed,k,draw,speaker,emotion,utterances,correct,before\nser,0,all,2,a,sad,4,3,1\n"))
-    assert read_counts(tmp_path) == [Count("ser", 0, ALL, 2, "a", "sad", 4, 3, 1)]
+    assert read_counts(tmp_path) == [EnrolmentCount("ser", 0, ALL, 2, "a", "sad", 4, 3, 1)]
     for broken in (pack(b"system,seed\nser,x\n"), pack(b"system,seed\n" + bytes(100))[:40]):
         file.write_bytes(broken)
         with pytest.raises(RunError, match=r"adaptation\.csv.*not a table of counts"):

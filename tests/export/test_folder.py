@@ -22,7 +22,7 @@ from unheard.experiments.evaluate import evaluate
 from unheard.experiments.records import RunRecords, read_run
 from unheard.export import card
 from unheard.export.card import data_of, described
-from unheard.export.evidence import Own, evidence_of
+from unheard.export.evidence import ModelResult, evidence_of
 from unheard.export.folder import write_folder
 from unheard.export.onnx import Facts
 from unheard.export.quantise import measure_cost
@@ -77,7 +77,7 @@ def test_figures_of_groups() -> None:
 
 def test_own_figures_are_those_of_its_fold_and_seed() -> None:
     model = model_of_run(cell="ser-0-1", direction="test")
-    own = Own(fold=0, seed=1, speakers=1, utterances=4, wa=1.0, uar=1.0)
+    own = ModelResult(fold=0, seed=1, speakers=1, utterances=4, wa=1.0, uar=1.0)
     assert evidence_of(model, made()).own == evidence_of(model, made(), "ser").own == own
     assert [(one.corpus, one.gender) for one in evidence_of(model_of_run(), made(), "dat").groups] == [("", "")]
 

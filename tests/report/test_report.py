@@ -18,7 +18,7 @@ from reporting import invent
 
 from unheard import report
 from unheard.analysis.intervals import Estimate, Interval
-from unheard.analysis.speaker_leakage import Groups, Leakage, SpeakerRecall
+from unheard.analysis.speaker_leakage import GroupRecalls, Leakage, SpeakerRecall
 from unheard.cli import main
 from unheard.errors import RunError
 from unheard.experiments.leakage import LineLeakage
@@ -271,7 +271,7 @@ def test_an_invariance_of_other_settings_is_named_and_a_diverged_training_has_no
 
 
 def test_a_gap_between_genders_that_nobody_knows() -> None:
-    groups = Groups((SpeakerRecall("a", "", 1, 1, Estimate(0.5)),), 0.5, math.nan, Estimate(math.nan), 1)
+    groups = GroupRecalls((SpeakerRecall("a", "", 1, 1, Estimate(0.5)),), 0.5, math.nan, Estimate(math.nan), 1)
     one = Leakage(1, 1, 1, 1, 1, 1.0, 1.0, "texts", *[Estimate(0.5)] * 3, (1, 1), "any", groups)
     assert LineLeakage("SER_only", (0, 1), (one, one)).shown("gender_gap") == "–"
 

@@ -49,7 +49,7 @@ class SpeakerRecall:
 
 
 @dataclass(frozen=True)
-class Groups:
+class GroupRecalls:
     """Emotion UAR of every speaker, in natural order, and of genders.
 
     `mean` and `deviation` (sample) are over speakers; `gender_gap` is the mean UAR of women minus that of men, NaN if
@@ -101,7 +101,7 @@ class Leakage:
     eer: Estimate
     pairs: tuple[int, int]
     pair_texts: str
-    groups: Groups | None = None
+    groups: GroupRecalls | None = None
 
     def estimate(self, name: str) -> Estimate:
         """Return a figure of the tables, with its interval if it has one; NaN if unknown."""
@@ -129,7 +129,7 @@ class Leakage:
             groups = dict(read["groups"])
             groups["people"] = tuple(SpeakerRecall(**{**p, "uar": _estimate(p["uar"])}) for p in groups["people"])
             (groups["deviation"],) = _known([groups["deviation"]])
-            read["groups"] = Groups(**{**groups, "gender_gap": _estimate(groups["gender_gap"])})
+            read["groups"] = GroupRecalls(**{**groups, "gender_gap": _estimate(groups["gender_gap"])})
         return cls(**read)
 
 
@@ -383,7 +383,7 @@ def equal_error_rate(scores: NDArray[np.float64], same: NDArray[np.float64], dif
 
 def compare_groups(
     speakers: Sequence[str], genders: Sequence[str], emotions: Sequence[Any], predicted: Sequence[Any]
-) -> Groups:
+) -> GroupRecalls:
     """Compare speakers and genders by emotion UAR, from true and `predicted` emotions (words or indices), (N,) each.
 
     A speaker's UAR is over the emotions that the speaker shows. A gender is known if it is female or male (or f, m),
@@ -410,4 +410,4 @@ def compare_groups(
         women, men = ([i for i, own in enumerate(known) if own == gender] for gender in ("female", "male"))
         gap = Estimate.of(*(x[women].mean(axis=0) - x[men].mean(axis=0) for x in (values, draws)))
     deviation = float(values.std(ddof=1)) if len(values) > 1 else math.nan
-    return Groups(tuple(people), float(values.mean()), deviation, gap, known.count(""))
+    return GroupRecalls(tuple(people), float(values.mean()), deviation, gap, known.count(""))

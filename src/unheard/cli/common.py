@@ -49,13 +49,13 @@ def _refuse_improbable(kind: object, value: Any) -> None:
 # Arguments
 
 _TABLE = "CSV or JSONL table, Kaldi data directory or audformat database."
-Table = Annotated[Path, option(_TABLE)]
+TablePath = Annotated[Path, option(_TABLE)]
 LabelledTable = Annotated[
     Path, option(f"{_TABLE} Rows with labels that the model does not have are dropped and counted.")
 ]
 TrainedModel = Annotated[Path, option("A model.safetensors file, or the folder of a training (RUN/cells/NAME).")]
-Run = Annotated[Path, option("Folder of a run (the --out of `unheard experiment`).")]
-Model = Annotated[str, option("Folder or .onnx file of an exported model, name of a packaged model, or hf:OWNER/NAME.")]
+RunPath = Annotated[Path, option("Folder of a run (the --out of `unheard experiment`).")]
+ModelName = Annotated[str, option("Exported model (folder or .onnx file), name of a packaged one, or hf:OWNER/NAME.")]
 Recordings = Annotated[
     str,  # with a hyphen: `-`
     option("Files, folders, quoted patterns, or - for a list of paths on standard input.", allow_leading_hyphen=True),
@@ -77,7 +77,7 @@ AnyChannel = Annotated[str, option("mix (mean of all channels), left, right, a n
 Store = Annotated[Path | None, option("Folder to keep the features in (default: not kept).")]
 Device = Annotated[str, option("auto, cpu, cuda or mps.")]
 Workers = Annotated[int, option("Processes (0: one per core).")]
-Profiles = Annotated[Path | None, option("Folder of the stored profiles (default: in your home folder).")]
+ProfilesPath = Annotated[Path | None, option("Folder of the stored profiles (default: in your home folder).")]
 MinConfidence = Annotated[
     float, option('Answer "uncertain" below this probability, such as 0.6 (0: never).', validator=_refuse_improbable)
 ]
@@ -175,7 +175,7 @@ class Using:
         tuple[Path, ...], option("Unlabelled recording of the same speaker; may be repeated.", negative="")
     ] = ()
     profile: Annotated[str, option("Name of a stored speaker profile to use and update.")] = ""
-    profiles: Profiles = None
+    profiles: ProfilesPath = None
     threads: Annotated[int, option("Threads per prediction.")] = 1
 
     def open(self, model: str) -> Recogniser:

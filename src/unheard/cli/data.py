@@ -118,7 +118,7 @@ def prepare(
 
 
 def doctor(
-    manifest: cli.Table,
+    manifest: cli.TablePath,
     /,
     *,
     splits: Annotated[
@@ -155,7 +155,7 @@ def doctor(
 
 
 def features(
-    manifest: cli.Table,
+    manifest: cli.TablePath,
     /,
     *,
     output: Annotated[Path, cli.output_option("Folder of the store.")],

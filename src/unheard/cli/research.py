@@ -18,7 +18,7 @@ from unheard.experiments.config import Experiment, load, reference
 from unheard.settings import described, hints_of
 
 if TYPE_CHECKING:
-    from unheard.experiments.run import Run as Done
+    from unheard.experiments.run import Run
 
 
 def _flags(kind: type, name: str, leave_out: tuple[str, ...] = (), **defaults: str) -> type:
@@ -100,7 +100,7 @@ Config = Annotated[
 DryRun = Annotated[bool, cli.switch("Extract the features, print the number of trainings, and stop.")]
 HelpAll = Annotated[bool, cli.switch("Print every setting and stop.")]
 _OPTION = "Option of one system, such as dat.lam=0.3 or cgt.epsilon=0.1; may be repeated."
-Options = Annotated[tuple[str, ...], cli.option(_OPTION, name="--option", negative="")]
+SystemOptions = Annotated[tuple[str, ...], cli.option(_OPTION, name="--option", negative="")]
 
 
 def _settings(
@@ -110,7 +110,7 @@ def _settings(
     return load(config, overrides, defaults or {}, cli.say)
 
 
-def _carried_out(settings: Experiment) -> Done:
+def _carried_out(settings: Experiment) -> Run:
     from unheard.experiments.run import carry_out
 
     run = carry_out(settings, cli.say)
@@ -122,7 +122,7 @@ def _carried_out(settings: Experiment) -> Done:
 def experiment(
     *,
     config: Config = None,
-    option: Options = (),
+    option: SystemOptions = (),
     dry_run: DryRun = False,
     help_all: HelpAll = False,
     flags: Annotated[Flags, Parameter(name="*")] = Flags(),  # type: ignore[valid-type]  # noqa: B008 - frozen
@@ -155,7 +155,7 @@ def train(
     /,
     *,
     config: Config = None,
-    option: Options = (),
+    option: SystemOptions = (),
     help_all: HelpAll = False,
     flags: Annotated[TrainFlags, Parameter(name="*")] = TrainFlags(),  # type: ignore[valid-type]  # noqa: B008 - frozen
 ) -> int:
@@ -197,7 +197,7 @@ def starter(
         bool, cli.option("Also write 8-bit weights; for a pretrained encoder, in place of the 32-bit ones.")
     ] = True,
     config: Config = None,
-    option: Options = (),
+    option: SystemOptions = (),
     help_all: HelpAll = False,
     flags: Annotated[StarterFlags, Parameter(name="*")] = StarterFlags(),  # type: ignore[valid-type]  # noqa: B008 - frozen
 ) -> None:
@@ -250,7 +250,7 @@ def evaluate(
 
 
 def report(
-    run: cli.Run, /, *, output: Annotated[Path | None, cli.output_option("Folder to write (default: RUN).")] = None
+    run: cli.RunPath, /, *, output: Annotated[Path | None, cli.output_option("Folder to write (default: RUN).")] = None
 ) -> None:
     """Write the report of a run: tables, tests, figures, and the protocol with its checks.
 
@@ -265,8 +265,8 @@ def report(
 
 
 def compare(
-    run_a: cli.Run,
-    run_b: cli.Run,
+    run_a: cli.RunPath,
+    run_b: cli.RunPath,
     /,
     *,
     format: Annotated[
@@ -288,7 +288,7 @@ def compare(
 
 
 def contrast(
-    run: cli.Run,
+    run: cli.RunPath,
     /,
     *more: Annotated[Path, cli.option("Folders of runs on other corpora; the mean difference is tested as well.")],
     baseline: Annotated[str, cli.option("System to compare the others with.")] = "ser",
@@ -353,7 +353,7 @@ def probe(
 
 
 def adapt(
-    run: cli.Run,
+    run: cli.RunPath,
     /,
     *,
     k: Annotated[

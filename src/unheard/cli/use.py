@@ -24,10 +24,11 @@ if TYPE_CHECKING:
     from unheard.recogniser.sources import Microphone
 
 Format = Literal["table", "json", "jsonl", "csv", "rttm", "srt", "textgrid", "audformat", "labelstudio"]
+ServerFlags = Annotated[ServerSettings, Parameter(name="*")]
 
 
 def predict(
-    model: cli.Model = "",
+    model: cli.ModelName = "",
     /,
     *audio: cli.Recordings,
     format: Annotated[
@@ -107,7 +108,7 @@ def _print_versions(model: str) -> int:
 
 
 def profiles(
-    *, forget: Annotated[str, cli.option("Name of a profile to delete.")] = "", profiles: cli.Profiles = None
+    *, forget: Annotated[str, cli.option("Name of a profile to delete.")] = "", profiles: cli.ProfilesPath = None
 ) -> None:
     """List the speaker profiles stored on this machine, or delete one.
 
@@ -132,7 +133,7 @@ def profiles(
 
 
 def embed(
-    model: cli.Model,
+    model: cli.ModelName,
     /,
     *audio: cli.Recordings,
     output: Annotated[
@@ -168,7 +169,7 @@ def embed(
 
 
 def listen(
-    model: cli.Model,
+    model: cli.ModelName,
     /,
     *,
     pcm: Annotated[
@@ -283,7 +284,7 @@ def _pipe(stack: ExitStack, pcm: str, format: str, channels: int, channel: str) 
     return pcm_blocks(cast("BufferedReader", file), format, channels=channels, channel=channel)
 
 
-def serve(model: cli.Model, /, *, settings: Annotated[ServerSettings, Parameter(name="*")] = ServerSettings()) -> None:  # noqa: B008
+def serve(model: cli.ModelName, /, *, settings: ServerFlags = ServerSettings()) -> None:  # noqa: B008
     """Serve a model over HTTP, with a web page to try it; nothing that it receives is stored.
 
     Example: unheard serve starter --port 8000

@@ -38,7 +38,7 @@ TIMEOUT = 60.0  # seconds without a byte after which a connection is considered 
 
 MOST_FILES = 200_000  # files in one archive; the largest corpus with a reader has 35,000
 
-Progress = Callable[[int, "int | None"], None]
+ByteProgress = Callable[[int, "int | None"], None]
 """Called with the number of bytes so far and in total (None: unknown)."""
 
 _POINTER = re.compile(rb"version https://git-lfs\S+\n(?:.*\n)*?oid sha256:([0-9a-f]{64})\nsize (\d+)\n")
@@ -118,7 +118,7 @@ def _open_folder(name: str, root: Path) -> dict[str, Any]:
     return record
 
 
-def _move(stage: Path, root: Path, source: Download, show: Progress) -> list[str]:
+def _move(stage: Path, root: Path, source: Download, show: ByteProgress) -> list[str]:
     """Move every unpacked file into `root`, and download the contents of Git LFS pointers; return the names."""
     files: list[str] = []
     pointers: dict[str, tuple[str, int]] = {}
@@ -152,7 +152,7 @@ def _move(stage: Path, root: Path, source: Download, show: Progress) -> list[str
     return files
 
 
-def download(url: str, target: Path, *, checksum: str | None = None, progress: Progress | None = None) -> None:
+def download(url: str, target: Path, *, checksum: str | None = None, progress: ByteProgress | None = None) -> None:
     """Download `url` to `target` unless it exists; a partial download is resumed, and `target` appears when complete.
 
     `checksum` is `md5:<hex>` or `sha256:<hex>`. Raises `FetchError` for an address that does not answer, a full disk,
@@ -188,7 +188,7 @@ def download(url: str, target: Path, *, checksum: str | None = None, progress: P
             raise cannot_write(target, error, FetchError) from error
 
 
-def _transfer(url: str, part: Path, progress: Progress | None) -> None:
+def _transfer(url: str, part: Path, progress: ByteProgress | None) -> None:
     """Download all bytes of `url` to `part`, trying again if the connection breaks."""
     import requests
 
@@ -211,7 +211,7 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _attempt(url: str, part: Path, progress: Progress | None) -> None:
+def _attempt(url: str, part: Path, progress: ByteProgress | None) -> None:
     """Append missing bytes of `url` to `part`, if the server confirms by ETag or date that the file is unchanged."""
     import requests
 

@@ -14,8 +14,8 @@ from unheard.doctor.findings import (
     SEVERITIES,
     Finding,
     Findings,
+    ManifestSummary,
     Severity,
-    Summary,
     finding,
     to_json,
     to_markdown,
@@ -28,7 +28,7 @@ from unheard.manifest import Manifest, Utterance
 from unheard.splits import Fold, Split, read_folds
 from unheard.splits.split import find_problems
 
-__all__ = ["Finding", "Findings", "Summary", "examine", "to_json", "to_markdown", "to_text"]
+__all__ = ["Finding", "Findings", "ManifestSummary", "examine", "to_json", "to_markdown", "to_text"]
 
 
 def examine(
@@ -74,13 +74,13 @@ def examine(
     )
 
 
-def _summary(manifest: Manifest, measured: Sequence[Measurement]) -> Summary:
+def _summary(manifest: Manifest, measured: Sequence[Measurement]) -> ManifestSummary:
     table: dict[str, Counter[str]] = defaultdict(Counter)
     genders: dict[str, set[str]] = defaultdict(set)
     for row in manifest:
         table[row.speaker][row.emotion] += 1
         genders[row.gender or "unknown"].add(row.speaker)
-    return Summary(
+    return ManifestSummary(
         utterances=len(manifest),
         speakers=len(table),
         hours=sum(one.seconds for one in measured) / 3600 if measured else None,

@@ -26,7 +26,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
+class ManifestSummary:
     """Counts of a manifest; `hours` is None if no audio was decoded, `table` maps speaker -> emotion -> rows."""
 
     utterances: int
@@ -47,7 +47,7 @@ class Findings:
     """
 
     findings: tuple[Finding, ...]
-    summary: Summary
+    summary: ManifestSummary
     digests: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     copies: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
 
@@ -124,7 +124,7 @@ def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {number:,}" for name, number in counts.items())
 
 
-def _overview(summary: Summary) -> str:
+def _overview(summary: ManifestSummary) -> str:
     hours = summary.hours
     duration = "" if hours is None else f", {hours:.1f} hours" if hours >= 1 else f", {hours * 60:.1f} minutes"
     return f"{summary.utterances:,} utterances of {summary.speakers} speakers ({_counts(summary.genders)}){duration}"

@@ -16,7 +16,7 @@ OVERLAP = 0.25  # seconds that two segments of a recording may share: annotation
 CHANCE = 0.001  # below this probability, a value whose rows all have one emotion is no accident
 BETTER = 0.15  # balanced accuracy above chance from which a column predicts the emotion
 
-Groups = Mapping[str, Sequence[Utterance]]
+RowsByValue = Mapping[str, Sequence[Utterance]]
 
 
 def check_labels(manifest: Manifest) -> Iterator[Finding]:
@@ -60,7 +60,7 @@ def _balance(emotions: Mapping[str, int]) -> Iterator[Finding]:
         yield finding("warning", "imbalance", f"{most} ({emotions[most]:,}) {how_often}", mend)
 
 
-def _speakers(speakers: Groups, emotions: Groups) -> Iterator[Finding]:
+def _speakers(speakers: RowsByValue, emotions: RowsByValue) -> Iterator[Finding]:
     number = counted(len(speakers), "speaker")
     if len(speakers) < 3:
         message = f"{number}: training, validation and test each need at least one"
@@ -90,7 +90,7 @@ def _speakers(speakers: Groups, emotions: Groups) -> Iterator[Finding]:
     yield from listed("note", kind, "speaker", what, scarce, mend, lambda name, rows: f"{name} ({len(rows)})")
 
 
-def _names(speakers: Groups) -> Iterator[Finding]:
+def _names(speakers: RowsByValue) -> Iterator[Finding]:
     same = {" and ".join(names): [row for name in names for row in speakers[name]] for names in lookalikes(speakers)}
     mend = "If they are one person, use one name: otherwise the person is in training and in test."
     yield from listed("warning", "speakers_alike", "speaker", "with names that look like one", same, mend)
@@ -121,12 +121,12 @@ def _overlaps(manifest: Manifest) -> Iterator[Finding]:
         yield finding("warning", "overlap_across_speakers", message, mend, both.values())
 
 
-def _genders(speakers: Groups, emotions: Groups) -> Iterator[Finding]:
+def _genders(speakers: RowsByValue, emotions: RowsByValue) -> Iterator[Finding]:
     genders = {name: {row.gender for row in rows} for name, rows in speakers.items()}
     mixed = {name: speakers[name] for name, found in genders.items() if len(found) > 1}
     what, mend = "with more than one value of 'gender'", "Two people have one name, or the column is wrong: correct it."
     yield from listed("error", "speaker_with_two_genders", "speaker", what, mixed, mend)
-    unknown: Groups = {name: () for name, found in genders.items() if found == {""}}
+    unknown: RowsByValue = {name: () for name, found in genders.items() if found == {""}}
     mend = "The protocol paired needs it; kfold stratifies by it."
     yield from listed("note", "gender_unknown", "speaker", "without gender", unknown, mend)
     if len({gender for found in genders.values() for gender in found} - {""}) < 2:

@@ -29,7 +29,7 @@ DURATION_BETTER = 0.3  # above chance; slow speech is a true cue of sadness, so 
 CHUNK = 64  # recordings per task of a worker
 FEW = 512  # for fewer recordings, starting processes takes longer than decoding
 
-Pair = tuple[Utterance, Utterance]
+Duplicate = tuple[Utterance, Utterance]
 Place = tuple[str, float, "float | None", str]  # audio, start, end, channel
 
 
@@ -170,7 +170,7 @@ def repeated(manifest: Manifest, measured: Sequence[Measurement]) -> list[list[U
     return [rows for rows in groups.values() if len(rows) > 1]
 
 
-def nearly_repeated(manifest: Manifest, measured: Sequence[Measurement]) -> list[Pair]:
+def nearly_repeated(manifest: Manifest, measured: Sequence[Measurement]) -> list[Duplicate]:
     """Return pairs of utterances with nearly the same sound, but other samples."""
     from unheard.doctor.fingerprint import near_duplicates
 
@@ -182,7 +182,7 @@ def nearly_repeated(manifest: Manifest, measured: Sequence[Measurement]) -> list
     return [(manifest[i], manifest[j]) for i, j, _ in near_duplicates(prints)]
 
 
-def recordings(manifest: Manifest, groups: Sequence[Sequence[Utterance]], pairs: Sequence[Pair]) -> dict[str, str]:
+def recordings(manifest: Manifest, groups: Sequence[Sequence[Utterance]], pairs: Sequence[Duplicate]) -> dict[str, str]:
     """Map the id of each repeated utterance to the id of the first copy, over exact and near copies."""
     ties = [[row.id for row in rows] for rows in (*groups, *pairs)]
     tied = {name for names in ties for name in names}
@@ -190,7 +190,7 @@ def recordings(manifest: Manifest, groups: Sequence[Sequence[Utterance]], pairs:
     return {name: block[0] for block in blocks for name in block}
 
 
-def check_repeats(groups: Sequence[Sequence[Utterance]], pairs: Sequence[Pair]) -> Iterator[Finding]:
+def check_repeats(groups: Sequence[Sequence[Utterance]], pairs: Sequence[Duplicate]) -> Iterator[Finding]:
     """Find exact and near duplicates: across speakers, across emotions of a speaker, or neither."""
     mends = {
         "speakers": "The speaker is unknown: drop all copies, otherwise a split may leak.",

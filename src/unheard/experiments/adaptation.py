@@ -43,7 +43,7 @@ Profiles = Mapping[str, NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
-class Count:
+class EnrolmentCount:
     """A row of adaptation.csv: `correct` of a speaker's `utterances` of an emotion, after enrolling k in draw `draw`.
 
     `before` is the number of the same utterances that are correct without enrolment.
@@ -61,7 +61,7 @@ class Count:
 
 
 @dataclass(frozen=True)
-class Adapted:
+class AdaptationResult:
     """WA and UAR of a system with k enrolment utterances, averaged over draws and `seeds` (their number).
 
     Gains are relative to the same network on the same utterances without enrolment.
@@ -119,7 +119,7 @@ def adapt(
     complete = {key: own for key, own in seeds.items() if len(own) == len(plan.split.folds)}
     if not complete:
         raise refused("no seed of any system has the models of all folds", "Finish the run first.")
-    counts: list[Count] = []
+    counts: list[EnrolmentCount] = []
     for (system, seed), own in sorted(complete.items(), key=lambda item: (place_in_tables(item[0][0]), item[0][1])):
         say(f"{NAMES.get(system, system)}, seed {seed}: adapting")
         counts += [one for cell in own for one in counts_of(cell, sizes, draws)]
@@ -128,7 +128,7 @@ def adapt(
         what = f"no test speaker has more than {least} utterances, and enrolment utterances are not scored"
         raise refused(what, "Ask for fewer with --k.")
     rows = ((asdict(one) | {"k": "all" if one.k == ALL else one.k}).values() for one in counts)
-    write_text(out / FILE, csv_text([[field.name for field in fields(Count)], *rows]))
+    write_text(out / FILE, csv_text([[field.name for field in fields(EnrolmentCount)], *rows]))
     table = table_markdown(summarise(counts), sizes)
     write_text(out / "adaptation.md", table)
     return table
@@ -145,7 +145,7 @@ def _with_all_trained(records: RunRecords) -> Experiment:
 # Counts of one trained cell.
 
 
-def counts_of(cell: Cell, sizes: Sequence[int], draws: int) -> Iterator[Count]:
+def counts_of(cell: Cell, sizes: Sequence[int], draws: int) -> Iterator[EnrolmentCount]:
     """Yield the counts of one trained cell, over the test speakers of all its directions."""
     store, rows = FeatureStore(cell.store), cell.rows
     for name, direction in zip(model_names(cell), cell.fold.directions, strict=True):
@@ -170,7 +170,7 @@ def counts_of(cell: Cell, sizes: Sequence[int], draws: int) -> Iterator[Count]:
                 groups.setdefault((rows[i].speaker, rows[i].emotion), []).append(i)
             for group, names in groups.items():
                 correct = [sum(each[i] for i in names) for each in (after, before)]
-                yield Count(cell.system, cell.seed, k, draw, *group, len(names), *correct)
+                yield EnrolmentCount(cell.system, cell.seed, k, draw, *group, len(names), *correct)
 
 
 def _describe(model: Model, task: Task, ids: Sequence[str]) -> Profiles:
@@ -198,7 +198,7 @@ def _correct(model: Model, task: Task, profiles: Profiles) -> dict[str, bool]:
     return {name: bool(hit) for name, hit in zip(scores.ids, scores.truth == scores.predicted, strict=True)}
 
 
-def read_counts(folder: Path) -> list[Count]:
+def read_counts(folder: Path) -> list[EnrolmentCount]:
     """Return the counts in the folder's adaptation.csv (or .csv.xz); [] if it is missing.
 
     Raises `RunError` for an invalid file.
@@ -210,8 +210,8 @@ def read_counts(folder: Path) -> list[Count]:
     try:
         with (lzma.open if path == packed else open)(path, "rt", encoding="utf-8", newline="") as file:
             rows = [row | {"k": str(ALL) if row["k"] == "all" else row["k"]} for row in csv.DictReader(file)]
-        kinds: dict[str, Any] = {field.name: str if field.type is str else int for field in fields(Count)}
-        return [Count(**{name: kinds[name](value) for name, value in row.items()}) for row in rows]
+        kinds: dict[str, Any] = {field.name: str if field.type is str else int for field in fields(EnrolmentCount)}
+        return [EnrolmentCount(**{name: kinds[name](value) for name, value in row.items()}) for row in rows]
     except (OSError, EOFError, lzma.LZMAError, ValueError, KeyError, TypeError, csv.Error) as error:
         what = f"is not a table of counts ({type(error).__name__}: {error})"
         raise RunError(what, where=path, mend="Delete it.") from error
@@ -220,9 +220,9 @@ def read_counts(folder: Path) -> list[Count]:
 # The table.
 
 
-def summarise(counts: Sequence[Count]) -> list[Adapted]:
+def summarise(counts: Sequence[EnrolmentCount]) -> list[AdaptationResult]:
     """Return WA and UAR of each system and k, pooled over speakers in each draw and seed, then averaged."""
-    groups: dict[tuple[str, int], dict[tuple[int, int], list[Count]]] = {}
+    groups: dict[tuple[str, int], dict[tuple[int, int], list[EnrolmentCount]]] = {}
     for count in counts:
         groups.setdefault((count.system, count.k), {}).setdefault((count.seed, count.draw), []).append(count)
     adapted = []
@@ -231,11 +231,11 @@ def summarise(counts: Sequence[Count]) -> list[Adapted]:
         wa, uar, wa_before, uar_before = map(statistics.fmean, zip(*each, strict=True))
         speakers = len({count.speaker for drawn in draws.values() for count in drawn})
         seeds = len({seed for seed, _ in draws})
-        adapted.append(Adapted(system, k, wa, uar, wa - wa_before, uar - uar_before, speakers, seeds))
+        adapted.append(AdaptationResult(system, k, wa, uar, wa - wa_before, uar - uar_before, speakers, seeds))
     return adapted
 
 
-def _accuracies(counts: Sequence[Count], column: str) -> tuple[float, float]:
+def _accuracies(counts: Sequence[EnrolmentCount], column: str) -> tuple[float, float]:
     """Compute WA and UAR, pooled over speakers, from the hits in `column`."""
     hits: Counter[str] = Counter()
     totals: Counter[str] = Counter()
@@ -245,7 +245,7 @@ def _accuracies(counts: Sequence[Count], column: str) -> tuple[float, float]:
     return hits.total() / totals.total(), statistics.fmean(hits[emotion] / n for emotion, n in totals.items())
 
 
-def table_markdown(results: Sequence[Adapted], sizes: Sequence[int]) -> str:
+def table_markdown(results: Sequence[AdaptationResult], sizes: Sequence[int]) -> str:
     """Return a row for each system, a column for each k: WA / UAR in percent, `–` if no utterance is left to score."""
     rows = []
     for system in dict.fromkeys(result.system for result in results):
@@ -266,7 +266,7 @@ def table_markdown(results: Sequence[Adapted], sizes: Sequence[int]) -> str:
     return f"{markdown_table(heads, rows)}\n\n{note}\n"
 
 
-def _cell(result: Adapted | None) -> str:
+def _cell(result: AdaptationResult | None) -> str:
     if result is None:
         return "–"
     gains = f" ({100 * result.wa_gain:+.1f} / {100 * result.uar_gain:+.1f})" if result.k != 0 else ""

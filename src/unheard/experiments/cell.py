@@ -36,7 +36,7 @@ from unheard.experiments.baselines import EPOCHS, Decide, Doubles, Fitted
 from unheard.experiments.cell_files import epochs_of, reported_in, result_in, set_apart, write_predictions
 from unheard.experiments.plan import Cell, code_of
 from unheard.features import FeatureSettings, FeatureStore, Normaliser
-from unheard.features.normalise import Moments, Source, guarded, pool
+from unheard.features.normalise import FeatureSource, Moments, guarded, pool
 from unheard.features.settings import columns_of
 from unheard.features.store import copy_folder
 from unheard.files import write_json, write_text, write_whole
@@ -295,7 +295,7 @@ class _Pooled(dict[str, NDArray[np.float32]]):
         self.dim = 2 * store.dim
 
 
-def _fitted_normaliser(cell: Cell, store: FeatureStore, vectors: Source) -> Normaliser:
+def _fitted_normaliser(cell: Cell, store: FeatureStore, vectors: FeatureSource) -> Normaliser:
     cell.check(store)
     speakers = {name: row.speaker for name, row in cell.rows.items()}
     ids = cell.rows if cell.settings.normalise == "speaker" else cell.fold.train

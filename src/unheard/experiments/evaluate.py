@@ -24,7 +24,7 @@ from unheard.training.metrics import recalls
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class EvaluationResult:
     """The scores of a model on a manifest; `text` is a summary in Markdown."""
 
     scores: Scores
@@ -34,7 +34,7 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredRows:
     """The scores of `rows`, in their order, and the normalised frames they were computed from."""
 
     rows: Manifest
@@ -52,7 +52,7 @@ def evaluate(
     store: str | Path | None = None,
     device: str = "auto",
     say: Say = silent,
-) -> Evaluation:
+) -> EvaluationResult:
     """Score `model` (a file or a cell's folder) on the rows of `manifest` with labels of the model.
 
     `channel` is mix, left, right or each (every channel is a separate recording). `predictions.csv` and `result.json`
@@ -86,7 +86,7 @@ def evaluate(
     }
     if folder is not None:
         _write(Path(folder), scores, trained, rows, figures)
-    return Evaluation(scores, trained.labels, figures, _text(figures))
+    return EvaluationResult(scores, trained.labels, figures, _text(figures))
 
 
 def known_rows(trained: Model, table: Manifest, mapping: Mapping[str, str] | None, say: Say) -> Manifest:
@@ -106,7 +106,7 @@ def score_model(
     store: str | Path | None = None,
     device: str = "auto",
     say: Say = silent,
-) -> Iterator[Scored]:
+) -> Iterator[ScoredRows]:
     """Compute features, logits and embeddings of `rows`; without `store` the features are deleted after the block.
 
     Rows without features or with duplicate recordings are left out, and their number is reported to `say`.
@@ -122,7 +122,7 @@ def score_model(
         frames = NormalisedFrames(features, normaliser, rows.by_id())
         task = Task(frames, {row.id: trained.labels.index(row.emotion) for row in rows}, {})
         processor = choose_device(device)
-        yield Scored(rows, score(trained.network.to(processor), task, rows.ids, device=processor), frames)
+        yield ScoredRows(rows, score(trained.network.to(processor), task, rows.ids, device=processor), frames)
 
 
 def doubt_of(known: Collection[str], training: Collection[str]) -> str:

@@ -25,18 +25,17 @@ from unheard.experiments.records import RunRecords
 from unheard.experiments.summary import Line, Predictions, SeedRecord
 from unheard.model.saving import Model
 from unheard.report.protocol import corpus_name, describe
-from unheard.training.metrics import recalls
+from unheard.training.metrics import Labels, recalls
 
 LOWEST, HIGHEST = 0.2, 20.0  # range of T: a few correct answers do not justify certainty
 BINS = 15  # number of confidence bins of equal width, as in Guo et al.
 BANDS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # bounds of the confidence bands of the card
 
 Doubles = NDArray[np.float64]
-Labels = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Figures:
+class GroupResult:
     """WA and UAR of a group of test speakers, one value a seed; `corpus` and `gender` are empty for all of them."""
 
     corpus: str
@@ -48,7 +47,7 @@ class Figures:
 
 
 @dataclass(frozen=True)
-class Own:
+class ModelResult:
     """The test result of the exported model itself, the training of one fold and seed."""
 
     fold: int
@@ -72,12 +71,12 @@ class Evidence:
     protocol: str
     folds: int
     seeds: int
-    groups: tuple[Figures, ...]
+    groups: tuple[GroupResult, ...]
     recall: Mapping[str, float]
     lowest: float
     highest: float
     calibration: Calibration
-    own: Own | None = None
+    own: ModelResult | None = None
 
 
 def evidence_of(model: Model, run: RunRecords, system: str = "") -> Evidence:
@@ -113,7 +112,7 @@ def evidence_of(model: Model, run: RunRecords, system: str = "") -> Evidence:
         lowest=min(by_speaker),
         highest=max(by_speaker),
         calibration=calibration,
-        own=_own(model, line.seeds),
+        own=_model_result(model, line.seeds),
     )
 
 
@@ -137,17 +136,17 @@ def _line(model: Model, run: RunRecords, system: str) -> Line:
     return known[name]
 
 
-def _own(model: Model, seeds: tuple[SeedRecord, ...]) -> Own | None:
+def _model_result(model: Model, seeds: tuple[SeedRecord, ...]) -> ModelResult | None:
     name, way = model.about.get("cell", ""), model.about.get("direction", "")
     for seed in seeds:
         for fold in [cell.fold for cell in seed.cells if name and cell.name == name]:
             own = seed.test.where((seed.test.folds == fold) & (np.array(seed.test.directions) == way))
             if own.ids:
-                return Own(fold, seed.seed, len(set(own.speakers)), len(own.ids), own.wa, own.uar)
+                return ModelResult(fold, seed.seed, len(set(own.speakers)), len(own.ids), own.wa, own.uar)
     return None
 
 
-def _groups(run: RunRecords, tests: list[Predictions]) -> list[Figures]:
+def _groups(run: RunRecords, tests: list[Predictions]) -> list[GroupResult]:
     """Return all test speakers, then each corpus, each gender, and each gender of a corpus, where there are several."""
     corpus, gender = (
         np.array([run.utterances[name].get(column, "") for name in tests[0].ids]) for column in ("corpus", "gender")
@@ -159,7 +158,7 @@ def _groups(run: RunRecords, tests: list[Predictions]) -> list[Figures]:
         own = [test.where(((corpus == one) | (one == "")) & ((gender == other) | (other == ""))) for test in tests]
         if own[0].ids:
             wa, uar = tuple(test.wa for test in own), tuple(test.uar for test in own)
-            found.append(Figures(one, other, len(set(own[0].speakers)), len(own[0].ids), wa, uar))
+            found.append(GroupResult(one, other, len(set(own[0].speakers)), len(own[0].ids), wa, uar))
     return found
 
 

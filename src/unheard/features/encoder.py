@@ -22,13 +22,12 @@ import numpy as np
 import numpy.typing as npt
 
 from unheard import __version__
+from unheard.audio import Samples
 from unheard.errors import AudioError, ConfigError, needs
 from unheard.features.analysis import resolve_foreign
 from unheard.features.settings import LEARNED, FeatureSettings
 from unheard.features.whisper import Floats, Weights, build_graph, weight_files
 from unheard.files import read_regular, write_text, write_whole
-
-Samples = npt.NDArray[np.floating[Any]]
 
 SAMPLE_RATE = 16_000
 FRAME_SHIFT = 320  # samples, 20 ms: two mel frames

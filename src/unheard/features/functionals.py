@@ -17,7 +17,7 @@ from unheard.features.kaldi import Floats, add_deltas
 from unheard.features.settings import FeatureSettings
 
 Doubles = npt.NDArray[np.float64]
-Block = tuple[Sequence[str], Doubles]
+NamedColumns = tuple[Sequence[str], Doubles]
 
 FUNCTIONALS = FeatureSettings(kind="functionals", mel_bins=40, cepstra=21)
 """The settings of the classical baseline: 40 log-mel bands, 20 cepstra, energy, voicing, F0."""
@@ -55,7 +55,7 @@ def summarise(frames: Floats, kept: npt.NDArray[np.bool_], settings: FeatureSett
     return np.concatenate([values for _, values in _blocks(frames, kept, settings)]).astype(np.float32)
 
 
-def _blocks(frames: Floats, kept: npt.NDArray[np.bool_], settings: FeatureSettings) -> Iterator[Block]:
+def _blocks(frames: Floats, kept: npt.NDArray[np.bool_], settings: FeatureSettings) -> Iterator[NamedColumns]:
     bands = settings.mel_bins
     energy, mel, log_f0 = frames[:, :1], frames[:, 1 : 1 + bands], frames[:, -1].astype(np.float64)
     correlation, probability = _voicing(frames[:, -3])
@@ -97,7 +97,7 @@ def _blocks(frames: Floats, kept: npt.NDArray[np.bool_], settings: FeatureSettin
     )
 
 
-def _shape(contours: Sequence[str], values: Doubles) -> Iterator[Block]:
+def _shape(contours: Sequence[str], values: Doubles) -> Iterator[NamedColumns]:
     """Yield percentiles and the slope over the utterance of contours (T, K)."""
     yield from _percentiles(contours, values)
     time = np.linspace(-1, 1, len(values)) if len(values) > 1 else np.zeros(1)
@@ -105,7 +105,7 @@ def _shape(contours: Sequence[str], values: Doubles) -> Iterator[Block]:
     yield [f"{name}.slope" for name in contours], slope
 
 
-def _percentiles(contours: Sequence[str], values: Doubles) -> Iterator[Block]:
+def _percentiles(contours: Sequence[str], values: Doubles) -> Iterator[NamedColumns]:
     yield [f"{name}.p{percent}" for percent in PERCENTILES for name in contours], percentiles(values).ravel()
 
 
@@ -122,7 +122,7 @@ def percentiles(values: Doubles) -> Doubles:
 
 def _segments(
     voiced: npt.NDArray[np.bool_], kept: npt.NDArray[np.bool_], log_f0: Doubles, shift: float
-) -> Iterator[Block]:
+) -> Iterator[NamedColumns]:
     """Yield statistics of the voiced segments, and of the slope of log F0 within them (per second)."""
     edges = np.diff(np.concatenate([[0], voiced.astype(np.int8), [0]]))
     begins, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)

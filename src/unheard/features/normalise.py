@@ -19,7 +19,7 @@ from unheard.errors import ConfigError, FeatureError, did_you_mean
 Floats = npt.NDArray[np.float32]
 
 
-class Source(Protocol):
+class FeatureSource(Protocol):
     """Input of `Normaliser.fit`: a feature store, or utterances (T, F) in memory by id."""
 
     @property
@@ -64,7 +64,7 @@ class Normaliser:
         """Whether the normalisation uses (unlabelled) utterances of the test speakers."""
         return self.kind == "speaker"
 
-    def fit(self, store: Source, ids: Iterable[str], speakers: Mapping[str, str] | None = None) -> Normaliser:
+    def fit(self, store: FeatureSource, ids: Iterable[str], speakers: Mapping[str, str] | None = None) -> Normaliser:
         """Return a copy fitted on the utterances `ids`.
 
         Pass the utterances of the training speakers for `train`, and those of all speakers for `speaker`, with their

@@ -15,9 +15,9 @@ from unheard.errors import AudioError, ConfigError, ModelError, NoSpeechError
 from unheard.recogniser.model import OnnxModel, open_model
 from unheard.recogniser.prediction import Prediction, Segment, Totals
 from unheard.recogniser.profiles import SpeakerProfile
-from unheard.recogniser.sources import Audio, Several, blocks_of, channels_of, name_of
+from unheard.recogniser.sources import AudioInput, Several, blocks_of, channels_of, name_of
 from unheard.recogniser.stream import Stream, Watch
-from unheard.recogniser.turns import Turn, Turns, in_order, read_turns, turns_of
+from unheard.recogniser.turns import Turn, TurnsByRecording, in_order, read_turns, turns_of
 from unheard.recogniser.windows import LEAST_SPEECH, Window, WindowResult, WindowSettings, cut, score_window
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Progress: TypeAlias = Callable[[float], object]
 
-Segments: TypeAlias = str | Path | Turns | Sequence[Turn | tuple[float, float, str] | Mapping[str, Any]]
+Segments: TypeAlias = str | Path | TurnsByRecording | Sequence[Turn | tuple[float, float, str] | Mapping[str, Any]]
 """Who spoke when: a file or folder, what `read_turns` returned, or the turns of the recording, also as mappings."""
 
 LONGEST = 24 * 3600.0  # default limit for the length of a recording, seconds
@@ -82,14 +82,14 @@ class Recogniser:
         return self.model.labels
 
     @overload
-    def predict(self, audio: Audio, **options: Unpack[PredictOptions]) -> Prediction: ...
+    def predict(self, audio: AudioInput, **options: Unpack[PredictOptions]) -> Prediction: ...
 
     @overload
     def predict(self, audio: Several, **options: Unpack[PredictOptions]) -> list[Prediction]: ...
 
     def predict(
         self,
-        audio: Audio | Several,
+        audio: AudioInput | Several,
         *,
         sample_rate: int | None = None,
         channel: str | int = "mix",
@@ -138,11 +138,11 @@ class Recogniser:
             found.append(stream.finish())
         return found if isinstance(audio, (list, tuple)) else found[0]
 
-    def predict_channels(self, audio: Audio, **options: Unpack[PredictOptions]) -> list[Prediction]:
+    def predict_channels(self, audio: AudioInput, **options: Unpack[PredictOptions]) -> list[Prediction]:
         """Predict every channel of one recording as a separate speaker, as in a call."""
         return [self.predict(audio, **(options | {"channel": channel})) for channel in channels_of(audio)]
 
-    def embed(self, audio: Audio, **options: Unpack[PredictOptions]) -> npt.NDArray[np.float32]:
+    def embed(self, audio: AudioInput, **options: Unpack[PredictOptions]) -> npt.NDArray[np.float32]:
         """Compute the embedding (E,) of one recording; raises `AudioError` where there is too little speech."""
         if isinstance(audio, (list, tuple)):
             raise AudioError("embed takes one recording", mend="Call it for each.")
@@ -153,7 +153,7 @@ class Recogniser:
 
     def enrol(
         self,
-        clips: Audio | Several,
+        clips: AudioInput | Several,
         *,
         sample_rate: int | None = None,
         channel: str | int = "mix",

@@ -125,16 +125,16 @@ def _in_folder(folder: str) -> Iterator[Found]:
 
 # Paths, open files, arrays and entries of data sets
 
-Audio: TypeAlias = Source | npt.NDArray[Any] | Mapping[str, Any]
+AudioInput: TypeAlias = Source | npt.NDArray[Any] | Mapping[str, Any]
 """A path, an open binary file, samples (N,) or (N, channels), or {"array": samples, "sampling_rate": Hz}."""
 
-Several: TypeAlias = list[Audio] | tuple[Audio, ...]
+Several: TypeAlias = list[AudioInput] | tuple[AudioInput, ...]
 
 _BLOCK = 1 << 20  # samples of an array in a block
 
 
 def blocks_of(
-    audio: Audio, rate: int, *, sample_rate: int | None, channel: str | int, longest: float
+    audio: AudioInput, rate: int, *, sample_rate: int | None, channel: str | int, longest: float
 ) -> Iterable[Samples]:
     """Read one channel of a recording in blocks at `rate` Hz; `sample_rate` is that of an array (None: `rate`).
 
@@ -153,7 +153,7 @@ def blocks_of(
     return (whole[first : first + _BLOCK] for first in range(0, len(whole), _BLOCK))
 
 
-def channels_of(audio: Audio) -> tuple[str, ...]:
+def channels_of(audio: AudioInput) -> tuple[str, ...]:
     """Return the names of a recording's channels: mix for one, left and right for two, else numbers from 1."""
     source, _ = _opened(audio, None)
     if isinstance(source, np.ndarray):
@@ -166,14 +166,14 @@ def channels_of(audio: Audio) -> tuple[str, ...]:
     return {1: ("mix",), 2: ("left", "right")}.get(count) or tuple(str(number) for number in range(1, count + 1))
 
 
-def name_of(audio: Audio) -> str:
+def name_of(audio: AudioInput) -> str:
     """Return the path as given; empty for samples and for files without a name."""
     if isinstance(audio, Mapping):
         return str(audio.get("path") or "")
     return str(audio) if isinstance(audio, (str, Path)) else str(getattr(audio, "name", ""))
 
 
-def _opened(audio: Audio, sample_rate: int | None) -> tuple[Source | npt.NDArray[Any], int | None]:
+def _opened(audio: AudioInput, sample_rate: int | None) -> tuple[Source | npt.NDArray[Any], int | None]:
     """Return an array with its rate, a path, or an open file at its beginning: its channels are read one by one.
 
     Of an entry of a Hugging Face data set these are the samples and rate, or its path or content where it is not

@@ -32,7 +32,7 @@ LEAST_STEP = 0.05  # a last step of fewer seconds, in which hardly a frame lies,
 NO_SPEECH = "no speech"
 
 
-class _Run(NamedTuple):
+class _LabelRun(NamedTuple):
     """Adjacent steps with one label: the sum of their probabilities; `label` is its index, -1 for steps without one."""
 
     first: int
@@ -56,7 +56,7 @@ class Timeline:
         self._least, self._watch = least, watch
         self._windows: deque[WindowResult] = deque(maxlen=reach)
         self._reach, self._steps = reach, 0
-        self._open: _Run | None = None
+        self._open: _LabelRun | None = None
 
     def add(self, result: WindowResult, *, last: bool = False) -> list[Segment]:
         """Return the segment that ends with this window's step, if one does.
@@ -84,11 +84,11 @@ class Timeline:
         covering = [window for window in self._windows if 0 <= step - window.index < self._reach]
         activity = [one.activity[step - one.index] for one in covering if step - one.index < len(one.activity)]
         spoken = [(one.speech, one.probabilities) for one in covering if one.probabilities is not None]
-        new, run = _Run(step, -1, np.zeros(len(self.labels))), self._open
+        new, run = _LabelRun(step, -1, np.zeros(len(self.labels))), self._open
         if spoken and sum(activity) / len(activity) >= LEAST_ACTIVITY * length:
             weights = np.array([speech for speech, _ in spoken])
             smoothed = weights @ np.stack([one for _, one in spoken]).astype(np.float64) / weights.sum()
-            new = _Run(step, int(smoothed.argmax()), smoothed)
+            new = _LabelRun(step, int(smoothed.argmax()), smoothed)
         self._steps = step + 1
         if self._watch is not None:
             self._watch(self._segment(new, self._steps * self.hop))
@@ -98,7 +98,7 @@ class Timeline:
         self._open = new
         return [] if run is None else [self._segment(run, step * self.hop)]
 
-    def _segment(self, run: _Run, end: float) -> Segment:
+    def _segment(self, run: _LabelRun, end: float) -> Segment:
         start = run.first * self.hop
         if run.label < 0:
             return Segment(start, end, None, {}, NO_SPEECH)

@@ -42,13 +42,13 @@ class Turn:
         return not is_unknown(self.speaker)
 
 
-Turns: TypeAlias = Mapping[str, Sequence[Turn]]  # recording, as the file names it (empty: not named) -> its turns
+TurnsByRecording: TypeAlias = Mapping[str, Sequence[Turn]]  # recording as named in the file, or "" -> its turns
 
 _Found: TypeAlias = Iterator[tuple[str, str, float, float, str, str]]
 """Place, recording, start, end, speaker, channel."""
 
 
-def read_turns(path: str | Path, content: bytes | None = None) -> Turns:
+def read_turns(path: str | Path, content: bytes | None = None) -> TurnsByRecording:
     """Read a file, an audformat database, or a folder with a file for each recording.
 
     With the `content` of a file nothing is read from disk, and `path` is what it is called. Raises `ManifestError`,
@@ -95,7 +95,7 @@ def in_order(turns: Iterable[Turn]) -> list[Turn]:
     return sorted(turns, key=lambda turn: (turn.start, turn.end))
 
 
-def turns_of(turns: Turns, recording: str) -> Sequence[Turn]:
+def turns_of(turns: TurnsByRecording, recording: str) -> Sequence[Turn]:
     """Return the turns of `recording` (a path); raises `ConfigError` where the file names others only."""
     if "" in turns:
         return turns[""]

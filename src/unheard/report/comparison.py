@@ -29,7 +29,7 @@ FAMILIES = "Holm's families are the networks, the networks with λ and ε chosen
 
 
 @dataclass(frozen=True, eq=False)
-class _Run:
+class _SelectedRun:
     """The lines of a run, with the counts on the selected test speakers by line name; `base` is the baseline."""
 
     folder: Path
@@ -71,7 +71,7 @@ def contrast_runs(*runs: str | Path, baseline: str = "ser", speakers: str = "", 
     return "\n".join([*parts, f"## Mean over runs\n\n{_mean_over_runs(read)}"])
 
 
-def _read(folder: Path, baseline: str, speakers: str, decision: str) -> _Run:
+def _read(folder: Path, baseline: str, speakers: str, decision: str) -> _SelectedRun:
     run = read_run(folder)
     lines = [line for line in run.lines if line.seeds]
     if not any(line.system == baseline and not line.chosen for line in lines):
@@ -100,7 +100,7 @@ def _read(folder: Path, baseline: str, speakers: str, decision: str) -> _Run:
         + (f", {TRANSDUCTIVE}" if run.settings.normalise == "speaker" else "")
     )
     people = {(row["corpus"], row["speaker"]) for row in run.utterances.values() if row["speaker"] in tested.speakers}
-    return _Run(folder, tuple(lines), base, counts, frozenset(people), about)
+    return _SelectedRun(folder, tuple(lines), base, counts, frozenset(people), about)
 
 
 def _decided(run: RunRecords, line: Line, decision: str) -> Line:
@@ -123,7 +123,7 @@ def _decided(run: RunRecords, line: Line, decision: str) -> Line:
     return replace(line, seeds=tuple(replace(s, dev=decided(s.dev), test=decided(s.test)) for s in line.seeds))
 
 
-def _one_run(run: _Run) -> str:
+def _one_run(run: _SelectedRun) -> str:
     """Return the scores and contrasts of one run in Markdown."""
     rows = []
     for line in run.lines:
@@ -142,7 +142,7 @@ def _one_run(run: _Run) -> str:
     return "\n".join([*parts, ""])
 
 
-def _contrasts(runs: Sequence[_Run], lines: Sequence[Line]) -> str:
+def _contrasts(runs: Sequence[_SelectedRun], lines: Sequence[Line]) -> str:
     """Return the table of contrasts with the baseline for `lines`, which must be in all runs."""
     contrasts = []
     for metric in METRICS:
@@ -154,7 +154,7 @@ def _contrasts(runs: Sequence[_Run], lines: Sequence[Line]) -> str:
     return markdown_of_table(contrast_table(corrected(contrasts), "differences", caption))
 
 
-def _mean_over_runs(runs: Sequence[_Run]) -> str:
+def _mean_over_runs(runs: Sequence[_SelectedRun]) -> str:
     """Return the mean over runs of the differences available in all of them, in Markdown."""
     for a, b in combinations(runs, 2):
         if shared := sorted(a.speakers & b.speakers):

@@ -61,7 +61,7 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Facts:
+class DefinitionList:
     """Terms with their descriptions; descriptions of terms in `code` are set as code."""
 
     items: tuple[tuple[str, str], ...]
@@ -69,7 +69,7 @@ class Facts:
     kind: str = "facts"
 
 
-Block = Table | Figure | Text | Facts
+Block = Table | Figure | Text | DefinitionList
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,7 +224,7 @@ def markdown_of(report: Report) -> str:
             elif isinstance(block, Figure):
                 lines += [f"![{markdown_words(block.alt)}](figures/{block.name}.svg)", ""]
                 lines += [f"*{markdown_words(block.caption)}*", ""]
-            elif isinstance(block, Facts):
+            elif isinstance(block, DefinitionList):
                 for term, words in block.items:
                     code = term in block.code and "`" not in words
                     lines += [f"- {markdown_words(term)}: {f'`{words}`' if code else markdown_words(words)}"]

@@ -13,7 +13,7 @@ from unheard.experiments.baselines import NAMES
 from unheard.experiments.records import CellRecord, RunRecords
 from unheard.experiments.selection import KNOBS, Choice
 from unheard.experiments.summary import TUNED, Line, hardly_trained
-from unheard.report.content import NOTHING, Block, Facts, Figure, Section, Table, Text, listed, percent
+from unheard.report.content import NOTHING, Block, DefinitionList, Figure, Section, Table, Text, listed, percent
 from unheard.report.plots import Training, choices, learning
 from unheard.splits.protocols import natural
 
@@ -127,9 +127,9 @@ def licence(run: RunRecords) -> list[Block]:
     ]  # fmt: skip
 
 
-def _facts(*items: tuple[str, str], code: tuple[str, ...] = ()) -> Facts:
+def _facts(*items: tuple[str, str], code: tuple[str, ...] = ()) -> DefinitionList:
     """Return facts without empty ones."""
-    return Facts(tuple(item for item in items if item[1]), code)
+    return DefinitionList(tuple(item for item in items if item[1]), code)
 
 
 def proof(run: RunRecords) -> Section:

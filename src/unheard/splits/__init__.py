@@ -8,14 +8,14 @@
 
 from unheard.splits.files import read_folds, read_splits, write_splits
 from unheard.splits.protocols import PROTOCOLS, default_protocol, make_split
-from unheard.splits.split import Direction, Fold, Problem, Split, exclude_shared_recordings, find_leaks
+from unheard.splits.split import Direction, Fold, Split, SplitProblem, exclude_shared_recordings, find_leaks
 
 __all__ = [
     "PROTOCOLS",
     "Direction",
     "Fold",
-    "Problem",
     "Split",
+    "SplitProblem",
     "default_protocol",
     "exclude_shared_recordings",
     "find_leaks",

@@ -59,7 +59,7 @@ class Fold:
         return tuple(dict.fromkeys(name for _, _, ids in self.parts() for name in ids))
 
 
-class Problem(NamedTuple):
+class SplitProblem(NamedTuple):
     """The reason why folds cannot be used, a remedy, and the utterances concerned; `kind` is a stable identifier."""
 
     kind: str
@@ -83,7 +83,7 @@ def identity_of(row: Utterance, column: str) -> str:
     return key_of(row, column) if column in ("utterance", "speaker") else identity(key_of(row, column))
 
 
-def find_leaks(manifest: Manifest, folds: Iterable[Fold], group: str = "speaker") -> Iterator[Problem]:
+def find_leaks(manifest: Manifest, folds: Iterable[Fold], group: str = "speaker") -> Iterator[SplitProblem]:
     """Yield a problem for every group, speaker and session in two parts of folds, and one for all such utterances.
 
     Dev and test may share a session. The ids must be in the manifest. Empty sessions are ignored.
@@ -118,7 +118,7 @@ def find_leaks(manifest: Manifest, folds: Iterable[Fold], group: str = "speaker"
             f"{column} {key_of(rows[next(iter(ids))], column)} is" if value else f"{counted(len(ids), 'utterance')} are"
         )
         where = f"{first} and in {second} of fold{'s' * (len(numbers) > 1)} {some(list(numbers), 12)}"
-        yield Problem(f"leak_{column}", f"{what} in {where}: {some(list(ids))}", mends[column], tuple(ids))
+        yield SplitProblem(f"leak_{column}", f"{what} in {where}: {some(list(ids))}", mends[column], tuple(ids))
 
 
 EMPTY = (
@@ -129,34 +129,34 @@ EMPTY = (
 
 def find_problems(
     manifest: Manifest, folds: Sequence[Fold], group: str = "speaker", *, validated: bool = True
-) -> Iterator[Problem]:
+) -> Iterator[SplitProblem]:
     """Yield all problems of folds; each assumes that the previous ones are fixed.
 
     Dev parts may be empty unless `validated`.
     """
     rows = manifest.by_id()
     if len({fold.index for fold in folds}) < len(folds) or not folds:
-        yield Problem("bad_folds", "the split has no fold, or two with the same index", "Number the folds from 0.")
+        yield SplitProblem("bad_folds", "the split has no fold, or two with the same index", "Number the folds from 0.")
     bare = {name for name, row in rows.items() if not key_of(row, group)}
     for fold in folds:
         names = [direction.name for direction in fold.directions]
         if not names:
-            yield Problem("empty_part", f"fold {fold.index}: dev and test are empty", EMPTY)
+            yield SplitProblem("empty_part", f"fold {fold.index}: dev and test are empty", EMPTY)
         if len(set(names)) < len(names):
-            yield Problem("bad_folds", f"fold {fold.index} has two directions of the same name", "Rename one.")
+            yield SplitProblem("bad_folds", f"fold {fold.index} has two directions of the same name", "Rename one.")
         for direction, part, ids in fold.parts():
             where = f"fold {fold.index}" + (f", direction '{direction}'" if direction else "")
             where += f": {part if direction else 'training'}"
             if not ids and (part != "dev" or validated):
-                yield Problem("empty_part", f"{where} is empty", EMPTY)
+                yield SplitProblem("empty_part", f"{where} is empty", EMPTY)
             if unknown := set(ids) - rows.keys():
                 what = f"{where} has '{min(unknown)}', which the manifest does not"
-                yield Problem("bad_folds", what, "Use the manifest of the split.")
+                yield SplitProblem("bad_folds", what, "Use the manifest of the split.")
             if len(set(ids)) < len(ids):
-                yield Problem("bad_folds", f"{where} names an utterance twice", "Name it once.")
+                yield SplitProblem("bad_folds", f"{where} names an utterance twice", "Name it once.")
             if without := bare & set(ids):
                 what = f"{where} has utterance '{min(without)}', which has no value in the group column '{group}'"
-                yield Problem("no_group", what, "Fill the column, or choose another with --group.")
+                yield SplitProblem("no_group", what, "Fill the column, or choose another with --group.")
     yield from find_leaks(manifest, folds, group)
     tested: dict[str, list[int]] = defaultdict(list)
     for index, name in ((fold.index, name) for fold in folds for part, name in fold.held if part == "test"):
@@ -165,7 +165,7 @@ def find_problems(
         first, second = tested[again[0]][:2]
         what = f"{counted(len(again), 'utterance')} tested more than once: {some(again)}"
         what += f" (the first in fold {first} and again in fold {second})"
-        yield Problem("tested_twice", what, "Test each once, so that pooled results count it once.", tuple(again))
+        yield SplitProblem("tested_twice", what, "Test each once, so that pooled results count it once.", tuple(again))
     for fold in folds:
         known = {rows[name].emotion for name in fold.train}
         for one in fold.directions:
@@ -174,7 +174,7 @@ def find_problems(
                 who = ", ".join(sorted({rows[name].speaker for name in lost}))
                 what = f"fold {fold.index} tests the emotion '{emotion}' (speakers {who}), which its training lacks"
                 mend = "Leave it out (--emotions), merge it (--map), or take another --split-seed."
-                yield Problem("unseen_emotion", what, mend, lost)
+                yield SplitProblem("unseen_emotion", what, mend, lost)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from unheard.features.settings import Columns
 from unheard.training.recipe import Augmentation, TrainingSettings
 
 if TYPE_CHECKING:  # this file needs no torch
-    from unheard.training.batches import Frames
+    from unheard.training.batches import FrameSource
 
 Floats = NDArray[np.float32]
 
@@ -105,7 +105,7 @@ class Companions:
     `frames` are the normalised training frames, `speakers` maps each of `ids` to its speaker.
     """
 
-    def __init__(self, frames: Frames, ids: Sequence[str], speakers: Mapping[str, str]) -> None:
+    def __init__(self, frames: FrameSource, ids: Sequence[str], speakers: Mapping[str, str]) -> None:
         utterances: dict[str, list[str]] = {}
         for name in ids:
             utterances.setdefault(speakers[name], []).append(name)
@@ -124,7 +124,7 @@ class Companions:
 
 
 def change_of(
-    recipe: TrainingSettings, columns: Columns, variants: Sequence[Frames], speakers: Mapping[str, str]
+    recipe: TrainingSettings, columns: Columns, variants: Sequence[FrameSource], speakers: Mapping[str, str]
 ) -> Callable[[str, Floats, np.random.Generator], Floats] | None:
     """Return the change that `recipe` applies to training utterances, if any: copy, enrolment and augmentation.
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from unheard.training.strategies import Batch, derive
 
 
-class Frames(Protocol):
+class FrameSource(Protocol):
     """Features for training: the normalised frames (T, F) of an utterance, and their number."""
 
     def length(self, utterance: str) -> int:
@@ -38,7 +38,7 @@ class Task:
 
     def __init__(
         self,
-        frames: Frames,
+        frames: FrameSource,
         y: dict[str, int],
         s: dict[str, int],
         change: Change | None = None,

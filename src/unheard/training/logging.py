@@ -13,23 +13,23 @@ from typing import Any, TypeAlias
 from unheard import plugins
 from unheard.errors import MissingExtra
 
-Figures: TypeAlias = Mapping[str, Any]
-Log: TypeAlias = Callable[[Figures], object]
-Logger: TypeAlias = Callable[[Path, Figures], AbstractContextManager[Log]]
+Record: TypeAlias = Mapping[str, Any]
+Log: TypeAlias = Callable[[Record], object]
+Logger: TypeAlias = Callable[[Path, Record], AbstractContextManager[Log]]
 
 
-def _numbers(figures: Figures) -> dict[str, float]:
+def _numbers(figures: Record) -> dict[str, float]:
     return {name: value for name, value in figures.items() if name != "epoch" and isinstance(value, (int, float))}
 
 
 @contextmanager
-def tensorboard(folder: Path, settings: Figures) -> Iterator[Log]:
+def tensorboard(folder: Path, settings: Record) -> Iterator[Log]:
     """Write scalars to `folder`/tensorboard."""
     from torch.utils.tensorboard import SummaryWriter
 
     with SummaryWriter(str(folder / "tensorboard")) as writer:
 
-        def log(figures: Figures) -> None:
+        def log(figures: Record) -> None:
             for name, value in _numbers(figures).items():
                 writer.add_scalar(name, value, figures["epoch"])
             writer.flush()
@@ -38,7 +38,7 @@ def tensorboard(folder: Path, settings: Figures) -> Iterator[Log]:
 
 
 @contextmanager
-def mlflow(folder: Path, settings: Figures) -> Iterator[Log]:
+def mlflow(folder: Path, settings: Record) -> Iterator[Log]:
     """Log to a run named like the cell, with its settings as parameters."""
     import mlflow
 
@@ -48,7 +48,7 @@ def mlflow(folder: Path, settings: Figures) -> Iterator[Log]:
 
 
 @contextmanager
-def wandb(folder: Path, settings: Figures) -> Iterator[Log]:
+def wandb(folder: Path, settings: Record) -> Iterator[Log]:
     """Log to a run named like the cell, with its settings as configuration."""
     import wandb
 
