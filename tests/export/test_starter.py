@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +14,13 @@ from tiny_encoder import save_huggingface, tiny_weights
 import unheard
 from unheard.cli import main
 from unheard.corpora.synthetic import SyntheticSettings, write
+from unheard.corpora.table import write_table
 from unheard.experiments import run
-from unheard.export.starter import shares
+from unheard.experiments.records import read_run
+from unheard.export.evidence import calibrate
+from unheard.export.starter import line_of, shares
 from unheard.features.encoder import write_encoder
+from unheard.manifest import Manifest
 
 SMALL = SyntheticSettings(speakers=6, dev_speakers=2, test_speakers=2, sentences=2, mean_duration=0.9)
 
@@ -71,6 +77,31 @@ def test_a_folder_with_a_card_and_nothing_is_trained_twice(tmp_path: Path, capsy
     capsys.readouterr()
     assert main([*command, "--emotions", "angry,sad"]) == 2
     assert "Choose another --runs" in capsys.readouterr().err
+
+
+def test_the_temperature_is_chosen_on_corpora_left_out(tmp_path: Path) -> None:
+    corpora = [write(tmp_path / name, replace(SMALL, seed=seed)).rows for seed, name in enumerate("ab")]
+    rows = [
+        replace(row, id=f"{name}-{row.id}", corpus=name, speaker=f"{name}-{row.speaker}")
+        for name, part in zip("ab", corpora, strict=True)
+        for row in part
+    ]
+    write_table(Manifest(tuple(rows)), tmp_path / "both.csv")
+    command = ["starter", "--recipe", "strong", "--manifest", str(tmp_path / "both.csv"), "--epochs", "1"]
+    command += ["--folds", "3", "--runs", str(tmp_path / "runs"), "--workers", "1"]
+    assert main([*command, "-o", str(tmp_path / "model")]) == 0
+    left_out, crossed = (
+        calibrate(line_of(read_run(tmp_path / "runs" / name)), on="test")
+        for name in ("corpora-left-out", "cross-validated")
+    )
+    described = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert described["temperature"] == pytest.approx(left_out.temperature) != pytest.approx(crossed.temperature)
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert f"divided by T = {left_out.temperature:.3g}" in card
+    calibration = [line for line in card.splitlines() if line.startswith("| a and b") and "→" in line]
+    assert [line.split(" | ")[1:3] for line in calibration] == [["–", "–"], [str(len(rows)), "12"]]
+    assert card.count("Each corpus was tested by trainings on the others only") == 1
+    assert "name: a, left out of training" in card
 
 
 def test_too_few_speakers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -78,7 +78,7 @@ def _front_matter(facts: Facts, evidence: Sequence[Evidence]) -> str:
         metrics: list[dict[str, Any]] = [{"type": "accuracy", "name": "WA", "value": wa}]
         metrics.append({"type": "recall", "name": "UAR", "args": {"average": "macro"}, "value": uar})
         task = {"type": "audio-classification", "name": "Speech emotion recognition"}
-        name = f"{group.corpus or of.corpora}, unseen speakers"
+        name = f"{group.corpus or of.corpora}, {'left out of training' if of.corpora_left_out else 'unseen speakers'}"
         results.append({"task": task, "dataset": {"type": "speech", "name": name}, "metrics": metrics})
     values = {
         "license": known or "other",

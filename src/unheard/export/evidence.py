@@ -5,7 +5,9 @@ The figures describe the recipe, not one model file: a run has a training for ev
 Temperature scaling divides the logits by one number T (Guo, Pleiss, Sun, Weinberger 2017: On Calibration of Modern
 Neural Networks, ICML), which leaves the predicted emotion unchanged. T minimises the negative log-likelihood of
 validation speakers, or of test speakers where all others train. The gain on test speakers is measured with temperatures
-chosen without them, since in cross-validation every speaker validates or tests some fold.
+chosen without them, since in cross-validation every speaker validates or tests some fold. A T that suits new speakers
+of known corpora is too low for other microphones, sentences and languages, so `unheard starter` chooses it on corpora
+left out.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise, product
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,13 +65,14 @@ class ModelResult:
 class Evidence:
     """Results of one system of a run: `groups` begins with all test speakers, `recall` is the mean over seeds by label.
 
-    `lowest` and `highest` are WA of single speakers, mean over seeds. `own` is set where the exported model is one of
-    the run's trainings.
+    `lowest` and `highest` are WA of single speakers, mean over seeds. `corpora_left_out` says that each corpus was
+    tested by trainings on the others. `own` is set where the exported model is one of the run's trainings.
     """
 
     system: str
     corpora: str
     protocol: str
+    corpora_left_out: bool
     folds: int
     seeds: int
     groups: tuple[GroupResult, ...]
@@ -79,8 +83,8 @@ class Evidence:
     own: ModelResult | None = None
 
 
-def evidence_of(model: Model, run: RunRecords, system: str = "") -> Evidence:
-    """Collect the results of `system` (default: the model's own) in `run`.
+def evidence_of(model: Model, run: RunRecords, system: str = "", *, calibration: Calibration | None = None) -> Evidence:
+    """Collect the results of `system` (default: the model's own) in `run`; `calibration` defaults to `calibrate`'s.
 
     Raises `ExportError` where the run has another recipe than the model, or no complete seed of that system.
     """
@@ -96,7 +100,7 @@ def evidence_of(model: Model, run: RunRecords, system: str = "") -> Evidence:
             mend = "Name the run whose recipe the model was trained with."
             raise ExportError(f"this run has other {what} than the model", where=run.folder, mend=mend)
     line = _line(model, run, system)
-    calibration = calibrate(line)  # refuses a line without a complete seed
+    calibration = calibration or calibrate(line)  # refuses a line without a complete seed
     tests = [seed.test for seed in line.seeds]
     speakers = np.array(tests[0].speakers)
     by_speaker = [statistics.fmean(test.where(speakers == one).wa for test in tests) for one in np.unique(speakers)]
@@ -105,6 +109,7 @@ def evidence_of(model: Model, run: RunRecords, system: str = "") -> Evidence:
         system=line.name,
         corpora=corpus_name(run),
         protocol=describe(run),
+        corpora_left_out=settings.protocol == "leave-corpus-out",
         folds=len(run.folds),
         seeds=len(line.seeds),
         groups=tuple(_groups(run, tests)),
@@ -181,7 +186,8 @@ class Calibration:
 
     `dev_error` and `test_error` are expected calibration errors; the test error afterwards is NaN where all validation
     speakers are tested too. `bands` are the test utterances by confidence, after dividing by a temperature chosen
-    without their speakers, or as they are where there is none.
+    without their speakers, or as they are where there is none. For a temperature that was chosen on another run,
+    `utterances` and `speakers` are 0 and `dev_error` is NaN.
     """
 
     temperature: float
@@ -201,16 +207,20 @@ class Calibration:
         return ""
 
 
-def calibrate(line: Line) -> Calibration:
-    """Choose the temperature of a system on all its complete seeds; raises `ExportError` where there is none."""
+def calibrate(line: Line, *, on: Literal["dev", "test"] = "dev", temperature: float | None = None) -> Calibration:
+    """Choose the temperature of a system on all its complete seeds, or measure a `temperature` chosen elsewhere.
+
+    It is chosen on validation speakers, or with `on="test"` on test speakers, for a model trained on all of them.
+    Raises `ExportError` where no seed is complete.
+    """
     if not line.seeds:
         mend = "Let the experiment finish: a seed is complete when all its folds are."
         raise ExportError(f"{line.name} has no complete seed to calibrate with", mend=mend)
     dev, test = (Predictions.joined([getattr(seed, part) for seed in line.seeds]) for part in ("dev", "test"))
-    dev = dev if dev.ids else test  # speakers that other folds test
+    dev = dev if dev.ids and on == "dev" else test  # speakers that other folds test
     logits, test_logits = _logits(dev), _logits(test)
-    scaled = _scaled_without_their_speakers(dev, test)
-    t = best_temperature(logits, dev.truth)
+    scaled = _scaled_without_their_speakers(dev, test) if temperature is None else test_logits / temperature
+    t = temperature or best_temperature(logits, dev.truth)
 
     def error(logits: Doubles, of: Predictions) -> float:
         return calibration_error(softmax(logits, axis=1), of.truth)
@@ -220,9 +230,9 @@ def calibrate(line: Line) -> Calibration:
     bands = [(low, high, (confidence > low) & (confidence <= high)) for low, high in pairwise(BANDS)]
     return Calibration(
         temperature=t,
-        utterances=len(set(dev.ids)),
-        speakers=len(set(dev.speakers)),
-        dev_error=(error(logits, dev), error(logits / t, dev)),
+        utterances=0 if temperature else len(set(dev.ids)),
+        speakers=0 if temperature else len(set(dev.speakers)),
+        dev_error=(float("nan"),) * 2 if temperature else (error(logits, dev), error(logits / t, dev)),
         test_error=(error(test_logits, test), float("nan") if scaled is None else error(scaled, test)),
         bands=tuple(
             Band(low, high, int(here.sum()), float(correct[here].mean()) if here.any() else float("nan"))
