@@ -155,10 +155,10 @@ def test_bad_files_say_what_and_how_to_mend(tmp_path: Path) -> None:
     flac = encoded(np.random.default_rng(0).normal(0, 0.1, 160_000), format="FLAC")
     cases = {
         "empty.wav": (b"", "empty"),
-        "text.wav": (b"this is a text and no sound at all", "as audio"),
+        "text.wav": (b"this is a text and no sound at all", "as audio.*it is text: 'this is"),
         "header.wav": (whole[:44], "no samples"),
         "cut.wav": (whole[:20_000], "cut short"),
-        "cut.flac": (flac[:100_000], "cut short|breaks off"),
+        "cut.flac": (flac[:100_000], r"breaks off after \d\.\d\d s"),
         "short_header.wav": (whole[:20], "as audio"),
         "phone.m4a": (b"\0\0\0\x20ftypM4A " + bytes(100), "ffmpeg -i"),
         "browser.webm": (b"\x1aE\xdf\xa3" + bytes(100), "ffmpeg -i"),

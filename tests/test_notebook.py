@@ -80,7 +80,7 @@ def test_a_manifest() -> None:
 
 def test_a_run(tmp_path: Path) -> None:
     made = run(tmp_path)
-    assert repr(made) == f"<Run {str(tmp_path)!r}: SER_only, SER_SR_DAT; 1 cells failed>"
+    assert repr(made) == f"<Run {str(tmp_path)!r}: SER_only, SER_SR_DAT; 1 cell failed>"
     rows, _ = shown(made)
     assert rows[0] == ["system", "test WA, %", "test UAR, %", "cells"]
     assert rows[1][:2] == ["SER_only", str(made.records.lines[0].over_seeds("wa"))]

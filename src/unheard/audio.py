@@ -30,7 +30,7 @@ from unheard.decoding import (
     name_of,
     open_audio,
 )
-from unheard.errors import AudioError, ConfigError, TooLongError
+from unheard.errors import AudioError, ConfigError, TooLongError, counted
 from unheard.streams import Source, has_length_table
 
 if TYPE_CHECKING:
@@ -336,7 +336,7 @@ def channel_index(channel: str | int, channels: int, name: str) -> int | None:
         mend += " For every channel separately, use `unheard predict` or predict_channels." if word == "each" else ""
         raise AudioError(f"unknown channel '{channel}'", where=name, mend=mend)
     if number > channels:
-        what = f"has {channels} channel{'s' * (channels != 1)}, not a channel '{channel}'"
+        what = f"has {counted(channels, 'channel')}, not a channel '{channel}'"
         mend = "Choose mix." if channels == 1 else f"Choose mix, or a number from 1 to {channels}."
         raise AudioError(what, where=name, mend=mend)
     return number - 1

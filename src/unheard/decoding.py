@@ -143,15 +143,13 @@ class _Sndfile(Decoder):
             self._file.seek(0)
 
     def read(self, frames: int) -> SampleBlock:
-        block: SampleBlock
-        if not self._unknown:
-            block = self._file.read(frames, dtype="float32", always_2d=True)
-            return block
-        block = np.full((frames, self.channels), np.nan, np.float32)
+        block: SampleBlock = np.full((frames, self.channels), np.nan, np.float32)
         try:
             block = self._file.read(out=block)
-        except self._error:  # after reading, it seeks, which fails at the end
+        except self._error:  # after damage; or of unknown length, where it seeks after reading, which fails at the end
             block = block[: int(np.isfinite(block[:, 0]).sum())]
+            if not (self._unknown or len(block)):
+                raise
         return block
 
     def seek(self, frame: int) -> None:
@@ -367,6 +365,8 @@ def _unreadable(path: Source, name: str, error: Exception) -> tuple[AudioError, 
     elif getattr(error, "code", None) == _SYSTEM_ERROR:
         kind, what, mend = UnreachableError, f"cannot be read ({reason})", "Check the disk; try again."
     else:
+        if re.fullmatch(rb"[\s!-~]+", head[:40]):  # such as a web page in place of a download
+            reason = f"it is text: {head[:40].decode()!r}"
         what = f"cannot be read as audio ({reason})"
         mend = "WAV, FLAC, OGG and MP3 are read; check that the file is complete."
     return kind(what, where=name, mend=mend), elsewhere

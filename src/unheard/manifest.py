@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from unheard.errors import AudioError, ManifestError, did_you_mean
+from unheard.errors import AudioError, ManifestError, counted, did_you_mean
 from unheard.notebook import COLOURS, axes_for, frame, table
 
 LABELS = (
@@ -110,7 +110,7 @@ class Manifest(Sequence[Utterance]):
         twice = sorted(name for name, count in Counter(row.id for row in self.rows).items() if count > 1)
         if twice:
             mend = "Give every utterance its own id."
-            raise ManifestError(f"{len(twice)} ids occur more than once, '{twice[0]}' first", mend=mend)
+            raise ManifestError(f"{counted(len(twice), 'id')} used more than once, '{twice[0]}' first", mend=mend)
         for row in self.rows:
             if row.emotion not in LABELS:
                 mend = did_you_mean(row.emotion, LABELS)
@@ -129,7 +129,12 @@ class Manifest(Sequence[Utterance]):
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{label} {count}" for label, count in self.counts().items())
-        return f"<Manifest: {len(self)} utterances, {len(self.speakers)} speakers ({counts}), {len(self.notes)} notes>"
+        return f"<Manifest: {self.size} ({counts}), {counted(len(self.notes), 'note')}>"
+
+    @property
+    def size(self) -> str:
+        """How many utterances of how many speakers, in words."""
+        return f"{counted(len(self), 'utterance')} of {counted(len(self.speakers), 'speaker')}"
 
     def _repr_html_(self) -> str:
         """Return the number of utterances of each corpus, gender and emotion as an HTML table."""
@@ -267,7 +272,7 @@ def choose_channel(manifest: Manifest, channel: str = "mix") -> Manifest:
     notes = manifest.notes
     if both := [speaker for speaker, several in kinds.items() if len(several) > 1]:
         what = (
-            f"{len(both)} speakers ({', '.join(both[:5])}) have recordings with one channel and with several; each "
+            f"{counted(len(both), 'speaker')} ({', '.join(both[:5])}) with recordings of one channel and several; each "
             "channel counts as another person: if it is the same person, choose a --channel"
         )
         notes = (*notes, Note("channels", what))

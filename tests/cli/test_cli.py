@@ -279,7 +279,7 @@ def test_bad_recordings_are_skipped_counted_and_named(tmp_path: Path, cli: Any) 
     given = ("--protocol", "given", "--column", "part", "--systems", "ser", "--epochs", "1")
     assert experiment(tmp_path / "a", *given, source=("--manifest", str(good))) == 0
     out, err = cli("experiment", *flags(tmp_path / "b", *given, source=("--manifest", str(both))))
-    assert f"{len(bad)} of {len(rows) + len(bad) + 1} utterances have no features and are left out" in err
+    assert f"utterances left out, without features: {len(bad)} of {len(rows) + len(bad) + 1} " in err
     assert "bad-empty" in err
     assert f"both.csv: {len(rows) + 1} utterances" in out
     ((name, one),), ((other, two),) = cells(tmp_path / "a").items(), cells(tmp_path / "b").items()

@@ -57,7 +57,7 @@ def test_a_complete_tree_has_only_its_traps(tmp_path: Path) -> None:
         "a", "female", "happy", "HAPPY", "en", "toy", {"take": "take 1"},
     )  # fmt: skip
     assert row.audio == str(tmp_path / "toy" / "a-happy-1.wav")
-    assert "7 utterances, 3 speakers (happy 4, sad 3)" in repr(manifest)
+    assert "7 utterances of 3 speakers (happy 4, sad 3)" in repr(manifest)
 
 
 def test_labels_decide_completeness(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_missing_files_are_refused_by_class_and_speaker(tmp_path: Path) -> None:
 def test_a_known_list_names_missing_files(tmp_path: Path) -> None:
     listed = replace(TOY, clips=lambda root: {name: name.split("-")[1] for name in HAPPY_AND_SAD})
     plant(tmp_path, *HAPPY_AND_SAD[2:], "d-happy-9")
-    refused("2 of 7 files are missing: a-happy-1, a-happy-2", tmp_path, listed)
+    refused("files missing: 2 of 7: a-happy-1, a-happy-2", tmp_path, listed)
     manifest = read_tree(listed, tmp_path, partial=True)
     assert ids(manifest, "missing") == ("a-happy-1", "a-happy-2")
     assert ids(manifest, "extra") == ("d-happy-9",)
@@ -116,7 +116,7 @@ def test_every_decodable_format_and_copies_of_one_sound(tmp_path: Path) -> None:
     extra = {"a-sad-1.flac", "copy/b-sad-1.wav", "c-sad-1_loud.wav", "sad 4 instead of 3"}
     assert set(ids(manifest, "extra")) == extra
     plant(tmp_path, "b-sad-2.mp3", "c-happy-2.ogg")
-    assert "2 clips are in a lossy format" in kinds(read_tree(TOY, tmp_path))["formats"]
+    assert "2 clips in a lossy format" in kinds(read_tree(TOY, tmp_path))["formats"]
 
 
 def test_the_releases_folder_wins_and_different_sounds_are_refused(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_the_releases_folder_wins_and_different_sounds_are_refused(tmp_path: Pat
     assert len(ids(manifest, "extra")) == 7
     plant(tmp_path, "again/own/b-sad-1", value=9)
     for partial in (False, True):
-        message = r"1 clips have copies that differ in sound: own/b-sad-1\.wav and again/own/b-"
+        message = r"1 clip with copies that differ in sound: own/b-sad-1\.wav and again/own/b-"
         refused(message, tmp_path, partial=partial)
     plant(tmp_path / "two", "x/a-sad-1")
     plant(tmp_path / "two", "y/a-sad-1", value=7)
@@ -148,7 +148,7 @@ def test_git_lfs_pointers_are_named_and_counted(tmp_path: Path) -> None:
     plant(tmp_path, *HAPPY_AND_SAD)
     pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 73324\n"
     (tmp_path / "a-sad-1.wav").write_text(pointer)
-    refused(r"1 files are Git LFS pointers, not audio: a-sad-1.*git lfs pull", tmp_path)
+    refused(r"1 Git LFS pointer, not audio: a-sad-1.*git lfs pull", tmp_path)
     manifest = read_tree(TOY, tmp_path, partial=True)
     assert ids(manifest, "lfs-pointer") == ("a-sad-1.wav",)
     assert ids(manifest, "missing") == ("a sad 0 of 1",)
@@ -170,7 +170,7 @@ def test_known_duplicates_and_broken_clips(tmp_path: Path) -> None:
     manifest = read_tree(corpus, tmp_path)  # complete: duplicates count as found
     assert set(manifest.ids) == {"a-happy-1", "c-happy-1", "a-sad-1"}
     assert set(ids(manifest, "duplicate")) == {"a-happy-2", "b-sad-1", "c-sad-1"}
-    assert "1 clips are broken in the release (it is silent)" in kinds(manifest)["unusable"]
+    assert "1 clip left out, broken in the release (it is silent)" in kinds(manifest)["unusable"]
     for name in ("a-happy-1", "b-sad-1"):
         (tmp_path / f"{name}.wav").unlink()
     manifest = read_tree(corpus, tmp_path, partial=True)
@@ -183,7 +183,7 @@ def test_wrong_roots(tmp_path: Path) -> None:
     refused(r"no audio file .*own/a-happy-1.wav", tmp_path)
     (tmp_path / "toy.zip").touch()
     refused(r"this is a file.*Unpack it", tmp_path / "toy.zip")
-    refused(r"none of its 1 audio files has a name.*for example song\.wav", plant(tmp_path, "song"))
+    refused(r"1 audio file, none with a name.*for example song\.wav", plant(tmp_path, "song"))
 
 
 def test_every_fact_needs_a_source() -> None:
@@ -272,7 +272,7 @@ def test_a_call_becomes_a_row_per_channel(tmp_path: Path) -> None:
     assert not expanded.notes
     rows.append(Utterance("e", call, "y", "neutral", channel="each"))
     (note,) = choose_channel(Manifest(tuple(rows))).notes
-    assert "1 speakers (y) have recordings with one channel and with several" in str(note)
+    assert "1 speaker (y) with recordings of one channel and several" in str(note)
     sides = (
         Utterance("l", call, "x", "sad", channel="left"),
         Utterance("r", f"{tmp_path}/./call.wav", "z", "sad", channel="2"),

@@ -78,7 +78,7 @@ def test_four_and_all(tmp_path: Path) -> None:
     assert len(everything) == 10039 - 2507
     assert everything.counts("original") == {key: ALL[key] for key in sorted(ALL) if key != "xxx"}
     assert everything.counts()["excited"] == 1041
-    assert "2507 utterances" in kinds(everything)["unusable"]
+    assert "2,507 utterances" in kinds(everything)["unusable"]
     assert len(read_corpus("iemocap", root)) == 2943
 
 

@@ -80,10 +80,10 @@ def test_missing_entries_are_counted(tmp_path: Path) -> None:
     manifest = read_kaldi(folder)
     assert manifest.ids == ("a-1",)
     assert {note.message: note.ids for note in manifest.notes if note.kind == "missing"} == {
-        "1 utterances have no speaker and were left out": ("b-2",),
-        "1 entries of utt2emo have no audio": ("c-3",),
+        "1 utterance without speaker left out": ("b-2",),
+        "1 utterance of utt2emo without audio": ("c-3",),
     }
-    assert "none of its 2 utterances" in refused(directory(tmp_path, utt2spk="x y\n"))
+    assert "no utterance has both" in refused(directory(tmp_path, utt2spk="x y\n"))
 
 
 @pytest.mark.parametrize(

@@ -155,7 +155,7 @@ def test_broken_clips_of_crema_d(tmp_path: Path) -> None:
     plant(tmp_path, "1076_MTI_SAD_XX", "1064_IEO_DIS_MD", "1001_DFA_ANG_XX")
     manifest = read_corpus("crema-d", tmp_path, partial=True)
     assert manifest.ids == ("1001_DFA_ANG_XX",)
-    assert "it has no sound) and were left out: 1064_IEO_DIS_MD, 1076_MTI_SAD_XX" in kinds(manifest)["unusable"]
+    assert "it has no sound): 1064_IEO_DIS_MD, 1076_MTI_SAD_XX" in kinds(manifest)["unusable"]
 
 
 def touch(root: Path, names: Iterable[str]) -> None:
@@ -193,7 +193,7 @@ def emodb() -> list[str]:
         (ravdess, get_corpus("ravdess").counts, dict.fromkeys(
             ("angry", "calm", "disgusted", "fearful", "sad", "surprised"), 192) | {"happy": 191, "neutral": 96},
          {"duplicate": ("03-01-03-01-02-02-07",)}, "Actor_05/03-01-05-02-01-02-05",
-         "1 of 672 files are missing: 03-01-05-02-01-02-05"),
+         "files missing: 1 of 672: 03-01-05-02-01-02-05"),
         (emodb, None, {"angry": 127, "happy": 71, "neutral": 79, "sad": 62}, {}, "wav/12a02Fa",
          r"happy 70 of 71; by speaker: 12 happy 1 of 2\. .*emodb\.bilderbar"),
     ],
@@ -224,7 +224,7 @@ def test_the_throat_microphone_of_emodbs_second_release(tmp_path: Path) -> None:
     assert {Path(row.audio).parent.name for row in manifest} == {"wav"}
     assert {row.speaker for row in manifest if row.gender == "female"} == {"08", "09", "13", "14", "16"}
     assert read_corpus("emodb", tmp_path / "wav").ids == manifest.ids
-    with pytest.raises(CorpusError, match="none of its 339 audio files"):
+    with pytest.raises(CorpusError, match="339 audio files, none with"):
         read_corpus("emodb", tmp_path / "laryngo")
 
 
@@ -237,7 +237,7 @@ def test_the_list_of_nemo_names_missing_clips(tmp_path: Path) -> None:
     (tmp_path / "data.tsv").write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
     touch(tmp_path, [f"samples/{name}.ogg" for name in names if "_anger_" in name and name != "KD0_anger_42"])
     for root in (tmp_path, tmp_path / "samples"):
-        with pytest.raises(CorpusError, match=r"1 of \d+ files are missing: KD0_anger_42"):
+        with pytest.raises(CorpusError, match=r"files missing: 1 of \d+: KD0_anger_42"):
             read_corpus("nemo", root, labels=["angry"])
     (tmp_path / "data.tsv").write_text("\n".join([header, *lines[:9]]), encoding="utf-8")  # a cut list is not used
     with pytest.raises(CorpusError, match="sad 0 of 769"):

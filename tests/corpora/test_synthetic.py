@@ -129,7 +129,7 @@ def test_an_interrupted_call_is_resumed(tiny: Path, tmp_path: Path) -> None:
     clips[3].unlink()
     clips[5].write_bytes(clips[5].read_bytes()[:1000])
     kept = clips[0].stat().st_mtime_ns
-    with pytest.raises(CorpusError, match="1 of 32 files are missing"):
+    with pytest.raises(CorpusError, match="files missing: 1 of 32"):
         read(root)
     assert len(read(root, partial=True)) == 31
     write(root, TINY, progress=False)

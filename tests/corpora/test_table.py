@@ -389,7 +389,7 @@ def test_where_recordings_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     old = table(tmp_path / "lists", "file,speaker,emotion\nZ:\\old\\b.wav,t,sad\n")
     assert read_manifest(old, audio_root=tmp_path)[0].audio == str(tmp_path / "deep/er/b.wav")
     main(["doctor", str(old), "--audio-root", str(tmp_path), "--map", "rabbia=angry", "--no-listen"])
-    assert "1 utterances of 1 speakers" in capsys.readouterr().out
+    assert "1 utterance of 1 speaker (" in capsys.readouterr().out
     (tmp_path / "linked").symlink_to(tmp_path / "deep", target_is_directory=True)
     for lines, root, found in (
         ("deep\\d.wav,s,sad\nold/er/d.wav,t,sad\n", tmp_path, "deep/d.wav er/d.wav"),  # the folders in front decide

@@ -168,7 +168,7 @@ def test_a_trial_that_fails_is_tried_and_never_chosen(
     assert experiment(tmp_path / "none", *SEARCH, *failing) == 1
     said = capsys.readouterr().err
     assert "Settings are not chosen for 1 combination of system, fold and direction: every trial failed" in said
-    assert "more trainings" not in said
+    assert "more on the other seeds" not in said
 
 
 @pytest.mark.parametrize(

@@ -188,7 +188,7 @@ def test_a_readout_asked_for_too_late_is_told(tmp_path: Path, cli: Any) -> None:
     common = ("--epochs", "3", "--systems", "ser", "--training.report-epochs")
     assert "no result at" not in cli("experiment", *flags(tmp_path, *common, "1"))[1]
     _, err = cli("experiment", *flags(tmp_path, *common, "1,2"))
-    assert "1 of 1 trainings have no result at 2 epochs" in err
+    assert "without a result at 2 epochs, as they had been trained further: 1 of 1" in err
     assert "A new --out" in err
 
 

@@ -100,8 +100,10 @@ def test_an_uncertain_answer_is_none(recogniser: Recogniser) -> None:
     assert first in (unsure.abstained or "")
     assert second in (unsure.abstained or "")
     assert recogniser.predict(murmur(2), min_confidence=0.01).label == first
-    with pytest.raises(ConfigError, match="0 to 1"):
-        recogniser.predict(murmur(2), min_confidence=60)
+    for wrong in (60, -0.1, "0.6", None, float("nan")):
+        for options in ({}, {"segments": [(0, 2, "Anna")]}):
+            with pytest.raises(ConfigError, match="0 to 1"):
+                recogniser.predict(murmur(2), min_confidence=wrong, **options)
 
 
 def test_uncertain_segments_of_a_stream(recogniser: Recogniser) -> None:

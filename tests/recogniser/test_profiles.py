@@ -60,6 +60,22 @@ def test_an_utterance_that_is_enrolled_again_counts_once(tmp_path: Path) -> None
     assert kept.learnt(two).utterances == 3  # in a recording: the person did speak again
 
 
+def test_processes_that_adapt_one_profile_keep_each_others_updates(tmp_path: Path) -> None:
+    store, (one, two, three, *_) = ProfileStore(tmp_path), DESCRIPTIONS
+    store.keep(begin := SpeakerProfile.unknown(DIGEST, 3, "anna").enrol(one))
+    ours = store.get("anna", DIGEST, 3).enrol(two)
+    store.keep(begin.enrol(three), base=begin)  # by another process
+    store.keep(ours, base=begin)
+    store.keep(ours, base=ours)
+    store.keep(ours.learnt(one), base=ours)
+    found = store.get("anna", DIGEST, 3)
+    assert (found.utterances, len(found.enrolled)) == (4, 3)
+    np.testing.assert_allclose(found.mean, np.mean([one, two, three, one], axis=0), rtol=1e-6)
+    store.forget("anna")
+    store.keep(found.learnt(two), base=found)
+    assert store.get("anna", DIGEST, 3).mean == pytest.approx(two, rel=1e-6)
+
+
 @given(st.text(min_size=1, max_size=60))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_name_leads_out_of_the_folder(tmp_path: Path, name: str) -> None:

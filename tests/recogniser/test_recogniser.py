@@ -387,6 +387,8 @@ def test_a_profile_of_another_model_is_refused(recogniser: Recogniser, tmp_path:
     stranger = SpeakerProfile.unknown("0" * 64, SETTINGS.dim, "anna").learnt(np.ones(SETTINGS.dim, np.float32))
     with pytest.raises(ModelError, match="'anna' was made with another model"):
         recogniser.predict(murmur(2), profile=stranger)
+    with pytest.raises(ConfigError, match="profile cannot be a str"):
+        recogniser.predict(murmur(2), profile="anna")  # type: ignore[call-overload]
     fixed = load(tiny_model.write_tiny(tmp_path / "fixed.onnx", profile=False))
     assert fixed.predict(murmur(2)).label
     for score in (lambda: fixed.enrol(murmur(2)), lambda: fixed.predict(murmur(2), adapt=True)):

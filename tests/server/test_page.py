@@ -339,7 +339,7 @@ def test_a_corrected_label(window: Window, tmp_path: Path) -> None:
 
 def test_errors(window: Window) -> None:
     window.give(b"nonsense", "x.wav")
-    assert window.trouble().startswith("x.wav: cannot be read as audio (Format not recognised)")
+    assert window.trouble().startswith("x.wav: cannot be read as audio (it is text: 'nonsense')")
     for body, what, mend in (
         (bytes(1_000_001), "this file is larger than the server accepts", "Send at most 15 minutes or 1 MB at a time."),
         (b"", "the file is empty", "Choose another recording."),

@@ -98,7 +98,7 @@ def test_a_plain_file_makes_one_fold(tmp_path: Path, column):
         ("id,speaker,part\nf1-sad,f2,train\n", "speaker of 'f1-sad' is 'f2'"),
         ("id,speaker\nf1-sad,f1\n", "columns id, speaker"),
         ("id;part\nf9-sad;train\n", "no utterance 'f9-sad'"),  # as a spreadsheet writes it
-        ("id,part\nf1-sad\n", "line 2: cannot be read: 1 cells under 2 columns"),
+        ("id,part\nf1-sad\n", "line 2: cannot be read: 1 cell under 2 columns"),
         ("id,part,part\nf1-sad,train,test\n", "has the column 'part' twice"),
         ("id,part\n", "no rows"),
         ("", "none"),

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unheard.analysis.intervals import Estimate, bootstrap_weights, mean_with_interval
-from unheard.errors import TrainingError, needs
+from unheard.errors import TrainingError, counted, needs
 from unheard.splits.protocols import known_gender, natural
 
 FORMAT = 1  # raised when the same embeddings give other figures than before
@@ -233,7 +233,7 @@ def make_folds(speakers: Sequence[str], texts: Sequence[str], seed: int = 0) -> 
         raise TrainingError(f"a speaker probe needs at least 2 speakers, not {len(counts)}", mend="Add speakers.")
     if counts.min() < 2:
         single = [name for name, n in zip(sorted(set(speakers)), counts, strict=True) if n < 2]
-        what = f"{len(single)} speakers have one recording ({', '.join(single[:3])}), too few for training and test"
+        what = f"{counted(len(single), 'speaker')} with one recording ({', '.join(single[:3])}), too few"
         raise TrainingError(what, mend="Leave them out, or add recordings.")
     known = [text.strip().casefold() for text in texts]
     if all(known):

@@ -151,15 +151,16 @@ def check_recordings(verb: Callable[..., object], model: str, recordings: Sequen
 
 @dataclass
 class Adaptation:
-    """The initial speaker profile, and the store that keeps it."""
+    """The speaker profile as last stored, and the store that keeps it."""
 
     profile: SpeakerProfile | None = None
     store: ProfileStore | None = None
 
     def save(self, profile: SpeakerProfile | None, model: OnnxModel) -> None:
-        """Store a profile that has a name."""
+        """Store a profile that has a name; what other processes have added to it since is kept."""
         if self.store is not None and profile is not None and profile.utterances:
-            self.store.keep(profile, model.name)
+            self.store.keep(profile, model.name, base=self.profile)
+        self.profile = profile
 
 
 @Parameter(name="*")
@@ -205,7 +206,8 @@ class Using:
             raise ConfigError(what, mend="Choose one --channel.")
         model = recogniser.model
         store = ProfileStore(self.profiles) if self.profile else None
-        profile = store.get(self.profile, model.digest, model.profile_width) if store is not None else None
+        stored = store.get(self.profile, model.digest, model.profile_width) if store is not None else None
+        profile = stored
         useless: list[Path] = []
         for clip in self.enrol:
             # the same channel as in the call, unless the clip has one channel only
@@ -217,7 +219,7 @@ class Using:
                 if useless == list(self.enrol):
                     raise
                 say(f"{clip}: too little speech, not used for enrolment")
-        found = Adaptation(profile, store)
+        found = Adaptation(stored, store)
         if self.enrol:
             found.save(profile, model)
         elif store is not None and profile is not None and not profile.utterances and not adapt:

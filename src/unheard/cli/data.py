@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from unheard.cli import common as cli
-from unheard.errors import printable
+from unheard.errors import counted, printable
 
 
 def corpora(
@@ -24,7 +24,7 @@ def corpora(
         facts = get_corpus(name)
         console.print(f"{facts.title} ({facts.name}), {facts.language}")
         counts = ", ".join(f"{label} {count}" for label, count in facts.counts.items())
-        console.print(f"{facts.utterances} utterances of {facts.speakers} speakers: {counts}")
+        console.print(f"{counted(facts.utterances, 'utterance')} of {counted(facts.speakers, 'speaker')}: {counts}")
         for label in ("layout", "licence", "citation", "homepage", "obtain"):
             if getattr(facts, label):
                 console.print(f"{label}: {getattr(facts, label)}")
@@ -80,7 +80,7 @@ def synthetic(
     from unheard.corpora.synthetic import write
 
     manifest = write(folder, demo_settings(entanglement, seed))
-    print(f"{len(manifest)} utterances of {len(manifest.speakers)} speakers in {folder}")
+    print(f"{manifest.size} in {folder}")
 
 
 def prepare(
@@ -114,7 +114,7 @@ def prepare(
 
         write_kaldi(manifest, output)
     counts = ", ".join(f"{label} {count}" for label, count in manifest.counts().items())
-    print(f"{len(manifest)} utterances of {len(manifest.speakers)} speakers ({counts}) in {output}")
+    print(f"{manifest.size} ({counts}) in {output}")
 
 
 def doctor(

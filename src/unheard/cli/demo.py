@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from unheard.analysis.intervals import DRAWS, mean_with_interval
 from unheard.cli.common import Workers, option, say
 from unheard.corpora.synthetic.plan import SyntheticSettings, voices
+from unheard.errors import counted
 from unheard.experiments.summary import Line, baseline_of
 from unheard.files import markdown_table
 
@@ -102,7 +103,7 @@ def of_shortcut(out: Path, seeds: int, epochs: int, workers: int) -> int:
     print("The four systems on synthetic speakers, whose channel reveals the emotion in training, not in the test\n")
     print(shortcut_table(run.records.lines, run.records.labels, channel_emotions()))
     table = run.folder / "table.md"
-    print(f"\n{seeds} seeds, percent, 95 % intervals over the test speakers. All results: {table}")
+    print(f"\n{counted(seeds, 'seed')}, percent, 95 % intervals over the test speakers. All results: {table}")
     return int(bool(run.failed))
 
 

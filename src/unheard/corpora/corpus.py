@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from unheard.corpora.rows import EMOTION_WORDS
-from unheard.errors import AudioError, CorpusError, did_you_mean, some
+from unheard.errors import AudioError, CorpusError, counted, did_you_mean, some
 from unheard.files import walk_files
 from unheard.manifest import COLUMNS, FOUR, LABELS, Manifest, Note, Utterance
 
@@ -167,7 +167,7 @@ def read_tree(
     tree = _scanned(corpus, folder, subset)
     if tree.pointers and not (partial and tree.found):
         fetch = f", or fetch it with: unheard fetch {corpus.name}" if corpus.download else ""
-        what = f"{len(tree.pointers)} files are Git LFS pointers, not audio: {some(tree.pointers)}"
+        what = f"{counted(len(tree.pointers), 'Git LFS pointer')}, not audio: {some(tree.pointers)}"
         raise CorpusError(what, where=folder, mend=f"Run 'git lfs pull' in the clone{fetch}.")
     if not tree.found:
         raise _not_this_one(corpus, folder, tree)
@@ -175,10 +175,10 @@ def read_tree(
     clips = [tree.rows[files[name]] for name in sorted(files)]
     lossy = [row.id for row in clips if not row.audio.lower().endswith(AUDIO_SUFFIXES[:2])]
     notes = [
-        *listed("odd-name", f"audio files are not named like clips of {corpus.title} and were skipped", tree.odd),
-        *listed("lfs-pointer", "files are Git LFS pointers, not audio, and were skipped", tree.pointers),
-        *listed("extra", "files repeat a clip (another folder or format) and were skipped", repeated),
-        *listed("formats", "clips are in a lossy format and the others are not, which a model can learn as a cue",
+        *listed("odd-name", "audio file", f"skipped, not named like a clip of {corpus.title}", tree.odd),
+        *listed("lfs-pointer", "Git LFS pointer", "skipped, not audio", tree.pointers),
+        *listed("extra", "file", "skipped for repeating a clip (another folder or format)", repeated),
+        *listed("formats", "clip", "in a lossy format, unlike the others, which a model can learn as a cue",
                 lossy if len(lossy) < len(clips) else ()),
     ]  # fmt: skip
     release = corpus.clips(folder) if corpus.clips else None
@@ -224,7 +224,7 @@ def _scanned(corpus: Corpus, folder: Path, subset: str | None) -> _Tree:
 def _not_this_one(corpus: Corpus, folder: Path, tree: _Tree) -> CorpusError:
     what = f"it contains no audio file ({', '.join(AUDIO_SUFFIXES)})"
     if tree.odd or tree.ignored:
-        what = f"none of its {len(tree.odd) + tree.ignored} audio files has a name of this corpus"
+        what = f"{counted(len(tree.odd) + tree.ignored, 'audio file')}, none with a name of this corpus"
         what += f", for example {tree.odd[0]}" if tree.odd else ""
     mend = f"Give the folder that holds {corpus.layout}. {corpus.obtain}"
     return CorpusError(f"this is not {corpus.title}: {what}", where=folder, mend=mend)
@@ -262,25 +262,25 @@ def finish(
         if not partial:
             raise CorpusError(what, where=root, mend=f"{corpus.obtain} Or read what exists with --partial.")
         notes.append(Note("missing", what, tuple(missing)))
-    notes += listed("extra", f"differences from the release of {corpus.title}, kept", surplus)
+    notes += listed("extra", "difference", f"from the release of {corpus.title}, kept", surplus)
     ids = {row.id for row in rows}
     copies = {name for group in corpus.copies for name in [n for n in group if n in ids][1:]}
     clashes = ids & {name for group in corpus.clashes for name in group}
     unusable = ids & set(corpus.unusable)
     why = [corpus.unusable[name] for name in sorted(unusable)]
     notes += [
-        *listed("duplicate", "clips repeat another recording of the same speaker and were left out", copies),
-        *listed("duplicate", "clips hold one recording under two speakers or emotions; all were left out", clashes),
-        *listed("unusable", f"clips are broken in the release ({'; '.join(why)}) and were left out", unusable),
+        *listed("duplicate", "clip", "left out for repeating another recording of the same speaker", copies),
+        *listed("duplicate", "clip", "left out as one recording under two speakers or emotions", clashes),
+        *listed("unusable", "clip", f"left out, broken in the release ({'; '.join(why)})", unusable),
         *(Note("trap", trap) for trap in corpus.traps),
     ]
     return Manifest(tuple(row for row in rows if row.id not in copies | clashes | unusable), tuple(notes))
 
 
-def listed(kind: str, what: str, names: Iterable[str]) -> list[Note]:
-    """Return a note that counts and lists `names`, in a list; an empty list without names."""
+def listed(kind: str, thing: str, what: str, names: Iterable[str]) -> list[Note]:
+    """Return a note such as "2 clips left out: a, b", in a list; an empty list without names."""
     names = tuple(sorted(names))
-    return [Note(kind, f"{len(names)} {what}: {some(names)}", names)] if names else []
+    return [Note(kind, f"{counted(len(names), thing)} {what}: {some(names)}", names)] if names else []
 
 
 def _utterance(corpus: Corpus, path: str, match: re.Match[str]) -> Utterance | None:
@@ -322,7 +322,7 @@ def without_copies(root: Path, found: Mapping[str, Sequence[str]], own: str) -> 
         equals = [copy for standing, *_, copy in rest if standing == other]
         differing += [f"{first} and {copy}" for copy in equals if not same_sound(root / first, root / copy)]
     if differing:
-        what = f"{len(differing)} clips have copies that differ in sound: {some(differing)}"
+        what = f"{counted(len(differing), 'clip')} with copies that differ in sound: {some(differing)}"
         mend = "Remove the copies that are not from the release, or give the folder with the right ones."
         raise CorpusError(what, where=root, mend=mend)
     return chosen, repeated
@@ -356,7 +356,7 @@ def _compared(
         listed = {name for name, label in clips.items() if label in wanted}
         missing = sorted(listed - found)
         surplus = sorted(row.id for row in rows if row.emotion in wanted and row.id not in clips)
-        return f"{len(missing)} of {len(listed)} files are missing: {some(missing)}", missing, surplus
+        return f"files missing: {len(missing)} of {len(listed)}: {some(missing)}", missing, surplus
     classes = Counter(row.emotion for row in rows)
     cells = Counter((row.speaker, row.emotion) for row in rows)
     short = [f"{x} {classes[x]} of {corpus.counts[x]}" for x in wanted if classes[x] < corpus.counts[x]]

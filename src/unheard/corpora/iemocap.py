@@ -133,7 +133,7 @@ def read(
                 }
                 about |= {"session": session, "text": texts.get(name, ""), "original": label}
                 rows.append(Utterance(name, audio[name], speaker, emotion, extra=extra, **about))
-    notes = [note for name, (kind, what) in _NOTES.items() for note in listed(kind, what, lists[name])]
+    notes = [note for name, about in _NOTES.items() for note in listed(*about, lists[name])]
     reasons = {
         "not there": [f"Session{n}" for n in SESSIONS if not (folder / f"Session{n}").is_dir()],
         "labelled but without audio": lists["silent"],
@@ -151,14 +151,14 @@ def read(
 
 
 _NOTES = {
-    NO_AGREEMENT: ("unusable", "utterances have no label that most listeners agreed on (xxx) and are not used"),
-    "silent": ("no-audio", "labelled utterances have no audio"),
-    "unlabelled": ("no-label", "sentences have audio and no label line"),
-    "garbled": ("garbled", "label lines cannot be read"),
-    "repeated": ("extra", "label lines repeat an utterance already labelled"),
-    "copies": ("extra", "files repeat a sentence (another folder or format) and were skipped"),
+    NO_AGREEMENT: ("unusable", "utterance", "left out, without a label that most listeners agreed on (xxx)"),
+    "silent": ("no-audio", "labelled utterance", "without audio"),
+    "unlabelled": ("no-label", "sentence", "with audio and without a label line"),
+    "garbled": ("garbled", "label line", "that cannot be read"),
+    "repeated": ("extra", "label line", "repeating an utterance already labelled"),
+    "copies": ("extra", "file", "skipped for repeating a sentence (another folder or format)"),
 }
-"""List of names -> kind and message of its note."""
+"""List of names -> kind, noun and message of its note."""
 
 
 def _sessions_folder(root: Path) -> Path:

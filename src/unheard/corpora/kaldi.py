@@ -15,7 +15,7 @@ from pathlib import Path
 
 from unheard.corpora.rows import invalid, times_of, to_manifest
 from unheard.corpora.table import read_text
-from unheard.errors import ManifestError
+from unheard.errors import ManifestError, counted
 from unheard.files import replacing
 from unheard.manifest import COLUMNS, Manifest, Note
 
@@ -61,15 +61,15 @@ def read_kaldi(
         own = {column: column for column in COLUMNS if column in cells}
         records.append((values["emotion"][name][0], cells, own))
     notes = [
-        Note("missing", f"{len(ids)} utterances have no {what} and were left out", tuple(ids))
+        Note("missing", f"{counted(len(ids), 'utterance')} without {what} left out", tuple(ids))
         for what, ids in lost.items()
         if ids
     ]
     if silent := tuple(name for name in values["emotion"] if name not in spans):
-        notes.append(Note("missing", f"{len(silent)} entries of utt2emo have no audio", silent))
+        notes.append(Note("missing", f"{counted(len(silent), 'utterance')} of utt2emo without audio", silent))
     if len(spans) == sum(map(len, lost.values())):
         mend = "Use the same utterance ids in wav.scp (or segments), utt2spk and utt2emo."
-        raise invalid(f"none of its {len(spans)} utterances has both a speaker and an emotion", folder, mend)
+        raise invalid("no utterance has both a speaker and an emotion", folder, mend)
     base, search = audio_root or _base(folder, recordings), audio_root is not None
     return to_manifest(records, folder / "utt2emo", base, mapping=mapping, search=search, notes=notes)
 

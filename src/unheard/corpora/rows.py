@@ -11,7 +11,7 @@ from itertools import dropwhile, takewhile
 from pathlib import Path, PurePath
 from urllib.parse import unquote
 
-from unheard.errors import ManifestError, did_you_mean
+from unheard.errors import ManifestError, counted, did_you_mean
 from unheard.files import walk_files
 from unheard.manifest import COLUMNS, LABELS, Manifest, Note, Utterance, plain
 
@@ -259,7 +259,8 @@ class _Labels:
         if renamed := [f"{word} -> {label} ({n})" for (word, label), n in sorted(self._read_as.items()) if n]:
             yield Note("labels", f"labels read as: {', '.join(renamed)}")
         if self._undecided:
-            what = f"{len(self._undecided)} utterances have no label that the raters agreed on (X) and were left out"
+            what = "left out, without a label that the raters agreed on (X)"
+            what = f"{counted(len(self._undecided), 'utterance')} {what}"
             yield Note("unusable", what, tuple(self._undecided))
 
 

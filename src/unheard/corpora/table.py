@@ -21,7 +21,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from unheard.corpora.rows import ALIASES, REQUIRED, Record, below, invalid, name_columns, to_manifest
-from unheard.errors import ManifestError, did_you_mean, needs
+from unheard.errors import ManifestError, counted, did_you_mean, needs
 from unheard.files import cannot_read, replacing
 from unheard.manifest import COLUMNS, Manifest
 
@@ -182,7 +182,8 @@ def read_cells(path: Path, text: str | None = None) -> Iterator[tuple[int, list[
             if any(cell.strip() for cell in cells):
                 if len(cells) < len(header) or any(cells[len(header) :]):
                     mend = f'Separate cells by {delimiter!r}; "quote" a cell that contains one.'
-                    raise invalid(f"{len(cells)} cells under {len(header)} columns", f"{path}, line {place}", mend)
+                    what = f"{counted(len(cells), 'cell')} under {counted(len(header), 'column')}"
+                    raise invalid(what, f"{path}, line {place}", mend)
                 yield place, cells
             place = skipped + reader.line_num + 1
     except csv.Error as problem:

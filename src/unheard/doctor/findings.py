@@ -127,7 +127,8 @@ def _counts(counts: Mapping[str, int]) -> str:
 def _overview(summary: ManifestSummary) -> str:
     hours = summary.hours
     duration = "" if hours is None else f", {hours:.1f} hours" if hours >= 1 else f", {hours * 60:.1f} minutes"
-    return f"{summary.utterances:,} utterances of {summary.speakers} speakers ({_counts(summary.genders)}){duration}"
+    size = f"{counted(summary.utterances, 'utterance')} of {counted(summary.speakers, 'speaker')}"
+    return f"{size} ({_counts(summary.genders)}){duration}"
 
 
 def _cell(text: str) -> str:

@@ -73,7 +73,7 @@ def evaluate(
             f"unseen speakers{doubt_of(known, training)}"
         )
     if unnamed := sum(is_unknown(row.speaker) for row in rows):
-        say(f"{unnamed} of {len(rows)} utterances are of unknown speakers, whom the model may have been trained on")
+        say(f"utterances of unknown speakers, whom the model may have been trained on: {unnamed} of {len(rows)}")
     with score_model(trained, rows, store=store, device=device, say=say) as scored:
         rows, scores = scored.rows, scored.scores
     each = recalls(scores.truth, scores.predicted, len(trained.labels))
@@ -94,7 +94,7 @@ def known_rows(trained: Model, table: Manifest, mapping: Mapping[str, str] | Non
     known = {(mapping or {}).get(row.emotion, row.emotion) for row in table} & set(trained.labels)
     rows = table.select(known or trained.labels, mapping)
     if len(rows) < len(table):
-        say(f"{len(table) - len(rows)} of {len(table)} utterances have labels that the model does not have")
+        say(f"utterances with labels that the model does not have: {len(table) - len(rows)} of {len(table)}")
     return rows
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from unheard.analysis.intervals import Spread
 from unheard.analysis.speaker_leakage import FORMAT, Leakage, examine_embeddings
 from unheard.corpora import read_manifest
-from unheard.errors import ConfigError, FeatureError, Say, SplitError, TrainingError, UnheardError, silent
+from unheard.errors import ConfigError, FeatureError, Say, SplitError, TrainingError, UnheardError, counted, silent
 from unheard.experiments.cell import versions
 from unheard.experiments.evaluate import doubt_of, is_known, known_rows, score_model, trained_on
 from unheard.experiments.records import RunRecords
@@ -94,7 +94,7 @@ def explained(found: Leakage, whose: str = UNSEEN) -> Sequence[str]:
     texts = f" and different texts ({found.texts} texts)" if found.disjoint == "texts" else ""
     parts = f"the probe is trained and tested on different recordings{texts or '; their texts may be the same'}"
     return [
-        f"{found.recordings} recordings of {found.speakers} {whose}{drawn}; {parts}.",
+        f"{counted(found.recordings, 'recording')} of {found.speakers} {whose}{drawn}; {parts}.",
         f"Chance {100 * found.chance:.1f} %, always the most frequent speaker {100 * found.majority:.1f} %; an EER of "
         f"50 % is chance ({same:,} pairs of one speaker and {different:,} of two, {of_texts}).",
         "Percent and points; [95 % interval] from resampling recordings, ± standard deviation over seeds.",
@@ -273,12 +273,13 @@ class Probed:
         worst, best = groups.worst, groups.best
         if groups.spread > 0:
             text += (
-                f"Worst speaker: {worst.speaker} ({worst.recordings} recordings, {worst.emotions} emotions), "
-                f"UAR {100 * worst.uar.value:.1f} %; best: {best.speaker}, {100 * best.uar.value:.1f} %.\n"
+                f"Worst speaker: {worst.speaker} ({counted(worst.recordings, 'recording')}, "
+                f"{counted(worst.emotions, 'emotion')}), UAR {100 * worst.uar.value:.1f} %; "
+                f"best: {best.speaker}, {100 * best.uar.value:.1f} %.\n"
             )
         else:
             text += f"Every speaker's UAR is {100 * worst.uar.value:.1f} %.\n"
-        return text + f"The gender of {groups.gender_unknown} speakers is unknown.\n" * (groups.gender_unknown > 0)
+        return text + f"{counted(groups.gender_unknown, 'speaker')} without gender.\n" * (groups.gender_unknown > 0)
 
 
 def probe_model(
@@ -306,7 +307,7 @@ def probe_model(
         say("warning: the model does not record its training speakers")
     named = labelled.where(lambda row: not is_unknown(row.speaker))
     if len(named) < len(labelled):
-        say(f"{len(labelled) - len(named)} utterances of unknown speakers are left out")
+        say(f"{counted(len(labelled) - len(named), 'utterance')} of unknown speakers left out")
     rows = choose_channel(named, channel)
     # channels may become separate speakers with other names, so the table's names are looked up first
     trained_rows = choose_channel(table.where(lambda row: is_known(row, known)), channel)
@@ -314,19 +315,19 @@ def probe_model(
     training_speakers |= {row.full_name for row in trained_rows}
     unseen = rows if seen else rows.where(lambda row: row.full_name not in training_speakers)
     if len(unseen) < len(rows):
-        counted = f"{len(rows) - len(unseen)} of {len(rows)} utterances"
-        say(f"{counted} are of speakers the model was trained on: left out{doubt_of(training_speakers, known)}")
+        share = f"{len(rows) - len(unseen)} of {len(rows)}"
+        say(f"left out, of speakers the model was trained on: {share} utterances{doubt_of(training_speakers, known)}")
     _at_least_two(unseen, "that the model was not trained on" if known and not seen else "in the manifest", known, seen)
     with score_model(trained, unseen, store=store, device=device, say=say) as scored:
         counts = Counter(row.speaker for row in scored.rows)
         places = [i for i, row in enumerate(scored.rows) if counts[row.speaker] > 1]
         single = len(scored.rows) - len(places)
         if single:
-            say(f"{single} speakers have one recording and are left out")
+            say(f"{counted(single, 'speaker')} with one recording left out")
         kept = Manifest(tuple(scored.rows[i] for i in places))
         _at_least_two(kept, "with two recordings or more", known, seen=True)
         speakers, texts = kept.column("speaker"), kept.column("text")
-        say(f"Probing {len(kept)} recordings of {len(kept.speakers)} speakers")
+        say(f"Probing {kept.size}")
         scores = scored.scores
         truth, predicted = (list(map(int, labels[places])) for labels in (scores.truth, scores.predicted))
         genders = kept.column("gender")

@@ -177,7 +177,7 @@ def lay_out(settings: Experiment, say: Say = silent) -> Grid:
     for note in manifest.notes:
         say(str(note))
     choose_split(settings, manifest)  # fails before features take minutes; made again, as rows may lack features
-    say(f"Features of {len(manifest):,} utterances of {len(manifest.speakers)} speakers")
+    say(f"Features of {manifest.size}")
     folder = Path(settings.store or Path(settings.out) / "features")
     fitted = {key: FITTED[key] for key in settings.systems if key in FITTED}
     stores = {key: folder / key for key, system in fitted.items() if system.features}
@@ -298,7 +298,7 @@ def usable(manifest: Manifest, store: FeatureStore, say: Say = silent) -> Manife
     skipped = [row.id for row in manifest if row.id not in store]
     if skipped:
         reasons = some([f"{name}: {store.skipped.get(name, 'no features')}" for name in skipped], 3)
-        say(f"{len(skipped)} of {len(manifest)} utterances have no features and are left out ({reasons})")
+        say(f"utterances left out, without features: {len(skipped)} of {len(manifest)} ({reasons})")
     if len(skipped) == len(manifest):
         raise FeatureError(
             "no utterance could be read", where=store.folder, mend="See what is wrong with: unheard doctor MANIFEST"

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unheard.errors import ConfigError, RunError
+from unheard.errors import ConfigError, RunError, counted
 from unheard.experiments.baselines import EPOCHS, place_in_tables
 from unheard.experiments.cell_files import epochs_of, place_of, read_history, read_predictions, result_in
 from unheard.experiments.config import Experiment, load
@@ -152,9 +152,10 @@ class RunRecords:
 
     @property
     def epochs(self) -> str:
-        """The number of epochs as text, such as `40`, or `10 to 40` if folds differ."""
+        """The number of epochs as text, such as `40 epochs`, or `10 to 40 epochs` if folds differ."""
         numbers = sorted({*_epochs(self.settings, self.splits).values()}) or [self.settings.training.epochs]
-        return " to ".join(f"{n:,}" for n in dict.fromkeys((numbers[0], numbers[-1])))
+        last = counted(numbers[-1], "epoch")
+        return last if numbers[0] == numbers[-1] else f"{numbers[0]:,} to {last}"
 
     @cached_property
     def absent(self) -> tuple[str, ...]:

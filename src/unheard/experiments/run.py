@@ -50,7 +50,7 @@ class Run:
 
     def __repr__(self) -> str:
         systems = ", ".join(line.name for line in self.records.lines)
-        return f"<Run {str(self.folder)!r}: {systems or 'no systems'}; {len(self.failed)} cells failed>"
+        return f"<Run {str(self.folder)!r}: {systems or 'no systems'}; {counted(len(self.failed), 'cell')} failed>"
 
     def _repr_html_(self) -> str:
         """Return test WA and UAR of every system, mean ± standard deviation over seeds, as an HTML table."""
@@ -208,7 +208,7 @@ def _chosen(grid: Grid, say: Say) -> list[Cell]:
     chosen = selection.frozen(grid.cells, choices, grid.settings)
     missing = sum(cell.result() is None for cell in chosen)
     if chosen or not waiting:
-        say(f"{what} chosen; with the chosen values {missing} more trainings on the other seeds")
+        say(f"{what} chosen; with the chosen values {counted(missing, 'training')} more on the other seeds")
     return chosen
 
 
@@ -232,7 +232,7 @@ def _advise(cells: Sequence[Cell], say: Say) -> None:
     training = cells[0].settings.training
     if late:
         say(
-            f"{late} of {len(cells)} trainings had their best epoch among the last five: "
+            f"trainings whose best epoch is among the last five: {late} of {len(cells)}; "
             "they are under-trained; more --epochs would "
             + ("continue them" if training.extensible else "train longer ones from the start")
         )
@@ -241,8 +241,8 @@ def _advise(cells: Sequence[Cell], say: Say) -> None:
         without = sum(epochs_of(result_in(cell.result_folder(epochs))) != epochs for cell in finished)
         if without:
             say(
-                f"{without} of {len(cells)} trainings have no result at {epochs} epochs: they had been trained "
-                "further. A new --out would include it"
+                f"trainings without a result at {counted(epochs, 'epoch')}, as they had been trained further: "
+                f"{without} of {len(cells)}. A new --out would include it"
             )
 
 
@@ -380,7 +380,7 @@ def collect(grid: Grid, say: Say = silent) -> RunRecords:
 
     write_records(out, settings, splits, rows, counts)
     if others:
-        say(f"{len(others)} trainings on other data (labels or recordings have changed since) are left out")
+        say(f"{counted(len(others), 'training')} on other data (labels or recordings have changed since) left out")
     records = read_run(out)
     for note in records.absent:
         say(note)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from unheard.analysis.intervals import METRICS, Counts, Interval, Metric, Spread, count, interval
 from unheard.analysis.statistics import Contrast, contrast, corrected, gap_contrast, relative_error_reduction
-from unheard.errors import RunError
+from unheard.errors import RunError, counted
 from unheard.experiments.baselines import FITTED, NAMES, place_in_tables
 from unheard.experiments.selection import KNOBS, Choice
 from unheard.features.normalise import TRANSDUCTIVE
@@ -309,14 +309,14 @@ def caption(run: RunRecords, total_folds: int = 0) -> str:
     """Describe a run in one line; `total_folds` is the number of folds of its protocol."""
     settings = run.settings
     source = settings.corpus or Path(settings.manifest).name
-    folds = len(run.folds)
+    folds, speakers = len(run.folds), {one["speaker"] for one in run.utterances.values()}
     of_all = f" of {total_folds}" if total_folds > folds else ""
     seeds = max(line.wanted for line in run.lines) // folds
     marks = f", {TRANSDUCTIVE}" if settings.normalise == "speaker" else ""
     return (
-        f"{source}: {len(run.utterances)} utterances, {len({u['speaker'] for u in run.utterances.values()})} speakers, "
+        f"{source}: {counted(len(run.utterances), 'utterance')}, {counted(len(speakers), 'speaker')}, "
         f"{', '.join(run.labels)}; protocol {settings.protocol}, {folds}{of_all} "
-        f"fold{'s' * (max(folds, total_folds) > 1)}, {seeds} seed{'s' * (seeds > 1)}, {run.epochs} epochs{marks}"
+        f"fold{'s' * (max(folds, total_folds) > 1)}, {counted(seeds, 'seed')}, {run.epochs}{marks}"
     )
 
 

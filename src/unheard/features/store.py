@@ -34,7 +34,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unheard.audio import read_recording
-from unheard.errors import AudioError, FeatureError, UnreachableError
+from unheard.errors import AudioError, FeatureError, UnreachableError, counted
 from unheard.features.analysis import analyse, as_they_are, frames_in
 from unheard.features.changes import changed
 from unheard.features.encoder import encoder_of, resolve
@@ -145,7 +145,8 @@ class FeatureStore:
         present = [entry for entry in self.entries.values() if entry.status == "ok"]
         total, kept = sum(entry.total for entry in present), len(self.matrix)
         hours, share = sum(entry.seconds for entry in present) / 3600, 100 * kept / max(total, 1)
-        parts = [f"{len(present):,} utterances ({hours:.2f} h)", f"{kept:,} of {total:,} frames kept ({share:.0f} %)"]
+        parts = [f"{counted(len(present), 'utterance')} ({hours:.2f} h)"]
+        parts.append(f"{kept:,} of {total:,} frames kept ({share:.0f} %)")
         if self.unvoiced:
             parts.append(f"{len(self.unvoiced):,} without a voiced frame kept whole")
         if self.skipped:

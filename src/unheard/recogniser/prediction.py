@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from unheard.errors import ConfigError, counted
 from unheard.notebook import COLOURS, OTHER, axes_for, frame, strip, table
 from unheard.recogniser.profiles import SpeakerProfile
 
@@ -94,7 +96,7 @@ class Prediction:
 
     def __repr__(self) -> str:
         channel = "" if self.channel == "mix" else f", {self.channel}"
-        count = f"{len(self.segments)} segment{'s' * (len(self.segments) != 1)}"
+        count = counted(len(self.segments), "segment")
         return f"Prediction({self.file or 'samples'!r}{channel}: {_in_words(self)}, {self.duration:.1f} s, {count})"
 
     @property
@@ -115,6 +117,7 @@ class Prediction:
 
     def at_least(self, confidence: float) -> Prediction:
         """Return the prediction without the labels whose probability is below `confidence`."""
+        check_confidence(confidence)
         return _certain(replace(self, segments=tuple(one.at_least(confidence) for one in self.segments)), confidence)
 
     def _repr_html_(self) -> str:
@@ -219,6 +222,12 @@ def labelled(labels: Sequence[str], probabilities: npt.ArrayLike) -> dict[str, f
 def ranked(probabilities: Mapping[str, float]) -> list[tuple[str, float]]:
     """Return labels with their probabilities, the highest first."""
     return sorted(probabilities.items(), key=lambda one: -one[1])
+
+
+def check_confidence(value: object) -> None:
+    """Raise `ConfigError` for anything but a number from 0 to 1."""
+    if not isinstance(value, Real) or not 0 <= float(value) <= 1:
+        raise ConfigError(f"a confidence of {value!r} is out of range", mend="Give a number from 0 to 1.")
 
 
 def _certain(one: One, least: float) -> One:

@@ -19,8 +19,8 @@ from urllib.parse import quote
 import numpy as np
 import numpy.typing as npt
 
-from unheard.errors import ConfigError, did_you_mean
-from unheard.files import cannot_read, write_json
+from unheard.errors import ConfigError, counted, did_you_mean
+from unheard.files import cannot_read, locked, write_json
 
 FORMAT = 1
 LARGEST = 1 << 20  # upper limit for a profile's file, in bytes
@@ -43,7 +43,7 @@ class SpeakerProfile:
     enrolled: frozenset[str] = frozenset()
 
     def __repr__(self) -> str:
-        return f"SpeakerProfile({self.name or 'unnamed'!r}: {self.utterances} utterances)"
+        return f"SpeakerProfile({self.name or 'unnamed'!r}: {counted(self.utterances, 'utterance')})"
 
     @classmethod
     def unknown(cls, digest: str, width: int, name: str = "") -> SpeakerProfile:
@@ -59,6 +59,16 @@ class SpeakerProfile:
         """Return the profile after an utterance with this description (V,), unless it is enrolled already."""
         mark = blake2b(description.tobytes(), digest_size=8).hexdigest()
         return self if mark in self.enrolled else replace(self.learnt(description), enrolled=self.enrolled | {mark})
+
+    def since(self, base: SpeakerProfile, stored: SpeakerProfile) -> SpeakerProfile:
+        """Return `stored`, which another process may have changed, with what this profile has learnt since `base`."""
+        count = stored.utterances + self.utterances - base.utterances
+        if stored.utterances == base.utterances and np.array_equal(stored.mean, base.mean):
+            return self
+        if self.utterances == base.utterances:
+            return stored
+        mean = sum(one.utterances / count * one.mean for one in (stored, self)) - base.utterances / count * base.mean
+        return replace(self, utterances=count, mean=mean, enrolled=self.enrolled | stored.enrolled)
 
     def vector(self, shrinkage: float) -> npt.NDArray[np.float32]:
         """Return the input of the graph, n / (n + κ) times the mean: float32 (V,)."""
@@ -124,15 +134,22 @@ class ProfileStore:
         mean, marks = np.array(entry["mean"], np.float64), frozenset(entry["enrolled"])
         return SpeakerProfile(digest, mean, entry["utterances"], values["name"], marks)
 
-    def keep(self, profile: SpeakerProfile, model: str = "") -> Path:
-        """Write `profile` beside those for other models; returns the file. Raises `ConfigError` for an invalid name."""
+    def keep(self, profile: SpeakerProfile, model: str = "", *, base: SpeakerProfile | None = None) -> Path:
+        """Write `profile` beside those for other models; returns the file.
+
+        With the `base` that it has grown from, what other processes have stored since is kept.
+        Raises `ConfigError` for an invalid name.
+        """
         path = self._path(profile.name)
-        models = _read(path)["models"] if path.exists() else {}
-        entry = {"model": model, "utterances": profile.utterances, "mean": profile.mean.tolist()}
-        models[profile.digest] = entry | {"enrolled": sorted(profile.enrolled)}
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_json(path, {"format": FORMAT, "name": profile.name.strip(), "models": models})
-        path.chmod(0o600)
+        with locked(self.folder, "writing a profile", ConfigError, patience=30):
+            if base is not None:
+                profile = profile.since(base, self.get(profile.name, profile.digest, len(profile.mean)))
+            models = _read(path)["models"] if path.exists() else {}
+            entry = {"model": model, "utterances": profile.utterances, "mean": profile.mean.tolist()}
+            models[profile.digest] = entry | {"enrolled": sorted(profile.enrolled)}
+            write_json(path, {"format": FORMAT, "name": profile.name.strip(), "models": models})
+            path.chmod(0o600)
         return path
 
     def forget(self, name: str) -> None:

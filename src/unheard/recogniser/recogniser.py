@@ -212,6 +212,9 @@ class Recogniser:
 
     def check_profile(self, profile: SpeakerProfile | None, *, adapting: bool) -> None:
         """Raise `ModelError` where the model cannot adapt, or `profile` belongs to another model."""
+        if not isinstance(profile, SpeakerProfile | None):
+            mend = "Give what `enrol` returns."
+            raise ConfigError(f"a speaker profile cannot be a {type(profile).__name__}", mend=mend)
         if (adapting or profile is not None) and not self.model.profile_width:
             raise ModelError("this model cannot adapt to a speaker", where=self.model.where)
         if profile is not None and profile.digest != self.model.digest:

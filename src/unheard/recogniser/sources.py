@@ -30,7 +30,7 @@ from unheard.audio import (
     to_float,
 )
 from unheard.decoding import CONVERTED, can_convert
-from unheard.errors import AudioError, ConfigError, TooLongError, did_you_mean, needs
+from unheard.errors import AudioError, ConfigError, TooLongError, counted, did_you_mean, needs
 from unheard.files import exists
 from unheard.streams import Source
 
@@ -113,7 +113,7 @@ def _in_folder(folder: str) -> Iterator[Found]:
         endings = " ".join(sorted({path.suffix.lower() for path in passed}))
         target = passed[0].with_suffix(".wav").name
         yield AudioError(
-            f"{len(passed)} recording{'s' * (len(passed) != 1)} in this folder need a conversion first ({endings})",
+            f"{counted(len(passed), 'recording')} in this folder to convert first ({endings})",
             where=folder,
             mend=f'Convert each with: ffmpeg -i "{passed[0]}" -ac 1 -ar 16000 "{target}"; '
             'or: pip install "unheard[media]"',

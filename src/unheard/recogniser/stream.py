@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from unheard.audio import Mix, Samples, checked_rate, finite, to_float
-from unheard.errors import AudioError, ConfigError
-from unheard.recogniser.prediction import Prediction, Segment, Totals, labelled
+from unheard.errors import AudioError
+from unheard.recogniser.prediction import Prediction, Segment, Totals, check_confidence, labelled
 from unheard.recogniser.profiles import SpeakerProfile
 from unheard.recogniser.windows import Window, WindowCutter, WindowResult
 
@@ -124,8 +124,7 @@ class Stream:
         watch: Watch | None,
         min_confidence: float,
     ) -> None:
-        if not 0 <= min_confidence <= 1:
-            raise ConfigError(f"a confidence of {min_confidence} is out of range", mend="Use 0 to 1.")
+        check_confidence(min_confidence)
         self._model, self._score, self._least = recogniser.model, recogniser.score, min_confidence
         self._rate = rate = self._model.metadata.features.sample_rate
         self.profile, self._adapt, (self._name, self._channel) = profile, adapt, names

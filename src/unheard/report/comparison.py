@@ -10,7 +10,7 @@ import numpy as np
 
 from unheard.analysis.intervals import METRICS, Counts
 from unheard.analysis.statistics import Contrast, contrast, corrected
-from unheard.errors import ConfigError, RunError, SplitError, did_you_mean, some
+from unheard.errors import ConfigError, RunError, SplitError, counted, did_you_mean, some
 from unheard.experiments.baselines import NAMES
 from unheard.experiments.records import RunRecords, read_run
 from unheard.experiments.summary import Line, Predictions, baseline_of
@@ -94,7 +94,7 @@ def _read(folder: Path, baseline: str, speakers: str, decision: str) -> _Selecte
         what = f"none of the speakers of {speakers} is tested in this run"
         raise SplitError(what, where=folder, mend="Choose others, or run more folds.")
     about = (
-        f"{int(tested.totals.sum())} utterances of {len(tested.speakers)} test speakers"
+        f"{counted(int(tested.totals.sum()), 'utterance')} of {counted(len(tested.speakers), 'test speaker')}"
         + (f" ({speakers})" if speakers else "")
         + (f", networks decided by '{decision}'" if decision else "")
         + (f", {TRANSDUCTIVE}" if run.settings.normalise == "speaker" else "")

@@ -97,7 +97,7 @@ def _map(run: RunRecords, spaces: Sequence[Space], where: str) -> Figure:
         by_emotion = [(label, EMOTIONS.get(label, INK), space.emotions == label) for label in run.labels]
         by_speaker = [(f"speaker {name}", SPEAKERS[k % 4], space.speakers == name) for k, name in enumerate(shown)]
         panels[f"{space.line}: emotions"] = (space.points, by_emotion)
-        panels[f"{space.line}: {len(shown)} speakers"] = (space.points, by_speaker)
+        panels[f"{space.line}: {counted(len(shown), 'speaker')}"] = (space.points, by_speaker)
     seeds = {space.seed for space in spaces}
     of_seed = f"seed {seeds.pop()}" if len(seeds) == 1 else ", ".join(f"{s.line} seed {s.seed}" for s in spaces)
     drawn = len(first.points)

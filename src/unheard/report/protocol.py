@@ -27,7 +27,7 @@ def describe(run: RunRecords) -> str:
     return (
         f"{counted(len(run.utterances), 'utterance')} of {counted(len(speakers), 'speaker')}, {listed(run.labels)}; "
         f"{protocol_name(run)}, {counted(len(run.folds), 'fold')}, {counted(len(seeds), 'complete seed')}, "
-        f"{run.epochs} epochs" + ", transductive (normalised with the test speakers' recordings)" * transductive
+        f"{run.epochs}" + ", transductive (normalised with the test speakers' recordings)" * transductive
     )
 
 

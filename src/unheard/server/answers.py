@@ -84,7 +84,7 @@ class Answer(BaseModel):
 
     @classmethod
     def of(cls, scored: Scored, *, embedding: bool = False, steps: bool = False) -> dict[str, Any]:
-        """Return the answer as plain values, without the file's name, which the server does not know."""
+        """Return the answer as plain values, without the file's name, which the client knows."""
         found, vector = scored.prediction, scored.prediction.embedding if embedding else None
         more = {
             "steps": [step.as_dict() for step in scored.steps] if steps else None,

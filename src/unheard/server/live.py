@@ -12,7 +12,7 @@ import asyncio
 import logging
 import time
 from contextlib import suppress
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 import numpy as np
@@ -43,7 +43,7 @@ class Begin(BaseModel):
 class End(BaseModel):
     """The last message."""
 
-    end: bool
+    end: Literal[True]
 
 
 MESSAGE: TypeAdapter[Begin | End] = TypeAdapter(Begin | End)

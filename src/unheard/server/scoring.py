@@ -119,6 +119,7 @@ def score(
                 watch=steps.append,
             )
             done += prediction.duration
+            prediction = replace(prediction, file=upload.name)
             found.append(Scored.of(recogniser, prediction, steps, header.sample_rate, header.channels))
     return found
 

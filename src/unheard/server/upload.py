@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import PurePath
+from pathlib import PureWindowsPath
 
 import anyio
 from prometheus_client import Gauge
@@ -30,9 +30,10 @@ PARTS = f"Send one part named file, and up to {MOST_CLIPS} named enrol or a file
 
 @dataclass
 class Upload:
-    """The recording to score, clips of the same speaker to adapt to, and the file of its turns: name and content."""
+    """The recording to score and its `name` in the form, clips of the same speaker to adapt to, the turns' file."""
 
     recording: bytes = b""
+    name: str = ""
     enrol: list[bytes] = field(default_factory=list)
     segments: tuple[str, bytes] | None = None
 
@@ -105,13 +106,13 @@ def _parts(body: bytes, boundary: bytes) -> Upload:
 
     def take(part: Field | File) -> None:
         content = part.value if isinstance(part, Field) else part.file_object.getvalue()  # type: ignore[union-attr]
+        name = "" if isinstance(part, Field) else (part.file_name or b"").decode("utf-8", "replace")
         if part.field_name == b"file" and not upload.recording:
-            upload.recording = content or b""
+            upload.recording, upload.name = content or b"", PureWindowsPath(name).name[-200:]
         elif part.field_name == b"enrol" and len(upload.enrol) < MOST_CLIPS:
             upload.enrol.append(content or b"")
         elif part.field_name == b"segments" and isinstance(part, File) and upload.segments is None:
-            ending = PurePath((part.file_name or b"").decode("utf-8", "replace")).suffix
-            upload.segments = f"segments{ending[:20]}", content or b""
+            upload.segments = f"segments{PureWindowsPath(name).suffix[:20]}", content or b""
         else:
             name = (part.field_name or b"").decode("utf-8", "replace")[:40]
             raise Refusal("unexpected_part", f"unexpected part '{name}' in the form", PARTS)

@@ -16,7 +16,7 @@ from math import ceil
 from typing import TypeVar
 
 from unheard.corpora.rows import canonical_gender
-from unheard.errors import ConfigError, SplitError, did_you_mean
+from unheard.errors import ConfigError, SplitError, counted, did_you_mean
 from unheard.manifest import Manifest, Note, plain
 from unheard.splits.split import Direction, Fold, Split, identity_of, key_of
 
@@ -89,7 +89,7 @@ def make_split(
             "leave-corpus-out": lambda: _leave_corpus_out(groups, seed),
         }[protocol]()
         if len(used) < len(manifest):
-            notes.append(Note("unused", f"{len(manifest) - len(used)} utterances of other corpora are not used"))
+            notes.append(Note("unused", f"{counted(len(manifest) - len(used), 'utterance')} of other corpora not used"))
     if folds is not None and not 1 <= folds <= len(plans):
         raise ConfigError(f"{folds} folds asked for, {protocol} has {len(plans)} here", mend="Ask for fewer.")
     made = []
@@ -98,7 +98,9 @@ def make_split(
             fold, dropped = groups.without_leaks(fold)
             if dropped:
                 who = ", ".join(sorted({groups.speaker[name] for name in dropped}, key=natural))
-                what = f"fold {index}: {len(dropped)} utterances of {who} are left out: session or speaker is held out"
+                what = (
+                    f"fold {index}: {counted(len(dropped), 'utterance')} of {who} left out with its session or speaker"
+                )
                 notes.append(Note("left_out", what, tuple(dropped)))
         made.append(replace(fold, index=index))
     return Split(manifest, protocol, tuple(made), group, seed, len(plans), tuple(notes), emotions_may_differ)
@@ -254,7 +256,7 @@ def _given(manifest: Manifest, column: str | None) -> Plans:
     for row in manifest:
         members.setdefault(plain(row.get(column)), []).append(row.id)
     bare = members.pop("", [])
-    notes = [Note("unused", f"{len(bare)} utterances have no value in '{column}'", tuple(bare))] if bare else []
+    notes = [Note("unused", f"{counted(len(bare), 'utterance')} without '{column}'", tuple(bare))] if bare else []
     names = sorted(members, key=natural)
     known = [name for name in names if name.lower() in PARTS]
     if names and known == names:
@@ -311,7 +313,9 @@ def _kfold(groups: Groups, k: int, salt: str) -> Plans:
     for place, block in enumerate(chain.from_iterable(groups.shuffled_strata(blocks, salt))):
         parts[place % k] += block
     unknown = sum(groups.gender(name) not in ("female", "male") for name in groups.names)
-    note = Note("gender_unknown", f"{unknown} of {len(groups.names)} speakers without gender: folds are not stratified")
+    note = Note(
+        "gender_unknown", f"speakers without gender: {unknown} of {len(groups.names)}: folds are not stratified"
+    )
     plans = [groups.fold(("test", parts[(f + 1) % k], parts[f])) for f in range(k)]
     return plans, [note] if unknown and groups.column == "speaker" else []
 
@@ -333,7 +337,7 @@ def _random(groups: Groups, n: tuple[int, int, int] | None, salt: str) -> Plans:
     groups.need(sum(n), f"random with n = {n[0]}/{n[1]}/{n[2]}")
     order = groups.in_seeded_order(salt)
     train, dev, test = (tuple(order[sum(n[:part]) : sum(n[: part + 1])]) for part in range(3))
-    note = Note("unused", f"{total - sum(n)} values of '{groups.column}' are not used")
+    note = Note("unused", f"{counted(total - sum(n), 'value')} of '{groups.column}' not used")
     return [Fold(0, train, (Direction("test", dev, test),))], [note] if total > sum(n) else []
 
 

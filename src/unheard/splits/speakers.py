@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Literal
 
-from unheard.errors import SplitError
+from unheard.errors import SplitError, counted
 from unheard.manifest import Manifest, Note
 
 UNKNOWN = frozenset(
@@ -81,7 +81,7 @@ def resolve_speakers(
     if unnamed:
         ids = tuple(row.id for row in rows if row.speaker in unnamed)
         what = "dropped" if unknown == "drop" else "counted as one speaker each"
-        notes.append(Note("unknown_speakers", f"{len(ids)} utterances of unknown speakers {what}", ids))
+        notes.append(Note("unknown_speakers", f"{counted(len(ids), 'utterance')} of unknown speakers {what}", ids))
         rows = tuple(
             replace(row, speaker=f"{row.speaker}#{row.id}") if row.speaker in unnamed else row
             for row in rows

@@ -271,7 +271,7 @@ def exclude_shared_recordings(manifest: Manifest, digests: Mapping[str, str]) ->
     counts = Counter(reasons.values())
     note = Note(
         "shared_recordings",
-        f"{len(reasons)} utterances are excluded because their recording occurs more than once: {counts['speaker']} "
+        f"{counted(len(reasons), 'utterance')} excluded, as the recording occurs more than once: {counts['speaker']} "
         f"under several speakers, {counts['emotion']} under several emotions of one speaker, {counts['']} further "
         "copies of a kept one",
         tuple(name for name in manifest.ids if name in reasons),
