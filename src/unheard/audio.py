@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from hashlib import blake2b
+from io import TextIOBase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
 
@@ -155,8 +156,8 @@ def checked_source(audio: Any) -> Source:
         give = "x.cpu().numpy()" if hasattr(audio, "numpy") else "numpy.asarray(x)"
         mend = f"Give {give}, as a tensor's .numpy() does, of shape (N,) or (N, channels); paths as a list: list(x)."
         raise AudioError(f"a {type(audio).__module__}.{type(audio).__name__} is not a numpy array", mend=mend)
-    if not isinstance(audio, (str, os.PathLike)) and not hasattr(audio, "seek"):
-        mend = "Give a path, an open file, or samples as a numpy array."
+    if not isinstance(audio, (str, os.PathLike)) and (not hasattr(audio, "seek") or isinstance(audio, TextIOBase)):
+        mend = "Give a path, a file opened with mode 'rb', or samples as a numpy array."
         raise AudioError(f"a {type(audio).__name__} is not audio", mend=mend)
     source: Source = Path(audio) if isinstance(audio, os.PathLike) else audio
     return source

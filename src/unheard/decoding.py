@@ -365,7 +365,7 @@ def _unreadable(path: Source, name: str, error: Exception) -> tuple[AudioError, 
     elif getattr(error, "code", None) == _SYSTEM_ERROR:
         kind, what, mend = UnreachableError, f"cannot be read ({reason})", "Check the disk; try again."
     else:
-        if re.fullmatch(rb"[\s!-~]+", head[:40]):  # such as a web page in place of a download
+        if re.fullmatch(rb"[\s!-~]{5,}", head[:40]):  # such as a web page in place of a download
             reason = f"it is text: {head[:40].decode()!r}"
         what = f"cannot be read as audio ({reason})"
         mend = "WAV, FLAC, OGG and MP3 are read; check that the file is complete."

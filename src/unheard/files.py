@@ -46,10 +46,10 @@ def cannot_read(path: str | Path, problem: OSError, kind: type[UnheardError] = U
 
 
 def exists(path: str | Path) -> bool:
-    """Return whether a file or folder exists; False also for text that cannot be a path."""
+    """Return whether a file or folder exists; False also for what cannot be a path."""
     try:
         return Path(path).exists()
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError):
         return False
 
 

@@ -9,6 +9,7 @@ import math
 import typing
 from collections.abc import Callable
 from functools import cache
+from numbers import Real
 from typing import Any, Literal
 
 from unheard.errors import ConfigError, did_you_mean
@@ -85,6 +86,13 @@ def check(settings: Any) -> None:
         if any(not _BOUNDS[b][1](converted, field.metadata[b]) for b in bounds):
             raise ConfigError(f"{name} = {value} is out of range", mend=f"Give a number {range_of(field)}.")
         object.__setattr__(settings, name, converted)
+
+
+def check_number(name: str, value: object, least: float, most: float) -> None:
+    """Raise `ConfigError` for anything but a number from `least` to `most`."""
+    if not isinstance(value, Real) or not least <= float(value) <= most:
+        mend = f"Give a number from {least:g} to {most:g}."
+        raise ConfigError(f"{name} = {value!r} is out of range", mend=mend)
 
 
 def _converted(kind: type, value: Any) -> Any:

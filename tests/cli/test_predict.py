@@ -178,7 +178,7 @@ A = "audio/a.wav"
             "cannot hold channels",
         ),
         (["predict", "model", A, "audio/stereo.wav", "--channel", "foo"], "unknown channel 'foo'"),
-        (["predict", "model", A, "--threads", "2147483648"], "threads are out of range"),
+        (["predict", "model", A, "--threads", "2147483648"], "threads = 2147483648 is out of range"),
         (["embed", "model", A, "-o", "x.txt"], "no format of embeddings"),
         (["embed", "model", "--outptu", "x"], "Did you mean '--output'"),
         (["profiles", "--profiles", "none", "--forget", "bob"], "no speaker profile 'bob'"),

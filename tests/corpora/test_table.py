@@ -381,6 +381,8 @@ def test_where_recordings_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     record = {"audio": {"path": "wav/a.wav", "bytes": None}, "speaker": "s", "label": "sad"}
     (row,) = read_table(table(tmp_path, json.dumps(record) + "\n", "t.jsonl"))
     assert row.audio == str(tmp_path / "wav/a.wav")
+    (row,) = read_table(table(tmp_path, "audio,speaker,label\n\"{'path': 'wav/a.wav', 'bytes': None}\",s,sad\n"))
+    assert row.audio == str(tmp_path / "wav/a.wav")
     (tmp_path / "lists").mkdir()
     lines = "file,speaker,emotion\nwav/a.wav,s,sad\nb.wav,s,sad\nc,s,sad\ngone.wav,s,sad\n"
     found = read_manifest(table(tmp_path / "lists", lines), audio_root=tmp_path)

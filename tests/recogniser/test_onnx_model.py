@@ -330,5 +330,5 @@ def test_models_of_the_package_go_by_name(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("threads", [0, -3, 257, 2**31])
 def test_threads_that_no_machine_has(threads: int, tmp_path: Path) -> None:
     tiny_model.write_tiny(tmp_path / "model.onnx")
-    with pytest.raises(ConfigError, match="threads are out of range"):
+    with pytest.raises(ConfigError, match=r"threads = .* out of range"):
         OnnxModel.open(tmp_path / "model.onnx", threads=threads)

@@ -238,6 +238,20 @@ def test_other_formats(client: TestClient, format: str, accept: str) -> None:
         assert all(line.startswith(place) for line in named.splitlines()[format == "csv" :])
 
 
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ("*/*", "json"), ("application/json, text/plain, */*", "json"), ("TEXT/CSV", "csv"), ("image/png", "json"),
+        ("text/csv;q=0, application/json", "json"), ("application/json, text/csv;q=0.5", "json"), ("", "json"),
+        ("application/json;q=0.2, text/csv; header=present; q=0.9", "csv"), ("application/x-ndjson", "x-ndjson"),
+        ("text/csv;q=0", "json"), ("application/json;q=0.1,*/*;q=0.9", "json"), ("text/csv;q=1.1.1", "csv"),
+    ],
+)  # fmt: skip
+def test_the_format_that_the_client_prefers(client: TestClient, accept: str, kind: str) -> None:
+    answer = client.post("/predict", content=CLIP, headers={**WAV, "Accept": accept})
+    assert answer.headers["content-type"].partition(";")[0].rpartition("/")[2] == kind
+
+
 def test_health(client: TestClient) -> None:
     answer = client.get("/health").json()
     assert answer["status"] == "ok"

@@ -21,7 +21,8 @@ def table(*speakers: str) -> Manifest:
         ("Anna ", "Anna"), ("s01", "S1"), ("stra\u00dfe", "STRASSE"), ("emodb/03", "emodb/3"), ("Max M", "MaxM"),
         ("s_1", "s-1"), ("s\u20131", "s-1"), ("a\x00b", "ab"),
         ("\u0410\u0441\u0435", "Ace"), ("\u039f1", "O1"), ("speaker_1", "Speaker 01"), ("O\u2019Brien", "O'Brien"),
-        ("0" * 5000 + "1", "1"), ("\u0663", "3"),
+        ("0" * 5000 + "1", "1"), ("\u0663", "3"), ("1,0", "1"), ("'Anna'", "Anna"), ("Anna.", "Anna"), ("#1", "1"),
+        ("A--1", "A-01"), ("x__y", "x_y"), ("\u0130brahim", "ibrahim"), ("O`Brien", "O'Brien"),
     ],
 )  # fmt: skip
 def test_names_of_one_person(one: str, other: str) -> None:
@@ -44,7 +45,8 @@ def test_names_of_two_people() -> None:
 def test_names_of_nobody() -> None:
     nobody = ["Unknown", "UNK", "unk1", "N/A", "?", "-1", "", "none", "anonymous", "c/unknown", "<unk>", "#N/A",
               "n.a.", "speaker_unknown", "spk-unk-1", "_", "...", "-999", "(blank)", "\\N", "Not available",
-              "unbekannt", "\u672a\u77e5"]  # fmt: skip
+              "unbekannt", "\u672a\u77e5", "not-known", "k. A.", "unspecified",
+              "\u043d\u0435\u0438\u0437\u0432\u0435\u0441\u0442\u043d\u043e"]  # fmt: skip
     assert list(filter(is_unknown, [*nobody, "1", "Anna", "Nina", "Unkel", "Nana", "a-1"])) == nobody
 
 

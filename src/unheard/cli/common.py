@@ -41,11 +41,6 @@ def _refuse_recording(kind: object, path: object) -> None:
         raise ConfigError(what, mend="Give -o another name, after the recordings.")
 
 
-def _refuse_improbable(kind: object, value: Any) -> None:
-    if not 0 <= value <= 1:
-        raise ConfigError(f"--min-confidence {value:g} is out of range", mend="Use 0 to 1.")
-
-
 # Arguments
 
 _TABLE = "CSV or JSONL table, Kaldi data directory or audformat database."
@@ -78,9 +73,7 @@ Store = Annotated[Path | None, option("Folder to keep the features in (default: 
 Device = Annotated[str, option("auto, cpu, cuda or mps.")]
 Workers = Annotated[int, option("Processes (0: one per core).")]
 ProfilesPath = Annotated[Path | None, option("Folder of the stored profiles (default: in your home folder).")]
-MinConfidence = Annotated[
-    float, option('Answer "uncertain" below this probability, such as 0.6 (0: never).', validator=_refuse_improbable)
-]
+MinConfidence = Annotated[float, option('Answer "uncertain" below this probability, such as 0.6 (0: never).')]
 
 
 def switch(text: str) -> Parameter:
@@ -245,11 +238,13 @@ def write_predictions(
     from unheard.files import cannot_read
     from unheard.recogniser.recogniser import PredictOptions
     from unheard.recogniser.sources import recordings
+    from unheard.settings import check_number
 
     failed, low, mixed, rate = 0, set[str](), set[str](), recogniser.model.metadata.features.sample_rate
     channel = options.get("channel", "mix")
     if channel != EACH:
         channel_index(channel, MOST_CHANNELS, "--channel")
+    check_number("--min-confidence", options.get("min_confidence", 0.0), 0, 1)
     recogniser.check_profile(options.get("profile"), adapting=bool(options.get("adapt")))
     with recording_progress() as progress:
         for file in recordings(words, sys.stdin.buffer):

@@ -295,8 +295,9 @@ class _Files:
         return path
 
     def _path(self, audio: str) -> str:
-        """Return the path; the name may have been written on Windows or with SpeechBrain's placeholder."""
-        name = re.sub(r"^\{\w+\}[/\\]*", "", audio)
+        """Return the path; the name may be of Windows, with SpeechBrain's placeholder, or in a data set's mapping."""
+        mapping = re.match(r"\{.*['\"]path['\"]: *['\"]([^'\"]+)", audio)
+        name = re.sub(r"^\{\w+\}[/\\]*", "", mapping[1] if mapping else audio)
         path = os.path.join(self._folder, name)  # noqa: PTH118
         if re.match(r".*[\\%]|~|file:", name) and not os.path.exists(path):  # noqa: PTH110 - a name may contain them
             name = os.path.expanduser(unquote(name.removeprefix("file://")).replace("\\", "/"))  # noqa: PTH111

@@ -30,6 +30,7 @@ from unheard.files import cannot_read, exists, read_regular
 from unheard.licence import commercial_use
 from unheard.recogniser.hub import PREFIX, download, try_out
 from unheard.recogniser.windows import WindowSettings
+from unheard.settings import check_number
 
 Floats = npt.NDArray[np.float32]
 
@@ -61,8 +62,7 @@ class OnnxModel:
     """
 
     def __init__(self, content: bytes, where: str, *, folder: Path | None = None, threads: int = 1) -> None:
-        if not 1 <= threads <= MOST_THREADS:
-            raise ConfigError(f"{threads} threads are out of range", mend=f"Use 1 to {MOST_THREADS}.")
+        check_number("threads", threads, 1, MOST_THREADS)
         self.where, self.folder, self.digest = where, folder, sha256(content).hexdigest()
         try:
             self._session = onnx_session(content, threads)

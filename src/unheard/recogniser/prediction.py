@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from numbers import Real
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from unheard.errors import ConfigError, counted
+from unheard.errors import counted
 from unheard.notebook import COLOURS, OTHER, axes_for, frame, strip, table
 from unheard.recogniser.profiles import SpeakerProfile
+from unheard.settings import check_number
 
 Embedding = npt.NDArray[np.float32]
 One = TypeVar("One", "Segment", "Prediction")
@@ -117,7 +117,7 @@ class Prediction:
 
     def at_least(self, confidence: float) -> Prediction:
         """Return the prediction without the labels whose probability is below `confidence`."""
-        check_confidence(confidence)
+        check_number("min_confidence", confidence, 0, 1)
         return _certain(replace(self, segments=tuple(one.at_least(confidence) for one in self.segments)), confidence)
 
     def _repr_html_(self) -> str:
@@ -222,12 +222,6 @@ def labelled(labels: Sequence[str], probabilities: npt.ArrayLike) -> dict[str, f
 def ranked(probabilities: Mapping[str, float]) -> list[tuple[str, float]]:
     """Return labels with their probabilities, the highest first."""
     return sorted(probabilities.items(), key=lambda one: -one[1])
-
-
-def check_confidence(value: object) -> None:
-    """Raise `ConfigError` for anything but a number from 0 to 1."""
-    if not isinstance(value, Real) or not 0 <= float(value) <= 1:
-        raise ConfigError(f"a confidence of {value!r} is out of range", mend="Give a number from 0 to 1.")
 
 
 def _certain(one: One, least: float) -> One:

@@ -19,6 +19,7 @@ from unheard.recogniser.sources import AudioInput, Several, blocks_of, channels_
 from unheard.recogniser.stream import Stream, Watch
 from unheard.recogniser.turns import Turn, TurnsByRecording, in_order, read_turns, turns_of
 from unheard.recogniser.windows import LEAST_SPEECH, Window, WindowResult, WindowSettings, cut, score_window
+from unheard.settings import check_number
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -68,6 +69,7 @@ class Recogniser:
     def __init__(
         self, model: OnnxModel, *, windows: WindowSettings | None = None, least_speech: float = LEAST_SPEECH
     ) -> None:
+        check_number("least_speech", least_speech, 0, math.inf)
         self.model = model
         self.windows = windows or model.metadata.windows
         self.least_speech = least_speech

@@ -6,6 +6,7 @@ Samples come in blocks of one channel at the model's sample rate.
 from __future__ import annotations
 
 import glob
+import math
 import os
 import queue
 from collections.abc import Iterable, Iterator, Mapping
@@ -32,6 +33,7 @@ from unheard.audio import (
 from unheard.decoding import CONVERTED, can_convert
 from unheard.errors import AudioError, ConfigError, TooLongError, counted, did_you_mean, needs
 from unheard.files import exists
+from unheard.settings import check_number
 from unheard.streams import Source
 
 HEADERS = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"ID3", b"FORM", b"caff", b".snd")  # first bytes of audio files
@@ -140,6 +142,7 @@ def blocks_of(
 
     Raises `AudioError` for what cannot be read, `TooLongError` above `longest` seconds.
     """
+    check_number("longest", longest, 0, math.inf)
     source, sample_rate = _opened(audio, sample_rate)
     if not isinstance(source, np.ndarray):
         return read_blocks(source, sample_rate=rate, channel=channel, longest=longest)

@@ -16,9 +16,10 @@ import numpy.typing as npt
 
 from unheard.audio import Mix, Samples, checked_rate, finite, to_float
 from unheard.errors import AudioError
-from unheard.recogniser.prediction import Prediction, Segment, Totals, check_confidence, labelled
+from unheard.recogniser.prediction import Prediction, Segment, Totals, labelled
 from unheard.recogniser.profiles import SpeakerProfile
 from unheard.recogniser.windows import Window, WindowCutter, WindowResult
+from unheard.settings import check_number
 
 if TYPE_CHECKING:
     from unheard.recogniser.recogniser import Recogniser
@@ -124,7 +125,7 @@ class Stream:
         watch: Watch | None,
         min_confidence: float,
     ) -> None:
-        check_confidence(min_confidence)
+        check_number("min_confidence", min_confidence, 0, 1)
         self._model, self._score, self._least = recogniser.model, recogniser.score, min_confidence
         self._rate = rate = self._model.metadata.features.sample_rate
         self.profile, self._adapt, (self._name, self._channel) = profile, adapt, names

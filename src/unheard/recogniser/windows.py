@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from unheard.audio import Samples
-from unheard.errors import ConfigError
 from unheard.features.analysis import analyse, log_energies, vad_settings
 from unheard.features.kaldi import VAD_PRESETS, frame_count, voiced_frames
 from unheard.features.settings import FeatureSettings
 from unheard.recogniser.profiles import SpeakerProfile
 from unheard.recogniser.speech import RATE, score
+from unheard.settings import check_number
 
 if TYPE_CHECKING:
     from unheard.recogniser.model import OnnxModel
@@ -42,12 +42,8 @@ class WindowSettings:
     hop: float = 1.0
 
     def __post_init__(self) -> None:
-        if not SHORTEST <= self.seconds <= LONGEST:
-            mend = f"Use {SHORTEST:g} to {LONGEST:g} s."
-            raise ConfigError(f"windows of {self.seconds:g} s are out of range", mend=mend)
-        if not 0.1 <= self.hop <= self.seconds:
-            mend = f"Use 0.1 to {self.seconds:g} s, the window's length."
-            raise ConfigError(f"a hop of {self.hop:g} s is out of range", mend=mend)
+        check_number("window", self.seconds, SHORTEST, LONGEST)
+        check_number("hop", self.hop, 0.1, self.seconds)
 
     @property
     def reach(self) -> int:

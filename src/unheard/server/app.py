@@ -202,12 +202,11 @@ async def docs(request: Request) -> Response:
 
 async def _answer(request: Request, options: Options, channel: str | None) -> Response:
     """Answer in the format asked for: for one channel, or (None) a list with one answer for each."""
-    job, accepted = Job(), request.headers.get("accept", "")
+    job, chosen = Job(), options.format or _accepted(request.headers.get("accept", ""))
     scored = _scored(request, options, channel, job)
-    if options.format is None and LINES in accepted:
+    if chosen == "ndjson":
         return _Progress(job, scored, options)
     found = await scored
-    chosen = options.format or ("csv" if "text/csv" in accepted else "rttm" if "rttm" in accepted else "json")
     if chosen == "json":
         answers = _plain(found, options)
         return JSONResponse(answers if channel is None else answers[0])
@@ -218,6 +217,14 @@ async def _answer(request: Request, options: Options, channel: str | None) -> Re
         out.add(one.prediction)
     out.close()
     return Response(text.getvalue(), media_type=TEXT_TYPES[chosen])
+
+
+def _accepted(header: str) -> str:
+    """Return the format that an Accept header prefers: csv, rttm, ndjson (progress), or json."""
+    kinds = re.findall(r"\b(csv|rttm|ndjson|json)\b[^,]*?(?:;\s*q=([01]\.?\d*)[^,]*)?(?:,|$)", header.lower())
+    found = [(float(weight or 1), name) for name, weight in kinds]
+    best = max((weight for weight, _ in found), default=0.0)
+    return next((name for weight, name in found if weight == best > 0), "json")
 
 
 def _plain(scored: list[Scored], options: Options) -> list[dict[str, Any]]:

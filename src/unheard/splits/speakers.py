@@ -11,16 +11,12 @@ from typing import Literal
 from unheard.errors import SplitError, counted
 from unheard.manifest import Manifest, Note
 
-UNKNOWN = frozenset(
-    ("n/a", "n.a.", "na", "nan", "nil", "none", "null", "n.n.", "nobody", "noname", "tbd", "tba", "undefined",
-     "unidentified", "missing", "blank", "other", "others", "various", "multiple", "\\n", "notavailable",
-     "notapplicable", "unbekannt", "inconnu", "desconocido", "sconosciuto", "onbekend", "nieznany", "未知", "不明")
-)  # fmt: skip
-"""Names for unknown speakers, besides names with `unk` or `anon`, negative numbers, and names without letters."""
-
 _UNSEEN = ("Zs", "Zl", "Zp", "Cf", "Cc")  # Unicode categories of spaces and invisible characters
-_LATIN = str.maketrans("авекмнорстухіјѕαβεζηικμνορτυχ\u2019\u2212", "abekmhopctyxijsabezhikmnoptyx'-")
-"""Cyrillic and Greek letters that look like Latin ones in upper or lower case."""
+_LATIN = str.maketrans(
+    "авекмнорстухіјѕαβεζηικμνορτυχı\u2018\u2019`\u2212", "abekmhopctyxijsabezhikmnoptyxi'''-", "\u0307"
+)
+"""Cyrillic, Greek and Turkish letters that look like Latin ones in upper or lower case."""
+_QUOTES = "#<>[](){}'\".,;:"  # around a name; they do not tell speakers apart
 
 
 @lru_cache(10_000)
@@ -28,17 +24,29 @@ def _folded(name: str) -> str:
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
     kinds = {c: unicodedata.category(c) for c in text}
     text = "".join("-" if kinds[c] in ("Pd", "Pc") else c for c in text if kinds[c] not in _UNSEEN).translate(_LATIN)
-    text = re.sub(r"(?<=\d)\.0+$", "", text)
+    text = re.sub(r"(?<=\d)[.,]0+$", "", re.sub("-+", "-", text))
     return re.sub(r"(?<!\d)0+(?=\d)", "", re.sub(r"\d", lambda digit: str(int(digit[0])), text))
 
 
+_NOBODY = (
+    "n/a n.a na nan nat nil none null n.n nobody noname nospeaker tbd tba undefined undetermined unspecified "
+    "unidentified notknown missing blank other others misc various multiple mixed \\n notavailable notapplicable "
+    "unbekannt unbekannte unbekannter k.a o.a inconnu inconnue desconocido desconocida desconhecido desconhecida "
+    "sconosciuto sconosciuta onbekend okänd ukjent ukendt tuntematon nieznany neznámý bilinmiyor неизвестно "
+    "неизвестный 未知 不明 不詳 모름"
+)
+UNKNOWN = frozenset(map(_folded, _NOBODY.split()))
+"""Names for unknown speakers, besides names with `unk` or `anon`, negative numbers, and names without letters."""
+
+
 def identity(name: str) -> str:
-    """Normalise `name` for comparison: drop case, leading zeros, spaces, invisible characters and `.0`.
+    """Normalise `name` for comparison: drop case, leading zeros, spaces, invisible characters, outer quotes and `.0`.
 
     Characters are normalised (NFKC), all kinds of dashes and underscores are equal, and dashes next to a letter are
     dropped. Cyrillic and Greek letters become the Latin letters that they look like. A corpus before a slash is kept.
     """
-    return re.sub(r"(?<=[^\W\d])-(?=\w)|(?<=\w)-(?=[^\W\d])", "", _folded(name))
+    text = _folded(name)
+    return re.sub(r"(?<=[^\W\d])-(?=\w)|(?<=\w)-(?=[^\W\d])", "", text.strip(_QUOTES) or text)
 
 
 def is_unknown(name: str) -> bool:
@@ -46,7 +54,7 @@ def is_unknown(name: str) -> bool:
     folded = _folded(name)
     person = folded.rpartition("/")[2]  # with several corpora, the corpus precedes a slash
     nameless = re.search(r"(^|[^\w])(unk|anon)(nown|ymous)?([^a-z]|speaker|$)|^-\d+$|^\W*$", person)
-    return any(text.strip("#<>[](){}'\"") in UNKNOWN for text in (folded, person)) or nameless is not None
+    return nameless is not None or any(identity(text) in UNKNOWN for text in (name, person))
 
 
 def lookalikes(names: Iterable[str]) -> list[tuple[str, ...]]:
