@@ -147,12 +147,12 @@ def without_table(mp3: bytes) -> bytes:
     return mp3[mp3.index(mp3[:2], max(mp3.find(word) for word in (b"Xing", b"Info"))) :]
 
 
-def converted(tmp_path: Path, name: str, *options: str) -> Path:
+def converted(tmp_path: Path, name: str, rate: int = 16_000) -> Path:
     av = pytest.importorskip("av", reason="needs PyAV (extra `media`)")
     path = tmp_path / name
     codec = {"m4a": "aac", "aac": "aac", "webm": "libopus", "mp2": "mp2", "wav": "g722"}[name.partition(".")[2]]
     with av.open(str(path), "w") as out:
-        stream = out.add_stream(codec, rate=48_000 if codec == "libopus" else 16_000)
+        stream = out.add_stream(codec, rate=48_000 if codec == "libopus" else rate)
         stream.layout = "mono" if codec == "g722" else "stereo"
         frame = av.AudioFrame.from_ndarray((32767 * SAMPLES).astype(np.int16)[None], format="s16", layout="mono")
         frame.sample_rate = 16_000
@@ -173,7 +173,11 @@ def test_codings_that_libsndfile_lacks_are_read_by_pyav_if_they_are_whole(name: 
         assert np.abs(samples).max() == pytest.approx(0.1, abs=0.03)
     for source in (path, io.BytesIO(content + content)):
         path.write_bytes(content + content)
-        if name in ("a.m4a", "a.wav"):  # of which decoders read the first alone
+        if name == "a.aac":  # another sample rate; and under the name of an MP3, which libsndfile would believe
+            with pytest.raises(AudioError, match="different sample rates"):
+                read_audio(io.BytesIO(content + converted(tmp_path, "b.aac", 32_000).read_bytes()))
+            assert len(read_audio(path.rename(tmp_path / "a.mp3"))) == pytest.approx(64_000, abs=8000)
+        elif name in ("a.m4a", "a.wav"):  # of which decoders read the first alone
             with pytest.raises(AudioError, match="joins several recordings"):
                 read_audio(source)
         else:

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unheard.errors import AudioError, UnreachableError
+from unheard.files import LFS
 from unheard.streams import Source, from_its_beginning, streams_of
 
 SampleBlock: TypeAlias = npt.NDArray[np.float32]
@@ -31,8 +32,16 @@ LOWEST_RATE, HIGHEST_RATE = 4000, 10_000_000
 
 MOST_JOINED = 1000  # streams in one file; each takes memory while it is open
 
-CONVERTED = {".m4a", ".mp4", ".aac", ".webm", ".mkv", ".mka", ".wma", ".amr", ".3gp", ".mov", ".mp2", ".spx", ".gsm"}
+CONVERTED = {
+    *(".m4a", ".m4b", ".m4r", ".m4v", ".mp4", ".mov", ".3gp", ".3g2", ".aac", ".webm", ".mkv", ".mka", ".wma", ".wmv"),
+    *(".asf", ".amr", ".awb", ".mp2", ".spx", ".gsm"),
+}
 """Suffixes of formats that PyAV or ffmpeg read and libsndfile does not (it does read .opus)."""
+FOREIGN = {
+    *(".wv", ".ape", ".tta", ".mpc", ".shn", ".ac3", ".eac3", ".dts", ".ra", ".rm", ".dss", ".ds2", ".qcp", ".oma"),
+    *(".avi", ".flv", ".mpg", ".mpeg", ".vob", ".ogv"),
+}
+"""Suffixes of formats with sound that are not read, as they do not show whether a file is cut short."""
 
 _SYSTEM_ERROR = 2  # libsndfile's code for an error of the operating system
 _MARKS = {
@@ -116,6 +125,10 @@ def _open_sndfile(path: Source) -> Decoder:
     if isinstance(path, (str, Path)) and Path(path).is_fifo() and not str(path).startswith(("/dev/", "/proc/")):
         mend = "Save it as a file, or give it on standard input: /dev/stdin."
         raise AudioError("this is a named pipe, and reading it may never end", where=str(path), mend=mend)
+    if not isinstance(path, (str, Path)) or Path(path).is_file():
+        with from_its_beginning(path) as opened:
+            if _coding(opened.read(256)) in ("AAC", "MP4 or M4A"):  # which it may take for MP3, by the file's name
+                raise ValueError("no format of libsndfile")
     streams = streams_of(path)
     if len(streams) == 1:
         return _Sndfile(streams[0])
@@ -206,8 +219,7 @@ class _Joined(Decoder):
         parts, first = self._parts, self._parts[0]
         if len({(part.samplerate, part.channels) for part in parts}) > 1:
             self.close()
-            what = "joins recordings of different sample rates or channels"
-            raise AudioError(what, where=name, mend="Give them as separate files.")
+            raise _differing(name)
         self.samplerate, self.channels, self.format = first.samplerate, first.channels, first.format
         self.subtype, self.frames = first.subtype, sum(part.frames for part in parts)
 
@@ -233,6 +245,11 @@ class _Joined(Decoder):
     def close(self) -> None:
         for part in self._parts:
             part.close()
+
+
+def _differing(name: str) -> AudioError:
+    what = "joins recordings of different sample rates or channels"
+    return AudioError(what, where=name, mend="Give them as separate files.")
 
 
 # Formats that libsndfile does not read.
@@ -311,6 +328,8 @@ class _PyAV(Decoder):
             stated = self._container.duration / av.time_base
         try:
             for frame in self._container.decode(stream):
+                if (frame.sample_rate, frame.layout.nb_channels) != (rate, self.channels):
+                    raise _differing(name)
                 for out in resampler.resample(frame):
                     count += out.samples
                     yield out.to_ndarray().T.astype(np.float32, copy=False)
@@ -352,15 +371,15 @@ def _unreadable(path: Source, name: str, error: Exception) -> tuple[AudioError, 
     coding = _coding(head)
     if not head:
         what, mend = "the file is empty", "Copy or record it again."
-    elif head.startswith(b"version https://git-lfs"):
+    elif head.startswith(LFS):
         what, mend = "this is a Git LFS pointer, not the recording", "Fetch the recordings with: git lfs pull"
-    elif coding or Path(name).suffix.lower() in CONVERTED:
-        elsewhere, target = True, Path(name).with_suffix(".wav").name
+    elif coding or Path(name).suffix.lower() in CONVERTED | FOREIGN:
+        elsewhere, target = bool(coding) or Path(name).suffix.lower() in CONVERTED, Path(name).with_suffix(".wav").name
         command = f'onvert it with: ffmpeg -i "{name}" -ac 1 -ar 16000 "{target}"'
         what, mend = f"{coding or 'this format'} needs a conversion first", f"C{command}"
-        if can_convert():
+        if elsewhere and can_convert():
             what, mend = f"{what}, which failed", f"Copy it again if it is cut or damaged, or c{command}"
-        else:
+        elif elsewhere:
             mend += '; or: pip install "unheard[media]"'
     elif getattr(error, "code", None) == _SYSTEM_ERROR:
         kind, what, mend = UnreachableError, f"cannot be read ({reason})", "Check the disk; try again."

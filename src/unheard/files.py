@@ -16,6 +16,8 @@ from typing import IO, Any
 
 from unheard.errors import UnheardError
 
+LFS = b"version https://git-lfs"  # first bytes of a Git LFS pointer, the small text in a clone without Git LFS
+
 _WRITE_MENDS = {
     errno.ENOSPC: "The disk is full: free some space or write elsewhere.",
     errno.EFBIG: "No file may grow so large here: free some space or write elsewhere.",
@@ -89,6 +91,8 @@ def read_regular(path: Path, most: int, kind: type[UnheardError], *, inside: Pat
             content = file.read(most + 1) if state.st_size <= most else b""
     except OSError as problem:
         raise cannot_read(path, problem, kind) from None
+    if content.startswith(LFS):
+        raise kind("a Git LFS pointer, not the file itself", where=path, mend="Run 'git lfs pull' in the clone.")
     if max(len(content), state.st_size) > most:
         raise kind(f"the file must not exceed {most:,} bytes", where=path, mend="Name another file.")
     return content

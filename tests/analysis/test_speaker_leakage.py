@@ -85,7 +85,7 @@ def test_a_draw_of_many_recordings_is_even(
 def test_unusable_embeddings_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TrainingError, match="at least 2 speakers"):
         make_folds(["a", "a"], ["x", "y"])
-    with pytest.raises(TrainingError, match=r"1 speakers have one recording \(b\)"):
+    with pytest.raises(TrainingError, match=r"1 speaker with one recording \(b\)"):
         make_folds(["a", "a", "b"], ["x", "y", "x"])
     with pytest.raises(TrainingError, match="verification needs"):
         verify(noise(3, 2), ["a", "b", "c"], ["", "", ""])

@@ -168,7 +168,7 @@ A = "audio/a.wav"
         (["predict", "model", A, "--format", "audformat"], "--output FOLDER"),
         (["predict", "model", A, "-o", "audio"], "folder"),
         (["predict", "model", A, "-o", "x.xlsx"], "no format has the ending '.xlsx'"),
-        (["predict", "model", A, "--hop", "4"], "hop of 4 s"),
+        (["predict", "model", A, "--hop", "4"], "hop = 4.0 is out of range"),
         (["predict", "model", A, "--profile", "nobody", "--profiles", "none"], "nobody"),
         (["predict", "model", A, "--profile", "a\nb", "--profiles", "none"], "not a valid profile name"),
         (["predict", "model", A, "--enrol", "audio/text.wav"], "audio/text.wav"),

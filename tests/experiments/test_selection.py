@@ -215,7 +215,7 @@ def test_a_system_that_is_not_tuned_has_no_chosen_line(tmp_path: Path, cli: Any)
     common = ("--epochs", "1", "--protocol", "paired", "--folds", "1", "--systems")
     assert experiment(tmp_path, *common, "ser,dat,cgt") == 0
     _, err = cli("experiment", *flags(tmp_path, *common, "ser,dat", "--tune", "grid"))
-    assert "λ and ε are chosen; with the chosen values 0 more" in err
+    assert "λ and ε are chosen; with the chosen values 0 trainings more" in err
     names = [line.name for line in read_run(tmp_path).lines]
     assert names == ["SER_only", "SER_SR_DAT", "SER_SR_DAT, λ chosen", "SER_SR_CGT"]
 

@@ -62,7 +62,7 @@ def test_tensors_are_told_the_way(recogniser: Recogniser) -> None:
 
 
 def test_folders_with_recordings_to_convert(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("one.wav", "two.m4a", "deep/three.webm"):
+    for name in ("one.wav", "two.m4a", "deep/three.webm", "five.wv", "deep/six.avi", "seven.txt"):
         (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "data" / name).touch()
     (tmp_path / "elsewhere").mkdir()
@@ -77,9 +77,11 @@ def test_folders_with_recordings_to_convert(tmp_path: Path, monkeypatch: pytest.
         found = list(recordings([str(tmp_path / "data")]))
         paths = [Path(one).name for one in found if isinstance(one, str)]
         assert sorted(paths) == sorted(expected)
-        errors = [str(one) for one in found if isinstance(one, UnheardError)]
-        assert len(errors) == (not at_hand)
-        assert all("2 recordings" in one and "ffmpeg -i" in one for one in errors)
+        (error,) = [str(one) for one in found if isinstance(one, UnheardError)]
+        kinds = "2 recordings in this folder to convert first (.avi .wv)" if at_hand else "4 recordings"
+        assert kinds in error
+        assert "ffmpeg -i" in error
+        assert ("unheard[media]" in error) == (not at_hand)
 
 
 def test_representations_are_short(recogniser: Recogniser) -> None:

@@ -306,6 +306,8 @@ def test_a_file_that_differs_from_its_checksum_is_refused(tmp_path: Path) -> Non
     path, sums = tiny_model.write_tiny(tmp_path / "model.onnx"), tmp_path / "SHA256SUMS"
     sums.write_text(f"{'0' * 64}  other.onnx\n{hashlib.sha256(path.read_bytes()).hexdigest()}  model.onnx\n")
     assert OnnxModel.open(tmp_path).labels == OnnxModel.open(path).labels
+    sums.write_text(sums.read_text().upper().replace("MODEL.ONNX", "model.onnx"))  # as on Windows
+    assert OnnxModel.open(tmp_path).labels == OnnxModel.open(path).labels
     content = bytearray(path.read_bytes())
     for bit in range(0, 8 * len(content), 8 * len(content) // 20):
         content[bit // 8] ^= 1 << bit % 8
@@ -313,6 +315,9 @@ def test_a_file_that_differs_from_its_checksum_is_refused(tmp_path: Path) -> Non
         with pytest.raises(ModelError, match="differs from its checksum in SHA256SUMS"):
             OnnxModel.open(tmp_path)
         content[bit // 8] ^= 1 << bit % 8
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    with pytest.raises(ModelError, match="a Git LFS pointer"):
+        OnnxModel.open(tmp_path)
 
 
 def test_models_of_the_package_go_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

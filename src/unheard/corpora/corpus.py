@@ -15,7 +15,7 @@ from pathlib import Path
 
 from unheard.corpora.rows import EMOTION_WORDS
 from unheard.errors import AudioError, CorpusError, counted, did_you_mean, some
-from unheard.files import walk_files
+from unheard.files import LFS, walk_files
 from unheard.manifest import COLUMNS, FOUR, LABELS, Manifest, Note, Utterance
 
 UNVERIFIED = "unverified"  # the source of a fact that could not be confirmed at its origin
@@ -125,7 +125,7 @@ def is_lfs_pointer(path: str) -> bool:
     """Return whether a file is a Git LFS pointer, the small text in a clone without Git LFS."""
     try:
         small = 100 <= os.stat(path).st_size < 1024  # noqa: PTH116
-        return small and Path(path).read_bytes().startswith(b"version https://git-lfs")
+        return small and Path(path).read_bytes().startswith(LFS)
     except OSError:
         return False
 

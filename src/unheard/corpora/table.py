@@ -22,7 +22,7 @@ from typing import Any
 
 from unheard.corpora.rows import ALIASES, REQUIRED, Record, below, invalid, name_columns, to_manifest
 from unheard.errors import ManifestError, counted, did_you_mean, needs
-from unheard.files import cannot_read, replacing
+from unheard.files import LFS, cannot_read, replacing
 from unheard.manifest import COLUMNS, Manifest
 
 _DELIMITED = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": ","}
@@ -96,7 +96,7 @@ def read_text(path: Path, data: bytes | None = None) -> str:
         text = "\0"
     if "\0" in text:
         raise invalid("it is not UTF-8 text", path, "Save it as UTF-8 (in Excel: CSV UTF-8).")
-    if text.startswith("version https://git-lfs"):
+    if text.startswith(LFS.decode()):
         raise invalid("a Git LFS pointer, not the file itself", path, "Run 'git lfs pull' in the clone.")
     return text
 

@@ -106,7 +106,7 @@ class OnnxModel:
         except ValueError:
             raise ModelError("not a valid path", where=repr(str(file)), mend="Check the path.") from None
         listed = (line.partition(" ") for line in text.decode("utf-8", "replace").splitlines())
-        known = {name.strip().lstrip("*"): digest for digest, _, name in listed}
+        known = {name.strip().lstrip("*"): digest.lower() for digest, _, name in listed}
         if known.get(file.name, digest := sha256(content).hexdigest()) != digest:
             what = f"the file differs from its checksum in {SUMS}"
             raise ModelError(what, where=file, mend="Copy or download the folder again.")

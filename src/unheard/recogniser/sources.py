@@ -30,7 +30,7 @@ from unheard.audio import (
     select_channel,
     to_float,
 )
-from unheard.decoding import CONVERTED, can_convert
+from unheard.decoding import CONVERTED, FOREIGN, can_convert
 from unheard.errors import AudioError, ConfigError, TooLongError, counted, did_you_mean, needs
 from unheard.files import exists
 from unheard.settings import check_number
@@ -40,7 +40,7 @@ HEADERS = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"ID3", b"FORM", b"caff", b".snd"
 
 SUFFIXES = frozenset(
     {
-        *(".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc"),
+        *(".wav", ".wave", ".bwf", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc"),
         *(".au", ".snd", ".caf", ".w64", ".rf64", ".sph", ".nist", ".voc"),
     }
 )
@@ -106,7 +106,7 @@ def _in_folder(folder: str) -> Iterator[Found]:
         for path in (Path(place, name) for name in sorted(files) if not name.startswith(".")):
             if path.suffix.lower() in readable:
                 yield str(path)
-            elif path.suffix.lower() in CONVERTED:
+            elif path.suffix.lower() in CONVERTED | FOREIGN:
                 passed.append(path)
             else:
                 continue
@@ -117,8 +117,8 @@ def _in_folder(folder: str) -> Iterator[Found]:
         yield AudioError(
             f"{counted(len(passed), 'recording')} in this folder to convert first ({endings})",
             where=folder,
-            mend=f'Convert each with: ffmpeg -i "{passed[0]}" -ac 1 -ar 16000 "{target}"; '
-            'or: pip install "unheard[media]"',
+            mend=f'Convert each with: ffmpeg -i "{passed[0]}" -ac 1 -ar 16000 "{target}"'
+            + ("" if can_convert() else '; or: pip install "unheard[media]"'),
         )
     if empty:
         mend = f"These endings are read: {' '.join(sorted(SUFFIXES))}."
