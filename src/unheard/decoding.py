@@ -41,7 +41,7 @@ FOREIGN = {
     *(".wv", ".ape", ".tta", ".mpc", ".shn", ".ac3", ".eac3", ".dts", ".ra", ".rm", ".dss", ".ds2", ".qcp", ".oma"),
     *(".avi", ".flv", ".mpg", ".mpeg", ".vob", ".ogv"),
 }
-"""Suffixes of formats with sound that are not read, as they do not show whether a file is cut short."""
+"""Suffixes of formats with sound that are not read."""
 
 _SYSTEM_ERROR = 2  # libsndfile's code for an error of the operating system
 _MARKS = {

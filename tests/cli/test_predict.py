@@ -81,7 +81,7 @@ def test_a_folder_with_broken_files(there: Path, cli: Any) -> None:
 
 
 def test_patterns_and_lists(there: Path, cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    listed = b"audio/a.wav\r\n\naudio/deep/b c.flac\nmissing.wav\n"
+    listed = b"\xef\xbb\xbfaudio/a.wav\r\n\naudio/deep/b c.flac\nmissing.wav\n"
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(listed)))
     out, err = cli("predict", "model", "-", "audio/**/*.flac", "--format", "csv", code=1)
     rows = list(csv.DictReader(out.splitlines()))

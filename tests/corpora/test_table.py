@@ -166,8 +166,9 @@ def test_audformat(tmp_path: Path) -> None:
 def test_manifests_of_speech_recognisers(tmp_path: Path) -> None:
     """With offset and duration; and SpeechBrain's."""
     lines = '{"audio_filepath": "a.wav", "offset": 1.5, "duration": 2, "label": "joy", "speaker": 7}\n'
-    (row,) = read_table(table(tmp_path, lines, "t.jsonl"))
-    assert (row.start, row.end, row.speaker, row.extra) == (1.5, 3.5, "7", {"duration": "2"})
+    for name in ("t.jsonl", "t.json"):
+        row, _ = read_table(table(tmp_path, lines + lines.replace("a.wav", "b.wav"), name))
+        assert (row.start, row.end, row.speaker, row.extra) == (1.5, 3.5, "7", {"duration": "2"})
     record = {"wav": "{data_root}/S1/a.wav", "length": 3.25, "emo": "neu"}
     message = refused(table(tmp_path, json.dumps({"u1": record}), "train.json"))
     assert "train.json, utterance 1: no column 'speaker'" in message

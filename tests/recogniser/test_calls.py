@@ -138,8 +138,14 @@ def test_a_long_file_of_subtitles_is_read_in_one_pass() -> None:
 
 
 def test_turns_as_whisperx_writes_them() -> None:
-    text = json.dumps({"segments": [{"start": 0, "end": 2, "text": "hm", "speaker": "SPEAKER_00"}]})
-    assert read_turns("a.json", text.encode()) == {"": [Turn(0, 2, "SPEAKER_00")]}
+    segments = [{"start": 0, "end": 2, "text": "hm", "speaker": "SPEAKER_00"}, {"start": 2, "end": 3, "text": "music"}]
+    for some, expected in (
+        (segments, [Turn(0, 2, "SPEAKER_00"), Turn(2, 3)]),
+        (segments[:1], [Turn(0, 2, "SPEAKER_00")]),
+    ):
+        assert read_turns("a.json", json.dumps({"segments": some}).encode()) == {"": expected}
+    with pytest.raises(ManifestError, match="no column 'speaker'"):
+        read_turns("a.json", json.dumps({"segments": segments[1:]}).encode())
 
 
 def test_an_audformat_database(tmp_path: Path) -> None:
@@ -157,6 +163,8 @@ def test_an_audformat_database(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_files(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="no file of turns is in this folder"):
+        read_turns(tmp_path)
     (tmp_path / "talk.srt").write_text(SRT)
     (tmp_path / "other.csv").write_text("start,end,speaker\n1,2,Eve\n")
     (tmp_path / "notes.md").write_text("not a format of turns")

@@ -327,6 +327,10 @@ def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         request = urllib.request.Request(f"{address}predict", data=CLIP, headers=WAV)
         with urllib.request.urlopen(request, timeout=20) as answer:
             assert json.load(answer)["label"] in LABELS
+        with socket.create_connection(("127.0.0.1", int(port)), timeout=5) as odd:
+            odd.sendall(b"GET /health HTTP/1.1\r\n\r\n")  # without a host it is no request
+            head, _, body = odd.makefile("rb").read().partition(b"\r\n\r\n")
+        assert (head.partition(b"\r\n")[0], json.loads(body)["code"]) == (b"HTTP/1.1 400 Bad Request", "bad_request")
         assert main(["serve", str(folder), "--port", port]) == 2
         assert f"cannot listen on 127.0.0.1 port {port}" in capsys.readouterr().err
         os.kill(pid, signal.SIGTERM)

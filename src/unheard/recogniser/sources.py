@@ -9,6 +9,7 @@ import glob
 import math
 import os
 import queue
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Mapping
 from io import BufferedIOBase, BytesIO
 from pathlib import Path
@@ -62,7 +63,7 @@ def recordings(words: Iterable[str], lines: Iterable[bytes] = ()) -> Iterator[Fo
                 what = "standard input must be a list of paths, and this is a recording"
                 yield AudioError(what, where="-", mend="Name /dev/stdin to read it.")
                 break
-            path = os.fsdecode(line.rstrip(b"\r\n"))
+            path = os.fsdecode(line.removeprefix(b"" if number else BOM_UTF8).rstrip(b"\r\n"))
             if path.strip():
                 yield from _named("./-" if path == LIST else path)
 

@@ -59,6 +59,9 @@ def read_turns(path: str | Path, content: bytes | None = None) -> TurnsByRecordi
     if content is None and path.is_dir() and not database:
         files = sorted(one for one in path.iterdir() if one.suffix.lower() in _READERS)
         stems = Counter(one.stem for one in files)
+        if not files:
+            mend = f"Name one that has {' '.join(sorted(_READERS))}."
+            raise ManifestError("no file of turns is in this folder", where=path, mend=mend)
         if twice := [stem for stem, count in stems.items() if count > 1]:
             raise ManifestError(f"several files are called {twice[0]}", where=path, mend="Leave one of them.")
         return {name or one.stem: turns for one in files for name, turns in read_turns(one).items()}
@@ -197,14 +200,15 @@ def _subtitles(path: Path, text: str) -> _Found:
 
 def _table(path: Path, text: str) -> _Found:
     """Columns start, end (or duration), speaker, and file where there are several recordings."""
-    for number, cells, columns in read_rows(path, ("start", "speaker"), text):
+    named = any("speaker" in columns for *_, columns in read_rows(path, ("start",), text))  # WhisperX leaves some out
+    for number, cells, columns in read_rows(path, ("start",) if named else ("start", "speaker"), text):
         where = f"{path}, row {number}"
         if not {"end", "duration"} & set(columns):
             raise ManifestError("no column 'end' and no column 'duration'", where=path, mend="Add one.")
         own = {ours: cells.get(theirs, "") for ours, theirs in columns.items()}
         start, end = times_of(own, where)
         last = math.inf if end is None else end
-        yield f"row {number}", own.get("audio", ""), start, last, own["speaker"], own.get("channel", "").strip()
+        yield f"row {number}", own.get("audio", ""), start, last, own.get("speaker", ""), own.get("channel", "").strip()
 
 
 def _audformat(path: Path) -> _Found:

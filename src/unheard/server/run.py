@@ -24,6 +24,7 @@ from unheard.errors import ConfigError
 from unheard.recogniser.recogniser import Recogniser
 from unheard.server.app import create_app
 from unheard.server.live import LONGEST_MESSAGE
+from unheard.server.refusals import Refusal
 from unheard.server.settings import ServerSettings
 
 MOST_IDLE = 256  # connections without a request that are kept; beyond, the oldest is closed
@@ -105,6 +106,15 @@ class BoundedProtocol(H11Protocol):
         super().handle_events()
         if self.cycle is not None and not self.cycle.response_complete:
             self._forget()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no request of HTTP."""
+        refusal = Refusal("bad_request", msg.rstrip(".")).response()
+        headers = [*refusal.raw_headers, (b"connection", b"close")]
+        head = h11.Response(status_code=400, headers=headers, reason=b"Bad Request")
+        for event in (head, h11.Data(data=bytes(refusal.body)), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         """Stop the clock: another protocol takes over."""
