@@ -35,7 +35,7 @@ CLIP, LIMITS = encoded(speech_like(1.5)), {"max_megabytes": 1, "max_seconds": 20
     ],
 )
 def test_it_answers_to_its_own_names_only(ear: Recogniser, bound: str, status: int, hosts: str) -> None:
-    with on(ear, host=bound, name=("Proxied.example", "ported.example:8443")) as client:
+    with on(ear, host=bound, name=("https://Proxied.example/", "ported.example:8443")) as client:
         for host in hosts.split(" "):
             answer = client.get("/health", headers={"Host": host})
             assert answer.status_code == status

@@ -310,6 +310,7 @@ def test_the_interface_describes_itself(client: TestClient) -> None:
     [
         {"port": 65536}, {"port": -1}, {"max_megabytes": 0}, {"max_seconds": float("inf")}, {"timeout": float("nan")},
         {"concurrency": -1}, {"waiting": -1}, {"workers": 0}, {"cors": ("example.org",)}, {"grace": -1.0},
+        {"token": "two words"}, {"token": "secret\n"}, {"token": "\u00e4"},
     ],
 )  # fmt: skip
 def test_settings_no_server_can_work_with(wrong: dict[str, Any]) -> None:

@@ -61,7 +61,7 @@ class Guard:
         self.app, self.settings = app, settings
         self.names = {
             _split(name)[0] or name.lower().strip("[]").rstrip(".")
-            for name in ("localhost", settings.host, *settings.name)
+            for name in ("localhost", settings.host, *(one.rpartition("//")[2].rstrip("/") for one in settings.name))
         }
         self.foreign = {origin.rstrip("/").lower() for origin in settings.cors}
 

@@ -1,6 +1,7 @@
 """The settings of a server: where it listens, whom it answers, how much it takes at once."""
 
 import os
+import re
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Annotated
@@ -68,6 +69,8 @@ class ServerSettings:
         if self.concurrency < 0 or self.waiting < 0 or self.workers < 1 or not 0 <= self.grace < float("inf"):
             what = f"concurrency {self.concurrency}, waiting {self.waiting}, workers {self.workers}, grace {self.grace}"
             raise ConfigError(what, mend="Give workers of at least 1, the others of at least 0.")
+        if not re.fullmatch("[!-~]*", self.token):
+            raise ConfigError("the token has letters that no header carries", mend="Use ASCII without spaces.")
         if self.root_path and (not self.root_path.startswith("/") or self.root_path.endswith("/")):
             raise ConfigError(f"'{self.root_path}' is not a path", mend="Write --root-path /emotions")
         for origin in self.cors:
