@@ -144,6 +144,9 @@ def test_letters_of_msp_podcast(tmp_path: Path) -> None:
 def test_columns_found_by_other_names_and_the_rest_kept(tmp_path: Path) -> None:
     (row,) = read_table(table(tmp_path, "file\tspeaker\temotion\nä.wav\ts\tsad\n".encode("utf-16"), "t.tsv"))
     assert row.id == "ä"  # from a spreadsheet
+    text = "File Path,Speaker-ID,emotionLabel,Start Time,endTime\na.wav,s,sad,0.5,1\n"
+    (row,) = read_table(table(tmp_path, text))
+    assert (row.audio, row.speaker, row.start, row.end, row.extra) == (f"{tmp_path}/a.wav", "s", 0.5, 1.0, {})
     text = "utt_id,wav,path,spkr,emo,label,sex,part\nu,a.wav,b.wav,s,fear,sad,F,train\n"
     (row,) = read_table(table(tmp_path, text))
     assert (row.id, row.speaker, row.gender) == ("u", "s", "female")
@@ -186,6 +189,7 @@ def test_manifests_of_speech_recognisers(tmp_path: Path) -> None:
         ("file,emotion,lang\na.wav,sad,de\n", "no column 'speaker'; there are 'file', 'emotion', 'lang'"),
         ("file,speaker,speaker,emotion\n", "the column 'speaker' occurs twice"),
         ("file,Speaker,SPEAKER,emotion\n", "the columns 'Speaker' and 'SPEAKER' are the same"),
+        ("file,speaker_id,Speaker ID,emotion\n", "the columns 'speaker_id' and 'Speaker ID' are the same"),
         ("file,speaker,emotion,start_ms,end_ms\na.wav,s,sad,0,500\n", "'start_ms' looks like the start"),
         ("file,speaker,emotion,\na.wav,s,sad,happy\n", "line 2: 4 cells under 3 columns"),
         ("file,speaker,emotion\na.wav,s,nan\n", "line 2: the emotion is empty"),

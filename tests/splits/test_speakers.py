@@ -45,9 +45,12 @@ def test_names_of_two_people() -> None:
 def test_names_of_nobody() -> None:
     nobody = ["Unknown", "UNK", "unk1", "N/A", "?", "-1", "", "none", "anonymous", "c/unknown", "<unk>", "#N/A",
               "n.a.", "speaker_unknown", "spk-unk-1", "_", "...", "-999", "(blank)", "\\N", "Not available",
-              "unbekannt", "\u672a\u77e5", "not-known", "k. A.", "unspecified",
+              "unbekannt", "\u672a\u77e5", "not-known", "k. A.", "unspecified", "Unknown Male",
+              "speaker unknown", "anonimo", "#NV", "#REF!",
               "\u043d\u0435\u0438\u0437\u0432\u0435\u0441\u0442\u043d\u043e"]  # fmt: skip
-    assert list(filter(is_unknown, [*nobody, "1", "Anna", "Nina", "Unkel", "Nana", "a-1"])) == nobody
+    assert (
+        list(filter(is_unknown, [*nobody, "1", "Anna", "Nina", "Unkel", "Nana", "Anonka", "Duncan", "a-1"])) == nobody
+    )
 
 
 @pytest.mark.parametrize("group", ["session", "device"])

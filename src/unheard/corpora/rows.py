@@ -9,6 +9,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 from itertools import dropwhile, takewhile
 from pathlib import Path, PurePath
+from shlex import quote
 from urllib.parse import unquote
 
 from unheard.errors import ManifestError, counted, did_you_mean
@@ -93,6 +94,11 @@ def _spoken_of(times: re.Pattern[str], names: Iterable[str]) -> list[str]:
     return [name for name, words in split.items() if any(map(times.fullmatch, words)) and "date" not in words]
 
 
+def _bare(name: str) -> str:
+    """Return the name of a column without case, spaces, hyphens and underscores: `Speaker ID` is `speaker_id`."""
+    return re.sub(r"[\s_-]", "", name.casefold())
+
+
 def name_columns(header: Sequence[str], where: str, required: Sequence[str] = REQUIRED) -> dict[str, str]:
     """Return our name -> name in the table for the columns of a table that are in `COLUMNS`.
 
@@ -102,16 +108,16 @@ def name_columns(header: Sequence[str], where: str, required: Sequence[str] = RE
     twice = [name for name, count in Counter(present).items() if count > 1]
     if twice:
         raise invalid(f"the column '{twice[0]}' occurs twice", where, "Rename one of them.")
-    given = {name.strip().casefold(): name for name in reversed(present)}
+    given = {_bare(name): name for name in reversed(present)}
     aliases = dict(ALIASES)
     if "onset" in given and "start" not in given:  # then the offset is the end
         aliases |= {"start": ("onset",), "end": (*ALIASES["end"], "offset")}
     found = {}
     for ours in COLUMNS:
-        theirs = [given[name] for name in (ours, *aliases.get(ours, ())) if name in given]
+        theirs = [given[name] for name in map(_bare, (ours, *aliases.get(ours, ()))) if name in given]
         if theirs:
             found[ours] = ours if ours in present else theirs[0]
-            spelt = [name for name in present if name.strip().casefold() == theirs[0].strip().casefold()]
+            spelt = [name for name in present if _bare(name) == _bare(theirs[0])]
             if len(spelt) > 1 and ours not in present:
                 what = f"the columns {' and '.join(map(repr, spelt))} are the same"
                 raise invalid(what, where, "Rename one of them.")
@@ -274,7 +280,7 @@ def _unknown_emotions(unknown: Mapping[str, Sequence[int]], where: str) -> Manif
         close = get_close_matches(word.casefold(), EMOTION_WORDS, n=1, cutoff=0.85)
         if close and close[0][0] == word[0].casefold():
             guesses += f"Did you mean '{EMOTION_WORDS[close[0]]}' by '{word}'? "
-    mend = f"{guesses}Known: {', '.join(sorted(LABELS))}. Map a word with --map {words[0]}=LABEL; any further "
+    mend = f"{guesses}Known: {', '.join(sorted(LABELS))}. Map a word with --map {quote(words[0])}=LABEL; any further "
     return invalid(what, f"{where} {min(min(places) for places in unknown.values())}", f"{mend}emotion is 'other'.")
 
 
