@@ -359,6 +359,8 @@ def test_words_of_the_table_are_mapped(tmp_path: Path, capsys: pytest.CaptureFix
         manifest.select(("angry",), {"freude": "happy"})
     with pytest.raises(ManifestError, match=r"labelled angry\. Labels here: calm, excited, happy;"):
         manifest.select(("angry",), {"angry": "happy"})
+    with pytest.raises(ManifestError, match="the mapping is a str"):
+        read_manifest(path, mapping="rabbia=angry")  # type: ignore[arg-type]
     with pytest.raises(ManifestError, match="unknown emotion 'gladness' to map to"):
         read_manifest(path, mapping={"rabbia": "angry", "gioia": "gladness"})
 

@@ -92,7 +92,7 @@ _TRANSCRIPT = re.compile(r"(Ses0[1-5][FM]_\w+)\s*\[[\d.\s-]*\]:?\s*(.*)")
 def read(
     root: str | Path, *, labels: Iterable[str] | None = None, partial: bool = False, subset: str = "paper"
 ) -> Manifest:
-    """Read IEMOCAP; `root` is the folder with `Session1` to `Session5`, or its parent.
+    """Read IEMOCAP; `root` is the folder with `Session1` to `Session5`, or up to two above.
 
     `subset` is `paper` (improvised; happy with excited, sad, angry, neutral: 2943 utterances), `four` (the same labels
     in all dialogues: 5531) or `all` (every label that the listeners agreed on: 7532). Completeness is checked for
@@ -162,8 +162,8 @@ _NOTES = {
 
 
 def _sessions_folder(root: Path) -> Path:
-    """Return the folder with the sessions: `root`, or the only sub-folder that has them."""
-    for folder in (root, *sorted(path for path in root.iterdir() if path.is_dir())):
+    """Return the folder with the sessions: `root`, or the first folder that has them up to two levels below."""
+    for folder in (root, *sorted(root.glob("*")), *sorted(root.glob("*/*"))):
         if any((folder / f"Session{session}" / "dialog" / "EmoEvaluation").is_dir() for session in SESSIONS):
             return folder
     what = "this is not IEMOCAP: no folder Session1 to Session5 with dialog/EmoEvaluation in it"

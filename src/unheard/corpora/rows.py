@@ -239,6 +239,8 @@ class _Labels:
     """Reader of a column of emotions; words that are not labels are collected in `unknown`, with their places."""
 
     def __init__(self, mapping: Mapping[str, str] | None, table: str | Path) -> None:
+        if not isinstance(mapping, Mapping | None):
+            raise invalid(f"the mapping is a {type(mapping).__name__}", table, 'Give a dict: {"rabbia": "angry"}.')
         self._mapping = {plain(str(word)): label for word, label in (mapping or {}).items()}
         if strange := sorted({*self._mapping.values()} - {*LABELS}):
             raise invalid(f"unknown emotion '{strange[0]}' to map to", table, did_you_mean(strange[0], LABELS))

@@ -28,6 +28,7 @@ from unheard.features.analysis import resolve_foreign
 from unheard.features.settings import LEARNED, FeatureSettings
 from unheard.features.whisper import Floats, Weights, build_graph, weight_files
 from unheard.files import read_regular, write_text, write_whole
+from unheard.settings import check_number
 
 SAMPLE_RATE = 16_000
 FRAME_SHIFT = 320  # samples, 20 ms: two mel frames
@@ -352,8 +353,7 @@ def write_encoder(
     if not isinstance(encoder, WhisperEncoder):
         raise ConfigError("only Whisper encoders are written to ONNX", where=source, mend="Use this one as it is.")
     frames = min(round(seconds * SAMPLE_RATE / FRAME_SHIFT), encoder.weights.positions)
-    if not 1 <= seconds <= 30:
-        raise ConfigError(f"seconds = {seconds:g} is out of range", mend="Choose --seconds 1 to 30.")
+    check_number("--seconds", seconds, 1, 30)
     licence = next((path for path in sorted(encoder.folder.glob("LICEN[CS]E*")) if path.is_file()), None)
     terms = (licence or _WHISPER_LICENCE).read_text("utf-8", "replace")
     local, hub_id = Path(source).exists(), str(source).partition("@")[0]

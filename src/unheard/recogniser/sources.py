@@ -226,8 +226,7 @@ def pcm_blocks(
     """
     if format not in FORMATS:
         raise ConfigError(f"unknown sample format '{format}'", mend=did_you_mean(format, FORMATS))
-    if not 1 <= channels <= 256:
-        raise ConfigError(f"{channels} channels are out of range", mend="Give --channels from 1 to 256.")
+    check_number("--channels", channels, 1, 256)
     return _pcm(file, format, channels, Mix(channel_index(channel, channels, "the pipe"), "the pipe"))
 
 
