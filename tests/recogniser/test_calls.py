@@ -92,7 +92,7 @@ SHORT = (
     '"ooTextFile"\n"TextGrid"\n0\n10\n<exists>\n1\n"IntervalTier"\n"speaker"\n0\n10\n5\n0\n2\n"Anna"\n2\n2.5\n""\n'
     '2.5\n4.5\n"Bo"\n5\n7\n"Anna"\n7\n9.5\n"Bo"\n'
 )
-CSV = "speaker;start;duration\nAnna;0,0;2\nBo;2,5;2\nAnna;0:00:05;2\nBo;7;2,5\n"
+CSV = "speaker;start;duration\nAnna;0,0;2\nBo;0:00:02,5;2\nAnna;0:00:05;2\nBo;7;2,5\n"
 JSONL = "".join(
     json.dumps({"file": "calls/talk.wav", "start": one.start, "end": one.end, "speaker": one.speaker}) + "\n"
     for one in TURNS

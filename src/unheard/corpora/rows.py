@@ -150,17 +150,14 @@ def seconds(text: str) -> float | None:
 
     Raises `ValueError` for anything else, including infinity and NaN.
     """
-    text = text.strip()
+    text = text.strip().replace(",", ".")  # many locales write 1,5
     if text.casefold() in _NO_TIME:
         return None
-    try:
+    if match := _CLOCK.fullmatch(text):
+        days, hours, minutes, rest = (float(part or 0) for part in match.groups())
+        value = 86400 * days + 3600 * hours + 60 * minutes + rest
+    else:
         value = float(text)
-    except ValueError:
-        if not (match := _CLOCK.fullmatch(text)):
-            value = float(text.replace(",", "."))  # many locales write 1,5
-        else:
-            days, hours, minutes, rest = (float(part or 0) for part in match.groups())
-            value = 86400 * days + 3600 * hours + 60 * minutes + rest
     if not math.isfinite(value):
         raise ValueError(text)
     return value
