@@ -15,9 +15,9 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from unheard.experiments.cell import prepare
+from unheard.experiments.cell import make_trainers
 from unheard.experiments.config import load
-from unheard.experiments.plan import lay_out
+from unheard.experiments.plan import make_plan
 from unheard.model.layers import Dropout
 from unheard.training.evaluation import reestimated_batchnorm
 from unheard.training.trainer import Trainer
@@ -37,7 +37,7 @@ def right(trainer: Trainer, ids: Sequence[str], drops: bool, of_the_batch: bool)
             layer.momentum = 0.0  # looking changes no running statistics
             layer.train(of_the_batch)
     told = 0
-    for _, batch in trainer.task.in_order(ids, trainer.recipe.batch_size):
+    for _, batch in trainer.dataset.in_order(ids, trainer.recipe.batch_size):
         logits, _ = strategy.logits(batch.x, batch.lengths)
         told += int((logits.argmax(1) == batch.y).sum())
     return told
@@ -56,19 +56,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     print("                              | on, batch | on, running | off, batch | off, running (use) | in use | anew")
     pooled: dict[str, list[int]] = {}
-    for cell in lay_out(load(f"{given.run}/config.yaml", overrides)).cells:
+    for cell in make_plan(load(f"{given.run}/config.yaml", overrides)).cells:
         if not (cell.folder / "checkpoint.pt").exists():
             print(f"{cell.name:30}| no checkpoint")
             continue
-        (trainer,), _, _ = prepare(cell)
+        (trainer,), _, _ = make_trainers(cell)
         trainer.resume()
         n = len(trainer.train_ids)
         figures = [right(trainer, trainer.train_ids, *mode) / n for mode in MODES]
         held = [name for dev, _ in trainer.directions.values() for name in dev]
         used = right(trainer, held, False, False)
-        with reestimated_batchnorm(
-            trainer.strategy, trainer.task, trainer.train_ids, trainer.recipe.batch_size, device=trainer.device
-        ):
+        inputs = (trainer.strategy, trainer.dataset, trainer.train_ids, trainer.recipe.batch_size)
+        with reestimated_batchnorm(*inputs, device=trainer.device, precision=trainer.recipe.precision):
             anew = right(trainer, held, False, False)
         sums = pooled.setdefault(f"{cell.system}, seed {cell.seed}", [0, 0, 0])
         pooled[f"{cell.system}, seed {cell.seed}"] = [a + b for a, b in zip(sums, (used, anew, len(held)), strict=True)]

@@ -12,7 +12,7 @@ from statistics import fmean
 
 import numpy as np
 
-from unheard.experiments.adaptation import read_counts, summarise
+from unheard.experiments.adaptation import average, read_counts
 from unheard.experiments.records import RunRecords, read_run
 
 GROUPS = {"EmoDB": "emodb", "RAVDESS": "ravdess", "nEMO": "nemo", "corpora never heard": "leave-corpus-out"}
@@ -44,7 +44,7 @@ def adapted(folder: Path) -> float:
     """WA in percent after 4 utterances, mean over the test corpora in `CORPORA`."""
     counts = [one for one in read_counts(folder) if (one.system, one.k) == ("ser", 4)]
     corpora = {one.speaker.rpartition("/")[0] for one in counts} & {"", *CORPORA}
-    each = (summarise([one for one in counts if one.speaker.rpartition("/")[0] == corpus]) for corpus in corpora)
+    each = (average([one for one in counts if one.speaker.rpartition("/")[0] == corpus]) for corpus in corpora)
     return 100 * fmean(results[0].wa for results in each)
 
 

@@ -59,7 +59,7 @@ from unheard.features import Normaliser, analysis, extract
 from unheard.model.saving import Model
 from unheard.recogniser import Recogniser, WindowSettings, windows
 from unheard.recogniser.model import OnnxModel
-from unheard.training.strategies import Setting, build
+from unheard.training.strategies import StrategyConfig, build
 
 RATE, SECONDS, HOP = 16_000, 3.0, 1.0
 LABELS = ("angry", "happy", "neutral", "sad")
@@ -90,7 +90,7 @@ def untrained(recipe: str, files: list[Path]) -> Model:
     frames = np.concatenate([extract(file, features) for file in files[:10]]).astype(np.float64)
     mean, std = frames.mean(axis=0, keepdims=True), np.maximum(frames.std(axis=0, keepdims=True), 1e-3)
     normaliser = Normaliser("train", mean.astype(np.float32), std.astype(np.float32))
-    strategy = build("ser", Setting(features.dim, len(LABELS), 0, network, 0)).eval()
+    strategy = build("ser", StrategyConfig(features.dim, len(LABELS), 0, network, 0)).eval()
     return Model(strategy, network, LABELS, normaliser, features, {})
 
 

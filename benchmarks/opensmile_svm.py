@@ -29,12 +29,12 @@ from numpy.typing import NDArray
 
 from unheard.audio import read_recording
 from unheard.errors import ConfigError, UnheardError
-from unheard.experiments.baselines import Fitted, linear_svm
+from unheard.experiments.baselines import ClassicalSystem, linear_svm
 from unheard.experiments.cell import fit_cell, run_cell
 from unheard.experiments.config import Experiment, load
-from unheard.experiments.plan import Cell, Grid, lay_out
+from unheard.experiments.plan import Cell, ExperimentPlan, make_plan
 from unheard.experiments.records import RunRecords
-from unheard.experiments.run import check_same_run, collect, prepare
+from unheard.experiments.run import check_same_run, collect, write_settings_and_split
 from unheard.experiments.summary import caption, table_markdown, write_table
 from unheard.files import locked, write_whole
 
@@ -43,7 +43,7 @@ Vectors = NDArray[np.float32]
 KEY = "opensmile"
 RATE = 16_000
 SOURCE = f"openSMILE ComParE_2016 functionals at {RATE} Hz"
-PEER = Fitted("ComParE 2016 + SVM", None, "C", (1e-5, 1e-4, 1e-3, 1e-2, 1e-1), linear_svm, SOURCE)
+PEER = ClassicalSystem("ComParE 2016 + SVM", None, "C", (1e-5, 1e-4, 1e-3, 1e-2, 1e-1), linear_svm, SOURCE)
 EVERY = 200
 """Utterances after which the cache is written."""
 
@@ -65,7 +65,7 @@ class Extractor:
         return found
 
 
-def vectors_of(grid: Grid, cache: Path) -> dict[str, Vectors]:
+def vectors_of(grid: ExperimentPlan, cache: Path) -> dict[str, Vectors]:
     """The functionals of every utterance by its id; known ones from `cache`, by the digest of the recording."""
     known = read_cache(cache)
     digest = grid.store.audio_digest
@@ -121,13 +121,13 @@ def fit(settings: Experiment, cache: Path) -> RunRecords:
         )
     with locked(out, "running an experiment here"):
         check_same_run(out, settings)
-        grid = lay_out(replace(settings, systems=("svm",)), lambda line: print(line, file=sys.stderr))
+        grid = make_plan(replace(settings, systems=("svm",)), lambda line: print(line, file=sys.stderr))
         if not (out / "config.yaml").exists():
-            prepare(grid)
+            write_settings_and_split(grid)
         vectors = vectors_of(grid, cache)
         for cell in grid.cells:
             run_cell(cell)
-            peer = replace(cell, system=KEY, fitted=PEER)
+            peer = replace(cell, system=KEY, classical=PEER)
             if peer.result() is None:
                 fit_cell(peer, standardised(peer, vectors))
         records = collect(grid)

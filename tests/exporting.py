@@ -12,7 +12,7 @@ from torch import nn
 from unheard.features import FeatureSettings, Normaliser
 from unheard.model.network import NETWORKS, LayerWeights, NetworkSettings
 from unheard.model.saving import Model
-from unheard.training.strategies import Setting, build
+from unheard.training.strategies import StrategyConfig, build
 
 Floats = NDArray[np.float32]
 LABELS = ("angry", "happy", "neutral", "sad")
@@ -28,7 +28,7 @@ def random_model(
     **about: str,
 ) -> Model:
     """A model of such features; nothing in it is at its initial value."""
-    strategy = build("ser", Setting(features.dim, len(labels), 0, network, seed)).eval()
+    strategy = build("ser", StrategyConfig(features.dim, len(labels), 0, network, seed)).eval()
     random = torch.Generator().manual_seed(seed)
     for layer in strategy.modules():
         if isinstance(layer, nn.BatchNorm1d):

@@ -10,7 +10,7 @@ import numpy as np
 
 from unheard.experiments.config import load
 from unheard.experiments.records import CellRecord, RunRecords
-from unheard.experiments.selection import KNOBS
+from unheard.experiments.selection import TUNED_OPTIONS
 from unheard.experiments.summary import Line, Predictions, SeedRecord
 from unheard.splits.split import Assigned, digest_of
 
@@ -55,7 +55,9 @@ def line(system: str, seeds: Mapping[int, Said], *, chosen: bool = False, wanted
     folds = max([len(said) for said in seeds.values()], default=1)
     done = len(seeds) * folds
     value = 0.1 if system in ("dat", "cgt") and not chosen else None
-    return Line(system, f"{KNOBS[system].symbol} chosen" if chosen else "", value, records, done, max(done, wanted))
+    return Line(
+        system, f"{TUNED_OPTIONS[system].symbol} chosen" if chosen else "", value, records, done, max(done, wanted)
+    )
 
 
 PROOF = {"data": "d0", "features": "f0", "versions": {"unheard": "0.1.0", "torch": "2.13.0"}}
@@ -84,7 +86,7 @@ def run(*lines: Line, out: str = "RUN", **settings: object) -> RunRecords:
         splits=tuple(rows),
         split_digest=digest_of(rows),
         lines=lines,
-        choices=(),
+        candidates=(),
         cells=tuple(cell for one in lines for seed in one.seeds for cell in seed.cells),
     )
 

@@ -13,7 +13,7 @@ import yaml
 from recording import finish, write_cell, write_splits
 
 from unheard.experiments.config import Experiment, load
-from unheard.experiments.selection import KNOBS
+from unheard.experiments.selection import TUNED_OPTIONS
 from unheard.manifest import Utterance
 
 SKILL = {"ser": 0.4, "mtl": 0.42, "dat": 0.52, "cgt": 0.5}
@@ -70,8 +70,8 @@ def invent(
     for fold in range(folds):
         held = [(direction, part, row) for f, direction, part, row in split if f == fold and part != "train"]
         for system, seed in product(systems, range(seeds)):
-            knob = KNOBS.get(system)
-            values = (knob.grid if tune else (knob.fixed,)) if knob else (0.0,)
+            option = TUNED_OPTIONS.get(system)
+            values = (option.grid if tune else (option.fixed,)) if option else (0.0,)
             for value in values if (system, fold, seed) not in skip else ():
                 _cell(out, chosen, system, fold, seed, value, held, extras)
     known = {row["id"]: row for row in rows}
@@ -88,7 +88,7 @@ def _cell(
     held: Sequence[tuple[str, str, dict[str, str]]],
     extras: bool,
 ) -> None:
-    labels, knob = settings.labels, KNOBS.get(system)
+    labels, option = settings.labels, TUNED_OPTIONS.get(system)
     random = np.random.default_rng([fold, seed, len(system) * 7 + ord(system[0]), round(100 * value)])
     truth = np.array([labels.index(row["emotion"]) for _, _, row in held])
     scores = random.gumbel(size=(len(held), len(labels)))
@@ -108,7 +108,7 @@ def _cell(
     rows = [(*known, labels[said]) for known, said in zip(words, predicted, strict=True)]
     more: dict[str, Any] = {"updates": 9 * settings.epochs, "directions": directions}
     more["proof"] = {"data": f"{fold:016x}", "features": "b0b2ac87c4aa", "versions": {"torch": "2.0"}}
-    options = {knob.option: value} if knob else {}
+    options = {option.name: value} if option else {}
     folder = write_cell(out, settings, system, fold, seed, rows, options, shares.tolist(), **more)
     if not extras:
         return

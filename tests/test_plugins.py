@@ -35,7 +35,7 @@ from unheard.features import FeatureSettings, extract
 from unheard.features.encoder import resolve
 from unheard.model.network import NetworkSettings
 from unheard.training.logging import LOGGERS, check_loggers
-from unheard.training.strategies import Batch, Setting
+from unheard.training.strategies import Batch, StrategyConfig
 from unheard.training.strategies.base import SER
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "research" / "plugins.md").read_text("utf-8")
@@ -118,7 +118,7 @@ def test_the_documented_strategy_trains_an_ensemble(site: Path, monkeypatch: pyt
     monkeypatch.syspath_prepend(str(site))
     example = importlib.import_module("unheard_example")
     network = NetworkSettings(tdnn=((8, 3, 1),), lstm=0, dense=8, hidden=(), members=2)
-    task = Setting(features=5, emotions=3, speakers=2, network=network, seed=0)
+    task = StrategyConfig(features=5, emotions=3, speakers=2, network=network, seed=0)
     batch = Batch(torch.randn(4, 20, 5), torch.full((4,), 20), torch.tensor([0, 1, 2, 0]), torch.tensor([0, 0, 1, 1]))
     loss = example.Focal(task, example.FocalOptions(gamma=0.0))(batch)["emotion"]
     torch.testing.assert_close(loss, SER(task)(batch)["emotion"])

@@ -235,14 +235,14 @@ def test_what_the_embeddings_keep(corpus: str) -> None:
                 assert_agree(shown.split(" ")[0], one.split(" ")[0])
 
 
-def _counted(short: str, recipe: str) -> list[adaptation.Adapted]:
-    return adaptation.summarise(adaptation.read_counts(RESULTS / f"{short}-{recipe}"))
+def _counted(short: str, recipe: str) -> list[adaptation.AdaptationResult]:
+    return adaptation.average(adaptation.read_counts(RESULTS / f"{short}-{recipe}"))
 
 
 @cache
 def adaptation_table(short: str) -> list[list[str]]:
     """The table of adaptation of a strong run, from its counts."""
-    return next(tables(adaptation.table_markdown(_counted(short, "strong"), adaptation.SIZES)))
+    return next(tables(adaptation.adaptation_table(_counted(short, "strong"), adaptation.SIZES)))
 
 
 def _adapted(short: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from unheard.model.network import NetworkSettings
-from unheard.training.strategies import Batch, Setting, Strategy, build
+from unheard.training.strategies import Batch, Strategy, StrategyConfig, build
 
 F, C, S = 5, 4, 3
 NETWORK = NetworkSettings(tdnn=((8, 5, 2), (6, 3, 4)), lstm=8, dense=12, hidden=(16, 16), dropout=0.0)
@@ -19,7 +19,7 @@ LENGTHS = (20, 33, 9, 17, 25, 40, 18, 1)
 
 
 def make(key: str, options: Mapping[str, Any] | None = None, *, dropout: float = 0.0, seed: int = 0) -> Strategy:
-    setting = Setting(F, C, S, NetworkSettings(**{**vars(NETWORK), "dropout": dropout}), seed)
+    setting = StrategyConfig(F, C, S, NetworkSettings(**{**vars(NETWORK), "dropout": dropout}), seed)
     return build(key, setting, options)
 
 

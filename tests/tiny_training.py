@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unheard.model.network import NetworkSettings
-from unheard.training.batches import Task
+from unheard.training.batches import Dataset
 from unheard.training.evaluation import Scores
 from unheard.training.recipe import TrainingSettings
-from unheard.training.strategies import Batch, Setting, Strategy, build
+from unheard.training.strategies import Batch, Strategy, StrategyConfig, build
 from unheard.training.trainer import Evaluation, Trainer
 
 F, C, S = 4, 3, 3
@@ -38,7 +38,7 @@ class InMemory:
         return self.arrays[utterance]
 
 
-def tiny(utterances: int = 26) -> tuple[Task, InMemory]:
+def tiny(utterances: int = 26) -> tuple[Dataset, InMemory]:
     """Emotions that differ in mean and speakers that differ in slope, under noise."""
     random = np.random.default_rng(0)
     arrays, y, s = {}, {}, {}
@@ -49,7 +49,7 @@ def tiny(utterances: int = 26) -> tuple[Task, InMemory]:
         noise = random.standard_normal((length, F))
         arrays[name] = (noise + 0.5 * y[name] + np.linspace(0, s[name], length)[:, None]).astype(np.float32)
     frames = InMemory(arrays)
-    return Task(frames, y, s), frames
+    return Dataset(frames, y, s), frames
 
 
 IDS = [f"u{i:02}" for i in range(26)]
@@ -60,7 +60,7 @@ BOTH: Directions = {"female": (DEV, TEST), "male": (TEST, DEV)}
 
 
 def strategy(key: str, dropout: float = 0.5, cells: int = NETWORK.lstm) -> Strategy:
-    setting = Setting(F, C, S, NetworkSettings(**{**vars(NETWORK), "dropout": dropout, "lstm": cells}), 0)
+    setting = StrategyConfig(F, C, S, NetworkSettings(**{**vars(NETWORK), "dropout": dropout, "lstm": cells}), 0)
     return build(key, setting, OPTIONS.get(key))
 
 
@@ -127,7 +127,7 @@ class Scripted(Strategy):
     clock: Tensor
 
     def __init__(self, right: Sequence[int]) -> None:
-        super().__init__(Setting(2, 2, 2, NETWORK, 0))
+        super().__init__(StrategyConfig(2, 2, 2, NETWORK, 0))
         self.right = right
         self.register_buffer("clock", torch.zeros((), dtype=torch.int64))
 
@@ -147,4 +147,4 @@ def scripted(right: Sequence[int], folder: Path) -> tuple[Trainer, InMemory]:
     frames = InMemory({name: np.array([[int(name[-1]), truth]] * 2, np.float32) for name, truth in y.items()})
     train, dev, test = ([name for name in y if name.startswith(part)] for part in ("train", "dev", "test"))
     recipe = TrainingSettings(epochs=len(right))
-    return Trainer(Scripted(right), Task(frames, y, {}), train, {"test": (dev, test)}, recipe, folder), frames
+    return Trainer(Scripted(right), Dataset(frames, y, {}), train, {"test": (dev, test)}, recipe, folder), frames

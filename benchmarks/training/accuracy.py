@@ -28,9 +28,9 @@ from torch.nn import functional
 
 from benchmarks.training import bucketed, plain
 from benchmarks.training.shapes import fold_data
-from unheard.experiments.cell import prepare
+from unheard.experiments.cell import make_trainers
 from unheard.experiments.config import Experiment
-from unheard.experiments.plan import Cell, lay_out
+from unheard.experiments.plan import Cell, make_plan
 from unheard.features import FeatureStore
 from unheard.model.settings import NetworkSettings
 from unheard.parallel import Died, map_unordered
@@ -132,7 +132,7 @@ def train(loop: str, cell: Cell) -> float:
     """Accuracy of `loop` on the unseen speakers of `cell`, the mean over the last epochs."""
     torch.set_num_threads(1)
     cell.folder.mkdir(parents=True, exist_ok=True)
-    (trainer,), _, _ = prepare(cell)
+    (trainer,), _, _ = make_trainers(cell)
     one, other = cell.fold.directions  # each validates on one of the two unseen speakers
     count = {"dev": len(one.dev), "test": len(other.dev)}
     if loop == "ours":
@@ -240,7 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             device="cpu",
             progress=False,
         )
-        cells = list(lay_out(settings, lambda line: print(line, flush=True)).cells)
+        cells = list(make_plan(settings, lambda line: print(line, flush=True)).cells)
         loops = options.loops.split(",")
         work = [(loop, c) for loop in loops for c in cells if (c.fold.index, c.seed) not in scores[loop]]
         for loop, (fold, seed), wa in train_all(work, options.workers):

@@ -20,7 +20,7 @@ from benchmarks.training.bucketed import bucketed_batches
 from benchmarks.training.plain import BATCH, LEARNING_RATE, MOMENTUM, collate, random_batches
 from benchmarks.training.shapes import EMOTIONS, FEATURES, UTTERANCES, Part, random_data
 from unheard.model.network import NETWORKS
-from unheard.training.strategies import Batch, Setting, Strategy, build
+from unheard.training.strategies import Batch, Strategy, StrategyConfig, build
 
 SMALL = 270
 """Utterances that train in a fold of EmoDB."""
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     part = random_data(options.utterances).train
-    strategy = build("ser", Setting(FEATURES, EMOTIONS, 1, NETWORKS["iemocap"], 0)).train()
+    strategy = build("ser", StrategyConfig(FEATURES, EMOTIONS, 1, NETWORKS["iemocap"], 0)).train()
     optimiser = torch.optim.SGD(strategy.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM, nesterov=True)
     generator = torch.Generator().manual_seed(0)
     rate(strategy, optimiser, part, iter([list(range(BATCH))]))  # compiles

@@ -21,9 +21,9 @@ from unheard.features import FeatureSettings, FeatureStore, Normaliser, build_st
 from unheard.manifest import Manifest, Utterance
 from unheard.model.network import NETWORKS
 from unheard.parallel import ENVIRONMENT, Died, map_unordered
-from unheard.training.batches import Task
+from unheard.training.batches import Dataset
 from unheard.training.recipe import TrainingSettings
-from unheard.training.strategies import Setting, build
+from unheard.training.strategies import StrategyConfig, build
 from unheard.training.trainer import Trainer
 
 SPEAKERS = 8  # that train in one fold of IEMOCAP
@@ -41,7 +41,7 @@ def write_random_store(folder: Path, utterances: int, seed: int = 0) -> None:
 
 
 class MappedFrames:
-    """The frames of a store normalised as an experiment's are, as `Task` reads them."""
+    """The frames of a store normalised as an experiment's are, as `Dataset` reads them."""
 
     def __init__(self, store: FeatureStore) -> None:
         self.store, self.normaliser = store, Normaliser("train").fit(store, store.ids)
@@ -59,10 +59,10 @@ def make_trainer(system: str, store: FeatureStore, folder: Path, seed: int = 0) 
     emotions, speakers = rng.integers(EMOTIONS, size=len(store)), rng.integers(SPEAKERS, size=len(store))
     y = {name: int(k) for name, k in zip(store.ids, emotions, strict=True)}
     s = {name: int(k) for name, k in zip(store.ids, speakers, strict=True)}
-    setting = Setting(FEATURES, EMOTIONS, SPEAKERS, NETWORKS["iemocap"], seed)
+    setting = StrategyConfig(FEATURES, EMOTIONS, SPEAKERS, NETWORKS["iemocap"], seed)
     directions = {"test": (store.ids[-4:-2], store.ids[-2:])}
     folder.mkdir(parents=True, exist_ok=True)
-    task = Task(MappedFrames(store), y, s)
+    task = Dataset(MappedFrames(store), y, s)
     recipe = TrainingSettings(batch_size=BATCH)
     return Trainer(build(system, setting), task, store.ids, directions, recipe, folder, key=(seed,))
 

@@ -75,7 +75,7 @@ class Decoder(abc.ABC):
         """Close the file."""
 
     def seek(self, frame: int) -> None:
-        """Skip from the beginning to a frame."""
+        """Skip frames from the beginning up to `frame`."""
         while frame > 0 and (passed := len(self.read(min(frame, 1 << 18)))):
             frame -= passed
 

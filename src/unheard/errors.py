@@ -9,7 +9,7 @@ Say = Callable[[str], None]  # receives progress lines for the user
 
 
 def silent(line: str) -> None:
-    """Discard a line (a `Say` without output)."""
+    """Discard a line: a `Say` without output."""
 
 
 class UnheardError(Exception):

@@ -29,7 +29,7 @@ GROUPS = {
 }
 """Kind of plug-in -> its group of entry points."""
 
-_OWN = {
+_BUILT_IN = {
     "strategy": ("unheard.experiments.baselines", "NAMES"),
     "corpus": ("unheard.corpora", "CORPORA"),
     "feature": ("unheard.features.settings", "KINDS"),
@@ -66,7 +66,7 @@ def register(kind: str, name: str, thing: Any = None) -> Any:
         raise ConfigError(f"unknown kind of plug-in '{kind}'", mend=did_you_mean(kind, GROUPS))
     if not re.fullmatch(r"[a-z][a-z0-9_-]*", name):
         raise ConfigError(f"'{name}' cannot be the name of a {kind}", mend="Use small letters, digits and hyphens.")
-    if name in _own(kind):
+    if name in _built_in_names(kind):
         raise ConfigError(f"'{name}' is a built-in {kind}", mend="Choose another name.")
     if thing is None:
         return partial(register, kind, name)
@@ -76,8 +76,8 @@ def register(kind: str, name: str, thing: Any = None) -> Any:
     return thing
 
 
-def _own(kind: str) -> tuple[str, ...]:
-    module, table = _OWN[kind]
+def _built_in_names(kind: str) -> tuple[str, ...]:
+    module, table = _BUILT_IN[kind]
     return tuple(getattr(import_module(module), table))
 
 
@@ -102,7 +102,7 @@ def required(kind: str, name: str, called: str = "") -> Plugin:
     """Return the plug-in of this name; raises `ConfigError` if unknown, naming the kind as `called`."""
     plugin = find(kind, name)
     if plugin is None:
-        mend = did_you_mean(name, (*_own(kind), *names(kind)))
+        mend = did_you_mean(name, (*_built_in_names(kind), *names(kind)))
         raise ConfigError(f"unknown {called or kind} '{name}'", mend=mend)
     return plugin
 

@@ -42,7 +42,7 @@ def test_it_joins_a_run_that_is_there(tmp_path: Path, capsys: pytest.CaptureFixt
     assert (out / "config.yaml").read_bytes() == config, "the run stays what it was"
     run = read_run(out)
     assert [line.name for line in run.lines] == ["SER_only", "SVM (functionals)", "ComParE 2016 + SVM"]
-    assert [(line.done, line.wanted) for line in run.lines] == [(6, 6)] * 3
+    assert [(line.finished, line.planned) for line in run.lines] == [(6, 6)] * 3
     assert {one.name for one in summarise(run).contrasts} == {"SVM (functionals)", "ComParE 2016 + SVM"}
     assert "| ComParE 2016 + SVM |" in capsys.readouterr().out
     assert Numbers.calls == 24

@@ -16,10 +16,10 @@ from unheard.experiments.adaptation import (
     ALL,
     EnrolmentCount,
     adapt,
+    adaptation_table,
+    average,
     draw_enrolment,
     read_counts,
-    summarise,
-    table_markdown,
 )
 from unheard.experiments.records import read_run
 
@@ -49,15 +49,15 @@ def test_figures_are_pooled_in_a_draw_and_averaged_over_draws_and_seeds() -> Non
         count(0, 1, "a", "angry", 2, 1), count(0, 1, "a", "sad", 2, 2),  # 3/4; 1/2, 1
         count(1, 0, "a", "angry", 1, 1), count(1, 0, "a", "sad", 1, 0, 1),  # 1/2; 1, 0
     ]  # fmt: skip
-    (found,) = summarise(counts)
+    (found,) = average(counts)
     assert (found.system, found.k, found.seeds) == ("ser", 1, 2)
     assert found.wa == found.uar == pytest.approx((5 / 8 + 3 / 4 + 1 / 2) / 3)
     assert found.wa_gain == found.uar_gain == pytest.approx(found.wa - (3 / 8 + 0 + 1 / 2) / 3)
-    table = table_markdown([found], [1])
+    table = adaptation_table([found], [1])
     assert "| System | k = 1 | Seeds |" in table
     assert "| SER_only | 62.5 / 62.5 (+33.3 / +33.3) | 2 |" in table
     few = [EnrolmentCount("ser", 0, k, 0, speaker, "angry", 2, 1, 1) for k, speaker in ((0, "a"), (0, "b"), (4, "a"))]
-    table = table_markdown(summarise(few), [0, 4, 16])
+    table = adaptation_table(average(few), [0, 4, 16])
     assert "| SER_only | 50.0 / 50.0 | 50.0 / 50.0 (+0.0 / +0.0) | – | 1 |" in table
     assert "are not scored; the others are 1 of 2 at k = 4, 0 of 2 at k = 16." in table
 

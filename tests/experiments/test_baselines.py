@@ -12,10 +12,10 @@ from experimenting import experiment, only, result, rows_of
 
 from unheard.errors import TrainingError
 from unheard.experiments import cell as fit_module
-from unheard.experiments.baselines import FITTED, Fitted, linear_svm
+from unheard.experiments.baselines import CLASSICAL_SYSTEMS, ClassicalSystem, linear_svm
 from unheard.experiments.cell import cross_validated, run_cell
 from unheard.experiments.config import load
-from unheard.experiments.plan import lay_out
+from unheard.experiments.plan import make_plan
 from unheard.experiments.records import read_run
 from unheard.experiments.summary import summarise
 from unheard.export.evidence import calibrate
@@ -89,7 +89,7 @@ def test_without_validation_speakers_the_others_choose_and_all_train(tmp_path: P
     speakers = [run.utterances[name]["speaker"] for name in train]
     machine = LinearSVC(class_weight="balanced", dual="auto", random_state=0)
     x = StandardScaler().fit_transform(np.stack([store[name][0] for name in train]).astype(float))
-    search = GridSearchCV(machine, {"C": FITTED["svm"].grid}, cv=GroupKFold(3), refit=False)
+    search = GridSearchCV(machine, {"C": CLASSICAL_SYSTEMS["svm"].grid}, cv=GroupKFold(3), refit=False)
     search.fit(x, [run.utterances[name]["emotion"] for name in train], groups=speakers)
     assert result(only(out, "svm-fold0-seed0"))["directions"]["test"]["C"] == search.best_params_["C"]
     assert result(only(out, "ser-fold0-seed0"))["proof"]["train_speakers"] == sorted(set(speakers))
@@ -98,13 +98,13 @@ def test_without_validation_speakers_the_others_choose_and_all_train(tmp_path: P
     assert calibrate(run.lines[0]).utterances == sum(part == "test" for part in parts.values())
     compose(run, summarise(run))
     with pytest.raises(TrainingError, match="a single speaker trains"):
-        cross_validated(FITTED["svm"], np.zeros((2, 3)), np.array([0, 1]), ["anna", "anna"], 2)
+        cross_validated(CLASSICAL_SYSTEMS["svm"], np.zeros((2, 3)), np.array([0, 1]), ["anna", "anna"], 2)
 
 
 @pytest.mark.parametrize(("select", "tune"), [("best", ""), ("last", "grid"), ("last", "optuna")])
 def test_validation_speakers_are_held_out_where_something_is_chosen(fitted: Path, select: str, tune: str) -> None:
     settings = load(fitted / "config.yaml", {"validation": "train", "training": {"select": select}, "tune": tune})
-    split = lay_out(settings).split
+    split = make_plan(settings).split
     assert all(direction.dev for fold in split.folds for direction in fold.directions)
     assert "validation speakers do not train" in str(split.notes[-1])
 
@@ -113,7 +113,7 @@ def test_it_stands_in_every_table_and_its_seeds_are_equal(fitted: Path) -> None:
     run = read_run(fitted)
     assert [line.name for line in run.lines] == ["SER_only", "SVM (functionals)"]
     svm = run.lines[1]
-    assert (svm.done, svm.wanted) == (4, 4)
+    assert (svm.finished, svm.planned) == (4, 4)
     first, second = svm.seeds
     np.testing.assert_array_equal(first.test.probabilities, second.test.probabilities)
     (wa, _uar) = summarise(run).contrasts
@@ -130,8 +130,8 @@ def test_it_stands_in_every_table_and_its_seeds_are_equal(fitted: Path) -> None:
 def test_test_speakers_decide_nothing(fitted: Path, tmp_path: Path) -> None:
     """C and the predictions of validation utterances stay the same whatever the test speakers' recordings are."""
     settings = load(fitted / "config.yaml")
-    cell = next(cell for cell in lay_out(settings).cells if cell.system == "svm")
-    vectors = fit_module.standardised(cell)
+    cell = next(cell for cell in make_plan(settings).cells if cell.system == "svm")
+    vectors = fit_module.standardised_vectors(cell)
     noise = np.random.default_rng(0).normal(size=(len(vectors), 287)).astype(np.float32)
     tested = set(cell.fold.directions[0].test)
     other = {name: noise[k] if name in tested else x for k, (name, x) in enumerate(vectors.items())}
@@ -148,20 +148,23 @@ def test_more_epochs_are_nothing_to_a_fit(fitted: Path, tmp_path: Path, monkeypa
     run = Path(shutil.copytree(fitted, tmp_path / "run"))
     monkeypatch.setattr("unheard.experiments.cell.fit_cell", None)
     assert experiment(run, *MORE, "--epochs", "2") == 0
-    assert [(line.name, line.done) for line in read_run(run).lines] == [("SER_only", 4), ("SVM (functionals)", 4)]
+    assert [(line.name, line.finished) for line in read_run(run).lines] == [("SER_only", 4), ("SVM (functionals)", 4)]
 
 
 def test_what_decides_its_numbers_and_what_does_not(fitted: Path) -> None:
     def digests(**changes: object) -> set[str]:
-        grid = lay_out(load(fitted / "config.yaml", changes))
+        grid = make_plan(load(fitted / "config.yaml", changes))
         return {cell.digest for cell in grid.cells if cell.system == "svm"}
 
     base = digests()
     assert digests(epochs=7, training={"lr": 0.5}, network={"padding": "same"}, normalise="utterance") == base
     assert not digests(normalise="speaker") & base
     assert not digests(split_seed=1) & base
-    assert FITTED["svm"].digest != replace(FITTED["svm"], grid=(1.0,)).digest
-    assert FITTED["svm"].digest != replace(FITTED["svm"], features=replace(FUNCTIONALS, mel_bins=30)).digest
+    assert CLASSICAL_SYSTEMS["svm"].digest != replace(CLASSICAL_SYSTEMS["svm"], grid=(1.0,)).digest
+    assert (
+        CLASSICAL_SYSTEMS["svm"].digest
+        != replace(CLASSICAL_SYSTEMS["svm"], features=replace(FUNCTIONALS, mel_bins=30)).digest
+    )
 
 
 def test_an_emotion_without_training_utterances_is_never_said() -> None:
@@ -175,13 +178,13 @@ def test_an_emotion_without_training_utterances_is_never_said() -> None:
 
 def test_the_smallest_value_wins_a_tie(fitted: Path, tmp_path: Path) -> None:
     settings = load(fitted / "config.yaml")
-    cell = next(cell for cell in lay_out(settings).cells if cell.system == "svm")
+    cell = next(cell for cell in make_plan(settings).cells if cell.system == "svm")
 
     def constant(x: np.ndarray, y: np.ndarray, classes: int, value: float):
         return lambda vectors: np.tile([1.0, 0.0], (len(vectors), 1))
 
-    system = Fitted("constant", FUNCTIONALS, "k", (3.0, 0.5, 2.0), constant)
-    cell = replace(cell, settings=replace(cell.settings, out=str(tmp_path)), fitted=system)
+    system = ClassicalSystem("constant", FUNCTIONALS, "k", (3.0, 0.5, 2.0), constant)
+    cell = replace(cell, settings=replace(cell.settings, out=str(tmp_path)), classical=system)
     found = fit_module.fit_cell(cell)
     assert found["directions"]["test"]["k"] == 0.5
     assert found["chosen"] == "k=0.5"
@@ -191,14 +194,14 @@ def test_pooled_frames_are_standardised_means_and_deviations(fitted: Path, tmp_p
     from sklearn.preprocessing import StandardScaler
 
     run = tmp_path / "run"
-    grid = lay_out(load(fitted / "config.yaml", {"systems": ("pooled",), "out": str(run), "store": ""}))
+    grid = make_plan(load(fitted / "config.yaml", {"systems": ("pooled",), "out": str(run), "store": ""}))
     cell = grid.cells[0]
     pooled = {
         name: np.concatenate([grid.store[name].astype(float).mean(0), grid.store[name].astype(float).std(0)])
         for name in cell.rows
     }
     scaler = StandardScaler().fit(np.stack([pooled[name] for name in cell.fold.train]))
-    vectors = fit_module.standardised(cell)
+    vectors = fit_module.standardised_vectors(cell)
     for name, values in pooled.items():
         np.testing.assert_allclose(vectors[name], scaler.transform(values[None])[0], atol=2e-3)
     found = run_cell(cell)

@@ -18,14 +18,14 @@ from unheard.experiments.config import (
     PRESETS,
     RECIPES,
     Experiment,
-    about,
+    description_of,
     keys,
     load,
     names_in,
-    read_in,
     read_named,
     reference,
-    written_in,
+    relative_paths,
+    resolve_paths,
 )
 from unheard.experiments.records import read_run
 from unheard.features.settings import FeatureSettings
@@ -228,7 +228,7 @@ def test_every_preset_is_an_experiment_that_needs_a_place(name: str) -> None:
     )
     description = (PRESETS / f"{name}.yaml").read_text().splitlines()[0].lstrip("# ")
     assert description.endswith(".")
-    assert f"{name}: {description}" in about(PRESETS)
+    assert f"{name}: {description}" in description_of(PRESETS)
     if settings.corpus:
         assert settings.corpus in CORPORA
         protocol, options = default_protocol(settings.corpus)
@@ -297,7 +297,7 @@ def test_paths_there_and_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         "speakers": "people.csv:development", "features": {"encoder": "wavlm", "deltas": 1},
     }  # fmt: skip
     (tmp_path / "runs" / "one").mkdir(parents=True)
-    written = written_in(Path("runs/one"), values)
+    written = relative_paths(Path("runs/one"), values)
     assert written == {
         "manifest": "../../voices/m.csv", "root": "../../data/a,/elsewhere/b", "store": "", "out": ".",
         "corpus": "emodb,nemo", "epochs": 3,
@@ -305,7 +305,7 @@ def test_paths_there_and_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     }  # fmt: skip
     (tmp_path / "cwd").mkdir()
     monkeypatch.chdir(tmp_path / "cwd")
-    found = read_in(Path("../runs/one"), written)
+    found = resolve_paths(Path("../runs/one"), written)
     assert Path(found["manifest"]).resolve() == tmp_path / "voices" / "m.csv"
     assert Path(found["speakers"]).resolve() == tmp_path / "people.csv:development"
     assert [Path(root).resolve() for root in found["root"].split(",")] == [tmp_path / "data/a", Path("/elsewhere/b")]
@@ -318,7 +318,7 @@ def test_a_run_behind_a_link_finds_its_corpus(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "work" / "runs").symlink_to(tmp_path / "large" / "disk")
     monkeypatch.chdir(tmp_path / "work")
     (tmp_path / "work" / "m.csv").touch()
-    found = read_in(Path("runs"), written_in(Path("runs"), {"manifest": "m.csv"}))
+    found = resolve_paths(Path("runs"), relative_paths(Path("runs"), {"manifest": "m.csv"}))
     assert Path(found["manifest"]).samefile("m.csv")
 
 
@@ -355,7 +355,7 @@ def test_a_file_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_every_recipe_is_described(name: str) -> None:
     description = (RECIPES / f"{name}.yaml").read_text().splitlines()[0].lstrip("# ")
     assert description.endswith(".")
-    assert f"{name}: {description}" in about(RECIPES)
+    assert f"{name}: {description}" in description_of(RECIPES)
     features = {"encoder": "some"} if name == "encoder" else {}
     assert load(None, {**LEAST, "recipe": name, "features": features}).recipe == name
 

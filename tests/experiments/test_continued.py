@@ -10,7 +10,7 @@ import pytest
 from experimenting import all_numbers, cells, experiment, flags, numbers, only, result, rows_of
 
 from unheard.experiments import cell as work_module
-from unheard.experiments.cell_files import set_apart
+from unheard.experiments.cell_files import archive_result
 from unheard.training.recipe import follows_a_schedule
 
 
@@ -95,9 +95,9 @@ def test_killed_while_a_shorter_result_is_put_aside(
         patch.setattr(Path, "replace", until)
         if steps < 4:
             with pytest.raises(KeyboardInterrupt):
-                set_apart(only(out), 1)
+                archive_result(only(out), 1)
         else:
-            set_apart(only(out), 1)
+            archive_result(only(out), 1)
     with monkeypatch.context() as patch:
         patch.setattr(work_module, "Trainer", None)
         assert experiment(out, *one, "1") == 0

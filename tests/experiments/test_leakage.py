@@ -17,7 +17,7 @@ from sklearn.metrics import balanced_accuracy_score
 
 from unheard.errors import ConfigError
 from unheard.experiments.config import Experiment
-from unheard.experiments.leakage import INPUT, markdown, probe_model, run_leakage, sub_run_settings, unseen_of
+from unheard.experiments.leakage import INPUT, markdown, probe_model, run_leakage, sub_run_settings, unseen_rows
 from unheard.experiments.plan import check_split_options, choose_split
 from unheard.experiments.records import read_run
 from unheard.manifest import Manifest, Utterance
@@ -42,22 +42,22 @@ def model(run: Path) -> Path:
 
 def test_every_system_of_a_run(run: Path, model: Path) -> None:
     records = read_run(run)
-    unseen = unseen_of(records)
+    unseen = unseen_rows(records)
     assert unseen.fold == 0
     assert [row.part for row in unseen.rows] == ["dev"] * 8 + ["test"] * 8
     found = run_leakage(records)
     assert list(found) == ["SER_only", "SER_SR_DAT", INPUT]
     assert found["SER_only"].seeds == (0, 1)
-    one = found["SER_only"].each[0]
+    one = found["SER_only"].measurements[0]
     assert (one.speakers, one.recordings, one.texts, one.disjoint) == (4, 16, 2, "texts")
     assert {person.gender for person in one.groups.people} == {"female", "male"}
     rows = rows_of(model / "predictions.csv")
     for person in one.groups.people:
         own = [(row["emotion"], row["predicted"]) for row in rows if row["speaker"] == person.speaker]
         assert person.uar.value == pytest.approx(balanced_accuracy_score(*zip(*own, strict=True)))
-    assert found[INPUT].each[0].groups is None
-    assert found[INPUT].each[0].width == 2 * 39
-    values = [inv.linear.value for inv in found["SER_only"].each]
+    assert found[INPUT].measurements[0].groups is None
+    assert found[INPUT].measurements[0].width == 2 * 39
+    values = [inv.linear.value for inv in found["SER_only"].measurements]
     spread = found["SER_only"].over_seeds("linear")
     assert (spread.mean, spread.std) == pytest.approx((np.mean(values), np.std(values, ddof=1)))
     text = markdown(found)
@@ -69,14 +69,14 @@ def test_every_system_of_a_run(run: Path, model: Path) -> None:
 def test_figures_are_kept_until_a_training_changes(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
-    before = {name: line.each for name, line in run_leakage(read_run(copy)).items()}
+    before = {name: line.measurements for name, line in run_leakage(read_run(copy)).items()}
     said: list[str] = []
     for path in copy.glob("cells/*/embeddings.npz"):  # published results come without them
         path.unlink()
     shutil.rmtree(copy / "features")
     kept = run_leakage(read_run(copy), said.append)
     assert not said
-    assert str(before) == str({name: line.each for name, line in kept.items()})  # NaN equals nothing
+    assert str(before) == str({name: line.measurements for name, line in kept.items()})  # NaN equals nothing
     changed = next(copy.glob("cells/dat-fold0-seed1-*/predictions.csv"))
     text = changed.read_text()
     changed.write_text(text.replace("angry,angry", "angry,sad") if "angry,angry" in text else text + "\n")
@@ -116,7 +116,7 @@ def test_a_diverged_training_and_too_few_unseen_speakers(run: Path, tmp_path: Pa
     assert any(f"{path.parent.name} has embeddings that are not finite" in line for line in said)
     once = next(row for row in records.splits if row.part == "test")
     rest = tuple(r for r in records.splits if r.speaker != once.speaker or r is once)
-    assert unseen_of(dataclasses.replace(records, splits=rest)) is None  # three speakers are left
+    assert unseen_rows(dataclasses.replace(records, splits=rest)) is None  # three speakers are left
 
 
 # The run in RUN/invariance.
@@ -221,7 +221,7 @@ def test_speakers_the_model_was_trained_on_are_left_out(model: Path, tmp_path: P
     assert {person["speaker"] for person in read["embeddings"]["groups"]["people"]} == {"s3", "s4", "s5", "s6"}
     read = json.loads(cli("probe", model, manifest, "--seen", "--format", "json")[0])
     assert read["embeddings"]["speakers"] == 6
-    assert read["whose"] == "speakers (2 of them trained on)"
+    assert read["population"] == "speakers (2 of them trained on)"
     stereo(manifest, tmp_path)  # every channel of a training speaker is one too
     out, err = cli("probe", model, manifest, "--channel", "each", "--format", "json")
     assert "of speakers the model was trained on: 16 of 48 utterances" in err
@@ -233,8 +233,8 @@ def test_a_model_and_its_run_agree(run: Path, model: Path) -> None:
     of_the_run = run_leakage(read_run(run))
     probed = probe_model(model, corpus() / "manifest.csv")
     for ours, theirs in (
-        (probed.embeddings, of_the_run["SER_only"].each[0]),
-        (probed.input_features, of_the_run[INPUT].each[0]),
+        (probed.embeddings, of_the_run["SER_only"].measurements[0]),
+        (probed.input_features, of_the_run[INPUT].measurements[0]),
     ):
         assert (ours.speakers, ours.recordings, ours.disjoint) == (theirs.speakers, theirs.recordings, theirs.disjoint)
         assert ours.eer.value == pytest.approx(theirs.eer.value, abs=1e-4)

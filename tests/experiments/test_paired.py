@@ -30,7 +30,7 @@ def test_systems_are_paired(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     def spied(self: Trainer, until: int) -> Any:
         system, fold, seed, _ = self.folder.name.split("-")
         weights = {k: v.clone() for k, v in self.strategy.state_dict().items() if k.startswith(("embed.", "emotion."))}
-        batches = self.task.epoch(self.train_ids, self.recipe.batch_size, *self.key, 1)
+        batches = self.dataset.epoch(self.train_ids, self.recipe.batch_size, *self.key, 1)
         seen[system, fold, seed] = weights, [batch.x.numpy().tobytes() for batch in batches]
         return run(self, until)
 

@@ -20,7 +20,7 @@ from experimenting import RAY_SITE, all_numbers, cells, corpus, environment, exp
 from unheard.errors import ConfigError, MissingExtra
 from unheard.experiments import ray_engine
 from unheard.experiments.config import Experiment, load
-from unheard.experiments.plan import Cell, lay_out
+from unheard.experiments.plan import Cell, make_plan
 from unheard.files import locked
 
 MORE = ("--epochs", "3", "--systems", "ser,dat")
@@ -62,14 +62,14 @@ class Ray:
     def remote(self, function: Any) -> Any:
         def options(**how: Any) -> Any:
             self.asked.append(how)
-            return SimpleNamespace(remote=lambda *given: Task(lambda: function(*given), given[0]))
+            return SimpleNamespace(remote=lambda *given: Dataset(lambda: function(*given), given[0]))
 
         return SimpleNamespace(options=options)
 
     def wait(self, references: list[Any], num_returns: int, timeout: float) -> tuple[list[Any], list[Any]]:
         return references[:1], references[1:]
 
-    def get(self, task: Task) -> Any:
+    def get(self, task: Dataset) -> Any:
         self.started.append(task.cell.system)
         self.devices.add(task.cell.settings.device)
         fate = self.fate(task.cell)
@@ -80,11 +80,11 @@ class Ray:
         except Exception as error:
             raise RayTaskError(error) from error
 
-    def cancel(self, task: Task, force: bool) -> None:
+    def cancel(self, task: Dataset, force: bool) -> None:
         self.cancelled.append(task.cell.system)
 
 
-class Task:
+class Dataset:
     def __init__(self, run: Callable[[], Any], cell: Cell) -> None:
         self.run, self.cell = run, cell
 
@@ -108,7 +108,7 @@ def settings_of(**more: Any) -> Experiment:
 
 def grid(folder: Path, **more: Any) -> list[Cell]:
     """The cells of SER_only and DAT."""
-    cells = lay_out(settings_of(out=str(folder / "run"))).cells
+    cells = make_plan(settings_of(out=str(folder / "run"))).cells
     return [replace(cell, settings=replace(cell.settings, engine="ray", **more)) for cell in cells]
 
 

@@ -16,7 +16,7 @@ from unheard.errors import RunError
 from unheard.experiments import run as run_module
 from unheard.experiments.baselines import NAMES
 from unheard.experiments.config import load
-from unheard.experiments.plan import lay_out
+from unheard.experiments.plan import make_plan
 from unheard.experiments.records import read_run
 from unheard.experiments.summary import table_markdown
 from unheard.training.strategies import STRATEGIES, resolve_options
@@ -37,7 +37,7 @@ def test_pooled_over_utterances_not_over_folds(tmp_path: Path) -> None:
     assert seed.test.speakers == ("test-speaker0",) * 4 + ("test-speaker1",)
     assert seed.test.folds.tolist() == [0, 0, 0, 0, 1]
     assert seed.test.probabilities[2].tolist() == [0.25, 0.75]
-    assert (line.done, line.wanted, line.name) == (2, 2, "SER_only")
+    assert (line.finished, line.planned, line.name) == (2, 2, "SER_only")
     assert [cell.name for cell in seed.cells] == ["ser-fold0-seed0-0", "ser-fold1-seed0-0"]
 
 
@@ -45,7 +45,7 @@ def test_cells_of_earlier_calls_count_too(tmp_path: Path) -> None:
     """The last call named one system and one seed; what else is there is shown, wanted with as many seeds."""
     said = {("cgt", 0, 0): "aa", ("ser", 0, 0): "aa", ("ser", 0, 1): "as", ("ser", 0, 2): "aa"}
     run = read_run(write_run(tmp_path, said, systems="dat", seeds=2))
-    assert [(line.name, line.done, line.wanted) for line in run.lines] == [
+    assert [(line.name, line.finished, line.planned) for line in run.lines] == [
         ("SER_only", 3, 3),
         ("SER_SR_DAT", 0, 2),
         ("SER_SR_CGT", 1, 1),
@@ -115,7 +115,10 @@ def test_a_real_run(tmp_path: Path) -> None:
     assert experiment(out, *paired, "--folds", "2", "--systems", "ser,dat") == 0
     run = read_run(out)
     assert run.absent == ()
-    assert [(line.name, line.done, line.wanted) for line in run.lines] == [("SER_only", 2, 2), ("SER_SR_DAT", 2, 2)]
+    assert [(line.name, line.finished, line.planned) for line in run.lines] == [
+        ("SER_only", 2, 2),
+        ("SER_SR_DAT", 2, 2),
+    ]
     assert {row["gender"] for row in run.utterances.values()} == {"female", "male"}
     assert set(run.utterances) == {row["id"] for row in rows_of(out / "splits.csv")}
     for line in run.lines:
@@ -132,7 +135,7 @@ def test_a_real_run(tmp_path: Path) -> None:
     paired = ("--protocol", "paired", "--epochs", "1")
     assert experiment(out, *paired, "--folds", "2", "--systems", "ser,dat") == 0
     early = read_run(out)
-    assert [line.done for line in early.lines] == [2, 2]
+    assert [line.finished for line in early.lines] == [2, 2]
     assert [len(cell.history()) for cell in early.cells] == [1] * 4
     assert {cell.folder.name for cell in early.cells} == {"00001"}
 
@@ -161,8 +164,8 @@ def test_cells_of_other_settings_do_not_count(tmp_path: Path) -> None:
     shutil.copy(out / "config.yaml", out / "first.yaml")
 
     def counted(**changes: Any) -> int:
-        grid = lay_out(load(out / "first.yaml", changes))
-        run_module.prepare(grid)
+        grid = make_plan(load(out / "first.yaml", changes))
+        run_module.write_settings_and_split(grid)
         return len(run_module.collect(grid).cells)
 
     assert counted(training={"lr": 0.1}) == counted(normalise="speaker") == counted(network={"dropout": 0.1}) == 0
@@ -203,7 +206,7 @@ def test_a_run_knows_which_labels_its_trainings_had(tmp_path: Path, capsys: pyte
             [p.split(",")[3] for p in (c.folder / "predictions.csv").read_text().splitlines()[1:]]
             for c in read_run(folder).cells
         ]
-        return line.done, line.wanted, labels
+        return line.finished, line.planned, labels
 
     assert run(3) == 0
     before = said(out)

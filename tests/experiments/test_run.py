@@ -16,9 +16,9 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score
 import unheard
 from unheard.errors import ConfigError, TrainingError
 from unheard.experiments import cell as work_module
-from unheard.experiments.cell import prepare, run_cell
+from unheard.experiments.cell import make_trainers, run_cell
 from unheard.experiments.config import load
-from unheard.experiments.plan import lay_out
+from unheard.experiments.plan import make_plan
 from unheard.features import FeatureStore
 from unheard.model.network import side_by_side
 from unheard.model.saving import Model
@@ -123,10 +123,10 @@ def test_no_speaker_head_is_in_a_model(done: Path) -> None:
 
 def test_a_cells_hash_follows_all_that_decides_its_numbers(done: Path) -> None:
     settings = load(done / "config.yaml")
-    base = {cell.system: cell.digest for cell in lay_out(settings).cells}
+    base = {cell.system: cell.digest for cell in make_plan(settings).cells}
 
     def changed(**changes: Any) -> dict[str, str]:
-        return {cell.system: cell.digest for cell in lay_out(load(done / "config.yaml", changes)).cells}
+        return {cell.system: cell.digest for cell in make_plan(load(done / "config.yaml", changes)).cells}
 
     for changes in ({"epochs": 9}, {"seeds": 2}, {"workers": 2}, {"logger": ("tensorboard",)}, {"progress": False}):
         assert changed(**changes) == base
@@ -147,10 +147,10 @@ def test_a_store_that_another_experiment_rebuilt_is_noticed(tmp_path: Path) -> N
     manifest = table(tmp_path)
     settings = load(None, {"manifest": str(manifest), "out": str(tmp_path / "a"), "store": str(tmp_path / "store"),
                            "emotions": "angry,sad", "systems": "ser", "epochs": 1, "progress": False})  # fmt: skip
-    (first, *_) = lay_out(settings).cells
+    (first, *_) = make_plan(settings).cells
     first.check(FeatureStore(first.store))
     other = table(tmp_path, audio=lambda row: noisy(Path(row["audio"]), tmp_path / "noisy"))
-    lay_out(replace(settings, manifest=str(other), out=str(tmp_path / "b")))
+    make_plan(replace(settings, manifest=str(other), out=str(tmp_path / "b")))
     with pytest.raises(TrainingError, match="have changed since the experiment was planned"):
         run_cell(first)
 
@@ -165,8 +165,8 @@ def noisy(path: Path, folder: Path) -> str:
 def test_epsilon_counts_in_deviations_of_what_the_network_sees(tmp_path: Path) -> None:
     source = {"corpus": "synthetic", "root": str(corpus()), "out": str(tmp_path), "emotions": "angry,sad"}
     settings = load(None, {**source, "systems": "cgt", "normalise": "sliding", "recipe": "paper", "progress": False})
-    (cell,) = lay_out(settings).cells
-    (trainer,), normaliser, _ = prepare(cell)
+    (cell,) = make_plan(settings).cells
+    (trainer,), normaliser, _ = make_trainers(cell)
     store = FeatureStore(cell.store)
     seen = np.concatenate([normaliser.apply(store[name]) for name in cell.fold.train]).astype(np.float64)
     np.testing.assert_allclose(trainer.strategy.input_std.numpy(), seen.std(axis=0), rtol=1e-4)

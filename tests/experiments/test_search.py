@@ -55,7 +55,7 @@ def test_every_system_is_searched_with_the_same_budget(search: Path) -> None:
         assert [row for row in own if row["chosen"] == "True"] == [best]
     run = read_run(search)
     assert [line.name for line in run.lines] == ["SER_only", "SER_only, tuned", "SER_SR_DAT", "SER_SR_DAT, tuned"]
-    assert [(line.done, line.wanted, len(line.seeds)) for line in run.lines] == [(2, 2, 2)] * 4
+    assert [(line.finished, line.planned, len(line.seeds)) for line in run.lines] == [(2, 2, 2)] * 4
     # the tables have the chosen trials alone, trained as their settings say
     picked = {row["value"] for row in rows if row["chosen"] == "True"}
     assert {cell.value for cell in run.cells if isinstance(cell.value, str)} == picked
@@ -112,7 +112,7 @@ def test_each_direction_has_a_study_of_its_own(tmp_path: Path) -> None:
     assert values["male"][:10] == values["female"][:10]
     assert len(cells(tmp_path)) == 1 + len({*values["male"], *values["female"]})
     _, line = read_run(tmp_path).lines
-    assert (line.name, line.done, len(line.seeds)) == ("SER_only, tuned", 1, 1)
+    assert (line.name, line.finished, len(line.seeds)) == ("SER_only, tuned", 1, 1)
 
 
 def test_a_trial_of_the_fixed_settings_is_their_training(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_a_trial_of_the_fixed_settings_is_their_training(tmp_path: Path) -> None
     assert len(cells(tmp_path)) == 2
     assert experiment(tmp_path, "--epochs", "1", "--systems", "ser", "--folds", "1") == 0
     fixed, tuned = read_run(tmp_path).lines
-    assert (fixed.done, tuned.done, tuned.name) == (1, 1, "SER_only, tuned")
+    assert (fixed.finished, tuned.finished, tuned.name) == (1, 1, "SER_only, tuned")
     assert fixed.seeds[0].test.wa == tuned.seeds[0].test.wa
 
 
@@ -140,7 +140,7 @@ def test_a_search_and_a_grid_in_one_folder(tmp_path: Path) -> None:
     assert experiment(tmp_path, *common, "--tune", "optuna", *space) == 0
     assert experiment(tmp_path, *common, "--tune", "grid") == 0
     assert len(cells(tmp_path)) == 5
-    lines = {line.name: line.done for line in read_run(tmp_path).lines}
+    lines = {line.name: line.finished for line in read_run(tmp_path).lines}
     assert lines == {"SER_SR_DAT": 1, "SER_SR_DAT, λ chosen": 1, "SER_SR_DAT, tuned": 1}
     more = ("--trials", "2", "--space", "training.lr=0.02:0.03", "--seeds", "2")
     assert experiment(tmp_path, *common, "--tune", "optuna", *more) == 0
@@ -162,7 +162,7 @@ def test_a_trial_that_fails_is_tried_and_never_chosen(
     values = [float(row["value"].partition("=")[2]) for row in rows_of(out / "trials.csv")]
     assert 0 < len(values) < 12
     assert max(values) <= 0.05
-    assert read_run(out).lines[-1].done == 1
+    assert read_run(out).lines[-1].finished == 1
     capsys.readouterr()
     failing = ("--space", "training.lr=0.06:0.07", "--systems", "ser,svm", "--folds", "1")
     assert experiment(tmp_path / "none", *SEARCH, *failing) == 1

@@ -17,16 +17,16 @@ from recording import finish, rows_of_cell, write_cell, write_run
 from unheard.experiments import cell as work_module
 from unheard.experiments import run as run_module
 from unheard.experiments.records import read_run
-from unheard.experiments.selection import KNOBS, Choice, choose
+from unheard.experiments.selection import TUNED_OPTIONS, Candidate, choose
 from unheard.experiments.summary import table_markdown
 from unheard.training.strategies import resolve_options
 
-GRID = KNOBS["dat"].grid
+GRID = TUNED_OPTIONS["dat"].grid
 
 
-def figures(*val_wa: float, system: str = "dat", fold: int = 0, direction: str = "test") -> list[Choice]:
-    grid = KNOBS[system].grid
-    return [Choice(system, fold, direction, value, wa, 0.5) for value, wa in zip(grid, val_wa, strict=False)]
+def figures(*val_wa: float, system: str = "dat", fold: int = 0, direction: str = "test") -> list[Candidate]:
+    grid = TUNED_OPTIONS[system].grid
+    return [Candidate(system, fold, direction, value, wa, 0.5) for value, wa in zip(grid, val_wa, strict=False)]
 
 
 @pytest.mark.parametrize(
@@ -38,19 +38,19 @@ def figures(*val_wa: float, system: str = "dat", fold: int = 0, direction: str =
         ([*figures(0.9, 0, 0, 0, direction="male"), *figures(0, 0, 0, 0.1, direction="female"),
           *figures(0, 0.2, 0, 0.1, fold=1, direction="male")], [0.03, 1.0, 0.1]),
         (figures(0.1, 0.2, 0.9), []),
-        ([*figures(0.1, 0.2, 0.3), Choice("dat", 0, "test", 0.5, 1.0, 1.0)], []),
+        ([*figures(0.1, 0.2, 0.3), Candidate("dat", 0, "test", 0.5, 1.0, 1.0)], []),
     ],
     ids=["the best", "the smaller of equals", "of all", "each reading for itself", "a smaller budget", "off the grid"],
 )  # fmt: skip
-def test_what_is_chosen(found: list[Choice], values: list[float]) -> None:
+def test_what_is_chosen(found: list[Candidate], values: list[float]) -> None:
     assert [choice.value for choice in choose(found) if choice.chosen] == values
 
 
 def test_every_system_has_the_same_budget_with_its_fixed_value_in_it() -> None:
-    for system, knob in KNOBS.items():
-        assert resolve_options(system)[knob.option] == knob.fixed
-        assert knob.fixed in knob.grid
-    assert len({len(knob.grid) for knob in KNOBS.values()}) == 1
+    for system, option in TUNED_OPTIONS.items():
+        assert resolve_options(system)[option.name] == option.fixed
+        assert option.fixed in option.grid
+    assert len({len(option.grid) for option in TUNED_OPTIONS.values()}) == 1
 
 
 @given(st.lists(st.sampled_from([0.0, 0.25, 0.5]), min_size=4, max_size=4), st.randoms())
@@ -85,25 +85,25 @@ def test_the_chosen_line_is_put_together_fold_by_fold(tmp_path: Path) -> None:
     assert (fixed.value, line.value, line.chosen) == (0.1, None, True)
     assert [[cell.value for cell in seed.cells] for seed in line.seeds] == [[1.0, 0.03]] * 2
     assert [[cell.value for cell in seed.cells] for seed in fixed.seeds] == [[0.1, 0.1]] * 2
-    assert (line.done, line.wanted) == (4, 4)
+    assert (line.finished, line.planned) == (4, 4)
     assert [seed.dev.wa for seed in line.seeds] == [1.0, 1.0]
     assert [seed.dev.wa for seed in fixed.seeds] == [0.5, 0.5]
     text = table_markdown(run.lines, "")
     assert text.index("| SER_SR_DAT |") < text.index("| SER_SR_DAT, λ chosen |")
     assert sum("lam=" in row for row in (run.folder / "results.csv").read_text().splitlines()) == 8 + 4
-    first = [Choice("dat", 0, "test", value, 0.5, 0.5, "as written") for value in GRID[:3]]
-    assert run.choices[:4] == (*first, Choice("dat", 0, "test", 1.0, 1.0, 1.0, "as written", chosen=True))
+    first = [Candidate("dat", 0, "test", value, 0.5, 0.5, "as written") for value in GRID[:3]]
+    assert run.candidates[:4] == (*first, Candidate("dat", 0, "test", 1.0, 1.0, 1.0, "as written", chosen=True))
 
 
 def test_test_results_and_later_seeds_are_no_reason(tmp_path: Path) -> None:
     plain = read_run(tuned(tmp_path / "plain"))
     for seed in range(2):
         other = read_run(tuned(tmp_path / str(seed), random.Random(seed)))
-        assert other.choices == plain.choices
+        assert other.candidates == plain.candidates
     assert any(one.seeds[0].test.wa != two.seeds[0].test.wa for one, two in zip(other.lines, plain.lines, strict=True))
     rows = rows_of_cell(0, {"dev": "aa ss", "test": "aa as"})
     write_cell(plain.folder, plain.settings, "dat", 0, 1, rows, {"lam": 0.3})
-    assert read_run(finish(plain.folder)).choices == plain.choices
+    assert read_run(finish(plain.folder)).candidates == plain.candidates
 
 
 def test_an_incomplete_choice_shows_as_such_and_fixed_values_alone_are_none(tmp_path: Path) -> None:
@@ -111,10 +111,10 @@ def test_an_incomplete_choice_shows_as_such_and_fixed_values_alone_are_none(tmp_
     next(out.glob("cells/dat-fold1-seed0-0.3/result.json")).unlink()
     run = read_run(finish(out))
     line = run.lines[-1]
-    assert (line.name, line.done, line.wanted, line.seeds) == ("SER_SR_DAT, λ chosen", 2, 4, ())
+    assert (line.name, line.finished, line.planned, line.seeds) == ("SER_SR_DAT, λ chosen", 2, 4, ())
     assert "| SER_SR_DAT, λ chosen | 2/4 |" in table_markdown(run.lines, "")
     run = read_run(write_run(tmp_path / "fixed", {("dat", 0, 0): "aa", ("cgt", 0, 0): "aa"}, systems="dat,cgt"))
-    assert run.choices == ()
+    assert run.candidates == ()
     assert [line.name for line in run.lines] == ["SER_SR_DAT", "SER_SR_CGT"]
 
 
@@ -128,17 +128,17 @@ def test_tuning_for_real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     names = list(cells(out))
     assert sum("dat-fold0-seed0" in name for name in names) == sum("cgt-fold0-seed0" in name for name in names) == 4
     assert {name: folder.stat().st_mtime_ns for name, folder in cells(out).items() if name in fixed} == fixed
-    choices = read_run(out).choices
+    choices = read_run(out).candidates
     assert len(choices) == 2 * 2 * 4  # systems x directions x values
     picked = [(one.system, one.direction) for one in choices if one.chosen]
     assert picked == [(system, direction) for system in ("dat", "cgt") for direction in ("male", "female")]
     assert experiment(out, *common, "--tune", "grid", "--seeds", "2") == 0
-    assert read_run(out).choices == choices
+    assert read_run(out).candidates == choices
     table = (out / "table.md").read_text()
     heads = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("| S")][1:]
     assert heads == ["SER_only", "SER_SR_DAT", "SER_SR_DAT, λ chosen", "SER_SR_CGT", "SER_SR_CGT, ε chosen"]
     for line in read_run(out).lines:
-        assert (line.done, line.wanted, len(line.seeds)) == (2, 2, 2)
+        assert (line.finished, line.planned, len(line.seeds)) == (2, 2, 2)
     values = {f"{one.value:g}" for one in choices if one.system == "dat" and one.chosen}
     second = {r["options"] for r in rows_of(out / "results.csv") if (r["system"], r["seed"]) == ("dat", "1")}
     assert second == {"lam=0.1"} | {f"lam={value}" for value in values}
@@ -172,7 +172,7 @@ def test_the_readings_of_one_training_may_choose_differently(tmp_path: Path) -> 
     run = read_run(out)
     assert sorted((c.seed, c.value) for c in run.cells if c.seed) == [(1, 0.03), (1, 0.1), (1, 1.0)]
     line = run.lines[1]
-    assert (line.name, line.done, line.wanted) == ("SER_SR_DAT, λ chosen", 2, 2)
+    assert (line.name, line.finished, line.planned) == ("SER_SR_DAT, λ chosen", 2, 2)
     for seed in line.seeds:
         said = {}
         for direction, value in wanted.items():
@@ -239,5 +239,5 @@ def test_all_models_of_a_tuned_experiment_are_named(tmp_path: Path) -> None:
 def test_other_seeds_of_a_fixed_value_that_was_chosen_too_are_not_wanted(tmp_path: Path) -> None:
     """λ = 0.1 was trained on two seeds, then chosen among four on the first one: that line is whole."""
     _, fixed, chosen = read_run(tuned(tmp_path, best=(0.1, 1.0), seeds=1)).lines
-    assert (fixed.done, fixed.wanted) == (4, 4)
-    assert (chosen.name, chosen.done, chosen.wanted, len(chosen.seeds)) == ("SER_SR_DAT, λ chosen", 2, 2, 1)
+    assert (fixed.finished, fixed.planned) == (4, 4)
+    assert (chosen.name, chosen.finished, chosen.planned, len(chosen.seeds)) == ("SER_SR_DAT, λ chosen", 2, 2, 1)

@@ -230,13 +230,13 @@ def test_cost_is_measured_on_speakers_not_heard(cell: Path, tmp_path: Path) -> N
     write_folder(model, tmp_path, Facts(name="x"), int8=True)
     files = tmp_path / "model.onnx", tmp_path / "model.int8.onnx"
     cost = measure_cost(model, files, table)
-    trained_on = {name.partition("/")[2] for name in json.loads(model.about["train_speakers"])}
-    unseen = table.where(lambda row: row.speaker not in trained_on)
+    training_identities = {name.partition("/")[2] for name in json.loads(model.about["train_speakers"])}
+    unseen = table.where(lambda row: row.speaker not in training_identities)
     assert (cost.seen, cost.speakers, cost.utterances) == (False, len(unseen.speakers), len(unseen))
     assert cost.wa[0] == pytest.approx(evaluate(cell, unseen).scores.wa)
     assert cost.size == tuple(file.stat().st_size for file in files)
     assert 0 < cost.shift < 0.05
-    trained = measure_cost(model, files, table.where(lambda row: row.speaker in trained_on))
+    trained = measure_cost(model, files, table.where(lambda row: row.speaker in training_identities))
     assert trained.seen
     text = card.card(model, Facts(name="x"), cost=trained)
     assert "only the difference between the files means something" in text

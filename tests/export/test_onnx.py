@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from unheard.errors import ExportError
 from unheard.export import onnx as onnx_file
-from unheard.export.onnx import Data, Facts, build_graph, export_model
+from unheard.export.onnx import Facts, TrainingCorpus, build_graph, export_model
 from unheard.features import FeatureSettings, Normaliser
 from unheard.features.encoder import onnx_session
 from unheard.model.network import NetworkSettings
@@ -104,7 +104,7 @@ def test_constant_feature_normalised_by_utterance_is_zero() -> None:
 
 def test_file_has_its_metadata(tmp_path: Path) -> None:
     model = replace(random_model(), about={"cell": "ser-fold0"})
-    data = Data("emodb", "EmoDB", "de", "CC0")
+    data = TrainingCorpus("emodb", "EmoDB", "de", "CC0")
     facts = Facts(name="tiny", licence="MIT", data=(data,), temperature=1.5)
     loaded = onnx.load(export_model(model, tmp_path / "deep" / "model.onnx", facts))
     found = json.loads({entry.key: entry.value for entry in loaded.metadata_props}["unheard"])

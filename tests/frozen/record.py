@@ -137,7 +137,7 @@ def selected(line: Any, which: str) -> bool:
     """Whether a line is of the evaluation or system `which`; classical systems were recorded with the re-estimated."""
     if not which or line.system == which:
         return True
-    return line.evaluation == which or (line.fitted and which == REESTIMATED)
+    return line.evaluation == which or (line.classical and which == REESTIMATED)
 
 
 def line_key(line: Any) -> str:
@@ -146,7 +146,7 @@ def line_key(line: Any) -> str:
 
 def choices(run: Any) -> list[list[Any]]:
     """System, fold, value, validation WA and UAR, and whether it was chosen, for every value tried."""
-    return [[c.system, c.fold, c.value, c.val_wa, c.val_uar, c.chosen] for c in run.choices]
+    return [[c.system, c.fold, c.value, c.val_wa, c.val_uar, c.chosen] for c in run.candidates]
 
 
 def contrasts(run: Any, which: str = "") -> dict[str, dict[str, Any]]:

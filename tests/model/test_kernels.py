@@ -24,7 +24,7 @@ from unheard.model.layers import (
     windows,
 )
 from unheard.model.network import NetworkSettings
-from unheard.training.strategies import Batch, Setting, build
+from unheard.training.strategies import Batch, StrategyConfig, build
 
 pytest.importorskip("numba", reason="the kernels are compiled by numba")
 
@@ -217,7 +217,9 @@ class TestRecurrence:
 @pytest.mark.parametrize("system", ["ser", "mtl", "dat", "cgt"])
 def test_a_training_step_is_the_same_without_numba(system: str, plainly: Callable[[Compute], list[Tensor]]) -> None:
     def compute() -> list[Tensor]:
-        strategy = build(system, Setting(5, 3, 4, NetworkSettings(((16, 5, 2), (8, 3, 4)), 8, 24, (8, 8)), 1)).train()
+        strategy = build(
+            system, StrategyConfig(5, 3, 4, NetworkSettings(((16, 5, 2), (8, 3, 4)), 8, 24, (8, 8)), 1)
+        ).train()
         lengths, y, s = torch.tensor([40, 17, 5, 23]), torch.tensor([0, 1, 2, 1]), torch.tensor([0, 1, 2, 3])
         terms = strategy(Batch(draw(4, 40, 5), lengths, y, s))
         torch.stack(list(terms.values())).sum().backward()

@@ -28,17 +28,17 @@ from unheard.report import compose, write_report
 from unheard.report.content import (
     Figure,
     Table,
-    interval,
     latex_of,
-    latex_words,
+    latex_text,
+    limits,
     markdown_of,
-    markdown_words,
+    markdown_text,
     percent,
     probability,
     spread,
 )
 from unheard.report.plots import dots, look_of, write_figure
-from unheard.report.protocol import again
+from unheard.report.protocol import run_command
 
 HOSTILE = "<script>alert(1)</script>&|_{{}}%$#\"'{}"
 KINDS = report.KINDS
@@ -131,11 +131,11 @@ def test_the_numbers_are_those_of_the_records(folder: Path, page: Path) -> None:
             values = [getattr(seed, part).wa for seed in line.seeds]
             std = f" ± {100 * np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
             assert shown[place] == f"{100 * np.mean(values):.1f}{std}"
-        assert shown[4:] == [str(len(line.seeds)), f"{line.done}/{line.wanted}"]
+        assert shown[4:] == [str(len(line.seeds)), f"{line.finished}/{line.planned}"]
     assert "Incomplete: SER_only 3/4 trainings." in text
     assert run.split_digest in text
     assert "b0b2ac87c4aa" in text
-    choices = [(f"{c.value:g}", c.chosen) for c in run.choices]
+    choices = [(f"{c.value:g}", c.chosen) for c in run.candidates]
     assert [(c[1], float(c[4]), c[7] == "chosen") for c in tables["choice"][1:]] == [
         ("λ", float(value), chosen) for value, chosen in choices
     ]
@@ -256,7 +256,7 @@ def test_the_command_is_of_the_whole_run_not_of_the_last_call(
     run = invent(tmp_path, extras=False, **how)
     settings = yaml.safe_load((run / "config.yaml").read_text()) | last
     (run / "config.yaml").write_text(yaml.safe_dump(settings))
-    assert again(read_run(run)) == f"unheard experiment --config config.yaml --out NEW{flags}"
+    assert run_command(read_run(run)) == f"unheard experiment --config config.yaml --out NEW{flags}"
 
 
 def test_an_invariance_of_other_settings_is_named_and_a_diverged_training_has_no_map(tmp_path: Path) -> None:
@@ -311,7 +311,7 @@ def test_percent_and_its_company() -> None:
     assert [percent(x) for x in (0.5384, 0.0, -0.01, math.nan, None)] == ["53.8", "0.0", "−1.0", "–", "–"]
     assert [percent(x, sign=True) for x in (0.026, -0.0001, 0.0004, -0.02)] == ["+2.6", "0.0", "0.0", "−2.0"]
     assert [spread(0.5, None), spread(0.5, 0.01), spread(None, None)] == ["50.0", "50.0 ± 1.0", "–"]
-    assert interval(Interval(-0.01, 0.02), sign=True) == "−1.0 to +2.0"
+    assert limits(Interval(-0.01, 0.02), sign=True) == "−1.0 to +2.0"
     assert [probability(p) for p in (1 / 10_001, 0.00999, 0.05, 1.0)] == ["0.0001", "0.0100", "0.050", "1.000"]
 
 
@@ -323,8 +323,8 @@ def test_a_table_in_latex_names_its_metrics() -> None:
 
 
 def test_words_for_latex_and_markdown() -> None:
-    assert latex_words('"a" [1] *') == "''a'' {[}1] {*}"  # the double quote has a command in another encoding only
+    assert latex_text('"a" [1] *') == "''a'' {[}1] {*}"  # the double quote has a command in another encoding only
     special = r"$\lambda$\_0 = 5\% \& \textasciitilde{}\textasciicircum{}\textbackslash{}"
-    assert latex_words("λ_0 = 5%\n& ~^\\") == special
-    assert markdown_words("a|b\n<i>*x*") == r"a\|b \<i\>\*x\*"
-    assert markdown_words("SER_only _x_ __y") == r"SER_only \_x\_ \_\_y"
+    assert latex_text("λ_0 = 5%\n& ~^\\") == special
+    assert markdown_text("a|b\n<i>*x*") == r"a\|b \<i\>\*x\*"
+    assert markdown_text("SER_only _x_ __y") == r"SER_only \_x\_ \_\_y"

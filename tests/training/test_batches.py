@@ -12,9 +12,9 @@ from tiny_training import IDS, InMemory, tiny
 from unheard.errors import ConfigError
 from unheard.features import FeatureSettings
 from unheard.features.settings import Columns, columns_of
-from unheard.training.augment import SIZES, Companions, augment, profile_of
-from unheard.training.batches import Task, draw_batches
-from unheard.training.metrics import balanced
+from unheard.training.augment import SIZES, ProfileSampler, augment, profile_of
+from unheard.training.batches import Dataset, draw_batches
+from unheard.training.metrics import balanced_weights
 from unheard.training.recipe import Augmentation
 
 
@@ -53,7 +53,10 @@ class TestBatches:
             assert np.array_equal(row[:length].numpy(), frames.arrays[name])
             assert not row[length:].any()
             assert (int(y), int(s)) == (task.y[name], task.s[name])
-        assert Task(frames, task.y, {"u00": 2}).batch(["u00", "u01"]).s.tolist() == [2, -1]  # outside training
+        assert Dataset(frames, task.y, {"u00": 2}).batch(["u00", "u01"]).s.tolist() == [
+            2,
+            -1,
+        ]  # outside training
 
 
 COLUMNS = Columns(slice(1, 41), 0, 44)
@@ -147,7 +150,7 @@ class TestEnrolment:
         frames = InMemory(
             {f"{s}{i}": np.full((3, 2), (1 if s == "a" else -1) * 2.0**i, np.float32) for s in "ab" for i in range(5)}
         )
-        companions = Companions(frames, list(frames.arrays), {name: name[0] for name in frames.arrays})
+        companions = ProfileSampler(frames, list(frames.arrays), {name: name[0] for name in frames.arrays})
         draws, seen = np.random.default_rng(0), set()
         for _ in range(200):
             profile = companions.draw("a2", draws)
@@ -158,7 +161,7 @@ class TestEnrolment:
             seen.add(total)
         assert 27 in seen  # all four others
         assert {1, 2, 8, 16} <= seen
-        alone = Companions(InMemory({"a": np.ones((2, 3), np.float32)}), ["a"], {"a": "a"})
+        alone = ProfileSampler(InMemory({"a": np.ones((2, 3), np.float32)}), ["a"], {"a": "a"})
         assert np.array_equal(alone.draw("a", draws), np.zeros(3))
 
 
@@ -167,7 +170,7 @@ def test_balanced_sampling_draws_rare_kinds_as_often_as_frequent_ones() -> None:
     frames = {name: np.full((1, 1), float(name), np.float32) for name in kinds}
     y = {name: kind[1] for name, kind in kinds.items()}
 
-    task = Task(InMemory(frames), y, {}, odds=balanced(kinds))
+    task = Dataset(InMemory(frames), y, {}, odds=balanced_weights(kinds))
     drawn, again, other = (
         torch.cat([batch.x[:, 0, 0] for batch in task.epoch(list(kinds), 32, "key", epoch)]) for epoch in (0, 0, 1)
     )

@@ -28,7 +28,7 @@ from tiny_strategies import (
 from torch import Tensor, nn
 
 from unheard.errors import ConfigError
-from unheard.training.strategies import Batch, Setting, build, resolve_options
+from unheard.training.strategies import Batch, StrategyConfig, build, resolve_options
 from unheard.training.strategies.cgt import CGT
 
 both_units = pytest.mark.parametrize("eps_mode", ["raw", "rms"])
@@ -82,7 +82,7 @@ class TestPerturbation:
 
     def test_functionals_count_once_and_not_in_every_frame(self) -> None:
         network = replace(NETWORK, dropout=0.0, summary=3, summary_dropout=0.0)
-        strategy = build("cgt", Setting(F, C, S, network, 0), {"epsilon": 0.3}).double().eval()
+        strategy = build("cgt", StrategyConfig(F, C, S, network, 0), {"epsilon": 0.3}).double().eval()
         assert isinstance(strategy, CGT)
         batch = exactly()
         _, (_, *moved) = spied(strategy, batch)
@@ -95,7 +95,7 @@ class TestPerturbation:
 
     @pytest.mark.parametrize("smoothing", [0.0, 0.1])
     def test_smoothing_does_not_reverse_it(self, smoothing: float) -> None:
-        setting = Setting(F, C, S, replace(NETWORK, dropout=0.0), 0, smoothing)
+        setting = StrategyConfig(F, C, S, replace(NETWORK, dropout=0.0), 0, smoothing)
         strategy = build("cgt", setting, {"epsilon": 0.05}).double().eval()
         assert isinstance(strategy, CGT)
         strategy.emotion.output.weight.data.mul_(40)  # posteriors near 0 and 1
@@ -197,7 +197,9 @@ class TestFigures:
 
     @pytest.mark.parametrize("hidden", [(16, 16), ()])  # with and without dropout in the heads
     def test_they_do_not_change_the_training(self, hidden: tuple[int, ...]) -> None:
-        one, other = (build("cgt", Setting(F, C, S, replace(NETWORK, dropout=0.5, hidden=hidden), 0)) for _ in range(2))
+        one, other = (
+            build("cgt", StrategyConfig(F, C, S, replace(NETWORK, dropout=0.5, hidden=hidden), 0)) for _ in range(2)
+        )
         assert isinstance(other, CGT)
         other._observe_gain = lambda *_: None  # type: ignore[method-assign]
         both = [{n: v for n, v in train(each, 3).items() if "num_batches" not in n} for each in (one, other)]

@@ -17,9 +17,9 @@ from torch.nn.functional import cross_entropy
 from unheard.errors import ConfigError
 from unheard.model.layers import Dropout
 from unheard.model.settings import NetworkSettings
-from unheard.training.metrics import balanced
-from unheard.training.strategies import STRATEGIES, Batch, Setting, build, resolve_options
-from unheard.training.strategies.base import emotion_entropy, emotion_loss
+from unheard.training.metrics import balanced_weights
+from unheard.training.strategies import STRATEGIES, Batch, StrategyConfig, build, resolve_options
+from unheard.training.strategies.base import emotion_cross_entropy, emotion_loss
 
 every_strategy = pytest.mark.parametrize("key", STRATEGIES)
 
@@ -113,7 +113,7 @@ class TestEvery:
 
     @every_strategy
     def test_class_weights_give_weighted_means(self, key: str) -> None:
-        strategy = build(key, Setting(F, C, S, replace(NETWORK, dropout=0.0), 0)).eval()
+        strategy = build(key, StrategyConfig(F, C, S, replace(NETWORK, dropout=0.0), 0)).eval()
         batch = draw()
         batch = replace(batch, w=torch.tensor((0.5, 2.0, 1.25, 0.8)[:C])[batch.y])
         each = cross_entropy(strategy.logits(batch.x, batch.lengths)[0], batch.y, reduction="none")
@@ -161,15 +161,15 @@ class TestEmotionLoss:
     @every_strategy
     def test_members_learn_apart_and_answer_together(self, key: str) -> None:
         network = replace(NETWORK, dropout=0.0, hidden=(0,), members=4, dense=8)
-        strategy, batch = build(key, Setting(F, C, S, network, 0)), draw()
+        strategy, batch = build(key, StrategyConfig(F, C, S, network, 0)), draw()
         e = strategy.train().embed(batch.x, batch.lengths)
-        apart, head = strategy.emotion(e), strategy.emotion.output
+        per_member, head = strategy.emotion(e), strategy.emotion.output
         for m in range(4):  # channels 2m and 2m + 1 of the mean and of the standard deviation
             own = [2 * m, 2 * m + 1, 8 + 2 * m, 9 + 2 * m]
-            torch.testing.assert_close(apart[:, m], 4 * e[:, own] @ head.weight[:, own].T + head.bias)
-        expected = torch.stack([cross_entropy(apart[:, m], batch.y) for m in range(4)]).mean()
+            torch.testing.assert_close(per_member[:, m], 4 * e[:, own] @ head.weight[:, own].T + head.bias)
+        expected = torch.stack([cross_entropy(per_member[:, m], batch.y) for m in range(4)]).mean()
         torch.testing.assert_close(strategy(batch)["emotion"], (0.5 if key == "cgt" else 1.0) * expected)
-        torch.testing.assert_close(strategy.eval().emotion(e), apart.mean(1))
+        torch.testing.assert_close(strategy.eval().emotion(e), per_member.mean(1))
 
     @pytest.mark.parametrize("other", [{"hidden": (4,)}, {"dense": 6}, {"summary": 2}])
     def test_members_need_equal_parts_and_a_linear_head(self, other: dict[str, Any]) -> None:
@@ -179,18 +179,18 @@ class TestEmotionLoss:
     @pytest.mark.parametrize("emotion", [0, 1])
     def test_class_weights_do_not_change_the_target_of_smoothing(self, emotion: int) -> None:
         """With 9 of one emotion to 1 of the other, the loss of either is least where its own probability is 0.95."""
-        strategy = build("ser", Setting(F, 2, S, NETWORK, 0, 0.1))
-        weight = balanced({str(i): i // 9 for i in range(10)})[str(9 * emotion)]
+        strategy = build("ser", StrategyConfig(F, 2, S, NETWORK, 0, 0.1))
+        weight = balanced_weights({str(i): i // 9 for i in range(10)})[str(9 * emotion)]
         p = torch.linspace(0.01, 0.99, 99)
         logits = torch.stack([p, 1 - p] if emotion == 0 else [1 - p, p], 1).log()
         batch = Batch(
             torch.empty(0), torch.empty(0), torch.tensor([emotion]), torch.tensor([0]), torch.tensor([weight])
         )
-        values = [float(emotion_entropy(strategy, row[None], batch)) for row in logits]
+        values = [float(emotion_cross_entropy(strategy, row[None], batch)) for row in logits]
         assert float(p[int(np.argmin(values))]) == pytest.approx(0.95, abs=1e-6)
 
     def test_balanced_weights_give_every_emotion_of_every_corpus_the_same_share(self) -> None:
         emotions = {f"{i}": ("one", 0) if i < 6 else ("one", 1) if i < 8 else ("other", 0) for i in range(12)}
-        weights = balanced(emotions)
+        weights = balanced_weights(emotions)
         for pair in set(emotions.values()):
             assert sum(weights[name] for name in emotions if emotions[name] == pair) == pytest.approx(4)

@@ -41,7 +41,7 @@ from torch import Tensor
 from unheard.errors import ConfigError, TrainingError, UnheardError
 from unheard.training.evaluation import Scores, choose_device, reestimated_batchnorm, score
 from unheard.training.recipe import AS_WRITTEN, REESTIMATED, TrainingSettings
-from unheard.training.strategies import STRATEGIES, Setting, build
+from unheard.training.strategies import STRATEGIES, StrategyConfig, build
 from unheard.training.trainer import Evaluation, Trainer
 
 every_strategy = pytest.mark.parametrize("key", STRATEGIES)
@@ -117,7 +117,7 @@ class TestBatchNorm:
         assert not np.allclose(as_written[0].test.logits, reestimated[0].test.logits)
         for evaluation in evaluations:  # the weights it comes with give its scores
             again.strategy.load_state_dict(dict(evaluation.weights))
-            assert_same_scores(score(again.strategy, again.task, evaluation.test.ids, device=CPU), evaluation.test)
+            assert_same_scores(score(again.strategy, again.dataset, evaluation.test.ids, device=CPU), evaluation.test)
 
     def test_statistics_are_those_of_the_training_utterances_without_dropout(self, tmp_path: Path) -> None:
         """One batch of all: the first norm sees relu(affine) of every window of every utterance."""
@@ -127,7 +127,9 @@ class TestBatchNorm:
         seen: list[Tensor] = []
         before = first.running_mean.clone()  # type: ignore[union-attr]
         hook = first.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach().clone()))
-        with reestimated_batchnorm(training.strategy, training.task, TRAIN, len(TRAIN), device=CPU):
+        with reestimated_batchnorm(
+            training.strategy, training.dataset, TRAIN, len(TRAIN), device=CPU, precision="fp32"
+        ):
             hook.remove()
             (values,) = seen
             torch.testing.assert_close(first.running_mean, values.mean(0))
@@ -253,7 +255,7 @@ class TestBadCheckpoints:
 
     def test_of_another_training(self, tmp_path: Path) -> None:
         mtl = trainer("mtl", tmp_path)
-        speaker_more = build("mtl", Setting(F, C, S + 1, NETWORK, 0))
+        speaker_more = build("mtl", StrategyConfig(F, C, S + 1, NETWORK, 0))
         larger = Trainer(speaker_more, tiny()[0], TRAIN, ONE, mtl.recipe, tmp_path, key=(0, 0))
         for trained, resumed, message in (
             (trainer("ser", tmp_path), trainer("dat", tmp_path), "it belongs to"),
@@ -319,7 +321,7 @@ class TestTraining:
         training = trainer("ser", tmp_path)
         training.run(1)
         before = (tmp_path / "checkpoint.pt").read_bytes()
-        training.task.frames.arrays["u03"][0, 0] = np.nan  # type: ignore[attr-defined]
+        training.dataset.frames.arrays["u03"][0, 0] = np.nan  # type: ignore[attr-defined]
         with pytest.raises(TrainingError, match=r"the loss became nan in epoch 2, step \d.*learning rate"):
             training.run(2)
         assert (tmp_path / "checkpoint.pt").read_bytes() == before

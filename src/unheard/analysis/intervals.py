@@ -11,7 +11,7 @@ Field and Welsh 2007). Written by hand because `scipy.stats.bootstrap` draws sin
 each draw, and does not draw several strata or the same speakers for two systems; here a draw is a row of weights and
 the statistic a matrix product.
 
-Shapes, in the whole room: K seeds, S speakers, C emotions, N utterances, D bootstrap draws.
+Shapes in this package: K seeds, S speakers, C emotions, N utterances, D bootstrap draws.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ class Counts:
 
     def with_speakers(self, speakers: Collection[str]) -> Counts:
         """Return the counts of these speakers only; names that are not here are ignored."""
-        places = [place for place, name in enumerate(self.speakers) if name in speakers]
-        names = tuple(self.speakers[place] for place in places)
-        return replace(self, speakers=names, totals=self.totals[places], hits=self.hits[:, places])
+        indices = [i for i, name in enumerate(self.speakers) if name in speakers]
+        names = tuple(self.speakers[i] for i in indices)
+        return replace(self, speakers=names, totals=self.totals[indices], hits=self.hits[:, indices])
 
     def same_utterances(self, other: Counts) -> bool:
-        """Whether both were scored on equally many utterances of each speaker and emotion."""
+        """Return whether both were scored on equally many utterances of each speaker and emotion."""
         return self.speakers == other.speakers and np.array_equal(self.totals, other.totals)
 
     @property
@@ -77,32 +77,32 @@ def count(
     """
     if not len(truth) or not predicted:
         raise ValueError("no utterance, or no seed, to count")
-    if {len(speakers), *(len(each) for each in predicted.values())} != {len(truth)}:
+    if {len(speakers), *map(len, predicted.values())} != {len(truth)}:
         raise ValueError("speakers, truth and predictions have different lengths")
     names, index = np.unique(np.asarray(speakers, dtype=str), return_inverse=True)
     shape = (len(names), emotions)
-    place = index.reshape(-1) * emotions + np.asarray(truth, np.int64)
+    bins = index.reshape(-1) * emotions + np.asarray(truth, np.int64)  # (N,): one bin for each speaker and emotion
     size = len(names) * emotions
-    totals = np.bincount(place, minlength=size).reshape(shape)
+    totals = np.bincount(bins, minlength=size).reshape(shape)
     hits = [
-        np.bincount(place, weights=np.asarray(each) == np.asarray(truth), minlength=size).reshape(shape)
-        for each in predicted.values()
+        np.bincount(bins, weights=np.asarray(labels) == np.asarray(truth), minlength=size).reshape(shape)
+        for labels in predicted.values()
     ]
     return Counts(tuple(map(str, names)), tuple(predicted), totals.astype(np.float64), np.stack(hits))
 
 
 def hit_weights(totals: Doubles, metric: Metric) -> Doubles:
-    """Return what a hit of each emotion adds to the pooled metric (C,); 0 for an emotion that does not occur.
+    """Return by how much a hit of each emotion raises the pooled metric (C,); 0 for an emotion that does not occur.
 
     >>> hit_weights(np.array([[3.0, 1.0, 0.0]]), "wa").tolist()
     [0.25, 0.25, 0.25]
     >>> hit_weights(np.array([[4.0, 1.0, 0.0]]), "uar").tolist()
     [0.125, 0.5, 0.0]
     """
-    each = totals.sum(axis=0)
+    n = totals.sum(axis=0)  # (C,)
     if metric == "wa":
-        return np.full(each.shape, 1.0 / each.sum())
-    return np.where(each > 0, 1.0 / np.maximum(each, 1.0), 0.0) / np.count_nonzero(each)
+        return np.full(n.shape, 1.0 / n.sum())
+    return np.where(n > 0, 1.0 / np.maximum(n, 1.0), 0.0) / np.count_nonzero(n)
 
 
 def shares(before: Counts, after: Counts, metric: Metric) -> Doubles:
@@ -112,8 +112,8 @@ def shares(before: Counts, after: Counts, metric: Metric) -> Doubles:
     """
     if not before.same_utterances(after):
         raise ValueError("the two systems were not scored on the same utterances")
-    each: Doubles = ((after.mean_hits - before.mean_hits) * hit_weights(before.totals, metric)).sum(axis=1)
-    return each
+    shares: Doubles = ((after.mean_hits - before.mean_hits) * hit_weights(before.totals, metric)).sum(axis=1)
+    return shares
 
 
 # Intervals.
@@ -161,7 +161,7 @@ class Spread:
         return statistics.stdev(self.values) if len(self.values) > 1 else None
 
     def __str__(self) -> str:
-        """In percent: `62.5 ± 17.7`, `62.5 ± –` for one seed, `–` for none."""
+        """Format in percent: `62.5 ± 17.7`, `62.5 ± –` for one seed, `–` for none."""
         if self.mean is None:
             return "–"
         return f"{100 * self.mean:.1f} ± " + ("–" if self.std is None else f"{100 * self.std:.1f}")
@@ -222,8 +222,8 @@ def difference_interval(pairs: Sequence[tuple[Counts, Counts]], metric: Metric) 
     """
     weights = _weights([before for before, _ in pairs])
     terms = [
-        (sign, counts, own)
-        for (before, after), own in zip(pairs, weights, strict=False)
+        (sign, counts, draws)
+        for (before, after), draws in zip(pairs, weights, strict=False)
         for sign, counts in ((1.0, after), (-1.0, before))
     ]
     return _interval(terms, metric, runs=len(pairs)) if weights else None
@@ -232,36 +232,36 @@ def difference_interval(pairs: Sequence[tuple[Counts, Counts]], metric: Metric) 
 def gap_interval(before: tuple[Counts, Counts], after: tuple[Counts, Counts], metric: Metric) -> Interval | None:
     """Return the interval of the change of the gap, validation minus test accuracy, from `before` to `after`.
 
-    Each side is (validation, test). Speakers that only validate, that only test, and that do both are drawn as three
-    separate groups. None if one of the groups, or a side, is a single speaker.
+    Both are (validation, test). Speakers that only validate, that only test, and that do both are drawn as three
+    separate groups. None if one of the groups, or one part, is a single speaker.
     """
-    sides = [counts.speakers for counts in before]
-    first, second = map(set, sides)
+    parts = [counts.speakers for counts in before]  # validation, test
+    first, second = map(set, parts)
     groups = (first & second, first - second, second - first)
-    if min(map(len, sides)) < 2 or 1 in map(len, groups):
+    if min(map(len, parts)) < 2 or 1 in map(len, groups):
         return None
-    drawn: dict[str, Doubles] = {}
-    for place, group in enumerate(groups):
-        weights = bootstrap_weights(len(group), DRAWS, place) if group else np.empty((DRAWS, 0))
-        drawn |= {speaker: weights[:, i] for i, speaker in enumerate(sorted(group))}
-    own = [np.stack([drawn[speaker] for speaker in side], axis=1) for side in sides]
+    draws: dict[str, Doubles] = {}
+    for seed, group in enumerate(groups):
+        weights = bootstrap_weights(len(group), DRAWS, seed) if group else np.empty((DRAWS, 0))
+        draws |= {speaker: weights[:, i] for i, speaker in enumerate(sorted(group))}
+    part_weights = [np.stack([draws[speaker] for speaker in speakers], axis=1) for speakers in parts]
     terms = [
-        (direction * sign, system[side], own[side])
-        for side, direction in ((0, 1.0), (1, -1.0))
+        (direction * sign, system[part], part_weights[part])
+        for part, direction in ((0, 1.0), (1, -1.0))
         for sign, system in ((1.0, after), (-1.0, before))
     ]
     return _interval(terms, metric)
 
 
 def _weights(runs: Sequence[Counts]) -> list[Doubles]:
-    """Draws (D, S) of each run's speakers; none if a run has one speaker, who says nothing about the variation."""
+    """Return draws (D, S) of each run's speakers; [] if a run has one speaker, whose variation is unknown."""
     if any(len(counts.speakers) < 2 for counts in runs):
         return []
-    return [bootstrap_weights(len(counts.speakers), DRAWS, place) for place, counts in enumerate(runs)]
+    return [bootstrap_weights(len(counts.speakers), DRAWS, seed) for seed, counts in enumerate(runs)]
 
 
 def _interval(terms: Sequence[tuple[float, Counts, Doubles]], metric: Metric, runs: int = 1) -> Interval:
-    """Interval of the sum of sign * metric over `terms` (sign, counts, weights), divided by `runs`."""
+    """Return the interval of the sum of sign * metric over `terms` (sign, counts, weights), divided by `runs`."""
     values, incomplete = np.zeros(DRAWS), np.zeros(DRAWS, bool)
     for sign, counts, weights in terms:
         values += sign * resampled_metric(counts.mean_hits, counts.totals, weights, metric) / runs

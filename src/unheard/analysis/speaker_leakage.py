@@ -22,7 +22,7 @@ from unheard.analysis.intervals import Estimate, bootstrap_weights, mean_with_in
 from unheard.errors import TrainingError, counted, needs
 from unheard.splits.protocols import known_gender, natural
 
-FORMAT = 1  # raised when the same embeddings give other figures than before
+FORMAT = 1  # increased when the same embeddings would give other figures
 MOST_RECORDINGS = 2000
 """Probe and verification use a seeded draw of at most so many recordings, even over the speakers."""
 DRAWS = 2000
@@ -83,7 +83,7 @@ class Leakage:
     """Speaker leakage of the embeddings of one network. All figures are portions, 0 to 1.
 
     `linear` and `mlp` are accuracies of speaker probes, to be compared with `chance` (1 / speakers) and `majority`
-    (always the most frequent speaker); `disjoint` says what their training and test parts do not share, "texts" or
+    (always the most frequent speaker); `disjoint` is what their training and test parts do not share, "texts" or
     "recordings". `eer` is the equal error rate of verification over `pairs` (same speaker, different speakers) with
     "different" or "any" texts (`pair_texts`). `groups` is None without predictions. `width` is E.
     """
@@ -106,8 +106,8 @@ class Leakage:
     def estimate(self, name: str) -> Estimate:
         """Return a figure of the tables, with its interval if it has one; NaN if unknown."""
         if name in ("linear", "mlp", "eer"):
-            found: Estimate = getattr(self, name)
-            return found
+            estimate: Estimate = getattr(self, name)
+            return estimate
         if self.groups is None:
             return Estimate(math.nan)
         return {
@@ -123,22 +123,22 @@ class Leakage:
 
         Raises `KeyError`, `TypeError` or `ValueError` for anything else.
         """
-        read = dict(values, pairs=tuple(map(int, values["pairs"])))
-        read |= {name: _estimate(read[name]) for name in ("linear", "mlp", "eer")}
-        if read["groups"] is not None:
-            groups = dict(read["groups"])
+        fields = dict(values, pairs=tuple(map(int, values["pairs"])))
+        fields |= {name: _estimate(fields[name]) for name in ("linear", "mlp", "eer")}
+        if fields["groups"] is not None:
+            groups = dict(fields["groups"])
             groups["people"] = tuple(SpeakerRecall(**{**p, "uar": _estimate(p["uar"])}) for p in groups["people"])
-            (groups["deviation"],) = _known([groups["deviation"]])
-            read["groups"] = GroupRecalls(**{**groups, "gender_gap": _estimate(groups["gender_gap"])})
-        return cls(**read)
+            (groups["deviation"],) = _null_as_nan([groups["deviation"]])
+            fields["groups"] = GroupRecalls(**{**groups, "gender_gap": _estimate(groups["gender_gap"])})
+        return cls(**fields)
 
 
-def _known(values: Sequence[Any]) -> list[float]:
+def _null_as_nan(values: Sequence[Any]) -> list[float]:
     return [math.nan if x is None else float(x) for x in values]
 
 
 def _estimate(values: Sequence[Any]) -> Estimate:
-    value, low, high = _known(values)
+    value, low, high = _null_as_nan(values)
     return Estimate(value, low, high)
 
 
@@ -153,27 +153,27 @@ def examine_embeddings(
     """Measure speaker leakage of the embeddings `e` (N, E) of one network, of speakers it was not trained on.
 
     The rows belong to `speakers` and `texts` ("" unknown). With `genders`, true `emotions` and `predicted` ones, groups
-    are compared too. Embeddings of different trainings live in different spaces: never combine them.
+    are compared too. Embeddings of different networks must not be combined: their spaces differ.
     Raises `TrainingError` for fewer than two speakers, a speaker with one recording or embeddings that are not finite,
     `MissingExtra` without scikit-learn.
     """
     if not np.isfinite(e).all():
         raise TrainingError("some embeddings are not finite", mend="The training has diverged: use another one.")
-    taken = _drawn(speakers)
-    x, who, what = np.asarray(e)[taken], [speakers[i] for i in taken], [texts[i] for i in taken]
-    folds, disjoint = make_folds(who, what)
-    cluster = clusters(who, what)
+    sample = _sample(speakers)
+    x, speaker, text = np.asarray(e)[sample], [speakers[i] for i in sample], [texts[i] for i in sample]
+    folds, disjoint = make_folds(speaker, text)
+    cluster = clusters(speaker, text)
     linear, mlp = (
-        mean_with_interval(predicted_speakers(x, who, folds, kind) == np.asarray(who), cluster, DRAWS)
+        mean_with_interval(predicted_speakers(x, speaker, folds, kind) == np.asarray(speaker), cluster, DRAWS)
         for kind in PROBES
     )
-    eer, pairs, pair_texts = verify(x, who, what)
-    counts = np.bincount(_indices(who))
+    eer, pairs, pair_texts = verify(x, speaker, text)
+    counts = np.bincount(_indices(speaker))
     grouped = genders is not None and emotions is not None and predicted is not None
     return Leakage(
         speakers=len(counts),
         recordings=len(speakers),
-        examined=len(taken),
+        examined=len(sample),
         texts=len({text.strip().casefold() for text in texts} - {""}),
         width=x.shape[1],
         chance=1 / len(counts),
@@ -188,9 +188,9 @@ def examine_embeddings(
     )
 
 
-def _indices(words: Sequence[str]) -> NDArray[np.int64]:
-    """Index of each word among the sorted different words (N,)."""
-    return np.unique(np.asarray(words, dtype=np.str_), return_inverse=True)[1].reshape(-1).astype(np.int64)
+def _indices(names: Sequence[str]) -> NDArray[np.int64]:
+    """Return the index of each name among the sorted different names (N,)."""
+    return np.unique(np.asarray(names, dtype=np.str_), return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
 def clusters(speakers: Sequence[str], texts: Sequence[str]) -> NDArray[np.int64]:
@@ -199,24 +199,24 @@ def clusters(speakers: Sequence[str], texts: Sequence[str]) -> NDArray[np.int64]
     A recording without a text is a cluster of its own.
     """
     pairs = enumerate(zip(speakers, texts, strict=True))
-    return _indices([f"{speaker}\t{text}" if text else f"{speaker}\t\t{place}" for place, (speaker, text) in pairs])
+    return _indices([f"{speaker}\t{text}" if text else f"{speaker}\t\t{i}" for i, (speaker, text) in pairs])
 
 
-def _drawn(speakers: Sequence[str]) -> list[int]:
-    """Places of all recordings, or of equally many of each speaker, at most `MOST_RECORDINGS` in all.
+def _sample(speakers: Sequence[str]) -> list[int]:
+    """Return the indices of all recordings, or of equally many of each speaker, at most `MOST_RECORDINGS` in all.
 
-    If two of each speaker would already be too many, speakers are drawn too.
+    If two of each speaker are too many, speakers are sampled too.
     """
     if len(speakers) <= MOST_RECORDINGS:
         return list(range(len(speakers)))
-    who = _indices(speakers)
+    speaker = _indices(speakers)
     random = np.random.default_rng(0)
-    names = np.arange(int(who.max()) + 1)
+    names = np.arange(int(speaker.max()) + 1)
     if 2 * len(names) > MOST_RECORDINGS:
         names = np.sort(random.permutation(names)[: MOST_RECORDINGS // 2])
     share = MOST_RECORDINGS // len(names)
-    taken = [random.permutation(np.flatnonzero(who == speaker))[:share] for speaker in names]
-    return sorted(int(i) for i in np.concatenate(taken))
+    sample = [random.permutation(np.flatnonzero(speaker == name))[:share] for name in names]
+    return sorted(int(i) for i in np.concatenate(sample))
 
 
 def make_folds(speakers: Sequence[str], texts: Sequence[str], seed: int = 0) -> tuple[NDArray[np.int64], str]:
@@ -227,31 +227,31 @@ def make_folds(speakers: Sequence[str], texts: Sequence[str], seed: int = 0) -> 
     if speakers have few texts. Otherwise five folds of recordings.
     Raises `TrainingError` for fewer than two speakers, or a speaker with a single recording.
     """
-    who = _indices(speakers)
-    counts = np.bincount(who)
+    speaker = _indices(speakers)
+    counts = np.bincount(speaker)
     if len(counts) < 2:
         raise TrainingError(f"a speaker probe needs at least 2 speakers, not {len(counts)}", mend="Add speakers.")
     if counts.min() < 2:
         single = [name for name, n in zip(sorted(set(speakers)), counts, strict=True) if n < 2]
         what = f"{counted(len(single), 'speaker')} with one recording ({', '.join(single[:3])}), too few"
         raise TrainingError(what, mend="Leave them out, or add recordings.")
-    known = [text.strip().casefold() for text in texts]
-    if all(known):
-        text = _indices(known)
+    plain_texts = [text.strip().casefold() for text in texts]
+    if all(plain_texts):
+        text = _indices(plain_texts)
         n_texts = int(text.max()) + 1
         for n_folds in range(min(FOLDS, n_texts), min(MOST_FOLDS, n_texts) + 1):
-            fold = _folds_of_texts(who, text, n_folds, seed)
-            if not len(_in_one_fold(who, fold)):
+            fold = _folds_of_texts(speaker, text, n_folds, seed)
+            if not len(_in_one_fold(speaker, fold)):
                 return fold, "texts"
     random = np.random.default_rng(seed)
-    order = np.concatenate([random.permutation(np.flatnonzero(who == speaker)) for speaker in range(len(counts))])
-    fold = np.zeros(len(who), np.int64)
-    fold[order] = np.arange(len(who)) % FOLDS
+    order = np.concatenate([random.permutation(np.flatnonzero(speaker == i)) for i in range(len(counts))])
+    fold = np.zeros(len(speaker), np.int64)
+    fold[order] = np.arange(len(speaker)) % FOLDS
     return fold, "recordings"
 
 
-def _folds_of_texts(who: NDArray[np.int64], text: NDArray[np.int64], n_folds: int, seed: int) -> NDArray[np.int64]:
-    """Assign texts to folds of about equal size, then move texts while that puts more speakers in two folds: (N,)."""
+def _folds_of_texts(speaker: NDArray[np.int64], text: NDArray[np.int64], n_folds: int, seed: int) -> NDArray[np.int64]:
+    """Return folds (N,) of whole texts, about equal in size, such that few speakers occur in one fold only."""
     sizes = np.bincount(text)
     fold, filled = np.zeros(len(sizes), np.int64), np.zeros(n_folds)
     random = np.random.default_rng(seed)
@@ -259,27 +259,27 @@ def _folds_of_texts(who: NDArray[np.int64], text: NDArray[np.int64], n_folds: in
         fold[item] = filled.argmin()
         filled[fold[item]] += sizes[item]
 
-    def moved_one(alone: NDArray[np.int64]) -> bool:
-        for speaker in alone:
-            for item in random.permutation(np.unique(text[who == speaker])):
+    def move_text(alone: NDArray[np.int64]) -> bool:
+        for i in alone:
+            for item in random.permutation(np.unique(text[speaker == i])):
                 before = fold[item]
                 for step in range(1, n_folds):
                     fold[item] = (before + step) % n_folds
-                    if len(_in_one_fold(who, fold[text])) < len(alone):
+                    if len(_in_one_fold(speaker, fold[text])) < len(alone):
                         return True
                 fold[item] = before
         return False
 
-    while len(alone := _in_one_fold(who, fold[text])) and moved_one(alone):
+    while len(alone := _in_one_fold(speaker, fold[text])) and move_text(alone):
         pass
     return fold[text]
 
 
-def _in_one_fold(who: NDArray[np.int64], fold: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Speakers all of whose recordings are in one fold."""
-    seen = np.zeros((int(who.max()) + 1, int(fold.max()) + 1), bool)
-    seen[who, fold] = True
-    return np.flatnonzero(seen.sum(axis=1) < 2)
+def _in_one_fold(speaker: NDArray[np.int64], fold: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the speakers all of whose recordings are in one fold."""
+    occurs = np.zeros((int(speaker.max()) + 1, int(fold.max()) + 1), bool)
+    occurs[speaker, fold] = True
+    return np.flatnonzero(occurs.sum(axis=1) < 2)
 
 
 def predicted_speakers(
@@ -299,7 +299,7 @@ def predicted_speakers(
     for fold in np.unique(folds):
         test = folds == fold
         mean, std = x[~test].mean(axis=0), x[~test].std(axis=0)
-        # a dead unit is centred, not scaled to unit variance
+        # a constant unit is centred, not scaled to unit variance
         std = np.where(std <= 1e-6 * np.abs(x[~test]).max(axis=0), 1.0, std)
         classifier = (
             LogisticRegression(C=INVERSE_REGULARISATION, max_iter=2000)
@@ -326,13 +326,13 @@ def verify(e: NDArray[Any], speakers: Sequence[str], texts: Sequence[str]) -> tu
     interval resamples clusters (speaker and text), as the probe's does. Raises `TrainingError` if there is no pair of
     one speaker, or of two.
     """
-    who, what = _indices(speakers), _indices([text.strip().casefold() for text in texts])
-    first, second = np.triu_indices(len(who), 1)
-    same = who[first] == who[second]
-    apart = what[first] != what[second]
-    different = all(text.strip() for text in texts) and bool((same & apart).any() and (~same & apart).any())
+    speaker, text = _indices(speakers), _indices([text.strip().casefold() for text in texts])
+    first, second = np.triu_indices(len(speaker), 1)
+    same = speaker[first] == speaker[second]
+    other_text = text[first] != text[second]
+    different = all(text.strip() for text in texts) and bool((same & other_text).any() and (~same & other_text).any())
     if different:
-        first, second, same = first[apart], second[apart], same[apart]
+        first, second, same = first[other_text], second[other_text], same[other_text]
     if same.all() or not same.any():
         raise TrainingError(
             f"verification needs pairs of recordings of one speaker and of two; here are {int(same.sum())} and "
@@ -345,12 +345,12 @@ def verify(e: NDArray[Any], speakers: Sequence[str], texts: Sequence[str]) -> tu
     value = equal_error_rate(scores, same.astype(np.float64), (~same).astype(np.float64))
     cluster = clusters(speakers, texts)
     draws = np.full(EER_DRAWS, np.nan)
-    for place, weights in enumerate(bootstrap_weights(int(cluster.max()) + 1, EER_DRAWS)):
-        recording = weights[cluster]
-        pair = recording[first] * recording[second]
-        of_same, of_different = np.where(same, pair, 0.0), np.where(same, 0.0, pair)
-        if of_same.any() and of_different.any():
-            draws[place] = equal_error_rate(scores, of_same, of_different)
+    for i, weights in enumerate(bootstrap_weights(int(cluster.max()) + 1, EER_DRAWS)):
+        times = weights[cluster]  # how often each recording is drawn
+        pair = times[first] * times[second]
+        target, nontarget = np.where(same, pair, 0.0), np.where(same, 0.0, pair)
+        if target.any() and nontarget.any():
+            draws[i] = equal_error_rate(scores, target, nontarget)
     return Estimate.of(value, draws), (int(same.sum()), int((~same).sum())), "different" if different else "any"
 
 
@@ -360,8 +360,8 @@ def cosines(e: NDArray[Any]) -> NDArray[np.float64]:
     x = x - x.mean(axis=0)
     length = np.linalg.norm(x, axis=1, keepdims=True)
     # equal rows leave rounding errors, which must not become a direction
-    nothing = length <= 1e-12 * max(1.0, float(np.abs(e).max()))
-    x = np.where(nothing, 0.0, x / np.where(nothing, 1.0, length))
+    is_zero = length <= 1e-12 * max(1.0, float(np.abs(e).max()))
+    x = np.where(is_zero, 0.0, x / np.where(is_zero, 1.0, length))
     return np.asarray(np.round(x @ x.T, 12))
 
 
@@ -389,25 +389,25 @@ def compare_groups(
     A speaker's UAR is over the emotions that the speaker shows. A gender is known if it is female or male (or f, m),
     the same in all rows of the speaker.
     """
-    who = np.asarray(speakers, dtype=np.str_)
+    speaker = np.asarray(speakers, dtype=np.str_)
     truth, hits = np.asarray(emotions), np.asarray(emotions) == np.asarray(predicted)
     random = np.random.default_rng(0)
     people, rows = [], []
     for name in sorted(set(speakers), key=natural):
-        own = who == name
-        found = {known_gender(gender) for gender, mine in zip(genders, own, strict=True) if mine}
-        recalls = [hits[own & (truth == emotion)] for emotion in np.unique(truth[own])]
-        uar = float(np.mean([each.mean() for each in recalls]))
+        mask = speaker == name
+        all_genders = {known_gender(gender) for gender, of_speaker in zip(genders, mask, strict=True) if of_speaker}
+        emotion_hits = [hits[mask & (truth == emotion)] for emotion in np.unique(truth[mask])]
+        uar = float(np.mean([x.mean() for x in emotion_hits]))
         # drawing hits and misses with replacement is drawing from a binomial distribution
-        drawn = np.mean([random.binomial(len(each), each.mean(), DRAWS) / len(each) for each in recalls], axis=0)
-        gender = found.pop() if len(found) == 1 else ""
-        people.append(SpeakerRecall(name, gender, int(own.sum()), len(recalls), Estimate.of(uar, drawn)))
-        rows.append(drawn)
+        draws = np.mean([random.binomial(len(x), x.mean(), DRAWS) / len(x) for x in emotion_hits], axis=0)
+        gender = all_genders.pop() if len(all_genders) == 1 else ""
+        people.append(SpeakerRecall(name, gender, int(mask.sum()), len(emotion_hits), Estimate.of(uar, draws)))
+        rows.append(draws)
     values, draws = np.array([person.uar.value for person in people]), np.array(rows)  # (S,), (S, D)
-    known = [person.gender for person in people]
+    gender_of = [person.gender for person in people]
     gap = Estimate(math.nan)
-    if {"female", "male"} <= set(known):
-        women, men = ([i for i, own in enumerate(known) if own == gender] for gender in ("female", "male"))
+    if {"female", "male"} <= set(gender_of):
+        women, men = ([i for i, g in enumerate(gender_of) if g == gender] for gender in ("female", "male"))
         gap = Estimate.of(*(x[women].mean(axis=0) - x[men].mean(axis=0) for x in (values, draws)))
     deviation = float(values.std(ddof=1)) if len(values) > 1 else math.nan
-    return GroupRecalls(tuple(people), float(values.mean()), deviation, gap, known.count(""))
+    return GroupRecalls(tuple(people), float(values.mean()), deviation, gap, gender_of.count(""))

@@ -58,8 +58,8 @@ def permutation_test(shares: Doubles) -> Permutation:
         return Permutation(p=1.0, exact=True, arrangements=2, smallest_p=1.0)
     with needs("scipy", "train"):
         from scipy import stats
-    # adding the total makes scipy's relative tolerance for ties one of the shares' size, also if their sum is near 0
-    found = stats.permutation_test(
+    # scipy's tolerance for ties is relative: with the total added, it is not too small if the sum is near 0
+    result = stats.permutation_test(
         (shares,),
         lambda x, axis: np.abs(x.sum(axis=axis)) + total,
         permutation_type="samples",  # of one sample: all changes of signs
@@ -67,7 +67,7 @@ def permutation_test(shares: Doubles) -> Permutation:
         n_resamples=np.inf,
         vectorized=True,
     )
-    return Permutation(p=float(found.pvalue), exact=True, arrangements=2**n, smallest_p=2.0 / 2**n)
+    return Permutation(p=float(result.pvalue), exact=True, arrangements=2**n, smallest_p=2.0 / 2**n)
 
 
 @lru_cache(maxsize=4)
@@ -89,9 +89,9 @@ def holm(p: Sequence[float]) -> list[float]:
         raise ValueError(f"not all probabilities: {list(p)}")
     corrected = [math.nan] * len(p)
     highest = 0.0
-    for rank, place in enumerate(sorted(range(len(p)), key=lambda place: p[place])):
-        highest = max(highest, min(1.0, (len(p) - rank) * p[place]))
-        corrected[place] = highest
+    for rank, i in enumerate(sorted(range(len(p)), key=lambda i: p[i])):
+        highest = max(highest, min(1.0, (len(p) - rank) * p[i]))
+        corrected[i] = highest
     return corrected
 
 
@@ -119,13 +119,13 @@ def detectable_difference(groups: Sequence[Doubles]) -> float | None:
     instead of 80 with eight speakers, 63 % with six). None if the least possible p, 2 / 2^S, is above `ALPHA`, if a
     group is a single speaker, or if the shares do not vary. Raises `MissingExtra` without scipy.
     """
-    groups = [np.asarray(each, np.float64) for each in groups]
-    sizes = np.array([len(each) for each in groups])
+    groups = [np.asarray(shares, np.float64) for shares in groups]
+    sizes = np.array([len(shares) for shares in groups])
     if sizes.min(initial=2) < 2 or 2.0 ** (1 - int(sizes.sum())) > ALPHA:
         return None
-    variances = sizes * np.array([float(np.var(each, ddof=1)) for each in groups])
+    variances = sizes * np.array([float(np.var(shares, ddof=1)) for shares in groups])
     standard_error = math.sqrt(variances.sum())
-    if standard_error <= 1e-12 * max(float(np.abs(each).max()) for each in groups):
+    if standard_error <= 1e-12 * max(float(np.abs(shares).max()) for shares in groups):
         return None
     freedom = variances.sum() ** 2 / (variances**2 / (sizes - 1)).sum()
     with needs("scipy", "train"):
@@ -138,8 +138,8 @@ class Contrast(Permutation):
     """The difference `name` minus `baseline` in one metric, on the same test speakers, with its statistics.
 
     `before` and `after` are the means over `seeds`; they and the differences are portions (0.05 is 5 points). `seeds`
-    are those that both have; it is empty if they share none, and each one's own were averaged. `p_holm` is p corrected
-    in its `family` of `family_size` contrasts. `interval`, `rerr` and `detectable` are None if unknown.
+    are those that both have; if there are none, each mean is over the system's own seeds. `p_holm` is p corrected in
+    its `family` of `family_size` contrasts. `interval`, `rerr` and `detectable` are None if unknown.
     """
 
     name: str
@@ -169,19 +169,20 @@ Pair = tuple[Counts, Counts]
 
 
 def contrast(name: str, baseline: str, runs: Sequence[Pair], metric: Metric, family: str = "fixed") -> Contrast:
-    """Contrast system `name` with `baseline` from their counts (baseline's, own) in one run or several.
+    """Contrast system `name` with `baseline` from `runs`, pairs of the counts of `baseline` and of `name`.
 
-    In each run over the seeds both have, or over each one's own if they share none. The difference of several runs is
-    the mean of theirs, however many speakers they have; a speaker's share is that in its run divided by their number,
-    speakers are resampled within their run, `speakers` reads "run:speaker" and `seeds` are the fewest of a run. It is
-    about these corpora (a fixed effect). `p_holm` is p until `corrected` knows the family.
+    A run's scores are means over the seeds that both systems have, or over each system's own if they share none. The
+    difference of several runs is the mean of their differences, however many speakers they have. A speaker's share is
+    that in its run, divided by the number of runs; speakers are resampled within their run. `speakers` are then
+    "run:speaker", and `seeds` are the fewest of a run. The result holds for these corpora only (a fixed effect).
+    `p_holm` is p until `corrected` sets it.
 
     Raises `ValueError` if two systems were not scored on the same utterances.
     """
     seeds = [tuple(seed for seed in before.seeds if seed in after.seeds) for before, after in runs]
     runs = [
-        (before.with_seeds(both), after.with_seeds(both)) if both else (before, after)
-        for (before, after), both in zip(runs, seeds, strict=True)
+        (before.with_seeds(shared), after.with_seeds(shared)) if shared else (before, after)
+        for (before, after), shared in zip(runs, seeds, strict=True)
     ]
     groups = [shares(before, after, metric) / len(runs) for before, after in runs]
     speakers = tuple(
@@ -219,10 +220,10 @@ def gap_contrast(
     a, b = ((validation.with_seeds(seeds), test.with_seeds(seeds)) for validation, test in (before, after))
     validation, test = (dict(zip(a[i].speakers, shares(a[i], b[i], metric), strict=True)) for i in (0, 1))
     speakers = tuple(sorted({*validation, *test}))
-    each = np.array([validation.get(speaker, 0.0) - test.get(speaker, 0.0) for speaker in speakers])
+    gap_shares = np.array([validation.get(speaker, 0.0) - test.get(speaker, 0.0) for speaker in speakers])
     gaps = [float(system[0].scores(metric).mean() - system[1].scores(metric).mean()) for system in (a, b)]
     return _contrast(
-        [each],
+        [gap_shares],
         name=name,
         baseline=baseline,
         metric=metric,
@@ -237,20 +238,20 @@ def gap_contrast(
 
 
 def _contrast(groups: Sequence[Doubles], **fields: Any) -> Contrast:
-    """The contrast with these groups of shares (S,), tested; `fields` are those that do not follow from them."""
-    each = np.concatenate(groups)
-    test = permutation_test(each)
-    fields |= {"shares": tuple(map(float, each)), "difference": float(each.sum()), "p_holm": test.p}
+    """Test the speakers' shares, (S,) in each group, and return the contrast; `fields` are its other fields."""
+    shares = np.concatenate(groups)
+    test = permutation_test(shares)
+    fields |= {"shares": tuple(map(float, shares)), "difference": float(shares.sum()), "p_holm": test.p}
     return Contrast(**vars(test), **fields, detectable=detectable_difference(groups))
 
 
 def corrected(contrasts: Iterable[Contrast]) -> tuple[Contrast, ...]:
     """Return the contrasts, in the order given, with Holm's correction within each family and metric."""
-    given = list(contrasts)
+    contrasts = list(contrasts)
     families: dict[tuple[str, Metric], list[int]] = {}
-    for place, one in enumerate(given):
-        families.setdefault((one.family, one.metric), []).append(place)
-    for places in families.values():
-        for place, p in zip(places, holm([given[place].p for place in places]), strict=True):
-            given[place] = replace(given[place], p_holm=p, family_size=len(places))
-    return tuple(given)
+    for i, contrast in enumerate(contrasts):
+        families.setdefault((contrast.family, contrast.metric), []).append(i)
+    for members in families.values():
+        for i, p in zip(members, holm([contrasts[i].p for i in members]), strict=True):
+            contrasts[i] = replace(contrasts[i], p_holm=p, family_size=len(members))
+    return tuple(contrasts)

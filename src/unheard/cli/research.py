@@ -22,53 +22,53 @@ if TYPE_CHECKING:
 
 
 def _flags(kind: type, name: str, leave_out: tuple[str, ...] = (), **defaults: str) -> type:
-    """A dataclass with the settings of `kind`, all optional: None where the command line gives no value.
+    """Make a dataclass with the settings of `kind`, all optional: None if the command line gives no value.
 
     `defaults` are shown in place of those of the settings.
     """
     fields: list[Any] = []
     if kind is Experiment:
-        epochs = Parameter(help="Short for --training.epochs.", show=False, converter=_whole)
+        epochs = Parameter(help="Short for --training.epochs.", show=False, converter=_integer)
         fields.append(("epochs", Annotated[int | None, epochs], dataclasses.field(default=None)))
     for field in dataclasses.fields(kind):
         hint: Any = hints_of(kind)[field.name]
-        about = field.metadata["json_schema_extra"]
+        flags = field.metadata["json_schema_extra"]
         nested = dataclasses.is_dataclass(hint)
-        if field.name in leave_out or about["derived"] or field.name == "tdnn":  # no flag for tuples of tuples
+        if field.name in leave_out or flags["derived"] or field.name == "tdnn":  # no flag for tuples of tuples
             continue
-        converter = _whole if hint in (int, int | None) else None
-        how: dict[str, Any] = {
+        converter = _integer if hint in (int, int | None) else None
+        texts: dict[str, Any] = {
             "help": described(field, hint, defaults.get(field.name, field.default)),
-            "show": nested or about["common"],
+            "show": nested or flags["common"],
         }
-        parameter = Parameter(**how, show_default=False, converter=converter)
+        parameter = Parameter(**texts, show_default=False, converter=converter)
         if nested:
             hint = _flags(typing.cast(type, hint), field.name)
         elif hint not in (bool, int, float, int | None):
             hint = str  # lists and pairs are separated by commas; `load` splits them
         fields.append((field.name, Annotated[hint | None, parameter], dataclasses.field(default=None)))
-    made = dataclasses.make_dataclass(name, fields, frozen=True)
-    made.__module__ = __name__  # cyclopts does not expand a class of the module `types` into flags
-    return made
+    result = dataclasses.make_dataclass(name, fields, frozen=True)
+    result.__module__ = __name__  # cyclopts does not expand a class of the module `types` into flags
+    return result
 
 
-def _whole(_: object, tokens: Sequence[Token]) -> int:
-    """A whole number; 2.7 is refused, as in a YAML file, rather than cut."""
+def _integer(_: object, tokens: Sequence[Token]) -> int:
+    """Convert a whole number; 2.7 is refused, as in a YAML file."""
     try:
         return int(tokens[0].value)
     except ValueError:
         raise ValueError(f"{tokens[0].value} is not a whole number") from None
 
 
-def _given(flags: Any) -> dict[str, Any]:
-    """The values given on the command line, nested as in a YAML file."""
+def _values(flags: Any) -> dict[str, Any]:
+    """Return the values given on the command line, nested as in a YAML file."""
     values = {field.name: getattr(flags, field.name) for field in dataclasses.fields(flags)}
-    nested = {name: _given(value) if dataclasses.is_dataclass(value) else value for name, value in values.items()}
+    nested = {name: _values(value) if dataclasses.is_dataclass(value) else value for name, value in values.items()}
     return {name: value for name, value in nested.items() if value is not None and value != {}}
 
 
-def _options(words: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    """`dat.lam=0.3` as {"dat": {"lam": 0.3}}."""
+def _parse_options(words: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """Parse `dat.lam=0.3` as {"dat": {"lam": 0.3}}."""
     options: dict[str, dict[str, Any]] = {}
     for word in words:
         path, sign, value = word.partition("=")
@@ -106,14 +106,14 @@ SystemOptions = Annotated[tuple[str, ...], cli.option(_OPTION, name="--option", 
 def _settings(
     config: Path | None, flags: Any, option: tuple[str, ...], defaults: Mapping[str, Any] | None = None, **fixed: Any
 ) -> Experiment:
-    overrides = {**_given(flags), **fixed, **({"options": _options(option)} if option else {})}
+    overrides = {**_values(flags), **fixed, **({"options": _parse_options(option)} if option else {})}
     return load(config, overrides, defaults or {}, cli.say)
 
 
 def _carried_out(settings: Experiment) -> Run:
-    from unheard.experiments.run import carry_out
+    from unheard.experiments.run import run_experiment
 
-    run = carry_out(settings, cli.say)
+    run = run_experiment(settings, cli.say)
     for name, reason in run.failed.items():
         cli.say(f"failed: {name}: {reason}")
     return run
@@ -141,9 +141,9 @@ def experiment(
         return 0
     settings = _settings(config, flags, option)
     if dry_run:
-        from unheard.experiments.run import foretell
+        from unheard.experiments.run import describe_trainings
 
-        print(foretell(settings, cli.say))
+        print(describe_trainings(settings, cli.say))
         return 0
     run = _carried_out(settings)
     sys.stdout.write(run.table)
@@ -174,9 +174,9 @@ def train(
     if help_all:
         print(reference(), end="")
         return 0
-    from unheard.experiments.baselines import FITTED
+    from unheard.experiments.baselines import CLASSICAL_SYSTEMS
 
-    if system in FITTED:
+    if system in CLASSICAL_SYSTEMS:
         mend = f"Compare with it: unheard experiment --systems ser,{system} ..."
         raise ConfigError(f"system '{system}' is a baseline and leaves no model", mend=mend)
     fixed: dict[str, Any] = {"systems": (system,), "folds": 1, "seeds": 1, "tune": ""}

@@ -27,7 +27,7 @@ s4-05-01-25 s4-06-01-21 s4-07-01-21 s4-07-01-25
 """
 
 
-def _tied(fields: dict[str, str]) -> dict[str, str]:
+def _add_emotion_to_text(fields: dict[str, str]) -> dict[str, str]:
     """Prefix the sentence with its emotion, unless it is spoken in every emotion (01 and 02)."""
     common = fields["text"] in ("01", "02")
     return fields if common else fields | {"text": fields["emotion"][0].lower() + fields["text"]}
@@ -46,7 +46,7 @@ ASED = Corpus(
     # Case is ignored: the release itself has one S4-04-02-01-29.
     patterns=(r"(?i:(?P<emotion>[nfhsa]\d)-(?P<text>0[1-7])-(?P<repetition>0[12])-0[12]-(?P<speaker>\d\d))",),
     folder="0[1-5][A-Z][a-z]+",
-    refine=_tied,
+    refine=_add_emotion_to_text,
     emotions=emotion_table("n1 neutral, f2 fearful, h3 happy, s4 sad, a5 angry"),
     genders={f"{n:02d}": "female" if n in _ASED_FEMALE else "male" for n in range(1, 66)},
     counts={"angry": 486, "fearful": 510, "happy": 486, "neutral": 522, "sad": 470},
@@ -109,7 +109,7 @@ _CASIA_FOLDERS = {
 _CASIA_GENDERS = {"liuchanhg": "female", "wangzhe": "male", "zhaoquanyin": "female", "ZhaoZuoxiang": "male"}
 
 
-def _named(fields: dict[str, str]) -> dict[str, str]:
+def _casia_fields(fields: dict[str, str]) -> dict[str, str]:
     """Build the id; folders spelt 'Chang.Liu' of the full corpus contain other sentences with the same numbers."""
     name, number = fields["speaker"].lower(), fields["text"]
     speaker, word = _CASIA_FOLDERS.get(name, ""), _CASIA_EMOTIONS.get(fields["emotion"].lower(), ("", ""))[1]
@@ -132,7 +132,7 @@ CASIA = Corpus(
         r"(?P<speaker>[^/]+)/(?P<emotion>[^/]+)/(?P<text>[0-9]+)",
         r"(?P<text>[0-9]+)-(?P<emotion>[A-Za-z]+)-(?P<speaker>[A-Za-z.]+)",
     ),
-    refine=_named,
+    refine=_casia_fields,
     emotions=_CASIA_EMOTIONS,
     genders=_CASIA_GENDERS,
     counts=dict.fromkeys(sorted(_CASIA_LABELS), 200),

@@ -31,7 +31,7 @@ CROWD = 40  # neighbours compared within one bucket, which keeps the search line
 
 
 def _band_edges() -> npt.NDArray[np.int64]:
-    """Edges of BANDS mel-spaced bands from 80 Hz to 4 kHz, as FFT bins: telephone copies keep that range."""
+    """Return the edges of BANDS mel-spaced bands from 80 Hz to 4 kHz, the telephone's range, as FFT bins."""
     low, high = (2595 * np.log10(1 + hertz / 700) for hertz in (80.0, 4000.0))
     hertz = 700 * (10 ** (np.linspace(low, high, BANDS + 1) / 2595) - 1)
     edges = np.round(hertz * WINDOW / RATE).astype(np.int64)
@@ -140,7 +140,7 @@ def _candidates(prints: Sequence[Print]) -> Iterator[tuple[int, int]]:
 
 
 def _slots(one: Print) -> npt.NDArray[np.float32]:
-    """A print averaged into SLOTS equal stretches of time, flat: (SLOTS * BANDS,)."""
+    """Average a print over SLOTS equal stretches of time, flattened: (SLOTS * BANDS,)."""
     total = np.zeros((len(one) + 1, BANDS), np.float32)
     np.cumsum(one, axis=0, out=total[1:])
     bounds = np.linspace(0, len(one), SLOTS + 1, dtype=np.float32)

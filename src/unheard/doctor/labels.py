@@ -33,7 +33,7 @@ def check_labels(manifest: Manifest) -> Iterator[Finding]:
     if len(emotions) < 2:
         return
     for column, word in (("text", "sentence"), ("session", "session")):
-        yield from _tied(manifest, column, word)
+        yield from _check_single_emotion(manifest, column, word)
     for column in ("gender", "language", "corpus", "channel", "text", "session"):
         name = "sentence (text)" if column == "text" else column
         yield from check_predictable(manifest, name, [key_of(row, column) for row in manifest])
@@ -102,7 +102,7 @@ def _names(speakers: RowsByValue) -> Iterator[Finding]:
 
 
 def _overlaps(manifest: Manifest) -> Iterator[Finding]:
-    """Segments of one recording with different speakers that overlap in time."""
+    """Check for segments of one recording with different speakers that overlap in time."""
     parts = manifest.where(lambda row: row.start > 0 or row.end is not None)  # whole ones are compared by their samples
     both: dict[str, Utterance] = {}
     for rows in _by(parts, "audio").values():
@@ -139,8 +139,8 @@ def _genders(speakers: RowsByValue, emotions: RowsByValue) -> Iterator[Finding]:
             yield finding("warning", "emotion_of_one_gender", message, mend, rows)
 
 
-def _tied(manifest: Manifest, column: str, word: str) -> Iterator[Finding]:
-    """Values of a column with one emotion only, more often than by chance."""
+def _check_single_emotion(manifest: Manifest, column: str, word: str) -> Iterator[Finding]:
+    """Check for values of a column that occur with one emotion only, more often than by chance."""
     share = {emotion: number / len(manifest) for emotion, number in manifest.counts().items()}
     values = _by(manifest, column)
     tied = {

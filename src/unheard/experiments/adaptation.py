@@ -21,18 +21,18 @@ import torch
 from numpy.typing import NDArray
 
 from unheard.errors import RunError, Say, silent
-from unheard.experiments.baselines import FITTED, NAMES, place_in_tables
+from unheard.experiments.baselines import CLASSICAL_SYSTEMS, NAMES, table_position
 from unheard.experiments.cell import NormalisedFrames, model_names
 from unheard.experiments.config import Experiment
-from unheard.experiments.plan import Cell, lay_out
+from unheard.experiments.plan import Cell, make_plan
 from unheard.experiments.records import RunRecords, read_run
 from unheard.features import FeatureStore
 from unheard.files import csv_text, markdown_table, write_text
 from unheard.model.saving import WITH_PROFILES, Model
 from unheard.training.augment import profile_of
-from unheard.training.batches import Task
+from unheard.training.batches import Dataset
 from unheard.training.evaluation import score
-from unheard.training.strategies import derive
+from unheard.training.strategies.base import derive_seed
 
 ALL = -1  # k for all utterances of the speaker
 SIZES = (0, 1, 4, 16, ALL)
@@ -93,50 +93,50 @@ def adapt(
     """
     out, sizes = Path(run), tuple(dict.fromkeys(sizes))
 
-    def refused(what: str, mend: str) -> RunError:
+    def refusal(what: str, mend: str) -> RunError:
         return RunError(what, where=out, mend=mend)
 
     settings = _with_all_trained(read_run(out))
     mend = f"Train with --normalise {WITH_PROFILES[0]}."
     if settings.normalise == "speaker":
         what = "features are normalised by all recordings of each test speaker, so that k = 0 is adapted already"
-        raise refused(what, mend)
+        raise refusal(what, mend)
     if settings.normalise not in WITH_PROFILES:
         what = f"features are normalised by '{settings.normalise}', which removes speaker profiles"
-        raise refused(what, mend)
+        raise refusal(what, mend)
     if not any((out / "cells").glob("*/model*.safetensors")):
-        raise refused("no trained model", "Run the experiment here; published runs have no model.")
-    plan = lay_out(replace(settings, out=str(out)))  # the run may have been moved
+        raise refusal("no trained model", "Run the experiment here; published runs have no model.")
+    plan = make_plan(replace(settings, out=str(out)))  # the run may have been moved
     seeds: dict[tuple[str, int], list[Cell]] = {}
     for cell in plan.cells:
-        wanted = cell.system not in FITTED and (not systems or cell.system in systems)
-        if wanted and cell.result() and (cell.result_folder() / "model.safetensors").is_file():
+        measured = cell.system not in CLASSICAL_SYSTEMS and (not systems or cell.system in systems)
+        if measured and cell.result() and (cell.result_folder() / "model.safetensors").is_file():
             seeds.setdefault((cell.system, cell.seed), []).append(cell)
     if not seeds:
         which = f" of {', '.join(systems)}" if systems else ""
         what = f"no trained model{which} here fits the current settings and recordings"
-        raise refused(what, "Run the experiment here again.")
-    complete = {key: own for key, own in seeds.items() if len(own) == len(plan.split.folds)}
+        raise refusal(what, "Run the experiment here again.")
+    complete = {key: cells for key, cells in seeds.items() if len(cells) == len(plan.split.folds)}
     if not complete:
-        raise refused("no seed of any system has the models of all folds", "Finish the run first.")
+        raise refusal("no seed of any system has the models of all folds", "Finish the run first.")
     counts: list[EnrolmentCount] = []
-    for (system, seed), own in sorted(complete.items(), key=lambda item: (place_in_tables(item[0][0]), item[0][1])):
+    for (system, seed), cells in sorted(complete.items(), key=lambda item: (table_position(item[0][0]), item[0][1])):
         say(f"{NAMES.get(system, system)}, seed {seed}: adapting")
-        counts += [one for cell in own for one in counts_of(cell, sizes, draws)]
+        counts += [count for cell in cells for count in counts_of(cell, sizes, draws)]
     if not counts:
         least = min((k for k in sizes if k != ALL), default=0)
         what = f"no test speaker has more than {least} utterances, and enrolment utterances are not scored"
-        raise refused(what, "Ask for fewer with --k.")
-    rows = ((asdict(one) | {"k": "all" if one.k == ALL else one.k}).values() for one in counts)
+        raise refusal(what, "Ask for fewer with --k.")
+    rows = ((asdict(count) | {"k": "all" if count.k == ALL else count.k}).values() for count in counts)
     write_text(out / FILE, csv_text([[field.name for field in fields(EnrolmentCount)], *rows]))
-    table = table_markdown(summarise(counts), sizes)
+    table = adaptation_table(average(counts), sizes)
     write_text(out / "adaptation.md", table)
     return table
 
 
 def _with_all_trained(records: RunRecords) -> Experiment:
     """Return the settings with all systems, seeds and folds of the run; its configuration covers only the last call."""
-    settings, cells = records.settings, [cell for cell in records.cells if not cell.fitted]
+    settings, cells = records.settings, [cell for cell in records.cells if not cell.classical]
     systems = tuple(dict.fromkeys(cell.system for cell in cells)) or settings.systems
     seeds = max((cell.seed for cell in cells), default=0) + 1
     return replace(settings, systems=systems, seeds=seeds, folds=len(records.folds) if settings.folds else 0)
@@ -151,9 +151,9 @@ def counts_of(cell: Cell, sizes: Sequence[int], draws: int) -> Iterator[Enrolmen
     for name, direction in zip(model_names(cell), cell.fold.directions, strict=True):
         model = Model.load(cell.result_folder() / name)
         y = {i: cell.settings.labels.index(rows[i].emotion) for i in direction.test}
-        task = Task(NormalisedFrames(store, model.normaliser, rows), y, {})
-        described = _describe(model, task, direction.test)
-        before = _correct(model, task, {i: np.zeros_like(row) for i, row in described.items()})
+        dataset = Dataset(NormalisedFrames(store, model.normaliser, rows), y, {})
+        descriptions = _describe(model, dataset, direction.test)
+        before = _correct(model, dataset, {i: np.zeros_like(row) for i, row in descriptions.items()})
         speakers: dict[str, list[str]] = {}
         for i in direction.test:
             speakers.setdefault(rows[i].speaker, []).append(i)
@@ -161,23 +161,23 @@ def counts_of(cell: Cell, sizes: Sequence[int], draws: int) -> Iterator[Enrolmen
             profiles: dict[str, NDArray[np.float32]] = {}
             for speaker, utterances in speakers.items():
                 enrolled, scored = draw_enrolment(utterances, k, speaker, draw)
-                empty = np.empty((0, len(described[utterances[0]])), np.float32)
-                means = np.stack([described[i] for i in enrolled]) if enrolled else empty
+                empty = np.empty((0, len(descriptions[utterances[0]])), np.float32)
+                means = np.stack([descriptions[i] for i in enrolled]) if enrolled else empty
                 profiles |= dict.fromkeys(scored, profile_of(means))
-            after = _correct(model, task, profiles) if profiles else {}
+            after = _correct(model, dataset, profiles) if profiles else {}
             groups: dict[tuple[str, str], list[str]] = {}
             for i in after:
                 groups.setdefault((rows[i].speaker, rows[i].emotion), []).append(i)
             for group, names in groups.items():
-                correct = [sum(each[i] for i in names) for each in (after, before)]
+                correct = [sum(hits[i] for i in names) for hits in (after, before)]
                 yield EnrolmentCount(cell.system, cell.seed, k, draw, *group, len(names), *correct)
 
 
-def _describe(model: Model, task: Task, ids: Sequence[str]) -> Profiles:
+def _describe(model: Model, dataset: Dataset, ids: Sequence[str]) -> Profiles:
     """Return the speaker description (V,) of each utterance."""
     descriptions: dict[str, NDArray[np.float32]] = {}
     with torch.no_grad():
-        for positions, batch in task.in_order(ids, 64):
+        for positions, batch in dataset.in_order(ids, 64):
             rows = model.network.embed.describe(batch.x, batch.lengths).numpy()
             descriptions.update({ids[i]: row for i, row in zip(positions, rows, strict=True)})
     return descriptions
@@ -187,14 +187,14 @@ def draw_enrolment(utterances: Sequence[str], k: int, *seed: object) -> tuple[li
     """Return k of a speaker's `utterances` for enrolment, and the others for scoring; for `ALL`, both are all."""
     if k == ALL:
         return list(utterances), list(utterances)
-    order = np.random.default_rng(derive("enrol", k, *seed)).permutation(len(utterances))
+    order = np.random.default_rng(derive_seed("enrol", k, *seed)).permutation(len(utterances))
     enrolled = {utterances[i] for i in order[:k]}
     return sorted(enrolled), [name for name in utterances if name not in enrolled]
 
 
-def _correct(model: Model, task: Task, profiles: Profiles) -> dict[str, bool]:
+def _correct(model: Model, dataset: Dataset, profiles: Profiles) -> dict[str, bool]:
     """Return whether the emotion of each utterance is predicted correctly, given its speaker's profile (V,)."""
-    scores = score(model.network, task, list(profiles), device=torch.device("cpu"), profiles=profiles)
+    scores = score(model.network, dataset, list(profiles), device=torch.device("cpu"), profiles=profiles)
     return {name: bool(hit) for name, hit in zip(scores.ids, scores.truth == scores.predicted, strict=True)}
 
 
@@ -220,16 +220,16 @@ def read_counts(folder: Path) -> list[EnrolmentCount]:
 # The table.
 
 
-def summarise(counts: Sequence[EnrolmentCount]) -> list[AdaptationResult]:
+def average(counts: Sequence[EnrolmentCount]) -> list[AdaptationResult]:
     """Return WA and UAR of each system and k, pooled over speakers in each draw and seed, then averaged."""
     groups: dict[tuple[str, int], dict[tuple[int, int], list[EnrolmentCount]]] = {}
     for count in counts:
         groups.setdefault((count.system, count.k), {}).setdefault((count.seed, count.draw), []).append(count)
     adapted = []
     for (system, k), draws in groups.items():
-        each = [(*_accuracies(drawn, "correct"), *_accuracies(drawn, "before")) for drawn in draws.values()]
-        wa, uar, wa_before, uar_before = map(statistics.fmean, zip(*each, strict=True))
-        speakers = len({count.speaker for drawn in draws.values() for count in drawn})
+        figures = [(*_accuracies(counts, "correct"), *_accuracies(counts, "before")) for counts in draws.values()]
+        wa, uar, wa_before, uar_before = map(statistics.fmean, zip(*figures, strict=True))
+        speakers = len({count.speaker for counts in draws.values() for count in counts})
         seeds = len({seed for seed, _ in draws})
         adapted.append(AdaptationResult(system, k, wa, uar, wa - wa_before, uar - uar_before, speakers, seeds))
     return adapted
@@ -245,13 +245,13 @@ def _accuracies(counts: Sequence[EnrolmentCount], column: str) -> tuple[float, f
     return hits.total() / totals.total(), statistics.fmean(hits[emotion] / n for emotion, n in totals.items())
 
 
-def table_markdown(results: Sequence[AdaptationResult], sizes: Sequence[int]) -> str:
+def adaptation_table(results: Sequence[AdaptationResult], sizes: Sequence[int]) -> str:
     """Return a row for each system, a column for each k: WA / UAR in percent, `–` if no utterance is left to score."""
     rows = []
     for system in dict.fromkeys(result.system for result in results):
         by_size = {result.k: result for result in results if result.system == system}
         seeds = str(next(iter(by_size.values())).seeds)
-        rows.append([NAMES.get(system, system), *(_cell(by_size.get(k)) for k in sizes), seeds])
+        rows.append([NAMES.get(system, system), *(_table_cell(by_size.get(k)) for k in sizes), seeds])
     speakers = {k: max((result.speakers for result in results if result.k == k), default=0) for k in sizes}
     most = max(speakers.values())
     few = [f"{n} of {most} at k = {k}" for k, n in speakers.items() if n < most]
@@ -266,7 +266,7 @@ def table_markdown(results: Sequence[AdaptationResult], sizes: Sequence[int]) ->
     return f"{markdown_table(heads, rows)}\n\n{note}\n"
 
 
-def _cell(result: AdaptationResult | None) -> str:
+def _table_cell(result: AdaptationResult | None) -> str:
     if result is None:
         return "–"
     gains = f" ({100 * result.wa_gain:+.1f} / {100 * result.uar_gain:+.1f})" if result.k != 0 else ""

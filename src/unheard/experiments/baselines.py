@@ -4,7 +4,7 @@
     -> the value with the best WA on the fold's validation speakers (without any: on training speakers left out in
     turn), the smallest on a tie -> test, scored once
 
-To add a system, add a line to `FITTED`. This module can be imported without torch and scikit-learn.
+To add a system, add a line to `CLASSICAL_SYSTEMS`. This module can be imported without torch and scikit-learn.
 """
 
 import warnings
@@ -21,13 +21,13 @@ from unheard.features.functionals import FUNCTIONALS
 from unheard.features.settings import FeatureSettings
 
 Doubles = NDArray[np.float64]
-Decide = Callable[[Doubles], Doubles]  # vectors (n, D) -> decision values (n, C); the largest one is predicted
+DecisionFunction = Callable[[Doubles], Doubles]  # vectors (n, D) -> decision values (n, C); the largest wins
 
 EPOCHS = 1  # the number of epochs in the records of a fit
 
 
 @dataclass(frozen=True)
-class Fitted:
+class ClassicalSystem:
     """A classical system: its `name` in tables, and `fit(x (n, D), y (n,), C, value)` for the values of `grid`.
 
     `features` are the settings of its vectors; `source` describes vectors of another origin. With `pools` the vectors
@@ -36,20 +36,21 @@ class Fitted:
 
     name: str
     features: FeatureSettings | None
-    knob: str
+    hyperparameter: str
     grid: tuple[float, ...]
-    fit: Callable[[Doubles, NDArray[np.int64], int, float], Decide]
+    fit: Callable[[Doubles, NDArray[np.int64], int, float], DecisionFunction]
     source: str = ""
     pools: bool = False
 
     @property
     def digest(self) -> str:
         """Twelve hexadecimal digits that identify a fit, except for its data."""
-        words = [self.fit.__name__, self.features.digest if self.features else self.source, self.knob, *self.grid]
-        return blake2b("\t".join(map(str, words)).encode(), digest_size=6).hexdigest()
+        vectors = self.features.digest if self.features else self.source
+        parts = [self.fit.__name__, vectors, self.hyperparameter, *self.grid]
+        return blake2b("\t".join(map(str, parts)).encode(), digest_size=6).hexdigest()
 
 
-def linear_svm(x: Doubles, y: NDArray[np.int64], classes: int, c: float) -> Decide:
+def linear_svm(x: Doubles, y: NDArray[np.int64], classes: int, c: float) -> DecisionFunction:
     """Fit a linear support vector machine: one against the rest, squared hinge loss, balanced class weights.
 
     An emotion that does not occur in `y` is never predicted. Raises `TrainingError` for a single emotion,
@@ -74,25 +75,25 @@ def linear_svm(x: Doubles, y: NDArray[np.int64], classes: int, c: float) -> Deci
     return decide
 
 
-FITTED = {
-    "svm": Fitted("SVM (functionals)", FUNCTIONALS, "C", (1e-4, 1e-3, 1e-2, 1e-1, 1.0), linear_svm),
-    "pooled": Fitted(
+CLASSICAL_SYSTEMS = {
+    "svm": ClassicalSystem("SVM (functionals)", FUNCTIONALS, "C", (1e-4, 1e-3, 1e-2, 1e-1, 1.0), linear_svm),
+    "pooled": ClassicalSystem(
         "SVM (pooled frames)", None, "C", (1e-5, 1e-4, 1e-3, 1e-2, 1e-1), linear_svm, "pooled frames", pools=True
     ),
 }
 """Key -> classical system."""
 
 NAMES = {"ser": "SER_only", "mtl": "SER_SR_MTL", "dat": "SER_SR_DAT", "cgt": "SER_SR_CGT"} | {
-    key: system.name for key, system in FITTED.items()
+    key: system.name for key, system in CLASSICAL_SYSTEMS.items()
 }
 """System -> name in tables, in the order of the paper's tables, followed by the classical systems."""
 
 
-def place_in_tables(system: str) -> int:
-    """Return the place of a system in the order of the tables; plug-ins come last."""
+def table_position(system: str) -> int:
+    """Return the position of a system in the order of the tables; plug-ins come last."""
     return [*NAMES, system].index(system)
 
 
-def normalisation_of(normalise: str) -> Literal["speaker", "train"]:
+def normaliser_kind(normalise: str) -> Literal["speaker", "train"]:
     """Return the kind of `Normaliser` of a classical system in an experiment with `normalise`."""
     return "speaker" if normalise == "speaker" else "train"

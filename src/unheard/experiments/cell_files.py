@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 def result_in(folder: Path) -> dict[str, Any]:
     """Return the content of a `result.json`; {} if missing or damaged."""
     try:
-        read = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return read if isinstance(read, dict) else {}
+    return result if isinstance(result, dict) else {}
 
 
 def epochs_of(result: Mapping[str, Any]) -> int:
@@ -35,21 +35,20 @@ def epochs_of(result: Mapping[str, Any]) -> int:
     return epochs if isinstance(epochs, int) else -1
 
 
-def reported_in(folder: Path, epochs: int) -> Path:
+def epochs_folder(folder: Path, epochs: int) -> Path:
     """Return the folder of a cell's result after `epochs`, if the cell was trained further."""
     return folder / "epochs" / f"{epochs:05d}"
 
 
-def place_of(folder: Path, epochs: int) -> Path:
+def result_folder(folder: Path, epochs: int) -> Path:
     """Return the folder of a cell's result after `epochs`: the cell's folder for the longest training."""
-    return folder if epochs_of(result_in(folder)) == epochs else reported_in(folder, epochs)
+    return folder if epochs_of(result_in(folder)) == epochs else epochs_folder(folder, epochs)
 
 
 def read_history(folder: Path) -> list[dict[str, Any]]:
     """Return the records of a `history.jsonl`; [] if missing or damaged."""
     try:
-        lines = (folder / "history.jsonl").read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines]
+        return [json.loads(line) for line in (folder / "history.jsonl").read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError):
         return []
 
@@ -69,13 +68,13 @@ def read_predictions(path: Path, labels: Sequence[str]) -> dict[tuple[str, str],
         try:
             if next(rows, None) != cell_columns(labels):
                 raise ValueError(f"the columns are not {','.join(cell_columns(labels))}")
-            found = {(row[2], row[0]): row[3:] for row in rows}
+            predictions = {(row[2], row[0]): row[3:] for row in rows}
         except (csv.Error, IndexError) as error:
             raise ValueError(str(error)) from error
-    for row in found.values():
+    for row in predictions.values():
         if len(row) != 2 + len(labels) or not {row[0], row[1]} <= set(labels):
             raise ValueError(f"the row {','.join(row)} is incomplete, or has another label")
-    return found
+    return predictions
 
 
 def write_predictions(cell: Cell, evaluations: Sequence[Evaluation], folder: Path) -> None:
@@ -84,8 +83,8 @@ def write_predictions(cell: Cell, evaluations: Sequence[Evaluation], folder: Pat
     labels, table = cell.settings.labels, [cell_columns(cell.settings.labels)]
     for part, scores in parts:
         for name, predicted, probabilities in zip(scores.ids, scores.predicted, scores.probabilities, strict=True):
-            about = [name, cell.rows[name].speaker, part, cell.rows[name].emotion, labels[predicted]]
-            table.append([*about, *(f"{p:.6g}" for p in probabilities)])
+            row = [name, cell.rows[name].speaker, part, cell.rows[name].emotion, labels[predicted]]
+            table.append([*row, *(f"{p:.6g}" for p in probabilities)])
     write_text(folder / "predictions.csv", csv_text(table))
     arrays: dict[str, NDArray[Any]] = {
         "e": np.concatenate([scores.embeddings for _, scores in parts]),
@@ -100,13 +99,13 @@ def write_predictions(cell: Cell, evaluations: Sequence[Evaluation], folder: Pat
     write_whole(folder / "embeddings.npz", save)
 
 
-def set_apart(folder: Path, epochs: int) -> None:
+def archive_result(folder: Path, epochs: int) -> None:
     """Move the results of a shorter training to a separate folder before a longer one replaces them."""
-    apart = reported_in(folder, epochs)
-    for place in (Path("reestimated"), Path()):
+    archive = epochs_folder(folder, epochs)
+    for evaluation in (Path("reestimated"), Path()):
         for name in ("predictions.csv", "embeddings.npz", "model*.safetensors"):
-            for path in (folder / place).glob(name):
-                write_whole(apart / place / path.name, partial(shutil.copyfile, path))
-        # last and in one step, so that the result is always valid in exactly one place
-        if (folder / place / "result.json").exists():
-            (folder / place / "result.json").replace(apart / place / "result.json")
+            for path in (folder / evaluation).glob(name):
+                write_whole(archive / evaluation / path.name, partial(shutil.copyfile, path))
+        # last and in one step, so that exactly one folder always has a valid result
+        if (folder / evaluation / "result.json").exists():
+            (folder / evaluation / "result.json").replace(archive / evaluation / "result.json")

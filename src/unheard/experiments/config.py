@@ -33,7 +33,7 @@ PRESETS = Path(__file__).parent / "presets"
 """Ready-made experiments: a corpus, its protocol and seeds. The first line of a file describes it."""
 
 RECIPES = Path(__file__).parent / "recipes"
-"""How networks are trained on any corpus: features, network and training. The first line of a file describes it."""
+"""Settings of features, network and training for any corpus. The first line of a file describes it."""
 
 PACKAGED = Path(__file__).parents[1] / "models"  # packaged models, which may include an encoder
 
@@ -51,17 +51,17 @@ def names_in(folder: Path) -> tuple[str, ...]:
     return tuple(sorted((path.stem for path in folder.glob("*.yaml")), key=lambda name: (name not in paper, name)))
 
 
-def about(folder: Path) -> str:
+def description_of(folder: Path) -> str:
     """Describe the presets or recipes in `folder`, each by the first line of its file."""
-    first = {name: (folder / f"{name}.yaml").read_text(encoding="utf-8").splitlines()[0] for name in names_in(folder)}
-    return " ".join(f"{name}: {line.lstrip('# ')}" for name, line in first.items())
+    files = [folder / f"{name}.yaml" for name in names_in(folder)]
+    return " ".join(f"{path.stem}: {path.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}" for path in files)
 
 
 def read_named(folder: Path, name: str) -> dict[str, Any]:
     """Read a preset or recipe; raises `ConfigError` for an unknown one, naming the closest."""
     if name not in names_in(folder):
         raise ConfigError(f"unknown {folder.name[:-1]} '{name}'", mend=did_you_mean(name, names_in(folder)))
-    return _prepared(Experiment, yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8")))
+    return _prepare(Experiment, yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8")))
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,12 @@ class Experiment:
     __pydantic_config__: ClassVar[Mapping[str, Any]] = {"coerce_numbers_to_str": True}
 
     preset: str = setting(
-        "", f"Ready-made experiment, whose settings the others override. {about(PRESETS)}", common=True
+        "", f"Ready-made experiment, whose settings the others override. {description_of(PRESETS)}", common=True
     )
     recipe: str = setting(
         "",
         "Settings of features, network and training, which the others override (default: that of the preset, else "
-        f"encoder if a pretrained encoder is available, else strong). {about(RECIPES)}",
+        f"encoder if a pretrained encoder is available, else strong). {description_of(RECIPES)}",
         common=True,
     )
     sizes: Literal["iemocap", "mandarin"] = setting("iemocap", "Sizes of the network: a column of the paper's Table 1.")
@@ -167,9 +167,9 @@ class Experiment:
     def __post_init__(self) -> None:
         check(self)
         for name in ("systems", "emotions"):
-            chosen = getattr(self, name)
-            if not chosen or len(set(chosen)) < len(chosen):
-                raise ConfigError(f"{name} = {', '.join(chosen)} is empty or names one twice")
+            values = getattr(self, name)
+            if not values or len(set(values)) < len(values):
+                raise ConfigError(f"{name} = {', '.join(values)} is empty or names one twice")
         if len(self.emotions) < 2:
             raise ConfigError(f"only one emotion, {self.emotions[0]}", mend="Give two or more with --emotions.")
         if bool(self.manifest) == bool(self.corpus):
@@ -224,23 +224,23 @@ def load(
     wrong type or out of range (naming the file, if the value is from it), or another preset, recipe or sizes for a
     resolved file.
     """
-    read, resolved = _read(Path(path)) if path is not None else ({}, False)
-    read = {**defaults, **read}
-    given = _merged(read, _prepared(Experiment, overrides or {}))
+    from_file, resolved = _read_file(Path(path)) if path is not None else ({}, False)
+    from_file = {**defaults, **from_file}
+    values = _merge(from_file, _prepare(Experiment, overrides or {}))
     for name in ("preset", "recipe", "sizes") if resolved else ():
-        if given.get(name) != read.get(name):
-            what = f"this file is resolved with the {name} '{read.get(name, '')}': another would change nothing"
+        if values.get(name) != from_file.get(name):
+            what = f"this file is resolved with the {name} '{from_file.get(name, '')}': another would change nothing"
             raise ConfigError(what, where=path, mend=f"Leave out --{name}, or give it without --config.")
     try:
-        settings = _completed(given, resolved)
-        if not given.get("recipe"):
-            say(f"Recipe {settings.recipe}: {_why(settings)}")
+        settings = _complete(values, resolved)
+        if not values.get("recipe"):
+            say(f"Recipe {settings.recipe}: {_recipe_reason(settings)}")
         return settings
     except ConfigError as error:
         if path is None:
             raise
         try:
-            _completed(read, resolved)
+            _complete(from_file, resolved)
         except ConfigError as alone:
             if alone.what == error.what:  # an error in the file, which has keys, not flags
                 what, mend = (
@@ -251,40 +251,40 @@ def load(
         raise
 
 
-def _completed(given: Mapping[str, Any], resolved: bool) -> Experiment:
+def _complete(values: Mapping[str, Any], resolved: bool) -> Experiment:
     """Return the experiment of these settings; unless `resolved`, preset, recipe and sizes fill in the others."""
     if resolved:
-        return _validated(given)
-    if given.get("preset"):
-        base = read_named(PRESETS, str(given["preset"]))
-        if given.get("manifest"):  # a manifest replaces the preset's corpus
+        return _validate(values)
+    if values.get("preset"):
+        base = read_named(PRESETS, str(values["preset"]))
+        if values.get("manifest"):  # a manifest replaces the preset's corpus
             base = {key: value for key, value in base.items() if key not in ("corpus", "subset")}
-        if given.get("protocol", base.get("protocol")) != base.get("protocol"):  # drop options of the preset's protocol
+        if values.get("protocol", base.get("protocol")) != base.get("protocol"):  # drop options of the other protocol
             base = {key: value for key, value in base.items() if key not in ("test", "k", "n")}
-        given = _merged(base, given)
-    given = _merged(given, best_recipe(given))
-    recipe = read_named(RECIPES, str(given["recipe"]))
-    if given.get("features", {}).get("kind", recipe["features"]["kind"]) != recipe["features"]["kind"]:
+        values = _merge(base, values)
+    values = _merge(values, best_recipe(values))
+    recipe = read_named(RECIPES, str(values["recipe"]))
+    if values.get("features", {}).get("kind", recipe["features"]["kind"]) != recipe["features"]["kind"]:
         recipe["features"], recipe["training"]["augment"] = {}, {}  # augmentation depends on the features
-    given = _merged(recipe, given)
-    sizes = NETWORKS.get(str(given.get("sizes", "iemocap")), NetworkSettings())
-    return _validated(_merged({"network": {name: getattr(sizes, name) for name in SIZES}}, given))
+    values = _merge(recipe, values)
+    sizes = NETWORKS.get(str(values.get("sizes", "iemocap")), NetworkSettings())
+    return _validate(_merge({"network": {name: getattr(sizes, name) for name in SIZES}}, values))
 
 
-def best_recipe(given: Mapping[str, Any]) -> dict[str, Any]:
+def best_recipe(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the recipe of an experiment, by default the best one available, and the features that it needs.
 
     The default is `encoder` if the features name an encoder or a packaged model has one, else `strong`.
     """
-    features = given.get("features", {})
+    features = values.get("features", {})
     packaged = (str(path.parent) for path in sorted(PACKAGED.glob("*/encoder/model.onnx")))
     encoder = features.get("encoder") or next(packaged, "")
     fits = encoder and features.get("kind", "encoder") == "encoder"
-    recipe = given.get("recipe") or ("encoder" if fits else "strong")
+    recipe = values.get("recipe") or ("encoder" if fits else "strong")
     return {"recipe": recipe} | ({"features": {"encoder": encoder}} if recipe == "encoder" and fits else {})
 
 
-def _why(settings: Experiment) -> str:
+def _recipe_reason(settings: Experiment) -> str:
     """Return the reason for the recipe of an experiment that names none."""
     if settings.preset and "recipe" in read_named(PRESETS, settings.preset):
         return f"that of the preset {settings.preset}"
@@ -295,7 +295,7 @@ def _why(settings: Experiment) -> str:
     return f"its network and training, on features of kind {settings.features.kind}"
 
 
-def _read(path: Path) -> tuple[dict[str, Any], bool]:
+def _read_file(path: Path) -> tuple[dict[str, Any], bool]:
     """Return the settings of a file, and whether it is resolved."""
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
@@ -304,7 +304,7 @@ def _read(path: Path) -> tuple[dict[str, Any], bool]:
         resolved = values.pop("resolved", False)
         if not isinstance(resolved, bool):
             raise ConfigError(f"setting 'resolved' is true or false, not {resolved!r}")
-        return read_in(path.parent, _prepared(Experiment, values)), resolved
+        return resolve_paths(path.parent, _prepare(Experiment, values)), resolved
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot be read ({error})", where=path) from error
     except yaml.YAMLError as error:
@@ -313,14 +313,14 @@ def _read(path: Path) -> tuple[dict[str, Any], bool]:
         raise ConfigError(error.what, where=path, mend=error.mend) from None
 
 
-def _prepared(kind: type, values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _prepare(kind: type, values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Convert values of a (part of the) tree for pydantic: names with underscores, "a,b" to lists, "a=b" to mappings.
 
     Raises `ConfigError` for an unknown key, with the closest one anywhere in the tree.
     """
     hints = hints_of(kind)
     prepared: dict[str, Any] = {}
-    for key, value in sorted(values.items(), key=lambda item: item[0] == "epochs"):  # last: the short form wins
+    for key, value in sorted(values.items(), key=lambda item: item[0] == "epochs"):  # last, so that it wins
         name = str(key).replace("-", "_")
         if prefix + name == "epochs":
             name, value = "training", {"epochs": value}
@@ -330,14 +330,14 @@ def _prepared(kind: type, values: Mapping[str, Any], prefix: str = "") -> dict[s
         if dataclasses.is_dataclass(hint) and not isinstance(value, typing.cast(type, hint)):
             if not isinstance(value, Mapping):
                 raise ConfigError(f"setting '{path}' is a group of settings, not {value!r}")
-            value = _merged(prepared.get(name, {}), _prepared(typing.cast(type, hint), value, f"{path}."))
+            value = _merge(prepared.get(name, {}), _prepare(typing.cast(type, hint), value, f"{path}."))
         elif isinstance(value, Path):
             value = str(value)
         elif get_origin(hint) is tuple and not isinstance(value, (list, tuple)):
-            words = [word.strip() for word in value.split(",")] if isinstance(value, str) else value
-            value = [word for word in (words if isinstance(words, Iterable) else [words]) if word != ""]
+            items = [item.strip() for item in value.split(",")] if isinstance(value, str) else value
+            value = [item for item in (items if isinstance(items, Iterable) else [items]) if item != ""]
         elif path in PAIRS and isinstance(value, str):
-            pairs = [word.partition("=") for word in value.split(",") if word.strip()]
+            pairs = [pair.partition("=") for pair in value.split(",") if pair.strip()]
             text, value = value, {old.strip(): new.strip() for old, _, new in pairs}
             if len(value) < len(pairs) or not all(value.values()):
                 what = f"setting '{path}' takes pairs, each name once, not {text!r}"
@@ -360,15 +360,15 @@ def _suggestion(name: str, prefix: str) -> str:
 _adapter = cache(lambda: TypeAdapter(Experiment))  # slow to build
 
 
-def _validated(values: Mapping[str, Any]) -> Experiment:
+def _validate(values: Mapping[str, Any]) -> Experiment:
     try:
         return _adapter().validate_python(values)
     except ValidationError as invalid:
         error = invalid.errors()[0]
         name, value = ".".join(map(str, error["loc"])), error["input"]
         if error["type"] == "literal_error":
-            known = filter(None, re.findall(r"'([^']*)'", error["ctx"]["expected"]))
-            raise ConfigError(f"unknown {name} '{value}'", mend=did_you_mean(str(value), known)) from None
+            choices = filter(None, re.findall(r"'([^']*)'", error["ctx"]["expected"]))
+            raise ConfigError(f"unknown {name} '{value}'", mend=did_you_mean(str(value), choices)) from None
         bounds = next((range_of(field) for key, field, _ in keys() if key == name), "")
         if bounds and error["type"].startswith(("greater_than", "less_than")):
             what = f"setting '{name}' = {value!r} is out of range"
@@ -377,12 +377,12 @@ def _validated(values: Mapping[str, Any]) -> Experiment:
         raise ConfigError(f"setting '{name}' = {value!r}: {what}") from None
 
 
-def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)
-        both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        merged[key] = _merged(old, value) if both else value  # type: ignore[arg-type]
+        nested = isinstance(old, Mapping) and isinstance(value, Mapping)
+        merged[key] = _merge(old, value) if nested else value  # type: ignore[arg-type]
     return merged
 
 
@@ -390,18 +390,18 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 # and after run and corpus have been moved together.
 
 
-def read_in(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
+def resolve_paths(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings of a file in `folder` with paths relative to the working directory."""
 
-    def seen(path: str) -> str:
+    def resolve(path: str) -> str:
         joined = str(folder / path)
         short = os.path.normpath(joined)
         return short if os.path.realpath(short) == os.path.realpath(joined) else joined  # a link changes `..`
 
-    return _moved(values, seen)
+    return _map_paths(values, resolve)
 
 
-def written_in(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
+def relative_paths(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings for a file in `folder`: relative paths become relative to it, absolute paths are kept."""
 
     def relative(path: str) -> str:
@@ -411,37 +411,32 @@ def written_in(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
         except ValueError:  # another drive
             return absolute
 
-    return _moved(values, relative)
+    return _map_paths(values, relative)
 
 
-def _moved(values: Mapping[str, Any], move: Callable[[str], str]) -> dict[str, Any]:
-    """Return the settings with `move` applied to every path."""
+def _map_paths(values: Mapping[str, Any], convert: Callable[[str], str]) -> dict[str, Any]:
+    """Return the settings with `convert` applied to every path."""
 
-    def part(place: str) -> str:
-        file, mark, name = place.rpartition(":")
-        return move(file) + mark + name if mark else move(place)
+    def speakers(value: str) -> str:  # FILE:PART
+        file, colon, name = value.rpartition(":")
+        return convert(file) + colon + name if colon else convert(value)
 
     def encoder(source: str) -> str:
         hub_id = re.fullmatch(r"\w[\w.-]*/[^/]+", source) and not Path(source).exists()
-        return source if hub_id and not Path(move(source)).exists() else move(source)
+        return source if hub_id and not Path(convert(source)).exists() else convert(source)
 
-    def each(given: Mapping[str, Any], ways: Mapping[str, Callable[[str], str]]) -> dict[str, Any]:
-        paths = {name: way(given[name]) for name, way in ways.items() if isinstance(given.get(name) or None, str)}
-        return {**given, **paths}
+    def roots(value: str) -> str:  # a folder for each corpus
+        return ",".join(convert(r.strip()) for r in value.split("," if "," in str(values.get("corpus")) else "\0"))
 
-    moved = each(
-        values,
-        {
-            **dict.fromkeys(("manifest", "store", "out"), move),
-            "speakers": part,
-            "root": lambda roots: ",".join(
-                move(root.strip()) for root in roots.split("," if "," in str(values.get("corpus")) else "\0")
-            ),
-        },
-    )
-    if isinstance(moved.get("features"), Mapping):
-        moved["features"] = each(moved["features"], {"folder": move, "encoder": encoder})
-    return moved
+    def convert_all(values: Mapping[str, Any], functions: Mapping[str, Callable[[str], str]]) -> dict[str, Any]:
+        names = [name for name in functions if isinstance(values.get(name) or None, str)]
+        return {**values, **{name: functions[name](values[name]) for name in names}}
+
+    functions = {**dict.fromkeys(("manifest", "store", "out"), convert), "speakers": speakers, "root": roots}
+    converted = convert_all(values, functions)
+    if isinstance(converted.get("features"), Mapping):
+        converted["features"] = convert_all(converted["features"], {"folder": convert, "encoder": encoder})
+    return converted
 
 
 # Help and the reference page.
@@ -450,14 +445,14 @@ def _moved(values: Mapping[str, Any], move: Callable[[str], str]) -> dict[str, A
 @cache
 def keys(kind: type = Experiment, prefix: str = "") -> tuple[tuple[str, dataclasses.Field[Any], Any], ...]:
     """Return all dotted keys of the tree in order, with field and type; groups precede their keys."""
-    found: list[tuple[str, dataclasses.Field[Any], Any]] = []
+    entries: list[tuple[str, dataclasses.Field[Any], Any]] = []
     for field in dataclasses.fields(kind):
         hint, key = hints_of(kind)[field.name], prefix + field.name
-        found += [
+        entries += [
             (key, field, hint),
             *(keys(typing.cast(type, hint), f"{key}.") if dataclasses.is_dataclass(hint) else ()),
         ]
-    return tuple(found)
+    return tuple(entries)
 
 
 def reference() -> str:

@@ -11,14 +11,14 @@ from typing import Any
 from unheard.corpora import read_manifest
 from unheard.errors import Say, silent
 from unheard.experiments.cell import NormalisedFrames, versions
-from unheard.experiments.plan import usable
+from unheard.experiments.plan import rows_with_features
 from unheard.features import build_store
 from unheard.features.normalise import TRANSDUCTIVE
 from unheard.files import csv_text, markdown_table, write_json, write_text
 from unheard.manifest import Manifest, Utterance, choose_channel
 from unheard.model.saving import Model
 from unheard.splits.speakers import identity, is_unknown
-from unheard.training.batches import Task
+from unheard.training.batches import Dataset
 from unheard.training.evaluation import Scores, choose_device, score
 from unheard.training.metrics import recalls
 
@@ -61,38 +61,38 @@ def evaluate(
     """
     trained = Model.load(model)
     table = manifest if isinstance(manifest, Manifest) else read_manifest(manifest, mapping=mapping)
-    chosen = known_rows(trained, table, mapping, say)
-    rows = choose_channel(chosen, channel)
+    labelled = rows_with_labels(trained, table, mapping, say)
+    rows = choose_channel(labelled, channel)
     # the channels may become separate speakers with other names
-    training = trained_on(trained)
-    known = sorted({row.full_name for row in (*chosen, *rows) if is_known(row, training)})
-    if known:
-        names = ", ".join(name.lstrip("/") for name in known[:5])
+    training = training_identities(trained)
+    seen = sorted({row.full_name for row in (*labelled, *rows) if was_trained_on(row, training)})
+    if seen:
+        names = ", ".join(name.lstrip("/") for name in seen[:5])
         say(
-            f"warning: the model was trained on {len(known)} of these speakers ({names}): the score is not on "
-            f"unseen speakers{doubt_of(known, training)}"
+            f"warning: the model was trained on {len(seen)} of these speakers ({names}): the score is not on "
+            f"unseen speakers{same_name_remark(seen, training)}"
         )
     if unnamed := sum(is_unknown(row.speaker) for row in rows):
         say(f"utterances of unknown speakers, whom the model may have been trained on: {unnamed} of {len(rows)}")
     with score_model(trained, rows, store=store, device=device, say=say) as scored:
         rows, scores = scored.rows, scored.scores
-    each = recalls(scores.truth, scores.predicted, len(trained.labels))
+    recall = recalls(scores.truth, scores.predicted, len(trained.labels))
     figures = {name: getattr(scores, name) for name in ("wa", "uar", "macro_f1")} | {
         "n": len(rows),
         "speakers": sum(not is_unknown(name) for name in rows.speakers),
-        "recall": dict(zip(trained.labels, each.tolist(), strict=True)),
+        "recall": dict(zip(trained.labels, recall.tolist(), strict=True)),
         "confusion": scores.confusion.tolist(),
         "transductive": trained.normaliser.transductive,
     }
     if folder is not None:
-        _write(Path(folder), scores, trained, rows, figures)
-    return EvaluationResult(scores, trained.labels, figures, _text(figures))
+        _write_files(Path(folder), scores, trained, rows, figures)
+    return EvaluationResult(scores, trained.labels, figures, _summary(figures))
 
 
-def known_rows(trained: Model, table: Manifest, mapping: Mapping[str, str] | None, say: Say) -> Manifest:
+def rows_with_labels(trained: Model, table: Manifest, mapping: Mapping[str, str] | None, say: Say) -> Manifest:
     """Return the rows whose label, renamed by `mapping`, the model has; the number of others is reported to `say`."""
-    known = {(mapping or {}).get(row.emotion, row.emotion) for row in table} & set(trained.labels)
-    rows = table.select(known or trained.labels, mapping)
+    labels = {(mapping or {}).get(row.emotion, row.emotion) for row in table} & set(trained.labels)
+    rows = table.select(labels or trained.labels, mapping)
     if len(rows) < len(table):
         say(f"utterances with labels that the model does not have: {len(table) - len(rows)} of {len(table)}")
     return rows
@@ -112,27 +112,27 @@ def score_model(
     Rows without features or with duplicate recordings are left out, and their number is reported to `say`.
     """
     with ExitStack() as stack:
-        where = Path(store) if store else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="unheard-")))
-        features = build_store(rows, where, trained.features)
-        rows = usable(rows, features, say)
+        path = Path(store) if store else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="unheard-")))
+        features = build_store(rows, path, trained.features)
+        rows = rows_with_features(rows, features, say)
         normaliser = trained.normaliser
         if normaliser.transductive:
             normaliser = normaliser.fit(features, rows.ids, {row.id: row.speaker for row in rows})
             say(f"{TRANSDUCTIVE}, all of them")
         frames = NormalisedFrames(features, normaliser, rows.by_id())
-        task = Task(frames, {row.id: trained.labels.index(row.emotion) for row in rows}, {})
+        dataset = Dataset(frames, {row.id: trained.labels.index(row.emotion) for row in rows}, {})
         processor = choose_device(device)
-        yield ScoredRows(rows, score(trained.network.to(processor), task, rows.ids, device=processor), frames)
+        yield ScoredRows(rows, score(trained.network.to(processor), dataset, rows.ids, device=processor), frames)
 
 
-def doubt_of(known: Collection[str], training: Collection[str]) -> str:
+def same_name_remark(names: Collection[str], training: Collection[str]) -> str:
     """Return the remark that speakers may only share a name, if a table names no corpus."""
-    if any(not name.startswith("/") and identity(name) in training for name in known):
+    if any(not name.startswith("/") and identity(name) in training for name in names):
         return ""
     return " (a table names no corpus, so these may be other people: a column `corpus` would tell them apart)"
 
 
-def trained_on(trained: Model) -> set[str]:
+def training_identities(trained: Model) -> set[str]:
     """Return the identities of the `full_name` of a model's training speakers; empty if it does not record them.
 
     Each is there as `*/speaker` too, for tables that name no corpus.
@@ -141,27 +141,27 @@ def trained_on(trained: Model) -> set[str]:
     return names | {f"*/{name.partition('/')[2]}" for name in names}
 
 
-def is_known(row: Utterance, training: Collection[str]) -> bool:
-    """Return whether the speaker is one of `trained_on`: by name alone where a table names no corpus."""
+def was_trained_on(row: Utterance, training: Collection[str]) -> bool:
+    """Return whether the speaker is one of `training_identities`: by name alone where a table names no corpus."""
     name = identity(row.full_name)
     corpus, _, speaker = name.partition("/")
     return name in training or f"/{speaker}" in training or (not corpus and f"*/{speaker}" in training)
 
 
-def _text(figures: Mapping[str, Any]) -> str:
+def _summary(figures: Mapping[str, Any]) -> str:
     wa, uar, macro_f1 = (100 * figures[name] for name in ("wa", "uar", "macro_f1"))
     rows = [
         [label, *map(str, counts), f"{100 * recall:.1f} %" if sum(counts) else "–"]
         for (label, recall), counts in zip(figures["recall"].items(), figures["confusion"], strict=True)
     ]
-    marks = f"; {TRANSDUCTIVE}" if figures["transductive"] else ""
+    transductive = f"; {TRANSDUCTIVE}" if figures["transductive"] else ""
     return (
         f"WA {wa:.1f} %, UAR {uar:.1f} %, macro-F1 {macro_f1:.1f} % ({figures['n']} utterances, "
-        f"{figures['speakers']} speakers{marks})\n\n"
+        f"{figures['speakers']} speakers{transductive})\n\n"
     ) + markdown_table(["true \\ predicted", *figures["recall"], "recall"], rows)
 
 
-def _write(folder: Path, scores: Scores, trained: Model, rows: Manifest, figures: Mapping[str, Any]) -> None:
+def _write_files(folder: Path, scores: Scores, trained: Model, rows: Manifest, figures: Mapping[str, Any]) -> None:
     heads = ["id", "speaker", "true", "predicted", *(f"p_{label}" for label in trained.labels)]
     table = [
         [row.id, row.speaker, row.emotion, trained.labels[predicted], *(f"{p:.6g}" for p in probabilities)]

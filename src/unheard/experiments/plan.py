@@ -12,8 +12,8 @@ from typing import Any
 from unheard import plugins
 from unheard.corpora import get_corpus, read_corpus, read_manifest
 from unheard.errors import ConfigError, FeatureError, Say, TrainingError, did_you_mean, silent, some
-from unheard.experiments.baselines import EPOCHS, FITTED, Fitted, normalisation_of
-from unheard.experiments.cell_files import epochs_of, place_of, read_predictions, result_in
+from unheard.experiments.baselines import CLASSICAL_SYSTEMS, EPOCHS, ClassicalSystem, normaliser_kind
+from unheard.experiments.cell_files import epochs_of, read_predictions, result_folder, result_in
 from unheard.experiments.config import Experiment
 from unheard.features import FeatureStore, build_store
 from unheard.features.encoder import resolve
@@ -38,8 +38,8 @@ class Cell:
     """A training of one system on one fold with one seed: everything that determines its results, and its location.
 
     `settings` are those of the experiment, resolved, with the epochs of this fold. `rows` are the utterances of the
-    fold (train, dev, test), `split` and `data` the digests of the split and of the rows with their features. A
-    classical system has a definition, `fitted`, and a separate `store`. `trial` are values of a search in `settings`.
+    fold (train, dev, test), `split` and `data` the digests of the split and of the rows with their features.
+    `classical` defines a classical system, which has a separate `store`. `trial` are the values of a search.
     """
 
     system: str
@@ -50,7 +50,7 @@ class Cell:
     store: Path
     split: str
     data: str
-    fitted: Fitted | None = None
+    classical: ClassicalSystem | None = None
     trial: str = ""
 
     def check(self, store: FeatureStore) -> None:
@@ -78,7 +78,7 @@ class Cell:
     @property
     def settings_digest(self) -> str:
         """A hash of the settings shared by the cells of a table."""
-        return settings_digest(self.settings, self.fitted)
+        return settings_digest(self.settings, self.classical)
 
     @property
     def digest(self) -> str:
@@ -90,47 +90,47 @@ class Cell:
         training = self.settings.training
         epochs = training.epochs if follows_a_schedule(self.options, training.schedule) else 0
         parts = (dict(self.options), asdict(self.fold), self.data, epochs, code_of(self.system))
-        return identity(self.settings_digest, *parts)
+        return short_hash(self.settings_digest, *parts)
 
     def result(self) -> dict[str, Any] | None:
         """Return the complete result for exactly this cell's number of epochs, or None."""
         folder = self.result_folder()
-        read = result_in(folder)
-        names = ["embeddings.npz", "model.safetensors"] if self.fitted is None else []
-        if epochs_of(read) != self.settings.epochs or not all((folder / name).is_file() for name in names):
+        result = result_in(folder)
+        names = ["embeddings.npz", "model.safetensors"] if self.classical is None else []
+        if epochs_of(result) != self.settings.epochs or not all((folder / name).is_file() for name in names):
             return None
         try:
             predictions = read_predictions(folder / "predictions.csv", self.settings.labels)
         except (OSError, ValueError):
             return None
-        return read if predictions.keys() == set(self.fold.held) else None
+        return result if predictions.keys() == set(self.fold.held) else None
 
     def result_folder(self, epochs: int | None = None) -> Path:
         """Return the folder of the result after `epochs` (default: all)."""
-        return place_of(self.folder, self.settings.epochs if epochs is None else epochs)
+        return result_folder(self.folder, self.settings.epochs if epochs is None else epochs)
 
 
-def settings_digest(settings: Experiment, fitted: Fitted | None = None) -> str:
+def settings_digest(settings: Experiment, classical: ClassicalSystem | None = None) -> str:
     """Return a hash of the settings shared by the cells of a table, for networks or for a classical system.
 
     It excludes the options of systems and the number of epochs, which may differ between folds.
     """
     common = (settings.labels, settings.group, settings.normalise)
-    if fitted:
-        return identity(fitted.digest, *common)
+    if classical:
+        return short_hash(classical.digest, *common)
     training = replace(settings.training, epochs=1, updates=None, report_epochs=())
-    return identity(settings.network.identity(), asdict(training), *common)
+    return short_hash(settings.network.identity(), asdict(training), *common)
 
 
-def identity(*parts: object) -> str:
-    """Return eight hexadecimal digits over settings (dataclasses) and plain values: the identity of a cell."""
+def short_hash(*parts: object) -> str:
+    """Return eight hexadecimal digits of a hash over settings (dataclasses) and plain values."""
     text = json.dumps(parts, sort_keys=True, default=dataclasses.asdict)
     return blake2b(text.encode(), digest_size=4).hexdigest()
 
 
 def code_of(system: str) -> str:
     """Return the hash of a plug-in's source; "" for built-in systems."""
-    plugin = None if system in STRATEGIES or system in FITTED else plugins.find("strategy", system)
+    plugin = None if system in STRATEGIES or system in CLASSICAL_SYSTEMS else plugins.find("strategy", system)
     return plugin.digest if plugin else ""
 
 
@@ -152,7 +152,7 @@ def data_digest(
 
 
 @dataclass(frozen=True)
-class Grid:
+class ExperimentPlan:
     """The cells of an experiment in the order of training, with the corpus, split and features they use."""
 
     settings: Experiment
@@ -162,7 +162,7 @@ class Grid:
     cells: tuple[Cell, ...]
 
 
-def lay_out(settings: Experiment, say: Say = silent) -> Grid:
+def make_plan(settings: Experiment, say: Say = silent) -> ExperimentPlan:
     """Read the corpus, compute or open its features, split it, and list the cells, without training.
 
     `say` receives a line per step. Raises the `UnheardError` of the step that fails.
@@ -173,38 +173,38 @@ def lay_out(settings: Experiment, say: Say = silent) -> Grid:
     manifest = read_rows(settings)
     for column in filter(None, (settings.group, settings.column)):
         manifest.column(column)  # raises for an unknown column
-    check_split_options(settings, usual_protocol(settings, manifest)[0])
+    check_split_options(settings, corpus_protocol(settings, manifest)[0])
     for note in manifest.notes:
         say(str(note))
-    choose_split(settings, manifest)  # fails before features take minutes; made again, as rows may lack features
+    choose_split(settings, manifest)  # errors appear before features are computed; split again below
     say(f"Features of {manifest.size}")
     folder = Path(settings.store or Path(settings.out) / "features")
-    fitted = {key: FITTED[key] for key in settings.systems if key in FITTED}
-    stores = {key: folder / key for key, system in fitted.items() if system.features}
-    wanted = [(folder, settings.features), *((stores[key], fitted[key].features) for key in stores)]
-    for copy in range(1, settings.training.copies + 1) if len(fitted) < len(settings.systems) else ():
-        wanted.append((copy_folder(folder, copy), replace(settings.features, copy=copy)))
-    store, *_ = (build_store(manifest, where, what, progress=settings.progress) for where, what in wanted if what)
-    manifest = usable(manifest, store, say)
+    classical = {key: CLASSICAL_SYSTEMS[key] for key in settings.systems if key in CLASSICAL_SYSTEMS}
+    stores = {key: folder / key for key, system in classical.items() if system.features}
+    inputs = [(folder, settings.features), *((stores[key], classical[key].features) for key in stores)]
+    for copy in range(1, settings.training.copies + 1) if len(classical) < len(settings.systems) else ():
+        inputs.append((copy_folder(folder, copy), replace(settings.features, copy=copy)))
+    store, *_ = (build_store(manifest, path, kind, progress=settings.progress) for path, kind in inputs if kind)
+    manifest = rows_with_features(manifest, store, say)
     split = choose_split(settings, manifest)
     for split_note in split.notes:
         say(str(split_note))
     rows = manifest.by_id()
 
     def cell(seed: int, fold: Fold, key: str) -> Cell:
-        if key in fitted:
-            kind = normalisation_of(settings.normalise)
+        if key in classical:
+            normalise = normaliser_kind(settings.normalise)
             training, network = TrainingSettings(epochs=EPOCHS), NetworkSettings()
-            adjusted = replace(settings, training=training, network=network, normalise=kind)
+            adjusted = replace(settings, training=training, network=network, normalise=normalise)
         else:
             adjusted = replace(settings, training=settings.training.limited(len(fold.train)))
         of_fold = {name: rows[name] for name in fold.ids}
         data = data_digest(fold.ids, rows, store.audio_digest, settings)
-        return Cell(key, fold, seed, adjusted, of_fold, stores.get(key, folder), split.digest, data, fitted.get(key))
+        return Cell(key, fold, seed, adjusted, of_fold, stores.get(key, folder), split.digest, data, classical.get(key))
 
     # seeds outermost, so that an interrupted run has complete seeds
     cells = [cell(s, fold, key) for s in range(settings.seeds) for fold in split.folds for key in settings.systems]
-    return Grid(settings, manifest, split, store, tuple(cells))
+    return ExperimentPlan(settings, manifest, split, store, tuple(cells))
 
 
 def check_settings(settings: Experiment) -> dict[str, dict[str, Any]]:
@@ -224,24 +224,24 @@ def check_settings(settings: Experiment) -> dict[str, dict[str, Any]]:
         "--training.augment": settings.training.augment.on,
         "--training.enrol": settings.training.enrol > 0,
     }
-    asking = " and ".join(name for name, on in needed.items() if on)
-    if asking and settings.normalise not in WITH_PROFILES:
+    flags = " and ".join(name for name, on in needed.items() if on)
+    if flags and settings.normalise not in WITH_PROFILES:
         raise ConfigError(
-            f"{asking} needs features normalised by the training speakers' mean and deviation, and --normalise "
+            f"{flags} needs features normalised by the training speakers' mean and deviation, and --normalise "
             f"{settings.normalise} does not give them",
-            mend=f"Choose --normalise {' or '.join(WITH_PROFILES)}, or leave out {asking}.",
+            mend=f"Choose --normalise {' or '.join(WITH_PROFILES)}, or leave out {flags}.",
         )
-    return {key: _options(settings, key) for key in (*settings.systems, *settings.options)}
+    return {key: _system_options(settings, key) for key in (*settings.systems, *settings.options)}
 
 
-def _options(settings: Experiment, key: str) -> dict[str, Any]:
-    if key in FITTED:
+def _system_options(settings: Experiment, key: str) -> dict[str, Any]:
+    if key in CLASSICAL_SYSTEMS:
         for name in settings.options.get(key, {}):
             raise ConfigError(f"system '{key}' has no option '{name}'", mend="It has no options.")
         return {}
-    known = (*STRATEGIES, *plugins.names("strategy"))
-    if key not in known:
-        raise ConfigError(f"unknown system '{key}'", mend=did_you_mean(key, [*known, *FITTED]))
+    strategies = (*STRATEGIES, *plugins.names("strategy"))
+    if key not in strategies:
+        raise ConfigError(f"unknown system '{key}'", mend=did_you_mean(key, [*strategies, *CLASSICAL_SYSTEMS]))
     options = resolve_options(key, settings.options.get(key))
     for name, value in options.items():
         if isinstance(value, float) and value < 0:
@@ -289,7 +289,7 @@ def _subsets(settings: Experiment, names: list[str]) -> dict[str, str]:
     return subsets
 
 
-def usable(manifest: Manifest, store: FeatureStore, say: Say = silent) -> Manifest:
+def rows_with_features(manifest: Manifest, store: FeatureStore, say: Say = silent) -> Manifest:
     """Return the rows that have features and a unique recording; the number of others is reported to `say`.
 
     Only the chosen emotions and speakers are compared, since other rows cannot leak into the experiment
@@ -300,9 +300,8 @@ def usable(manifest: Manifest, store: FeatureStore, say: Say = silent) -> Manife
         reasons = some([f"{name}: {store.skipped.get(name, 'no features')}" for name in skipped], 3)
         say(f"utterances left out, without features: {len(skipped)} of {len(manifest)} ({reasons})")
     if len(skipped) == len(manifest):
-        raise FeatureError(
-            "no utterance could be read", where=store.folder, mend="See what is wrong with: unheard doctor MANIFEST"
-        )
+        mend = "See what is wrong with: unheard doctor MANIFEST"
+        raise FeatureError("no utterance could be read", where=store.folder, mend=mend)
     manifest = manifest.where(lambda row: row.id in store)
     manifest, note = exclude_shared_recordings(manifest, store.audio_digest)
     if note.ids:
@@ -313,39 +312,39 @@ def usable(manifest: Manifest, store: FeatureStore, say: Say = silent) -> Manife
     return manifest
 
 
-def usual_protocol(settings: Experiment, manifest: Manifest) -> tuple[str, dict[str, object]]:
+def corpus_protocol(settings: Experiment, manifest: Manifest) -> tuple[str, dict[str, object]]:
     """Return the default protocol of the experiment's corpus, with its options."""
     single = get_corpus(settings.corpus).name if settings.corpus and "," not in settings.corpus else ""
     return default_protocol(single, manifest)
 
 
-def check_split_options(settings: Experiment, usual: str) -> None:
-    """Raise `ConfigError` for an option that the protocol (by default `usual`) would ignore."""
-    protocol = settings.protocol or usual
-    owners = {"k": "kfold", "n": "random", "column": "given", "train_corpora": "cross", "test_corpora": "cross"}
-    given = {name: owner for name, owner in owners.items() if getattr(settings, name)}
+def check_split_options(settings: Experiment, default: str) -> None:
+    """Raise `ConfigError` for an option that the protocol (by default `default`) would ignore."""
+    protocol = settings.protocol or default
+    protocols = {"k": "kfold", "n": "random", "column": "given", "train_corpora": "cross", "test_corpora": "cross"}
+    needed = {name: needs for name, needs in protocols.items() if getattr(settings, name)}
     if settings.test != "both":
-        given["test"] = "paired"
-    for name, owner in given.items():
-        if owner != protocol:
+        needed["test"] = "paired"
+    for name, needs in needed.items():
+        if needs != protocol:
             flag = "--" + name.replace("_", "-")
-            what = f"{flag} is for the protocol {owner}, and this experiment's is {protocol}"
-            raise ConfigError(what, mend=f"Add --protocol {owner}, or leave out {flag}.")
+            what = f"{flag} is for the protocol {needs}, and this experiment's is {protocol}"
+            raise ConfigError(what, mend=f"Add --protocol {needs}, or leave out {flag}.")
 
 
 def choose_split(settings: Experiment, manifest: Manifest) -> Split:
     """Make the split requested by an experiment, or the default split of its corpus."""
-    usual, options = usual_protocol(settings, manifest)
-    protocol = settings.protocol or usual
-    chosen: dict[str, Any] = dict(options) if protocol == usual else {}
+    default, options = corpus_protocol(settings, manifest)
+    protocol = settings.protocol or default
+    arguments: dict[str, Any] = dict(options) if protocol == default else {}
     if settings.n and len(settings.n) != 3:
         raise ConfigError(f"n = {settings.n} is not three numbers", mend="Give --n TRAIN,DEV,TEST speakers.")
     names = ("k", "column", "n", "train_corpora", "test_corpora")
-    chosen |= {name: getattr(settings, name) for name in names if getattr(settings, name)}
+    arguments |= {name: getattr(settings, name) for name in names if getattr(settings, name)}
     if protocol == "paired":
-        chosen["test"] = settings.test
-    how = {"group": settings.group, "seed": settings.split_seed, "folds": settings.folds or None, **chosen}
-    split = make_split(manifest, protocol, **how)
+        arguments["test"] = settings.test
+    arguments |= {"group": settings.group, "seed": settings.split_seed, "folds": settings.folds or None}
+    split = make_split(manifest, protocol, **arguments)
     if settings.validation == "held-out":
         return split
     if settings.training.select == "last" and not settings.tune:

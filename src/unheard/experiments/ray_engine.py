@@ -20,7 +20,7 @@ from typing import Any
 
 from unheard import plugins
 from unheard.errors import ConfigError, UnheardError, needs
-from unheard.experiments.cell import Outcome, attempt, usual_workers
+from unheard.experiments.cell import Outcome, attempt, default_workers
 from unheard.experiments.cell_files import read_history
 from unheard.experiments.config import Experiment
 from unheard.experiments.plan import Cell
@@ -61,8 +61,8 @@ def run_cells(cells: Sequence[Cell], tick: Callable[[], None] = lambda: None) ->
         gpus = settings.device != "cpu" and ray.cluster_resources().get("GPU")
         share = settings.gpus or (SHARE if gpus or settings.device.startswith("cuda") else 0.0)
         device = settings.device if share or settings.device == "mps" else "cpu"
-        how = {"num_cpus": 1, "num_gpus": share, "max_retries": 0, "runtime_env": {"env_vars": ENVIRONMENT}}
-        task = ray.remote(_train).options(**how)
+        options = {"num_cpus": 1, "num_gpus": share, "max_retries": 0, "runtime_env": {"env_vars": ENVIRONMENT}}
+        task = ray.remote(_train).options(**options)
         write_text(token, token.name)
         while waiting or running:
             while waiting and len(running) < (settings.workers or len(cells)):
@@ -100,13 +100,13 @@ def run_cells(cells: Sequence[Cell], tick: Callable[[], None] = lambda: None) ->
 
 def _connect(ray: Any, settings: Experiment) -> None:
     """Connect to the cluster at `address`, or start one on this machine."""
-    address, how = settings.address, {"log_to_driver": False, "logging_level": logging.CRITICAL}
+    address, arguments = settings.address, {"log_to_driver": False, "logging_level": logging.CRITICAL}
     if not address:
-        processors = settings.workers or usual_workers("cpu")
-        how |= {"num_cpus": processors, "object_store_memory": 2**28, "include_dashboard": False}
+        processors = settings.workers or default_workers("cpu")
+        arguments |= {"num_cpus": processors, "object_store_memory": 2**28, "include_dashboard": False}
     for again in reversed(range(1 if address else _STARTS)):
         try:
-            ray.init(address=address or "local", **how)
+            ray.init(address=address or "local", **arguments)
             break
         except Exception as error:  # Ray raises a bare Exception if starting takes too long
             ray.shutdown()
@@ -125,9 +125,9 @@ def _versions() -> dict[str, str]:
     return {name: metadata.version(name).partition("+")[0] for name in _SAME}
 
 
-def _train(cell: Cell, token: str, versions: dict[str, str], given: dict[Any, Any]) -> str:
+def _train(cell: Cell, token: str, versions: dict[str, str], registered: dict[Any, Any]) -> str:
     """Train `cell` on a node; return the reason if it fails, or "". Raises `ConfigError` if the node is unsuitable."""
-    plugins.restore(given)
+    plugins.restore(registered)
     node, end = platform.node(), time.monotonic() + _PATIENCE
     if others := [f"{name} {version}" for name, version in _versions().items() if version != versions[name]]:
         ours = ", ".join(f"{name} {version}" for name, version in versions.items())

@@ -29,10 +29,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unheard.errors import ConfigError, RunError, counted
-from unheard.experiments.baselines import EPOCHS, place_in_tables
-from unheard.experiments.cell_files import epochs_of, place_of, read_history, read_predictions, result_in
+from unheard.experiments.baselines import EPOCHS, table_position
+from unheard.experiments.cell_files import epochs_of, read_history, read_predictions, result_folder, result_in
 from unheard.experiments.config import Experiment, load
-from unheard.experiments.selection import KNOBS, Choice, applied, choose, read_trials
+from unheard.experiments.selection import TUNED_OPTIONS, Candidate, apply_trial, choose, read_trials
 from unheard.experiments.summary import Line, Predictions, lines_of
 from unheard.files import csv_text, write_text, write_whole
 from unheard.manifest import Utterance
@@ -45,7 +45,7 @@ UTTERANCES = ("gender", "session", "text", "corpus", "language")
 KEY = ("system", "options", "evaluation", "fold", "direction", "seed", "epochs", "part", "id", "speaker", "emotion")
 FIGURES = ("val_wa", "val_uar", "val_macro_f1", "test_wa", "test_uar", "test_macro_f1", "n_val", "n_test")
 VERSIONS = ("unheard", "python", "torch", "numpy", "numba", "platform")
-COLUMNS = (
+RESULT_COLUMNS = (
     "system", "options", "evaluation", "fold", "direction", "seed", *FIGURES, "best_epoch", "under_trained", "epochs",
     "updates", "name", "fitted", "cell", "normalise", "data", "features", "device", *VERSIONS, "frames_per_second",
     "train_seconds",
@@ -58,10 +58,10 @@ class CellRecord:
     """A finished training (a cell) under one evaluation.
 
     `home` is its working folder and `folder` the folder of this result, which may be of an earlier number of epochs or
-    of the re-estimated evaluation; neither exists in a published run. `value` is the value of the system's knob or the
-    text of its trial, or None. `unvalidated` is true without validation speakers, or if validation repeats the test
+    of the re-estimated evaluation; neither exists in a published run. `value` is that of the tuned option, the text of
+    a trial, or None. `unvalidated` is true without validation speakers, or if validation repeats the test
     (both directions predict the same). `digest` is a hash of the predictions. `rows` are the held-out utterances of the
-    fold; `words` are the cells of each in the files: emotion, predicted emotion, a probability for each of `labels`.
+    fold; `fields` are the texts of each in the files: emotion, predicted emotion, a probability for each of `labels`.
     """
 
     name: str
@@ -77,17 +77,18 @@ class CellRecord:
     digest: str = ""
     labels: tuple[str, ...] = ()
     rows: Sequence[Assigned] = ()
-    words: Sequence[Sequence[str]] = field(default=(), repr=False)
+    fields: Sequence[Sequence[str]] = field(default=(), repr=False)
 
     @property
-    def fitted(self) -> bool:
+    def classical(self) -> bool:
         """Whether the system is a classical one, without epochs and curves."""
         return bool(self.result.get("fitted"))
 
     @property
     def options(self) -> str:
-        """The value of the system's knob, such as `lam=0.1`, or its trial; empty without either."""
-        return f"{KNOBS[self.system].option}={self.value:g}" if isinstance(self.value, float) else self.value or ""
+        """The value of the tuned option, such as `lam=0.1`, or the trial; empty without either."""
+        trial = self.value if isinstance(self.value, str) else ""
+        return f"{TUNED_OPTIONS[self.system].name}={self.value:g}" if isinstance(self.value, float) else trial
 
     @property
     def directions(self) -> tuple[str, ...]:
@@ -97,8 +98,8 @@ class CellRecord:
     def predictions(self, direction: str, part: str) -> Predictions:
         """Return the predictions for one part of one direction."""
         chosen = [i for i, row in enumerate(self.rows) if (row.direction, row.part) == (direction, part)]
-        rows, words = [self.rows[i] for i in chosen], [self.words[i] for i in chosen]
-        truth, predicted = (np.array([self.labels.index(word[side]) for word in words], np.int64) for side in (0, 1))
+        rows, fields = [self.rows[i] for i in chosen], [self.fields[i] for i in chosen]
+        truth, predicted = (np.array([self.labels.index(row[column]) for row in fields], np.int64) for column in (0, 1))
         return Predictions(
             ids=tuple(row.id for row in rows),
             speakers=tuple(row.speaker for row in rows),
@@ -106,7 +107,7 @@ class CellRecord:
             directions=(direction,) * len(rows),
             truth=truth,
             predicted=predicted,
-            probabilities=np.array([word[2:] for word in words], np.float64).reshape(-1, len(self.labels)),
+            probabilities=np.array([row[2:] for row in fields], np.float64).reshape(-1, len(self.labels)),
         )
 
     def history(self) -> list[dict[str, Any]]:
@@ -122,16 +123,15 @@ class CellRecord:
             with np.load(path) as arrays:
                 return arrays["e"], tuple(map(str, arrays["id"])), tuple(map(str, arrays["part"]))
         except (OSError, ValueError, KeyError) as error:
-            raise RunError(
-                f"cannot be read ({error})", where=path, mend="Delete it and run the experiment again."
-            ) from error
+            mend = "Delete it and run the experiment again."
+            raise RunError(f"cannot be read ({error})", where=path, mend=mend) from error
 
 
 @dataclass(frozen=True, eq=False)
 class RunRecords:
     """A run read from its folder.
 
-    `lines` are in the order of the tables. `cells` are all finished cells, including values tried for a choice.
+    `lines` are in the order of the tables. `candidates` are the values tried on seed 0. `cells` are all finished cells.
     `utterances` maps ids to speaker, emotion, gender, session, text, corpus and language.
     """
 
@@ -142,7 +142,7 @@ class RunRecords:
     splits: tuple[Assigned, ...]
     split_digest: str
     lines: tuple[Line, ...]
-    choices: tuple[Choice, ...]
+    candidates: tuple[Candidate, ...]
     cells: tuple[CellRecord, ...]
 
     @property
@@ -160,12 +160,12 @@ class RunRecords:
     @cached_property
     def absent(self) -> tuple[str, ...]:
         """Descriptions of missing working files."""
-        trained = [cell for cell in self.cells if not cell.fitted]
+        trained = [cell for cell in self.cells if not cell.classical]
         curves = sum(not (cell.home / "history.jsonl").exists() for cell in trained)
-        spaces = sum(not (cell.folder / "embeddings.npz").exists() for cell in self.cells)
+        embeddings = sum(not (cell.folder / "embeddings.npz").exists() for cell in self.cells)
         notes = [f"history.jsonl: the histories of {curves} of {len(trained)} trainings are not here"]
-        notes += [f"embeddings.npz: the embeddings of {spaces} of {len(self.cells)} trainings are not here"]
-        return tuple(note for note, n in zip(notes, (curves, spaces), strict=True) if n)
+        notes += [f"embeddings.npz: the embeddings of {embeddings} of {len(self.cells)} trainings are not here"]
+        return tuple(note for note, n in zip(notes, (curves, embeddings), strict=True) if n)
 
     @cached_property
     def invariance(self) -> RunRecords | None:
@@ -190,58 +190,57 @@ def write_records(
 
     Rows of the table without a system are the split: every utterance of every fold with its part (train, dev, test) and
     its columns of the manifest. Rows with a system are predictions for dev and test utterances in the same order:
-    system, options (its knob), evaluation, fold, direction, seed, epochs, and a probability for each label.
+    system, options (the tuned one), evaluation, fold, direction, seed, epochs, and a probability for each label.
     """
-    cells = sorted(_finished(out, settings, splits, counts), key=_order)
-    heads = _heads(settings.labels)
-    written = heads[KEY.index("emotion") : -len(UTTERANCES)]
-    table: list[dict[str, Any]] = [{**row._asdict(), **_of_manifest(utterances.get(row.id))} for row in splits]
+    cells = sorted(_finished(out, settings, splits, counts), key=_sort_key)
+    columns = _columns(settings.labels)
+    predicted = columns[KEY.index("emotion") : -len(UTTERANCES)]  # columns that only predictions have
+    table: list[dict[str, Any]] = [row._asdict() for row in splits]
+    for row in table:
+        if utterance := utterances.get(row["id"]):
+            row |= {name: utterance.get(name) for name in ("emotion", *UTTERANCES)}
     for cell in cells:
         of_cell: dict[str, Any] = {"system": cell.system, "options": cell.options, "evaluation": cell.evaluation}
         of_cell |= {"seed": cell.seed, "epochs": cell.result["epochs"]}
         table += [
-            {**of_cell, **row._asdict(), **dict(zip(written, words, strict=True))}
-            for row, words in zip(cell.rows, cell.words, strict=True)
+            {**of_cell, **row._asdict(), **dict(zip(predicted, fields, strict=True))}
+            for row, fields in zip(cell.rows, cell.fields, strict=True)
         ]
-    text = csv_text([heads, *([row.get(name, "") for name in heads] for row in table)])
+    text = csv_text([columns, *([row.get(name, "") for name in columns] for row in table)])
     write_whole(out / TABLE, lambda path: path.write_bytes(lzma.compress(text.encode(), preset=2)))
-    results = [values for cell in cells for values in _results(cell, settings.normalise)]
-    rounded = [[f"{x:.6f}" if isinstance(x, float) else x for x in map(row.get, COLUMNS)] for row in results]
-    write_text(out / RESULTS, csv_text([COLUMNS, *rounded]))
+    results = [values for cell in cells for values in _result_rows(cell, settings.normalise)]
+    rounded = [[f"{x:.6f}" if isinstance(x, float) else x for x in map(row.get, RESULT_COLUMNS)] for row in results]
+    write_text(out / RESULTS, csv_text([RESULT_COLUMNS, *rounded]))
 
 
 def _finished(
     out: Path, settings: Experiment, splits: Sequence[Assigned], counts: Callable[[Mapping[str, Any], str], bool]
 ) -> Iterator[CellRecord]:
     """Yield the finished cells that count, once for each evaluation and each chosen trial."""
-    held = _held(splits)
-    epochs = cache(lambda trial: _epochs(applied(settings, trial), splits))
+    held_out = _held_out(splits)
+    epochs = cache(lambda trial: _epochs(apply_trial(settings, trial), splits))
     chosen = [trial for trial in read_trials(out) if trial.chosen]
     for home in sorted((out / "cells").glob("*-fold*-seed*-*")):
         system, _, rest = home.name.rpartition("-fold")
         number = rest.partition("-")[0]
-        fold = int(number) if number.isdecimal() else -1  # not a cell's folder
+        fold = int(number) if number.isdecimal() else -1  # -1: not the folder of a cell
         trials = dict.fromkeys(["", *(str(t.value) for t in chosen if (t.system, t.fold) == (system, fold))])
         for trial, part in product(trials, ("", "reestimated")):
-            wanted = EPOCHS if result_in(home).get("fitted") else epochs(trial).get(fold, 0)
-            folder = place_of(home, wanted) / part
+            n_epochs = EPOCHS if result_in(home).get("fitted") else epochs(trial).get(fold, 0)
+            folder = result_folder(home, n_epochs) / part
             result = result_in(folder)
-            if fold not in held or epochs_of(result) != wanted or not counts(result, trial):
+            if fold not in held_out or epochs_of(result) != n_epochs or not counts(result, trial):
                 continue
             try:
                 predictions = read_predictions(folder / "predictions.csv", settings.labels)
-                words = [predictions.pop((row.part, row.id)) for row in held[fold]]
+                fields = [predictions.pop((row.part, row.id)) for row in held_out[fold]]
             except (OSError, ValueError, KeyError):  # damaged, or from another split: the next call trains it again
                 continue
             if not predictions:
-                yield _cell(home, folder, result, held[fold], words, settings.labels, trial or None)
+                yield _cell_record(home, folder, result, held_out[fold], fields, settings.labels, trial or None)
 
 
-def _of_manifest(row: Utterance | None) -> dict[str, str]:
-    return {name: row.get(name) for name in ("emotion", *UTTERANCES)} if row else {}
-
-
-def _heads(labels: Sequence[str]) -> list[str]:
+def _columns(labels: Sequence[str]) -> list[str]:
     """Return the columns of the table of predictions."""
     return [*KEY, "predicted", *(f"p_{label}" for label in labels), *UTTERANCES]
 
@@ -253,31 +252,31 @@ def _epochs(settings: Experiment, splits: Iterable[Assigned]) -> dict[int, int]:
     return {fold: settings.training.limited(size).epochs for fold, size in sizes.items()}
 
 
-def _held(splits: Iterable[Assigned]) -> dict[int, list[Assigned]]:
+def _held_out(splits: Iterable[Assigned]) -> dict[int, list[Assigned]]:
     """Return fold -> its dev and test rows, in order."""
-    held: dict[int, list[Assigned]] = {}
+    rows: dict[int, list[Assigned]] = {}
     for row in splits:
-        held.setdefault(row.fold, []).extend([row] if row.part != "train" else [])
-    return held
+        rows.setdefault(row.fold, []).extend([row] if row.part != "train" else [])
+    return rows
 
 
-def _cell(
+def _cell_record(
     home: Path,
     folder: Path,
     result: Mapping[str, Any],
     rows: Sequence[Assigned],
-    words: Sequence[Sequence[str]],
+    fields: Sequence[Sequence[str]],
     labels: tuple[str, ...],
     value: float | str | None = None,
 ) -> CellRecord:
-    """Return the record of a cell, given its result and the `words` of its predictions as in the files."""
+    """Return the record of a cell, given its result and the `fields` of its predictions as in the files."""
     system = str(result["system"])
-    if value is None and system in KNOBS and "options" in result:
-        value = float(result["options"][KNOBS[system].option])
+    if value is None and system in TUNED_OPTIONS and "options" in result:
+        value = float(result["options"][TUNED_OPTIONS[system].name])
     by_part: dict[str, dict[str, Sequence[str]]] = {"dev": {}, "test": {}}
-    for row, cells in zip(rows, words, strict=True):
-        by_part[row.part][row.id] = cells[2:]
-    twice = len({row.direction for row in rows}) > 1 and by_part["dev"] == by_part["test"]
+    for row, texts in zip(rows, fields, strict=True):
+        by_part[row.part][row.id] = texts[2:]
+    repeated = len({row.direction for row in rows}) > 1 and by_part["dev"] == by_part["test"]
     return CellRecord(
         name=home.name,
         home=home,
@@ -287,16 +286,16 @@ def _cell(
         seed=int(result["seed"]),
         result=result,
         value=value,
-        unvalidated=not by_part["dev"] or (twice and not result.get("fitted")),
+        unvalidated=not by_part["dev"] or (repeated and not result.get("fitted")),
         evaluation=str(result.get("evaluation", "")),
-        digest=hashlib.blake2b("\n".join(map(",".join, words)).encode(), digest_size=16).hexdigest(),
+        digest=hashlib.blake2b("\n".join(map(",".join, fields)).encode(), digest_size=16).hexdigest(),
         labels=labels,
         rows=rows,
-        words=words,
+        fields=fields,
     )
 
 
-def _results(cell: CellRecord, normalise: str) -> Iterable[dict[str, Any]]:
+def _result_rows(cell: CellRecord, normalise: str) -> Iterable[dict[str, Any]]:
     """Yield a cell's rows of results.csv; validation is empty if it is missing or repeats the test."""
     proof = cell.result.get("proof", {})
     for direction in cell.directions:
@@ -320,15 +319,13 @@ def read_run(folder: str | Path) -> RunRecords:
     folder = Path(folder)
     path = folder / "config.yaml"
     if not path.is_file():
-        raise RunError(
-            "this folder holds no run", where=folder, mend="Name the --out of a finished `unheard experiment`."
-        )
+        mend = "Name the --out of a finished `unheard experiment`."
+        raise RunError("this folder holds no run", where=folder, mend=mend)
     try:
         settings = load(path)
     except ConfigError as error:
-        raise RunError(
-            f"the settings of this run cannot be read ({error.what})", where=path, mend=error.mend
-        ) from error
+        what = f"the settings of this run cannot be read ({error.what})"
+        raise RunError(what, where=path, mend=error.mend) from error
     mend = "Run the same experiment again: it trains only missing cells and writes this file."
     try:
         with lzma.open(folder / TABLE, "rt", encoding="utf-8", newline="") as file:
@@ -342,59 +339,57 @@ def read_run(folder: str | Path) -> RunRecords:
     except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError, csv.Error, KeyError) as error:
         raise RunError(f"the records of this run cannot be read ({error})", where=folder / TABLE, mend=mend) from error
     try:
-        return _records(folder, settings, table, results)
+        return _run_records(folder, settings, table, results)
     except (KeyError, ValueError, IndexError) as error:
         what = f"the records of this run are damaged ({type(error).__name__}: {error})"
         raise RunError(what, where=folder / TABLE, mend=mend) from error
 
 
-def _records(
+def _run_records(
     folder: Path,
     settings: Experiment,
     table: Sequence[Sequence[str]],
     results: Mapping[tuple[str, ...], Sequence[Mapping[str, str]]],
 ) -> RunRecords:
     labels, width = settings.labels, len(KEY) + 1 + len(settings.labels)
-    if list(table[0]) != _heads(labels):
+    if list(table[0]) != _columns(labels):
         raise ValueError("the columns of the table are not those of these emotions")
     splits: list[Assigned] = []
     utterances: dict[str, dict[str, str]] = {}
-    words: dict[tuple[str, ...], list[Sequence[str]]] = {}
+    fields: dict[tuple[str, ...], list[Sequence[str]]] = {}
     for row in table[1:]:
         system, options, evaluation, fold, direction, seed, _, part, name, speaker, emotion = row[: len(KEY)]
         if system:
-            words.setdefault((system, options, evaluation, fold, seed), []).append(row[len(KEY) - 1 : width])
+            fields.setdefault((system, options, evaluation, fold, seed), []).append(row[len(KEY) - 1 : width])
         else:
             splits.append(Assigned(int(fold), direction, part, name, speaker))
-            known = {"id": name, "speaker": speaker, "emotion": emotion}
-            utterances[name] = known | dict(zip(UTTERANCES, row[width:], strict=True))
-    held = _held(splits)
+            columns = {"id": name, "speaker": speaker, "emotion": emotion}
+            utterances[name] = columns | dict(zip(UTTERANCES, row[width:], strict=True))
+    held_out = _held_out(splits)
     cells = []
-    for key, lines in words.items():
-        result = _result(results[key])
+    for key, rows in fields.items():
+        result = _result_of(results[key])
         home = folder / "cells" / result["cell"]
-        place = home if result["fitted"] else place_of(home, result["epochs"])
-        if key[2] and (place / "reestimated").is_dir() and result_in(place).get("evaluation") != key[2]:
-            place = place / "reestimated"
+        of_result = home if result["fitted"] else result_folder(home, result["epochs"])
+        if key[2] and (of_result / "reestimated").is_dir() and result_in(of_result).get("evaluation") != key[2]:
+            of_result = of_result / "reestimated"
         name, _, number = key[1].partition("=")
         value = key[1] if "." in name else float(number) if number else None
-        cells.append(_cell(home, place, result, held[result["fold"]], lines, labels, value))
-    choices = choose(
-        Choice(cell.system, cell.fold, direction, cell.value, dev.wa, dev.uar, cell.evaluation)
+        cells.append(_cell_record(home, of_result, result, held_out[result["fold"]], rows, labels, value))
+    candidates = choose(
+        Candidate(cell.system, cell.fold, direction, cell.value, dev.wa, dev.uar, cell.evaluation)
         for cell in cells
         if cell.seed == 0 and isinstance(cell.value, float)
         for direction in cell.directions
         for dev in [cell.predictions(direction, "dev")]
     )
-    # a single value is not a choice, unless an earlier call made one
-    made = {choice.system for choice in choices if choice.chosen} | set(
-        settings.systems if settings.tune == "grid" else ()
-    )
-    choices = tuple(choice for choice in choices if choice.system in made)
-    present = {(cell.system, cell.fold, cell.evaluation, cell.value) for cell in cells if cell.seed == 0}
+    # a system with its fixed value only has no candidates
+    tuned = {c.system for c in candidates if c.chosen} | set(settings.systems if settings.tune == "grid" else ())
+    candidates = tuple(c for c in candidates if c.system in tuned)
+    finished = {(cell.system, cell.fold, cell.evaluation, cell.value) for cell in cells if cell.seed == 0}
     trials = read_trials(folder)
-    gone = {t.place for t in trials if t.chosen and (t.system, t.fold, t.evaluation, t.value) not in present}
-    choices += tuple(trial for trial in trials if trial.place not in gone)
+    missing = {t.key for t in trials if t.chosen and (t.system, t.fold, t.evaluation, t.value) not in finished}
+    candidates += tuple(trial for trial in trials if trial.key not in missing)
     return RunRecords(
         folder=folder,
         settings=settings,
@@ -402,13 +397,13 @@ def _records(
         utterances=utterances,
         splits=tuple(splits),
         split_digest=digest_of(splits),
-        lines=lines_of(cells, choices, splits, settings),
-        choices=choices,
+        lines=lines_of(cells, candidates, splits, settings),
+        candidates=candidates,
         cells=tuple(cells),
     )
 
 
-def _result(rows: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+def _result_of(rows: Sequence[Mapping[str, str]]) -> dict[str, Any]:
     """Return the result of a cell from its rows of results.csv, a row for each direction."""
     first = rows[0]
     numbers = {name: int(first[name]) for name in ("epochs", "updates", "fold", "seed") if first[name]}
@@ -434,7 +429,7 @@ def _result(rows: Sequence[Mapping[str, str]]) -> dict[str, Any]:
     }
 
 
-def _order(cell: CellRecord) -> tuple[object, ...]:
+def _sort_key(cell: CellRecord) -> tuple[object, ...]:
     """Return a sort key: system in the paper's order, evaluation, fold, seed and value, trials last."""
     searched = isinstance(cell.value, str)
-    return place_in_tables(cell.system), cell.system, cell.evaluation, cell.fold, cell.seed, searched, cell.value or 0.0
+    return table_position(cell.system), cell.system, cell.evaluation, cell.fold, cell.seed, searched, cell.value or 0.0

@@ -19,12 +19,12 @@ from unheard.corpora import read_manifest
 from unheard.corpora.table import write_table as write_manifest
 from unheard.errors import ConfigError, Say, SplitError, counted, silent
 from unheard.experiments import ray_engine, selection
-from unheard.experiments.cell import epoch_file, run_cells, usual_workers
+from unheard.experiments.cell import default_workers, epoch_file, run_cells
 from unheard.experiments.cell_files import epochs_of, read_history, result_in
-from unheard.experiments.config import Experiment, load, written_in
-from unheard.experiments.plan import Cell, Grid, code_of, data_digest, duration, lay_out, settings_digest
+from unheard.experiments.config import Experiment, load, relative_paths
+from unheard.experiments.plan import Cell, ExperimentPlan, code_of, data_digest, duration, make_plan, settings_digest
 from unheard.experiments.records import TABLE, RunRecords, read_run, write_records
-from unheard.experiments.selection import KNOBS
+from unheard.experiments.selection import TUNED_OPTIONS
 from unheard.experiments.summary import write_table
 from unheard.features.encoder import resolve
 from unheard.files import locked, write_text
@@ -55,7 +55,7 @@ class Run:
     def _repr_html_(self) -> str:
         """Return test WA and UAR of every system, mean ± standard deviation over seeds, as an HTML table."""
         rows = [
-            [line.name, str(line.over_seeds("wa")), str(line.over_seeds("uar")), f"{line.done}/{line.wanted}"]
+            [line.name, str(line.over_seeds("wa")), str(line.over_seeds("uar")), f"{line.finished}/{line.planned}"]
             for line in self.records.lines
         ]
         return notebook.table(repr(self), ["system", "test WA, %", "test UAR, %", "cells"], rows)
@@ -78,10 +78,10 @@ class Run:
         """
         lines = [line for line in self.records.lines if line.seeds]
         axes = notebook.axes_for(axes, 7, 1 + 0.4 * len(lines))
-        for place, line in enumerate(lines):
+        for y, line in enumerate(lines):
             values = [100 * value for value in line.over_seeds(metric).values]
-            axes.plot(values, [place] * len(values), "o", color="#2f6fb0", alpha=0.5)
-            axes.plot(sum(values) / len(values), place, "|", color="black", markersize=16)
+            axes.plot(values, [y] * len(values), "o", color="#2f6fb0", alpha=0.5)
+            axes.plot(sum(values) / len(values), y, "|", color="black", markersize=16)
         axes.set(xlabel=f"{metric.upper()} on test speakers, %", ylim=(len(lines) - 0.5, -0.5))
         axes.set_yticks(range(len(lines)), [line.name for line in lines])
         return axes
@@ -108,41 +108,41 @@ def experiment(config: str | Path | None = None, *, say: Say = silent, **setting
         manifest = table if isinstance(table, Manifest) else read_manifest(table, mapping=mapping, audio_root=root)
         settings |= {"manifest": str(_folder(Path(settings["out"])) / "manifest.csv"), "root": ""}
         write_manifest(manifest, settings["manifest"])
-    return carry_out(load(config, settings, say=say), say)
+    return run_experiment(load(config, settings, say=say), say)
 
 
-def carry_out(settings: Experiment, say: Say) -> Run:
+def run_experiment(settings: Experiment, say: Say) -> Run:
     """Run the experiment described by `settings`; `say` receives progress lines."""
     out = _folder(Path(settings.out))
     with locked(out, "running an experiment here"):
-        grid = _begin(settings, say)
-        prepare(grid)
-        tried = selection.candidates(grid.cells) if settings.tune == "grid" else []
-        say(_counted(grid))
-        failed = _train([*grid.cells, *tried], settings, say)
+        plan = _checked_plan(settings, say)
+        write_settings_and_split(plan)
+        tried = selection.candidate_cells(plan.cells) if settings.tune == "grid" else []
+        say(_trainings_text(plan))
+        failed = _train_missing([*plan.cells, *tried], settings, say)
         if settings.tune == "optuna":
-            tried, lost = _search(grid, say)
-            failed |= lost
-        chosen = _chosen(grid, say) if settings.tune else []
-        failed |= _train(chosen, settings, say)
-        records = collect(grid, say)
-        table = write_table(records, grid.split.total_folds)
+            tried, failed_trials = _search(plan, say)
+            failed |= failed_trials
+        chosen = _chosen_cells(plan, say) if settings.tune else []
+        failed |= _train_missing(chosen, settings, say)
+        records = collect(plan, say)
+        table = write_table(records, plan.split.total_folds)
         if settings.invariance:
-            failed |= _invariance(grid, say)
-    _advise(grid.cells, say)
+            failed |= _invariance(plan, say)
+    _report_under_trained(plan.cells, say)
     models = [
         path
-        for cell in (*grid.cells, *tried, *chosen)
+        for cell in (*plan.cells, *tried, *chosen)
         if cell.result() is not None
         for path in sorted(cell.result_folder().glob("model*.safetensors"), reverse=True)  # first direction first
     ]
     return Run(out, records, table, failed, tuple(models))
 
 
-def foretell(settings: Experiment, say: Say) -> str:
+def describe_trainings(settings: Experiment, say: Say) -> str:
     """Return the number of trainings of an experiment as text; computes its features but trains nothing."""
     with locked(_folder(Path(settings.out)), "running an experiment here"):
-        return _counted(_begin(settings, say))
+        return _trainings_text(_checked_plan(settings, say))
 
 
 def _folder(out: Path) -> Path:
@@ -153,79 +153,79 @@ def _folder(out: Path) -> Path:
     return out
 
 
-def _begin(settings: Experiment, say: Say) -> Grid:
-    """Return the grid of an experiment, after checking that it may run in its folder."""
+def _checked_plan(settings: Experiment, say: Say) -> ExperimentPlan:
+    """Check that an experiment may run in its folder, and plan it."""
     if settings.engine == "ray":
         ray_engine.ray_library()
     settings = replace(settings, features=resolve(settings.features))
     check_same_run(Path(settings.out), settings)
     selection.check_tuning(settings)
-    return lay_out(settings, say)
+    return make_plan(settings, say)
 
 
-def _counted(grid: Grid) -> str:
-    cells, more = list(grid.cells), ""
-    if grid.settings.tune == "optuna":
-        searched = [cell for cell in cells if cell.seed == 0 and not cell.fitted]
+def _trainings_text(plan: ExperimentPlan) -> str:
+    cells, more = list(plan.cells), ""
+    if plan.settings.tune == "optuna":
+        searched = [cell for cell in cells if cell.seed == 0 and not cell.classical]
         studies = sum(len(cell.fold.directions) * len(cell.settings.training.evaluations) for cell in searched)
-        more = f", up to {studies * grid.settings.trials} more of the search, then the chosen ones on the other seeds"
-    if grid.settings.tune == "grid":
-        cells += selection.candidates(grid.cells)
-        later = [cell for cell in grid.cells if cell.seed > 0 and cell.system in KNOBS]
+        more = f", up to {studies * plan.settings.trials} more of the search, then the chosen ones on the other seeds"
+    if plan.settings.tune == "grid":
+        cells += selection.candidate_cells(plan.cells)
+        later = [cell for cell in plan.cells if cell.seed > 0 and cell.system in TUNED_OPTIONS]
         if later:
             more = f", up to {sum(len(cell.fold.directions) for cell in later)} more with the chosen λ and ε"
-    if grid.settings.invariance:
+    if plan.settings.invariance:
         from unheard.experiments.leakage import sub_run_settings
 
-        if sub_run_settings(grid.settings, grid.manifest):
-            more += f", {len(grid.settings.systems) * grid.settings.seeds} for invariance"
+        if sub_run_settings(plan.settings, plan.manifest):
+            more += f", {len(plan.settings.systems) * plan.settings.seeds} for invariance"
     done = sum(cell.result() is not None for cell in cells)
     return f"{counted(len(cells), 'training')} ({done} already done){more}"
 
 
-def _search(grid: Grid, say: Say) -> tuple[list[Cell], dict[str, str]]:
+def _search(plan: ExperimentPlan, say: Say) -> tuple[list[Cell], dict[str, str]]:
     """Search settings on seed 0 and write all trials; return their trainings, and the reasons of failed ones."""
     tried: dict[str, Cell] = {}
     failed: dict[str, str] = {}
 
     def train(cells: Sequence[Cell]) -> None:
         tried.update({cell.name: cell for cell in cells})
-        failed.update(_train(cells, grid.settings, say))
+        failed.update(_train_missing(cells, plan.settings, say))
 
-    selection.write_trials(Path(grid.settings.out), selection.search(grid.settings, grid.cells, train))
+    selection.write_trials(Path(plan.settings.out), selection.search(plan.settings, plan.cells, train))
     return list(tried.values()), failed
 
 
-def _chosen(grid: Grid, say: Say) -> list[Cell]:
+def _chosen_cells(plan: ExperimentPlan, say: Say) -> list[Cell]:
     """Return the trainings of the other seeds with the settings chosen on seed 0 by the validation speakers."""
-    searched = grid.settings.tune == "optuna"
-    choices = [choice for choice in collect(grid).choices if choice.searched == searched]
-    what = "Settings are" if searched else "λ and ε are"
-    waiting = selection.waiting(grid.cells, choices, searched)
-    if waiting:
-        what_for = f"{counted(waiting, 'combination')} of system, fold and direction"
-        say(f"{what} not chosen for {what_for}: {'every trial' if searched else 'a training of the grid'} failed")
-    chosen = selection.frozen(grid.cells, choices, grid.settings)
+    searched = plan.settings.tune == "optuna"
+    candidates = [candidate for candidate in collect(plan).candidates if candidate.searched == searched]
+    subject = "Settings are" if searched else "λ and ε are"
+    undecided = selection.count_undecided(plan.cells, candidates, searched)
+    if undecided:
+        reason = "every trial failed" if searched else "a training of the grid failed"
+        say(f"{subject} not chosen for {counted(undecided, 'combination')} of system, fold and direction: {reason}")
+    chosen = selection.chosen_cells(plan.cells, candidates, plan.settings)
     missing = sum(cell.result() is None for cell in chosen)
-    if chosen or not waiting:
-        say(f"{what} chosen; with the chosen values {counted(missing, 'training')} more on the other seeds")
+    if chosen or not undecided:
+        say(f"{subject} chosen; with the chosen values {counted(missing, 'training')} more on the other seeds")
     return chosen
 
 
-def _invariance(grid: Grid, say: Say) -> dict[str, str]:
+def _invariance(plan: ExperimentPlan, say: Say) -> dict[str, str]:
     """Train the same systems on a split that allows measuring invariance, unless the run's first fold does."""
     from unheard.experiments.leakage import sub_run_settings
 
-    settings = sub_run_settings(grid.settings, grid.manifest)
+    settings = sub_run_settings(plan.settings, plan.manifest)
     if settings is None:
         say("Invariance can be measured on the run's first fold: no further trainings")
         return {}
     say(f"Trainings for measuring invariance, in {settings.out}")
-    run = carry_out(replace(settings, tune=""), say)
+    run = run_experiment(replace(settings, tune=""), say)
     return {f"invariance/{name}": reason for name, reason in run.failed.items()}
 
 
-def _advise(cells: Sequence[Cell], say: Say) -> None:
+def _report_under_trained(cells: Sequence[Cell], say: Say) -> None:
     """Report under-trained cells, and missing results at earlier epochs."""
     results = {cell.name: cell.result() for cell in cells}
     late = sum(bool(result and result.get("under_trained")) for result in results.values())
@@ -249,17 +249,17 @@ def _advise(cells: Sequence[Cell], say: Say) -> None:
 # Training with progress.
 
 
-def _train(cells: Sequence[Cell], settings: Experiment, say: Say) -> dict[str, str]:
+def _train_missing(cells: Sequence[Cell], settings: Experiment, say: Say) -> dict[str, str]:
     """Train the cells without a result; return the reasons of failed ones by name."""
     missing = [cell for cell in cells if cell.result() is None]
     failed: dict[str, str] = {}
     if not missing:
         return failed
-    whole = {cell.name: cell.settings.epochs * cell.settings.training.networks for cell in missing}
-    total = sum(whole.values())
-    before = {cell.name: len(read_history(cell.folder)) for cell in missing}
-    epochs, running = dict(before), list(missing)
-    parallel = min(settings.workers or usual_workers(settings.device), len(missing))
+    planned = {cell.name: cell.settings.epochs * cell.settings.training.networks for cell in missing}
+    total = sum(planned.values())
+    epochs, running = {cell.name: len(read_history(cell.folder)) for cell in missing}, list(missing)
+    done_before = sum(epochs.values())
+    parallel = min(settings.workers or default_workers(settings.device), len(missing))
     announced = False
     first: tuple[float, int] | None = None  # time and epochs after processes had started and kernels were compiled
     console = Console(stderr=True)
@@ -273,7 +273,7 @@ def _train(cells: Sequence[Cell], settings: Experiment, say: Say) -> dict[str, s
                 with suppress(OSError, ValueError):  # not started, or just being written
                     epochs[cell.name] = int(epoch_file(cell).read_text())
             done = sum(epochs.values())
-            trained, speed = done - sum(before.values()), ""
+            trained, speed = done - done_before, ""
             if first is None:
                 first = (time.monotonic(), trained) if trained >= parallel else None
             elif trained > first[1]:
@@ -291,49 +291,49 @@ def _train(cells: Sequence[Cell], settings: Experiment, say: Say) -> dict[str, s
                 failed[cell.name] = reason
                 say(f"{cell.name} failed: {reason}")
             running.remove(cell)
-            epochs[cell.name] = whole[cell.name]
+            epochs[cell.name] = planned[cell.name]
             tick()
     return failed
 
 
 # The folder of a run before and after training.
 
-OF_THE_CORPUS = (
+CORPUS_SETTINGS = (
     "corpus", "manifest", "subset", "labels", "map", "speakers", "channel", "group", "split_seed", "features",
 )  # fmt: skip
-OF_THE_SPLIT = ("protocol", "test", "k", "n", "column", "train_corpora", "test_corpora")
+SPLIT_SETTINGS = ("protocol", "test", "k", "n", "column", "train_corpora", "test_corpora")
 
 
 def check_same_run(out: Path, settings: Experiment) -> None:
     """Raise `ConfigError` for a folder with a published run or with a run on another corpus."""
-    before = _before(out)
-    if before and (out / TABLE).exists() and not (out / "cells").is_dir():
+    previous = _previous_settings(out)
+    if previous and (out / TABLE).exists() and not (out / "cells").is_dir():
         what = "this folder holds a published run, without its trainings"
         raise ConfigError(what, where=out, mend="Choose another --out.")
-    _check_same(out, before, settings, OF_THE_CORPUS)
+    _check_same(out, previous, settings, CORPUS_SETTINGS)
 
 
-def prepare(grid: Grid) -> None:
+def write_settings_and_split(plan: ExperimentPlan) -> None:
     """Write the settings and the split; the split of an earlier call with more folds is kept.
 
     Raises `ConfigError` if the folder holds a run under another protocol.
     """
-    out, before = Path(grid.settings.out), _before(Path(grid.settings.out))
-    old, new = {}, _by_fold(grid.split.assignment())
+    out, previous = Path(plan.settings.out), _previous_settings(Path(plan.settings.out))
+    old, new = {}, _by_fold(plan.split.assignment())
     with suppress(SplitError):  # missing or damaged: written again
         old = _by_fold(read_assignment(out / "splits.csv"))
     same = all(old[fold] == new[fold] for fold in old.keys() & new.keys())
-    if not same:  # the split may differ if the corpus has changed, but not the protocol
-        _check_same(out, before, grid.settings, OF_THE_SPLIT)
+    if not same:  # a changed corpus may change the split, but the protocol must be the same
+        _check_same(out, previous, plan.settings, SPLIT_SETTINGS)
     if not same or len(old) < len(new):
-        write_splits(grid.split, out / "splits.csv")
+        write_splits(plan.split, out / "splits.csv")
     # options of systems of earlier calls are kept, since their trainings still count
-    options: dict[str, Mapping[str, Any]] = dict(before.options) if before else {}
-    options.update({cell.system: dict(cell.options) for cell in grid.cells})
-    settings = replace(grid.settings, protocol=grid.split.protocol, options=options)
-    every = {"resolved": True, **written_in(out, settings.as_dict())}
-    about = "# The settings of this run; paths are relative to this file. Again: unheard experiment --config THIS\n"
-    write_text(out / "config.yaml", about + yaml.safe_dump(every, sort_keys=False, allow_unicode=True))
+    options: dict[str, Mapping[str, Any]] = dict(previous.options) if previous else {}
+    options.update({cell.system: dict(cell.options) for cell in plan.cells})
+    settings = replace(plan.settings, protocol=plan.split.protocol, options=options)
+    values = {"resolved": True, **relative_paths(out, settings.as_dict())}
+    header = "# The settings of this run; paths are relative to this file. Again: unheard experiment --config THIS\n"
+    write_text(out / "config.yaml", header + yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 
 
 def _by_fold(rows: Iterable[Assigned]) -> dict[int, dict[Assigned, None]]:
@@ -344,60 +344,56 @@ def _by_fold(rows: Iterable[Assigned]) -> dict[int, dict[Assigned, None]]:
     return folds
 
 
-def collect(grid: Grid, say: Say = silent) -> RunRecords:
+def collect(plan: ExperimentPlan, say: Say = silent) -> RunRecords:
     """Write the run's records from all finished cells in its folder and read them.
 
     A cell of any call counts if its settings and options are those of the run and its fold and data are unchanged.
     `say` receives the number of trainings left out because of other data.
     """
-    out, settings = Path(grid.settings.out), grid.settings
+    out, settings = Path(plan.settings.out), plan.settings
     options = load(out / "config.yaml").options
-    splits, rows = read_assignment(out / "splits.csv"), grid.manifest.by_id()
+    splits, rows = read_assignment(out / "splits.csv"), plan.manifest.by_id()
     ids = {fold: tuple(dict.fromkeys(row.id for row in part)) for fold, part in _by_fold(splits).items()}
-    data = {fold: data_digest(names, rows, grid.store.audio_digest, settings) for fold, names in ids.items()}
-    settings_of = cache(partial(selection.applied, replace(settings, options=options)))
-    definitions = {cell.system: cell.settings_digest for cell in grid.cells if cell.fitted}
+    data = {fold: data_digest(names, rows, plan.store.audio_digest, settings) for fold, names in ids.items()}
+    settings_of = cache(partial(selection.apply_trial, replace(settings, options=options)))
+    definitions = {cell.system: cell.settings_digest for cell in plan.cells if cell.classical}
     codes = cache(code_of)
-    others: set[str] = set()
+    on_other_data: set[str] = set()
 
     def counts(result: Mapping[str, Any], trial: str) -> bool:
         system, digest, proof = result["system"], result["settings"]["digest"], result["proof"]
         if result["fitted"]:
             same = digest == definitions.get(system, digest)
         else:
-            ours = settings_of(trial)
-            # λ and ε may have any value, but in a trial only one of the grid
-            knob = KNOBS[system].option if system in KNOBS and not trial else ""
-            if result["trial"] and knob and result["options"][knob] not in KNOBS[system].grid:
-                knob = ""
-            chosen, expected = (_without(knob, values) for values in (result["options"], ours.options.get(system, {})))
-            same = digest == settings_digest(ours) and chosen == expected
+            expected = settings_of(trial)
+            # λ and ε may differ from the settings; those of a trial must be values of the grid
+            option = TUNED_OPTIONS[system].name if system in TUNED_OPTIONS and not trial else ""
+            if result["trial"] and option and result["options"][option] not in TUNED_OPTIONS[system].grid:
+                option = ""
+            same = digest == settings_digest(expected)
+            same &= _without(option, result["options"]) == _without(option, expected.options.get(system, {}))
         if not same or proof["code"] != codes(system):
             return False
         if proof["data"] != data[result["fold"]]:
-            others.add(proof["cell"])
-        return proof["cell"] not in others
+            on_other_data.add(proof["cell"])
+        return proof["cell"] not in on_other_data
 
     write_records(out, settings, splits, rows, counts)
-    if others:
-        say(f"{counted(len(others), 'training')} on other data (labels or recordings have changed since) left out")
+    if on_other_data:
+        trainings = counted(len(on_other_data), "training")
+        say(f"{trainings} on other data (labels or recordings have changed since) left out")
     records = read_run(out)
     for note in records.absent:
         say(note)
     return records
 
 
-def _without(knob: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options as in JSON (None for infinity), without `knob`, whose value may differ."""
-    return {name: None if value == float("inf") else value for name, value in options.items() if name != knob}
+def _without(option: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options as in JSON (None for infinity), without `option`, whose value may differ."""
+    return {name: None if value == float("inf") else value for name, value in options.items() if name != option}
 
 
-def _same_place(a: str, b: str) -> bool:
-    """Return whether two paths name the same file, and in `FILE:PART` the same part."""
-    return a == b or (bool(a) and bool(b) and os.path.realpath(a) == os.path.realpath(b))
-
-
-def _before(out: Path) -> Experiment | None:
+def _previous_settings(out: Path) -> Experiment | None:
     path = out / "config.yaml"
     try:
         return load(path) if path.exists() else None
@@ -407,11 +403,12 @@ def _before(out: Path) -> Experiment | None:
         raise ConfigError(what, where=path, mend=mend) from error
 
 
-def _check_same(out: Path, before: Experiment | None, settings: Experiment, names: Iterable[str]) -> None:
+def _check_same(out: Path, previous: Experiment | None, settings: Experiment, names: Iterable[str]) -> None:
     """Raise `ConfigError` if one of the settings `names` differs from the folder's."""
-    for name in names if before else ():
-        theirs, ours = getattr(before, name), getattr(settings, name)
-        moved = name in ("manifest", "speakers") and _same_place(theirs, ours)
-        if theirs != ours and not moved and not (name == "protocol" and not ours):
+    for name in names if previous else ():
+        theirs, ours = getattr(previous, name), getattr(settings, name)
+        is_path = name in ("manifest", "speakers") and theirs and ours  # `speakers` may be FILE:PART
+        same_file = is_path and os.path.realpath(theirs) == os.path.realpath(ours)
+        if theirs != ours and not same_file and not (name == "protocol" and not ours):
             what = f"this folder holds a run with {name} = {theirs!r}, not {ours!r}"
             raise ConfigError(what, where=out, mend="Choose another --out.")

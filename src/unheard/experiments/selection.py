@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unheard.errors import ConfigError, did_you_mean, needs
-from unheard.experiments.baselines import FITTED
+from unheard.experiments.baselines import CLASSICAL_SYSTEMS
 from unheard.experiments.cell_files import result_in
 from unheard.experiments.config import SPACE, Experiment, keys
 from unheard.files import csv_text, write_text
@@ -25,25 +25,25 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Knob:
-    """The tuned option of a system: its name, symbol, fixed value, and the values to try."""
+class TunedOption:
+    """The option of a system that is tuned: its name, symbol, fixed value, and the values to try."""
 
-    option: str
+    name: str
     symbol: str
     fixed: float
     grid: tuple[float, ...]
 
 
-KNOBS = {
-    "dat": Knob("lam", "λ", 0.1, (0.03, 0.1, 0.3, 1.0)),
-    "cgt": Knob("epsilon", "ε", 0.3, (0.03, 0.1, 0.3, 1.0)),
+TUNED_OPTIONS = {
+    "dat": TunedOption("lam", "λ", 0.1, (0.03, 0.1, 0.3, 1.0)),
+    "cgt": TunedOption("epsilon", "ε", 0.3, (0.03, 0.1, 0.3, 1.0)),
 }
 """System -> its tuned option; ε is in input standard deviations (RMS)."""
 
 
 @dataclass(frozen=True)
-class Choice:
-    """The result of a value on the validation speakers of one direction of a fold, seed 0, and whether it is chosen.
+class Candidate:
+    """A tried value with its results on the validation speakers of one direction of a fold, seed 0; `chosen` if best.
 
     `value` is a number of the grid, or a trial such as `training.lr=0.003,options.dat.lam=0.3`.
     """
@@ -58,8 +58,8 @@ class Choice:
     chosen: bool = False
 
     @property
-    def place(self) -> tuple[str, int, str, str]:
-        """The system, fold, direction and evaluation of the choice."""
+    def key(self) -> tuple[str, int, str, str]:
+        """The system, fold, direction and evaluation for which one candidate is chosen."""
         return self.system, self.fold, self.direction, self.evaluation
 
     @property
@@ -68,84 +68,84 @@ class Choice:
         return isinstance(self.value, str)
 
 
-def choose(candidates: Iterable[Choice]) -> tuple[Choice, ...]:
+def choose(candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
     """Return the candidates on the grid, by system, fold, direction and value, with the best ones chosen.
 
-    A direction with a missing value of the grid has no choice, since its budget would be smaller.
+    Nothing is chosen for a direction without results for all values of the grid, since its budget would be smaller.
     """
-    groups: dict[tuple[str, int, str, str], dict[Any, Choice]] = {}
+    groups: dict[tuple[str, int, str, str], dict[Any, Candidate]] = {}
     for candidate in candidates:
-        if candidate.value in KNOBS[candidate.system].grid:
-            groups.setdefault(candidate.place, {})[candidate.value] = candidate
+        if candidate.value in TUNED_OPTIONS[candidate.system].grid:
+            groups.setdefault(candidate.key, {})[candidate.value] = candidate
     rows = []
     for (system, *_), tried in groups.items():
-        complete = set(tried) == set(KNOBS[system].grid)
+        complete = set(tried) == set(TUNED_OPTIONS[system].grid)
         best = max(tried, key=lambda value: (tried[value].val_wa, -value)) if complete else None
         rows += [replace(candidate, chosen=value == best) for value, candidate in sorted(tried.items())]
-    order = list(KNOBS)
+    order = list(TUNED_OPTIONS)
     # a stable sort keeps directions in the split's order
     return tuple(sorted(rows, key=lambda c: (order.index(c.system), c.evaluation, c.fold)))
 
 
-# Trainings for a choice: every value on seed 0, then the chosen values on the other seeds.
+# Trainings of a grid: every value on seed 0, then the chosen values on the other seeds.
 
 
 def check_tuning(settings: Experiment) -> None:
-    """Raise `ConfigError` for a choice that is impossible with any corpus, and `MissingExtra` without Optuna."""
+    """Raise `ConfigError` for tuning that is impossible with any corpus, and `MissingExtra` without Optuna."""
     if settings.tune == "optuna":
         _check_search(settings)
     if settings.tune != "grid":
         return
-    if not set(settings.systems) & set(KNOBS):
+    if not set(settings.systems) & set(TUNED_OPTIONS):
         what = f"there is nothing to choose for {', '.join(settings.systems)}"
-        raise ConfigError(what, mend=f"Add {' or '.join(KNOBS)} to --systems, or leave out --tune.")
+        raise ConfigError(what, mend=f"Add {' or '.join(TUNED_OPTIONS)} to --systems, or leave out --tune.")
     mode = settings.options.get("cgt", {}).get("eps_mode", "rms")
     if "cgt" in settings.systems and mode != "rms":
-        raise ConfigError(
-            f"ε is chosen among RMS values, not with eps_mode = {mode}", mend="Leave out --option cgt.eps_mode."
-        )
+        what = f"ε is chosen among RMS values, not with eps_mode = {mode}"
+        raise ConfigError(what, mend="Leave out --option cgt.eps_mode.")
 
 
-def candidates(cells: Iterable[Cell]) -> list[Cell]:
+def candidate_cells(cells: Iterable[Cell]) -> list[Cell]:
     """Return the cells on seed 0 of every fold and value of the grid that are not among `cells`."""
-    present = {cell.name for cell in cells}
-    tuned = [cell for cell in cells if cell.seed == 0 and cell.system in KNOBS]
-    others = [_at(cell, value) for cell in tuned for value in KNOBS[cell.system].grid]
-    return [other for other in others if other.name not in present]
+    existing = {cell.name for cell in cells}
+    tuned = [cell for cell in cells if cell.seed == 0 and cell.system in TUNED_OPTIONS]
+    cells = [_with_value(cell, value) for cell in tuned for value in TUNED_OPTIONS[cell.system].grid]
+    return [cell for cell in cells if cell.name not in existing]
 
 
-def frozen(cells: Sequence[Cell], choices: Sequence[Choice], settings: Experiment) -> list[Cell]:
+def chosen_cells(cells: Sequence[Cell], candidates: Sequence[Candidate], settings: Experiment) -> list[Cell]:
     """Return the cells on seeds after 0 with the values chosen for their fold that are not among `cells`."""
-    present = {cell.name for cell in cells}
-    others = [
-        _tried(cell, settings, choice.value) if isinstance(choice.value, str) else _at(cell, choice.value)
+    existing = {cell.name for cell in cells}
+    chosen = [
+        _trial_cell(cell, settings, c.value) if isinstance(c.value, str) else _with_value(cell, c.value)
         for cell in cells
-        for choice in choices
-        if cell.seed > 0 and choice.chosen and (choice.system, choice.fold) == (cell.system, cell.fold.index)
+        for c in candidates
+        if cell.seed > 0 and c.chosen and (c.system, c.fold) == (cell.system, cell.fold.index)
     ]
-    return list({other.name: other for other in others if other.name not in present}.values())
+    return list({cell.name: cell for cell in chosen if cell.name not in existing}.values())
 
 
-def waiting(cells: Iterable[Cell], choices: Iterable[Choice], searched: bool) -> int:
-    """Count the choices for tuned `cells` that cannot be made because trainings failed."""
-    tuned = [cell for cell in cells if (not cell.fitted if searched else cell.system in KNOBS)]
-    asked = {(cell.system, cell.fold.index) for cell in tuned}
-    tried = [choice for choice in choices if (choice.system, choice.fold) in asked]
-    open_places = {choice.place for choice in tried} - {choice.place for choice in tried if choice.chosen}
-    return len(open_places) + len(asked - {(choice.system, choice.fold) for choice in tried})
+def count_undecided(cells: Iterable[Cell], candidates: Iterable[Candidate], searched: bool) -> int:
+    """Count the directions of tuned `cells` for which nothing can be chosen because trainings failed."""
+    tuned = [cell for cell in cells if (not cell.classical if searched else cell.system in TUNED_OPTIONS)]
+    folds = {(cell.system, cell.fold.index) for cell in tuned}
+    tried = [c for c in candidates if (c.system, c.fold) in folds]
+    undecided = {c.key for c in tried} - {c.key for c in tried if c.chosen}
+    return len(undecided) + len(folds - {(c.system, c.fold) for c in tried})
 
 
-def _at(cell: Cell, value: float) -> Cell:
-    return replace(cell, settings=_with(cell.settings, f"options.{cell.system}.{KNOBS[cell.system].option}", value))
+def _with_value(cell: Cell, value: float) -> Cell:
+    path = f"options.{cell.system}.{TUNED_OPTIONS[cell.system].name}"
+    return replace(cell, settings=_replace_value(cell.settings, path, value))
 
 
-def _with(tree: Any, path: str, value: Any) -> Any:
+def _replace_value(tree: Any, path: str, value: Any) -> Any:
     """Return a copy of the settings `tree` with `value` at the dotted `path`."""
     name, _, rest = path.partition(".")
-    held = tree.get(name, {}) if isinstance(tree, Mapping) else getattr(tree, name)
+    current = tree.get(name, {}) if isinstance(tree, Mapping) else getattr(tree, name)
     if rest:
-        value = _with(held, rest, value)
-    elif isinstance(held, float) and isinstance(value, int):
+        value = _replace_value(current, rest, value)
+    elif isinstance(current, float) and isinstance(value, int):
         value = float(value)  # 1 and 1.0 identify the same training
     return {**tree, name: value} if isinstance(tree, Mapping) else replace(tree, **{name: value})
 
@@ -159,63 +159,63 @@ UNSEARCHED = ("training.epochs", "training.updates", "training.report_epochs", "
 """Settings that cannot be searched: the length of a training, its feature stores and its evaluations."""
 
 
-def applied(settings: Experiment, trial: str) -> Experiment:
+def apply_trial(settings: Experiment, trial: str) -> Experiment:
     """Return the settings with the values of a trial."""
-    for key, _, word in (pair.partition("=") for pair in trial.split(",") if pair):
-        settings = _with(settings, key, _value(word))
+    for key, _, text in (pair.partition("=") for pair in trial.split(",") if pair):
+        settings = _replace_value(settings, key, _parsed(text))
     return settings
 
 
 def search(
     settings: Experiment, cells: Iterable[Cell], train: Callable[[Sequence[Cell]], object]
-) -> tuple[Choice, ...]:
+) -> tuple[Candidate, ...]:
     """Run a study for each system, fold, direction and evaluation; return all trials with the best ones chosen.
 
     `train` trains cells without a result. The sampler is seeded by the fold, so that a repeated search has the same
     trials and trains only missing cells. A failed trial counts as tried and is never chosen.
     """
     optuna = _optuna()
-    spaces = {system: _space(settings, system) for system in settings.systems if system not in FITTED}
+    spaces = {system: _search_space(settings, system) for system in settings.systems if system not in CLASSICAL_SYSTEMS}
     studies = {}
-    for cell in (cell for cell in cells if cell.seed == 0 and not cell.fitted):
+    for cell in (cell for cell in cells if cell.seed == 0 and not cell.classical):
         for evaluation in cell.settings.training.evaluations:
             for direction in cell.fold.directions:
                 sampler = optuna.samplers.TPESampler(seed=cell.fold.index, n_startup_trials=STARTUP)
-                place = cell.system, cell.fold.index, direction.name, evaluation
-                studies[place] = cell, optuna.create_study(direction="maximize", sampler=sampler)
-    trials: dict[tuple[str, int, str, str], list[Choice]] = {place: [] for place in studies}
+                key = cell.system, cell.fold.index, direction.name, evaluation
+                studies[key] = cell, optuna.create_study(direction="maximize", sampler=sampler)
+    trials: dict[tuple[str, int, str, str], list[Candidate]] = {key: [] for key in studies}
     first = min(STARTUP, settings.trials)
-    for asked in [first, *[1] * (settings.trials - first)]:
+    for n_trials in [first, *[1] * (settings.trials - first)]:
         batch = []
-        for place, (cell, study) in studies.items():
-            for _ in range(asked):
+        for key, (cell, study) in studies.items():
+            for _ in range(n_trials):
                 trial = study.ask(spaces[cell.system])
-                text = ",".join(f"{key}={_word(value)}" for key, value in trial.params.items())
-                batch.append((place, study, trial, _tried(cell, settings, text)))
+                text = ",".join(f"{name}={_text(value)}" for name, value in trial.params.items())
+                batch.append((key, study, trial, _trial_cell(cell, settings, text)))
         train(list({cell.name: cell for *_, cell in batch}.values()))
-        for place, study, trial, cell in batch:
-            scores = _validation(cell, *place[2:])
+        for key, study, trial, cell in batch:
+            scores = _validation_figures(cell, *key[2:])
             study.tell(trial, scores and scores[0], state=None if scores else optuna.trial.TrialState.FAIL)
             if scores:
-                trials[place].append(Choice(*place[:3], cell.trial, *scores, place[3]))
-    best = {id(max(tried, key=lambda choice: choice.val_wa)) for tried in trials.values() if tried}  # first on a tie
-    return tuple(replace(choice, chosen=id(choice) in best) for tried in trials.values() for choice in tried)
+                trials[key].append(Candidate(*key[:3], cell.trial, *scores, key[3]))
+    best = {id(max(tried, key=lambda trial: trial.val_wa)) for tried in trials.values() if tried}  # first on a tie
+    return tuple(replace(trial, chosen=id(trial) in best) for tried in trials.values() for trial in tried)
 
 
-def write_trials(out: Path, trials: Sequence[Choice]) -> None:
+def write_trials(out: Path, trials: Sequence[Candidate]) -> None:
     """Write the trials of a search; trials of other systems and folds from earlier calls are kept."""
-    places = {trial.place for trial in trials}
-    every = [*(trial for trial in read_trials(out) if trial.place not in places), *trials]
-    write_text(out / TRIALS, csv_text([[field.name for field in fields(Choice)], *map(astuple, every)]))
+    searched = {trial.key for trial in trials}
+    all_trials = [*(trial for trial in read_trials(out) if trial.key not in searched), *trials]
+    write_text(out / TRIALS, csv_text([[field.name for field in fields(Candidate)], *map(astuple, all_trials)]))
 
 
-def read_trials(out: Path) -> tuple[Choice, ...]:
+def read_trials(out: Path) -> tuple[Candidate, ...]:
     """Read the trials of a search; () without a search."""
     if not (out / TRIALS).exists():
         return ()
     with (out / TRIALS).open(newline="", encoding="utf-8") as file:
         return tuple(
-            Choice(
+            Candidate(
                 row["system"], int(row["fold"]), row["direction"], row["value"], float(row["val_wa"]),
                 float(row["val_uar"]), row["evaluation"], row["chosen"] == "True",
             )
@@ -223,13 +223,13 @@ def read_trials(out: Path) -> tuple[Choice, ...]:
         )  # fmt: skip
 
 
-def _tried(cell: Cell, settings: Experiment, trial: str) -> Cell:
+def _trial_cell(cell: Cell, settings: Experiment, trial: str) -> Cell:
     """Return the cell with the values of a trial; `settings` are the experiment's, without the limit on epochs."""
-    tried = applied(settings, trial)
+    tried = apply_trial(settings, trial)
     return replace(cell, settings=replace(tried, training=tried.training.limited(len(cell.fold.train))), trial=trial)
 
 
-def _validation(cell: Cell, direction: str, evaluation: str) -> tuple[float, float] | None:
+def _validation_figures(cell: Cell, direction: str, evaluation: str) -> tuple[float, float] | None:
     """Return WA and UAR on the validation speakers, or None without a result."""
     if cell.result() is None:
         return None
@@ -250,19 +250,19 @@ def _check_search(settings: Experiment) -> None:
     from unheard.experiments.plan import check_settings
 
     _optuna()
-    if set(settings.systems) <= set(FITTED):
+    if set(settings.systems) <= set(CLASSICAL_SYSTEMS):
         raise ConfigError(f"there is nothing to search for {', '.join(settings.systems)}", mend="Leave out --tune.")
-    for system in (system for system in settings.systems if system not in FITTED):
-        space = _space(settings, system)
+    for system in (system for system in settings.systems if system not in CLASSICAL_SYSTEMS):
+        space = _search_space(settings, system)
         if not space:
             what = f"the space has no key of {system}, so that its budget would be smaller than the others'"
             raise ConfigError(what, mend="Add a key of training or network to --space, or leave out the system.")
         for key, values in space.items():
             for end in values.choices if hasattr(values, "choices") else (values.low, values.high):
-                check_settings(applied(settings, f"{key}={_word(end)}"))
+                check_settings(apply_trial(settings, f"{key}={_text(end)}"))
 
 
-def _space(settings: Experiment, system: str) -> dict[str, Any]:
+def _search_space(settings: Experiment, system: str) -> dict[str, Any]:
     """Return key -> Optuna distribution for a system: all keys except options of other systems."""
     from unheard.training.strategies import STRATEGIES, strategy_of
 
@@ -285,7 +285,7 @@ def _distribution(key: str, text: str, hint: Any) -> Any:
     high, _, log = rest.partition(":")
     try:
         if "|" in text:
-            return distributions.CategoricalDistribution([_value(word) for word in text.split("|")])
+            return distributions.CategoricalDistribution([_parsed(value) for value in text.split("|")])
         if log not in ("", "log"):
             raise ValueError(f"'{log}' should be 'log'")
         if hint in (int, int | None):
@@ -296,16 +296,16 @@ def _distribution(key: str, text: str, hint: Any) -> Any:
         raise ConfigError(f"'{key}={text}' cannot be searched ({error})", mend=mend) from None
 
 
-def _value(word: str) -> Any:
-    """Return a number or a truth value if `word` is one, else the text."""
+def _parsed(text: str) -> Any:
+    """Return the number or Boolean in `text`, else `text`."""
     try:
-        return json.loads(word)
+        return json.loads(text)
     except ValueError:
-        return word
+        return text
 
 
-def _word(value: Any) -> str:
-    """Return the text of a value, the inverse of `_value`; numbers have four digits."""
+def _text(value: Any) -> str:
+    """Return the text of a value, the inverse of `_parsed`; numbers have four digits."""
     if isinstance(value, float):
         return f"{value:.4g}"
     return value if isinstance(value, str) else json.dumps(value)

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from unheard.analysis.intervals import METRICS, Counts, Interval, Metric, Spread, count, interval
 from unheard.analysis.statistics import Contrast, contrast, corrected, gap_contrast, relative_error_reduction
 from unheard.errors import RunError, counted
-from unheard.experiments.baselines import FITTED, NAMES, place_in_tables
-from unheard.experiments.selection import KNOBS, Choice
+from unheard.experiments.baselines import CLASSICAL_SYSTEMS, NAMES, table_position
+from unheard.experiments.selection import TUNED_OPTIONS, Candidate
 from unheard.features.normalise import TRANSDUCTIVE
 from unheard.files import markdown_table, write_text
-from unheard.training.metrics import Judged
+from unheard.training.metrics import AccuracyMetrics
 
 if TYPE_CHECKING:
     from unheard.experiments.config import Experiment
@@ -35,7 +35,7 @@ FEW_UPDATES = 200  # number of updates below which a network counts as hardly tr
 
 
 @dataclass(frozen=True, eq=False)
-class Predictions(Judged):
+class Predictions(AccuracyMetrics):
     """Predictions for one part, dev or test, of one seed: all folds in the order of the split.
 
     `truth` and `predicted` (n,) are label indices, `probabilities` is (n, C), `folds` is (n,).
@@ -86,15 +86,15 @@ class Line:
     """A row of the tables: a system under one evaluation, λ or ε fixed at `value` or chosen on validation speakers.
 
     `choice` is "λ chosen" or "ε chosen" (by the grid), "tuned" (by a search of any settings), or "" (fixed settings).
-    `seeds` are the complete seeds; `done` of `wanted` trainings are finished. `evaluation` is empty if runs have one.
+    `seeds` are the complete seeds, `finished` and `planned` numbers of trainings. `evaluation` is "" if there is one.
     """
 
     system: str
     choice: str = ""
     value: float | None = None
     seeds: tuple[SeedRecord, ...] = ()
-    done: int = 0
-    wanted: int = 0
+    finished: int = 0
+    planned: int = 0
     evaluation: str = ""
 
     @property
@@ -115,9 +115,9 @@ class Line:
         return ", ".join(filter(None, (name, self.choice, self.evaluation)))
 
     @property
-    def fitted(self) -> bool:
+    def classical(self) -> bool:
         """Whether the system is a classical one."""
-        return any(cell.fitted for cell in self.cells)
+        return any(cell.classical for cell in self.cells)
 
     @property
     def unvalidated(self) -> bool:
@@ -127,7 +127,7 @@ class Line:
     @property
     def family(self) -> str:
         """The family of Holm's correction: classical, chosen, tuned or fixed, separate for each evaluation."""
-        kind = "classical" if self.fitted else self.choice.rpartition(" ")[2] or "fixed"
+        kind = "classical" if self.classical else self.choice.rpartition(" ")[2] or "fixed"
         return f"{kind}, {self.evaluation}" if self.evaluation else kind
 
     def over_seeds(self, figure: str, part: str = "test") -> Spread:
@@ -138,8 +138,8 @@ class Line:
     @property
     def gap(self) -> Spread:
         """Validation minus test WA."""
-        sides = (self.over_seeds("wa", part).values for part in ("dev", "test"))
-        return Spread(tuple(validation - test for validation, test in zip(*sides, strict=False)))
+        dev, test = (self.over_seeds("wa", part).values for part in ("dev", "test"))
+        return Spread(tuple(dev_wa - test_wa for dev_wa, test_wa in zip(dev, test, strict=False)))
 
     @property
     def confusion(self) -> NDArray[np.int64]:
@@ -150,10 +150,9 @@ class Line:
     @property
     def recalls(self) -> tuple[Spread, ...]:
         """Recall of each label; a label that does not occur has no values."""
-        each = [seed.test.confusion for seed in self.seeds]
-        return tuple(
-            Spread(tuple(float(c[i, i] / c[i].sum()) for c in each if c[i].any())) for i in range(len(each[0]))
-        )
+        matrices = [seed.test.confusion for seed in self.seeds]
+        labels = range(len(matrices[0]))
+        return tuple(Spread(tuple(float(m[i, i] / m[i].sum()) for m in matrices if m[i].any())) for i in labels)
 
     @property
     def one_class(self) -> tuple[int, int]:
@@ -228,68 +227,68 @@ def baseline_of(line: Line, lines: Sequence[Line], system: str = BASELINE) -> Li
 
 Values = Mapping[tuple[int, str], float | str | None]  # fold and direction -> value of a system's option
 
-NONE_YET = -1.0  # a value that no cell has, for directions without a choice
+NOT_CHOSEN = -1.0  # a value that no cell has, for directions for which nothing is chosen yet
 
 
 def lines_of(
-    cells: Sequence[CellRecord], choices: Sequence[Choice], splits: Sequence[Assigned], settings: Experiment
+    cells: Sequence[CellRecord], candidates: Sequence[Candidate], splits: Sequence[Assigned], settings: Experiment
 ) -> tuple[Line, ...]:
     """Assemble the lines of a run: fixed and chosen ones for each system that was requested or has cells."""
-    places = dict.fromkeys((row.fold, row.direction) for row in splits if row.part != "train")
-    evaluations = sorted({cell.evaluation for cell in cells if not cell.fitted}) or [""]
-    classical = {cell.system for cell in cells if cell.fitted} | set(FITTED)
+    directions = dict.fromkeys((row.fold, row.direction) for row in splits if row.part != "train")
+    evaluations = sorted({cell.evaluation for cell in cells if not cell.classical}) or [""]
+    classical = {cell.system for cell in cells if cell.classical} | set(CLASSICAL_SYSTEMS)
     lines = []
-    for system in sorted(dict.fromkeys([*settings.systems, *(cell.system for cell in cells)]), key=place_in_tables):
-        knob, asked = KNOBS.get(system), system in settings.systems
-        value = float(settings.options.get(system, {}).get(knob.option, knob.fixed)) if knob else None
-        names = {"grid": f"{knob.symbol} chosen" if knob else "", "optuna": "" if system in classical else TUNED}
+    for system in sorted(dict.fromkeys([*settings.systems, *(cell.system for cell in cells)]), key=table_position):
+        option, requested = TUNED_OPTIONS.get(system), system in settings.systems
+        value = float(settings.options.get(system, {}).get(option.name, option.fixed)) if option else None
+        names = {"grid": f"{option.symbol} chosen" if option else "", "optuna": "" if system in classical else TUNED}
         for evaluation in [""] if system in classical else evaluations:
-            of_system = {
+            system_cells = {
                 (cell.fold, cell.value, cell.seed): cell
                 for cell in cells
                 if (cell.system, cell.evaluation) == (system, evaluation)
             }
             fixed = Line(system, "", value, evaluation=evaluation if len(evaluations) > 1 else "")
-            lines.append(_filled(fixed, dict.fromkeys(places, value), of_system, settings.seeds * asked))
+            lines.append(_with_seeds(fixed, dict.fromkeys(directions, value), system_cells, settings.seeds * requested))
             chosen: dict[str, dict[tuple[int, str], Any]] = {"grid": {}, "optuna": {}}
-            for c in choices:
+            for c in candidates:
                 if c.chosen and (c.system, c.evaluation) == (system, evaluation):
                     chosen["optuna" if c.searched else "grid"][c.fold, c.direction] = c.value
-            for way, values in chosen.items():
-                tuned = settings.tune == way and asked
-                if names[way] and (tuned or values.keys() == places.keys()):
-                    blank = replace(fixed, choice=names[way], value=None)
-                    complete = dict.fromkeys(places, NONE_YET) | values
-                    lines.append(_filled(blank, complete, of_system, settings.seeds * tuned))
+            for tuner, values in chosen.items():
+                tuned = settings.tune == tuner and requested
+                if names[tuner] and (tuned or values.keys() == directions.keys()):
+                    blank = replace(fixed, choice=names[tuner], value=None)
+                    complete = dict.fromkeys(directions, NOT_CHOSEN) | values
+                    lines.append(_with_seeds(blank, complete, system_cells, settings.seeds * tuned))
     return tuple(lines)
 
 
-def _filled(blank: Line, values: Values, cells: Mapping[tuple[int, Any, int], CellRecord], asked: int) -> Line:
-    """Return the line with the cells that have `values`; the keys of `cells` are fold, value and seed."""
+def _with_seeds(blank: Line, values: Values, cells: Mapping[tuple[int, Any, int], CellRecord], requested: int) -> Line:
+    """Return the line with the seeds whose cells have `values`; the keys of `cells` are fold, value and seed."""
     used = {(fold, value) for (fold, _), value in values.items()}
     trained = {seed for fold, value, seed in cells if (fold, value) in used}
     if blank.chosen:  # seeds with only the fixed value do not require the chosen values
-        trained = {seed for seed in trained if all((*pair, seed) in cells for pair in used if pair[1] != NONE_YET)}
-    seeds = range(max([asked, *(seed + 1 for seed in trained)]))
+        trained = {seed for seed in trained if all((*pair, seed) in cells for pair in used if pair[1] != NOT_CHOSEN)}
+    seeds = range(max([requested, *(seed + 1 for seed in trained)]))
     folds = len({fold for fold, _ in values})
-    records, done = [], 0
+    records, finished = [], 0
     for seed in seeds:
-        by_place = {place: cells.get((place[0], value, seed)) for place, value in values.items()}
-        missing = {fold for (fold, _), cell in by_place.items() if cell is None}
-        done += folds - len(missing)
+        by_direction = {key: cells.get((key[0], value, seed)) for key, value in values.items()}
+        missing = {fold for (fold, _), cell in by_direction.items() if cell is None}
+        finished += folds - len(missing)
         if not missing:
-            pairs = [(direction, cell) for (_, direction), cell in by_place.items() if cell]
+            pairs = [(direction, cell) for (_, direction), cell in by_direction.items() if cell]
             dev, test = (
                 Predictions.joined([cell.predictions(direction, part) for direction, cell in pairs])
                 for part in ("dev", "test")
             )
             records.append(SeedRecord(seed, dev, test, tuple(dict.fromkeys(cell for _, cell in pairs))))
-    return replace(blank, seeds=tuple(records), done=done, wanted=len(seeds) * folds)
+    return replace(blank, seeds=tuple(records), finished=finished, planned=len(seeds) * folds)
 
 
 # The table of a run.
 
-FIGURES = (("wa", "dev"), ("wa", "test"), ("uar", "dev"), ("uar", "test"), ("macro_f1", "test"))
+TABLE_FIGURES = (("wa", "dev"), ("wa", "test"), ("uar", "dev"), ("uar", "test"), ("macro_f1", "test"))
 """Figure and part of the table's columns."""
 
 REPEATED = (
@@ -308,15 +307,15 @@ def write_table(run: RunRecords, total_folds: int = 0) -> str:
 def caption(run: RunRecords, total_folds: int = 0) -> str:
     """Describe a run in one line; `total_folds` is the number of folds of its protocol."""
     settings = run.settings
-    source = settings.corpus or Path(settings.manifest).name
-    folds, speakers = len(run.folds), {one["speaker"] for one in run.utterances.values()}
-    of_all = f" of {total_folds}" if total_folds > folds else ""
-    seeds = max(line.wanted for line in run.lines) // folds
-    marks = f", {TRANSDUCTIVE}" if settings.normalise == "speaker" else ""
+    corpus = settings.corpus or Path(settings.manifest).name
+    folds, speakers = len(run.folds), {utterance["speaker"] for utterance in run.utterances.values()}
+    of_total = f" of {total_folds}" if total_folds > folds else ""
+    seeds = max(line.planned for line in run.lines) // folds
+    transductive = f", {TRANSDUCTIVE}" if settings.normalise == "speaker" else ""
     return (
-        f"{source}: {counted(len(run.utterances), 'utterance')}, {counted(len(speakers), 'speaker')}, "
-        f"{', '.join(run.labels)}; protocol {settings.protocol}, {folds}{of_all} "
-        f"fold{'s' * (max(folds, total_folds) > 1)}, {counted(seeds, 'seed')}, {run.epochs}{marks}"
+        f"{corpus}: {counted(len(run.utterances), 'utterance')}, {counted(len(speakers), 'speaker')}, "
+        f"{', '.join(run.labels)}; protocol {settings.protocol}, {folds}{of_total} "
+        f"fold{'s' * (max(folds, total_folds) > 1)}, {counted(seeds, 'seed')}, {run.epochs}{transductive}"
     )
 
 
@@ -326,13 +325,13 @@ def table_markdown(lines: Sequence[Line], caption: str) -> str:
     rows = [
         [
             line.name,
-            *(_cell(line, figure, part) for figure, part in FIGURES),
+            *(_table_cell(line, figure, part) for figure, part in TABLE_FIGURES),
             *against_baseline(line, lines),
-            f"{line.done}/{line.wanted}",
+            f"{line.finished}/{line.planned}",
         ]
         for line in lines
     ]
-    written = [
+    paragraphs = [
         caption,
         "",
         markdown_table(heads, rows),
@@ -343,30 +342,29 @@ def table_markdown(lines: Sequence[Line], caption: str) -> str:
         "incomplete seeds are not averaged.",
     ]
     if any(line.evaluation for line in lines):
-        written.append(
+        paragraphs.append(
             "Each network is evaluated twice with the same weights: as written, and with the statistics of batch norm "
             "re-estimated on the training utterances without dropout. Δ WA is over SER_only under the same evaluation."
         )
     if any(line.unvalidated for line in lines):
-        written.append(REPEATED)
+        paragraphs.append(REPEATED)
     choices = {line.choice for line in lines} - {""}
     if choices - {TUNED}:
-        written.append(
+        paragraphs.append(
             "λ and ε: fixed beforehand, and chosen on each fold's own validation speakers, seed 0 (see the report)."
         )
     if TUNED in choices:
-        written.append(
+        paragraphs.append(
             "Tuned: settings searched on each fold's own validation speakers, seed 0, with as many trials for every "
             "system (trials.csv); Δ WA of a tuned system is over tuned SER_only."
         )
-    cautions = filter(None, (single_class(lines), hardly_trained(lines)))
-    written += [word for caution in cautions for word in ("", f"**Note.** {caution}")]
-    return "\n".join([*written, ""])
+    warnings = filter(None, (single_class(lines), hardly_trained(lines)))
+    return "\n".join([*paragraphs, *(f"\n**Note.** {warning}" for warning in warnings), ""])
 
 
-def _cell(line: Line, figure: str, part: str) -> str:
+def _table_cell(line: Line, figure: str, part: str) -> str:
     spread = line.over_seeds(figure, part)
-    return str(spread) if spread.values or line.seeds else f"{line.done}/{line.wanted}"
+    return str(spread) if spread.values or line.seeds else f"{line.finished}/{line.planned}"
 
 
 def against_baseline(line: Line, lines: Sequence[Line]) -> tuple[str, str]:
@@ -374,12 +372,12 @@ def against_baseline(line: Line, lines: Sequence[Line]) -> tuple[str, str]:
     baseline = baseline_of(line, lines)
     if baseline is None or baseline is line:
         return "", ""
-    own, base = ({seed.seed: seed.test.wa for seed in each.seeds} for each in (line, baseline))
-    shared = own.keys() & base.keys()
+    wa, baseline_wa = ({seed.seed: seed.test.wa for seed in system.seeds} for system in (line, baseline))
+    shared = wa.keys() & baseline_wa.keys()
     if not shared:
         return "–", "–"
-    after, before = (statistics.fmean(each[seed] for seed in shared) for each in (own, base))
-    few = f" ({len(shared)} seed{'s' * (len(shared) > 1)})" if len(shared) < max(len(own), len(base)) else ""
+    after, before = (statistics.fmean(values[seed] for seed in shared) for values in (wa, baseline_wa))
+    few = f" ({len(shared)} seed{'s' * (len(shared) > 1)})" if len(shared) < max(len(wa), len(baseline_wa)) else ""
     reduction = relative_error_reduction(before, after)
     return f"{100 * (after - before):+.1f}{few}", "–" if reduction is None else f"{100 * reduction:+.1f} %"
 

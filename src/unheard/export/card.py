@@ -16,7 +16,7 @@ from unheard.analysis.intervals import Spread
 from unheard.corpora import CORPORA, corpus_names, get_corpus
 from unheard.errors import counted
 from unheard.export.evidence import BINS, Evidence
-from unheard.export.onnx import Data, Facts
+from unheard.export.onnx import Facts, TrainingCorpus
 from unheard.export.quantise import Cost
 from unheard.features import FeatureSettings
 from unheard.licence import commercial_use, hub_licence
@@ -102,17 +102,17 @@ def _described(settings: FeatureSettings) -> str:
     return f"{settings.dim - settings.summary_dim} {kind} {each}{more}"
 
 
-def data_of(model: Model) -> tuple[Data, ...]:
+def data_of(model: Model) -> tuple[TrainingCorpus, ...]:
     """Return the corpora that `model` was trained on, by name; none where it does not state them."""
     return described(speakers_by_corpus(model))
 
 
-def described(names: Iterable[str]) -> tuple[Data, ...]:
+def described(names: Iterable[str]) -> tuple[TrainingCorpus, ...]:
     """Return the corpora called `names`; the licence of one without a reader is unknown."""
     return tuple(
-        Data(name, of.title, of.language, of.licence, of.citation, of.homepage)
+        TrainingCorpus(name, of.title, of.language, of.licence, of.citation, of.homepage)
         if name in corpus_names() and (of := get_corpus(name))
-        else Data(name, name or "recordings without a corpus name", "", UNKNOWN)
+        else TrainingCorpus(name, name or "recordings without a corpus name", "", UNKNOWN)
         for name in sorted(names)
     )
 

@@ -142,12 +142,12 @@ def _line(model: Model, run: RunRecords, system: str) -> Line:
 
 
 def _model_result(model: Model, seeds: tuple[SeedRecord, ...]) -> ModelResult | None:
-    name, way = model.about.get("cell", ""), model.about.get("direction", "")
+    name, direction = model.about.get("cell", ""), model.about.get("direction", "")
     for seed in seeds:
         for fold in [cell.fold for cell in seed.cells if name and cell.name == name]:
-            own = seed.test.where((seed.test.folds == fold) & (np.array(seed.test.directions) == way))
-            if own.ids:
-                return ModelResult(fold, seed.seed, len(set(own.speakers)), len(own.ids), own.wa, own.uar)
+            p = seed.test.where((seed.test.folds == fold) & (np.array(seed.test.directions) == direction))
+            if p.ids:
+                return ModelResult(fold, seed.seed, len(set(p.speakers)), len(p.ids), p.wa, p.uar)
     return None
 
 
@@ -158,13 +158,13 @@ def _groups(run: RunRecords, tests: list[Predictions]) -> list[GroupResult]:
     )
     corpora = sorted(set(corpus)) if len(set(corpus)) > 1 else []
     genders = sorted(set(gender) - {""})
-    found = []
-    for one, other in [("", ""), *product(corpora, [""]), *product([""], genders), *product(corpora, genders)]:
-        own = [test.where(((corpus == one) | (one == "")) & ((gender == other) | (other == ""))) for test in tests]
-        if own[0].ids:
-            wa, uar = tuple(test.wa for test in own), tuple(test.uar for test in own)
-            found.append(GroupResult(one, other, len(set(own[0].speakers)), len(own[0].ids), wa, uar))
-    return found
+    results = []
+    for c, g in [("", ""), *product(corpora, [""]), *product([""], genders), *product(corpora, genders)]:
+        group = [test.where(((corpus == c) | (c == "")) & ((gender == g) | (g == ""))) for test in tests]
+        if group[0].ids:
+            wa, uar = tuple(test.wa for test in group), tuple(test.uar for test in group)
+            results.append(GroupResult(c, g, len(set(group[0].speakers)), len(group[0].ids), wa, uar))
+    return results
 
 
 # Calibration
@@ -219,7 +219,7 @@ def calibrate(line: Line, *, on: Literal["dev", "test"] = "dev", temperature: fl
     dev, test = (Predictions.joined([getattr(seed, part) for seed in line.seeds]) for part in ("dev", "test"))
     dev = dev if dev.ids and on == "dev" else test  # speakers that other folds test
     logits, test_logits = _logits(dev), _logits(test)
-    scaled = _scaled_without_their_speakers(dev, test) if temperature is None else test_logits / temperature
+    scaled = _cross_calibrated(dev, test) if temperature is None else test_logits / temperature
     t = temperature or best_temperature(logits, dev.truth)
 
     def error(logits: Doubles, of: Predictions) -> float:
@@ -241,15 +241,15 @@ def calibrate(line: Line, *, on: Literal["dev", "test"] = "dev", temperature: fl
     )
 
 
-def _logits(of: Predictions) -> Doubles:
-    """Logits (n, C), up to a constant an utterance."""
-    return np.log(np.maximum(of.probabilities, 1e-12))
+def _logits(predictions: Predictions) -> Doubles:
+    """Return logits (n, C), up to a constant for each utterance."""
+    return np.log(np.maximum(predictions.probabilities, 1e-12))
 
 
-def _scaled_without_their_speakers(dev: Predictions, test: Predictions) -> Doubles | None:
-    """Scale the test logits of each fold by the temperature of the validation speakers that the fold does not test."""
+def _cross_calibrated(dev: Predictions, test: Predictions) -> Doubles | None:
+    """Divide the test logits of each fold by the temperature of the validation speakers whom it does not test."""
     scaled, tested = _logits(test), np.array(test.speakers)
-    folds = np.array([f"{fold} {way}" for fold, way in zip(test.folds, test.directions, strict=True)])
+    folds = np.array([f"{fold} {direction}" for fold, direction in zip(test.folds, test.directions, strict=True)])
     for fold in np.unique(folds):
         others = dev.where(~np.isin(np.array(dev.speakers), tested[folds == fold]))
         if not others.ids:
@@ -260,13 +260,13 @@ def _scaled_without_their_speakers(dev: Predictions, test: Predictions) -> Doubl
 
 def best_temperature(logits: Doubles, truth: Labels) -> float:
     """Return the T from `LOWEST` to `HIGHEST` that maximises the likelihood of `truth` (n,), logits (n, C)."""
-    found = minimize_scalar(
+    result = minimize_scalar(
         lambda log: negative_log_likelihood(logits / np.exp(log), truth),
         bounds=(np.log(LOWEST), np.log(HIGHEST)),
         method="bounded",
         options={"xatol": 1e-5},
     )
-    return float(np.exp(found.x))
+    return float(np.exp(result.x))
 
 
 def negative_log_likelihood(logits: Doubles, truth: Labels) -> float:

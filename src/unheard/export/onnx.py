@@ -62,7 +62,7 @@ WINDOW, HOP = 3.0, 1.0  # long audio is cut into windows of 3 s, a new one every
 
 
 @dataclass(frozen=True)
-class Data:
+class TrainingCorpus:
     """A corpus that a model was trained on."""
 
     name: str
@@ -75,14 +75,14 @@ class Data:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is stored with an exported model beside what `Model` contains.
+    """Metadata of an exported model that `Model` does not contain.
 
     `licence` is that of the weights, `data` the training corpora; logits are divided by `temperature`.
     """
 
     name: str = ""
     licence: str = ""
-    data: tuple[Data, ...] = ()
+    data: tuple[TrainingCorpus, ...] = ()
     temperature: float = 1.0
 
 
@@ -199,22 +199,22 @@ class Graph:
 
 
 def exact(graph: Graph, x: str) -> str:
-    """Cast to double precision: a sum over thousands of frames in single precision loses the fourth digit."""
+    """Add a cast to double precision: a sum over thousands of frames in single precision loses the fourth digit."""
     return graph("Cast", x, to=TensorProto.DOUBLE)
 
 
 def single(graph: Graph, x: str) -> str:
-    """Cast to single precision."""
+    """Add a cast to single precision."""
     return graph("Cast", x, to=TensorProto.FLOAT)
 
 
 def mean(graph: Graph, x: str) -> str:
-    """Mean over time: (T, C) -> (C,)."""
+    """Add the mean over time: (T, C) -> (C,)."""
     return graph("ReduceMean", x, axes=[0], keepdims=0)
 
 
 def normalised(graph: Graph, normaliser: Normaliser) -> str:
-    """`Normaliser.apply`: (T, F) -> (T, F)."""
+    """Add the normalisation, as `Normaliser.apply`: (T, F) -> (T, F)."""
     if normaliser.kind == "none":
         return "features"
     if normaliser.kind == "train":
@@ -234,7 +234,7 @@ def normalised(graph: Graph, normaliser: Normaliser) -> str:
 
 
 def embedded(graph: Graph, network: EmbeddingNetwork, frames: str) -> str:
-    """`EmbeddingNetwork.forward`: (T, F) -> (E,)."""
+    """Add the network, as `EmbeddingNetwork.forward`: (T, F) -> (E,)."""
     x = frames
     if network.summary is not None:
         x = graph("Slice", x, graph.integers(0), graph.integers(network.framed), graph.integers(1))
@@ -254,7 +254,7 @@ def embedded(graph: Graph, network: EmbeddingNetwork, frames: str) -> str:
 
 
 def weighed(graph: Graph, layer: LayerWeights, x: str) -> str:
-    """`LayerWeights.forward`: (T, L·W + rest) -> (T, W + rest), as a product with the weights, which sum to 1."""
+    """Add the weighted mean of L layers, as `LayerWeights.forward`: (T, L·W + rest) -> (T, W + rest)."""
     layers, width = layer.sizes
     weights = graph.constant("layer_weights", _array(layer.weights.softmax(0))[:, None])
     start, end, axis = graph.integers(0), graph.integers(layers * width), graph.integers(1)
@@ -265,7 +265,7 @@ def weighed(graph: Graph, layer: LayerWeights, x: str) -> str:
 
 
 def edges_repeated(graph: Graph, x: str, at_least: int) -> str:
-    """`valid_frames(at_least=...)`: repeat the first and the last frame, once more at the end where it is odd."""
+    """Add the repetition of edge frames, as `valid_frames(at_least=...)`: (T, F) -> (T', F)."""
     missing = graph("Sub", graph.integers(at_least), graph("Shape", x, start=0, end=1))
     missing = graph("Max", missing, graph.integers(0))
     before = graph("Div", missing, graph.integers(2))
@@ -274,7 +274,7 @@ def edges_repeated(graph: Graph, x: str, at_least: int) -> str:
 
 
 def tdnn(graph: Graph, name: str, layer: TDNN, x: str) -> str:
-    """Affine over shifted frames, ReLU, batch norm: (T, inputs) -> (T', outputs)."""
+    """Add a dilated convolution, ReLU and batch norm: (T, inputs) -> (T', outputs)."""
     span = layer.dilation * (layer.kernel - 1)
     convolved = graph(
         "Conv",
@@ -290,10 +290,10 @@ def tdnn(graph: Graph, name: str, layer: TDNN, x: str) -> str:
 
 
 def bilstm(graph: Graph, name: str, layer: BiLSTM, x: str) -> str:
-    """Bidirectional LSTM or GRU, forward states first: (T, inputs) -> (T, 2 * cells)."""
+    """Add a bidirectional LSTM or GRU, forward states first: (T, inputs) -> (T, 2 * cells)."""
     mode = layer.ahead.mode
     reset: dict[str, Any] = {"linear_before_reset": 1} if mode == "GRU" else {}
-    weights = [[_gates(one, _GATES[mode]) for one in way.all_weights[0]] for way in (layer.ahead, layer.back)]
+    weights = [[_gates(w, _GATES[mode]) for w in direction.all_weights[0]] for direction in (layer.ahead, layer.back)]
     states = graph(
         mode,
         graph("Unsqueeze", x, graph.integers(1)),
@@ -308,18 +308,18 @@ def bilstm(graph: Graph, name: str, layer: BiLSTM, x: str) -> str:
 
 
 def dense(graph: Graph, name: str, layer: Dense, x: str) -> str:
-    """Affine, ReLU, batch norm: (..., inputs) -> (..., outputs)."""
+    """Add an affine layer, ReLU and batch norm: (..., inputs) -> (..., outputs)."""
     return norm(graph, f"{name}.norm", layer.norm, graph("Relu", linear(graph, name, layer.affine, x)))
 
 
 def linear(graph: Graph, name: str, layer: nn.Linear, x: str) -> str:
-    """x Wᵀ + b: (..., inputs) -> (..., outputs)."""
+    """Add x Wᵀ + b: (..., inputs) -> (..., outputs)."""
     product = graph("MatMul", x, graph.constant(f"{name}.weight", _array(layer.weight).T))
     return graph("Add", product, graph.constant(f"{name}.bias", _array(layer.bias)))
 
 
 def norm(graph: Graph, name: str, layer: nn.Module, x: str) -> str:
-    """Batch norm in evaluation mode, as one multiplication and one addition: (..., C) -> (..., C)."""
+    """Add batch norm in evaluation mode, one multiplication and one addition: (..., C) -> (..., C)."""
     if not isinstance(layer, nn.BatchNorm1d):
         return x  # nn.Identity: this network has no batch norm here
     weight, bias, center, variance = (
@@ -331,7 +331,7 @@ def norm(graph: Graph, name: str, layer: nn.Module, x: str) -> str:
 
 
 def statistics(graph: Graph, layer: nn.Module | None, x: str) -> str:
-    """Mean and standard deviation over time, weighted where `layer` is an attentive pooling: (T, C) -> (2C,)."""
+    """Add mean and standard deviation over time, weighted if `layer` is an attentive pooling: (T, C) -> (2C,)."""
     weights = None
     if isinstance(layer, AttentivePooling):
         hidden = graph("Tanh", linear(graph, "pooling", layer.affine, x))
@@ -355,7 +355,7 @@ def statistics(graph: Graph, layer: nn.Module | None, x: str) -> str:
 
 
 def functionals(graph: Graph, layer: Functionals, frames: str, first: int) -> str:
-    """What the functionals, in the columns from `first` on of every frame, add to the embedding: (T, F) -> (width,)."""
+    """Add the layer on the functionals, which are the columns from `first` of every frame: (T, F) -> (width,)."""
     begin, end = graph.integers(0, first), graph.integers(1, first + layer.affine.in_features)
     vector = graph("Squeeze", graph("Slice", frames, begin, end, graph.integers(0, 1)), graph.integers(0))
     low, high = graph.constant("clip.low", -layer.CLIP), graph.constant("clip.high", layer.CLIP)
@@ -363,7 +363,7 @@ def functionals(graph: Graph, layer: Functionals, frames: str, first: int) -> st
 
 
 def head(graph: Graph, name: str, layer: Head, x: str) -> str:
-    """A classifier: embedding (E,) -> logits (C,)."""
+    """Add a classifier: embedding (E,) -> logits (C,)."""
     for number, hidden in enumerate(layer.hidden):
         x = dense(graph, f"{name}.hidden{number}", cast(Dense, hidden), x)
     return linear(graph, f"{name}.output", layer.output, x)

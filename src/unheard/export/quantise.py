@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from unheard.errors import ExportError, Say, silent
-from unheard.experiments.evaluate import is_known, known_rows, trained_on
-from unheard.experiments.plan import usable
+from unheard.experiments.evaluate import rows_with_labels, training_identities, was_trained_on
+from unheard.experiments.plan import rows_with_features
 from unheard.export.onnx import encoded
 from unheard.features import FeatureSettings, build_store
 from unheard.features.encoder import onnx_session
@@ -111,13 +111,13 @@ def measure_cost(
     encoders in bytes. Speakers that the model was trained on are left out where there are others. Raises
     `UnheardError` where no recording is left.
     """
-    rows = known_rows(model, manifest, None, say)
-    trained = trained_on(model)
-    unseen = rows.where(lambda row: not is_known(row, trained))
+    rows = rows_with_labels(model, manifest, None, say)
+    trained = training_identities(model)
+    unseen = rows.where(lambda row: not was_trained_on(row, trained))
     rows = unseen if len(unseen) else rows
     with tempfile.TemporaryDirectory(prefix="unheard-") as temporary:
         store = build_store(rows, Path(temporary, "full"), model.features)
-        rows, features = usable(rows, store, say), small_features or model.features
+        rows, features = rows_with_features(rows, store, say), small_features or model.features
         other = store if features == model.features else build_store(rows, Path(temporary, "small"), features)
         runs = [(onnx_session(path.read_bytes()), of) for path, of in zip(files, (store, other), strict=True)]
         a, b = (

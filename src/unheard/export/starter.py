@@ -22,13 +22,13 @@ from unheard.audio import SAMPLE_RATE, read_audio
 from unheard.corpora.table import write_table
 from unheard.errors import ConfigError, Say, silent
 from unheard.experiments.adaptation import adapt
-from unheard.experiments.baselines import FITTED
+from unheard.experiments.baselines import CLASSICAL_SYSTEMS
 from unheard.experiments.config import Experiment
 from unheard.experiments.evaluate import score_model
 from unheard.experiments.leakage import probe_model
 from unheard.experiments.plan import read_rows
 from unheard.experiments.records import RunRecords, read_run
-from unheard.experiments.run import carry_out
+from unheard.experiments.run import run_experiment
 from unheard.experiments.summary import Line
 from unheard.export.card import data_of
 from unheard.export.evidence import calibrate, evidence_of
@@ -62,7 +62,7 @@ def make_starter(
     """
     runs = Path(settings.out)
     base = replace(settings, store=settings.store or str(runs / "features"))
-    if len(base.systems) != 1 or base.systems[0] in FITTED:
+    if len(base.systems) != 1 or base.systems[0] in CLASSICAL_SYSTEMS:
         raise ConfigError("a model has one system, a network", mend="Name one, such as --systems ser.")
     if base.normalise not in WITH_PROFILES:
         what = f"a model with normalisation '{base.normalise}' cannot adapt, and its card reports adaptation"
@@ -115,7 +115,7 @@ def line_of(run: RunRecords) -> Line:
 
 def _run(base: Experiment, out: Path, say: Say, **protocol: Any) -> RunRecords:
     try:
-        run = carry_out(replace(base, **protocol, out=str(out)), say)
+        run = run_experiment(replace(base, **protocol, out=str(out)), say)
     except ConfigError as error:
         mend = error.mend and error.mend.replace("--out", "--runs")
         raise ConfigError(error.what, where=error.where, mend=mend) from error

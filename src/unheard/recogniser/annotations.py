@@ -31,7 +31,7 @@ class RttmWriter(Writer):
         names = (bare, file, *(f"{file}#{number}" for number in range(2, len(self._names) + 3)))
         name = one_word(next(name for name in names if self._names.setdefault(name, file) == file))
         channel = {"mix": "1", "left": "1", "right": "2"}.get(prediction.channel, prediction.channel)
-        for one in filter(_shown, prediction.segments):
+        for one in filter(_is_annotated, prediction.segments):
             label, chance = "<NA>", "<NA>"
             if one.label is not None:
                 label, chance = one_word(one.label), f"{one.probabilities[one.label]:.6f}"
@@ -41,8 +41,8 @@ class RttmWriter(Writer):
         return "".join(lines)
 
 
-def _shown(segment: Segment) -> bool:
-    """Whether an annotation has a place for it: a label, or a turn of a speaker."""
+def _is_annotated(segment: Segment) -> bool:
+    """Return whether a segment is annotated: it has a label or a speaker."""
     return segment.label is not None or segment.speaker is not None
 
 
@@ -66,7 +66,7 @@ class SrtWriter(Writer):
 
     def _text(self, prediction: Prediction) -> str:
         cues = []
-        for number, one in enumerate(filter(_shown, prediction.segments), start=1):
+        for number, one in enumerate(filter(_is_annotated, prediction.segments), start=1):
             label = f"{one.label} {max(one.probabilities.values()):.0%}" if one.label else "–"
             text = label if one.speaker is None else f"[{one.speaker}]: {label}"
             cues.append(f"{number}\n{_srt_time(one.start)} --> {_srt_time(one.end)}\n{text}\n\n")
@@ -86,7 +86,7 @@ class TextGridWriter(SrtWriter):
 
     def _text(self, prediction: Prediction) -> str:
         end = f"xmax = {prediction.duration:.3f}"
-        tiers = {name: _filled(prediction, name) for name in prediction.of_speakers()}
+        tiers = {name: _intervals(prediction, name) for name in prediction.of_speakers()}
         tiers = tiers or {"emotion": [(one.start, one.end, one.label or "") for one in prediction.segments]}
         lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", end, "tiers? <exists>"]
         lines += [f"size = {len(tiers)}", "item []:"]
@@ -103,7 +103,7 @@ def _quoted(text: str) -> str:
     return '"' + text.replace('"', '""') + '"'
 
 
-def _filled(prediction: Prediction, speaker: str) -> list[tuple[float, float, str]]:
+def _intervals(prediction: Prediction, speaker: str) -> list[tuple[float, float, str]]:
     """Return the turns of a speaker and the gaps between them; intervals of a tier cannot overlap."""
     found, last = [], 0.0
     for one in prediction.segments:

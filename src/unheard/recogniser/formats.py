@@ -45,10 +45,10 @@ EMBEDDINGS = (".jsonl", ".csv", ".npz")  # endings of files of embeddings
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a writer needs to know beforehand: the model's labels, name, version and licence.
+    """Input of a writer: the model's labels, name, version and licence.
 
-    `timeline` asks table and csv for a row a segment; `single`: one recording was named, so that JSON is one object
-    instead of a list; `turns`: segments are turns of speakers.
+    With `timeline`, table and csv have a row for each segment; with `single`, the only recording is one JSON object
+    instead of a list; with `turns`, segments are turns of speakers.
     """
 
     labels: tuple[str, ...]

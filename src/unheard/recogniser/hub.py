@@ -16,7 +16,7 @@ from unheard.errors import ConfigError, ModelError, needs, printable
 
 PREFIX = "hf:"
 FILES = ("model.onnx", "model.int8.onnx", "README.md", "config.json", "SHA256SUMS", "encoder/*")
-"""What is read from a repository, and written to it."""
+"""Files that are read from a repository and written to it."""
 
 TRIAL_SECONDS = 60  # time that a model has to load and to answer one short clip
 TRIAL_BYTES = 4 << 30  # address space of the process in which it does, in addition to four times that of its files

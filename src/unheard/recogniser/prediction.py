@@ -15,7 +15,7 @@ from unheard.recogniser.profiles import SpeakerProfile
 from unheard.settings import check_number
 
 Embedding = npt.NDArray[np.float32]
-One = TypeVar("One", "Segment", "Prediction")
+PredictionOrSegment = TypeVar("PredictionOrSegment", "Segment", "Prediction")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """How long a label holds: `seconds`, their `share` of all that has a label, the `longest` segment (start, end)."""
+    """The time of a label: `seconds`, their `share` of the labelled time, and the `longest` segment (start, end)."""
 
     seconds: float
     share: float
@@ -65,7 +65,7 @@ def shares(segments: Iterable[Segment]) -> dict[str, Share]:
     whole = sum(seconds.values())
     return {
         label: Share(held, held / whole, max(times[label], key=lambda time: time[1] - time[0]))
-        for label, held in sorted(seconds.items(), key=lambda one: -one[1])
+        for label, held in sorted(seconds.items(), key=lambda item: -item[1])
     }
 
 
@@ -221,32 +221,32 @@ def labelled(labels: Sequence[str], probabilities: npt.ArrayLike) -> dict[str, f
 
 def ranked(probabilities: Mapping[str, float]) -> list[tuple[str, float]]:
     """Return labels with their probabilities, the highest first."""
-    return sorted(probabilities.items(), key=lambda one: -one[1])
+    return sorted(probabilities.items(), key=lambda item: -item[1])
 
 
-def _certain(one: One, least: float) -> One:
-    """Return an answer, without its label where the highest probability is below `least`: the reason has two."""
-    first = ranked(one.probabilities)[:2]
+def _certain(result: PredictionOrSegment, least: float) -> PredictionOrSegment:
+    """Abstain if the highest probability is below `least`; the reason gives the two highest."""
+    first = ranked(result.probabilities)[:2]
     if not first or first[0][1] >= least:
-        return one
+        return result
     reason = "uncertain: " + ", ".join(f"{100 * value:.0f} % {label}" for label, value in first)
-    return replace(one, label=None, abstained=reason)
+    return replace(result, label=None, abstained=reason)
 
 
-def _plain_answer(one: Segment | Prediction) -> dict[str, Any]:
-    rounded = {label: round(value, 6) for label, value in one.probabilities.items()}
-    return {"label": one.label, "probabilities": rounded, "abstained": one.abstained}
+def _plain_answer(result: Segment | Prediction) -> dict[str, Any]:
+    rounded = {label: round(value, 6) for label, value in result.probabilities.items()}
+    return {"label": result.label, "probabilities": rounded, "abstained": result.abstained}
 
 
 def _plain(summary: Mapping[str, Share]) -> dict[str, Any]:
     return {
-        label: {"seconds": round(one.seconds, 3), "share": round(one.share, 4)}
-        | {"longest": [round(time, 3) for time in one.longest]}
-        for label, one in summary.items()
+        label: {"seconds": round(share.seconds, 3), "share": round(share.share, 4)}
+        | {"longest": [round(time, 3) for time in share.longest]}
+        for label, share in summary.items()
     }
 
 
-def _in_words(one: Segment | Prediction) -> str:
-    if one.label is None:
-        return one.abstained or "no speech"
-    return f"{one.label} {100 * one.probabilities[one.label]:.0f} %"
+def _in_words(result: Segment | Prediction) -> str:
+    if result.label is None:
+        return result.abstained or "no speech"
+    return f"{result.label} {100 * result.probabilities[result.label]:.0f} %"

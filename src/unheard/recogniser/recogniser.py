@@ -15,8 +15,8 @@ from unheard.errors import AudioError, ConfigError, ModelError, NoSpeechError
 from unheard.recogniser.model import OnnxModel, open_model
 from unheard.recogniser.prediction import Prediction, Segment, Totals
 from unheard.recogniser.profiles import SpeakerProfile
-from unheard.recogniser.sources import AudioInput, Several, blocks_of, channels_of, name_of
-from unheard.recogniser.stream import Stream, Watch
+from unheard.recogniser.sources import AudioInput, AudioInputs, blocks_of, channels_of, name_of
+from unheard.recogniser.stream import OnSegment, Stream
 from unheard.recogniser.turns import Turn, TurnsByRecording, in_order, read_turns, turns_of
 from unheard.recogniser.windows import LEAST_SPEECH, Window, WindowResult, WindowSettings, cut, score_window
 from unheard.settings import check_number
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Progress: TypeAlias = Callable[[float], object]
 
 Segments: TypeAlias = str | Path | TurnsByRecording | Sequence[Turn | tuple[float, float, str] | Mapping[str, Any]]
-"""Who spoke when: a file or folder, what `read_turns` returned, or the turns of the recording, also as mappings."""
+"""Turns: a file or folder, the result of `read_turns`, or the turns of the recording, also as mappings."""
 
 LONGEST = 24 * 3600.0  # default limit for the length of a recording, seconds
 _BEYOND = 2.0  # seconds by which the end of a turn may lie behind that of its recording
@@ -45,7 +45,7 @@ class PredictOptions(TypedDict, total=False):
     progress: Progress | None
     min_confidence: float
     segments: Segments | None
-    watch: Watch | None
+    watch: OnSegment | None
 
 
 def load(
@@ -87,11 +87,11 @@ class Recogniser:
     def predict(self, audio: AudioInput, **options: Unpack[PredictOptions]) -> Prediction: ...
 
     @overload
-    def predict(self, audio: Several, **options: Unpack[PredictOptions]) -> list[Prediction]: ...
+    def predict(self, audio: AudioInputs, **options: Unpack[PredictOptions]) -> list[Prediction]: ...
 
     def predict(
         self,
-        audio: AudioInput | Several,
+        audio: AudioInput | AudioInputs,
         *,
         sample_rate: int | None = None,
         channel: str | int = "mix",
@@ -101,7 +101,7 @@ class Recogniser:
         progress: Progress | None = None,
         min_confidence: float = 0.0,
         segments: Segments | None = None,
-        watch: Watch | None = None,
+        watch: OnSegment | None = None,
     ) -> Prediction | list[Prediction]:
         """Predict the emotion of one recording, or of each in a list.
 
@@ -155,7 +155,7 @@ class Recogniser:
 
     def enrol(
         self,
-        clips: AudioInput | Several,
+        clips: AudioInput | AudioInputs,
         *,
         sample_rate: int | None = None,
         channel: str | int = "mix",
@@ -201,7 +201,7 @@ class Recogniser:
         adapt: bool = False,
         name: str = "",
         channel: str = "mix",
-        watch: Watch | None = None,
+        watch: OnSegment | None = None,
         min_confidence: float = 0.0,
     ) -> Stream:
         """Start a stream for samples of one speaker, floats in [-1, 1] or integers.

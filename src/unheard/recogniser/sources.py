@@ -49,14 +49,14 @@ SUFFIXES = frozenset(
 
 LIST = "-"
 
-Found = str | AudioError  # a path, or the error for a word that names no recording
+PathOrError = str | AudioError  # a path, or the error for a word that names no recording
 
 
-def recordings(words: Iterable[str], lines: Iterable[bytes] = ()) -> Iterator[Found]:
+def recordings(words: Iterable[str], lines: Iterable[bytes] = ()) -> Iterator[PathOrError]:
     """Yield the recordings that `words` name as they are found; `-` stands for `lines`, a path a line."""
     for word in words:
         if word != LIST:
-            yield from _named(word)
+            yield from _paths_of(word)
             continue
         for number, line in enumerate(lines):
             if number == 0 and line.startswith(HEADERS) and b"\0" in line:
@@ -65,7 +65,7 @@ def recordings(words: Iterable[str], lines: Iterable[bytes] = ()) -> Iterator[Fo
                 break
             path = os.fsdecode(line.removeprefix(b"" if number else BOM_UTF8).rstrip(b"\r\n"))
             if path.strip():
-                yield from _named("./-" if path == LIST else path)
+                yield from _paths_of("./-" if path == LIST else path)
 
 
 def is_single(words: Iterable[str]) -> bool:
@@ -76,7 +76,7 @@ def is_single(words: Iterable[str]) -> bool:
     return not Path(words[0]).is_dir() if exists(words[0]) else not glob.has_magic(words[0])
 
 
-def _named(word: str) -> Iterator[Found]:
+def _paths_of(word: str) -> Iterator[PathOrError]:
     if exists(word):
         yield from _in_folder(word) if Path(word).is_dir() else [word]
     elif "\0" in word:
@@ -93,7 +93,7 @@ def _named(word: str) -> Iterator[Found]:
         yield from dict.fromkeys(path for paths in inside for path in paths)
 
 
-def _in_folder(folder: str) -> Iterator[Found]:
+def _in_folder(folder: str) -> Iterator[PathOrError]:
     """Yield the recordings below `folder`, sorted by path, without hidden files and folders."""
     empty, seen, passed = True, set[str](), list[Path]()
     readable = SUFFIXES | (set(CONVERTED) if can_convert() else set())
@@ -131,7 +131,7 @@ def _in_folder(folder: str) -> Iterator[Found]:
 AudioInput: TypeAlias = Source | npt.NDArray[Any] | Mapping[str, Any]
 """A path, an open binary file, samples (N,) or (N, channels), or {"array": samples, "sampling_rate": Hz}."""
 
-Several: TypeAlias = list[AudioInput] | tuple[AudioInput, ...]
+AudioInputs: TypeAlias = list[AudioInput] | tuple[AudioInput, ...]
 
 _BLOCK = 1 << 20  # samples of an array in a block
 
@@ -309,7 +309,7 @@ class Microphone:
             yield block
 
     def _take(self, samples: np.ndarray, frames: int, time: object, status: object) -> None:
-        """Called by PortAudio in its own thread, with a buffer that it reuses."""
+        """Receive samples from PortAudio, in its thread and in a buffer that it reuses."""
         self.overflows += bool(getattr(status, "input_overflow", False))
         self._put(samples[:, 0].copy())
 

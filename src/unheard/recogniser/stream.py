@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from unheard.recogniser.recogniser import Recogniser
 
 Doubles = npt.NDArray[np.float64]
-Watch = Callable[[Segment], object]
+OnSegment = Callable[[Segment], object]
 
 LEAST_ACTIVITY = 0.1  # a step gets a label where at least this share of it is speech
 LEAST_STEP = 0.05  # a last step of fewer seconds, in which hardly a frame lies, is joined to the one before
@@ -52,7 +52,7 @@ class Timeline:
     is scored; `watch` receives it as a segment.
     """
 
-    def __init__(self, labels: Sequence[str], hop: float, reach: int, least: float, watch: Watch | None) -> None:
+    def __init__(self, labels: Sequence[str], hop: float, reach: int, least: float, watch: OnSegment | None) -> None:
         self.labels, self.hop = labels, hop
         self._least, self._watch = least, watch
         self._windows: deque[WindowResult] = deque(maxlen=reach)
@@ -122,7 +122,7 @@ class Stream:
         profile: SpeakerProfile | None,
         adapt: bool,
         names: tuple[str, str],
-        watch: Watch | None,
+        watch: OnSegment | None,
         min_confidence: float,
     ) -> None:
         check_number("min_confidence", min_confidence, 0, 1)

@@ -22,7 +22,7 @@ LARGEST = 64 << 20  # upper limit for a file, in bytes
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What `speaker` says from `start` to `end` (seconds; infinite: to the end of the recording).
+    """Speech of `speaker` from `start` to `end` (seconds; infinite: to the end of the recording).
 
     Raises `ConfigError` for times that are no stretch of time.
     """
@@ -44,7 +44,7 @@ class Turn:
 
 TurnsByRecording: TypeAlias = Mapping[str, Sequence[Turn]]  # recording as named in the file, or "" -> its turns
 
-_Found: TypeAlias = Iterator[tuple[str, str, float, float, str, str]]
+_TurnRows: TypeAlias = Iterator[tuple[str, str, float, float, str, str]]
 """Place, recording, start, end, speaker, channel."""
 
 
@@ -118,8 +118,8 @@ def turns_of(turns: TurnsByRecording, recording: str) -> Sequence[Turn]:
     raise ConfigError(what, where=recording, mend="Turns are matched by the name of the recording's file.")
 
 
-def _rttm(path: Path, text: str) -> _Found:
-    """NIST, RT-09 evaluation plan, appendix A; lines of other types are passed over."""
+def _rttm(path: Path, text: str) -> _TurnRows:
+    """Read RTTM (NIST, RT-09 evaluation plan, appendix A); lines of other types are ignored."""
     for number, line in enumerate(text.splitlines(), start=1):
         fields, place = line.split(), f"line {number}"
         if fields[:1] == ["SPEAKER"]:
@@ -135,8 +135,8 @@ _NO_SPEAKER = re.compile(r"(?i)(^|[\W_])(words?|phones?|phonemes?|syllables?|seg
 _TOKEN = re.compile(r'"((?:[^"]|"")*)"|(?<!\S)(-?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)(?!\S)')
 
 
-def _textgrid(path: Path, text: str) -> _Found:
-    """Praat manual, "TextGrid file formats": what counts, in the long and the short one, are free numbers and texts.
+def _textgrid(path: Path, text: str) -> _TurnRows:
+    """Read the free numbers and texts of a TextGrid, long or short (Praat manual, "TextGrid file formats").
 
     A tier is a speaker, or the only tier has the speakers' names as texts.
     """
@@ -172,8 +172,8 @@ _NAMED = re.compile(_MARKS + r"(?:\[([^\]]{1,60})\](?!\s*$)|([^\W\d][^:.,;!?<]{0
 _VOICE = re.compile(r"<v(?:\.[^ >]{0,40})?\s{1,9}([^>\s][^>]{0,99})>")
 
 
-def _subtitles(path: Path, text: str) -> _Found:
-    """SRT and WebVTT; a cue names its speaker as `<v Anna>`, `[Anna]` or `Anna:`, or names nobody or several."""
+def _subtitles(path: Path, text: str) -> _TurnRows:
+    """Read SRT or WebVTT; a cue names its speaker as `<v Anna>`, `[Anna]` or `Anna:`; several names count as none."""
     cues: list[tuple[int, re.Match[str], list[str]]] = []
     inside = False
     for number, line in enumerate(text.splitlines(), start=1):
@@ -198,8 +198,8 @@ def _subtitles(path: Path, text: str) -> _Found:
         yield f"line {number}", "", start, end, names.pop() if len(names) == 1 else "", ""
 
 
-def _table(path: Path, text: str) -> _Found:
-    """Columns start, end (or duration), speaker, and file where there are several recordings."""
+def _table(path: Path, text: str) -> _TurnRows:
+    """Read the columns start, end (or duration), speaker, and file if there are several recordings."""
     named = any("speaker" in columns for *_, columns in read_rows(path, ("start",), text))  # WhisperX leaves some out
     for number, cells, columns in read_rows(path, ("start",) if named else ("start", "speaker"), text):
         where = f"{path}, row {number}"
@@ -211,7 +211,7 @@ def _table(path: Path, text: str) -> _Found:
         yield f"row {number}", own.get("audio", ""), start, last, own.get("speaker", ""), own.get("channel", "").strip()
 
 
-def _audformat(path: Path) -> _Found:
+def _audformat(path: Path) -> _TurnRows:
     for (file, start, end), speaker in read_speakers(path).items():
         last = seconds(end)
         yield file, file, seconds(start) or 0.0, math.inf if last is None else last, speaker, ""

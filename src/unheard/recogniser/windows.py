@@ -97,7 +97,7 @@ def cut(blocks: Iterable[Samples], settings: WindowSettings, sample_rate: int) -
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Speech:
-    """Which frames are speech (T,), how many seconds, and the reason to abstain, if any."""
+    """A mask of the frames of speech (T,), their duration in seconds, and the reason to abstain, if any."""
 
     frames: npt.NDArray[np.bool_]
     seconds: float

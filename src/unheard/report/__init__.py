@@ -1,6 +1,6 @@
 """The report of a run: one self-contained HTML page, the same in Markdown, and figures and tables for a paper.
 
-records, statistics -> content (sections of words, tables, figures) -> HTML, Markdown, LaTeX, SVG, PDF, PNG
+records, statistics -> content (sections of text, tables, figures) -> HTML, Markdown, LaTeX, SVG, PDF, PNG
 """
 
 from functools import partial
@@ -34,12 +34,12 @@ def write_report(run: str | Path, out: str | Path | None = None, *, say: Say = s
     report = compose(records, summarise(records), say)
     folder = Path(records.folder if out is None else out)
     texts = {"report.md": markdown_of(report), "report.html": html_of(report)}
-    printed = [block for block in report.blocks() if isinstance(block, Table) and block.name.partition("-")[0] in LATEX]
-    texts |= {f"tables/{table.name}.tex": latex_of(table) for table in printed}
-    drawn = [block for block in report.blocks() if isinstance(block, Figure)]
-    figures = {f"figures/{figure.name}.{kind}": (figure.drawing, kind) for figure in drawn for kind in KINDS}
-    for known in (*LATEX, "gaps", "curves", "choice", "tsne", "recalls", "confusion", "speakers"):
-        for path in (*folder.glob(f"tables/{known}*.tex"), *folder.glob(f"figures/{known}*.*")):
+    tables = [block for block in report.blocks() if isinstance(block, Table) and block.name.partition("-")[0] in LATEX]
+    texts |= {f"tables/{table.name}.tex": latex_of(table) for table in tables}
+    drawings = [block for block in report.blocks() if isinstance(block, Figure)]
+    figures = {f"figures/{figure.name}.{kind}": (figure.drawing, kind) for figure in drawings for kind in KINDS}
+    for name in (*LATEX, "gaps", "curves", "choice", "tsne", "recalls", "confusion", "speakers"):
+        for path in (*folder.glob(f"tables/{name}*.tex"), *folder.glob(f"figures/{name}*.*")):
             if path.relative_to(folder).as_posix() not in {*texts, *figures}:
                 path.unlink()
     for name, (drawing, kind) in figures.items():

@@ -17,7 +17,7 @@ from unheard.experiments.summary import Line, Predictions, baseline_of
 from unheard.features.normalise import TRANSDUCTIVE
 from unheard.files import json_text, markdown_table
 from unheard.manifest import Manifest, Utterance
-from unheard.report.content import interval, markdown_of_table, spread
+from unheard.report.content import limits, markdown_of_table, spread
 from unheard.report.results import contrast_table
 from unheard.splits.files import of_part
 from unheard.training.metrics import decision_factors
@@ -30,14 +30,14 @@ FAMILIES = "Holm's families are the networks, the networks with λ and ε chosen
 
 @dataclass(frozen=True, eq=False)
 class _SelectedRun:
-    """The lines of a run, with the counts on the selected test speakers by line name; `base` is the baseline."""
+    """The lines of a run, with their counts on the selected test speakers by name; `base` is the baseline."""
 
     folder: Path
     lines: tuple[Line, ...]
     base: Line
     counts: Mapping[str, Counts]
     speakers: frozenset[tuple[str, str]]  # (corpus, speaker)
-    about: str
+    description: str
 
     def base_of(self, line: Line) -> Line:
         """Return the baseline under the same evaluation as `line`."""
@@ -64,14 +64,14 @@ def contrast_runs(*runs: str | Path, baseline: str = "ser", speakers: str = "", 
     Raises `ConfigError` for an unknown baseline, an impossible decision or runs that test the same speaker, `RunError`
     if a run has no complete seed of the baseline, and `SplitError` if none of the speakers is tested.
     """
-    read = [_read(Path(run), baseline, speakers, decision) for run in runs]
-    if len(read) == 1:
-        return _one_run(read[0])
-    parts = [f"## {run.folder}\n\n{_one_run(run)}" for run in read]
-    return "\n".join([*parts, f"## Mean over runs\n\n{_mean_over_runs(read)}"])
+    selected = [_select(Path(run), baseline, speakers, decision) for run in runs]
+    if len(selected) == 1:
+        return _one_run(selected[0])
+    parts = [f"## {run.folder}\n\n{_one_run(run)}" for run in selected]
+    return "\n".join([*parts, f"## Mean over runs\n\n{_mean_over_runs(selected)}"])
 
 
-def _read(folder: Path, baseline: str, speakers: str, decision: str) -> _SelectedRun:
+def _select(folder: Path, baseline: str, speakers: str, decision: str) -> _SelectedRun:
     run = read_run(folder)
     lines = [line for line in run.lines if line.seeds]
     if not any(line.system == baseline and not line.chosen for line in lines):
@@ -80,7 +80,7 @@ def _read(folder: Path, baseline: str, speakers: str, decision: str) -> _Selecte
             raise RunError(f"'{baseline}' has no complete seed yet", where=folder, mend="Let the experiment finish.")
         raise ConfigError(f"this run has no system '{baseline}'", where=folder, mend=did_you_mean(baseline, systems))
     if decision:
-        lines = [line if line.fitted else _decided(run, line, decision) for line in lines]
+        lines = [line if line.classical else _with_decision(run, line, decision) for line in lines]
     base = next(line for line in lines if line.system == baseline and not line.chosen)
     counts = {line.name: line.counts for line in lines if line.counts}
     if speakers:
@@ -93,34 +93,35 @@ def _read(folder: Path, baseline: str, speakers: str, decision: str) -> _Selecte
     if not tested.speakers:
         what = f"none of the speakers of {speakers} is tested in this run"
         raise SplitError(what, where=folder, mend="Choose others, or run more folds.")
-    about = (
+    description = (
         f"{counted(int(tested.totals.sum()), 'utterance')} of {counted(len(tested.speakers), 'test speaker')}"
         + (f" ({speakers})" if speakers else "")
         + (f", networks decided by '{decision}'" if decision else "")
         + (f", {TRANSDUCTIVE}" if run.settings.normalise == "speaker" else "")
     )
     people = {(row["corpus"], row["speaker"]) for row in run.utterances.values() if row["speaker"] in tested.speakers}
-    return _SelectedRun(folder, tuple(lines), base, counts, frozenset(people), about)
+    return _SelectedRun(folder, tuple(lines), base, counts, frozenset(people), description)
 
 
-def _decided(run: RunRecords, line: Line, decision: str) -> Line:
+def _with_decision(run: RunRecords, line: Line, decision: str) -> Line:
     """Apply `decision` to a line, with the frequencies of the emotions in each fold's training utterances."""
     if decision not in DECISIONS:
         raise ConfigError(f"unknown decision '{decision}'", mend=did_you_mean(decision, DECISIONS))
     training = run.settings.training
     if training.decision != DECISIONS[0] or training.class_weights != "none":
-        how = f"decide by '{training.decision}'" if training.decision != DECISIONS[0] else "have balanced class weights"
-        raise ConfigError(f"the networks of this run {how} already", where=run.folder, mend="Leave out --decision.")
+        weighted = training.decision == DECISIONS[0]
+        what = "have balanced class weights" if weighted else f"decide by '{training.decision}'"
+        raise ConfigError(f"the networks of this run {what} already", where=run.folder, mend="Leave out --decision.")
     counts = {fold: [0] * len(run.labels) for fold in run.folds}
     for fold, name in {(row.fold, row.id) for row in run.splits if row.part == "train"}:
         counts[fold][run.labels.index(run.utterances[name]["emotion"])] += 1
 
-    def decided(part: Predictions) -> Predictions:
+    def apply(part: Predictions) -> Predictions:
         factors = np.array([decision_factors(decision, counts[int(fold)]) for fold in part.folds])
         scaled = part.probabilities * factors
         return replace(part, predicted=scaled.argmax(axis=1), probabilities=scaled / scaled.sum(axis=1, keepdims=True))
 
-    return replace(line, seeds=tuple(replace(s, dev=decided(s.dev), test=decided(s.test)) for s in line.seeds))
+    return replace(line, seeds=tuple(replace(s, dev=apply(s.dev), test=apply(s.test)) for s in line.seeds))
 
 
 def _one_run(run: _SelectedRun) -> str:
@@ -130,7 +131,7 @@ def _one_run(run: _SelectedRun) -> str:
         scores = [run.counts[line.name].scores(metric) for metric in METRICS]
         figures = [spread(x.mean(), x.std(ddof=1) if len(x) > 1 else None) for x in scores]
         rows.append([line.name, *figures, str(len(line.seeds))])
-    parts = [f"{run.about}\n", markdown_table(["System", "WA, %", "UAR, %", "Seeds"], rows)]
+    parts = [f"{run.description}\n", markdown_table(["System", "WA, %", "UAR, %", "Seeds"], rows)]
     compared = [line for line in run.lines if run.shares_seed(line)]
     parts += [
         f"\n{line.name} is not compared: it has no complete seed in common with {run.base_of(line).name}."
@@ -147,7 +148,7 @@ def _contrasts(runs: Sequence[_SelectedRun], lines: Sequence[Line]) -> str:
     contrasts = []
     for metric in METRICS:
         for line in lines:
-            pairs = [run.pair(next(own for own in run.lines if own.name == line.name)) for run in runs]
+            pairs = [run.pair(next(other for other in run.lines if other.name == line.name)) for run in runs]
             contrasts.append(contrast(line.name, runs[0].base_of(line).name, pairs, metric, line.family))
     base = runs[0].base
     caption = f"Differences from {NAMES.get(base.system, base.name)}"
@@ -167,11 +168,11 @@ def _mean_over_runs(runs: Sequence[_SelectedRun]) -> str:
     base = runs[0].base.name
     if not lines:
         return f"No system besides {base} is in all of these runs.\n"
-    how = (
+    note = (
         f"Mean of the differences of {len(runs)} runs with equal weights; speakers are swapped and drawn within their "
         f"run. The result holds for these corpora: {len(runs)} corpora cannot show how corpora differ."
     )
-    return "\n".join([_contrasts(runs, lines), "", how, "", FAMILIES, ""])
+    return "\n".join([_contrasts(runs, lines), "", note, "", FAMILIES, ""])
 
 
 # `compare`: compares two runs with the same labels, split and data, or reports what differs.
@@ -199,12 +200,11 @@ class Difference(NamedTuple):
 
 def check_comparable(a: RunRecords, b: RunRecords) -> None:
     """Raise `SplitError` with the differences and how to mend them unless labels, split and data are the same."""
-    emotions = f"their emotions differ, {', '.join(a.labels)} in A, {', '.join(b.labels)} in B"
-    reasons = [emotions] if a.labels != b.labels else _split(a, b) or _truth(a, b) or _data(a, b)
+    reasons = _split_differences(a, b) or _label_differences(a, b) or _data_differences(a, b)
     if not reasons:
         return
     differing = _differences(*({name: run.settings.as_dict().get(name) for name in SPLITTING} for run in (a, b)))
-    flags = [f"--{name.replace('_', '-')} ({own} in A, {other} in B)" for name, own, other in differing]
+    flags = [f"--{name.replace('_', '-')} ({in_a} in A, {in_b} in B)" for name, in_a, in_b in differing]
     more = f" (and {len(reasons) - 3} more differences)" if len(reasons) > 3 else ""
     mend = "Run both on the same corpus, in the same version, with the same settings of the split."
     if flags:
@@ -215,13 +215,13 @@ def check_comparable(a: RunRecords, b: RunRecords) -> None:
 
 def settings_that_differ(a: RunRecords, b: RunRecords) -> tuple[Difference, ...]:
     """Return the other differences between runs on the same split: recipe, network, features, options, versions."""
-    own, other = (_flat(run.settings.as_dict(), skip=(*SPLITTING, *IMMATERIAL)) for run in (a, b))
-    return _differences(own, other) + _differences(_versions(a), _versions(b))
+    settings_a, settings_b = (_flat(run.settings.as_dict(), skip=(*SPLITTING, *IMMATERIAL)) for run in (a, b))
+    return _differences(settings_a, settings_b) + _differences(_versions(a), _versions(b))
 
 
 def _differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[Difference, ...]:
     names = [name for name in dict.fromkeys((*a, *b)) if a.get(name) != b.get(name)]
-    return tuple(Difference(name, _word(a.get(name)), _word(b.get(name))) for name in names)
+    return tuple(Difference(name, _text(a.get(name)), _text(b.get(name))) for name in names)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "", skip: Sequence[str] = ()) -> dict[str, Any]:
@@ -233,7 +233,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "", skip: Sequence[str] = ())
     return flat
 
 
-def _word(value: Any) -> str:
+def _text(value: Any) -> str:
     """Format the value of a setting, with a dash for an empty one."""
     if value is None or value in ("", [], {}, ()):
         return "–"
@@ -245,7 +245,7 @@ def _word(value: Any) -> str:
 
 
 def _versions(run: RunRecords) -> dict[str, Any]:
-    """Return "version of torch" and the like -> the versions that the run's cells were trained with."""
+    """Map "version of torch" and the like to the versions that the run's cells were trained with."""
     collected: dict[str, set[str]] = {}
     for cell in run.cells:
         for name, version in cell.result.get("proof", {}).get("versions", {}).items():
@@ -253,18 +253,20 @@ def _versions(run: RunRecords) -> dict[str, Any]:
     return {name: sorted(versions) for name, versions in collected.items()}
 
 
-def _split(a: RunRecords, b: RunRecords) -> list[str]:
-    """Return the differences in folds and directions, else in speakers, else in single utterances."""
+def _split_differences(a: RunRecords, b: RunRecords) -> list[str]:
+    """Return the differences in emotions, else in folds and directions, else in speakers, else in single utterances."""
+    if a.labels != b.labels:
+        return [f"their emotions differ, {', '.join(a.labels)} in A, {', '.join(b.labels)} in B"]
     parts_a, parts_b = map(_parts, (a, b))
     if parts_a.keys() != parts_b.keys():
-        return [f"the folds and directions differ: {_only(parts_a, parts_b)}"]
+        return [f"the folds and directions differ: {_only_in_one(parts_a, parts_b)}"]
     reasons = []
     for part, in_a in parts_a.items():
         in_b = parts_b[part]
         if set(in_a.values()) != set(in_b.values()):
-            reasons.append(f"{part} the speakers {_only(in_a.values(), in_b.values())}")
+            reasons.append(f"{part} the speakers {_only_in_one(in_a.values(), in_b.values())}")
         elif in_a.keys() != in_b.keys():
-            reasons.append(f"{part} the utterances {_only(in_a, in_b)}")
+            reasons.append(f"{part} the utterances {_only_in_one(in_a, in_b)}")
     return reasons
 
 
@@ -277,7 +279,7 @@ def _parts(run: RunRecords) -> dict[str, dict[str, str]]:
     return parts
 
 
-def _truth(a: RunRecords, b: RunRecords) -> list[str]:
+def _label_differences(a: RunRecords, b: RunRecords) -> list[str]:
     """Return the utterances whose emotion or speaker differs."""
     return [
         f"the {column} of '{name}' is {a.utterances[name][column]} in A, {b.utterances[name][column]} in B"
@@ -287,21 +289,20 @@ def _truth(a: RunRecords, b: RunRecords) -> list[str]:
     ]
 
 
-def _data(a: RunRecords, b: RunRecords) -> list[str]:
-    """Return the folds whose data digests, of decoded audio and feature settings, differ; folds with other feature
-    settings are ignored."""
+def _data_differences(a: RunRecords, b: RunRecords) -> list[str]:
+    """Return the folds with the same feature settings but other data digests (hashes of the decoded audio)."""
     if a.settings.group != b.settings.group:
         return []
-    own, other = ({cell.fold: cell.result.get("proof", {}) for cell in run.cells} for run in (a, b))
+    in_a, in_b = ({cell.fold: cell.result.get("proof", {}) for cell in run.cells} for run in (a, b))
     folds = [
         str(fold)
-        for fold in sorted(own.keys() & other.keys())
-        if own[fold].get("features") == other[fold].get("features") and own[fold].get("data") != other[fold].get("data")
+        for fold in sorted(in_a.keys() & in_b.keys())
+        if in_a[fold].get("features") == in_b[fold].get("features") and in_a[fold].get("data") != in_b[fold].get("data")
     ]
     return [f"the recordings of fold {', '.join(folds)} are not the same (data digests)"] if folds else []
 
 
-def _only(a: Iterable[str], b: Iterable[str]) -> str:
+def _only_in_one(a: Iterable[str], b: Iterable[str]) -> str:
     """Format names that only one run has: `03 in A only and 08 in B only`, at most `SHOWN` for each run."""
     only = (sorted(set(a) - set(b)), sorted(set(b) - set(a)))
     return " and ".join(f"{some(names, SHOWN)} in {run} only" for names, run in zip(only, "AB", strict=True) if names)
@@ -329,26 +330,26 @@ def compare_runs(a: RunRecords, b: RunRecords) -> Comparison:
     """
     check_comparable(a, b)
     in_a, in_b = ({(line.system, line.choice, line.evaluation): line for line in run.lines} for run in (a, b))
-    for ours, theirs in ((in_a, in_b), (in_b, in_a)):  # a single evaluation is compared with each of the other run's
+    for ours, theirs in ((in_a, in_b), (in_b, in_a)):  # one evaluation is compared with every one of the other run
         for key in [key for key in ours if key not in theirs and not key[2]]:
-            if evaluations := [each for each in theirs if each[:2] == key[:2]]:
+            if matching := [other for other in theirs if other[:2] == key[:2]]:
                 line = ours.pop(key)
-                ours |= {each: replace(line, evaluation=each[2]) for each in evaluations}
+                ours |= {other: replace(line, evaluation=other[2]) for other in matching}
     lines, notes, contrasts = [], list[str](), list[Contrast]()
     for key in dict.fromkeys((*in_a, *in_b)):
-        sides = {"A": in_a.get(key), "B": in_b.get(key)}
-        known = {run: (line, line.counts) for run, line in sides.items() if line and line.counts}
-        if len(known) < 2:
-            name = next(line.name for line in sides.values() if line)
-            without = " and ".join(run for run in sides if run not in known)
+        both = {"A": in_a.get(key), "B": in_b.get(key)}
+        complete = {run: (line, line.counts) for run, line in both.items() if line and line.counts}
+        if len(complete) < 2:
+            name = next(line.name for line in both.values() if line)
+            without = " and ".join(run for run in both if run not in complete)
             notes.append(f"{name} is left out: no complete seed in {without}.")
             continue
-        (first, before), (second, after) = known.values()
+        (first, before), (second, after) = complete.values()
         lines.append((first, second))
         notes += [
-            f"{line.name} is incomplete in {run}: {line.done}/{line.wanted} trainings."
-            for run, (line, _) in known.items()
-            if line.done < line.wanted
+            f"{line.name} is incomplete in {run}: {line.finished}/{line.planned} trainings."
+            for run, (line, _) in complete.items()
+            if line.finished < line.planned
         ]
         if not set(before.seeds) & set(after.seeds):
             notes.append(f"The runs share no seed of {first.name}: the means over each run's seeds are compared.")
@@ -370,7 +371,7 @@ def to_markdown(comparison: Comparison) -> str:
     heads = ["System"] + [f"{metric}, {run}" for metric in ("WA", "UAR") for run in "AB"] + ["Seeds, A", "Seeds, B"]
     rows = []
     for pair in comparison.lines:
-        figures = [f"{line.over_seeds(m)} ({interval(line.interval(m))})" for m in METRICS for line in pair]
+        figures = [f"{line.over_seeds(m)} ({limits(line.interval(m))})" for m in METRICS for line in pair]
         rows.append([pair[0].name, *figures, *(str(len(line.seeds)) for line in pair)])
     parts = [
         f"A = {comparison.a.folder}\n\nB = {comparison.b.folder}",
@@ -389,19 +390,19 @@ def to_markdown(comparison: Comparison) -> str:
 
 def to_json(comparison: Comparison) -> str:
     """Return the comparison as JSON, with each speaker's share of each difference; unknown values are null."""
-    sides = {first.name: (first, second) for first, second in comparison.lines}
+    pairs = {first.name: (first, second) for first, second in comparison.lines}
     rows = []
-    for one in comparison.contrasts:
-        row: dict[str, Any] = {"system": one.name, "metric": one.metric}
-        for run, side in zip("ab", sides[one.name], strict=True):
-            figures = side.over_seeds(one.metric)
-            row |= {f"{run}_mean": figures.mean, f"{run}_std": figures.std, f"{run}_seeds": len(side.seeds)}
-        row |= {"shared_seeds": len(one.seeds), "speakers": len(one.speakers)}
-        row |= {name: getattr(one, name) for name in ("difference", "rerr", "p", "p_holm", "smallest_p", "detectable")}
-        row |= {name: getattr(one.interval, name, None) for name in ("low", "high")}
-        rows.append(row | {"shares": dict(zip(one.speakers, one.shares, strict=True))})
+    for c in comparison.contrasts:
+        row: dict[str, Any] = {"system": c.name, "metric": c.metric}
+        for run, line in zip("ab", pairs[c.name], strict=True):
+            figures = line.over_seeds(c.metric)
+            row |= {f"{run}_mean": figures.mean, f"{run}_std": figures.std, f"{run}_seeds": len(line.seeds)}
+        row |= {"shared_seeds": len(c.seeds), "speakers": len(c.speakers)}
+        row |= {name: getattr(c, name) for name in ("difference", "rerr", "p", "p_holm", "smallest_p", "detectable")}
+        row |= {name: getattr(c.interval, name, None) for name in ("low", "high")}
+        rows.append(row | {"shares": dict(zip(c.speakers, c.shares, strict=True))})
     value: dict[str, Any] = {name: str(run.folder) for name, run in (("a", comparison.a), ("b", comparison.b))}
     value |= {"labels": comparison.a.labels, "split": comparison.a.split_digest}
     value |= {"speakers": comparison.contrasts[0].speakers, "systems": rows}
-    value |= {"settings": [one._asdict() for one in comparison.settings], "notes": comparison.notes}
+    value |= {"settings": [difference._asdict() for difference in comparison.settings], "notes": comparison.notes}
     return json_text(value)

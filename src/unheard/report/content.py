@@ -37,7 +37,7 @@ class Table:
         """Whether each column holds numbers, which are aligned to the right."""
         number = re.compile(rf"({NOTHING}|[+−<]?\s?[\d.,]+.*)?")
         columns = zip(*self.rows, strict=True) if self.rows else [() for _ in self.heads]
-        return tuple(place > 0 and all(map(number.fullmatch, column)) for place, column in enumerate(columns))
+        return tuple(i > 0 and all(map(number.fullmatch, column)) for i, column in enumerate(columns))
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,14 +96,14 @@ class Report:
             yield from section.blocks
 
 
-def known(value: float | None) -> float:
+def or_nan(value: float | None) -> float:
     """Return `value`, NaN for None."""
     return math.nan if value is None else float(value)
 
 
 def percent(value: float | None, *, sign: bool = False) -> str:
     """Format a share in percent, without the sign %: 0.538 is "53.8"; `NOTHING` for None and NaN."""
-    value = known(value)
+    value = or_nan(value)
     if not math.isfinite(value):
         return NOTHING
     text = f"{100 * value:{'+' if sign else ''}.1f}"
@@ -112,14 +112,14 @@ def percent(value: float | None, *, sign: bool = False) -> str:
 
 def spread(mean: float | None, std: float | None, *, sign: bool = False) -> str:
     """Format mean ± standard deviation of shares in percent; only the mean without a deviation."""
-    if not math.isfinite(known(std)):
+    if not math.isfinite(or_nan(std)):
         return percent(mean, sign=sign)
     return f"{percent(mean, sign=sign)} ± {percent(std)}"
 
 
-def interval(found: Interval | None, *, sign: bool = False) -> str:
+def limits(x: Interval | None, *, sign: bool = False) -> str:
     """Format a confidence interval of shares in percent; `NOTHING` for None."""
-    return NOTHING if found is None else f"{percent(found.low, sign=sign)} to {percent(found.high, sign=sign)}"
+    return NOTHING if x is None else f"{percent(x.low, sign=sign)} to {percent(x.high, sign=sign)}"
 
 
 def probability(p: float) -> str:
@@ -141,7 +141,7 @@ _LATEX = {c: rf"\{c}" for c in "_%&#${}"} | {
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
     '"': "''",
-    "[": "{[}",  # after the end of a row it would be its distance to the next, and * the end of a page forbidden
+    "[": "{[}",  # after \\, LaTeX would read [ as a distance between rows and * as forbidding a page break
     "*": "{*}",
     "±": r"$\pm$",
     "−": "$-$",
@@ -169,16 +169,16 @@ def html_of(report: Report) -> str:
     )
     style = environment.loader.get_source(environment, "style.css")[0]  # type: ignore[union-attr]
 
-    def drawn(figure: Figure) -> Markup:
-        return Markup(svg(figure.drawing, figure.alt))  # matplotlib escapes the words in it
+    def draw(figure: Figure) -> Markup:
+        return Markup(svg(figure.drawing, figure.alt))  # matplotlib escapes the text in it
 
-    page: str = environment.get_template("report.html").render(report=report, style=Markup(style), drawn=drawn)
+    page: str = environment.get_template("report.html").render(report=report, style=Markup(style), draw=draw)
     return page
 
 
-def latex_words(words: str) -> str:
+def latex_text(text: str) -> str:
     """Escape text for LaTeX."""
-    return "".join(_LATEX.get(character, character) for character in " ".join(words.split()))
+    return "".join(_LATEX.get(character, character) for character in " ".join(text.split()))
 
 
 def latex_of(table: Table) -> str:
@@ -188,58 +188,58 @@ def latex_of(table: Table) -> str:
         r"% needs \usepackage{booktabs}; names beyond Latin letters need XeLaTeX or LuaLaTeX",
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{latex_words(table.caption)}}}",
+        rf"\caption{{{latex_text(table.caption)}}}",
         rf"\begin{{tabular}}{{{align}}}",
         r"\toprule",
-        " & ".join(map(latex_words, table.heads)) + r" \\",
+        " & ".join(map(latex_text, table.heads)) + r" \\",
         r"\midrule",
-        *(" & ".join(_bold(table, r, c, latex_words(cell), r"\textbf{{{}}}") for c, cell in enumerate(row)) + r" \\"
+        *(" & ".join(_bold(table, r, c, latex_text(cell), r"\textbf{{{}}}") for c, cell in enumerate(row)) + r" \\"
           for r, row in enumerate(table.rows)),
         r"\bottomrule",
         r"\end{tabular}",
-        *(rf"\par\footnotesize {latex_words(note)}" for note in table.notes),
+        *(rf"\par\footnotesize {latex_text(note)}" for note in table.notes),
         r"\end{table}",
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
 
 
-def _bold(table: Table, row: int, column: int, words: str, form: str) -> str:
-    return form.format(words) if (row, column) in table.bold else words
+def _bold(table: Table, row: int, column: int, text: str, form: str) -> str:
+    return form.format(text) if (row, column) in table.bold else text
 
 
-def markdown_words(words: str) -> str:
+def markdown_text(text: str) -> str:
     """Escape text for one line of Markdown, except underscores within a word, which have no meaning there."""
-    return re.sub(r"([\\`*{}\[\]<>|#]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", " ".join(words.split()))
+    return re.sub(r"([\\`*{}\[\]<>|#]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", " ".join(text.split()))
 
 
 def markdown_of(report: Report) -> str:
     """Return the report in Markdown; figures refer to the files beside it."""
-    lines = [f"# {markdown_words(report.title)}", "", markdown_words(report.subtitle), ""]
-    lines += [f"**{markdown_words(report.headline)}**", ""]
+    lines = [f"# {markdown_text(report.title)}", "", markdown_text(report.subtitle), ""]
+    lines += [f"**{markdown_text(report.headline)}**", ""]
     for section in report.sections:
-        lines += [f"## {markdown_words(section.title)}", ""]
+        lines += [f"## {markdown_text(section.title)}", ""]
         for block in section.blocks:
             if isinstance(block, Table):
                 lines += [markdown_of_table(block), ""]
             elif isinstance(block, Figure):
-                lines += [f"![{markdown_words(block.alt)}](figures/{block.name}.svg)", ""]
-                lines += [f"*{markdown_words(block.caption)}*", ""]
+                lines += [f"![{markdown_text(block.alt)}](figures/{block.name}.svg)", ""]
+                lines += [f"*{markdown_text(block.caption)}*", ""]
             elif isinstance(block, DefinitionList):
-                for term, words in block.items:
-                    code = term in block.code and "`" not in words
-                    lines += [f"- {markdown_words(term)}: {f'`{words}`' if code else markdown_words(words)}"]
+                for term, text in block.items:
+                    code = term in block.code and "`" not in text
+                    lines += [f"- {markdown_text(term)}: {f'`{text}`' if code else markdown_text(text)}"]
                 lines += [""]
             elif isinstance(block, Text):
-                lines += [("**Note.** " if block.warning else "") + markdown_words(block.text), ""]
+                lines += [("**Note.** " if block.warning else "") + markdown_text(block.text), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def markdown_of_table(table: Table) -> str:
     """Write a table in Markdown, with caption and notes."""
     rows = [
-        [_bold(table, r, c, markdown_words(cell), "**{}**") for c, cell in enumerate(row)]
+        [_bold(table, r, c, markdown_text(cell), "**{}**") for c, cell in enumerate(row)]
         for r, row in enumerate(table.rows)
     ]
-    heads = [markdown_words(head) for head in table.heads]
-    lines = [f"**{markdown_words(table.caption)}**", "", markdown_table(heads, rows, table.numeric)]
-    return "\n".join([*lines, *(line for note in table.notes for line in ("", markdown_words(note)))])
+    heads = [markdown_text(head) for head in table.heads]
+    lines = [f"**{markdown_text(table.caption)}**", "", markdown_table(heads, rows, table.numeric)]
+    return "\n".join([*lines, *(line for note in table.notes for line in ("", markdown_text(note)))])

@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unheard.errors import Say, counted, needs
-from unheard.experiments.leakage import HEADS, INPUT, LineLeakage, explained, run_leakage
+from unheard.experiments.leakage import HEADS, INPUT, LineLeakage, explanation, run_leakage
 from unheard.experiments.records import RunRecords
 from unheard.experiments.summary import Line
 from unheard.report.comparison import settings_that_differ
-from unheard.report.content import NOTHING, Block, Figure, Section, Table, Text, known, listed
+from unheard.report.content import NOTHING, Block, Figure, Section, Table, Text, listed, or_nan
 from unheard.report.plots import INK, Look, dots, scatters
 
 EMOTIONS = {"angry": "#d62728", "happy": "#e08f00", "neutral": "#7f7f7f", "sad": "#1f77b4", "surprised": "#9467bd"}
@@ -42,19 +42,19 @@ class Space:
 def embeddings(run: RunRecords, say: Say) -> Section:
     """Return the section with t-SNE maps of unseen speakers' embeddings, by emotion and by four random speakers."""
     blocks: tuple[Block, ...] = (Text("The map needs the trainings' embeddings.npz, which this run does not have."),)
-    for source, where in ((run.invariance, "the run on a random split"), (run, "the run itself")):
-        seeds = [{each.seed for each in line.seeds} for line in source.lines if line.seeds] if source else []
+    for source, run_name in ((run.invariance, "the run on a random split"), (run, "the run itself")):
+        seeds = [{record.seed for record in line.seeds} for line in source.lines if line.seeds] if source else []
         seed = min(set.intersection(*seeds), default=None) if seeds else None
-        spaces = [space for line in source.lines if (space := _space(source, line, seed, say))] if source else []
+        spaces = [space for line in source.lines if (space := _tsne_map(source, line, seed, say))] if source else []
         if source and spaces:
-            blocks = (_map(source, spaces, where), *_otherwise(run))
+            blocks = (_figure(source, spaces, run_name), *_other_settings(run))
             break
     return Section("embeddings", "Embeddings (Fig. 2)", blocks)
 
 
-def _space(run: RunRecords, line: Line, seed: int | None, say: Say) -> Space | None:
+def _tsne_map(run: RunRecords, line: Line, seed: int | None, say: Say) -> Space | None:
     """Map a line's first training of `seed` (None: of its first seed), on validation speakers if at least four."""
-    cell = next((each.cells[0] for each in line.seeds if seed in (None, each.seed)), None)
+    cell = next((record.cells[0] for record in line.seeds if seed in (None, record.seed)), None)
     stored = cell.embeddings() if cell else None
     if cell is None or stored is None or not np.isfinite(stored[0]).all():
         return None
@@ -63,13 +63,13 @@ def _space(run: RunRecords, line: Line, seed: int | None, say: Say) -> Space | N
     speaker = {row.id: row.speaker for row in run.splits}
     dev = [i for i in indices if parts[i] == "dev"]
     part = "dev" if len({speaker[ids[i]] for i in dev}) >= 4 else "dev and test"
-    drawn = chosen = dev if part == "dev" else indices
-    if len(chosen) > POINTS:
-        drawn = [chosen[i] for i in sorted(np.random.default_rng(0).permutation(len(chosen))[:POINTS])]
-    say(f"t-SNE of {counted(len(drawn), 'embedding')}: {line.name}")
-    emotions = np.array([run.utterances[ids[i]].get("emotion", "") for i in drawn])
-    speakers = np.array([speaker[ids[i]] for i in drawn])
-    return Space(line.name, cell.fold, cell.seed, part, len(chosen), tsne(e[drawn]), emotions, speakers)
+    sample = unseen = dev if part == "dev" else indices
+    if len(unseen) > POINTS:
+        sample = [unseen[i] for i in sorted(np.random.default_rng(0).permutation(len(unseen))[:POINTS])]
+    say(f"t-SNE of {counted(len(sample), 'embedding')}: {line.name}")
+    emotions = np.array([run.utterances[ids[i]].get("emotion", "") for i in sample])
+    speakers = np.array([speaker[ids[i]] for i in sample])
+    return Space(line.name, cell.fold, cell.seed, part, len(unseen), tsne(e[sample]), emotions, speakers)
 
 
 def tsne(e: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -88,7 +88,7 @@ def tsne(e: NDArray[np.floating]) -> NDArray[np.float64]:
     return points
 
 
-def _map(run: RunRecords, spaces: Sequence[Space], where: str) -> Figure:
+def _figure(run: RunRecords, spaces: Sequence[Space], run_name: str) -> Figure:
     first = spaces[0]
     people = sorted(set(first.speakers))
     shown = [people[i] for i in sorted(np.random.default_rng(0).permutation(len(people))[:4])]
@@ -99,12 +99,12 @@ def _map(run: RunRecords, spaces: Sequence[Space], where: str) -> Figure:
         panels[f"{space.line}: emotions"] = (space.points, by_emotion)
         panels[f"{space.line}: {counted(len(shown), 'speaker')}"] = (space.points, by_speaker)
     seeds = {space.seed for space in spaces}
-    of_seed = f"seed {seeds.pop()}" if len(seeds) == 1 else ", ".join(f"{s.line} seed {s.seed}" for s in spaces)
-    drawn = len(first.points)
-    amount = counted(first.total, "utterance") if drawn == first.total else f"{drawn:,} of {first.total:,} utterances"
+    seed_text = f"seed {seeds.pop()}" if len(seeds) == 1 else ", ".join(f"{s.line} seed {s.seed}" for s in spaces)
+    n = len(first.points)
+    amount = counted(first.total, "utterance") if n == first.total else f"{n:,} of {first.total:,} utterances"
     caption = (
         f"t-SNE of the embeddings of {PARTS[first.part]}: {amount} of {counted(len(people), 'unseen speaker')}; fold "
-        f"{first.fold} of {where}, {of_seed}. Left: emotions; right: the same points with {len(shown)} random "
+        f"{first.fold} of {run_name}, {seed_text}. Left: emotions; right: the same points with {len(shown)} random "
         "speakers, others in grey. Axes differ between systems; distances between distant groups have no meaning."
     )
     alt = f"t-SNE maps of {listed([space.line for space in spaces])} by emotion and by speaker"
@@ -114,47 +114,46 @@ def _map(run: RunRecords, spaces: Sequence[Space], where: str) -> Figure:
 def leakage(run: RunRecords, say: Say) -> Section:
     """Return the section on speaker probes, verification and groups, for embeddings and input features."""
     title = "Speaker information in the embeddings"
-    found = run_leakage(run, say)
-    if not found:
-        words = (
+    by_line = run_leakage(run, say)
+    if not by_line:
+        text = (
             "A speaker probe needs the embeddings of at least four unseen speakers in one fold, which this run does "
             "not have; `unheard experiment --invariance` trains such a fold."
         )
-        return Section("invariance", title, (Text(words),))
-    first = next(iter(found.values())).each[0]
+        return Section("invariance", title, (Text(text),))
+    first = next(iter(by_line.values())).measurements[0]
     notes = [
-        *explained(first),
+        *explanation(first),
         "The lower the probes and the nearer the EER to 50 %, the less speaker information is left. A probe that finds "
         "little does not prove that there is none.",
     ]
-    if INPUT not in found:
+    if INPUT not in by_line:
         notes.append("The row of the input features needs the feature store, which this run does not have.")
-    rows = tuple(
-        (line.name, str(len(line.seeds)) if line.seeds else NOTHING, *map(line.shown, HEADS)) for line in found.values()
-    )
+    leakages = by_line.values()
+    rows = tuple((line.name, str(len(line.seeds) or NOTHING), *map(line.shown, HEADS)) for line in leakages)
     caption = "Speaker identity in the embeddings of unseen speakers (%, points in the last two columns)"
     table = Table("invariance", caption, ("", "Seeds", *HEADS.values()), rows, tuple(notes))
-    return Section("invariance", title, (table, _probes(found, first.chance), *_otherwise(run)))
+    return Section("invariance", title, (table, _probe_figure(by_line, first.chance), *_other_settings(run)))
 
 
-def _probes(found: Mapping[str, LineLeakage], chance: float) -> Figure:
+def _probe_figure(by_line: Mapping[str, LineLeakage], chance: float) -> Figure:
     def means(*figures: str) -> dict[str, list[float]]:
-        return {_PROBES[name][0]: [known(line.over_seeds(name).mean) for line in found.values()] for name in figures}
+        return {_PROBES[name][0]: [or_nan(line.over_seeds(name).mean) for line in by_line.values()] for name in figures}
 
     panels = {"Speakers recognised": means("linear", "mlp"), "Verification": means("eer")}
-    drawing = dots(panels, list(found), dict(_PROBES.values()), "%", references=(chance, 0.5))
-    alt = "; ".join(f"{name}: {', '.join(line.shown(figure) for figure in _PROBES)}" for name, line in found.items())
+    drawing = dots(panels, list(by_line), dict(_PROBES.values()), "%", references=(chance, 0.5))
+    alt = "; ".join(f"{name}: {', '.join(line.shown(figure) for figure in _PROBES)}" for name, line in by_line.items())
     caption = "Speaker probes and verification (EER), mean over seeds. Dashed: chance."
     return Figure("invariance", caption, alt, drawing)
 
 
-def _otherwise(run: RunRecords) -> list[Text]:
+def _other_settings(run: RunRecords) -> list[Text]:
     """Return a warning if the networks on the random split were trained with other settings than the run's."""
-    words = "; ".join(
+    differences = "; ".join(
         f"{d.setting} {d.b} instead of {d.a}"
         for d in (settings_that_differ(run, run.invariance) if run.invariance else ())
         # options of a system that only one of the runs has do not count
         if d.setting not in ("preset", "tune") and not (d.setting.startswith("options.") and NOTHING in d[1:])
     )
-    warning = f"The run on a random split was trained with other settings: {words}."
-    return [Text(warning, warning=True)] if words else []
+    warning = f"The run on a random split was trained with other settings: {differences}."
+    return [Text(warning, warning=True)] if differences else []

@@ -64,9 +64,9 @@ class Look:
         return {"marker": self.marker, "markeredgecolor": self.colour, "markerfacecolor": face, "linestyle": "none"}
 
 
-def look_of(system: str, place: int, hollow: bool = False) -> Look:
-    """Return the look of a system; systems that are not in the paper get a colour by their `place`."""
-    colour, marker = _SYSTEMS.get(system) or (_MORE[place % len(_MORE)], "xPv*"[place % 4])
+def look_of(system: str, index: int, hollow: bool = False) -> Look:
+    """Return the look of a system; systems that are not in the paper get a colour by their `index`."""
+    colour, marker = _SYSTEMS.get(system) or (_MORE[index % len(_MORE)], "xPv*"[index % 4])
     return Look(colour, marker, hollow)
 
 
@@ -111,8 +111,8 @@ def dots(
             ax.axvline(100 * chance, color=INK, linestyle="--", linewidth=0.8)
             ax.set(yticks=range(len(rows)), xlabel=axis, ylim=(len(rows) - 0.5, -0.5))
             ax.set_yticklabels([_shortened(row) for row in rows])
-        marks = {name: {**looks[name].style(), "markersize": 5} for values in panels.values() for name in values}
-        return _with_legend(drawing, marks, 4)
+        legend = {name: {**looks[name].style(), "markersize": 5} for values in panels.values() for name in values}
+        return _with_legend(drawing, legend, 4)
 
 
 def differences(panels: Mapping[str, Sequence[tuple[str, Look, float, float, float]]]) -> Figure:
@@ -121,9 +121,9 @@ def differences(panels: Mapping[str, Sequence[tuple[str, Look, float, float, flo
         drawing, axes = _panels(panels, 2, 3.4, 0.8 + 0.26 * max(map(len, panels.values())))
         for ax, rows in zip(axes, panels.values(), strict=True):
             ax.axvline(0, color=INK, linewidth=0.8)
-            for place, (_, look, value, low, high) in enumerate(rows):
-                ax.plot([100 * low, 100 * high], [place, place], color=look.colour, linewidth=1.5)
-                ax.plot([100 * value], [place], markersize=5.5, **look.style())
+            for y, (_, look, value, low, high) in enumerate(rows):
+                ax.plot([100 * low, 100 * high], [y, y], color=look.colour, linewidth=1.5)
+                ax.plot([100 * value], [y], markersize=5.5, **look.style())
             ax.set(yticks=range(len(rows)), xlabel="points", ylim=(len(rows) - 0.5, -0.5))
             ax.set_yticklabels([_shortened(row[0], 34) for row in rows])
         return drawing
@@ -147,31 +147,31 @@ def learning(lines: Mapping[str, Sequence[Training]]) -> Figure:
         grid = drawing.subplots(2 * rows, columns, squeeze=False)
         for ax in grid.flat:
             ax.set_visible(False)
-        for place, (name, trainings) in enumerate(lines.items()):
-            row, column = divmod(place, columns)
+        for i, (name, trainings) in enumerate(lines.items()):
+            row, column = divmod(i, columns)
             upper, lower = grid[2 * row : 2 * row + 2, column]
             _curves(upper, trainings, (("train_wa", TRAIN, False), ("val_wa", VALIDATION, True)), 100.0)
             _curves(lower, trainings, (("loss_emotion", TRAIN, False), ("val_loss", VALIDATION, True)), 1.0)
             upper.set(title=name, ylabel="accuracy, %", visible=True)
             lower.set(xlabel="epoch", ylabel="loss", visible=True)
-            for one in trainings:
-                at = {int(record["epoch"]): record.get(f"val_wa{one.suffix}") for record in one.history}
-                if (value := at.get(one.best_epoch)) is not None:
-                    upper.plot([one.best_epoch], [100 * value], "o", color=INK, markersize=2.5, alpha=0.7)
+            for training in trainings:
+                wa = {int(record["epoch"]): record.get(f"val_wa{training.suffix}") for record in training.history}
+                if (value := wa.get(training.best_epoch)) is not None:
+                    upper.plot([training.best_epoch], [100 * value], "o", color=INK, markersize=2.5, alpha=0.7)
             losses = [value for curve in lower.lines for value in curve.get_ydata() if math.isfinite(value)]
             if losses:  # a few exploding losses must not determine the scale
                 lower.set_ylim(0, 1.05 * float(np.quantile(losses, 0.98)))
         dot = {"color": INK, "marker": "o", "markersize": 3, "linestyle": "none"}
-        marks = {"training": {"color": TRAIN}, "validation": {"color": VALIDATION}, "evaluated epoch": dot}
-        return _with_legend(drawing, marks, 3)
+        legend = {"training": {"color": TRAIN}, "validation": {"color": VALIDATION}, "evaluated epoch": dot}
+        return _with_legend(drawing, legend, 3)
 
 
 def _curves(ax: Axes, trainings: Sequence[Training], columns: Sequence[tuple[str, str, bool]], factor: float) -> None:
     for key, colour, by_direction in columns:
         by_epoch: dict[int, list[float]] = {}
-        for number, one in enumerate(trainings):
-            name = f"{key}{one.suffix}" if by_direction else key
-            points = [(int(r["epoch"]), factor * r[name]) for r in one.history if r.get(name) is not None]
+        for number, training in enumerate(trainings):
+            name = f"{key}{training.suffix}" if by_direction else key
+            points = [(int(r["epoch"]), factor * r[name]) for r in training.history if r.get(name) is not None]
             for epoch, value in points:
                 by_epoch.setdefault(epoch, []).append(value)
             if number < THIN and points:
@@ -207,7 +207,7 @@ Cloud = tuple[NDArray[np.float64], Sequence[tuple[str, str, NDArray[np.bool_]]]]
 
 def scatters(panels: Mapping[str, Cloud]) -> Figure:
     """Draw maps by title; points outside all groups are grey."""
-    marks: dict[str, dict[str, Any]] = {}
+    legend: dict[str, dict[str, Any]] = {}
     with rc_context(STYLE):
         drawing, axes = _panels(panels, 4, 2.1, 2.1)
         for ax, (points, groups) in zip(axes, panels.values(), strict=True):
@@ -216,11 +216,11 @@ def scatters(panels: Mapping[str, Cloud]) -> Figure:
             ax.scatter(x[rest], y[rest], s=3, color="#9a9a9a", alpha=0.4, linewidths=0, rasterized=True)
             for (name, colour, mask), marker in zip(groups, cycle("os^DXP")):
                 ax.scatter(x[mask], y[mask], s=8, color=colour, marker=marker, linewidths=0, rasterized=True)
-                marks.setdefault(name, {"color": colour, "marker": marker, "linestyle": "none", "markersize": 4})
+                legend.setdefault(name, {"color": colour, "marker": marker, "linestyle": "none", "markersize": 4})
             ax.set(xticks=[], yticks=[])
             ax.set_aspect("equal", adjustable="datalim")
             ax.grid(False)
-        return _with_legend(drawing, marks, 6)
+        return _with_legend(drawing, legend, 6)
 
 
 def svg(drawing: Figure, alt: str) -> str:
@@ -230,7 +230,7 @@ def svg(drawing: Figure, alt: str) -> str:
     body = re.sub(r"<metadata>.*?</metadata>", "", text.getvalue(), flags=re.DOTALL)
     body = body[body.index("<svg") :]
     used = set(re.findall(r'(?:url\(#|href="#)([^")]+)', body))
-    body = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in used else "", body)
+    body = re.sub(r' id="([^"]*)"', lambda match: match[0] if match[1] in used else "", body)
     body = re.sub(r' (width|height)="[\d.]+pt"', "", body, count=2)
     head = f'<svg role="img" aria-label="{escape(alt)}" style="max-width:{96 * drawing.get_figwidth():.0f}px" '
     return body.replace("<svg ", head, 1).replace(INK, "currentColor")
@@ -263,17 +263,18 @@ def _panels(titles: Collection[str], columns: int, width: float, height: float) 
     return drawing, axes[: len(titles)]
 
 
-def _with_legend(drawing: Figure, marks: Mapping[str, Any], columns: int) -> Figure:
-    handles = [Line2D([], [], label=name, **how) for name, how in marks.items()]
-    fit = int(72 * drawing.get_figwidth() / (40 + 5 * max(map(len, marks))))  # points: a mark with its gaps, a letter
+def _with_legend(drawing: Figure, legend: Mapping[str, Any], columns: int) -> Figure:
+    handles = [Line2D([], [], label=name, **style) for name, style in legend.items()]
+    # in points: 40 for a marker with its gaps, 5 for a letter
+    fit = int(72 * drawing.get_figwidth() / (40 + 5 * max(map(len, legend))))
     columns = max(1, min(columns, len(handles), fit))
     drawing.set_figheight(drawing.get_figheight() + 0.17 * ((len(handles) - 1) // columns))
     drawing.legend(handles=handles, loc="outside upper left", ncols=columns)
     return drawing
 
 
-def _shortened(words: str, longest: int = 20) -> str:
-    if len(words) <= longest:
-        return words
+def _shortened(text: str, longest: int = 20) -> str:
+    if len(text) <= longest:
+        return text
     head = (longest - 1) // 2
-    return f"{words[:head]}…{words[len(words) - (longest - 1 - head) :]}"
+    return f"{text[:head]}…{text[len(text) - (longest - 1 - head) :]}"

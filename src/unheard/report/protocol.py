@@ -11,7 +11,7 @@ from unheard.corpora import corpus_names, get_corpus
 from unheard.errors import counted
 from unheard.experiments.baselines import NAMES
 from unheard.experiments.records import CellRecord, RunRecords
-from unheard.experiments.selection import KNOBS, Choice
+from unheard.experiments.selection import TUNED_OPTIONS, Candidate
 from unheard.experiments.summary import TUNED, Line, hardly_trained
 from unheard.report.content import NOTHING, Block, DefinitionList, Figure, Section, Table, Text, listed, percent
 from unheard.report.plots import Training, choices, learning
@@ -33,15 +33,15 @@ def describe(run: RunRecords) -> str:
 
 def corpora_of(run: RunRecords) -> list[str]:
     """Return the corpora of a run that have a reader, by name."""
-    named = {*run.settings.corpus.split(","), *(row.get("corpus", "") for row in run.utterances.values())}
-    return sorted({name.strip().lower().replace("_", "-") for name in named} & set(corpus_names()))
+    names = {*run.settings.corpus.split(","), *(row.get("corpus", "") for row in run.utterances.values())}
+    return sorted({name.strip().lower().replace("_", "-") for name in names} & set(corpus_names()))
 
 
 def corpus_name(run: RunRecords) -> str:
     """Return the title of the corpus, or the name in the rows of a manifest, or that of its file."""
-    ours = corpora_of(run)
-    named = sorted({row.get("corpus", "") for row in run.utterances.values()} - {"", *ours})
-    return listed([get_corpus(name).title for name in ours] + named) or run.settings.manifest.rpartition("/")[2]
+    corpora = corpora_of(run)
+    others = sorted({row.get("corpus", "") for row in run.utterances.values()} - {"", *corpora})
+    return listed([get_corpus(name).title for name in corpora] + others) or run.settings.manifest.rpartition("/")[2]
 
 
 def protocol_name(run: RunRecords) -> str:
@@ -62,7 +62,7 @@ def protocol(run: RunRecords) -> Section:
     people = str(len(genders)) + (f" ({', '.join(f'{n} {gender}' for gender, n in by_gender)})" if by_gender else "")
     texts = {row["text"] for row in rows if row.get("text")}
     training = dataclasses.asdict(settings.training)
-    facts = _facts(
+    description = _definitions(
         ("Corpus", corpus_name(run) + (f", subset {settings.subset}" if settings.subset else "")),
         ("Language", listed(sorted({row.get("language", "") for row in rows} - {""}))),
         ("Utterances", f"{len(rows):,}: " + ", ".join(f"{label} {counts[label]:,}" for label in run.labels)),
@@ -79,14 +79,14 @@ def protocol(run: RunRecords) -> Section:
         ("Options of systems", json.dumps(settings.options, ensure_ascii=False) if settings.options else ""),
     )
     absent = [Text(f"Not in this run's folder: {missing}.") for missing in run.absent]
-    return Section("protocol", "Protocol", (facts, folds(run), *licence(run), *absent))
+    return Section("protocol", "Protocol", (description, folds(run), *licence(run), *absent))
 
 
 def _values(values: Mapping[str, Any], everything: bool = False) -> str:
     """Format settings; values that are off or empty are left out unless `everything` is requested."""
     shown = {name: value for name, value in values.items() if value or (everything and value is not None)}
-    words = {name: "yes" if value is True else "no" if value is False else value for name, value in shown.items()}
-    return ", ".join(f"{name} {word}" for name, word in words.items())
+    texts = {name: "yes" if value is True else "no" if value is False else value for name, value in shown.items()}
+    return ", ".join(f"{name} {text}" for name, text in texts.items())
 
 
 def folds(run: RunRecords) -> Table:
@@ -99,8 +99,9 @@ def folds(run: RunRecords) -> Table:
         digests.setdefault(cell.fold, {})[str(cell.result.get("proof", {}).get("data", "") or NOTHING)] = None
     rows = tuple(
         (f"fold {fold}", direction if direction != "test" else NOTHING,
-         _people(parts.get((fold, "", "train"), Counter()), 0), _people(parts.get((fold, direction, "dev"), Counter())),
-         _people(counts), ", ".join(digests.get(fold, (NOTHING,))))
+         _speakers(parts.get((fold, "", "train"), Counter()), 0),
+         _speakers(parts.get((fold, direction, "dev"), Counter())), _speakers(counts),
+         ", ".join(digests.get(fold, (NOTHING,))))
         for (fold, direction, part), counts in parts.items()
         if part == "test"
     )  # fmt: skip
@@ -108,27 +109,27 @@ def folds(run: RunRecords) -> Table:
     return Table("folds", "The split: speakers, with utterances in brackets", heads, rows)
 
 
-def _people(who: Counter[str], few: int = 8) -> str:
+def _speakers(counts: Counter[str], few: int = 8) -> str:
     """Format the names of speakers, or their number if there are more than `few`, and their number of utterances."""
-    names = sorted(who, key=natural)
-    words = ", ".join(names) if len(names) <= few else counted(len(names), "speaker")
-    return f"{words} ({sum(who.values()):,})"
+    names = sorted(counts, key=natural)
+    text = ", ".join(names) if len(names) <= few else counted(len(names), "speaker")
+    return f"{text} ({sum(counts.values()):,})"
 
 
 def licence(run: RunRecords) -> list[Block]:
     """Return licence, citation and pitfalls of the corpora that have a reader."""
-    known = corpora_of(run)
-    if not known:
+    corpora = corpora_of(run)
+    if not corpora:
         return [Text("Licence and citation of the corpus are unknown: the manifest names no known corpus.")]
     return [
-        _facts(("Licence", corpus.licence), ("Please cite", corpus.citation), ("Home", corpus.homepage),
+        _definitions(("Licence", corpus.licence), ("Please cite", corpus.citation), ("Home", corpus.homepage),
                *(("Beware", trap) for trap in corpus.traps))
-        for corpus in map(get_corpus, known)
+        for corpus in map(get_corpus, corpora)
     ]  # fmt: skip
 
 
-def _facts(*items: tuple[str, str], code: tuple[str, ...] = ()) -> DefinitionList:
-    """Return facts without empty ones."""
+def _definitions(*items: tuple[str, str], code: tuple[str, ...] = ()) -> DefinitionList:
+    """Return the definitions that are not empty."""
     return DefinitionList(tuple(item for item in items if item[1]), code)
 
 
@@ -139,35 +140,36 @@ def proof(run: RunRecords) -> Section:
     for values in proofs:
         for name, version in values.get("versions", {}).items():
             versions.setdefault(name, set()).add(str(version) or "not installed")
-    facts = _facts(
-        ("Command", again(run)),
+    definitions = _definitions(
+        ("Command", run_command(run)),
         ("Digest of the split", run.split_digest),
         ("Features digest", _all(values.get("features") for values in proofs)),
         ("Training seeds", ", ".join(map(str, sorted({cell.seed for cell in run.cells})))),
         ("Trainings finished", str(len(run.cells))),
         ("Devices", _all(values.get("device") for values in proofs)),
-        *((f"Version of {name}", ", ".join(sorted(several))) for name, several in versions.items()),
+        *((f"Version of {name}", ", ".join(sorted(values))) for name, values in versions.items()),
         code=("Command", "Digest of the split", "Features digest"),
     )
-    words = (
+    text = (
         "Everything above is computed from the predictions in the run's folder. The data digest of a fold covers its "
+        "decoded samples and labels."
     )
-    return Section("proof", "Proof", (Text(f"{words}decoded samples and labels."), facts))
+    return Section("proof", "Proof", (Text(text), definitions))
 
 
-def again(run: RunRecords) -> str:
+def run_command(run: RunRecords) -> str:
     """Return the command for the whole run; config.yaml has the last call, but earlier ones may have covered more."""
     settings = run.settings
     systems = list(dict.fromkeys(line.system for line in run.lines if not line.chosen and line.system in NAMES))
     seeds = max((seed.seed + 1 for line in run.lines for seed in line.seeds), default=0)
-    words = ["unheard experiment --config config.yaml --out NEW"]
-    words += [f"--systems {','.join(systems)}"] * (set(systems) != set(settings.systems))
-    words += [f"--seeds {seeds}"] * (seeds > settings.seeds)
-    words += [f"--folds {len(run.folds)}"] * (0 < settings.folds < len(run.folds))
-    ways = [("optuna" if line.choice == TUNED else "grid") for line in run.lines if line.chosen]
-    words += [f"--tune {way}" for way in ways[:1] if not settings.tune]
-    words += ["--invariance"] * (run.invariance is not None and not settings.invariance)
-    return " ".join(words)
+    command = ["unheard experiment --config config.yaml --out NEW"]
+    command += [f"--systems {','.join(systems)}"] * (set(systems) != set(settings.systems))
+    command += [f"--seeds {seeds}"] * (seeds > settings.seeds)
+    command += [f"--folds {len(run.folds)}"] * (0 < settings.folds < len(run.folds))
+    tuners = [("optuna" if line.choice == TUNED else "grid") for line in run.lines if line.chosen]
+    command += [f"--tune {tuner}" for tuner in tuners[:1] if not settings.tune]
+    command += ["--invariance"] * (run.invariance is not None and not settings.invariance)
+    return " ".join(command)
 
 
 def _all(values: Iterable[Any]) -> str:
@@ -177,7 +179,7 @@ def _all(values: Iterable[Any]) -> str:
 # Trainings and chosen settings.
 
 Evaluated = list[tuple[CellRecord, dict[str, Mapping[str, Any]]]]
-"""The trainings of a line, each with the results of the directions that belong to the line."""
+"""The trainings of a line, each with those of its directions' results that the line contains."""
 
 
 def trainings(run: RunRecords) -> Section:
@@ -186,10 +188,10 @@ def trainings(run: RunRecords) -> Section:
     curves: dict[str, list[Training]] = {}
     for name, cells in lines.items():
         for cell, directions in cells:
-            history, several = cell.history(), len(cell.result.get("directions", {})) > 1
+            history, both_directions = cell.history(), len(cell.result.get("directions", {})) > 1
             for direction, result in directions.items() if history else ():
                 if epoch := result.get("best_epoch"):
-                    training = Training(history, f"_{direction}" if several else "", int(epoch))
+                    training = Training(history, f"_{direction}" if both_directions else "", int(epoch))
                     curves.setdefault(name, []).append(training)
     blocks: list[Block] = []
     if curves:
@@ -202,12 +204,12 @@ def trainings(run: RunRecords) -> Section:
         blocks.append(Figure("curves", caption, alt, learning(curves)))
     else:
         blocks.append(Text("Learning curves need the trainings' history.jsonl, which this run does not have."))
-    chose = "epoch chosen on validation" if run.settings.training.select == "best" else "last epoch evaluated"
+    selection = "epoch chosen on validation" if run.settings.training.select == "best" else "last epoch evaluated"
     heads = ("System", "Trainings", "Epochs", "Updates", "Evaluated epoch, median", "Evaluated epochs", "Under-trained")
     rows = tuple(_lengths(line, lines[line.name]) for line in run.lines)
-    blocks.append(Table("epochs", f"Length of training; {chose}", heads, rows))
-    ends = zip(rows, lines.values(), strict=True)
-    if late := [f"{row[-1]} of {len(cells)} of {row[0]}" for row, cells in ends if row[-1] != "0"]:
+    blocks.append(Table("epochs", f"Length of training; {selection}", heads, rows))
+    counts = zip(rows, lines.values(), strict=True)
+    if late := [f"{row[-1]} of {len(cells)} of {row[0]}" for row, cells in counts if row[-1] != "0"]:
         text = f"Under-trained: {listed(late)} had the best epoch among the last five; train for more epochs."
         blocks.append(Text(text, warning=True))
     if few := hardly_trained(run.lines):
@@ -218,9 +220,9 @@ def trainings(run: RunRecords) -> Section:
 def _evaluated(run: RunRecords, line: Line) -> Evaluated:
     evaluated = []
     for cell in (cell for seed in line.seeds for cell in seed.cells):
-        choices = [c for c in run.choices if c.chosen and type(c.value) is type(cell.value) and line.chosen]
+        candidates = [c for c in run.candidates if c.chosen and type(c.value) is type(cell.value) and line.chosen]
         key = line.system, cell.fold, cell.evaluation
-        chosen = {c.direction: c.value for c in choices if (c.system, c.fold, c.evaluation) == key}
+        chosen = {c.direction: c.value for c in candidates if (c.system, c.fold, c.evaluation) == key}
         directions = cell.result.get("directions", {}).items()
         evaluated.append((cell, {name: r for name, r in directions if chosen.get(name, cell.value) == cell.value}))
     return evaluated
@@ -232,8 +234,8 @@ def _lengths(line: Line, cells: Evaluated) -> tuple[str, ...]:
     best = sorted(int(result["best_epoch"]) for result in figures if result.get("best_epoch"))
     late = sum(any(result.get("under_trained") for result in directions.values()) for _, directions in cells)
     epochs = [int(result["epochs"]) for result in results if not result.get("fitted")]
-    middle = f"{statistics.median(best):g}" if best else NOTHING
-    return line.name, str(len(results)), _span(epochs), _span(line.updates), middle, _span(best), str(late)
+    median = f"{statistics.median(best):g}" if best else NOTHING
+    return line.name, str(len(results)), _span(epochs), _span(line.updates), median, _span(best), str(late)
 
 
 def _span(values: Sequence[int]) -> str:
@@ -242,26 +244,25 @@ def _span(values: Sequence[int]) -> str:
 
 def chosen(run: RunRecords) -> Section:
     """Return the section on the choice of λ, ε and other settings by each fold's validation speakers."""
-    grid = [choice for choice in run.choices if not choice.searched]
-    tried = {system: [choice for choice in grid if choice.system == system] for system in KNOBS}
-    tried = {system: tries for system, tries in tried.items() if len({choice.value for choice in tries}) > 1}
-    trials = [choice for choice in run.choices if choice.searched]
+    grid = [candidate for candidate in run.candidates if not candidate.searched]
+    tried = {system: [candidate for candidate in grid if candidate.system == system] for system in TUNED_OPTIONS}
+    tried = {system: of_system for system, of_system in tried.items() if len({c.value for c in of_system}) > 1}
+    trials = [candidate for candidate in run.candidates if candidate.searched]
+    blocks: tuple[Block, ...] = _grid_blocks(tried) if tried else ()
     if trials:
-        return Section("choice", "Choice of settings", (*(_of_the_grid(tried) if tried else ()), *_searched(trials)))
-    if tried:
-        return Section("choice", "Choice of λ and ε", _of_the_grid(tried))
-    words = "λ and ε have their fixed values; no other values were tried (--tune grid)."
-    return Section("choice", "Choice of λ and ε", (Text(words),))
+        return Section("choice", "Choice of settings", (*blocks, *_search_blocks(trials)))
+    text = "λ and ε have their fixed values; no other values were tried (--tune grid)."
+    return Section("choice", "Choice of λ and ε", blocks or (Text(text),))
 
 
-def _searched(trials: Sequence[Choice]) -> tuple[Block, ...]:
+def _search_blocks(trials: Sequence[Candidate]) -> tuple[Block, ...]:
     """Return a table of the chosen trial of each study of a search, with an explanation."""
     rows = []
-    for choice in (trial for trial in trials if trial.chosen):
-        study = [trial.val_wa for trial in trials if trial.place == choice.place]
+    for chosen in (trial for trial in trials if trial.chosen):
+        study = [trial.val_wa for trial in trials if trial.key == chosen.key]
         rows.append(
-            (NAMES.get(choice.system, choice.system), str(choice.fold), choice.direction, choice.evaluation,
-             str(choice.value).replace(",", ", "), str(len(study)), percent(min(study)), percent(choice.val_wa))
+            (NAMES.get(chosen.system, chosen.system), str(chosen.fold), chosen.direction, chosen.evaluation,
+             str(chosen.value).replace(",", ", "), str(len(study)), percent(min(study)), percent(chosen.val_wa))
         )  # fmt: skip
     heads = ("System", "Fold", "Direction", "Evaluation", "Chosen", "Trials", "Lowest val WA, %", "Val WA, %")
     text = (
@@ -272,31 +273,30 @@ def _searched(trials: Sequence[Choice]) -> tuple[Block, ...]:
     return Text(text), Table("trials", "Settings chosen by search", heads, tuple(rows))
 
 
-def _of_the_grid(tried: Mapping[str, Sequence[Choice]]) -> tuple[Block, ...]:
+def _grid_blocks(tried: Mapping[str, Sequence[Candidate]]) -> tuple[Block, ...]:
     """Return the values of λ and ε that were tried, by system, as a figure and a table with an explanation."""
     panels: dict[str, dict[str, list[tuple[float, float, bool]]]] = {}
-    rows, picks = [], []
-    for system, tries in tried.items():
-        symbol = KNOBS[system].symbol
+    rows, summaries = [], []
+    for system, candidates in tried.items():
+        symbol = TUNED_OPTIONS[system].symbol
         panel = panels.setdefault(f"{NAMES[system]}: {symbol}", {})
-        for choice in tries:
-            value = float(choice.value)
-            point = (value, choice.val_wa, choice.chosen)
-            panel.setdefault(f"fold {choice.fold}, {choice.direction}", []).append(point)
+        for c in candidates:
+            value = float(c.value)
+            panel.setdefault(f"fold {c.fold}, {c.direction}", []).append((value, c.val_wa, c.chosen))
             rows.append(
-                (NAMES[system], symbol, str(choice.fold), choice.direction, f"{value:g}", percent(choice.val_wa),
-                 percent(choice.val_uar), "chosen" if choice.chosen else "")
+                (NAMES[system], symbol, str(c.fold), c.direction, f"{value:g}", percent(c.val_wa),
+                 percent(c.val_uar), "chosen" if c.chosen else "")
             )  # fmt: skip
-        values = [float(choice.value) for choice in tries if choice.chosen]
-        tally = [f"{value:g} ({counted(values.count(value), 'time')})" for value in sorted(set(values))]
-        picks.append(f"{symbol}: {listed(tally)}")
+        values = [float(c.value) for c in candidates if c.chosen]
+        counts = [f"{value:g} ({counted(values.count(value), 'time')})" for value in sorted(set(values))]
+        summaries.append(f"{symbol}: {listed(counts)}")
     text = (
         "On seed 0 each direction of a fold chose the value with the best accuracy on its own validation speakers (the "
         "smaller one on a tie), and kept it for all seeds. Test speakers had no part in the choice. "
-        f"Chosen: {'; '.join(picks)}. A choice on few speakers is noisy, so the fixed values are reported as well."
+        f"Chosen: {'; '.join(summaries)}. A choice on few speakers is noisy, so the fixed values are reported as well."
     )
     caption = "Validation accuracy by candidate, seed 0: thin lines are directions of a fold, the thick one their mean."
-    heads = ("System", "Knob", "Fold", "Direction", "Value", "Val WA, %", "Val UAR, %", "")
-    figure = Figure("choice", f"{caption} Dots: chosen.", f"Chosen: {'; '.join(picks)}", choices(panels))
+    heads = ("System", "Option", "Fold", "Direction", "Value", "Val WA, %", "Val UAR, %", "")
+    figure = Figure("choice", f"{caption} Dots: chosen.", f"Chosen: {'; '.join(summaries)}", choices(panels))
     table = Table("choice", "Every candidate, by fold and direction", heads, tuple(rows))
     return Text(text), figure, table

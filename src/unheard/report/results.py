@@ -16,9 +16,9 @@ from unheard.report.content import (
     Section,
     Table,
     Text,
-    interval,
-    known,
+    limits,
     listed,
+    or_nan,
     percent,
     probability,
     spread,
@@ -36,12 +36,12 @@ def headline(summary: Summary) -> str:
     complete = [line for line in summary.lines if line.seeds]
     if not complete:
         return "No system has a complete seed yet."
-    judged = not any(line.unvalidated for line in complete)
-    best = max(complete, key=lambda line: known(line.over_seeds("wa", "dev" if judged else "test").mean))
-    wa, uar = (_shown(best.over_seeds(metric)) for metric in METRIC)
+    validated = not any(line.unvalidated for line in complete)
+    best = max(complete, key=lambda line: or_nan(line.over_seeds("wa", "dev" if validated else "test").mean))
+    wa, uar = (_spread(best.over_seeds(metric)) for metric in METRIC)
     text = f"{best.name}: WA {wa} %, UAR {uar} % on unseen speakers"
     if len(complete) > 1:
-        text = f"{'Best on validation speakers' if judged else 'Highest on the test speakers'} is {text}"
+        text = f"{'Best on validation speakers' if validated else 'Highest on the test speakers'} is {text}"
     if summary.contrasts:
         significant = [c for c in summary.contrasts if c.p_holm < 0.05 and c.metric == "wa"]
         names = [f"{c.name} ({percent(c.difference, sign=True)} points of WA)" for c in significant]
@@ -53,48 +53,49 @@ def headline(summary: Summary) -> str:
     return f"{text}. {single_class(complete)}".rstrip()
 
 
-def accuracy(summary: Summary, about: str, select: str = "best") -> Section:
+def accuracy(summary: Summary, corpus: str, select: str = "best") -> Section:
     """Return the section with the paper's Tables 2 and 3 and the gap, then UAR and F1 with intervals."""
-    chose = {
+    selection = {
         "best": "validation speakers chose the epoch (and λ and ε if chosen), which favours their figure",
         "last": "the last epoch is used, whatever its validation accuracy",
     }[select]
-    alone = any(line.unvalidated for line in summary.lines)  # test accuracy without validation accuracy
+    unvalidated = any(line.unvalidated for line in summary.lines)
     accuracies = [[line.over_seeds("wa", part) for part in ("dev", "test")] for line in summary.lines]
     main = Table(
         "accuracy",
-        f"Weighted accuracy (WA, %) on {about}",
+        f"Weighted accuracy (WA, %) on {corpus}",
         ("System", "Val WA, %", "Test WA, %", "Gap, points", "Seeds", "Trainings"),
         tuple(
-            (line.name, *map(_shown, row), _shown(line.gap, sign=True), str(len(line.seeds)),
-             f"{line.done}/{line.wanted}")
+            (line.name, *map(_spread, row), _spread(line.gap, sign=True), str(len(line.seeds)),
+             f"{line.finished}/{line.planned}")
             for line, row in zip(summary.lines, accuracies, strict=True)
         ),
         (
             "WA: share of utterances classified correctly, pooled over the folds; mean ± sample standard deviation "
-            f"over seeds. Gap: validation minus test; {chose}. Bold: best of a column.",
-            *([REPEATED] if alone else []),
+            f"over seeds. Gap: validation minus test; {selection}. Bold: best of a column.",
+            *([REPEATED] if unvalidated else []),
         ),
-        _best(accuracies, {2: 1} if alone else {1: 0, 2: 1}),
+        _best(accuracies, {2: 1} if unvalidated else {1: 0, 2: 1}),
     )  # fmt: skip
-    others = [[line.over_seeds(figure) for figure in ("uar", "macro_f1", "wa_of_folds")] for line in summary.lines]
+    figures = [[line.over_seeds(figure) for figure in ("uar", "macro_f1", "wa_of_folds")] for line in summary.lines]
     more = Table(
         "test-figures",
         "Test figures other than weighted accuracy",
         ("System", "WA, 95 % interval", "UAR, %", "UAR, 95 % interval", "Macro-F1, %", "Mean of folds' WA, %"),
         tuple(
-            (line.name, interval(line.interval("wa")), _shown(uar), interval(line.interval("uar")), *map(_shown, more))
-            for line, (uar, *more) in zip(summary.lines, others, strict=True)
+            (line.name, limits(line.interval("wa")), _spread(uar), limits(line.interval("uar")), *map(_spread, more))
+            for line, (uar, *more) in zip(summary.lines, figures, strict=True)
         ),
         (
             "UAR: mean recall over the emotions. Intervals: percentile bootstrap of the mean over seeds, resampling "
             "whole test speakers.",
         ),
-        _best(others, {2: 0, 4: 1, 5: 2}),
+        _best(figures, {2: 0, 4: 1, 5: 2}),
     )
     warnings = [single_class(summary.lines)]
-    missing = [f"{line.name} {line.done}/{line.wanted} trainings" for line in summary.lines if line.done < line.wanted]
-    if missing:
+    incomplete = [line for line in summary.lines if line.finished < line.planned]
+    if incomplete:
+        missing = [f"{line.name} {line.finished}/{line.planned} trainings" for line in incomplete]
         warnings = [f"Incomplete: {listed(missing)}. A seed counts only when all its folds are trained.", *warnings]
     return Section("accuracy", "Accuracy", (main, *(Text(text, warning=True) for text in warnings if text), more))
 
@@ -104,18 +105,18 @@ def contrasts(summary: Summary, looks: Looks) -> Section:
     blocks: list[Block] = []
     for family in dict.fromkeys(c.family for c in summary.contrasts):
         members = [c for c in summary.contrasts if c.family == family]
-        special = [word for word in family.split(", ") if word not in ("fixed", AS_WRITTEN)]
-        name = "-".join(["differences", *special])
-        caption = "Differences from SER_only" + (f" ({', '.join(special)})" if special else "")
+        qualifiers = [part for part in family.split(", ") if part not in ("fixed", AS_WRITTEN)]
+        name = "-".join(["differences", *qualifiers])
+        caption = "Differences from SER_only" + (f" ({', '.join(qualifiers)})" if qualifiers else "")
         panels: dict[str, list[tuple[str, Look, float, float, float]]] = {
-            f"Test {word}": [] for word in METRIC.values()
+            f"Test {name}": [] for name in METRIC.values()
         }
         for c in members:
             low, high = (c.interval.low, c.interval.high) if c.interval else (math.nan, math.nan)
             panels[f"Test {METRIC[c.metric]}"].append((c.name, looks[c.name], c.difference, low, high))
         alt = "; ".join(f"{c.name}, {METRIC[c.metric]}: {percent(c.difference, sign=True)} points" for c in members)
         figure = Figure(name, f"{caption}, with 95 % intervals over test speakers.", alt, differences(panels))
-        blocks += [contrast_table(members, name, caption), figure, Text(_in_words(members))]
+        blocks += [contrast_table(members, name, caption), figure, Text(_significance_text(members))]
     if summary.gaps:
         blocks.append(_gap_table(summary.gaps))
     if not blocks:
@@ -126,38 +127,38 @@ def contrasts(summary: Summary, looks: Looks) -> Section:
 def contrast_table(contrasts: Sequence[Contrast], name: str, caption: str) -> Table:
     """Return a table with a row for each contrast, and a note on its units, tests and power."""
     rows = tuple(
-        (one.name, METRIC[one.metric], percent(one.difference, sign=True), interval(one.interval, sign=True),
-         NOTHING if one.rerr is None else f"{percent(one.rerr, sign=True)} %", probability(one.p),
-         probability(one.p_holm), percent(one.detectable))
-        for one in contrasts
+        (c.name, METRIC[c.metric], percent(c.difference, sign=True), limits(c.interval, sign=True),
+         NOTHING if c.rerr is None else f"{percent(c.rerr, sign=True)} %", probability(c.p),
+         probability(c.p_holm), percent(c.detectable))
+        for c in contrasts
     )  # fmt: skip
     first = contrasts[0]
     units = counted(len(first.speakers), "test speaker")
-    how = f"all {first.arrangements:,} swaps" if first.exact else f"{first.arrangements:,} drawn swaps"
+    swaps = f"all {first.arrangements:,} swaps" if first.exact else f"{first.arrangements:,} drawn swaps"
     note = (
         f"Differences in points of the pooled metric's mean over seeds, on {units}. "
         "Interval: percentile bootstrap over speakers. RERR: relative error-rate reduction. p: paired permutation test "
-        f"over speakers, {how}, two-sided; Holm: corrected for the contrasts of a family with the same metric. "
+        f"over speakers, {swaps}, two-sided; Holm: corrected for the contrasts of a family with the same metric. "
         "Detectable: the smallest true difference that a paired t-test at 5 % finds with 80 % power, uncorrected. "
         f"With {units}, p is at least {probability(first.smallest_p)}."
     )
     if first.smallest_p > 0.05:
         note += " That is above 0.05: no difference, however large, can be significant here."
-    if any(len(one.seeds) == 1 for one in contrasts):
+    if any(len(c.seeds) == 1 for c in contrasts):
         note += f" {ONE_SEED}"
-    short = max((one.interval.incomplete for one in contrasts if one.interval), default=0.0)
-    if short:
-        note += f" In {percent(short)} % of the bootstrap draws an emotion is missing; UAR is then that of the others."
+    rate = max((c.interval.incomplete for c in contrasts if c.interval), default=0.0)
+    if rate:
+        note += f" In {percent(rate)} % of the bootstrap draws an emotion is missing; UAR is then that of the others."
     heads = ("System", "Metric", "Δ, points", "95 % interval", "RERR", "p", "p, Holm", "Detectable, points")
     return Table(name, caption, heads, rows, (note,))
 
 
 def _gap_table(gaps: Sequence[Contrast]) -> Table:
     rows = tuple(
-        (one.name, METRIC[one.metric], percent(one.before, sign=True), percent(one.after, sign=True),
-         percent(one.difference, sign=True), interval(one.interval, sign=True), probability(one.p),
-         probability(one.p_holm))
-        for one in gaps
+        (c.name, METRIC[c.metric], percent(c.before, sign=True), percent(c.after, sign=True),
+         percent(c.difference, sign=True), limits(c.interval, sign=True), probability(c.p),
+         probability(c.p_holm))
+        for c in gaps
     )  # fmt: skip
     note = (
         "Gap: validation minus test, mean over the seeds that both systems have; a negative Δ is a smaller gap than "
@@ -169,7 +170,7 @@ def _gap_table(gaps: Sequence[Contrast]) -> Table:
     return Table("gaps", caption, heads, rows, (note,))
 
 
-def _in_words(family: Sequence[Contrast]) -> str:
+def _significance_text(family: Sequence[Contrast]) -> str:
     significant = [c for c in family if c.p_holm < 0.05]
     names = [f"{c.name} ({METRIC[c.metric]} {percent(c.difference, sign=True)} points)" for c in significant]
     if names:
@@ -194,21 +195,21 @@ def emotions(summary: Summary, looks: Looks) -> Section:
         return Section("emotions", "Emotions", (Text("This needs a system with a complete seed."),))
     per_seed = complete[0].confusion.sum(axis=1) // len(complete[0].seeds)
     rows = tuple(
-        (label, str(int(per_seed[i])), *(_shown(line.recalls[i]) for line in complete))
+        (label, str(int(per_seed[i])), *(_spread(line.recalls[i]) for line in complete))
         for i, label in enumerate(summary.labels)
     )
     caption = "Recall of each emotion on the test speakers (%), mean ± standard deviation over seeds"
     table = Table("recalls", caption, ("Emotion", "Utterances", *(line.name for line in complete)), rows)
-    values = {line.name: [known(recall.mean) for recall in line.recalls] for line in complete}
+    values = {line.name: [or_nan(recall.mean) for recall in line.recalls] for line in complete}
     recall = dots({"Recall": values}, summary.labels, looks, "recall, %", references=[1 / len(summary.labels)])
-    words = "; ".join(f"{row[0]}: {', '.join(row[2:])}" for row in rows)
+    recall_text = "; ".join(f"{row[0]}: {', '.join(row[2:])}" for row in rows)
     matrices = {line.name: line.confusion for line in complete}
-    about = "Confusion matrices of the test speakers: percent of the true emotion, and utterances in brackets, summed "
-    alt = f"Confusion matrices of {listed(list(matrices))}; recalls: {words}"
+    caption = "Confusion matrices of the test speakers, summed over seeds: percent of the true emotion (utterances)."
+    alt = f"Confusion matrices of {listed(list(matrices))}; recalls: {recall_text}"
     blocks = (
         table,
-        Figure("recalls", "Recall of each emotion, mean over seeds. Dashed: chance.", words, recall),
-        Figure("confusion", f"{about}over seeds.", alt, confusions(matrices, summary.labels)),
+        Figure("recalls", "Recall of each emotion, mean over seeds. Dashed: chance.", recall_text, recall),
+        Figure("confusion", caption, alt, confusions(matrices, summary.labels)),
     )
     return Section("emotions", "Emotions", blocks)
 
@@ -236,10 +237,10 @@ def speakers(summary: Summary, looks: Looks, genders: Mapping[str, str]) -> Sect
         for i in order
     )  # fmt: skip
     worst = "; ".join(f"{name}: {names[int(np.argmin(x))]}, {percent(min(x))}\u00a0%" for name, x in wa.items())
-    shown = [names[i] for i in order]
+    ordered = [names[i] for i in order]
     caption = f"Accuracy of each test speaker, mean over seeds; ordered by {first}'s WA. Dashed: chance."
-    alt = f"WA and UAR of {counted(len(shown), 'speaker')}; lowest WA: {worst}"
-    drawing = dots(panels, shown, looks, "%", references=[1 / len(summary.labels)] * 2)
+    alt = f"WA and UAR of {counted(len(ordered), 'speaker')}; lowest WA: {worst}"
+    drawing = dots(panels, ordered, looks, "%", references=[1 / len(summary.labels)] * 2)
     heads = ("Speaker", "Gender", "Utterances", *complete)
     blocks = (
         Figure("speakers", caption, alt, drawing),
@@ -249,7 +250,7 @@ def speakers(summary: Summary, looks: Looks, genders: Mapping[str, str]) -> Sect
     return Section("speakers", "Speakers", blocks)
 
 
-def _shown(figure: Spread, *, sign: bool = False) -> str:
+def _spread(figure: Spread, *, sign: bool = False) -> str:
     return spread(figure.mean, figure.std, sign=sign)
 
 
@@ -258,10 +259,10 @@ def _best(figures: Sequence[Sequence[Spread]], columns: Mapping[int, int]) -> fr
 
     `columns` maps columns of the table to columns of `figures`.
     """
-    marked = set()
+    best = set()
     for column, source in columns.items():
         means = [percent(row[source].mean) for row in figures]
         values = [float(mean) for mean in means if mean != NOTHING]
         if len(values) > 1:
-            marked |= {(row, column) for row, mean in enumerate(means) if mean == percent(max(values) / 100)}
-    return frozenset(marked)
+            best |= {(row, column) for row, mean in enumerate(means) if mean == percent(max(values) / 100)}
+    return frozenset(best)

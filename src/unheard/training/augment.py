@@ -32,37 +32,37 @@ Floats = NDArray[np.float32]
 CURVES = 6  # number of half cosines over the mel bands in a timbre curve; the first is constant
 
 
-def augment(x: Floats, columns: Columns, how: Augmentation, random: np.random.Generator) -> Floats:
+def augment(x: Floats, columns: Columns, settings: Augmentation, random: np.random.Generator) -> Floats:
     """Return a copy (T', F) of normalised frames (T, F) as if from another speaker; T' differs if the tempo changes.
 
     Functionals among the columns are not changed.
     """
-    if how.pace:  # at least 2 frames, by linear interpolation in time
-        pace = random.uniform(1 - how.pace, 1 + how.pace)
+    if settings.pace:  # at least 2 frames, by linear interpolation in time
+        pace = random.uniform(1 - settings.pace, 1 + settings.pace)
         x = _interpolated(x, np.linspace(0, len(x) - 1, max(2, round(len(x) / pace)) if len(x) > 1 else 1))
     else:
         x = x.copy()
     if columns.bands is not None:
         bands = x[:, columns.bands]
-        if how.tract:  # band k is read at k times a factor, the last one repeated
+        if settings.tract:  # band k is read at k times a factor, the last one repeated
             last = bands.shape[1] - 1
-            factor = random.uniform(1 - how.tract, 1 + how.tract)
+            factor = random.uniform(1 - settings.tract, 1 + settings.tract)
             bands = _interpolated(bands.T, np.minimum(np.arange(last + 1) * factor, last)).T
-        if how.colour:
-            heights = random.normal(0, how.colour, CURVES)
+        if settings.colour:
+            heights = random.normal(0, settings.colour, CURVES)
             angles = np.linspace(0, np.pi, bands.shape[1])
             curves = np.cos(np.outer(angles, np.arange(CURVES))).astype(np.float32)  # (bands, CURVES)
             bands = bands + curves @ heights.astype(np.float32)
             if columns.energy is not None:
                 x[:, columns.energy] += np.float32(heights[0])
         x[:, columns.bands] = bands
-    if how.pitch and columns.log_f0 is not None:
-        x[:, columns.log_f0] += np.float32(random.normal(0, how.pitch))
-    for _ in range(how.time_masks):
+    if settings.pitch and columns.log_f0 is not None:
+        x[:, columns.log_f0] += np.float32(random.normal(0, settings.pitch))
+    for _ in range(settings.time_masks):
         first, last = _span(len(x), max(2, min(20, len(x) // 5)), random)
         x[first:last, : x.shape[1] - columns.summary] = 0
     if columns.bands is not None:
-        for _ in range(how.band_masks):
+        for _ in range(settings.band_masks):
             first, last = _span(columns.bands.stop - columns.bands.start, 8, random)
             x[:, columns.bands][:, first:last] = 0
     return x
@@ -72,8 +72,8 @@ def _interpolated(x: Floats, at: NDArray[np.float64]) -> Floats:
     """Interpolate rows of `x` (N, K) at fractional positions `at` (n,), 0 to N - 1: (n, K)."""
     below = np.floor(at).astype(np.int64)
     share = (at - below).astype(np.float32)[:, None]
-    mixed: Floats = (1 - share) * x[below] + share * x[np.minimum(below + 1, len(x) - 1)]
-    return mixed
+    between: Floats = (1 - share) * x[below] + share * x[np.minimum(below + 1, len(x) - 1)]
+    return between
 
 
 def _span(size: int, most: int, random: np.random.Generator) -> tuple[int, int]:
@@ -99,7 +99,7 @@ def profile_of(means: Floats) -> Floats:
     return profile
 
 
-class Companions:
+class ProfileSampler:
     """Random speaker profiles for training utterances, from other utterances of the same speaker.
 
     `frames` are the normalised training frames, `speakers` maps each of `ids` to its speaker.
@@ -109,18 +109,18 @@ class Companions:
         utterances: dict[str, list[str]] = {}
         for name in ids:
             utterances.setdefault(speakers[name], []).append(name)
-        self._place: dict[str, tuple[Floats, int]] = {}  # the mean frames of the speaker's utterances, and one's row
-        for own in utterances.values():
-            means = np.stack([frames[name].mean(axis=0, dtype=np.float64).astype(np.float32) for name in own])
-            self._place |= {name: (means, row) for row, name in enumerate(own)}
+        self._means: dict[str, tuple[Floats, int]] = {}  # mean frames of the speaker's utterances, own row
+        for names in utterances.values():
+            means = np.stack([frames[name].mean(axis=0, dtype=np.float64).astype(np.float32) for name in names])
+            self._means |= {name: (means, row) for row, name in enumerate(names)}
 
     def draw(self, name: str, random: np.random.Generator) -> Floats:
         """Return a profile (F,) from a random number of the speaker's utterances other than `name`."""
-        means, own = self._place[name]
+        means, row = self._means[name]
         others = len(means) - 1
         n = min(int(random.choice(SIZES)), others)
         chosen = random.permutation(others)[:n]
-        return profile_of(means[chosen + (chosen >= own)])
+        return profile_of(means[chosen + (chosen >= row)])
 
 
 def change_of(
@@ -134,14 +134,14 @@ def change_of(
     recipe.augment.check(columns)
     if not (recipe.augment.on or recipe.enrol or recipe.copies):
         return None
-    companions = [Companions(frames, list(speakers), speakers) for frames in variants if recipe.enrol]
+    samplers = [ProfileSampler(frames, list(speakers), speakers) for frames in variants if recipe.enrol]
 
     def change(name: str, x: Floats, random: np.random.Generator) -> Floats:
-        drawn = int(random.integers(len(variants))) if recipe.copies else 0
-        if drawn:
-            x = variants[drawn][name]
-        if companions and random.random() < recipe.enrol:
-            x = x - companions[drawn].draw(name, random)
+        variant = int(random.integers(len(variants))) if recipe.copies else 0
+        if variant:
+            x = variants[variant][name]
+        if samplers and random.random() < recipe.enrol:
+            x = x - samplers[variant].draw(name, random)
         return augment(x, columns, recipe.augment, random)
 
     return change

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from unheard.training.strategies import Batch, derive
+from unheard.training.strategies.base import Batch, derive_seed
 
 
 class FrameSource(Protocol):
@@ -28,7 +28,7 @@ Change = Callable[[str, NDArray[np.float32], np.random.Generator], NDArray[np.fl
 """A random change to an utterance's frames in every epoch, (T, F) -> (T', F); see `augment.py`."""
 
 
-class Task:
+class Dataset:
     """Utterances with their emotion and speaker indices, read in batches.
 
     `frames` gives the features; `y` and `s` map an utterance to its emotion and speaker index (-1 for a speaker outside
@@ -64,13 +64,13 @@ class Task:
     def epoch(self, ids: Sequence[str], size: int, *seed: object) -> Iterator[Batch]:
         """Yield batches of every utterance in `ids` once, in an order drawn from `seed` (fold, seed and epoch).
 
-        With `odds`, the same number of utterances is drawn with replacement.
+        With `odds`, as many utterances are drawn with replacement.
         """
-        random = np.random.default_rng(derive(*seed, "change"))
+        random = np.random.default_rng(derive_seed(*seed, "change"))
         if self.odds is not None:
-            share = np.array([self.odds[name] for name in ids]) / len(ids)
-            ids = [ids[i] for i in np.random.default_rng(derive(*seed, "draw")).choice(len(ids), len(ids), p=share)]
-        for chosen in draw_batches(len(ids), size, derive(*seed)):
+            p = np.array([self.odds[name] for name in ids]) / len(ids)
+            ids = [ids[i] for i in np.random.default_rng(derive_seed(*seed, "draw")).choice(len(ids), len(ids), p=p)]
+        for chosen in draw_batches(len(ids), size, derive_seed(*seed)):
             yield self.batch([ids[i] for i in chosen], random)
 
     def in_order(self, ids: Sequence[str], size: int) -> Iterator[tuple[list[int], Batch]]:

@@ -18,12 +18,12 @@ from torch import Tensor, nn
 
 from unheard.errors import ConfigError
 from unheard.model.network import EmotionNetwork, Head
-from unheard.training.batches import Task, draw_batches
-from unheard.training.metrics import Judged
+from unheard.training.batches import Dataset, draw_batches
+from unheard.training.metrics import AccuracyMetrics
 
 
 @dataclass(frozen=True)
-class Scores(Judged):
+class Scores(AccuracyMetrics):
     """Outputs for the utterances `ids` in order: `truth` (n,), `logits` (n, C), `embeddings` (n, E)."""
 
     ids: tuple[str, ...]
@@ -50,14 +50,14 @@ class Scores(Judged):
     @property
     def loss(self) -> float:
         """Mean cross-entropy."""
-        chosen = self.probabilities[np.arange(len(self.truth)), self.truth]
-        return float(-np.log(np.maximum(chosen, 1e-300)).mean())
+        p = self.probabilities[np.arange(len(self.truth)), self.truth]
+        return float(-np.log(np.maximum(p, 1e-300)).mean())
 
 
 @torch.no_grad()
 def score(
     network: EmotionNetwork,
-    task: Task,
+    dataset: Dataset,
     ids: Sequence[str],
     *,
     device: torch.device,
@@ -65,7 +65,7 @@ def score(
     size: int = 64,
     profiles: Mapping[str, NDArray[np.float32]] | None = None,
 ) -> Scores:
-    """Evaluate `network` on `ids` (at least one) in evaluation mode; its mode is restored afterwards.
+    """Score `ids` (at least one) with `network` in evaluation mode; its mode is restored afterwards.
 
     `profiles` maps each utterance to its speaker profile (F,), see `EmbeddingNetwork.forward`.
     """
@@ -73,7 +73,7 @@ def score(
     network.eval()
     order: list[int] = []
     outputs: list[tuple[Tensor, Tensor]] = []
-    for positions, batch in task.in_order(ids, size):
+    for positions, batch in dataset.in_order(ids, size):
         batch = batch.to(device)
         profile = None
         if profiles is not None:
@@ -83,8 +83,8 @@ def score(
         order += positions
     network.train(was_training)
     inverse = np.argsort(order)
-    logits, e = (torch.cat(each).float().cpu().numpy()[inverse] for each in zip(*outputs, strict=True))
-    return Scores(tuple(ids), np.array([task.y[name] for name in ids]), logits, e)
+    logits, e = (torch.cat(parts).float().cpu().numpy()[inverse] for parts in zip(*outputs, strict=True))
+    return Scores(tuple(ids), np.array([dataset.y[name] for name in ids]), logits, e)
 
 
 # Batch-norm re-estimation.
@@ -97,7 +97,7 @@ def score(
 
 @contextmanager
 def reestimated_batchnorm(
-    network: EmotionNetwork, task: Task, ids: Sequence[str], size: int, *, device: torch.device, precision: str = "fp32"
+    network: EmotionNetwork, dataset: Dataset, ids: Sequence[str], size: int, *, device: torch.device, precision: str
 ) -> Iterator[None]:
     """Replace the batch-norm statistics in this context by those of `ids`, in batches of `size` without dropout.
 
@@ -105,19 +105,19 @@ def reestimated_batchnorm(
     statistics are restored on exit.
     """
     norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm1d)]
-    before = {name: value.clone() for name, value in network.state_dict().items()}
+    state = {name: value.clone() for name, value in network.state_dict().items()}
     momenta = [norm.momentum for norm in norms]
     was_training = network.training
     try:
         network.eval()
         for norm in norms:
             norm.train()
-        seen = 0
+        n = 0
         for chosen in draw_batches(len(ids), size, 0):  # shuffled: each batch mixes emotions and speakers
-            seen += len(chosen)
+            n += len(chosen)
             for norm in norms:
-                norm.momentum = len(chosen) / seen
-            batch = task.batch([ids[i] for i in chosen]).to(device)
+                norm.momentum = len(chosen) / n
+            batch = dataset.batch([ids[i] for i in chosen]).to(device)
             with torch.no_grad(), autocast(device, precision):
                 network.logits(batch.x, batch.lengths)
         network.train(was_training)
@@ -126,21 +126,21 @@ def reestimated_batchnorm(
         network.train(was_training)
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
-        network.load_state_dict(before)
+        network.load_state_dict(state)
 
 
 @contextmanager
 def decision_rule(head: Head, factors: Sequence[float]) -> Iterator[None]:
     """Multiply the probabilities of the emotion head by `factors` (C,) in this context, through its bias."""
     bias = head.output.bias
-    before = bias.detach().clone()
+    original = bias.detach().clone()
     with torch.no_grad():
         bias.add_(torch.tensor([math.log(factor) for factor in factors], dtype=bias.dtype, device=bias.device))
     try:
         yield
     finally:
         with torch.no_grad():
-            bias.copy_(before)
+            bias.copy_(original)
 
 
 # Device and precision.
@@ -155,8 +155,8 @@ def choose_device(name: str = "auto") -> torch.device:
     if name == "auto":
         name = next(kind for kind in ("cuda", "mps", "cpu") if available[kind])
     if not available.get(name.split(":")[0], False):
-        present = ", ".join(kind for kind, exists in available.items() if exists)
-        raise ConfigError(f"there is no device '{name}' on this machine", mend=f"Choose auto, {present}.")
+        devices = ", ".join(kind for kind, exists in available.items() if exists)
+        raise ConfigError(f"there is no device '{name}' on this machine", mend=f"Choose auto, {devices}.")
     return torch.device(name)
 
 

@@ -13,47 +13,47 @@ from typing import Any, TypeAlias
 from unheard import plugins
 from unheard.errors import MissingExtra
 
-Record: TypeAlias = Mapping[str, Any]
-Log: TypeAlias = Callable[[Record], object]
-Logger: TypeAlias = Callable[[Path, Record], AbstractContextManager[Log]]
+Metrics: TypeAlias = Mapping[str, Any]
+Log: TypeAlias = Callable[[Metrics], object]
+Logger: TypeAlias = Callable[[Path, Mapping[str, Any]], AbstractContextManager[Log]]
 
 
-def _numbers(figures: Record) -> dict[str, float]:
-    return {name: value for name, value in figures.items() if name != "epoch" and isinstance(value, (int, float))}
+def _numbers(metrics: Metrics) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if name != "epoch" and isinstance(value, (int, float))}
 
 
 @contextmanager
-def tensorboard(folder: Path, settings: Record) -> Iterator[Log]:
+def tensorboard(folder: Path, settings: Mapping[str, Any]) -> Iterator[Log]:
     """Write scalars to `folder`/tensorboard."""
     from torch.utils.tensorboard import SummaryWriter
 
     with SummaryWriter(str(folder / "tensorboard")) as writer:
 
-        def log(figures: Record) -> None:
-            for name, value in _numbers(figures).items():
-                writer.add_scalar(name, value, figures["epoch"])
+        def log(metrics: Metrics) -> None:
+            for name, value in _numbers(metrics).items():
+                writer.add_scalar(name, value, metrics["epoch"])
             writer.flush()
 
         yield log
 
 
 @contextmanager
-def mlflow(folder: Path, settings: Record) -> Iterator[Log]:
+def mlflow(folder: Path, settings: Mapping[str, Any]) -> Iterator[Log]:
     """Log to a run named like the cell, with its settings as parameters."""
     import mlflow
 
     with mlflow.start_run(run_name=folder.name):
         mlflow.log_params(settings)
-        yield lambda figures: mlflow.log_metrics(_numbers(figures), step=figures["epoch"])
+        yield lambda metrics: mlflow.log_metrics(_numbers(metrics), step=metrics["epoch"])
 
 
 @contextmanager
-def wandb(folder: Path, settings: Record) -> Iterator[Log]:
+def wandb(folder: Path, settings: Mapping[str, Any]) -> Iterator[Log]:
     """Log to a run named like the cell, with its settings as configuration."""
     import wandb
 
     with wandb.init(name=folder.name, dir=str(folder), config=dict(settings)) as run:
-        yield lambda figures: run.log(_numbers(figures), step=figures["epoch"])
+        yield lambda metrics: run.log(_numbers(metrics), step=metrics["epoch"])
 
 
 LOGGERS: Mapping[str, Logger] = {"tensorboard": tensorboard, "mlflow": mlflow, "wandb": wandb}

@@ -50,8 +50,8 @@ def unweighted_average_recall(truth: Labels, predicted: Labels, classes: int) ->
     >>> unweighted_average_recall(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1]), 2)
     0.8333333333333333
     """
-    each = recalls(truth, predicted, classes)
-    return float(np.nanmean(each)) if len(truth) else float("nan")
+    recall = recalls(truth, predicted, classes)
+    return float(np.nanmean(recall)) if len(truth) else float("nan")
 
 
 def macro_f1(truth: Labels, predicted: Labels, classes: int) -> float:
@@ -63,12 +63,12 @@ def macro_f1(truth: Labels, predicted: Labels, classes: int) -> float:
     if not len(truth):
         return float("nan")
     counts = confusion(truth, predicted, classes)
-    both = counts.sum(axis=0) + counts.sum(axis=1)
-    return float(np.mean(2 * np.diag(counts)[both > 0] / both[both > 0]))
+    n = counts.sum(axis=0) + counts.sum(axis=1)  # 2 TP + FP + FN
+    return float(np.mean(2 * np.diag(counts)[n > 0] / n[n > 0]))
 
 
-class Judged:
-    """The accuracies of predictions: `truth` and `predicted` (n,), indices of C labels, `probabilities` (n, C)."""
+class AccuracyMetrics:
+    """Accuracies of predictions: `truth` and `predicted` (n,) are indices of C labels, `probabilities` is (n, C)."""
 
     truth: NDArray[np.int64]
     predicted: NDArray[np.int64]
@@ -110,16 +110,16 @@ def decision_factors(decision: str, counts: Sequence[int]) -> list[float]:
     >>> decision_factors("both", [0, 20, 20])
     [1.0, 1.0, 1.0]
     """
-    present = sum(n > 0 for n in counts)
-    rarity = [sum(counts) / (present * n) if n else 1.0 for n in counts]
+    occurring = sum(n > 0 for n in counts)
+    rarity = [sum(counts) / (occurring * n) if n else 1.0 for n in counts]
     return {"likeliest": [1.0] * len(counts), "even": rarity, "both": [(1 + r) / 2 for r in rarity]}[decision]
 
 
-def balanced(kinds: Mapping[str, Hashable]) -> dict[str, float]:
-    """Return the weight N / (C N_c) of each of N utterances, whose kind is one of C and occurs N_c times.
+def balanced_weights(classes: Mapping[str, Hashable]) -> dict[str, float]:
+    """Return the weight N / (C N_c) of each of N utterances, whose class is one of C and occurs N_c times.
 
-    >>> balanced({"a": 0, "b": 0, "c": 0, "d": 1})["d"]
+    >>> balanced_weights({"a": 0, "b": 0, "c": 0, "d": 1})["d"]
     2.0
     """
-    counts = Counter(kinds.values())
-    return {name: len(kinds) / (len(counts) * counts[kind]) for name, kind in kinds.items()}
+    counts = Counter(classes.values())
+    return {name: len(classes) / (len(counts) * counts[label]) for name, label in classes.items()}

@@ -16,19 +16,19 @@ DECISIONS = get_args(Decision)
 
 AS_WRITTEN = "as written"
 REESTIMATED = "batch norm re-estimated"
-"""The two evaluations of a training; which are made is `TrainingSettings.batchnorm`."""
+"""The two evaluations of a training; `TrainingSettings.batchnorm` selects them."""
 
 START = 1 / 25  # the first learning rate of a one-cycle schedule, as a share of the highest; Smith and Topin 2018
 
 
 def _half_cosine(share: float) -> float:
-    """From 0 to 1, level at both ends."""
+    """Rise from 0 to 1 along half a cosine, level at both ends."""
     return (1 - math.cos(math.pi * share)) / 2
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How strongly `unheard.training.augment` changes the speaker of a training utterance; 0 everywhere: not at all."""
+    """Strengths of the changes by `unheard.training.augment` to training utterances; 0 turns a change off."""
 
     tract: float = setting(
         0.0, "Vocal tract length: stretch the mel bands by a factor drawn from 1 ± this.", ge=0, le=0.5
@@ -56,8 +56,8 @@ class Augmentation:
         bands = columns.bands, "mel bands without deltas", "--features.kind fbank --features.deltas 0"
         pitch = columns.log_f0, "log F0 as it is", "--features.pitch --features.log-pitch both"
         needed = {"tract": bands, "colour": bands, "band_masks": bands, "pitch": pitch}
-        for name, (there, what, flags) in needed.items():
-            if getattr(self, name) and there is None:
+        for name, (column, what, flags) in needed.items():
+            if getattr(self, name) and column is None:
                 mend = f"Choose {flags}, or set --training.augment.{name.replace('_', '-')} 0."
                 raise ConfigError(f"augmentation {name} needs features with {what}", mend=mend)
 
@@ -82,7 +82,7 @@ class TrainingSettings:
         "Largest number of updates: on large training sets it limits the number of epochs (default: no limit).",
         ge=1,
     )
-    # with pairs, an odd number of utterances leaves one alone: no batch norm
+    # batches of 2 would leave a single utterance if their number is odd: no batch norm
     batch_size: int = setting(32, "Utterances in a batch.", ge=3, common=True)
     lr: float = setting(1e-3, "Learning rate; with a schedule, the highest.", gt=0, common=True)
     momentum: float = setting(0.9, "sgd: momentum.", ge=0, lt=1)
@@ -193,7 +193,7 @@ class TrainingSettings:
 
 
 def follows_a_schedule(options: Mapping[str, Any], schedule: str) -> bool:
-    """Whether a training depends on its length, so that a longer one does not continue it.
+    """Return whether a training depends on its length, so that a longer one does not continue it.
 
     `options` are those of its strategy, `schedule` that of its learning rate.
     """

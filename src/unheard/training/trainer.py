@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from unheard.errors import TrainingError
 from unheard.files import write_text, write_whole
 from unheard.model.network import join, side_by_side
-from unheard.training.batches import Task
+from unheard.training.batches import Dataset
 from unheard.training.evaluation import Scores, autocast, decision_rule, reestimated_batchnorm, score
 from unheard.training.metrics import decision_factors
 from unheard.training.recipe import AS_WRITTEN, REESTIMATED, TrainingSettings
@@ -100,7 +100,7 @@ class Trainer:
     def __init__(
         self,
         strategy: Strategy,
-        task: Task,
+        dataset: Dataset,
         train: Sequence[str],
         directions: Mapping[str, tuple[Sequence[str], Sequence[str]]],
         recipe: TrainingSettings,
@@ -117,8 +117,8 @@ class Trainer:
                 what = f"direction '{name}' has no validation or no test utterances"
                 raise TrainingError(what, mend="Check the split.")
         self.device = device or torch.device("cpu")
-        self.strategy = strategy.place(self.device)
-        self.task, self.train_ids, self.directions, self.recipe = task, tuple(train), directions, recipe
+        self.strategy = strategy.move_to(self.device)
+        self.dataset, self.train_ids, self.directions, self.recipe = dataset, tuple(train), directions, recipe
         self.folder, self.key, self.on_epoch = folder, key, on_epoch
         self.optimizer = make_optimizer(strategy, recipe)
         self.epoch = 0
@@ -133,18 +133,18 @@ class Trainer:
             if time.monotonic() - self._saved_at > CHECKPOINT_SECONDS:
                 self.save()
         self.save()
-        validated, *others = self.recipe.evaluations
-        evaluations = self._evaluate(validated, self.recipe.select)
+        first, *others = self.recipe.evaluations
+        evaluations = self._evaluate(first, self.recipe.select)
         return evaluations + [evaluation for mode in others for evaluation in self._evaluate(mode, "last")]
 
     def _one_epoch(self) -> None:
-        began = time.perf_counter()
+        start = time.perf_counter()
         self.strategy.train()
         steps = self.recipe.steps(len(self.train_ids))
         sums: Counter[str] = Counter()
         frames = 0
         parameters = list(self.strategy.parameters())
-        batches = self.task.epoch(self.train_ids, self.recipe.batch_size, *self.key, self.epoch)
+        batches = self.dataset.epoch(self.train_ids, self.recipe.batch_size, *self.key, self.epoch)
         for step, batch in enumerate(batches):
             self.strategy.progress = (self.epoch + step / steps) / self.recipe.epochs
             for group in self.optimizer.param_groups:
@@ -157,17 +157,17 @@ class Trainer:
             if not torch.isfinite(loss):
                 raise self._diverged(f"the loss became {loss.item()} in epoch {self.epoch + 1}, step {step + 1}")
             self.optimizer.zero_grad(set_to_none=True)
-            # only parameters: inputs that a strategy differentiates by need no gradient here
+            # gradients of the parameters only, not of inputs by which a strategy differentiates
             loss.backward(inputs=parameters)  # type: ignore[no-untyped-call]
             self.optimizer.step()
             sums.update({name: float(term.detach()) for name, term in terms.items()})
         self.epoch += 1
-        trained = time.perf_counter() - began
+        trained = time.perf_counter() - start
         record: dict[str, Any] = {"epoch": self.epoch, "steps": steps}
         record |= {f"loss_{name}": total / steps for name, total in sums.items()}
         record |= self.strategy.observations()
         record |= self._validate()
-        record |= {"frames": frames, "train_seconds": trained, "seconds": time.perf_counter() - began}
+        record |= {"frames": frames, "train_seconds": trained, "seconds": time.perf_counter() - start}
         self.history.append(record)
         if self.on_epoch is not None:
             self.on_epoch(record)
@@ -175,7 +175,7 @@ class Trainer:
     def _validate(self) -> dict[str, Any]:
         """Score the validation speakers of every direction, and keep the weights of the best epoch."""
         figures: dict[str, Any] = {}
-        with self._in_use(self.recipe.evaluations[0]):
+        with self._evaluation_mode(self.recipe.evaluations[0]):
             for direction, (dev, _) in self.directions.items():
                 if not dev:
                     continue
@@ -194,38 +194,39 @@ class Trainer:
         return TrainingError(what, where=self.folder, mend=mend)
 
     @contextmanager
-    def _in_use(self, mode: str) -> Iterator[None]:
+    def _evaluation_mode(self, mode: str) -> Iterator[None]:
         """Apply the batch-norm `mode` and the decision rule to the network in this context."""
-        with ExitStack() as use:
+        with ExitStack() as stack:
             if mode == REESTIMATED:
-                what = (self.strategy, self.task, self.train_ids, self.recipe.batch_size)
+                inputs = (self.strategy, self.dataset, self.train_ids, self.recipe.batch_size)
                 precision = self.recipe.precision
-                use.enter_context(reestimated_batchnorm(*what, device=self.device, precision=precision))
+                stack.enter_context(reestimated_batchnorm(*inputs, device=self.device, precision=precision))
             if self.recipe.decision != "likeliest":
                 head = self.strategy.emotion
-                counts = np.bincount([self.task.y[name] for name in self.train_ids], minlength=head.output.out_features)
-                use.enter_context(decision_rule(head, decision_factors(self.recipe.decision, counts.tolist())))
+                labels = [self.dataset.y[name] for name in self.train_ids]
+                counts = np.bincount(labels, minlength=head.output.out_features)
+                stack.enter_context(decision_rule(head, decision_factors(self.recipe.decision, counts.tolist())))
             yield
 
     def _weights(self) -> dict[str, Tensor]:
         return {name: value.detach().cpu().clone() for name, value in self.strategy.state_dict().items()}
 
     def _score(self, ids: Sequence[str]) -> Scores:
-        return score(self.strategy, self.task, ids, device=self.device, precision=self.recipe.precision)
+        return score(self.strategy, self.dataset, ids, device=self.device, precision=self.recipe.precision)
 
     def _evaluate(self, mode: str, select: str) -> list[Evaluation]:
         """Score dev and test utterances of each direction; test utterances are scored nowhere else."""
         last, chosen, selected = self._weights(), self.best, select == "best"
         if not selected:
-            with self._in_use(mode):
+            with self._evaluation_mode(mode):
                 chosen = dict.fromkeys(self.best, Best(self.epoch, weights=self._weights()))
         evaluations = []
         for name, (dev, test) in self.directions.items():
             best = chosen[name]
             self.strategy.load_state_dict(best.weights)
-            validated = self._score(dev) if dev else None
-            tested = self._score(test)
-            scores = tested.none if validated is None else validated, tested
+            dev_scores = self._score(dev) if dev else None
+            test_scores = self._score(test)
+            scores = test_scores.none if dev_scores is None else dev_scores, test_scores
             evaluations.append(Evaluation(name, self.epoch, best.epoch, *scores, selected, mode, best.weights))
         self.strategy.load_state_dict(last)
         return evaluations
@@ -286,8 +287,8 @@ class Trainer:
 def make_optimizer(network: nn.Module, recipe: TrainingSettings) -> torch.optim.Optimizer:
     """Build SGD over all parameters, or AdamW, which decays neither biases nor batch-norm weights."""
     if recipe.optimizer == "sgd":
-        how = {name: getattr(recipe, name) for name in ("lr", "momentum", "nesterov", "weight_decay")}
-        return torch.optim.SGD(network.parameters(), **how)
+        options = {name: getattr(recipe, name) for name in ("lr", "momentum", "nesterov", "weight_decay")}
+        return torch.optim.SGD(network.parameters(), **options)
     matrices = [p for p in network.parameters() if p.ndim > 1]
     others = [p for p in network.parameters() if p.ndim <= 1]
     groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]

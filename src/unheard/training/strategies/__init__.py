@@ -1,6 +1,7 @@
-"""The strategies, and the table that names them.
+"""The strategies by name.
 
-To add one: a file with a final subclass of `Strategy` (and a frozen dataclass of its options), and a line here.
+To add one, write a file with a final subclass of `Strategy` (and a frozen dataclass of its options), and add a line to
+`STRATEGIES`.
 """
 
 import dataclasses
@@ -12,7 +13,7 @@ from typing import Any
 from unheard import plugins
 from unheard.errors import ConfigError, did_you_mean
 from unheard.settings import check
-from unheard.training.strategies.base import MTL, SER, Batch, MTLOptions, Setting, Strategy, apart, derive
+from unheard.training.strategies.base import MTL, SER, Batch, MTLOptions, Strategy, StrategyConfig, per_member
 from unheard.training.strategies.cgt import CGT, CGTOptions
 from unheard.training.strategies.dat import DAT, DATOptions
 
@@ -24,7 +25,7 @@ STRATEGIES: dict[str, tuple[str, type[Strategy], type | None]] = {
 }
 """Key -> (name in the paper's tables, class, options)."""
 
-__all__ = ["STRATEGIES", "Batch", "Setting", "Strategy", "apart", "build", "derive", "resolve_options", "strategy_of"]
+__all__ = ["STRATEGIES", "Batch", "Strategy", "StrategyConfig", "build", "per_member", "resolve_options", "strategy_of"]
 
 
 def strategy_of(key: str) -> tuple[str, type[Strategy], type | None]:
@@ -47,13 +48,13 @@ def resolve_options(key: str, options: Mapping[str, Any] | None = None) -> dict[
     a value of the wrong type or out of range.
     """
     kind = strategy_of(key)[2]
-    known = {f.name: f.default for f in dataclasses.fields(kind)} if kind else {}
+    defaults = {f.name: f.default for f in dataclasses.fields(kind)} if kind else {}
     for name in options or {}:
-        if name not in known:
-            raise ConfigError(f"system '{key}' has no option '{name}'", mend=did_you_mean(name, known or {"none"}))
+        if name not in defaults:
+            raise ConfigError(f"system '{key}' has no option '{name}'", mend=did_you_mean(name, defaults or {"none"}))
     if kind is None:
         return {}
-    resolved = kind(**{n: v for n, v in (options or {}).items() if v is not None or known[n] != math.inf})
+    resolved = kind(**{n: v for n, v in (options or {}).items() if v is not None or defaults[n] != math.inf})
     try:
         check(resolved)
     except ConfigError as error:
@@ -61,8 +62,8 @@ def resolve_options(key: str, options: Mapping[str, Any] | None = None) -> dict[
     return dataclasses.asdict(resolved)
 
 
-def build(key: str, setting: Setting, options: Mapping[str, Any] | None = None) -> Strategy:
+def build(key: str, config: StrategyConfig, options: Mapping[str, Any] | None = None) -> Strategy:
     """Build the strategy named `key` for `setting`; `options` as in `resolve_options`."""
     resolved = resolve_options(key, options)
     _, make, kind = strategy_of(key)
-    return make(setting, kind(**resolved)) if kind else make(setting)  # type: ignore[call-arg]
+    return make(config, kind(**resolved)) if kind else make(config)  # type: ignore[call-arg]

@@ -1,4 +1,4 @@
-"""What every strategy has in common, and the two that need nothing else: SER_only and SER_SR_MTL."""
+"""The base class of strategies, and the two strategies that need nothing else: SER_only and SER_SR_MTL."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class Batch:
     w: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch on `device`."""
+        """Return the batch on `device`."""
         tensors = (self.x, self.lengths, self.y, self.s, self.w)
         return Batch(*(None if t is None else t.to(device, non_blocking=True) for t in tensors))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
-class Setting:
-    """What a strategy is built for: sizes of the task, the network, and the seed of its weights and dropout masks.
+class StrategyConfig:
+    """Numbers of features, emotions and speakers, the network, and the seed of weights and dropout masks.
 
     `smoothing` is the label smoothing of the emotion loss.
     """
@@ -50,27 +50,27 @@ class Setting:
     smoothing: float = 0.0
 
 
-def derive(*parts: object) -> int:
-    """Derive a 63-bit seed from `parts`: the same on every machine, unrelated for different parts."""
+def derive_seed(*parts: object) -> int:
+    """Derive a 63-bit seed from `parts`, the same on every machine; different parts give independent seeds."""
     text = "\x1f".join(map(str, parts)).encode()
     return int.from_bytes(blake2b(text, digest_size=8).digest(), "little") >> 1
 
 
-def part(name: str, setting: Setting, make: type[Part], *arguments: object) -> Part:
+def subnetwork(name: str, config: StrategyConfig, make: type[Part], *arguments: object) -> Part:
     """Build a sub-network whose weights and dropout masks depend on its `name` and the seed only."""
-    module = initialised(make, derive(setting.seed, name, "weights"), *arguments)
-    use_stream(module, torch.Generator().manual_seed(derive(setting.seed, name, "dropout")))
+    module = initialised(make, derive_seed(config.seed, name, "weights"), *arguments)
+    use_stream(module, torch.Generator().manual_seed(derive_seed(config.seed, name, "dropout")))
     return module
 
 
-def head(name: str, setting: Setting, outputs: int, members: int = 1) -> Head:
+def head(name: str, config: StrategyConfig, outputs: int, members: int = 1) -> Head:
     """Build a head with logits for `outputs` classes."""
-    network = setting.network
+    network = config.network
     sizes = (network.embedding, network.hidden, outputs, network.dropout_of_heads)
-    return part(name, setting, Head, *sizes, members, network.dense)
+    return subnetwork(name, config, Head, *sizes, members, network.dense)
 
 
-def stream_of(module: nn.Module) -> torch.Generator | None:
+def dropout_stream(module: nn.Module) -> torch.Generator | None:
     """Return the random stream of a sub-network's dropout masks; None where it has no dropout layer."""
     return next((layer.generator for layer in module.modules() if isinstance(layer, Dropout)), None)
 
@@ -78,38 +78,37 @@ def stream_of(module: nn.Module) -> torch.Generator | None:
 class Strategy(EmotionNetwork, abc.ABC):
     """The embedding network Θ_e and the emotion head Θ_y; a subclass adds what only its training needs.
 
-    Its one duty is `forward(batch) -> {term: loss}`; the trainer minimises the sum of the terms and does not know
-    which strategy it trains. Each sub-network has its own random streams of weights and dropout masks: strategies
-    with the same seed start alike and are compared in pairs.
+    `forward(batch)` returns {term: loss}; the trainer minimises the sum of the terms. Each sub-network has separate
+    random streams for weights and dropout masks, so that strategies with the same seed start from the same weights.
     """
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, config: StrategyConfig) -> None:
         super().__init__(
-            part("embed", setting, EmbeddingNetwork, setting.features, setting.network),
-            head("emotion", setting, setting.emotions, setting.network.members),
+            subnetwork("embed", config, EmbeddingNetwork, config.features, config.network),
+            head("emotion", config, config.emotions, config.network.members),
         )
-        self.smoothing = setting.smoothing
+        self.smoothing = config.smoothing
         self.progress = 0.0
         """Share of the training done, 0 to 1; the trainer sets it before each step."""
         self._observed: dict[str, list[Tensor]] = {}
 
     @abc.abstractmethod
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """The terms of the objective on one batch, each a scalar; their sum is minimised."""
+        """Return the terms of the objective on one batch, each a scalar; their sum is minimised."""
 
     def observe(self, **values: Tensor | float) -> None:
-        """Note figures of this step for the history; they do not influence the training."""
+        """Record metrics of this step for the history; they do not influence the training."""
         for name, value in values.items():
             self._observed.setdefault(name, []).append(torch.as_tensor(value, dtype=torch.float32).detach())
 
     def observations(self) -> dict[str, float]:
-        """Return the mean of every figure noted since the last call."""
+        """Return the mean of every metric recorded since the last call."""
         means = {name: float(torch.stack(values).mean()) for name, values in self._observed.items()}
         self._observed.clear()
         return means
 
-    def place(self, device: torch.device) -> Strategy:
-        """Move everything to `device`, random streams included (a new stream there starts from the same seed)."""
+    def move_to(self, device: torch.device) -> Strategy:
+        """Move weights and random streams to `device`; a new stream starts from the same seed."""
         self.to(device)
         for name, stream in self.streams().items():
             if stream.device.type != device.type:
@@ -118,40 +117,40 @@ class Strategy(EmotionNetwork, abc.ABC):
         return self
 
     def streams(self) -> dict[str, torch.Generator]:
-        """The random streams of the dropout masks by sub-network; a checkpoint keeps their states."""
-        streams = {name: stream_of(child) for name, child in self.named_children()}
+        """Return the random streams of the dropout masks by sub-network; checkpoints contain their states."""
+        streams = {name: dropout_stream(child) for name, child in self.named_children()}
         return {name: stream for name, stream in streams.items() if stream is not None}
 
 
-def apart(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Let each of M members of a head answer for itself: logits (B, M, C), emotions (B,) -> (B·M, C), (B·M,).
+def per_member(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Return logits and emotions for each of the M members of a head: (B, M, C), (B,) -> (B·M, C), (B·M,).
 
-    Logits (B, C) of a head without members stay as they are.
+    Logits (B, C) of a head without members are not changed.
     """
     return (logits, y) if logits.dim() == 2 else (logits.flatten(0, 1), y.repeat_interleave(logits.shape[1]))
 
 
-def emotion_entropy(strategy: Strategy, logits: Tensor, batch: Batch) -> Tensor:
-    """L_y: mean cross-entropy of the emotions, with label smoothing and the utterances' weights where they are set.
+def emotion_cross_entropy(strategy: Strategy, logits: Tensor, batch: Batch) -> Tensor:
+    """Compute L_y, the mean cross-entropy of the emotions, with label smoothing and utterance weights if set.
 
-    Weights average to 1 over the training utterances, so an utterance's weight does not depend on its batch.
+    Weights average to 1 over the training utterances, so that the weight of an utterance is the same in every batch.
     """
-    logits, y = apart(logits, batch.y)
+    logits, y = per_member(logits, batch.y)
     if batch.w is None:
         return cross_entropy(logits, y, label_smoothing=strategy.smoothing)
-    each = cross_entropy(logits, y, reduction="none", label_smoothing=strategy.smoothing)
-    return (batch.w.unsqueeze(1) * each.view(len(batch.y), -1)).mean()
+    losses = cross_entropy(logits, y, reduction="none", label_smoothing=strategy.smoothing)
+    return (batch.w.unsqueeze(1) * losses.view(len(batch.y), -1)).mean()
 
 
 def emotion_loss(strategy: Strategy, logits: Tensor, batch: Batch) -> Tensor:
-    """L_y of unperturbed utterances; notes the training accuracy."""
-    answer = logits if logits.dim() == 2 else logits.mean(1)
-    strategy.observe(train_wa=(answer.argmax(1) == batch.y).float().mean())
-    return emotion_entropy(strategy, logits, batch)
+    """Compute L_y of unperturbed utterances, and record the training accuracy."""
+    mean = logits if logits.dim() == 2 else logits.mean(1)  # over the members of the head
+    strategy.observe(train_wa=(mean.argmax(1) == batch.y).float().mean())
+    return emotion_cross_entropy(strategy, logits, batch)
 
 
 def speaker_loss(strategy: Strategy, logits: Tensor, batch: Batch) -> Tensor:
-    """L_s: mean cross-entropy of the training speakers; notes the speaker accuracy."""
+    """Compute L_s, the mean cross-entropy of the training speakers, and record the speaker accuracy."""
     strategy.observe(speaker_accuracy=(logits.argmax(1) == batch.s).float().mean())
     return cross_entropy(logits, batch.s)
 
@@ -161,7 +160,7 @@ class SER(Strategy):
     """SER_only, the baseline: L(Θ) = L_y. It has no speaker head."""
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """{"emotion": L_y}."""
+        """Return {"emotion": L_y}."""
         logits, _ = self.logits(batch.x, batch.lengths)
         return {"emotion": emotion_loss(self, logits, batch)}
 
@@ -177,13 +176,13 @@ class MTLOptions:
 class MTL(Strategy):
     """SER_SR_MTL, multi-task learning of emotions and speakers: L(Θ) = L_y + w·L_s."""
 
-    def __init__(self, setting: Setting, options: MTLOptions = MTLOptions()) -> None:
-        super().__init__(setting)
-        self.speaker = head("speaker", setting, setting.speakers)
+    def __init__(self, config: StrategyConfig, options: MTLOptions = MTLOptions()) -> None:
+        super().__init__(config)
+        self.speaker = head("speaker", config, config.speakers)
         self.weight = options.weight
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """{"emotion": L_y, "speaker": w·L_s}."""
+        """Return {"emotion": L_y, "speaker": w·L_s}."""
         e = self.embed(batch.x, batch.lengths)  # (B, E)
         return {
             "emotion": emotion_loss(self, self.emotion(e), batch),

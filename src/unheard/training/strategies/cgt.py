@@ -13,14 +13,14 @@ from unheard.model.layers import frozen_statistics
 from unheard.settings import setting
 from unheard.training.strategies.base import (
     Batch,
-    Setting,
     Strategy,
-    apart,
-    emotion_entropy,
+    StrategyConfig,
+    dropout_stream,
+    emotion_cross_entropy,
     emotion_loss,
     head,
+    per_member,
     speaker_loss,
-    stream_of,
 )
 
 
@@ -51,15 +51,15 @@ class CGT(Strategy):
 
     input_std: Tensor
 
-    def __init__(self, setting: Setting, options: CGTOptions = CGTOptions()) -> None:
-        super().__init__(setting)
-        self.speaker = head("speaker", setting, setting.speakers)
+    def __init__(self, config: StrategyConfig, options: CGTOptions = CGTOptions()) -> None:
+        super().__init__(config)
+        self.speaker = head("speaker", config, config.speakers)
         self.options = options
-        self.register_buffer("input_std", torch.ones(setting.features))
+        self.register_buffer("input_std", torch.ones(config.features))
         """Standard deviation of each input dimension (F,): 1 unless the features are not normalised."""
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """The four terms of Eq. 4, weighted."""
+        """Return the four weighted terms of Eq. 4."""
         alpha = self.options.alpha
         x = batch.x.detach()
         x.requires_grad_(alpha > 0.0)
@@ -69,21 +69,21 @@ class CGT(Strategy):
         loss_s = speaker_loss(self, self.speaker(e), batch)
         if alpha == 0.0:
             return {"emotion": loss_y, "speaker": loss_s}
-        # One backward pass from each clean loss gives its perturbation and its gradient by the parameters.
+        # one backward pass of each clean loss gives its gradients by the input and by the parameters
         parameters = [p for p in self.parameters() if p.requires_grad]
         if self.smoothing:
-            # A smoothed loss rises again where the posterior is too high; there its gradient has the wrong sign.
-            (gradient_y,) = torch.autograd.grad(cross_entropy(*apart(logits_y, batch.y)), x, retain_graph=True)
+            # a smoothed loss rises again where the posterior is too high; there its gradient has the wrong sign
+            (gradient_y,) = torch.autograd.grad(cross_entropy(*per_member(logits_y, batch.y)), x, retain_graph=True)
             clean_y = loss_y
         else:
-            gradient_y, clean_y = _differentiated(loss_y, x, parameters, retain_graph=True)
-        gradient_s, clean_s = _differentiated(loss_s, x, parameters, retain_graph=bool(self.smoothing))
-        # The gradient of an utterance's own loss: of the sum, not the mean, or ε would shrink with the batch.
+            gradient_y, clean_y = _with_gradients(loss_y, x, parameters, retain_graph=True)
+        gradient_s, clean_s = _with_gradients(loss_s, x, parameters, retain_graph=bool(self.smoothing))
+        # times B: the gradient of each utterance's loss, since the losses are means over the batch
         x_s = self._perturbed(x, gradient_s * len(x), batch.lengths)  # Eq. 2
         x_y = self._perturbed(x, gradient_y * len(x), batch.lengths)  # Eq. 3
         with frozen_statistics(self) if self.options.clean_statistics else nullcontext():
             e_s = self.embed(x_s, batch.lengths)
-            perturbed_y = emotion_entropy(self, self.emotion(e_s), batch)
+            perturbed_y = emotion_cross_entropy(self, self.emotion(e_s), batch)
             e_y = self.embed(x_y, batch.lengths)
             perturbed_s = cross_entropy(self.speaker(e_y), batch.s)
         self._observe_gain(e_s, batch, clean_s.detach())
@@ -95,7 +95,7 @@ class CGT(Strategy):
         }
 
     def _perturbed(self, x: Tensor, gradient: Tensor, lengths: Tensor) -> Tensor:
-        """X + ε∇L (B, T, F), detached; padding does not move because its gradient is 0."""
+        """Return X + ε∇L (B, T, F), detached; padding does not move because its gradient is 0."""
         count = self.embed.inputs_read(lengths).view(-1, 1, 1)
 
         def rms(step: Tensor) -> Tensor:  # (B, 1, 1)
@@ -110,29 +110,29 @@ class CGT(Strategy):
         return (x + step).detach()
 
     def _observe_gain(self, e_s: Tensor, batch: Batch, clean: Tensor) -> None:
-        """Note L_s(X_s) - L_s(X): by how much the perturbation raises the speaker loss."""
-        stream = stream_of(self.speaker)
-        state = None if stream is None else stream.get_state()  # noting a figure must not advance the stream
+        """Record L_s(X_s) - L_s(X), by which the perturbation raises the speaker loss."""
+        stream = dropout_stream(self.speaker)
+        state = None if stream is None else stream.get_state()  # recording a metric must not advance the stream
         with torch.no_grad(), frozen_statistics(self):
             self.observe(speaker_gain=cross_entropy(self.speaker(e_s), batch.s) - clean)
         if stream is not None and state is not None:
             stream.set_state(state)
 
 
-def _differentiated(loss: Tensor, x: Tensor, parameters: Sequence[Tensor], retain_graph: bool) -> tuple[Tensor, Tensor]:
-    """Return ∇_x `loss` (B, T, F), and `loss` as a scalar that carries its gradients by `parameters` already."""
-    of_x, *known = torch.autograd.grad(loss, [x, *parameters], retain_graph=retain_graph, allow_unused=True)
-    return of_x, cast(Tensor, _Known.apply(loss.detach(), known, *parameters))  # type: ignore[no-untyped-call]
+def _with_gradients(loss: Tensor, x: Tensor, parameters: Sequence[Tensor], retain_graph: bool) -> tuple[Tensor, Tensor]:
+    """Return ∇_x `loss` (B, T, F), and `loss` as a scalar with precomputed gradients by `parameters`."""
+    by_x, *by_parameters = torch.autograd.grad(loss, [x, *parameters], retain_graph=retain_graph, allow_unused=True)
+    return by_x, cast(Tensor, _Precomputed.apply(loss.detach(), by_parameters, *parameters))  # type: ignore[no-untyped-call]
 
 
-class _Known(torch.autograd.Function):
-    """A scalar whose gradients were computed before; None by a parameter that it does not depend on."""
+class _Precomputed(torch.autograd.Function):
+    """A scalar with precomputed gradients; None for a parameter that it does not depend on."""
 
     @staticmethod
-    def forward(ctx: Any, value: Tensor, known: Sequence[Tensor | None], *parameters: Tensor) -> Tensor:
-        ctx.known = known
+    def forward(ctx: Any, value: Tensor, gradients: Sequence[Tensor | None], *parameters: Tensor) -> Tensor:
+        ctx.gradients = gradients
         return value.clone()
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return None, None, *(None if of is None else gradient * of for of in ctx.known)
+        return None, None, *(None if g is None else gradient * g for g in ctx.gradients)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from unheard.model.network import Head
 from unheard.settings import setting
-from unheard.training.strategies.base import Batch, Setting, Strategy, emotion_loss, head, speaker_loss
+from unheard.training.strategies.base import Batch, Strategy, StrategyConfig, emotion_loss, head, speaker_loss
 
 
 @dataclass(frozen=True)
@@ -17,9 +17,9 @@ class DATOptions:
     """Options of SER_SR_DAT: the weight λ of the adversary, its schedule and its loss.
 
     Schedule "ganin" (Ganin et al. 2016): λ(p) = lam · (2 / (1 + exp(-γp)) - 1) over the progress p of the training.
-    Loss "reversal" (the paper's) makes the embedding raise the speaker loss, which a confidently wrong head satisfies
-    as well; "entropy" (Li et al. 2020, Speaker-invariant affective representation learning via adversarial training)
-    makes it raise the entropy of the speaker posteriors, which is highest where they are uninformative.
+    Loss "reversal" (the paper's): the embedding maximises the speaker loss, which is also high if the head is confident
+    and wrong. "entropy" (Li et al. 2020, Speaker-invariant affective representation learning via adversarial training):
+    the embedding maximises the entropy of the speaker posteriors, which is highest if they are uninformative.
     """
 
     lam: float = setting(0.1, "Weight λ of the adversarial gradient.")
@@ -52,11 +52,11 @@ class _Reverse(torch.autograd.Function):
 
 
 def reverse_gradient(e: Tensor, lam: float) -> Tensor:
-    """The gradient reversal layer GRL_λ(e), any shape: identity forwards, gradient times -λ backwards."""
+    """Apply the gradient reversal layer GRL_λ to `e` of any shape: identity forwards, gradient times -λ backwards."""
     return _Reverse.apply(e, lam)  # type: ignore[no-any-return,no-untyped-call,unused-ignore]
 
 
-def frozen(head: Head, e: Tensor) -> Tensor:
+def apply_frozen(head: Head, e: Tensor) -> Tensor:
     """Apply `head` to `e`, (B, E) -> (B, S), with constant weights: only `e` gets a gradient, no statistics change."""
     weights = {name: weight.detach() for name, weight in head.named_parameters()}
     statistics = {name: value.clone() for name, value in head.named_buffers()}
@@ -77,14 +77,14 @@ class DAT(Strategy):
     remove the speaker. With the loss "entropy": L_y(e) + L_s(e constant) - λ H(ŝ(e)), the head constant in H.
     """
 
-    def __init__(self, setting: Setting, options: DATOptions = DATOptions()) -> None:
-        super().__init__(setting)
-        self.speaker = head("speaker", setting, setting.speakers)
+    def __init__(self, config: StrategyConfig, options: DATOptions = DATOptions()) -> None:
+        super().__init__(config)
+        self.speaker = head("speaker", config, config.speakers)
         self.options = options
-        self.chance_entropy = math.log(setting.speakers)
+        self.chance_entropy = math.log(config.speakers)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """{"emotion": L_y, "speaker": L_s(GRL_λ(e))}, or with the loss "entropy" L_s(e) and "confusion": -λ H(ŝ(e))."""
+        """Return {"emotion": L_y, "speaker": L_s(GRL_λ(e))}; loss "entropy": L_s(e), and "confusion": -λ H(ŝ(e))."""
         lam = self.options.at(self.progress)
         e = self.embed(batch.x, batch.lengths)  # (B, E)
         self.observe(lam=lam, chance_entropy=self.chance_entropy)
@@ -92,7 +92,7 @@ class DAT(Strategy):
             return {
                 "emotion": emotion_loss(self, self.emotion(e), batch),
                 "speaker": speaker_loss(self, self.speaker(e.detach()), batch),
-                "confusion": -lam * entropy(frozen(self.speaker, e)),
+                "confusion": -lam * entropy(apply_frozen(self.speaker, e)),
             }
         return {
             "emotion": emotion_loss(self, self.emotion(e), batch),
