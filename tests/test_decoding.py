@@ -74,6 +74,10 @@ def test_what_follows_the_samples_is_no_sound(tail: bytes) -> None:
     assert len(read_audio(io.BytesIO(WAV + tail))) == len(SAMPLES)
     odd = encoded(SAMPLES[:31_999], subtype="PCM_U8")[: 44 + 31_999]  # without the zero that makes it even
     assert len(read_audio(io.BytesIO(odd + tail))) == 31_999
+    ogg = encoded(NOISE, format="OGG")
+    assert len(read_audio(io.BytesIO(ogg + tail))) == len(read_audio(io.BytesIO(ogg + ogg + tail))) / 2 == len(NOISE)
+    with pytest.raises(AudioError, match="is cut short"):
+        read_audio(io.BytesIO(ogg[:-200] + tail))
 
 
 def test_a_recording_without_samples_does_not_read_the_chunk_behind_them() -> None:

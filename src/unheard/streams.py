@@ -69,11 +69,12 @@ def streams_of(path: Source) -> list[BinaryIO]:
         starts = _starts(data, head, has_length_table(opened)) if streamed else [0]
     for at, new in changes.items():
         data[at : at + len(new)] = new
-    streams = [data[start:end] for start, end in zip(starts, [*starts[1:], size], strict=True)]
+    ends = [*starts[1:], _end_of_ogg(data) if head[:4] == b"OggS" else size]
+    streams = [data[start:end] for start, end in zip(starts, ends, strict=True)]
     mended = [_Bytes(stream) for stream in streams]
     if streamed and not joined and head[:4] != b"OggS":
         mended = list(map(_with_length if head[:4] == b"fLaC" else _with_table, streams))
-    if not (changes or in_memory or streams[1:] or mended[0].changed):
+    if not (changes or in_memory or streams[1:] or mended[0].changed or ends[-1] < size):
         return []
     return [cast("BinaryIO", stream) for stream in mended]
 
@@ -148,6 +149,16 @@ def _starts(data: memoryview, head: bytes, has_table: bool) -> list[int]:
         if flags & 2 and re.match(rb"\xff[\xe2-\xff][\x10-\xef]", data[end : end + 4]):
             starts.add(end)
     return sorted(starts)
+
+
+def _end_of_ogg(data: memoryview) -> int:
+    """Return where the page that ends the last stream ends, as tags or zeros may follow; without one, the length."""
+    tail = bytes(data[-(1 << 17) :])
+    page = tail[at:] if (at := tail.rfind(b"OggS\0")) >= 0 else b""
+    if len(page) < 27 or not page[5] & 0x04:
+        return len(data)
+    length = 27 + page[26] + sum(page[27 : 27 + page[26]])
+    return len(data) - max(0, len(page) - length)
 
 
 def has_length_table(path: Source) -> bool:
