@@ -156,7 +156,7 @@ class _Sndfile(Decoder):
             self._file.seek(0)
 
     def read(self, frames: int) -> SampleBlock:
-        block: SampleBlock = np.full((frames, self.channels), np.nan, np.float32)
+        block: SampleBlock = np.full((min(frames, self.frames), self.channels), np.nan, np.float32)
         try:
             block = self._file.read(out=block)
         except self._error:  # after damage; or of unknown length, where it seeks after reading, which fails at the end
