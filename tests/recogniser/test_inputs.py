@@ -12,6 +12,7 @@ import pytest
 from predictions import ANGRY, SAD, SINGLE, written
 from sounds import RATE, call, murmur, write
 
+import unheard
 from unheard.errors import AudioError, ConfigError, UnheardError
 from unheard.recogniser import Prediction, Recogniser, Segment, SpeakerProfile, sources
 from unheard.recogniser.sources import recordings
@@ -47,6 +48,8 @@ def test_rates_that_are_none(recogniser: Recogniser, rate: int, message: str) ->
             score(murmur(2), sample_rate=rate)
     with pytest.raises(ConfigError, match=message):
         recogniser.stream(sample_rate=rate)
+    with pytest.raises(ConfigError, match="a rate is sample_rate=16000"):
+        unheard.extract(murmur(2), rate)  # type: ignore[arg-type]
 
 
 def test_tensors_are_told_the_way(recogniser: Recogniser) -> None:

@@ -85,6 +85,9 @@ def extract(
     `sample_rate` (default: the settings' rate). If no frame is voiced, all frames are kept and a warning is logged.
     Raises `AudioError` for audio that cannot be read or is shorter than one frame (25 ms).
     """
+    if not isinstance(settings, FeatureSettings | None):
+        mend = "Give FeatureSettings(...); a rate is sample_rate=16000."
+        raise ConfigError(f"the settings are a {type(settings).__name__}", mend=mend)
     settings = settings or FeatureSettings()
     if isinstance(audio, np.ndarray):
         rate = settings.sample_rate if sample_rate is None else checked_rate(sample_rate)
