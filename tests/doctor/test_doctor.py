@@ -132,7 +132,8 @@ def test_broken_files_are_found_and_stop_nothing(healthy, tmp_path):
     findings = examine(swap(healthy, {**sick, **late}))
     broken = {name for f in findings.findings if f.kind == "unreadable" for name in f.ids}
     assert broken == set(ids[:8])
-    assert [f.ids for f in findings.findings if f.mend.startswith("Correct start and end")] == [ids[6:8]]
+    (late,) = [f for f in findings.findings if f.mend.startswith("Correct start and end")]
+    assert (late.ids, late.message[:43]) == (ids[6:8], "2 recordings cannot be read (such as: ends ")
     assert f"{tmp_path / 'missing.wav'} was looked for" in "".join(one.mend for one in findings.findings)
     assert findings.worst == "error"
     assert len(findings.digests) == 72
@@ -156,6 +157,7 @@ def test_silent_short_clipped_offset_and_long_recordings(healthy, tmp_path):
     for place, kind in enumerate(sounds):
         assert only(findings, kind).ids == (ids[place],)
         assert only(findings, kind).mend
+    assert only(findings, "silent").message.startswith("1 recording with zeros only: ")
     assert (only(findings, "silent").severity, only(findings, "clipped").severity) == ("error", "warning")
     path = write(tmp_path, "long.wav", np.concatenate([np.zeros(RATE), voice(1)]))
     assert measure((path, 0.0, 0.5, "mix")).peak == 0  # of the stretch, not of the whole file

@@ -119,22 +119,23 @@ def check_sound(manifest: Manifest, measured: Sequence[Measurement]) -> Iterator
             unreadable[re.sub(r"\d+\.\d+ (s|to)", "", sound.error)].append((sound.error, row))
     for alike in unreadable.values():
         reason, rows = alike[0][0], [row for _, row in alike]
-        what, mend = f"cannot be read ({reason})", "Restore the files, or drop their rows."
+        such_as = "such as: " if len({error for error, _ in alike}) > 1 else ""  # they differ in the seconds
+        what, mend = f"cannot be read ({such_as}{reason})", "Restore the files, or drop their rows."
         if "stretch" in reason:
             mend = "Correct start and end, which are seconds from the beginning of the file."
         if "no such file" in reason:
             mend = f"{rows[0].audio} was looked for: if the recordings are elsewhere, name their folder (--audio-root)."
         yield from listed("error", "unreadable", "recording", what, {row.id: [row] for row in rows}, mend)
     checks: list[tuple[Severity, str, str, str, Callable[[Measurement], bool]]] = [
-        ("error", "silent", "contain only zeros", "Drop them.", lambda sound: not sound.peak > 0),
-        ("error", "too_short", "are shorter than one frame, 25 ms", "Drop them.", lambda sound: sound.seconds < FRAME),
-        ("warning", "nearly_silent", f"stay below {NEARLY_SILENT:.1%} of full scale",
+        ("error", "silent", "with zeros only", "Drop them.", lambda sound: not sound.peak > 0),
+        ("error", "too_short", "shorter than one frame, 25 ms", "Drop them.", lambda sound: sound.seconds < FRAME),
+        ("warning", "nearly_silent", f"below {NEARLY_SILENT:.1%} of full scale",
          "Listen to them; quantisation noise masks a voice this quiet.", lambda sound: 0 < sound.peak < NEARLY_SILENT),
-        ("warning", "clipped", f"have more than {CLIPPED:.1%} clipped samples",
+        ("warning", "clipped", f"with more than {CLIPPED:.1%} clipped samples",
          "Use an unclipped copy, if there is one.", lambda sound: sound.clipped > CLIPPED),
-        ("warning", "offset", f"have a DC offset above {OFFSET:.0%} of full scale",
+        ("warning", "offset", f"with a DC offset above {OFFSET:.0%} of full scale",
          "Remove the offset with a high-pass filter.", lambda sound: sound.peak > 0 and abs(sound.offset) > OFFSET),
-        ("warning", "very_long", f"are longer than {VERY_LONG:.0f} s",
+        ("warning", "very_long", f"longer than {VERY_LONG:.0f} s",
          "Cut them into utterances (columns start and end).", lambda sound: sound.seconds > VERY_LONG),
     ]  # fmt: skip
     for severity, kind, what, mend, applies in checks:
