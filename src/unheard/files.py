@@ -55,10 +55,11 @@ def exists(path: str | Path) -> bool:
         return False
 
 
-def walk_files(root: str | Path) -> Iterator[str]:
-    """Yield the paths of regular files below `root` in a fixed order, following links to folders.
+def walk_files(root: str | Path, *, regular: bool = True) -> Iterator[str]:
+    """Yield the paths of files below `root` in a fixed order, following links to folders.
 
-    Skips hidden files, `__MACOSX`, broken links, and folders already visited through another link.
+    Skips hidden files, `__MACOSX`, folders already visited through another link and, if `regular`, pipes, devices and
+    broken links.
     """
     seen: set[str] = set()
     for folder, folders, files in os.walk(root, followlinks=True):
@@ -66,7 +67,7 @@ def walk_files(root: str | Path) -> Iterator[str]:
         folders[:] = [] if real in seen else sorted(f for f in folders if not f.startswith((".", "__MACOSX")))
         for name in [] if real in seen else sorted(files):
             path = os.path.join(folder, name)  # noqa: PTH118 - a Path each would triple the time
-            if not name.startswith(".") and os.path.isfile(path):  # noqa: PTH113
+            if not name.startswith(".") and (not regular or os.path.isfile(path)):  # noqa: PTH113
                 yield path
         seen.add(real)
 

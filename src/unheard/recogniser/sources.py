@@ -33,7 +33,7 @@ from unheard.audio import (
 )
 from unheard.decoding import CONVERTED, FOREIGN, can_convert
 from unheard.errors import AudioError, ConfigError, TooLongError, counted, did_you_mean, needs
-from unheard.files import exists
+from unheard.files import exists, walk_files
 from unheard.settings import check_number
 from unheard.streams import Source
 
@@ -95,23 +95,16 @@ def _paths_of(word: str) -> Iterator[PathOrError]:
 
 def _in_folder(folder: str) -> Iterator[PathOrError]:
     """Yield the recordings below `folder`, sorted by path, without hidden files and folders."""
-    empty, seen, passed = True, set[str](), list[Path]()
+    empty, passed = True, list[Path]()
     readable = SUFFIXES | (set(CONVERTED) if can_convert() else set())
-    for place, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        real = os.path.realpath(place)
-        if real in seen:  # linked twice, or a link to a folder above
-            folders.clear()
+    for path in map(Path, walk_files(folder, regular=False)):
+        if path.suffix.lower() in readable:
+            yield str(path)
+        elif path.suffix.lower() in CONVERTED | FOREIGN:
+            passed.append(path)
+        else:
             continue
-        seen.add(real)
-        for path in (Path(place, name) for name in sorted(files) if not name.startswith(".")):
-            if path.suffix.lower() in readable:
-                yield str(path)
-            elif path.suffix.lower() in CONVERTED | FOREIGN:
-                passed.append(path)
-            else:
-                continue
-            empty = False
+        empty = False
     if passed:
         endings = " ".join(sorted({path.suffix.lower() for path in passed}))
         target = passed[0].with_suffix(".wav").name
