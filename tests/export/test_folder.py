@@ -21,7 +21,7 @@ from unheard.errors import ExportError, UnheardError
 from unheard.experiments.evaluate import evaluate
 from unheard.experiments.records import RunRecords, read_run
 from unheard.export import card
-from unheard.export.card import data_of, described
+from unheard.export.card import corpora_called, data_of
 from unheard.export.evidence import ModelResult, evidence_of
 from unheard.export.folder import write_folder
 from unheard.export.onnx import Facts
@@ -175,7 +175,7 @@ def test_licences_of_the_hub(licence: str, known: str) -> None:
     ],
 )
 def test_demands_of_the_corpora_on_the_licence(corpus: str, licence: str, demands: tuple[str, ...]) -> None:
-    data = [(one.title, one.licence) for one in described([corpus])]
+    data = [(one.title, one.licence) for one in corpora_called([corpus])]
     warnings = licence_warnings(licence, data)
     assert len(warnings) == len(demands)
     assert all(demand in warning for demand, warning in zip(demands, warnings, strict=True))

@@ -180,7 +180,7 @@ def test_names_that_look_alike_are_one():
     ]
     session = {row.id: row.session.strip() for row in rows}
     for fold in make_split(Manifest(tuple(rows)), "kfold", k=3).folds:
-        assert {session[name] for _, name in fold.held}.isdisjoint(session[name] for name in fold.train)
+        assert {session[name] for _, name in fold.held_out}.isdisjoint(session[name] for name in fold.train)
     spelt = [replace(row, extra={"family": name}) for row, name in zip(people(*"abcdef"), FAMILIES * 4, strict=False)]
     assert set(Groups(Manifest(tuple(spelt)), "family").names) == {"Jos\u00e9", "Anna", "Bo"}
 
@@ -309,7 +309,7 @@ def test_no_split_ever_shares_a_speaker_or_a_session_and_all_are_tested_once(man
             assert train.isdisjoint(dev | test)
             assert dev.isdisjoint(test)
             tested += test
-        assert {session[name] for _, name in fold.held}.isdisjoint({session[name] for name in fold.train} - {""})
+        assert {session[name] for _, name in fold.held_out}.isdisjoint({session[name] for name in fold.train} - {""})
     assert len(tested) == len(set(tested))
     unpaired = [note.message.split(": ")[1].split(", ") for note in split.notes if note.kind == "unpaired"]
     if protocol != "random":

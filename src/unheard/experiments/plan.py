@@ -103,7 +103,7 @@ class Cell:
             predictions = read_predictions(folder / "predictions.csv", self.settings.labels)
         except (OSError, ValueError):
             return None
-        return result if predictions.keys() == set(self.fold.held) else None
+        return result if predictions.keys() == set(self.fold.held_out) else None
 
     def result_folder(self, epochs: int | None = None) -> Path:
         """Return the folder of the result after `epochs` (default: all)."""

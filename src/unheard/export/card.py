@@ -53,41 +53,41 @@ def card(
         front_matter=_front_matter(facts, evidence),
         features=_described(model.features),
         encoder=model.features.kind == "encoder",
-        commercial=commercial_use(facts.licence, [(one.title, one.licence) for one in facts.data]),
+        commercial=commercial_use(facts.licence, [(corpus.title, corpus.licence) for corpus in facts.data]),
         speakers=speakers_by_corpus(model),
         counted=counted,
         bins=BINS,
-        acted=[one.title for one in facts.data if one.name in CORPORA and one.name != "synthetic"],
-        synthetic=[one.title for one in facts.data if one.name == "synthetic"],
-        unknown=[one.title for one in facts.data if one.name not in (*CORPORA, "synthetic")],
+        acted=[corpus.title for corpus in facts.data if corpus.name in CORPORA and corpus.name != "synthetic"],
+        synthetic=[corpus.title for corpus in facts.data if corpus.name == "synthetic"],
+        unknown=[corpus.title for corpus in facts.data if corpus.name not in (*CORPORA, "synthetic")],
     )
 
 
 def _spread(values: tuple[float, ...]) -> str:
-    of = Spread(values)
-    return spread(of.mean, of.std)
+    x = Spread(values)
+    return spread(x.mean, x.std)
 
 
 def _front_matter(facts: Facts, evidence: Sequence[Evidence]) -> str:
     """Return the YAML block that the Hub reads."""
     data, licence = facts.data, facts.licence
-    known = hub_licence(licence)
+    hub_name = hub_licence(licence)
     results = []
-    for of, group in ((one, group) for one in evidence for group in one.groups if not group.gender):
+    for e, group in ((run, group) for run in evidence for group in run.groups if not group.gender):
         wa, uar = (round(Spread(figures).mean or 0.0, 4) for figures in (group.wa, group.uar))
         metrics: list[dict[str, Any]] = [{"type": "accuracy", "name": "WA", "value": wa}]
         metrics.append({"type": "recall", "name": "UAR", "args": {"average": "macro"}, "value": uar})
         task = {"type": "audio-classification", "name": "Speech emotion recognition"}
-        name = f"{group.corpus or of.corpora}, {'left out of training' if of.corpora_left_out else 'unseen speakers'}"
+        name = f"{group.corpus or e.corpora}, {'left out of training' if e.corpora_left_out else 'unseen speakers'}"
         results.append({"task": task, "dataset": {"type": "speech", "name": name}, "metrics": metrics})
     values = {
-        "license": known or "other",
-        "license_name": "" if known else licence or "see-the-training-data",
-        "language": sorted({one.language for one in data if len(one.language) in (2, 3)}),  # codes
+        "license": hub_name or "other",
+        "license_name": "" if hub_name else licence or "see-the-training-data",
+        "language": sorted({corpus.language for corpus in data if len(corpus.language) in (2, 3)}),  # codes
         "library_name": "unheard",
         "pipeline_tag": "audio-classification",
         "tags": ["speech-emotion-recognition", "speaker-independent", "onnx"],
-        "datasets": [one.name for one in data if one.name],
+        "datasets": [corpus.name for corpus in data if corpus.name],
         "metrics": ["accuracy", "recall"],
         "model-index": [{"name": facts.name, "results": results}] if results else [],
     }
@@ -97,21 +97,21 @@ def _front_matter(facts: Facts, evidence: Sequence[Evidence]) -> str:
 
 def _described(settings: FeatureSettings) -> str:
     kind = "features of a pretrained encoder" if settings.kind == "encoder" else f"{settings.kind} features"
-    each = f"every {settings.frame_shift_ms * settings.thin:g} ms" if settings.pool == "none" else "per utterance"
+    interval = f"every {settings.frame_shift_ms * settings.thin:g} ms" if settings.pool == "none" else "per utterance"
     more = f" and {settings.summary_dim} functionals of the utterance" if settings.summary_dim else ""
-    return f"{settings.dim - settings.summary_dim} {kind} {each}{more}"
+    return f"{settings.dim - settings.summary_dim} {kind} {interval}{more}"
 
 
 def data_of(model: Model) -> tuple[TrainingCorpus, ...]:
     """Return the corpora that `model` was trained on, by name; none where it does not state them."""
-    return described(speakers_by_corpus(model))
+    return corpora_called(speakers_by_corpus(model))
 
 
-def described(names: Iterable[str]) -> tuple[TrainingCorpus, ...]:
+def corpora_called(names: Iterable[str]) -> tuple[TrainingCorpus, ...]:
     """Return the corpora called `names`; the licence of one without a reader is unknown."""
     return tuple(
-        TrainingCorpus(name, of.title, of.language, of.licence, of.citation, of.homepage)
-        if name in corpus_names() and (of := get_corpus(name))
+        TrainingCorpus(name, c.title, c.language, c.licence, c.citation, c.homepage)
+        if name in corpus_names() and (c := get_corpus(name))
         else TrainingCorpus(name, name or "recordings without a corpus name", "", UNKNOWN)
         for name in sorted(names)
     )

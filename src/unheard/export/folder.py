@@ -93,19 +93,19 @@ def write_folder(
     exported, and where a README.md of something else is in the folder.
     """
     folder = Path(folder)
-    for warning in licence_warnings(facts.licence, [(one.title, one.licence) for one in facts.data]):
+    for warning in licence_warnings(facts.licence, [(corpus.title, corpus.licence) for corpus in facts.data]):
         say(warning)
     if (folder / CARD).exists() and not (folder / FULL).exists():
         what = f"the model card would replace a {CARD} that does not belong to a model"
         raise ExportError(what, where=folder, mend="Choose an empty folder with --output.")
     with tempfile.TemporaryDirectory(prefix="unheard-") as temporary:
-        made = Path(temporary)
-        full, small, frames, sizes = made / FULL, made / SMALL, model.features, (0, 0)
+        staging = Path(temporary)
+        full, small, frames, sizes = staging / FULL, staging / SMALL, model.features, (0, 0)
         exported = model
         if frames.kind == "encoder":
             small = full  # there is one model, all small or all whole
-            full = made / "float.onnx" if int8 else full
-            frames, sizes, about = _write_encoder(frames, made / ENCODER, int8)
+            full = staging / "float.onnx" if int8 else full
+            frames, sizes, about = _write_encoder(frames, staging / ENCODER, int8)
             exported = replace(model, features=replace(frames, encoder=ENCODER))
             sections = [("The encoder", about), *sections]
         export_model(exported, full, facts)
@@ -118,17 +118,18 @@ def write_folder(
             say(f"int8: {shown}, {cost.changed} of {cost.utterances} labels changed")
         elif int8:
             say("the cost of int8 in accuracy was not measured: name recordings with --manifest")
-        write_text(made / CARD, card(exported, facts, evidence, cost, sections))
+        write_text(staging / CARD, card(exported, facts, evidence, cost, sections))
         numbers = {label: number for number, label in enumerate(model.labels)}
         weights = {"weights": "int8"} if int8 and small.name == FULL else {}
         config = {"library_name": "unheard", "id2label": dict(enumerate(model.labels)), "label2id": numbers}
-        write_json(made / CONFIG, metadata(exported, facts) | weights | config)
-        digests = {one: sha256((made / one).read_bytes()).hexdigest() for one in _files(made) if one.endswith(".onnx")}
-        write_text(made / SUMS, "".join(f"{digest}  {name}\n" for name, digest in digests.items()))
+        write_json(staging / CONFIG, metadata(exported, facts) | weights | config)
+        graphs = [name for name in _files(staging) if name.endswith(".onnx")]
+        digests = [f"{sha256((staging / name).read_bytes()).hexdigest()}  {name}\n" for name in graphs]
+        write_text(staging / SUMS, "".join(digests))
         for name in _files(folder):  # of an earlier export
             (folder / name).unlink()
-        for name in _files(made):
-            write_whole(folder / name, partial(shutil.copyfile, made / name))
+        for name in _files(staging):
+            write_whole(folder / name, partial(shutil.copyfile, staging / name))
 
 
 def _write_encoder(frames: FeatureSettings, folder: Path, int8: bool) -> tuple[FeatureSettings, tuple[int, int], str]:
@@ -137,8 +138,8 @@ def _write_encoder(frames: FeatureSettings, folder: Path, int8: bool) -> tuple[F
     written = write_encoder(frames.encoder, frames.layer, folder, int8=int8)
     size = (folder / MODEL).stat().st_size
     sizes = (source.graph().ByteSize() if isinstance(source, WhisperEncoder) else size, size)
-    own = replace(frames, encoder=str(folder), encoder_digest=written.digest)
-    return own, sizes, ABOUT_ENCODER.format(**written.description)
+    exported = replace(frames, encoder=str(folder), encoder_digest=written.digest)
+    return exported, sizes, ABOUT_ENCODER.format(**written.description)
 
 
 def _files(folder: Path) -> list[str]:

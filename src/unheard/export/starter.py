@@ -79,8 +79,8 @@ def make_starter(
     crossed = _run(base, runs / "cross-validated", say, protocol="kfold", k=folds)
     final = _run(base, runs / "final", say, protocol="random", n=shares(len(rows.speakers)))
     (system,) = base.systems
-    own = line_of(final)
-    model = Model.load(own.seeds[0].cells[0].folder)
+    results = line_of(final)
+    model = Model.load(results.seeds[0].cells[0].folder)
     if left_out:
         chosen = calibrate(line_of(left_out), on="test")
         measured = calibrate(line_of(crossed), temperature=chosen.temperature)
@@ -96,15 +96,15 @@ def make_starter(
         ("Noise and telephone", _degraded(crossed, rows, say)),
         ("Speaker information in the embedding", _probe(crossed, rows, base, say)),
     ]
-    tested = set(own.seeds[0].test.ids)
+    tested = set(results.seeds[0].test.ids)
     unseen = rows.where(lambda row: row.id in tested)
     write_folder(model, folder, facts, evidence, int8=int8, manifest=unseen, sections=sections, say=say)
 
 
 def shares(speakers: int) -> tuple[int, int, int]:
     """Return how many speakers train, validate and test the final model."""
-    held = max(1, speakers // HELD_OUT)
-    return speakers - 2 * held, held, held
+    n = max(1, speakers // HELD_OUT)
+    return speakers - 2 * n, n, n
 
 
 def line_of(run: RunRecords) -> Line:
@@ -140,7 +140,7 @@ def _degraded(crossed: RunRecords, rows: Manifest, say: Say) -> str:
         for cell in tests.cells:
             with tempfile.TemporaryDirectory(prefix="unheard-") as temporary:
                 degraded: list[Utterance] = []
-                for row in (by_id[one.id] for one in cell.rows if one.part == "test"):
+                for row in (by_id[assigned.id] for assigned in cell.rows if assigned.part == "test"):
                     x = change(read_audio(row.audio, start=row.start, end=row.end, channel=row.channel).astype(float))
                     path = Path(temporary, f"{len(degraded)}.wav")
                     soundfile.write(path, x / max(1.0, np.abs(x).max()), SAMPLE_RATE, subtype="FLOAT")

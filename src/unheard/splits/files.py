@@ -42,7 +42,7 @@ def read_splits(
     column `fold`). Rows of the manifest that the file does not name are not used.
     """
     folds = read_folds(path, manifest)
-    validated = any(one.dev for fold in folds for one in fold.directions)
+    validated = any(direction.dev for fold in folds for direction in fold.directions)
     return Split(manifest, protocol, folds, group, seed, emotions_may_differ=emotions_may_differ, validated=validated)
 
 
@@ -112,10 +112,10 @@ def of_part(manifest: Manifest, chosen: str) -> Manifest:
     if missing := {"corpus", "speaker", "part"} - set(columns):
         raise SplitError(f"has no column '{min(missing)}'", where=file, mend="It needs corpus, speaker and part.")
     corpora, parts = sorted({row.corpus for row in manifest}), dict[tuple[str, str], str]()
-    for corpus, speaker, own in ((line["corpus"], line["speaker"], line["part"]) for _, line in lines):
-        known = parts.setdefault((corpus, speaker), own)
-        if known != own and corpus in corpora:
-            what = f"speaker '{speaker}' of '{corpus}' is '{known}' and '{own}'"
+    for corpus, speaker, other in ((line["corpus"], line["speaker"], line["part"]) for _, line in lines):
+        first = parts.setdefault((corpus, speaker), other)
+        if first != other and corpus in corpora:
+            what = f"speaker '{speaker}' of '{corpus}' is '{first}' and '{other}'"
             raise SplitError(what, where=file, mend="Keep one of the rows.")
     for corpus in corpora:
         listed = {speaker for of, speaker in parts if of == corpus}
@@ -126,11 +126,11 @@ def of_part(manifest: Manifest, chosen: str) -> Manifest:
             what = f"speaker '{min(here - listed)}' of '{corpus}' is not listed, and the listed '{min(listed - here)}'"
             mend = "Write the speakers' names as the corpus has them."
             raise SplitError(f"{what} is not in it", where=file, mend=mend)
-    kept = manifest.where(lambda row: parts.get((row.corpus, _name(row))) == part)
-    if not len(kept):
-        mend = did_you_mean(part, {own for (corpus, _), own in parts.items() if corpus in corpora})
+    rows = manifest.where(lambda row: parts.get((row.corpus, _name(row))) == part)
+    if not len(rows):
+        mend = did_you_mean(part, {other for (corpus, _), other in parts.items() if corpus in corpora})
         raise SplitError(f"no speaker is '{part}'", where=file, mend=mend)
-    return kept
+    return rows
 
 
 def _name(row: Utterance) -> str:

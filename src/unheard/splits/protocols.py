@@ -92,18 +92,17 @@ def make_split(
             notes.append(Note("unused", f"{counted(len(manifest) - len(used), 'utterance')} of other corpora not used"))
     if folds is not None and not 1 <= folds <= len(plans):
         raise ConfigError(f"{folds} folds asked for, {protocol} has {len(plans)} here", mend="Ask for fewer.")
-    made = []
+    used_folds = []
     for index, fold in enumerate(plans[:folds]):
         if groups is not None:
             fold, dropped = groups.without_leaks(fold)
             if dropped:
-                who = ", ".join(sorted({groups.speaker[name] for name in dropped}, key=natural))
-                what = (
-                    f"fold {index}: {counted(len(dropped), 'utterance')} of {who} left out with its session or speaker"
-                )
+                names = ", ".join(sorted({groups.speaker[name] for name in dropped}, key=natural))
+                utterances = f"{counted(len(dropped), 'utterance')} of {names}"
+                what = f"fold {index}: {utterances} left out with its session or speaker"
                 notes.append(Note("left_out", what, tuple(dropped)))
-        made.append(replace(fold, index=index))
-    return Split(manifest, protocol, tuple(made), group, seed, len(plans), tuple(notes), emotions_may_differ)
+        used_folds.append(replace(fold, index=index))
+    return Split(manifest, protocol, tuple(used_folds), group, seed, len(plans), tuple(notes), emotions_may_differ)
 
 
 def default_protocol(corpus: str, manifest: Manifest | None = None) -> tuple[str, dict[str, object]]:
@@ -113,7 +112,7 @@ def default_protocol(corpus: str, manifest: Manifest | None = None) -> tuple[str
     column `part`; ASED, CREMA-D and all others: `kfold` 5, or `loso` for a manifest of another corpus with fewer than
     10 speakers.
     """
-    known: dict[str, tuple[str, dict[str, object]]] = {
+    defaults: dict[str, tuple[str, dict[str, object]]] = {
         **dict.fromkeys(("iemocap", "emodb"), ("paired", {"test": "both"})),
         **dict.fromkeys(("ravdess", "nemo"), ("kfold", {"k": 6})),
         **dict.fromkeys(("ased", "crema-d"), ("kfold", {"k": 5})),
@@ -121,7 +120,7 @@ def default_protocol(corpus: str, manifest: Manifest | None = None) -> tuple[str
     if corpus == "synthetic" and (manifest is None or all("part" in row.extra for row in manifest)):
         return "given", {"column": "part"}
     few = manifest is not None and len(manifest.speakers) < 10
-    return known.get(corpus, ("loso", {}) if few else ("kfold", {"k": 5}))
+    return defaults.get(corpus, ("loso", {}) if few else ("kfold", {"k": 5}))
 
 
 # Machine-independent orders: natural order, seeded order, and groups tied to each other.
@@ -147,8 +146,8 @@ def shuffled(items: Sequence[T], seed: str) -> list[T]:
     Only the sequence of `random.Random(seed).random()` is the same in all versions of Python and on all platforms; a
     text seed does not depend on `PYTHONHASHSEED`.
     """
-    draw = random.Random(seed)
-    return sorted(items, key=lambda _: draw.random())
+    generator = random.Random(seed)
+    return sorted(items, key=lambda _: generator.random())
 
 
 def components(names: Sequence[str], ties: Iterable[Iterable[str]]) -> list[list[str]]:
@@ -221,15 +220,15 @@ class Groups:
 
     def fold(self, *directions: tuple[str, Sequence[str], Sequence[str]]) -> Fold:
         """Return the fold with these directions (name, dev, test), in which all other groups train."""
-        made = tuple(Direction(name, tuple(dev), tuple(test)) for name, dev, test in directions)
-        held = {name for direction in made for name in (*direction.dev, *direction.test)}
-        return Fold(0, tuple(name for name in self.names if name not in held), made)
+        folded = tuple(Direction(name, tuple(dev), tuple(test)) for name, dev, test in directions)
+        held_out = {name for direction in folded for name in (*direction.dev, *direction.test)}
+        return Fold(0, tuple(name for name in self.names if name not in held_out), folded)
 
     def without_leaks(self, fold: Fold) -> tuple[Fold, list[str]]:
         """Return the fold without dev rows whose speaker is in test and training rows tied to either; and those ids."""
         dropped: list[str] = []
 
-        def kept(groups: Iterable[str], speakers: set[str], sessions: Iterable[str] = ()) -> tuple[str, ...]:
+        def safe_ids(groups: Iterable[str], speakers: set[str], sessions: Iterable[str] = ()) -> tuple[str, ...]:
             safe: list[str] = []
             for name in chain.from_iterable(self.ids[group] for group in groups):
                 leaks = self.speaker[name] in speakers or self.session[name] in sessions
@@ -238,11 +237,11 @@ class Groups:
 
         directions = []
         for d in fold.directions:
-            test = kept(d.test, set())
-            directions.append(Direction(d.name, kept(d.dev, {self.speaker[name] for name in test}), test))
-        held = [name for d in directions for name in (*d.dev, *d.test)]
-        sessions = {self.session[name] for name in held} - {""}
-        train = kept(fold.train, {self.speaker[name] for name in held}, sessions)
+            test = safe_ids(d.test, set())
+            directions.append(Direction(d.name, safe_ids(d.dev, {self.speaker[name] for name in test}), test))
+        held_out = [name for d in directions for name in (*d.dev, *d.test)]
+        sessions = {self.session[name] for name in held_out} - {""}
+        train = safe_ids(fold.train, {self.speaker[name] for name in held_out}, sessions)
         return Fold(fold.index, train, tuple(directions)), dropped
 
 
@@ -258,8 +257,8 @@ def _given(manifest: Manifest, column: str | None) -> Plans:
     bare = members.pop("", [])
     notes = [Note("unused", f"{counted(len(bare), 'utterance')} without '{column}'", tuple(bare))] if bare else []
     names = sorted(members, key=natural)
-    known = [name for name in names if name.lower() in PARTS]
-    if names and known == names:
+    marks = [name for name in names if name.lower() in PARTS]
+    if names and marks == names:
         parts: dict[str, tuple[str, ...]] = {"train": (), "dev": (), "test": ()}
         for value, ids in members.items():
             parts[PARTS[value.lower()]] += tuple(ids)
@@ -267,10 +266,10 @@ def _given(manifest: Manifest, column: str | None) -> Plans:
             mend = "Write train, dev (selects the epoch) and test, without common speakers."
             raise SplitError(f"the column '{column}' marks no utterance as {' or '.join(absent)}", mend=mend)
         return [Fold(0, parts["train"], (Direction("test", parts["dev"], parts["test"]),))], notes
-    if known:  # as folds, training speakers would be tested
-        others = ", ".join(f"'{name}' ({len(members[name])})" for name in names if name not in known)
+    if marks:  # as folds, training speakers would be tested
+        others = ", ".join(f"'{name}' ({len(members[name])})" for name in names if name not in marks)
         mend = "Write train, dev or test in every row (nothing for unused rows), or names of folds only."
-        raise SplitError(f"the column '{column}' marks utterances as {', '.join(known)}, and as {others}", mend=mend)
+        raise SplitError(f"the column '{column}' marks utterances as {', '.join(marks)}, and as {others}", mend=mend)
     if len(names) < 3:
         what = f"the column '{column}' has {len(names)} values ({', '.join(names)}); folds need at least 3"
         raise SplitError(what, mend="Use the values train, dev and test, or name at least three folds.")
@@ -296,8 +295,8 @@ def _paired(groups: Groups, test: str) -> Plans:
         what = f"paired needs a female, a male and at least one more {groups.column} to train on; the manifest has "
         what += f"{len(groups.names)} and {len(pairs)} pairs"
         raise SplitError(what, mend="Use the protocol kfold or loso, or add speakers.")
-    both = [groups.fold(("male", [woman], [man]), ("female", [man], [woman])) for woman, man in pairs]
-    plans = [replace(fold, directions=tuple(d for d in fold.directions if test in ("both", d.name))) for fold in both]
+    folds = [groups.fold(("male", [woman], [man]), ("female", [man], [woman])) for woman, man in pairs]
+    plans = [replace(fold, directions=tuple(d for d in fold.directions if test in ("both", d.name))) for fold in folds]
     single = groups.fold(*(("", [woman], [man]) for woman, man in pairs)).train
     note = Note("unpaired", f"{len(single)} without a partner always train: {', '.join(single)}")
     return plans, [note] if single else []
@@ -310,8 +309,8 @@ def _kfold(groups: Groups, k: int, salt: str) -> Plans:
     blocks = groups.blocks if len(groups.blocks) >= k else [[name] for name in groups.names]
     parts: list[list[str]] = [[] for _ in range(k)]
     # dealt stratum by stratum, so that sizes of parts, in each stratum and in total, differ by at most one block
-    for place, block in enumerate(chain.from_iterable(groups.shuffled_strata(blocks, salt))):
-        parts[place % k] += block
+    for i, block in enumerate(chain.from_iterable(groups.shuffled_strata(blocks, salt))):
+        parts[i % k] += block
     unknown = sum(groups.gender(name) not in ("female", "male") for name in groups.names)
     note = Note(
         "gender_unknown", f"speakers without gender: {unknown} of {len(groups.names)}: folds are not stratified"
@@ -324,7 +323,7 @@ def _loso(groups: Groups, salt: str) -> Plans:
     groups.need(4, "loso")
     order = groups.in_seeded_order(salt)
     following = zip(order, order[1:] + order[:1], order[2:] + order[:2], strict=True)
-    return [groups.fold(("test", dev, [held])) for held, *dev in following], []
+    return [groups.fold(("test", dev, [tested])) for tested, *dev in following], []
 
 
 def _random(groups: Groups, n: tuple[int, int, int] | None, salt: str) -> Plans:
@@ -345,12 +344,12 @@ def _corpora(
     manifest: Manifest, train_corpora: Iterable[str] | None, test_corpora: Iterable[str] | None
 ) -> tuple[set[str], set[str]]:
     """Return the corpora that `cross` trains on and tests."""
-    known = sorted({row.corpus for row in manifest})
+    corpora = sorted({row.corpus for row in manifest})
     tested = set(test_corpora or ())
-    trained = set(known) - tested if train_corpora is None else set(train_corpora)
+    trained = set(corpora) - tested if train_corpora is None else set(train_corpora)
     for name in sorted(tested | trained):
-        if name not in known:
-            raise ConfigError(f"the manifest has no corpus '{name}'", mend=did_you_mean(name, known))
+        if name not in corpora:
+            raise ConfigError(f"the manifest has no corpus '{name}'", mend=did_you_mean(name, corpora))
     if not tested or not trained or tested & trained:
         what = f"cross trains on {sorted(trained)} and tests on {sorted(tested)}: each needs a corpus, none in common"
         raise ConfigError(what, mend="Name them with train_corpora and test_corpora.")
@@ -376,9 +375,9 @@ def _cross(groups: Groups, trained: set[str], tested: set[str], salt: str) -> Pl
         strata += groups.shuffled_strata(blocks, f"{salt}/{corpus}")
     in_turn = filter(None, chain.from_iterable(zip_longest(*strata)))  # the first of each stratum, then the second
     dev = [name for block in list(in_turn)[:count] for name in block]
-    held = [name for name in groups.names if corpora_of[name] & tested]
+    test = [name for name in groups.names if corpora_of[name] & tested]
     note = Note("cross_dev", f"{len(dev)} of {len(pool)} from the training corpora validate: {', '.join(dev)}")
-    return [groups.fold(("test", dev, held))], [note]
+    return [groups.fold(("test", dev, test))], [note]
 
 
 def _leave_corpus_out(groups: Groups, seed: int) -> Plans:

@@ -44,12 +44,12 @@ class Fold:
     def parts(self) -> Iterator[tuple[str, str, tuple[str, ...]]]:
         """Yield direction, part and ids of training, whose direction is empty, and of both parts of each direction."""
         yield "", "train", self.train
-        for one in self.directions:
-            yield one.name, "dev", one.dev
-            yield one.name, "test", one.test
+        for direction in self.directions:
+            yield direction.name, "dev", direction.dev
+            yield direction.name, "test", direction.test
 
     @property
-    def held(self) -> tuple[tuple[str, str], ...]:
+    def held_out(self) -> tuple[tuple[str, str], ...]:
         """(part, id) of all validation and test utterances, direction by direction."""
         return tuple((part, name) for direction, part, ids in self.parts() if direction for name in ids)
 
@@ -93,19 +93,19 @@ def find_leaks(manifest: Manifest, folds: Iterable[Fold], group: str = "speaker"
         {column: {row.id: identity_of(row, column) for row in manifest} for column in columns},
         manifest.by_id(),
     )
-    found: dict[tuple[str, str, str, str], tuple[dict[str, None], dict[str, None]]] = {}
+    leaks: dict[tuple[str, str, str, str], tuple[dict[str, None], dict[str, None]]] = {}
     for number, train, direction in ((str(fold.index), fold.train, d) for fold in folds for d in fold.directions):
-        sides = {"training": train, "dev": direction.dev, "test": direction.test}
+        parts = {"training": train, "dev": direction.dev, "test": direction.test}
         for column, key in keys.items():
-            values = {side: {key[name] for name in ids} for side, ids in sides.items()}
-            for first, second in combinations(sides, 2):
+            values = {part: {key[name] for name in ids} for part, ids in parts.items()}
+            for first, second in combinations(parts, 2):
                 shared = (values[first] & values[second]) - {""}
                 if not shared or (column == "session" != group and first == "dev"):
                     continue
-                for name in (*sides[first], *sides[second]):
+                for name in (*parts[first], *parts[second]):
                     if key[name] in shared:
                         value = "" if column == "utterance" else key[name]
-                        numbers, ids = found.setdefault((column, value, first, second), ({}, {}))
+                        numbers, ids = leaks.setdefault((column, value, first, second), ({}, {}))
                         numbers[number] = ids[name] = None
     mends = {
         "session": "Remove the speakers who share a session with dev or test from training.",
@@ -113,7 +113,7 @@ def find_leaks(manifest: Manifest, folds: Iterable[Fold], group: str = "speaker"
         group: f"Keep every {group} in one part; if two corpora only share its name, rename it.",
         "utterance": "Keep every utterance in one part.",
     }
-    for (column, value, first, second), (numbers, ids) in found.items():
+    for (column, value, first, second), (numbers, ids) in leaks.items():
         what = (
             f"{column} {key_of(rows[next(iter(ids))], column)} is" if value else f"{counted(len(ids), 'utterance')} are"
         )
@@ -159,22 +159,22 @@ def find_problems(
                 yield SplitProblem("no_group", what, "Fill the column, or choose another with --group.")
     yield from find_leaks(manifest, folds, group)
     tested: dict[str, list[int]] = defaultdict(list)
-    for index, name in ((fold.index, name) for fold in folds for part, name in fold.held if part == "test"):
+    for index, name in ((fold.index, name) for fold in folds for part, name in fold.held_out if part == "test"):
         tested[name].append(index)
-    if again := [name for name, places in tested.items() if len(places) > 1]:
-        first, second = tested[again[0]][:2]
-        what = f"{counted(len(again), 'utterance')} tested more than once: {some(again)}"
+    if repeated := tuple(name for name, indices in tested.items() if len(indices) > 1):
+        first, second = tested[repeated[0]][:2]
+        what = f"{counted(len(repeated), 'utterance')} tested more than once: {some(repeated)}"
         what += f" (the first in fold {first} and again in fold {second})"
-        yield SplitProblem("tested_twice", what, "Test each once, so that pooled results count it once.", tuple(again))
+        yield SplitProblem("tested_twice", what, "Test each once, so that pooled results count it once.", repeated)
     for fold in folds:
-        known = {rows[name].emotion for name in fold.train}
-        for one in fold.directions:
-            for emotion in sorted({rows[name].emotion for name in one.test} - known):
-                lost = tuple(name for name in one.test if rows[name].emotion == emotion)
-                who = ", ".join(sorted({rows[name].speaker for name in lost}))
-                what = f"fold {fold.index} tests the emotion '{emotion}' (speakers {who}), which its training lacks"
+        trained = {rows[name].emotion for name in fold.train}
+        for d in fold.directions:
+            for emotion in sorted({rows[name].emotion for name in d.test} - trained):
+                ids = tuple(name for name in d.test if rows[name].emotion == emotion)
+                people = ", ".join(sorted({rows[name].speaker for name in ids}))
+                what = f"fold {fold.index} tests the emotion '{emotion}' (speakers {people}), which its training lacks"
                 mend = "Leave it out (--emotions), merge it (--map), or take another --split-seed."
-                yield SplitProblem("unseen_emotion", what, mend, lost)
+                yield SplitProblem("unseen_emotion", what, mend, ids)
 
 
 @dataclass(frozen=True)
@@ -204,14 +204,14 @@ class Split:
             if problem.kind != "unseen_emotion" or not self.emotions_may_differ:
                 leaks = "the split leaks: " if problem.kind.startswith("leak") else ""
                 raise SplitError(leaks + problem.what, mend=problem.mend)
-        order = {name: place for place, name in enumerate(self.manifest.ids)}
+        order = {name: i for i, name in enumerate(self.manifest.ids)}
 
         def ordered(ids: tuple[str, ...]) -> tuple[str, ...]:
             return tuple(sorted(ids, key=order.__getitem__))
 
         folds = []
         for fold in self.folds:
-            directions = (Direction(one.name, ordered(one.dev), ordered(one.test)) for one in fold.directions)
+            directions = (Direction(d.name, ordered(d.dev), ordered(d.test)) for d in fold.directions)
             folds.append(Fold(fold.index, ordered(fold.train), tuple(directions)))
         object.__setattr__(self, "folds", tuple(folds))
         object.__setattr__(self, "total_folds", self.total_folds or len(folds))
@@ -221,10 +221,10 @@ class Split:
         session = {row.id: identity_of(row, "session") for row in self.manifest}
         folds = []
         for fold in self.folds:
-            directions = tuple(Direction(one.name, (), one.test) for one in fold.directions)
-            tested = {name for one in directions for name in one.test}
+            directions = tuple(Direction(d.name, (), d.test) for d in fold.directions)
+            tested = {name for d in directions for name in d.test}
             sessions = {session[name] for name in tested} - {""}
-            validating = dict.fromkeys(name for one in fold.directions for name in one.dev)
+            validating = dict.fromkeys(name for d in fold.directions for name in d.dev)
             dev = [name for name in validating if name not in tested and session[name] not in sessions]
             folds.append(Fold(fold.index, (*fold.train, *dev), directions))
         notes = tuple(note for note in self.notes if note.kind != "cross_dev")
@@ -276,5 +276,5 @@ def exclude_shared_recordings(manifest: Manifest, digests: Mapping[str, str]) ->
         "copies of a kept one",
         tuple(name for name in manifest.ids if name in reasons),
     )
-    kept = tuple(row for row in manifest if row.id not in reasons)
-    return replace(manifest, rows=kept, notes=(*manifest.notes, note)), note
+    remaining = tuple(row for row in manifest if row.id not in reasons)
+    return replace(manifest, rows=remaining, notes=(*manifest.notes, note)), note
