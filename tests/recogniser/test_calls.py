@@ -121,7 +121,7 @@ def test_times_of_subtitles_in_every_form(tmp_path: Path) -> None:
     ("said", "speaker"),
     [
         ("<i>Anna: hm</i>", "Anna"), ("<b>[Anna]</b> hm", "Anna"), (">> ANNA: hm", "ANNA"), ("- <v Anna>hm", "Anna"),
-        ("{\\an8}Anna: hm", "Anna"), ("[Anna]\nhm", "Anna"), ("[Anna] Well,\nI said: hm", "Anna"),
+        ("{\\an8}Anna: hm", "Anna"), ("[Anna]\nhm", "Anna"), ("\u674e\u96f7\uff1ahm", "\u674e\u96f7"), ("[Anna] Well,\nI said: hm", "Anna"),
         ("[music]", ""), ("Anna: hm\nBo: no", ""), ("<v Anna>hm</v>\n<v Bo>no</v>", ""), ("<v Anna>hm <v Bo>no", ""),
     ],
 )  # fmt: skip
@@ -168,6 +168,7 @@ def test_a_folder_of_files(tmp_path: Path) -> None:
     (tmp_path / "talk.srt").write_text(SRT)
     (tmp_path / "other.csv").write_text("start,end,speaker\n1,2,Eve\n")
     (tmp_path / "notes.md").write_text("not a format of turns")
+    (tmp_path / "._talk.srt").write_bytes(b"\0\5\x16\7")  # as macOS packs it
     assert turns_of(read_turns(tmp_path), "x/talk.flac") == TURNS
     assert turns_of(read_turns(tmp_path), "x/other.flac") == [Turn(1, 2, "Eve")]
     (tmp_path / "talk.csv").write_text(CSV)

@@ -57,7 +57,7 @@ def read_turns(path: str | Path, content: bytes | None = None) -> TurnsByRecordi
     path = Path(path)
     database = content is None and (path / "db.yaml").exists()
     if content is None and path.is_dir() and not database:
-        files = sorted(one for one in path.iterdir() if one.suffix.lower() in _READERS)
+        files = sorted(one for one in path.glob("[!.]*") if one.suffix.lower() in _READERS)
         stems = Counter(one.stem for one in files)
         if not files:
             mend = f"Name one that has {' '.join(sorted(_READERS))}."
@@ -168,7 +168,7 @@ def _textgrid(path: Path, text: str) -> _TurnRows:
 _TIME = r"((?:\d+:)?\d+:\d\d(?:[.,]\d+)?)"
 _CUE = re.compile(rf"\s*{_TIME}\s+-->\s+{_TIME}(?!\S)")
 _MARKS = r"(?:\s|<(?!v[ .])[^>]*>|\{\\[^}]*\}|[-\u2013>]+(?=[\s\w<\[]))*"  # of italics, places, changes of speaker
-_NAMED = re.compile(_MARKS + r"(?:\[([^\]]{1,60})\](?!\s*$)|([^\W\d][^:.,;!?<]{0,39}):(?=\s|<|$))")
+_NAMED = re.compile(_MARKS + r"(?:\[([^\]]{1,60})\](?!\s*$)|([^\W\d][^:\uff1a.,;!?<]{0,39})(?:\uff1a|:(?=\s|<|$)))")
 _VOICE = re.compile(r"<v(?:\.[^ >]{0,40})?\s{1,9}([^>\s][^>]{0,99})>")
 
 
