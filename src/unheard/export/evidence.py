@@ -280,5 +280,5 @@ def calibration_error(probabilities: Doubles, truth: Labels) -> float:
     The confidence is the largest of the `probabilities` (n, C); bins are equally wide and closed above.
     """
     confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == truth
-    place = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
-    return float(np.abs(np.bincount(place, correct - confidence, BINS)).sum() / len(truth))
+    bins = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    return float(np.abs(np.bincount(bins, correct - confidence, BINS)).sum() / len(truth))

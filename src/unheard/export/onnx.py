@@ -406,14 +406,14 @@ def check(model: Model, content: bytes) -> None:
 def by_torch(model: Model, frames: Floats, profile: Floats | None = None) -> list[Floats]:
     """Compute `OUTPUTS` with PyTorch for one utterance (T, F) that is not normalised."""
     x = torch.from_numpy(model.normaliser.apply(frames))[None]
-    lengths, known = torch.tensor([len(frames)]), None if profile is None else torch.from_numpy(profile)[None]
+    lengths, vector = torch.tensor([len(frames)]), None if profile is None else torch.from_numpy(profile)[None]
     with torch.inference_mode():
-        logits, embedding = model.network.logits(x, lengths, known)
+        logits, embedding = model.network.logits(x, lengths, vector)
         description = model.network.embed.describe(x, lengths)
     return [value[0].numpy() for value in (logits, embedding, description)]
 
 
 def by_onnx(run: Any, frames: Floats, profile: Floats | None = None) -> list[Floats]:
     """Compute `OUTPUTS` with an ONNX session for the same utterance."""
-    given = {"features": frames} | ({} if profile is None else {"profile": profile})
-    return list(run.run(list(OUTPUTS), given))
+    inputs = {"features": frames} | ({} if profile is None else {"profile": profile})
+    return list(run.run(list(OUTPUTS), inputs))

@@ -48,21 +48,21 @@ def quantise(path: str | Path, output: str | Path) -> Path:
         raise ExportError(what, where=path, mend="Make one: unheard export") from problem
     graph = model.graph
     summed = {name: SUMMED[node.op_type] for node in graph.node if node.op_type in SUMMED for name in node.input[1:]}
-    kept, nodes = [], []
+    initializers, nodes = [], []
     for tensor in graph.initializer:
         axes, values = summed.get(tensor.name), numpy_helper.to_array(tensor)
         if axes is None or values.size < LEAST or max(axes) >= values.ndim:
-            kept.append(tensor)
+            initializers.append(tensor)
             continue
-        whole, scale = as_int8(values, axes)
+        int8, scale = as_int8(values, axes)
         names = [f"{tensor.name}.{part}" for part in ("int8", "scale", "whole")]
-        kept += [numpy_helper.from_array(whole, names[0]), numpy_helper.from_array(scale, names[1])]
+        initializers += [numpy_helper.from_array(int8, names[0]), numpy_helper.from_array(scale, names[1])]
         nodes.append(helper.make_node("Cast", [names[0]], [names[2]], name=names[2], to=TensorProto.FLOAT))
         nodes.append(helper.make_node("Mul", [names[2], names[1]], [tensor.name], name=tensor.name))
     small = onnx.ModelProto()
     small.CopyFrom(model)
     del small.graph.initializer[:], small.graph.node[:]
-    small.graph.initializer.extend(kept)
+    small.graph.initializer.extend(initializers)
     small.graph.node.extend([*nodes, *graph.node])
     helper.set_model_props(small, properties | {"unheard": encoded(metadata)})
     onnx.checker.check_model(small, full_check=True)
@@ -118,8 +118,8 @@ def measure_cost(
     with tempfile.TemporaryDirectory(prefix="unheard-") as temporary:
         store = build_store(rows, Path(temporary, "full"), model.features)
         rows, features = rows_with_features(rows, store, say), small_features or model.features
-        other = store if features == model.features else build_store(rows, Path(temporary, "small"), features)
-        runs = [(onnx_session(path.read_bytes()), of) for path, of in zip(files, (store, other), strict=True)]
+        small_store = store if features == model.features else build_store(rows, Path(temporary, "small"), features)
+        runs = [(onnx_session(path.read_bytes()), of) for path, of in zip(files, (store, small_store), strict=True)]
         a, b = (
             np.stack([run.run(["probabilities"], {"features": of[name]})[0] for name in rows.ids]) for run, of in runs
         )  # (n, C)

@@ -164,9 +164,10 @@ class OnnxEncoder(_OfMel):
         self.session = _session(content, folder / MODEL, threads)
         self.description = _described(self.session, folder / MODEL)
         self.width, self.layers, self.mels, self.positions = (self.description[name] for name in _SIZES)
-        held = self.description["layer"]
-        if layer != held:
-            raise ConfigError(f"this encoder holds layer {held}, not {layer}", where=folder, mend=f"Ask for {held}.")
+        stored = self.description["layer"]
+        if layer != stored:
+            what = f"this encoder holds layer {stored}, not {layer}"
+            raise ConfigError(what, where=folder, mend=f"Ask for {stored}.")
 
 
 def log_mel(samples: Samples, mels: int = 80) -> Floats:
@@ -304,11 +305,11 @@ def chosen_layers(layer: str, count: int, where: Path) -> tuple[list[int], bool]
     """
     if layer in ("mean", LEARNED):
         return list(range(count + 1)), layer == "mean"
-    words = layer.split(",")
-    if not all(word.strip().isdecimal() and int(word) <= count for word in words):
+    numbers = layer.split(",")
+    if not all(number.strip().isdecimal() and int(number) <= count for number in numbers):
         mend = f"Choose 0 to {count}, several (2,3), mean or {LEARNED}."
         raise ConfigError(f"the encoder has no layer '{layer}'", where=where, mend=mend)
-    return [int(word) for word in words], False
+    return [int(number) for number in numbers], False
 
 
 def files_digest(files: Sequence[Path]) -> str:

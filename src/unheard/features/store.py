@@ -294,12 +294,12 @@ def _fill(
 ) -> None:
     part, width = folder / f"partial-{settings.digest}", settings.dim * 4
     part.mkdir(exist_ok=True)
-    held: dict[str, _Stored] = {}
+    existing: dict[str, _Stored] = {}
     if store is not None:
-        held = {name: (entry, store.matrix_path) for name, entry in store.entries.items()}
-    found = [*_committed(part, width), *held.values()]
-    known = {entry.key: (entry, file) for entry, file in found if entry.status != FAILED}
-    missing = list({segment.key: segment for segment in segments.values() if segment.key not in known}.values())
+        existing = {name: (entry, store.matrix_path) for name, entry in store.entries.items()}
+    finished = [*_committed(part, width), *existing.values()]
+    by_key = {entry.key: (entry, file) for entry, file in finished if entry.status != FAILED}
+    missing = list({segment.key: segment for segment in segments.values() if segment.key not in by_key}.values())
     if workers is None:
         most = _MOST_ENCODERS if settings.kind == "encoder" else available_cores()
         workers = min(available_cores(), most, -(-len(missing) // _FEW))
@@ -320,14 +320,14 @@ def _fill(
             features.flush()
             lines.write(json.dumps({"crc": zlib.crc32(content), **asdict(entry)}).encode() + b"\n")
             lines.flush()  # commits the features: those without a line, left by a killed process, are ignored
-            known[entry.key] = entry, data
+            by_key[entry.key] = entry, data
             offset += entry.frames
             seconds += entry.seconds
             advance(seconds)
-    wanted = {name: known[segment.key] for name, segment in segments.items()}
-    old, new = ({n: (e.key, e.status) for n, (e, _) in stored.items() if n in wanted} for stored in (held, wanted))
+    requested = {name: by_key[segment.key] for name, segment in segments.items()}
+    old, new = ({n: (e.key, e.status) for n, (e, _) in d.items() if n in requested} for d in (existing, requested))
     if old != new:
-        _write(folder, settings, {**wanted, **{name: stored for name, stored in held.items() if name not in wanted}})
+        _write(folder, settings, requested | existing | requested)  # requested ones first; they replace existing ones
     _clean(folder)
 
 

@@ -120,12 +120,12 @@ def _safetensors(data: mmap.mmap | bytes) -> Tensors:
     body = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:body].decode())
     header.pop("__metadata__", None)
-    found: Tensors = {}
+    tensors: Tensors = {}
     for name, entry in header.items():
         if entry["dtype"] in _SAFETENSORS_TYPES:
             start, end = entry["data_offsets"]
-            found[name] = _view(data, _SAFETENSORS_TYPES[entry["dtype"]], entry["shape"], body + start, end - start)
-    return found
+            tensors[name] = _view(data, _SAFETENSORS_TYPES[entry["dtype"]], entry["shape"], body + start, end - start)
+    return tensors
 
 
 _CTRANSLATE2_TYPES = ("float32", "int8", "int16", "int32", "float16", "bfloat16")
