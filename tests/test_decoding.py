@@ -192,6 +192,21 @@ def test_codings_that_libsndfile_lacks_are_read_by_pyav_if_they_are_whole(name: 
             read_audio(path)
 
 
+def test_tracks_that_would_not_be_heard_are_refused(tmp_path: Path) -> None:
+    path = converted(tmp_path, "a.m4a")
+    with pytest.raises(AudioError, match="which failed"):
+        read_audio(io.BytesIO(path.read_bytes().replace(b"mp4a", b"ac-4").replace(b"esds", b"free")))  # not decoded
+    av = pytest.importorskip("av")
+    with av.open(str(path)) as source, av.open(str(tmp_path / "b.mkv"), "w") as out:
+        tracks = [out.add_stream_from_template(source.streams.audio[0]) for _ in range(2)]
+        for packet in source.demux(audio=0):
+            if packet.dts is not None:
+                packet.stream = tracks[0]
+                out.mux(packet)
+    with pytest.raises(AudioError, match="holds 2 sound tracks"):
+        read_audio(tmp_path / "b.mkv")
+
+
 @pytest.mark.parametrize(
     ("head", "name"),
     [

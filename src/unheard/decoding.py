@@ -282,7 +282,7 @@ def _open_converted(path: Source) -> Decoder | None:
     with suppress(ImportError):
         import av
 
-        with suppress(av.FFmpegError, ValueError, IndexError, OSError):
+        with suppress(av.FFmpegError, ValueError, OSError):
             return _PyAV(path)
         return None
     if (ffmpeg := shutil.which("ffmpeg")) and isinstance(path, (str, Path)):
@@ -307,11 +307,14 @@ class _PyAV(Decoder):
         file = str(path) if isinstance(path, (str, Path)) else path
         options = {"protocol_whitelist": "file,pipe", "format_whitelist": _AV_FORMATS}
         self._container = cast(Any, av.open(file, options=options))
-        try:
-            stream = self._container.streams.audio[0]
-        except IndexError:
+        streams = self._container.streams.audio
+        if len(streams) != 1 or streams[0].codec_context is None:
             self._container.close()
-            raise
+            if len(streams) < 2:
+                raise ValueError("no sound that can be decoded")
+            what = f"holds {len(streams)} sound tracks, of which only the first would be read"
+            raise AudioError(what, where=name_of(path), mend="Save each as a file: ffmpeg -i IN -map 0:a:1 OUT.wav")
+        stream = streams[0]
         self.samplerate, self.channels = int(stream.rate), int(stream.codec_context.channels)
         self.format, self.subtype = self._container.format.name.split(",")[0].upper(), stream.codec_context.name.upper()
         self.frames = UNKNOWN_LENGTH
