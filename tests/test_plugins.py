@@ -118,10 +118,10 @@ def test_the_documented_strategy_trains_an_ensemble(site: Path, monkeypatch: pyt
     monkeypatch.syspath_prepend(str(site))
     example = importlib.import_module("unheard_example")
     network = NetworkSettings(tdnn=((8, 3, 1),), lstm=0, dense=8, hidden=(), members=2)
-    task = StrategyConfig(features=5, emotions=3, speakers=2, network=network, seed=0)
+    config = StrategyConfig(features=5, emotions=3, speakers=2, network=network, seed=0)
     batch = Batch(torch.randn(4, 20, 5), torch.full((4,), 20), torch.tensor([0, 1, 2, 0]), torch.tensor([0, 0, 1, 1]))
-    loss = example.Focal(task, example.FocalOptions(gamma=0.0))(batch)["emotion"]
-    torch.testing.assert_close(loss, SER(task)(batch)["emotion"])
+    loss = example.Focal(config, example.FocalOptions(gamma=0.0))(batch)["emotion"]
+    torch.testing.assert_close(loss, SER(config)(batch)["emotion"])
 
 
 @pytest.mark.usefixtures("registry")

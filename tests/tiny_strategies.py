@@ -19,8 +19,8 @@ LENGTHS = (20, 33, 9, 17, 25, 40, 18, 1)
 
 
 def make(key: str, options: Mapping[str, Any] | None = None, *, dropout: float = 0.0, seed: int = 0) -> Strategy:
-    setting = StrategyConfig(F, C, S, NetworkSettings(**{**vars(NETWORK), "dropout": dropout}), seed)
-    return build(key, setting, options)
+    config = StrategyConfig(F, C, S, NetworkSettings(**{**vars(NETWORK), "dropout": dropout}), seed)
+    return build(key, config, options)
 
 
 def settled(key: str, options: Mapping[str, Any] | None = None) -> Strategy:

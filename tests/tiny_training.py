@@ -60,8 +60,8 @@ BOTH: Directions = {"female": (DEV, TEST), "male": (TEST, DEV)}
 
 
 def strategy(key: str, dropout: float = 0.5, cells: int = NETWORK.lstm) -> Strategy:
-    setting = StrategyConfig(F, C, S, NetworkSettings(**{**vars(NETWORK), "dropout": dropout, "lstm": cells}), 0)
-    return build(key, setting, OPTIONS.get(key))
+    config = StrategyConfig(F, C, S, NetworkSettings(**{**vars(NETWORK), "dropout": dropout, "lstm": cells}), 0)
+    return build(key, config, OPTIONS.get(key))
 
 
 def trainer(

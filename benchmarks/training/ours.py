@@ -59,12 +59,12 @@ def make_trainer(system: str, store: FeatureStore, folder: Path, seed: int = 0) 
     emotions, speakers = rng.integers(EMOTIONS, size=len(store)), rng.integers(SPEAKERS, size=len(store))
     y = {name: int(k) for name, k in zip(store.ids, emotions, strict=True)}
     s = {name: int(k) for name, k in zip(store.ids, speakers, strict=True)}
-    setting = StrategyConfig(FEATURES, EMOTIONS, SPEAKERS, NETWORKS["iemocap"], seed)
+    config = StrategyConfig(FEATURES, EMOTIONS, SPEAKERS, NETWORKS["iemocap"], seed)
     directions = {"test": (store.ids[-4:-2], store.ids[-2:])}
     folder.mkdir(parents=True, exist_ok=True)
-    task = Dataset(MappedFrames(store), y, s)
+    dataset = Dataset(MappedFrames(store), y, s)
     recipe = TrainingSettings(batch_size=BATCH)
-    return Trainer(build(system, setting), task, store.ids, directions, recipe, folder, key=(seed,))
+    return Trainer(build(system, config), dataset, store.ids, directions, recipe, folder, key=(seed,))
 
 
 def train_once(trainer: Trainer, ids: Sequence[str]) -> tuple[int, float]:

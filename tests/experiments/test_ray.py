@@ -62,14 +62,14 @@ class Ray:
     def remote(self, function: Any) -> Any:
         def options(**how: Any) -> Any:
             self.asked.append(how)
-            return SimpleNamespace(remote=lambda *given: Dataset(lambda: function(*given), given[0]))
+            return SimpleNamespace(remote=lambda *given: Task(lambda: function(*given), given[0]))
 
         return SimpleNamespace(options=options)
 
     def wait(self, references: list[Any], num_returns: int, timeout: float) -> tuple[list[Any], list[Any]]:
         return references[:1], references[1:]
 
-    def get(self, task: Dataset) -> Any:
+    def get(self, task: Task) -> Any:
         self.started.append(task.cell.system)
         self.devices.add(task.cell.settings.device)
         fate = self.fate(task.cell)
@@ -80,11 +80,11 @@ class Ray:
         except Exception as error:
             raise RayTaskError(error) from error
 
-    def cancel(self, task: Dataset, force: bool) -> None:
+    def cancel(self, task: Task, force: bool) -> None:
         self.cancelled.append(task.cell.system)
 
 
-class Dataset:
+class Task:
     def __init__(self, run: Callable[[], Any], cell: Cell) -> None:
         self.run, self.cell = run, cell
 

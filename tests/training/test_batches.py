@@ -35,10 +35,10 @@ class TestBatches:
         assert len(pairs[0] & pairs[1]) / len(pairs[0]) < 0.1  # not fixed batches in another order
 
     def test_an_epoch_depends_on_its_seed_alone(self) -> None:
-        task, _ = tiny()
+        dataset, _ = tiny()
 
         def order(*seed: object) -> list[list[int]]:
-            return [batch.lengths.tolist() for batch in task.epoch(IDS, 5, *seed)]
+            return [batch.lengths.tolist() for batch in dataset.epoch(IDS, 5, *seed)]
 
         first = order("fold", 0, 3)
         torch.manual_seed(5)
@@ -47,16 +47,14 @@ class TestBatches:
         assert order("fold", 1, 3) != first
 
     def test_a_batch_holds_the_utterances_padded_with_zeros(self) -> None:
-        task, frames = tiny()
-        batch = task.batch(IDS[4:8])
+        dataset, frames = tiny()
+        batch = dataset.batch(IDS[4:8])
         for name, row, length, y, s in zip(IDS[4:8], batch.x, batch.lengths, batch.y, batch.s, strict=True):
             assert np.array_equal(row[:length].numpy(), frames.arrays[name])
             assert not row[length:].any()
-            assert (int(y), int(s)) == (task.y[name], task.s[name])
-        assert Dataset(frames, task.y, {"u00": 2}).batch(["u00", "u01"]).s.tolist() == [
-            2,
-            -1,
-        ]  # outside training
+            assert (int(y), int(s)) == (dataset.y[name], dataset.s[name])
+        outside_training = Dataset(frames, dataset.y, {"u00": 2}).batch(["u00", "u01"])
+        assert outside_training.s.tolist() == [2, -1]
 
 
 COLUMNS = Columns(slice(1, 41), 0, 44)
@@ -170,9 +168,9 @@ def test_balanced_sampling_draws_rare_kinds_as_often_as_frequent_ones() -> None:
     frames = {name: np.full((1, 1), float(name), np.float32) for name in kinds}
     y = {name: kind[1] for name, kind in kinds.items()}
 
-    task = Dataset(InMemory(frames), y, {}, odds=balanced_weights(kinds))
+    dataset = Dataset(InMemory(frames), y, {}, odds=balanced_weights(kinds))
     drawn, again, other = (
-        torch.cat([batch.x[:, 0, 0] for batch in task.epoch(list(kinds), 32, "key", epoch)]) for epoch in (0, 0, 1)
+        torch.cat([batch.x[:, 0, 0] for batch in dataset.epoch(list(kinds), 32, "key", epoch)]) for epoch in (0, 0, 1)
     )
     assert len(drawn) == 400
     assert 0.42 < float((drawn >= 360).float().mean()) < 0.58

@@ -95,8 +95,8 @@ class TestPerturbation:
 
     @pytest.mark.parametrize("smoothing", [0.0, 0.1])
     def test_smoothing_does_not_reverse_it(self, smoothing: float) -> None:
-        setting = StrategyConfig(F, C, S, replace(NETWORK, dropout=0.0), 0, smoothing)
-        strategy = build("cgt", setting, {"epsilon": 0.05}).double().eval()
+        config = StrategyConfig(F, C, S, replace(NETWORK, dropout=0.0), 0, smoothing)
+        strategy = build("cgt", config, {"epsilon": 0.05}).double().eval()
         assert isinstance(strategy, CGT)
         strategy.emotion.output.weight.data.mul_(40)  # posteriors near 0 and 1
         batch = exactly()

@@ -301,11 +301,11 @@ class TestTraining:
     def test_one_epoch_is_the_literal_loop(self, key: str, tmp_path: Path) -> None:
         training = trainer(key, tmp_path)
         training.run(2)
-        model, task = strategy(key).train(), tiny()[0]
+        model, dataset = strategy(key).train(), tiny()[0]
         optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, nesterov=True)
         for epoch in range(2):
             totals = []
-            for step, batch in enumerate(task.epoch(TRAIN, 5, 0, 0, epoch)):
+            for step, batch in enumerate(dataset.epoch(TRAIN, 5, 0, 0, epoch)):
                 model.progress = (epoch + step / 3) / 4
                 optimizer.zero_grad()
                 loss = sum(model(batch).values())
@@ -354,14 +354,14 @@ class TestTraining:
 
 class TestScoring:
     def test_in_the_order_asked_for_as_if_alone_and_moving_nothing(self) -> None:
-        model, untouched, (task, _) = strategy("ser").train(), strategy("ser"), tiny()
+        model, untouched, (dataset, _) = strategy("ser").train(), strategy("ser"), tiny()
         ids = [IDS[i] for i in np.random.default_rng(1).permutation(26)]
-        scores = score(model, task, ids, device=CPU, size=7)
+        scores = score(model, dataset, ids, device=CPU, size=7)
         assert model.training
         assert scores.ids == tuple(ids)
-        assert scores.truth.tolist() == [task.y[name] for name in ids]
+        assert scores.truth.tolist() == [dataset.y[name] for name in ids]
         for index, name in enumerate(ids):
-            alone = score(model, task, [name], device=CPU)
+            alone = score(model, dataset, [name], device=CPU)
             assert np.allclose(alone.logits[0], scores.logits[index], atol=1e-5)
             assert np.allclose(alone.embeddings[0], scores.embeddings[index], atol=1e-5)
 
