@@ -256,6 +256,8 @@ def test_addresses_of_files_are_paths(tmp_path: Path, monkeypatch: pytest.Monkey
     for audio in ("my%20wavs/a%20b.wav", "my%20wavs\\a%20b.wav", uri, "~/my wavs/a b.wav"):
         (row,) = read_table(table(tmp_path, f"file,speaker,emotion\n{audio},s,sad\n"))
         assert row.audio == str(tmp_path / "my wavs" / "a b.wav")
+    (row,) = read_table(table(tmp_path, "file,speaker,emotion\n~%00/a.wav,s,sad\n"))
+    assert row.audio == str(tmp_path / "~%00" / "a.wav")  # no path at all
     for name in ("50%.wav", "c%20d.wav"):
         (row,) = read_table(table(tmp_path, f"file,speaker,emotion\nmy wavs/{name},s,sad\n"))
         assert row.audio == str(tmp_path / "my wavs" / name)

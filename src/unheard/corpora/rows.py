@@ -305,7 +305,8 @@ class _Files:
         name = re.sub(r"^\{\w+\}[/\\]*", "", mapping[1] if mapping else audio)
         path = os.path.join(self._folder, name)  # noqa: PTH118
         if re.match(r".*[\\%]|~|file:", name) and not os.path.exists(path):  # noqa: PTH110 - a name may contain them
-            name = os.path.expanduser(unquote(name.removeprefix("file://")).replace("\\", "/"))  # noqa: PTH111
+            name = unquote(name.removeprefix("file://")).replace("\\", "/").replace("\0", "%00")
+            name = os.path.expanduser(name)  # noqa: PTH111
             path = os.path.join(self._folder, name)  # noqa: PTH118
         if not self._search or os.path.exists(path):  # noqa: PTH110
             return path
