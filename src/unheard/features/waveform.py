@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import cached_property
+from importlib import import_module
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -91,8 +92,8 @@ class WaveformEncoder:
     @cached_property
     def _model(self) -> Any:
         with needs("transformers", "transformers"):
-            from transformers import AutoModel
-            from transformers.utils import logging
+            transformers = import_module("transformers")
+        logging = transformers.utils.logging
         safe = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
         try:
             with warnings.catch_warnings(), ExitStack() as restored:
@@ -102,7 +103,7 @@ class WaveformEncoder:
                 if logging.is_progress_bar_enabled():
                     restored.callback(logging.enable_progress_bar)
                     logging.disable_progress_bar()
-                model, report = AutoModel.from_pretrained(self.folder, output_loading_info=True, **safe)
+                model, report = transformers.AutoModel.from_pretrained(self.folder, output_loading_info=True, **safe)
         except Exception as error:  # transformers raises many kinds of errors for a folder it cannot use
             why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             mend = "Save it again with save_pretrained, in a version of transformers that supports it."
