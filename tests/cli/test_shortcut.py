@@ -21,7 +21,7 @@ def test_counted_by_hand(tmp_path: Path) -> None:
     rows = [[cell.split(" ")[0] for cell in row.strip("| ").split(" | ")] for row in text.splitlines()[2:]]
     assert rows[0][:4] == ["SER_only", "50", "50", "50"]
     assert rows[1][:5] == ["SER_SR_DAT", "75", "100", "0", "−50"]
-    assert _shown(np.full(2, -0.004), np.array(["a", "b"]), np.ones(2, bool), sign=True) == "+0 (+0 to +0)"
+    assert _shown(np.full(2, -0.004), np.array(["a", "b"]), np.ones(2, bool), sign=True) == "0 (0 to 0)"
 
 
 def test_the_channel_betrays_the_emotion_in_training_only() -> None:

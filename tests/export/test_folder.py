@@ -144,6 +144,13 @@ def test_names_do_not_add_columns_to_the_tables_of_a_card() -> None:
     assert "| a\\|b | " in text
 
 
+def test_a_card_says_where_the_temperature_was_chosen() -> None:
+    evidence = replace(evidence_of(model_of_run(), made(), "ser"), corpora_left_out=True)
+    text = written(evidence=(evidence,))  # chosen on validation speakers of the training corpora all the same
+    assert "is chosen on corpora left out" not in text
+    assert "Each corpus was tested by trainings on the others only" in text
+
+
 def test_card_without_measurements_and_with_sections_of_ones_own() -> None:
     text = written(evidence=(), facts=Facts(name="tiny"), sections=(("Probe", "Nothing found."),))
     assert "Not measured." in text

@@ -102,6 +102,8 @@ def test_the_temperature_is_chosen_on_corpora_left_out(tmp_path: Path) -> None:
     assert [line.split(" | ")[1:3] for line in calibration] == [["–", "–"], [str(len(rows)), "12"]]
     assert card.count("Each corpus was tested by trainings on the others only") == 1
     assert "name: a, left out of training" in card
+    assert card.count("T is chosen on corpora left out of training") == 1
+    assert "measured with a T chosen without them" not in card
 
 
 def test_too_few_speakers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

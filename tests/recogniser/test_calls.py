@@ -133,9 +133,11 @@ def test_speakers_of_subtitles(said: str, speaker: str) -> None:
     assert found == [Turn(1, 2, speaker), Turn(3, 4, "Bo")]
 
 
-def test_a_long_file_of_subtitles_is_read_in_one_pass() -> None:
+def test_a_long_file_is_read_in_one_pass() -> None:
     for text in ("00:01 --> 00:02\nAnna: hm\n" * 30_000, "00:01 --> 00:02\n" + "<v a " * 100_000):
         assert len(read_turns("a.srt", text.encode())[""]) == text.count("-->")
+    with pytest.raises(ManifestError, match="not JSON"):
+        read_turns("a.json", b"{}" + b"\n" * 1_000_000 + b"x")
 
 
 def test_turns_as_whisperx_writes_them() -> None:

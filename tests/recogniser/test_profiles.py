@@ -73,7 +73,8 @@ def test_processes_that_adapt_one_profile_keep_each_others_updates(tmp_path: Pat
     np.testing.assert_allclose(found.mean, np.mean([one, two, three, one], axis=0), rtol=1e-6)
     store.forget("anna")
     store.keep(found.learnt(two), base=found)
-    assert store.get("anna", DIGEST, 3).mean == pytest.approx(two, rel=1e-6)
+    assert (again := store.get("anna", DIGEST, 3)).mean == pytest.approx(two, rel=1e-6)
+    assert again.enrol(one).utterances == 2  # the utterances that were forgotten can be enrolled anew
 
 
 @given(st.text(min_size=1, max_size=60))

@@ -144,7 +144,7 @@ def check_recordings(verb: Callable[..., object], model: str, recordings: Sequen
 
 @dataclass
 class Adaptation:
-    """The speaker profile as last stored, and the store that keeps it."""
+    """The speaker profile as this process last read or stored it, and the store that keeps it."""
 
     profile: SpeakerProfile | None = None
     store: ProfileStore | None = None

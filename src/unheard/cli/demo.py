@@ -152,7 +152,8 @@ def _shown(x: NDArray[np.float64], speaker: NDArray[np.str_], of: NDArray[np.boo
     """The mean of `x` over the utterances `of`, with its interval over speakers, in percent."""
     _, cluster = np.unique(speaker[of], return_inverse=True)
     found = mean_with_interval(x[of], cluster.reshape(-1), DRAWS)
-    value, low, high = (f"{round(100 * each):{'+' if sign else ''}}".replace("-", "−") for each in found)
+    whole = [round(100 * each) for each in found]
+    value, low, high = (f"{n:{'+' if sign and n else ''}}".replace("-", "−") for n in whole)  # zero has no sign
     return f"{value} ({low} to {high})"
 
 

@@ -195,7 +195,7 @@ def _json(path: Path, text: str | None) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield (place, record) of JSON lines, a list, or SpeechBrain's {id: record}; places are numbered from 1."""
     unit, place, text = _unit(path), 1, read_text(path) if text is None else text
     try:
-        if unit == "line" or re.match(r"\s*\{.*\}\s*\n\s*\{", text):  # such as NVIDIA NeMo's manifests
+        if unit == "line" or re.match(r"\s*\{.*\}[^\S\n]*\n\s*\{", text):  # such as NVIDIA NeMo's manifests
             records = []
             for place, line in enumerate(io.StringIO(text), start=1):
                 records += [(place, json.loads(line))] if line.strip() else []

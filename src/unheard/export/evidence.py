@@ -6,8 +6,8 @@ Temperature scaling divides the logits by one number T (Guo, Pleiss, Sun, Weinbe
 Neural Networks, ICML), which leaves the predicted emotion unchanged. T minimises the negative log-likelihood of
 validation speakers, or of test speakers where all others train. The gain on test speakers is measured with temperatures
 chosen without them, since in cross-validation every speaker validates or tests some fold. A T that suits new speakers
-of known corpora is too low for other microphones, sentences and languages, so `unheard starter` chooses it on corpora
-left out.
+of known corpora may be too low for other microphones, sentences and languages, so `unheard starter` chooses it on
+corpora left out.
 """
 
 from __future__ import annotations

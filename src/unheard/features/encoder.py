@@ -353,8 +353,8 @@ def write_encoder(
         return _copied(encoder, folder, int8)
     if not isinstance(encoder, WhisperEncoder):
         raise ConfigError("only Whisper encoders are written to ONNX", where=source, mend="Use this one as it is.")
-    frames = min(round(seconds * SAMPLE_RATE / FRAME_SHIFT), encoder.weights.positions)
     check_number("--seconds", seconds, 1, 30)
+    frames = min(round(seconds * SAMPLE_RATE / FRAME_SHIFT), encoder.weights.positions)
     licence = next((path for path in sorted(encoder.folder.glob("LICEN[CS]E*")) if path.is_file()), None)
     terms = (licence or _WHISPER_LICENCE).read_text("utf-8", "replace")
     local, hub_id = Path(source).exists(), str(source).partition("@")[0]

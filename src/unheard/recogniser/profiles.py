@@ -68,7 +68,7 @@ class SpeakerProfile:
         if self.utterances == base.utterances:
             return stored
         mean = sum(one.utterances / count * one.mean for one in (stored, self)) - base.utterances / count * base.mean
-        return replace(self, utterances=count, mean=mean, enrolled=self.enrolled | stored.enrolled)
+        return replace(self, utterances=count, mean=mean, enrolled=stored.enrolled | (self.enrolled - base.enrolled))
 
     def vector(self, shrinkage: float) -> npt.NDArray[np.float32]:
         """Return the input of the graph, n / (n + κ) times the mean: float32 (V,)."""
@@ -154,7 +154,9 @@ class ProfileStore:
 
     def forget(self, name: str) -> None:
         """Delete a profile; raises `ConfigError` for an unknown name."""
-        self._existing(name).unlink()
+        path = self._existing(name)
+        with locked(self.folder, "writing a profile", ConfigError, patience=30):
+            path.unlink(missing_ok=True)
 
     def _existing(self, name: str) -> Path:
         path = self._path(name)

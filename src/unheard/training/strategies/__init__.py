@@ -63,7 +63,7 @@ def resolve_options(key: str, options: Mapping[str, Any] | None = None) -> dict[
 
 
 def build(key: str, config: StrategyConfig, options: Mapping[str, Any] | None = None) -> Strategy:
-    """Build the strategy named `key` for `setting`; `options` as in `resolve_options`."""
+    """Build the strategy named `key` for `config`; `options` as in `resolve_options`."""
     resolved = resolve_options(key, options)
     _, make, kind = strategy_of(key)
     return make(config, kind(**resolved)) if kind else make(config)  # type: ignore[call-arg]
