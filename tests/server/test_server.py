@@ -238,6 +238,13 @@ def test_other_formats(client: TestClient, format: str, accept: str) -> None:
         assert all(line.startswith(place) for line in named.splitlines()[format == "csv" :])
 
 
+def test_control_characters_in_the_name_of_a_form(client: TestClient) -> None:
+    head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a\0\x1bb.wav"\r\n\r\n'
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    answer = client.post("/predict?format=csv", content=head + CLIP + b"\r\n--x--\r\n", headers=headers)
+    assert answer.text.splitlines()[1].startswith("ab.wav,")
+
+
 @pytest.mark.parametrize(
     ("accept", "kind"),
     [

@@ -108,7 +108,8 @@ def _parts(body: bytes, boundary: bytes) -> Upload:
         content = part.value if isinstance(part, Field) else part.file_object.getvalue()  # type: ignore[union-attr]
         name = "" if isinstance(part, Field) else (part.file_name or b"").decode("utf-8", "replace")
         if part.field_name == b"file" and not upload.recording:
-            upload.recording, upload.name = content or b"", PureWindowsPath(name).name[-200:]
+            upload.recording = content or b""
+            upload.name = "".join(filter(str.isprintable, PureWindowsPath(name).name))[-200:]
         elif part.field_name == b"enrol" and len(upload.enrol) < MOST_CLIPS:
             upload.enrol.append(content or b"")
         elif part.field_name == b"segments" and isinstance(part, File) and upload.segments is None:
