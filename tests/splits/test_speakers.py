@@ -49,7 +49,10 @@ def test_names_of_nobody() -> None:
               "speaker unknown", "anonimo", "#NV", "#REF!",
               "\u043d\u0435\u0438\u0437\u0432\u0435\u0441\u0442\u043d\u043e"]  # fmt: skip
     assert (
-        list(filter(is_unknown, [*nobody, "1", "Anna", "Nina", "Unkel", "Nana", "Anonka", "Duncan", "a-1"])) == nobody
+        list(
+            filter(is_unknown, [*nobody, "1", "Anna", "Nina", "Unkel", "Nana", "Anonka", "Duncan", "a-1", "NV", "Nat"])
+        )
+        == nobody
     )
 
 

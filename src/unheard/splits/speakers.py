@@ -29,9 +29,9 @@ def _folded(name: str) -> str:
 
 
 _NOBODY = (
-    "n/a n.a na nan nat nil none null n.n nobody noname nospeaker tbd tba undefined undetermined unspecified "
+    "n/a n.a na nan nil none null n.n nobody noname nospeaker tbd tba undefined undetermined unspecified "
     "unidentified notknown unkown unnamed notspecified undisclosed redacted withheld missing blank "
-    "nv ref! value! other others misc various multiple mixed \\n notavailable notapplicable "
+    "ref! value! other others misc various multiple mixed \\n notavailable notapplicable "
     "unbekannt unbekannte unbekannter k.a o.a inconnu inconnue desconocido desconocida desconhecido desconhecida "
     "sconosciuto sconosciuta onbekend okänd ukjent ukendt tuntematon nieznany neznámý bilinmiyor неизвестно "
     "неизвестный 未知 不明 不詳 모름"
@@ -55,7 +55,7 @@ def is_unknown(name: str) -> bool:
     folded = _folded(name)
     person = folded.rpartition("/")[2]  # with several corpora, the corpus precedes a slash
     nameless = re.search(
-        r"(^|\W|speaker)(unk(nown)?|anon([yi]m\w*)?)([^a-z]|speaker|(fe)?male$|$)|^-\d+$|^\W*$", person
+        r"(^|\W|speaker)(unk(nown)?|anon([yi]m\w*)?)([^a-z]|speaker|(fe)?male$|$)|^-\d+$|^#nv$|^\W*$", person
     )
     return nameless is not None or any(identity(text) in UNKNOWN for text in (name, person))
 
