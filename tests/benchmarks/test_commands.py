@@ -15,7 +15,7 @@ import pytest
 import soundfile
 
 import unheard
-from benchmarks import dropout_shift, evidence_figure, features, full_scale, inference
+from benchmarks import dropout_shift, evidence_figure, features, full_scale, inference, shortcut
 from benchmarks.training import accuracy, order, ours, run
 from unheard.cli import main as unheard_main
 from unheard.corpora import read_manifest
@@ -134,6 +134,12 @@ def test_inference_of_whisper(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 def test_inference_in_processes(capsys: pytest.CaptureFixture[str]) -> None:
     inference.main(["--seconds", "3", "--rounds", "1", "--parts", "start,memory", "--minutes", "0.1"])
     assert "unheard predict (strong)" in capsys.readouterr().out
+
+
+def test_the_shortcut_of_the_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = ["--corpora", "101", "--epsilon", "0.3", "--seeds", "1", "--epochs", "1", "--speakers", "6"]
+    shortcut.main(["-o", str(tmp_path), *small])
+    assert "| SER_SR_CGT, ε = 0.3 |" in capsys.readouterr().out
 
 
 def test_full_scale(manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

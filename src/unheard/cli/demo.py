@@ -126,18 +126,18 @@ def shortcut_table(lines: Sequence[Line], labels: Sequence[str], channels: Mappi
     """
     rows = []
     for line in (line for line in lines if line.seeds):
-        right, followed, speaker, against = _answers(line, labels, channels)
+        right, followed, speaker, against = answers(line, labels, channels)
         everywhere = np.ones_like(against)
         shown = [_shown(x, speaker, of) for x, of in ((right, everywhere), (right, against), (followed, against))]
         more, base = "", baseline_of(line, lines)
         if base is not None and base is not line:
-            more = _shown(followed - _answers(base, labels, channels)[1], speaker, against, sign=True)
+            more = _shown(followed - answers(base, labels, channels)[1], speaker, against, sign=True)
         rows.append([line.name, *shown, more])
     heads = ["System", "WA", "WA, channel misleads", "predicts the channel's emotion", "difference from SER_only"]
     return markdown_table(heads, rows)
 
 
-def _answers(
+def answers(
     line: Line, labels: Sequence[str], channels: Mapping[str, str]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.str_], NDArray[np.bool_]]:
     """Per test utterance (n,): right and channel's emotion answered (means over seeds), speaker, channel misleads."""
