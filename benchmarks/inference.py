@@ -119,7 +119,9 @@ def whisper(source: str, layers: int) -> Callable[[Path], NDArray[np.float32]]:
     except ImportError:
         raise ConfigError("--whisper needs transformers", mend="pip install 'unheard[transformers]'.") from None
     extractor = transformers.AutoFeatureExtractor.from_pretrained(source)
-    encoder = transformers.AutoModel.from_pretrained(source, decoder_layers=0, dtype=torch.float32).encoder.eval()
+    encoder = transformers.AutoModel.from_pretrained(source, decoder_layers=0).encoder.float().eval()
+    if layers > len(encoder.layers):
+        raise ConfigError(f"an encoder of fewer than {layers} layers", where=source, mend="Name openai/whisper-base.")
     del encoder.layers[layers:]
     weights = torch.randn(2 * encoder.config.d_model, len(LABELS))
 

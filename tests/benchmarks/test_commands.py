@@ -122,7 +122,7 @@ def test_inference(capsys: pytest.CaptureFixture[str]) -> None:
 def test_inference_of_whisper(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     transformers = pytest.importorskip("transformers")
     config = transformers.WhisperConfig(
-        d_model=16, encoder_layers=2, encoder_attention_heads=2, decoder_layers=1, decoder_attention_heads=2
+        d_model=16, encoder_layers=6, encoder_attention_heads=2, decoder_layers=1, decoder_attention_heads=2
     )
     transformers.WhisperModel(config).save_pretrained(tmp_path)
     transformers.WhisperFeatureExtractor().save_pretrained(tmp_path)
