@@ -279,7 +279,7 @@ def test_bad_recordings_are_skipped_counted_and_named(tmp_path: Path, cli: Any) 
     given = ("--protocol", "given", "--column", "part", "--systems", "ser", "--epochs", "1")
     assert experiment(tmp_path / "a", *given, source=("--manifest", str(good))) == 0
     out, err = cli("experiment", *flags(tmp_path / "b", *given, source=("--manifest", str(both))))
-    assert f"utterances left out, without features: {len(bad)} of {len(rows) + len(bad) + 1} " in err
+    assert f"{len(bad)} of {len(rows) + len(bad) + 1} utterances left out, as they have no features " in err
     assert "bad-empty" in err
     assert f"both.csv: {len(rows) + 1} utterances" in out
     ((name, one),), ((other, two),) = cells(tmp_path / "a").items(), cells(tmp_path / "b").items()
@@ -320,5 +320,5 @@ def test_an_experiment_resolves_speakers_and_counts_them(tmp_path: Path, cli: An
         source = ("--manifest", str(manifest))
         _, err = cli("experiment", *flags(tmp_path / f"{same}-{unknown}", *given, source=source))
         assert f"utterances of {speakers} speakers" in err
-        assert ("merged speakers whose names look alike" in err) == (same == "merge")
+        assert ("1 speaker merged from names that look alike" in err) == (same == "merge")
         assert f"4 utterances of unknown speakers {'dropped' if unknown == 'drop' else 'counted as one'}" in err

@@ -107,9 +107,9 @@ def test_other_folds_directions_and_utterances_are_named() -> None:
     a = run(line("ser", {0: WORSE}))
     rows = list(a.splits)
     said = refused(a, resplit(a, [row for row in rows if row.fold < 2]))
-    assert "the folds and directions differ: fold 2 tests, fold 2 trains on, fold 2 validates on in A only" in said
+    assert "the folds and directions differ: fold 2 dev, fold 2 test, fold 2 train in A only" in said
     named = [row._replace(direction=row.direction and "male") for row in rows]
-    assert "and fold 0 (male) tests, fold 0 (male) validates on, fold 1 (male)" in refused(a, resplit(a, named))
+    assert "and fold 0 (male) dev, fold 0 (male) test, fold 1 (male)" in refused(a, resplit(a, named))
     fewer = [row for row in rows if not (row.fold == 0 and row.id == "s0-1")]
     said = refused(a, resplit(a, fewer))
     assert "fold 0 tests the utterances s0-1 in A only." in said

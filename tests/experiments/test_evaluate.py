@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,11 @@ def test_a_model_file_and_speakers_it_was_trained_on(cell: Path, tmp_path: Path,
     respelt = part(tmp_path, "train", speaker=lambda row: row["speaker"].replace("s", "S0"))
     _, err = cli("evaluate", cell, respelt)
     assert "the model was trained on 2 of these speakers (synthetic/S01, synthetic/S02)" in err
+    zeros = map("0".__mul__, range(1000))
+    _, err = cli("evaluate", cell, part(tmp_path, "train", speaker=lambda row: f"s{next(zeros)}{row['speaker'][1:]}"))
+    assert re.search(r"these speakers \((synthetic/s0*\d, ){4}synthetic/s0*\d and \d more\): ", err)
     out, err = cli("evaluate", cell, part(tmp_path, "test", speaker=lambda row: "unknown"))
-    assert "may have been trained on: 8 of 8" in err
+    assert "8 of 8 utterances are of unknown speakers, whom the model may have been trained on" in err
     assert "8 utterances, 0 speakers" in out
 
 
@@ -66,7 +70,7 @@ def test_labels_it_does_not_know_are_counted(cell: Path, tmp_path: Path, cli: An
 
     manifest = part(tmp_path, "test", emotion=first_two_happy)
     out, err = cli("evaluate", cell, manifest)
-    assert "labels that the model does not have: 2 of 8" in err
+    assert "2 of 8 utterances left out: the model does not have their labels" in err
     assert "6 utterances" in out
     assert "8 utterances" in cli("evaluate", cell, manifest, "--map", "happy=sad")[0]
     for wrong in ("happy", "happy=sadd"):
@@ -84,7 +88,7 @@ def test_missing_emotions_unreadable_and_repeated_recordings(cell: Path, tmp_pat
     assert (read["n"], read["recall"]["angry"]) == (4, None)
     write_rows(manifest, [rows[0] | {"audio": str(tmp_path / "absent.wav")}, *rows[1:]])
     out, err = cli("evaluate", cell, manifest)
-    assert "without features: 1 of 8" in err
+    assert "1 of 8 utterances left out, as they have no features" in err
     assert "7 utterances" in out
     write_rows(manifest, [rows[0] | {"id": emotion, "emotion": emotion} for emotion in ("angry", "sad")])
     assert "every recording occurs more than once" in cli("evaluate", cell, manifest, code=2)[1]

@@ -214,7 +214,7 @@ def stereo(manifest: Path, folder: Path) -> None:
 def test_speakers_the_model_was_trained_on_are_left_out(model: Path, tmp_path: Path, cli: Any) -> None:
     manifest = table(tmp_path)
     out, err = cli("probe", model, manifest, "--format", "json")
-    assert "of speakers the model was trained on: 8 of 24 utterances" in err
+    assert "8 of 24 utterances left out: the model was trained on their speakers" in err
     read = json.loads(out)
     assert read["left_out"]["speaker trained on"] == 8
     assert read["embeddings"]["speakers"] == 4
@@ -224,7 +224,7 @@ def test_speakers_the_model_was_trained_on_are_left_out(model: Path, tmp_path: P
     assert read["population"] == "speakers (2 of them trained on)"
     stereo(manifest, tmp_path)  # every channel of a training speaker is one too
     out, err = cli("probe", model, manifest, "--channel", "each", "--format", "json")
-    assert "of speakers the model was trained on: 16 of 48 utterances" in err
+    assert "16 of 48 utterances left out: the model was trained on their speakers" in err
     assert {one["speaker"][:2] for one in json.loads(out)["embeddings"]["groups"]["people"]} == {"s3", "s4", "s5", "s6"}
     assert "trained on 2 of these speakers" in cli("evaluate", model, manifest, "--channel", "each")[1]
 

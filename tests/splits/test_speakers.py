@@ -77,7 +77,7 @@ def test_lookalikes_stop_until_somebody_decides() -> None:
         resolve_speakers(manifest)
     merged = resolve_speakers(manifest, "merge")
     assert [row.speaker for row in merged] == ["01", "01", "2"]
-    assert "merged speakers" in merged.notes[-1].message
+    assert "1 speaker merged" in merged.notes[-1].message
     assert resolve_speakers(manifest, "distinct") is manifest
 
 

@@ -216,7 +216,7 @@ class Using:
         if self.enrol:
             found.save(profile, model)
         elif store is not None and profile is not None and not profile.utterances and not adapt:
-            known = f" Known profiles: {', '.join(store.names())}." if store.names() else ""
+            known = f" Stored, of any model: {', '.join(store.names())}." if store.names() else ""
             what, mend = f"there is no profile '{self.profile}' for this model", f"Make it with --enrol.{known}"
             raise ConfigError(what, where=store.folder, mend=mend)
         if profile is not None:

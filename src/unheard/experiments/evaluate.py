@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from unheard.corpora import read_manifest
-from unheard.errors import Say, silent
+from unheard.errors import Say, silent, some
 from unheard.experiments.cell import NormalisedFrames, versions
 from unheard.experiments.plan import rows_with_features
 from unheard.features import build_store
@@ -67,13 +67,12 @@ def evaluate(
     training = training_identities(trained)
     seen = sorted({row.full_name for row in (*labelled, *rows) if was_trained_on(row, training)})
     if seen:
-        names = ", ".join(name.lstrip("/") for name in seen[:5])
-        say(
-            f"warning: the model was trained on {len(seen)} of these speakers ({names}): the score is not on "
-            f"unseen speakers{same_name_remark(seen, training)}"
-        )
+        names = some([name.lstrip("/") for name in seen])
+        remark = same_name_remark(seen, training)
+        trained_on = f"the model was trained on {len(seen)} of these speakers ({names})"
+        say(f"warning: {trained_on}: the score is not on unseen speakers{remark}")
     if unnamed := sum(is_unknown(row.speaker) for row in rows):
-        say(f"utterances of unknown speakers, whom the model may have been trained on: {unnamed} of {len(rows)}")
+        say(f"{unnamed} of {len(rows)} utterances are of unknown speakers, whom the model may have been trained on")
     with score_model(trained, rows, store=store, device=device, say=say) as scored:
         rows, scores = scored.rows, scored.scores
     recall = recalls(scores.truth, scores.predicted, len(trained.labels))
@@ -94,7 +93,7 @@ def rows_with_labels(trained: Model, table: Manifest, mapping: Mapping[str, str]
     labels = {(mapping or {}).get(row.emotion, row.emotion) for row in table} & set(trained.labels)
     rows = table.select(labels or trained.labels, mapping)
     if len(rows) < len(table):
-        say(f"utterances with labels that the model does not have: {len(table) - len(rows)} of {len(table)}")
+        say(f"{len(table) - len(rows)} of {len(table)} utterances left out: the model does not have their labels")
     return rows
 
 

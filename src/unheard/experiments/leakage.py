@@ -323,7 +323,7 @@ def probe_model(
     if len(unseen) < len(rows):
         share = f"{len(rows) - len(unseen)} of {len(rows)}"
         remark = same_name_remark(training_speakers, training)
-        say(f"left out, of speakers the model was trained on: {share} utterances{remark}")
+        say(f"{share} utterances left out: the model was trained on their speakers{remark}")
     which = "that the model was not trained on" if training and not seen else "in the manifest"
     _at_least_two(unseen, which, offer_seen=bool(training) and not seen)
     with score_model(trained, unseen, store=store, device=device, say=say) as scored:

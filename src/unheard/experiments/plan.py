@@ -298,7 +298,7 @@ def rows_with_features(manifest: Manifest, store: FeatureStore, say: Say = silen
     skipped = [row.id for row in manifest if row.id not in store]
     if skipped:
         reasons = some([f"{name}: {store.skipped.get(name, 'no features')}" for name in skipped], 3)
-        say(f"utterances left out, without features: {len(skipped)} of {len(manifest)} ({reasons})")
+        say(f"{len(skipped)} of {len(manifest)} utterances left out, as they have no features ({reasons})")
     if len(skipped) == len(manifest):
         mend = "See what is wrong with: unheard doctor MANIFEST"
         raise FeatureError("no utterance could be read", where=store.folder, mend=mend)

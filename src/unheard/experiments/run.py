@@ -276,8 +276,8 @@ def _train_missing(cells: Sequence[Cell], settings: Experiment, say: Say) -> dic
             trained, speed = done - done_before, ""
             if first is None:
                 first = (time.monotonic(), trained) if trained >= parallel else None
-            elif trained > first[1]:
-                seconds = (time.monotonic() - first[0]) / (trained - first[1])
+            elif trained > first[1] and (elapsed := time.monotonic() - first[0]) >= 1:
+                seconds = elapsed / (trained - first[1])
                 left = duration(seconds * (total - done))
                 speed = f", {60 / seconds:.3g} a minute, {left} left"
                 if not announced and trained >= first[1] + parallel and done < total:

@@ -263,10 +263,11 @@ def _split_differences(a: RunRecords, b: RunRecords) -> list[str]:
     reasons = []
     for part, in_a in parts_a.items():
         in_b = parts_b[part]
+        fold, _, role = part.rpartition(" ")
         if set(in_a.values()) != set(in_b.values()):
-            reasons.append(f"{part} the speakers {_only_in_one(in_a.values(), in_b.values())}")
+            reasons.append(f"{fold} {VERBS[role]} the speakers {_only_in_one(in_a.values(), in_b.values())}")
         elif in_a.keys() != in_b.keys():
-            reasons.append(f"{part} the utterances {_only_in_one(in_a, in_b)}")
+            reasons.append(f"{fold} {VERBS[role]} the utterances {_only_in_one(in_a, in_b)}")
     return reasons
 
 
@@ -275,7 +276,7 @@ def _parts(run: RunRecords) -> dict[str, dict[str, str]]:
     parts: dict[str, dict[str, str]] = {}
     for row in sorted(run.splits, key=lambda row: (row.fold, list(VERBS).index(row.part))):
         direction = f" ({row.direction})" if row.direction not in ("", "test") else ""
-        parts.setdefault(f"fold {row.fold}{direction} {VERBS[row.part]}", {})[row.id] = row.speaker
+        parts.setdefault(f"fold {row.fold}{direction} {row.part}", {})[row.id] = row.speaker
     return parts
 
 

@@ -118,7 +118,7 @@ def leakage(run: RunRecords, say: Say) -> Section:
     if not by_line:
         text = (
             "A speaker probe needs the embeddings of at least four unseen speakers in one fold, which this run does "
-            "not have; `unheard experiment --invariance` trains such a fold."
+            "not have; unheard experiment --invariance trains such a fold."
         )
         return Section("invariance", title, (Text(text),))
     first = next(iter(by_line.values())).measurements[0]

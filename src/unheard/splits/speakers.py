@@ -87,7 +87,7 @@ def resolve_speakers(
     if same == "merge" and alike:
         first = {name: names[0] for names in alike for name in names}
         rows = tuple(replace(row, speaker=first.get(row.speaker, row.speaker)) for row in rows)
-        notes.append(Note("merged_speakers", f"merged speakers whose names look alike: {len(alike)}"))
+        notes.append(Note("merged_speakers", f"{counted(len(alike), 'speaker')} merged from names that look alike"))
     unnamed = {name for name in manifest.speakers if is_unknown(name)}
     if unnamed:
         ids = tuple(row.id for row in rows if row.speaker in unnamed)

@@ -272,8 +272,8 @@ def exclude_shared_recordings(manifest: Manifest, digests: Mapping[str, str]) ->
     note = Note(
         "shared_recordings",
         f"{counted(len(reasons), 'utterance')} excluded, as the recording occurs more than once: {counts['speaker']} "
-        f"under several speakers, {counts['emotion']} under several emotions of one speaker, {counts['']} further "
-        "copies of a kept one",
+        f"under several speakers, {counts['emotion']} under several emotions of one speaker, {counts['']} "
+        "repeating a kept one",
         tuple(name for name in manifest.ids if name in reasons),
     )
     remaining = tuple(row for row in manifest if row.id not in reasons)
