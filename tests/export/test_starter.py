@@ -22,6 +22,7 @@ from unheard.export.starter import line_of, shares
 from unheard.features.encoder import write_encoder
 from unheard.manifest import Manifest
 
+QUICK = ["--features.no-pitch", "--features.no-summary", "--training.augment.pitch", "0"]
 SMALL = SyntheticSettings(speakers=6, dev_speakers=2, test_speakers=2, sentences=2, mean_duration=0.9)
 
 
@@ -39,7 +40,7 @@ def flags(folder: Path, settings: SyntheticSettings, *more: str) -> list[str]:
     """An invented corpus, and the flags that train on it quickly."""
     write(folder / "corpus", settings)
     return ["starter", "--recipe", "strong", "--corpus", "synthetic", "--root", str(folder / "corpus"), "--epochs", "1",
-            "--runs", str(folder / "runs"), "--workers", "1", *more]  # fmt: skip
+            *QUICK, "--runs", str(folder / "runs"), "--workers", "1", *more]  # fmt: skip
 
 
 def test_a_folder_with_a_card_and_nothing_is_trained_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -88,7 +89,7 @@ def test_the_temperature_is_chosen_on_corpora_left_out(tmp_path: Path) -> None:
     ]
     write_table(Manifest(tuple(rows)), tmp_path / "both.csv")
     command = ["starter", "--recipe", "strong", "--manifest", str(tmp_path / "both.csv"), "--epochs", "1"]
-    command += ["--folds", "3", "--runs", str(tmp_path / "runs"), "--workers", "1"]
+    command += [*QUICK, "--folds", "3", "--runs", str(tmp_path / "runs"), "--workers", "1"]
     assert main([*command, "-o", str(tmp_path / "model")]) == 0
     left_out, crossed = (
         calibrate(line_of(read_run(tmp_path / "runs" / name)), on="test")
