@@ -4,8 +4,6 @@ Lengths that an encoder never filled in are replaced in a private copy of the fi
 FLAC, Ogg, MP3) are split.
 """
 
-from __future__ import annotations
-
 import io
 import mmap
 import re
@@ -179,7 +177,7 @@ def _length_of_tag(head: bytes) -> int:
     return 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
 
 
-def _with_length(flac: memoryview) -> _Bytes:
+def _with_length(flac: memoryview) -> "_Bytes":
     """Return a FLAC stream; if its header states fewer samples than the stream has, mark the length as unknown."""
     if len(flac) < 42:  # the header
         return _Bytes(flac)
@@ -219,7 +217,7 @@ _KBPS |= dict.fromkeys((0, 2), (0, *range(8, 64, 8), *range(64, 160, 16), 160))
 """Version (3: MPEG-1, 2: MPEG-2, 0: MPEG-2.5) -> bit rates of a Layer III frame by index."""
 
 
-def _with_table(data: memoryview) -> _Bytes:
+def _with_table(data: memoryview) -> "_Bytes":
     """Return an MP3 stream with a leading frame that states their number; without it, libsndfile guesses the length."""
     stream = _Bytes(data)
     if has_length_table(cast("BinaryIO", stream)):

@@ -7,8 +7,6 @@ Goldberg 2018). All settings below are fixed, so that nothing is chosen on what 
 Shapes: N recordings, E embedding, S speakers, D bootstrap draws.
 """
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections.abc import Mapping, Sequence
@@ -118,7 +116,7 @@ class Leakage:
         }[name]
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Leakage:
+    def from_dict(cls, values: Mapping[str, Any]) -> "Leakage":
         """Read the fields from JSON, an estimate as [value, low, high] and NaN as null.
 
         Raises `KeyError`, `TypeError` or `ValueError` for anything else.

@@ -5,8 +5,6 @@
 marked transductive, and a report that uses it must say so.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -64,7 +62,7 @@ class Normaliser:
         """Whether the normalisation uses (unlabelled) utterances of the test speakers."""
         return self.kind == "speaker"
 
-    def fit(self, store: FeatureSource, ids: Iterable[str], speakers: Mapping[str, str] | None = None) -> Normaliser:
+    def fit(self, store: FeatureSource, ids: Iterable[str], speakers: Mapping[str, str] | None = None) -> "Normaliser":
         """Return a copy fitted on the utterances `ids`.
 
         Pass the utterances of the training speakers for `train`, and those of all speakers for `speaker`, with their

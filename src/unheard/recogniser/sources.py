@@ -3,8 +3,6 @@
 Samples come in blocks of one channel at the model's sample rate.
 """
 
-from __future__ import annotations
-
 import glob
 import math
 import os
@@ -282,7 +280,7 @@ class Microphone:
             what = f"no microphone can be used ({str(problem).splitlines()[0]})"
             raise AudioError(what, mend="Connect one, choose it with --device, or send samples with --pcm.") from None
 
-    def __enter__(self) -> Microphone:
+    def __enter__(self) -> "Microphone":
         self._stream.start()
         return self
 

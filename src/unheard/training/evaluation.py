@@ -3,8 +3,6 @@
 (optionally) re-estimated batch norm, decision rule -> forward passes in evaluation mode -> Scores
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -32,7 +30,7 @@ class Scores(AccuracyMetrics):
     embeddings: NDArray[np.float32]
 
     @property
-    def none(self) -> Scores:
+    def none(self) -> "Scores":
         """Empty scores of the same widths."""
         return Scores((), self.truth[:0], self.logits[:0], self.embeddings[:0])
 
