@@ -107,6 +107,17 @@ def test_the_temperature_is_chosen_on_corpora_left_out(tmp_path: Path) -> None:
     assert "measured with a T chosen without them" not in card
 
 
+def test_no_corpus_is_left_out_where_corpora_share_speakers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = write(tmp_path / "corpus", SMALL).rows
+    mixed = tuple(replace(row, corpus="ab"[number % 2]) for number, row in enumerate(rows))
+    write_table(Manifest(mixed), tmp_path / "mixed.csv")
+    command = ["starter", "--recipe", "strong", "--manifest", str(tmp_path / "mixed.csv"), "--epochs", "1", *QUICK]
+    command += ["--folds", "3", "--runs", str(tmp_path / "runs"), "--workers", "1"]
+    assert main([*command, "-o", str(tmp_path / "model")]) == 0
+    assert "No corpus can be left out" in capsys.readouterr().err
+    assert "left out of training" not in (tmp_path / "model" / "README.md").read_text()
+
+
 def test_too_few_speakers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     few = SyntheticSettings(speakers=4, dev_speakers=1, test_speakers=1, sentences=1)
     assert main([*flags(tmp_path, few), "-o", str(tmp_path / "model")]) == 2

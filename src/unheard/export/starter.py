@@ -74,8 +74,12 @@ def make_starter(
     if len(rows.speakers) < 2 * folds:
         what = f"{len(rows.speakers)} speakers are too few for {folds} folds"
         raise ConfigError(what, mend="Add a corpus, or lower --folds.")
-    several = len({row.corpus for row in rows}) > 1
-    left_out = _run(base, runs / "corpora-left-out", say, protocol="leave-corpus-out") if several else None
+    homes = {(row.speaker, row.corpus) for row in rows}
+    several = len({corpus for _, corpus in homes}) > 1
+    apart = len(homes) == len(rows.speakers)
+    if several and not apart:
+        say("No corpus can be left out: some speakers are in several of them")
+    left_out = _run(base, runs / "corpora-left-out", say, protocol="leave-corpus-out") if several and apart else None
     crossed = _run(base, runs / "cross-validated", say, protocol="kfold", k=folds)
     final = _run(base, runs / "final", say, protocol="random", n=shares(len(rows.speakers)))
     (system,) = base.systems
